@@ -1,0 +1,217 @@
+"""The database: one engine, two kinds of transaction, and the few constructs that differ between PostgreSQL and SQLite."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import DateTime, Dialect, Engine, ForeignKeyConstraint, Integer, MetaData, String, Uuid, create_engine, event, func, select, text
+from sqlalchemy import cast as sql_cast
+from sqlalchemy import column as sql_column
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FromClause, FunctionElement, bindparam
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
+
+SQLITE_BUSY_SECONDS = 15
+CONNECT_SECONDS = 10
+
+
+class Base(DeclarativeBase):
+    """Parent of every table. Names of constraints are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on both databases; SQLite keeps them as text that sorts by time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive datetimes, store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class db_now(FunctionElement[datetime]):
+    """``db_now()`` is the database's clock; ``db_now(seconds)`` that many seconds from now (may be negative or a bind)."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(db_now, "postgresql")
+def _now_postgresql(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"(clock_timestamp() + {seconds} * interval '1 second')" if seconds else "clock_timestamp()"
+
+
+@compiles(db_now, "sqlite")
+def _now_sqlite(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    # Six digits, as SQLAlchemy writes datetimes, so that text compares as time does.
+    shifted = f", ({seconds}) || ' seconds'" if seconds else ""
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now'{shifted}) || '000')"
+
+
+def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+    """Return a derived table whose rows come from one JSON parameter called ``name``.
+
+    One parameter and one constant statement, whatever the number of rows: set-based updates stay in every cache.
+    Bind it with :func:`rows`. Column types must be ``Uuid``, ``Integer`` or ``String``.
+    """
+    parameter = bindparam(name, type_=String)
+    if dialect == "postgresql":
+        typed = [sql_column(key, kind) for key, kind in columns.items()]
+        return func.json_to_recordset(sql_cast(parameter, _JSON())).table_valued(*typed).render_derived(name=f"{name}_rows", with_types=True)
+    each = func.json_each(parameter).table_valued("value", name=f"{name}_each")
+    fields = [func.json_extract(each.c.value, f"$.{key}", type_=kind).label(key) for key, kind in columns.items()]
+    return select(*fields).subquery(f"{name}_rows")
+
+
+class _JSON(TypeEngine[str]):
+    __visit_name__ = "JSON"
+
+
+def rows(records: Sequence[Mapping[str, Any]]) -> str:
+    """Encode records for :func:`recordset`. UUIDs must be given as ``uuid.hex``: what both databases understand."""
+    return orjson.dumps(list(records)).decode()
+
+
+def ids(dialect: str, name: str) -> FromClause:
+    """A recordset of one UUID column ``id``; bind it with :func:`id_rows`."""
+    return recordset(dialect, name, {"id": Uuid()})
+
+
+def id_rows(values: Sequence[Any]) -> str:
+    """Encode UUIDs for :func:`ids`."""
+    return rows([{"id": value.hex} for value in values])
+
+
+class Database:
+    """One engine and its transactions. Foreign errors leave here as :class:`DatabaseUnavailable`, the cause kept."""
+
+    def __init__(self, url: str, *, pool_size: int = 20, sqlite_synchronous: str = "FULL") -> None:
+        self.url = make_url(url)
+        self.dialect = self.url.get_backend_name()
+        if self.dialect == "sqlite":
+            self.engine = _sqlite(url, pool_size, sqlite_synchronous)
+        elif self.dialect == "postgresql":
+            self.engine = _postgresql(url, pool_size)
+        else:
+            raise ConfigurationError(f"DATABASE_URL: {self.dialect} is not supported; use sqlite:/// or postgresql+psycopg2://")
+        # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
+        self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading only. Raises :class:`DatabaseUnavailable`."""
+        with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
+            session.connection(execution_options={"mailbbgun_read": True})
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits at the end and rolls back on any error. Raises :class:`DatabaseUnavailable`."""
+        with _translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def weaknesses(self) -> list[str]:
+        """Name each server setting that would let a committed message vanish in a power cut; empty when all is well."""
+        with self.read() as session:
+            if self.dialect == "sqlite":
+                level = session.execute(text("PRAGMA synchronous")).scalar_one()
+                return [] if level >= 2 else [f"SQLite synchronous={level} (needs FULL)"]
+            names = ("fsync", "synchronous_commit", "full_page_writes")
+            values = {name: session.execute(text(f"SHOW {name}")).scalar_one() for name in names}
+        return [f"PostgreSQL {name}={value}" for name, value in values.items() if value == "off"]
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+class _NoLock:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable("the database does not answer") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable("the connection to the database broke") from error
+        raise
+
+
+def _postgresql(url: str, pool_size: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "mailbbgun", "keepalives_idle": 30},
+    )
+
+
+def _sqlite(url: str, pool_size: int, synchronous: str) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the "begin" event below opens transactions, not the driver
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A deferred transaction that turns to writing can fail at once with "database is locked", busy timeout or not.
+        reading = connection.get_execution_options().get("mailbbgun_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+__all__ = ["Base", "Database", "ForeignKeyConstraint", "Integer", "UTCDateTime", "db_now", "id_rows", "ids", "recordset", "rows"]

@@ -1,0 +1,94 @@
+"""One small tree of errors. Each carries a stable ``code`` and a text that is safe to show; each door maps codes to its own answers."""
+
+from collections.abc import Mapping, Sequence
+
+Fields = Mapping[str, Sequence[str]]
+
+
+class MailBBGunError(Exception):
+    """Base of every error of ours. ``str(error)`` is safe to show to a user."""
+
+    code = "internal_error"
+    status = 500
+
+    def __init__(self, message: str, *, fields: Fields | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+        self.retry_after = retry_after
+
+
+class ConfigurationError(MailBBGunError):
+    """A setting, a schema or a server is not as it must be; start-up stops with this one line."""
+
+    code = "configuration_error"
+
+
+class InvalidInput(MailBBGunError):
+    """What came in is malformed or breaks a rule; ``fields`` says which and why."""
+
+    code = "validation_error"
+    status = 400
+
+
+class MalformedBody(InvalidInput):
+    """The body is not the JSON object it should be."""
+
+    code = "malformed_json"
+
+
+class NotFound(MailBBGunError):
+    """No such thing, or it belongs to somebody else."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(MailBBGunError):
+    """The thing is not in a state that allows this."""
+
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(MailBBGunError):
+    """A size limit was passed."""
+
+    code = "too_large"
+    status = 413
+
+
+class UnsupportedMediaType(MailBBGunError):
+    """The body is not declared as JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class IdempotencyMismatch(MailBBGunError):
+    """An ``Idempotency-Key`` was used again with another body."""
+
+    code = "idempotency_mismatch"
+    status = 422
+
+
+class Unavailable(MailBBGunError):
+    """A server this needs does not answer; the same request may work in ``retry_after`` seconds."""
+
+    code = "unavailable"
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be reached, or the connection broke before a commit was confirmed."""
+
+
+class QueueUnavailable(Unavailable):
+    """The queue cannot be reached, refuses, or did not confirm in time."""
+
+
+class QueueMisconfigured(ConfigurationError):
+    """The queue's topology is missing or was declared with other arguments; ``initdb.py`` declares it."""

@@ -1,0 +1,64 @@
+"""Logs: one line per event, ``key=value`` or JSON, the message's id in each, never a body or a secret."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def safe(value: object) -> str:
+    """Return text without control characters: what others wrote must not forge a log line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+class _Formatter(logging.Formatter):
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        head = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
+        if record.exc_info:
+            extra["traceback"] = self.formatException(record.exc_info)
+        return head | extra
+
+
+class KeyValue(_Formatter):
+    """``2026-01-01T00:00:00.000Z info delivered message=… reply="250 ok"``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line; a traceback follows indented."""
+        fields = self.fields(record)
+        traceback = fields.pop("traceback", "")
+        head = f"{fields.pop('time')} {fields.pop('level')} {safe(fields.pop('event'))}"
+        pairs = "".join(f" {key}={_quoted(value)}" for key, value in fields.items())
+        return head + pairs + "".join(f"\n    {safe(line)}" for line in traceback.splitlines())
+
+
+class JSONLines(_Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line of JSON."""
+        return orjson.dumps(self.fields(record), default=str).decode()
+
+
+def _quoted(value: object) -> str:
+    shown = safe(value)
+    return orjson.dumps(shown).decode() if not shown or any(c in shown for c in ' "=') else shown
+
+
+def configure(level: str, style: str) -> None:
+    """Send the logs of the process to standard error. ``level``: DEBUG…ERROR; ``style``: text or json."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONLines() if style == "json" else KeyValue())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("pika", "alembic", "mail.log", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -1,0 +1,213 @@
+"""Settings: one frozen value, filled from ``config.py`` and then from ``MAILBBGUN_<NAME>`` environment variables, which win.
+
+A wrong or unknown value stops start-up with one line that names it. ``python -m mailbbgun.base.settings`` prints ``config.py.sample``.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+from mailbbgun.base.errors import ConfigurationError
+
+PREFIX = "MAILBBGUN_"
+CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
+SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
+TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def _setting(default: Any, sentence: str, *, least: float | None = None, most: float | None = None) -> Any:
+    return field(default=default, metadata={"doc": sentence, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of the service. Times are seconds, sizes are bytes."""
+
+    VAR: str = _setting("var", "Folder of everything the service keeps on this machine: database, journals, caught mail.")
+    DATABASE_URL: str = _setting(
+        "sqlite:///{VAR}/mailbbgun.db", "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database."
+    )
+    QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
+    SMTP_URL: str = _setting(
+        "catcher:",
+        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none, "
+        "or mx: (straight to each recipient's MX).",
+    )
+
+    HOST: str = _setting("127.0.0.1", "Address the API listens on.")
+    PORT: int = _setting(5000, "Port the API listens on.", least=1, most=65535)
+    API_THREADS: int = _setting(16, "Requests one API process serves at once.", least=1, most=256)
+    API_PROCESSES: int = _setting(1, "API processes.", least=1, most=64)
+    ALLOW_UNAUTHENTICATED: bool = _setting(
+        False, "Serve on an address that is not loopback although nothing asks for a key: only behind something that does."
+    )
+
+    CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on.")
+    CATCHER_PORT: int = _setting(1025, "Port the mail catcher listens on.", least=1, most=65535)
+
+    HOSTNAME: str = _setting(socket.getfqdn(), "Our name in EHLO and Message-ID; give the machine's public name.")
+    DEFAULT_FROM: str = _setting("Mail BB Gun <noreply@{HOSTNAME}>", "From of messages that name none.")
+
+    MAX_SUBJECT_SIZE: int = _setting(256, "Longest subject, in characters.", least=1, most=10_000)
+    MAX_TEXT_SIZE: int = _setting(1_048_576, "Longest text, and longest html, in bytes of UTF-8.", least=1, most=50_000_000)
+    MAX_EMAIL_ADDRESS_SIZE: int = _setting(256, "Longest e-mail address, in characters.", least=6, most=1000)
+    MAX_RECIPIENTS: int = _setting(100, "Most recipients of one message, to, cc and bcc together.", least=1, most=1000)
+    MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
+
+    RETRY_DELAYS: tuple[int, ...] = _setting(
+        (600, 600, 600, 1800, 3600, 7200, 14_400, 28_800), "Waits between tries; after the last the delivery has expired.", least=1, most=604_800
+    )
+    ON_UNKNOWN: Literal["retry", "hold"] = _setting(
+        "retry",
+        "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get a second copy) "
+        "or hold (never send twice; the delivery ends as ERROR, outcome_unknown).",
+    )
+    WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker process works on at once.", least=1, most=1000)
+    CONNECTIONS_PER_HOST: int = _setting(20, "SMTP connections one worker process keeps to one destination.", least=1, most=1000)
+    MESSAGES_PER_CONNECTION: int = _setting(100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000)
+    IDLE_CONNECTION_SECONDS: int = _setting(30, "How long an unused SMTP connection is kept.", least=1, most=300)
+    LEASE_SECONDS: int = _setting(60, "How long a worker's claim on a delivery lives unless renewed.", least=4, most=3600)
+    SWEEP_SECONDS: int = _setting(15, "How often each worker looks for what was left behind.", least=1, most=600)
+    SHUTDOWN_GRACE: int = _setting(30, "How long a worker that was told to stop may finish what is being sent.", least=0, most=3600)
+
+    SMTP_CONNECT_TIMEOUT: float = _setting(30.0, "Limit to connect to an SMTP server.", least=0.1, most=600)
+    SMTP_COMMAND_TIMEOUT: float = _setting(60.0, "Limit for the answer to an SMTP command up to DATA (RFC 5321 §4.5.3.2: 300).", least=0.1, most=600)
+    SMTP_DATA_TIMEOUT: float = _setting(300.0, "Limit for the answer to the end of DATA (RFC 5321 §4.5.3.2.6 allows 600).", least=0.1, most=1800)
+    SMTP_CA_FILE: str = _setting("", "PEM file of authorities to trust for SMTP over TLS; empty: the system's.")
+    MX_PORT: int = _setting(25, "Port of recipients' mail servers when SMTP_URL is mx:.", least=1, most=65535)
+    DNS_SERVERS: tuple[str, ...] = _setting((), "DNS servers for MX look-ups, address or address:port; empty: the system's.")
+
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "Least important log line to print.")
+    LOG_FORMAT: Literal["text", "json"] = _setting("text", "Form of log lines.")
+    SQLITE_SYNCHRONOUS: Literal["EXTRA", "FULL", "NORMAL", "OFF"] = _setting(
+        "FULL", "SQLite's PRAGMA synchronous; below FULL a power cut loses mail."
+    )
+    ALLOW_WEAK_DURABILITY: bool = _setting(False, "Start although the database may lose commits in a power cut.")
+
+    @property
+    def var(self) -> Path:
+        """The folder of local state."""
+        return Path(self.VAR)
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where workers keep their journals."""
+        return self.var / "journal"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read ``config.py`` (path in ``MAILBBGUN_CONFIG``; by default the working folder's, if there) and the environment.
+
+    Raises :class:`ConfigurationError` naming the first wrong or unknown setting.
+    """
+    environ = os.environ if environ is None else environ
+    given = _from_file(environ.get(CONFIG_VARIABLE)) | _from_environment(environ)
+    hints = get_type_hints(Settings)
+    checked: dict[str, Any] = {}
+    for one in fields(Settings):
+        value = _checked(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
+        checked[one.name] = value.format(**checked) if isinstance(value, str) and one.name not in given else value
+    settings = Settings(**checked)
+    _check_together(settings)
+    return settings
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    file = Path(path or "config.py")
+    if not file.is_file():
+        if path:
+            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}")
+        return {}
+    values: dict[str, Any] = {}
+    try:
+        exec(compile(file.read_text(), str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
+    except Exception as error:
+        raise ConfigurationError(f"{file}: {type(error).__name__}: {error}") from error
+    names = {one.name for one in fields(Settings)}
+    settings = {name: value for name, value in values.items() if name.isupper() and not name.startswith("_")}
+    for name in settings:
+        if name not in names:
+            raise ConfigurationError(f"{file}: unknown setting {name}")
+    return settings
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {one.name for one in fields(Settings)}
+    values = {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+            name = variable.removeprefix(PREFIX)
+            if name not in names:
+                raise ConfigurationError(f"{variable}: unknown setting")
+            values[name] = value
+    return values
+
+
+def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
+    try:
+        converted = _converted(value, kind)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    for number in converted if isinstance(converted, tuple) else (converted,):
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            if limits["least"] is not None and number < limits["least"]:
+                raise ConfigurationError(f"{name}: {number} is less than {limits['least']}")
+            if limits["most"] is not None and number > limits["most"]:
+                raise ConfigurationError(f"{name}: {number} is more than {limits['most']}")
+    return converted
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{value!r} is not one of {', '.join(get_args(kind))}")
+        return value
+    if get_origin(kind) is tuple:
+        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(_converted(part, get_args(kind)[0]) for part in parts)
+    if kind is bool:
+        text = str(value).lower()
+        if text not in TRUE | FALSE:
+            raise ValueError(f"{value!r} is not true or false")
+        return text in TRUE
+    if kind in (int, float):
+        if isinstance(value, bool):
+            raise ValueError(f"{value!r} is not a number")
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a number") from None
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _check_together(settings: Settings) -> None:
+    for name, schemes in SCHEMES.items():
+        scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+        if scheme not in schemes:
+            raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
+    if not settings.RETRY_DELAYS:
+        raise ConfigurationError("RETRY_DELAYS: at least one delay is needed")
+
+
+def sample() -> str:
+    """Return the text of ``config.py.sample``."""
+    lines = [
+        "# Settings of Mail BB Gun. Copy to config.py and change what you need; what is commented out shows the default.",
+        "# Each can also be given as an environment variable MAILBBGUN_<NAME>, which wins.",
+        "# Made by: python -m mailbbgun.base.settings > config.py.sample",
+    ]
+    for one in fields(Settings):
+        default = "the machine's own name" if one.name == "HOSTNAME" else one.default
+        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {default!r}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(sample(), end="")

@@ -1,0 +1,107 @@
+"""The way of one mail transaction: take · wait your turn · read · send · judge · hand over. Each verb may end the way."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from mailbbgun.base.db import Database
+from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
+from mailbbgun.deliver.desk import Desk
+from mailbbgun.deliver.retry import REFUSED_WAIT, judge, released
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.reply import Reply
+
+FENCED_WAIT = 1.0  # seconds
+RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
+
+log = logging.getLogger("mailbbgun.deliver")
+
+
+def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> list[Transaction]:
+    """Claim what is due of these messages, in one commit, and group it by the way it leaves."""
+    lease_ends = desk.leases.next_end()
+    with desk.db.write() as session:
+        claims = claim(session, desk.owner, message_ids, desk.settings.LEASE_SECONDS, lease_ends, alone=alone)
+        messages = load(session, {one.message_id for one in claims})
+    groups: dict[tuple[UUID, str], list[Claim]] = defaultdict(list)
+    for one in claims:
+        groups[one.message_id, desk.routes.key(one.address)].append(one)
+    transactions = []
+    for (message_id, route), members in groups.items():
+        mail_from, smtputf8, raw = messages[message_id]
+        for first in range(0, len(members), RECIPIENTS):
+            part = members[first : first + RECIPIENTS]
+            transactions.append(Transaction(message_id, mail_from, smtputf8, raw, route, part))
+    desk.leases.hold(transactions)
+    return transactions
+
+
+def deliver(desk: Desk, transaction: Transaction) -> None:
+    """Try to deliver one transaction and hand its results over. Raises :class:`DatabaseUnavailable` before anything is sent."""
+    if wait := desk.routes.paused(transaction.route):
+        return give_back(desk, transaction, wait)
+    transaction.started = desk.clock.boot()
+    envelope = read(desk.db, transaction)
+    outcomes = send(desk, transaction, envelope)
+    hand_over(desk, transaction, outcomes)
+
+
+def read(db: Database, transaction: Transaction) -> Envelope:
+    """Bring the bytes to send, the same at every try."""
+    raw = transaction.raw
+    if raw is None:
+        with db.read() as session:
+            raw = load_raw(session, transaction.message_id)
+    return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
+
+
+def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
+    """Carry it to the next server, with a journal line before the final dot and one right after its answer."""
+    claims = {one.address: one for one in transaction.claims}
+    dotted: set[str] = set()
+
+    def before_dot(accepted: Sequence[str]) -> bool:
+        held = [claims[address] for address in accepted]
+        try:
+            desk.journal.dot(held)
+        except OSError as error:
+            log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+            return False
+        # After the line, for a process can be suspended between any two instructions: the lease is asked last of all.
+        if not desk.leases.stand(held):
+            desk.journal.undone(held)
+            return False
+        dotted.update(accepted)
+        return True
+
+    def after_dot(accepted: Sequence[str], reply: Reply | None) -> None:
+        if reply is not None:
+            try:
+                desk.journal.reply([claims[address] for address in accepted], reply)
+            except OSError as error:  # the result is still in our hands; only a crash before its commit would miss the line
+                log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+
+    try:
+        return desk.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
+    except Exception:  # a bug of ours must not lose mail, nor kill the sender: what was not sent is tried again
+        log.exception("attempt_failed", extra={"message_id": transaction.message_id})
+        reply = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")
+        return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
+
+
+def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]) -> None:
+    """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken."""
+    for one in transaction.claims:
+        outcome = outcomes[one.address]
+        if isinstance(outcome, Refused):
+            desk.routes.pause(transaction.route, REFUSED_WAIT)
+        result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, desk.policy)
+        desk.results.put(one, result)
+
+
+def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0) -> None:
+    """Release claims of which nothing was sent, due again in ``wait`` seconds."""
+    for one in transaction.claims:
+        desk.results.put(one, released(one, wait))

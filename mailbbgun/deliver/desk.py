@@ -1,0 +1,67 @@
+"""What a sender works with: one value per worker process, so that verbs take one argument instead of eight."""
+
+import random
+from dataclasses import dataclass
+from typing import Self
+from uuid import UUID, uuid4
+
+from mailbbgun.base.clock import Clock
+from mailbbgun.base.db import Database
+from mailbbgun.base.settings import Settings
+from mailbbgun.deliver.journal import Journal
+from mailbbgun.deliver.leases import Leases
+from mailbbgun.deliver.results import Results
+from mailbbgun.deliver.retry import Policy
+from mailbbgun.deliver.route import Routes
+from mailbbgun.messages.publisher import Publisher
+from mailbbgun.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One worker process's tools. ``owner`` is new at every start: never a host name, which comes back."""
+
+    owner: UUID
+    settings: Settings
+    db: Database
+    clock: Clock
+    routes: Routes
+    journal: Journal
+    leases: Leases
+    publisher: Publisher
+    results: Results
+    policy: Policy
+
+    @classmethod
+    def open(cls, services: Services, owner: UUID | None = None) -> Self:
+        """Set up a desk. Raises :class:`ConfigurationError` if the journal cannot be written or ``SMTP_URL`` used."""
+        settings = services.settings
+        owner = owner or uuid4()
+        routes = Routes(settings, services.clock)
+        journal = Journal(settings.journal_folder, owner)
+        leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
+        publisher = Publisher(services.db, services.queue)
+        return cls(
+            owner=owner,
+            settings=settings,
+            db=services.db,
+            clock=services.clock,
+            routes=routes,
+            journal=journal,
+            leases=leases,
+            publisher=publisher,
+            results=Results(owner, services.db, journal, leases, publisher),
+            policy=policy(settings),
+        )
+
+    def close(self, timeout: float) -> None:
+        """Write the last results (for up to ``timeout`` seconds) and put everything away."""
+        self.results.close(timeout)
+        self.routes.close()
+        self.publisher.close()
+        self.journal.close()
+
+
+def policy(settings: Settings) -> Policy:
+    """Return the rules of retrying by the settings."""
+    return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random)

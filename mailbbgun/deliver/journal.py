@@ -1,0 +1,165 @@
+"""The journal: what one worker process did on the wire, written so that its successor can tell.
+
+One JSON line each: a header naming the worker and the machine's boot; ``dot`` just before the final dot of DATA; ``reply`` with the
+server's answer right after it; ``undone`` if the dot was not written after all. A line that ``kill -9`` finds written is in the
+kernel's hands and survives the process; only the machine's own crash can lose it, and then the boot id tells.
+"""
+
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import orjson
+
+from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.deliver.claim import Claim
+from mailbbgun.smtp.reply import Reply
+
+ROTATE_SIZE = 8 << 20  # bytes
+SUFFIX = ".journal"
+FRESH = ".fresh"
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from every other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def path_of(folder: Path, owner: UUID) -> Path:
+    """Return where the worker of that id keeps its journal."""
+    return folder / f"{owner}{SUFFIX}"
+
+
+class Journal:
+    """The journal of this process. Thread-safe; every method but ``close`` may raise OSError (disk full), and then nothing may be sent."""
+
+    def __init__(self, folder: Path, owner: UUID) -> None:
+        """Begin a journal. Raises :class:`ConfigurationError` if the folder cannot be written."""
+        self.path = path_of(folder, owner)
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._open: dict[UUID, bytes] = {}  # delivery → its lines that still matter
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh, self._file = self._begin()
+            os.link(fresh, self.path)  # unlike a rename, refuses a journal that is there already
+            fresh.unlink()
+        except OSError as error:
+            raise ConfigurationError(f"the journal {self.path} cannot be written: {error.strerror}") from error
+
+    def dot(self, claims: Sequence[Claim]) -> None:
+        """Write that the final dot is about to be sent for these."""
+        self._write("dot", claims)
+
+    def undone(self, claims: Sequence[Claim]) -> None:
+        """Write that the dot of the line before was not sent."""
+        self._write("undone", claims)
+
+    def reply(self, claims: Sequence[Claim], reply: Reply) -> None:
+        """Write the server's answer to the dot."""
+        self._write("reply", claims, reply.code, reply.enhanced, reply.text)
+
+    def committed(self, delivery_ids: Sequence[UUID]) -> None:
+        """Forget deliveries whose results are in the database; begin a fresh file when this one has grown."""
+        with self._lock:
+            for identifier in delivery_ids:
+                self._open.pop(identifier, None)
+            if os.fstat(self._file).st_size > ROTATE_SIZE:
+                self._rotate()
+
+    def close(self) -> None:
+        """End the journal; the file goes unless it still tells something that the database does not know."""
+        with self._lock:
+            if not self._open:
+                self.path.unlink(missing_ok=True)
+            os.close(self._file)
+
+    def _write(self, what: str, claims: Sequence[Claim], *words: object) -> None:
+        line = orjson.dumps([what, [[one.delivery_id.hex, one.attempt] for one in claims], *words]) + b"\n"
+        with self._lock:
+            _append(self._file, line)
+            for one in claims:
+                self._open[one.delivery_id] = self._open.get(one.delivery_id, b"") + line
+
+    def _begin(self) -> tuple[Path, int]:
+        """Make a locked file under another name: nobody may find a journal that looks as if its worker were dead."""
+        path = self.path.with_suffix(FRESH)
+        path.unlink(missing_ok=True)
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        header = {"owner": str(self._owner), "boot": boot_id(), "host": socket.gethostname(), "pid": os.getpid()}
+        _append(file, orjson.dumps(header) + b"\n")
+        return path, file
+
+    def _rotate(self) -> None:
+        """Carry the lines that still matter into a new file and put it in the old one's place at once."""
+        fresh, file = self._begin()
+        _append(file, b"".join(dict.fromkeys(self._open.values())))
+        os.rename(fresh, self.path)
+        os.close(self._file)
+        self._file = file
+
+
+def _append(file: int, line: bytes) -> None:
+    if os.write(file, line) != len(line):
+        raise OSError("the journal's disk is full")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a journal tells. ``told`` maps (delivery, attempt) to the server's answer, or None where the answer is missing."""
+
+    owner: UUID
+    same_boot: bool  # only then does the lack of a line prove that nothing was sent
+    alive: bool  # the worker still holds the file
+    told: dict[tuple[UUID, int], Reply | None]
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a dead worker's journal while it is replayed; gives False if its worker, or another replay, has it."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(file)
+
+
+def read(path: Path, *, alive: bool) -> Replay | None:
+    """Read a journal. A torn last line is left out (its dot was not sent); None when there is no such file or no whole header."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    if not lines:
+        return None
+    header = orjson.loads(lines[0])
+    told: dict[tuple[UUID, int], Reply | None] = {}
+    for line in lines[1:]:
+        _tell(told, line)
+    return Replay(UUID(header["owner"]), header["boot"] == boot_id(), alive, told)
+
+
+def _tell(told: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:
+    what, claims, *words = orjson.loads(line)
+    for identifier, attempt in claims:
+        key = UUID(identifier), attempt
+        if what == "undone":
+            told.pop(key, None)
+        else:
+            told[key] = Reply(*words) if what == "reply" else None

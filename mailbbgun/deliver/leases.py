@@ -1,0 +1,61 @@
+"""The leases this process holds: renewed together, and asked before anything is sent."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from mailbbgun.base.clock import Clock
+from mailbbgun.base.db import Database
+from mailbbgun.deliver.claim import Claim, Transaction, renew
+
+ATTEMPT_SECONDS = 1800.0  # longer than all phases of one try together; a thread that takes longer hangs, and loses its lease
+
+
+class Leases:
+    """Thread-safe register of this process's claims."""
+
+    def __init__(self, owner: UUID, seconds: int, clock: Clock) -> None:
+        self._owner = owner
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: dict[UUID, tuple[Claim, Transaction]] = {}
+
+    def next_end(self) -> float:
+        """Return when (boot clock) a lease granted by a statement that is about to run ends: reckoned from before, so never too late."""
+        return self._clock.boot() + self._seconds
+
+    def hold(self, transactions: Iterable[Transaction]) -> None:
+        """Begin to look after claims."""
+        with self._lock:
+            self._held.update({one.delivery_id: (one, transaction) for transaction in transactions for one in transaction.claims})
+
+    def drop(self, delivery_ids: Iterable[UUID]) -> None:
+        """Look after these no more: their results are committed, or they were given back."""
+        with self._lock:
+            for identifier in delivery_ids:
+                self._held.pop(identifier, None)
+
+    def stand(self, claims: Sequence[Claim]) -> bool:
+        """Say whether every lease lives for a while yet. A process that was suspended finds here that it must not send."""
+        margin = self._seconds / 10
+        return min(one.lease_ends for one in claims) - margin > self._clock.boot()
+
+    def held(self) -> list[Claim]:
+        """Return every claim looked after."""
+        with self._lock:
+            return [one for one, _ in self._held.values()]
+
+    def renew(self, database: Database) -> None:
+        """Prolong, in one statement, the claims that wait or whose sender is inside its own limit. Raises :class:`DatabaseUnavailable`."""
+        now = self._clock.boot()
+        with self._lock:
+            wanted = [one for one, its in self._held.values() if its.started is None or now - its.started < ATTEMPT_SECONDS]
+        if not wanted:
+            return
+        ends = self.next_end()
+        with database.write() as session:
+            standing = renew(session, self._owner, wanted, self._seconds)
+        for one in wanted:
+            if one.delivery_id in standing:
+                one.lease_ends = ends

@@ -1,0 +1,87 @@
+"""How a try's outcome becomes a delivery's result: the schedule, the policy for what nobody knows, the ends. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mailbbgun.deliver.claim import Claim
+from mailbbgun.events.kinds import Kind, Reason
+from mailbbgun.events.record import Result
+from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Refused, Unknown
+from mailbbgun.smtp.reply import Reply
+
+UNKNOWN_RETRIES = 2  # so a recipient gets three copies at the most
+REFUSED_WAIT = 60  # seconds until an account that was refused is tried again
+JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What decides besides the outcome itself. ``random`` returns 0…1."""
+
+    delays: Sequence[int]
+    hold_unknown: bool
+    random: Callable[[], float]
+
+
+def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
+    """Return the result of one claim. Fenced claims and split batches have none and do not come here."""
+    match outcome:
+        case Delivered(reply):
+            return _result(claim, Kind.DELIVERED, DELIVERED, reply)
+        case Bounced(reply, phase):
+            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, data={"phase": phase.value})
+        case Refused(reply, phase):
+            return _result(claim, Kind.REFUSED, PENDING, reply, wait=REFUSED_WAIT, data={"phase": phase.value})
+        case Unknown(reply, phase):
+            return _unknown(claim, policy, reply, {"phase": phase.value})
+        case Deferred(reply, phase, after):
+            return _again(claim, policy, Kind.DEFERRED, reply, {"phase": phase.value}, after=after)
+    raise TypeError(f"{outcome!r} is no end of a try")
+
+
+def released(claim: Claim, wait: float) -> Result:
+    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, as if it had not been taken."""
+    return Result(claim.delivery_id, claim.message_id, claim.attempt, None, PENDING, wait=wait, released=True)
+
+
+def lost_unknown(claim: Claim, policy: Policy) -> Result:
+    """The result of a claim whose worker died between the dot and the answer, or whose journal is gone."""
+    return _unknown(claim, policy, Reply(0, None, "the worker was lost; the message may have arrived"), {})
+
+
+def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool) -> Result:
+    """The result of a claim whose worker was lost before the dot: free to go again, or parked when it killed too many workers."""
+    if died and crashes + 1 >= park_at:
+        reply = Reply(0, None, f"{crashes + 1} workers died with this message in hand")
+        return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True)
+    return _result(claim, Kind.WORKER_LOST, PENDING, Reply(0, None, "the worker was lost before anything was sent"), crashed=died)
+
+
+def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -> Result:
+    if policy.hold_unknown or claim.unknowns >= UNKNOWN_RETRIES:
+        return _result(claim, Kind.OUTCOME_UNKNOWN, ERROR, reply, reason=Reason.OUTCOME_UNKNOWN, unknown=True, data=data)
+    return _again(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
+
+
+def _again(
+    claim: Claim, policy: Policy, kind: Kind, reply: Reply, data: dict[str, Any], *, after: float | None = None, unknown: bool = False
+) -> Result:
+    if claim.tries >= len(policy.delays):
+        kind, reason = (Kind.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN) if unknown else (Kind.EXPIRED, Reason.EXPIRED)
+        return _result(claim, kind, ERROR, reply, reason=reason, counted=True, unknown=unknown, data=data)
+    delay = policy.delays[claim.tries]
+    if after is not None:  # the server's own words; no delay queue has this wait, so the tick will hint it
+        return _result(claim, kind, PENDING, reply, wait=after, counted=True, unknown=unknown, data=data)
+    wait = delay * (1 - JITTER + 2 * JITTER * policy.random())
+    return _result(claim, kind, PENDING, reply, wait=wait, hinted=delay, counted=True, unknown=unknown, data=data)
+
+
+def _result(claim: Claim, kind: Kind, status: str, reply: Reply, **more: Any) -> Result:
+    data = more.pop("data", {})
+    if reply.enhanced:
+        data = data | {"enhanced": reply.enhanced}
+    return Result(
+        claim.delivery_id, claim.message_id, claim.attempt, kind, status, code=reply.code or None, reply=reply.text, data=data, **more
+    )

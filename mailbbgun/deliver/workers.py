@@ -1,0 +1,37 @@
+"""The register of live workers: who is there, for ``/ready`` and for people."""
+
+import os
+import socket
+from uuid import UUID
+
+from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.db import db_now
+from mailbbgun.deliver.models import Worker
+
+ALIVE_SECONDS = 30
+FORGET_SECONDS = 86_400
+
+
+def enter(session: Session, owner: UUID) -> None:
+    """Register this process, and forget those that have been silent for a day."""
+    session.execute(delete(Worker).where(Worker.beat_at < db_now(-FORGET_SECONDS)))
+    session.execute(
+        insert(Worker).values(id=owner, host=socket.gethostname(), pid=os.getpid(), started_at=db_now(), beat_at=db_now())
+    )
+
+
+def beat(session: Session, owner: UUID) -> None:
+    """Say that this process is alive."""
+    session.execute(update(Worker).where(Worker.id == owner).values(beat_at=db_now()))
+
+
+def leave(session: Session, owner: UUID) -> None:
+    """Take this process off the register."""
+    session.execute(delete(Worker).where(Worker.id == owner))
+
+
+def any_alive(session: Session) -> bool:
+    """Say whether any worker has reported lately."""
+    return bool(session.execute(select(exists().where(Worker.beat_at > db_now(-ALIVE_SECONDS)))).scalar_one())

@@ -1,0 +1,28 @@
+"""The kinds of events and the reasons a delivery may end for."""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    ACCEPTED = "accepted"  # stored durably, answered 201
+    DELIVERED = "delivered"  # the next server took responsibility (RFC 5321 §6.1)
+    DEFERRED = "deferred"  # a temporary failure; another try is due
+    REFUSED = "refused"  # the server refuses us, not the mail; tried again when the account may work
+    BOUNCED = "bounced"  # a permanent failure
+    EXPIRED = "expired"  # the last wait of RETRY_DELAYS has passed
+    OUTCOME_UNKNOWN = "outcome_unknown"  # the end of DATA was sent and its answer lost
+    WORKER_LOST = "worker_lost"  # the worker that held the claim died before anything was sent
+    PARKED = "parked"  # its claims killed too many workers; a person must look
+    CANCELLED = "cancelled"  # by a person, before it left
+    RETRIED = "retried"  # made due again by a person
+
+
+class Reason(StrEnum):
+    """Why a delivery ended as ERROR."""
+
+    BOUNCED = "bounced"
+    EXPIRED = "expired"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    PARKED = "parked"

@@ -1,0 +1,208 @@
+"""The only writer of statuses and events. Every function takes a session and never commits; log lines follow the commit."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Integer, String, Uuid, case, exists, insert, literal, select, update
+from sqlalchemy import event as sql_event
+from sqlalchemy.orm import Session
+from sqlalchemy.types import Float, TypeEngine
+
+from mailbbgun.base.db import db_now, id_rows, ids, recordset, rows
+from mailbbgun.base.ids import new_id
+from mailbbgun.events.kinds import Kind, Reason
+from mailbbgun.events.models import Event
+from mailbbgun.messages.models import Delivery, Message, MessageTag
+from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, PENDING, PRECEDENCE
+
+log = logging.getLogger("mailbbgun.events")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one claim of a delivery ended. Valid only while the claim (id, attempt, owner) still stands."""
+
+    delivery_id: UUID
+    message_id: UUID
+    attempt: int
+    kind: Kind | None  # None: nothing worth telling
+    status: str  # PENDING, DELIVERED or ERROR
+    reason: Reason | None = None
+    code: int | None = None  # the server's three digits; None when these are our own words
+    reply: str | None = None
+    wait: float = 0.0  # seconds until the next try is due
+    hinted: int = 0  # seconds of the delay queue that carries a hint for that moment; 0: none does
+    counted: bool = False  # walks RETRY_DELAYS on
+    unknown: bool = False
+    crashed: bool = False
+    released: bool = False  # the claim is undone, its attempt number taken back, the last reply kept
+    data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
+
+
+def accepted(session: Session, message: Mapping[str, Any], deliveries: Sequence[Mapping[str, Any]]) -> None:
+    """Insert a message, its deliveries (due by ``next_attempt_at``, a datetime or None for now) and its first event."""
+    session.execute(insert(Message), [{**message, "status": PENDING}])
+    session.execute(insert(Delivery).values(next_attempt_at=db_now()), [{**one, "status": PENDING} for one in deliveries])
+    if message["tags"]:
+        session.execute(insert(MessageTag), [{"tag": tag, "message_id": message["id"]} for tag in message["tags"]])
+    data = {"recipients": len(deliveries), "size": message["size"]}
+    _append(session, [_event(message["id"], None, Kind.ACCEPTED, data)])
+
+
+_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "id": Uuid(),
+    "attempt": Integer(),
+    "status": String(),
+    "reason": String(),
+    "code": Integer(),
+    "reply": String(),
+    "wait": Float(),
+    "hinted": Integer(),
+    "counted": Integer(),
+    "unknown": Integer(),
+    "crashed": Integer(),
+    "released": Integer(),
+}
+
+
+def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
+    """Write how claims of ``owner`` ended and return those that still stood; the others were fenced and change nothing."""
+    if not ended:
+        return []
+    by_id = {result.delivery_id: result for result in ended}
+    given = recordset(session.get_bind().dialect.name, "results", _COLUMNS).c
+    pending = given.status == PENDING
+    statement = (
+        update(Delivery)
+        .where(Delivery.id == given.id, Delivery.attempt == given.attempt, Delivery.lease_owner == owner, Delivery.status == PENDING)
+        .values(
+            status=given.status,
+            reason=given.reason,
+            reply_code=case((given.released == 1, Delivery.reply_code), else_=given.code),
+            reply=case((given.released == 1, Delivery.reply), else_=given.reply),
+            attempt=Delivery.attempt - given.released,
+            tries=Delivery.tries + given.counted,
+            unknowns=Delivery.unknowns + given.unknown,
+            crashes=Delivery.crashes + given.crashed,
+            next_attempt_at=case((pending, db_now(given.wait))),
+            published_at=case((given.hinted > 0, db_now())),
+            lease_owner=None,
+            lease_until=None,
+            finished_at=case((~pending, db_now())),
+        )
+        .returning(Delivery.id)
+        .execution_options(synchronize_session=False)
+    )
+    records = [_record(result) for result in ended]
+    standing = [by_id[identifier] for identifier in session.execute(statement, {"results": rows(records)}).scalars()]
+    _append(session, [_told(result, result.kind) for result in standing if result.kind])
+    _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
+    return standing
+
+
+def cancelled(session: Session, message_id: UUID) -> int:
+    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many."""
+    statement = (
+        update(Delivery)
+        .where(Delivery.message_id == message_id, Delivery.status == PENDING, Delivery.lease_owner.is_(None))
+        .values(status=CANCELLED, next_attempt_at=None, published_at=None, finished_at=db_now())
+    )
+    return _by_hand(session, message_id, statement, Kind.CANCELLED)
+
+
+def retried(session: Session, message_id: UUID) -> int:
+    """Make the failed deliveries of a message due again, with a fresh schedule; return how many."""
+    statement = (
+        update(Delivery)
+        .where(Delivery.message_id == message_id, Delivery.status == ERROR)
+        .values(
+            status=PENDING, reason=None, tries=0, crashes=0, unknowns=0, next_attempt_at=db_now(), published_at=None, finished_at=None
+        )
+    )
+    return _by_hand(session, message_id, statement, Kind.RETRIED)
+
+
+def _by_hand(session: Session, message_id: UUID, statement: Any, kind: Kind) -> int:
+    changed = session.execute(statement.returning(Delivery.id).execution_options(synchronize_session=False)).scalars().all()
+    _append(session, [_event(message_id, identifier, kind, {}) for identifier in changed])
+    if changed:
+        _sum_up(session, [message_id])
+    return len(changed)
+
+
+def _sum_up(session: Session, message_ids: Sequence[UUID]) -> None:
+    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``)."""
+    if not message_ids:
+        return
+    wanted = sorted(set(message_ids))
+    given = ids(session.get_bind().dialect.name, "messages").c
+    # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
+    lock = select(Message.id).where(Message.id.in_(select(given.id))).order_by(Message.id).with_for_update()
+    session.execute(lock, {"messages": id_rows(wanted)}).all()
+
+    def any_is(status: str) -> Any:
+        return exists().where(Delivery.message_id == Message.id, Delivery.status == status)
+
+    total = case(*((any_is(status), literal(status)) for status in PRECEDENCE))
+    statement = (
+        update(Message)
+        .where(Message.id.in_(select(given.id)), Message.status != total)
+        .values(status=total)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement, {"messages": id_rows(wanted)})
+
+
+def _record(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.delivery_id.hex,
+        "attempt": result.attempt,
+        "status": result.status,
+        "reason": result.reason,
+        "code": result.code,
+        "reply": result.reply,
+        "wait": result.wait,
+        "hinted": result.hinted,
+        "counted": int(result.counted),
+        "unknown": int(result.unknown),
+        "crashed": int(result.crashed),
+        "released": int(result.released),
+    }
+
+
+def _told(result: Result, kind: Kind) -> dict[str, Any]:
+    data = {"attempt": result.attempt, "code": result.code, "reply": result.reply, "reason": result.reason, **(result.data or {})}
+    if result.status == PENDING:
+        data["retry_in"] = round(result.wait)
+    return _event(result.message_id, result.delivery_id, kind, data)
+
+
+def _event(message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "message_id": message_id,
+        "delivery_id": delivery_id,
+        "at": datetime.now(UTC),
+        "kind": kind.value,
+        "data": {key: value for key, value in data.items() if value is not None},
+    }
+
+
+def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
+    if not events:
+        return
+    session.execute(insert(Event), list(events))
+    if log.isEnabledFor(logging.INFO):
+        sql_event.listen(session, "after_commit", lambda _: _print(events), once=True)
+
+
+def _print(events: Sequence[Mapping[str, Any]]) -> None:
+    for event in events:
+        log.info(event["kind"], extra={"message_id": event["message_id"], "delivery_id": event["delivery_id"], **event["data"]})
+
+
+__all__ = ["DELIVERED", "Result", "accepted", "cancelled", "results", "retried"]

@@ -1,0 +1,21 @@
+"""What has to be there before anything runs: the tables and the queue's topology."""
+
+from mailbbgun import schema
+from mailbbgun.base import logs
+from mailbbgun.base.errors import MailBBGunError
+from mailbbgun.base.settings import load
+from mailbbgun.services import build
+
+
+def main() -> None:
+    """Make it, and say so in one line; exit with one line saying what is wrong otherwise."""
+    try:
+        settings = load()
+        logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        services = build(settings)
+        schema.upgrade(services.db)
+        services.queue.declare()
+        services.close()
+    except MailBBGunError as error:
+        raise SystemExit(f"initdb: {error}") from error
+    print(f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready")

@@ -1,0 +1,85 @@
+"""Tables of messages, deliveries and tags."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, SmallInteger, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.base.ids import new_id
+
+_IDLE = "status = 'PENDING' AND lease_owner IS NULL"
+
+
+def _partial(name: str, column: str, condition: str) -> Index:
+    return Index(name, column, postgresql_where=text(condition), sqlite_where=text(condition))
+
+
+class Message(Base):
+    """What was asked to be sent. ``raw`` is the MIME every try sends, byte for byte."""
+
+    __tablename__ = "messages"
+    __table_args__ = (Index("ix_messages_status_id", "status", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime())
+    status: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(Text)
+    sender: Mapped[str] = mapped_column(Text)  # the From header, as people read it
+    mail_from: Mapped[str] = mapped_column(Text)  # the envelope's sender (RFC 5321 §4.1.1.2)
+    message_id: Mapped[str] = mapped_column(Text)  # the Message-ID header
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    smtputf8: Mapped[bool]  # needs RFC 6531 all the way
+    size: Mapped[int]
+    tags: Mapped[list[str]] = mapped_column(JSON)
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class MessageTag(Base):
+    """A tag of a message, once more as a row, so that lists by tag walk an index."""
+
+    __tablename__ = "message_tags"
+
+    tag: Mapped[str] = mapped_column(Text, primary_key=True)
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class Delivery(Base):
+    """One recipient of a message: the unit of status, claim and retry.
+
+    ``attempt`` counts claims and is the fencing token; ``tries`` counts tries a server or the network ended, and walks RETRY_DELAYS;
+    ``published_at`` is when its hint was last given to the queue (null: never, or not since it became due anew).
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_address_message_id", "address", "message_id"),
+        # What nobody has hinted yet; what only a delay queue knows of; what was hinted and waits; what is claimed.
+        # Each holds only its own few rows, so ticks, sweeps and claims do not grow with history.
+        _partial("ix_deliveries_unhinted", "next_attempt_at", f"{_IDLE} AND published_at IS NULL"),
+        _partial("ix_deliveries_delayed", "next_attempt_at", f"{_IDLE} AND published_at < next_attempt_at"),
+        _partial("ix_deliveries_hinted", "published_at", f"{_IDLE} AND published_at >= next_attempt_at"),
+        _partial("ix_deliveries_leased", "lease_until", "lease_owner IS NOT NULL"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
+    address: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(3))  # to, cc or bcc
+    lane: Mapped[str] = mapped_column(String(8))
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(32))
+    attempt: Mapped[int] = mapped_column(default=0)
+    tries: Mapped[int] = mapped_column(default=0)
+    crashes: Mapped[int] = mapped_column(default=0)  # claims that ended with their worker's death
+    unknowns: Mapped[int] = mapped_column(default=0)  # tries whose outcome nobody knows
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    published_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    lease_owner: Mapped[UUID | None]
+    lease_until: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    reply_code: Mapped[int | None] = mapped_column(SmallInteger)
+    reply: Mapped[str | None] = mapped_column(Text)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime())

@@ -1,0 +1,14 @@
+"""Runs migrations inside the transaction that ``schema.upgrade`` opened."""
+
+from alembic import context
+from sqlalchemy import text
+
+from mailbbgun.base.db import Base
+
+LOCK = 0x6D626267  # of PostgreSQL's advisory locks: two upgrades at once take turns
+
+connection = context.config.attributes["connection"]
+if connection.dialect.name == "postgresql":
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+context.run_migrations()

@@ -1,0 +1,72 @@
+"""The contract of a queue. ``tests/contract`` runs one suite against every driver."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A message's id that came off a lane. ``token`` is the driver's own, for :meth:`Consumer.settle`."""
+
+    message_id: UUID
+    lane: str
+    token: object
+
+
+class Consumer(ABC):
+    """Takes hints. Belongs to one thread; what it holds unsettled when closed or killed comes again."""
+
+    @abstractmethod
+    def take(self, limit: int, timeout: float) -> list[Hint]:
+        """Return up to ``limit`` hints by weighted turns between the lanes, waiting up to ``timeout`` seconds for the first.
+
+        Returns an empty list when nothing came. Junk on the queue is settled, logged and skipped.
+        Raises :class:`QueueUnavailable` when the connection is gone: close this consumer and ask for another.
+        """
+
+    @abstractmethod
+    def settle(self, hints: Sequence[Hint]) -> None:
+        """Tell the queue these are done with. Raises :class:`QueueUnavailable`; they may then come again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is unsettled. Never raises, safe to repeat."""
+
+
+class Queue(ABC):
+    """Carries hints durably. Safe to use from many threads; connections are made on first use, in the process that uses them."""
+
+    @abstractmethod
+    def declare(self) -> None:
+        """Make the topology; safe to repeat. Raises :class:`QueueUnavailable`, :class:`QueueMisconfigured`."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look, changing nothing. Raises :class:`QueueUnavailable`, or :class:`QueueMisconfigured` if a part is missing."""
+
+    @abstractmethod
+    def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
+        """Store hints that appear on ``lane`` after ``delay`` seconds (0, or one of :attr:`delays`).
+
+        Returns when every one is confirmed. Raises :class:`QueueUnavailable` within the confirm deadline (10 s) otherwise;
+        some may have been stored all the same, and publishing them again is harmless.
+        """
+
+    @property
+    @abstractmethod
+    def delays(self) -> Sequence[int]:
+        """The delays in seconds that :meth:`publish` takes."""
+
+    @abstractmethod
+    def consumer(self, prefetch: int) -> Consumer:
+        """Return a new consumer of all lanes that holds at most ``prefetch`` unsettled hints per lane. Raises :class:`QueueUnavailable`."""
+
+    @abstractmethod
+    def depth(self) -> Mapping[str, int]:
+        """Return the hints waiting on each lane, not counting delayed ones or those a consumer holds. Raises :class:`QueueUnavailable`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection. Never raises, safe to repeat."""

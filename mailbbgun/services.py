@@ -1,0 +1,55 @@
+"""The one composition root: what every room is handed. Only here are drivers chosen and imported late."""
+
+import logging
+from dataclasses import dataclass
+
+from mailbbgun.base.clock import Clock
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.settings import Settings
+from mailbbgun.queues.base import Queue
+
+log = logging.getLogger("mailbbgun.services")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the service stands on."""
+
+    settings: Settings
+    db: Database
+    queue: Queue
+    clock: Clock
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.queue.close()
+        self.db.close()
+
+
+def build(settings: Settings) -> Services:
+    """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`."""
+    settings.var.mkdir(parents=True, exist_ok=True)
+    pool = max(settings.API_THREADS, 8) + 4
+    db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS)
+    return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock())
+
+
+def check_durability(services: Services) -> None:
+    """Refuse a database that may forget what it committed (unless allowed). Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`."""
+    weak = services.db.weaknesses()
+    if weak and not services.settings.ALLOW_WEAK_DURABILITY:
+        raise ConfigurationError(f"a power cut would lose accepted mail: {', '.join(weak)}; set ALLOW_WEAK_DURABILITY to run all the same")
+    if weak:
+        log.warning("weak_durability", extra={"why": ", ".join(weak)})
+
+
+def _queue(settings: Settings, db: Database) -> Queue:
+    delays = sorted(set(settings.RETRY_DELAYS))
+    if settings.QUEUE_URL.startswith("embedded"):
+        from mailbbgun.queues.embedded import Embedded
+
+        return Embedded(db, delays)
+    from mailbbgun.queues.rabbitmq import RabbitMQ
+
+    return RabbitMQ(settings.QUEUE_URL, delays)

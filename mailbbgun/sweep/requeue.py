@@ -1,0 +1,74 @@
+"""``bin/requeue-pending``: the same rescue as the workers' sweep, by hand or by cron, whatever the number."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from mailbbgun.base import logs
+from mailbbgun.base.errors import MailBBGunError
+from mailbbgun.base.settings import load
+from mailbbgun.services import Services, build
+from mailbbgun.sweep.hints import OVERDUE, count, hint_again, nearly_empty, never_hinted, overdue
+from mailbbgun.sweep.replay import replay_dead, settle_expired
+
+BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--dry-run", is_flag=True, help="Count, change nothing.")
+@click.option("--older-than", type=click.IntRange(1), default=OVERDUE, show_default=True, help="Seconds a message must have waited since its hint.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing when nothing was stranded.")
+def main(dry_run: bool, older_than: int, quiet: bool) -> None:
+    """Put stranded PENDING messages back on the queue and print how many.
+
+    Stranded is what is due, in no worker's hands, and has no hint on its way: never hinted, a retry whose delay hint did not come, or
+    hinted onto a lane that is nearly empty by now. A backlog that waits on the queue is left alone.
+
+    Exit codes: 0 done, 1 the database or the queue does not answer or a setting is wrong, 75 another one is running.
+    """
+    try:
+        settings = load()
+        logs.configure("WARNING", settings.LOG_FORMAT)
+        services = build(settings)
+        with _only_one(settings.var / "requeue-pending.lock"):
+            total = requeue(services, older_than, dry_run)
+        services.close()
+    except MailBBGunError as error:
+        raise SystemExit(f"requeue-pending: {error}") from error
+    if total or not quiet:
+        print(f"{total} stranded, nothing changed" if dry_run else f"requeued {total}")
+
+
+def requeue(services: Services, older_than: int, dry_run: bool) -> int:
+    """Requeue, or only count, what is stranded; return how many messages it was."""
+    db, queue = services.db, services.queue
+    if not dry_run:
+        replay_dead(db, services.settings)
+        settle_expired(db, services.settings)
+    looked_for = [never_hinted(older_than), overdue(older_than), *nearly_empty(db, queue, older_than)]
+    with db.read() as session:
+        counts = [count(session, stranded) for stranded in looked_for]
+    if dry_run:
+        return sum(counts)
+    with tqdm(total=sum(counts), unit="message", disable=None, file=sys.stderr) as bar:
+        return sum(hint_again(db, queue, stranded, progress=bar.update) for stranded in looked_for)
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("requeue-pending: another one is running", file=sys.stderr)
+        raise SystemExit(BUSY) from None
+    try:
+        yield
+    finally:
+        os.close(file)

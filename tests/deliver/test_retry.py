@@ -1,0 +1,89 @@
+"""The schedule and the policies, by table."""
+
+from uuid import uuid4
+
+import pytest
+
+from mailbbgun.deliver.claim import Claim
+from mailbbgun.deliver.retry import JITTER, Policy, judge, lost_unknown, lost_unsent, released
+from mailbbgun.events.kinds import Kind, Reason
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Refused, Unknown
+from mailbbgun.smtp.reply import Reply
+
+DELAYS = (600, 600, 1800)
+RETRY = Policy(DELAYS, False, lambda: 0.5)
+HOLD = Policy(DELAYS, True, lambda: 0.5)
+OK = Reply(250, "2.0.0", "queued as 7")
+LATER = Reply(451, "4.7.1", "greylisted")
+NEVER = Reply(550, "5.1.1", "no such user")
+LOST = Reply(0, "4.4.2", "connection lost")
+
+
+def claim(tries: int = 0, unknowns: int = 0) -> Claim:
+    return Claim(uuid4(), uuid4(), "a@b.test", "normal", 7, tries, unknowns, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "policy", "tries", "unknowns", "kind", "status", "reason", "wait", "hinted"),
+    [
+        (Delivered(OK), RETRY, 0, 0, Kind.DELIVERED, "DELIVERED", None, 0, 0),
+        (Bounced(NEVER, Phase.RCPT), RETRY, 0, 0, Kind.BOUNCED, "ERROR", Reason.BOUNCED, 0, 0),
+        (Deferred(LATER, Phase.RCPT), RETRY, 0, 0, Kind.DEFERRED, "PENDING", None, 600, 600),
+        (Deferred(LATER, Phase.RCPT), RETRY, 2, 0, Kind.DEFERRED, "PENDING", None, 1800, 1800),
+        (Deferred(LATER, Phase.RCPT), RETRY, 3, 0, Kind.EXPIRED, "ERROR", Reason.EXPIRED, 0, 0),
+        (Deferred(LATER, Phase.RCPT, 90.0), RETRY, 0, 0, Kind.DEFERRED, "PENDING", None, 90, 0),
+        (Refused(Reply(535, "5.7.8", "no"), Phase.AUTH), RETRY, 3, 0, Kind.REFUSED, "PENDING", None, 60, 0),
+        (Unknown(LOST, Phase.DOT), RETRY, 0, 0, Kind.OUTCOME_UNKNOWN, "PENDING", None, 600, 600),
+        (Unknown(LOST, Phase.DOT), RETRY, 1, 1, Kind.OUTCOME_UNKNOWN, "PENDING", None, 600, 600),
+        (Unknown(LOST, Phase.DOT), RETRY, 2, 2, Kind.OUTCOME_UNKNOWN, "ERROR", Reason.OUTCOME_UNKNOWN, 0, 0),
+        (Unknown(LOST, Phase.DOT), RETRY, 3, 0, Kind.OUTCOME_UNKNOWN, "ERROR", Reason.OUTCOME_UNKNOWN, 0, 0),
+        (Unknown(LOST, Phase.DOT), HOLD, 0, 0, Kind.OUTCOME_UNKNOWN, "ERROR", Reason.OUTCOME_UNKNOWN, 0, 0),
+    ],
+)
+def test_an_outcome_has_one_result(outcome, policy, tries, unknowns, kind, status, reason, wait, hinted):
+    result = judge(outcome, claim(tries, unknowns), policy)
+    assert (result.kind, result.status, result.reason, result.wait, result.hinted) == (kind, status, reason, wait, hinted)
+    assert result.attempt == 7
+    assert result.unknown is isinstance(outcome, Unknown)
+
+
+def test_the_schedule_is_walked_by_tries_that_a_server_ended_and_not_by_refusals_of_us():
+    assert judge(Deferred(LATER, Phase.RCPT), claim(), RETRY).counted
+    assert not judge(Refused(LATER, Phase.AUTH), claim(), RETRY).counted
+
+
+@pytest.mark.parametrize(("drawn", "factor"), [(0.0, 1 - JITTER), (0.5, 1.0), (1.0, 1 + JITTER)])
+def test_the_rows_time_is_jittered_by_ten_percent(drawn, factor):
+    result = judge(Deferred(LATER, Phase.RCPT), claim(), Policy(DELAYS, False, lambda: drawn))
+    assert result.wait == pytest.approx(600 * factor)
+    assert result.hinted == 600
+
+
+def test_replies_of_our_own_have_no_code():
+    assert judge(Unknown(LOST, Phase.DOT), claim(), RETRY).code is None
+    assert judge(Delivered(OK), claim(), RETRY).code == 250
+
+
+def test_a_lost_worker_that_had_not_sent_frees_its_claim_at_once():
+    result = lost_unsent(claim(), 0, 5, died=True)
+    assert (result.kind, result.status, result.wait, result.crashed) == (Kind.WORKER_LOST, "PENDING", 0, True)
+
+
+def test_a_paused_worker_is_not_counted_as_a_crash():
+    assert not lost_unsent(claim(), 4, 5, died=False).crashed
+
+
+@pytest.mark.parametrize(("crashes", "parked"), [(0, False), (3, False), (4, True), (9, True)])
+def test_the_fifth_worker_that_dies_with_a_message_parks_it(crashes, parked):
+    result = lost_unsent(claim(), crashes, 5, died=True)
+    assert (result.kind is Kind.PARKED, result.reason is Reason.PARKED, result.status == "ERROR") == (parked,) * 3
+
+
+def test_a_claim_lost_without_a_journal_follows_the_policy_for_unknown_outcomes():
+    assert lost_unknown(claim(), RETRY).status == "PENDING"
+    assert lost_unknown(claim(), HOLD).status == "ERROR"
+
+
+def test_a_claim_given_back_tells_nothing_and_counts_nothing():
+    result = released(claim(), 3.0)
+    assert (result.kind, result.status, result.wait, result.counted, result.released) == (None, "PENDING", 3.0, False, True)
