@@ -10,5 +10,5 @@ LOCK = 0x6D626267  # of PostgreSQL's advisory locks: two upgrades at once take t
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "postgresql":
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+context.configure(connection=connection, target_metadata=Base.metadata)
 context.run_migrations()

@@ -2,7 +2,9 @@
 
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
+
+from mailbbgun.base.db import UTCDateTime
+
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
@@ -10,8 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Go to this schema."""
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
+    """Go back to the one before."""
     ${downgrades if downgrades else "pass"}

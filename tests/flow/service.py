@@ -1,0 +1,159 @@
+"""The whole service as processes, for tests that walk from the door to the sink."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import requests
+
+from mailbbgun.base.settings import Settings
+from tests.servers.process import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+T = TypeVar("T")
+
+
+def until(wanted: Callable[[], T], seconds: float = 20.0, what: str = "it") -> T:
+    """Return what ``wanted`` gives as soon as that is true; fail after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (found := wanted()):
+        assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
+        time.sleep(0.05)
+    return found
+
+
+class Service:
+    """API, worker and sink on free ports. Everything it started is gone when the ``with`` ends."""
+
+    def __init__(self, settings: Settings, **overrides: object) -> None:
+        self.port, self.sink_port = free_port(), free_port()
+        self.var = settings.var
+        self.var.mkdir(parents=True, exist_ok=True)
+        self.log = self.var / "sink.log"
+        given = {one.name: getattr(settings, one.name) for one in fields(Settings) if getattr(settings, one.name) != one.default}
+        given |= {"PORT": self.port, "SMTP_URL": f"smtp://127.0.0.1:{self.sink_port}?security=none", "RETRY_DELAYS": "2,2,2"} | overrides
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
+        self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = requests.Session()
+
+    def __enter__(self) -> Self:
+        self.run("initdb.py")
+        self.start_sink()
+        self.start_api()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.http.close()
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        if error is not None:
+            for path in sorted(self.var.glob("*.out")):
+                print(f"--- {path.name}\n{path.read_text()[-4000:]}", file=sys.stderr)
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run a command of the project to its end; return what it printed."""
+        argv = [sys.executable, *arguments] if arguments[0].endswith(".py") else list(arguments)
+        done = subprocess.run(argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def start_sink(self) -> None:
+        """Start the sink, or start it again on the same log."""
+        self._spawn("sink", "-m", "tests.flow.sink", str(self.sink_port), str(self.log))
+        until(lambda: _listens(self.sink_port), what="the sink")
+
+    def start_api(self) -> None:
+        """Start the API and wait until it answers."""
+        self._spawn("api", "-m", "gunicorn", "api:app")
+        until(self._answers, what="the API")
+
+    def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
+        """Start a worker; it may not be ready yet."""
+        return self._spawn(name, "worker.py")
+
+    def kill(self, name: str) -> None:
+        """Kill a process with -9 (the API: its whole group)."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self, name: str, timeout: float = 40.0) -> int:
+        """Tell a process to end and return its exit code."""
+        process = self.processes.pop(name)
+        process.terminate()
+        return process.wait(timeout)
+
+    def post(self, **message: Any) -> dict[str, Any]:
+        """Send a message in at the front door; ``to`` is needed, the rest has values."""
+        answer = self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, timeout=30)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Read a resource."""
+        answer = self.http.get(f"{self.url}{path}", timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def message(self, identifier: str) -> dict[str, Any]:
+        """Read one message."""
+        return self.get(f"/messages/{identifier}")
+
+    def kinds(self, identifier: str) -> list[str]:
+        """Return the kinds of a message's events, oldest first."""
+        events = self.get(f"/messages/{identifier}/events?limit=1000")["events"]
+        return [event["kind"] for event in sorted(events, key=lambda event: event["id"])]
+
+    def ended(self, identifier: str, status: str, seconds: float = 20.0) -> dict[str, Any]:
+        """Wait until a message has that status and return it."""
+        return until(lambda: (found := self.message(identifier))["status"] == status and found, seconds, f"{status} of {identifier}")
+
+    def count(self, status: str) -> int:
+        """Return how many messages have that status."""
+        return int(self.get(f"/messages?limit=0&status={status}")["count"])
+
+    def taken(self) -> list[dict[str, Any]]:
+        """Return what the sink took, oldest first."""
+        return [json.loads(line) for line in self.log.read_bytes().splitlines()] if self.log.exists() else []
+
+    def copies(self) -> Counter[str]:
+        """Return how many copies each address got."""
+        return Counter(address for message in self.taken() for address in message["to"])
+
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.var / f"{name}.out").open("ab") as out:
+            argv = [sys.executable, *arguments]
+            process = subprocess.Popen(argv, cwd=ROOT, env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.processes[name] = process
+        return process
+
+    def _answers(self) -> bool:
+        assert self.processes["api"].poll() is None, (self.var / "api.out").read_text()
+        try:
+            return self.http.get(f"{self.url}/health", timeout=2).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+
+def _written(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, Iterable) and not isinstance(value, str) else str(value)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,125 @@
+"""A real SMTP server that takes mail and behaves by the recipient's local part: ``python -m tests.flow.sink PORT LOG``.
+
+``later-N-…`` is refused with 451 N times; ``never-…`` with 550; ``lost-…`` is taken and the connection then dropped before the answer,
+once; ``slow-…`` is answered after two seconds; ``kill-…`` kills the process at the other end with -9 at RCPT, before it is answered.
+Every message taken is one JSON line in LOG, written before it is answered: recipients, Message-ID, SHA-256 of the data.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+_ADDRESS = re.compile(rb"<([^>]*)>")
+_MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+class Sink(asyncio.Protocol):
+    """One connection; pipelining is understood."""
+
+    refusals: Counter[str] = Counter()
+    dropped: set[str] = set()
+
+    def __init__(self, log: int) -> None:
+        self._log = log
+        self._buffer = b""
+        self._recipients: list[str] = []
+        self._data = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(b"220 sink.test ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every whole command; take the message when its dot is there."""
+        self._buffer += data
+        while self._data or b"\r\n" in self._buffer:
+            if self._data:
+                content, dot, rest = (b"\r\n" + self._buffer).partition(b"\r\n.\r\n")
+                if not dot:
+                    return
+                self._buffer, self._data = rest, False
+                if self._take(content[2:] + b"\r\n"):
+                    return
+                continue
+            line, _, self._buffer = self._buffer.partition(b"\r\n")
+            self._transport.write(self._answer(line))
+
+    def _answer(self, line: bytes) -> bytes:
+        verb = line[:4].upper()
+        if verb == b"EHLO":
+            return b"250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
+        if verb in (b"MAIL", b"RSET"):
+            self._recipients = []
+        elif verb == b"RCPT":
+            return self._recipient(_ADDRESS.findall(line)[0].decode())
+        elif verb == b"DATA":
+            if not self._recipients:
+                return b"554 5.5.1 no valid recipients\r\n"
+            self._data = True
+            return b"354 go on\r\n"
+        elif verb == b"QUIT":
+            self._transport.close()
+            return b"221 bye\r\n"
+        return b"250 2.0.0 ok\r\n"
+
+    def _recipient(self, address: str) -> bytes:
+        kind, _, rest = address.partition("-")
+        if kind == "never":
+            return b"550 5.1.1 no such user here\r\n"
+        if kind == "later" and self.refusals[address] < int(rest.partition("-")[0]):
+            self.refusals[address] += 1
+            return b"451 4.7.1 greylisted\r\n"
+        if kind == "kill":
+            _kill_peer(self._transport)
+        self._recipients.append(address)
+        return b"250 2.1.5 ok\r\n"
+
+    def _take(self, content: bytes) -> bool:
+        """Log the message, then answer; True if the connection is over."""
+        found = _MESSAGE_ID.search(content)
+        line = {"to": self._recipients, "id": found[1].decode() if found else None, "sha": hashlib.sha256(content).hexdigest(), "at": time.time()}
+        os.write(self._log, json.dumps(line).encode() + b"\n")
+        kinds = {address.partition("-")[0] for address in self._recipients}
+        lost = [address for address in self._recipients if address.startswith("lost-") and address not in self.dropped]
+        if lost:
+            self.dropped.update(lost)
+            self._transport.abort()
+            return True
+        answer = b"250 2.0.0 taken\r\n"
+        if "slow" in kinds:
+            asyncio.get_running_loop().call_later(2.0, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
+        return False
+
+
+def _kill_peer(transport: asyncio.Transport) -> None:
+    """Kill the process whose socket is at the other end of the connection."""
+    port = transport.get_extra_info("peername")[1]
+    inode = next(row.split()[9] for row in Path("/proc/net/tcp").read_text().splitlines()[1:] if row.split()[1].endswith(f":{port:04X}"))
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(link) == f"socket:[{inode}]":
+                os.kill(int(link.parts[2]), signal.SIGKILL)
+        except OSError:
+            continue  # it ended while we looked
+
+
+async def _serve(port: int, path: str) -> None:
+    log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    server = await asyncio.get_running_loop().create_server(lambda: Sink(log), "127.0.0.1", port, backlog=1000)
+    print("listening", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,152 @@
+"""From the HTTP door to an SMTP server, on both configurations, with every process real."""
+
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from mailbbgun.base.settings import Settings
+from tests.flow.service import Service, until
+
+
+@pytest.fixture
+def service(backend: Settings) -> Iterator[Service]:
+    with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as started:
+        started.start_worker()
+        yield started
+
+
+def test_a_message_arrives_and_its_timeline_says_so(service):
+    sent = service.post(to=["ann@example.test", "ben@example.test"], cc="cis@example.test", bcc="dot@example.test", tags=["greeting"])
+    shown = service.ended(sent["id"], "DELIVERED")
+    assert {one["address"]: one["status"] for one in shown["deliveries"]} == dict.fromkeys(
+        ["ann@example.test", "ben@example.test", "cis@example.test", "dot@example.test"], "DELIVERED"
+    )
+    assert service.kinds(sent["id"]) == ["accepted"] + ["delivered"] * 4
+    assert [sorted(message["to"]) for message in service.taken()] == [sorted(one["address"] for one in shown["deliveries"])]
+
+
+def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_with_its_reply(service):
+    later = service.post(to="later-1-ann@example.test")
+    never = service.post(to="never-ann@example.test")
+    failed = service.ended(never["id"], "ERROR")["deliveries"][0]
+    assert (failed["reason"], failed["last_reply"]) == ("bounced", "550 no such user here")
+    bounced = [one for one in service.get(f"/messages/{never['id']}/events")["events"] if one["kind"] == "bounced"]
+    assert [(one["data"]["code"], one["data"]["enhanced"], one["data"]["phase"]) for one in bounced] == [(550, "5.1.1", "rcpt")]
+    service.ended(later["id"], "DELIVERED")
+    assert service.kinds(later["id"]) == ["accepted", "deferred", "delivered"]
+    events = {one["kind"]: datetime.fromisoformat(one["at"]) for one in service.get(f"/messages/{later['id']}/events")["events"]}
+    assert 1.7 < (events["delivered"] - events["deferred"]).total_seconds() < 5
+    assert service.copies() == {"later-1-ann@example.test": 1}
+
+
+def test_one_refused_recipient_of_three_is_refused_alone(service):
+    sent = service.post(to=["ann@example.test", "never-ben@example.test", "later-1-cis@example.test"])
+    shown = service.ended(sent["id"], "ERROR")
+    assert {one["address"]: one["status"] for one in shown["deliveries"]} == {
+        "ann@example.test": "DELIVERED",
+        "never-ben@example.test": "ERROR",
+        "later-1-cis@example.test": "DELIVERED",
+    }
+    assert service.copies() == {"ann@example.test": 1, "later-1-cis@example.test": 1}
+
+
+def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_same_bytes(service):
+    sent = service.post(to="lost-ann@example.test")
+    service.ended(sent["id"], "DELIVERED")
+    assert service.kinds(sent["id"]) == ["accepted", "outcome_unknown", "delivered"]
+    assert service.copies() == {"lost-ann@example.test": 2}
+    assert len({(message["sha"], message["id"]) for message in service.taken()}) == 1
+
+
+def test_a_schedule_that_ends_expires_the_delivery(service):
+    sent = service.post(to="later-9-ann@example.test")
+    shown = service.ended(sent["id"], "ERROR", 30)
+    assert shown["deliveries"][0]["reason"] == "expired"
+    assert service.kinds(sent["id"]) == ["accepted", "deferred", "deferred", "deferred", "expired"]
+    again = service.http.post(f"{service.url}/messages/{sent['id']}/retry")
+    assert again.status_code == 200, again.text
+    until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
+
+
+def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(service):
+    sent = service.post(to="ann@example.test")
+    service.ended(sent["id"], "DELIVERED")
+    assert service.http.delete(f"{service.url}/messages/{sent['id']}").status_code == 409
+    waiting = service.post(to="later-1-ann@example.test")
+    until(lambda: "deferred" in service.kinds(waiting["id"]))
+    assert service.http.delete(f"{service.url}/messages/{waiting['id']}").status_code == 200
+    assert service.message(waiting["id"])["status"] == "CANCELLED"
+    time.sleep(3.5)
+    assert service.copies()["later-1-ann@example.test"] == 0
+
+
+def test_a_worker_killed_between_dot_and_answer_marks_the_outcome_unknown(service):
+    sent = service.post(to="slow-ann@example.test")
+    until(lambda: service.taken())
+    service.kill("worker")
+    service.start_worker()
+    service.ended(sent["id"], "DELIVERED", 30)
+    assert service.kinds(sent["id"]) == ["accepted", "outcome_unknown", "delivered"]
+
+
+def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
+    sent = service.post(to="slow-ann@example.test")
+    until(lambda: service.taken())
+    assert service.stop("worker") == 0
+    assert service.message(sent["id"])["status"] == "DELIVERED"
+    assert list((service.var / "journal").iterdir()) == []
+
+
+def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(service):
+    sent = service.post(to="slow-ann@example.test")
+    until(lambda: service.taken())
+    worker = service.processes.pop("worker")
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(2) == 1
+    service.start_worker()
+    service.ended(sent["id"], "DELIVERED", 30)
+    assert service.kinds(sent["id"])[1] == "outcome_unknown"
+
+
+def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbours_arrive(service):
+    sent = service.post(to="kill-ann@example.test")
+    neighbours = [service.post(to=f"n{number}@example.test") for number in range(20)]
+
+    def parked() -> bool:
+        if "worker" in service.processes and service.processes["worker"].poll() is not None:
+            service.start_worker()
+        return bool(service.message(sent["id"])["status"] == "ERROR")
+
+    until(parked, 60, "parking")
+    assert service.message(sent["id"])["deliveries"][0]["reason"] == "parked"
+    assert service.kinds(sent["id"]) == ["accepted"] + ["worker_lost"] * 4 + ["parked"]
+    deaths = service.processes["worker"].poll()
+    assert deaths is None  # the last three took only their child along
+    for neighbour in neighbours:
+        service.ended(neighbour["id"], "DELIVERED")
+    assert all(service.copies()[f"n{number}@example.test"] == 1 for number in range(20))
+
+
+def test_ready_names_the_part_that_is_not(service):
+    until(lambda: service.http.get(f"{service.url}/ready").status_code == 200, what="/ready")
+    service.stop("worker")
+    answer = service.http.get(f"{service.url}/ready")
+    assert answer.status_code == 503
+    assert "worker" in answer.text
+
+
+def test_bulk_waits_for_nobody_for_ever_and_high_overtakes_it(backend):
+    with Service(backend, WORKER_CONNECTIONS=1, MESSAGES_PER_CONNECTION=1000) as service:
+        for number in range(60):
+            service.post(to=f"bulk{number}@example.test", priority=0)
+        high = service.post(to="high@example.test", priority=9)
+        service.start_worker()
+        service.ended(high["id"], "DELIVERED", 30)
+        until(lambda: len(service.taken()) == 61, 30)
+        order = [message["to"][0] for message in service.taken()]
+        assert order.index("high@example.test") < 20

@@ -1,0 +1,61 @@
+"""``bin/requeue-pending``: hints what nothing else hints, and leaves a healthy backlog alone."""
+
+import fcntl
+import os
+
+import pytest
+
+from mailbbgun.base.settings import load
+from mailbbgun.services import build
+from tests.flow.service import Service, until
+
+MESSAGES = 1500  # more than NEARLY_EMPTY, so that a healthy queue looks like one
+
+
+@pytest.fixture
+def backlog(backend):
+    with Service(backend) as service:
+        for number in range(MESSAGES):
+            service.post(to=f"u{number}@example.test")
+        services = build(load(service.environment))
+        until(lambda: sum(services.queue.depth().values()) == MESSAGES, what="every hint on the queue")
+        yield service, services
+        services.close()
+
+
+def _purge(service: Service, services) -> None:
+    """Take every hint off the queue, as a wiped broker would."""
+    consumer = services.queue.consumer(500)
+    while hints := consumer.take(500, 1.0):
+        consumer.settle(hints)
+    consumer.close()
+
+
+def test_a_healthy_backlog_is_not_requeued_and_a_purged_one_wholly_and_each_arrives_once(backlog):
+    service, services = backlog
+    assert service.run("bin/requeue-pending", "--older-than", "1") == "requeued 0\n"
+    _purge(service, services)
+    assert f"{MESSAGES} stranded" in service.run("bin/requeue-pending", "--older-than", "1", "--dry-run")
+    assert sum(services.queue.depth().values()) == 0
+    assert f"requeued {MESSAGES}\n" in service.run("bin/requeue-pending", "--older-than", "1")
+    assert service.run("bin/requeue-pending", "--older-than", "1") == "requeued 0\n"
+    service.start_worker()
+    until(lambda: service.count("DELIVERED") == MESSAGES, 60, "every delivery")
+    assert set(service.copies().values()) == {1}
+    assert len(service.copies()) == MESSAGES
+
+
+def test_two_do_not_run_at_once(embedded_settings):
+    with Service(embedded_settings) as service:
+        lock = os.open(service.var / "requeue-pending.lock", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another one is running" in service.run("bin/requeue-pending", code=75)
+        os.close(lock)
+        assert service.run("bin/requeue-pending") == "requeued 0\n"
+        assert service.run("bin/requeue-pending", "--quiet") == ""
+
+
+def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_settings):
+    with Service(embedded_settings) as service:
+        service.environment["MAILBBGUN_DATABASE_URL"] = "postgresql+psycopg2://nobody@127.0.0.1:1/none"
+        assert service.run("bin/requeue-pending", code=1) == "requeue-pending: the database does not answer\n"

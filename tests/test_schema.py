@@ -1,0 +1,39 @@
+"""The migrations and the models say the same, on both databases."""
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from mailbbgun import schema
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.settings import Settings
+
+
+@pytest.fixture
+def database(backend: Settings):
+    backend.var.mkdir(parents=True)
+    db = Database(backend.DATABASE_URL)
+    yield db
+    db.close()
+
+
+def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database):
+    with pytest.raises(ConfigurationError, match="run python initdb.py"):
+        schema.check(database)
+    schema.upgrade(database)
+    schema.upgrade(database)
+    schema.check(database)
+    with database.read() as session:
+        assert compare_metadata(MigrationContext.configure(session.connection()), schema.METADATA) == []
+
+
+def test_the_migrations_go_back(database):
+    schema.upgrade(database)
+    with database.write() as session:
+        config = schema.configuration()
+        config.attributes["connection"] = session.connection()
+        command.downgrade(config, "base")
+    with pytest.raises(ConfigurationError, match="missing"):
+        schema.check(database)
