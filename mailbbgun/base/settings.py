@@ -111,7 +111,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     checked: dict[str, Any] = {}
     for one in fields(Settings):
         value = _checked(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
-        checked[one.name] = value.format(**checked) if isinstance(value, str) and one.name not in given else value
+        checked[one.name] = _filled_in(value, checked) if isinstance(value, str) else value
     settings = Settings(**checked)
     _check_together(settings)
     return settings
@@ -162,6 +162,13 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
     return converted
 
 
+def _filled_in(value: str, settings: Mapping[str, Any]) -> str:
+    """Put VAR and HOSTNAME where a value names them in braces; other braces (in a password, say) stay."""
+    for name in ("VAR", "HOSTNAME"):
+        value = value.replace(f"{{{name}}}", str(settings.get(name, "")))
+    return value
+
+
 def _converted(value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
@@ -200,6 +207,7 @@ def sample() -> str:
     """Return the text of ``config.py.sample``."""
     lines = [
         "# Settings of Mail BB Gun. Copy to config.py and change what you need; what is commented out shows the default.",
+        "# {VAR} and {HOSTNAME} stand for the values of those two.",
         "# Each can also be given as an environment variable MAILBBGUN_<NAME>, which wins.",
         "# Made by: python -m mailbbgun.base.settings > config.py.sample",
     ]

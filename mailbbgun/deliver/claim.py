@@ -101,11 +101,14 @@ def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds:
 
 
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
-    """Forget hints that came before their delivery was due (jitter); the tick hints them when it is."""
+    """Forget delay hints that came before their delivery was due (jitter); the tick hints it again when it is.
+
+    Whether it is due by now is not asked: it may have become so since the claim that found nothing.
+    """
     given = ids(session.get_bind().dialect.name, "messages").c
     statement = (
         update(Delivery)
-        .where(Delivery.message_id.in_(select(given.id)), *_IDLE, Delivery.next_attempt_at > db_now())
+        .where(Delivery.message_id.in_(select(given.id)), *_IDLE, Delivery.published_at < Delivery.next_attempt_at)
         .values(published_at=None)
         .execution_options(synchronize_session=False)
     )

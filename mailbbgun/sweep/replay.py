@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -80,7 +81,8 @@ def _settle(db: Database, settings: Settings, owner: UUID, replay: Replay | None
     while True:
         with db.write() as session:
             claims = _claims_of(session, owner, expired_only)
-            results = [_result(one, crashes, replay, rules) for one, crashes in claims]
+            # No delay queue is told here: the tick hints these when they are due.
+            results = [replace(_result(one, crashes, replay, rules), hinted=0) for one, crashes in claims]
             total += len(record.results(session, owner, results))
         if len(claims) < BATCH:
             break
