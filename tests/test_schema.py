@@ -20,7 +20,7 @@ def database(backend: Settings):
 
 
 def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database):
-    with pytest.raises(ConfigurationError, match="run python initdb.py"):
+    with pytest.raises(ConfigurationError, match=r"run python initdb\.py"):
         schema.check(database)
     schema.upgrade(database)
     schema.upgrade(database)

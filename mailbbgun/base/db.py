@@ -12,6 +12,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -68,8 +69,9 @@ class db_now(FunctionElement[datetime]):
 
 @compiles(db_now, "postgresql")
 def _now_postgresql(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # Not clock_timestamp(): that is volatile, so a comparison with it walks past every row instead of bounding an index.
     seconds = compiler.process(element.clauses, **kw)
-    return f"(clock_timestamp() + {seconds} * interval '1 second')" if seconds else "clock_timestamp()"
+    return f"(statement_timestamp() + {seconds} * interval '1 second')" if seconds else "statement_timestamp()"
 
 
 @compiles(db_now, "sqlite")
@@ -171,6 +173,8 @@ def _translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         raise DatabaseUnavailable("the database does not answer") from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("every connection to the database is busy") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise DatabaseUnavailable("the connection to the database broke") from error
@@ -183,6 +187,7 @@ def _postgresql(url: str, pool_size: int) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        hide_parameters=True,  # they are message bodies, and errors are logged
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "mailbbgun", "keepalives_idle": 30},
@@ -194,6 +199,7 @@ def _sqlite(url: str, pool_size: int, synchronous: str) -> Engine:
         url,
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},

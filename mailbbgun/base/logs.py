@@ -60,5 +60,6 @@ def configure(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("pika", "alembic", "mail.log", "asyncio"):
+    for noisy in ("alembic", "mail.log", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it prints a traceback for each error it also raises

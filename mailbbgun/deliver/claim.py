@@ -58,8 +58,9 @@ def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seco
     due = select(Delivery.id).where(*_IDLE, Delivery.message_id.in_(select(given.id)), Delivery.next_attempt_at <= db_now())
     if not alone:
         due = due.where(Delivery.crashes < ALONE_FROM)
-    # Materialized and locked first: two workers with the same hint in hand neither wait for each other nor share a row.
-    chosen = due.with_for_update(skip_locked=True).cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
+    # Locked first, in id order, so that two workers with the same hints in hand cannot lock each other out. Not SKIP LOCKED: the
+    # publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again for a minute.
+    chosen = due.order_by(Delivery.id).with_for_update().cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = (
         update(Delivery)
         .where(Delivery.id.in_(select(chosen.c.id)))

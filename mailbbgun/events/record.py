@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Integer, String, Uuid, case, exists, insert, literal, select, update
+from sqlalchemy import Integer, String, Table, Uuid, case, exists, insert, literal, select, update
 from sqlalchemy import event as sql_event
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
@@ -20,6 +20,9 @@ from mailbbgun.messages.models import Delivery, Message, MessageTag
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, PENDING, PRECEDENCE
 
 log = logging.getLogger("mailbbgun.events")
+
+# Inserts go by tables: through the mapped classes each costs a third of a request more.
+_MESSAGES, _DELIVERIES, _TAGS, _EVENTS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag, Event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,11 @@ class Result:
 
 
 def accepted(session: Session, message: Mapping[str, Any], deliveries: Sequence[Mapping[str, Any]]) -> None:
-    """Insert a message, its deliveries (due by ``next_attempt_at``, a datetime or None for now) and its first event."""
-    session.execute(insert(Message), [{**message, "status": PENDING}])
-    session.execute(insert(Delivery).values(next_attempt_at=db_now()), [{**one, "status": PENDING} for one in deliveries])
+    """Insert a message, its deliveries, due now, and its first event. Keys are columns' names, but for status and times."""
+    session.execute(insert(_MESSAGES), [{**message, "status": PENDING}])
+    session.execute(insert(_DELIVERIES).values(next_attempt_at=db_now()), [{**one, "status": PENDING} for one in deliveries])
     if message["tags"]:
-        session.execute(insert(MessageTag), [{"tag": tag, "message_id": message["id"]} for tag in message["tags"]])
+        session.execute(insert(_TAGS), [{"tag": tag, "message_id": message["id"]} for tag in message["tags"]])
     data = {"recipients": len(deliveries), "size": message["size"]}
     _append(session, [_event(message["id"], None, Kind.ACCEPTED, data)])
 
@@ -195,7 +198,7 @@ def _event(message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping
 def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
     if not events:
         return
-    session.execute(insert(Event), list(events))
+    session.execute(insert(_EVENTS), list(events))
     if log.isEnabledFor(logging.INFO):
         sql_event.listen(session, "after_commit", lambda _: _print(events), once=True)
 

@@ -37,15 +37,18 @@ def mark_published(session: Session, message_ids: Sequence[UUID], *, again_befor
     stale: ColumnElement[bool] = Delivery.published_at.is_(None)
     if again_before is not None:
         stale = or_(stale, Delivery.published_at < again_before)
+    unmarked = select(Delivery.id).where(
+        Delivery.message_id.in_(select(given.id)),
+        Delivery.status == PENDING,
+        Delivery.lease_owner.is_(None),
+        Delivery.next_attempt_at <= db_now(),
+        stale,
+    )
+    # What is locked is being claimed, which is all that a mark could say.
+    chosen = unmarked.with_for_update(skip_locked=True).cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = (
         update(Delivery)
-        .where(
-            Delivery.message_id.in_(select(given.id)),
-            Delivery.status == PENDING,
-            Delivery.lease_owner.is_(None),
-            Delivery.next_attempt_at <= db_now(),
-            stale,
-        )
+        .where(Delivery.id.in_(select(chosen.c.id)))
         .values(published_at=db_now())
         .execution_options(synchronize_session=False)
     )

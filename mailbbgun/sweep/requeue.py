@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from tqdm import tqdm
@@ -57,7 +58,11 @@ def requeue(services: Services, older_than: int, dry_run: bool) -> int:
     if dry_run:
         return sum(counts)
     with tqdm(total=sum(counts), unit="message", disable=None, file=sys.stderr) as bar:
-        return sum(hint_again(db, queue, stranded, progress=bar.update) for stranded in looked_for)
+        return sum(hint_again(db, queue, stranded, progress=lambda done: _advance(bar, done)) for stranded in looked_for)
+
+
+def _advance(bar: "tqdm[NoReturn]", done: int) -> None:
+    bar.update(done)
 
 
 @contextmanager

@@ -61,9 +61,9 @@ class Service:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        if error is not None:
-            for path in sorted(self.var.glob("*.out")):
-                print(f"--- {path.name}\n{path.read_text()[-4000:]}", file=sys.stderr)
+        # pytest shows this for a test that failed, and for no other.
+        for path in sorted(self.var.glob("*.out")):
+            print(f"--- {path.name}\n{path.read_text()[-20_000:]}", file=sys.stderr)
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run a command of the project to its end; return what it printed."""

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 _ADDRESS = re.compile(rb"<([^>]*)>")
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -23,8 +24,8 @@ _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 class Sink(asyncio.Protocol):
     """One connection; pipelining is understood."""
 
-    refusals: Counter[str] = Counter()
-    dropped: set[str] = set()
+    refusals: ClassVar[Counter[str]] = Counter()
+    dropped: ClassVar[set[str]] = set()
 
     def __init__(self, log: int) -> None:
         self._log = log
@@ -104,8 +105,8 @@ class Sink(asyncio.Protocol):
 
 def _kill_peer(transport: asyncio.Transport) -> None:
     """Kill the process whose socket is at the other end of the connection."""
-    port = transport.get_extra_info("peername")[1]
-    inode = next(row.split()[9] for row in Path("/proc/net/tcp").read_text().splitlines()[1:] if row.split()[1].endswith(f":{port:04X}"))
+    ends = [f"0100007F:{transport.get_extra_info(name)[1]:04X}" for name in ("peername", "sockname")]
+    inode = next(row.split()[9] for row in Path("/proc/net/tcp").read_text().splitlines() if row.split()[1:3] == ends)
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if os.readlink(link) == f"socket:[{inode}]":

@@ -1,0 +1,39 @@
+"""Is the part in this container alive? ``python deploy/healthcheck.py api|worker``; exit code 0 or 1. Standard library only."""
+
+import fcntl
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+
+def api() -> bool:
+    """Return whether /health answers."""
+    url = f"http://127.0.0.1:{os.environ.get('MAILBBGUN_PORT', '5000')}/health"
+    try:
+        with urllib.request.urlopen(url, timeout=4) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def worker() -> bool:
+    """Return whether a living worker holds its journal: the kernel drops that lock with the process. Who is alive but stuck shows in /ready."""
+    journals = Path(os.environ.get("MAILBBGUN_VAR", "var"), "journal").glob("*.journal")
+    return any(_held(journal) for journal in journals)
+
+
+def _held(journal: Path) -> bool:
+    try:
+        with journal.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass  # replayed and removed meanwhile
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(0 if {"api": api, "worker": worker}[sys.argv[1]]() else 1)

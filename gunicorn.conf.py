@@ -1,0 +1,58 @@
+"""gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
+
+import json
+import sys
+from pathlib import Path
+
+from gunicorn import util
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mailbbgun.app import check_exposure, close, preflight
+from mailbbgun.base import logs
+from mailbbgun.base.errors import MailBBGunError
+from mailbbgun.base.settings import load
+
+try:
+    ours = load()
+except MailBBGunError as error:
+    sys.exit(f"mailbbgun: {error}")
+
+bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
+worker_class = "gthread"
+workers = ours.API_PROCESSES
+threads = ours.API_THREADS
+timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others
+graceful_timeout = 30
+keepalive = 75  # longer than proxies keep theirs, so that it is they who close
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+control_socket_disable = True
+
+
+def on_starting(server):
+    """Stop with one line if something is not as it must be."""
+    logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
+    try:
+        check_exposure([address[0] for address in server.cfg.address if isinstance(address, tuple)], ours)
+        preflight(ours)
+    except MailBBGunError as error:
+        sys.exit(f"mailbbgun: {error}")
+
+
+def worker_exit(_server, worker):
+    """Hand over what is waiting and close every connection."""
+    if worker.wsgi is not None:
+        close(worker.wsgi)
+
+
+def write_error(client, status, reason, message):
+    """Refuse what is not even HTTP in the API's error shape; gunicorn would answer with a page."""
+    code = reason.lower().replace(" ", "_")
+    body = json.dumps({"error": {"status": int(status), "code": code, "message": message or reason}})
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    util.write_nonblock(client, (head + body).encode("ascii"))
+
+
+util.write_error = write_error  # it has no setting for it

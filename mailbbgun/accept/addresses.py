@@ -1,0 +1,81 @@
+"""E-mail addresses as people write them: ``ann@example.com``, ``"Ann Lee" <ann@example.com>``, several with commas. The one parser.
+
+No DNS. Domains become A-labels at once, so header, envelope and table agree; local parts keep their case and may be any script (RFC 6531).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import email_validator
+
+from mailbbgun.messages.mime import Mailbox, one_line
+
+NAME_SIZE = 256  # characters of a display name
+BLANK = " \t"  # not line breaks: those are refused wherever they stand
+
+# Mail of tests and of a LAN goes to names such as box.test, intranet.local and localhost; the list is the library's switch for that.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
+
+
+def mailboxes(texts: Iterable[str], longest: int) -> Iterator[Mailbox]:
+    """Yield the mailbox of each address in each text. Raises ``ValueError`` with a sentence that is safe to show."""
+    for text in texts:
+        for one in _split(text):
+            yield mailbox(one, longest)
+
+
+def mailbox(text: str, longest: int) -> Mailbox:
+    """Parse one address, with or without a display name. ``longest``: characters of the address. Raises ``ValueError`` as above."""
+    text = text.strip(BLANK)
+    name, address = "", text
+    if text.endswith(">") and "<" in text:
+        name, _, address = text[:-1].rpartition("<")
+        name = _name(name.strip(BLANK))
+    if len(address) > longest:
+        raise ValueError(f"Longer than {longest} characters.")
+    return Mailbox(name, _address(address))
+
+
+def _name(text: str) -> str:
+    if text.startswith('"') and _QUOTED.fullmatch(text):
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    elif any(special in text for special in '"<>'):
+        raise ValueError('Put the display name in quotes: "Ann (sales)" <ann@example.com>.')
+    if len(text) > NAME_SIZE:
+        raise ValueError(f"The display name is longer than {NAME_SIZE} characters.")
+    if not one_line(text):
+        raise ValueError("The display name must be one line without control characters.")
+    return text.strip(BLANK)
+
+
+@lru_cache(maxsize=4096)  # applications write from the same few addresses
+def _address(text: str) -> str:
+    try:
+        found = email_validator.validate_email(text, check_deliverability=False, globally_deliverable=False)
+    except email_validator.EmailNotValidError as error:
+        raise ValueError(f"Not a valid e-mail address: {error}") from error
+    if _IPV4.fullmatch(found.ascii_domain):
+        raise ValueError("Not a valid e-mail address: the part after the @-sign is an IP address.")
+    return f"{found.local_part}@{found.ascii_domain}"
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside quotes, in linear time."""
+    if "," not in text:
+        return [text]
+    parts, start, quoted, escaped = [], 0, False, False
+    for position, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            parts.append(text[start:position])
+            start = position + 1
+    return [*parts, text[start:]]

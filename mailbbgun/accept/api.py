@@ -1,0 +1,104 @@
+"""``POST /messages``."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import url_for
+from marshmallow import Schema, ValidationError, fields, post_load, validate
+
+from mailbbgun.accept.accept import accept
+from mailbbgun.accept.checks import MOST_TAGS
+from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
+from mailbbgun.accept.idempotency import HEADER
+from mailbbgun.base.web import Blueprint, provided
+from mailbbgun.messages.publisher import Publisher
+from mailbbgun.messages.status import STATUSES
+from mailbbgun.services import Services
+
+blueprint = Blueprint("sending", __name__, description="Hand over a message.")
+
+
+class Texts(fields.Field[list[str]]):
+    """One string or a list of strings."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValidationError("Not a string or a list of strings.")
+        return texts
+
+
+def _addresses(sentence: str, example: Any, **options: Any) -> Texts:
+    shape = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    return Texts(metadata={"description": sentence, "example": example, **shape}, **options)
+
+
+class NewMessage(Schema):
+    """A message to send."""
+
+    to = _addresses("Recipients: one address, several with commas, or a list; display names are welcome.", "Ann Lee <ann@example.com>", required=True)
+    subject = fields.String(required=True, metadata={"example": "Your invoice"})
+    text = fields.String(metadata={"description": "The plain text; this or html is needed.", "example": "Dear Ann, …"})
+    html = fields.String(metadata={"description": "The HTML; with text as well, readers choose."})
+    cc = _addresses("Recipients who are shown as such.", ["bob@example.com"])
+    bcc = _addresses("Recipients who are not shown.", ["archive@example.com"])
+    sender = fields.String(data_key="from", metadata={"description": "By default the service's own.", "example": "Shop <shop@example.com>"})
+    reply_to = _addresses("Where answers go.", "help@example.com")
+    headers = fields.Dict(
+        fields.String(), fields.String(), metadata={"description": "More headers; none that structure the message.", "example": {"X-Order": "1234"}}
+    )
+    tags = fields.List(fields.String(), metadata={"description": f"At most {MOST_TAGS}, to find messages by.", "example": ["invoice"]})
+    metadata = fields.Dict(fields.String(), metadata={"description": "Yours: a flat object of up to 4 KB.", "example": {"order": 1234}})
+    message_id = fields.String(metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"})
+    priority = fields.Integer(
+        strict=True, validate=validate.Range(0, 9), metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5}
+    )
+
+    @post_load
+    def submission(self, data: dict[str, Any], **_: Any) -> Submission:
+        """Return what accept takes."""
+        return Submission(**data)
+
+
+class Key(Schema):
+    """The header of a request that may be sent again safely."""
+
+    key = fields.String(
+        data_key=HEADER,
+        load_default=None,
+        metadata={"description": "Repeat a request with its key and body and you get its first answer again, for 24 hours; no second message."},
+    )
+
+
+class Answer(Schema):
+    """What became of it."""
+
+    id = fields.UUID(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES), metadata={"example": "PENDING"})
+    subject = fields.String(required=True)
+
+
+_HEADERS = {
+    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri"}},
+    "Idempotent-Replayed": {"description": "true: this is the first answer again.", "schema": {"type": "string", "enum": ["true"]}},
+}
+
+
+@blueprint.route("/messages", methods=["POST"], tags=["messages"])
+@blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
+@blueprint.arguments(Key, location="headers")
+@blueprint.response(201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS)
+@blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
+@blueprint.alt_response(415, description="Not declared as JSON.")
+@blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
+@blueprint.alt_response(503, description="The database does not answer; nothing was stored.")
+def send(submission: Submission, key: dict[str, str | None]) -> Any:
+    """Send a message
+
+    It is stored before this answers and handed to a mail server right after.
+    """
+    accepted = accept(provided(Services), provided(Publisher), submission, key["key"])
+    headers = {"Location": url_for("messages.show", message_id=accepted.id, _external=True)}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return asdict(accepted), 201, headers

@@ -1,0 +1,160 @@
+"""The rules a submission must keep, in order. All that it breaks is told at once."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import orjson
+
+from mailbbgun.accept.addresses import mailbox, mailboxes
+from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
+from mailbbgun.base.errors import ConfigurationError, InvalidInput
+from mailbbgun.base.settings import Settings
+from mailbbgun.messages.mime import LONGEST_NAME, Mailbox, one_line
+
+MOST_TAGS, TAG_SIZE = 10, 128  # characters
+METADATA_SIZE = 4096  # bytes of JSON
+MOST_HEADERS, HEADER_SIZE = 50, 4096  # characters of a value
+MESSAGE_ID_SIZE = 250
+
+Broken = Iterator[tuple[str, str]]  # field, what is wrong
+Rule = Callable[[Submission, Settings], Broken]
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_MESSAGE_ID = re.compile(r"<?([!-~]+@[!-~]+?)>?")
+# Headers we set, the transport sets, or that carry meaning only their own field may give.
+_STRUCTURAL = frozenset(
+    "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
+    "dkim-signature domainkey-signature authentication-results received-spf return-receipt-to".split()
+)
+_STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
+
+
+def check(submission: Submission, settings: Settings) -> Draft:
+    """Return the draft of a submission. Raises :class:`InvalidInput` with everything that is wrong."""
+    wrong: dict[str, list[str]] = {}
+    boxes = {name: list(_parsed(name, submission, settings, wrong)) for name in _ADDRESSES}
+    recipients: dict[str, str] = {}
+    for kind in (TO, CC, BCC):
+        for box in boxes[kind]:
+            recipients.setdefault(box.address, kind)
+    if len(recipients) > settings.MAX_RECIPIENTS:
+        wrong.setdefault(TO, []).append(f"More than {settings.MAX_RECIPIENTS} recipients.")
+    for rule in RULES:
+        for name, why in rule(submission, settings):
+            wrong.setdefault(name, []).append(why)
+    if wrong:
+        raise InvalidInput("Some fields are not valid.", fields=wrong)
+    identifier = _MESSAGE_ID.fullmatch(submission.message_id) if submission.message_id else None
+    return Draft(
+        sender=boxes["from"][0],
+        to=boxes[TO],
+        cc=boxes[CC],
+        reply_to=boxes["reply_to"],
+        recipients=recipients,
+        subject=submission.subject,
+        text=submission.text,
+        html=submission.html,
+        headers=submission.headers,
+        tags=list(dict.fromkeys(submission.tags)),
+        metadata=submission.metadata,
+        message_id=f"<{identifier[1]}>" if identifier else None,
+        priority=submission.priority,
+    )
+
+
+def check_default_sender(settings: Settings) -> None:
+    """Raise :class:`ConfigurationError` unless ``DEFAULT_FROM`` is an address."""
+    try:
+        mailbox(settings.DEFAULT_FROM, settings.MAX_EMAIL_ADDRESS_SIZE)
+    except ValueError as error:
+        raise ConfigurationError(f"DEFAULT_FROM: {settings.DEFAULT_FROM!r}: {error}") from error
+
+
+_ADDRESSES: dict[str, Callable[[Submission, Settings], tuple[str, ...]]] = {
+    "from": lambda given, settings: (settings.DEFAULT_FROM if given.sender is None else given.sender,),
+    TO: lambda given, _: tuple(given.to),
+    CC: lambda given, _: tuple(given.cc),
+    BCC: lambda given, _: tuple(given.bcc),
+    "reply_to": lambda given, _: tuple(given.reply_to),
+}
+
+
+def _parsed(name: str, submission: Submission, settings: Settings, wrong: dict[str, list[str]]) -> Iterator[Mailbox]:
+    texts = _ADDRESSES[name](submission, settings)
+    most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
+    try:
+        # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
+        if len(texts) > most or sum(map(len, texts)) > most * (longest + 300):
+            raise ValueError(f"More than {most} addresses.")
+        found = [mailbox(texts[0], longest)] if name == "from" else list(mailboxes(texts, longest))
+        yield from dict.fromkeys(found)
+    except ValueError as error:
+        wrong[name] = [str(error)]
+
+
+def _recipients(given: Submission, _: Settings) -> Broken:
+    if not given.to:
+        yield TO, "At least one recipient is needed."
+
+
+def _bodies(given: Submission, settings: Settings) -> Broken:
+    if given.text is None and given.html is None:
+        yield "text", "text or html is needed."
+    for name, body in (("text", given.text), ("html", given.html)):
+        # UTF-8 needs at most 4 bytes a character: most texts need no encoding to be measured.
+        if body and len(body) * 4 > settings.MAX_TEXT_SIZE and len(body.encode()) > settings.MAX_TEXT_SIZE:
+            yield name, f"Longer than {settings.MAX_TEXT_SIZE} bytes."
+        if body and "\0" in body:
+            yield name, "Has a NUL character."
+
+
+def _subject(given: Submission, settings: Settings) -> Broken:
+    if len(given.subject) > settings.MAX_SUBJECT_SIZE:
+        yield "subject", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
+    if not one_line(given.subject):
+        yield "subject", "Must be one line without control characters."
+
+
+def _headers(given: Submission, _: Settings) -> Broken:
+    if len(given.headers) > MOST_HEADERS:
+        yield "headers", f"More than {MOST_HEADERS} headers."
+    if len({name.lower() for name in given.headers}) < len(given.headers):
+        yield "headers", "The same header twice."
+    for name, value in given.headers.items():
+        if not _HEADER_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+            yield "headers", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
+        elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
+            yield f"headers.{name}", "Is set by the service and cannot be given."
+        elif not one_line(value):
+            yield f"headers.{name}", "Must be one line without control characters."
+        elif len(value) > HEADER_SIZE:
+            yield f"headers.{name}", f"Longer than {HEADER_SIZE} characters."
+
+
+def _tags(given: Submission, _: Settings) -> Broken:
+    if len(given.tags) > MOST_TAGS:
+        yield "tags", f"More than {MOST_TAGS} tags."
+    if any(not tag or len(tag) > TAG_SIZE or not one_line(tag) for tag in given.tags):
+        yield "tags", f"Each must be one line of 1 to {TAG_SIZE} characters."
+
+
+def _metadata(given: Submission, _: Settings) -> Broken:
+    if not all(value is None or isinstance(value, str | int | float) for value in given.metadata.values()):
+        yield "metadata", "Must be flat: strings, numbers, true, false and null."
+    elif len(orjson.dumps(given.metadata)) > METADATA_SIZE:
+        yield "metadata", f"Longer than {METADATA_SIZE} bytes of JSON."
+
+
+def _message_id(given: Submission, _: Settings) -> Broken:
+    if given.message_id is not None:
+        found = _MESSAGE_ID.fullmatch(given.message_id)
+        if not found or len(given.message_id) > MESSAGE_ID_SIZE or any(c in found[1] for c in '<>()[],;:\\"'):
+            yield "message_id", "Not a message id like <something@example.com>."
+
+
+def _priority(given: Submission, _: Settings) -> Broken:
+    if not 0 <= given.priority <= 9:
+        yield "priority", "Must be from 0 to 9, 9 first."
+
+
+RULES: tuple[Rule, ...] = (_recipients, _subject, _bodies, _headers, _tags, _metadata, _message_id, _priority)

@@ -1,0 +1,54 @@
+"""What goes into accept, raw from a door, and the frozen, checked draft that it becomes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailbbgun.messages.mime import Mailbox
+
+TO, CC, BCC = "to", "cc", "bcc"
+DEFAULT_PRIORITY = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A message as a client gave it: the types are right, nothing else is known. Addresses are as people write them."""
+
+    to: Sequence[str]
+    subject: str
+    text: str | None = None
+    html: str | None = None
+    cc: Sequence[str] = ()
+    bcc: Sequence[str] = ()
+    sender: str | None = None
+    reply_to: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    message_id: str | None = None
+    priority: int = DEFAULT_PRIORITY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A message that breaks no rule. ``recipients`` are the envelope's: address → to, cc or bcc, each address once."""
+
+    sender: Mailbox
+    to: Sequence[Mailbox]
+    cc: Sequence[Mailbox]
+    reply_to: Sequence[Mailbox]
+    recipients: Mapping[str, str]
+    subject: str
+    text: str | None
+    html: str | None
+    headers: Mapping[str, str]
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    message_id: str | None  # in angle brackets
+    priority: int
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether an address needs RFC 6531 all the way to the recipient."""
+        shown = (self.sender, *self.to, *self.cc, *self.reply_to)
+        return not all(address.isascii() for address in (*self.recipients, *(box.address for box in shown)))

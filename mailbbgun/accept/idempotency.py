@@ -1,0 +1,70 @@
+"""One ``Idempotency-Key``, one message. The key is committed with what it created, so a key that is taken has its answer."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.models import IdempotencyKey
+from mailbbgun.base.db import db_now
+from mailbbgun.base.errors import IdempotencyMismatch, InvalidInput, Unavailable
+
+HEADER = "Idempotency-Key"
+BATCH = 1000  # rows a forgetting
+
+_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")  # printable ASCII, no space at the ends, 1 to 255
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request's key and the fingerprint of what it asked for."""
+
+    key: str
+    fingerprint: str
+
+
+def claim_of(key: str, submission: Submission) -> Claim:
+    """Return the claim a request makes. Raises :class:`InvalidInput` for a key that is empty, too long or not printable ASCII."""
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(f"{HEADER} must be 1 to 255 printable ASCII characters.", fields={HEADER: ["1 to 255 printable ASCII characters."]})
+    # What is not given is left out, so that a field added later does not change old fingerprints.
+    given = {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
+    return Claim(key, hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
+def take(session: Session, claim: Claim, message_id: UUID, response: Mapping[str, Any], seconds: int) -> bool:
+    """Write the key down, in place of one older than ``seconds``; return False if another request has it.
+
+    On PostgreSQL a rival that has not committed yet is waited for.
+    """
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    values = {"fingerprint": claim.fingerprint, "message_id": message_id, "response": dict(response), "created_at": db_now()}
+    expired = IdempotencyKey.created_at <= db_now(-seconds)
+    statement = dialect.insert(IdempotencyKey).values(key=claim.key, **values)
+    statement = statement.on_conflict_do_update(index_elements=["key"], set_=values, where=expired)
+    return session.execute(statement.returning(IdempotencyKey.key)).first() is not None
+
+
+def replay(session: Session, claim: Claim) -> Mapping[str, Any]:
+    """Return what was answered to the first request with this key. Raises :class:`IdempotencyMismatch` if that had another body."""
+    found = session.get(IdempotencyKey, claim.key)
+    if found is None:  # it expired and was forgotten between two statements
+        raise Unavailable(f"The {HEADER} has just expired; send the request again.", retry_after=1)
+    if found.fingerprint != claim.fingerprint:
+        raise IdempotencyMismatch(f"This {HEADER} was used for another body.")
+    return found.response
+
+
+def forget_expired(session: Session, seconds: int, limit: int = BATCH) -> int:
+    """Delete up to ``limit`` keys older than ``seconds``; return how many. Call until it returns less than ``limit``."""
+    old = select(IdempotencyKey.key).where(IdempotencyKey.created_at <= db_now(-seconds)).order_by(IdempotencyKey.created_at).limit(limit)
+    statement = delete(IdempotencyKey).where(IdempotencyKey.key.in_(old)).returning(IdempotencyKey.key)
+    return len(session.execute(statement.execution_options(synchronize_session=False)).all())

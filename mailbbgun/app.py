@@ -1,0 +1,222 @@
+"""The HTTP service, assembled: settings, services, one line for each room, health and documentation."""
+
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distribution
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request, send_from_directory
+from marshmallow import Schema, fields
+from sqlalchemy import exists, select
+
+from mailbbgun import __version__, schema
+from mailbbgun.accept import api as accept
+from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.base import logs, web
+from mailbbgun.base.db import db_now
+from mailbbgun.base.errors import ConfigurationError, MailBBGunError, Unavailable
+from mailbbgun.base.settings import Settings, load
+from mailbbgun.deliver import api as deliver
+from mailbbgun.deliver.models import Worker
+from mailbbgun.events import api as events
+from mailbbgun.messages import api as messages
+from mailbbgun.messages import mime
+from mailbbgun.messages.publisher import Publisher
+from mailbbgun.services import Services, build, check_durability
+
+ROOMS = (accept, messages, deliver, events)  # each has a blueprint
+
+BEAT_SECONDS = 30  # a worker that has not been heard of for so long is not there
+READY_SECONDS = 4.0  # for each part to answer
+
+NO_BROWSER = "default-src 'none'; frame-ancestors 'none'"
+# Swagger UI starts itself by a script in its page; ReDoc searches in a worker. Neither may load anything from elsewhere.
+PAGES = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; "
+    "frame-ancestors 'none'"
+)
+
+DESCRIPTION = """Hand over a message by `POST /messages`; read what became of it by `GET /messages/{id}`.
+
+Every error has one shape, shown below as `Error`; its `code` is stable. Lists take `limit`, `offset` and `after`."""
+
+log = logging.getLogger("mailbbgun.app")
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+    """Return the WSGI application. Asks no server anything: it starts, and answers 503, while the database is away.
+
+    Raises :class:`ConfigurationError`.
+    """
+    settings = settings or (services.settings if services else load())
+    logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+    self_test(settings)
+    services = services or build(settings)
+    app = Flask("mailbbgun", static_folder=None)
+    app.json = web.JSON(app)
+    app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
+    app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
+    web.provide(app, services, Publisher(services.db, services.queue), Readiness(services))
+    api = web.Api(app)
+    for room in ROOMS:
+        api.register_blueprint(room.blueprint)
+    api.register_blueprint(_service)
+    app.register_blueprint(_assets)
+    app.after_request(_secured)
+    return app
+
+
+def self_test(settings: Settings) -> None:
+    """Look at ourselves. Raises :class:`ConfigurationError`."""
+    mime.self_test()
+    check_default_sender(settings)
+
+
+def preflight(settings: Settings) -> None:
+    """Look at what the service stands on before it listens, waiting for a database that is not up yet.
+
+    Raises :class:`ConfigurationError` with one line to show.
+    """
+    self_test(settings)
+    services = build(settings)
+    try:
+        while True:
+            try:
+                check_durability(services)
+                return schema.check(services.db)
+            except Unavailable as error:
+                log.warning("waiting", extra={"error": str(error), "cause": str(error.__cause__).partition("\n")[0]})
+                time.sleep(1.0)
+    finally:
+        services.close()
+
+
+def check_exposure(hosts: list[str], settings: Settings) -> None:
+    """Refuse to listen where strangers are while nothing asks for a key. Raises :class:`ConfigurationError`."""
+    exposed = [host for host in hosts if not _is_loopback(host)]
+    if exposed and not settings.ALLOW_UNAUTHENTICATED:
+        raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED")
+
+
+def close(app: Flask) -> None:
+    """Publish what is waiting and close every connection."""
+    with app.app_context():
+        web.provided(Readiness).close()
+        web.provided(Publisher).close()
+        web.provided(Services).close()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Readiness:
+    """Asks every part whether it works, at once, and waits a bounded time. A part that hangs holds its thread, not the request."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._parts: Mapping[str, Callable[[], str]] = {"database": self._database, "queue": self._queue, "worker": self._worker}
+        self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
+
+    def parts(self) -> dict[str, str]:
+        """Return ``ok`` or what is wrong, by part."""
+        asked = {name: self._threads.submit(part) for name, part in self._parts.items()}
+        answers = {}
+        for name, future in asked.items():
+            try:
+                answers[name] = future.result(READY_SECONDS)
+            except TimeoutError:
+                future.cancel()
+                answers[name] = f"no answer in {READY_SECONDS:.0f} s"
+            except MailBBGunError as error:
+                answers[name] = str(error)
+        return answers
+
+    def close(self) -> None:
+        """Wait for nobody."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _database(self) -> str:
+        with self._services.db.read() as session:
+            session.scalar(select(1))
+        return "ok"
+
+    def _queue(self) -> str:
+        self._services.queue.check()
+        return "ok"
+
+    def _worker(self) -> str:
+        with self._services.db.read() as session:
+            alive = session.scalar(select(exists().where(Worker.beat_at > db_now(-BEAT_SECONDS))))
+        return "ok" if alive else f"no worker has reported in {BEAT_SECONDS} s"
+
+
+class Health(Schema):
+    """That the process is alive."""
+
+    status = fields.String(metadata={"example": "ok"})
+
+
+class Parts(Health):
+    """What of the service works."""
+
+    parts = fields.Dict(fields.String(), fields.String(), metadata={"example": {"database": "ok", "queue": "ok", "worker": "ok"}})
+
+
+_service = web.Blueprint("service", __name__, description="The service itself.")
+_assets = Blueprint("assets", __name__, url_prefix="/docs/assets")
+
+
+@_service.route("/health")
+@_service.response(200, Health)
+def health() -> Any:
+    """Say that the process is alive"""
+    return {"status": "ok"}
+
+
+@_service.route("/ready")
+@_service.response(200, Parts)
+@_service.alt_response(503, schema=Parts, description="Something does not work; `parts` says what.")
+def ready() -> Any:
+    """Say whether database, queue and a worker are there"""
+    parts = web.provided(Readiness).parts()
+    if all(part == "ok" for part in parts.values()):
+        return {"status": "ok", "parts": parts}
+    return {"status": "unavailable", "parts": parts}, 503, {"Retry-After": "5"}
+
+
+@_assets.get("/<path:name>")
+def asset(name: str) -> Response:
+    # The folder is found without importing the package, which would want Django.
+    folder = distribution("drf-spectacular-sidecar").locate_file("drf_spectacular_sidecar/static/drf_spectacular_sidecar")
+    return send_from_directory(str(folder), name, max_age=86_400)
+
+
+def _secured(answer: Response) -> Response:
+    page = request.endpoint in ("api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.headers.setdefault("Content-Security-Policy", PAGES if page else NO_BROWSER)
+    answer.headers.setdefault("Referrer-Policy", "no-referrer")
+    answer.headers.setdefault("Cache-Control", "no-store")
+    return answer
+
+
+_DOCUMENTATION: dict[str, Any] = {
+    "API_TITLE": "Mail BB Gun",
+    "API_VERSION": __version__,
+    "OPENAPI_VERSION": "3.0.3",
+    "OPENAPI_URL_PREFIX": "/",
+    "OPENAPI_JSON_PATH": "openapi.json",
+    "OPENAPI_SWAGGER_UI_PATH": "docs",
+    "OPENAPI_SWAGGER_UI_URL": "/docs/assets/swagger-ui-dist/",
+    "OPENAPI_SWAGGER_UI_CONFIG": {"validatorUrl": None},
+    "OPENAPI_REDOC_PATH": "redoc",
+    "OPENAPI_REDOC_URL": "/docs/assets/redoc/bundles/redoc.standalone.js",
+    "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}},
+}

@@ -1,0 +1,300 @@
+"""The web's conventions, once for every room: the one error shape, strict input, paging, and what blueprints are made of.
+
+``{"error": {"status": 400, "code": "validation_error", "message": "…", "fields": {"to": ["Not a valid e-mail address."]}}}``
+"""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, NoReturn, TypeVar, cast
+from urllib.parse import urlencode
+from uuid import UUID
+
+import flask_smorest  # type: ignore[import-untyped]  # it has no types
+import marshmallow
+import orjson
+from flask import Flask, Request, Response, current_app, request
+from flask.json.provider import JSONProvider
+from marshmallow import fields, validate
+from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import HTTPException
+
+from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, UnsupportedMediaType
+
+T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., Any])
+
+EXTENSION = "mailbbgun"
+FIELDS_SHOWN = 20  # of a body with a million wrong fields
+MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… would become 1 GB
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # linear: it never looks at a character twice
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+LARGEST_INTEGER = 2**63 - 1  # what the databases hold
+RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+log = logging.getLogger("mailbbgun.web")
+
+
+def provide(app: Flask, *values: object) -> None:
+    """Hand values to the rooms, one of each type."""
+    app.extensions[EXTENSION] = {type(value): value for value in values}
+
+
+def provided(kind: type[T]) -> T:
+    """Return what :func:`provide` was given of that type."""
+    return cast(T, current_app.extensions[EXTENSION][kind])
+
+
+CODES = {
+    413: ("too_large", "The request is larger than MAX_BODY_SIZE allows."),
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not answer to that method."),
+    500: ("internal_error", "Something went wrong here; the log says what."),
+}
+
+
+def error_response(status: int, code: str, message: str, fields: Mapping[str, Sequence[str]] | None = None) -> Response:
+    """Return the one error shape."""
+    error: dict[str, Any] = {"status": status, "code": code, "message": message}
+    if fields:
+        error["fields"] = {name[:100]: list(why) for name, why in list(fields.items())[:FIELDS_SHOWN]}
+    answer = cast(Response, current_app.json.response({"error": error}))
+    answer.status_code = status
+    return answer
+
+
+class _Error(marshmallow.Schema):
+    status = fields.Integer(required=True, metadata={"example": 400})
+    code = fields.String(required=True, metadata={"description": "Stable, for programs.", "example": "validation_error"})
+    message = fields.String(required=True, metadata={"description": "For people.", "example": "Some fields are not valid."})
+    wrong = fields.Dict(fields.String(), fields.List(fields.String()), data_key="fields", metadata={"example": {"to": ["Not an e-mail address."]}})
+
+
+class ErrorSchema(marshmallow.Schema):
+    """The shape of every error."""
+
+    error = fields.Nested(_Error, required=True)
+
+
+class Api(flask_smorest.Api):  # type: ignore[misc]  # no types
+    """flask-smorest's Api with our error shape."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        self._app.register_error_handler(MailBBGunError, _our_error)
+        self._app.register_error_handler(HTTPException, _http_error)
+        self._app.register_error_handler(Exception, _unexpected_error)
+
+
+def _our_error(error: MailBBGunError) -> Response:
+    if error.status >= 500:
+        cause = str(error.__cause__).partition("\n")[0]  # what follows may be a statement with its parameters
+        log.warning("unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause})
+    answer = error_response(error.status, error.code, error.message, error.fields)
+    if error.retry_after is not None:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
+
+
+def _http_error(error: HTTPException) -> Any:
+    status = error.code or 500
+    code, message = CODES.get(status) or (HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_"), error.description or "")
+    answer = error_response(status, code, message)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            answer.headers[name] = value  # Allow, Retry-After
+    return answer
+
+
+def _unexpected_error(error: Exception) -> Response:
+    log.error("unexpected_error", exc_info=error, extra={"method": request.method, "path": request.path})
+    return error_response(500, *CODES[500])
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Parse a JSON object strictly: UTF-8, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
+
+    Raises :class:`MalformedBody`, :class:`TooLarge`.
+    """
+    try:
+        text = raw.decode()
+        if len(text) > MOST_STRUCTURE and len(_STRING.sub("", text)) > MOST_STRUCTURE:
+            raise TooLarge("The body has too many values.")
+        value = _DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        raise MalformedBody("The body is not UTF-8.") from error
+    except RecursionError as error:
+        raise MalformedBody("The body is nested too deeply.") from error
+    except ValueError as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise MalformedBody("The body is not a JSON object.")
+    # Both can only come from a \u escape: the decoder refuses raw control characters, UTF-8 raw surrogates.
+    if "\\u" in text and any(UNSTORABLE.search(string) for string in _strings(value)):
+        raise MalformedBody("The body has a string with a NUL or half a surrogate pair.")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("the same key twice in one object")
+    return made
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or abs(number := int(digits)) > LARGEST_INTEGER:
+        raise ValueError("an integer beyond 64 bits")
+    return number
+
+
+def _float(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError("a number that is none or too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    waiting = [value]  # not recursive: the depth is the client's
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, dict | list):
+            waiting += [*found, *found.values()] if isinstance(found, dict) else found
+
+
+class Parser(FlaskParser):
+    """Strict arguments: what is unknown, given twice or not JSON is an error, and every error is ours."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": marshmallow.RAISE}  # noqa: RUF012 - as the base has it
+
+    def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
+        """Return the body's object. A route whose schema has no fields takes no body as well."""
+        if not schema.fields and not req.content_length and not req.headers.get("Transfer-Encoding"):
+            return {}
+        charset = req.mimetype_params.get("charset", "utf-8").lower()
+        if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
+            raise UnsupportedMediaType("Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'.")
+        if req.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnsupportedMediaType("Send the body without Content-Encoding.")
+        return parse_object(_read(req))
+
+    def load_querystring(self, req: Request, schema: marshmallow.Schema) -> Any:
+        """Return the query's parameters, each once."""
+        wrong = {name: ["Given more than once."] for name, values in req.args.lists() if len(values) > 1}
+        wrong |= {name: ["Has a NUL character."] for name, value in req.args.items() if "\0" in value}
+        if wrong:
+            raise marshmallow.ValidationError(wrong)
+        return super().load_querystring(req, schema)
+
+    def handle_error(self, error: marshmallow.ValidationError, req: Request, schema: marshmallow.Schema, **_: Any) -> NoReturn:
+        """Raise :class:`InvalidInput` with the fields."""
+        by_location = cast(Mapping[str, Any], error.messages)
+        raise InvalidInput("Some fields are not valid.", fields=dict(_flat("", next(iter(by_location.values()))))) from error
+
+
+def _read(req: Request) -> bytes:
+    try:
+        raw = req.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # the server's own, of which we know nothing: a chunk that is none, a client that left
+        raise MalformedBody("The body could not be read.") from error
+    # A body that comes in chunks is cut at the limit without a word.
+    if req.content_length is None and req.max_content_length is not None and len(raw) >= req.max_content_length:
+        raise TooLarge(CODES[413][1])
+    return raw
+
+
+def _flat(path: str, messages: Any) -> Iterator[tuple[str, list[str]]]:
+    if isinstance(messages, Mapping):
+        for key, below in messages.items():
+            yield from _flat(f"{path}.{key}" if path else str(key), below)
+    else:
+        yield path, [str(message) for message in messages]
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
+    """flask-smorest's Blueprint with the strict parser; the same methods, typed."""
+
+    ARGUMENTS_PARSER = Parser()
+
+    def route(self, rule: str, **options: Any) -> Callable[[View], View]:
+        return cast(Callable[[View], View], super().route(rule, **options))
+
+    def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
+        return cast(Callable[[View], View], super().arguments(schema(), **options))  # an instance: made once, not with each request
+
+    def response(self, status_code: int, schema: Any = None, **options: Any) -> Callable[[View], View]:
+        return cast(Callable[[View], View], super().response(status_code, schema, **options))
+
+    def alt_response(self, status_code: int, **options: Any) -> Callable[[View], View]:
+        """Document another answer; without a schema it is the error shape."""
+        options.setdefault("schema", ErrorSchema)
+        return cast(Callable[[View], View], super().alt_response(status_code, **options))
+
+
+class Nothing(marshmallow.Schema):
+    """The body of a request that needs none."""
+
+
+class JSON(JSONProvider):
+    """Answers by orjson, with a newline for those who read them on a terminal."""
+
+    def dumps(self, obj: Any, **_: Any) -> str:
+        return orjson.dumps(obj, option=orjson.OPT_APPEND_NEWLINE).decode()
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        return orjson.loads(s)
+
+
+class Time(fields.DateTime):
+    """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        # In a query an unescaped + arrives as a space.
+        text = value.replace(" ", "+") if isinstance(value, str) else ""
+        try:
+            if RFC3339.fullmatch(text):
+                return datetime.fromisoformat(text.upper())
+        except ValueError:
+            pass  # the 30th of February
+        raise marshmallow.ValidationError("Not a time as in RFC 3339, like 2026-01-31T12:00:00Z.")
+
+
+class Count(fields.Integer):
+    """A number in a query: ASCII digits."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not re.fullmatch(r"-?[0-9]{1,18}", value):
+            raise self.make_error("invalid", input=value)
+        return int(value)
+
+
+class Page(marshmallow.Schema):
+    """The query of every list."""
+
+    limit = Count(load_default=10, validate=validate.Range(0, 1000), metadata={"description": "At most so many; 0 gives only the count."})
+    offset = Count(load_default=0, validate=validate.Range(0, 10**9), metadata={"description": "Skip so many; deep lists go faster by `after`."})
+    after = fields.UUID(load_default=None, metadata={"description": "Go on after this id: the last one of the page before."})
+
+
+def next_page(last: UUID | None) -> dict[str, str]:
+    """Return the ``Link`` header to the page after the entry ``last``; nothing when that was the end."""
+    if last is None:
+        return {}
+    kept = {name: value for name, value in request.args.items() if name not in ("offset", "after")}
+    return {"Link": f'<{request.base_url}?{urlencode({**kept, "after": str(last)})}>; rel="next"'}

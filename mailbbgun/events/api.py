@@ -1,0 +1,45 @@
+"""``GET /messages/{id}/events``: the timeline."""
+
+from typing import Any
+from uuid import UUID
+
+from marshmallow import Schema, fields, validate
+
+from mailbbgun.base.errors import NotFound
+from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.events import repo
+from mailbbgun.events.kinds import Kind
+from mailbbgun.messages import repo as messages
+from mailbbgun.services import Services
+
+blueprint = Blueprint("events", __name__, description="What happened to a message.")
+
+
+class Happening(Schema):
+    """One thing that happened."""
+
+    id = fields.UUID()
+    at = Time()
+    kind = fields.String(validate=validate.OneOf([kind.value for kind in Kind]))
+    address = fields.String(allow_none=True, metadata={"description": "The recipient; null when it concerns the whole message."})
+    data = fields.Dict(metadata={"description": "What more is known: code and reply of the other server, phase, attempt…"})
+
+
+class Timeline(Schema):
+    """A page of events, newest first."""
+
+    events = fields.List(fields.Nested(Happening))
+    count = fields.Integer()
+
+
+@blueprint.route("/messages/<uuid:message_id>/events", tags=["messages"])
+@blueprint.arguments(Page, location="query")
+@blueprint.response(200, Timeline, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
+@blueprint.alt_response(404, description="No such message.")
+def timeline(page: dict[str, Any], message_id: UUID) -> Any:
+    """Show what happened to a message, newest first"""
+    with provided(Services).db.read() as session:
+        if not messages.exists(session, message_id):
+            raise NotFound("There is no such message.")
+        events, count, last = repo.page(session, message_id, **page)
+    return {"events": events, "count": count}, 200, next_page(last)

@@ -1,0 +1,30 @@
+"""Queries over events."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from mailbbgun.events.models import Event
+from mailbbgun.messages.models import Delivery
+
+
+def page(session: Session, message_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[list[dict[str, Any]], int, UUID | None]:
+    """Return a page of a message's events, newest first, how many there are in all, and the last id if there is more."""
+    of_message = Event.message_id == message_id
+    count = session.scalar(select(func.count()).select_from(Event).where(of_message)) or 0
+    if not limit:
+        return [], count, None
+    older = [] if after is None else [Event.id < after]
+    statement = (
+        select(Event.id, Event.at, Event.kind, Event.data, Delivery.address)
+        .outerjoin(Delivery, Delivery.id == Event.delivery_id)
+        .where(of_message, *older)
+        .order_by(Event.id.desc())
+        .offset(offset)
+        .limit(limit + 1)
+    )
+    found = [dict(row) for row in session.execute(statement).mappings()]
+    shown = found[:limit]
+    return shown, count, shown[-1]["id"] if len(found) > limit else None

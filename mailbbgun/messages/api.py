@@ -1,0 +1,117 @@
+"""``GET /messages``, ``/messages/{id}`` and ``/messages/{id}/raw``."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from marshmallow import Schema, fields, validate
+
+from mailbbgun.base.errors import NotFound
+from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.messages import repo
+from mailbbgun.messages.models import Delivery
+from mailbbgun.messages.status import STATUSES
+from mailbbgun.services import Services
+
+blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
+
+
+class Filters(Page):
+    """Which messages to list."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(STATUSES))
+    to = fields.String(load_default=None, metadata={"description": "A recipient's address: to, cc or bcc.", "example": "ann@example.com"})
+    tag = fields.String(load_default=None, metadata={"example": "invoice"})
+    since = Time(load_default=None, metadata={"description": "Accepted at this moment or later.", "example": "2026-01-31T12:00:00Z"})
+    until = Time(load_default=None, metadata={"description": "Accepted before this moment.", "example": "2026-02-01T00:00:00Z"})
+
+
+class Summary(Schema):
+    """A message in a list."""
+
+    id = fields.UUID()
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    subject = fields.String()
+    sender = fields.String(data_key="from")
+    to = fields.List(fields.String())
+    tags = fields.List(fields.String())
+    priority = fields.Integer()
+    created_at = Time()
+
+
+class Messages(Schema):
+    """A page of messages, newest first."""
+
+    messages = fields.List(fields.Nested(Summary))
+    count = fields.Integer(metadata={"description": "How many match in all."})
+
+
+def _last_reply(delivery: Delivery) -> str | None:
+    """Return what the other server said last; without a code it is what we say about the connection."""
+    return " ".join(str(part) for part in (delivery.reply_code, delivery.reply) if part is not None) or None
+
+
+class DeliveryShape(Schema):
+    """One recipient."""
+
+    id = fields.UUID()
+    address = fields.String()
+    kind = fields.String(validate=validate.OneOf(["to", "cc", "bcc"]))
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    reason = fields.String(allow_none=True, metadata={"description": "Why it ended as ERROR."})
+    attempts = fields.Integer(attribute="attempt", metadata={"description": "How often a worker has taken it in hand."})
+    last_reply = fields.Function(_last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"})
+    next_attempt_at = Time(allow_none=True)
+    finished_at = Time(allow_none=True)
+
+
+class Details(Summary):
+    """A message with its deliveries."""
+
+    cc = fields.List(fields.String())
+    bcc = fields.List(fields.String())
+    mail_from = fields.String(metadata={"description": "The envelope's sender."})
+    message_id = fields.String(metadata={"description": "The Message-ID header."})
+    metadata = fields.Dict(attribute="meta")
+    size = fields.Integer(metadata={"description": "Bytes of the MIME."})
+    smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
+    deliveries = fields.List(fields.Nested(DeliveryShape))
+
+
+def shown(message_id: UUID) -> dict[str, Any]:
+    """Return a message as :class:`Details` takes it. Raises :class:`NotFound`."""
+    with provided(Services).db.read() as session:
+        found = repo.details(session, message_id)
+    if found is None:
+        raise NotFound("There is no such message.")
+    return found
+
+
+@blueprint.route("/messages", tags=["messages"])
+@blueprint.arguments(Filters, location="query")
+@blueprint.response(200, Messages, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
+def index(filters: dict[str, Any]) -> Any:
+    """List messages, newest first"""
+    with provided(Services).db.read() as session:
+        messages, count, last = repo.page(session, repo.Wanted(**filters))
+    return {"messages": messages, "count": count}, 200, next_page(last)
+
+
+@blueprint.route("/messages/<uuid:message_id>", tags=["messages"])
+@blueprint.response(200, Details)
+@blueprint.alt_response(404, description="No such message.")
+def show(message_id: UUID) -> Any:
+    """Show a message and what became of each delivery"""
+    return shown(message_id)
+
+
+@blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])
+@blueprint.response(200, {"type": "string", "format": "binary"}, content_type="message/rfc822", description="The MIME, byte for byte as sent.")
+@blueprint.alt_response(404, description="No such message.")
+def raw(message_id: UUID) -> Response:
+    """Download the MIME as sent"""
+    with provided(Services).db.read() as session:
+        found = repo.raw(session, message_id)
+    if found is None:
+        raise NotFound("There is no such message.")
+    return Response(found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'})

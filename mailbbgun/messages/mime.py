@@ -1,0 +1,202 @@
+"""Composing: from checked parts to the bytes every try sends (RFC 5322, 2045–2047, 6532). Pure.
+
+Headers are rendered here, each value encoded by us from text to wire, so that nothing a client wrote is ever parsed as a header;
+bodies are the standard library's ``email``. The result is checked byte for byte before it may be stored (CVE-2024-6923 and its kin).
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import format_datetime
+
+from mailbbgun.base.errors import ConfigurationError, InvalidInput
+
+LINE = 78  # RFC 5322 §2.1.1: should
+LONGEST_LINE = 998  # and must
+LONGEST_WORD = 900  # leaves room for the header's name beside it
+LONGEST_NAME = 50  # of a custom header: leaves room for an encoded word beside it
+
+# What a person reads on one line: no control characters, and none of the separators that some reader takes for a line break.
+_BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322 §3.2.3
+_FOLD = re.compile(rb"\r\n[ \t]")
+_BODY = policy.SMTP.clone(cte_type="7bit", max_line_length=76)  # RFC 2045 §6.7 (5): encoded lines of at most 76
+_TEXT_HEAD = b'Content-Type: text/plain; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\nMIME-Version: 1.0\r\n\r\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """Who: a display name, may be empty, and an address whose domain is in A-labels, the same in header and envelope."""
+
+    name: str
+    address: str
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        return f"{self.name} <{self.address}>" if self.name else self.address
+
+
+def compose(
+    *,
+    sender: Mailbox,
+    to: Sequence[Mailbox],
+    subject: str,
+    message_id: str,
+    date: datetime,
+    text: str | None = None,
+    html: str | None = None,
+    cc: Sequence[Mailbox] = (),
+    reply_to: Sequence[Mailbox] = (),
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the message as sent. ``message_id`` is in angle brackets; at least one of ``text`` and ``html`` is given.
+
+    Header lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. Raises :class:`InvalidInput` with the field
+    for what would break out of its header.
+    """
+    fields = [
+        ("From", "from", _mailboxes("From", [sender])),
+        ("To", "to", _mailboxes("To", to)),
+        ("Cc", "cc", _mailboxes("Cc", cc)),
+        ("Reply-To", "reply_to", _mailboxes("Reply-To", reply_to)),
+        ("Subject", "subject", _unstructured("Subject", subject)),
+        ("Date", "date", [format_datetime(date.astimezone(UTC))]),
+        ("Message-ID", "message_id", [message_id]),
+        *((name, "headers", _unstructured(name, value)) for name, value in (headers or {}).items()),
+    ]
+    given = [(name, field, words) for name, field, words in fields if words]
+    head = "".join(_folded(name, field, words) for name, field, words in given)
+    raw = head.encode() + _body(text, html)
+    check(raw, [name for name, _, _ in given])
+    return raw
+
+
+def one_line(text: str) -> bool:
+    """Say whether a text can stand in a header: one line, no control characters."""
+    return not _BROKEN.search(text)
+
+
+def check(raw: bytes, names: Sequence[str]) -> None:
+    """Raise :class:`InvalidInput` unless the bytes are clean and the head holds exactly these headers and the MIME ones, each once as given.
+
+    This is the guard behind the encoders: whatever they or the library get wrong, no line of a client's becomes a header.
+    """
+    line_ends = raw.count(b"\r\n")
+    clean = raw.count(b"\r") == line_ends == raw.count(b"\n") and b"\0" not in raw and raw.endswith(b"\r\n")
+    head = raw.partition(b"\r\n\r\n")[0]
+    found = [line.partition(b":")[0].decode("utf-8", "replace").lower() for line in _FOLD.sub(b" ", head).split(b"\r\n")]
+    mime = [name for name in found if name in ("mime-version", "content-type", "content-transfer-encoding")]
+    exact = sorted(found) == sorted([name.lower() for name in names] + mime) and len(set(mime)) == len(mime)
+    if not clean or not exact or any(len(line) > LONGEST_LINE for line in raw.split(b"\r\n")):
+        raise InvalidInput("The message cannot be put on the wire safely.", fields={"headers": ["A value would break out of its header."]})
+
+
+def _folded(name: str, field: str, words: Sequence[str]) -> str:
+    """Join words by spaces into header lines, folding before a word that would pass column 78 (RFC 5322 §2.2.3)."""
+    lines, line = [], f"{name}: {words[0]}"
+    for word in words[1:]:
+        if len(line) + 1 + len(word) > LINE:
+            lines.append(line)
+            line = ""
+        line += f" {word}"
+    folded = "\r\n".join([*lines, line])
+    if "\0" in folded or folded.count("\r") != len(lines) or folded.count("\n") != len(lines):
+        raise InvalidInput(f"{field} would break out of its header.", fields={field: ["Must be one line."]})
+    return folded + "\r\n"
+
+
+def _unstructured(name: str, text: str) -> list[str]:
+    """Return the words of free text: as they are if every reader takes them so, else encoded."""
+    if not text:
+        return [""]
+    # What looks like an encoded word must be encoded, or readers would decode it; so must spaces that a reader may merge.
+    if _PLAIN.fullmatch(text) and "=?" not in text and "  " not in text:
+        words = text.split(" ")
+        if max(map(len, words)) <= LONGEST_WORD:
+            return words
+    return list(_encoded(name, text))
+
+
+def _encoded(name: str, text: str) -> Iterator[str]:
+    """Yield RFC 2047 encoded words, cut between characters, that leave room for the header's name on the first line."""
+    room = max(9, (min(75, LINE - len(name) - 4) - len("=?utf-8?b??=")) // 4 * 3)
+    chunk = b""
+    for character in text:
+        encoded = character.encode()
+        if len(chunk) + len(encoded) > room:
+            yield f"=?utf-8?b?{base64.b64encode(chunk).decode()}?="
+            chunk = b""
+        chunk += encoded
+    yield f"=?utf-8?b?{base64.b64encode(chunk).decode()}?="
+
+
+def _mailboxes(name: str, boxes: Sequence[Mailbox]) -> list[str]:
+    words: list[str] = []
+    for box in boxes:
+        if words:
+            words[-1] += ","
+        words += [*_phrase(name, box.name), f"<{box.address}>"] if box.name else [box.address]
+    return words
+
+
+def _phrase(header: str, name: str) -> list[str]:
+    """Return the words of a display name: atoms, else a quoted string, else encoded words (RFC 5322 §3.2.5)."""
+    if "=?" in name or not _PLAIN.fullmatch(name):
+        return list(_encoded(header, name))
+    if _ATOMS.fullmatch(name):
+        return name.split(" ")
+    return ['"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"']
+
+
+def _body(text: str | None, html: str | None) -> bytes:
+    """Return the MIME headers, the empty line and the body."""
+    if text is not None and html is None and (plain := _plain_body(text)) is not None:
+        return plain
+    message = EmailMessage(policy=_BODY)
+    if text is not None:
+        message.set_content(_lines(text))
+    if html is not None and text is not None:
+        message.add_alternative(_lines(html), subtype="html")
+    elif html is not None:
+        message.set_content(_lines(html), subtype="html")
+    return bytes(message)
+
+
+def _plain_body(text: str) -> bytes | None:
+    """Return what ``email`` makes of ASCII text in short lines, without the detour (a test keeps the two equal); None for any other."""
+    if not text.isascii():
+        return None
+    lines = _lines(text).split("\n")
+    if max(map(len, lines)) > _BODY.max_line_length:  # type: ignore[operator]  # ours is a number
+        return None
+    return _TEXT_HEAD + "\r\n".join(lines).encode()
+
+
+def _lines(text: str) -> str:
+    """Return text whose lines, the last too, end in a line feed."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text if text.endswith("\n") else text + "\n"
+
+
+EVIL = ("=?UTF-8?Q?a=0ABcc:_evil?=", "a\r\nBcc: evil@x", "a\nBcc: e@x", "a\rBcc: e@x", "a\x0bBcc: e@x", "a\x85Bcc: x", "a\u2028Bcc: x", "a\0b")
+
+
+def self_test() -> None:
+    """Prove on this very Python that evil text is refused or harmless. Raises :class:`ConfigurationError`."""
+    for text in EVIL:
+        box = Mailbox(text, "a@example.com")
+        try:
+            raw = compose(
+                sender=box, to=[box], cc=[box], reply_to=[box], subject=text, headers={"X-Evil": text}, text=text.replace("\0", ""), html="ä",
+                message_id="<a@example.com>", date=datetime(2026, 1, 1, tzinfo=UTC),
+            )  # fmt: skip
+        except InvalidInput:
+            continue
+        found = message_from_bytes(raw, policy=policy.default)
+        if found["Bcc"] is not None or found["Subject"] != text or sorted(found.keys()) != sorted(set(found.keys())):
+            raise ConfigurationError(f"this Python's email package would let a header break out ({text!r}); take a newer Python")

@@ -1,0 +1,106 @@
+"""Queries over messages and their deliveries."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import idna
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import exists as sql_exists
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.ids import first_id_at
+from mailbbgun.messages.models import Delivery, Message, MessageTag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before."""
+
+    limit: int
+    offset: int
+    after: UUID | None
+    status: str | None = None
+    to: str | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_SHOWN = (Message.id, Message.status, Message.subject, Message.sender, Message.tags, Message.priority, Message.created_at)
+
+
+def exists(session: Session, message_id: UUID) -> bool:
+    """Say whether there is such a message."""
+    return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
+
+
+def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
+    """Return a page of messages, newest first, how many match in all, and the last id if there is more. Three statements, however many."""
+    matching = _matching(wanted)
+    count = session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
+    if not wanted.limit:
+        return [], count, None
+    older = [] if wanted.after is None else [Message.id < wanted.after]
+    statement = select(*_SHOWN).where(*matching, *older).order_by(Message.id.desc()).offset(wanted.offset).limit(wanted.limit + 1)
+    found = [dict(row) for row in session.execute(statement).mappings()]
+    more = len(found) > wanted.limit
+    shown = found[: wanted.limit]
+    to = _recipients(session, [message["id"] for message in shown])
+    return [{**message, "to": to[message["id"]]} for message in shown], count, shown[-1]["id"] if more else None
+
+
+def details(session: Session, message_id: UUID) -> dict[str, Any] | None:
+    """Return a message with its deliveries; None if there is none."""
+    message = session.get(Message, message_id)
+    if message is None:
+        return None
+    deliveries = session.scalars(select(Delivery).where(Delivery.message_id == message_id).order_by(Delivery.id)).all()
+    by_kind: Mapping[str, list[str]] = {kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")}
+    columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
+    return {**columns, **by_kind, "deliveries": deliveries}
+
+
+def raw(session: Session, message_id: UUID) -> bytes | None:
+    """Return the bytes of a message; None if there is none."""
+    return session.scalar(select(Message.raw).where(Message.id == message_id))
+
+
+def lane(session: Session, message_id: UUID) -> str:
+    """Return the lane a message's hints travel on."""
+    return session.scalars(select(Delivery.lane).where(Delivery.message_id == message_id).limit(1)).one()
+
+
+def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.status is not None:
+        conditions.append(Message.status == wanted.status)
+    if wanted.to is not None:
+        conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.address == _stored_form(wanted.to))))
+    if wanted.tag is not None:
+        conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tag == wanted.tag)))
+    if wanted.since is not None:
+        conditions.append(Message.id >= first_id_at(wanted.since))
+    if wanted.until is not None:
+        conditions.append(Message.id < first_id_at(wanted.until))
+    return conditions
+
+
+def _stored_form(address: str) -> str:
+    """Return an address as accept stores it: the domain in lower case and A-labels."""
+    local, at, domain = address.strip().rpartition("@")
+    try:
+        return f"{local}{at}{domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
+    except idna.IDNAError:  # no domain at all: it will match nothing
+        return address
+
+
+def _recipients(session: Session, message_ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
+    statement = select(Delivery.message_id, Delivery.address).where(Delivery.message_id.in_(message_ids), Delivery.kind == "to").order_by(Delivery.id)
+    found: dict[UUID, list[str]] = defaultdict(list)
+    for message_id, address in session.execute(statement):
+        found[message_id].append(address)
+    return found

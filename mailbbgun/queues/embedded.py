@@ -1,0 +1,175 @@
+"""Hints as rows of the service's own database: the default, with nothing to install.
+
+A hint may be taken once its ``visible_at`` has passed; taking it moves that moment on by :data:`HOLD_SECONDS`, settling it deletes the row.
+So what a killed consumer held comes again by itself. Only the database's clock counts.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Select, String, Table, bindparam, delete, func, insert, inspect, literal, literal_column, select, union_all, update
+
+from mailbbgun.base.db import Database, db_now, id_rows, ids, recordset, rows
+from mailbbgun.base.errors import DatabaseUnavailable, QueueMisconfigured, QueueUnavailable
+from mailbbgun.queues.base import Consumer, Hint, Queue
+from mailbbgun.queues.lanes import LANES, Turns
+from mailbbgun.queues.models import QueuedHint
+
+HOLD_SECONDS = 60
+POLL_SECONDS = 0.05
+
+_HINTS = cast("Table", QueuedHint.__table__)
+
+log = logging.getLogger(__name__)
+
+
+class Embedded(Queue):
+    """The queue of ``embedded:``. Takes any number of seconds that is among ``delays``."""
+
+    def __init__(self, database: Database, delays: Sequence[int]) -> None:
+        self._database = database
+        self._delays = tuple(sorted(set(delays)))
+
+    @property
+    def delays(self) -> Sequence[int]:
+        """As given."""
+        return self._delays
+
+    def declare(self) -> None:
+        """Only check: the table comes with the database's schema."""
+        self.check()
+
+    def check(self) -> None:
+        """Look for the table."""
+        with _translated():
+            with self._database.read() as session:
+                found = inspect(session.connection()).has_table(_HINTS.name)
+        if not found:
+            raise QueueMisconfigured(f"the database has no table {_HINTS.name}; run initdb.py")
+
+    def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
+        """Insert all in one transaction."""
+        if lane not in LANES:
+            raise ValueError(f"there is no lane {lane!r}")
+        if delay and delay not in self._delays:
+            raise ValueError(f"there is no delay of {delay} s")
+        if not message_ids:
+            return
+        given = ids(self._database.dialect, "given")
+        hints = select(bindparam("lane", type_=String), given.c.id, db_now(bindparam("delay", type_=BigInteger)))
+        statement = insert(_HINTS).from_select(["lane", "message_id", "visible_at"], hints)
+        with _translated(), self._database.write() as session:
+            session.execute(statement, {"lane": lane, "given": id_rows(message_ids), "delay": delay})
+
+    def consumer(self, prefetch: int) -> Consumer:
+        """Return a consumer; nothing is taken before :meth:`Consumer.take`."""
+        return _EmbeddedConsumer(self._database, prefetch)
+
+    def depth(self) -> Mapping[str, int]:
+        """Count what may be taken now."""
+        with _translated(), self._database.read() as session:
+            counts = select(_HINTS.c.lane, func.count()).where(_HINTS.c.visible_at <= db_now()).group_by(_HINTS.c.lane)
+            return dict.fromkeys(LANES, 0) | dict(session.execute(counts).all())
+
+    def close(self) -> None:
+        """Nothing to close: the database belongs to others."""
+
+
+class _EmbeddedConsumer(Consumer):
+    def __init__(self, database: Database, prefetch: int) -> None:
+        self._database = database
+        self._prefetch = prefetch
+        self._turns = Turns()
+        self._held: dict[str, set[int]] = {lane: set() for lane in LANES}
+
+    def take(self, limit: int, timeout: float) -> list[Hint]:
+        """Poll every 50 ms by reading; write only when there is something to take."""
+        until = time.monotonic() + timeout
+        while True:
+            turns = self._choose(limit)
+            if turns and (hints := self._take(turns)):
+                return hints
+            left = until - time.monotonic()
+            if left <= 0:
+                return []
+            time.sleep(min(POLL_SECONDS, left))
+
+    def settle(self, hints: Sequence[Hint]) -> None:
+        """Delete the rows."""
+        if not hints:
+            return
+        for hint in hints:
+            self._held[hint.lane].discard(_row(hint))
+        settled = recordset(self._database.dialect, "settled", {"id": BigInteger()})
+        statement = delete(_HINTS).where(_HINTS.c.id.in_(select(settled.c.id)))
+        with _translated(), self._database.write() as session:
+            session.execute(statement, {"settled": rows([{"id": _row(hint)} for hint in hints])})
+
+    def close(self) -> None:
+        """Make the rest visible at once."""
+        held = [{"id": row} for lane in LANES for row in self._held[lane]]
+        self._held = {lane: set() for lane in LANES}
+        if not held:
+            return
+        given_back = recordset(self._database.dialect, "given_back", {"id": BigInteger()})
+        statement = update(_HINTS).where(_HINTS.c.id.in_(select(given_back.c.id))).values(visible_at=db_now())
+        try:
+            with _translated(), self._database.write() as session:
+                session.execute(statement, {"given_back": rows(held)})
+        except QueueUnavailable as error:
+            log.warning("hints could not be given back and come again in a minute", extra={"count": len(held), "error": error.message})
+
+    def _choose(self, limit: int) -> list[str]:
+        """Return the lanes of the next turns, as many as there are hints to take, at most ``limit``."""
+        room = {lane: min(limit, self._prefetch - len(self._held[lane])) for lane in LANES}
+        with _translated(), self._database.read() as session:
+            found = session.execute(_COUNTS, room).one()
+        waiting = {lane: range(count) for lane, count in zip(LANES, found, strict=True)}
+        turns: list[str] = []
+        while len(turns) < limit and (lane := self._turns.next(waiting)):
+            waiting[lane] = waiting[lane][1:]
+            turns.append(lane)
+        return turns
+
+    def _take(self, turns: Sequence[str]) -> list[Hint]:
+        with _translated(), self._database.write() as session:
+            taken = session.execute(_TAKE, {lane: turns.count(lane) for lane in LANES}).all()
+        queued: dict[str, list[Hint]] = {lane: [] for lane in LANES}
+        for row in sorted(taken, key=lambda row: row.id, reverse=True):
+            queued[row.lane].append(Hint(row.message_id, row.lane, row.id))
+            self._held[row.lane].add(row.id)
+        # Another consumer may have been quicker with some: their turns are left out.
+        return [queued[lane].pop() for lane in turns if queued[lane]]
+
+
+def _row(hint: Hint) -> int:
+    assert isinstance(hint.token, int)
+    return hint.token
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise QueueUnavailable("the queue's database does not answer") from error
+
+
+def _due(lane: str) -> Select[int]:
+    due = select(_HINTS.c.id).where(_HINTS.c.lane == literal(lane, String), _HINTS.c.visible_at <= db_now())
+    return due.order_by(_HINTS.c.visible_at).limit(bindparam(lane, type_=BigInteger))
+
+
+# Both statements have one bind per lane, named like it: the most rows of that lane.
+_COUNTS = select(*(select(func.count()).select_from(_due(lane).subquery()).scalar_subquery().label(lane) for lane in LANES))
+_DUE = [_due(lane).with_for_update(skip_locked=True).cte(f"due_{lane}").prefix_with("MATERIALIZED") for lane in LANES]
+_TAKE = (
+    update(_HINTS)
+    .where(_HINTS.c.id.in_(union_all(*(select(due.c.id) for due in _DUE))))
+    .values(visible_at=db_now(literal_column(str(HOLD_SECONDS))))
+    .returning(_HINTS.c.id, _HINTS.c.lane, _HINTS.c.message_id)
+)

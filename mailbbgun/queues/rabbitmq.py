@@ -1,0 +1,368 @@
+"""Hints on RabbitMQ: quorum queues, publisher confirms, one connection to publish and one for each consumer.
+
+Topology, made by :meth:`RabbitMQ.declare` and by nothing else. Arguments of a queue cannot change in place, so names carry a version::
+
+    mailbbgun.work.v1       direct ─ high, normal, bulk ─▸ mailbbgun.work.<lane>.v1
+    mailbbgun.delay.<N>.v1  fanout ─▸ mailbbgun.delay.<N>.v1 ─ after N seconds, still under its lane's key ─▸ mailbbgun.work.v1
+
+The work exchange has no alternate exchange: one would swallow what cannot be routed, and it would count as confirmed.
+A time to live per message would wait behind the head of the queue, so each delay has a queue of its own.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
+from typing import Any
+from uuid import UUID
+
+from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
+from mailbbgun.base.logs import safe
+from mailbbgun.queues.amqp import DEADLINE, Channel, Hosts, Link, Refused, at_once, hosts_of, persistent
+from mailbbgun.queues.base import Consumer, Hint, Queue
+from mailbbgun.queues.lanes import LANES, Turns
+
+WORK = "mailbbgun.work.v1"
+LONGEST_WAIT = 5.0  # seconds between two tries to connect
+LARGEST_BODY = 256  # bytes; ours have 36
+LARGEST_PREFETCH = 2000  # RabbitMQ's own limit for quorum queues
+
+# RabbitMQ 4 drops a hint after 20 deliveries unless told otherwise, but one that was prefetched by 20 workers that crashed is no verdict on
+# its message. -1, "no limit" to 4.0, lets 3.10 drop a hint that comes back even once, so: a number that works everywhere and is never met.
+_WORK_ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": 1_000_000}
+_DELAY_ARGUMENTS = {
+    "x-queue-type": "quorum",
+    "x-overflow": "reject-publish",  # without it dead-lettering is silently at most once
+    "x-dead-letter-exchange": WORK,
+    "x-dead-letter-strategy": "at-least-once",
+}
+
+log = logging.getLogger(__name__)
+
+
+def work_queue(lane: str) -> str:
+    """Return the name of a lane's queue."""
+    return f"mailbbgun.work.{lane}.v1"
+
+
+def delay_queue(seconds: int) -> str:
+    """Return the name of a delay's queue, and of its exchange."""
+    return f"mailbbgun.delay.{seconds}.v1"
+
+
+class RabbitMQ(Queue):
+    """The queue of ``amqp://user:password@host1:port,host2,host3/vhost``: the hosts of one cluster, tried in turn.
+
+    ``delays`` are seconds. Nothing connects before it is used; raises :class:`ConfigurationError` for a malformed URL.
+    """
+
+    def __init__(self, url: str, delays: Sequence[int]) -> None:
+        self._hosts = hosts_of(url)
+        self._delays = tuple(sorted(set(delays)))
+        self._publishing: dict[int, _Publishing] = {}  # by process: a connection does not survive a fork
+
+    @property
+    def delays(self) -> Sequence[int]:
+        """Each a queue of its own."""
+        return self._delays
+
+    def declare(self) -> None:
+        """Make exchanges, queues and bindings. Once per installation: a quorum queue killed in its first second can be lost."""
+        with _misconfigured(406, "was declared with other arguments; delete it when it is empty, then run initdb.py"):
+            at_once(self._hosts, self._declare)
+
+    def _declare(self, channel: Channel) -> None:
+        exchanges = [(WORK, "direct"), *((delay_queue(seconds), "fanout") for seconds in self._delays)]
+        queues = [(work_queue(lane), WORK, lane, _WORK_ARGUMENTS) for lane in LANES]
+        queues += [(delay_queue(one), delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in self._delays]
+        for name, kind in exchanges:
+            channel.exchange_declare(name, kind, durable=True)
+        for name, exchange, key, arguments in queues:
+            channel.queue_declare(name, durable=True, arguments=arguments)
+            channel.queue_bind(name, exchange, key)
+
+    def check(self) -> None:
+        """Look for every exchange and queue. Bindings and arguments cannot be seen this way; publishing notices them."""
+        with _misconfigured(404, "is missing; run initdb.py"):
+            at_once(self._hosts, self._check)
+
+    def _check(self, channel: Channel) -> None:
+        for name in (WORK, *map(delay_queue, self._delays)):
+            channel.exchange_declare(name, passive=True)
+        for name in (*map(work_queue, LANES), *map(delay_queue, self._delays)):
+            channel.queue_declare(name, passive=True)
+
+    def depth(self) -> dict[str, int]:
+        """Return the hints ready on each lane."""
+        return at_once(self._hosts, self._depth)
+
+    def _depth(self, channel: Channel) -> dict[str, int]:
+        return {lane: channel.queue_declare(work_queue(lane), passive=True).method.message_count for lane in LANES}
+
+    def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
+        """Publish persistent, mandatory and confirmed, the whole batch in flight at once."""
+        if lane not in LANES:
+            raise ValueError(f"there is no lane {lane!r}")
+        if delay and delay not in self._delays:
+            raise ValueError(f"there is no delay of {delay} s")
+        if message_ids:
+            bodies = [str(one).encode() for one in message_ids]
+            self._of_this_process().publish(delay_queue(delay) if delay else WORK, lane, bodies)
+
+    def consumer(self, prefetch: int) -> Consumer:
+        """Connect, and consume all lanes; waits up to 10 s for the broker."""
+        consumer = _RabbitConsumer(self._hosts, min(prefetch, LARGEST_PREFETCH))
+        try:
+            consumer.wait(DEADLINE)
+        except QueueUnavailable:
+            consumer.close()
+            raise
+        return consumer
+
+    def close(self) -> None:
+        """Close this process's publishing connection. Consumers close themselves."""
+        publishing = self._publishing.pop(os.getpid(), None)
+        if publishing:
+            publishing.close()
+
+    def _of_this_process(self) -> "_Publishing":
+        pid = os.getpid()
+        found = self._publishing.get(pid)
+        return found or self._publishing.setdefault(pid, _Publishing(self._hosts))
+
+
+@dataclass(eq=False)
+class _Batch:
+    """What one call publishes. ``left`` counts what is not confirmed."""
+
+    exchange: str
+    lane: str
+    bodies: list[bytes]
+    left: int
+    sent: float = field(default_factory=time.monotonic)
+    refused: str = ""
+
+
+class _Publishing:
+    """One process's publishing: its link, and when the next try to connect may be made."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._lock = threading.Lock()
+        self._link: _Publisher | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    def publish(self, exchange: str, lane: str, bodies: list[bytes]) -> None:
+        """Return when all are confirmed; raises :class:`QueueUnavailable` within 10 s."""
+        until = time.monotonic() + DEADLINE
+        link = self._current()
+        try:
+            link.wait(until - time.monotonic())
+            link.publish(_Batch(exchange, lane, bodies, len(bodies)), until)
+        except QueueUnavailable:
+            self._failed(link)
+            raise
+        self._failures = 0
+
+    def close(self) -> None:
+        """Close the link; publishing again makes a new one."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link:
+            link.close()
+
+    def _current(self) -> "_Publisher":
+        with self._lock:
+            if self._link is None or self._link.error:  # an idle link may have died: that is no failure yet
+                wait = self._not_before - time.monotonic()
+                if wait > 0:
+                    raise QueueUnavailable("RabbitMQ did not answer; the next try is soon", retry_after=max(1, round(wait)))
+                self._link = _Publisher(self._hosts, "rabbitmq-publisher")
+            return self._link
+
+    def _failed(self, link: "_Publisher") -> None:
+        with self._lock:
+            if link.error and self._link is link:
+                self._link = None
+                self._failures += 1
+                self._not_before = time.monotonic() + min(0.05 * 2**self._failures, LONGEST_WAIT)
+
+
+class _Publisher(Link):
+    """Publishes with confirms. A nack or a return fails its own batch; anything else fails the link."""
+
+    def __init__(self, hosts: Hosts, name: str) -> None:
+        self._unconfirmed: dict[int, _Batch] = {}  # by delivery tag, ascending; belongs to the link's thread
+        self._tag = 0
+        self._last_confirm = 0.0
+        super().__init__(hosts, name)
+
+    def publish(self, batch: _Batch, until: float) -> None:
+        """Publish and wait for every confirm. Raises :class:`QueueUnavailable`."""
+        with self.guard:
+            self.post(lambda: self._send(batch))
+            done = self.guard.wait_for(lambda: not batch.left or batch.refused or self.error, until - time.monotonic())
+            if batch.refused:
+                raise QueueUnavailable(batch.refused)
+            if not done and self._last_confirm < batch.sent:
+                self.abort("RabbitMQ confirms nothing")
+            if batch.left:
+                self.raise_error()
+                raise QueueUnavailable("RabbitMQ did not confirm in time")  # a queue without a leader: others may be well
+
+    def opened(self, connection: Any) -> None:
+        """Open the one channel."""
+        connection.add_on_connection_blocked_callback(lambda *_: self.abort("RabbitMQ is short of memory or disk"))
+        connection.channel(on_open_callback=self._channel_opened)
+
+    def _channel_opened(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self.broke)
+        channel.add_on_return_callback(self._returned)
+        channel.confirm_delivery(self._confirmed, callback=lambda _: self.is_ready())
+
+    def _send(self, batch: _Batch) -> None:
+        if self.error:
+            return  # the channel may be closed by now, and who waits for this has been told
+        for body in batch.bodies:
+            self._tag += 1
+            self._unconfirmed[self._tag] = batch
+            self._channel.basic_publish(batch.exchange, batch.lane, body, persistent(), mandatory=True)
+
+    def _confirmed(self, frame: Any) -> None:
+        tag, multiple = frame.method.delivery_tag, frame.method.multiple
+        tags = list(takewhile(lambda one: one <= tag, self._unconfirmed)) if multiple else [tag]
+        nack = frame.method.NAME == "Basic.Nack"
+        with self.guard:
+            self._last_confirm = time.monotonic()
+            for batch in [self._unconfirmed.pop(one) for one in tags]:
+                batch.left -= 1
+                if nack:
+                    batch.refused = batch.refused or "RabbitMQ refused a hint"
+                if not batch.left or nack:
+                    self.guard.notify_all()
+
+    def _returned(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
+        # The confirm that follows a return says only that the broker is done with it.
+        with self.guard:
+            for batch in set(self._unconfirmed.values()):
+                if batch.exchange == method.exchange and batch.lane == method.routing_key and body in batch.bodies:
+                    batch.refused = f"RabbitMQ has no queue for {batch.exchange}; run initdb.py"
+            self.guard.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    owner: "_RabbitConsumer"
+    tag: int
+
+
+class _RabbitConsumer(Link, Consumer):
+    """A channel and a buffer for each lane."""
+
+    def __init__(self, hosts: Hosts, prefetch: int) -> None:
+        self._prefetch = prefetch
+        self._turns = Turns()
+        self._buffers: dict[str, deque[Hint]] = {lane: deque() for lane in LANES}
+        self._channels: dict[str, Any] = {}
+        self._waiting_for = set(LANES)
+        self._unsettled: dict[str, dict[int, None]] = {lane: {} for lane in LANES}  # ascending tags; the link's thread's
+        super().__init__(hosts, "rabbitmq-consumer")
+
+    def take(self, limit: int, timeout: float) -> list[Hint]:
+        """Take from the buffers; the broker refills them."""
+        taken: list[Hint] = []
+        with self.guard:
+            self.guard.wait_for(lambda: self.error or any(self._buffers.values()), timeout)
+            self.raise_error()
+            while len(taken) < limit and (lane := self._turns.next(self._buffers)):
+                taken.append(self._buffers[lane].popleft())
+        return taken
+
+    def settle(self, hints: Sequence[Hint]) -> None:
+        """Hand the acks to the link's thread."""
+        tags: dict[str, list[int]] = {}
+        for hint in hints:
+            token = hint.token
+            if isinstance(token, _Token) and token.owner is self:  # a tag means nothing to another connection
+                tags.setdefault(hint.lane, []).append(token.tag)
+        with self.guard:
+            self.post(lambda: self._ack(tags))
+
+    def opened(self, connection: Any) -> None:
+        """Open a channel for each lane."""
+        for lane in LANES:
+            connection.channel(on_open_callback=partial(self._channel_opened, lane))
+
+    def _channel_opened(self, lane: str, channel: Channel) -> None:
+        self._channels[lane] = channel
+        channel.add_on_close_callback(self.broke)
+        channel.add_on_cancel_callback(lambda _frame: self.abort(f"RabbitMQ cancelled the consumer of {work_queue(lane)}"))
+        channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _: self._consume(lane, channel))
+
+    def _consume(self, lane: str, channel: Channel) -> None:
+        channel.basic_consume(
+            work_queue(lane),
+            lambda _channel, method, _properties, body: self._delivered(lane, method.delivery_tag, body),
+            callback=lambda _frame: self._consuming(lane),
+        )
+
+    def _consuming(self, lane: str) -> None:
+        self._waiting_for.discard(lane)
+        if not self._waiting_for:
+            self.is_ready()
+
+    def _delivered(self, lane: str, tag: int, body: bytes) -> None:
+        message_id = _message_id(body)
+        if message_id is None:
+            log.warning("junk on the queue", extra={"lane": lane, "size": len(body), "body": safe(body[:64])})
+            self._channels[lane].basic_ack(tag)
+            return
+        self._unsettled[lane][tag] = None
+        with self.guard:
+            self._buffers[lane].append(Hint(message_id, lane, _Token(self, tag)))
+            self.guard.notify_all()
+
+    def _ack(self, tags: dict[str, list[int]]) -> None:
+        """Ack with one frame all up to the oldest hint still held, the rest one by one."""
+        if self.error:
+            return  # they come again
+        for lane, settled in tags.items():
+            held, channel = self._unsettled[lane], self._channels[lane]
+            known = sorted(tag for tag in set(settled) if tag in held)
+            for tag in known:
+                del held[tag]
+            oldest = next(iter(held), None)
+            together = [tag for tag in known if oldest is None or tag < oldest]
+            if together:
+                channel.basic_ack(together[-1], multiple=True)
+            for tag in known[len(together) :]:
+                channel.basic_ack(tag)
+
+
+def _message_id(body: bytes) -> UUID | None:
+    try:
+        text = body.decode("ascii") if len(body) <= LARGEST_BODY else ""
+        message_id = UUID(text)
+    except ValueError:
+        return None
+    return message_id if str(message_id) == text else None
+
+
+@contextmanager
+def _misconfigured(code: int, fault: str) -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        if error.reply_code != code:
+            raise
+        # The broker's text names the culprit: "no queue 'x' in vhost 'y'", "inequivalent arg 'z' for queue 'x' in vhost 'y'…".
+        name = next((word for word in error.message.split("'") if word.startswith("mailbbgun.")), "the topology")
+        raise QueueMisconfigured(f"RabbitMQ: {name} {fault}") from error

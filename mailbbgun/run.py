@@ -1,0 +1,270 @@
+"""``bin/run``: database, API, worker and mail catcher as one foreground group, which starts together and ends together.
+
+Honcho starts the parts (each a session of its own, so that a Ctrl-C reaches only us) and prefixes their lines. Its manager loop is not
+used: it prints from signal handlers, waits for ever for a part that ignores SIGTERM, ends with 130 and, killed with -9, leaves its parts behind.
+"""
+
+import contextlib
+import http.client
+import os
+import queue
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from honcho.colour import get_colours
+from honcho.printer import Message, Printer
+from honcho.process import Popen
+
+from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.settings import Settings, load
+
+ROOT = Path(__file__).parents[1]
+OURS = "run"  # the name on our own lines
+SIGNAL = ""  # the name on events that are signals to us
+MARGIN_SECONDS = 15.0  # beyond SHUTDOWN_GRACE, to write the last results, before a part that was told to stop is killed
+LINES_WAITING = 100_000  # then lines are dropped: a terminal that was paused must not stop the mail
+
+# Kills the groups named on the last line it read, once its input ends: because we have ended, be it by kill -9.
+_GUARD = 'while read -r running; do groups=$running; done; for one in $groups; do kill -s KILL -- "-$one"; done'
+
+
+class Group:
+    """Processes that live and die together. Signals to us and ends of parts arrive as events, in one queue."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._events: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self._running: dict[str, Popen] = {}
+        self._readers: list[threading.Thread] = []
+        self._guard = _start_guard()
+        self._colours = get_colours()  # type: ignore[no-untyped-call]
+        self._lines: queue.Queue[Message | str | None] = queue.Queue(LINES_WAITING)
+        self._printing = threading.Thread(target=self._print, daemon=True)
+        self._printing.start()
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup asked to ignore it
+                signal.signal(one, lambda number, _: self._events.put((SIGNAL, number)))
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a part: a Python program, with ``arguments`` as one would type them after ``python``."""
+        argv = [sys.executable, *arguments]
+        part = Popen(argv, shell=False, stdin=subprocess.DEVNULL, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"})  # type: ignore[no-untyped-call]  # honcho has no annotations
+        self._running[name] = part
+        self._tell_guard()
+        self._readers.append(threading.Thread(target=self._read, args=(name, part, next(self._colours)), daemon=True))
+        self._readers[-1].start()
+        # Not by the end of its output: a grandchild may hold that open.
+        threading.Thread(target=self._await, args=(name, part), daemon=True).start()
+
+    def next(self) -> tuple[str, int]:
+        """Wait for an event: the name of a part that ended and its exit code, or :data:`SIGNAL` and its number."""
+        return self._took(self._events.get())
+
+    def finish(self, name: str, code: int) -> int:
+        """Stop what runs since this event happened; return our exit code: 0 only if we were asked to stop and all did."""
+        if name == SIGNAL:
+            self.say(f"{signal.Signals(code).name}: stopping")
+        else:
+            self.say(f"{name} ended by itself, {_told(code)}{'; stopping the rest' if self._running else ''}")
+        # The worker may be sending: what it sends into ends last.
+        clean = self._stop([part for part in self._running if part != "catcher"]) and self._stop(["catcher"])
+        for one in self._readers:
+            one.join(1)
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=1)
+        self._printing.join(1)
+        sent = 0 if clean else 1
+        return sent if name == SIGNAL else code if 0 < code < 126 else 1
+
+    def say(self, text: str) -> None:
+        """Print a line of our own, with the prefix."""
+        self._put(Message("line", text + "\n", datetime.now(), OURS, None))
+
+    def show(self, text: str) -> None:
+        """Print text without a prefix, fit for copying."""
+        self._put(text)
+
+    @property
+    def heard(self) -> bool:
+        """Whether everything was printed: a thread stuck in a write must not be waited for by the interpreter's exit."""
+        return not self._printing.is_alive()
+
+    def _stop(self, names: Sequence[str]) -> bool:
+        """Stop these parts; return whether none had to be killed. A second signal to us kills at once."""
+        until, waiting = time.monotonic() + self._patience, set(names) & set(self._running)
+        for name in waiting:
+            self._running[name].terminate()
+        while waiting & set(self._running):
+            try:
+                name, number = self._took(self._events.get(timeout=max(0.0, until - time.monotonic())))
+                impatient = name == SIGNAL and number != signal.SIGPIPE  # a closed terminal is SIGHUP and then that
+            except queue.Empty:
+                impatient = True
+            if impatient:
+                self.say(f"killing {', '.join(sorted(self._running))}")
+                for part in self._running.values():
+                    _kill_group(part.pid)
+                while self._running:
+                    self.next()
+                return False
+        return True
+
+    def _took(self, event: tuple[str, int]) -> tuple[str, int]:
+        part = self._running.pop(event[0], None)
+        if part:
+            _kill_group(part.pid)  # children it may have left
+            self._tell_guard()
+        return event
+
+    def _tell_guard(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._guard, " ".join(str(part.pid) for part in self._running.values()).encode() + b"\n")
+
+    def _await(self, name: str, part: Popen) -> None:
+        self._events.put((name, part.wait()))
+
+    def _read(self, name: str, part: Popen, colour: str) -> None:
+        assert part.stdout is not None  # honcho asks for a pipe
+        for line in part.stdout:
+            self._put(Message("line", line, datetime.now(), name, colour))
+
+    def _put(self, line: Message | str) -> None:
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(line)
+
+    def _print(self) -> None:
+        printer = Printer(sys.stdout, width=len("catcher"))  # type: ignore[no-untyped-call]
+        try:
+            while (line := self._lines.get()) is not None:
+                if isinstance(line, str):
+                    print(line, flush=True)
+                else:
+                    printer.write(line)  # type: ignore[no-untyped-call]
+        except OSError:  # nobody reads us any more, as in `bin/run | head`
+            self._events.put((SIGNAL, signal.SIGPIPE))
+
+
+def main() -> int:
+    """Run everything in the foreground; return the exit code."""
+    os.chdir(ROOT)
+    try:
+        settings = load()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return os.EX_CONFIG
+    catching = settings.SMTP_URL.startswith("catcher:")
+    taken = _taken(settings.HOST, settings.PORT, "PORT") or (catching and _taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"))
+    if taken:
+        print(taken, file=sys.stderr)
+        return 1
+    group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
+    code = _run(group, settings, catching)
+    if not group.heard:
+        os._exit(code)
+    return code
+
+
+def _run(group: Group, settings: Settings, catching: bool) -> int:
+    group.start("initdb", "initdb.py")
+    event = group.next()
+    if event == ("initdb", 0):
+        if catching:
+            group.start("catcher", "-m", "mailbbgun.catcher")
+        group.start("api", "-m", "gunicorn", "api:app")
+        group.start("worker", "worker.py")
+        threading.Thread(target=_announce, args=(group, settings, catching), daemon=True).start()
+        event = group.next()
+    return group.finish(*event)
+
+
+def _announce(group: Group, settings: Settings, catching: bool) -> None:
+    """Say where each part listens, once it does."""
+    while not _healthy(settings) or (catching and not _listens(settings.CATCHER_HOST, settings.CATCHER_PORT)):
+        time.sleep(0.1)
+    address = _reachable(settings.HOST, settings.PORT)
+    if catching:
+        leaves = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var.absolute() / 'mail'}"
+    else:
+        parts = urlsplit(settings.SMTP_URL)
+        leaves = f"leaves through {parts.hostname}:{parts.port or 587}" if parts.hostname else "goes straight to each recipient's MX"
+    body = '{"to": "you@example.com", "subject": "It works", "text": "Hello from Mail BB Gun"}'
+    curl = ["curl", "-i", f"http://{address}/messages", "-H", "Content-Type: application/json", "-d", body]
+    lines = [
+        f"The API listens on http://{address} (documentation: http://{address}/docs)",
+        f"Mail {leaves}",
+        "Try:",
+        f"\n{shlex.join(curl)}\n",
+        "Ctrl-C stops everything.",
+    ]
+    group.show("\n" + "\n".join(lines) + "\n")
+
+
+def _healthy(settings: Settings) -> bool:
+    connection = http.client.HTTPConnection(_connectable(settings.HOST), settings.PORT, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((_connectable(host), port), 2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _taken(host: str, port: int, setting: str) -> str:
+    """Return why we cannot listen there, in one line, or nothing. Gunicorn by itself would try five times and say less."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()  # of two sockets that reuse an address only one may listen
+    except OSError as error:
+        return f"cannot listen on {host}:{port}: {error.strerror}; MAILBBGUN_{setting} sets another port"
+    return ""
+
+
+def _connectable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def _reachable(host: str, port: int) -> str:
+    shown = _connectable(host)
+    return f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
+
+
+def _start_guard() -> int:
+    """Return the end of a pipe on which the guard is told the process groups that must not outlive us."""
+    theirs, ours = os.pipe()
+    subprocess.Popen(["/bin/sh", "-c", _GUARD], stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    os.close(theirs)
+    return ours
+
+
+def _told(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

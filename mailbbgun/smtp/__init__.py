@@ -1,0 +1,20 @@
+"""The room where mail leaves by SMTP (RFC 5321), as a client.
+
+In: an `Envelope` (sender, recipients, finished bytes) and two functions to call around the final dot.
+Out: one `Outcome` for each recipient. Nothing else leaves by this door: failures of the network, of the server and of
+the mail are values; exceptions are for programming errors, and for what the two functions raise themselves.
+
+Files, in the order of the flow: `relay` (which host, which transaction) over `mx` (who takes mail for a domain) and
+`pool` (connections kept warm), which hands out a `client.Connection`: `opening` (TCP, TLS, EHLO, AUTH), then
+`transaction` (MAIL to the dot). `wire` moves bytes under absolute deadlines, `reply` understands what came back within
+bounds, `outcome` decides what it means. `endpoint` and `envelope` are the values that come in.
+
+What it promises:
+
+* The final dot goes out in its own write, after `before_dot` said yes and never otherwise; `after_dot` is called as
+  soon as the reply is read. What fails once the dot may have left is `Unknown`, what fails earlier is `Deferred`.
+* No server holds a thread longer than the deadline of the phase, nor makes it keep more than 64 KB.
+* No byte of an envelope or message can become a command (no CR or LF but line ends, strict address grammar).
+* A password goes over an unencrypted line only where the endpoint says `security="none"`.
+* What a server says reaches the caller as at most 2 KB of printable text.
+"""

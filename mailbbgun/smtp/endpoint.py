@@ -1,0 +1,83 @@
+"""Where to connect, how far to trust the line, and how long to wait: values that are handed in."""
+
+import functools
+import os
+import ssl
+from dataclasses import dataclass, field
+from typing import Literal
+
+Security = Literal["none", "opportunistic", "starttls", "tls"]
+"""none: in clear. opportunistic: STARTTLS if offered, unchecked, else in clear (RFC 7435). starttls: STARTTLS or
+nothing (RFC 3207). tls: TLS from the first byte (RFC 8314 §3.3). The last two check certificate and host name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server to hand mail to. Hashable: connections are kept by it.
+
+    `addresses` are the IP addresses to connect to; empty means whatever the system resolves `host` to. Pass them where
+    the choice of host is not to be trusted, so that the checked address is the one connected to. `host` is the name the
+    certificate must carry. `ca_file` replaces the system's authorities. `verify=False` gives up the certificate check
+    of starttls and tls. With a `username` the session authenticates or is Refused.
+    """
+
+    host: str
+    port: int = 25
+    security: Security = "opportunistic"
+    username: str | None = None
+    password: str = field(default="", repr=False)
+    addresses: tuple[str, ...] = ()
+    ca_file: str | None = None
+    verify: bool = True
+
+    def tls_context(self) -> ssl.SSLContext:
+        """The TLS rules of this endpoint. Raises OSError if `ca_file` cannot be read."""
+        if self.security == "opportunistic" or not self.verify:
+            return _unchecked()
+        return _checked(self.ca_file, os.stat(self.ca_file).st_mtime_ns if self.ca_file else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds each phase may take, all told, however the server spreads its octets.
+
+    RFC 5321 §4.5.3.2 asks for 5, 5, 5, 2, 3 and 10 minutes; the defaults are shorter, since a retry costs less than a
+    held worker. Message data has `body` seconds plus its size divided by `min_rate` (octets per second).
+    """
+
+    connect: float = 30.0
+    banner: float = 60.0
+    ehlo: float = 60.0
+    tls: float = 30.0
+    auth: float = 60.0
+    mail: float = 60.0
+    rcpt: float = 60.0
+    data: float = 60.0
+    body: float = 180.0
+    min_rate: float = 500.0
+    dot: float = 300.0
+    rset: float = 20.0
+    quit: float = 5.0
+
+    def recipients(self, count: int) -> float:
+        """Seconds for all RCPT replies of a transaction: `rcpt` for the first, a twentieth for each further one."""
+        return self.rcpt * (1 + (count - 1) / 20)
+
+    def transfer(self, size: int) -> float:
+        """Seconds for `size` octets of message data."""
+        return self.body + size / self.min_rate
+
+
+# Contexts cost milliseconds (the authorities are parsed) and are safe to share between threads.
+@functools.lru_cache(maxsize=64)
+def _checked(ca_file: str | None, modified: int) -> ssl.SSLContext:
+    del modified  # only part of the key: a renewed file is read again
+    return ssl.create_default_context(cafile=ca_file)
+
+
+@functools.lru_cache(maxsize=1)
+def _unchecked() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

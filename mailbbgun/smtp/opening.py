@@ -1,0 +1,207 @@
+"""From nothing to a session that takes mail: connect, TLS, banner, EHLO or HELO, STARTTLS, AUTH."""
+
+import base64
+import contextlib
+import hmac
+import re
+import ssl
+from dataclasses import dataclass
+from time import monotonic
+
+from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.outcome import Deferred, Phase, Refused, classify
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.wire import TlsFailed, Wire, WireError, dial, resolve
+
+_HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}", re.ASCII)
+_NO_EHLO = frozenset({500, 501, 502, 503, 504})
+"""A server that does not know EHLO (RFC 5321 §3.2, §4.1.4); other 5xx refuse us, under whatever verb."""
+
+
+class CannotOpen(Exception):
+    """No session with this server. `outcome` is what that means for the mail: never a Bounced."""
+
+    def __init__(self, outcome: Deferred | Refused) -> None:
+        super().__init__(f"{outcome.phase}: {outcome.reply}")
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A wire on which MAIL may be said. `extensions` maps EHLO keywords, in capitals, to their parameters."""
+
+    wire: Wire
+    extensions: dict[str, str]
+
+
+def open_session(endpoint: Endpoint, helo: str, timeouts: Timeouts) -> Session:
+    """Connects and greets; `helo` is the name we go by. Raises CannotOpen, and ValueError for an impossible `helo`."""
+    if not _HELO.fullmatch(helo):
+        raise ValueError(f"not a host name to say EHLO with: {helo!r}")
+    upgrade = endpoint.security in ("opportunistic", "starttls")
+    try:
+        try:
+            return _session(endpoint, helo, timeouts, upgrade)
+        except WireError as error:
+            if endpoint.security != "opportunistic" or error.phase is not Phase.TLS:
+                raise
+            # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
+            return _session(endpoint, helo, timeouts, upgrade=False)
+    except TlsFailed as error:
+        raise CannotOpen(Refused(error.reply, error.phase)) from error
+    except WireError as error:
+        raise CannotOpen(error.outcome) from error
+
+
+def _session(endpoint: Endpoint, helo: str, timeouts: Timeouts, upgrade: bool) -> Session:
+    context = _tls_context(endpoint)
+    addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port)
+    wire = dial(addresses, endpoint.port, monotonic() + timeouts.connect)
+    try:
+        return _Opening(wire, context, endpoint, helo, timeouts).run(upgrade)
+    except CannotOpen:
+        with contextlib.suppress(WireError):  # RFC 5321 §4.1.1.10 asks for it; nobody waits for the answer
+            wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
+        wire.close()
+        raise
+    except BaseException:
+        wire.abort()
+        raise
+
+
+class _Opening:
+    """The dialogue up to the first MAIL."""
+
+    def __init__(
+        self, wire: Wire, context: ssl.SSLContext | None, endpoint: Endpoint, helo: str, timeouts: Timeouts
+    ) -> None:
+        self._wire = wire
+        self._context = context
+        self._endpoint = endpoint
+        self._helo = helo
+        self._timeouts = timeouts
+
+    def run(self, upgrade: bool) -> Session:
+        """The steps in their order; `upgrade` asks for STARTTLS."""
+        if self._endpoint.security == "tls":
+            self._handshake()
+        self._banner()
+        extensions = self._ehlo()
+        if upgrade and self._start_tls(extensions):
+            extensions = self._ehlo()  # what was said in clear is void (RFC 3207 §4.2)
+        if self._endpoint.username is not None:
+            self._authenticate(self._endpoint.username, extensions)
+        return Session(self._wire, extensions)
+
+    def _banner(self) -> None:
+        reply = self._wire.read_reply(Phase.BANNER, monotonic() + self._timeouts.banner)
+        if reply.code // 100 != 2:
+            raise _failed(Phase.BANNER, reply)
+
+    def _ehlo(self) -> dict[str, str]:
+        reply, lines = self._ask(f"EHLO {self._helo}", Phase.EHLO, self._timeouts.ehlo)
+        if reply.code in _NO_EHLO and not self._wire.tls:
+            reply, lines = self._ask(f"HELO {self._helo}", Phase.EHLO, self._timeouts.ehlo)
+            lines = lines[:1]
+        if reply.code // 100 != 2:
+            raise _failed(Phase.EHLO, reply)
+        return dict(_extension(line) for line in lines[1:])
+
+    def _start_tls(self, extensions: dict[str, str]) -> bool:
+        required = self._endpoint.security == "starttls"
+        if "STARTTLS" not in extensions:
+            if required:
+                raise CannotOpen(_refused("the server offers no STARTTLS", Phase.STARTTLS))
+            return False
+        reply, _ = self._ask("STARTTLS", Phase.STARTTLS, self._timeouts.tls)
+        if reply.code // 100 != 2:
+            if required:
+                raise _failed(Phase.STARTTLS, reply)
+            return False
+        self._handshake()
+        return True
+
+    def _handshake(self) -> None:
+        assert self._context is not None  # security "none" comes by no handshake
+        self._wire.start_tls(self._context, self._endpoint.host, monotonic() + self._timeouts.tls)
+
+    def _authenticate(self, username: str, extensions: dict[str, str]) -> None:
+        endpoint = self._endpoint
+        if not self._wire.tls and endpoint.security != "none":
+            raise CannotOpen(_refused("no TLS, and the password is not sent in clear", Phase.AUTH, "5.7.11"))
+        if "\0" in username + endpoint.password:  # RFC 4616 §2
+            raise CannotOpen(_refused("user name or password holds a NUL", Phase.AUTH, "5.7.8"))
+        reply = self._exchange(_mechanism(extensions.get("AUTH", ""), self._wire.tls), username, endpoint.password)
+        if reply.code // 100 != 2:
+            raise _failed(Phase.AUTH, reply)
+
+    def _exchange(self, mechanism: str, username: str, password: str) -> Reply:
+        deadline = monotonic() + self._timeouts.auth
+        if mechanism == "PLAIN":  # RFC 4616
+            return self._auth("AUTH PLAIN " + _base64(f"\0{username}\0{password}"), deadline)
+        if mechanism == "LOGIN":
+            for line in ("AUTH LOGIN", _base64(username)):
+                reply = self._auth(line, deadline)
+                if reply.code != 334:
+                    return reply
+            return self._auth(_base64(password), deadline)
+        reply = self._auth("AUTH CRAM-MD5", deadline)  # RFC 2195
+        if reply.code != 334:
+            return reply
+        digest = hmac.new(password.encode(), _challenge(reply), "md5").hexdigest()
+        return self._auth(_base64(f"{username} {digest}"), deadline)
+
+    def _auth(self, line: str, deadline: float) -> Reply:
+        self._wire.write(line.encode() + b"\r\n", Phase.AUTH, deadline)
+        return self._wire.read_reply(Phase.AUTH, deadline)
+
+    def _ask(self, command: str, phase: Phase, seconds: float) -> tuple[Reply, list[bytes]]:
+        deadline = monotonic() + seconds
+        self._wire.write(command.encode() + b"\r\n", phase, deadline)
+        return self._wire.read_lines(phase, deadline)
+
+
+def _tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
+    if endpoint.security == "none":
+        return None
+    try:
+        return endpoint.tls_context()
+    except OSError as error:  # ssl.SSLError is one
+        raise CannotOpen(_refused(f"the CA file cannot be used: {error.strerror}", Phase.TLS)) from error
+
+
+def _failed(phase: Phase, reply: Reply) -> CannotOpen:
+    outcome = classify(phase, reply)
+    if isinstance(outcome, Deferred | Refused):
+        return CannotOpen(outcome)
+    return CannotOpen(Deferred(reply, phase))
+
+
+def _refused(text: str, phase: Phase, enhanced: str = "5.7.10") -> Refused:
+    return Refused(Reply(0, enhanced, text), phase)
+
+
+def _extension(line: bytes) -> tuple[str, str]:
+    # "AUTH=LOGIN PLAIN" is how servers older than RFC 2554 wrote it.
+    words = line[4:].decode("ascii", "replace").upper().replace("AUTH=", "AUTH ").split(None, 1)
+    return (words[0], words[1] if len(words) > 1 else "") if words else ("", "")
+
+
+def _mechanism(offered: str, encrypted: bool) -> str:
+    # Under TLS, PLAIN leaves the server free to store a hash; in clear, only CRAM-MD5 does not give the password away.
+    order = ("PLAIN", "LOGIN", "CRAM-MD5") if encrypted else ("CRAM-MD5", "PLAIN", "LOGIN")
+    for mechanism in order:
+        if mechanism in offered.split():
+            return mechanism
+    raise CannotOpen(_refused("the server offers no way to authenticate that we know", Phase.AUTH, "5.7.4"))
+
+
+def _challenge(reply: Reply) -> bytes:
+    try:
+        return base64.b64decode(reply.text, validate=True)
+    except ValueError as error:
+        raise CannotOpen(Deferred(Reply(0, "4.5.0", "the CRAM-MD5 challenge is not base64"), Phase.AUTH)) from error
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,148 @@
+"""Replies of a server (RFC 5321 §4.2): read within bounds, kept as text that is safe to show.
+
+Knows no socket. Everything a server says is attacker's text: it ends up in logs, pages and webhooks.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+
+MAX_LINE = 4096
+"""Octets of one reply line. RFC 5321 §4.5.3.1.5 allows 512; real servers exceed that."""
+
+MAX_LINES = 128
+"""Lines of one reply."""
+
+MAX_REPLY = 64 * 1024
+"""Octets of one reply, all lines together."""
+
+MAX_TEXT = 2048
+"""Octets (UTF-8) of the text that is kept."""
+
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)", re.ASCII)
+_QMAIL = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b", re.ASCII)
+
+
+class ProtocolError(Exception):
+    """What came is not a reply of RFC 5321 §4.2, or is larger than the bounds above. The text is safe to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said, or (code 0) our own diagnosis where it said nothing.
+
+    `code` is the three-digit code, `enhanced` the code of RFC 3463 if one was given, `text` the rest of all lines
+    joined by spaces: printable, at most `MAX_TEXT` octets, without the enhanced code.
+    """
+
+    code: int
+    enhanced: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code) if self.code else "", self.enhanced, self.text) if part)
+
+
+def understood(code: int, lines: list[bytes]) -> Reply:
+    """The reply that `lines` (as `ReplyBuffer.take` gives them) carry."""
+    if len(lines) == 1 and len(lines[0]) <= 64:
+        return _brief(lines[0])
+    return _understood(code, lines)
+
+
+# A server says the same few words for every message ("250 2.1.0 Ok"): worth remembering, since each costs as much to
+# understand as to receive. Bounded in number and size, whatever the server says.
+@functools.lru_cache(maxsize=256)
+def _brief(line: bytes) -> Reply:
+    return _understood(int(line[:3]), [line])
+
+
+def _understood(code: int, lines: list[bytes]) -> Reply:
+    text = lines[0][4:].decode("utf-8", "replace")
+    found = _ENHANCED.match(text) if text[1:2] == "." else None
+    if found:
+        text = text[found.end() :]
+    if len(lines) > 1:
+        text = " ".join([text, *(_continued(line, found and found[1]) for line in lines[1:])])
+    text = safe(text)
+    if found is None and code >= 400:
+        found = _QMAIL.search(text)  # qmail and its heirs put it last: "sorry, no mailbox here (#5.1.1)"
+    return Reply(code, found[1] if found else None, text)
+
+
+def safe(text: str) -> str:
+    """`text` without control, format (bidi) and unassigned characters, cut to `MAX_TEXT` octets."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: 2 * MAX_TEXT])
+    text = text[:MAX_TEXT].strip()
+    return text if text.isascii() else text.encode()[:MAX_TEXT].decode("utf-8", "ignore")
+
+
+def _continued(line: bytes, enhanced: str | None) -> str:
+    # RFC 2034 §4: the enhanced code is repeated on every line of a reply.
+    text = line[4:].decode("utf-8", "replace")
+    return text[len(enhanced) :].lstrip() if enhanced and text.startswith(enhanced) else text
+
+
+class ReplyBuffer:
+    """Octets received and not yet understood, and the reply growing out of them.
+
+    Fill `space()`, say how much with `received()`, then `take()`. What follows a whole reply stays for the next
+    (RFC 2920 servers answer several commands in one segment).
+    """
+
+    __slots__ = ("_bytes", "_end", "_lines", "_octets", "_start", "_view")
+
+    def __init__(self) -> None:
+        self._bytes = bytearray(2 * MAX_LINE)
+        self._view = memoryview(self._bytes)
+        self._start = self._end = 0
+        self._lines: list[bytes] = []
+        self._octets = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held, not even part of a reply."""
+        return self._start == self._end and not self._lines
+
+    def space(self) -> memoryview:
+        """Where the next octets go; never empty after `take()` gave None."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end > MAX_LINE:
+            held = self._end - self._start
+            self._bytes[:held] = self._bytes[self._start : self._end]
+            self._start, self._end = 0, held
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """`count` octets were put at the beginning of `space()`."""
+        self._end += count
+
+    def take(self) -> tuple[int, list[bytes]] | None:
+        """The next whole reply as its code and raw lines (without line ends), or None if more octets are needed.
+
+        Raises ProtocolError for what is malformed or too large; nothing can be read after that.
+        """
+        while (stop := self._bytes.find(b"\n", self._start, self._end)) >= 0:
+            line = bytes(self._view[self._start : stop]).rstrip(b"\r")
+            self._start = stop + 1
+            if self._add(line):
+                lines, self._lines, self._octets = self._lines, [], 0
+                return int(line[:3]), lines
+        if self._end - self._start >= MAX_LINE:
+            raise ProtocolError(f"a reply line is longer than {MAX_LINE} octets")
+        return None
+
+    def _add(self, line: bytes) -> bool:
+        """Takes one more line; whether it is the last one of its reply."""
+        code, mark = line[:3], line[3:4]
+        if not (len(code) == 3 and code.isdigit() and b"2" <= code < b"6" and mark in b" -"):
+            raise ProtocolError(f"not an SMTP reply: {safe(line[:80].decode('utf-8', 'replace'))!r}")
+        if self._lines and self._lines[0][:3] != code:
+            raise ProtocolError("the lines of one reply carry different codes")
+        self._lines.append(line)
+        self._octets += len(line) + 2
+        if len(line) > MAX_LINE or len(self._lines) > MAX_LINES or self._octets > MAX_REPLY:
+            raise ProtocolError(f"a reply is larger than {MAX_LINES} lines or {MAX_REPLY} octets")
+        return mark != b"-"

@@ -1,0 +1,105 @@
+"""Servers for every test, started once, when the first test that wants them is near; nothing is ever skipped for want of one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from mailbbgun.base.settings import Settings, load
+from tests.servers import PostgreSQL, RabbitMQ
+
+BACKENDS = ("embedded", "real")
+
+Server = TypeVar("Server", PostgreSQL, RabbitMQ)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The session's servers, not necessarily started."""
+
+    postgresql: PostgreSQL
+    rabbitmq: RabbitMQ
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Both servers; whoever wants one calls ``start()``."""
+    both = Servers(PostgreSQL(), RabbitMQ())
+    yield both
+    both.rabbitmq.close()
+    both.postgresql.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _early_start(request: pytest.FixtureRequest) -> None:
+    """Let the broker boot (5 s) while the tests that do without it run."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    real = any("[real" in item.nodeid or "-real" in item.nodeid for item in request.session.items)
+    if wanted & {"rabbitmq", "breakable_rabbitmq"} or real:
+        request.getfixturevalue("servers").rabbitmq.launch()
+
+
+@pytest.fixture(scope="session")
+def postgresql(servers: Servers) -> PostgreSQL:
+    """The session's PostgreSQL, running. A test that stops it starts it again."""
+    servers.postgresql.start()
+    return servers.postgresql
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers: Servers) -> RabbitMQ:
+    """The session's RabbitMQ, running. A test that stops it starts it again."""
+    servers.rabbitmq.start()
+    return servers.rabbitmq
+
+
+@pytest.fixture(scope="session")
+def breakable_postgresql(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
+    """A PostgreSQL that may be stopped and killed: the session's, or one of our own if that was given from outside."""
+    yield from _breakable(postgresql, PostgreSQL)
+
+
+@pytest.fixture(scope="session")
+def breakable_rabbitmq(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
+    """A RabbitMQ that may be stopped, killed, paused and alarmed: the session's, or one of our own if that was given from outside."""
+    yield from _breakable(rabbitmq, RabbitMQ)
+
+
+def _breakable(server: Server, kind: type[Server]) -> Iterator[Server]:
+    if server.ours:
+        yield server
+    else:
+        with kind(own=True) as own:
+            yield own
+
+
+@pytest.fixture
+def embedded_settings(tmp_path: Path) -> Settings:
+    """Settings of the one-command configuration: a SQLite file and the embedded queue in a folder of their own."""
+    return load({"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"})
+
+
+@pytest.fixture
+def real_settings(tmp_path: Path, postgresql: PostgreSQL, rabbitmq: RabbitMQ) -> Iterator[Settings]:
+    """Settings with a fresh PostgreSQL database and a fresh virtual host of RabbitMQ."""
+    database, vhost = postgresql.create_database(), rabbitmq.vhost()
+    yield load(
+        {
+            "MAILBBGUN_VAR": str(tmp_path / "var"),
+            "MAILBBGUN_HOSTNAME": "mail.example.com",
+            "MAILBBGUN_DATABASE_URL": postgresql.url(database),
+            "MAILBBGUN_QUEUE_URL": rabbitmq.url(vhost),
+        }
+    )
+    rabbitmq.release(vhost)
+    postgresql.drop_database(database)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Settings:
+    """Each configuration in turn. Nothing is created in it yet: no tables, no queues, no VAR folder."""
+    settings = request.getfixturevalue(f"{request.param}_settings")
+    assert isinstance(settings, Settings)
+    return settings

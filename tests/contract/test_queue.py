@@ -1,0 +1,355 @@
+"""The contract of ``mailbbgun/queues/base.py``, kept by every driver."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
+from mailbbgun.base.ids import new_id
+from mailbbgun.queues.base import Consumer, Hint, Queue
+from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
+from tests.contract.conftest import Driver
+from tests.servers import RabbitMQ
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 10.0
+SLACK = 1.5  # for a machine that is busy with other things
+SETTLED_TOPOLOGY = 3.0  # a quorum queue killed younger than this can be lost with what was confirmed
+
+
+def _ids(count: int) -> list[UUID]:
+    return [new_id() for _ in range(count)]
+
+
+def _all(consumer: Consumer, count: int, seconds: float = 10) -> list[Hint]:
+    """Take until ``count`` hints came, or none for ``seconds``; settles nothing."""
+    hints: list[Hint] = []
+    while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):
+        hints += more
+    return hints
+
+
+def _of(hints: Iterable[Hint]) -> list[UUID]:
+    return sorted(hint.message_id for hint in hints)
+
+
+def _eventually(true: Callable[[], bool], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.05)
+
+
+def _done(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except QueueUnavailable:
+        return False
+    return True
+
+
+@contextmanager
+def _consumer(queue: Queue, prefetch: int = 100) -> Iterator[Consumer]:
+    consumer = queue.consumer(prefetch)
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def _another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``code`` with a ``queue`` until it printed a line; it is killed by ``kill -9`` in the end."""
+    script = f"""
+import sys, time, uuid
+from mailbbgun.base.db import Database
+from mailbbgun.queues.embedded import Embedded
+from mailbbgun.queues.rabbitmq import RabbitMQ
+queue = {driver.source}
+{code}
+print("done", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "done\n"
+            yield process
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_published_hint_is_taken_from_its_lane(queue: Queue, lane: str) -> None:
+    [one] = _ids(1)
+    queue.publish(lane, [one])
+    with _consumer(queue) as consumer:
+        hints = consumer.take(10, 5)
+        assert [(hint.message_id, hint.lane) for hint in hints] == [(one, lane)]
+
+
+def test_nothing_to_take_is_an_empty_list_after_the_timeout(queue: Queue) -> None:
+    with _consumer(queue) as consumer:
+        before = time.monotonic()
+        assert consumer.take(10, 0.5) == []
+        assert 0.45 <= time.monotonic() - before < 0.5 + SLACK
+
+
+def test_a_waiting_taker_gets_a_hint_at_once(queue: Queue) -> None:
+    with _consumer(queue) as consumer:
+        timer = threading.Timer(0.3, queue.publish, (NORMAL, _ids(1)))
+        timer.start()
+        before = time.monotonic()
+        assert len(consumer.take(10, 10)) == 1
+        assert time.monotonic() - before < 0.3 + SLACK
+        timer.join()
+
+
+def test_settled_hints_do_not_come_again(queue: Queue) -> None:
+    queue.publish(NORMAL, _ids(50))
+    with _consumer(queue) as consumer:
+        consumer.settle(_all(consumer, 50))
+    with _consumer(queue) as consumer:
+        assert consumer.take(10, 0.5) == []
+    assert queue.depth() == {HIGH: 0, NORMAL: 0, BULK: 0}
+
+
+def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> None:
+    driver.queue.publish(NORMAL, _ids(10))
+    with _consumer(driver.queue) as consumer:
+        hints = _all(consumer, 10)
+        for some in (hints[7:8], hints[0:2], hints[3:4], hints[4:6]):
+            consumer.settle(some)
+    with _consumer(driver.queue) as consumer:
+        assert _of(_all(consumer, 10, 1)) == _of([hints[2], hints[6], *hints[8:]])
+
+
+def test_settling_twice_or_at_another_consumer_hurts_nothing(queue: Queue) -> None:
+    queue.publish(NORMAL, _ids(2))
+    with _consumer(queue) as first, _consumer(queue) as second:
+        hints = _all(first, 1) or _all(second, 1)
+        for consumer in (first, second, first, second):
+            consumer.settle(hints)
+        queue.publish(NORMAL, _ids(1))
+        _eventually(lambda: bool(first.take(1, 0.2) or second.take(1, 0.2)))
+
+
+def test_unsettled_hints_come_again_when_their_consumer_closes(queue: Queue) -> None:
+    ids = _ids(20)
+    queue.publish(BULK, ids)
+    with _consumer(queue) as consumer:
+        assert _of(_all(consumer, 20)) == ids
+    with _consumer(queue) as consumer:
+        assert _of(_all(consumer, 20)) == ids
+
+
+def test_unsettled_hints_come_again_when_their_consumer_is_killed(driver: Driver) -> None:
+    ids = _ids(20)
+    driver.queue.publish(NORMAL, ids)
+    with _another_process(driver, "consumer = queue.consumer(20); hints = []\nwhile len(hints) < 20: hints += consumer.take(20, 5)"):
+        assert driver.queue.depth()[NORMAL] == 0
+    driver.hold_passes()
+    with _consumer(driver.queue) as consumer:
+        assert _of(_all(consumer, 20)) == ids
+
+
+def test_a_consumer_that_dies_again_and_again_condemns_no_hint(driver: Driver) -> None:
+    ids = _ids(5)
+    driver.queue.publish(NORMAL, ids)
+    for _ in range(25):  # RabbitMQ 4 would drop a hint after 20 deliveries, if it were not told otherwise
+        with _consumer(driver.queue) as consumer:
+            assert _of(_all(consumer, 5)) == ids
+
+
+def test_delayed_hints_come_on_time_and_on_their_lane_whatever_is_before_them(queue: Queue) -> None:
+    expected = {}
+    begun = time.monotonic()
+    for lane, delay in ((BULK, 3), (HIGH, 1), (NORMAL, 3), (BULK, 1)):
+        [one] = _ids(1)
+        queue.publish(lane, [one], delay)
+        expected[one] = (lane, delay)
+    published = time.monotonic()
+    with _consumer(queue) as consumer:
+        for _ in range(len(expected)):
+            [hint] = consumer.take(1, 10)
+            now = time.monotonic()
+            lane, delay = expected.pop(hint.message_id)
+            assert hint.lane == lane
+            assert now - published >= delay - 0.1 - (published - begun)
+            assert now - published <= delay + SLACK
+
+
+def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver) -> None:
+    for lane in (BULK, NORMAL, HIGH):
+        driver.queue.publish(lane, _ids(42))
+    with _consumer(driver.queue) as consumer:
+        if driver.prefetches:
+            _eventually(lambda: not any(driver.queue.depth().values()))
+            time.sleep(0.2)  # from the broker's sockets to the buffers
+        for _ in range(2):
+            lanes = [hint.lane for hint in consumer.take(21, 5)]
+            assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, BULK: 1}
+            assert lanes[0] == HIGH
+
+
+def test_a_consumer_holds_no_more_than_its_prefetch_per_lane(queue: Queue) -> None:
+    queue.publish(NORMAL, _ids(12))
+    queue.publish(HIGH, _ids(12))
+    with _consumer(queue, prefetch=5) as consumer:
+        hints = _all(consumer, 24, 0.5)
+        assert sorted(hint.lane for hint in hints) == [HIGH] * 5 + [NORMAL] * 5
+        assert queue.depth() == {HIGH: 7, NORMAL: 7, BULK: 0}
+        consumer.settle(hints)
+        assert len(_all(consumer, 24, 1)) == 10
+
+
+def test_two_consumers_never_hold_the_same_hint(queue: Queue) -> None:
+    ids = _ids(1000)
+    queue.publish(NORMAL, ids)
+    taken: list[Hint] = []
+
+    def work() -> None:
+        with _consumer(queue) as consumer:
+            while hints := consumer.take(20, 1.5):
+                taken.extend(hints)
+                consumer.settle(hints)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _of(taken) == ids
+
+
+def test_many_threads_publish_at_once_and_all_arrives(queue: Queue) -> None:
+    batches = [_ids(20) for _ in range(80)]
+    failures: list[QueueUnavailable] = []
+
+    def work(mine: list[list[UUID]]) -> None:
+        try:
+            for batch in mine:
+                queue.publish(LANES[batch[0].int % 3], batch)
+        except QueueUnavailable as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(batches[start::8],)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with _consumer(queue, prefetch=2000) as consumer:
+        assert _of(_all(consumer, 1600)) == sorted(one for batch in batches for one in batch)
+
+
+def test_a_hint_published_twice_may_come_twice_and_is_settled_by_itself(queue: Queue) -> None:
+    [one] = _ids(1)
+    queue.publish(NORMAL, [one, one])
+    with _consumer(queue) as consumer:
+        hints = _all(consumer, 2)
+        assert [hint.message_id for hint in hints] == [one, one]
+        consumer.settle(hints[:1])
+    with _consumer(queue) as consumer:
+        assert len(_all(consumer, 2, 1)) == 1
+
+
+def test_depth_counts_neither_delayed_nor_held_hints(queue: Queue) -> None:
+    queue.publish(NORMAL, _ids(7))
+    queue.publish(BULK, _ids(2))
+    queue.publish(HIGH, _ids(5), 3)
+    _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 7, BULK: 2})
+    with _consumer(queue, prefetch=4) as consumer:
+        assert len(_all(consumer, 10, 0.5)) == 6
+        _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 3, BULK: 0})
+
+
+def test_publishing_nothing_does_nothing(queue: Queue) -> None:
+    queue.publish(NORMAL, [])
+    assert not any(queue.depth().values())
+
+
+def test_a_lane_or_a_delay_that_does_not_exist_is_refused(queue: Queue) -> None:
+    assert tuple(queue.delays) == (1, 3)
+    with pytest.raises(ValueError, match="lane"):
+        queue.publish("express", _ids(1))
+    with pytest.raises(ValueError, match="delay"):
+        queue.publish(NORMAL, _ids(1), 2)
+
+
+def test_declaring_is_safe_to_repeat_and_keeps_what_is_queued(queue: Queue) -> None:
+    queue.publish(NORMAL, _ids(3))
+    queue.declare()
+    queue.check()
+    assert queue.depth()[NORMAL] == 3
+
+
+def test_a_missing_part_is_named_by_check(driver: Driver) -> None:
+    driver.queue.check()
+    driver.missing()
+    with pytest.raises(QueueMisconfigured, match=r"(mailbbgun.work.normal.v1|queue_hints).*initdb.py"):
+        driver.queue.check()
+
+
+def test_closing_is_safe_to_repeat(queue: Queue) -> None:
+    queue.publish(NORMAL, _ids(1))
+    consumer = queue.consumer(10)
+    consumer.take(1, 5)
+    for _ in range(2):
+        consumer.close()
+        queue.close()
+
+
+def test_confirmed_hints_survive_the_death_of_publisher_and_server(driver: Driver) -> None:
+    if isinstance(driver.server, RabbitMQ):
+        time.sleep(SETTLED_TOPOLOGY)
+    publish = "ids = [uuid.UUID(int=n) for n in range(500)]\nfor start in range(0, 500, 100): queue.publish('bulk', ids[start:start + 100])"
+    with _another_process(driver, publish):
+        if driver.server:
+            driver.server.kill9()
+    if driver.server:
+        driver.server.start()
+        _eventually(lambda: _done(driver.queue.depth))  # a pooled connection may still have to notice
+    with _consumer(driver.queue, prefetch=1000) as consumer:
+        assert _of(_all(consumer, 500)) == [UUID(int=n) for n in range(500)]
+
+
+def test_an_outage_is_reported_within_the_deadline_and_forgotten_when_it_is_over(served: Driver) -> None:
+    queue, server = served.queue, served.server
+    assert server is not None
+    if isinstance(server, RabbitMQ):
+        time.sleep(SETTLED_TOPOLOGY)
+    ids = _ids(3)
+    queue.publish(HIGH, ids[:1])
+    consumer = queue.consumer(10)
+    [held] = consumer.take(1, 5)
+    server.stop()
+    actions: list[Callable[[], object]] = [
+        lambda: queue.publish(NORMAL, ids[1:2]),
+        lambda: queue.publish(NORMAL, ids[1:2]),
+        lambda: consumer.take(1, 5),
+        lambda: consumer.settle([held]),
+        lambda: queue.consumer(10).take(1, 1),
+        queue.depth,
+        queue.check,
+    ]
+    for action in actions:
+        before = time.monotonic()
+        with pytest.raises(QueueUnavailable):
+            action()
+        assert time.monotonic() - before < DEADLINE + SLACK
+    consumer.close()
+    server.start()
+    _eventually(lambda: _done(lambda: queue.publish(NORMAL, ids[2:])))
+    served.hold_passes()
+    with _consumer(queue) as consumer:
+        assert {ids[0], ids[2]} <= set(_of(_all(consumer, 3, 1)))

@@ -1,0 +1,143 @@
+"""docker-compose.yml, the Dockerfile and what goes into the image. No Docker engine is needed: nothing is started."""
+
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailbbgun.base.settings import PREFIX, Settings, load
+from tests.deploy.yamls import ROOT, documents
+
+(COMPOSE,) = documents("docker-compose.yml")
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = ("api", "worker", "initdb")
+
+
+def test_the_file_is_what_compose_understands() -> None:
+    checked = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    done = subprocess.run(checked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_services_are_all_there() -> None:
+    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker"}
+    assert SERVICES["minio"]["profiles"] == ["blobs"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_runs_as_root_or_may_become_it(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert "cap_add" not in service
+
+
+@pytest.mark.parametrize("name", set(SERVICES) - {"initdb"})
+def test_whatever_stays_up_is_watched_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["restart"] == "unless-stopped"
+
+
+def test_no_password_is_written_down() -> None:
+    secret = re.compile(r"PASS|SECRET|_URL")
+    values = [value for service in SERVICES.values() for name, value in service.get("environment", {}).items() if secret.search(name)]
+    assert len(values) >= 10
+    for value in values:
+        assert re.search(r"\$\{\w+:[?-]", value), value
+        assert not re.search(r"\$\{\w+:-[^}]", value), f"{value} has a default"
+        assert not re.search(r"://[^:/@]+:[^$@]+@", value), f"{value} has a password in it"
+
+
+def test_api_and_worker_wait_for_the_schema() -> None:
+    for name in ("api", "worker"):
+        assert SERVICES[name]["depends_on"]["initdb"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["initdb"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    assert SERVICES["initdb"]["restart"] == "no"
+
+
+def test_the_api_is_published_on_loopback_only_and_nothing_else_is() -> None:
+    assert SERVICES["api"]["ports"] == ["127.0.0.1:5000:5000"]
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
+
+
+def test_journals_outlive_the_container() -> None:
+    assert SERVICES["worker"]["volumes"] == ["journal:/var/lib/mailbbgun"]
+    assert "journal" in COMPOSE["volumes"]
+
+
+def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
+    assert int(SERVICES["worker"]["stop_grace_period"].rstrip("s")) > Settings().SHUTDOWN_GRACE + 10
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_settings_given_are_settings(name: str) -> None:
+    given = {key: _interpolated(value) for key, value in SERVICES[name]["environment"].items()}
+    assert all(key.startswith(PREFIX) for key in given)
+    settings = load(given)
+    assert settings.DATABASE_URL == "postgresql+psycopg2://mailbbgun:x@postgres/mailbbgun"
+    assert settings.QUEUE_URL == "amqp://mailbbgun:x@rabbitmq/%2F"
+
+
+def test_what_is_mounted_from_here_is_here() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            if volume.startswith("./"):
+                assert os.access(ROOT / volume.split(":")[0], os.X_OK)
+
+
+def test_the_image_is_built_in_stages_and_runs_as_nobody_in_particular() -> None:
+    steps = _instructions((ROOT / "deploy" / "Dockerfile").read_text())
+    stages = [number for number, (word, _) in enumerate(steps) if word == "FROM"]
+    final = dict(steps[stages[-1] :])
+    assert len(stages) == 2
+    assert final["USER"] == "10001:10001"
+    assert SERVICES["api"]["user"] == final["USER"]
+    assert final["HEALTHCHECK"].endswith('CMD ["python", "deploy/healthcheck.py", "api"]')
+    assert final["CMD"] == '["python", "-m", "gunicorn", "api:app"]'
+    assert final["WORKDIR"] == "/opt/mailbbgun"
+    known = {"ARG", "FROM", "ENV", "COPY", "RUN", "WORKDIR", "USER", "EXPOSE", "HEALTHCHECK", "CMD"}
+    assert {word for word, _ in steps} <= known
+    assert not re.search(r"apt-get|build-essential|gcc", str(steps)), "wheels only"
+
+
+def test_only_what_the_service_runs_on_goes_into_the_image() -> None:
+    for wanted in ("api.py", "worker.py", "initdb.py", "gunicorn.conf.py", "requirements.txt", "mailbbgun/run.py", "bin/requeue-pending"):
+        assert (ROOT / wanted).exists()
+        assert not _ignored(wanted), wanted
+    assert not _ignored("deploy/healthcheck.py")
+    for other in (".git/config", ".venv/bin/python", "var/mailbbgun.db", "config.py", ".env", "tests/conftest.py", "mailbbgun/__pycache__/x.pyc"):
+        assert _ignored(other), other
+
+
+def _ignored(path: str) -> bool:
+    """Read .dockerignore as Docker does: the last line that matches the path, or a folder it is in, decides."""
+    ignored, parts = False, Path(path).parts
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        rule = line.removeprefix("!")
+        if not rule or rule.startswith("#"):
+            continue
+        if rule.startswith("**/"):
+            matches = any(fnmatch.fnmatch(part, rule[3:]) for part in parts)
+        else:
+            matches = any(fnmatch.fnmatch("/".join(parts[:depth]), rule) for depth in range(1, len(parts) + 1))
+        if matches:
+            ignored = not line.startswith("!")
+    return ignored
+
+
+def _instructions(dockerfile: str) -> list[tuple[str, str]]:
+    lines = re.sub(r"\\\n\s*", "", dockerfile).splitlines()
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines if line and not line.startswith("#"))]
+
+
+def _interpolated(value: str) -> str:
+    return re.sub(r"\$\{SMTP_URL[^}]*\}", "mx:", value) if "SMTP_URL" in value else re.sub(r"\$\{[^}]*\}", "x", value)

@@ -1,0 +1,49 @@
+"""What containers are asked whether they live."""
+
+import fcntl
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.servers.process import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+def _healthy(part: str, **settings: object) -> bool:
+    environment = os.environ | {f"MAILBBGUN_{name}": str(value) for name, value in settings.items()}
+    done = subprocess.run([sys.executable, "deploy/healthcheck.py", part], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.stderr == b""
+    return done.returncode == 0
+
+
+def test_a_worker_lives_as_long_as_it_holds_its_journal(tmp_path: Path) -> None:
+    assert not _healthy("worker", VAR=tmp_path)
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "dead.journal").touch()
+    assert not _healthy("worker", VAR=tmp_path)
+    with (tmp_path / "journal" / "living.journal").open("w") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        assert _healthy("worker", VAR=tmp_path)
+    assert not _healthy("worker", VAR=tmp_path)
+
+
+def test_an_api_lives_when_health_answers_200() -> None:
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert _healthy("api", PORT=server.server_port)
+        server.shutdown()
+        thread.join()
+    assert not _healthy("api", PORT=free_port())

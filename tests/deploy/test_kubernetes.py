@@ -1,0 +1,86 @@
+"""The Kubernetes manifests: what every pod of ours must and must not have."""
+
+from typing import Any
+
+import pytest
+
+from mailbbgun.base.settings import Settings, load
+from tests.deploy.yamls import ROOT, documents
+
+FOLDER = "deploy/kubernetes"
+FILES = ("initdb", "api", "worker", "requeue")
+KINDS: dict[str, Any] = {document["kind"]: document for name in FILES for document in documents(f"{FOLDER}/{name}.yaml")}
+
+
+def _pod(kind: str) -> dict[str, Any]:
+    spec: dict[str, Any] = KINDS[kind]["spec"]
+    spec = spec.get("jobTemplate", {"spec": spec})["spec"]
+    found: dict[str, Any] = spec["template"]["spec"]
+    return found
+
+
+PODS = {kind: _pod(kind) for kind in ("Deployment", "StatefulSet", "Job", "CronJob")}
+
+
+def test_kustomize_names_every_file_but_the_secret() -> None:
+    (kustomization,) = documents(f"{FOLDER}/kustomization.yaml")
+    assert {f"{name}.yaml" for name in FILES} == set(kustomization["resources"])
+    there = {path.name for path in (ROOT / FOLDER).iterdir()}
+    assert there == set(kustomization["resources"]) | {"kustomization.yaml", "secret.example.yaml"}
+
+
+@pytest.mark.parametrize("kind", PODS)
+def test_no_pod_runs_as_root_or_may_become_it(kind: str) -> None:
+    pod = PODS[kind]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("kind", PODS)
+def test_kubernetes_adds_no_variables_that_look_like_settings(kind: str) -> None:
+    assert PODS[kind]["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("kind", PODS)
+def test_every_folder_that_is_written_is_mounted(kind: str) -> None:
+    pod = PODS[kind]
+    (container,) = pod["containers"]
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in KINDS["StatefulSet"]["spec"]["volumeClaimTemplates"]} if kind == "StatefulSet" else set()
+    assert {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]} == {"/tmp": "tmp", "/var/lib/mailbbgun": "var"}
+    assert volumes == {"tmp", "var"}
+
+
+def test_journals_follow_the_worker_to_its_successor() -> None:
+    assert [claim["metadata"]["name"] for claim in KINDS["StatefulSet"]["spec"]["volumeClaimTemplates"]] == ["var"]
+    assert "var" not in {volume["name"] for volume in PODS["StatefulSet"]["volumes"]}
+
+
+def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
+    assert PODS["StatefulSet"]["terminationGracePeriodSeconds"] > Settings().SHUTDOWN_GRACE + 10
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_what_stays_up_is_watched(kind: str) -> None:
+    (container,) = PODS[kind]["containers"]
+    assert {"startupProbe", "livenessProbe"} <= set(container)
+
+
+def test_the_api_goes_on_accepting_while_broker_and_workers_are_away() -> None:
+    (container,) = PODS["Deployment"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health", "/ready would take every pod out of service at once"
+
+
+def test_the_secret_is_an_example_without_a_password() -> None:
+    (secret,) = documents(f"{FOLDER}/secret.example.yaml")
+    for name, value in secret["stringData"].items():
+        assert "_URL" not in name or "<password>" in value
+    load({name: value.replace("<", "").replace(">", "") for name, value in secret["stringData"].items()})

@@ -1,0 +1,100 @@
+"""A real API process for the tests of the front door, once on SQLite and once on PostgreSQL. No worker: what is accepted stays PENDING."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+
+from mailbbgun import schema, services
+from mailbbgun.base.settings import load
+from tests.servers.process import free_port
+
+ROOT = Path(__file__).parents[2]
+MAX_BODY_SIZE = 4_000_000
+
+
+class Door:
+    """The API, by its address, and the services it stands on, to look behind it."""
+
+    def __init__(self, var: Path, environment: dict[str, str]) -> None:
+        self.var = var
+        self.url = f"http://127.0.0.1:{environment['MAILBBGUN_PORT']}"
+        self.http = requests.Session()
+        self.services = services.build(load(environment))
+        schema.upgrade(self.services.db)
+        self.log = (var / "api.out").open("w")
+        # Started from another folder: nothing may depend on where it runs.
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "api.py")], cwd=var, env=_clean() | environment, stdout=self.log, stderr=self.log, start_new_session=True
+        )
+        self._wait()
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        return self.http.request(method, self.url + path, timeout=30, **options)
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = self.call("GET", path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, body: Any, **headers: str) -> requests.Response:
+        return self.call("POST", "/messages", json=body, headers=headers)
+
+    def send(self, **message: Any) -> str:
+        """Send a message that must be taken; return its id."""
+        answer = self.post({"to": "ann@example.com", "subject": "Hello", "text": "Hi"} | message)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def close(self) -> None:
+        self.http.close()
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+        self.services.close()
+        self.log.close()
+
+    def _wait(self) -> None:
+        for _ in range(200):
+            assert self.process.poll() is None, (self.var / "api.out").read_text()
+            try:
+                if self.http.get(f"{self.url}/health", timeout=2).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        raise AssertionError((self.var / "api.out").read_text())
+
+
+def _clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """The API on each database, with the embedded queue."""
+    var = tmp_path_factory.mktemp("door")
+    environment = {
+        "MAILBBGUN_VAR": str(var),
+        "MAILBBGUN_PORT": str(free_port()),
+        "MAILBBGUN_HOSTNAME": "mail.example.com",
+        "MAILBBGUN_MAX_BODY_SIZE": str(MAX_BODY_SIZE),
+        "MAILBBGUN_ALLOW_WEAK_DURABILITY": "true",
+    }
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
+    opened = Door(var, environment)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def tag() -> str:
+    """A tag of this test alone, to find its messages by."""
+    return uuid4().hex

@@ -1,0 +1,205 @@
+"""Lists, details, timeline, cancel and retry."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import update
+
+from mailbbgun.events import record
+from mailbbgun.events.kinds import Kind, Reason
+from mailbbgun.messages.models import Delivery
+
+OWNER = uuid4()
+
+
+def ids(answer):
+    return [message["id"] for message in answer["messages"]]
+
+
+def claim(door, identifier):
+    """Put a message's deliveries into a worker's hands; return them."""
+    with door.services.db.write() as session:
+        session.execute(update(Delivery).where(Delivery.message_id == UUID(identifier)).values(lease_owner=OWNER, attempt=1))
+    return [UUID(one["id"]) for one in door.get(f"/messages/{identifier}")["deliveries"]]
+
+
+def fail(door, identifier):
+    """Let a message's deliveries bounce."""
+    results = [
+        record.Result(one, UUID(identifier), 1, Kind.BOUNCED, "ERROR", Reason.BOUNCED, code=550, reply="5.1.1 no such user")
+        for one in claim(door, identifier)
+    ]
+    with door.services.db.write() as session:
+        assert len(record.results(session, OWNER, results)) == len(results)
+
+
+def test_a_list_is_newest_first_with_its_count(door, tag):
+    sent = [door.send(tags=[tag], subject=f"{n}") for n in range(12)]
+    answer = door.get("/messages", tag=tag)
+    assert (ids(answer), answer["count"]) == (sent[:1:-1], 12)
+    shown = answer["messages"][0]
+    assert {name: value for name, value in shown.items() if name not in ("id", "created_at")} == {
+        "status": "PENDING",
+        "subject": "11",
+        "from": "Mail BB Gun <noreply@mail.example.com>",
+        "to": ["ann@example.com"],
+        "tags": [tag],
+        "priority": 5,
+    }
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(shown["created_at"])) < timedelta(minutes=1)
+    assert shown["created_at"].endswith("Z")
+
+
+def test_limit_and_offset_walk_a_list(door, tag):
+    sent = [door.send(tags=[tag]) for _ in range(5)][::-1]
+    assert ids(door.get("/messages", tag=tag, limit=2, offset=1)) == sent[1:3]
+    assert ids(door.get("/messages", tag=tag, limit=1000, offset=4)) == sent[4:]
+    assert door.get("/messages", tag=tag, offset=5) == {"messages": [], "count": 5}
+    assert door.get("/messages", tag=tag, limit=0) == {"messages": [], "count": 5}
+
+
+def test_links_lead_through_all_pages_and_end(door, tag):
+    sent = [door.send(tags=[tag]) for _ in range(6)][::-1]
+    found, path = [], f"/messages?tag={tag}&limit=2&status=PENDING"
+    while path:
+        answer = door.call("GET", path)
+        found.append(ids(answer.json()))
+        assert answer.json()["count"] == 6
+        path = answer.links["next"]["url"].removeprefix(door.url) if answer.links else None
+    assert found == [sent[:2], sent[2:4], sent[4:]]
+
+
+def test_after_goes_on_where_a_page_ended(door, tag):
+    sent = [door.send(tags=[tag]) for _ in range(3)][::-1]
+    assert ids(door.get("/messages", tag=tag, after=sent[0])) == sent[1:]
+    assert ids(door.get("/messages", tag=tag, after=sent[2])) == []
+
+
+def test_filters_choose_by_status_recipient_and_time(door, tag):
+    plain = door.send(tags=[tag])
+    hidden = door.send(tags=[tag], bcc="Eve.Adams@bücher.example")
+    failed = door.send(tags=[tag])
+    fail(door, failed)
+    assert ids(door.get("/messages", tag=tag, status="ERROR")) == [failed]
+    assert ids(door.get("/messages", tag=tag, status="PENDING")) == [hidden, plain]
+    for to in ("Eve.Adams@bücher.example", "Eve.Adams@BÜCHER.example", "Eve.Adams@xn--bcher-kva.example"):
+        assert ids(door.get("/messages", tag=tag, to=to)) == [hidden]
+    sharp = door.send(to="ann@straße.example")
+    assert door.get("/messages", to="ann@STRAßE.example")["messages"][0]["id"] == sharp
+    for nobody in ("nobody@example.com", "x", "@", "", "ann@\u200d.example", "ü"):
+        assert ids(door.get("/messages", tag=tag, to=nobody)) == []
+    moment = datetime.now(UTC) + timedelta(milliseconds=2)
+    since, until = {"since": moment.isoformat()}, {"until": moment.isoformat().replace("+00:00", "Z")}
+    assert ids(door.get("/messages", tag=tag, **since)) == []
+    assert ids(door.get("/messages", tag=tag, **until)) == [failed, hidden, plain]
+    assert ids(door.get("/messages", tag=tag, since="2000-01-01T00:00:00+02:00", until="9999-12-31T23:59:59-12:00")) == [failed, hidden, plain]
+    assert ids(door.get("/messages", tag=tag, until="0001-01-01T00:00:00+14:00")) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=-1", "limit=1001", "limit=x", "limit=", "limit=1.5", "limit=1e3", "limit=١", "limit=1_0", "limit=%201", "limit=" + "9" * 5000,
+        "offset=-1", "offset=x", "offset=99999999999999999999", "status=NOPE", "status=pending", "after=x", "after=1", "since=yesterday",
+        "since=2026-01-01", "since=2026-01-01T00:00:00", "since=2026-02-30T00:00:00Z", "until=2026-W01-1T00:00:00Z", "to=%00", "tag=a%00b",
+        "limit=1&limit=2", "unknown=1", "%00=1",
+    ],
+)  # fmt: skip
+def test_a_bad_query_is_400_in_the_one_shape(door, query):
+    for path in ("/messages", f"/messages/{door.send()}/events"):
+        answer = door.call("GET", f"{path}?{query}")
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["code"] == "validation_error"
+        assert list(answer.json()["error"]["fields"])
+
+
+def test_details_show_each_delivery(door):
+    identifier = door.send(to="ann@example.com", cc="ben@example.com", text="Hi")
+    shown = door.get(f"/messages/{identifier}")
+    assert shown["size"] == len(door.call("GET", f"/messages/{identifier}/raw").content)
+    assert (shown["to"], shown["cc"], shown["bcc"]) == (["ann@example.com"], ["ben@example.com"], [])
+    first = shown["deliveries"][0]
+    assert first.pop("next_attempt_at").endswith("Z")
+    UUID(first.pop("id"))
+    assert first == {
+        "address": "ann@example.com",
+        "kind": "to",
+        "status": "PENDING",
+        "reason": None,
+        "attempts": 0,
+        "last_reply": None,
+        "finished_at": None,
+    }
+
+
+def test_the_raw_message_is_a_download_that_no_browser_runs(door):
+    answer = door.call("GET", f"/messages/{door.send(html='<script>alert(1)</script>')}/raw")
+    assert answer.headers["Content-Type"] == "message/rfc822"
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_timeline_tells_what_happened_newest_first(door):
+    identifier = door.send(to=["ann@example.com", "ben@example.com"])
+    fail(door, identifier)
+    answer = door.get(f"/messages/{identifier}/events")
+    assert [one["kind"] for one in answer["events"]] == ["bounced", "bounced", "accepted"]
+    assert answer["count"] == 3
+    assert sorted(one["address"] for one in answer["events"][:2]) == ["ann@example.com", "ben@example.com"]
+    assert answer["events"][0]["data"] | {"code": 550, "reply": "5.1.1 no such user"} == answer["events"][0]["data"]
+    assert answer["events"][2]["address"] is None
+    page = door.call("GET", f"/messages/{identifier}/events?limit=2")
+    assert door.call("GET", page.links["next"]["url"].removeprefix(door.url)).json()["events"] == answer["events"][2:]
+
+
+def test_what_has_not_left_can_be_cancelled_once(door):
+    identifier = door.send(to=["ann@example.com", "ben@example.com"])
+    answer = door.call("DELETE", f"/messages/{identifier}")
+    assert answer.status_code == 200
+    assert answer.json() == door.get(f"/messages/{identifier}")
+    assert {answer.json()["status"], *(one["status"] for one in answer.json()["deliveries"])} == {"CANCELLED"}
+    again = door.call("DELETE", f"/messages/{identifier}")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
+
+
+def test_what_is_in_a_workers_hands_cannot_be_cancelled(door):
+    identifier = door.send()
+    claim(door, identifier)
+    assert door.call("DELETE", f"/messages/{identifier}").status_code == 409
+    assert door.get(f"/messages/{identifier}")["status"] == "PENDING"
+
+
+def test_a_failed_message_can_be_made_due_again(door):
+    identifier = door.send()
+    assert door.call("POST", f"/messages/{identifier}/retry").status_code == 409
+    fail(door, identifier)
+    failed = door.get(f"/messages/{identifier}")["deliveries"][0]
+    assert (failed["status"], failed["reason"], failed["last_reply"], failed["attempts"]) == ("ERROR", "bounced", "550 5.1.1 no such user", 1)
+    assert failed["finished_at"].endswith("Z")
+    answer = door.call("POST", f"/messages/{identifier}/retry", json={})
+    assert (answer.status_code, answer.json()["status"], answer.json()["deliveries"][0]["finished_at"]) == (200, "PENDING", None)
+    assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == ["retried", "bounced", "accepted"]
+    assert door.call("POST", f"/messages/{identifier}/retry").status_code == 409
+
+
+@pytest.mark.parametrize("identifier", [str(uuid4()), "x", "1", "%00", "00000000-0000-0000-0000-00000000000g", "..%2f..", "é"])
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/raw"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")])
+def test_what_does_not_exist_is_404_in_the_one_shape(door, method, path, identifier):
+    answer = door.call(method, f"/messages/{identifier}{path}")
+    assert (answer.status_code, answer.json()["error"]["status"], answer.json()["error"]["code"]) == (404, 404, "not_found")
+
+
+def test_a_list_costs_the_same_statements_whatever_its_length(door, tag):
+    from sqlalchemy import event
+
+    from mailbbgun.messages import repo
+
+    for _ in range(20):
+        door.send(tags=[tag], to=["ann@example.com", "ben@example.com"])
+    statements = []
+    event.listen(door.services.db.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    with door.services.db.read() as session:
+        messages, _, _ = repo.page(session, repo.Wanted(limit=20, offset=0, after=None, tag=tag))
+    assert (len(messages), sum(one.startswith("SELECT") for one in statements)) == (20, 3)

@@ -1,0 +1,179 @@
+"""Health, readiness, documentation and start-up."""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urljoin
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import delete, insert
+
+from mailbbgun import schema, services
+from mailbbgun.app import check_exposure, create_app, preflight
+from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.settings import load
+from mailbbgun.deliver.models import Worker
+from tests.http.conftest import ROOT
+from tests.servers.process import free_port
+
+
+def beat(door, ago):
+    with door.services.db.write() as session:
+        now = datetime.now(UTC)
+        session.execute(delete(Worker))
+        session.execute(insert(Worker).values(id=uuid4(), host="here", pid=1, started_at=now, beat_at=now - timedelta(seconds=ago)))
+
+
+def test_health_says_that_the_process_is_alive(door):
+    assert door.get("/health") == {"status": "ok"}
+
+
+def test_ready_names_the_part_that_is_not(door):
+    beat(door, ago=60)
+    answer = door.call("GET", "/ready")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json() == {"status": "unavailable", "parts": {"database": "ok", "queue": "ok", "worker": "no worker has reported in 30 s"}}
+    beat(door, ago=1)
+    assert door.get("/ready") == {"status": "ok", "parts": {"database": "ok", "queue": "ok", "worker": "ok"}}
+
+
+def test_without_a_database_ready_posts_and_lists_answer_503_in_bounded_time(tmp_path):
+    settings = load({"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_DATABASE_URL": f"postgresql+psycopg2://x@127.0.0.1:{free_port()}/x"})
+    client = create_app(settings).test_client()
+    ready = client.get("/ready")
+    assert (ready.status_code, ready.json["parts"]["database"]) == (503, "the database does not answer")
+    for answer in (client.get("/messages"), client.post("/messages", json={"to": "ann@example.com", "subject": "x", "text": "x"})):
+        assert (answer.status_code, answer.json["error"]["code"], answer.headers["Retry-After"]) == (503, "unavailable", "5")
+
+
+def test_an_unexpected_error_is_500_with_its_traceback_in_the_log_alone(embedded_settings, capfd):
+    app = create_app(embedded_settings)
+    app.add_url_rule("/broken", view_func=lambda: 1 / 0)
+    answer = app.test_client().get("/broken")
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal_error")
+    assert "division" not in answer.text
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_documentation_is_a_page_whose_every_asset_is_ours(door, path):
+    page = door.call("GET", path)
+    assert page.status_code == 200
+    assert "text/html" in page.headers["Content-Type"]
+    assert not re.findall(r"(?:https?:)?//[a-z]", page.text)
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert assets
+    for asset in assets:
+        answer = door.call("GET", urljoin(path, asset))
+        assert answer.status_code == 200
+        assert "javascript" in answer.headers["Content-Type"] or "css" in answer.headers["Content-Type"]
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assert "http" not in page.headers["Content-Security-Policy"]
+
+
+def references(node):
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for below in node.values():
+            yield from references(below)
+    elif isinstance(node, list):
+        for below in node:
+            yield from references(below)
+
+
+def test_the_openapi_document_is_whole(door):
+    spec = door.get("/openapi.json")
+    assert (spec["openapi"], spec["info"]["title"]) == ("3.0.3", "Mail BB Gun")
+    for reference in set(references(spec)):
+        node = spec
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+    routes = {(path, method) for path, methods in spec["paths"].items() for method in methods if method != "parameters"}
+    assert routes == {
+        ("/messages", "post"),
+        ("/messages", "get"),
+        ("/messages/{message_id}", "get"),
+        ("/messages/{message_id}", "delete"),
+        ("/messages/{message_id}/raw", "get"),
+        ("/messages/{message_id}/events", "get"),
+        ("/messages/{message_id}/retry", "post"),
+        ("/health", "get"),
+        ("/ready", "get"),
+    }
+    for path, method in routes:
+        operation = spec["paths"][path][method]
+        assert operation["summary"]
+        assert {"default"} <= operation["responses"].keys()
+        declared = [one["name"] for one in spec["paths"][path].get("parameters", []) if one["in"] == "path"]
+        assert declared == re.findall(r"\{(\w+)\}", path)
+    post = spec["paths"]["/messages"]["post"]
+    assert {"201", "400", "413", "415", "422", "503"} <= post["responses"].keys()
+    assert [one["name"] for one in post["parameters"]] == ["Idempotency-Key"]
+
+
+def run(tmp_path, **given):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
+    environment |= {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port())} | {
+        f"MAILBBGUN_{name}": value for name, value in given.items()
+    }
+    return subprocess.run([sys.executable, str(ROOT / "api.py")], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({}, "the database's schema is missing, this version needs"),
+        ({"PORT": "x"}, "PORT: 'x' is not a number"),
+        ({"HOST": "0.0.0.0"}, "HOST: anybody who reaches 0.0.0.0 could send mail"),
+    ],
+)
+def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given, why):
+    done = run(tmp_path, **given)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert f"mailbbgun: {why}" in [line for line in done.stderr.splitlines() if "gunicorn" not in line][-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"SQLITE_SYNCHRONOUS": "OFF"}, "a power cut would lose accepted mail"),
+        ({"DEFAULT_FROM": "nobody"}, "DEFAULT_FROM: 'nobody': Not a valid e-mail address"),
+    ],
+)
+def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given, why):
+    settings = load({"MAILBBGUN_VAR": str(tmp_path)} | {f"MAILBBGUN_{name}": value for name, value in given.items()})
+    with pytest.raises(ConfigurationError, match=why):
+        preflight(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "exposed"), [("127.0.0.1", False), ("127.9.9.9", False), ("::1", False), ("localhost", False), ("::", True), ("example.com", True)]
+)
+def test_only_loopback_addresses_may_be_listened_on_without_leave(embedded_settings, host, exposed):
+    with pytest.raises(ConfigurationError) if exposed else nullcontext():
+        check_exposure([host], embedded_settings)
+
+
+def test_the_api_listens_elsewhere_if_told_that_something_asks_for_a_key(tmp_path):
+    settings = load({"MAILBBGUN_VAR": str(tmp_path)})
+    built = services.build(settings)
+    schema.upgrade(built.db)
+    built.close()
+    port = str(free_port())
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "api.py")],
+        cwd=tmp_path,
+        env=os.environ
+        | {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOST": "0.0.0.0", "MAILBBGUN_PORT": port, "MAILBBGUN_ALLOW_UNAUTHENTICATED": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert any(f"Listening at: http://0.0.0.0:{port}" in line for line in process.stderr)
+        process.terminate()
+        assert process.wait(20) == 0

@@ -1,0 +1,202 @@
+"""``bin/run`` with the real parts: what it starts, says and leaves."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.process import free_port
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 30.0
+
+
+class Service:
+    """One run of everything, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.var, self.port, self.catcher_port = folder / "var", free_port(), free_port()
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")} | {
+            "MAILBBGUN_VAR": str(self.var),
+            "MAILBBGUN_PORT": str(self.port),
+            "MAILBBGUN_CATCHER_PORT": str(self.catcher_port),
+        }
+        self._output = folder / "output"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it said what to type."""
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mailbbgun.run"], cwd=ROOT, env=self.environment, stdout=output, stderr=output, start_new_session=True
+            )
+        until(lambda: "Ctrl-C stops" in self.output(), self.output)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the runner alone, as ``kill`` does."""
+        assert self.process
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the end; return the exit code."""
+        assert self.process
+        return self.process.wait(SECONDS)
+
+    def output(self) -> str:
+        """Return what it printed."""
+        return self._output.read_text()
+
+    def alive(self) -> dict[int, str]:
+        """Return every process of this run, whoever its parent is by now: each has our folder in its environment."""
+        mark, found = f"MAILBBGUN_VAR={self.var}\0".encode(), {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes():
+                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                pass  # ended meanwhile, or is none of ours
+        return found
+
+    def pid(self, part: str) -> int:
+        """Return the process id of a part; of several, the first."""
+        return min(pid for pid, command in self.alive().items() if part in command)
+
+
+def until(true: Callable[[], bool], told: Callable[[], object]) -> None:
+    """Wait until it is true."""
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end, told()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A service that nothing may be left of."""
+    one = Service(tmp_path)
+    yield one
+    until(lambda: not one.alive(), one.alive)
+
+
+@pytest.fixture
+def started(service: Service) -> Iterator[Service]:
+    """The same, started."""
+    try:
+        service.start()
+        yield service
+    finally:
+        if service.process and service.process.poll() is None:
+            service.send(signal.SIGKILL)
+            service.ended()
+
+
+def test_what_is_posted_lies_in_the_catcher_and_ctrl_c_leaves_nothing(started: Service) -> None:
+    assert f"http://127.0.0.1:{started.port}/messages" in started.output()
+    api = http.client.HTTPConnection("127.0.0.1", started.port, timeout=10)
+    body = json.dumps({"to": "you@example.com", "subject": "It works", "text": "Hello"})
+    api.request("POST", "/messages", body, {"Content-Type": "application/json"})
+    assert api.getresponse().status == 201
+    api.close()
+    until(lambda: any((started.var / "mail" / "new").iterdir()), started.output)
+    assert len(started.alive()) >= 5, "runner, catcher, worker, gunicorn and its process"
+
+    started.send(signal.SIGINT)
+    assert started.ended() == 0
+    assert started.alive() == {}
+    assert "SIGINT: stopping" in started.output()
+    assert "Traceback" not in started.output()
+
+
+def test_sigterm_stops_it_and_what_was_there_starts_again_within_5_seconds(started: Service) -> None:
+    started.send(signal.SIGTERM)
+    assert started.ended() == 0
+    before = time.monotonic()
+    started.start()
+    assert time.monotonic() - before < 5
+    started.send(signal.SIGTERM)
+    assert started.ended() == 0
+
+
+@pytest.mark.parametrize("part", ["worker", "api", "catcher"])
+def test_a_part_that_dies_stops_the_rest_and_is_named(started: Service, part: str) -> None:
+    program = {"worker": "worker.py", "api": "gunicorn", "catcher": "mailbbgun.catcher"}[part]
+    os.kill(started.pid(program), signal.SIGKILL)
+    assert started.ended() == 1
+    assert f"{part} ended by itself, killed by SIGKILL; stopping the rest" in started.output()
+    assert started.alive() == {}
+
+
+def test_killed_with_9_it_takes_its_parts_with_it(started: Service) -> None:
+    started.send(signal.SIGKILL)
+    started.ended()
+    until(lambda: not started.alive(), started.alive)
+
+
+def test_a_second_ctrl_c_kills_what_does_not_stop(started: Service) -> None:
+    os.kill(started.pid("worker.py"), signal.SIGSTOP)
+    started.send(signal.SIGINT)
+    until(lambda: "stopping" in started.output(), started.output)
+    time.sleep(0.3)
+    started.send(signal.SIGINT)
+    assert started.ended() == 1
+    assert "killing" in started.output()
+    assert started.alive() == {}
+
+
+def test_a_schema_that_cannot_be_made_is_told_and_nothing_else_starts(service: Service) -> None:
+    service.environment["MAILBBGUN_DATABASE_URL"] = "sqlite:////proc/nowhere/mailbbgun.db"
+    done = _run(service)
+    assert done.returncode == 1
+    assert "initdb ended by itself, exit code 1" in done.stdout
+    assert "gunicorn" not in done.stdout
+
+
+@pytest.mark.parametrize("setting", ["PORT", "CATCHER_PORT"])
+def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", int(service.environment[f"MAILBBGUN_{setting}"]))):
+        done = _run(service)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"cannot listen on 127.0.0.1:{service.environment[f'MAILBBGUN_{setting}']}: Address already in use; MAILBBGUN_{setting} sets another port"
+    ]
+    assert not service.var.exists()
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
+    service.environment["MAILBBGUN_SWEEP_SECONDS"] = "soon"
+    done = _run(service)
+    assert (done.returncode, done.stderr) == (os.EX_CONFIG, "SWEEP_SECONDS: 'soon' is not a number\n")
+
+
+def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(service: Service, tmp_path: Path) -> None:
+    clone, here = tmp_path / "a clone", tmp_path / "elsewhere"
+    (clone / "bin").mkdir(parents=True)
+    here.mkdir()
+    for name in ("run", "setup"):
+        shutil.copy(ROOT / "bin" / name, clone / "bin")
+    (clone / "requirements.txt").touch()
+    (clone / "mailbbgun").mkdir()
+    (clone / "mailbbgun" / "__init__.py").touch()
+    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_VAR'])")
+    (tmp_path / "link").symlink_to("a clone/bin/run")
+    (here / "run").symlink_to("../link")
+    service.environment["MAILBBGUN_VAR"] = "state"
+    for wanted in (None, ""):  # nothing to install the second time
+        done = subprocess.run(["./run"], cwd=here, env=service.environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{clone}/.venv {clone} {here}/state\n"
+        assert wanted is None or done.stderr == wanted
+
+
+def _run(service: Service) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mailbbgun.run"], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )

@@ -1,0 +1,97 @@
+"""Finds the servers' programs; as root on Debian installs what is missing, all of it in one apt-get call."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+LOCK = Path(tempfile.gettempdir()) / "mailbbgun-install.lock"
+
+
+class Missing(RuntimeError):
+    """A server's programs are not on this machine and cannot be installed from here."""
+
+
+def rabbitmq() -> Path:
+    """Return the folder of rabbitmq-server and rabbitmqctl. Raises :class:`Missing`."""
+    return _folder("rabbitmq")
+
+
+def postgresql() -> Path:
+    """Return the folder of postgres and initdb. Raises :class:`Missing`."""
+    return _folder("postgresql")
+
+
+def _folder(server: str) -> Path:
+    found = _find(server)
+    if found is None:
+        _install()
+        found = _find(server)
+    if found is None:
+        raise Missing(f"{server}: installed, but its programs are in none of the usual folders")
+    return found
+
+
+def _find(server: str) -> Path | None:
+    # Not /usr/sbin/rabbitmq-server: Debian's wrapper there changes user and drops our environment.
+    program, places = {
+        "rabbitmq": ("rabbitmq-server", ["/usr/lib/rabbitmq/bin"]),
+        "postgresql": ("postgres", sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True)),
+    }[server]
+    for place in places:
+        if os.access(f"{place}/{program}", os.X_OK):
+            return Path(place)
+    on_path = shutil.which(program)
+    return Path(os.path.realpath(on_path)).parent if on_path and not on_path.startswith("/usr/sbin/") else None
+
+
+def _version(folder: str) -> float:
+    return float(Path(folder).parent.name)
+
+
+def _install() -> None:
+    with _one_at_a_time():
+        packages = [package for server, package in (("rabbitmq", "rabbitmq-server"), ("postgresql", "postgresql")) if not _find(server)]
+        if not packages:
+            return  # somebody else's run installed them while we waited
+        wanted = " and ".join(packages)
+        if not shutil.which("apt-get"):
+            given = "MAILBBGUN_TEST_AMQP_URL, MAILBBGUN_TEST_DATABASE_URL"
+            raise Missing(f"{wanted} is needed and there is no apt-get here: install it, or name servers in {given}")
+        if os.geteuid():
+            raise Missing(f"{wanted} is needed: sudo apt-get install -y --no-install-recommends {' '.join(packages)}")
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        with _no_daemons():
+            for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
+                argv = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *command]
+                done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                if done.returncode:
+                    raise Missing(f"{' '.join(argv)} failed:\n{done.stdout[-2000:]}")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _no_daemons() -> Iterator[None]:
+    """Debian's packages start their daemons when installed, unless policy-rc.d says no."""
+    before = (POLICY.read_bytes(), POLICY.stat().st_mode) if POLICY.exists() else None
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if before is None:
+            POLICY.unlink()
+        else:
+            POLICY.write_bytes(before[0])
+            POLICY.chmod(before[1])

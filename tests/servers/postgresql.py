@@ -1,0 +1,136 @@
+"""A private PostgreSQL. Durability stays at its defaults: crash tests mean what they say."""
+
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psycopg2
+from sqlalchemy.engine import URL, make_url
+
+from tests.servers import install
+from tests.servers.process import Sandbox, free_port
+
+GIVEN = "MAILBBGUN_TEST_DATABASE_URL"
+
+
+class PostgreSQL:
+    """One server. ``MAILBBGUN_TEST_DATABASE_URL`` names another to use instead, unless ``own``; that one is never stopped.
+
+    The user of that URL must be allowed to create databases.
+    """
+
+    def __init__(self, *, own: bool = False) -> None:
+        given = None if own else os.environ.get(GIVEN)
+        self.ours = given is None
+        self._sandbox: Sandbox | None = None
+        if given:
+            self._url = make_url(given).set(drivername="postgresql+psycopg2")
+        else:
+            self.port = free_port()
+            self._url = URL.create("postgresql+psycopg2", "postgres", host="127.0.0.1", port=self.port, database="postgres")
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the SQLAlchemy URL of a database."""
+        return self._url.set(database=database).render_as_string(hide_password=False)
+
+    def launch(self) -> None:
+        """Start the server without waiting for it; :meth:`start` waits."""
+        if not self.ours or (self._sandbox and self._sandbox.pid("postgresql")):
+            return
+        programs = install.postgresql()
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        if self._sandbox is None:
+            self._sandbox = Sandbox("postgresql", "postgres")
+            if os.geteuid() == 0 and not self._sandbox.user:
+                raise install.Missing("PostgreSQL does not run as root and there is no user postgres")
+            initdb = [f"{programs}/initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+            self._sandbox.run(initdb, environment)
+        options = {"listen_addresses": "127.0.0.1", "max_connections": 200, "log_min_messages": "warning"}
+        pairs = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        server = [f"{programs}/postgres", "-D", "data", "-p", str(self.port), "-k", str(self._sandbox.folder), *pairs]
+        self._sandbox.spawn("postgresql", server, environment)
+
+    def start(self) -> None:
+        """Start the server, if it does not run, and wait until it answers."""
+        self.launch()
+        if self._sandbox:
+            self._sandbox.wait_until("postgresql", self.answers)
+
+    def answers(self) -> bool:
+        """Return whether a query is answered now."""
+        try:
+            with self._execute() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Shut down (fast: clients are disconnected)."""
+        self._own().end("postgresql", signal.SIGINT)
+
+    def kill9(self) -> None:
+        """Kill every process of the server at once."""
+        sandbox = self._own()
+        pid = sandbox.pid("postgresql")
+        if pid:
+            os.kill(pid, signal.SIGSTOP)  # no new children while we list them; each is a process group of its own
+            children = _children(pid)
+            for one in (pid, *children):
+                os.kill(one, signal.SIGKILL)
+        sandbox.end("postgresql", signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop and start; same port, same data."""
+        self.stop()
+        self.start()
+
+    def create_database(self, name: str | None = None) -> str:
+        """Create an empty database and return its name."""
+        name = name or f"test_{uuid.uuid4().hex[:12]}"
+        with self._execute() as cursor:
+            cursor.execute(f'CREATE DATABASE "{name}"')
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, connected clients or not."""
+        with self._execute() as cursor:
+            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def close(self) -> None:
+        """Stop the server and remove its folder. Safe to repeat."""
+        if self._sandbox:
+            self._sandbox.end("postgresql", signal.SIGINT)
+            self._sandbox.close()
+            self._sandbox = None
+
+    def __enter__(self) -> "PostgreSQL":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _own(self) -> Sandbox:
+        if self._sandbox is None:
+            raise RuntimeError(f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started")
+        return self._sandbox
+
+    @contextmanager
+    def _execute(self) -> Iterator[Any]:
+        connection = psycopg2.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]

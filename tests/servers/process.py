@@ -1,0 +1,145 @@
+"""Child processes with a folder of their own, which both vanish with the process that started them, even by ``kill -9``."""
+
+import atexit
+import contextlib
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+START_SECONDS = 90.0
+
+# Reads until its parent closes the pipe or dies; then ends what is left and removes the folder. Process groups are
+# killed whole. QUIT first: it lets PostgreSQL give back its shared memory.
+_GUARD = """
+read -r _
+for file in "$1"/*.pid; do [ -f "$file" ] && kill -QUIT "$(cat "$file")" 2>/dev/null && busy=1; done
+[ -z "$busy" ] || sleep 1
+for file in "$1"/*.pid; do [ -f "$file" ] && kill -s KILL -- "-$(cat "$file")" 2>/dev/null; done
+rm -rf -- "$1"
+"""
+
+
+_claims: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """Return a free port of 127.0.0.1 that no other test run gets while this process lives.
+
+    It is below the ephemeral range: within it a client that retries a stopped server can be given the server's own port and connect to itself.
+    The claim is a socket in Linux's abstract namespace, which cannot be left behind.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        claim = socket.socket(socket.AF_UNIX)
+        with socket.socket() as probe:
+            try:
+                claim.bind(f"\0mailbbgun-port-{port}")
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                claim.close()
+                continue
+        _claims.append(claim)
+        return port
+
+
+class Sandbox:
+    """A folder, a user and the processes started there. ``user`` counts only when we are root and it exists."""
+
+    def __init__(self, name: str, user: str) -> None:
+        self.user = user if os.geteuid() == 0 and _exists(user) else None
+        self.folder = Path(tempfile.mkdtemp(prefix=f"mailbbgun-{name}-"))
+        self.give(self.folder)
+        self._owner = os.getpid()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._guard = subprocess.Popen(["/bin/sh", "-c", _GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True)
+        atexit.register(self.close)
+
+    def give(self, path: Path) -> None:
+        """Hand a path over to the server's user."""
+        if self.user:
+            shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str], *, timeout: float = 60) -> str:
+        """Run a command to its end and return what it printed. Raises ``RuntimeError`` with that text when it fails."""
+        done = subprocess.run(
+            argv, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            user=self.user, group=self._group(), extra_groups=self._groups(), text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{argv[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
+        return done.stdout
+
+    def spawn(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start a server that stays in the foreground; its output goes to ``<name>.log``."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                argv, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                user=self.user, group=self._group(), extra_groups=self._groups(), start_new_session=True,
+            )  # fmt: skip
+        (self.folder / f"{name}.pid").write_text(str(process.pid))
+        self._processes[name] = process
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id while it runs."""
+        process = self._processes.get(name)
+        return process.pid if process and process.poll() is None else None
+
+    def wait_until(self, name: str, ready: Callable[[], bool]) -> None:
+        """Poll until ``ready()``. Raises ``RuntimeError`` with the end of its log when the process ends or 90 s pass."""
+        until = time.monotonic() + START_SECONDS
+        while not ready():
+            if self.pid(name) is None or time.monotonic() > until:
+                log = (self.folder / f"{name}.log").read_text(errors="replace")
+                raise RuntimeError(f"{name} did not start:\n{log[-3000:]}")
+            time.sleep(0.03)
+
+    def end(self, name: str, with_signal: signal.Signals, timeout: float = 20) -> None:
+        """Signal the process (``SIGKILL``: its whole group) and wait for it; after ``timeout`` seconds kill it."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        if process.poll() is None:
+            if with_signal != signal.SIGKILL:
+                process.send_signal(with_signal)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # the group is killed below
+                    process.wait(timeout)
+            _kill_group(process.pid)
+            process.wait()
+        (self.folder / f"{name}.pid").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Kill what still runs and remove the folder. Safe to repeat; does nothing in a forked child."""
+        atexit.unregister(self.close)
+        if os.getpid() != self._owner or self._guard.stdin is None or self._guard.stdin.closed:
+            return
+        for name in list(self._processes):
+            self.end(name, signal.SIGKILL)
+        self._guard.stdin.close()
+        self._guard.wait()
+
+    def _group(self) -> int | None:
+        return pwd.getpwnam(self.user).pw_gid if self.user else None
+
+    def _groups(self) -> list[int] | None:
+        return os.getgrouplist(self.user, pwd.getpwnam(self.user).pw_gid) if self.user else None
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # all of it has ended
+        os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,162 @@
+"""Connections are kept, reused after RSET, and let go by count, age and idleness."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mailbbgun.smtp.client import Connection
+from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import Delivered
+from mailbbgun.smtp.pool import Pool
+from tests.smtp.peers import Peer, silent
+
+ONE = Envelope("a@a.test", ("b@b.test",), b"x\r\n")
+TIMEOUTS = Timeouts(quit=0.2)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def pooled(peer: Peer, clock: Clock | None = None, **limits: float) -> Iterator[tuple[Pool, Endpoint]]:
+    pool = Pool(TIMEOUTS, "client.test", clock=clock or time.monotonic, **limits)  # type: ignore[arg-type]
+    yield pool, Endpoint("127.0.0.1", peer.port, "none")
+    pool.close_all()
+
+
+def use(pool: Pool, endpoint: Endpoint) -> Connection:
+    connection = pool.checkout(endpoint)
+    outcomes = connection.send(ONE, lambda _: True, lambda *_: None)
+    assert isinstance(outcomes["b@b.test"], Delivered)
+    pool.checkin(connection)
+    return connection
+
+
+def test_a_connection_is_reused_with_a_reset_between_messages() -> None:
+    with Peer() as peer, pooled(peer) as (pool, endpoint):
+        for _ in range(5):
+            use(pool, endpoint)
+        assert (peer.connections, len(peer.messages), peer.commands.count(b"RSET")) == (1, 5, 4)
+    assert peer.commands[-1] == b"QUIT"
+
+
+def test_a_connection_carries_no_more_than_its_messages() -> None:
+    with Peer() as peer, pooled(peer, max_messages=3) as (pool, endpoint):
+        for _ in range(7):
+            use(pool, endpoint)
+        assert (peer.connections, peer.commands.count(b"QUIT")) == (3, 2)
+
+
+@pytest.mark.parametrize(("seconds", "connections"), [(29, 1), (31, 2)])
+def test_a_connection_idle_too_long_is_not_used_again(seconds: float, connections: int) -> None:
+    clock = Clock()
+    with Peer() as peer, pooled(peer, clock) as (pool, endpoint):
+        use(pool, endpoint)
+        clock.now += seconds
+        use(pool, endpoint)
+        assert peer.connections == connections
+
+
+def test_a_connection_is_used_for_its_age_only() -> None:
+    clock = Clock()
+    with Peer() as peer, pooled(peer, clock, max_age=100) as (pool, endpoint):
+        for _ in range(6):
+            use(pool, endpoint)
+            clock.now += 25
+        assert peer.connections == 2
+
+
+def test_reaping_closes_the_idle_ones_and_keeps_the_others() -> None:
+    clock = Clock()
+    with Peer() as peer, pooled(peer, clock) as (pool, endpoint):
+        first, second = pool.checkout(endpoint), pool.checkout(endpoint)
+        pool.checkin(first)
+        clock.now += 20
+        second.last_used = clock.now
+        pool.checkin(second)
+        clock.now += 15
+        assert (pool.reap(), pool.reap()) == (1, 0)
+        assert not first.usable
+        assert pool.checkout(endpoint) is second
+        second.quit()
+
+
+def test_a_connection_the_server_closed_meanwhile_is_not_handed_out() -> None:
+    def leave(connection: Connection, peer: Peer) -> None:
+        for sock in list(peer._open):
+            sock.sendall(b"421 4.4.2 idle too long\r\n")
+            sock.close()
+
+    with Peer() as peer, pooled(peer) as (pool, endpoint):
+        leave(use(pool, endpoint), peer)
+        time.sleep(0.02)
+        use(pool, endpoint)
+        assert (peer.connections, len(peer.messages)) == (2, 2)
+
+
+def test_a_broken_connection_is_not_kept() -> None:
+    with Peer() as peer, pooled(peer) as (pool, endpoint):
+        connection = pool.checkout(endpoint)
+        connection.abort()
+        pool.checkin(connection)
+        use(pool, endpoint)
+        assert peer.connections == 2
+
+
+def test_endpoints_do_not_share_connections() -> None:
+    with Peer(users={"u": "p"}) as peer, pooled(peer) as (pool, endpoint):
+        use(pool, endpoint)
+        use(pool, Endpoint("127.0.0.1", peer.port, "none", "u", "p"))
+        assert peer.connections == 2
+
+
+def test_no_more_idle_connections_are_held_than_allowed() -> None:
+    with Peer() as peer, pooled(peer, keep=2) as (pool, endpoint):
+        held = [pool.checkout(endpoint) for _ in range(4)]
+        for connection in held:
+            pool.checkin(connection)
+        assert [connection.usable for connection in held] == [False, False, True, True]
+
+
+def test_many_silent_servers_cost_one_goodbye() -> None:
+    with Peer(at={"quit": silent}) as peer, pooled(peer) as (pool, endpoint):
+        held = [pool.checkout(endpoint) for _ in range(6)]
+        for connection in held:
+            pool.checkin(connection)
+        started = time.monotonic()
+        pool.close_all()
+        assert time.monotonic() - started < 4 * TIMEOUTS.quit
+        late = pool.checkout(endpoint)
+        pool.checkin(late)
+        assert not late.usable
+
+
+def test_threads_never_hold_the_same_connection() -> None:
+    def work() -> None:
+        for _ in range(20):
+            connection = pool.checkout(endpoint)
+            with lock:
+                assert connection not in held
+                held.add(connection)
+            connection.send(ONE, lambda _: True, lambda *_: None)
+            with lock:
+                held.discard(connection)
+            pool.checkin(connection)
+
+    lock, held = threading.Lock(), set[Connection]()
+    with Peer() as peer, pooled(peer) as (pool, endpoint):
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert (len(peer.messages), peer.connections <= 4) == (80, True)
