@@ -12,6 +12,17 @@ from tests.servers import PostgreSQL, RabbitMQ
 
 BACKENDS = ("embedded", "real")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--messages N``: how many the chaos tests send; the default keeps bin/test short."""
+    parser.addoption("--messages", type=int, default=1000)
+
+
+@pytest.fixture(scope="session")
+def messages(request: pytest.FixtureRequest) -> int:
+    """Return how many messages a chaos test sends."""
+    return int(request.config.getoption("--messages"))
+
 Server = TypeVar("Server", PostgreSQL, RabbitMQ)
 
 

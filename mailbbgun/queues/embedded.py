@@ -19,7 +19,7 @@ from mailbbgun.queues.base import Consumer, Hint, Queue
 from mailbbgun.queues.lanes import LANES, Turns
 from mailbbgun.queues.models import QueuedHint
 
-HOLD_SECONDS = 60
+HOLD_SECONDS = 15  # far longer than from taking a hint to settling it
 POLL_SECONDS = 0.05
 
 _HINTS = cast("Table", QueuedHint.__table__)
@@ -121,7 +121,7 @@ class _EmbeddedConsumer(Consumer):
             with _translated(), self._database.write() as session:
                 session.execute(statement, {"given_back": rows(held)})
         except QueueUnavailable as error:
-            log.warning("hints could not be given back and come again in a minute", extra={"count": len(held), "error": error.message})
+            log.warning("hints could not be given back and come again soon", extra={"count": len(held), "error": error.message})
 
     def _choose(self, limit: int) -> list[str]:
         """Return the lanes of the next turns, as many as there are hints to take, at most ``limit``."""

@@ -15,8 +15,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import requests
+from sqlalchemy import CursorResult, select, text
 
-from mailbbgun.base.settings import Settings
+from mailbbgun.base.settings import Settings, load
+from mailbbgun.events.kinds import Kind
+from mailbbgun.events.models import Event
+from mailbbgun.services import build
 from tests.servers.process import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +130,36 @@ class Service:
     def count(self, status: str) -> int:
         """Return how many messages have that status."""
         return int(self.get(f"/messages?limit=0&status={status}")["count"])
+
+    def sql(self, statement: str, **parameters: object) -> list[Any]:
+        """Run one SQL statement on the service's database; return its rows, if it has any."""
+        services = build(load(self.environment))
+        with services.db.write() as session:
+            done = session.execute(text(statement), parameters)
+            rows = list(done.all()) if isinstance(done, CursorResult) and done.returns_rows else []
+        services.close()
+        return rows
+
+    def age(self, seconds: int) -> None:
+        """Let all that is pending have been accepted and hinted so many seconds earlier."""
+        if self.environment.get("MAILBBGUN_DATABASE_URL", "").startswith("postgresql"):
+            older = "{0} = {0} - :seconds * interval '1 second'"
+        else:
+            older = "{0} = strftime('%Y-%m-%d %H:%M:%f', {0}, '-' || :seconds || ' seconds') || '000'"
+        changes = ", ".join(older.format(name) for name in ("next_attempt_at", "published_at"))
+        self.sql(f"UPDATE deliveries SET {changes} WHERE status = 'PENDING'", seconds=seconds)
+
+    def events(self, kind: str) -> int:
+        """Return how many events of a kind there are in all."""
+        return int(self.sql("SELECT count(*) FROM events WHERE kind = :kind", kind=kind)[0][0])
+
+    def marked(self) -> set[str]:
+        """Return the messages whose timeline has an unknown outcome, by the database itself: asking for each takes too long."""
+        services = build(load(self.environment))
+        with services.db.read() as session:
+            found = session.scalars(select(Event.message_id).where(Event.kind == Kind.OUTCOME_UNKNOWN)).all()
+        services.close()
+        return {str(identifier) for identifier in found}
 
     def taken(self) -> list[dict[str, Any]]:
         """Return what the sink took, oldest first."""
