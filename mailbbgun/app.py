@@ -10,17 +10,16 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, request, send_from_directory
 from marshmallow import Schema, fields
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from mailbbgun import __version__, schema
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.base import logs, web
-from mailbbgun.base.db import db_now
-from mailbbgun.base.errors import ConfigurationError, MailBBGunError, Unavailable
+from mailbbgun.base.errors import ConfigurationError, MailBBGunError, QueueUnavailable, Unavailable
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import api as deliver
-from mailbbgun.deliver.models import Worker
+from mailbbgun.deliver import workers
 from mailbbgun.events import api as events
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
@@ -29,7 +28,6 @@ from mailbbgun.services import Services, build, check_durability
 
 ROOMS = (accept, messages, deliver, events)  # each has a blueprint
 
-BEAT_SECONDS = 30  # a worker that has not been heard of for so long is not there
 READY_SECONDS = 4.0  # for each part to answer
 
 NO_BROWSER = "default-src 'none'; frame-ancestors 'none'"
@@ -76,7 +74,7 @@ def self_test(settings: Settings) -> None:
 
 
 def preflight(settings: Settings) -> None:
-    """Look at what the service stands on before it listens, waiting for a database that is not up yet.
+    """Look at what the service stands on before it listens, waiting for a database, but not for a queue, that is not up yet.
 
     Raises :class:`ConfigurationError` with one line to show.
     """
@@ -86,10 +84,15 @@ def preflight(settings: Settings) -> None:
         while True:
             try:
                 check_durability(services)
-                return schema.check(services.db)
+                schema.check(services.db)
+                break
             except Unavailable as error:
                 log.warning("waiting", extra={"error": str(error), "cause": str(error.__cause__).partition("\n")[0]})
                 time.sleep(1.0)
+        try:
+            services.queue.check()
+        except QueueUnavailable as error:  # no reason to refuse mail
+            log.warning("queue_unavailable", extra={"error": str(error)})
     finally:
         services.close()
 
@@ -153,8 +156,8 @@ class Readiness:
 
     def _worker(self) -> str:
         with self._services.db.read() as session:
-            alive = session.scalar(select(exists().where(Worker.beat_at > db_now(-BEAT_SECONDS))))
-        return "ok" if alive else f"no worker has reported in {BEAT_SECONDS} s"
+            alive = workers.any_alive(session)
+        return "ok" if alive else f"no worker has reported in {workers.ALIVE_SECONDS} s"
 
 
 class Health(Schema):
