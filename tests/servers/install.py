@@ -55,7 +55,7 @@ def _version(folder: str) -> float:
 
 
 def _install() -> None:
-    with _one_at_a_time():
+    with one_at_a_time():
         packages = [package for server, package in (("rabbitmq", "rabbitmq-server"), ("postgresql", "postgresql")) if not _find(server)]
         if not packages:
             return  # somebody else's run installed them while we waited
@@ -66,7 +66,7 @@ def _install() -> None:
         if os.geteuid():
             raise Missing(f"{wanted} is needed: sudo apt-get install -y --no-install-recommends {' '.join(packages)}")
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        with _no_daemons():
+        with no_daemons():
             for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
                 argv = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *command]
                 done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -75,14 +75,14 @@ def _install() -> None:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
-def _no_daemons() -> Iterator[None]:
+def no_daemons() -> Iterator[None]:
     """Debian's packages start their daemons when installed, unless policy-rc.d says no."""
     before = (POLICY.read_bytes(), POLICY.stat().st_mode) if POLICY.exists() else None
     POLICY.write_text("#!/bin/sh\nexit 101\n")

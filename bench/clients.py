@@ -1,0 +1,50 @@
+"""Runs the programs that send, each in a process of its own, and reads what they measured."""
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from bench import OURSELVES, ROOT, BenchError
+from tests.servers.process import Sandbox
+
+LOOK_SECONDS = 0.02
+
+_numbers = itertools.count()
+
+
+class Clients:
+    """A folder for their output."""
+
+    def __init__(self) -> None:
+        self._sandbox = Sandbox("bench-clients", OURSELVES)
+
+    def run(self, program: str, *arguments: object, told: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
+        """Run ``python -m bench.<program>`` to its end and return the JSON it printed. ``told`` gets its last line now and then.
+
+        Raises :class:`BenchError` with what it said if it failed.
+        """
+        name = f"{program}-{next(_numbers)}"
+        self._sandbox.spawn(name, [sys.executable, "-m", f"bench.{program}", *map(str, arguments)], os.environ | {"PYTHONPATH": str(ROOT)})
+        log = self._sandbox.folder / f"{name}.log"
+        while self._sandbox.pid(name) is not None:
+            time.sleep(LOOK_SECONDS)
+            told(log.read_text(errors="replace").rstrip().rpartition("\n")[2])
+        said = log.read_text(errors="replace").rstrip()
+        try:
+            figures = json.loads(said.rpartition("\n")[2])
+        except ValueError:
+            figures = None
+        if not isinstance(figures, dict) or "seconds" not in figures:  # what a server answered may be JSON too
+            raise BenchError(f"{program}: {said[-2000:]}")
+        return figures
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._sandbox.close()

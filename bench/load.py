@@ -1,0 +1,85 @@
+"""POSTs over keep-alive connections as fast as they are answered: ``python -m bench.load PORT FIRST COUNT CONNECTIONS``.
+
+One thread, epoll and prebuilt requests: it must not take the core that the API wants. Prints how many are answered now and then, and
+one line of JSON at the end.
+"""
+
+import json
+import re
+import resource
+import select
+import socket
+import sys
+import time
+
+from bench.payload import post
+
+SILENCE = 30.0  # seconds without any answer
+TELL = 100  # answers between two lines
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+
+
+class Connection:
+    """One connection with at most one request under way."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), SILENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
+        self._began = 0.0
+
+    def ask(self, request: bytes) -> None:
+        """Send a request."""
+        self._began = time.perf_counter()
+        self.socket.sendall(request)
+
+    def hear(self) -> float | None:
+        """Read what is there; return the seconds the answer took when all of it has come. Ends the program unless it is 201."""
+        data = self.socket.recv(65_536)
+        self._buffer += data
+        head, end, body = self._buffer.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head + b"\r\n") if end else None
+        if length and len(body) >= int(length[1]):
+            took = time.perf_counter() - self._began
+            if not head.startswith(b"HTTP/1.1 201"):
+                sys.exit(f"the API answered {self._buffer[:500].decode(errors='replace')}")
+            self._buffer = b""
+            return took
+        if not data:
+            sys.exit(f"the API hung up after {self._buffer[:500]!r}")
+        return None
+
+
+def run(port: int, first: int, count: int, connections: int) -> dict[str, object]:
+    """Post ``count`` messages and return seconds, own CPU seconds and the time of each answer."""
+    before, after = post(port)
+    epoll, lines = select.epoll(), {}
+    for _ in range(min(connections, count)):
+        one = Connection(port)
+        lines[one.socket.fileno()] = one
+        epoll.register(one.socket, select.EPOLLIN)
+    numbers = iter(range(first, first + count))
+    answers: list[float] = []
+    began = time.perf_counter()
+    for line in lines.values():
+        line.ask(b"%b%08d%b" % (before, next(numbers), after))
+    while len(answers) < count:
+        ready = epoll.poll(SILENCE)
+        if not ready:
+            sys.exit(f"the API answered {len(answers)} of {count} and then nothing for {SILENCE:.0f} s")
+        for descriptor, _ in ready:
+            if (took := lines[descriptor].hear()) is None:
+                continue
+            answers.append(took)
+            if (number := next(numbers, None)) is not None:
+                lines[descriptor].ask(b"%b%08d%b" % (before, number, after))
+            if len(answers) % TELL == 0:
+                print(len(answers), flush=True)
+    seconds = time.perf_counter() - began
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "answers": answers}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(*map(int, sys.argv[1:5]))))

@@ -1,0 +1,76 @@
+"""The bare loops: prebuilt bytes over one connection, one message after the other:
+``python -m bench.loop smtplib|client PORT COUNT CORE``.
+
+``smtplib`` is the standard library's client, ``client`` that of our SMTP room. Prints one line of JSON.
+"""
+
+import json
+import os
+import resource
+import smtplib
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from bench.payload import SENDER, SUBJECT, TEXT, recipient
+from mailbbgun.messages.mime import Mailbox, compose
+from mailbbgun.smtp.client import Connection
+from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import Delivered
+
+HOSTNAME = "bench.example.test"
+WARM = 20  # messages before the clock runs
+
+Send = Callable[[str], None]
+
+
+def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
+    """Return how to send to an address with ``smtplib``, and how to end."""
+    server = smtplib.SMTP("127.0.0.1", port, HOSTNAME)
+
+    def send(address: str) -> None:
+        server.sendmail(SENDER, [address], raw)
+
+    return send, server.quit
+
+
+def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
+    """Return how to send to an address with our client, and how to end."""
+    connection = Connection.open(Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts())
+
+    def send(address: str) -> None:
+        outcome = connection.send(Envelope(SENDER, (address,), raw), lambda _: True, lambda *_: None)[address]
+        if not isinstance(outcome, Delivered):
+            sys.exit(f"the sink said {outcome}")
+
+    return send, connection.quit
+
+
+LOOPS = {"smtplib": by_smtplib, "client": by_client}
+
+
+def run(name: str, port: int, count: int) -> dict[str, float]:
+    """Send ``count`` messages (and some before) and return seconds and CPU seconds."""
+    box = Mailbox("", SENDER)
+    raw = compose(sender=box, to=[box], subject=SUBJECT, text=TEXT, message_id=f"<bench@{HOSTNAME}>", date=datetime.now(UTC))
+    send, end = LOOPS[name](port, raw)
+    for number in range(WARM):
+        send(recipient(number))
+    cpu, began = _cpu(), time.perf_counter()
+    for number in range(count):
+        send(recipient(number))
+    figures = {"seconds": time.perf_counter() - began, "cpu": _cpu() - cpu}
+    end()
+    return figures
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {int(sys.argv[4])})
+    print(json.dumps(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))

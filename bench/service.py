@@ -1,0 +1,93 @@
+"""Mail BB Gun as processes, freshly installed: an API and a worker on free ports, in a folder that goes with them."""
+
+import http.client
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from bench import OURSELVES, ROOT, BenchError
+from tests.servers.process import Sandbox, free_port
+
+STOP_SECONDS = 40.0
+
+
+class Service:
+    """One configuration. ``settings`` are those that differ from the defaults."""
+
+    def __init__(self, name: str, settings: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
+        ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
+        self._environment = others | {"PYTHONPATH": str(ROOT)} | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
+
+    def start_api(self) -> None:
+        """Start the API and wait until it answers."""
+        self._spawn("api")
+        self._ready("api", "/health")
+
+    def start_worker(self) -> None:
+        """Start a worker; it is not ready yet."""
+        self._spawn("worker")
+
+    def stop(self, name: str) -> None:
+        """Tell ``api`` or ``worker`` to end, and wait. A stopped API has published every hint it owed."""
+        self.pid(name)
+        self._sandbox.end(name, signal.SIGTERM, STOP_SECONDS)
+
+    def pid(self, name: str) -> int:
+        """Return the process id. Raises :class:`BenchError` with its last words if it has ended."""
+        pid = self._sandbox.pid(name)
+        if pid is None:
+            raise BenchError(f"the {name} died:\n{self.log(name)}")
+        return pid
+
+    def log(self, name: str) -> str:
+        """Return the end of what a process said."""
+        return (self._sandbox.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+
+    def count(self, status: str) -> int:
+        """Return how many messages have that status."""
+        status_code, body = self._get(f"/messages?limit=0&status={status}")
+        if status_code != 200:
+            raise BenchError(f"GET /messages: {status_code} {body[:500]!r}")
+        return int(json.loads(body)["count"])
+
+    def __enter__(self) -> Self:
+        try:
+            self._sandbox.run([sys.executable, str(ROOT / "initdb.py")], self._environment)
+        except RuntimeError as error:
+            self._sandbox.close()
+            raise BenchError(str(error)) from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._sandbox.close()
+
+    def _spawn(self, name: str) -> None:
+        self._sandbox.spawn(name, [sys.executable, str(ROOT / f"{name}.py")], self._environment)
+
+    def _ready(self, name: str, path: str) -> None:
+        try:
+            self._sandbox.wait_until(name, lambda: self._answers(path))
+        except RuntimeError as error:
+            raise BenchError(str(error)) from error
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return self._get(path)[0] == 200
+        except OSError:
+            return False
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()

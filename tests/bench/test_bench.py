@@ -1,0 +1,113 @@
+"""``bin/bench`` from the outside: table, JSON, errors, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SENDING = {"send_rate", "send_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
+EMBEDDED = SENDING | {
+    "start_ms", "accept_rate", "accept_cpu_us", "accept_load_cpu_us", "accept_p50_ms", "accept_p99_ms", "latency_p50_ms", "latency_p99_ms",
+}  # fmt: skip
+
+
+@pytest.fixture
+def start(tmp_path):
+    """How to start it on the embedded configuration, with the fallback sink, in a folder of our own."""
+    (tmp_path / "tmp").mkdir()
+
+    def _start(*arguments: str) -> subprocess.Popen[str]:
+        command = [str(ROOT / "bin" / "bench"), "--quick", "--only", "embedded", "--sink", "asyncio", "--out", str(tmp_path / "out"), *arguments]
+        environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    return _start
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Return the folders that are still there and the processes at work in them, waiting a little for the last to go."""
+    until = time.monotonic() + 5
+    while found := [str(path) for path in (folder / "tmp").iterdir()] + [path for path in _working_folders() if path.startswith(str(folder))]:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def _working_folders() -> list[str]:
+    folders = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            folders.append(os.readlink(link))
+        except OSError:
+            continue  # it ended while we looked
+    return folders
+
+
+def test_a_quick_run_prints_a_table_and_keeps_json(start, tmp_path):
+    out, err = start("--messages", "200", "--connections", "4", "--setting", "WORKER_CONNECTIONS=5").communicate(timeout=120)
+    assert err == ""
+    head, machine, empty, titles, *rows, gap, path = out.splitlines()
+    assert head == "200 messages of 4 KB · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
+    assert all(f" {word} " in machine for word in ("cores", "Python", "SQLite", "ms an fsync", "commit"))
+    assert empty == gap == ""
+    assert titles.split() == ["embedded", "smtplib", "loop", "our", "client,", "bare"]
+    assert [row for row in rows if not row.startswith(" ")] == ["drain a backlog into the sink", "accept by POST", "POST to in the sink, idle"]
+    assert [len(row.split()) for row in rows if "messages/s" in row] == [1 + 3, 1 + 1]
+
+    [file] = (tmp_path / "out").iterdir()
+    assert str(file) == path
+    kept = json.loads(file.read_text())
+    assert set(kept) == {"time", "machine", "options", "summary", "rounds"}
+    assert kept["options"]["messages"] == 200
+    assert kept["machine"]["sink"] == "asyncio"
+    [figures] = kept["rounds"]
+    assert {name: set(values) for name, values in figures.items()} == {"smtplib": SENDING, "client": SENDING, "embedded": EMBEDDED}
+    assert figures["smtplib"]["send_rate_ratio"] == 1
+    assert all(figures["embedded"][metric] > 0 for metric in EMBEDDED)
+    assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(("median", "low", "high"), figures["embedded"]["send_rate"])
+    assert not left_behind(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "during"),
+    [
+        (signal.SIGTERM, 143, "mailbbgun-bench-clients-*/loop-*.pid"),
+        (signal.SIGINT, 130, "mailbbgun-bench-embedded-*/api.pid"),
+    ],
+)
+def test_interrupted_it_stops_everything(start, tmp_path, number, code, during):
+    process = start("--messages", "2000")
+    until = time.monotonic() + 60
+    while not list((tmp_path / "tmp").glob(during)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert out == ""
+    assert not left_behind(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "says"),
+    [
+        ("NOPE=1", 2, "MAILBBGUN_NOPE: unknown setting"),
+        ("WORKER_CONNECTIONS=0", 2, "WORKER_CONNECTIONS: 0 is less than 1"),
+        ("MAX_TEXT_SIZE=100", 1, "the API answered HTTP/1.1 400"),
+        ("WORKER_CONNECTIONS", 2, "must be NAME=VALUE"),
+    ],
+)
+def test_a_wrong_setting_is_named(start, tmp_path, setting, code, says):
+    process = start("--messages", "100", "--setting", setting)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert says in err
+    assert "Traceback" not in err
+    assert not left_behind(tmp_path)
