@@ -3,6 +3,7 @@
 ``senders`` deliver, ``intake`` claims what hints name, ``EVERY`` lists what is done by the clock, ``alone`` sends what killed workers before.
 """
 
+import contextlib
 import logging
 import os
 import queue as queues
@@ -73,8 +74,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         threading.excepthook = self._thread_died
-        with self._services.db.write() as session:
-            workers.enter(session, self._desk.owner)
+        self._guarded(self._beat)
         senders = [self._start(f"sender-{n}", self._send) for n in range(self._connections)]
         intake = self._start("intake", self._take_in)
         self._start("keeper", lambda: self._by_the_clock(self._every_keep))
@@ -238,9 +238,17 @@ class Worker:
 def send_alone(services: Services, message_id: UUID, owner: UUID) -> None:
     """Deliver one message in this process, which may die of it without taking others along."""
     desk = Desk.open(services, owner)
+    threading.Thread(target=_renew, args=(desk,), daemon=True).start()
     for transaction in take(desk, [message_id], alone=True):
         deliver(desk, transaction)
     desk.close(FLUSH_SECONDS)
+
+
+def _renew(desk: Desk) -> None:
+    while True:
+        time.sleep(desk.settings.LEASE_SECONDS / 4)
+        with contextlib.suppress(DatabaseUnavailable):
+            desk.leases.renew(desk.db)
 
 
 @click.command()
@@ -252,12 +260,12 @@ def main(alone: UUID | None, owner: UUID | None) -> None:
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = start(settings)
+        if alone is not None:
+            return send_alone(services, alone, owner or uuid4())
+        worker = Worker(services)
     except MailBBGunError as error:
         raise SystemExit(f"worker: {error}") from error
-    if alone is not None:
-        send_alone(services, alone, owner or uuid4())
-        return
-    code = Worker(services).run()
+    code = worker.run()
     services.close()
     # Senders that outlived the grace are inside a server's silence; what they did is in the journal.
     sys.stdout.flush()

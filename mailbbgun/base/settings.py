@@ -67,6 +67,9 @@ class Settings:
         "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get a second copy) "
         "or hold (never send twice; the delivery ends as ERROR, outcome_unknown).",
     )
+    REFUSED_PAUSE_SECONDS: int = _setting(
+        60, "How long a server that refuses our password or certificate, or whose own is wrong, is left alone.", least=1, most=86_400
+    )
     WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker process works on at once.", least=1, most=1000)
     CONNECTIONS_PER_HOST: int = _setting(20, "SMTP connections one worker process keeps to one destination.", least=1, most=1000)
     MESSAGES_PER_CONNECTION: int = _setting(100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000)

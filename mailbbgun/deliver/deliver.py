@@ -8,12 +8,13 @@ from uuid import UUID
 from mailbbgun.base.db import Database
 from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
-from mailbbgun.deliver.retry import REFUSED_WAIT, judge, released
+from mailbbgun.deliver.retry import judge, released
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
 FENCED_WAIT = 1.0  # seconds
+JOURNAL_WAIT = 5.0  # seconds
 RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
 
 log = logging.getLogger("mailbbgun.deliver")
@@ -42,6 +43,8 @@ def deliver(desk: Desk, transaction: Transaction) -> None:
     """Try to deliver one transaction and hand its results over. Raises :class:`DatabaseUnavailable` before anything is sent."""
     if wait := desk.routes.paused(transaction.route):
         return give_back(desk, transaction, wait)
+    if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be
+        return give_back(desk, transaction, JOURNAL_WAIT)
     transaction.started = desk.clock.boot()
     envelope = read(desk.db, transaction)
     outcomes = send(desk, transaction, envelope)
@@ -96,7 +99,7 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Refused):
-            desk.routes.pause(transaction.route, REFUSED_WAIT)
+            desk.routes.pause(transaction.route, desk.policy.pause)
         result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, desk.policy)
         desk.results.put(one, result)
 

@@ -59,9 +59,9 @@ class Desk:
         self.results.close(timeout)
         self.routes.close()
         self.publisher.close()
-        self.journal.close()
+        self.journal.close(keep=bool(self.leases.held()))
 
 
 def policy(settings: Settings) -> Policy:
     """Return the rules of retrying by the settings."""
-    return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random)
+    return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random, settings.REFUSED_PAUSE_SECONDS)

@@ -5,11 +5,13 @@ server's answer right after it; ``undone`` if the dot was not written after all.
 kernel's hands and survives the process; only the machine's own crash can lose it, and then the boot id tells.
 """
 
+import errno
 import fcntl
+import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from mailbbgun.smtp.reply import Reply
 ROTATE_SIZE = 8 << 20  # bytes
 SUFFIX = ".journal"
 FRESH = ".fresh"
+
+log = logging.getLogger("mailbbgun.journal")
 
 
 def boot_id() -> str:
@@ -44,7 +48,8 @@ class Journal:
         self.path = path_of(folder, owner)
         self._owner = owner
         self._lock = threading.Lock()
-        self._open: dict[UUID, bytes] = {}  # delivery → its lines that still matter
+        self._open: dict[tuple[UUID, int], bytes] = {}  # delivery and attempt → its lines that still matter
+        self._failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             fresh, self._file = self._begin()
@@ -65,50 +70,77 @@ class Journal:
         """Write the server's answer to the dot."""
         self._write("reply", claims, reply.code, reply.enhanced, reply.text)
 
-    def committed(self, delivery_ids: Sequence[UUID]) -> None:
-        """Forget deliveries whose results are in the database; begin a fresh file when this one has grown."""
+    def committed(self, claims: Iterable[Claim]) -> None:
+        """Forget claims whose results are in the database; begin a fresh file when this one has grown."""
         with self._lock:
-            for identifier in delivery_ids:
-                self._open.pop(identifier, None)
+            for one in claims:
+                self._open.pop((one.delivery_id, one.attempt), None)
             if os.fstat(self._file).st_size > ROTATE_SIZE:
                 self._rotate()
 
-    def close(self) -> None:
-        """End the journal; the file goes unless it still tells something that the database does not know."""
+    def works(self) -> bool:
+        """Say whether lines can be written: the last one was, or one can be now."""
+        try:
+            if self._failed:
+                self._write("undone", [])
+        except OSError:
+            return False
+        return True
+
+    def tells_of(self, claim: Claim) -> bool:
+        """Say whether a line about this claim still matters: its dot may have gone out."""
         with self._lock:
-            if not self._open:
+            return (claim.delivery_id, claim.attempt) in self._open
+
+    def close(self, *, keep: bool = False) -> None:
+        """End the journal; the file goes unless it still tells something that the database does not know.
+
+        With ``keep`` it stays all the same: for claims still in hand, its silence tells that nothing was sent.
+        """
+        with self._lock:
+            if not self._open and not keep:
                 self.path.unlink(missing_ok=True)
             os.close(self._file)
+            self._file = -1  # a sender that outlived the grace must not write into what gets this number next
 
     def _write(self, what: str, claims: Sequence[Claim], *words: object) -> None:
         line = orjson.dumps([what, [[one.delivery_id.hex, one.attempt] for one in claims], *words]) + b"\n"
         with self._lock:
+            self._failed = True
             _append(self._file, line)
+            self._failed = False
             for one in claims:
-                self._open[one.delivery_id] = self._open.get(one.delivery_id, b"") + line
+                key = one.delivery_id, one.attempt
+                self._open[key] = self._open.get(key, b"") + line
 
     def _begin(self) -> tuple[Path, int]:
         """Make a locked file under another name: nobody may find a journal that looks as if its worker were dead."""
         path = self.path.with_suffix(FRESH)
         path.unlink(missing_ok=True)
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        header = {"owner": str(self._owner), "boot": boot_id(), "host": socket.gethostname(), "pid": os.getpid()}
-        _append(file, orjson.dumps(header) + b"\n")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            header = {"owner": str(self._owner), "boot": boot_id(), "host": socket.gethostname(), "pid": os.getpid()}
+            _append(file, orjson.dumps(header) + b"\n" + b"".join(dict.fromkeys(self._open.values())))
+        except OSError:
+            os.close(file)
+            raise
         return path, file
 
     def _rotate(self) -> None:
         """Carry the lines that still matter into a new file and put it in the old one's place at once."""
         fresh, file = self._begin()
-        _append(file, b"".join(dict.fromkeys(self._open.values())))
         os.rename(fresh, self.path)
         os.close(self._file)
         self._file = file
 
 
 def _append(file: int, line: bytes) -> None:
-    if os.write(file, line) != len(line):
-        raise OSError("the journal's disk is full")
+    written = os.write(file, line)
+    if written != len(line):
+        # What was torn off must not stand before the next line, which would then be unreadable too.
+        os.ftruncate(file, os.fstat(file).st_size - written)
+        raise OSError(errno.ENOSPC, "the journal's disk is full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +167,16 @@ def held(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield True
+        yield _is_at(file, path)  # else it was rotated since it was opened, and its worker lives
     finally:
         os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def read(path: Path, *, alive: bool) -> Replay | None:
@@ -148,11 +187,16 @@ def read(path: Path, *, alive: bool) -> Replay | None:
         return None
     if not lines:
         return None
-    header = orjson.loads(lines[0])
     told: dict[tuple[UUID, int], Reply | None] = {}
-    for line in lines[1:]:
-        _tell(told, line)
-    return Replay(UUID(header["owner"]), header["boot"] == boot_id(), alive, told)
+    same_boot = False
+    try:
+        header = orjson.loads(lines[0])
+        for line in lines[1:]:
+            _tell(told, line)
+        same_boot = header["boot"] == boot_id()
+    except orjson.JSONDecodeError:  # the machine crashed while it was written: what it does not tell is not known
+        log.exception("journal_damaged", extra={"journal": path.name})
+    return Replay(UUID(path.stem), same_boot, alive, told)
 
 
 def _tell(told: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:

@@ -19,7 +19,8 @@ class Leases:
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[UUID, tuple[Claim, Transaction]] = {}
+        self._held: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by delivery and attempt
+        self._over = False
 
     def next_end(self) -> float:
         """Return when (boot clock) a lease granted by a statement that is about to run ends: reckoned from before, so never too late."""
@@ -28,18 +29,22 @@ class Leases:
     def hold(self, transactions: Iterable[Transaction]) -> None:
         """Begin to look after claims."""
         with self._lock:
-            self._held.update({one.delivery_id: (one, transaction) for transaction in transactions for one in transaction.claims})
+            self._held.update({_key(one): (one, transaction) for transaction in transactions for one in transaction.claims})
 
-    def drop(self, delivery_ids: Iterable[UUID]) -> None:
+    def drop(self, claims: Iterable[Claim]) -> None:
         """Look after these no more: their results are committed, or they were given back."""
         with self._lock:
-            for identifier in delivery_ids:
-                self._held.pop(identifier, None)
+            for one in claims:
+                self._held.pop(_key(one), None)
+
+    def end(self) -> None:
+        """From here on no lease stands: nothing more may be sent."""
+        self._over = True
 
     def stand(self, claims: Sequence[Claim]) -> bool:
         """Say whether every lease lives for a while yet. A process that was suspended finds here that it must not send."""
         margin = self._seconds / 10
-        return min(one.lease_ends for one in claims) - margin > self._clock.boot()
+        return not self._over and min(one.lease_ends for one in claims) - margin > self._clock.boot()
 
     def held(self) -> list[Claim]:
         """Return every claim looked after."""
@@ -59,3 +64,7 @@ class Leases:
         for one in wanted:
             if one.delivery_id in standing:
                 one.lease_ends = ends
+
+
+def _key(claim: Claim) -> tuple[UUID, int]:
+    return claim.delivery_id, claim.attempt

@@ -11,6 +11,7 @@ from mailbbgun.base.errors import DatabaseUnavailable
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
+from mailbbgun.deliver.retry import released
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
@@ -48,7 +49,8 @@ class Results:
         self._ended.put((claim, result))
 
     def close(self, timeout: float) -> bool:
-        """Write what is there, for up to ``timeout`` seconds; return whether all of it is written."""
+        """Write what is there and release what was not sent, for up to ``timeout`` seconds; return whether all of it is written."""
+        self._leases.end()
         self._ended.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -67,6 +69,10 @@ class Results:
             ended = [pair for pair in batch if pair is not None]
             if ended:
                 self._commit(ended)
+        # What a sender that outlived the grace holds and has not sent, it never will: its lease is ended.
+        unsent = [(one, released(one, 0.0)) for one in self._leases.held() if not self._journal.tells_of(one)]
+        if unsent:
+            self._commit(unsent)
 
     def _commit(self, ended: list[tuple[Claim, Result]]) -> None:
         while True:
@@ -87,7 +93,7 @@ class Results:
         for result in standing:
             if result.hinted:
                 self._publisher.offer(lanes[result.delivery_id], result.message_id, result.hinted)
-        written = list(lanes)
+        written = [claim for claim, _ in ended]
         self._leases.drop(written)
         if len(standing) < len(ended):
             self.fenced += len(ended) - len(standing)

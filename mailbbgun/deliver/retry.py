@@ -12,17 +12,17 @@ from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Refuse
 from mailbbgun.smtp.reply import Reply
 
 UNKNOWN_RETRIES = 2  # so a recipient gets three copies at the most
-REFUSED_WAIT = 60  # seconds until an account that was refused is tried again
 JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What decides besides the outcome itself. ``random`` returns 0…1."""
+    """What decides besides the outcome itself. ``random`` returns 0…1; ``pause`` is how long a server that refuses us is left alone."""
 
     delays: Sequence[int]
     hold_unknown: bool
     random: Callable[[], float]
+    pause: int = 60
 
 
 def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
@@ -33,7 +33,7 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
         case Bounced(reply, phase):
             return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, data={"phase": phase.value})
         case Refused(reply, phase):
-            return _result(claim, Kind.REFUSED, PENDING, reply, wait=REFUSED_WAIT, data={"phase": phase.value})
+            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause, data={"phase": phase.value})
         case Unknown(reply, phase):
             return _unknown(claim, policy, reply, {"phase": phase.value})
         case Deferred(reply, phase, after):

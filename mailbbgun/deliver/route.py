@@ -107,7 +107,7 @@ def endpoint(settings: Settings) -> Endpoint:
         url = urlsplit(settings.SMTP_URL)
         port = url.port
     except ValueError as error:
-        raise ConfigurationError(f"SMTP_URL: {error}") from error
+        raise ConfigurationError("SMTP_URL: is not a URL; what is special in user and password must be written as %XX") from error
     query = parse_qs(url.query, keep_blank_values=True)
     security = query.pop("security", ["starttls"])[-1]
     if not url.hostname or security not in DEFAULT_PORTS or query or url.path not in ("", "/"):

@@ -23,8 +23,9 @@ def enter(session: Session, owner: UUID) -> None:
 
 
 def beat(session: Session, owner: UUID) -> None:
-    """Say that this process is alive."""
-    session.execute(update(Worker).where(Worker.id == owner).values(beat_at=db_now()))
+    """Say that this process is alive; register it if it is not on the register, or no longer."""
+    if not session.execute(update(Worker).where(Worker.id == owner).values(beat_at=db_now()).returning(Worker.id)).all():
+        enter(session, owner)
 
 
 def leave(session: Session, owner: UUID) -> None:

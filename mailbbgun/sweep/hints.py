@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database, db_now
+from mailbbgun.base.errors import QueueUnavailable
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.publisher import mark_published
 from mailbbgun.messages.status import PENDING
@@ -104,11 +105,16 @@ def _publish(db: Database, queue: Queue, found: Sequence[Any], started: datetime
     by_lane: dict[str, dict[UUID, None]] = defaultdict(dict)
     for message_id, lane in found:
         by_lane[lane][message_id] = None
+    failed: QueueUnavailable | None = None
     for lane, messages in by_lane.items():
-        queue.publish(lane, list(messages))
+        try:
+            queue.publish(lane, list(messages))
+        except QueueUnavailable as error:  # perhaps only this lane's queue: the others must not wait for it
+            failed = error
+            continue
         with db.write() as session:
             mark_published(session, list(messages), again_before=started)
+    if failed:
+        raise failed
     return sum(len(messages) for messages in by_lane.values())
-
-
 

@@ -71,7 +71,7 @@ def test_a_journal_with_nothing_open_is_removed_at_the_end(tmp_path, owner):
     written, one = Journal(tmp_path, owner), claim()
     written.dot([one])
     written.reply([one], OK)
-    written.committed([one.delivery_id])
+    written.committed([one])
     written.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -91,7 +91,7 @@ def test_rotation_keeps_what_is_not_committed_and_the_lock(tmp_path, owner, monk
         one = claim()
         written.dot([one])
         written.reply([one], OK)
-        written.committed([one.delivery_id])
+        written.committed([one])
     path = path_of(tmp_path, owner)
     assert path.stat().st_size < 2000
     told = read(path, alive=True).told

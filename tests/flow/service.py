@@ -140,13 +140,13 @@ class Service:
         services.close()
         return rows
 
-    def age(self, seconds: int) -> None:
-        """Let all that is pending have been accepted and hinted so many seconds earlier."""
+    def age(self, seconds: int, *columns: str) -> None:
+        """Move times of what is pending so many seconds back; by default when it was accepted and hinted."""
         if self.environment.get("MAILBBGUN_DATABASE_URL", "").startswith("postgresql"):
             older = "{0} = {0} - :seconds * interval '1 second'"
         else:
             older = "{0} = strftime('%Y-%m-%d %H:%M:%f', {0}, '-' || :seconds || ' seconds') || '000'"
-        changes = ", ".join(older.format(name) for name in ("next_attempt_at", "published_at"))
+        changes = ", ".join(older.format(name) for name in columns or ("next_attempt_at", "published_at"))
         self.sql(f"UPDATE deliveries SET {changes} WHERE status = 'PENDING'", seconds=seconds)
 
     def events(self, kind: str) -> int:
@@ -163,7 +163,8 @@ class Service:
 
     def taken(self) -> list[dict[str, Any]]:
         """Return what the sink took, oldest first."""
-        return [json.loads(line) for line in self.log.read_bytes().splitlines()] if self.log.exists() else []
+        # A line that is being written is not there yet.
+        return [json.loads(line) for line in self.log.read_bytes().split(b"\n")[:-1]] if self.log.exists() else []
 
     def copies(self) -> Counter[str]:
         """Return how many copies each address got."""

@@ -1,7 +1,8 @@
 """A real SMTP server that takes mail and behaves by the recipient's local part: ``python -m tests.flow.sink PORT LOG``.
 
 ``later-N-…`` is refused with 451 N times; ``never-…`` with 550; ``lost-…`` is taken and the connection then dropped before the answer,
-once; ``slow-…`` is answered after two seconds; ``kill-…`` kills the process at the other end with -9 at RCPT, before it is answered.
+once; ``slow-…`` is answered after two seconds, ``hesitate-N-…`` N seconds after RCPT; ``kill-…`` kills the process at the other end
+with -9 at RCPT, before it is answered.
 Every message taken is one JSON line in LOG, written before it is answered: recipients, Message-ID, SHA-256 of the data.
 """
 
@@ -32,6 +33,7 @@ class Sink(asyncio.Protocol):
         self._buffer = b""
         self._recipients: list[str] = []
         self._data = False
+        self._hesitating = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
@@ -42,7 +44,7 @@ class Sink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer every whole command; take the message when its dot is there."""
         self._buffer += data
-        while self._data or b"\r\n" in self._buffer:
+        while not self._hesitating and (self._data or b"\r\n" in self._buffer):
             if self._data:
                 content, dot, rest = (b"\r\n" + self._buffer).partition(b"\r\n.\r\n")
                 if not dot:
@@ -82,7 +84,16 @@ class Sink(asyncio.Protocol):
         if kind == "kill":
             _kill_peer(self._transport)
         self._recipients.append(address)
+        if kind == "hesitate":
+            self._hesitating = True
+            asyncio.get_running_loop().call_later(float(rest.partition("-")[0]), self._go_on)
+            return b""
         return b"250 2.1.5 ok\r\n"
+
+    def _go_on(self) -> None:
+        self._hesitating = False
+        self._transport.write(b"250 2.1.5 ok, at last\r\n")
+        self.data_received(b"")
 
     def _take(self, content: bytes) -> bool:
         """Log the message, then answer; True if the connection is over."""

@@ -1,0 +1,42 @@
+"""PostgreSQL restarted and killed under load: everybody waits for it, nobody dies, nothing is lost."""
+
+import time
+
+import pytest
+
+from mailbbgun.base.settings import load as load_settings
+from tests.chaos.load import Load
+from tests.chaos.test_kill_short import check
+from tests.flow.service import Service, until
+
+
+@pytest.fixture
+def settings(tmp_path, breakable_postgresql, rabbitmq):
+    database, vhost = breakable_postgresql.create_database(), rabbitmq.vhost()
+    given = {"VAR": tmp_path / "var", "DATABASE_URL": breakable_postgresql.url(database), "QUEUE_URL": rabbitmq.url(vhost)}
+    yield load_settings({"MAILBBGUN_HOSTNAME": "mail.example.com"} | {f"MAILBBGUN_{name}": str(value) for name, value in given.items()})
+    rabbitmq.release(vhost)
+    breakable_postgresql.drop_database(database)
+
+
+def test_a_database_that_restarts_and_dies_under_load_is_waited_for(settings, breakable_postgresql):
+    with Service(settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, API_PROCESSES=2) as service:
+        processes = [service.start_worker(), service.processes["api"]]
+        load = Load(service)
+        with load.in_the_background():
+            for number in range(4):
+                until(lambda: len(service.taken()) > 50 * (number + 1), 30, "mail on its way")  # noqa: B023 - asked at once
+                if number % 2:
+                    breakable_postgresql.kill9()
+                    time.sleep(0.5)
+                    breakable_postgresql.start()
+                else:
+                    breakable_postgresql.restart()
+                back = time.monotonic()
+                before = len(service.taken())
+                until(lambda: len(service.taken()) > before + 20, 20, "mail going out again")  # noqa: B023 - asked at once
+                print(f"mail goes out {time.monotonic() - back:.1f} s after the database is back")
+        until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
+        print(f"{load.unavailable} answers of 503")
+        check(service, load.accepted)
+        assert [process.poll() for process in processes] == [None, None]

@@ -1,0 +1,120 @@
+"""Workers stopped, paused, replaced and lost with their machine: one copy each, or a mark."""
+
+import resource
+import signal
+import time
+
+from mailbbgun.deliver.journal import read
+from tests.chaos.load import Load, addresses, each_arrived_once
+from tests.flow.service import Service, until
+
+LEASE = 4
+
+
+def in_hand(service: Service, identifier: str) -> bool:
+    """Return whether a worker has taken a message."""
+    return bool(service.message(identifier)["deliveries"][0]["attempts"] == 1)
+
+
+def start(service: Service, name: str) -> None:
+    """Start a worker and wait until it is ready to be told to stop."""
+    service.start_worker(name)
+    until(lambda: "worker_started" in (service.var / f"{name}.out").read_text(), what=f"the start of {name}")
+
+
+def test_a_worker_paused_beyond_its_lease_neither_sends_nor_overwrites_when_it_goes_on(real_settings):
+    with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1) as service:
+        zombie = service.start_worker("zombie")
+        unsent = service.post(to="hesitate-2-ann@example.test")["id"]  # paused before the dot
+        until(lambda: in_hand(service, unsent))
+        sent = service.post(to="slow-ben@example.test")["id"]  # paused between the dot and its answer
+        until(lambda: service.copies()["slow-ben@example.test"])
+        zombie.send_signal(signal.SIGSTOP)
+        service.start_worker()
+        until(lambda: service.events("worker_lost") and service.events("outcome_unknown"), what="the end of its leases")
+
+        def arrived() -> bool:
+            # Hints that RabbitMQ gives to the paused consumer come back when its heartbeat is missed, or after a minute by the sweep.
+            service.age(70)
+            return service.count("DELIVERED") == 2
+
+        until(arrived, 30, "both, by the other worker")
+        zombie.send_signal(signal.SIGCONT)
+        until(lambda: "fenced" in (service.var / "zombie.out").read_text(), what="the zombie's awakening")
+        assert service.stop("zombie") == 0
+        assert service.copies() == {"hesitate-2-ann@example.test": 1, "slow-ben@example.test": 2}
+        assert service.kinds(unsent) == ["accepted", "worker_lost", "delivered"]
+        assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
+
+
+def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arrive(embedded_settings):
+    with Service(embedded_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS="1") as service:
+        service.start_worker()
+        sent = service.post(to="slow-ann@example.test")["id"]
+        until(lambda: service.taken())
+        service.kill("worker")
+        (journal,) = (service.var / "journal").iterdir()
+        journal.unlink()
+        service.age(2 * LEASE, "lease_until")
+        service.start_worker()
+        service.ended(sent, "DELIVERED")
+        assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
+
+
+def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_wonder_about_nothing(backend):
+    with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        load = Load(service)
+        load.send_all(addresses("waiting", 150))
+        start(service, "worker-0")
+        with load.in_the_background(connections=2):
+            for number in range(5 if backend.QUEUE_URL.startswith("amqp") else 2):  # two, so that bin/test stays short
+                start(service, f"worker-{number + 1}")  # for a while two share the queue
+                before = len(service.taken())
+                until(lambda: len(service.taken()) > before + 20, 30, "mail on its way")  # noqa: B023 - asked at once
+                assert service.stop(f"worker-{number}") == 0
+        until(lambda: service.count("PENDING") == 0, 30, "the rest")
+        each_arrived_once(service, load.accepted)
+        assert len(load.accepted) > 200
+        assert service.events("worker_lost") == 0
+
+
+def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_seconds(backend):
+    with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        worker = service.start_worker()
+        service.ended(service.post(to="first@example.test")["id"], "DELIVERED")
+        worker.send_signal(signal.SIGSTOP)
+        load = Load(service)
+        load.send_all(addresses("u", 40), connections=8)
+        service.kill("api")
+        # Killed between commit and publish it leaves rows as these are made to be, and no hints.
+        service.sql("UPDATE deliveries SET published_at = NULL WHERE status = 'PENDING'")
+        service.sql("DELETE FROM queue_hints")
+        worker.send_signal(signal.SIGCONT)
+        until(lambda: len(service.taken()) == 41, 15, "all of it")
+        service.start_api()
+        until(lambda: service.count("PENDING") == 0)
+        each_arrived_once(service, load.accepted)
+
+
+def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_it_can(real_settings):
+    with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        worker = service.start_worker()
+        service.ended(service.post(to="first@example.test")["id"], "DELIVERED")
+        (journal,) = (service.var / "journal").iterdir()
+        # No file of this process may grow beyond what the journal has, and a torn line: the kernel's answer to a full quota.
+        full = journal.stat().st_size + 20
+        _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, most))
+        load = Load(service)
+        load.send_all(addresses("u", 30))
+        until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()") == [(30,)])
+        time.sleep(1.0)
+        assert len(service.taken()) == 1
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
+        until(lambda: service.count("PENDING") == 0, 20, "all of it, with room again")
+        each_arrived_once(service, load.accepted)
+        assert service.events("deferred") == 0
+        # What it wrote is whole: its successor could read it.
+        told = read(journal, alive=True)
+        assert told is not None
+        assert told.same_boot

@@ -1,0 +1,81 @@
+"""``SMTP_URL = "mx:"``: straight to the recipients' mail servers, found through a real name server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mailbbgun.base.settings import Settings
+from tests.flow.service import Service, until
+from tests.smtp.peers import NameServer, Peer, silent
+
+ZONE = {
+    "one.test": {"MX": ["10 mx.one.test."]},
+    "mx.one.test": {"A": ["127.0.0.1"]},
+    "two.test": {"MX": ["20 mx.one.test.", "10 dead.two.test."]},
+    "dead.two.test": {"A": ["127.0.0.2"]},  # nobody listens there
+    "null.test": {"MX": ["0 ."]},
+    "broken.test": "SERVFAIL",
+    "tarpit.test": {"MX": ["10 mx.tarpit.test."]},
+    "mx.tarpit.test": {"A": ["127.0.0.3"]},
+}
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    with NameServer(ZONE) as server:
+        yield server
+
+
+@contextmanager
+def direct(settings: Settings, names: NameServer, **overrides: object) -> Iterator[Service]:
+    service = Service(settings, SMTP_URL="mx:", DNS_SERVERS=f"127.0.0.1:{names.port}", LEASE_SECONDS=8, SWEEP_SECONDS=1, **overrides)
+    service.environment["MAILBBGUN_MX_PORT"] = str(service.sink_port)
+    with service:
+        service.start_worker()
+        yield service
+
+
+def dns_event(service: Service, identifier: str) -> dict[str, object]:
+    events = service.get(f"/messages/{identifier}/events")["events"]
+    return next(one["data"] for one in events if one["kind"] in ("bounced", "deferred"))
+
+
+def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_bounces_at_once(embedded_settings, names):
+    with direct(embedded_settings, names) as service:
+        sent = service.post(to=["ann@one.test", "ben@ONE.test", "cis@two.test"])["id"]
+        null, gone, broken = (service.post(to=f"ann@{domain}")["id"] for domain in ("null.test", "gone.test", "broken.test"))
+        # One transaction a domain, and past a dead server to the next.
+        service.ended(sent, "DELIVERED")
+        assert sorted(sorted(message["to"]) for message in service.taken()) == [["ann@one.test", "ben@one.test"], ["cis@two.test"]]
+        assert service.kinds(sent) == ["accepted"] + ["delivered"] * 3
+        assert ("dead.two.test", "A") in names.asked
+        for identifier, enhanced in ((null, "5.1.10"), (gone, "5.1.2")):
+            assert service.ended(identifier, "ERROR")["deliveries"][0]["reason"] == "bounced"
+            assert service.kinds(identifier) == ["accepted", "bounced"]
+            told = dns_event(service, identifier)
+            assert (told["phase"], told["enhanced"]) == ("dns", enhanced)
+        # What the DNS only fails to say is tried again.
+        until(lambda: "deferred" in service.kinds(broken))
+        assert dns_event(service, broken)["phase"] == "dns"
+        assert service.message(broken)["status"] == "PENDING"
+        names.zone["broken.test"] = {"MX": ["10 mx.one.test."]}
+        service.ended(broken, "DELIVERED")
+        assert service.copies()["ann@broken.test"] == 1
+
+
+def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(real_settings, names):
+    with direct(real_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_HOST=2, SHUTDOWN_GRACE=1) as service:
+        with Peer(at={"banner": silent}, host="127.0.0.3", port=service.sink_port) as tarpit:
+            for number in range(60):  # five times what a worker has in hand
+                service.post(to=f"u{number}@tarpit.test")
+            until(lambda: tarpit.connections == 2, what="the tarpit is full")
+            for number in range(20):
+                service.post(to=f"u{number}@one.test")
+            until(lambda: service.count("DELIVERED") == 20, 20, "the other domain's mail")
+            assert tarpit.connections == 2
+            # Told to stop, the worker waits for the grace and no longer, and nothing of it looks as if it had been sent, or killed a worker.
+            assert service.stop("worker") == 0
+            assert service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL OR crashes > 0 OR unknowns > 0") == [(0,)]
+            assert list((service.var / "journal").iterdir()) == []
+        assert service.count("PENDING") == 60

@@ -1,0 +1,76 @@
+"""One server for all mail: TLS, a password, and what happens when either is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.flow.service import Service, until
+from tests.smtp.peers import Authority, Peer
+
+MESSAGES = 24
+CONNECTIONS = 2
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def relayed(settings, authority: Authority, peer: Peer, password: str = "open%20sesame", security: str = "starttls") -> Service:
+    return Service(
+        settings,
+        SMTP_URL=f"smtp://robot:{password}@127.0.0.1:{peer.port}?security={security}",
+        SMTP_CA_FILE=authority.ca_file,
+        WORKER_CONNECTIONS=CONNECTIONS,
+        REFUSED_PAUSE_SECONDS=1,
+        LEASE_SECONDS=8,
+        SWEEP_SECONDS=1,
+    )
+
+
+def test_mail_leaves_through_a_server_with_tls_and_a_password(embedded_settings, authority):
+    with Peer(tls=authority.server("127.0.0.1"), implicit=True, users={"robot": "open sesame"}) as peer:
+        with relayed(embedded_settings, authority, peer, security="tls") as service:
+            service.start_worker()
+            sent = service.post(to=["ann@example.test", "ben@example.test"])
+            service.ended(sent["id"], "DELIVERED")
+            assert [sorted(message.recipients) for message in peer.messages] == [["ann@example.test", "ben@example.test"]]
+
+
+def test_a_server_that_refuses_us_is_left_alone_and_the_mail_waits_until_it_is_mended(embedded_settings, authority):
+    addresses = [f"u{number}@example.test" for number in range(MESSAGES)]
+
+    def refused_at(phase: str) -> bool:
+        return bool(service.sql(f"SELECT 1 FROM events WHERE kind = 'refused' AND CAST(data AS text) LIKE '%\"{phase}\"%'"))
+
+    with Peer(tls=authority.server("127.0.0.1", self_signed=True), users={"robot": "another"}) as peer, relayed(
+        embedded_settings, authority, peer
+    ) as service:
+        service.start_worker()
+        for address in addresses:
+            service.post(to=address)
+        until(lambda: refused_at("tls"), what="the refusal of a certificate nobody vouches for")
+        until(lambda: peer.connections > CONNECTIONS, what="another try after the pause")
+        # Once a pause by each of the senders that were already on their way; not by each message.
+        assert peer.connections <= 3 * CONNECTIONS
+        peer.tls = authority.server("127.0.0.1")
+        until(lambda: refused_at("auth"), what="the refusal of the password")
+        assert service.count("PENDING") == MESSAGES
+        assert peer.messages == []
+        peer.users = {"robot": "open sesame"}
+        until(lambda: service.count("DELIVERED") == MESSAGES, 30, "all of it, once mended")
+        assert sorted(address for message in peer.messages for address in message.recipients) == sorted(addresses)
+
+
+def test_what_may_have_arrived_is_held_if_so_told_and_goes_again_only_by_hand(embedded_settings):
+    with Service(embedded_settings, ON_UNKNOWN="hold", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        service.start_worker()
+        sent = service.post(to="lost-ann@example.test")
+        assert service.ended(sent["id"], "ERROR")["deliveries"][0]["reason"] == "outcome_unknown"
+        assert service.kinds(sent["id"]) == ["accepted", "outcome_unknown"]
+        assert service.copies() == {"lost-ann@example.test": 1}
+        again = service.http.post(f"{service.url}/messages/{sent['id']}/retry")
+        assert again.status_code == 200, again.text
+        service.ended(sent["id"], "DELIVERED")
+        assert service.kinds(sent["id"]) == ["accepted", "outcome_unknown", "retried", "delivered"]
+        assert service.copies() == {"lost-ann@example.test": 2}

@@ -1,0 +1,144 @@
+"""What must not start says why in one line, in the worker as in the API."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pika
+import psycopg2
+import pytest
+from sqlalchemy.engine import make_url
+
+from mailbbgun.base.settings import load
+from mailbbgun.queues.rabbitmq import work_queue
+from tests.flow.service import ROOT, Service, until
+
+WORKER = [sys.executable, "worker.py"]
+API = [sys.executable, "-m", "gunicorn", "api:app"]
+CANARY = "hunter2"
+
+
+def refusals(service: Service, *programs: list[str], **settings: str) -> list[str]:
+    """Start programs that must refuse to; return the one line of each."""
+    environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
+    started = [
+        subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for program in programs
+    ]
+    lines = []
+    for process in started:
+        try:
+            out, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        said = [line for line in errors.splitlines() if " [INFO] " not in line]  # gunicorn's own
+        assert process.returncode not in (0, None), (out, errors)
+        assert len(said) == 1, errors
+        assert "Traceback" not in out + errors
+        assert CANARY not in out + errors
+        lines += said
+    return lines
+
+
+@pytest.fixture
+def prepared(embedded_settings) -> Service:
+    """A service whose database is made, and nothing started."""
+    service = Service(embedded_settings)
+    service.run("initdb.py")
+    return service
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"SQLITE_SYNCHRONOUS": "NORMAL"}, "SQLite synchronous=1"),
+        ({"SWEEP": "5"}, "MAILBBGUN_SWEEP: unknown setting"),
+        ({"SMTP_URL": f"http://robot:{CANARY}@host"}, "SMTP_URL"),
+        ({"DATABASE_URL": f"mysql://robot:{CANARY}@host/x"}, "DATABASE_URL"),
+        ({"DATABASE_URL": f"sqlite:///{{VAR}}/{CANARY[:3]}.db"}, "run python initdb.py"),
+    ],
+    ids=["weak durability", "unknown setting", "scheme", "database", "schema missing"],
+)
+def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
+    for line in refusals(prepared, WORKER, API, **settings):
+        assert told in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"SMTP_URL": f"smtp://robot:{CANARY}/x@host:25"}, "SMTP_URL"),
+        ({"SMTP_URL": f"smtp://robot:{CANARY}@host?security=maybe"}, "SMTP_URL"),
+        ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:53,127.0.0.1:54"}, "DNS_SERVERS"),
+    ],
+    ids=["password not quoted", "security", "name servers"],
+)
+def test_a_worker_that_could_not_send_refuses_in_one_line(prepared, settings, told):
+    (line,) = refusals(prepared, WORKER, **settings)
+    assert told in line
+
+
+def test_a_worker_that_cannot_keep_a_journal_refuses_in_one_line(prepared):
+    (prepared.var / "journal").write_text("a file where the folder should be")
+    (line,) = refusals(prepared, WORKER)
+    assert "journal" in line
+
+
+def test_weak_durability_is_taken_with_a_warning_if_allowed(embedded_settings):
+    with Service(embedded_settings, SQLITE_SYNCHRONOUS="OFF", ALLOW_WEAK_DURABILITY=True) as service:
+        service.start_worker()
+        service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
+        for name in ("api", "worker"):
+            assert "warning weak_durability" in (service.var / f"{name}.out").read_text()
+
+
+@contextmanager
+def altered(service: Service, statement: str, back: str) -> Iterator[None]:
+    service.sql(statement)
+    try:
+        yield
+    finally:
+        service.sql(back)
+
+
+def test_a_postgresql_that_may_forget_commits_and_a_broker_without_queues_are_refused(real_settings):
+    service = Service(real_settings)
+    service.run("initdb.py")
+    database = service.environment["MAILBBGUN_DATABASE_URL"].rpartition("/")[2]
+    with altered(service, f'ALTER DATABASE "{database}" SET synchronous_commit = off', f'ALTER DATABASE "{database}" RESET synchronous_commit'):
+        for line in refusals(service, WORKER, API):
+            assert "synchronous_commit=off" in line
+
+    connection = pika.BlockingConnection(pika.URLParameters(service.environment["MAILBBGUN_QUEUE_URL"]))
+    connection.channel().queue_delete(work_queue("bulk"))
+    connection.close()
+    (line,) = refusals(service, WORKER)
+    assert f"{work_queue('bulk')} is missing; run initdb.py" in line
+    # The API takes mail without a broker, so without its queues too; it says that it is not ready.
+    with service:
+        connection = pika.BlockingConnection(pika.URLParameters(service.environment["MAILBBGUN_QUEUE_URL"]))
+        connection.channel().queue_delete(work_queue("bulk"))
+        connection.close()
+        answer = service.http.get(f"{service.url}/ready")
+        assert (answer.status_code, "is missing" in answer.json()["parts"]["queue"]) == (503, True)
+
+
+def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
+    database = breakable_postgresql.create_database()
+    service = Service(load({"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_DATABASE_URL": breakable_postgresql.url(database)}))
+    service.run("initdb.py")
+    server = psycopg2.connect(make_url(breakable_postgresql.url()).set(drivername="postgresql").render_as_string(hide_password=False))
+    server.autocommit = True  # ALTER SYSTEM asks for it
+    with server.cursor() as cursor:
+        cursor.execute("ALTER SYSTEM SET fsync TO off")
+        cursor.execute("SELECT pg_reload_conf()")
+        try:
+            until(lambda: service.sql("SHOW fsync") == [("off",)])
+            for line in refusals(service, WORKER, API):
+                assert "fsync=off" in line
+        finally:
+            cursor.execute("ALTER SYSTEM RESET fsync")
+            cursor.execute("SELECT pg_reload_conf()")
+            until(lambda: service.sql("SHOW fsync") == [("on",)])
+    server.close()
+    breakable_postgresql.drop_database(database)

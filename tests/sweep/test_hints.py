@@ -1,0 +1,93 @@
+"""Which rows are hinted again, and how many at once."""
+
+import pytest
+
+from mailbbgun.base.errors import QueueUnavailable
+from mailbbgun.queues.embedded import Embedded
+from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, hint_again, nearly_empty, never_hinted, overdue
+from mailbbgun.sweep.sweep import sweep
+
+
+def messages_of(store, deliveries):
+    return {store.row(identifier).message_id for identifier in deliveries}
+
+
+@pytest.mark.parametrize(
+    ("which", "row", "hinted"),
+    [
+        (never_hinted, {"due": -2}, True),
+        (never_hinted, {"due": 0}, False),  # the API has a second to do it
+        (never_hinted, {"due": 100}, False),
+        (never_hinted, {"due": -100, "hinted": -99}, False),
+        (never_hinted, {"due": -100, "status": "DELIVERED"}, False),
+        (overdue, {"due": -61, "hinted": -661}, True),
+        (overdue, {"due": -59, "hinted": -659}, False),  # the delay queue's hint may be that late
+        (overdue, {"due": -61, "hinted": -60}, False),  # that one is on the work queue
+        (overdue, {"due": -61}, False),
+    ],
+)
+def test_what_is_due_and_has_no_hint_on_its_way_is_hinted(store, which, row, hinted):
+    rows = store.add(**row)
+    assert hint_again(store.services.db, store.services.queue, which()) == int(hinted)
+    assert set(store.hints()) == (messages_of(store, rows) if hinted else set())
+    if hinted:
+        assert store.row(rows[0]).published_at >= store.row(rows[0]).next_attempt_at
+        assert hint_again(store.services.db, store.services.queue, which()) == 0, "marked, so not again"
+
+
+def test_what_a_worker_holds_is_left_to_it(store, owner):
+    store.claimed(owner, due=-100, hinted=None)
+    assert hint_again(store.services.db, store.services.queue, never_hinted()) == 0
+
+
+def test_a_healthy_backlog_is_not_touched(store):
+    rows = store.add(NEARLY_EMPTY + 200, due=-3600, hinted=-3600)
+    store.services.queue.publish("normal", list(messages_of(store, rows[:1])) * (NEARLY_EMPTY + 200))
+    sweep(store.services)
+    assert store.services.queue.depth()["normal"] == NEARLY_EMPTY + 200
+
+
+def test_a_lane_that_holds_as_many_hints_as_rows_wait_is_not_touched_and_one_with_fewer_is(store):
+    waiting = store.add(30, due=-3600, hinted=-3600)
+    store.services.queue.publish("normal", list(messages_of(store, waiting)))
+    store.services.queue.publish("bulk", list(messages_of(store, store.add(29, lane="bulk", due=-3600, hinted=-3600))))
+    gone = store.add(1, lane="bulk", due=-3600, hinted=-3600)
+    fresh = store.add(1, lane="high", due=-30, hinted=-30)
+    sweep(store.services)
+    assert store.services.queue.depth() == {"high": 0, "normal": 30, "bulk": 59}
+    hints = store.hints()
+    assert messages_of(store, gone) <= set(hints)
+    assert not messages_of(store, fresh) & set(hints)
+    sweep(store.services)
+    assert set(store.hints()) == messages_of(store, waiting)  # whose hints are gone by now; the others were hinted a moment ago
+
+
+def test_a_wiped_queue_is_filled_again_a_thousand_at_a_time_each_once(store):
+    store.add(2 * PASS + 500, due=-3600, hinted=-3600)
+    (lost,) = nearly_empty(store.services.db, store.services.queue, 60)
+    assert hint_again(store.services.db, store.services.queue, lost, passes=1) == PASS
+    assert store.services.queue.depth()["normal"] == PASS
+    assert nearly_empty(store.services.db, store.services.queue, 60) == []  # the rest waits until these are taken
+    assert len(store.hints()) == PASS
+    sweep(store.services)
+    assert store.services.queue.depth()["normal"] == PASS
+    store.hints()
+    sweep(store.services)
+    assert len(store.hints()) == 500
+
+
+class OneLaneBroken(Embedded):
+    """A queue one lane of which does not confirm."""
+
+    def publish(self, lane, message_ids, delay=0):
+        if lane == "high":
+            raise QueueUnavailable("no leader")
+        super().publish(lane, message_ids, delay)
+
+
+def test_a_lane_without_its_queue_does_not_hold_back_the_others(store):
+    high, normal = store.add(lane="high", due=-20), store.add(due=-10)
+    with pytest.raises(QueueUnavailable, match="no leader"):
+        hint_again(store.services.db, OneLaneBroken(store.services.db, ()), never_hinted())
+    assert set(store.hints()) == messages_of(store, normal)
+    assert store.row(high[0]).published_at is None

@@ -1,0 +1,181 @@
+"""What becomes of claims whose worker is gone: by its journal's word, or by its silence."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import pytest
+
+from mailbbgun.base.settings import load
+from mailbbgun.deliver import journal
+from mailbbgun.deliver.claim import Claim
+from mailbbgun.deliver.journal import Journal, path_of
+from mailbbgun.messages.models import Delivery
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.sweep.replay import replay_dead, replay_one, settle_expired
+
+TAKEN, GREYLISTED, NEVER = Reply(250, "2.0.0", "taken"), Reply(451, "4.7.1", "later"), Reply(552, "5.3.4", "too large")
+Told = Callable[[Journal, Claim], None]
+
+
+def silence(_journal: Journal, _claim: Claim) -> None:
+    """Died before the dot."""
+
+
+def dotted(written: Journal, one: Claim) -> None:
+    """Died between the dot and its answer."""
+    written.dot([one])
+
+
+def answered(reply: Reply) -> Told:
+    """Died between the answer and the commit."""
+
+    def tell(written: Journal, one: Claim) -> None:
+        written.dot([one])
+        written.reply([one], reply)
+
+    return tell
+
+
+def undone(written: Journal, one: Claim) -> None:
+    """Died after it found that it must not send."""
+    written.dot([one])
+    written.undone([one])
+
+
+def claim_of(row: Delivery, attempt: int = 1) -> Claim:
+    return Claim(row.id, row.message_id, row.address, row.lane, attempt, row.tries, row.unknowns, 0.0)
+
+
+def dies(written: Journal) -> None:
+    """Leave the journal as ``kill -9`` does: the file stays, its lock goes."""
+    os.close(written._file)
+
+
+@pytest.mark.parametrize(
+    ("told", "columns", "status", "reason", "kind", "counters"),
+    [
+        (silence, {}, "PENDING", None, "worker_lost", (1, 0, 0)),
+        (undone, {}, "PENDING", None, "worker_lost", (1, 0, 0)),
+        (silence, {"crashes": 3}, "PENDING", None, "worker_lost", (4, 0, 0)),
+        (silence, {"crashes": 4}, "ERROR", "parked", "parked", (5, 0, 0)),
+        (answered(TAKEN), {}, "DELIVERED", None, "delivered", (0, 0, 0)),
+        (answered(TAKEN), {"crashes": 4}, "DELIVERED", None, "delivered", (4, 0, 0)),
+        (answered(NEVER), {}, "ERROR", "bounced", "bounced", (0, 0, 0)),
+        (answered(GREYLISTED), {}, "PENDING", None, "deferred", (0, 0, 1)),
+        (answered(GREYLISTED), {"tries": 3}, "ERROR", "expired", "expired", (0, 0, 4)),
+        (answered(Reply(0, "4.4.2", "the dot never left")), {}, "PENDING", None, "deferred", (0, 0, 1)),
+        (dotted, {}, "PENDING", None, "outcome_unknown", (0, 1, 1)),
+        (dotted, {"unknowns": 1}, "PENDING", None, "outcome_unknown", (0, 2, 1)),
+        (dotted, {"unknowns": 2}, "ERROR", "outcome_unknown", "outcome_unknown", (0, 3, 0)),
+    ],
+)  # fmt: skip
+def test_a_dead_workers_journal_decides(store, owner, told, columns, status, reason, kind, counters):
+    row = store.claimed(owner, **columns)
+    written = Journal(store.services.settings.journal_folder, owner)
+    told(written, claim_of(row))
+    dies(written)
+    assert replay_dead(store.services.db, store.services.settings) == 1
+    ended = store.row(row.id)
+    assert (ended.status, ended.reason, ended.lease_owner, ended.lease_until) == (status, reason, None, None)
+    assert (ended.crashes, ended.unknowns, ended.tries) == counters
+    assert ended.published_at is None
+    assert store.kinds(row.id) == [kind]
+    assert list(store.services.settings.journal_folder.iterdir()) == []
+    assert replay_dead(store.services.db, store.services.settings) == 0
+
+
+def test_a_line_about_an_earlier_attempt_says_nothing_of_this_one(store, owner):
+    row = store.claimed(owner)
+    written = Journal(store.services.settings.journal_folder, owner)
+    answered(TAKEN)(written, claim_of(row, attempt=7))
+    dies(written)
+    replay_dead(store.services.db, store.services.settings)
+    assert store.kinds(row.id) == ["worker_lost"]
+
+
+def test_a_worker_that_lives_keeps_its_claims_until_they_run_out(store, owner):
+    held, lapsed, sent = store.claimed(owner), store.claimed(owner, leased=-1), store.claimed(owner, leased=-1)
+    written = Journal(store.services.settings.journal_folder, owner)
+    written.dot([claim_of(sent)])
+    assert replay_dead(store.services.db, store.services.settings) == 0
+    assert settle_expired(store.services.db, store.services.settings) == 2
+    assert store.row(held.id).lease_owner == owner
+    assert (store.kinds(lapsed.id), store.row(lapsed.id).crashes) == (["worker_lost"], 0)
+    assert store.kinds(sent.id) == ["outcome_unknown"]
+    assert path_of(store.services.settings.journal_folder, owner).exists()
+    written.close()
+
+
+@pytest.mark.parametrize(("leased", "settled"), [(100, 0), (-1, 0), (-29, 0), (-31, 1)])
+def test_claims_without_a_journal_are_unknown_once_its_machine_had_time_to_come_back(store, owner, leased, settled):
+    row = store.claimed(owner, leased=leased)
+    assert settle_expired(store.services.db, store.services.settings) == settled
+    assert store.kinds(row.id) == ["outcome_unknown"] * settled
+
+
+@pytest.mark.parametrize("damage", ["another boot", "a damaged line"])
+def test_a_journal_that_may_have_lost_lines_proves_nothing_by_silence(store, owner, damage):
+    row, known = store.claimed(owner), store.claimed(owner)
+    written = Journal(store.services.settings.journal_folder, owner)
+    answered(TAKEN)(written, claim_of(known))
+    dies(written)
+    path = path_of(store.services.settings.journal_folder, owner)
+    if damage == "another boot":
+        path.write_bytes(path.read_bytes().replace(journal.boot_id().encode(), b"another-boot"))
+    else:
+        path.write_bytes(path.read_bytes() + b"\0\0\0\0\n")
+    assert replay_dead(store.services.db, store.services.settings) == 2
+    assert store.kinds(row.id) == ["outcome_unknown"]
+    assert store.kinds(known.id) == ["delivered"]
+
+
+def test_told_to_hold_what_may_have_arrived_ends(store, owner):
+    settings = load({"MAILBBGUN_VAR": store.services.settings.VAR, "MAILBBGUN_ON_UNKNOWN": "hold"})
+    row = store.claimed(owner)
+    written = Journal(settings.journal_folder, owner)
+    written.dot([claim_of(row)])
+    dies(written)
+    assert replay_one(store.services.db, settings, owner) == 1
+    assert (store.row(row.id).status, store.row(row.id).reason) == ("ERROR", "outcome_unknown")
+
+
+def test_a_worker_without_a_journal_is_not_replayed(store, owner):
+    row = store.claimed(owner)
+    assert replay_one(store.services.db, store.services.settings, owner) == 0
+    assert store.row(row.id).lease_owner == owner
+
+
+def test_a_journal_rotated_while_it_was_opened_is_not_taken_for_a_dead_workers(tmp_path, owner: UUID, monkeypatch):
+    written = Journal(tmp_path, owner)
+    opened = os.open
+
+    def open_and_rotate(path, *arguments):
+        file = opened(path, *arguments)
+        monkeypatch.setattr(os, "open", opened)
+        written._rotate()
+        return file
+
+    monkeypatch.setattr(os, "open", open_and_rotate)
+    with journal.held(written.path) as dead:
+        assert not dead
+    written.close()
+
+
+def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
+    written = Journal(tmp_path, uuid4())
+    torn, whole = (Claim(uuid4(), uuid4(), "a@b.test", "normal", 1, 0, 0, 0.0) for _ in range(2))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, line: real(file, line[: len(line) // 2]))
+    with suppress(OSError):
+        written.dot([torn])
+    assert not written.works()
+    monkeypatch.undo()
+    assert written.works()
+    written.dot([whole])
+    told = journal.read(written.path, alive=True)
+    assert told is not None
+    assert told.same_boot
+    assert told.told == {(whole.delivery_id, 1): None}
+    written.close()
