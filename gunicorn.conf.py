@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from gunicorn import util
+from gunicorn import glogging, util
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -17,6 +17,18 @@ try:
     ours = load()
 except MailBBGunError as error:
     sys.exit(f"mailbbgun: {error}")
+logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
+
+
+class logger_class(glogging.Logger):
+    """gunicorn's own lines in the form of ours."""
+
+    def setup(self, cfg):
+        """Leave printing to the root logger."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
 
 bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
 worker_class = "gthread"
@@ -33,7 +45,6 @@ control_socket_disable = True
 
 def on_starting(server):
     """Stop with one line if something is not as it must be."""
-    logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
     try:
         check_exposure([address[0] for address in server.cfg.address if isinstance(address, tuple)], ours)
         preflight(ours)

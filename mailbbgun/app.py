@@ -19,7 +19,7 @@ from mailbbgun.base import logs, web
 from mailbbgun.base.errors import ConfigurationError, MailBBGunError, QueueUnavailable, Unavailable
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import api as deliver
-from mailbbgun.deliver import workers
+from mailbbgun.deliver import route, workers
 from mailbbgun.events import api as events
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
@@ -71,6 +71,7 @@ def self_test(settings: Settings) -> None:
     """Look at ourselves. Raises :class:`ConfigurationError`."""
     mime.self_test()
     check_default_sender(settings)
+    route.check(settings)
 
 
 def preflight(settings: Settings) -> None:

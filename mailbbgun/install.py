@@ -2,7 +2,7 @@
 
 from mailbbgun import schema
 from mailbbgun.base import logs
-from mailbbgun.base.errors import MailBBGunError
+from mailbbgun.base.errors import MailBBGunError, explained
 from mailbbgun.base.settings import load
 from mailbbgun.services import build
 
@@ -17,5 +17,5 @@ def main() -> None:
         services.queue.declare()
         services.close()
     except MailBBGunError as error:
-        raise SystemExit(f"initdb: {error}") from error
+        raise SystemExit(f"initdb: {explained(error)}") from error
     print(f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready")

@@ -29,7 +29,10 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`."""
-    settings.var.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.var.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"VAR: the folder {settings.var} cannot be made: {error.strerror}") from error
     pool = max(settings.API_THREADS, 8) + 4
     db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS)
     return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock())

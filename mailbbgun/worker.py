@@ -1,12 +1,12 @@
 """The worker process: everything it does, and how it starts and stops.
 
-``senders`` deliver, ``intake`` claims what hints name, ``EVERY`` lists what is done by the clock, ``alone`` sends what killed workers before.
+Senders deliver, the intake claims what hints name, the keeper and the sweeper do what is done by the clock, and what killed workers before is
+sent alone, in a child process.
 """
 
 import contextlib
 import logging
 import os
-import queue as queues
 import signal
 import subprocess
 import sys
@@ -18,25 +18,28 @@ from uuid import UUID, uuid4
 import click
 
 from mailbbgun import schema
+from mailbbgun.accept.idempotency import BATCH as FORGETTING
 from mailbbgun.accept.idempotency import forget_expired
 from mailbbgun.base import logs
-from mailbbgun.base.errors import DatabaseUnavailable, MailBBGunError, QueueUnavailable
+from mailbbgun.base.db import SQLITE_BUSY_SECONDS
+from mailbbgun.base.errors import DatabaseUnavailable, MailBBGunError, QueueUnavailable, explained
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import workers
-from mailbbgun.deliver.claim import put_early_back, to_send_alone
+from mailbbgun.deliver.claim import next_alone, put_early_back
 from mailbbgun.deliver.deliver import deliver, give_back, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import Lines
+from mailbbgun.deliver.route import SMARTHOST
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
-from mailbbgun.sweep import hints, replay
+from mailbbgun.sweep import replay
+from mailbbgun.sweep.hints import hint_again, never_hinted
 from mailbbgun.sweep.sweep import sweep
 
 CLAIM_BATCH = 100  # hints a claim
 ROOM_PER_CONNECTION = 3  # claims waiting and under way for each sender
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 STUCK_WAIT = 30.0  # seconds until mail for a destination that fills the room is tried again
-ALONE_WAITING = 100  # messages waiting to be sent alone; more come back with the sweep
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 
 log = logging.getLogger("mailbbgun.worker")
@@ -51,12 +54,10 @@ class Worker:
         self._desk = Desk.open(services)
         self._stop = threading.Event()
         self._code = 0
-        connections = self._settings.WORKER_CONNECTIONS
-        if not self._desk.routes.per_domain:
-            connections = min(connections, self._settings.CONNECTIONS_PER_HOST)
-        self._connections = connections
-        self._lines = Lines(connections * ROOM_PER_CONNECTION, self._settings.CONNECTIONS_PER_HOST)
-        self._alone: queues.Queue[UUID] = queues.Queue(ALONE_WAITING)
+        self._connections = self._settings.WORKER_CONNECTIONS
+        per_route = self._settings.CONNECTIONS_PER_DOMAIN if self._desk.routes.per_domain else self._connections
+        self._lines = Lines(self._connections * ROOM_PER_CONNECTION, per_route)
+        self._expired = replay.Expired(services.db, services.settings)
         # By the clock: what keeps our claims ours, and what may wait for a broker that is away, each on a thread of its own.
         self._every_keep: list[tuple[float, Callable[[], object]]] = [
             (self._settings.LEASE_SECONDS / 4, self._renew),
@@ -79,11 +80,11 @@ class Worker:
         intake = self._start("intake", self._take_in)
         self._start("keeper", lambda: self._by_the_clock(self._every_keep))
         self._start("sweeper", lambda: self._by_the_clock(self._every_sweep))
-        self._start("alone", self._send_alone)
+        alone = self._start("alone", self._send_alone)
         log.info("worker_started", extra={"worker": self._desk.owner, "connections": self._connections})
         while not self._stop.wait(1.0):
             pass
-        self._shut_down(intake, senders)
+        self._shut_down(intake, [*senders, alone])
         return self._code
 
     # What threads do.
@@ -95,6 +96,8 @@ class Worker:
             try:
                 if not self._desk.results.healthy:
                     raise DatabaseUnavailable("results cannot be written")
+                if self._closed_way():
+                    raise QueueUnavailable("the only way out refuses us")
                 room = self._lines.wait_for_room(0.5)
                 if not room:
                     self._unstick()
@@ -125,16 +128,12 @@ class Worker:
         consumer.settle(taken)
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
-            self._look_closer(missing)
+            with self._services.db.write() as session:
+                put_early_back(session, missing)
 
-    def _look_closer(self, message_ids: list[UUID]) -> None:
-        """Hints that gave no claim: mostly ones too many; else they came early, or their message must be sent alone."""
-        with self._services.db.write() as session:
-            put_early_back(session, message_ids)
-            alone = to_send_alone(session, message_ids)
-        for message_id in alone:
-            if not self._alone.full():
-                self._alone.put(message_id)
+    def _closed_way(self) -> bool:
+        """With one way out and that paused, claiming would only turn the backlog over."""
+        return not self._desk.routes.per_domain and self._desk.routes.paused(SMARTHOST) > 0
 
     def _unstick(self) -> None:
         for transaction in self._lines.stuck():
@@ -153,17 +152,24 @@ class Worker:
                 self._lines.done(transaction)
 
     def _send_alone(self) -> None:
-        while not self._stop.is_set():
-            try:
-                message_id = self._alone.get(timeout=0.5)
-            except queues.Empty:
-                continue
-            owner = uuid4()
-            command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner)]
-            code = subprocess.Popen(command).wait()
-            log.info("sent_alone", extra={"message_id": message_id, "exit_code": code})
-            if code:
-                self._guarded(lambda: replay.replay_one(self._services.db, self._settings, owner))  # noqa: B023 - run at once
+        while not self._stop.wait(1.0):
+            self._guarded(self._next_alone)
+
+    def _next_alone(self) -> None:
+        with self._services.db.read() as session:
+            message_id = next_alone(session)
+        if message_id is None:
+            return
+        owner = uuid4()
+        command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner)]
+        child = subprocess.Popen(command)
+        while (code := child.poll()) is None:
+            if self._stop.wait(0.1):
+                child.terminate()
+                code = child.wait()
+        log.info("sent_alone", extra={"message_id": message_id, "exit_code": code})
+        if code:
+            replay.replay_one(self._services.db, self._settings, owner)
 
     def _by_the_clock(self, tasks: list[tuple[float, Callable[[], object]]]) -> None:
         due = {task: time.monotonic() + seconds for seconds, task in tasks}
@@ -183,14 +189,16 @@ class Worker:
             workers.beat(session, self._desk.owner)
 
     def _tick(self) -> None:
-        hints.hint_again(self._services.db, self._services.queue, hints.never_hinted())
+        hint_again(self._services.db, self._services.queue, never_hinted())
 
     def _sweep(self) -> None:
-        sweep(self._services)
+        sweep(self._services, self._expired)
 
     def _forget(self) -> None:
-        with self._services.db.write() as session:
-            forget_expired(session, self._settings.IDEMPOTENCY_SECONDS)
+        forgotten = FORGETTING
+        while forgotten == FORGETTING and not self._stop.is_set():
+            with self._services.db.write() as session:
+                forgotten = forget_expired(session, self._settings.IDEMPOTENCY_SECONDS)
 
     def _guarded(self, task: Callable[[], object]) -> None:
         try:
@@ -212,13 +220,13 @@ class Worker:
         self._code = 1
         self._stop.set()
 
-    def _shut_down(self, intake: threading.Thread, senders: list[threading.Thread]) -> None:
+    def _shut_down(self, intake: threading.Thread, sending: list[threading.Thread]) -> None:
         """Claim nothing more, give back what waits, let what is being sent end, write the results."""
         deadline = time.monotonic() + self._settings.SHUTDOWN_GRACE
-        intake.join(5.0)
+        intake.join(SQLITE_BUSY_SECONDS + 5.0)  # a claim it has begun must be in our hands before the journal may go
         for transaction in self._lines.close():
             give_back(self._desk, transaction)
-        for thread in senders:
+        for thread in sending:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._desk.close(FLUSH_SECONDS)
         try:
@@ -238,10 +246,25 @@ class Worker:
 def send_alone(services: Services, message_id: UUID, owner: UUID) -> None:
     """Deliver one message in this process, which may die of it without taking others along."""
     desk = Desk.open(services, owner)
+
+    def stop(_number: int, _frame: object) -> None:
+        # Nothing more is sent from here on; what waits for a server's answer has the grace to get it.
+        desk.leases.end()
+        threading.Timer(desk.settings.SHUTDOWN_GRACE, _leave, (desk,)).start()
+
+    signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_renew, args=(desk,), daemon=True).start()
     for transaction in take(desk, [message_id], alone=True):
-        deliver(desk, transaction)
+        try:
+            deliver(desk, transaction)
+        except DatabaseUnavailable:  # before anything was sent
+            give_back(desk, transaction, 1.0)
+    _leave(desk)
+
+
+def _leave(desk: Desk) -> None:
     desk.close(FLUSH_SECONDS)
+    os._exit(0)
 
 
 def _renew(desk: Desk) -> None:
@@ -264,7 +287,7 @@ def main(alone: UUID | None, owner: UUID | None) -> None:
             return send_alone(services, alone, owner or uuid4())
         worker = Worker(services)
     except MailBBGunError as error:
-        raise SystemExit(f"worker: {error}") from error
+        raise SystemExit(f"worker: {explained(error)}") from error
     code = worker.run()
     services.close()
     # Senders that outlived the grace are inside a server's silence; what they did is in the journal.
@@ -288,7 +311,7 @@ def patiently(task: Callable[[], None]) -> None:
         try:
             return task()
         except (QueueUnavailable, DatabaseUnavailable) as error:
-            log.warning("waiting", extra={"error": str(error)})
+            log.warning("waiting", extra={"error": explained(error)})
             time.sleep(1.0)
 
 

@@ -91,7 +91,7 @@ _HEADERS = {
 @blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
-@blueprint.alt_response(503, description="The database does not answer; nothing was stored.")
+@blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
 def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """Send a message
 

@@ -20,7 +20,7 @@ Broken = Iterator[tuple[str, str]]  # field, what is wrong
 Rule = Callable[[Submission, Settings], Broken]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_MESSAGE_ID = re.compile(r"<?([!-~]+@[!-~]+?)>?")
+_MESSAGE_ID = re.compile(r"<?([!-;=?A-~]+@[!-;=?A-~]+)>?")  # one @, no angle bracket inside: linear
 # Headers we set, the transport sets, or that carry meaning only their own field may give.
 _STRUCTURAL = frozenset(
     "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
@@ -147,8 +147,8 @@ def _metadata(given: Submission, _: Settings) -> Broken:
 
 def _message_id(given: Submission, _: Settings) -> Broken:
     if given.message_id is not None:
-        found = _MESSAGE_ID.fullmatch(given.message_id)
-        if not found or len(given.message_id) > MESSAGE_ID_SIZE or any(c in found[1] for c in '<>()[],;:\\"'):
+        found = _MESSAGE_ID.fullmatch(given.message_id) if len(given.message_id) <= MESSAGE_ID_SIZE else None
+        if not found or any(c in found[1] for c in '()[],;:\\"'):
             yield "message_id", "Not a message id like <something@example.com>."
 
 

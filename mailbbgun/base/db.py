@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import DateTime, Dialect, Engine, ForeignKeyConstraint, Integer, MetaData, String, Uuid, create_engine, event, func, select, text
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, String, Uuid, create_engine, event, func, select, text
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -120,14 +120,14 @@ class Database:
     """One engine and its transactions. Foreign errors leave here as :class:`DatabaseUnavailable`, the cause kept."""
 
     def __init__(self, url: str, *, pool_size: int = 20, sqlite_synchronous: str = "FULL") -> None:
-        self.url = make_url(url)
-        self.dialect = self.url.get_backend_name()
-        if self.dialect == "sqlite":
-            self.engine = _sqlite(url, pool_size, sqlite_synchronous)
-        elif self.dialect == "postgresql":
-            self.engine = _postgresql(url, pool_size)
-        else:
-            raise ConfigurationError(f"DATABASE_URL: {self.dialect} is not supported; use sqlite:/// or postgresql+psycopg2://")
+        try:
+            self.url = make_url(url)
+            self.dialect = self.url.get_backend_name()
+            if self.dialect not in ("sqlite", "postgresql"):
+                raise ValueError(self.dialect)
+            self.engine = _sqlite(url, pool_size, sqlite_synchronous) if self.dialect == "sqlite" else _postgresql(url, pool_size)
+        except (ArgumentError, ImportError, ValueError) as error:
+            raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
 
@@ -190,7 +190,15 @@ def _postgresql(url: str, pool_size: int) -> Engine:
         hide_parameters=True,  # they are message bodies, and errors are logged
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "mailbbgun", "keepalives_idle": 30},
+        # A host that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait.
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "mailbbgun",
+            "keepalives_idle": 30,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,  # ms
+        },
     )
 
 
@@ -218,6 +226,3 @@ def _sqlite(url: str, pool_size: int, synchronous: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
-
-
-__all__ = ["Base", "Database", "ForeignKeyConstraint", "Integer", "UTCDateTime", "db_now", "id_rows", "ids", "recordset", "rows"]

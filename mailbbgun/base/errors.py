@@ -18,6 +18,12 @@ class MailBBGunError(Exception):
         self.retry_after = retry_after
 
 
+def explained(error: MailBBGunError) -> str:
+    """Return the text of an error with the first line of what caused it: for the sysadmin who starts a program, not for users."""
+    cause = str(error.__cause__ or "").strip().partition("\n")[0]
+    return f"{error} ({cause})" if cause else str(error)
+
+
 class ConfigurationError(MailBBGunError):
     """A setting, a schema or a server is not as it must be; start-up stops with this one line."""
 

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 _VERSION_7 = 7 << 76
@@ -46,8 +46,3 @@ def first_id_at(moment: datetime) -> UUID:
     """Return the smallest UUIDv7 of that moment (aware datetime): a bound for ranges over ids."""
     milliseconds = max(0, int(moment.timestamp() * 1000))
     return UUID(int=(milliseconds << 80) | _VERSION_7 | _VARIANT)
-
-
-def time_of(identifier: UUID) -> datetime:
-    """Return the moment (UTC, to the millisecond) a UUIDv7 was made."""
-    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)

@@ -4,6 +4,7 @@ A wrong or unknown value stops start-up with one line that names it. ``python -m
 """
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -16,6 +17,7 @@ from mailbbgun.base.errors import ConfigurationError
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
 SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -49,7 +51,7 @@ class Settings:
     CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on.")
     CATCHER_PORT: int = _setting(1025, "Port the mail catcher listens on.", least=1, most=65535)
 
-    HOSTNAME: str = _setting(socket.getfqdn(), "Our name in EHLO and Message-ID; give the machine's public name.")
+    HOSTNAME: str = _setting("", "Our name in EHLO and Message-ID: the machine's public name; empty: the name it has for itself.")
     DEFAULT_FROM: str = _setting("Mail BB Gun <noreply@{HOSTNAME}>", "From of messages that name none.")
 
     MAX_SUBJECT_SIZE: int = _setting(256, "Longest subject, in characters.", least=1, most=10_000)
@@ -71,7 +73,7 @@ class Settings:
         60, "How long a server that refuses our password or certificate, or whose own is wrong, is left alone.", least=1, most=86_400
     )
     WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker process works on at once.", least=1, most=1000)
-    CONNECTIONS_PER_HOST: int = _setting(20, "SMTP connections one worker process keeps to one destination.", least=1, most=1000)
+    CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker process has busy for one recipient domain.", least=1, most=999)
     MESSAGES_PER_CONNECTION: int = _setting(100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000)
     IDLE_CONNECTION_SECONDS: int = _setting(30, "How long an unused SMTP connection is kept.", least=1, most=300)
     LEASE_SECONDS: int = _setting(60, "How long a worker's claim on a delivery lives unless renewed.", least=4, most=3600)
@@ -112,6 +114,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     given = _from_file(environ.get(CONFIG_VARIABLE)) | _from_environment(environ)
     hints = get_type_hints(Settings)
     checked: dict[str, Any] = {}
+    if not given.get("HOSTNAME"):
+        given["HOSTNAME"] = socket.getfqdn()
     for one in fields(Settings):
         value = _checked(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(value, checked) if isinstance(value, str) else value
@@ -202,6 +206,8 @@ def _check_together(settings: Settings) -> None:
         scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
         if scheme not in schemes:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
+    if not _HOSTNAME.fullmatch(settings.HOSTNAME):
+        raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} is not a host name (RFC 5321 §4.1.2); write others than ASCII as xn--…")
     if not settings.RETRY_DELAYS:
         raise ConfigurationError("RETRY_DELAYS: at least one delay is needed")
 
@@ -215,8 +221,7 @@ def sample() -> str:
         "# Made by: python -m mailbbgun.base.settings > config.py.sample",
     ]
     for one in fields(Settings):
-        default = "the machine's own name" if one.name == "HOSTNAME" else one.default
-        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {default!r}"]
+        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {one.default!r}"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,20 +1,21 @@
 """Claims: taking deliveries into one worker's hands for the time of a lease. Set-based statements by the database's clock alone."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import case, select, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import db_now, id_rows, ids
-from mailbbgun.messages.models import Delivery, Message
+from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 
 ALONE_FROM = 2  # claims that died with their worker; from here on a message is sent alone, in a child process
 EAGER_SIZE = 65_536  # bytes; larger messages are read from the database only when their turn comes
 
-_IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None))
+_D, _M = DELIVERIES.c, MESSAGES.c
+_IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +42,8 @@ class Transaction:
     raw: bytes | None  # None: read it when its turn comes
     route: str
     claims: list[Claim]
-    started: float | None = field(default=None)  # boot-clock seconds
+    started: float | None = None  # boot-clock seconds
+    limit: float = 0.0  # seconds it may take from then on before it counts as hanging
 
     @property
     def lane(self) -> str:
@@ -55,48 +57,46 @@ def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seco
     ``alone`` takes also what killed workers before (``crashes`` ≥ ``ALONE_FROM``); only a child process may ask for that.
     """
     given = ids(session.get_bind().dialect.name, "messages").c
-    due = select(Delivery.id).where(*_IDLE, Delivery.message_id.in_(select(given.id)), Delivery.next_attempt_at <= db_now())
+    due = select(_D.id).where(*_IDLE, _D.message_id.in_(select(given.id)), _D.next_attempt_at <= db_now())
     if not alone:
-        due = due.where(Delivery.crashes < ALONE_FROM)
+        due = due.where(_D.crashes < ALONE_FROM)
     # Locked first, in id order, so that two workers with the same hints in hand cannot lock each other out. Not SKIP LOCKED: the
     # publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again for a minute.
-    chosen = due.order_by(Delivery.id).with_for_update().cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
+    chosen = due.order_by(_D.id).with_for_update().cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = (
-        update(Delivery)
-        .where(Delivery.id.in_(select(chosen.c.id)))
-        .values(lease_owner=owner, lease_until=db_now(lease_seconds), attempt=Delivery.attempt + 1)
+        update(DELIVERIES)
+        .where(_D.id.in_(select(chosen.c.id)))
+        .values(lease_owner=owner, lease_until=db_now(lease_seconds), attempt=_D.attempt + 1)
         .returning(
-            Delivery.id, Delivery.message_id, Delivery.address, Delivery.lane, Delivery.attempt, Delivery.tries, Delivery.unknowns
+            _D.id.label("delivery_id"), _D.message_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns
         )
-        .execution_options(synchronize_session=False)
     )
-    rows = session.execute(statement, {"messages": id_rows(message_ids)}).all()
-    return [Claim(*row, lease_ends=lease_ends) for row in rows]
+    rows = session.execute(statement, {"messages": id_rows(message_ids)}).mappings()
+    return [Claim(**row, lease_ends=lease_ends) for row in rows]
 
 
 def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, tuple[str, bool, bytes | None]]:
     """Return (envelope sender, needs SMTPUTF8, MIME bytes or None if large) of each message."""
     given = ids(session.get_bind().dialect.name, "messages").c
-    raw = case((Message.size <= EAGER_SIZE, Message.raw))
-    statement = select(Message.id, Message.mail_from, Message.smtputf8, raw).where(Message.id.in_(select(given.id)))
+    raw = case((_M.size <= EAGER_SIZE, _M.raw))
+    statement = select(_M.id, _M.mail_from, _M.smtputf8, raw).where(_M.id.in_(select(given.id)))
     rows = session.execute(statement, {"messages": id_rows(list(message_ids))}).all()
     return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:
     """Return the MIME bytes of one message."""
-    return session.execute(select(Message.raw).where(Message.id == message_id)).scalar_one()
+    return bytes(session.execute(select(_M.raw).where(_M.id == message_id)).scalar_one())
 
 
 def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[UUID]:
     """Prolong the leases that still stand and return their delivery ids; the others were taken from us."""
     given = ids(session.get_bind().dialect.name, "claims").c
     statement = (
-        update(Delivery)
-        .where(Delivery.id.in_(select(given.id)), Delivery.lease_owner == owner)
+        update(DELIVERIES)
+        .where(_D.id.in_(select(given.id)), _D.lease_owner == owner)
         .values(lease_until=db_now(lease_seconds))
-        .returning(Delivery.id)
-        .execution_options(synchronize_session=False)
+        .returning(_D.id)
     )
     return set(session.execute(statement, {"claims": id_rows([one.delivery_id for one in claims])}).scalars())
 
@@ -107,19 +107,14 @@ def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
     Whether it is due by now is not asked: it may have become so since the claim that found nothing.
     """
     given = ids(session.get_bind().dialect.name, "messages").c
-    statement = (
-        update(Delivery)
-        .where(Delivery.message_id.in_(select(given.id)), *_IDLE, Delivery.published_at < Delivery.next_attempt_at)
-        .values(published_at=None)
-        .execution_options(synchronize_session=False)
-    )
+    early = select(_D.id).where(_D.message_id.in_(select(given.id)), *_IDLE, _D.published_at < _D.next_attempt_at)
+    # In id order, as claims lock.
+    chosen = early.order_by(_D.id).with_for_update().cte("early").prefix_with("MATERIALIZED", dialect="postgresql")
+    statement = update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
     session.execute(statement, {"messages": id_rows(message_ids)})
 
 
-def to_send_alone(session: Session, message_ids: Sequence[UUID]) -> list[UUID]:
-    """Return those of these messages that are due but must be sent alone."""
-    given = ids(session.get_bind().dialect.name, "messages").c
-    statement = select(Delivery.message_id).distinct().where(
-        *_IDLE, Delivery.message_id.in_(select(given.id)), Delivery.next_attempt_at <= db_now(), Delivery.crashes >= ALONE_FROM
-    )
-    return list(session.execute(statement, {"messages": id_rows(message_ids)}).scalars())
+def next_alone(session: Session) -> UUID | None:
+    """Return a message that is due and must be sent alone; None if there is none. No hint is needed for these, and none is lost."""
+    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ALONE_FROM, _D.next_attempt_at <= db_now())
+    return session.execute(statement.order_by(_D.next_attempt_at).limit(1)).scalar_one_or_none()

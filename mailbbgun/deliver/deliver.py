@@ -3,16 +3,20 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from mailbbgun.base.db import Database
 from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
+from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
+ATTEMPT_SECONDS = 1800.0  # longer than all phases of one try on every server; the body's time comes on top
+BODY_RATE = Timeouts().min_rate
 FENCED_WAIT = 1.0  # seconds
 JOURNAL_WAIT = 5.0  # seconds
 RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
@@ -45,8 +49,9 @@ def deliver(desk: Desk, transaction: Transaction) -> None:
         return give_back(desk, transaction, wait)
     if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be
         return give_back(desk, transaction, JOURNAL_WAIT)
-    transaction.started = desk.clock.boot()
     envelope = read(desk.db, transaction)
+    transaction.limit = ATTEMPT_SECONDS + len(envelope.raw) / BODY_RATE
+    transaction.started = desk.clock.boot()
     outcomes = send(desk, transaction, envelope)
     hand_over(desk, transaction, outcomes)
 
@@ -96,11 +101,14 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
 
 def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]) -> None:
     """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken."""
+    # One draw for all: recipients who go together are due together again, and share a hint.
+    drawn = desk.policy.random()
+    policy = replace(desk.policy, random=lambda: drawn)
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Refused):
             desk.routes.pause(transaction.route, desk.policy.pause)
-        result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, desk.policy)
+        result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, policy)
         desk.results.put(one, result)
 
 

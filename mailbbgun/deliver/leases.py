@@ -8,8 +8,6 @@ from mailbbgun.base.clock import Clock
 from mailbbgun.base.db import Database
 from mailbbgun.deliver.claim import Claim, Transaction, renew
 
-ATTEMPT_SECONDS = 1800.0  # longer than all phases of one try together; a thread that takes longer hangs, and loses its lease
-
 
 class Leases:
     """Thread-safe register of this process's claims."""
@@ -21,6 +19,7 @@ class Leases:
         self._lock = threading.Lock()
         self._held: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by delivery and attempt
         self._over = False
+        self.writing = threading.Lock()  # results and renewals of one worker update the same rows, in no common order
 
     def next_end(self) -> float:
         """Return when (boot clock) a lease granted by a statement that is about to run ends: reckoned from before, so never too late."""
@@ -55,11 +54,11 @@ class Leases:
         """Prolong, in one statement, the claims that wait or whose sender is inside its own limit. Raises :class:`DatabaseUnavailable`."""
         now = self._clock.boot()
         with self._lock:
-            wanted = [one for one, its in self._held.values() if its.started is None or now - its.started < ATTEMPT_SECONDS]
+            wanted = [one for one, its in self._held.values() if its.started is None or now - its.started < its.limit]
         if not wanted:
             return
         ends = self.next_end()
-        with database.write() as session:
+        with self.writing, database.write() as session:
             standing = renew(session, self._owner, wanted, self._seconds)
         for one in wanted:
             if one.delivery_id in standing:

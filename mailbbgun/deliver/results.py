@@ -35,7 +35,6 @@ class Results:
         self._ended: queue.SimpleQueue[tuple[Claim, Result] | None] = queue.SimpleQueue()
         self._healthy = threading.Event()
         self._healthy.set()
-        self.fenced = 0
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
         self._thread.start()
 
@@ -77,7 +76,7 @@ class Results:
     def _commit(self, ended: list[tuple[Claim, Result]]) -> None:
         while True:
             try:
-                with self._database.write() as session:
+                with self._leases.writing, self._database.write() as session:
                     standing = record.results(session, self._owner, [result for _, result in ended])
                 break
             except DatabaseUnavailable as error:
@@ -90,13 +89,11 @@ class Results:
 
     def _after(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
         lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
-        for result in standing:
-            if result.hinted:
-                self._publisher.offer(lanes[result.delivery_id], result.message_id, result.hinted)
+        for hint in {(lanes[result.delivery_id], result.message_id, result.hinted) for result in standing if result.hinted}:
+            self._publisher.offer(*hint)
         written = [claim for claim, _ in ended]
         self._leases.drop(written)
         if len(standing) < len(ended):
-            self.fenced += len(ended) - len(standing)
             log.warning("fenced", extra={"results": len(ended) - len(standing)})
         try:
             self._journal.committed(written)

@@ -29,9 +29,9 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     """Return the result of one claim. Fenced claims and split batches have none and do not come here."""
     match outcome:
         case Delivered(reply):
-            return _result(claim, Kind.DELIVERED, DELIVERED, reply)
+            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True)
         case Bounced(reply, phase):
-            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, data={"phase": phase.value})
+            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data={"phase": phase.value})
         case Refused(reply, phase):
             return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause, data={"phase": phase.value})
         case Unknown(reply, phase):
@@ -42,7 +42,7 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
 
 
 def released(claim: Claim, wait: float) -> Result:
-    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, as if it had not been taken."""
+    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, with no try counted."""
     return Result(claim.delivery_id, claim.message_id, claim.attempt, None, PENDING, wait=wait, released=True)
 
 
@@ -56,12 +56,13 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool) -> Resu
     if died and crashes + 1 >= park_at:
         reply = Reply(0, None, f"{crashes + 1} workers died with this message in hand")
         return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True)
-    return _result(claim, Kind.WORKER_LOST, PENDING, Reply(0, None, "the worker was lost before anything was sent"), crashed=died)
+    how = "died" if died else "was paused beyond its lease"
+    return _result(claim, Kind.WORKER_LOST, PENDING, Reply(0, None, f"the worker {how} before anything was sent"), crashed=died)
 
 
 def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -> Result:
     if policy.hold_unknown or claim.unknowns >= UNKNOWN_RETRIES:
-        return _result(claim, Kind.OUTCOME_UNKNOWN, ERROR, reply, reason=Reason.OUTCOME_UNKNOWN, unknown=True, data=data)
+        return _result(claim, Kind.OUTCOME_UNKNOWN, ERROR, reply, reason=Reason.OUTCOME_UNKNOWN, counted=True, unknown=True, data=data)
     return _again(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
 
 

@@ -72,6 +72,14 @@ class Routes:
         return SmartHost(endpoint(settings), self._pool)
 
 
+def check(settings: Settings) -> None:
+    """Raise :class:`ConfigurationError` for a way out that cannot be used, without taking it."""
+    if settings.SMTP_URL.startswith("mx:"):
+        resolver(settings)
+    else:
+        endpoint(settings)
+
+
 def timeouts(settings: Settings) -> Timeouts:
     """Return the limits of each phase by the settings."""
     command = settings.SMTP_COMMAND_TIMEOUT

@@ -16,13 +16,12 @@ from mailbbgun.base.db import db_now, id_rows, ids, recordset, rows
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
-from mailbbgun.messages.models import Delivery, Message, MessageTag
+from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery, Message
 from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, PENDING, PRECEDENCE
 
 log = logging.getLogger("mailbbgun.events")
 
-# Inserts go by tables: through the mapped classes each costs a third of a request more.
-_MESSAGES, _DELIVERIES, _TAGS, _EVENTS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag, Event))
+_EVENTS = cast(Table, Event.__table__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +38,19 @@ class Result:
     reply: str | None = None
     wait: float = 0.0  # seconds until the next try is due
     hinted: int = 0  # seconds of the delay queue that carries a hint for that moment; 0: none does
-    counted: bool = False  # walks RETRY_DELAYS on
+    counted: bool = False  # a try ended: walks RETRY_DELAYS on
     unknown: bool = False
     crashed: bool = False
-    released: bool = False  # the claim is undone, its attempt number taken back, the last reply kept
+    released: bool = False  # given back with nothing tried: the last reply is kept
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
 
 
 def accepted(session: Session, message: Mapping[str, Any], deliveries: Sequence[Mapping[str, Any]]) -> None:
     """Insert a message, its deliveries, due now, and its first event. Keys are columns' names, but for status and times."""
-    session.execute(insert(_MESSAGES), [{**message, "status": PENDING}])
-    session.execute(insert(_DELIVERIES).values(next_attempt_at=db_now()), [{**one, "status": PENDING} for one in deliveries])
+    session.execute(insert(MESSAGES), [{**message, "status": PENDING}])
+    session.execute(insert(DELIVERIES).values(next_attempt_at=db_now()), [{**one, "status": PENDING} for one in deliveries])
     if message["tags"]:
-        session.execute(insert(_TAGS), [{"tag": tag, "message_id": message["id"]} for tag in message["tags"]])
+        session.execute(insert(TAGS), [{"tag": tag, "message_id": message["id"]} for tag in message["tags"]])
     data = {"recipients": len(deliveries), "size": message["size"]}
     _append(session, [_event(message["id"], None, Kind.ACCEPTED, data)])
 
@@ -78,27 +77,25 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
         return []
     by_id = {result.delivery_id: result for result in ended}
     given = recordset(session.get_bind().dialect.name, "results", _COLUMNS).c
-    pending = given.status == PENDING
+    ours, pending = DELIVERIES.c, given.status == PENDING
     statement = (
-        update(Delivery)
-        .where(Delivery.id == given.id, Delivery.attempt == given.attempt, Delivery.lease_owner == owner, Delivery.status == PENDING)
+        update(DELIVERIES)
+        .where(ours.id == given.id, ours.attempt == given.attempt, ours.lease_owner == owner, ours.status == PENDING)
         .values(
             status=given.status,
             reason=given.reason,
-            reply_code=case((given.released == 1, Delivery.reply_code), else_=given.code),
-            reply=case((given.released == 1, Delivery.reply), else_=given.reply),
-            attempt=Delivery.attempt - given.released,
-            tries=Delivery.tries + given.counted,
-            unknowns=Delivery.unknowns + given.unknown,
-            crashes=Delivery.crashes + given.crashed,
+            reply_code=case((given.released == 1, ours.reply_code), else_=given.code),
+            reply=case((given.released == 1, ours.reply), else_=given.reply),
+            tries=ours.tries + given.counted,
+            unknowns=ours.unknowns + given.unknown,
+            crashes=ours.crashes + given.crashed,
             next_attempt_at=case((pending, db_now(given.wait))),
             published_at=case((given.hinted > 0, db_now())),
             lease_owner=None,
             lease_until=None,
             finished_at=case((~pending, db_now())),
         )
-        .returning(Delivery.id)
-        .execution_options(synchronize_session=False)
+        .returning(ours.id)
     )
     records = [_record(result) for result in ended]
     standing = [by_id[identifier] for identifier in session.execute(statement, {"results": rows(records)}).scalars()]
@@ -144,18 +141,20 @@ def _sum_up(session: Session, message_ids: Sequence[UUID]) -> None:
     wanted = sorted(set(message_ids))
     given = ids(session.get_bind().dialect.name, "messages").c
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
-    lock = select(Message.id).where(Message.id.in_(select(given.id))).order_by(Message.id).with_for_update()
+    # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
+    lock = select(Message.id).where(Message.id.in_(select(given.id))).order_by(Message.id).with_for_update(key_share=True)
     session.execute(lock, {"messages": id_rows(wanted)}).all()
 
+    ours = MESSAGES.c
+
     def any_is(status: str) -> Any:
-        return exists().where(Delivery.message_id == Message.id, Delivery.status == status)
+        return exists().where(DELIVERIES.c.message_id == ours.id, DELIVERIES.c.status == status)
 
     total = case(*((any_is(status), literal(status)) for status in PRECEDENCE))
     statement = (
-        update(Message)
-        .where(Message.id.in_(select(given.id)), Message.status != total)
+        update(MESSAGES)
+        .where(ours.id.in_(select(given.id)), ours.status != total)
         .values(status=total)
-        .execution_options(synchronize_session=False)
     )
     session.execute(statement, {"messages": id_rows(wanted)})
 

@@ -59,7 +59,7 @@ class DeliveryShape(Schema):
     kind = fields.String(validate=validate.OneOf(["to", "cc", "bcc"]))
     status = fields.String(validate=validate.OneOf(STATUSES))
     reason = fields.String(allow_none=True, metadata={"description": "Why it ended as ERROR."})
-    attempts = fields.Integer(attribute="attempt", metadata={"description": "How often a worker has taken it in hand."})
+    attempts = fields.Integer(attribute="tries", metadata={"description": "How many tries have ended, well or not."})
     last_reply = fields.Function(_last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"})
     next_attempt_at = Time(allow_none=True)
     finished_at = Time(allow_none=True)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, or_, select, update
@@ -17,9 +16,10 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database, db_now, id_rows, ids
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
-from mailbbgun.messages.models import Delivery
+from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
+from mailbbgun.queues.lanes import LANES
 
 BUFFER = 10_000  # ids, for each lane and delay
 BATCH = 500  # ids a publish
@@ -28,64 +28,87 @@ BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 log = logging.getLogger("mailbbgun.publisher")
 
 
-def mark_published(session: Session, message_ids: Sequence[UUID], *, again_before: datetime | None = None) -> None:
-    """Remember that the due, unclaimed deliveries of these messages have a hint on the work queue.
+def mark_published(session: Session, message_ids: Sequence[UUID], ago: float, *, again: bool = False) -> None:
+    """Remember that the due, unclaimed deliveries of these messages have had a hint on the work queue for ``ago`` seconds.
 
-    Only those never hinted, or, with ``again_before``, also those last hinted before that moment.
+    Only those never hinted, or, with ``again``, also those hinted before that. One that was claimed and given back since is due later
+    than that moment, and stays unmarked: its hint is used up.
     """
     given = ids(session.get_bind().dialect.name, "messages").c
+    published = db_now(-ago)
     stale: ColumnElement[bool] = Delivery.published_at.is_(None)
-    if again_before is not None:
-        stale = or_(stale, Delivery.published_at < again_before)
+    if again:
+        stale = or_(stale, Delivery.published_at < published)
     unmarked = select(Delivery.id).where(
         Delivery.message_id.in_(select(given.id)),
         Delivery.status == PENDING,
         Delivery.lease_owner.is_(None),
-        Delivery.next_attempt_at <= db_now(),
+        Delivery.next_attempt_at <= published,
         stale,
     )
     # What is locked is being claimed, which is all that a mark could say.
     chosen = unmarked.with_for_update(skip_locked=True).cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = (
-        update(Delivery)
-        .where(Delivery.id.in_(select(chosen.c.id)))
-        .values(published_at=db_now())
-        .execution_options(synchronize_session=False)
-    )
+    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
     session.execute(statement, {"messages": id_rows(message_ids)})
 
 
-class Publisher:
-    """A thread that publishes hints in batches, behind whoever offers them.
+def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[UUID], *, again: bool = False) -> None:
+    """Publish hints for now and mark their deliveries. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`."""
+    started = time.monotonic()
+    queue.publish(lane, message_ids)
+    with database.write() as session:
+        mark_published(session, message_ids, time.monotonic() - started, again=again)
 
-    The thread starts with the first ``offer``, so it belongs to the process that serves, not to the one gunicorn forked from.
+
+class Publisher:
+    """Publishes hints in batches, behind whoever offers them; a thread for each lane, so that a queue in trouble holds up no other.
+
+    Threads start with the first ``offer``, so they belong to the process that serves, not to the one gunicorn forked from.
     """
 
     def __init__(self, database: Database, queue: Queue) -> None:
-        self._database = database
-        self._queue = queue
-        self._waiting: dict[tuple[int, str], deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))
-        self._bell = threading.Event()
-        self._stopping = False
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._lanes = {lane: _Lane(database, queue, lane) for lane in LANES}
 
     def offer(self, lane: str, message_id: UUID, delay: int = 0) -> None:
         """Hand over a message whose change is committed. Never waits; the oldest are dropped when the buffer is full.
 
         With ``delay`` (seconds, one of the queue's delays) the hint goes through the delay queue; its row must say so already.
         """
-        with self._lock:
-            self._waiting[delay, lane].append(message_id)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-                self._thread.start()
-        self._bell.set()
+        self._lanes[lane].offer(message_id, delay)
 
     def close(self, timeout: float = 5.0) -> None:
         """Publish what is waiting, for up to ``timeout`` seconds, and stop."""
+        until = time.monotonic() + timeout
+        for lane in self._lanes.values():
+            lane.stop()
+        for lane in self._lanes.values():
+            lane.join(max(0.0, until - time.monotonic()))
+
+
+class _Lane:
+    def __init__(self, database: Database, queue: Queue, lane: str) -> None:
+        self._database = database
+        self._queue = queue
+        self._lane = lane
+        self._waiting: dict[int, deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))  # by delay
+        self._bell = threading.Event()
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def offer(self, message_id: UUID, delay: int) -> None:
+        with self._lock:
+            self._waiting[delay].append(message_id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
+                self._thread.start()
+        self._bell.set()
+
+    def stop(self) -> None:
         self._stopping = True
         self._bell.set()
+
+    def join(self, timeout: float) -> None:
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -101,22 +124,22 @@ class Publisher:
                 except (QueueUnavailable, DatabaseUnavailable) as error:
                     wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
                     failures += 1
-                    log.warning("publish_failed", extra={"error": str(error), "retry_in": wait})
+                    log.warning("publish_failed", extra={"lane": self._lane, "error": str(error), "retry_in": wait})
                     if self._stopping:
                         return
                     time.sleep(wait)
             if self._stopping:
                 return
 
-    def _next_batch(self) -> tuple[str, int, list[UUID]] | None:
+    def _next_batch(self) -> tuple[int, list[UUID]] | None:
         with self._lock:
-            for (delay, lane), waiting in self._waiting.items():
+            for delay, waiting in self._waiting.items():
                 if waiting:
-                    return lane, delay, [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
+                    return delay, [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
         return None
 
-    def _publish(self, lane: str, delay: int, batch: list[UUID]) -> None:
-        self._queue.publish(lane, batch, delay)
-        if not delay:
-            with self._database.write() as session:
-                mark_published(session, batch)
+    def _publish(self, delay: int, batch: list[UUID]) -> None:
+        if delay:
+            self._queue.publish(self._lane, batch, delay)
+        else:
+            publish(self._database, self._queue, self._lane, batch)

@@ -58,7 +58,7 @@ def hosts_of(url: str) -> Hosts:
     try:
         for host in hosts.split(","):
             one = pika.URLParameters(parts._replace(netloc=f"{login}{at}{host.strip()}").geturl())
-            one.heartbeat, one.blocked_connection_timeout = 30, 5.0
+            one.heartbeat, one.blocked_connection_timeout = 15, 5.0
             one.socket_timeout, one.stack_timeout, one.connection_attempts = 3.0, 6.0, 1
             one.client_properties = {"connection_name": "mailbbgun"}
             found.append(one)

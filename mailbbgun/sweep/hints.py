@@ -1,20 +1,18 @@
 """Hints that were never given, got lost, or are overdue: given again, a thousand at a time, and never onto a healthy backlog."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database, db_now
 from mailbbgun.base.errors import QueueUnavailable
+from mailbbgun.deliver.claim import ALONE_FROM
 from mailbbgun.messages.models import Delivery
-from mailbbgun.messages.publisher import mark_published
+from mailbbgun.messages.publisher import publish
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
@@ -26,46 +24,46 @@ NEARLY_EMPTY = 1000  # hints on a lane; with fewer, an old hint that was not tak
 
 log = logging.getLogger("mailbbgun.sweep")
 
-_IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None))
+# What must be sent alone needs no hint: workers look for it themselves.
+_IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None), Delivery.crashes < ALONE_FROM)
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Stranded:
-    """Rows to hint again: which, in what order, and who says so in the log."""
+    """Rows of one lane to hint again: which, in what order, and who says so in the log."""
 
     why: str
+    lane: str
     which: tuple[ColumnElement[bool], ...]
     order: Any
 
 
-def never_hinted(grace: float = TICK_GRACE) -> Stranded:
+def never_hinted(grace: float = TICK_GRACE) -> list[Stranded]:
     """Due for ``grace`` seconds, and no hint was ever confirmed."""
-    due = Delivery.next_attempt_at <= db_now(-grace)
-    return Stranded("never_hinted", (*_IDLE, Delivery.published_at.is_(None), due), Delivery.next_attempt_at)
+    which = (Delivery.published_at.is_(None), Delivery.next_attempt_at <= db_now(-grace))
+    return [_stranded("never_hinted", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
-def overdue(seconds: float = OVERDUE) -> Stranded:
+def overdue(seconds: float = OVERDUE) -> list[Stranded]:
     """Hinted through a delay queue only, and that hint is ``seconds`` late."""
-    late = Delivery.next_attempt_at <= db_now(-seconds)
-    return Stranded("overdue", (*_IDLE, Delivery.published_at < Delivery.next_attempt_at, late), Delivery.next_attempt_at)
+    which = (Delivery.published_at < Delivery.next_attempt_at, Delivery.next_attempt_at <= db_now(-seconds))
+    return [_stranded("overdue", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
-def lost(lane: str, before: datetime) -> Stranded:
-    """Hinted on a lane before that moment and still not taken. Ask :func:`nearly_empty` first."""
-    hinted = Delivery.published_at >= Delivery.next_attempt_at
-    return Stranded("lost", (*_IDLE, hinted, Delivery.published_at < before, Delivery.lane == lane), Delivery.published_at)
+def lost(db: Database, queue: Queue, seconds: float = OVERDUE) -> list[Stranded]:
+    """Hinted ``seconds`` ago onto a lane that is nearly empty by now, and still not taken, although more than the hints that are left.
 
-
-def nearly_empty(db: Database, queue: Queue, seconds: float) -> list[Stranded]:
-    """Return what is lost on each lane that is nearly empty, and holds fewer hints than rows wait for one that is ``seconds`` old."""
+    A backlog that waits on the queue is none. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
+    """
     depths = queue.depth()
     found = []
     with db.read() as session:
-        now = session.execute(select(db_now(-seconds))).scalar_one()
+        before = session.execute(select(db_now(-seconds))).scalar_one()
         for lane in LANES:
             if depths[lane] < NEARLY_EMPTY:
-                stranded = lost(lane, now)
+                which = (Delivery.published_at >= Delivery.next_attempt_at, Delivery.published_at < before)
+                stranded = _stranded("lost", lane, *which, order=Delivery.published_at)
                 if count(session, stranded, most=NEARLY_EMPTY) > depths[lane]:
                     found.append(stranded)
     return found
@@ -77,44 +75,46 @@ def count(session: Session, stranded: Stranded, most: int | None = None) -> int:
     return session.execute(select(func.count()).select_from(rows)).scalar_one()
 
 
-def hint_again(db: Database, queue: Queue, stranded: Stranded, *, passes: int | None = None, progress: Progress | None = None) -> int:
-    """Publish and mark what is stranded, a pass at a time, until none is left or ``passes`` are done; return how many messages.
+def hint_again(
+    db: Database, queue: Queue, found: Sequence[Stranded], *, passes: int | None = None, progress: Progress | None = None
+) -> int:
+    """Publish and mark what is stranded, on each lane a pass at a time until none is left or ``passes`` are done; return how many messages.
 
-    No lock is held while publishing: a hint too many is harmless. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`;
-    what was published until then is marked.
+    No lock is held while publishing: a hint too many is harmless. A lane whose queue is in trouble holds up no other. Raises
+    :class:`QueueUnavailable`, :class:`DatabaseUnavailable` in the end; what was published until then is marked.
     """
-    total = 0
-    while passes is None or passes > 0:
-        with db.read() as session:
-            started = session.execute(select(db_now())).scalar_one()
-            chosen = select(Delivery.message_id, Delivery.lane).where(*stranded.which).order_by(stranded.order).limit(PASS)
-            found = session.execute(chosen).all()
-        done = _publish(db, queue, found, started)
+    total, failed = 0, None
+    for stranded in found:
+        try:
+            done = _hint_lane(db, queue, stranded, passes, progress)
+        except QueueUnavailable as error:
+            failed = error
+            continue
+        if done:
+            log.info("hinted_again", extra={"why": stranded.why, "lane": stranded.lane, "messages": done})
         total += done
-        if progress:
-            progress(done)
-        if len(found) < PASS:
-            break
-        passes = None if passes is None else passes - 1
-    if total:
-        log.info("hinted_again", extra={"why": stranded.why, "messages": total})
+    if failed:
+        raise failed
     return total
 
 
-def _publish(db: Database, queue: Queue, found: Sequence[Any], started: datetime) -> int:
-    by_lane: dict[str, dict[UUID, None]] = defaultdict(dict)
-    for message_id, lane in found:
-        by_lane[lane][message_id] = None
-    failed: QueueUnavailable | None = None
-    for lane, messages in by_lane.items():
-        try:
-            queue.publish(lane, list(messages))
-        except QueueUnavailable as error:  # perhaps only this lane's queue: the others must not wait for it
-            failed = error
-            continue
-        with db.write() as session:
-            mark_published(session, list(messages), again_before=started)
-    if failed:
-        raise failed
-    return sum(len(messages) for messages in by_lane.values())
+def _hint_lane(db: Database, queue: Queue, stranded: Stranded, passes: int | None, progress: Progress | None) -> int:
+    total = 0
+    while passes is None or passes > 0:
+        with db.read() as session:
+            chosen = select(Delivery.message_id).where(*stranded.which).order_by(stranded.order).limit(PASS)
+            rows = session.execute(chosen).scalars().all()
+        messages = list(dict.fromkeys(rows))
+        if messages:
+            publish(db, queue, stranded.lane, messages, again=True)
+        total += len(messages)
+        if progress:
+            progress(len(messages))
+        if len(rows) < PASS:
+            break
+        passes = None if passes is None else passes - 1
+    return total
 
+
+def _stranded(why: str, lane: str, *which: ColumnElement[bool], order: Any) -> Stranded:
+    return Stranded(why, lane, (*_IDLE, Delivery.lane == lane, *which), order)

@@ -1,15 +1,17 @@
 """Claims whose worker is gone: what its journal says becomes their result."""
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database, db_now
+from mailbbgun.base.errors import DatabaseUnavailable
 from mailbbgun.base.settings import Settings
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.desk import policy
@@ -22,15 +24,14 @@ from mailbbgun.smtp.outcome import Phase, TooMany, classify
 
 PARK_AT = 5  # claims that died with their worker
 BATCH = 500  # claims a transaction
-NO_JOURNAL_GRACE = 30  # seconds an expired lease waits for the machine that holds its journal to come back first
 
 log = logging.getLogger("mailbbgun.sweep")
 
 
 def replay_dead(db: Database, settings: Settings) -> int:
-    """Replay every journal in the folder whose worker is dead, and delete it. Returns how many claims were settled.
+    """Replay every journal in the folder whose worker is dead. Returns how many claims were settled.
 
-    Raises :class:`DatabaseUnavailable`; what is not settled stays in its file.
+    Raises :class:`DatabaseUnavailable`; what is not settled stays in its file. A file goes when it is older than a lease.
     """
     return sum(_replay(db, settings, path) for path in sorted(settings.journal_folder.glob(f"*{SUFFIX}")))
 
@@ -42,32 +43,54 @@ def replay_one(db: Database, settings: Settings, owner: UUID) -> int:
 
 def _replay(db: Database, settings: Settings, path: Path) -> int:
     with held(path) as ours:
-        replay = read(path, alive=False) if ours else None
-        settled = _settle(db, settings, replay.owner, replay, expired_only=False) if replay else 0
-        if ours:
-            path.unlink(missing_ok=True)
-            path.with_suffix(FRESH).unlink(missing_ok=True)
+        if not ours:
+            return 0
+        try:
+            owner = UUID(path.stem)
+            settled = _settle(db, settings, owner, lambda: read(path, alive=False), expired_only=False)
+            # Not sooner: for as long as a lease lives, a commit that the dead worker had begun may still come through.
+            if path.stat().st_mtime + settings.LEASE_SECONDS < time.time():
+                path.unlink()
+                path.with_suffix(FRESH).unlink(missing_ok=True)
+        except (OSError, ValueError, TypeError, KeyError) as error:  # another's, or damaged: it must not keep the mail from going
+            log.error("journal_unreadable", extra={"journal": path.name, "error": f"{type(error).__name__}: {error}"})
+            return 0
     return settled
 
 
-def settle_expired(db: Database, settings: Settings) -> int:
-    """Settle claims whose lease has run out: by the journal if it is on this machine, else, after a while more, as unknown."""
-    with db.read() as session:
-        expired = select(Delivery.lease_owner, func.min(Delivery.lease_until) < db_now(-_grace(settings))).where(
-            Delivery.lease_owner.is_not(None), Delivery.lease_until < db_now()
-        )
-        owners = session.execute(expired.group_by(Delivery.lease_owner)).all()
-    settled = 0
-    for owner, overdue in owners:
-        assert owner is not None  # by the WHERE above
-        replay = _read_any(path_of(settings.journal_folder, owner))
-        if replay is not None or overdue:
-            settled += _settle(db, settings, owner, replay, expired_only=True)
-    return settled
+class Expired:
+    """Settles claims whose lease has run out: by the journal if it is on this machine, else as unknown.
 
+    Only after it has seen them expired for half a lease: when a database was away, or its clock was set, every lease looks expired until
+    its worker renews it.
+    """
 
-def _grace(settings: Settings) -> int:
-    return min(NO_JOURNAL_GRACE, settings.LEASE_SECONDS)
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self._db = db
+        self._settings = settings
+        self._seen: dict[UUID, float] = {}  # worker → when its claims were first seen expired
+
+    def settle(self) -> int:
+        """Return how many claims were settled. Raises :class:`DatabaseUnavailable`, and then begins to watch anew."""
+        try:
+            owners = self._owners()
+            now = time.monotonic()
+            self._seen = {owner: self._seen.get(owner, now) for owner in owners}
+            patience = self._settings.LEASE_SECONDS / 2
+            return sum(self._settle(owner) for owner, first in self._seen.items() if now - first >= patience)
+        except DatabaseUnavailable:
+            self._seen.clear()
+            raise
+
+    def _owners(self) -> list[UUID]:
+        expired = (Delivery.lease_owner.is_not(None), Delivery.lease_until < db_now())
+        with self._db.read() as session:
+            owners = session.execute(select(Delivery.lease_owner).distinct().where(*expired)).scalars().all()
+        return [owner for owner in owners if owner is not None]
+
+    def _settle(self, owner: UUID) -> int:
+        path = path_of(self._settings.journal_folder, owner)
+        return _settle(self._db, self._settings, owner, lambda: _read_any(path), expired_only=True)
 
 
 def _read_any(path: Path) -> Replay | None:
@@ -75,25 +98,29 @@ def _read_any(path: Path) -> Replay | None:
         return read(path, alive=not dead)
 
 
-def _settle(db: Database, settings: Settings, owner: UUID, replay: Replay | None, *, expired_only: bool) -> int:
+def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[], Replay | None], *, expired_only: bool) -> int:
+    """Settle what a worker held. The journal is read when its rows are locked: a line may be written until then."""
     total = 0
     rules = policy(settings)
     while True:
         with db.write() as session:
             claims = _claims_of(session, owner, expired_only)
+            replay = journal() if claims else None
             # No delay queue is told here: the tick hints these when they are due.
             results = [replace(_result(one, crashes, replay, rules), hinted=0) for one, crashes in claims]
             total += len(record.results(session, owner, results))
         if len(claims) < BATCH:
             break
     if total:
-        log.warning("claims_recovered", extra={"worker": owner, "claims": total, "journal": replay is not None})
+        log.warning("claims_recovered", extra={"worker": owner, "claims": total})
     return total
 
 
 def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tuple[Claim, int]]:
     columns = (Delivery.id, Delivery.message_id, Delivery.address, Delivery.lane, Delivery.attempt, Delivery.tries, Delivery.unknowns)
-    statement = select(*columns, Delivery.crashes).where(Delivery.lease_owner == owner).limit(BATCH).with_for_update(skip_locked=True)
+    statement = select(*columns, Delivery.crashes).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
+    # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
+    statement = statement.with_for_update(skip_locked=expired_only)
     if expired_only:
         statement = statement.where(Delivery.lease_until < db_now())
     return [(Claim(*row[:-1], lease_ends=0.0), row[-1]) for row in session.execute(statement).all()]

@@ -12,11 +12,11 @@ import click
 from tqdm import tqdm
 
 from mailbbgun.base import logs
-from mailbbgun.base.errors import MailBBGunError
+from mailbbgun.base.errors import ConfigurationError, MailBBGunError, explained
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
-from mailbbgun.sweep.hints import OVERDUE, count, hint_again, nearly_empty, never_hinted, overdue
-from mailbbgun.sweep.replay import replay_dead, settle_expired
+from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, never_hinted, overdue
+from mailbbgun.sweep.replay import replay_dead
 
 BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
 
@@ -41,7 +41,7 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
             total = requeue(services, older_than, dry_run)
         services.close()
     except MailBBGunError as error:
-        raise SystemExit(f"requeue-pending: {error}") from error
+        raise SystemExit(f"requeue-pending: {explained(error)}") from error
     if total or not quiet:
         print(f"{total} stranded, nothing changed" if dry_run else f"requeued {total}")
 
@@ -51,14 +51,13 @@ def requeue(services: Services, older_than: int, dry_run: bool) -> int:
     db, queue = services.db, services.queue
     if not dry_run:
         replay_dead(db, services.settings)
-        settle_expired(db, services.settings)
-    looked_for = [never_hinted(older_than), overdue(older_than), *nearly_empty(db, queue, older_than)]
+    looked_for = [*never_hinted(older_than), *overdue(older_than), *lost(db, queue, older_than)]
     with db.read() as session:
         counts = [count(session, stranded) for stranded in looked_for]
     if dry_run:
         return sum(counts)
     with tqdm(total=sum(counts), unit="message", disable=None, file=sys.stderr) as bar:
-        return sum(hint_again(db, queue, stranded, progress=lambda done: _advance(bar, done)) for stranded in looked_for)
+        return hint_again(db, queue, looked_for, progress=lambda done: _advance(bar, done))
 
 
 def _advance(bar: "tqdm[NoReturn]", done: int) -> None:
@@ -67,7 +66,10 @@ def _advance(bar: "tqdm[NoReturn]", done: int) -> None:
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"the lock {path} cannot be taken: {error.strerror}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

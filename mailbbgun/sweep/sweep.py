@@ -1,23 +1,18 @@
 """One sweep: what every worker does each ``SWEEP_SECONDS``."""
 
 from mailbbgun.services import Services
-from mailbbgun.sweep.hints import OVERDUE, hint_again, nearly_empty, overdue
-from mailbbgun.sweep.replay import replay_dead, settle_expired
+from mailbbgun.sweep.hints import hint_again, lost, overdue
+from mailbbgun.sweep.replay import Expired, replay_dead
 
-PASSES = 20  # of a thousand; a wiped broker with 100,000 pending is whole again after five sweeps
+PASSES = 10  # of a thousand, a lane and sweep: a wiped broker with 100,000 pending is whole again after ten sweeps, 150 s
 
 
-def sweep(services: Services) -> None:
+def sweep(services: Services, expired: Expired) -> None:
     """Settle claims whose worker is gone, then hint again what no hint is on its way for.
 
     Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then is done.
     """
     replay_dead(services.db, services.settings)
-    settle_expired(services.db, services.settings)
+    expired.settle()
     hint_again(services.db, services.queue, overdue())
-    for _ in range(PASSES):
-        lost = nearly_empty(services.db, services.queue, OVERDUE)
-        for stranded in lost:
-            hint_again(services.db, services.queue, stranded, passes=1)
-        if not lost:
-            return
+    hint_again(services.db, services.queue, lost(services.db, services.queue), passes=PASSES)

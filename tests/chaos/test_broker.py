@@ -2,6 +2,7 @@
 
 import signal
 import time
+from statistics import median
 
 import pika
 
@@ -12,13 +13,13 @@ from tests.flow.service import Service, until
 POSTS = 200
 
 
-def measured(service: Service, load: Load, name: str) -> float:
-    """Send so many messages; return the 99th percentile of the answers' times."""
+def measured(load: Load, name: str) -> tuple[float, float]:
+    """Send so many messages; return the median and the worst of the answers' times, in seconds."""
     load.seconds.clear()
     load.send_all(addresses(name, POSTS), connections=2)
-    found = p99(load.seconds)
-    print(f"p99 of POST, {name}: {found * 1000:.0f} ms")
-    return found
+    middle, worst = median(load.seconds), max(load.seconds)
+    print(f"POST, {name}: median {middle * 1000:.0f} ms, p99 {p99(load.seconds) * 1000:.0f} ms, worst {worst * 1000:.0f} ms")
+    return middle, worst
 
 
 def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_and_go_out_when_it_is_back(real_settings, rabbitmq):
@@ -26,19 +27,20 @@ def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_a
         service.start_worker()
         load = Load(service)
         load.send_all(addresses("warm", 50))
-        before = measured(service, load, "before")
+        before, _ = measured(load, "before")
         rabbitmq.stop()
-        during = measured(service, load, "stopped")
+        during = measured(load, "stopped")
         rabbitmq.start()
         back = time.monotonic()
         until(lambda: service.count("PENDING") == 0, 30, "the mail of the outage")
         print(f"sent {time.monotonic() - back:.1f} s after the broker was back")
         rabbitmq.memory_alarm(True)
-        alarmed = measured(service, load, "alarmed")
+        alarmed = measured(load, "alarmed")
         rabbitmq.memory_alarm(False)
         until(lambda: service.count("PENDING") == 0, 30, "the mail of the alarm")
-        # The promise is a fifth more; neighbours on this machine may cost as much again, waiting for a broker would cost seconds.
-        assert max(during, alarmed) < 2 * before + 0.25
+        # A fifth more at the most, by medians, which a noisy machine leaves alone; and none that waited for the broker: that takes seconds.
+        assert max(during[0], alarmed[0]) < 1.2 * before + 0.01
+        assert max(during[1], alarmed[1]) < 2
         assert load.unavailable == 0
         each_arrived_once(service, load.accepted)
 

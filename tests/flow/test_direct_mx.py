@@ -65,7 +65,7 @@ def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_boun
 
 
 def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(real_settings, names):
-    with direct(real_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_HOST=2, SHUTDOWN_GRACE=1) as service:
+    with direct(real_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2, SHUTDOWN_GRACE=1) as service:
         with Peer(at={"banner": silent}, host="127.0.0.3", port=service.sink_port) as tarpit:
             for number in range(60):  # five times what a worker has in hand
                 service.post(to=f"u{number}@tarpit.test")

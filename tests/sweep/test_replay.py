@@ -9,11 +9,11 @@ import pytest
 
 from mailbbgun.base.settings import load
 from mailbbgun.deliver import journal
-from mailbbgun.deliver.claim import Claim
+from mailbbgun.deliver.claim import Claim, renew
 from mailbbgun.deliver.journal import Journal, path_of
 from mailbbgun.messages.models import Delivery
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.sweep.replay import replay_dead, replay_one, settle_expired
+from mailbbgun.sweep.replay import Expired, replay_dead, replay_one
 
 TAKEN, GREYLISTED, NEVER = Reply(250, "2.0.0", "taken"), Reply(451, "4.7.1", "later"), Reply(552, "5.3.4", "too large")
 Told = Callable[[Journal, Claim], None]
@@ -60,15 +60,15 @@ def dies(written: Journal) -> None:
         (undone, {}, "PENDING", None, "worker_lost", (1, 0, 0)),
         (silence, {"crashes": 3}, "PENDING", None, "worker_lost", (4, 0, 0)),
         (silence, {"crashes": 4}, "ERROR", "parked", "parked", (5, 0, 0)),
-        (answered(TAKEN), {}, "DELIVERED", None, "delivered", (0, 0, 0)),
-        (answered(TAKEN), {"crashes": 4}, "DELIVERED", None, "delivered", (4, 0, 0)),
-        (answered(NEVER), {}, "ERROR", "bounced", "bounced", (0, 0, 0)),
+        (answered(TAKEN), {}, "DELIVERED", None, "delivered", (0, 0, 1)),
+        (answered(TAKEN), {"crashes": 4}, "DELIVERED", None, "delivered", (4, 0, 1)),
+        (answered(NEVER), {}, "ERROR", "bounced", "bounced", (0, 0, 1)),
         (answered(GREYLISTED), {}, "PENDING", None, "deferred", (0, 0, 1)),
         (answered(GREYLISTED), {"tries": 3}, "ERROR", "expired", "expired", (0, 0, 4)),
         (answered(Reply(0, "4.4.2", "the dot never left")), {}, "PENDING", None, "deferred", (0, 0, 1)),
         (dotted, {}, "PENDING", None, "outcome_unknown", (0, 1, 1)),
         (dotted, {"unknowns": 1}, "PENDING", None, "outcome_unknown", (0, 2, 1)),
-        (dotted, {"unknowns": 2}, "ERROR", "outcome_unknown", "outcome_unknown", (0, 3, 0)),
+        (dotted, {"unknowns": 2}, "ERROR", "outcome_unknown", "outcome_unknown", (0, 3, 1)),
     ],
 )  # fmt: skip
 def test_a_dead_workers_journal_decides(store, owner, told, columns, status, reason, kind, counters):
@@ -82,8 +82,10 @@ def test_a_dead_workers_journal_decides(store, owner, told, columns, status, rea
     assert (ended.crashes, ended.unknowns, ended.tries) == counters
     assert ended.published_at is None
     assert store.kinds(row.id) == [kind]
-    assert list(store.services.settings.journal_folder.iterdir()) == []
+    (path,) = store.services.settings.journal_folder.iterdir()  # a commit the worker had begun may still come through
+    os.utime(path, (0, 0))
     assert replay_dead(store.services.db, store.services.settings) == 0
+    assert list(store.services.settings.journal_folder.iterdir()) == []
 
 
 def test_a_line_about_an_earlier_attempt_says_nothing_of_this_one(store, owner):
@@ -100,7 +102,7 @@ def test_a_worker_that_lives_keeps_its_claims_until_they_run_out(store, owner):
     written = Journal(store.services.settings.journal_folder, owner)
     written.dot([claim_of(sent)])
     assert replay_dead(store.services.db, store.services.settings) == 0
-    assert settle_expired(store.services.db, store.services.settings) == 2
+    assert settle_after_a_while(store) == 2
     assert store.row(held.id).lease_owner == owner
     assert (store.kinds(lapsed.id), store.row(lapsed.id).crashes) == (["worker_lost"], 0)
     assert store.kinds(sent.id) == ["outcome_unknown"]
@@ -108,11 +110,40 @@ def test_a_worker_that_lives_keeps_its_claims_until_they_run_out(store, owner):
     written.close()
 
 
-@pytest.mark.parametrize(("leased", "settled"), [(100, 0), (-1, 0), (-29, 0), (-31, 1)])
-def test_claims_without_a_journal_are_unknown_once_its_machine_had_time_to_come_back(store, owner, leased, settled):
+def settle_after_a_while(store):
+    """Let a sweeper see expired claims twice, half a lease apart."""
+    expired = Expired(store.services.db, store.services.settings)
+    assert expired.settle() == 0, "they may be renewed any moment"
+    expired._seen = {worker: first - store.services.settings.LEASE_SECONDS / 2 for worker, first in expired._seen.items()}
+    return expired.settle()
+
+
+@pytest.mark.parametrize(("leased", "settled"), [(100, 0), (-1, 1), (-1000, 1)])
+def test_claims_without_a_journal_are_unknown_once_they_stayed_expired_for_half_a_lease(store, owner, leased, settled):
     row = store.claimed(owner, leased=leased)
-    assert settle_expired(store.services.db, store.services.settings) == settled
+    assert settle_after_a_while(store) == settled
     assert store.kinds(row.id) == ["outcome_unknown"] * settled
+
+
+def test_a_lease_renewed_after_an_outage_is_left_alone(store, owner):
+    row = store.claimed(owner, leased=-1000)
+    expired = Expired(store.services.db, store.services.settings)
+    expired.settle()
+    with store.services.db.write() as session:
+        renew(session, owner, [claim_of(row)], 60)
+    expired._seen = {worker: first - 1000 for worker, first in expired._seen.items()}
+    assert expired.settle() == 0
+    assert store.kinds(row.id) == []
+
+
+@pytest.mark.parametrize("name", ["copy.journal", "0190c7e2-0000-7000-8000-000000000000.journal"])
+def test_an_odd_file_among_the_journals_stops_nothing(store, owner, name):
+    row = store.claimed(owner)
+    written = Journal(store.services.settings.journal_folder, owner)
+    dies(written)
+    (store.services.settings.journal_folder / name).write_bytes(b'{"boot": 1}\n[1, 2]\n')
+    assert replay_dead(store.services.db, store.services.settings) == 1
+    assert store.kinds(row.id) == ["worker_lost"]
 
 
 @pytest.mark.parametrize("damage", ["another boot", "a damaged line"])

@@ -87,23 +87,30 @@ def upgrade() -> None:
     )
     op.create_index("ix_deliveries_address_message_id", "deliveries", ["address", "message_id"])
     op.create_index(
-        "ix_deliveries_delayed",
+        "ix_deliveries_alone",
         "deliveries",
         ["next_attempt_at"],
+        postgresql_where=sa.text(f"{PENDING} AND crashes >= 2"),
+        sqlite_where=sa.text(f"{PENDING} AND crashes >= 2"),
+    )
+    op.create_index(
+        "ix_deliveries_delayed",
+        "deliveries",
+        ["lane", "next_attempt_at"],
         postgresql_where=sa.text(f"{PENDING} AND published_at < next_attempt_at"),
         sqlite_where=sa.text(f"{PENDING} AND published_at < next_attempt_at"),
     )
     op.create_index(
         "ix_deliveries_hinted",
         "deliveries",
-        ["published_at"],
+        ["lane", "published_at"],
         postgresql_where=sa.text(f"{PENDING} AND published_at >= next_attempt_at"),
         sqlite_where=sa.text(f"{PENDING} AND published_at >= next_attempt_at"),
     )
     op.create_index(
         "ix_deliveries_leased",
         "deliveries",
-        ["lease_until"],
+        ["lease_owner", "lease_until"],
         postgresql_where=sa.text("lease_owner IS NOT NULL"),
         sqlite_where=sa.text("lease_owner IS NOT NULL"),
     )
@@ -111,7 +118,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_unhinted",
         "deliveries",
-        ["next_attempt_at"],
+        ["lane", "next_attempt_at"],
         postgresql_where=sa.text(f"{PENDING} AND published_at IS NULL"),
         sqlite_where=sa.text(f"{PENDING} AND published_at IS NULL"),
     )
