@@ -1,5 +1,7 @@
 """What has to be there before anything runs: the tables and the queue's topology."""
 
+import click
+
 from mailbbgun import schema
 from mailbbgun.base import logs
 from mailbbgun.base.errors import MailBBGunError, explained
@@ -7,8 +9,9 @@ from mailbbgun.base.settings import load
 from mailbbgun.services import build
 
 
+@click.command()
 def main() -> None:
-    """Make it, and say so in one line; exit with one line saying what is wrong otherwise."""
+    """Create or upgrade the tables and declare the queues; safe to repeat."""
     try:
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)

@@ -30,7 +30,7 @@ class Services:
 def build(settings: Settings) -> Services:
     """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`."""
     try:
-        settings.var.mkdir(parents=True, exist_ok=True)
+        settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is in it is people's mail
     except OSError as error:
         raise ConfigurationError(f"VAR: the folder {settings.var} cannot be made: {error.strerror}") from error
     pool = max(settings.API_THREADS, 8) + 4

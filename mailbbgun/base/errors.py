@@ -18,12 +18,6 @@ class MailBBGunError(Exception):
         self.retry_after = retry_after
 
 
-def explained(error: MailBBGunError) -> str:
-    """Return the text of an error with the first line of what caused it: for the sysadmin who starts a program, not for users."""
-    cause = str(error.__cause__ or "").strip().partition("\n")[0]
-    return f"{error} ({cause})" if cause else str(error)
-
-
 class ConfigurationError(MailBBGunError):
     """A setting, a schema or a server is not as it must be; start-up stops with this one line."""
 
@@ -98,3 +92,15 @@ class QueueUnavailable(Unavailable):
 
 class QueueMisconfigured(ConfigurationError):
     """The queue's topology is missing or was declared with other arguments; ``initdb.py`` declares it."""
+
+
+def explained(error: MailBBGunError) -> str:
+    """Return an error for the sysadmin who starts a program: of a server that does not answer, with the first line it or its driver said.
+
+    Of a wrong setting never: there the cause may quote a password.
+    """
+    first: BaseException = error
+    while isinstance(first, Unavailable) and first.__cause__:
+        first = first.__cause__
+    cause = str(first).strip().partition("\n")[0]
+    return str(error) if first is error else f"{error} ({cause})"

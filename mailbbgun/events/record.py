@@ -177,7 +177,7 @@ def _record(result: Result) -> dict[str, Any]:
 
 
 def _told(result: Result, kind: Kind) -> dict[str, Any]:
-    data = {"attempt": result.attempt, "code": result.code, "reply": result.reply, "reason": result.reason, **(result.data or {})}
+    data = {"claim": result.attempt, "code": result.code, "reply": result.reply, "reason": result.reason, **(result.data or {})}
     if result.status == PENDING:
         data["retry_in"] = round(result.wait)
     return _event(result.message_id, result.delivery_id, kind, data)

@@ -27,7 +27,7 @@ def claim(door, identifier):
 def fail(door, identifier):
     """Let a message's deliveries bounce."""
     results = [
-        record.Result(one, UUID(identifier), 1, Kind.BOUNCED, "ERROR", Reason.BOUNCED, code=550, reply="5.1.1 no such user")
+        record.Result(one, UUID(identifier), 1, Kind.BOUNCED, "ERROR", Reason.BOUNCED, code=550, reply="5.1.1 no such user", counted=True)
         for one in claim(door, identifier)
     ]
     with door.services.db.write() as session:
