@@ -46,7 +46,7 @@ class Group:
         self._running: dict[str, Popen] = {}
         self._readers: list[threading.Thread] = []
         self._guard = _start_guard()
-        self._colours = get_colours()  # type: ignore[no-untyped-call]
+        self._colours = get_colours()  # type: ignore[no-untyped-call]  # honcho has no annotations
         self._lines: queue.Queue[Message | str | None] = queue.Queue(LINES_WAITING)
         self._printing = threading.Thread(target=self._print, daemon=True)
         self._printing.start()
@@ -142,13 +142,13 @@ class Group:
             self._lines.put_nowait(line)
 
     def _print(self) -> None:
-        printer = Printer(sys.stdout, width=len("catcher"))  # type: ignore[no-untyped-call]
+        printer = Printer(sys.stdout, width=len("catcher"))  # type: ignore[no-untyped-call]  # honcho has no annotations
         try:
             while (line := self._lines.get()) is not None:
                 if isinstance(line, str):
                     print(line, flush=True)
                 else:
-                    printer.write(line)  # type: ignore[no-untyped-call]
+                    printer.write(line)  # type: ignore[no-untyped-call]  # honcho has no annotations
         except OSError:  # nobody reads us any more, as in `bin/run | head`
             self._events.put((SIGNAL, signal.SIGPIPE))
 

@@ -17,7 +17,7 @@ from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery, Message
-from mailbbgun.messages.status import CANCELLED, DELIVERED, ERROR, PENDING, PRECEDENCE
+from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 
 log = logging.getLogger("mailbbgun.events")
 
@@ -206,5 +206,3 @@ def _print(events: Sequence[Mapping[str, Any]]) -> None:
     for event in events:
         log.info(event["kind"], extra={"message_id": event["message_id"], "delivery_id": event["delivery_id"], **event["data"]})
 
-
-__all__ = ["DELIVERED", "Result", "accepted", "cancelled", "results", "retried"]
