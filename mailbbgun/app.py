@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, request, send_from_directory
 from marshmallow import Schema, fields
 from sqlalchemy import select
 
-from mailbbgun import __version__, schema
+from mailbbgun import __version__, migrations
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.base import logs, web
@@ -85,7 +85,7 @@ def preflight(settings: Settings) -> None:
         while True:
             try:
                 check_durability(services)
-                schema.check(services.db)
+                migrations.check(services.db)
                 break
             except Unavailable as error:
                 log.warning("waiting", extra={"error": str(error), "cause": str(error.__cause__).partition("\n")[0]})

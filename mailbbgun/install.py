@@ -6,7 +6,13 @@ from mailbbgun import schema
 from mailbbgun.base import logs
 from mailbbgun.base.errors import MailBBGunError, explained
 from mailbbgun.base.settings import load
-from mailbbgun.services import build
+from mailbbgun.services import Services, build
+
+
+def install(services: Services) -> None:
+    """Create or upgrade the tables and declare the queues; safe to repeat. Raises :class:`DatabaseUnavailable`, :class:`QueueUnavailable`."""
+    schema.upgrade(services.db)
+    services.queue.declare()
 
 
 @click.command()
@@ -16,8 +22,7 @@ def main() -> None:
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = build(settings)
-        schema.upgrade(services.db)
-        services.queue.declare()
+        install(services)
         services.close()
     except MailBBGunError as error:
         raise SystemExit(f"initdb: {explained(error)}") from error

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 import mailbbgun.accept.models
 import mailbbgun.deliver.models
@@ -13,7 +11,6 @@ import mailbbgun.events.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models  # noqa: F401 - all of them for their tables
 from mailbbgun.base.db import Base, Database
-from mailbbgun.base.errors import ConfigurationError
 
 METADATA = Base.metadata
 
@@ -32,14 +29,3 @@ def upgrade(db: Database) -> None:
     with db.write() as session:
         config.attributes["connection"] = session.connection()
         command.upgrade(config, "head")
-
-
-def check(db: Database) -> None:
-    """Raise :class:`ConfigurationError` unless the tables are those this version needs. Raises :class:`DatabaseUnavailable`."""
-    wanted = ScriptDirectory.from_config(configuration()).get_current_head()
-    with db.read() as session:
-        found = MigrationContext.configure(session.connection()).get_current_revision()
-    if found != wanted:
-        raise ConfigurationError(f"the database's schema is {found or 'missing'}, this version needs {wanted}: run python initdb.py")
-
-

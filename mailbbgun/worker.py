@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import click
 
-from mailbbgun import schema
+from mailbbgun import migrations
 from mailbbgun.accept.idempotency import BATCH as FORGETTING
 from mailbbgun.accept.idempotency import forget_expired
 from mailbbgun.base import logs
@@ -299,7 +299,7 @@ def start(settings: Settings) -> Services:
     """Build the services, wait for database and queue, and settle what dead workers left. Raises :class:`ConfigurationError`."""
     services = build(settings)
     patiently(lambda: check_durability(services))
-    schema.check(services.db)
+    migrations.check(services.db)
     patiently(services.queue.check)
     replay.replay_dead(services.db, settings)
     return services

@@ -4,8 +4,9 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from mailbbgun import schema
+from mailbbgun import migrations, schema
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
@@ -21,10 +22,10 @@ def database(backend: Settings):
 
 def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database):
     with pytest.raises(ConfigurationError, match=r"run python initdb\.py"):
-        schema.check(database)
+        migrations.check(database)
     schema.upgrade(database)
     schema.upgrade(database)
-    schema.check(database)
+    migrations.check(database)
     with database.read() as session:
         assert compare_metadata(MigrationContext.configure(session.connection()), schema.METADATA) == []
 
@@ -36,4 +37,8 @@ def test_the_migrations_go_back(database):
         config.attributes["connection"] = session.connection()
         command.downgrade(config, "base")
     with pytest.raises(ConfigurationError, match="missing"):
-        schema.check(database)
+        migrations.check(database)
+
+
+def test_the_head_is_that_of_the_last_migration():
+    assert ScriptDirectory.from_config(schema.configuration()).get_current_head() == migrations.HEAD

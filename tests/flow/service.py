@@ -20,6 +20,7 @@ from sqlalchemy import CursorResult, select, text
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.models import Event
+from mailbbgun.install import install
 from mailbbgun.services import build
 from tests.servers.process import free_port
 
@@ -55,9 +56,13 @@ class Service:
         self.http = requests.Session()
 
     def __enter__(self) -> Self:
-        self.run("initdb.py")
-        self.start_sink()
-        self.start_api()
+        services = build(load(self.environment))  # what initdb.py does, without a process of its own
+        install(services)
+        services.close()
+        self._spawn_sink()
+        self._spawn_api()
+        until(lambda: _listens(self.sink_port), what="the sink")
+        until(self._answers, what="the API")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -78,12 +83,12 @@ class Service:
 
     def start_sink(self) -> None:
         """Start the sink, or start it again on the same log."""
-        self._spawn("sink", "-m", "tests.flow.sink", str(self.sink_port), str(self.log))
+        self._spawn_sink()
         until(lambda: _listens(self.sink_port), what="the sink")
 
     def start_api(self) -> None:
         """Start the API and wait until it answers."""
-        self._spawn("api", "-m", "gunicorn", "api:app")
+        self._spawn_api()
         until(self._answers, what="the API")
 
     def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
@@ -169,6 +174,12 @@ class Service:
     def copies(self) -> Counter[str]:
         """Return how many copies each address got."""
         return Counter(address for message in self.taken() for address in message["to"])
+
+    def _spawn_sink(self) -> None:
+        self._spawn("sink", "-m", "tests.flow.sink", str(self.sink_port), str(self.log))
+
+    def _spawn_api(self) -> None:
+        self._spawn("api", "-m", "gunicorn", "api:app")
 
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.var / f"{name}.out").open("ab") as out:

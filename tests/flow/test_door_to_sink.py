@@ -122,7 +122,7 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
             service.start_worker()
         return bool(service.message(sent["id"])["status"] == "ERROR")
 
-    until(parked, 60, "parking")
+    until(parked, 120, "parking")
     assert service.message(sent["id"])["deliveries"][0]["reason"] == "parked"
     assert service.kinds(sent["id"]) == ["accepted"] + ["worker_lost"] * 4 + ["parked"]
     deaths = service.processes["worker"].poll()

@@ -7,16 +7,16 @@ import pytest
 
 from mailbbgun.base.settings import load
 from mailbbgun.services import build
+from tests.chaos.load import Load, addresses
 from tests.flow.service import Service, until
 
-MESSAGES = 1500  # more than NEARLY_EMPTY, so that a healthy queue looks like one
+MESSAGES = 1100  # more than NEARLY_EMPTY, so that a healthy queue looks like one
 
 
 @pytest.fixture
 def backlog(backend):
     with Service(backend) as service:
-        for number in range(MESSAGES):
-            service.post(to=f"u{number}@example.test")
+        Load(service).send_all(addresses("u", MESSAGES))
         services = build(load(service.environment))
         until(lambda: sum(services.queue.depth().values()) == MESSAGES, what="every hint on the queue")
         yield service, services

@@ -184,7 +184,9 @@ def test_a_failed_message_can_be_made_due_again(door):
     assert door.call("POST", f"/messages/{identifier}/retry").status_code == 409
 
 
-@pytest.mark.parametrize("identifier", [str(uuid4()), "x", "1", "%00", "00000000-0000-0000-0000-00000000000g", "..%2f..", "é"])
+@pytest.mark.parametrize(
+    "identifier", ["019cdb4a-0000-7000-8000-000000000000", "x", "1", "%00", "00000000-0000-0000-0000-00000000000g", "..%2f..", "é"]
+)
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/raw"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")])
 def test_what_does_not_exist_is_404_in_the_one_shape(door, method, path, identifier):
     answer = door.call(method, f"/messages/{identifier}{path}")
