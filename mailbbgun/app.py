@@ -15,6 +15,7 @@ from sqlalchemy import select
 from mailbbgun import __version__, migrations
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.accept.store import Store
 from mailbbgun.base import logs, web
 from mailbbgun.base.errors import ConfigurationError, MailBBGunError, QueueUnavailable, Unavailable
 from mailbbgun.base.settings import Settings, load
@@ -57,7 +58,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.json = web.JSON(app)
     app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
-    web.provide(app, services, Publisher(services.db, services.queue), Readiness(services))
+    store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
+    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services))
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

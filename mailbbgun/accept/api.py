@@ -10,6 +10,7 @@ from mailbbgun.accept.accept import accept
 from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.idempotency import HEADER
+from mailbbgun.accept.store import Store
 from mailbbgun.base.web import Blueprint, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
@@ -97,7 +98,7 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
 
     It is stored before this answers and handed to a mail server right after.
     """
-    accepted = accept(provided(Services), provided(Publisher), submission, key["key"])
+    accepted = accept(provided(Services).settings, provided(Store), provided(Publisher), submission, key["key"])
     headers = {"Location": url_for("messages.show", message_id=accepted.id, _external=True)}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.models import IdempotencyKey
-from mailbbgun.base.db import db_now
+from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import IdempotencyMismatch, InvalidInput, Unavailable
 
 HEADER = "Idempotency-Key"
@@ -40,17 +40,27 @@ def claim_of(key: str, submission: Submission) -> Claim:
     return Claim(key, hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest())
 
 
-def take(session: Session, claim: Claim, message_id: UUID, response: Mapping[str, Any], seconds: int) -> bool:
-    """Write the key down, in place of one older than ``seconds``; return False if another request has it.
+def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[Claim]:
+    """Write keys down, each with its message and answer, in place of such as are older than ``seconds``; return those that nobody else has.
 
-    On PostgreSQL a rival that has not committed yet is waited for.
+    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for.
     """
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    values = {"fingerprint": claim.fingerprint, "message_id": message_id, "response": dict(response), "created_at": db_now()}
-    expired = IdempotencyKey.created_at <= db_now(-seconds)
-    statement = dialect.insert(IdempotencyKey).values(key=claim.key, **values)
-    statement = statement.on_conflict_do_update(index_elements=["key"], set_=values, where=expired)
-    return session.execute(statement.returning(IdempotencyKey.key)).first() is not None
+    if not wanted:
+        return set()
+    dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
+    statement = dialect.insert(IdempotencyKey).values(created_at=db_now())
+    statement = statement.on_conflict_do_update(
+        index_elements=["key"],
+        set_={name: statement.excluded[name] for name in ("fingerprint", "message_id", "response", "created_at")},
+        where=IdempotencyKey.created_at <= db_now(-seconds),
+    )
+    # In order of the keys, so that two processes with keys in common cannot lock each other out.
+    values = [
+        {"key": claim.key, "fingerprint": claim.fingerprint, "message_id": message_id, "response": dict(response)}
+        for claim, (message_id, response) in sorted(wanted.items(), key=lambda one: one[0].key)
+    ]
+    ours = set(session.execute(statement.returning(IdempotencyKey.key), values).scalars())
+    return {claim for claim in wanted if claim.key in ours}
 
 
 def replay(session: Session, claim: Claim) -> Mapping[str, Any]:

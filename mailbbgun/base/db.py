@@ -82,6 +82,11 @@ def _now_sqlite(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now'{shifted}) || '000')"
 
 
+def dialect_of(session: Session) -> str:
+    """Return ``postgresql`` or ``sqlite``."""
+    return session.get_bind().dialect.name
+
+
 def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
     """Return a derived table whose rows come from one JSON parameter called ``name``.
 

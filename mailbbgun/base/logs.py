@@ -1,24 +1,28 @@
 """Logs: one line per event, ``key=value`` or JSON, the message's id in each, never a body or a secret."""
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
+_BARE = re.compile(r'[^ "=]+')
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def safe(value: object) -> str:
     """Return text without control characters: what others wrote must not forge a log line."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class _Formatter(logging.Formatter):
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         head = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
@@ -26,6 +30,11 @@ class _Formatter(logging.Formatter):
         if record.exc_info:
             extra["traceback"] = self.formatException(record.exc_info)
         return head | extra
+
+
+@lru_cache(maxsize=2)
+def _second(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class KeyValue(_Formatter):
@@ -50,7 +59,7 @@ class JSONLines(_Formatter):
 
 def _quoted(value: object) -> str:
     shown = safe(value)
-    return orjson.dumps(shown).decode() if not shown or any(c in shown for c in ' "=') else shown
+    return shown if _BARE.fullmatch(shown) else orjson.dumps(shown).decode()
 
 
 def configure(level: str, style: str) -> None:

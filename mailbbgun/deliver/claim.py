@@ -1,13 +1,17 @@
-"""Claims: taking deliveries into one worker's hands for the time of a lease. Set-based statements by the database's clock alone."""
+"""Claims: taking deliveries into one worker's hands for the time of a lease. Set-based statements by the database's clock alone.
+
+Statements of the hot path are built once: building one takes longer than running it.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from uuid import UUID
 
-from sqlalchemy import case, select, update
+from sqlalchemy import Executable, Integer, bindparam, case, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now, id_rows, ids
+from mailbbgun.base.db import db_now, dialect_of, id_rows, ids
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 
@@ -56,32 +60,39 @@ def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seco
 
     ``alone`` takes also what killed workers before (``crashes`` ≥ ``ALONE_FROM``); only a child process may ask for that.
     """
-    given = ids(session.get_bind().dialect.name, "messages").c
+    given = {"owner": owner, "messages": id_rows(message_ids), "seconds": lease_seconds}
+    rows = session.execute(_claim(dialect_of(session), alone), given).mappings()
+    return [Claim(**row, lease_ends=lease_ends) for row in rows]
+
+
+@cache
+def _claim(dialect: str, alone: bool) -> Executable:
+    given = ids(dialect, "messages").c
     due = select(_D.id).where(*_IDLE, _D.message_id.in_(select(given.id)), _D.next_attempt_at <= db_now())
     if not alone:
         due = due.where(_D.crashes < ALONE_FROM)
     # Locked first, in id order, so that two workers with the same hints in hand cannot lock each other out. Not SKIP LOCKED: the
     # publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again for a minute.
     chosen = due.order_by(_D.id).with_for_update().cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = (
+    return (
         update(DELIVERIES)
         .where(_D.id.in_(select(chosen.c.id)))
-        .values(lease_owner=owner, lease_until=db_now(lease_seconds), attempt=_D.attempt + 1)
-        .returning(
-            _D.id.label("delivery_id"), _D.message_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns
-        )
+        .values(lease_owner=bindparam("owner"), lease_until=db_now(bindparam("seconds", type_=Integer)), attempt=_D.attempt + 1)
+        .returning(_D.id.label("delivery_id"), _D.message_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns)
     )
-    rows = session.execute(statement, {"messages": id_rows(message_ids)}).mappings()
-    return [Claim(**row, lease_ends=lease_ends) for row in rows]
 
 
 def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, tuple[str, bool, bytes | None]]:
     """Return (envelope sender, needs SMTPUTF8, MIME bytes or None if large) of each message."""
-    given = ids(session.get_bind().dialect.name, "messages").c
-    raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    statement = select(_M.id, _M.mail_from, _M.smtputf8, raw).where(_M.id.in_(select(given.id)))
-    rows = session.execute(statement, {"messages": id_rows(list(message_ids))}).all()
+    rows = session.execute(_load(dialect_of(session)), {"messages": id_rows(list(message_ids))})
     return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
+@cache
+def _load(dialect: str) -> Executable:
+    given = ids(dialect, "messages").c
+    raw = case((_M.size <= EAGER_SIZE, _M.raw))
+    return select(_M.id, _M.mail_from, _M.smtputf8, raw).where(_M.id.in_(select(given.id)))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:
@@ -91,7 +102,7 @@ def load_raw(session: Session, message_id: UUID) -> bytes:
 
 def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[UUID]:
     """Prolong the leases that still stand and return their delivery ids; the others were taken from us."""
-    given = ids(session.get_bind().dialect.name, "claims").c
+    given = ids(dialect_of(session), "claims").c
     statement = (
         update(DELIVERIES)
         .where(_D.id.in_(select(given.id)), _D.lease_owner == owner)
@@ -106,12 +117,16 @@ def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
 
     Whether it is due by now is not asked: it may have become so since the claim that found nothing.
     """
-    given = ids(session.get_bind().dialect.name, "messages").c
+    session.execute(_put_early_back(dialect_of(session)), {"messages": id_rows(message_ids)})
+
+
+@cache
+def _put_early_back(dialect: str) -> Executable:
+    given = ids(dialect, "messages").c
     early = select(_D.id).where(_D.message_id.in_(select(given.id)), *_IDLE, _D.published_at < _D.next_attempt_at)
     # In id order, as claims lock.
     chosen = early.order_by(_D.id).with_for_update().cte("early").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
-    session.execute(statement, {"messages": id_rows(message_ids)})
+    return update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
 
 
 def next_alone(session: Session) -> UUID | None:

@@ -4,19 +4,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Integer, String, Table, Uuid, case, exists, insert, literal, select, update
+from sqlalchemy import Executable, Integer, String, Table, Uuid, bindparam, case, exists, insert, literal, select, update
 from sqlalchemy import event as sql_event
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.db import db_now, id_rows, ids, recordset, rows
+from mailbbgun.base.db import db_now, dialect_of, id_rows, ids, recordset, rows
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
-from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery, Message
+from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 
 log = logging.getLogger("mailbbgun.events")
@@ -45,14 +46,16 @@ class Result:
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
 
 
-def accepted(session: Session, message: Mapping[str, Any], deliveries: Sequence[Mapping[str, Any]]) -> None:
-    """Insert a message, its deliveries, due now, and its first event. Keys are columns' names, but for status and times."""
-    session.execute(insert(MESSAGES), [{**message, "status": PENDING}])
-    session.execute(insert(DELIVERIES).values(next_attempt_at=db_now()), [{**one, "status": PENDING} for one in deliveries])
-    if message["tags"]:
-        session.execute(insert(TAGS), [{"tag": tag, "message_id": message["id"]} for tag in message["tags"]])
-    data = {"recipients": len(deliveries), "size": message["size"]}
-    _append(session, [_event(message["id"], None, Kind.ACCEPTED, data)])
+def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
+    """Insert messages, their deliveries, due now, and their first events. Keys are columns' names, but for status and times."""
+    if not new:
+        return
+    session.execute(insert(MESSAGES).values(status=PENDING), [message for message, _ in new])
+    session.execute(insert(DELIVERIES).values(status=PENDING, next_attempt_at=db_now()), [one for _, deliveries in new for one in deliveries])
+    if tags := [{"tag": tag, "message_id": message["id"]} for message, _ in new for tag in message["tags"]]:
+        session.execute(insert(TAGS), tags)
+    told = [(message, {"recipients": len(deliveries), "size": message["size"]}) for message, deliveries in new]
+    _append(session, [_event(message["id"], None, Kind.ACCEPTED, data) for message, data in told])
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -76,11 +79,20 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     if not ended:
         return []
     by_id = {result.delivery_id: result for result in ended}
-    given = recordset(session.get_bind().dialect.name, "results", _COLUMNS).c
+    given = {"owner": owner, "results": rows([_record(result) for result in ended])}
+    standing = [by_id[identifier] for identifier in session.execute(_results(dialect_of(session)), given).scalars()]
+    _append(session, [_told(result, result.kind) for result in standing if result.kind])
+    _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
+    return standing
+
+
+@cache
+def _results(dialect: str) -> Executable:
+    given = recordset(dialect, "results", _COLUMNS).c
     ours, pending = DELIVERIES.c, given.status == PENDING
-    statement = (
+    return (
         update(DELIVERIES)
-        .where(ours.id == given.id, ours.attempt == given.attempt, ours.lease_owner == owner, ours.status == PENDING)
+        .where(ours.id == given.id, ours.attempt == given.attempt, ours.lease_owner == bindparam("owner"), ours.status == PENDING)
         .values(
             status=given.status,
             reason=given.reason,
@@ -97,11 +109,6 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
         )
         .returning(ours.id)
     )
-    records = [_record(result) for result in ended]
-    standing = [by_id[identifier] for identifier in session.execute(statement, {"results": rows(records)}).scalars()]
-    _append(session, [_told(result, result.kind) for result in standing if result.kind])
-    _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
-    return standing
 
 
 def cancelled(session: Session, message_id: UUID) -> int:
@@ -138,25 +145,24 @@ def _sum_up(session: Session, message_ids: Sequence[UUID]) -> None:
     """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``)."""
     if not message_ids:
         return
-    wanted = sorted(set(message_ids))
-    given = ids(session.get_bind().dialect.name, "messages").c
+    given = {"messages": id_rows(sorted(set(message_ids)))}
+    lock, update_ = _sum_of(dialect_of(session))
+    session.execute(lock, given)
+    session.execute(update_, given)
+
+
+@cache
+def _sum_of(dialect: str) -> tuple[Executable, Executable]:
+    given, ours = ids(dialect, "messages").c, MESSAGES.c
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
-    lock = select(Message.id).where(Message.id.in_(select(given.id))).order_by(Message.id).with_for_update(key_share=True)
-    session.execute(lock, {"messages": id_rows(wanted)}).all()
-
-    ours = MESSAGES.c
+    lock = select(ours.id).where(ours.id.in_(select(given.id))).order_by(ours.id).with_for_update(key_share=True)
 
     def any_is(status: str) -> Any:
         return exists().where(DELIVERIES.c.message_id == ours.id, DELIVERIES.c.status == status)
 
     total = case(*((any_is(status), literal(status)) for status in PRECEDENCE))
-    statement = (
-        update(MESSAGES)
-        .where(ours.id.in_(select(given.id)), ours.status != total)
-        .values(status=total)
-    )
-    session.execute(statement, {"messages": id_rows(wanted)})
+    return lock, update(MESSAGES).where(ours.id.in_(select(given.id)), ours.status != total).values(status=total)
 
 
 def _record(result: Result) -> dict[str, Any]:

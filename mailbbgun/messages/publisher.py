@@ -9,12 +9,13 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from functools import cache
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Float, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now, id_rows, ids
+from mailbbgun.base.db import Database, db_now, dialect_of, id_rows, ids
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
@@ -34,8 +35,13 @@ def mark_published(session: Session, message_ids: Sequence[UUID], ago: float, *,
     Only those never hinted, or, with ``again``, also those hinted before that. One that was claimed and given back since is due later
     than that moment, and stays unmarked: its hint is used up.
     """
-    given = ids(session.get_bind().dialect.name, "messages").c
-    published = db_now(-ago)
+    session.execute(_mark_published(dialect_of(session), again), {"messages": id_rows(message_ids), "ago": -ago})
+
+
+@cache
+def _mark_published(dialect: str, again: bool) -> Executable:
+    given = ids(dialect, "messages").c
+    published = db_now(bindparam("ago", type_=Float))
     stale: ColumnElement[bool] = Delivery.published_at.is_(None)
     if again:
         stale = or_(stale, Delivery.published_at < published)
@@ -48,8 +54,7 @@ def mark_published(session: Session, message_ids: Sequence[UUID], ago: float, *,
     )
     # What is locked is being claimed, which is all that a mark could say.
     chosen = unmarked.with_for_update(skip_locked=True).cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
-    session.execute(statement, {"messages": id_rows(message_ids)})
+    return update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
 
 
 def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[UUID], *, again: bool = False) -> None:

@@ -7,10 +7,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, update
 
-from mailbbgun.accept.accept import accept
+from mailbbgun.accept import accept as verb
 from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.idempotency import forget_expired
 from mailbbgun.accept.models import IdempotencyKey
+from mailbbgun.accept.store import Store
 from mailbbgun.base.db import Database, db_now
 from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
 from mailbbgun.messages.models import Message
@@ -46,6 +47,10 @@ def publisher(services):
     made = Publisher(services.db, services.queue)
     yield made
     made.close()
+
+
+def accept(services, publisher, submission, key=None):
+    return verb.accept(services.settings, Store(services.db, DAY), publisher, submission, key)
 
 
 def count(services):
