@@ -30,24 +30,28 @@ class Rows:
     response: Answer
 
 
-@dataclass(slots=True, eq=False)
 class _Entry:
-    rows: Rows
-    claim: Claim | None
-    written: bool = False
-    alone: bool = False
-    taken: bool = False  # somebody else has its key
+    __slots__ = ("alone", "bell", "claim", "rows", "taken", "written")
+
+    def __init__(self, rows: Rows, claim: Claim | None) -> None:
+        self.rows = rows
+        self.claim = claim
+        self.written = self.alone = False
+        self.taken = False  # somebody else has its key
+        self.bell = threading.Lock()  # rings by its release: an Event costs ten times as much
+        self.bell.acquire()
 
 
 class Store:
-    """Writes for the threads of one process. Nothing of it is made before the fork: it is a queue and a lock."""
+    """Writes for the threads of one process. One thread at a time writes for all that wait; then it hands on to the next."""
 
     def __init__(self, database: Database, remembered: int) -> None:
         """Keep idempotency keys for ``remembered`` seconds."""
         self._database = database
         self._remembered = remembered
         self._waiting: deque[_Entry] = deque()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._writing = False
 
     def store(self, rows: Rows, claim: Claim | None) -> Answer | None:
         """Commit the rows; return an earlier request's answer instead if it had the same key.
@@ -55,13 +59,26 @@ class Store:
         Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
         entry = _Entry(rows, claim)
-        self._waiting.append(entry)
-        with self._turn:  # whose turn it is writes for all that wait; mostly somebody has when it comes
-            while not (entry.written or entry.alone):
-                self._write(list(self._batch()))
+        with self._lock:
+            self._waiting.append(entry)
+            wait, self._writing = self._writing, True
+        if wait:
+            entry.bell.acquire()
+        if not (entry.written or entry.alone):
+            self._write_for_all(entry)
         if entry.alone:
             return self._by_itself(entry)
         return self._replayed(entry) if entry.taken else None
+
+    def _write_for_all(self, own: _Entry) -> None:
+        try:
+            while not (own.written or own.alone):
+                self._write(list(self._batch()))
+        finally:
+            with self._lock:
+                self._writing = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].bell.release()
 
     def _batch(self) -> Iterator[_Entry]:
         messages, size, keys = 0, 0, set()
@@ -69,6 +86,7 @@ class Store:
             entry = self._waiting.popleft()
             if entry.claim and entry.claim.key in keys:
                 entry.alone = True  # it has to see what the other one answered
+                entry.bell.release()
                 continue
             if entry.claim:
                 keys.add(entry.claim.key)
@@ -86,6 +104,7 @@ class Store:
         finally:
             for entry in batch:
                 entry.alone = not entry.written
+                entry.bell.release()
 
     def _insert(self, session: Session, batch: Sequence[_Entry]) -> None:
         claiming = {entry.claim: entry for entry in batch if entry.claim}

@@ -1,6 +1,7 @@
 """The only writer of statuses and events. Every function takes a session and never commits; log lines follow the commit."""
 
 import logging
+from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +9,23 @@ from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Executable, Integer, String, Table, Uuid, bindparam, case, exists, insert, literal, select, update
+from sqlalchemy import (
+    Executable,
+    Insert,
+    Integer,
+    String,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy import event as sql_event
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
@@ -50,12 +67,46 @@ def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[M
     """Insert messages, their deliveries, due now, and their first events. Keys are columns' names, but for status and times."""
     if not new:
         return
-    session.execute(insert(MESSAGES).values(status=PENDING), [message for message, _ in new])
-    session.execute(insert(DELIVERIES).values(status=PENDING, next_attempt_at=db_now()), [one for _, deliveries in new for one in deliveries])
-    if tags := [{"tag": tag, "message_id": message["id"]} for message, _ in new for tag in message["tags"]]:
-        session.execute(insert(TAGS), tags)
-    told = [(message, {"recipients": len(deliveries), "size": message["size"]}) for message, deliveries in new]
-    _append(session, [_event(message["id"], None, Kind.ACCEPTED, data) for message, data in told])
+    messages = [message for message, _ in new]
+    deliveries = [one for _, its in new for one in its]
+    tags = [{"tag": tag, "message_id": message["id"]} for message in messages for tag in message["tags"]]
+    events = [_event(message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new]
+    if dialect_of(session) == "postgresql":
+        raw = [{**message, "raw": b2a_base64(message["raw"], newline=False).decode()} for message in messages]
+        session.execute(_accepted(), {"messages": rows(raw), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)})
+    else:
+        session.execute(insert(MESSAGES).values(status=PENDING), messages)
+        session.execute(insert(DELIVERIES).values(status=PENDING, next_attempt_at=db_now()), deliveries)
+        if tags:
+            session.execute(insert(TAGS), tags)
+        session.execute(insert(_EVENTS), events)
+    _tell(session, events)
+
+
+_COUNTERS = ("attempt", "tries", "crashes", "unknowns")
+
+
+@cache
+def _accepted() -> Executable:
+    """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
+
+    def given(name: str, table: Table, columns: str) -> dict[str, Any]:
+        types = {column: Text() if column == "raw" else table.c[column].type for column in columns.split()}
+        return dict(recordset("postgresql", name, types).c)
+
+    def copied(table: Table, values: Mapping[str, Any]) -> Insert:
+        return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
+
+    message = given(
+        "messages", MESSAGES, "id created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+    )
+    message |= {"raw": func.decode(message["raw"], "base64"), "status": literal(PENDING)}
+    delivery = given("deliveries", DELIVERIES, "id message_id address kind lane")
+    delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(_COUNTERS, literal(0))
+    event = given("events", _EVENTS, "id message_id at kind data")
+    tag = given("tags", TAGS, "tag message_id")
+    before = [copied(MESSAGES, message).cte("m"), copied(DELIVERIES, delivery).cte("d"), copied(TAGS, tag).cte("t")]
+    return copied(_EVENTS, event).add_cte(*before)
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -201,9 +252,12 @@ def _event(message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping
 
 
 def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if not events:
-        return
-    session.execute(insert(_EVENTS), list(events))
+    if events:
+        session.execute(insert(_EVENTS), list(events))
+        _tell(session, events)
+
+
+def _tell(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
     if log.isEnabledFor(logging.INFO):
         sql_event.listen(session, "after_commit", lambda _: _print(events), once=True)
 

@@ -1,0 +1,127 @@
+"""Common commits: what many threads bring at once is stored whole, and nobody pays for another's fault."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from threading import Barrier
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from mailbbgun.accept.idempotency import Claim
+from mailbbgun.accept.store import MESSAGES, Rows, Store
+from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
+from mailbbgun.base.ids import new_id
+from mailbbgun.events.models import Event
+from mailbbgun.messages.models import Delivery, Message, MessageTag
+
+THREADS = 24
+
+
+class Watched:
+    """A real database that counts its writes, holds the first one until everybody has come, and can be away."""
+
+    def __init__(self, database):
+        self._database, self.read = database, database.read
+        self.writes = 0
+        self.away = False
+        self.gate = Barrier(2)
+
+    @contextmanager
+    def write(self):
+        self.writes += 1
+        if self.writes == 1:
+            self.gate.wait(20)
+        if self.away:
+            raise DatabaseUnavailable("away")
+        with self._database.write() as session:
+            yield session
+
+
+def rows(number=0, **wrong):
+    identifier = new_id()
+    message = {
+        "id": identifier, "created_at": datetime.now(UTC), "subject": f"n {number} \u2713 \"quoted\"", "sender": "a@example.com",
+        "mail_from": "a@example.com", "message_id": f"<{identifier}@example.com>", "priority": 5, "smtputf8": False, "size": 6,
+        "tags": ["one", "two"], "metadata": {"n": number}, "raw": bytes(range(256)),
+    }  # fmt: skip
+    delivery = {"id": new_id(), "message_id": identifier, "address": f"u{number}@example.com", "kind": "to", "lane": "normal"}
+    return Rows(message | wrong, [delivery], {"id": str(identifier)})
+
+
+@pytest.fixture
+def database(services):
+    return Watched(services.db)
+
+
+@pytest.fixture
+def at_once(database):
+    """Run a call with each argument, all of them waiting behind the first one's commit; return results or errors in order."""
+    store = Store(database, 86_400)
+
+    def run(arguments):
+        with ThreadPoolExecutor(len(arguments)) as pool:
+            futures = [pool.submit(store.store, *one) for one in arguments]
+            while len(store._waiting) < len(arguments) - 1:
+                assert not any(future.done() for future in futures)
+            database.gate.wait(20)
+            return [future.exception() or future.result() for future in futures]
+
+    return run
+
+
+def count(services, *models):
+    with services.db.read() as session:
+        return [session.scalar(select(func.count()).select_from(model)) for model in models]
+
+
+def test_what_comes_together_is_stored_whole_and_in_few_commits(services, database, at_once):
+    wanted = [rows(number) for number in range(THREADS)]
+    assert at_once([(one, None) for one in wanted]) == [None] * THREADS
+    assert database.writes == 2  # the first one's, and all the others'
+    assert count(services, Message, Delivery, MessageTag, Event) == [THREADS, THREADS, 2 * THREADS, THREADS]
+    with services.db.read() as session:
+        for one in wanted:
+            found = session.get(Message, one.message["id"])
+            assert {name: getattr(found, "meta" if name == "metadata" else name) for name in one.message} == one.message
+            delivery = session.scalars(select(Delivery).where(Delivery.message_id == found.id)).one()
+            assert (delivery.status, delivery.attempt, delivery.tries, delivery.published_at) == ("PENDING", 0, 0, None)
+            assert abs((delivery.next_attempt_at - datetime.now(UTC)).total_seconds()) < 60
+
+
+def test_more_than_a_commit_holds_go_into_several(services, database, at_once):
+    assert at_once([(rows(number), None) for number in range(MESSAGES + 11)]) == [None] * (MESSAGES + 11)
+    assert database.writes == 3
+    assert count(services, Message) == [MESSAGES + 11]
+
+
+def test_requests_with_one_key_are_one_message_and_each_hears_its_answer(services, at_once):
+    claim, other = Claim("key", "same"), Claim("key", "different")
+    answers = at_once([(rows(number), claim) for number in range(6)] + [(rows(), other), (rows(), Claim("key2", "same"))])
+    stored = [one for one in answers[:6] if one is None]
+    assert len(stored) == 1
+    with services.db.read() as session:
+        ids = {str(identifier) for identifier in session.scalars(select(Message.id))}
+    assert len(ids) == 2
+    assert {one["id"] for one in answers[:6] if one} < ids
+    assert isinstance(answers[6], IdempotencyMismatch)
+    assert answers[7] is None
+
+
+def test_one_that_cannot_be_stored_fails_alone(services, at_once):
+    arguments = [(rows(number), None) for number in range(8)]
+    arguments[5] = (rows(5, subject=None), None)
+    answers = at_once(arguments)
+    assert isinstance(answers.pop(5), IntegrityError)
+    assert answers == [None] * 7
+    assert count(services, Message) == [7]
+
+
+def test_a_database_that_is_away_is_told_to_each_and_used_again_when_it_is_back(services, database, at_once):
+    database.away = True
+    assert all(isinstance(one, DatabaseUnavailable) for one in at_once([(rows(number), None) for number in range(5)]))
+    database.away = False
+    store = Store(database, 86_400)
+    assert store.store(rows(), None) is None
+    assert count(services, Message) == [1]
