@@ -6,13 +6,14 @@ A wrong or unknown value stops start-up with one line that names it. ``python -m
 import os
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.timeouts import SMTPTimeouts
 
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
@@ -80,9 +81,12 @@ class Settings:
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for what was left behind.", least=1, most=600)
     SHUTDOWN_GRACE: int = _setting(30, "How long a worker that was told to stop may finish what is being sent.", least=0, most=3600)
 
-    SMTP_CONNECT_TIMEOUT: float = _setting(30.0, "Limit to connect to an SMTP server.", least=0.1, most=600)
-    SMTP_COMMAND_TIMEOUT: float = _setting(60.0, "Limit for the answer to an SMTP command up to DATA (RFC 5321 §4.5.3.2: 300).", least=0.1, most=600)
-    SMTP_DATA_TIMEOUT: float = _setting(300.0, "Limit for the answer to the end of DATA (RFC 5321 §4.5.3.2.6 allows 600).", least=0.1, most=1800)
+    SMTP_TIMEOUTS: SMTPTimeouts = _setting(  # noqa: RUF009 - a dataclasses.field, as all of them
+        SMTPTimeouts(),
+        "Limit of each phase of an SMTP dialogue (RFC 5321 §4.5.3.2); a phase not named keeps its default. In the environment: connect=30,dot=300.",
+        least=0.1,
+        most=1800,
+    )
     SMTP_CA_FILE: str = _setting("", "PEM file of authorities to trust for SMTP over TLS; empty: the system's.")
     MX_PORT: int = _setting(25, "Port of recipients' mail servers when SMTP_URL is mx:.", least=1, most=65535)
     DNS_SERVERS: tuple[str, ...] = _setting((), "DNS servers for MX look-ups, address or address:port; empty: the system's.")
@@ -160,13 +164,21 @@ def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any
         converted = _converted(value, kind)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{name}: {error}") from error
-    for number in converted if isinstance(converted, tuple) else (converted,):
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            if limits["least"] is not None and number < limits["least"]:
-                raise ConfigurationError(f"{name}: {number} is less than {limits['least']}")
-            if limits["most"] is not None and number > limits["most"]:
-                raise ConfigurationError(f"{name}: {number} is more than {limits['most']}")
+    for label, number in _numbers(name, converted):
+        if limits["least"] is not None and number < limits["least"]:
+            raise ConfigurationError(f"{label}: {number} is less than {limits['least']}")
+        if limits["most"] is not None and number > limits["most"]:
+            raise ConfigurationError(f"{label}: {number} is more than {limits['most']}")
     return converted
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Give each number of a setting, with the name to tell about it by."""
+    if isinstance(value, SMTPTimeouts):
+        yield from ((f"{name}: {phase}", seconds) for phase, seconds in asdict(value).items())
+    else:
+        parts = value if isinstance(value, tuple) else (value,)
+        yield from ((name, part) for part in parts if isinstance(part, int | float) and not isinstance(part, bool))
 
 
 def _filled_in(value: str, settings: Mapping[str, Any]) -> str:
@@ -184,6 +196,8 @@ def _converted(value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         return tuple(_converted(part, get_args(kind)[0]) for part in parts)
+    if kind is SMTPTimeouts:
+        return _timeouts(value)
     if kind is bool:
         text = str(value).lower()
         if text not in TRUE | FALSE:
@@ -193,12 +207,33 @@ def _converted(value: Any, kind: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError(f"{value!r} is not a number")
         try:
-            return kind(value)
-        except ValueError:
+            number = kind(value)
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{value!r} is not a number") from None
+        if number != number:  # NaN, which no limit would stop
+            raise ValueError(f"{value!r} is not a number")
+        return number
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
     return value
+
+
+def _timeouts(value: Any) -> SMTPTimeouts:
+    """Read a mapping of phases to seconds, or ``phase=seconds,phase=seconds``."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        value = {phase.strip(): seconds for phase, _, seconds in pairs}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r} does not map phases to seconds")
+    phases, given = [one.name for one in fields(SMTPTimeouts)], {}
+    for phase, seconds in value.items():
+        if phase not in phases:
+            raise ValueError(f"unknown phase {phase!r}; there are {', '.join(phases)}")
+        try:
+            given[phase] = _converted(seconds, float)
+        except ValueError as error:
+            raise ValueError(f"{phase}: {error}") from error
+    return SMTPTimeouts(**given)
 
 
 def _check_together(settings: Settings) -> None:
@@ -221,7 +256,8 @@ def sample() -> str:
         "# Made by: python -m mailbbgun.base.settings > config.py.sample",
     ]
     for one in fields(Settings):
-        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {one.default!r}"]
+        default = asdict(one.default) if isinstance(one.default, SMTPTimeouts) else one.default
+        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {default!r}"]
     return "\n".join(lines) + "\n"
 
 

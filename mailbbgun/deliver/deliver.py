@@ -10,13 +10,11 @@ from mailbbgun.base.db import Database
 from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
-from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
-ATTEMPT_SECONDS = 1800.0  # longer than all phases of one try on every server; the body's time comes on top
-BODY_RATE = Timeouts().min_rate
+DIALOGUES = 2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
 FENCED_WAIT = 1.0  # seconds
 JOURNAL_WAIT = 5.0  # seconds
 RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
@@ -50,7 +48,7 @@ def deliver(desk: Desk, transaction: Transaction) -> None:
     if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be
         return give_back(desk, transaction, JOURNAL_WAIT)
     envelope = read(desk.db, transaction)
-    transaction.limit = ATTEMPT_SECONDS + len(envelope.raw) / BODY_RATE
+    transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = send(desk, transaction, envelope)
     hand_over(desk, transaction, outcomes)

@@ -1,6 +1,7 @@
 """Which way a recipient's mail leaves: one server for all (``smtp:``, ``catcher:``) or each domain's MX (``mx:``)."""
 
 import threading
+from dataclasses import asdict
 from typing import Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -24,9 +25,10 @@ class Routes:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         """Raises :class:`ConfigurationError` for a ``SMTP_URL`` that cannot be used."""
         self.per_domain = settings.SMTP_URL.startswith("mx:")
+        self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self._clock = clock
         self._pool = Pool(
-            timeouts(settings),
+            self.timeouts,
             settings.HOSTNAME,
             max_messages=settings.MESSAGES_PER_CONNECTION,
             idle=float(settings.IDLE_CONNECTION_SECONDS),
@@ -78,24 +80,6 @@ def check(settings: Settings) -> None:
         resolver(settings)
     else:
         endpoint(settings)
-
-
-def timeouts(settings: Settings) -> Timeouts:
-    """Return the limits of each phase by the settings."""
-    command = settings.SMTP_COMMAND_TIMEOUT
-    return Timeouts(
-        connect=settings.SMTP_CONNECT_TIMEOUT,
-        banner=command,
-        ehlo=command,
-        tls=settings.SMTP_CONNECT_TIMEOUT,
-        auth=command,
-        mail=command,
-        rcpt=command,
-        data=command,
-        body=settings.SMTP_DATA_TIMEOUT,
-        dot=settings.SMTP_DATA_TIMEOUT,
-        rset=min(20.0, command),
-    )
 
 
 def resolver(settings: Settings) -> Resolver:
