@@ -1,6 +1,7 @@
 """Which hosts take mail for a domain, and at which addresses (RFC 5321 §5.1, RFC 7505). The one file that asks the DNS.
 
-What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary.
+What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary. "There is none"
+is certain only with the SOA record that RFC 2308 §3 asks for: broken resolvers say it too, and without.
 """
 
 import ipaddress
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from time import monotonic, time
 
 import dns.exception
+import dns.message
 import dns.name
 import dns.rdata
+import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.ANY.MX import MX
 
@@ -38,7 +41,7 @@ class Host:
 
 
 class NoData(Exception):
-    """The DNS answered, and there is nothing of that kind. `exists`: whether the name itself exists."""
+    """The DNS is certain that there is nothing of that kind. `exists`: whether the name itself exists."""
 
     def __init__(self, exists: bool) -> None:
         super().__init__("no such record" if exists else "no such name")
@@ -46,7 +49,7 @@ class NoData(Exception):
 
 
 class NoAnswer(Exception):
-    """The DNS did not answer, or said SERVFAIL or REFUSED."""
+    """The DNS did not answer, said SERVFAIL or REFUSED, or "there is none" without an SOA."""
 
 
 class Resolver:
@@ -93,10 +96,12 @@ class Resolver:
             return MAX_CACHED_NONE, NoData(exists=False)  # not a name that could exist
         try:
             answer = self._dns.resolve(absolute, kind, lifetime=self._lifetime, search=False)
-        except dns.resolver.NXDOMAIN:
-            return MAX_CACHED_NONE, NoData(exists=False)
-        except dns.resolver.NoAnswer:
-            return MAX_CACHED_NONE, NoData(exists=True)
+        except dns.resolver.NXDOMAIN as error:
+            response = error.response(absolute)  # type: ignore[no-untyped-call]  # dnspython annotates all but its errors
+            return MAX_CACHED_NONE, _none(response, NoData(exists=False))
+        except dns.resolver.NoAnswer as error:
+            response = error.response()  # type: ignore[no-untyped-call]  # as above
+            return MAX_CACHED_NONE, _none(response, NoData(exists=True))
         except (dns.exception.DNSException, OSError) as error:
             raise NoAnswer(safe(str(error))) from error
         return min(answer.expiration - time(), MAX_CACHED), list(answer)
@@ -150,6 +155,13 @@ def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
     if found:
         return found
     return _deferred(host, trouble) if trouble else _bounced("5.4.4", f"{safe(host)}: has no address")
+
+
+def _none(response: dns.message.Message, none: NoData) -> NoData:
+    """`none`, if `response` has the SOA record that makes it certain. Raises NoAnswer."""
+    if not any(records.rdtype == dns.rdatatype.SOA for records in response.authority):
+        raise NoAnswer(f"the DNS says {none}, but shows no SOA record for it")
+    return none
 
 
 def _implicit(domain: str, resolver: Resolver) -> list[Host] | Bounced | Deferred:
