@@ -103,7 +103,7 @@ class Resolver:
             response = error.response()  # type: ignore[no-untyped-call]  # as above
             return MAX_CACHED_NONE, _none(response, NoData(exists=True))
         except (dns.exception.DNSException, OSError) as error:
-            raise NoAnswer(safe(str(error))) from error
+            raise NoAnswer(_why(error)) from error
         return min(answer.expiration - time(), MAX_CACHED), list(answer)
 
 
@@ -162,6 +162,15 @@ def _none(response: dns.message.Message, none: NoData) -> NoData:
     if not any(records.rdtype == dns.rdatatype.SOA for records in response.authority):
         raise NoAnswer(f"the DNS says {none}, but shows no SOA record for it")
     return none
+
+
+def _why(error: Exception) -> str:
+    """What each server did when it was last asked; dnspython's own words tell it for every time."""
+    if not isinstance(error, dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers):
+        return safe(str(error))
+    last = {server.removeprefix("Do53:").rpartition("@")[0]: what for server, _, _, what, _ in error.kwargs["errors"]}
+    told = [f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()]
+    return f"the DNS gives no answer ({', '.join(told)})"
 
 
 def _implicit(domain: str, resolver: Resolver) -> list[Host] | Bounced | Deferred:

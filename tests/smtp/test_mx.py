@@ -85,7 +85,16 @@ def test_what_the_dns_says_for_certain_is_permanent_and_the_rest_temporary(
 
 def test_a_silent_name_server_is_given_up_in_time() -> None:
     with NameServer(ZONE) as server:
-        assert isinstance(lookup("silent.test", resolver(server, lifetime=0.3)), Deferred)
+        outcome = lookup("silent.test", resolver(server, lifetime=0.3))
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply.text == "silent.test: the DNS gives no answer (127.0.0.1: timed out)"
+
+
+def test_each_name_server_that_fails_is_told_once() -> None:
+    with NameServer(ZONE) as server:
+        outcome = lookup("fail.test", Resolver(["127.0.0.1", "127.0.0.2"], server.port, lifetime=0.5))
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply.text == "fail.test: the DNS gives no answer (127.0.0.1: SERVFAIL, 127.0.0.2: timed out)"
 
 
 def test_a_large_answer_comes_by_tcp_and_is_cut() -> None:
