@@ -132,8 +132,8 @@ class Worker:
                 put_early_back(session, missing)
 
     def _closed_way(self) -> bool:
-        """With one way out and that paused, claiming would only turn the backlog over."""
-        return not self._desk.routes.per_domain and self._desk.routes.paused(SMARTHOST) > 0
+        """With one way out and that closed, claiming would only turn the backlog over."""
+        return not self._desk.routes.per_domain and self._desk.breaker.wait(SMARTHOST) > 0
 
     def _unstick(self) -> None:
         for transaction in self._lines.stuck():

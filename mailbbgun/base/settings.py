@@ -71,7 +71,10 @@ class Settings:
         "or hold (never send twice; the delivery ends as ERROR, outcome_unknown).",
     )
     REFUSED_PAUSE_SECONDS: int = _setting(
-        60, "How long a server that refuses our password or certificate, or whose own is wrong, is left alone.", least=1, most=86_400
+        60,
+        "How long a server that refuses our password or certificate, or whose own is wrong, is left alone; then one message goes before the others.",
+        least=1,
+        most=86_400,
     )
     WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker process works on at once.", least=1, most=1000)
     CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker process has busy for one recipient domain.", least=1, most=999)

@@ -11,7 +11,7 @@ from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Unknown
 from mailbbgun.smtp.reply import Reply
 
 DIALOGUES = 2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
@@ -43,14 +43,23 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
 
 def deliver(desk: Desk, transaction: Transaction) -> None:
     """Try to deliver one transaction and hand its results over. Raises :class:`DatabaseUnavailable` before anything is sent."""
-    if wait := desk.routes.paused(transaction.route):
+    if wait := desk.breaker.enter(transaction):
         return give_back(desk, transaction, wait)
+    try:
+        attempt(desk, transaction)
+    finally:
+        desk.breaker.leave(transaction)
+
+
+def attempt(desk: Desk, transaction: Transaction) -> None:
+    """Go, since it is our turn."""
     if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be
         return give_back(desk, transaction, JOURNAL_WAIT)
     envelope = read(desk.db, transaction)
     transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = send(desk, transaction, envelope)
+    desk.breaker.record(transaction, outcomes.values())
     hand_over(desk, transaction, outcomes)
 
 
@@ -104,8 +113,6 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]
     policy = replace(desk.policy, random=lambda: drawn)
     for one in transaction.claims:
         outcome = outcomes[one.address]
-        if isinstance(outcome, Refused):
-            desk.routes.pause(transaction.route, desk.policy.pause)
         result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, policy)
         desk.results.put(one, result)
 

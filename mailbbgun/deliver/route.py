@@ -1,11 +1,9 @@
 """Which way a recipient's mail leaves: one server for all (``smtp:``, ``catcher:``) or each domain's MX (``mx:``)."""
 
-import threading
 from dataclasses import asdict
 from typing import Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mailbbgun.base.clock import Clock
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
@@ -20,13 +18,12 @@ DEFAULT_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
 class Routes:
-    """The ways out of this process, their connections, and which of them is paused. Thread-safe. Times are boot-clock seconds."""
+    """The ways out of this process and their connections. Thread-safe."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises :class:`ConfigurationError` for a ``SMTP_URL`` that cannot be used."""
         self.per_domain = settings.SMTP_URL.startswith("mx:")
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
-        self._clock = clock
         self._pool = Pool(
             self.timeouts,
             settings.HOSTNAME,
@@ -34,8 +31,6 @@ class Routes:
             idle=float(settings.IDLE_CONNECTION_SECONDS),
         )
         self._relay = self._way_out(settings)
-        self._lock = threading.Lock()
-        self._paused: dict[str, float] = {}
 
     def key(self, address: str) -> str:
         """Return what recipients must share to go in one transaction."""
@@ -44,21 +39,6 @@ class Routes:
     def relay(self, _key: str) -> Relay:
         """Return what carries the mail of a route."""
         return self._relay
-
-    def pause(self, key: str, seconds: float) -> None:
-        """Send nothing that way for a while: it refuses us, and asking again with every message would lock the account."""
-        with self._lock:
-            self._paused[key] = self._clock.boot() + seconds
-
-    def paused(self, key: str) -> float:
-        """Return for how many seconds a route is still paused; 0 when it is not."""
-        if not self._paused:
-            return 0.0
-        with self._lock:
-            left = self._paused.get(key, 0.0) - self._clock.boot()
-            if left <= 0:
-                self._paused.pop(key, None)
-            return max(0.0, left)
 
     def reap(self) -> None:
         """Close connections that have idled too long."""

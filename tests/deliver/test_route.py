@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.base.clock import Clock
 from mailbbgun.base.settings import load
 from mailbbgun.deliver.route import SMARTHOST, Routes
 from mailbbgun.smtp.envelope import Envelope
@@ -30,8 +29,7 @@ def routed(port: int, timeouts: str, security: str = "none", user: str = "", ca_
                 "MAILBBGUN_SMTP_TIMEOUTS": timeouts,
                 "MAILBBGUN_SMTP_CA_FILE": ca_file,
             }
-        ),
-        Clock(),
+        )
     )
     yield routes
     routes.close()
