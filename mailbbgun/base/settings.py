@@ -133,13 +133,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 def _from_file(path: str | None) -> dict[str, Any]:
     file = Path(path or "config.py")
-    if not file.is_file():
+    try:
+        source = file.read_text()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         if path:
-            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}")
+            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}") from error
         return {}
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {getattr(error, 'strerror', error)}") from error
     values: dict[str, Any] = {}
     try:
-        exec(compile(file.read_text(), str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
+        exec(compile(source, str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
     except Exception as error:
         raise ConfigurationError(f"{file}: {type(error).__name__}: {error}") from error
     names = {one.name for one in fields(Settings)}
@@ -241,7 +245,10 @@ def _timeouts(value: Any) -> SMTPTimeouts:
 
 def _check_together(settings: Settings) -> None:
     for name, schemes in SCHEMES.items():
-        scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+        try:
+            scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: is not a URL") from error
         if scheme not in schemes:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
     if not _HOSTNAME.fullmatch(settings.HOSTNAME):

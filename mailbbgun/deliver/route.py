@@ -63,12 +63,15 @@ def check(settings: Settings) -> None:
 
 
 def resolver(settings: Settings) -> Resolver:
-    """Return what asks the DNS. Raises :class:`ConfigurationError` if the servers do not share a port."""
+    """Return what asks the DNS. Raises :class:`ConfigurationError` for servers that are none, or do not share a port."""
     servers = [server.partition("]:" if server.startswith("[") else ":") for server in settings.DNS_SERVERS]
     ports = {port or "53" for _, _, port in servers} or {"53"}
-    if len(ports) > 1 or not min(ports).isdigit():
+    if len(ports) > 1 or not min(ports).isdecimal() or not 0 < int(min(ports)) < 65_536:
         raise ConfigurationError("DNS_SERVERS: must be addresses, or address:port with one port for all")
-    return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)))
+    try:
+        return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)))
+    except ValueError as error:
+        raise ConfigurationError(f"DNS_SERVERS: {error}") from error
 
 
 def endpoint(settings: Settings) -> Endpoint:

@@ -55,17 +55,20 @@ class NoAnswer(Exception):
 class Resolver:
     """DNS questions with a time limit and a cache. Thread-safe.
 
-    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. One question takes at most `lifetime`
-    seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there is none" for `MAX_CACHED_NONE`),
-    the latest `cached` of them.
+    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. ValueError if they are not, or there are none.
+    One question takes at most `lifetime` seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there
+    is none" for `MAX_CACHED_NONE`), the latest `cached` of them.
     """
 
     def __init__(
         self, nameservers: Sequence[str] = (), port: int = 53, lifetime: float = 10.0, cached: int = 2000
     ) -> None:
-        self._dns = dns.resolver.Resolver(configure=not nameservers)
+        try:
+            self._dns = dns.resolver.Resolver(configure=not nameservers)
+        except dns.resolver.NoResolverConfiguration as error:
+            raise ValueError("none given, and /etc/resolv.conf names none") from error
         if nameservers:
-            self._dns.nameservers = list(nameservers)
+            self._dns.nameservers = [str(ipaddress.ip_address(server)) for server in nameservers]
             self._dns.port = port
         self._dns.timeout = min(3.0, lifetime)
         self._lifetime = lifetime
