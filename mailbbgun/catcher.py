@@ -261,7 +261,7 @@ def main() -> int:
 
 
 def _maildir(settings: Settings) -> Maildir:
-    maildir = Maildir(settings.var.absolute() / "mail")
+    maildir = Maildir(settings.var / "mail")
     try:
         maildir.make()
     except OSError as error:

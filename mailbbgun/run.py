@@ -191,7 +191,7 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
     if catching:
-        leaves = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var.absolute() / 'mail'}"
+        leaves = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
     else:
         parts = urlsplit(settings.SMTP_URL)
         leaves = f"leaves through {parts.hostname}:{parts.port or 587}" if parts.hostname else "goes straight to each recipient's MX"

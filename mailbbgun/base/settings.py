@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.timeouts import SMTPTimeouts
 
+PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
 SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
@@ -30,7 +31,9 @@ def _setting(default: Any, sentence: str, *, least: float | None = None, most: f
 class Settings:
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
-    VAR: str = _setting("var", "Folder of everything the service keeps on this machine: database, journals, caught mail.")
+    VAR: str = _setting(
+        "var", "Folder of everything the service keeps on this machine: database, journals, caught mail; if relative, in the project's folder."
+    )
     DATABASE_URL: str = _setting(
         "sqlite:///{VAR}/mailbbgun.db", "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database."
     )
@@ -126,6 +129,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     for one in fields(Settings):
         value = _checked(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(value, checked) if isinstance(value, str) else value
+        if one.name == "VAR":
+            checked["VAR"] = _in_project(checked["VAR"])
     settings = Settings(**checked)
     _check_together(settings)
     return settings
@@ -164,6 +169,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
                 raise ConfigurationError(f"{variable}: unknown setting")
             values[name] = value
     return values
+
+
+def _in_project(folder: str) -> str:
+    """Make a relative folder absolute. Not by the working folder: started from another one, a program would make a second, empty database."""
+    if not folder:
+        raise ConfigurationError("VAR: must name a folder")
+    return str(PROJECT / folder)
 
 
 def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:

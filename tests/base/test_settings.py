@@ -8,6 +8,8 @@ from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings, load, sample
 from mailbbgun.base.timeouts import SMTPTimeouts
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def configured(folder: Path, text: str, **environment: str) -> Settings:
     file = folder / "config.py"
@@ -26,6 +28,16 @@ def test_phases_not_named_keep_their_limit(tmp_path: Path) -> None:
     file = "SMTP_TIMEOUTS = {'connect': 3.5, 'dot': 600}"
     assert wanted == configured(tmp_path, file).SMTP_TIMEOUTS
     assert SMTPTimeouts() == configured(tmp_path, file, MAILBBGUN_SMTP_TIMEOUTS="").SMTP_TIMEOUTS
+
+
+def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load({})
+    assert (f"{ROOT}/var", f"sqlite:///{ROOT}/var/mailbbgun.db") == (settings.VAR, settings.DATABASE_URL)
+    assert load({"MAILBBGUN_VAR": "some/state"}).var == ROOT / "some" / "state"
+    assert load({"MAILBBGUN_VAR": str(tmp_path)}).var == tmp_path
+    with pytest.raises(ConfigurationError, match="VAR: must name a folder"):
+        load({"MAILBBGUN_VAR": ""})
 
 
 PHASES = "connect, banner, ehlo, tls, auth, mail, rcpt, data, body, dot, rset, quit"

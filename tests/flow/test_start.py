@@ -1,6 +1,7 @@
 """What must not start says why in one line, in the worker as in the API."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,26 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_se
     assert line.startswith(f"{name}: the ")
     assert "port 1 failed: Connection refused" in line
     assert CANARY not in line
+
+
+def test_without_var_every_program_finds_the_same_database_wherever_it_is_started(embedded_settings, tmp_path):
+    clone, elsewhere = tmp_path / "a clone", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(ROOT / "mailbbgun", clone / "mailbbgun", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("api.py", "gunicorn.conf.py", "initdb.py", "worker.py"):
+        shutil.copy(ROOT / name, clone)
+    service = Service(embedded_settings)
+    del service.environment["MAILBBGUN_VAR"], service.environment["MAILBBGUN_DATABASE_URL"]
+    subprocess.run([sys.executable, clone / "initdb.py"], cwd=elsewhere, env=service.environment, check=True, timeout=30)
+    for name, ready in (("api", "Listening at"), ("worker", "worker_started")):
+        with subprocess.Popen(
+            [sys.executable, clone / f"{name}.py"], cwd=elsewhere, env=service.environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert any(ready in line for line in process.stderr), "it would refuse a database without tables"
+            process.terminate()
+            assert process.wait(20) == 0
+    assert (clone / "var" / "mailbbgun.db").exists()
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.fixture

@@ -193,13 +193,13 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
     (clone / "requirements.txt").touch()
     (clone / "mailbbgun").mkdir()
     (clone / "mailbbgun" / "__init__.py").touch()
-    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_VAR'])")
+    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_CONFIG'])")
     (tmp_path / "link").symlink_to("a clone/bin/run")
     (here / "run").symlink_to("../link")
-    service.environment["MAILBBGUN_VAR"] = "state"
+    service.environment["MAILBBGUN_CONFIG"] = "settings.py"
     for wanted in (None, ""):  # nothing to install the second time
         done = subprocess.run(["./run"], cwd=here, env=service.environment, capture_output=True, text=True, check=True)
-        assert done.stdout == f"{clone}/.venv {clone} {here}/state\n"
+        assert done.stdout == f"{clone}/.venv {clone} {here}/settings.py\n"
         assert wanted is None or done.stderr == wanted
 
 
