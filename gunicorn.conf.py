@@ -8,15 +8,14 @@ from gunicorn import glogging, util
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mailbbgun.app import check_exposure, close, preflight
+from mailbbgun.app import close, preflight
 from mailbbgun.base import logs
-from mailbbgun.base.errors import MailBBGunError
+from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exposure import check_exposure
 from mailbbgun.base.settings import load
 
-try:
+with explained_exit("api"):
     ours = load()
-except MailBBGunError as error:
-    sys.exit(f"mailbbgun: {error}")
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
 
 
@@ -45,11 +44,9 @@ control_socket_disable = True
 
 def on_starting(server):
     """Stop with one line if something is not as it must be."""
-    try:
+    with explained_exit("api"):
         check_exposure([address[0] for address in server.cfg.address if isinstance(address, tuple)], ours)
         preflight(ours)
-    except MailBBGunError as error:
-        sys.exit(f"mailbbgun: {error}")
 
 
 def worker_exit(_server, worker):

@@ -20,7 +20,8 @@ def api() -> bool:
 
 def worker() -> bool:
     """Return whether a living worker holds its journal: the kernel drops that lock with the process. Who is alive but stuck shows in /ready."""
-    journals = Path(os.environ.get("MAILBBGUN_VAR", "var"), "journal").glob("*.journal")
+    var = Path(__file__).resolve().parents[1] / os.environ.get("MAILBBGUN_VAR", "var")
+    journals = (var / "journal").glob("*.journal")
     return any(_held(journal) for journal in journals)
 
 

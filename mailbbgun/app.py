@@ -1,6 +1,5 @@
 """The HTTP service, assembled: settings, services, one line for each room, health and documentation."""
 
-import ipaddress
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from mailbbgun.accept import api as accept
 from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.accept.store import Store
 from mailbbgun.base import logs, web
-from mailbbgun.base.errors import ConfigurationError, MailBBGunError, QueueUnavailable, Unavailable
+from mailbbgun.base.errors import MailBBGunError, QueueUnavailable, Unavailable
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import route, workers
@@ -100,26 +99,12 @@ def preflight(settings: Settings) -> None:
         services.close()
 
 
-def check_exposure(hosts: list[str], settings: Settings) -> None:
-    """Refuse to listen where strangers are while nothing asks for a key. Raises :class:`ConfigurationError`."""
-    exposed = [host for host in hosts if not _is_loopback(host)]
-    if exposed and not settings.ALLOW_UNAUTHENTICATED:
-        raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED")
-
-
 def close(app: Flask) -> None:
     """Publish what is waiting and close every connection."""
     with app.app_context():
         web.provided(Readiness).close()
         web.provided(Publisher).close()
         web.provided(Services).close()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Readiness:

@@ -27,6 +27,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from mailbbgun.base import logs
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import Settings, load
 
 MAX_SIZE = 35 * 1024 * 1024  # bytes of a message, announced by SIZE (RFC 1870)
@@ -243,24 +244,29 @@ async def serve(settings: Settings, maildir: Maildir) -> None:
 
 def main() -> int:
     """Run in the foreground; return the exit code."""
-    try:
+    with explained_exit("catcher"):
         settings = load()
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return os.EX_CONFIG
-    logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        maildir = _maildir(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    maildir = Maildir(settings.var.absolute() / "mail")
     try:
-        maildir.make()
         asyncio.run(serve(settings, maildir))
     except OSError as error:
         where = f"{settings.CATCHER_HOST}:{settings.CATCHER_PORT}"
         hint = f" ({where} is in use: MAILBBGUN_CATCHER_PORT sets another port)" if error.errno == errno.EADDRINUSE else ""
-        print(f"the mail catcher cannot start: {error}{hint}", file=sys.stderr)
+        print(f"catcher: cannot start: {error}{hint}", file=sys.stderr)
         return 1
     return 0
+
+
+def _maildir(settings: Settings) -> Maildir:
+    maildir = Maildir(settings.var / "mail")
+    try:
+        maildir.make()
+    except OSError as error:
+        raise ConfigurationError(f"VAR: the folder {maildir.folder} cannot be made: {error.strerror}") from error
+    return maildir
 
 
 def _refusal(address: str, envelope: Envelope) -> str:

@@ -4,7 +4,7 @@ import click
 
 from mailbbgun import schema
 from mailbbgun.base import logs
-from mailbbgun.base.errors import MailBBGunError, explained
+from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
 
@@ -18,12 +18,10 @@ def install(services: Services) -> None:
 @click.command()
 def main() -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
-    try:
+    with explained_exit("initdb"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = build(settings)
         install(services)
         services.close()
-    except MailBBGunError as error:
-        raise SystemExit(f"initdb: {explained(error)}") from error
     print(f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready")

@@ -24,7 +24,8 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
-from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exposure import check_exposure
 from mailbbgun.base.settings import Settings, load
 
 ROOT = Path(__file__).parents[1]
@@ -156,15 +157,13 @@ class Group:
 def main() -> int:
     """Run everything in the foreground; return the exit code."""
     os.chdir(ROOT)
-    try:
+    with explained_exit(OURS):
         settings = load()
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return os.EX_CONFIG
+        check_exposure([settings.HOST], settings)
     catching = settings.SMTP_URL.startswith("catcher:")
     taken = _taken(settings.HOST, settings.PORT, "PORT") or (catching and _taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"))
     if taken:
-        print(taken, file=sys.stderr)
+        print(f"{OURS}: {taken}", file=sys.stderr)
         return 1
     group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
     code = _run(group, settings, catching)
@@ -192,7 +191,7 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
     if catching:
-        leaves = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var.absolute() / 'mail'}"
+        leaves = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
     else:
         parts = urlsplit(settings.SMTP_URL)
         leaves = f"leaves through {parts.hostname}:{parts.port or 587}" if parts.hostname else "goes straight to each recipient's MX"

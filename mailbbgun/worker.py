@@ -22,7 +22,8 @@ from mailbbgun.accept.idempotency import BATCH as FORGETTING
 from mailbbgun.accept.idempotency import forget_expired
 from mailbbgun.base import logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
-from mailbbgun.base.errors import DatabaseUnavailable, MailBBGunError, QueueUnavailable, explained
+from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
+from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import next_alone, put_early_back
@@ -132,8 +133,8 @@ class Worker:
                 put_early_back(session, missing)
 
     def _closed_way(self) -> bool:
-        """With one way out and that paused, claiming would only turn the backlog over."""
-        return not self._desk.routes.per_domain and self._desk.routes.paused(SMARTHOST) > 0
+        """With one way out and that closed, claiming would only turn the backlog over."""
+        return not self._desk.routes.per_domain and self._desk.breaker.wait(SMARTHOST) > 0
 
     def _unstick(self) -> None:
         for transaction in self._lines.stuck():
@@ -279,15 +280,13 @@ def _renew(desk: Desk) -> None:
 @click.option("--owner", type=click.UUID, hidden=True)
 def main(alone: UUID | None, owner: UUID | None) -> None:
     """Deliver mail until told to stop."""
-    try:
+    with explained_exit("worker"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = start(settings)
         if alone is not None:
             return send_alone(services, alone, owner or uuid4())
         worker = Worker(services)
-    except MailBBGunError as error:
-        raise SystemExit(f"worker: {explained(error)}") from error
     code = worker.run()
     services.close()
     # Senders that outlived the grace are inside a server's silence; what they did is in the journal.

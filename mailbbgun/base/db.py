@@ -131,7 +131,7 @@ class Database:
             if self.dialect not in ("sqlite", "postgresql"):
                 raise ValueError(self.dialect)
             self.engine = _sqlite(url, pool_size, sqlite_synchronous) if self.dialect == "sqlite" else _postgresql(url, pool_size)
-        except (ArgumentError, ImportError, ValueError) as error:
+        except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()

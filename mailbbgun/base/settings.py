@@ -6,14 +6,16 @@ A wrong or unknown value stops start-up with one line that names it. ``python -m
 import os
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.timeouts import SMTPTimeouts
 
+PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
 SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
@@ -29,7 +31,9 @@ def _setting(default: Any, sentence: str, *, least: float | None = None, most: f
 class Settings:
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
-    VAR: str = _setting("var", "Folder of everything the service keeps on this machine: database, journals, caught mail.")
+    VAR: str = _setting(
+        "var", "Folder of everything the service keeps on this machine: database, journals, caught mail; if relative, in the project's folder."
+    )
     DATABASE_URL: str = _setting(
         "sqlite:///{VAR}/mailbbgun.db", "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database."
     )
@@ -70,7 +74,10 @@ class Settings:
         "or hold (never send twice; the delivery ends as ERROR, outcome_unknown).",
     )
     REFUSED_PAUSE_SECONDS: int = _setting(
-        60, "How long a server that refuses our password or certificate, or whose own is wrong, is left alone.", least=1, most=86_400
+        60,
+        "How long a server that refuses our password or certificate, or whose own is wrong, is left alone; then one message goes before the others.",
+        least=1,
+        most=86_400,
     )
     WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker process works on at once.", least=1, most=1000)
     CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker process has busy for one recipient domain.", least=1, most=999)
@@ -80,9 +87,12 @@ class Settings:
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for what was left behind.", least=1, most=600)
     SHUTDOWN_GRACE: int = _setting(30, "How long a worker that was told to stop may finish what is being sent.", least=0, most=3600)
 
-    SMTP_CONNECT_TIMEOUT: float = _setting(30.0, "Limit to connect to an SMTP server.", least=0.1, most=600)
-    SMTP_COMMAND_TIMEOUT: float = _setting(60.0, "Limit for the answer to an SMTP command up to DATA (RFC 5321 §4.5.3.2: 300).", least=0.1, most=600)
-    SMTP_DATA_TIMEOUT: float = _setting(300.0, "Limit for the answer to the end of DATA (RFC 5321 §4.5.3.2.6 allows 600).", least=0.1, most=1800)
+    SMTP_TIMEOUTS: SMTPTimeouts = _setting(  # noqa: RUF009 - a dataclasses.field, as all of them
+        SMTPTimeouts(),
+        "Limit of each phase of an SMTP dialogue (RFC 5321 §4.5.3.2); a phase not named keeps its default. In the environment: connect=30,dot=300.",
+        least=0.1,
+        most=1800,
+    )
     SMTP_CA_FILE: str = _setting("", "PEM file of authorities to trust for SMTP over TLS; empty: the system's.")
     MX_PORT: int = _setting(25, "Port of recipients' mail servers when SMTP_URL is mx:.", least=1, most=65535)
     DNS_SERVERS: tuple[str, ...] = _setting((), "DNS servers for MX look-ups, address or address:port; empty: the system's.")
@@ -119,6 +129,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     for one in fields(Settings):
         value = _checked(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(value, checked) if isinstance(value, str) else value
+        if one.name == "VAR":
+            checked["VAR"] = _in_project(checked["VAR"])
     settings = Settings(**checked)
     _check_together(settings)
     return settings
@@ -126,13 +138,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 def _from_file(path: str | None) -> dict[str, Any]:
     file = Path(path or "config.py")
-    if not file.is_file():
+    try:
+        source = file.read_text()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         if path:
-            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}")
+            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}") from error
         return {}
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {getattr(error, 'strerror', error)}") from error
     values: dict[str, Any] = {}
     try:
-        exec(compile(file.read_text(), str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
+        exec(compile(source, str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
     except Exception as error:
         raise ConfigurationError(f"{file}: {type(error).__name__}: {error}") from error
     names = {one.name for one in fields(Settings)}
@@ -155,18 +171,33 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def _in_project(folder: str) -> str:
+    """Make a relative folder absolute. Not by the working folder: started from another one, a program would make a second, empty database."""
+    if not folder:
+        raise ConfigurationError("VAR: must name a folder")
+    return str(PROJECT / folder)
+
+
 def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
     try:
         converted = _converted(value, kind)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{name}: {error}") from error
-    for number in converted if isinstance(converted, tuple) else (converted,):
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            if limits["least"] is not None and number < limits["least"]:
-                raise ConfigurationError(f"{name}: {number} is less than {limits['least']}")
-            if limits["most"] is not None and number > limits["most"]:
-                raise ConfigurationError(f"{name}: {number} is more than {limits['most']}")
+    for label, number in _numbers(name, converted):
+        if limits["least"] is not None and number < limits["least"]:
+            raise ConfigurationError(f"{label}: {number} is less than {limits['least']}")
+        if limits["most"] is not None and number > limits["most"]:
+            raise ConfigurationError(f"{label}: {number} is more than {limits['most']}")
     return converted
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Give each number of a setting, with the name to tell about it by."""
+    if isinstance(value, SMTPTimeouts):
+        yield from ((f"{name}: {phase}", seconds) for phase, seconds in asdict(value).items())
+    else:
+        parts = value if isinstance(value, tuple) else (value,)
+        yield from ((name, part) for part in parts if isinstance(part, int | float) and not isinstance(part, bool))
 
 
 def _filled_in(value: str, settings: Mapping[str, Any]) -> str:
@@ -184,6 +215,8 @@ def _converted(value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         return tuple(_converted(part, get_args(kind)[0]) for part in parts)
+    if kind is SMTPTimeouts:
+        return _timeouts(value)
     if kind is bool:
         text = str(value).lower()
         if text not in TRUE | FALSE:
@@ -193,17 +226,41 @@ def _converted(value: Any, kind: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError(f"{value!r} is not a number")
         try:
-            return kind(value)
-        except ValueError:
+            number = kind(value)
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{value!r} is not a number") from None
+        if number != number:  # NaN, which no limit would stop
+            raise ValueError(f"{value!r} is not a number")
+        return number
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
     return value
 
 
+def _timeouts(value: Any) -> SMTPTimeouts:
+    """Read a mapping of phases to seconds, or ``phase=seconds,phase=seconds``."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        value = {phase.strip(): seconds for phase, _, seconds in pairs}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r} does not map phases to seconds")
+    phases, given = [one.name for one in fields(SMTPTimeouts)], {}
+    for phase, seconds in value.items():
+        if phase not in phases:
+            raise ValueError(f"unknown phase {phase!r}; there are {', '.join(phases)}")
+        try:
+            given[phase] = _converted(seconds, float)
+        except ValueError as error:
+            raise ValueError(f"{phase}: {error}") from error
+    return SMTPTimeouts(**given)
+
+
 def _check_together(settings: Settings) -> None:
     for name, schemes in SCHEMES.items():
-        scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+        try:
+            scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: is not a URL") from error
         if scheme not in schemes:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
     if not _HOSTNAME.fullmatch(settings.HOSTNAME):
@@ -221,7 +278,8 @@ def sample() -> str:
         "# Made by: python -m mailbbgun.base.settings > config.py.sample",
     ]
     for one in fields(Settings):
-        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {one.default!r}"]
+        default = asdict(one.default) if isinstance(one.default, SMTPTimeouts) else one.default
+        lines += ["", f"# {one.metadata['doc']}", f"# {one.name} = {default!r}"]
     return "\n".join(lines) + "\n"
 
 

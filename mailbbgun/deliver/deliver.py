@@ -10,13 +10,11 @@ from mailbbgun.base.db import Database
 from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
-from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Unknown
 from mailbbgun.smtp.reply import Reply
 
-ATTEMPT_SECONDS = 1800.0  # longer than all phases of one try on every server; the body's time comes on top
-BODY_RATE = Timeouts().min_rate
+DIALOGUES = 2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
 FENCED_WAIT = 1.0  # seconds
 JOURNAL_WAIT = 5.0  # seconds
 RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
@@ -45,14 +43,23 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
 
 def deliver(desk: Desk, transaction: Transaction) -> None:
     """Try to deliver one transaction and hand its results over. Raises :class:`DatabaseUnavailable` before anything is sent."""
-    if wait := desk.routes.paused(transaction.route):
+    if wait := desk.breaker.enter(transaction):
         return give_back(desk, transaction, wait)
+    try:
+        attempt(desk, transaction)
+    finally:
+        desk.breaker.leave(transaction)
+
+
+def attempt(desk: Desk, transaction: Transaction) -> None:
+    """Go, since it is our turn."""
     if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be
         return give_back(desk, transaction, JOURNAL_WAIT)
     envelope = read(desk.db, transaction)
-    transaction.limit = ATTEMPT_SECONDS + len(envelope.raw) / BODY_RATE
+    transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = send(desk, transaction, envelope)
+    desk.breaker.record(transaction, outcomes.values())
     hand_over(desk, transaction, outcomes)
 
 
@@ -106,8 +113,6 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]
     policy = replace(desk.policy, random=lambda: drawn)
     for one in transaction.claims:
         outcome = outcomes[one.address]
-        if isinstance(outcome, Refused):
-            desk.routes.pause(transaction.route, desk.policy.pause)
         result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, policy)
         desk.results.put(one, result)
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from mailbbgun.base.clock import Clock
 from mailbbgun.base.db import Database
 from mailbbgun.base.settings import Settings
+from mailbbgun.deliver.breaker import Breaker
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
@@ -26,6 +27,7 @@ class Desk:
     db: Database
     clock: Clock
     routes: Routes
+    breaker: Breaker
     journal: Journal
     leases: Leases
     publisher: Publisher
@@ -37,7 +39,7 @@ class Desk:
         """Set up a desk. Raises :class:`ConfigurationError` if the journal cannot be written or ``SMTP_URL`` used."""
         settings = services.settings
         owner = owner or uuid4()
-        routes = Routes(settings, services.clock)
+        routes = Routes(settings)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
         publisher = Publisher(services.db, services.queue)
@@ -47,6 +49,7 @@ class Desk:
             db=services.db,
             clock=services.clock,
             routes=routes,
+            breaker=Breaker(settings.REFUSED_PAUSE_SECONDS, services.clock),
             journal=journal,
             leases=leases,
             publisher=publisher,

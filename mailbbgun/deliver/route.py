@@ -1,10 +1,9 @@
 """Which way a recipient's mail leaves: one server for all (``smtp:``, ``catcher:``) or each domain's MX (``mx:``)."""
 
-import threading
+from dataclasses import asdict
 from typing import Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mailbbgun.base.clock import Clock
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
@@ -19,21 +18,19 @@ DEFAULT_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
 class Routes:
-    """The ways out of this process, their connections, and which of them is paused. Thread-safe. Times are boot-clock seconds."""
+    """The ways out of this process and their connections. Thread-safe."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises :class:`ConfigurationError` for a ``SMTP_URL`` that cannot be used."""
         self.per_domain = settings.SMTP_URL.startswith("mx:")
-        self._clock = clock
+        self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self._pool = Pool(
-            timeouts(settings),
+            self.timeouts,
             settings.HOSTNAME,
             max_messages=settings.MESSAGES_PER_CONNECTION,
             idle=float(settings.IDLE_CONNECTION_SECONDS),
         )
         self._relay = self._way_out(settings)
-        self._lock = threading.Lock()
-        self._paused: dict[str, float] = {}
 
     def key(self, address: str) -> str:
         """Return what recipients must share to go in one transaction."""
@@ -42,21 +39,6 @@ class Routes:
     def relay(self, _key: str) -> Relay:
         """Return what carries the mail of a route."""
         return self._relay
-
-    def pause(self, key: str, seconds: float) -> None:
-        """Send nothing that way for a while: it refuses us, and asking again with every message would lock the account."""
-        with self._lock:
-            self._paused[key] = self._clock.boot() + seconds
-
-    def paused(self, key: str) -> float:
-        """Return for how many seconds a route is still paused; 0 when it is not."""
-        if not self._paused:
-            return 0.0
-        with self._lock:
-            left = self._paused.get(key, 0.0) - self._clock.boot()
-            if left <= 0:
-                self._paused.pop(key, None)
-            return max(0.0, left)
 
     def reap(self) -> None:
         """Close connections that have idled too long."""
@@ -80,31 +62,16 @@ def check(settings: Settings) -> None:
         endpoint(settings)
 
 
-def timeouts(settings: Settings) -> Timeouts:
-    """Return the limits of each phase by the settings."""
-    command = settings.SMTP_COMMAND_TIMEOUT
-    return Timeouts(
-        connect=settings.SMTP_CONNECT_TIMEOUT,
-        banner=command,
-        ehlo=command,
-        tls=settings.SMTP_CONNECT_TIMEOUT,
-        auth=command,
-        mail=command,
-        rcpt=command,
-        data=command,
-        body=settings.SMTP_DATA_TIMEOUT,
-        dot=settings.SMTP_DATA_TIMEOUT,
-        rset=min(20.0, command),
-    )
-
-
 def resolver(settings: Settings) -> Resolver:
-    """Return what asks the DNS. Raises :class:`ConfigurationError` if the servers do not share a port."""
+    """Return what asks the DNS. Raises :class:`ConfigurationError` for servers that are none, or do not share a port."""
     servers = [server.partition("]:" if server.startswith("[") else ":") for server in settings.DNS_SERVERS]
     ports = {port or "53" for _, _, port in servers} or {"53"}
-    if len(ports) > 1 or not min(ports).isdigit():
+    if len(ports) > 1 or not min(ports).isdecimal() or not 0 < int(min(ports)) < 65_536:
         raise ConfigurationError("DNS_SERVERS: must be addresses, or address:port with one port for all")
-    return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)))
+    try:
+        return Resolver([address.strip("[]") for address, _, _ in servers], int(min(ports)))
+    except ValueError as error:
+        raise ConfigurationError(f"DNS_SERVERS: {error}") from error
 
 
 def endpoint(settings: Settings) -> Endpoint:

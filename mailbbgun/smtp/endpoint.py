@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mailbbgun.base.timeouts import SMTPTimeouts
+
 Security = Literal["none", "opportunistic", "starttls", "tls"]
 """none: in clear. opportunistic: STARTTLS if offered, unchecked, else in clear (RFC 7435). starttls: STARTTLS or
 nothing (RFC 3207). tls: TLS from the first byte (RFC 8314 §3.3). The last two check certificate and host name."""
@@ -38,26 +40,13 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds each phase may take, all told, however the server spreads its octets.
+class Timeouts(SMTPTimeouts):
+    """The seconds of each phase, and what depends on the mail.
 
-    RFC 5321 §4.5.3.2 asks for 5, 5, 5, 2, 3 and 10 minutes; the defaults are shorter, since a retry costs less than a
-    held worker. Message data has `body` seconds plus its size divided by `min_rate` (octets per second).
+    Message data has `body` seconds plus its size divided by `min_rate` (octets per second).
     """
 
-    connect: float = 30.0
-    banner: float = 60.0
-    ehlo: float = 60.0
-    tls: float = 30.0
-    auth: float = 60.0
-    mail: float = 60.0
-    rcpt: float = 60.0
-    data: float = 60.0
-    body: float = 180.0
     min_rate: float = 500.0
-    dot: float = 300.0
-    rset: float = 20.0
-    quit: float = 5.0
 
     def recipients(self, count: int) -> float:
         """Seconds for all RCPT replies of a transaction: `rcpt` for the first, a twentieth for each further one."""
@@ -66,6 +55,11 @@ class Timeouts:
     def transfer(self, size: int) -> float:
         """Seconds for `size` octets of message data."""
         return self.body + size / self.min_rate
+
+    def dialogue(self, count: int, size: int) -> float:
+        """Seconds from connect to the answer to the dot, for `count` recipients and `size` octets, every phase at its limit."""
+        opening = self.connect + self.banner + self.ehlo + self.tls + self.auth
+        return opening + self.mail + self.recipients(count) + self.data + self.transfer(size) + self.dot
 
 
 # Contexts cost milliseconds (the authorities are parsed) and are safe to share between threads.

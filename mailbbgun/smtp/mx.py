@@ -1,6 +1,7 @@
 """Which hosts take mail for a domain, and at which addresses (RFC 5321 §5.1, RFC 7505). The one file that asks the DNS.
 
-What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary.
+What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary. "There is none"
+is certain only with the SOA record that RFC 2308 §3 asks for: broken resolvers say it too, and without.
 """
 
 import ipaddress
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from time import monotonic, time
 
 import dns.exception
+import dns.message
 import dns.name
 import dns.rdata
+import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.ANY.MX import MX
 
@@ -38,7 +41,7 @@ class Host:
 
 
 class NoData(Exception):
-    """The DNS answered, and there is nothing of that kind. `exists`: whether the name itself exists."""
+    """The DNS is certain that there is nothing of that kind. `exists`: whether the name itself exists."""
 
     def __init__(self, exists: bool) -> None:
         super().__init__("no such record" if exists else "no such name")
@@ -46,23 +49,26 @@ class NoData(Exception):
 
 
 class NoAnswer(Exception):
-    """The DNS did not answer, or said SERVFAIL or REFUSED."""
+    """The DNS did not answer, said SERVFAIL or REFUSED, or "there is none" without an SOA."""
 
 
 class Resolver:
     """DNS questions with a time limit and a cache. Thread-safe.
 
-    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. One question takes at most `lifetime`
-    seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there is none" for `MAX_CACHED_NONE`),
-    the latest `cached` of them.
+    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. ValueError if they are not, or there are none.
+    One question takes at most `lifetime` seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there
+    is none" for `MAX_CACHED_NONE`), the latest `cached` of them.
     """
 
     def __init__(
         self, nameservers: Sequence[str] = (), port: int = 53, lifetime: float = 10.0, cached: int = 2000
     ) -> None:
-        self._dns = dns.resolver.Resolver(configure=not nameservers)
+        try:
+            self._dns = dns.resolver.Resolver(configure=not nameservers)
+        except dns.resolver.NoResolverConfiguration as error:
+            raise ValueError("none given, and /etc/resolv.conf names none") from error
         if nameservers:
-            self._dns.nameservers = list(nameservers)
+            self._dns.nameservers = [str(ipaddress.ip_address(server)) for server in nameservers]
             self._dns.port = port
         self._dns.timeout = min(3.0, lifetime)
         self._lifetime = lifetime
@@ -93,12 +99,14 @@ class Resolver:
             return MAX_CACHED_NONE, NoData(exists=False)  # not a name that could exist
         try:
             answer = self._dns.resolve(absolute, kind, lifetime=self._lifetime, search=False)
-        except dns.resolver.NXDOMAIN:
-            return MAX_CACHED_NONE, NoData(exists=False)
-        except dns.resolver.NoAnswer:
-            return MAX_CACHED_NONE, NoData(exists=True)
+        except dns.resolver.NXDOMAIN as error:
+            response = error.response(absolute)  # type: ignore[no-untyped-call]  # dnspython annotates all but its errors
+            return MAX_CACHED_NONE, _none(response, NoData(exists=False))
+        except dns.resolver.NoAnswer as error:
+            response = error.response()  # type: ignore[no-untyped-call]  # as above
+            return MAX_CACHED_NONE, _none(response, NoData(exists=True))
         except (dns.exception.DNSException, OSError) as error:
-            raise NoAnswer(safe(str(error))) from error
+            raise NoAnswer(_why(error)) from error
         return min(answer.expiration - time(), MAX_CACHED), list(answer)
 
 
@@ -150,6 +158,22 @@ def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
     if found:
         return found
     return _deferred(host, trouble) if trouble else _bounced("5.4.4", f"{safe(host)}: has no address")
+
+
+def _none(response: dns.message.Message, none: NoData) -> NoData:
+    """`none`, if `response` has the SOA record that makes it certain. Raises NoAnswer."""
+    if not any(records.rdtype == dns.rdatatype.SOA for records in response.authority):
+        raise NoAnswer(f"the DNS says {none}, but shows no SOA record for it")
+    return none
+
+
+def _why(error: Exception) -> str:
+    """What each server did when it was last asked; dnspython's own words tell it for every time."""
+    if not isinstance(error, dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers):
+        return safe(str(error))
+    last = {server.removeprefix("Do53:").rpartition("@")[0]: what for server, _, _, what, _ in error.kwargs["errors"]}
+    told = [f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()]
+    return f"the DNS gives no answer ({', '.join(told)})"
 
 
 def _implicit(domain: str, resolver: Resolver) -> list[Host] | Bounced | Deferred:

@@ -12,7 +12,8 @@ import click
 from tqdm import tqdm
 
 from mailbbgun.base import logs
-from mailbbgun.base.errors import ConfigurationError, MailBBGunError, explained
+from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
 from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, never_hinted, overdue
@@ -31,17 +32,15 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     Stranded is what is due, in no worker's hands, and has no hint on its way: never hinted, a retry whose delay hint did not come, or
     hinted onto a lane that is nearly empty by now. A backlog that waits on the queue is left alone.
 
-    Exit codes: 0 done, 1 the database or the queue does not answer or a setting is wrong, 75 another one is running.
+    Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a setting is wrong.
     """
-    try:
+    with explained_exit("requeue-pending"):
         settings = load()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
         with _only_one(settings.var / "requeue-pending.lock"):
             total = requeue(services, older_than, dry_run)
         services.close()
-    except MailBBGunError as error:
-        raise SystemExit(f"requeue-pending: {explained(error)}") from error
     if total or not quiet:
         print(f"{total} stranded, nothing changed" if dry_run else f"requeued {total}")
 

@@ -1,11 +1,14 @@
 """One server for all mail: TLS, a password, and what happens when either is wrong."""
 
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.flow.service import Service, until
-from tests.smtp.peers import Authority, Peer
+from tests.servers.process import free_port
+from tests.smtp.peers import Authority, Dialogue, Peer, hang_up
 
 MESSAGES = 24
 CONNECTIONS = 2
@@ -60,6 +63,49 @@ def test_a_server_that_refuses_us_is_left_alone_and_the_mail_waits_until_it_is_m
         peer.users = {"robot": "open sesame"}
         until(lambda: service.count("DELIVERED") == MESSAGES, 30, "all of it, once mended")
         assert sorted(address for message in peer.messages for address in message.recipients) == sorted(addresses)
+
+
+def test_after_each_pause_one_message_asks_the_server_and_the_others_wait_for_its_answer(embedded_settings):
+    senders, pause = 8, 2
+    logins: list[float] = []
+
+    def slow(dialogue: Dialogue) -> None:
+        logins.append(time.monotonic())
+        time.sleep(0.5)  # time enough for all senders to come
+        dialogue.normal(dialogue)
+
+    with Peer(at={"auth": slow}, users={"robot": "another"}) as peer:
+        url = f"smtp://robot:secret@127.0.0.1:{peer.port}?security=none"
+        with Service(embedded_settings, SMTP_URL=url, WORKER_CONNECTIONS=senders, REFUSED_PAUSE_SECONDS=pause, SWEEP_SECONDS=1) as service:
+            for number in range(3 * senders):
+                service.post(to=f"u{number}@example.test")
+            service.start_worker()
+            until(lambda: logins and logins[-1] > logins[0] + 4 * pause, 40, "login after login")
+            later = [one for one in logins if one > logins[0] + pause]
+            assert 1 <= len(logins) - len(later) <= senders
+            assert len(later) > 1
+            assert all(second - first > pause for first, second in pairwise(later))
+            peer.users = {"robot": "secret"}
+            until(lambda: service.count("DELIVERED") == 3 * senders, 30, "all of it, once the password is right")
+
+
+def test_a_probe_that_learns_nothing_does_not_lock_the_server_out(embedded_settings):
+    port = free_port()
+    refusing = Peer(port=port, users={"robot": "another"})
+    hanging_up = Peer(port=port, users={"robot": "secret"}, at={"auth": hang_up})
+    willing = Peer(port=port, users={"robot": "secret"})
+    url = f"smtp://robot:secret@127.0.0.1:{port}?security=none"
+    with Service(embedded_settings, SMTP_URL=url, RETRY_DELAYS="2," * 20, REFUSED_PAUSE_SECONDS=1, SWEEP_SECONDS=1) as service:
+        with refusing:
+            for number in range(4):
+                service.post(to=f"u{number}@example.test")
+            service.start_worker()
+            until(lambda: service.events("refused"), what="a refusal")
+        until(lambda: service.sql("SELECT 1 FROM events WHERE kind = 'deferred' AND CAST(data AS text) LIKE '%connect%'"), what="nobody listens")
+        with hanging_up:
+            until(lambda: hanging_up.connections > 1, what="probe after probe")
+        with willing:
+            until(lambda: service.count("DELIVERED") == 4, 30, "all of it")
 
 
 def test_what_may_have_arrived_is_held_if_so_told_and_goes_again_only_by_hand(embedded_settings):

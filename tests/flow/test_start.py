@@ -1,5 +1,7 @@
 """What must not start says why in one line, in the worker as in the API."""
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,15 @@ from tests.flow.service import ROOT, Service, until
 
 WORKER = [sys.executable, "worker.py"]
 API = [sys.executable, "-m", "gunicorn", "api:app"]
+PROGRAMS = {
+    "api": [sys.executable, "api.py"],
+    "worker": WORKER,
+    "initdb": [sys.executable, "initdb.py"],
+    "run": [sys.executable, "-m", "mailbbgun.run"],
+    "catcher": [sys.executable, "-m", "mailbbgun.catcher"],
+    "requeue-pending": ["bin/requeue-pending"],
+    "postgresql-create-user": ["bin/postgresql-create-user"],
+}
 CANARY = "hunter2"
 
 
@@ -32,12 +43,55 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
         finally:
             process.kill()
         said = [line for line in errors.splitlines() if " info Starting gunicorn" not in line]
-        assert process.returncode not in (0, None), (out, errors)
+        assert process.returncode == os.EX_CONFIG, (out, errors)
         assert len(said) == 1, errors
         assert "Traceback" not in out + errors
         assert CANARY not in out + errors
         lines += said
     return lines
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_wrong_setting_is_told_by_every_program_in_the_same_way(embedded_settings, name):
+    (line,) = refusals(Service(embedded_settings), PROGRAMS[name], SMTP_TIMEOUTS="dot=soon")
+    assert line == f"{name}: SMTP_TIMEOUTS: dot: 'soon' is not a number"
+
+
+@pytest.mark.parametrize("name", ["worker", "initdb", "catcher", "requeue-pending"])
+def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(embedded_settings, name):
+    (line,) = refusals(Service(embedded_settings), PROGRAMS[name], VAR="/proc/nowhere")
+    assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
+
+
+@pytest.mark.parametrize("name", ["initdb", "requeue-pending"])
+def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_settings, name):
+    service = Service(embedded_settings, DATABASE_URL=f"postgresql+psycopg2://nobody:{CANARY}@127.0.0.1:1/none")
+    done = subprocess.run(PROGRAMS[name], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=30)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith(f"{name}: the ")
+    assert "port 1 failed: Connection refused" in line
+    assert CANARY not in line
+
+
+def test_without_var_every_program_finds_the_same_database_wherever_it_is_started(embedded_settings, tmp_path):
+    clone, elsewhere = tmp_path / "a clone", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(ROOT / "mailbbgun", clone / "mailbbgun", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("api.py", "gunicorn.conf.py", "initdb.py", "worker.py"):
+        shutil.copy(ROOT / name, clone)
+    service = Service(embedded_settings)
+    del service.environment["MAILBBGUN_VAR"], service.environment["MAILBBGUN_DATABASE_URL"]
+    subprocess.run([sys.executable, clone / "initdb.py"], cwd=elsewhere, env=service.environment, check=True, timeout=30)
+    for name, ready in (("api", "Listening at"), ("worker", "worker_started")):
+        with subprocess.Popen(
+            [sys.executable, clone / f"{name}.py"], cwd=elsewhere, env=service.environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert any(ready in line for line in process.stderr), "it would refuse a database without tables"
+            process.terminate()
+            assert process.wait(20) == 0
+    assert (clone / "var" / "mailbbgun.db").exists()
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.fixture
@@ -56,8 +110,10 @@ def prepared(embedded_settings) -> Service:
         ({"SMTP_URL": f"http://robot:{CANARY}@host"}, "SMTP_URL"),
         ({"DATABASE_URL": f"mysql://robot:{CANARY}@host/x"}, "DATABASE_URL"),
         ({"DATABASE_URL": f"sqlite:///{{VAR}}/{CANARY[:3]}.db"}, "run python initdb.py"),
+        ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL"),
+        ({"QUEUE_URL": f"amqp://robot:{CANARY}@[::1"}, "QUEUE_URL: is not a URL"),
     ],
-    ids=["weak durability", "unknown setting", "scheme", "database", "schema missing"],
+    ids=["weak durability", "unknown setting", "scheme", "database", "schema missing", "database in memory", "bracket"],
 )
 def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
     for line in refusals(prepared, WORKER, API, **settings):
@@ -70,8 +126,10 @@ def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
         ({"SMTP_URL": f"smtp://robot:{CANARY}/x@host:25"}, "SMTP_URL"),
         ({"SMTP_URL": f"smtp://robot:{CANARY}@host?security=maybe"}, "SMTP_URL"),
         ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:53,127.0.0.1:54"}, "DNS_SERVERS"),
+        ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:70000"}, "DNS_SERVERS"),
+        ({"SMTP_URL": "mx:", "DNS_SERVERS": "ns.example.com"}, "DNS_SERVERS"),
     ],
-    ids=["password not quoted", "security", "name servers"],
+    ids=["password not quoted", "security", "name servers", "port", "name of a name server"],
 )
 def test_a_way_out_that_could_not_be_used_is_refused_in_one_line(prepared, settings, told):
     for line in refusals(prepared, WORKER, API, **settings):

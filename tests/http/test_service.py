@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import delete, insert
 
 from mailbbgun import schema, services
-from mailbbgun.app import check_exposure, create_app, preflight
+from mailbbgun.app import create_app, preflight
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.exposure import check_exposure
 from mailbbgun.base.settings import load
 from mailbbgun.deliver.models import Worker
 from tests.http.conftest import ROOT
@@ -134,9 +135,9 @@ def run(tmp_path, **given):
 )
 def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given, why):
     done = run(tmp_path, **given)
-    assert done.returncode != 0
+    assert done.returncode == os.EX_CONFIG
     assert "Traceback" not in done.stderr
-    assert f"mailbbgun: {why}" in [line for line in done.stderr.splitlines() if "gunicorn" not in line][-1]
+    assert f"api: {why}" in [line for line in done.stderr.splitlines() if "gunicorn" not in line][-1]
 
 
 @pytest.mark.parametrize(

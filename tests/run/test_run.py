@@ -162,19 +162,26 @@ def test_a_schema_that_cannot_be_made_is_told_and_nothing_else_starts(service: S
 
 @pytest.mark.parametrize("setting", ["PORT", "CATCHER_PORT"])
 def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None:
-    with socket.create_server(("127.0.0.1", int(service.environment[f"MAILBBGUN_{setting}"]))):
+    port = service.environment[f"MAILBBGUN_{setting}"]
+    with socket.create_server(("127.0.0.1", int(port))):
         done = _run(service)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        f"cannot listen on 127.0.0.1:{service.environment[f'MAILBBGUN_{setting}']}: Address already in use; MAILBBGUN_{setting} sets another port"
-    ]
+    assert done.stderr == f"run: cannot listen on 127.0.0.1:{port}: Address already in use; MAILBBGUN_{setting} sets another port\n"
     assert not service.var.exists()
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
     service.environment["MAILBBGUN_SWEEP_SECONDS"] = "soon"
     done = _run(service)
-    assert (done.returncode, done.stderr) == (os.EX_CONFIG, "SWEEP_SECONDS: 'soon' is not a number\n")
+    assert (done.returncode, done.stderr) == (os.EX_CONFIG, "run: SWEEP_SECONDS: 'soon' is not a number\n")
+
+
+def test_an_address_that_strangers_reach_is_refused_before_anything_starts(service: Service) -> None:
+    service.environment["MAILBBGUN_HOST"] = "0.0.0.0"
+    done = _run(service)
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
+    assert done.stderr == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED\n"
+    assert not service.var.exists()
 
 
 def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(service: Service, tmp_path: Path) -> None:
@@ -186,13 +193,13 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
     (clone / "requirements.txt").touch()
     (clone / "mailbbgun").mkdir()
     (clone / "mailbbgun" / "__init__.py").touch()
-    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_VAR'])")
+    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_CONFIG'])")
     (tmp_path / "link").symlink_to("a clone/bin/run")
     (here / "run").symlink_to("../link")
-    service.environment["MAILBBGUN_VAR"] = "state"
+    service.environment["MAILBBGUN_CONFIG"] = "settings.py"
     for wanted in (None, ""):  # nothing to install the second time
         done = subprocess.run(["./run"], cwd=here, env=service.environment, capture_output=True, text=True, check=True)
-        assert done.stdout == f"{clone}/.venv {clone} {here}/state\n"
+        assert done.stdout == f"{clone}/.venv {clone} {here}/settings.py\n"
         assert wanted is None or done.stderr == wanted
 
 

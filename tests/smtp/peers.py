@@ -427,7 +427,8 @@ class NameServer:
     """A small authoritative server on UDP and TCP of 127.0.0.1:`port`; use as a context manager.
 
     `zone` maps names to {kind: [data]}; a name not in it does not exist. Instead of the mapping a name may say
-    "SERVFAIL", "REFUSED", "silent" (no answer), or "truncated" with the records in `zone[name + "/tcp"]`.
+    "SERVFAIL", "REFUSED", "silent" (no answer), or "truncated" with the records in `zone[name + "/tcp"]`. "There is none"
+    comes with an SOA record; for a name that says "NXDOMAIN" or "NOERROR" without, as from a broken resolver.
     `asked` is the list of (name, kind) seen.
     """
 
@@ -495,10 +496,16 @@ class NameServer:
         answer.flags |= dns.flags.AA | dns.flags.RA
         if found is None:
             answer.set_rcode(dns.rcode.NXDOMAIN)
+            answer.authority.append(self._soa())
         elif found == "truncated":
             answer.flags |= dns.flags.TC
         elif isinstance(found, str):
             answer.set_rcode(dns.rcode.from_text(found))
         elif found.get(kind):
             answer.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, *found[kind]))
+        else:
+            answer.authority.append(self._soa())
         return answer
+
+    def _soa(self) -> dns.rrset.RRset:
+        return dns.rrset.from_text(".", self.ttl, "IN", "SOA", "ns.test. hostmaster.test. 1 7200 900 1209600 60")

@@ -18,6 +18,8 @@ ZONE = {
     "fail.test": "SERVFAIL",
     "refused.test": "REFUSED",
     "silent.test": "silent",
+    "no-name.test": "NXDOMAIN",
+    "no-data.test": "NOERROR",
     "large.test": "truncated",
     "large.test/tcp": {"MX": [f"{n} mx{n}.large.test." for n in range(60)]},
     "both.test": {"A": ["192.0.2.1", "192.0.2.2"], "AAAA": ["2001:db8::1"]},
@@ -61,6 +63,8 @@ def test_a_domain_with_one_way_in_gives_that_host(domain: str, found: Host) -> N
         ("nothing.test", Bounced, "5.4.4"),
         ("fail.test", Deferred, "4.4.3"),
         ("refused.test", Deferred, "4.4.3"),
+        ("no-name.test", Deferred, "4.4.3"),
+        ("no-data.test", Deferred, "4.4.3"),
         ("[192.0.2.300]", Bounced, "5.1.2"),
         ("[2001:db8::1]", Bounced, "5.1.2"),
         ("[192.0.2.1", Bounced, "5.1.2"),
@@ -81,7 +85,16 @@ def test_what_the_dns_says_for_certain_is_permanent_and_the_rest_temporary(
 
 def test_a_silent_name_server_is_given_up_in_time() -> None:
     with NameServer(ZONE) as server:
-        assert isinstance(lookup("silent.test", resolver(server, lifetime=0.3)), Deferred)
+        outcome = lookup("silent.test", resolver(server, lifetime=0.3))
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply.text == "silent.test: the DNS gives no answer (127.0.0.1: timed out)"
+
+
+def test_each_name_server_that_fails_is_told_once() -> None:
+    with NameServer(ZONE) as server:
+        outcome = lookup("fail.test", Resolver(["127.0.0.1", "127.0.0.2"], server.port, lifetime=0.5))
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply.text == "fail.test: the DNS gives no answer (127.0.0.1: SERVFAIL, 127.0.0.2: timed out)"
 
 
 def test_a_large_answer_comes_by_tcp_and_is_cut() -> None:
@@ -100,10 +113,20 @@ def test_addresses_are_ipv4_first() -> None:
 
 
 @pytest.mark.parametrize(("host", "kind"), [("no-such.test", Bounced), ("nothing.test", Bounced),
-                                            ("fail.test", Deferred)])
+                                            ("fail.test", Deferred), ("no-name.test", Deferred),
+                                            ("no-data.test", Deferred)])
 def test_a_host_without_address_is_permanent_only_if_the_dns_said_so(host: str, kind: type) -> None:
     with NameServer(ZONE) as server:
         assert isinstance(addresses(host, resolver(server)), kind)
+
+
+@pytest.mark.parametrize("answer", ["NXDOMAIN", "NOERROR"])
+def test_there_is_none_without_an_soa_is_not_believed_and_not_kept(answer: str) -> None:
+    with NameServer({"b.test": answer}) as server:
+        asked = resolver(server)
+        assert isinstance(lookup("b.test", asked), Deferred)
+        server.zone["b.test"] = {"MX": ["10 mx.b.test."]}
+        assert lookup("b.test", asked) == [Host("mx.b.test", 10)]
 
 
 def test_answers_are_kept_by_their_ttl_but_failures_are_not() -> None:

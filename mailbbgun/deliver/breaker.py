@@ -1,0 +1,68 @@
+"""The circuit breaker: a server that refuses us is left alone for a while, then asked by one transaction before all others."""
+
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from mailbbgun.base.clock import Clock
+from mailbbgun.deliver.claim import Transaction
+from mailbbgun.smtp.outcome import OPENING, Delivered, Outcome, Refused
+
+PROBE_SECONDS = 300.0  # a probe that is not back by then is overtaken by another
+PROBE_WAIT = 1.0  # seconds until the others ask again
+
+
+@dataclass(slots=True)
+class _Circuit:
+    until: float  # boot-clock seconds; nobody goes before
+    probe: Transaction | None = None  # who went last, if no verdict is in yet
+
+
+class Breaker:
+    """A circuit per route. Thread-safe.
+
+    A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock the account. Who comes first after that is
+    the probe, and the others wait: if it gets in, all go; if it is refused, the pause starts anew; if it learns nothing, the next one is the probe.
+    """
+
+    def __init__(self, pause: float, clock: Clock) -> None:
+        self._pause = pause
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[str, _Circuit] = {}
+
+    def wait(self, route: str) -> float:
+        """Return for how many seconds a route is to be left alone; 0 when one may go, or all."""
+        with self._lock:
+            return self._wait(route)
+
+    def enter(self, transaction: Transaction) -> float:
+        """The same for one that would go now. If it is 0 it goes, and must :meth:`leave`."""
+        with self._lock:
+            wait = self._wait(transaction.route)
+            if not wait and (circuit := self._open.get(transaction.route)):
+                circuit.probe, circuit.until = transaction, self._clock.boot() + PROBE_SECONDS
+            return wait
+
+    def record(self, transaction: Transaction, outcomes: Collection[Outcome]) -> None:
+        """Take in how it went; the luck of one that left before the refusal says nothing."""
+        with self._lock:
+            if any(isinstance(one, Refused) for one in outcomes):
+                self._open[transaction.route] = _Circuit(self._clock.boot() + self._pause)
+            elif self._probing(transaction) and any(isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes):
+                del self._open[transaction.route]
+
+    def leave(self, transaction: Transaction) -> None:
+        """It is back, whatever it met; a probe without a verdict makes way for the next."""
+        with self._lock:
+            if self._probing(transaction):
+                self._open[transaction.route] = _Circuit(self._clock.boot())
+
+    def _wait(self, route: str) -> float:
+        circuit = self._open.get(route)
+        left = max(0.0, circuit.until - self._clock.boot()) if circuit else 0.0
+        return min(left, PROBE_WAIT) if circuit and circuit.probe else left
+
+    def _probing(self, transaction: Transaction) -> bool:
+        circuit = self._open.get(transaction.route)
+        return circuit is not None and circuit.probe is transaction

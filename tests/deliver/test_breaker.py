@@ -1,0 +1,124 @@
+"""Who may go to a server that refused us, and when."""
+
+import threading
+from uuid import uuid4
+
+import pytest
+
+from mailbbgun.base.clock import Clock
+from mailbbgun.deliver.breaker import PROBE_SECONDS, PROBE_WAIT, Breaker
+from mailbbgun.deliver.claim import Transaction
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.reply import Reply
+
+PAUSE = 60.0
+REPLY = Reply(0, None, "x")
+REFUSED = Refused(REPLY, Phase.AUTH)
+
+
+class Stopped(Clock):
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def boot(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Stopped:
+    return Stopped()
+
+
+@pytest.fixture
+def breaker(clock: Stopped) -> Breaker:
+    """One that was opened just now."""
+    one = Breaker(PAUSE, clock)
+    returns(one, going(one), REFUSED)
+    return one
+
+
+def transaction(route: str = "smarthost") -> Transaction:
+    return Transaction(uuid4(), "a@b.test", False, b"", route, [])
+
+
+def going(breaker: Breaker, route: str = "smarthost") -> Transaction:
+    one = transaction(route)
+    assert breaker.enter(one) == 0
+    return one
+
+
+def returns(breaker: Breaker, one: Transaction, *outcomes: Outcome) -> None:
+    breaker.record(one, outcomes)
+    breaker.leave(one)
+
+
+def test_a_refusal_pauses_its_route_alone(breaker: Breaker, clock: Stopped) -> None:
+    assert breaker.enter(transaction()) == breaker.wait("smarthost") == PAUSE
+    assert breaker.wait("b.test") == 0
+    going(breaker, "b.test")
+    clock.now += PAUSE - 1
+    assert breaker.enter(transaction()) == 1
+
+
+def test_of_many_senders_one_goes_after_the_pause(breaker: Breaker, clock: Stopped) -> None:
+    def come() -> None:
+        line.wait()
+        waits.append(breaker.enter(transaction()))
+
+    clock.now += PAUSE
+    line, waits = threading.Barrier(16), list[float]()
+    threads = [threading.Thread(target=come) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(waits) == [0.0] + [PROBE_WAIT] * 15
+    assert breaker.wait("smarthost") == PROBE_WAIT
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Delivered(REPLY), Bounced(REPLY, Phase.RCPT), Unknown(REPLY, Phase.DOT), Deferred(REPLY, Phase.MAIL), Fenced(Phase.BODY)],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_all_go_once_the_probe_got_in(breaker: Breaker, clock: Stopped, outcome: Outcome) -> None:
+    clock.now += PAUSE
+    returns(breaker, going(breaker), Deferred(REPLY, Phase.AUTH), outcome)
+    for _ in range(3):
+        going(breaker)
+
+
+def test_a_refused_probe_begins_the_pause_anew(breaker: Breaker, clock: Stopped) -> None:
+    clock.now += PAUSE
+    returns(breaker, going(breaker), REFUSED)
+    assert breaker.enter(transaction()) == PAUSE
+    clock.now += PAUSE
+    going(breaker)
+    assert breaker.enter(transaction()) == PROBE_WAIT
+
+
+@pytest.mark.parametrize("outcomes", [[], [Deferred(REPLY, Phase.CONNECT)]], ids=["nothing", "no connection"])
+def test_a_probe_that_learned_nothing_makes_way_for_one_other(breaker: Breaker, clock: Stopped, outcomes: list[Outcome]) -> None:
+    clock.now += PAUSE
+    returns(breaker, going(breaker), *outcomes)
+    going(breaker)
+    assert breaker.enter(transaction()) == PROBE_WAIT
+
+
+def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(breaker: Breaker, clock: Stopped) -> None:
+    clock.now += PAUSE
+    lost = going(breaker)
+    clock.now += PROBE_SECONDS
+    going(breaker)
+    returns(breaker, lost, Delivered(REPLY))
+    assert breaker.enter(transaction()) == PROBE_WAIT
+
+
+def test_one_that_left_before_the_refusal_closes_nothing(clock: Stopped) -> None:
+    breaker = Breaker(PAUSE, clock)
+    early, refused = going(breaker), going(breaker)
+    returns(breaker, refused, REFUSED)
+    returns(breaker, early, Delivered(REPLY))
+    assert breaker.wait("smarthost") == PAUSE

@@ -1,0 +1,78 @@
+"""The way out as the settings say, into real servers."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mailbbgun.base.settings import load
+from mailbbgun.deliver.route import SMARTHOST, Routes
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
+from tests.smtp.peers import Authority, Peer, silent
+
+LIMIT = 0.3
+PATIENCE = 5.0  # less than any default but that of QUIT
+ONE = Envelope("a@a.test", ("b@b.test",), b"Subject: x\r\n\r\ny\r\n")
+
+
+@contextmanager
+def routed(port: int, timeouts: str, security: str = "none", user: str = "", ca_file: str = "") -> Iterator[Routes]:
+    routes = Routes(
+        load(
+            {
+                "MAILBBGUN_SMTP_URL": f"smtp://{user}127.0.0.1:{port}?security={security}",
+                "MAILBBGUN_HOSTNAME": "client.test",
+                "MAILBBGUN_SMTP_TIMEOUTS": timeouts,
+                "MAILBBGUN_SMTP_CA_FILE": ca_file,
+            }
+        )
+    )
+    yield routes
+    routes.close()
+
+
+def attempt(routes: Routes) -> Outcome:
+    started = time.monotonic()
+    (outcome,) = routes.relay(SMARTHOST).attempt(ONE, lambda _: True, lambda *_: None).values()
+    assert time.monotonic() - started < PATIENCE
+    return outcome
+
+
+@pytest.mark.parametrize("phase", ["banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"])
+def test_a_silent_server_is_given_up_at_the_limit_of_its_phase(phase: str) -> None:
+    with Peer(at={phase: silent}, users={"u": "p"}) as peer, routed(peer.port, f"{phase}={LIMIT}", user="u:p@") as routes:
+        outcome = attempt(routes)
+    assert isinstance(outcome, Unknown if phase == "dot" else Deferred)
+    assert outcome.phase == phase
+
+
+def test_a_server_silent_in_the_tls_handshake_is_given_up_at_its_limit(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with Peer(at={"tls": silent}, tls=authority.server("127.0.0.1"), implicit=True) as peer:
+        with routed(peer.port, f"tls={LIMIT}", security="tls", ca_file=authority.ca_file) as routes:
+            outcome = attempt(routes)
+    assert isinstance(outcome, Deferred)
+    assert outcome.phase == "tls"
+
+
+def test_a_machine_that_takes_no_connection_is_given_up_at_its_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), routed(port, f"connect={LIMIT}") as routes:
+            outcome = attempt(routes)
+    assert isinstance(outcome, Deferred)
+    assert outcome.phase == "connect"
+
+
+def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit() -> None:
+    with Peer(at={"rset": silent, "quit": silent}, extensions=()) as peer, routed(peer.port, f"rset={LIMIT},quit={LIMIT}") as routes:
+        assert isinstance(attempt(routes), Delivered)
+        assert isinstance(attempt(routes), Delivered)
+        started = time.monotonic()
+        routes.close()
+        assert time.monotonic() - started < PATIENCE - LIMIT
+    assert (peer.connections, len(peer.messages)) == (2, 2)
