@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, insert, text, update
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from mailbbgun.base.db import db_now
 from mailbbgun.base.ids import new_id
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
+from mailbbgun.queues.models import QueuedHint
+from tests.flow.service import until
 
 OWNER = uuid4()
 
@@ -28,14 +31,33 @@ def claim(door, identifier):
     return [UUID(one["id"]) for one in door.get(f"/messages/{identifier}")["deliveries"]]
 
 
-def fail(door, identifier):
-    """Let a message's deliveries bounce."""
-    results = [
-        record.Result(one, UUID(identifier), 1, Kind.BOUNCED, "ERROR", Reason.BOUNCED, code=550, reply="5.1.1 no such user", counted=True)
-        for one in claim(door, identifier)
-    ]
+def end(door, identifier, kind, status, **more):
+    """Let a try of a message's deliveries end."""
+    results = [record.Result(one, UUID(identifier), 1, kind, status, counted=True, **more) for one in claim(door, identifier)]
     with door.services.db.write() as session:
         assert len(record.results(session, OWNER, results)) == len(results)
+
+
+def fail(door, identifier):
+    """Let a message's deliveries bounce."""
+    end(door, identifier, Kind.BOUNCED, "ERROR", reason=Reason.BOUNCED, code=550, reply="5.1.1 no such user")
+
+
+def delivery(door, identifier):
+    """Read a message's only delivery."""
+    with door.services.db.read() as session:
+        return session.scalars(select(Delivery).where(Delivery.message_id == UUID(identifier))).one()
+
+
+def soon(door, identifier):
+    """Return in how many seconds a message's only delivery is due."""
+    return (delivery(door, identifier).next_attempt_at - datetime.now(UTC)).total_seconds()
+
+
+def hints(door, identifier):
+    """Return the lanes of a message's hints on the queue."""
+    with door.services.db.read() as session:
+        return list(session.scalars(select(QueuedHint.lane).where(QueuedHint.message_id == UUID(identifier))))
 
 
 def test_a_list_is_newest_first_with_its_count(door, tag):
@@ -171,21 +193,74 @@ def test_what_has_not_left_can_be_cancelled_once(door):
 def test_what_is_in_a_workers_hands_cannot_be_cancelled(door):
     identifier = door.send()
     claim(door, identifier)
-    assert door.call("DELETE", f"/messages/{identifier}").status_code == 409
+    answer = door.call("DELETE", f"/messages/{identifier}")
+    assert answer.status_code == 409
+    assert "being sent at this moment" in answer.json()["error"]["message"]
     assert door.get(f"/messages/{identifier}")["status"] == "PENDING"
 
 
-def test_a_failed_message_can_be_made_due_again(door):
+def test_a_failed_message_can_be_made_due_again_with_a_fresh_schedule(door):
     identifier = door.send()
-    assert door.call("POST", f"/messages/{identifier}/retry").status_code == 409
     fail(door, identifier)
     failed = door.get(f"/messages/{identifier}")["deliveries"][0]
     assert (failed["status"], failed["reason"], failed["last_reply"], failed["attempts"]) == ("ERROR", "bounced", "550 5.1.1 no such user", 1)
     assert failed["finished_at"].endswith("Z")
     answer = door.call("POST", f"/messages/{identifier}/retry", json={})
-    assert (answer.status_code, answer.json()["status"], answer.json()["deliveries"][0]["finished_at"]) == (200, "PENDING", None)
+    shown = answer.json()["deliveries"][0]
+    assert (answer.status_code, answer.json()["status"], shown["finished_at"], shown["attempts"]) == (200, "PENDING", None, 0)
     assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == ["retried", "bounced", "accepted"]
-    assert door.call("POST", f"/messages/{identifier}/retry").status_code == 409
+
+
+def test_what_waits_for_its_next_try_is_made_due_now_on_its_schedule_and_hinted_on_its_lane(door):
+    identifier = door.send(priority=9)
+    end(door, identifier, Kind.DEFERRED, "PENDING", code=451, reply="4.7.1 greylisted", wait=600, hinted=600)
+    assert soon(door, identifier) > 590
+    answer = door.call("POST", f"/messages/{identifier}/retry")
+    (shown,) = answer.json()["deliveries"]
+    assert (answer.status_code, answer.json()["status"]) == (200, "PENDING")
+    assert (shown["attempts"], shown["last_reply"]) == (1, "451 4.7.1 greylisted")
+    assert soon(door, identifier) < 1
+    assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == ["retried", "deferred", "accepted"]
+    # Its first hint, and this one's.
+    until(lambda: hints(door, identifier) == ["high", "high"], what="the hint")
+    until(lambda: delivery(door, identifier).published_at >= delivery(door, identifier).next_attempt_at, what="the mark of it")
+
+
+def test_of_several_deliveries_those_are_tried_again_that_can_be(door):
+    identifier = door.send(to=["ann@example.com", "ben@example.com", "cis@example.com", "dot@example.com"])
+    held, waiting, failed, _ = claim(door, identifier)
+    with door.services.db.write() as session:
+        session.execute(update(Delivery).where(Delivery.message_id == UUID(identifier), Delivery.id != held).values(lease_owner=None))
+        session.execute(update(Delivery).where(Delivery.id == waiting).values(next_attempt_at=db_now(600), tries=2, crashes=1, unknowns=1))
+        session.execute(update(Delivery).where(Delivery.id == failed).values(status="ERROR", tries=2, crashes=1, unknowns=1))
+    assert door.call("POST", f"/messages/{identifier}/retry").status_code == 200
+    retried = [one["address"] for one in door.get(f"/messages/{identifier}/events")["events"] if one["kind"] == "retried"]
+    assert sorted(retried) == ["ben@example.com", "cis@example.com"]
+    with door.services.db.read() as session:
+        rows = session.scalars(select(Delivery).where(Delivery.message_id == UUID(identifier)).order_by(Delivery.id)).all()
+    assert [(one.tries, one.crashes, one.unknowns) for one in rows] == [(0, 0, 0), (2, 1, 1), (0, 0, 0), (0, 0, 0)]
+    assert rows[0].lease_owner == OWNER
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (claim, "being sent at this moment"),
+        (lambda *_: None, "due already"),
+        (lambda door, identifier: end(door, identifier, Kind.DELIVERED, "DELIVERED", code=250, reply="2.0.0 ok"), "ended as DELIVERED"),
+        (lambda door, identifier: door.call("DELETE", f"/messages/{identifier}"), "ended as CANCELLED"),
+    ],
+    ids=["being sent", "due", "delivered", "cancelled"],
+)
+def test_what_cannot_be_tried_again_is_409_and_says_why(door, prepare, why):
+    identifier = door.send()
+    prepare(door, identifier)
+    before = door.get(f"/messages/{identifier}")
+    answer = door.call("POST", f"/messages/{identifier}/retry")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+    assert why in answer.json()["error"]["message"]
+    assert door.get(f"/messages/{identifier}") == before
+    assert "retried" not in [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]]
 
 
 @pytest.mark.parametrize("identifier", [str(uuid4()), "x", "1", "%00", "00000000-0000-0000-0000-00000000000g", "..%2f..", "é"])
