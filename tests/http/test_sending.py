@@ -78,6 +78,23 @@ def test_message_id_and_from_are_on_our_host_name_by_default(door):
     assert door.get(f"/messages/{identifier}")["mail_from"] == "noreply@mail.example.com"
 
 
+def test_null_stands_for_what_is_not_given(door):
+    optional = ("html", "cc", "bcc", "from", "reply_to", "headers", "tags", "metadata", "message_id", "priority")
+    answer = door.post(GOOD | dict.fromkeys(optional), **{"Idempotency-Key": f"null-{door.url}"})
+    assert answer.status_code == 201, answer.text
+    same = door.post(GOOD, **{"Idempotency-Key": f"null-{door.url}"})  # the same request, and so the same answer
+    assert (same.json(), same.headers["Idempotent-Replayed"]) == (answer.json(), "true")
+    shown, plain = (door.get(f"/messages/{identifier}") for identifier in (answer.json()["id"], door.send(**GOOD)))
+    for name in ("from", "to", "cc", "bcc", "tags", "metadata", "priority", "mail_from", "smtputf8"):
+        assert shown[name] == plain[name]
+    assert parsed(door, answer.json()["id"]).get_content().strip() == "It works."
+    assert door.post(GOOD | {"text": None, "html": "<p>It works."}).status_code == 201
+    wrong(door.post(GOOD | {"text": None, "html": None}), "text")
+    properties = door.get("/openapi.json")["components"]["schemas"]["NewMessage"]["properties"]
+    assert {name for name, one in properties.items() if not one.get("nullable")} == {"to", "subject"}
+    assert set(properties) == {*GOOD, *optional}
+
+
 def test_a_recipient_named_twice_gets_one_delivery_of_the_most_visible_kind(door):
     identifier = door.send(to=["ann@example.com", "Ann <ann@EXAMPLE.com>"], cc="ann@example.com", bcc=["ann@example.com", "ben@example.com"])
     deliveries = door.get(f"/messages/{identifier}")["deliveries"]
