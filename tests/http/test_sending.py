@@ -194,6 +194,21 @@ def test_all_that_is_wrong_is_told_at_once(door):
     wrong(door.post({"to": "x", "cc": "y", "subject": "a\nb", "tags": [""], "message_id": ""}), "to", "cc", "subject", "text", "tags", "message_id")
 
 
+def test_of_several_addresses_each_that_is_wrong_is_named(door):
+    long = "x" * 300 + "@example.com"
+    to = ["ann@example.com, ben", "Cis\u202e\x07 <cis@example.com>", f"dot@example.com,{long}"]
+    answer = door.post(GOOD | {"to": to, "bcc": "eve@example.com, @"})
+    wrong(answer, "to", "bcc")
+    told = answer.json()["error"]["fields"]
+    ben, cis, longest = told["to"]
+    assert ben.startswith("'ben': Not a valid e-mail address: ")
+    assert cis == r"'Cis\u202e\x07 <cis@example.com>': The display name must be one line without control characters."
+    assert longest == f"'{'x' * 59}…': Longer than 256 characters."
+    assert told["bcc"][0].startswith("'@': ")
+    answer = door.post(GOOD | {"to": ["ann@example.com", *(f"x{number}" for number in range(50))]})
+    assert [sentence.partition(":")[0] for sentence in answer.json()["error"]["fields"]["to"]] == [f"'x{number}'" for number in range(10)]
+
+
 def test_a_megabyte_of_commas_and_quotes_is_refused_quickly(door):
     for text in ('"' * 1_000_000, '"\\' * 500_000, "," * 1_000_000, "<" * 1_000_000, "a@b.c," * 9000, " " * 1_000_000 + ">"):
         answer = door.post(GOOD | {"to": text})
