@@ -153,6 +153,18 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
         assert service.copies()[f"n{number}@example.test"] == 1 + service.kinds(neighbour["id"]).count("outcome_unknown")
 
 
+def test_what_is_sent_alone_may_take_longer_than_a_lease(backend):
+    with Service(backend, LEASE_SECONDS=4, SWEEP_SECONDS=1) as service:
+        slow = service.post(to="hesitate-7-ann@example.test")["id"]  # a lease, and half of one more, and then some
+        service.sql("UPDATE deliveries SET crashes = 2")
+        service.start_worker()
+        service.ended(slow, "DELIVERED", 30)
+        assert service.kinds(slow) == ["accepted", "delivered"]
+        assert service.copies() == {"hesitate-7-ann@example.test": 1}
+        until(lambda: "sent_alone" in (service.var / "worker.out").read_text(), what="the end of the child")
+        assert "fenced" not in (service.var / "worker.out").read_text()
+
+
 def test_ready_names_the_part_that_is_not(service):
     until(lambda: service.http.get(f"{service.url}/ready").status_code == 200, what="/ready")
     service.stop("worker")

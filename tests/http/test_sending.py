@@ -216,6 +216,17 @@ def test_a_megabyte_of_commas_and_quotes_is_refused_quickly(door):
         assert answer.elapsed.total_seconds() < 1
 
 
+@pytest.mark.parametrize("text", ["a@", "@", "a", "<"], ids=["pairs", "at signs", "letters", "brackets"])
+def test_a_message_id_is_looked_at_in_linear_time(door, text):
+    def seconds(length: int) -> float:
+        body = GOOD | {"message_id": (text * length)[:length] + " "}  # the end that fits nothing is found last
+        answers = [door.post(body) for _ in range(3)]
+        wrong(answers[0], "message_id")
+        return min(answer.elapsed.total_seconds() for answer in answers)
+
+    assert seconds(60_000) < 8 * seconds(15_000)  # where each character looked at every other it would be 16
+
+
 def test_a_priority_decides_the_lane(door):
     from sqlalchemy import select
 
