@@ -34,7 +34,7 @@ from mailbbgun.deliver.route import SMARTHOST
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
 from mailbbgun.sweep import replay
-from mailbbgun.sweep.hints import hint_again, never_hinted
+from mailbbgun.sweep.hints import hint_again, never_hinted, retry_due
 from mailbbgun.sweep.sweep import sweep
 
 CLAIM_BATCH = 100  # hints a claim
@@ -190,7 +190,7 @@ class Worker:
             workers.beat(session, self._desk.owner)
 
     def _tick(self) -> None:
-        hint_again(self._services.db, self._services.queue, never_hinted())
+        hint_again(self._services.db, self._services.queue, [*never_hinted(), *retry_due()])
 
     def _sweep(self) -> None:
         sweep(self._services, self._expired)

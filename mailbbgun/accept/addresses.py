@@ -4,7 +4,7 @@ No DNS. Domains become A-labels at once, so header, envelope and table agree; lo
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
 import email_validator
@@ -12,6 +12,8 @@ import email_validator
 from mailbbgun.messages.mime import Mailbox, one_line
 
 NAME_SIZE = 256  # characters of a display name
+SHOWN_SIZE = 60  # characters of an address in a sentence about it
+MOST_TOLD = 10  # addresses of one field
 BLANK = " \t"  # not line breaks: those are refused wherever they stand
 
 # Mail of tests and of a LAN goes to names such as box.test, intranet.local and localhost; the list is the library's switch for that.
@@ -21,15 +23,27 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
 
-def mailboxes(texts: Iterable[str], longest: int) -> Iterator[Mailbox]:
-    """Yield the mailbox of each address in each text. Raises ``ValueError`` with a sentence that is safe to show."""
-    for text in texts:
-        for one in _split(text):
-            yield mailbox(one, longest)
+def mailboxes(texts: Iterable[str], longest: int) -> tuple[list[Mailbox], list[str]]:
+    """Return the mailbox of each address in each text, and a sentence, safe to show, for each that is none: which, and why.
+
+    After ``MOST_TOLD`` of those the rest is not looked at.
+    """
+    found: list[Mailbox] = []
+    wrong: list[str] = []
+    for one in (one for text in texts for one in _split(text)):
+        try:
+            found.append(mailbox(one, longest))
+        except ValueError as error:
+            wrong.append(f"{_shown(one)}: {error}")
+            if len(wrong) == MOST_TOLD:
+                break
+    return found, wrong
 
 
 def mailbox(text: str, longest: int) -> Mailbox:
-    """Parse one address, with or without a display name. ``longest``: characters of the address. Raises ``ValueError`` as above."""
+    """Parse one address, with or without a display name. ``longest``: characters of the address. Raises ``ValueError`` with a
+    sentence that is safe to show.
+    """
     text = text.strip(BLANK)
     name, address = "", text
     if text.endswith(">") and "<" in text:
@@ -38,6 +52,11 @@ def mailbox(text: str, longest: int) -> Mailbox:
     if len(address) > longest:
         raise ValueError(f"Longer than {longest} characters.")
     return Mailbox(name, _address(address))
+
+
+def _shown(text: str) -> str:
+    text = text.strip(BLANK)
+    return repr(text if len(text) <= SHOWN_SIZE else text[: SHOWN_SIZE - 1] + "…")  # nothing in it that does not print
 
 
 def _name(text: str) -> str:

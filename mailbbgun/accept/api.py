@@ -35,7 +35,7 @@ def _addresses(sentence: str, example: Any, **options: Any) -> Texts:
 
 
 class NewMessage(Schema):
-    """A message to send."""
+    """A message to send. Null stands for what is not given."""
 
     to = _addresses("Recipients: one address, several with commas, or a list; display names are welcome.", "Ann Lee <ann@example.com>", required=True)
     subject = fields.String(required=True, metadata={"example": "Your invoice"})
@@ -55,10 +55,14 @@ class NewMessage(Schema):
         strict=True, validate=validate.Range(0, 9), metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5}
     )
 
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Let every field be null that need not be given: many clients write so what they do not give."""
+        field_obj.allow_none = not field_obj.required
+
     @post_load
     def submission(self, data: dict[str, Any], **_: Any) -> Submission:
         """Return what accept takes."""
-        return Submission(**data)
+        return Submission(**{name: value for name, value in data.items() if value is not None})
 
 
 class Key(Schema):

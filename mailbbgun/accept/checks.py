@@ -32,7 +32,7 @@ _STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
 def check(submission: Submission, settings: Settings) -> Draft:
     """Return the draft of a submission. Raises :class:`InvalidInput` with everything that is wrong."""
     wrong: dict[str, list[str]] = {}
-    boxes = {name: list(_parsed(name, submission, settings, wrong)) for name in _ADDRESSES}
+    boxes = {name: _parsed(name, submission, settings, wrong) for name in _ADDRESSES}
     recipients: dict[str, str] = {}
     for kind in (TO, CC, BCC):
         for box in boxes[kind]:
@@ -79,17 +79,24 @@ _ADDRESSES: dict[str, Callable[[Submission, Settings], tuple[str, ...]]] = {
 }
 
 
-def _parsed(name: str, submission: Submission, settings: Settings, wrong: dict[str, list[str]]) -> Iterator[Mailbox]:
+def _parsed(name: str, submission: Submission, settings: Settings, wrong: dict[str, list[str]]) -> list[Mailbox]:
     texts = _ADDRESSES[name](submission, settings)
     most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
+    # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
+    if len(texts) > most or sum(map(len, texts)) > most * (longest + 300):
+        wrong[name] = [f"More than {most} addresses."]
+        return []
+    found, broken = _sender(texts[0], longest) if name == "from" else mailboxes(texts, longest)
+    if broken:
+        wrong[name] = broken
+    return list(dict.fromkeys(found))
+
+
+def _sender(text: str, longest: int) -> tuple[list[Mailbox], list[str]]:
     try:
-        # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
-        if len(texts) > most or sum(map(len, texts)) > most * (longest + 300):
-            raise ValueError(f"More than {most} addresses.")
-        found = [mailbox(texts[0], longest)] if name == "from" else list(mailboxes(texts, longest))
-        yield from dict.fromkeys(found)
+        return [mailbox(text, longest)], []
     except ValueError as error:
-        wrong[name] = [str(error)]
+        return [], [str(error)]
 
 
 def _recipients(given: Submission, _: Settings) -> Broken:

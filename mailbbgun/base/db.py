@@ -87,6 +87,24 @@ def dialect_of(session: Session) -> str:
     return session.get_bind().dialect.name
 
 
+class ascii_lower(FunctionElement[str]):
+    """A text with its ASCII letters in lower case and every other character as it is, whatever the database's locale: indexes may be on it."""
+
+    type = String()
+    inherit_cache = True
+    name = "ascii_lower"
+
+
+@compiles(ascii_lower, "postgresql")
+def _ascii_lower_postgresql(element: ascii_lower, compiler: SQLCompiler, **kw: Any) -> str:
+    return f'lower({compiler.process(element.clauses, **kw)} COLLATE "C")'
+
+
+@compiles(ascii_lower, "sqlite")
+def _ascii_lower_sqlite(element: ascii_lower, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **kw)})"
+
+
 def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
     """Return a derived table whose rows come from one JSON parameter called ``name``.
 

@@ -66,7 +66,10 @@ class Settings:
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
-        (600, 600, 600, 1800, 3600, 7200, 14_400, 28_800), "Waits between tries; after the last the delivery has expired.", least=1, most=604_800
+        (600, 600, 600, 1800, 3600, 7200, 14_400, 28_800),
+        "Waits between tries, each ±10 % at random; after the last the delivery has expired.",
+        least=1,
+        most=604_800,
     )
     ON_UNKNOWN: Literal["retry", "hold"] = _setting(
         "retry",

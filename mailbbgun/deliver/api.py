@@ -9,6 +9,7 @@ from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.messages.api import Details, shown
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.messages.status import PENDING
 from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
@@ -24,22 +25,32 @@ def cancel(message_id: UUID) -> Any:
         cancelled = record.cancelled(session, message_id)
     message = shown(message_id)
     if not cancelled:
-        raise Conflict(f"Nothing left to cancel: the message is {message['status']}.")
+        raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
     return message
 
 
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
 @blueprint.arguments(Nothing, required=False)
-@blueprint.response(200, Details, description="What had failed is due again; the message as it is now.")
+@blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
 @blueprint.alt_response(404, description="No such message.")
-@blueprint.alt_response(409, description="No delivery of it has failed.")
+@blueprint.alt_response(409, description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.")
 def retry(_: dict[str, Any], message_id: UUID) -> Any:
-    """Make failed deliveries due again, with a fresh schedule"""
+    """Try again now
+
+    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
+    """
     with provided(Services).db.write() as session:
         retried = record.retried(session, message_id)
         lane = repo.lane(session, message_id) if retried else ""
     message = shown(message_id)
     if not retried:
-        raise Conflict(f"Nothing to try again: the message is {message['status']}.")
+        raise Conflict(f"Nothing to try again: {_standing(message)}.")
     provided(Publisher).offer(lane, message_id)
     return message
+
+
+def _standing(message: dict[str, Any]) -> str:
+    pending = [one for one in message["deliveries"] if one.status == PENDING]
+    if any(one.lease_owner for one in pending):
+        return "it is being sent at this moment"
+    return "it is due already, and waits for a worker" if pending else f"it has ended as {message['status']}"

@@ -10,6 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Executable,
     Insert,
     Integer,
@@ -17,12 +18,14 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     exists,
     func,
     insert,
     literal,
+    or_,
     select,
     update,
 )
@@ -40,6 +43,7 @@ from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 log = logging.getLogger("mailbbgun.events")
 
 _EVENTS = cast(Table, Event.__table__)
+_IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,28 +168,24 @@ def _results(dialect: str) -> Executable:
 
 def cancelled(session: Session, message_id: UUID) -> int:
     """Cancel the deliveries of a message that are pending and in no worker's hands; return how many."""
-    statement = (
-        update(Delivery)
-        .where(Delivery.message_id == message_id, Delivery.status == PENDING, Delivery.lease_owner.is_(None))
-        .values(status=CANCELLED, next_attempt_at=None, published_at=None, finished_at=db_now())
-    )
-    return _by_hand(session, message_id, statement, Kind.CANCELLED)
+    ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
+    return _by_hand(session, message_id, _IDLE, ended, Kind.CANCELLED)
 
 
 def retried(session: Session, message_id: UUID) -> int:
-    """Make the failed deliveries of a message due again, with a fresh schedule; return how many."""
-    statement = (
-        update(Delivery)
-        .where(Delivery.message_id == message_id, Delivery.status == ERROR)
-        .values(
-            status=PENDING, reason=None, tries=0, crashes=0, unknowns=0, next_attempt_at=db_now(), published_at=None, finished_at=None
-        )
-    )
-    return _by_hand(session, message_id, statement, Kind.RETRIED)
+    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many."""
+    failed = Delivery.status == ERROR
+    due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
+    fresh = {column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)}
+    return _by_hand(session, message_id, or_(failed, _IDLE & (Delivery.next_attempt_at > db_now())), due | fresh, Kind.RETRIED)
 
 
-def _by_hand(session: Session, message_id: UUID, statement: Any, kind: Kind) -> int:
-    changed = session.execute(statement.returning(Delivery.id).execution_options(synchronize_session=False)).scalars().all()
+def _by_hand(session: Session, message_id: UUID, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
+    # In id order, as claims lock.
+    locked = select(Delivery.id).where(Delivery.message_id == message_id, which).order_by(Delivery.id).with_for_update()
+    chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(**values).returning(DELIVERIES.c.id)
+    changed = session.execute(statement).scalars().all()
     _append(session, [_event(message_id, identifier, kind, {}) for identifier in changed])
     if changed:
         _sum_up(session, [message_id])
@@ -265,4 +265,3 @@ def _tell(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
 def _print(events: Sequence[Mapping[str, Any]]) -> None:
     for event in events:
         log.info(event["kind"], extra={"message_id": event["message_id"], "delivery_id": event["delivery_id"], **event["data"]})
-

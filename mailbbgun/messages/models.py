@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, SmallInteger, String, Table, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.base.db import Base, UTCDateTime, ascii_lower
 from mailbbgun.base.ids import new_id
 
 _IDLE = "status = 'PENDING' AND lease_owner IS NULL"
@@ -57,7 +57,6 @@ class Delivery(Base):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        Index("ix_deliveries_address_message_id", "address", "message_id"),
         # What nobody has hinted yet; what only a delay queue knows of; what was hinted and waits; what is claimed; what must be sent alone.
         # Each holds only its own few rows, so ticks, sweeps and claims do not grow with history.
         _partial("ix_deliveries_unhinted", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at IS NULL"),
@@ -89,3 +88,6 @@ class Delivery(Base):
 
 # For statements on hot paths: through the mapped classes an insert or an update costs half as much again.
 MESSAGES, DELIVERIES, TAGS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag))
+
+# Lists by recipient: people do not remember how an address was spelt.
+Index("ix_deliveries_address_message_id", ascii_lower(DELIVERIES.c.address), DELIVERIES.c.message_id)

@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 import idna
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy import exists as sql_exists
 from sqlalchemy.orm import Session
 
+from mailbbgun.base.db import ascii_lower
 from mailbbgun.base.ids import first_id_at
 from mailbbgun.messages.models import Delivery, Message, MessageTag
 
@@ -79,7 +81,8 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.status is not None:
         conditions.append(Message.status == wanted.status)
     if wanted.to is not None:
-        conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.address == _stored_form(wanted.to))))
+        recipient = ascii_lower(Delivery.address) == ascii_lower(literal(_stored_form(wanted.to)))
+        conditions.append(Message.id.in_(select(Delivery.message_id).where(recipient)))
     if wanted.tag is not None:
         conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tag == wanted.tag)))
     if wanted.since is not None:
@@ -90,10 +93,10 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def _stored_form(address: str) -> str:
-    """Return an address as accept stores it: the domain in lower case and A-labels."""
+    """Return an address as accept stores it, but for the case of its local part: in NFC (RFC 6532 §3.1), the domain in lower case and A-labels."""
     local, at, domain = address.strip().rpartition("@")
     try:
-        return f"{local}{at}{domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
+        return f"{normalize('NFC', local)}{at}{domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
     except idna.IDNAError:  # no domain at all: it will match nothing
         return address
 

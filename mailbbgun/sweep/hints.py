@@ -40,9 +40,16 @@ class Stranded:
 
 
 def never_hinted(grace: float = TICK_GRACE) -> list[Stranded]:
-    """Due for ``grace`` seconds, and no hint was ever confirmed."""
-    which = (Delivery.published_at.is_(None), Delivery.next_attempt_at <= db_now(-grace))
-    return [_stranded("never_hinted", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
+    """New, due for ``grace`` seconds, and no hint was confirmed: whoever accepted them was killed, or the queue was away."""
+    return _unhinted("never_hinted", Delivery.attempt == 0, grace)
+
+
+def retry_due(grace: float = TICK_GRACE) -> list[Stranded]:
+    """Taken before and due again since ``grace`` seconds, by a wait that no delay queue has: the ordinary way of many retries.
+
+    A server's own "in so many minutes", a pause, jitter, a claim given back, a lost worker.
+    """
+    return _unhinted("retry_due", Delivery.attempt > 0, grace)
 
 
 def overdue(seconds: float = OVERDUE) -> list[Stranded]:
@@ -118,3 +125,8 @@ def _hint_lane(db: Database, queue: Queue, stranded: Stranded, passes: int | Non
 
 def _stranded(why: str, lane: str, *which: ColumnElement[bool], order: Any) -> Stranded:
     return Stranded(why, lane, (*_IDLE, Delivery.lane == lane, *which), order)
+
+
+def _unhinted(why: str, taken: ColumnElement[bool], grace: float) -> list[Stranded]:
+    which = (Delivery.published_at.is_(None), taken, Delivery.next_attempt_at <= db_now(-grace))
+    return [_stranded(why, lane, *which, order=Delivery.next_attempt_at) for lane in LANES]

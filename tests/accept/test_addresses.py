@@ -33,7 +33,8 @@ from tests.messages.test_mime import DATE
     ],
 )
 def test_addresses_are_read_as_people_write_them(text, expected):
-    assert [(box.name, box.address) for box in mailboxes([text], 256)] == expected
+    found, wrong = mailboxes([text], 256)
+    assert ([(box.name, box.address) for box in found], wrong) == (expected, [])
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,9 @@ def test_addresses_are_read_as_people_write_them(text, expected):
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(ValueError, match=r"."):
-        list(mailboxes([text], 256))
+    _, wrong = mailboxes([text], 256)
+    assert wrong
+    assert all(sentence.isprintable() for sentence in wrong)
 
 
 @given(
@@ -82,6 +84,5 @@ def test_hostile_lists_take_linear_time():
         '"' + "\\" * 50_000 + '" <a@b.cd>',
         "a." * 25_000 + "@b.cd",
     ):
-        with pytest.raises(ValueError, match=r"."):
-            list(mailboxes([text], 256))
+        assert mailboxes([text], 256)[1]
     assert time.process_time() - start < 1

@@ -43,6 +43,36 @@ def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
     assert key(untouched) not in told.told
 
 
+def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owner):
+    written, first = Journal(tmp_path, owner), claim(1)
+    second = Claim(first.delivery_id, first.message_id, first.address, first.lane, 2, 1, 0, 0.0)
+    written.dot([first])
+    written.reply([first], OK)
+    written.dot([second])  # taken again before the thread that committed the first came to say so
+    assert read(path_of(tmp_path, owner), alive=True).told == {key(first): OK, key(second): None}
+    written.committed([first])
+    assert (written.tells_of(first), written.tells_of(second)) == (False, True)
+    written.close()
+    assert read(path_of(tmp_path, owner), alive=False).told[key(second)] is None
+
+
+def test_a_closed_journal_writes_nowhere(tmp_path, owner):
+    written, one = Journal(tmp_path, owner), claim()
+    written.dot([claim()])
+    before = written._file
+    written.close()
+    content = written.path.read_bytes()
+    other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    assert other == before, "the number was not given out again"
+    for write in (written.dot, written.undone, lambda claims: written.reply(claims, OK)):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            write([one])
+    assert not written.works()
+    assert not written.tells_of(one)
+    assert (os.pread(other, 1000, 0), written.path.read_bytes()) == (b"", content)
+    os.close(other)
+
+
 def test_a_torn_last_line_is_left_out(tmp_path, owner):
     written = Journal(tmp_path, owner)
     whole, torn = claim(), claim()

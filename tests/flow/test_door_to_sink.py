@@ -71,6 +71,27 @@ def test_a_schedule_that_ends_expires_the_delivery(service):
     until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
 
 
+def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_delay_hint_does_no_harm(backend):
+    with Service(backend, RETRY_DELAYS="6,6", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        service.start_worker()
+        once, twice = (service.post(to=f"later-{number}-ann@example.test", priority=9)["id"] for number in (1, 2))
+        for identifier in (once, twice):
+            until(lambda: service.kinds(identifier) == ["accepted", "deferred"])  # noqa: B023 - asked at once
+        time.sleep(2.0)
+        for identifier in (once, twice):
+            assert service.http.post(f"{service.url}/messages/{identifier}/retry").status_code == 200
+        service.ended(once, "DELIVERED", 3)
+        # The other is refused again and goes on along its schedule: the hint of its first wait comes while it waits for the end of its second.
+        until(lambda: service.kinds(twice)[2:] == ["retried", "deferred"], 3)
+        service.ended(twice, "DELIVERED")
+        times = {one["kind"]: datetime.fromisoformat(one["at"]) for one in service.get(f"/messages/{twice}/events?limit=2")["events"]}
+        assert (times["delivered"] - times["deferred"]).total_seconds() > 5.3
+        assert service.kinds(once) == ["accepted", "deferred", "retried", "delivered"]
+        assert service.kinds(twice) == ["accepted", "deferred", "retried", "deferred", "delivered"]
+        assert service.message(twice)["deliveries"][0]["attempts"] == 3
+        assert service.copies() == {"later-1-ann@example.test": 1, "later-2-ann@example.test": 1}
+
+
 def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(service):
     sent = service.post(to="ann@example.test")
     service.ended(sent["id"], "DELIVERED")
@@ -130,6 +151,18 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
     for number, neighbour in enumerate(neighbours):
         service.ended(neighbour["id"], "DELIVERED")
         assert service.copies()[f"n{number}@example.test"] == 1 + service.kinds(neighbour["id"]).count("outcome_unknown")
+
+
+def test_what_is_sent_alone_may_take_longer_than_a_lease(backend):
+    with Service(backend, LEASE_SECONDS=4, SWEEP_SECONDS=1) as service:
+        slow = service.post(to="hesitate-7-ann@example.test")["id"]  # a lease, and half of one more, and then some
+        service.sql("UPDATE deliveries SET crashes = 2")
+        service.start_worker()
+        service.ended(slow, "DELIVERED", 30)
+        assert service.kinds(slow) == ["accepted", "delivered"]
+        assert service.copies() == {"hesitate-7-ann@example.test": 1}
+        until(lambda: "sent_alone" in (service.var / "worker.out").read_text(), what="the end of the child")
+        assert "fenced" not in (service.var / "worker.out").read_text()
 
 
 def test_ready_names_the_part_that_is_not(service):

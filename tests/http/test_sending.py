@@ -78,6 +78,23 @@ def test_message_id_and_from_are_on_our_host_name_by_default(door):
     assert door.get(f"/messages/{identifier}")["mail_from"] == "noreply@mail.example.com"
 
 
+def test_null_stands_for_what_is_not_given(door):
+    optional = ("html", "cc", "bcc", "from", "reply_to", "headers", "tags", "metadata", "message_id", "priority")
+    answer = door.post(GOOD | dict.fromkeys(optional), **{"Idempotency-Key": f"null-{door.url}"})
+    assert answer.status_code == 201, answer.text
+    same = door.post(GOOD, **{"Idempotency-Key": f"null-{door.url}"})  # the same request, and so the same answer
+    assert (same.json(), same.headers["Idempotent-Replayed"]) == (answer.json(), "true")
+    shown, plain = (door.get(f"/messages/{identifier}") for identifier in (answer.json()["id"], door.send(**GOOD)))
+    for name in ("from", "to", "cc", "bcc", "tags", "metadata", "priority", "mail_from", "smtputf8"):
+        assert shown[name] == plain[name]
+    assert parsed(door, answer.json()["id"]).get_content().strip() == "It works."
+    assert door.post(GOOD | {"text": None, "html": "<p>It works."}).status_code == 201
+    wrong(door.post(GOOD | {"text": None, "html": None}), "text")
+    properties = door.get("/openapi.json")["components"]["schemas"]["NewMessage"]["properties"]
+    assert {name for name, one in properties.items() if not one.get("nullable")} == {"to", "subject"}
+    assert set(properties) == {*GOOD, *optional}
+
+
 def test_a_recipient_named_twice_gets_one_delivery_of_the_most_visible_kind(door):
     identifier = door.send(to=["ann@example.com", "Ann <ann@EXAMPLE.com>"], cc="ann@example.com", bcc=["ann@example.com", "ben@example.com"])
     deliveries = door.get(f"/messages/{identifier}")["deliveries"]
@@ -177,11 +194,37 @@ def test_all_that_is_wrong_is_told_at_once(door):
     wrong(door.post({"to": "x", "cc": "y", "subject": "a\nb", "tags": [""], "message_id": ""}), "to", "cc", "subject", "text", "tags", "message_id")
 
 
+def test_of_several_addresses_each_that_is_wrong_is_named(door):
+    long = "x" * 300 + "@example.com"
+    to = ["ann@example.com, ben", "Cis\u202e\x07 <cis@example.com>", f"dot@example.com,{long}"]
+    answer = door.post(GOOD | {"to": to, "bcc": "eve@example.com, @"})
+    wrong(answer, "to", "bcc")
+    told = answer.json()["error"]["fields"]
+    ben, cis, longest = told["to"]
+    assert ben.startswith("'ben': Not a valid e-mail address: ")
+    assert cis == r"'Cis\u202e\x07 <cis@example.com>': The display name must be one line without control characters."
+    assert longest == f"'{'x' * 59}…': Longer than 256 characters."
+    assert told["bcc"][0].startswith("'@': ")
+    answer = door.post(GOOD | {"to": ["ann@example.com", *(f"x{number}" for number in range(50))]})
+    assert [sentence.partition(":")[0] for sentence in answer.json()["error"]["fields"]["to"]] == [f"'x{number}'" for number in range(10)]
+
+
 def test_a_megabyte_of_commas_and_quotes_is_refused_quickly(door):
     for text in ('"' * 1_000_000, '"\\' * 500_000, "," * 1_000_000, "<" * 1_000_000, "a@b.c," * 9000, " " * 1_000_000 + ">"):
         answer = door.post(GOOD | {"to": text})
         wrong(answer, "to")
         assert answer.elapsed.total_seconds() < 1
+
+
+@pytest.mark.parametrize("text", ["a@", "@", "a", "<"], ids=["pairs", "at signs", "letters", "brackets"])
+def test_a_message_id_is_looked_at_in_linear_time(door, text):
+    def seconds(length: int) -> float:
+        body = GOOD | {"message_id": (text * length)[:length] + " "}  # the end that fits nothing is found last
+        answers = [door.post(body) for _ in range(3)]
+        wrong(answers[0], "message_id")
+        return min(answer.elapsed.total_seconds() for answer in answers)
+
+    assert seconds(60_000) < 8 * seconds(15_000)  # where each character looked at every other it would be 16
 
 
 def test_a_priority_decides_the_lane(door):

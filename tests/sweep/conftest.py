@@ -45,7 +45,7 @@ class Store:
 
     def claimed(self, owner: UUID, *, leased: float = 100, **columns: Any) -> Delivery:
         """Insert one delivery in a worker's hands."""
-        (identifier,) = self.add(lease_owner=owner, leased=leased, attempt=1, **columns)
+        (identifier,) = self.add(lease_owner=owner, leased=leased, **{"attempt": 1} | columns)
         return self.row(identifier)
 
     def row(self, identifier: UUID) -> Delivery:

@@ -5,7 +5,7 @@ import pytest
 from mailbbgun.base.errors import QueueUnavailable
 from mailbbgun.messages.publisher import mark_published
 from mailbbgun.queues.embedded import Embedded
-from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, hint_again, lost, never_hinted, overdue
+from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, hint_again, lost, never_hinted, overdue, retry_due
 from mailbbgun.sweep.replay import Expired
 from mailbbgun.sweep.sweep import sweep
 
@@ -22,6 +22,11 @@ def messages_of(store, deliveries):
         (never_hinted, {"due": 100}, False),
         (never_hinted, {"due": -100, "hinted": -99}, False),
         (never_hinted, {"due": -100, "status": "DELIVERED"}, False),
+        (never_hinted, {"due": -2, "attempt": 1}, False),
+        (retry_due, {"due": -2, "attempt": 1}, True),
+        (retry_due, {"due": 0, "attempt": 1}, False),
+        (retry_due, {"due": -2}, False),
+        (retry_due, {"due": -100, "hinted": -99, "attempt": 1}, False),
         (overdue, {"due": -61, "hinted": -661}, True),
         (overdue, {"due": -59, "hinted": -659}, False),  # the delay queue's hint may be that late
         (overdue, {"due": -61, "hinted": -60}, False),  # that one is on the work queue
@@ -35,6 +40,14 @@ def test_what_is_due_and_has_no_hint_on_its_way_is_hinted(store, which, row, hin
     if hinted:
         assert store.row(rows[0]).published_at >= store.row(rows[0]).next_attempt_at
         assert hint_again(store.services.db, store.services.queue, which()) == 0, "marked, so not again"
+
+
+def test_the_log_tells_what_nobody_hinted_from_what_is_due_again(store, caplog):
+    caplog.set_level("INFO", "mailbbgun.sweep")
+    store.add(2, due=-2)
+    store.add(3, lane="bulk", due=-2, attempt=4)
+    hint_again(store.services.db, store.services.queue, [*never_hinted(), *retry_due()])
+    assert [(one.why, one.lane, one.messages) for one in caplog.records] == [("never_hinted", "normal", 2), ("retry_due", "bulk", 3)]
 
 
 def test_what_a_worker_holds_is_left_to_it(store, owner):

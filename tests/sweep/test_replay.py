@@ -88,13 +88,14 @@ def test_a_dead_workers_journal_decides(store, owner, told, columns, status, rea
     assert list(store.services.settings.journal_folder.iterdir()) == []
 
 
-def test_a_line_about_an_earlier_attempt_says_nothing_of_this_one(store, owner):
-    row = store.claimed(owner)
+@pytest.mark.parametrize("told", [dotted, answered(TAKEN), answered(GREYLISTED)], ids=["dotted", "taken", "greylisted"])
+def test_a_line_about_an_earlier_attempt_says_nothing_of_a_later_one(store, owner, told):
+    row = store.claimed(owner, attempt=2, tries=1)
     written = Journal(store.services.settings.journal_folder, owner)
-    answered(TAKEN)(written, claim_of(row, attempt=7))
+    told(written, claim_of(row, attempt=1))
     dies(written)
     replay_dead(store.services.db, store.services.settings)
-    assert store.kinds(row.id) == ["worker_lost"]
+    assert (store.kinds(row.id), store.row(row.id).tries) == (["worker_lost"], 1)
 
 
 def test_a_worker_that_lives_keeps_its_claims_until_they_run_out(store, owner):

@@ -2,19 +2,78 @@
 
 import itertools
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, insert, select, text, update
+from sqlalchemy.orm import Session
 
+from mailbbgun.base.clock import Clock
+from mailbbgun.base.db import db_now
 from mailbbgun.base.ids import new_id
-from mailbbgun.deliver.claim import claim
+from mailbbgun.deliver.claim import Transaction, claim
+from mailbbgun.deliver.journal import Journal
+from mailbbgun.deliver.leases import Leases
+from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import released
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.record import Result
 from mailbbgun.messages.models import DELIVERIES, Delivery, Message
+from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import sum_of
+from tests.flow.service import until
+from tests.sweep.conftest import Store
+
+# Where writers can lock each other out: SQLite has one at a time.
+on_postgresql = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+
+
+class Held:
+    """A lock on a row, and the writers that have come to wait for it."""
+
+    def __init__(self, store: Store, pool: ThreadPoolExecutor) -> None:
+        self._store, self._pool = store, pool
+        self.writers: list[Future[object]] = []
+
+    def arrives(self, work, *arguments) -> None:
+        """Start a writer and wait until it waits."""
+        self.writers.append(self._pool.submit(work, *arguments))
+        until(lambda: self.waiting() == len(self.writers), what="a writer that waits for the lock")
+
+    def waiting(self) -> int:
+        with self._store.services.db.read() as session:
+            of_ours = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+            return int(session.execute(of_ours).scalar_one())
+
+
+@contextmanager
+def held(store: Store, row: Select[object]) -> Iterator[Held]:
+    """Hold a lock while writers arrive; then let them all go and see that each gets through."""
+    with ThreadPoolExecutor(4) as pool:
+        with store.services.db.write() as session:
+            session.execute(row).all()
+            lock = Held(store, pool)
+            yield lock
+        for writer in lock.writers:
+            writer.result(20)
+
+
+def recipients(store: Store, message, count: int, **columns) -> list:
+    """Add deliveries of a message; return their ids."""
+    rows = [new_id() for _ in range(count)]
+    with store.services.db.write() as session:
+        same = {"message_id": message, "address": "x@b.test", "kind": "to", "lane": "normal", "status": "PENDING", "attempt": 1}
+        session.execute(insert(DELIVERIES), [same | columns | {"id": one} for one in rows])
+    return rows
+
+
+def in_place(session: Session, rows: list) -> list:
+    """Return delivery ids in the order in which a statement that walks the table meets them."""
+    return list(session.execute(text("SELECT id FROM deliveries WHERE id = ANY(:rows) ORDER BY ctid"), {"rows": rows}).scalars())
 
 
 def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store, owner):
@@ -82,3 +141,62 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
     assert failed == []
     with store.services.db.read() as session:
         assert set(session.scalars(select(Message.status).where(Message.id.in_(messages)))) == {"DELIVERED"}
+
+
+@on_postgresql
+def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_other_and_no_more(store):
+    (first,) = store.add(attempt=1, lease_owner=(one := uuid4()), leased=60)
+    message = store.row(first).message_id
+    (second,) = recipients(store, message, 1, lease_owner=(other := uuid4()))
+
+    def ends(worker, row):
+        with store.services.db.write() as session:
+            assert record.results(session, worker, [Result(row, message, 1, Kind.DELIVERED, "DELIVERED")])
+
+    # Both have told their event, which holds the message by its key, before either may sum the message up.
+    with held(store, select(Message.id).where(Message.id == message).with_for_update(key_share=True)) as lock:
+        lock.arrives(ends, one, first)
+        lock.arrives(ends, other, second)
+    with store.services.db.read() as session:
+        assert session.scalar(select(Message.status).where(Message.id == message)) == "DELIVERED"
+
+
+@on_postgresql
+def test_two_workers_with_the_same_two_hints_claim_each_delivery_once(store):
+    messages = [store.row(row).message_id for row in store.add(2, due=-1)]
+    for message in messages * 2:  # so that no message's rows lie together
+        recipients(store, message, 2, attempt=0)
+    with store.services.db.write() as session:
+        session.execute(update(DELIVERIES).values(next_attempt_at=db_now()))
+        rows = session.scalars(select(Delivery.id).order_by(Delivery.id)).all()
+    claimed = []
+
+    def claims(worker, hints):
+        with store.services.db.write() as session:
+            claimed.append([one.delivery_id for one in claim(session, worker, hints, 60, 0.0)])
+
+    with held(store, select(Delivery.id).where(Delivery.id == rows[5]).with_for_update()) as lock:
+        lock.arrives(claims, uuid4(), messages)
+        lock.arrives(claims, uuid4(), messages[::-1])
+    assert [sorted(its) for its in sorted(claimed, key=len)] == [[], rows]
+
+
+@on_postgresql
+def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, caplog):
+    db = store.services.db
+    rows = store.add(9, due=-1)
+    with db.write() as session:
+        claims = {one.delivery_id: one for one in claim(session, owner, [store.row(row).message_id for row in rows], 60, 0.0)}
+    with db.read() as session:
+        rows = in_place(session, rows)
+    leases = Leases(owner, 60, Clock())
+    leases.hold(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
+    results = Results(owner, db, Journal(tmp_path, owner), leases, Publisher(db, store.services.queue))
+    with held(store, select(Delivery.id).where(Delivery.id == rows[4]).with_for_update()) as lock:
+        lock.arrives(leases.renew, db)  # has the first four
+        for row in reversed(rows):
+            results.put(claims[row], released(claims[row], 0.0))
+        assert not results.close(1.0)
+    until(lambda: not leases.held(), what="the results")
+    assert [record.getMessage() for record in caplog.records] == []
+    assert {store.row(row).lease_owner for row in rows} == {None}

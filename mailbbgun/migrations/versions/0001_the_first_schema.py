@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from mailbbgun.base.db import UTCDateTime
+from mailbbgun.base.db import UTCDateTime, ascii_lower
 
 revision = "0001"
 down_revision = None
@@ -85,7 +85,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_deliveries_message_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
     )
-    op.create_index("ix_deliveries_address_message_id", "deliveries", ["address", "message_id"])
+    op.create_index("ix_deliveries_address_message_id", "deliveries", [ascii_lower(sa.column("address")), "message_id"])
     op.create_index(
         "ix_deliveries_alone",
         "deliveries",
