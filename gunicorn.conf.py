@@ -31,7 +31,7 @@ class logger_class(glogging.Logger):
 
 bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
 worker_class = "gthread"
-workers = ours.API_PROCESSES
+workers = ours.api_processes
 threads = ours.API_THREADS
 timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others
 graceful_timeout = 30

@@ -25,6 +25,7 @@ from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import Settings, load
+from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import next_alone, put_early_back
 from mailbbgun.deliver.deliver import deliver, give_back, take
@@ -276,16 +277,23 @@ def _renew(desk: Desk) -> None:
 
 
 @click.command()
+@click.option("--processes", type=click.IntRange(1, 64), help="How many deliver side by side.  [default: WORKER_PROCESSES]")
+@click.option("--member-of", type=int, hidden=True, help="Be one of those that process leads.")
 @click.option("--alone", type=click.UUID, hidden=True, help="Deliver this one message and exit.")
 @click.option("--owner", type=click.UUID, hidden=True)
-def main(alone: UUID | None, owner: UUID | None) -> None:
+def main(processes: int | None, member_of: int | None, alone: UUID | None, owner: UUID | None) -> None:
     """Deliver mail until told to stop."""
     with explained_exit("worker"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        if member_of is not None:
+            follow(member_of)
         services = start(settings)
         if alone is not None:
             return send_alone(services, alone, owner or uuid4())
+        if member_of is None and (count := processes or settings.worker_processes) > 1:
+            services.close()
+            sys.exit(Crew(count).run())
         worker = Worker(services)
     code = worker.run()
     services.close()

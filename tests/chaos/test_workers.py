@@ -1,8 +1,11 @@
 """Workers stopped, paused, replaced and lost with their machine: one copy each, or a mark."""
 
+import os
 import resource
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 from mailbbgun.deliver.journal import read
 from tests.chaos.load import Load, addresses, each_arrived_once
@@ -118,3 +121,40 @@ def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_
         told = read(journal, alive=True)
         assert told is not None
         assert told.same_boot
+
+
+def members(leader: subprocess.Popen[bytes]) -> list[int]:
+    """Return the processes that a leader started."""
+    threads = Path(f"/proc/{leader.pid}/task").glob("*/children")
+    return [int(pid) for thread in threads for pid in thread.read_text().split()]
+
+
+def gone(pids: list[int]) -> bool:
+    """Return whether none of these processes is left."""
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_crew_replaces_members_that_die_and_ends_with_its_leader_however_that_ends(real_settings):
+    with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
+        load = Load(service)
+        load.send_all(addresses("waiting", 150))
+        leader = service.start_worker()
+        until(lambda: service.count("DELIVERED") == 150, 30, "the backlog")
+        both = members(leader)
+        assert len(both) == 2
+
+        os.kill(both[0], signal.SIGKILL)
+        load.send_all(addresses("later", 50))
+        until(lambda: service.count("DELIVERED") == 200, 30, "what came later")
+        until(lambda: len(members(leader)) == 2 and both[0] not in members(leader), what="a replacement")
+        both = members(leader)
+        leader.kill()
+        until(lambda: gone(both), what="the end of the members")
+        leader.wait()
+
+        leader = service.start_worker()
+        until(lambda: len(members(leader)) == 2, what="a new crew")
+        both = members(leader)
+        assert service.stop("worker") == 0
+        assert gone(both)
+        each_arrived_once(service, load.accepted)

@@ -48,7 +48,8 @@ class Service:
         self.var.mkdir(parents=True, exist_ok=True)
         self.log = self.var / "sink.log"
         given = {one.name: getattr(settings, one.name) for one in fields(Settings) if getattr(settings, one.name) != one.default}
-        given |= {"PORT": self.port, "SMTP_URL": f"smtp://127.0.0.1:{self.sink_port}?security=none", "RETRY_DELAYS": "2,2,2"} | overrides
+        given |= {"PORT": self.port, "SMTP_URL": f"smtp://127.0.0.1:{self.sink_port}?security=none", "RETRY_DELAYS": "2,2,2"}
+        given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1} | overrides
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

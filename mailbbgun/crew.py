@@ -1,0 +1,79 @@
+"""Several worker processes as one: started together, replaced when one dies, told to stop together.
+
+One process of Python uses one core; what they share is the queue and the database.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
+YOUNG = 10.0  # seconds
+_SET_PDEATHSIG = 1  # linux/prctl.h
+
+log = logging.getLogger("mailbbgun.crew")
+
+
+class Crew:
+    """The leader of ``count`` workers. Delivers nothing itself, so nothing that mail does can kill it."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._members: dict[int, subprocess.Popen[bytes]] = {}
+        self._stop = threading.Event()
+        self._code = 0
+
+    def run(self) -> int:
+        """Work until told to stop, or until a member finds that something is set wrong; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_stop)
+        places = [threading.Thread(target=self._fill, args=(place,), name=f"place-{place}") for place in range(self._count)]
+        for place in places:
+            place.start()
+        for place in places:
+            place.join()
+        return self._code
+
+    def _fill(self, place: int) -> None:
+        deaths = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            argv = [sys.executable, "-m", "mailbbgun.worker", "--member-of", str(os.getpid())]
+            # Not in our process group: a Ctrl-C would tell it twice, once by us.
+            self._members[place] = member = subprocess.Popen(argv, process_group=0)
+            if self._stop.is_set():
+                member.terminate()  # told between the look and the start
+            code = member.wait()
+            if self._stop.is_set() or code == os.EX_CONFIG:
+                self._code = self._code or (1 if code < 0 else code)
+                self._end()
+                return
+            deaths = 0 if time.monotonic() - began > YOUNG else deaths + 1
+            rest = REST[min(deaths, len(REST) - 1)]
+            log.error("worker_died", extra={"worker_pid": member.pid, "exit_code": code, "replaced_in": rest})
+            self._stop.wait(rest)
+
+    def _told_to_stop(self, _number: int, _frame: object) -> None:
+        if self._stop.is_set():
+            os._exit(1)  # told twice: now, and the members with us
+        self._end()
+
+    def _end(self) -> None:
+        self._stop.set()
+        for member in list(self._members.values()):
+            member.terminate()
+
+
+def follow(leader: int) -> None:
+    """Be told to stop, by the kernel, when the process that started us is gone, however it went.
+
+    To the kernel that is the thread that started us: it waits for us as long as we live.
+    """
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != leader:  # gone before we asked
+        sys.exit(1)
