@@ -50,11 +50,13 @@ class Crew:
                 member.terminate()  # told between the look and the start
             code = member.wait()
             if self._stop.is_set() or code == os.EX_CONFIG:
-                self._code = self._code or (1 if code < 0 else code)
+                if code != -signal.SIGTERM:  # told before it had begun
+                    self._code = self._code or abs(code)
                 self._end()
                 return
-            deaths = 0 if time.monotonic() - began > YOUNG else deaths + 1
+            deaths = 0 if time.monotonic() - began > YOUNG else deaths
             rest = REST[min(deaths, len(REST) - 1)]
+            deaths += 1
             log.error("worker_died", extra={"worker_pid": member.pid, "exit_code": code, "replaced_in": rest})
             self._stop.wait(rest)
 
