@@ -94,23 +94,27 @@ _COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 def _accepted() -> Executable:
     """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
 
-    def given(name: str, table: Table, columns: str) -> dict[str, Any]:
-        types = {column: Text() if column == "raw" else table.c[column].type for column in columns.split()}
-        return dict(recordset("postgresql", name, types).c)
-
-    def copied(table: Table, values: Mapping[str, Any]) -> Insert:
-        return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
-
-    message = given(
-        "messages", MESSAGES, "id created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
-    )
+    message = _given("messages", MESSAGES, "id created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw")
     message |= {"raw": func.decode(message["raw"], "base64"), "status": literal(PENDING)}
-    delivery = given("deliveries", DELIVERIES, "id message_id address kind lane")
+    delivery = _given("deliveries", DELIVERIES, "id message_id address kind lane")
     delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(_COUNTERS, literal(0))
-    event = given("events", _EVENTS, "id message_id at kind data")
-    tag = given("tags", TAGS, "tag message_id")
-    before = [copied(MESSAGES, message).cte("m"), copied(DELIVERIES, delivery).cte("d"), copied(TAGS, tag).cte("t")]
-    return copied(_EVENTS, event).add_cte(*before)
+    tag = _given("tags", TAGS, "tag message_id")
+    before = [_copied(MESSAGES, message).cte("m"), _copied(DELIVERIES, delivery).cte("d"), _copied(TAGS, tag).cte("t")]
+    return _events().add_cte(*before)
+
+
+@cache
+def _events() -> Insert:
+    return _copied(_EVENTS, _given("events", _EVENTS, "id message_id delivery_id at kind data"))
+
+
+def _given(name: str, table: Table, columns: str) -> dict[str, Any]:
+    types = {column: Text() if column == "raw" else table.c[column].type for column in columns.split()}
+    return dict(recordset("postgresql", name, types).c)
+
+
+def _copied(table: Table, values: Mapping[str, Any]) -> Insert:
+    return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -252,9 +256,13 @@ def _event(message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping
 
 
 def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if events:
+    if not events:
+        return
+    if dialect_of(session) == "postgresql":
+        session.execute(_events(), {"events": rows(events)})
+    else:
         session.execute(insert(_EVENTS), list(events))
-        _tell(session, events)
+    _tell(session, events)
 
 
 def _tell(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
