@@ -1,5 +1,6 @@
 """The command line of ``bin/bench``."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -38,7 +39,7 @@ def main(
     As root on Debian, what is missing of these servers and of Postfix's smtp-sink is installed; no daemon of theirs is started.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
+    if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
         tempfile.tempdir = "/var/tmp"  # durability costs nothing in memory, and figures from there would lie
     options = Options(
         messages=messages or (QUICK_MESSAGES if quick else MESSAGES),

@@ -1,5 +1,6 @@
 """Servers for every test, started once, when the first test that wants them is near; nothing is ever skipped for want of one."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,12 @@ from mailbbgun.base.settings import Settings, load
 from tests.servers import PostgreSQL, RabbitMQ
 
 BACKENDS = ("embedded", "real")
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as it is meant: a shell starts what it puts in the background with SIGINT ignored, and every child would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
