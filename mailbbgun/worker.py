@@ -30,7 +30,7 @@ from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import next_alone, put_early_back
 from mailbbgun.deliver.deliver import deliver, give_back, take
 from mailbbgun.deliver.desk import Desk
-from mailbbgun.deliver.lines import Lines
+from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
 from mailbbgun.deliver.route import SMARTHOST
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
@@ -38,10 +38,10 @@ from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, never_hinted, retry_due
 from mailbbgun.sweep.sweep import sweep
 
-CLAIM_BATCH = 100  # hints a claim
-ROOM_PER_CONNECTION = 3  # claims waiting and under way for each sender
+CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
-STUCK_WAIT = 30.0  # seconds until mail for a destination that fills the room is tried again
+PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
+PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 
 log = logging.getLogger("mailbbgun.worker")
@@ -58,7 +58,9 @@ class Worker:
         self._code = 0
         self._connections = self._settings.WORKER_CONNECTIONS
         per_route = self._settings.CONNECTIONS_PER_DOMAIN if self._desk.routes.per_domain else self._connections
-        self._lines = Lines(self._connections * ROOM_PER_CONNECTION, per_route)
+        self._room = self._connections * ROOM_PER_CONNECTION
+        self._lines = Lines(self._room, per_route)
+        self._back: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
         self._expired = replay.Expired(services.db, services.settings)
         # By the clock: what keeps our claims ours, and what may wait for a broker that is away, each on a thread of its own.
         self._every_keep: list[tuple[float, Callable[[], object]]] = [
@@ -102,9 +104,9 @@ class Worker:
                     raise QueueUnavailable("the only way out refuses us")
                 room = self._lines.wait_for_room(0.5)
                 if not room:
-                    self._unstick()
+                    self._put_off()
                     continue
-                consumer = consumer or self._services.queue.consumer(self._connections * 2)
+                consumer = consumer or self._services.queue.consumer(self._room)
                 self._claim(consumer, min(room, CLAIM_BATCH))
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
@@ -137,9 +139,13 @@ class Worker:
         """With one way out and that closed, claiming would only turn the backlog over."""
         return not self._desk.routes.per_domain and self._desk.breaker.wait(SMARTHOST) > 0
 
-    def _unstick(self) -> None:
-        for transaction in self._lines.stuck():
-            give_back(self._desk, transaction, STUCK_WAIT)
+    def _put_off(self) -> None:
+        now = self._desk.clock.boot()
+        self._back = {route: due for route, due in self._back.items() if due > now}
+        for transaction in self._lines.cut():
+            due = max(now + PUT_OFF, self._back.get(transaction.route, 0.0) + PUT_OFF_PACE)
+            self._back[transaction.route] = due
+            give_back(self._desk, transaction, due - now)
 
     def _send(self) -> None:
         while not self._stop.is_set():

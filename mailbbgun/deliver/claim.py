@@ -46,6 +46,7 @@ class Transaction:
     raw: bytes | None  # None: read it when its turn comes
     route: str
     claims: list[Claim]
+    lined_up: float = 0.0  # monotonic seconds
     started: float | None = None  # boot-clock seconds
     limit: float = 0.0  # seconds it may take from then on before it counts as hanging
 

@@ -1,6 +1,10 @@
 """Fair turns between routes and lanes, and bounded room."""
 
+import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from uuid import uuid4
 
 from mailbbgun.deliver.claim import Claim, Transaction
@@ -59,22 +63,84 @@ def test_room_counts_what_waits_and_what_is_under_way():
     assert lines.wait_for_room(0) == 1
 
 
-def test_what_fills_the_room_while_senders_are_idle_is_put_out():
-    lines = Lines(3, 1)
-    for _ in range(3):
-        lines.add(transaction("slow.test"))
-    under_way = lines.next(0)
-    assert lines.stuck() == []  # no sender waits: nothing is held back
-    import threading
+@contextmanager
+def idle_sender(lines: Lines) -> Iterator[None]:
+    """Have a sender wait for something to send; there must be nothing for it."""
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lines.next, 5.0)
+        while not lines._idle:
+            pass
+        yield
+        lines.close()
+        assert found.result() is None
 
-    waiter = threading.Thread(target=lines.next, args=(5.0,))
-    waiter.start()
-    while not (out := lines.stuck()):
-        pass
-    assert [one.route for one in out] == ["slow.test"] * 2
-    assert lines.wait_for_room(0) == 2
-    lines.done(under_way)
-    waiter.join()
+
+def lined_up(lines: Lines, count: int, route: str = "slow.test", lane: str = "normal") -> list[Transaction]:
+    added = [transaction(route, lane) for _ in range(count)]
+    for one in added:
+        lines.add(one)
+    return added
+
+
+def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
+    lines = Lines(9, 1, patience=0.2)
+    lined_up(lines, 1)
+    assert lines.next(0)
+    bulk, high = lined_up(lines, 5, lane="bulk"), lined_up(lines, 3, lane="high")
+    time.sleep(0.3)
+    assert lines.cut() == []  # no sender waits: nothing is held back
+    with idle_sender(lines):
+        assert lines.wait_for_room(5) == 0
+        assert lines.cut() == [*high[1:], *bulk[1:]]  # two are left, one of each lane
+        assert lines.cut() == []
+        assert lines.wait_for_room(0) == 6
+        lined_up(lines, 6)
+        began = time.monotonic()
+        assert lines.wait_for_room(5) == 0
+        assert time.monotonic() - began < 1, "its head has waited, so it need not fill the room for as long again"
+        assert len(lines.cut()) == 6
+        assert [one.lane for one in lines.close()] == ["high", "normal"]
+
+
+def test_a_line_is_not_cut_before_its_head_has_waited():
+    lines = Lines(4, 1, patience=0.2)
+    lined_up(lines, 4)
+    assert lines.next(0)
+    with idle_sender(lines):
+        began = time.monotonic()
+        while not lines.cut():
+            lines.wait_for_room(0.05)
+        assert time.monotonic() - began > 0.1
+
+
+def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it():
+    lines = Lines(9, 1, patience=0.6)
+    lined_up(lines, 3, "short.test")
+    lined_up(lines, 6, "moving.test")
+    short, moving = lines.next(0), lines.next(0)
+    assert (short.route, moving.route) == ("short.test", "moving.test")
+    lines._idle = 1  # a sender that waits, and is not as quick as this thread
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        time.sleep(0.02)
+        assert lines.cut() == []
+        lines.done(moving)
+        moving = lines.next(0)
+        lined_up(lines, 1, "moving.test")
+
+
+def test_who_waits_for_room_learns_at_once_that_a_sender_has_become_idle():
+    lines = Lines(4, 1, patience=0.0)
+    lined_up(lines, 4)
+    assert lines.next(0)
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        waiting = pool.submit(lines.wait_for_room, 10.0)
+        time.sleep(0.1)
+        with idle_sender(lines):
+            assert waiting.result() == 0
+            assert len(lines.cut()) == 1
+        assert time.monotonic() - began < 5
 
 
 def test_closing_gives_back_what_waits_and_gives_out_nothing_more():

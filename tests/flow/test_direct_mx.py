@@ -1,13 +1,17 @@
 """``SMTP_URL = "mx:"``: straight to the recipients' mail servers, found through a real name server."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 from mailbbgun.base.settings import Settings
 from tests.flow.service import Service, until
-from tests.smtp.peers import NameServer, Peer, silent
+from tests.smtp.peers import NameServer, Peer, late, silent
+
+STUCK = 700  # messages to a server that says nothing: sixty times what a worker has in hand
 
 ZONE = {
     "one.test": {"MX": ["10 mx.one.test."]},
@@ -64,18 +68,39 @@ def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_boun
         assert service.copies()["ann@broken.test"] == 1
 
 
-def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(real_settings, names):
-    with direct(real_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2, SHUTDOWN_GRACE=1) as service:
+def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(backend, names):
+    with direct(backend, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2, SHUTDOWN_GRACE=1) as service:
         with Peer(at={"banner": silent}, host="127.0.0.3", port=service.sink_port) as tarpit:
-            for number in range(60):  # five times what a worker has in hand
-                service.post(to=f"u{number}@tarpit.test")
+            addresses = [f"u{number}@tarpit.test" for number in range(STUCK)]
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda address: service.post(to=address), addresses))
             until(lambda: tarpit.connections == 2, what="the tarpit is full")
             for number in range(20):
                 service.post(to=f"u{number}@one.test")
             until(lambda: service.count("DELIVERED") == 20, 20, "the other domain's mail")
             assert tarpit.connections == 2
+            # What was put off comes back a little at a time, and holds back nothing again.
+            waiting = "WHERE status = 'PENDING' AND attempt > 0 AND lease_owner IS NULL AND published_at IS NULL"
+            ((put_off, moments),) = service.sql(f"SELECT count(*), count(DISTINCT next_attempt_at) FROM deliveries {waiting}")
+            assert moments > put_off / 2 > STUCK / 4
+            for number in range(5):
+                sent = service.post(to=f"later{number}@one.test")
+                service.ended(sent["id"], "DELIVERED", 4)
+                time.sleep(1.0)
             # Told to stop, the worker waits for the grace and no longer, and nothing of it looks as if it had been sent, or killed a worker.
             assert service.stop("worker") == 0
             assert service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL OR crashes > 0 OR unknowns > 0") == [(0,)]
             assert list((service.var / "journal").iterdir()) == []
-        assert service.count("PENDING") == 60
+        assert service.count("PENDING") == STUCK
+
+
+def test_a_slow_server_is_kept_busy_while_most_of_its_mail_is_put_off(embedded_settings, names):
+    with direct(embedded_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2) as service:
+        with Peer(at={"dot": late(2.0, b"250 ok\r\n")}, host="127.0.0.3", port=service.sink_port) as slow:
+            for number in range(100):  # one a second
+                service.post(to=f"u{number}@tarpit.test")
+            until(lambda: len(slow.messages) >= 10, 30, "the room has been full for a while")
+            began, before = time.monotonic(), len(slow.messages)
+            until(lambda: len(slow.messages) >= before + 20, 40, "twenty more")
+            assert time.monotonic() - began < 27
+            assert service.sql("SELECT count(*) FROM deliveries WHERE attempt > 1")[0][0] > 50
