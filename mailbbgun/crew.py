@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+from mailbbgun.base.settings import PROJECT
+
 REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
 YOUNG = 10.0  # seconds
 _SET_PDEATHSIG = 1  # linux/prctl.h
@@ -43,22 +45,34 @@ class Crew:
         deaths = 0
         while not self._stop.is_set():
             began = time.monotonic()
-            argv = [sys.executable, "-m", "mailbbgun.worker", "--member-of", str(os.getpid())]
-            # Not in our process group: a Ctrl-C would tell it twice, once by us.
-            self._members[place] = member = subprocess.Popen(argv, process_group=0)
+            code = self._member(place)
             if self._stop.is_set():
-                member.terminate()  # told between the look and the start
-            code = member.wait()
-            if self._stop.is_set() or code == os.EX_CONFIG:
                 if code != -signal.SIGTERM:  # told before it had begun
                     self._code = self._code or abs(code)
+                return
+            if code == os.EX_CONFIG:
+                self._code = code
                 self._end()
                 return
             deaths = 0 if time.monotonic() - began > YOUNG else deaths
             rest = REST[min(deaths, len(REST) - 1)]
             deaths += 1
-            log.error("worker_died", extra={"worker_pid": member.pid, "exit_code": code, "replaced_in": rest})
+            log.error("worker_died", extra={"place": place, "exit_code": code, "replaced_in": rest})
             self._stop.wait(rest)
+
+    def _member(self, place: int) -> int:
+        """Run a member to its end and return its exit code."""
+        argv = [sys.executable, "-m", "mailbbgun.worker", "--member-of", str(os.getpid()), "--share", str(self._count)]
+        try:
+            # Not in our process group: a Ctrl-C would tell it twice, once by us.
+            member = subprocess.Popen(argv, cwd=PROJECT, process_group=0)
+        except OSError as error:  # no memory, no room for another process
+            log.error("worker_not_started", extra={"place": place, "error": str(error)})
+            return os.EX_OSERR
+        self._members[place] = member
+        if self._stop.is_set():
+            member.terminate()  # told between the look and the start
+        return member.wait()
 
     def _told_to_stop(self, _number: int, _frame: object) -> None:
         if self._stop.is_set():
@@ -66,6 +80,7 @@ class Crew:
         self._end()
 
     def _end(self) -> None:
+        """Tell each member once: told twice it would not finish what it is sending."""
         self._stop.set()
         for member in list(self._members.values()):
             member.terminate()

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import click
@@ -24,7 +25,7 @@ from mailbbgun.base import logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
 from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import next_alone, put_early_back
@@ -35,7 +36,7 @@ from mailbbgun.deliver.route import SMARTHOST
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
 from mailbbgun.sweep import replay
-from mailbbgun.sweep.hints import hint_again, never_hinted, retry_due
+from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
 
 CLAIM_BATCH = 200  # hints a claim
@@ -170,7 +171,7 @@ class Worker:
             return
         owner = uuid4()
         command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner)]
-        child = subprocess.Popen(command)
+        child = subprocess.Popen(command, cwd=PROJECT)
         while (code := child.poll()) is None:
             if self._stop.wait(0.1):
                 child.terminate()
@@ -197,7 +198,7 @@ class Worker:
             workers.beat(session, self._desk.owner)
 
     def _tick(self) -> None:
-        hint_again(self._services.db, self._services.queue, [*never_hinted(), *retry_due()])
+        hint_again(self._services.db, self._services.queue, unhinted())
 
     def _sweep(self) -> None:
         sweep(self._services, self._expired)
@@ -285,16 +286,17 @@ def _renew(desk: Desk) -> None:
 @click.command()
 @click.option("--processes", type=click.IntRange(1, 64), help="How many deliver side by side.  [default: WORKER_PROCESSES]")
 @click.option("--member-of", type=int, hidden=True, help="Be one of those that process leads.")
+@click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
 @click.option("--alone", type=click.UUID, hidden=True, help="Deliver this one message and exit.")
 @click.option("--owner", type=click.UUID, hidden=True)
-def main(processes: int | None, member_of: int | None, alone: UUID | None, owner: UUID | None) -> None:
+def main(processes: int | None, member_of: int | None, share: int, alone: UUID | None, owner: UUID | None) -> None:
     """Deliver mail until told to stop."""
     with explained_exit("worker"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         if member_of is not None:
             follow(member_of)
-        services = start(settings)
+        services = start(shared(settings, share))
         if alone is not None:
             return send_alone(services, alone, owner or uuid4())
         if member_of is None and (count := processes or settings.worker_processes) > 1:
@@ -316,6 +318,12 @@ def start(settings: Settings) -> Services:
     patiently(services.queue.check)
     replay.replay_dead(services.db, settings)
     return services
+
+
+def shared(settings: Settings, members: int) -> Settings:
+    """Return the settings of one of so many processes: other people's servers see the connections of all of them."""
+    connections = {name: max(1, getattr(settings, name) // members) for name in ("WORKER_CONNECTIONS", "CONNECTIONS_PER_DOMAIN")}
+    return replace(settings, **connections)
 
 
 def patiently(task: Callable[[], None]) -> None:

@@ -10,6 +10,8 @@ from mailbbgun import migrations, schema
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
+from mailbbgun.events import record
+from mailbbgun.messages.models import DELIVERIES, MESSAGES
 
 
 @pytest.fixture
@@ -44,3 +46,9 @@ def test_the_migrations_go_back(database):
 
 def test_the_head_is_that_of_the_last_migration():
     assert ScriptDirectory.from_config(schema.configuration()).get_current_head() == migrations.HEAD
+
+
+def test_accept_stores_every_column_that_must_have_a_value():
+    message, delivery = set(record.MESSAGE_COLUMNS.split()), set(record.DELIVERY_COLUMNS.split())
+    assert {column.name for column in MESSAGES.columns} == message | {"status"}
+    assert {column.name for column in DELIVERIES.columns if not column.nullable} == delivery | {"status", *record.COUNTERS}

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -40,13 +40,16 @@ def claim_of(key: str, submission: Submission) -> Claim:
     return Claim(key, hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest())
 
 
-def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[Claim]:
+def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int, patience: float) -> set[Claim]:
     """Write keys down, each with its message and answer, in place of such as are older than ``seconds``; return those that nobody else has.
 
-    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for.
+    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for, up to ``patience`` seconds; then raises ``OperationalError``.
     """
     if not wanted:
         return set()
+    if dialect_of(session) == "postgresql":
+        # And should our machine vanish now, the server lets go of our keys soon, and not when TCP gives us up.
+        session.execute(text(f"SET LOCAL lock_timeout = {round(patience * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"))
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
     statement = dialect.insert(IdempotencyKey).values(created_at=db_now())
     statement = statement.on_conflict_do_update(

@@ -1,22 +1,28 @@
 """Storing what was accepted. What several requests bring at once goes into one commit: a commit costs the same for one and for fifty."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailbbgun.accept import idempotency
 from mailbbgun.accept.idempotency import Claim
 from mailbbgun.base.db import Database
-from mailbbgun.base.errors import DatabaseUnavailable
 from mailbbgun.events import record
 from mailbbgun.messages import repo
 
 MESSAGES, BYTES = 50, 4_000_000  # of one commit
+LARGE = 1_000_000  # bytes; larger messages are written by their own requests, and hold up nobody
+
+# Seconds to wait for a request elsewhere that has the same key and has not committed: of all who share a commit, and of one alone.
+PATIENCE_FOR_ALL, PATIENCE = 0.2, 5.0
+
+log = logging.getLogger("mailbbgun.accept")
 
 Answer = Mapping[str, Any]
 
@@ -59,6 +65,15 @@ class Store:
         Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
         entry = _Entry(rows, claim)
+        if rows.message["size"] > LARGE:
+            self._write([entry], patience=PATIENCE)
+        else:
+            self._together(entry)
+        if entry.alone:
+            return self._by_itself(entry)
+        return self._replayed(entry) if entry.taken else None
+
+    def _together(self, entry: _Entry) -> None:
         with self._lock:
             self._waiting.append(entry)
             wait, self._writing = self._writing, True
@@ -66,14 +81,11 @@ class Store:
             entry.bell.acquire()
         if not (entry.written or entry.alone):
             self._write_for_all(entry)
-        if entry.alone:
-            return self._by_itself(entry)
-        return self._replayed(entry) if entry.taken else None
 
     def _write_for_all(self, own: _Entry) -> None:
         try:
             while not (own.written or own.alone):
-                self._write(list(self._batch()))
+                self._write(list(self._batch()), patience=PATIENCE_FOR_ALL)
         finally:
             with self._lock:
                 self._writing = bool(self._waiting)
@@ -93,23 +105,23 @@ class Store:
             messages, size = messages + 1, size + entry.rows.message["size"]
             yield entry
 
-    def _write(self, batch: Sequence[_Entry]) -> None:
+    def _write(self, batch: Sequence[_Entry], patience: float) -> None:
         try:
             with self._database.write() as session:
-                self._insert(session, batch)
+                self._insert(session, batch, patience)
             for entry in batch:
                 entry.written = True
-        except (DatabaseUnavailable, DBAPIError):
-            pass  # whose fault it was, and whether it was committed all the same, each finds out for itself
+        except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
+            log.info("commit_shared_failed", extra={"messages": len(batch), "error": type(error).__name__})
         finally:
             for entry in batch:
                 entry.alone = not entry.written
                 entry.bell.release()
 
-    def _insert(self, session: Session, batch: Sequence[_Entry]) -> None:
+    def _insert(self, session: Session, batch: Sequence[_Entry], patience: float) -> None:
         claiming = {entry.claim: entry for entry in batch if entry.claim}
         wanted = {claim: (entry.rows.message["id"], entry.rows.response) for claim, entry in claiming.items()}
-        for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered):
+        for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered, patience):
             claiming[claim].taken = True
         record.accepted(session, [(entry.rows.message, entry.rows.deliveries) for entry in batch if not entry.taken])
 
@@ -120,7 +132,7 @@ class Store:
         entry.taken = False
         try:
             with self._database.write() as session:
-                self._insert(session, [entry])
+                self._insert(session, [entry], PATIENCE)
         except IntegrityError:
             if not self._is_stored(entry):  # the first commit came through after the look
                 raise

@@ -109,7 +109,7 @@ def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -
     """Return a derived table whose rows come from one JSON parameter called ``name``.
 
     One parameter and one constant statement, whatever the number of rows: set-based updates stay in every cache.
-    Bind it with :func:`rows`. Column types must be ``Uuid``, ``Integer`` or ``String``.
+    Bind it with :func:`rows`. On SQLite column types must be ``Uuid``, ``Integer``, ``Float`` or ``String``.
     """
     parameter = bindparam(name, type_=String)
     if dialect == "postgresql":
@@ -125,7 +125,7 @@ class _JSON(TypeEngine[str]):
 
 
 def rows(records: Sequence[Mapping[str, Any]]) -> str:
-    """Encode records for :func:`recordset`. UUIDs must be given as ``uuid.hex``: what both databases understand."""
+    """Encode records for :func:`recordset`. For SQLite UUIDs must be given as ``uuid.hex``."""
     return orjson.dumps(list(records)).decode()
 
 

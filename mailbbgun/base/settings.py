@@ -47,7 +47,9 @@ class Settings:
     HOST: str = _setting("127.0.0.1", "Address the API listens on.")
     PORT: int = _setting(5000, "Port the API listens on.", least=1, most=65535)
     API_THREADS: int = _setting(16, "Requests one API process serves at once.", least=1, most=256)
-    API_PROCESSES: int = _setting(0, "API processes; 0: one for each core, and with SQLite, which takes one writer at a time, one.", least=0, most=64)
+    API_PROCESSES: int = _setting(
+        0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
+    )
     ALLOW_UNAUTHENTICATED: bool = _setting(
         False, "Serve on an address that is not loopback although nothing asks for a key: only behind something that does."
     )
@@ -83,8 +85,8 @@ class Settings:
         most=86_400,
     )
     WORKER_PROCESSES: int = _setting(0, "Processes of one worker.py; 0: as for API_PROCESSES.", least=0, most=64)
-    WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker process works on at once.", least=1, most=1000)
-    CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker process has busy for one recipient domain.", least=1, most=999)
+    WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker.py works on at once, its processes together.", least=1, most=1000)
+    CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker.py has busy for one recipient domain.", least=1, most=999)
     MESSAGES_PER_CONNECTION: int = _setting(100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000)
     IDLE_CONNECTION_SECONDS: int = _setting(30, "How long an unused SMTP connection is kept.", least=1, most=300)
     LEASE_SECONDS: int = _setting(60, "How long a worker's claim on a delivery lives unless renewed.", least=4, most=3600)
@@ -124,7 +126,7 @@ class Settings:
         return self.WORKER_PROCESSES or self._cores()
 
     def _cores(self) -> int:
-        return 1 if self.DATABASE_URL.startswith("sqlite") else len(os.sched_getaffinity(0))
+        return 1 if self.DATABASE_URL.startswith("sqlite") else min(4, len(os.sched_getaffinity(0)))
 
     @property
     def journal_folder(self) -> Path:

@@ -87,17 +87,20 @@ def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[M
     _tell(session, events)
 
 
-_COUNTERS = ("attempt", "tries", "crashes", "unknowns")
+# What accept gives; the rest is the same for all.
+MESSAGE_COLUMNS = "id created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+DELIVERY_COLUMNS = "id message_id address kind lane"
+COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 
 
 @cache
 def _accepted() -> Executable:
     """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
 
-    message = _given("messages", MESSAGES, "id created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw")
+    message = _given("messages", MESSAGES, MESSAGE_COLUMNS)
     message |= {"raw": func.decode(message["raw"], "base64"), "status": literal(PENDING)}
-    delivery = _given("deliveries", DELIVERIES, "id message_id address kind lane")
-    delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(_COUNTERS, literal(0))
+    delivery = _given("deliveries", DELIVERIES, DELIVERY_COLUMNS)
+    delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
     tag = _given("tags", TAGS, "tag message_id")
     before = [_copied(MESSAGES, message).cte("m"), _copied(DELIVERIES, delivery).cte("d"), _copied(TAGS, tag).cte("t")]
     return _events().add_cte(*before)

@@ -39,17 +39,15 @@ class Stranded:
     order: Any
 
 
-def never_hinted(grace: float = TICK_GRACE) -> list[Stranded]:
-    """New, due for ``grace`` seconds, and no hint was confirmed: whoever accepted them was killed, or the queue was away."""
-    return _unhinted("never_hinted", Delivery.attempt == 0, grace)
+def unhinted(grace: float = TICK_GRACE) -> list[Stranded]:
+    """Due for ``grace`` seconds, and no hint was confirmed.
 
-
-def retry_due(grace: float = TICK_GRACE) -> list[Stranded]:
-    """Taken before and due again since ``grace`` seconds, by a wait that no delay queue has: the ordinary way of many retries.
-
-    A server's own "in so many minutes", a pause, jitter, a claim given back, a lost worker.
+    New ones whose accepting process was killed or had no queue; and, as the ordinary way of many retries, those due again by a wait that
+    no delay queue has: a server's own "in so many minutes", a pause, jitter, a claim given back, a lost worker. Not asked which of the two
+    each is: whatever is asked beside the index is looked for through the whole backlog, each second.
     """
-    return _unhinted("retry_due", Delivery.attempt > 0, grace)
+    which = (Delivery.published_at.is_(None), Delivery.next_attempt_at <= db_now(-grace))
+    return [_stranded("due", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
 def overdue(seconds: float = OVERDUE) -> list[Stranded]:
@@ -125,8 +123,3 @@ def _hint_lane(db: Database, queue: Queue, stranded: Stranded, passes: int | Non
 
 def _stranded(why: str, lane: str, *which: ColumnElement[bool], order: Any) -> Stranded:
     return Stranded(why, lane, (*_IDLE, Delivery.lane == lane, *which), order)
-
-
-def _unhinted(why: str, taken: ColumnElement[bool], grace: float) -> list[Stranded]:
-    which = (Delivery.published_at.is_(None), taken, Delivery.next_attempt_at <= db_now(-grace))
-    return [_stranded(why, lane, *which, order=Delivery.next_attempt_at) for lane in LANES]

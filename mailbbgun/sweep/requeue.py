@@ -16,7 +16,7 @@ from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
-from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, never_hinted, overdue, retry_due
+from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import replay_dead
 
 BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
@@ -50,7 +50,7 @@ def requeue(services: Services, older_than: int, dry_run: bool) -> int:
     db, queue = services.db, services.queue
     if not dry_run:
         replay_dead(db, services.settings)
-    looked_for = [*never_hinted(older_than), *retry_due(older_than), *overdue(older_than), *lost(db, queue, older_than)]
+    looked_for = [*unhinted(older_than), *overdue(older_than), *lost(db, queue, older_than)]
     with db.read() as session:
         counts = [count(session, stranded) for stranded in looked_for]
     if dry_run:

@@ -23,7 +23,9 @@ class Load:
 
     def send(self, address: str) -> None:
         """Send one message, until it is answered 201."""
+        end = time.monotonic() + 60
         while (answer := self._post(address)).status_code == 503:
+            assert time.monotonic() < end, "the service stays unavailable"
             assert 0 < int(answer.headers["Retry-After"]) <= 60
             self.unavailable += 1
             time.sleep(0.1)

@@ -4,12 +4,13 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from mailbbgun.deliver.journal import read
 from tests.chaos.load import Load, addresses, each_arrived_once
-from tests.flow.service import Service, until
+from tests.flow.service import ROOT, Service, until
 
 LEASE = 4
 
@@ -134,14 +135,21 @@ def gone(pids: list[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_a_crew_replaces_members_that_die_and_ends_with_its_leader_however_that_ends(real_settings):
+def crew(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes], list[int]]:
+    """Start a worker of two processes; return it and them, ready to be told to stop."""
+    before = (service.var / f"{log}.out").read_text().count("worker_started") if (service.var / f"{log}.out").exists() else 0
+    leader = service.start_worker(log)
+    until(lambda: (service.var / f"{log}.out").read_text().count("worker_started") == before + 2, what="both members")
+    return leader, members(leader)
+
+
+def test_a_crew_replaces_members_that_die_and_goes_with_its_leader(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
         load = Load(service)
         load.send_all(addresses("waiting", 150))
-        leader = service.start_worker()
-        until(lambda: service.count("DELIVERED") == 150, 30, "the backlog")
-        both = members(leader)
+        leader, both = crew(service)
         assert len(both) == 2
+        until(lambda: service.count("DELIVERED") == 150, 30, "the backlog")
 
         os.kill(both[0], signal.SIGKILL)
         load.send_all(addresses("later", 50))
@@ -150,11 +158,28 @@ def test_a_crew_replaces_members_that_die_and_ends_with_its_leader_however_that_
         both = members(leader)
         leader.kill()
         until(lambda: gone(both), what="the end of the members")
-        leader.wait()
+        each_arrived_once(service, load.accepted)
 
-        leader = service.start_worker()
-        until(lambda: len(members(leader)) == 2, what="a new crew")
-        both = members(leader)
+
+def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):
+    with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
+        _, both = crew(service)
+        sent = service.post(to="slow-ann@example.test")["id"]  # in one member's hands; the other has nothing to do
+        until(lambda: service.taken())
         assert service.stop("worker") == 0
         assert gone(both)
-        each_arrived_once(service, load.accepted)
+        assert service.kinds(sent) == ["accepted", "delivered"]
+
+
+def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_settings, tmp_path):
+    with Service(real_settings, WORKER_PROCESSES=2) as service:
+        environment = service.environment
+        with subprocess.Popen([sys.executable, str(ROOT / "worker.py")], cwd=tmp_path, env=environment) as worker:
+            service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
+            worker.terminate()
+            assert worker.wait(40) == 0
+        (service.var / "journal").rmdir()
+        (service.var / "journal").write_text("not a folder")
+        done = subprocess.run([sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == os.EX_CONFIG, done.stderr
+        assert "the journal" in done.stderr

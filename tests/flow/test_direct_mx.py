@@ -85,7 +85,7 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
             assert moments > put_off / 2 > STUCK / 4
             for number in range(5):
                 sent = service.post(to=f"later{number}@one.test")
-                service.ended(sent["id"], "DELIVERED", 4)
+                service.ended(sent["id"], "DELIVERED", 10)
                 time.sleep(1.0)
             # Told to stop, the worker waits for the grace and no longer, and nothing of it looks as if it had been sent, or killed a worker.
             assert service.stop("worker") == 0

@@ -1,5 +1,6 @@
 """A private PostgreSQL. Durability stays at its defaults: crash tests mean what they say."""
 
+import contextlib
 import os
 import signal
 import uuid
@@ -82,7 +83,8 @@ class PostgreSQL:
             os.kill(pid, signal.SIGSTOP)  # no new children while we list them; each is a process group of its own
             children = _children(pid)
             for one in (pid, *children):
-                os.kill(one, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # a child that ended by itself meanwhile
+                    os.kill(one, signal.SIGKILL)
         sandbox.end("postgresql", signal.SIGKILL)
 
     def restart(self) -> None:

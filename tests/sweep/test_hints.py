@@ -5,7 +5,7 @@ import pytest
 from mailbbgun.base.errors import QueueUnavailable
 from mailbbgun.messages.publisher import mark_published
 from mailbbgun.queues.embedded import Embedded
-from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, hint_again, lost, never_hinted, overdue, retry_due
+from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import Expired
 from mailbbgun.sweep.sweep import sweep
 
@@ -17,16 +17,12 @@ def messages_of(store, deliveries):
 @pytest.mark.parametrize(
     ("which", "row", "hinted"),
     [
-        (never_hinted, {"due": -2}, True),
-        (never_hinted, {"due": 0}, False),  # the API has a second to do it
-        (never_hinted, {"due": 100}, False),
-        (never_hinted, {"due": -100, "hinted": -99}, False),
-        (never_hinted, {"due": -100, "status": "DELIVERED"}, False),
-        (never_hinted, {"due": -2, "attempt": 1}, False),
-        (retry_due, {"due": -2, "attempt": 1}, True),
-        (retry_due, {"due": 0, "attempt": 1}, False),
-        (retry_due, {"due": -2}, False),
-        (retry_due, {"due": -100, "hinted": -99, "attempt": 1}, False),
+        (unhinted, {"due": -2}, True),
+        (unhinted, {"due": 0}, False),  # the API has a second to do it
+        (unhinted, {"due": 100}, False),
+        (unhinted, {"due": -100, "hinted": -99}, False),
+        (unhinted, {"due": -100, "status": "DELIVERED"}, False),
+        (unhinted, {"due": -2, "attempt": 1}, True),  # a retry that no delay queue knows
         (overdue, {"due": -61, "hinted": -661}, True),
         (overdue, {"due": -59, "hinted": -659}, False),  # the delay queue's hint may be that late
         (overdue, {"due": -61, "hinted": -60}, False),  # that one is on the work queue
@@ -42,17 +38,9 @@ def test_what_is_due_and_has_no_hint_on_its_way_is_hinted(store, which, row, hin
         assert hint_again(store.services.db, store.services.queue, which()) == 0, "marked, so not again"
 
 
-def test_the_log_tells_what_nobody_hinted_from_what_is_due_again(store, caplog):
-    caplog.set_level("INFO", "mailbbgun.sweep")
-    store.add(2, due=-2)
-    store.add(3, lane="bulk", due=-2, attempt=4)
-    hint_again(store.services.db, store.services.queue, [*never_hinted(), *retry_due()])
-    assert [(one.why, one.lane, one.messages) for one in caplog.records] == [("never_hinted", "normal", 2), ("retry_due", "bulk", 3)]
-
-
 def test_what_a_worker_holds_is_left_to_it(store, owner):
     store.claimed(owner, due=-100, hinted=None)
-    assert hint_again(store.services.db, store.services.queue, never_hinted()) == 0
+    assert hint_again(store.services.db, store.services.queue, unhinted()) == 0
 
 
 def test_a_healthy_backlog_is_not_touched(store):
@@ -92,7 +80,7 @@ def test_more_than_a_pass_on_a_broken_lane_does_not_hold_back_the_others(store):
     store.add(PASS + 1, lane="high", due=-20)
     normal = store.add(due=-10)
     with pytest.raises(QueueUnavailable, match="no leader"):
-        hint_again(store.services.db, OneLaneBroken(store.services.db, ()), never_hinted())
+        hint_again(store.services.db, OneLaneBroken(store.services.db, ()), unhinted())
     assert set(store.hints()) == messages_of(store, normal)
 
 
@@ -115,6 +103,6 @@ class OneLaneBroken(Embedded):
 def test_a_lane_without_its_queue_does_not_hold_back_the_others(store):
     high, normal = store.add(lane="high", due=-20), store.add(due=-10)
     with pytest.raises(QueueUnavailable, match="no leader"):
-        hint_again(store.services.db, OneLaneBroken(store.services.db, ()), never_hinted())
+        hint_again(store.services.db, OneLaneBroken(store.services.db, ()), unhinted())
     assert set(store.hints()) == messages_of(store, normal)
     assert store.row(high[0]).published_at is None
