@@ -1,9 +1,10 @@
 """The plan of a run: servers, then rounds in which everything has its turn, in another order each time."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import SubprocessError
 
 from bench import machine, postfix
 from bench.clients import Clients
@@ -35,8 +36,8 @@ def run(options: Options, bar: Bar) -> Results:
         bar.set_description("peers")
         python, missing = _prepared(options)
         bar.set_description("servers")
-        needed = REAL in options.configurations or any(peer in PYTHON and peer not in missing for peer in options.peers)
-        servers = stack.enter_context(Servers()) if needed else None
+        servers = _started(options, missing, stack)
+        options = replace(options, configurations=tuple(name for name in options.configurations if name not in missing))
         sink, clients = stack.enter_context(Sink(options.sink)), stack.enter_context(Clients())
         if sink.why:
             bar.write(f"the sink is a slower one in Python: {sink.why}")
@@ -67,6 +68,20 @@ def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
     return python, missing
 
 
+def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Servers | None:
+    """Return the servers if anybody needs them. Who cannot have them is put among the missing, but not the last of ours."""
+    needing = [name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing]
+    if not needing:
+        return None
+    try:
+        return stack.enter_context(Servers())
+    except Missing as error:
+        if options.configurations == (REAL,):
+            raise
+        missing |= dict.fromkeys(needing, str(error))
+        return None
+
+
 def _versions(options: Options, missing: dict[str, str]) -> dict[str, str]:
     names = {"postfix": ["Postfix"], "celery": ["celery"], "post_office": ["django-post_office", "Django"], "design_2017": ["pika"]}
     known = environment.versions()
@@ -86,7 +101,7 @@ def one_round(turns: list[Turn], number: int, options: Options, bar: Bar, missin
             bar.set_description(f"{number + 1}/{options.rounds} {turn.what}")
             try:
                 figures.setdefault(turn.subject, {}).update(turn.measure())
-            except RuntimeError as error:
+            except (RuntimeError, OSError, SubprocessError) as error:
                 if not turn.optional:
                     raise
                 missing[turn.subject] = f"{turn.what}: {error}"

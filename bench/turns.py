@@ -103,6 +103,7 @@ class Turns:
         if peer == "postfix":
             with Postfix(self._bench.sink.port, self._bench.sessions, self._bench.connections) as instance:
                 yield instance
-        elif self._servers:
+        else:
+            assert self._servers
             with self._servers.lend() as lent, Program(peer, self._python, self._bench.sink.port, lent, self._servers.pids()) as program:
                 yield program

@@ -34,4 +34,4 @@ def versions() -> dict[str, str]:
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        raise Missing(f"the Python peers' environment could not be made: {' '.join(argv[:4])}: {' '.join(done.stdout[-500:].split())}")
+        raise Missing(f"the Python peers' environment could not be made: {argv[2]}: {done.stdout.strip().rpartition(chr(10))[2]}")
