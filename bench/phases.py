@@ -22,6 +22,7 @@ from bench.stats import Figures, percentile
 from bench.system import System
 
 LOOP_LEAST = 5000  # messages of a bare loop: what all is compared with must run for about a second
+LIMIT_LEAST = 20_000  # messages of those that send faster
 ACCEPT_WARM = 64  # messages before the clock runs: threads, database connections
 LATENCY_WARM, LATENCY_MESSAGES = 5, 50
 LOOK_SECONDS = 0.003  # while thousands drain
@@ -48,6 +49,11 @@ def loop_messages(messages: int) -> int:
     return max(messages, LOOP_LEAST)
 
 
+def limit_messages(messages: int) -> int:
+    """Return how many messages show a limit in a round of so many."""
+    return max(messages, LIMIT_LEAST)
+
+
 def loop(name: str, bench: Bench) -> Figures:
     """Send with a bare loop of ``bench.loop``, loop and sink on one core.
 
@@ -55,18 +61,20 @@ def loop(name: str, bench: Bench) -> Figures:
     with every command, and one loop takes 60 or 300 µs by what else happens to run: nothing to compare with.
     """
     core = max(os.sched_getaffinity(0))
+    messages = loop_messages(bench.messages)
     with bench.sink.on_core(core):
-        return _straight(bench, WARM, "loop", name, bench.sink.port, loop_messages(bench.messages), core)
+        return _straight(bench, messages, WARM, "loop", name, bench.sink.port, messages, core)
 
 
 def limit(program: str, bench: Bench) -> Figures:
     """Send with ``bench.pipelined`` or ``bench.source``, over as many connections as a worker has."""
-    return _straight(bench, 0, program, bench.sink.port, loop_messages(bench.messages), bench.sessions)
+    messages = limit_messages(bench.messages)
+    return _straight(bench, messages, 0, program, bench.sink.port, messages, bench.sessions)
 
 
-def _straight(bench: Bench, warm: int, program: str, *arguments: object) -> Figures:
-    """Send straight into the sink."""
-    messages, sink = loop_messages(bench.messages), bench.sink
+def _straight(bench: Bench, messages: int, warm: int, program: str, *arguments: object) -> Figures:
+    """Send straight into the sink: ``warm`` messages before the clock runs, and ``messages``."""
+    sink = bench.sink
     base, progress, meter = sink.count(), _progress(bench.bar, messages), cpu.Meter({"sink": [sink.pid]})
     figures = bench.clients.run(program, *arguments, told=lambda _: progress(sink.count() - base))
     progress(messages)

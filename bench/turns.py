@@ -10,7 +10,7 @@ from bench import machine, phases, postfix
 from bench.options import OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
-from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, loop_messages
+from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
 from bench.servers import Servers
 from bench.service import Service
 from bench.sink import Sink
@@ -39,11 +39,12 @@ class Turns:
     def all(self) -> list[Turn]:
         """Return them; each subject's share is known before it is measured."""
         options, bench = self._options, self._bench
-        loops, messages = loop_messages(options.messages), options.messages
+        messages = options.messages
+        loops, limits = loop_messages(messages), limit_messages(messages)
         turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
         turns += [Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name)) for name in options.configurations]
-        turns += [Turn(PIPELINED, PIPELINED, loops, True, partial(phases.limit, "pipelined", bench))]
-        turns += [Turn(SOURCE, SOURCE, loops, True, self._source)]
+        turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
+        turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
         if options.slow_sink:
             ours, slow = options.configurations[-1], options.slow_messages()
