@@ -1,7 +1,9 @@
-"""The bench: how many messages a second, and what each costs, beside a bare ``smtplib`` loop into the same sink in the same run.
+"""The bench: how many messages a second, and what each costs, beside others that send mail, into the same sink in the same run.
 
-``run.py`` is the plan of a run; ``phases.py`` what is measured; ``service.py``, ``sink.py`` and ``clients.py`` what is started;
-``load.py``, ``loop.py`` and ``asyncio_sink.py`` are programs of their own, so that they do not share an interpreter with what they measure.
+``run.py`` is the plan of a run, ``turns.py`` who has a turn in each round, ``phases.py`` what is measured, of anything that is a
+``system.py``: ``service.py``, which is ours, and ``peers/``. ``sink.py``, ``servers.py`` and ``clients.py`` are started beside it; ``stats.py``,
+``report.py`` and ``plot.py`` make of figures what is read. ``load.py``, ``loop.py``, ``pipelined.py``, ``source.py``, ``threads.py`` and
+``asyncio_sink.py`` are programs of their own, so that they do not share an interpreter with what they measure.
 """
 
 from pathlib import Path

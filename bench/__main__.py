@@ -10,33 +10,47 @@ import click
 from tqdm import tqdm
 
 from bench import ROOT, BenchError, machine, report
-from bench.run import CONFIGURATIONS, Options, run
+from bench.options import CONFIGURATIONS, Options
+from bench.peers import PEERS
+from bench.run import run
 from bench.sink import KINDS, Kind
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import PREFIX, load
 from tests.servers.install import Missing
 
 MESSAGES, ROUNDS = 5000, 3
-QUICK_MESSAGES, QUICK_ROUNDS = 1000, 1
+QUICK_MESSAGES, QUICK_ROUNDS, QUICK_PEERS = 1000, 1, ("postfix",)
 OUT = ROOT / "var" / "bench"
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages.")
+@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
 @click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
 @click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}]")
 @click.option("--connections", type=click.IntRange(1, 200), default=16, show_default=True, help="Keep-alive connections that POST.")
 @click.option("--only", type=click.Choice(CONFIGURATIONS), multiple=True, help="Only this configuration.")
+@click.option("--peers", metavar="LIST", help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]")
+@click.option("--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time.")
 @click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
 @click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of the JSON.  [default: var/bench]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
 def main(
-    quick: bool, messages: int | None, rounds: int | None, connections: int, only: tuple[str, ...], sink: Kind, settings: tuple[str, ...], out: Path
+    quick: bool,
+    messages: int | None,
+    rounds: int | None,
+    connections: int,
+    only: tuple[str, ...],
+    peers: str | None,
+    slow_sink: bool,
+    sink: Kind,
+    settings: tuple[str, ...],
+    out: Path,
 ) -> None:
-    """Measure accept, drain and latency of Mail BB Gun on this machine.
+    """Measure accept, drain, end to end and latency of Mail BB Gun on this machine, beside what else mail is sent with.
 
     "embedded" is SQLite and the embedded queue, "real" a private PostgreSQL and a private RabbitMQ, both as durable as they come.
-    As root on Debian, what is missing of these servers and of Postfix's smtp-sink is installed; no daemon of theirs is started.
+    As root on Debian, what is missing of these servers and of Postfix is installed; no daemon of theirs is started. The peers written in
+    Python get a virtual environment, var/bench/peers. Table, JSON and SVG are written to var/bench.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
@@ -46,19 +60,29 @@ def main(
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         connections=connections,
         configurations=tuple(name for name in CONFIGURATIONS if name in (only or CONFIGURATIONS)),
+        peers=_peers(peers, QUICK_PEERS if quick else PEERS),
+        slow_sink=slow_sink,
         sink=sink,
         settings=_pairs(settings),
     )
     try:
-        with tqdm(total=options.work(), unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
+        with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
             results = run(options, bar)
     except KeyboardInterrupt:
         sys.exit(130)
     except (BenchError, Missing) as error:
         sys.exit(f"bench: {error}")
-    path = report.save(results, out)
-    print(report.table(results))
-    print(f"\n{path}")
+    paths = report.save(results, out)
+    print(report.table(results), "", *paths, sep="\n")
+
+
+def _peers(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    named = {None: default, "all": PEERS, "none": ()}.get(given)
+    if named is None:
+        named = tuple(name.strip() for name in str(given).split(","))
+    if unknown := [name for name in named if name not in PEERS]:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(PEERS)}", param_hint="--peers")
+    return tuple(name for name in PEERS if name in named)
 
 
 def _pairs(settings: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""The sink for machines without ``smtp-sink``: takes everything, keeps nothing: ``python -m bench.asyncio_sink PORT``.
+"""The sink for machines without ``smtp-sink``: takes everything, keeps nothing: ``python -m bench.asyncio_sink PORT [DELAY]``.
+
+With a delay it is the slow sink: each command, and each end of a message, takes it so many seconds, and it begins with the next when it has
+answered, also when several came in one write. (``smtp-sink -W`` does the same, but in whole seconds.) Its greeting is at once.
 
 Counts as ``smtp-sink -c`` does: ``sess=1 quit=0 mesg=17\\r`` on standard output, after every message.
 """
@@ -18,14 +21,16 @@ _END = b"\r\n.\r\n"
 
 
 class Sink(asyncio.Protocol):
-    """One connection; pipelining is understood, and one write answers all that came in one read."""
+    """One connection; pipelining is understood, and without a delay one write answers all that came in one read."""
 
     sessions: ClassVar[int] = 0
     messages: ClassVar[int] = 0
+    delay: ClassVar[float] = 0.0
 
     def __init__(self) -> None:
         self._buffer = b""
         self._data = False
+        self._busy_until = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
@@ -37,34 +42,44 @@ class Sink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer all that is whole."""
         self._buffer += data
-        answers = []
+        answers: list[bytes] = []
+        messages = 0
         while True:
             before, end, rest = self._buffer.partition(_END if self._data else b"\r\n")
             if not end:
                 break
             self._buffer = rest
             verb = b"" if self._data else before[:4].upper()
-            if self._data:
-                self._count()
+            answers.append(_ANSWERS.get(verb, _OK))
+            messages += self._data
+            if self.delay:
+                self._answer_later(answers.pop(), int(self._data))
             self._data = verb == b"DATA"
             if self._data:
                 self._buffer = b"\r\n" + rest  # so that a message that is only a dot ends too
-            answers.append(_ANSWERS.get(verb, _OK))
         if answers:
-            self._transport.write(b"".join(answers))
-            if answers[-1] is _ANSWERS[b"QUIT"]:
-                self._transport.close()
+            self._answer(b"".join(answers), messages)
 
-    def _count(self) -> None:
-        Sink.messages += 1
-        os.write(1, b"sess=%d quit=0 mesg=%d\r" % (Sink.sessions, Sink.messages))
+    def _answer_later(self, answer: bytes, messages: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._busy_until = max(loop.time(), self._busy_until) + self.delay
+        loop.call_at(self._busy_until, self._answer, answer, messages)
+
+    def _answer(self, answers: bytes, messages: int) -> None:
+        for _ in range(messages):
+            Sink.messages += 1
+            os.write(1, b"sess=%d quit=0 mesg=%d\r" % (Sink.sessions, Sink.messages))
+        self._transport.write(answers)
+        if answers.endswith(_ANSWERS[b"QUIT"]):
+            self._transport.close()
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, delay: float = 0.0) -> None:
     """Serve until killed."""
+    Sink.delay = delay
     server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", port, backlog=1000)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2] if len(sys.argv) > 2 else 0)))

@@ -5,14 +5,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
 from tests.servers.process import Sandbox
 
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.01
 
 _numbers = itertools.count()
 
@@ -23,13 +23,21 @@ class Clients:
     def __init__(self) -> None:
         self._sandbox = Sandbox("bench-clients", OURSELVES)
 
-    def run(self, program: str, *arguments: object, told: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
+    def run(
+        self,
+        program: str,
+        *arguments: object,
+        told: Callable[[str], object] = lambda _: None,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Run ``python -m bench.<program>`` to its end and return the JSON it printed. ``told`` gets its last line now and then.
 
         Raises :class:`BenchError` with what it said if it failed.
         """
         name = f"{program}-{next(_numbers)}"
-        self._sandbox.spawn(name, [sys.executable, "-m", f"bench.{program}", *map(str, arguments)], os.environ | {"PYTHONPATH": str(ROOT)})
+        variables = os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {})
+        self._sandbox.spawn(name, [python, "-m", f"bench.{program}", *map(str, arguments)], variables)
         log = self._sandbox.folder / f"{name}.log"
         while self._sandbox.pid(name) is not None:
             time.sleep(LOOK_SECONDS)

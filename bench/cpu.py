@@ -1,8 +1,8 @@
-"""CPU seconds of whole process trees, from /proc."""
+"""CPU seconds and memory of whole process trees, from /proc."""
 
 import os
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -11,13 +11,28 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def of(pid: int) -> float:
     """Return the CPU seconds, user and system, of a process, its descendants, and those of its children that have ended."""
     own, children = _processes()
-    return _tree(pid, own, children)
+    return sum(own.get(one, 0.0) for one in _tree(pid, children))
 
 
-def of_the_rest(known: Collection[int]) -> float:
-    """Return the CPU seconds of everything this process has started, but for the trees of ``known``: the servers."""
-    own, children = _processes()
-    return sum(_tree(pid, own, children) for pid in children[os.getpid()] if pid not in known)
+def memory_of(pid: int) -> float:
+    """Return the bytes of memory of a process and its descendants; a page that several processes share is divided among them."""
+    return sum(map(_proportional, _tree(pid, _processes()[1])))
+
+
+class Meter:
+    """What groups of process trees use from now on."""
+
+    def __init__(self, groups: Mapping[str, Collection[int]]) -> None:
+        self._groups = groups
+        self._before = self._seconds()
+
+    def read(self) -> dict[str, float]:
+        """Return the CPU seconds each group has used since."""
+        return {group: seconds - self._before[group] for group, seconds in self._seconds().items()}
+
+    def _seconds(self) -> dict[str, float]:
+        own, children = _processes()
+        return {group: sum(own.get(one, 0.0) for pid in pids for one in _tree(pid, children)) for group, pids in self._groups.items()}
 
 
 def _processes() -> tuple[dict[int, float], dict[int, list[int]]]:
@@ -35,5 +50,13 @@ def _processes() -> tuple[dict[int, float], dict[int, list[int]]]:
     return own, children
 
 
-def _tree(pid: int, own: dict[int, float], children: dict[int, list[int]]) -> float:
-    return own.get(pid, 0.0) + sum(_tree(child, own, children) for child in children.get(pid, ()))
+def _tree(pid: int, children: Mapping[int, list[int]]) -> list[int]:
+    return [pid, *(one for child in children.get(pid, ()) for one in _tree(child, children))]
+
+
+def _proportional(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0  # it ended while we looked
+    return sum(float(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -52,7 +52,7 @@ class Connection:
 
 
 def run(port: int, first: int, count: int, connections: int) -> dict[str, object]:
-    """Post ``count`` messages and return seconds, own CPU seconds and the time of each answer."""
+    """Post ``count`` messages and return when it began, seconds, own CPU seconds and the time of each answer."""
     before, after = post(port)
     epoll, lines = select.epoll(), {}
     for _ in range(min(connections, count)):
@@ -78,7 +78,7 @@ def run(port: int, first: int, count: int, connections: int) -> dict[str, object
                 print(len(answers), flush=True)
     seconds = time.perf_counter() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "answers": answers}
+    return {"began": began, "seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "answers": answers}
 
 
 if __name__ == "__main__":

@@ -51,11 +51,15 @@ def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 LOOPS = {"smtplib": by_smtplib, "client": by_client}
 
 
+def message() -> bytes:
+    """Return the message of every measurement as MIME."""
+    box = Mailbox("", SENDER)
+    return compose(sender=box, to=[box], subject=SUBJECT, text=TEXT, message_id=f"<bench@{HOSTNAME}>", date=datetime.now(UTC))
+
+
 def run(name: str, port: int, count: int) -> dict[str, float]:
     """Send ``count`` messages (and some before) and return seconds and CPU seconds."""
-    box = Mailbox("", SENDER)
-    raw = compose(sender=box, to=[box], subject=SUBJECT, text=TEXT, message_id=f"<bench@{HOSTNAME}>", date=datetime.now(UTC))
-    send, end = LOOPS[name](port, raw)
+    send, end = LOOPS[name](port, message())
     for number in range(WARM):
         send(recipient(number))
     cpu, began = _cpu(), time.perf_counter()

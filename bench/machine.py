@@ -20,7 +20,7 @@ def facts(sink: str, servers: dict[str, str]) -> dict[str, object]:
     folder = Path(tempfile.gettempdir())
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "python": platform.python_version(),
         "servers": servers | {"SQLite": sqlite3.sqlite_version},
         "sink": sink,
@@ -29,6 +29,11 @@ def facts(sink: str, servers: dict[str, str]) -> dict[str, object]:
         "load": round(os.getloadavg()[0], 2),
         "commit": _commit(),
     }
+
+
+def cores() -> int:
+    """Return how many cores we may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def line(known: dict[str, object]) -> str:

@@ -1,9 +1,14 @@
-"""What is measured. Each phase returns its figures; rates are messages a second, ``_us`` CPU microseconds a message, ``_ms`` milliseconds."""
+"""What is measured. Each phase returns its figures; rates are messages a second, ``_us`` CPU microseconds a message, ``_ms`` milliseconds.
+
+``<phase>_cpu_us`` is what the system's own processes take, ``<phase>_<group>_cpu_us`` what others take for it: ``postgresql``, ``rabbitmq``,
+``client`` (who hands the messages in) and ``sink``. Only what is in the sink counts as delivered.
+"""
 
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from tqdm import tqdm
@@ -14,9 +19,11 @@ from bench.loop import WARM
 from bench.service import Service
 from bench.sink import Sink
 from bench.stats import Figures, percentile
+from bench.system import System
 
 LOOP_LEAST = 5000  # messages of a bare loop: what all is compared with must run for about a second
-ACCEPT_WARM = 64  # POSTs before the clock runs: threads, database connections
+LIMIT_LEAST = 20_000  # messages of those that send faster
+ACCEPT_WARM = 64  # messages before the clock runs: threads, database connections
 LATENCY_WARM, LATENCY_MESSAGES = 5, 50
 LOOK_SECONDS = 0.003  # while thousands drain
 GLANCE_SECONDS = 0.0002  # while one is on its way
@@ -25,98 +32,184 @@ SILENCE = 60.0  # seconds without a message in the sink
 Bar: TypeAlias = "tqdm[NoReturn]"
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every phase works with. ``connections`` hand in, ``sessions`` carry mail to the sink."""
+
+    messages: int
+    connections: int
+    sessions: int
+    sink: Sink
+    clients: Clients
+    bar: Bar
+
+
 def loop_messages(messages: int) -> int:
     """Return how many messages a bare loop sends in a round of so many."""
     return max(messages, LOOP_LEAST)
 
 
-def loop(name: str, messages: int, sink: Sink, clients: Clients, bar: Bar) -> Figures:
+def limit_messages(messages: int) -> int:
+    """Return how many messages show a limit in a round of so many."""
+    return max(messages, LIMIT_LEAST)
+
+
+def loop(name: str, bench: Bench) -> Figures:
     """Send with a bare loop of ``bench.loop``, loop and sink on one core.
 
     They never work at the same moment. On two cores of a virtual machine that is otherwise idle each wakes a halted core
     with every command, and one loop takes 60 or 300 µs by what else happens to run: nothing to compare with.
     """
-    messages = loop_messages(messages)
-    base, progress = sink.count(), _progress(bar, messages)
     core = max(os.sched_getaffinity(0))
-    with sink.on_core(core):
-        figures = clients.run("loop", name, sink.port, messages, core, told=lambda _: progress(sink.count() - base))
+    messages = loop_messages(bench.messages)
+    with bench.sink.on_core(core):
+        return _straight(bench, messages, WARM, "loop", name, bench.sink.port, messages, core)
+
+
+def limit(program: str, bench: Bench) -> Figures:
+    """Send with ``bench.pipelined`` or ``bench.source``, over as many connections as a worker has."""
+    messages = limit_messages(bench.messages)
+    return _straight(bench, messages, 0, program, bench.sink.port, messages, bench.sessions)
+
+
+def _straight(bench: Bench, messages: int, warm: int, program: str, *arguments: object) -> Figures:
+    """Send straight into the sink: ``warm`` messages before the clock runs, and ``messages``."""
+    sink = bench.sink
+    base, progress, meter = sink.count(), _progress(bench.bar, messages), cpu.Meter({"sink": [sink.pid]})
+    figures = bench.clients.run(program, *arguments, told=lambda _: progress(sink.count() - base))
     progress(messages)
-    _exactly(sink, base + messages + WARM)
-    return {"send_rate": messages / figures["seconds"], "send_cpu_us": figures["cpu"] / messages * 1e6}
+    _exactly(sink, base + messages + warm)
+    return {"send_rate": messages / figures["seconds"]} | _costs("send", {"": figures["cpu"]} | meter.read(), messages)
 
 
-def accept(messages: int, connections: int, service: Service, sink: Sink, clients: Clients, bar: Bar) -> Figures:
-    """POST to a service whose worker does not run. What it accepted is the backlog of :func:`drain`."""
-    clients.run("load", service.port, 0, ACCEPT_WARM, connections)
-    progress = _progress(bar, messages)
-    api = service.pid("api")
-    before, servers = cpu.of(api), cpu.of_the_rest([api, sink.pid])
-    figures = clients.run(
-        "load", service.port, ACCEPT_WARM, messages, connections, told=lambda line: progress(int(line) if line.isdigit() else 0)
-    )
-    used, servers = cpu.of(api) - before, cpu.of_the_rest([api, sink.pid]) - servers
+def accept(system: System, bench: Bench) -> Figures:
+    """Hand messages in while nothing delivers. What was accepted is the backlog of :func:`drain`."""
+    messages, progress = bench.messages, _progress(bench.bar, bench.messages)
+    system.open()
+    system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections)
+    meter = _meter(system, bench.sink)
+    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, lambda line: progress(int(line) if line.isdigit() else 0))
+    used = meter.read()
     progress(messages)
-    return {
-        "accept_rate": messages / figures["seconds"],
-        "accept_cpu_us": used / messages * 1e6,
-        "accept_servers_cpu_us": servers / messages * 1e6,
-        "accept_load_cpu_us": figures["cpu"] / messages * 1e6,
-        "accept_p50_ms": percentile(figures["answers"], 50) * 1e3,
-        "accept_p99_ms": percentile(figures["answers"], 99) * 1e3,
-    }
+    system.shut()
+    figures = {"accept_rate": messages / told["seconds"]} | _costs("accept", used | {"client": told["cpu"]}, messages)
+    if answers := told.get("answers"):
+        figures |= {"accept_p50_ms": percentile(answers, 50) * 1e3, "accept_p99_ms": percentile(answers, 99) * 1e3}
+    return figures
 
 
-def drain(messages: int, service: Service, sink: Sink, bar: Bar) -> Figures:
-    """Start a worker on a backlog and watch the sink until it has all. The clock runs from the first message there."""
-    backlog, base, progress = messages + ACCEPT_WARM, sink.count(), _progress(bar, messages)
+def drain(system: System, bench: Bench) -> Figures:
+    """Deliver a backlog and watch the sink until it has all. The clock runs from the first message there."""
+    sink, base, progress = bench.sink, bench.sink.count(), _progress(bench.bar, bench.messages)
+    last = base + bench.messages + ACCEPT_WARM
     started = time.perf_counter()
-    service.start_worker()
-    worker = service.pid("worker")
-    arrived = _await(sink, base + 1, service, LOOK_SECONDS)
-    began, before, servers = time.perf_counter(), cpu.of(worker), cpu.of_the_rest([worker, sink.pid])
-    first = sink.count()
-    _await(sink, base + backlog, service, LOOK_SECONDS, lambda count: progress(count - base))
-    seconds, left = time.perf_counter() - began, max(1, base + backlog - first)
-    used, servers = cpu.of(worker) - before, cpu.of_the_rest([worker, sink.pid]) - servers
+    system.deliver()
+    arrived = _await(sink, base + 1, system, LOOK_SECONDS)
+    began, meter, first = time.perf_counter(), _meter(system, sink), sink.count()
+    _await(sink, last, system, LOOK_SECONDS, lambda count: progress(count - base))
+    seconds, left, used = time.perf_counter() - began, max(1, last - first), meter.read()
     return {
         "send_rate": left / seconds,
-        "send_cpu_us": used / left * 1e6,
-        "send_servers_cpu_us": servers / left * 1e6,
+        "send_memory_mb": _memory_mb(system),
         "start_ms": (arrived - started) * 1e3,
-    }
+    } | _costs("send", used, left)
 
 
-def latency(service: Service, sink: Sink, bar: Bar) -> Figures:
+def through(system: System, bench: Bench) -> Figures:
+    """Hand messages in while they are delivered. The clock runs until the last is in the sink."""
+    messages, sink, progress = bench.messages, bench.sink, _progress(bench.bar, bench.messages)
+    system.open()
+    base = sink.count() + ACCEPT_WARM
+    system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections)
+    _await(sink, base, system, LOOK_SECONDS)
+    meter, seen = _meter(system, sink), [0.0]
+
+    def look(_: object) -> None:
+        progress((count := sink.count()) - base)
+        seen[0] = seen[0] or (time.perf_counter() if count >= base + messages else 0.0)
+
+    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, look)
+    look(None)
+    ended = seen[0] or _await(sink, base + messages, system, LOOK_SECONDS, look)
+    used = meter.read() | {"client": told["cpu"]}
+    return {"through_rate": messages / (ended - told["began"])} | _costs("through", used, messages)
+
+
+def latency(service: Service, bench: Bench) -> Figures:
     """POST one message at a time to an idle service and wait until the sink has it."""
     line, (before, after) = load.Connection(service.port), payload.post(service.port)
     taken, dice = [], random.Random(20261120)
     for number in range(LATENCY_WARM + LATENCY_MESSAGES):
         time.sleep(dice.uniform(0.02, 0.08))  # not in step with anything that polls
-        base, began = sink.count(), time.perf_counter()
+        base, began = bench.sink.count(), time.perf_counter()
         line.ask(b"%b%08d%b" % (before, number, after))
         while line.hear() is None:
             pass
-        taken.append(_await(sink, base + 1, service, GLANCE_SECONDS) - began)
+        taken.append(_await(bench.sink, base + 1, service, GLANCE_SECONDS) - began)
         if number >= LATENCY_WARM:
-            bar.update(1)
+            bench.bar.update(1)
     line.socket.close()
     counted = taken[LATENCY_WARM:]
     return {"latency_p50_ms": percentile(counted, 50) * 1e3, "latency_p99_ms": percentile(counted, 99) * 1e3}
 
 
-def checked(messages: int, base: int, service: Service, sink: Sink) -> None:
-    """Raise :class:`BenchError` unless all of a service's messages went to the sink, once, and it knows."""
-    wanted = messages + ACCEPT_WARM + LATENCY_WARM + LATENCY_MESSAGES
-    _exactly(sink, base + wanted)
+def slow_threads(bench: Bench) -> Figures:
+    """Send with ``bench.threads`` into a slow sink."""
+    figures = bench.clients.run("threads", bench.sink.port, bench.messages, bench.sessions)
+    return {"slow_rate": (bench.messages - bench.sessions) / figures["seconds"], "slow_cpu_us": figures["cpu"] / bench.messages * 1e6}
+
+
+def slow(system: System, bench: Bench) -> Figures:
+    """Deliver a backlog into a slow sink. The clock runs from when each session could have brought one message."""
+    system.open()
+    system.hand_in(bench.clients, 0, bench.messages, bench.connections)
+    system.shut()
+    progress = _progress(bench.bar, bench.messages)
+    system.deliver()
+    _await(bench.sink, bench.sessions, system, LOOK_SECONDS)
+    began, meter, first = time.perf_counter(), _meter(system, bench.sink), bench.sink.count()
+    _await(bench.sink, bench.messages, system, LOOK_SECONDS, progress)
+    seconds, left, used = time.perf_counter() - began, max(1, bench.messages - first), meter.read()
+    return {"slow_rate": left / seconds, "slow_memory_mb": _memory_mb(system)} | _costs("slow", used, left)
+
+
+def checked(wanted: int, service: Service) -> None:
+    """Raise :class:`BenchError` unless the service knows that so many of its messages went out."""
     until = time.monotonic() + 5
     while (known := service.count("DELIVERED")) != wanted:
         if time.monotonic() > until:
-            raise BenchError(f"{wanted} messages went out, and the service says that {known} did\n{service.log('worker')}")
+            raise BenchError(f"{wanted} messages went out, and the service says that {known} did\n{service.log()}")
         time.sleep(0.05)
 
 
-def _await(sink: Sink, wanted: int, service: Service, look: float, told: Callable[[int], None] = lambda _: None) -> float:
+@dataclass(slots=True)
+class Exactly:
+    """Raises :class:`BenchError` at its end unless the sink has got so many messages since its start."""
+
+    sink: Sink
+    wanted: int
+
+    def __enter__(self) -> None:
+        self.wanted += self.sink.count()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            _exactly(self.sink, self.wanted)
+
+
+def _meter(system: System, sink: Sink) -> cpu.Meter:
+    return cpu.Meter({"": system.own(), "sink": [sink.pid]} | {name: [pid] for name, pid in system.servers.items()})
+
+
+def _costs(phase: str, used: Mapping[str, float], messages: int) -> Figures:
+    return {f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us": seconds / messages * 1e6 for group, seconds in used.items()}
+
+
+def _memory_mb(system: System) -> float:
+    return sum(map(cpu.memory_of, system.own())) / 2**20
+
+
+def _await(sink: Sink, wanted: int, system: System, look: float, told: Callable[[int], None] = lambda _: None) -> float:
     """Wait until the sink has so many and return when that was."""
     had, since = sink.count(), time.perf_counter()
     while (count := sink.count()) < wanted:
@@ -125,9 +218,9 @@ def _await(sink: Sink, wanted: int, service: Service, look: float, told: Callabl
             had, since = count, time.perf_counter()
             told(count)
         elif time.perf_counter() - since > 1.0:
-            service.pid("worker")
+            system.own()
             if time.perf_counter() - since > SILENCE:
-                raise BenchError(f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{service.log('worker')}")
+                raise BenchError(f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{system.log()}")
     now = time.perf_counter()
     told(count)
     return now

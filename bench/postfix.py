@@ -10,36 +10,33 @@ PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin"
 ANSWERS = "postfix postfix/main_mailer_type select No configuration\n"
 
 
-def smtp_sink() -> str:
-    """Return the path of ``smtp-sink``. Raises :class:`tests.servers.install.Missing`, saying what to type."""
-    found = _find()
+def program(name: str) -> str:
+    """Return the path of ``smtp-sink``, ``smtp-source`` or ``postconf``. Raises :class:`tests.servers.install.Missing`, saying what to type."""
+    found = _find(name)
     if found is None:
-        _install()
-        found = _find()
+        _install(name)
+        found = _find(name)
     if found is None:
-        raise install.Missing("Postfix is installed, but its smtp-sink is in none of the usual folders")
+        raise install.Missing(f"Postfix is installed, but its {name} is in none of the usual folders")
     return found
 
 
-def version() -> str:
-    """Return Postfix's version, or an empty string."""
-    postconf = shutil.which("postconf", path=PLACES)
-    if postconf is None:
-        return ""
-    return subprocess.run([postconf, "-d", "-h", "mail_version"], capture_output=True, text=True, check=False).stdout.strip()
+def default(parameter: str) -> str:
+    """Return what a parameter of ``main.cf`` is when that does not name it. Raises :class:`tests.servers.install.Missing`."""
+    return subprocess.run([program("postconf"), "-d", "-h", parameter], capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _find() -> str | None:
-    return shutil.which("smtp-sink", path=PLACES)
+def _find(name: str) -> str | None:
+    return shutil.which(name, path=PLACES)
 
 
-def _install() -> None:
+def _install(name: str) -> None:
     if not shutil.which("apt-get"):
-        raise install.Missing("smtp-sink is a part of Postfix, and there is no apt-get here to install it")
+        raise install.Missing(f"{name} is a part of Postfix, and there is no apt-get here to install it")
     if os.geteuid():
-        raise install.Missing("smtp-sink is a part of Postfix: sudo apt-get install -y --no-install-recommends postfix")
+        raise install.Missing(f"{name} is a part of Postfix: sudo apt-get install -y --no-install-recommends postfix")
     with install.one_at_a_time():
-        if _find():
+        if _find(name):
             return  # somebody else's run installed it while we waited
         with install.no_daemons():
             _run(["debconf-set-selections"], ANSWERS)

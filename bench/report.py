@@ -1,71 +1,143 @@
-"""The results as a table to read and as JSON to keep."""
+"""The results as tables to read, as a plot, and as JSON to keep."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import machine
-from bench.run import OUR_CLIENT, REFERENCE, Results
-from bench.stats import Spread, summary
+from bench import machine, plot
+from bench.options import CONFIGURATIONS, EMBEDDED, OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THEORY, THREADS
+from bench.peers import PEERS
+from bench.run import Results
+from bench.stats import Figures, Spread, summary, times
 
-TITLES = {REFERENCE: "smtplib loop", OUR_CLIENT: "our client, bare"}
-
-# Metric, what it is, decimals; under what they are figures of.
-ROWS: dict[str, tuple[tuple[str, str, int], ...]] = {
-    "drain a backlog into the sink": (
-        ("send_rate", "messages/s", 0),
-        ("send_rate_ratio", "  to the smtplib loop", 2),
-        ("send_cpu_us", "CPU µs a message", 0),
-        ("send_cpu_ratio", "  to the smtplib loop", 2),
-        ("send_servers_cpu_us", "servers' CPU µs a message", 0),
-    ),
-    "accept by POST": (
-        ("accept_rate", "messages/s", 0),
-        ("accept_cpu_us", "CPU µs a message", 0),
-        ("accept_servers_cpu_us", "servers' CPU µs a message", 0),
-        ("accept_p50_ms", "p50, ms", 1),
-        ("accept_p99_ms", "p99, ms", 1),
-    ),
-    "POST to in the sink, idle": (
-        ("latency_p50_ms", "p50, ms", 1),
-        ("latency_p99_ms", "p99, ms", 1),
-    ),
+TITLES = {
+    EMBEDDED: "Mail BB Gun, embedded",
+    REAL: "Mail BB Gun, real",
+    "postfix": "Postfix",
+    "celery": "Celery",
+    "post_office": "django-post_office",
+    "design_2017": "the design of 2017",
+    REFERENCE: "smtplib loop",
+    OUR_CLIENT: "our client, bare",
+    PIPELINED: "limit: pipelined bytes",
+    SOURCE: "limit: smtp-source",
+    THREADS: "200 smtplib loops",
+    THEORY: "200 connections, in theory",
 }
+LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
+"""They only send, and so fast that beside them no bar could be seen."""
+SUBJECTS = (*CONFIGURATIONS, *PEERS, *LOOPS, THREADS, THEORY)
+PHASES = {
+    "accept": "accept, durably",
+    "send": "drain a backlog into the sink",
+    "through": "end to end, accept and deliver at once",
+    "slow": f"slow sink: {SLOW_SECONDS * 1e3:.0f} ms a command, {SLOW_CONNECTIONS} connections",
+}
+GROUPS = {"": "CPU: own", "postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "all": "all"}
+SYSTEM = ("", "postgresql", "rabbitmq")  # what it takes to run it
+NOTE = (
+    "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, in the same round.\n"
+    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, which does their part there."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Figures to show."""
+
+    rounds: list[dict[str, Figures]]
+    summary: dict[str, dict[str, Spread]]
+    ours: tuple[str, ...]
+
+    def metric(self, subject: str, name: str) -> Spread | None:
+        return self.summary[subject].get(name)
+
+    def times(self, subject: str, name: str, ours: str) -> Spread | None:
+        return times(self.rounds, name, ours, subject) if subject != ours else None
 
 
 def table(results: Results) -> str:
-    """Return the figures as text: a row each metric, a column each subject."""
-    found, options = summary(results.rounds), results.options
-    subjects = [*options.configurations, REFERENCE, OUR_CLIENT]
-    lines = [["", *(TITLES.get(subject, subject) for subject in subjects)]]
-    for section, rows in ROWS.items():
-        lines.append([section, *("" for _ in subjects)])
-        for metric, title, decimals in rows:
-            lines.append([f"  {title}", *(_cell(found[subject].get(metric), decimals) for subject in subjects)])
+    """Return the figures as text: a table for each phase, a row for each subject."""
+    options = results.options
     rounds = f"{options.rounds} rounds, median (range)" if options.rounds > 1 else "1 round"
     settings = "".join(f" · {name}={value}" for name, value in options.settings.items())
     head = f"{options.messages} messages of 4 KB · {options.connections} connections · {rounds} · into {results.machine['sink']}{settings}"
-    return "\n".join([head, machine.line(results.machine), "", *_aligned(lines)])
+    found = _found(results)
+    missing = [f"missing: {TITLES[subject]}: {' '.join(why.split())[:500]}" for subject, why in results.missing.items()]
+    tables = [_phase(phase, found) for phase in PHASES] + [_latency(found)]
+    return "\n\n".join(["\n".join([head, machine.line(results.machine)]), *filter(None, tables), "\n".join([*missing, NOTE])])
 
 
-def save(results: Results, folder: Path) -> Path:
-    """Write everything to ``<folder>/<time>.json`` and return its path."""
+def save(results: Results, folder: Path) -> list[Path]:
+    """Write text, JSON and SVG to ``<folder>/<time>.*`` and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{results.time:%Y-%m-%dT%H-%M-%S}.json"
+    found = _found(results)
     content = {
         "time": results.time.isoformat(timespec="seconds"),
         "machine": results.machine,
         "options": asdict(results.options),
-        "summary": {subject: {metric: asdict(one) for metric, one in metrics.items()} for subject, metrics in summary(results.rounds).items()},
+        "missing": results.missing,
+        "summary": {subject: {metric: asdict(one) for metric, one in metrics.items()} for subject, metrics in found.summary.items()},
+        "ratios": {ours: _ratios(found, ours) for ours in found.ours},
         "rounds": results.rounds,
     }
-    path.write_text(json.dumps(content, indent=2) + "\n")
-    return path
+    written = {
+        "txt": table(results) + "\n",
+        "json": json.dumps(content, indent=2) + "\n",
+        "svg": plot.svg([_panel(phase, found) for phase in PHASES], machine.line(results.machine)),
+    }
+    paths = []
+    for kind, text in written.items():
+        paths.append(folder / f"{results.time:%Y-%m-%dT%H-%M-%S}.{kind}")
+        paths[-1].write_text(text)
+    return paths
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
+def _found(results: Results) -> _Found:
+    rounds = [{subject: own | _sums(own) for subject, own in one.items()} for one in results.rounds]
+    return _Found(rounds, summary(rounds), results.options.configurations)
+
+
+def _sums(own: Figures) -> Figures:
+    """Return the CPU of own processes and servers together, for each phase."""
+    return {f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM) for phase in PHASES if _cpu(phase, "") in own}
+
+
+def _cpu(phase: str, group: str) -> str:
+    return f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us"
+
+
+def _phase(phase: str, found: _Found) -> str:
+    rate, last = f"{phase}_rate", found.ours[-1]
+    subjects = [subject for subject in SUBJECTS if found.summary.get(subject, {}).get(rate)]
+    columns = [("messages/s", [_cell(found.metric(subject, rate), 0) for subject in subjects])]
+    columns += [(f"{ours} ÷ it", [_cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours]
+    columns += [(title, _seconds(phase, group, subjects, found)) for group, title in GROUPS.items()]
+    columns += [(f"{last} ÷ it", [_cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
+    columns += [(group, _seconds(phase, group, subjects, found)) for group in ("client", "sink")]
+    columns += [("MB", [_cell(found.metric(subject, f"{phase}_memory_mb"), 0) for subject in subjects])]
+    return _aligned(PHASES[phase], subjects, columns)
+
+
+def _latency(found: _Found) -> str:
+    whats = {"accept": "POST to 201, under load", "latency": "POST to in the sink, idle"}
+    lines = [
+        [f"  {ours}, {what}", *(_cell(found.metric(ours, f"{name}_{percent}_ms"), 1) for percent in ("p50", "p99"))]
+        for name, what in whats.items() for ours in found.ours
+    ]  # fmt: skip
+    return _justified([["milliseconds", "p50", "p99"], *lines])
+
+
+def _aligned(title: str, subjects: list[str], columns: list[tuple[str, list[str]]]) -> str:
+    """Return a table without the columns that have nothing in them."""
+    kept = [(head, cells) for head, cells in columns if any(cells)]
+    rows = [[f"  {TITLES[subject]}", *(cells[number] for _, cells in kept)] for number, subject in enumerate(subjects)]
+    return _justified([[title, *(head for head, _ in kept)], *rows]) if rows else ""
+
+
+def _justified(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    return "\n".join("   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines)
 
 
 def _cell(figure: Spread | None, decimals: int) -> str:
@@ -73,3 +145,26 @@ def _cell(figure: Spread | None, decimals: int) -> str:
         return ""
     median, low, high = (f"{value:.{decimals}f}" for value in (figure.median, figure.low, figure.high))
     return median if low == high else f"{median} ({low}–{high})"
+
+
+def _seconds(phase: str, group: str, subjects: list[str], found: _Found) -> list[str]:
+    figures = [found.metric(subject, _cpu(phase, group)) for subject in subjects]
+    return [f"{one.median / 1e3:.2f}" if one else "" for one in figures]
+
+
+def _ratios(found: _Found, ours: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Return metric → subject → our figure to the subject's."""
+    metrics = [f"{phase}_{what}" for phase in PHASES for what in ("rate", "all_cpu_us")]
+    ratios = {metric: {subject: found.times(subject, metric, ours) for subject in found.summary} for metric in metrics}
+    return {metric: {subject: asdict(one) for subject, one in of.items() if one} for metric, of in ratios.items() if any(of.values())}
+
+
+def _panel(phase: str, found: _Found) -> plot.Panel:
+    rates = {subject: own[f"{phase}_rate"] for subject in SUBJECTS if f"{phase}_rate" in (own := found.summary.get(subject, {}))}
+    bars = [
+        plot.Bar(TITLES[subject], rate, found.metric(subject, f"{phase}_all_cpu_us"), subject in found.ours)
+        for subject, rate in rates.items()
+        if subject not in LOOPS
+    ]
+    loops = [f"{TITLES[subject]} {rate.median:,.0f}" for subject, rate in rates.items() if subject in LOOPS]
+    return plot.Panel(PHASES[phase], bars, f"messages a second of what only sends: {' · '.join(loops)}" if loops else "")

@@ -1,132 +1,111 @@
 """The plan of a run: servers, then rounds in which everything has its turn, in another order each time."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import SubprocessError
 
-from bench import machine, phases
+from bench import machine, postfix
 from bench.clients import Clients
-from bench.phases import LATENCY_MESSAGES, Bar, loop_messages
-from bench.service import Service
-from bench.sink import Kind, Sink
+from bench.options import REAL, REFERENCE, SLOW_COMMANDS, SLOW_CONNECTIONS, SLOW_SECONDS, THEORY, Options
+from bench.peers import PYTHON, environment
+from bench.peers.postfix import check as check_postfix
+from bench.phases import Bar, Bench
+from bench.servers import Servers
+from bench.sink import Sink
 from bench.stats import Figures, with_ratios
-from tests.servers import PostgreSQL, RabbitMQ
-
-EMBEDDED, REAL = "embedded", "real"
-CONFIGURATIONS = (EMBEDDED, REAL)
-REFERENCE, OUR_CLIENT = "smtplib", "client"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the person asked for."""
-
-    messages: int
-    rounds: int
-    connections: int
-    configurations: tuple[str, ...]
-    sink: Kind
-    settings: dict[str, str]
-
-    def work(self) -> int:
-        """Return how many messages are handed over in all, for the progress bar."""
-        return self.rounds * (2 * loop_messages(self.messages) + len(self.configurations) * (2 * self.messages + LATENCY_MESSAGES))
+from bench.turns import Turn, Turns
+from tests.servers.install import Missing
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole run: round → subject → metric."""
+    """A whole run: round → subject → metric, and for what could not be measured, why."""
 
     time: datetime
     machine: dict[str, object]
     options: Options
     rounds: list[dict[str, Figures]]
+    missing: dict[str, str]
 
 
 def run(options: Options, bar: Bar) -> Results:
     """Start what is needed, measure, stop it. Raises :class:`BenchError`, :class:`tests.servers.install.Missing`."""
     with ExitStack() as stack:
+        bar.set_description("peers")
+        python, missing = _prepared(options)
         bar.set_description("servers")
-        servers = stack.enter_context(Servers()) if REAL in options.configurations else None
-        sink = stack.enter_context(Sink(options.sink))
-        clients = stack.enter_context(Clients())
+        servers = _started(options, missing, stack)
+        options = replace(options, configurations=tuple(name for name in options.configurations if name not in missing))
+        sink, clients = stack.enter_context(Sink(options.sink)), stack.enter_context(Clients())
         if sink.why:
             bar.write(f"the sink is a slower one in Python: {sink.why}")
-        facts = machine.facts(sink.name, servers.versions() if servers else {})
-        began, rounds = datetime.now(UTC), []
-        for number in range(options.rounds):
-            figures: dict[str, Figures] = {}
-            for subject, measure in _turns(_subjects(options, servers, sink, clients, bar), number):
-                bar.set_description(f"{number + 1}/{options.rounds} {subject}")
-                figures[subject] = measure()
-            rounds.append(with_ratios(figures, REFERENCE))
-        return Results(began, facts, options, rounds)
+        facts = machine.facts(sink.name, (servers.versions() if servers else {}) | _versions(options, missing))
+        bench = Bench(options.messages, options.connections, options.sessions(), sink, clients, bar)
+        turns = [turn for turn in Turns(options, servers, bench, python).all() if turn.subject not in missing]
+        began = datetime.now(UTC)
+        bar.reset(total=options.rounds * sum(turn.share for turn in turns))
+        rounds = [with_ratios(one_round(turns, number, options, bar, missing), REFERENCE) for number in range(options.rounds)]
+        return Results(began, facts, options, rounds, missing)
 
 
-class Servers(ExitStack):
-    """A private PostgreSQL and a private RabbitMQ, running."""
-
-    def __enter__(self) -> "Servers":
-        super().__enter__()
+def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
+    """Return the interpreter of the Python peers, and which peers cannot be had, and why."""
+    python = Path()
+    missing: dict[str, str] = {}
+    wanted = [peer for peer in options.peers if peer in PYTHON]
+    if wanted:
         try:
-            self._broker = RabbitMQ(own=True)
-            self.callback(self._broker.close)
-            self._broker.launch()
-            self._database = self.enter_context(PostgreSQL(own=True))
-            self._broker.start()
-        except BaseException:
-            self.close()
+            python = environment.python()
+        except Missing as error:
+            missing |= dict.fromkeys(wanted, str(error))
+    if "postfix" in options.peers:
+        try:
+            check_postfix()
+        except Missing as error:
+            missing["postfix"] = str(error)
+    return python, missing
+
+
+def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Servers | None:
+    """Return the servers if anybody needs them. Who cannot have them is put among the missing, but not the last of ours."""
+    needing = [name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing]
+    if not needing:
+        return None
+    try:
+        return stack.enter_context(Servers())
+    except Missing as error:
+        if options.configurations == (REAL,):
             raise
-        return self
-
-    def versions(self) -> dict[str, str]:
-        """Return what they are."""
-        return {"PostgreSQL": machine.postgresql_version(self._database.url()), "RabbitMQ": self._broker.ctl("version").strip()}
-
-    @contextmanager
-    def settings(self) -> Iterator[dict[str, str]]:
-        """Lend an empty database and an empty virtual host."""
-        database, vhost = self._database.create_database(), self._broker.vhost()
-        try:
-            yield {"DATABASE_URL": self._database.url(database), "QUEUE_URL": self._broker.url(vhost)}
-        finally:
-            self._broker.release(vhost)
-            self._database.drop_database(database)
+        missing |= dict.fromkeys(needing, str(error))
+        return None
 
 
-def _subjects(options: Options, servers: Servers | None, sink: Sink, clients: Clients, bar: Bar) -> dict[str, Callable[[], Figures]]:
-    def loop(name: str) -> Callable[[], Figures]:
-        return lambda: phases.loop(name, options.messages, sink, clients, bar)
-
-    def configuration(name: str) -> Callable[[], Figures]:
-        return lambda: _configuration(name, options, servers, sink, clients, bar)
-
-    return {REFERENCE: loop(REFERENCE), OUR_CLIENT: loop(OUR_CLIENT)} | {name: configuration(name) for name in options.configurations}
+def _versions(options: Options, missing: dict[str, str]) -> dict[str, str]:
+    names = {"postfix": ["Postfix"], "celery": ["celery"], "post_office": ["django-post_office", "Django"], "design_2017": ["pika"]}
+    known = environment.versions()
+    if "postfix" in options.peers and "postfix" not in missing:
+        known["Postfix"] = postfix.default("mail_version")
+    return {name: known[name] for peer in options.peers if peer not in missing for name in names[peer]}
 
 
-def _turns(subjects: dict[str, Callable[[], Figures]], number: int) -> list[tuple[str, Callable[[], Figures]]]:
-    turns = list(subjects.items())
+def one_round(turns: list[Turn], number: int, options: Options, bar: Bar, missing: dict[str, str]) -> dict[str, Figures]:
+    """Give everyone a turn and return subject → figures. An optional one that fails is put among the missing and has no more turns."""
+    figures: dict[str, Figures] = {}
     first = number % len(turns)
-    return turns[first:] + turns[:first]
-
-
-def _configuration(name: str, options: Options, servers: Servers | None, sink: Sink, clients: Clients, bar: Bar) -> Figures:
-    """Accept, drain and latency of one fresh installation."""
-    with ExitStack() as stack:
-        settings = {"SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none"}
-        if name == REAL and servers:
-            settings |= stack.enter_context(servers.settings())
-        service = stack.enter_context(Service(name, settings | options.settings))
-        base = sink.count()
-        service.start_api()
-        figures = phases.accept(options.messages, options.connections, service, sink, clients, bar)
-        service.stop("api")
-        figures |= phases.drain(options.messages, service, sink, bar)
-        service.start_api()
-        figures |= phases.latency(service, sink, bar)
-        phases.checked(options.messages, base, service, sink)
-        service.stop("api")
-        service.stop("worker")
-    # Embedded uses no server; what idle ones of the other configuration took meanwhile is not its.
-    return figures if name == REAL else {metric: value for metric, value in figures.items() if "_servers_" not in metric}
+    done = number * sum(turn.share for turn in turns)
+    for turn in turns[first:] + turns[:first]:
+        done += turn.share
+        if turn.subject not in missing:
+            bar.set_description(f"{number + 1}/{options.rounds} {turn.what}")
+            try:
+                figures.setdefault(turn.subject, {}).update(turn.measure())
+            except (RuntimeError, OSError, SubprocessError) as error:
+                if not turn.optional:
+                    raise
+                missing[turn.subject] = f"{turn.what}: {error}"
+        bar.update(done - bar.n)
+    if options.slow_sink:
+        figures[THEORY] = {"slow_rate": SLOW_CONNECTIONS / SLOW_COMMANDS / SLOW_SECONDS}
+    return {subject: own for subject, own in figures.items() if own}

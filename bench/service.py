@@ -7,48 +7,58 @@ import signal
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
+from bench.clients import Clients
+from bench.system import Told
 from tests.servers.process import Sandbox, free_port
 
 STOP_SECONDS = 40.0
 
 
 class Service:
-    """One configuration. ``settings`` are those that differ from the defaults."""
+    """One configuration. ``settings`` are those that differ from the defaults, ``servers`` the process ids of those it uses."""
 
-    def __init__(self, name: str, settings: Mapping[str, str]) -> None:
-        self.port = free_port()
+    def __init__(self, name: str, settings: Mapping[str, str], servers: Mapping[str, int]) -> None:
+        self.port, self.servers = free_port(), servers
+        self._started: set[str] = set()
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
         ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self._environment = others | {"PYTHONPATH": str(ROOT)} | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
 
-    def start_api(self) -> None:
+    def open(self) -> None:
         """Start the API and wait until it answers."""
         self._spawn("api")
         self._ready("api", "/health")
 
-    def start_worker(self) -> None:
+    def shut(self) -> None:
+        """Stop the API, which has then published every hint it owed."""
+        self.stop("api")
+
+    def deliver(self) -> None:
         """Start a worker; it is not ready yet."""
         self._spawn("worker")
 
+    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None) -> dict[str, Any]:
+        """POST. Also returns the seconds of each answer, ``answers``."""
+        return clients.run("load", self.port, first, count, connections, told=told)
+
+    def own(self) -> list[int]:
+        """Return the process ids of API and worker, of those that were started."""
+        return [self._pid(name) for name in sorted(self._started)]
+
+    def log(self) -> str:
+        """Return the end of what they said."""
+        logs = [self._sandbox.folder / f"{name}.log" for name in sorted(self._started)]
+        return "\n".join(log.read_text(errors="replace")[-3000:] for log in logs)
+
     def stop(self, name: str) -> None:
-        """Tell ``api`` or ``worker`` to end, and wait. A stopped API has published every hint it owed."""
-        self.pid(name)
+        """Tell ``api`` or ``worker`` to end, and wait."""
+        self._pid(name)
+        self._started.remove(name)
         self._sandbox.end(name, signal.SIGTERM, STOP_SECONDS)
-
-    def pid(self, name: str) -> int:
-        """Return the process id. Raises :class:`BenchError` with its last words if it has ended."""
-        pid = self._sandbox.pid(name)
-        if pid is None:
-            raise BenchError(f"the {name} died:\n{self.log(name)}")
-        return pid
-
-    def log(self, name: str) -> str:
-        """Return the end of what a process said."""
-        return (self._sandbox.folder / f"{name}.log").read_text(errors="replace")[-3000:]
 
     def count(self, status: str) -> int:
         """Return how many messages have that status."""
@@ -68,7 +78,14 @@ class Service:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._sandbox.close()
 
+    def _pid(self, name: str) -> int:
+        pid = self._sandbox.pid(name)
+        if pid is None:
+            raise BenchError(f"the {name} died:\n{self.log()}")
+        return pid
+
     def _spawn(self, name: str) -> None:
+        self._started.add(name)
         self._sandbox.spawn(name, [sys.executable, str(ROOT / f"{name}.py")], self._environment)
 
     def _ready(self, name: str, path: str) -> None:

@@ -23,17 +23,19 @@ _TAIL = 200  # bytes that surely hold a whole count
 class Sink:
     """A running sink. ``name`` says which, ``why`` why it is not the fast one."""
 
-    def __init__(self, kind: Kind) -> None:
-        """Raises :class:`BenchError` if ``smtp-sink`` is asked for and cannot be had."""
+    def __init__(self, kind: Kind, delay: float = 0.0) -> None:
+        """``delay``: seconds before each answer, which only ``asyncio`` can. Raises :class:`BenchError` if ``smtp-sink`` is asked for and
+        cannot be had.
+        """
         self.port = free_port()
         self.name, self.why = "asyncio", ""
-        argv = [sys.executable, str(ROOT / "bench" / "asyncio_sink.py"), str(self.port)]
+        argv = [sys.executable, str(ROOT / "bench" / "asyncio_sink.py"), str(self.port), str(delay)]
         user = OURSELVES
         if kind != "asyncio":
             try:
                 # It will not run as root; its limit of connections is 256 unless told.
-                argv = [postfix.smtp_sink(), "-c", "-m", "2000", f"127.0.0.1:{self.port}", "1000"]
-                self.name, user = f"smtp-sink (Postfix {postfix.version()})", "nobody"
+                argv = [postfix.program("smtp-sink"), "-c", "-m", "2000", f"127.0.0.1:{self.port}", "1000"]
+                self.name, user = f"smtp-sink (Postfix {postfix.default('mail_version')})", "nobody"
             except Missing as error:
                 if kind == "smtp-sink":
                     raise BenchError(str(error)) from error

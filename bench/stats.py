@@ -30,17 +30,27 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def summary(rounds: Sequence[Mapping[str, Figures]]) -> dict[str, dict[str, Spread]]:
-    """Return subject → metric → spread over the rounds."""
-    return {
-        subject: {metric: spread([one[subject][metric] for one in rounds]) for metric in figures}
-        for subject, figures in rounds[0].items()
-    }
+    """Return subject → metric → spread over the rounds that have it."""
+    subjects = dict.fromkeys(subject for one in rounds for subject in one)
+    return {subject: _spreads([one[subject] for one in rounds if subject in one]) for subject in subjects}
 
 
 def with_ratios(figures: Mapping[str, Figures], reference: str) -> dict[str, Figures]:
     """Add what each subject's sending is to the reference's of the same round: ``send_rate_ratio``, ``send_cpu_ratio``."""
     base = figures[reference]
-    return {
-        subject: own | {"send_rate_ratio": own["send_rate"] / base["send_rate"], "send_cpu_ratio": own["send_cpu_us"] / base["send_cpu_us"]}
-        for subject, own in figures.items()
-    }
+    return {subject: own | _ratios(own, base) if "send_rate" in own else own for subject, own in figures.items()}
+
+
+def times(rounds: Sequence[Mapping[str, Figures]], metric: str, ours: str, other: str) -> Spread | None:
+    """Return how many times the other's figure ours is, round by round; None if they never were in the same round."""
+    found = [one[ours][metric] / one[other][metric] for one in rounds if metric in one.get(ours, {}) and one.get(other, {}).get(metric)]
+    return spread(found) if found else None
+
+
+def _spreads(figures: Sequence[Figures]) -> dict[str, Spread]:
+    metrics = dict.fromkeys(metric for one in figures for metric in one)
+    return {metric: spread([one[metric] for one in figures if metric in one]) for metric in metrics}
+
+
+def _ratios(own: Figures, base: Figures) -> Figures:
+    return {"send_rate_ratio": own["send_rate"] / base["send_rate"], "send_cpu_ratio": own["send_cpu_us"] / base["send_cpu_us"]}

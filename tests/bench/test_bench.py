@@ -1,4 +1,4 @@
-"""``bin/bench`` from the outside: table, JSON, errors, and nothing left behind."""
+"""``bin/bench`` from the outside: table, what it keeps, errors, and nothing left behind."""
 
 import json
 import os
@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SENDING = {"send_rate", "send_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
+SENDING = {"send_rate", "send_cpu_us", "send_sink_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
 EMBEDDED = SENDING | {
-    "start_ms", "accept_rate", "accept_cpu_us", "accept_load_cpu_us", "accept_p50_ms", "accept_p99_ms", "latency_p50_ms", "latency_p99_ms",
+    "start_ms", "send_memory_mb", "latency_p50_ms", "latency_p99_ms",
+    "accept_rate", "accept_cpu_us", "accept_client_cpu_us", "accept_sink_cpu_us", "accept_p50_ms", "accept_p99_ms",
+    "through_rate", "through_cpu_us", "through_client_cpu_us", "through_sink_cpu_us",
 }  # fmt: skip
 
 
@@ -22,7 +24,8 @@ def start(tmp_path):
     (tmp_path / "tmp").mkdir()
 
     def _start(*arguments: str) -> subprocess.Popen[str]:
-        command = [str(ROOT / "bin" / "bench"), "--quick", "--only", "embedded", "--sink", "asyncio", "--out", str(tmp_path / "out"), *arguments]
+        alone = ["--only", "embedded", "--peers", "none", "--no-slow-sink", "--sink", "asyncio"]
+        command = [str(ROOT / "bin" / "bench"), "--quick", *alone, "--out", str(tmp_path / "out"), *arguments]
         environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -49,27 +52,32 @@ def _working_folders() -> list[str]:
     return folders
 
 
-def test_a_quick_run_prints_a_table_and_keeps_json(start, tmp_path):
+def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tmp_path):
     out, err = start("--messages", "200", "--connections", "4", "--setting", "WORKER_CONNECTIONS=5").communicate(timeout=120)
     assert err == ""
-    head, machine, empty, titles, *rows, gap, path = out.splitlines()
+    tables, paths = out.rstrip("\n").rsplit("\n\n", 1)
+    head, machine, *rest = tables.splitlines()
     assert head == "200 messages of 4 KB · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
     assert all(f" {word} " in machine for word in ("cores", "Python", "SQLite", "ms an fsync", "commit"))
-    assert empty == gap == ""
-    assert titles.split() == ["embedded", "smtplib", "loop", "our", "client,", "bare"]
-    assert [row for row in rows if not row.startswith(" ")] == ["drain a backlog into the sink", "accept by POST", "POST to in the sink, idle"]
-    assert [len(row.split()) for row in rows if "messages/s" in row] == [1 + 3, 1 + 1]
+    titles = ["accept, durably", "drain a backlog into the sink", "end to end, accept and deliver at once", "milliseconds"]
+    assert [line for line in titles if any(one.startswith(f"{line}  ") for one in rest)] == titles
+    subjects = ["Mail BB Gun, embedded", "smtplib loop", "our client, bare", "limit: pipelined bytes", "limit: smtp-source"]
+    drain = next(number for number, line in enumerate(rest) if line.startswith(titles[1]))
+    assert [line[2 : 2 + len(subject)] for line, subject in zip(rest[drain + 1 :], subjects, strict=False)] == subjects
 
-    [file] = (tmp_path / "out").iterdir()
-    assert str(file) == path
+    text, file, plot = map(Path, paths.splitlines())
+    assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])
+    assert text.read_text() == f"{tables}\n"
     kept = json.loads(file.read_text())
-    assert set(kept) == {"time", "machine", "options", "summary", "rounds"}
+    assert set(kept) == {"time", "machine", "options", "missing", "summary", "ratios", "rounds"}
     assert kept["options"]["messages"] == 200
     assert kept["machine"]["sink"] == "asyncio"
+    assert kept["missing"] == {}
     [figures] = kept["rounds"]
-    assert {name: set(values) for name, values in figures.items()} == {"smtplib": SENDING, "client": SENDING, "embedded": EMBEDDED}
+    metrics = dict.fromkeys(("smtplib", "client", "pipelined", "smtp-source"), SENDING) | {"embedded": EMBEDDED}
+    assert {name: set(values) for name, values in figures.items()} == metrics
     assert figures["smtplib"]["send_rate_ratio"] == 1
-    assert all(figures["embedded"][metric] > 0 for metric in EMBEDDED)
+    assert all(figures["embedded"][metric] > 0 for metric in EMBEDDED if "sink" not in metric)
     assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(("median", "low", "high"), figures["embedded"]["send_rate"])
     assert not left_behind(tmp_path)
 
@@ -111,3 +119,10 @@ def test_a_wrong_setting_is_named(start, tmp_path, setting, code, says):
     assert says in err
     assert "Traceback" not in err
     assert not left_behind(tmp_path)
+
+
+def test_a_peer_that_nobody_knows_is_named(start):
+    process = start("--peers", "postfix,sendmail")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "'sendmail' is not one of postfix, celery, post_office, design_2017" in err

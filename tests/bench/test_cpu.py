@@ -14,11 +14,23 @@ def test_a_tree_counts_children_that_run_and_children_that_have_ended():
     with subprocess.Popen(["/bin/sh", "-c", shell], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdin
         assert parent.stdout
+        meter = cpu.Meter({"both": [parent.pid, os.getpid()], "nobody": []})
         parent.stdout.readline()
         assert 0.15 < cpu.of(parent.pid) <= cpu.of(os.getpid())
-        assert cpu.of_the_rest([]) - cpu.of_the_rest([parent.pid]) > 0.15
+        assert meter.read()["both"] > 0.15
+        assert meter.read()["nobody"] == 0.0
         parent.stdin.close()
 
 
 def test_what_has_gone_has_used_nothing():
-    assert cpu.of(2**30) == 0.0
+    assert cpu.of(2**30) == cpu.memory_of(2**30) == 0.0
+
+
+def test_memory_is_that_of_the_whole_tree():
+    hold = "import time; block = b'x' * 30_000_000; print(flush=True); time.sleep(60)"
+    before = cpu.memory_of(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        assert cpu.memory_of(os.getpid()) - before > 30_000_000
+        child.kill()

@@ -52,3 +52,21 @@ def test_it_understands_pipelining_in_pieces_of_any_size(size):
         assert sink.count() == 4
         assert answers.count(b"354 ") == 4
         assert answers.endswith(b"250 2.0.0 ok\r\n221 bye\r\n")
+
+
+def test_a_slow_sink_takes_its_time_for_each_command_also_when_they_are_pipelined():
+    said = b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
+    with Sink("asyncio", delay=0.1) as sink, socket.create_connection(("127.0.0.1", sink.port), 10) as link:
+        replies = link.makefile("rb")
+        assert replies.readline().startswith(b"220 ")
+        began = time.monotonic()
+        link.sendall(said)
+        taken = []
+        for code in (b"250 ", b"250 ", b"354 "):
+            assert replies.readline().startswith(code)
+            taken.append(time.monotonic() - began)
+        assert [int(one * 10) for one in taken] == [1, 2, 3]
+        link.sendall(b"hi\r\n.\r\n")
+        assert sink.count() == 0
+        assert replies.readline().startswith(b"250 ")
+        assert sink.count() == 1

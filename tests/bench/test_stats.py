@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.stats import Spread, percentile, spread, summary, with_ratios
+from bench.stats import Spread, percentile, spread, summary, times, with_ratios
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,10 @@ def test_ratios_are_to_the_reference_of_the_same_round():
     figures = with_ratios({"ref": {"send_rate": 2000.0, "send_cpu_us": 100.0}, "ours": ours}, "ref")
     assert figures["ours"] == ours | {"send_rate_ratio": 0.25, "send_cpu_ratio": 3.0}
     assert figures["ref"]["send_rate_ratio"] == figures["ref"]["send_cpu_ratio"] == 1.0
+
+
+def test_what_was_measured_in_some_rounds_only_is_summed_up_over_those():
+    rounds = [{"a": {"x": 1.0}}, {"a": {"x": 3.0, "y": 2.0}, "b": {"x": 6.0}}]
+    assert summary(rounds) == {"a": {"x": Spread(2.0, 1.0, 3.0), "y": Spread(2.0, 2.0, 2.0)}, "b": {"x": Spread(6.0, 6.0, 6.0)}}
+    assert times(rounds, "x", "a", "b") == Spread(0.5, 0.5, 0.5)
+    assert times(rounds, "y", "a", "b") is None

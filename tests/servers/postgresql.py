@@ -56,6 +56,11 @@ class PostgreSQL:
         server = [f"{programs}/postgres", "-D", "data", "-p", str(self.port), "-k", str(self._sandbox.folder), *pairs]
         self._sandbox.spawn("postgresql", server, environment)
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server, of which all others are descendants; none if it does not run or is not ours."""
+        return self._sandbox.pid("postgresql") if self._sandbox else None
+
     def start(self) -> None:
         """Start the server, if it does not run, and wait until it answers."""
         self.launch()

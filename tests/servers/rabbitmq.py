@@ -92,6 +92,11 @@ class RabbitMQ:
             self._sandbox.wait_until("epmd", lambda: _listens(self._epmd_port))
         self._sandbox.spawn("rabbitmq", [f"{programs}/rabbitmq-server", "-noinput"], environment)
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server, of which all others are descendants; none if it does not run or is not ours."""
+        return self._sandbox.pid("rabbitmq") if self._sandbox else None
+
     def start(self) -> None:
         """Start the node, if it does not run, and wait until it speaks AMQP."""
         self.launch()

@@ -1,0 +1,110 @@
+"""Who has a turn in each round, and what is measured in it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+
+from bench import machine, phases, postfix
+from bench.options import OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
+from bench.peers.postfix import Postfix
+from bench.peers.program import Program
+from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
+from bench.servers import Servers
+from bench.service import Service
+from bench.sink import Sink
+from bench.stats import Figures
+from bench.system import System
+from mailbbgun.base.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one subject does in a round. ``share``: messages, for the progress bar. Without an optional one the run goes on."""
+
+    subject: str
+    what: str
+    share: int
+    optional: bool
+    measure: Callable[[], Figures]
+
+
+class Turns:
+    """The turns of a round."""
+
+    def __init__(self, options: Options, servers: Servers | None, bench: Bench, python: Path) -> None:
+        self._options, self._servers, self._bench, self._python = options, servers, bench, python
+
+    def all(self) -> list[Turn]:
+        """Return them; each subject's share is known before it is measured."""
+        options, bench = self._options, self._bench
+        messages = options.messages
+        loops, limits = loop_messages(messages), limit_messages(messages)
+        turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
+        turns += [Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name)) for name in options.configurations]
+        turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
+        turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
+        turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
+        if options.slow_sink:
+            ours, slow = options.configurations[-1], options.slow_messages()
+            turns += [Turn(ours, f"slow sink, {ours}", slow, False, partial(self._slow_ours, ours))]
+            turns += [Turn(THREADS, f"slow sink, {THREADS}", 0, True, self._slow_threads)]
+        return turns
+
+    def _ours(self, name: str) -> Figures:
+        """Accept, drain, end to end and latency of one fresh installation."""
+        bench = self._bench
+        wanted = 2 * (bench.messages + ACCEPT_WARM) + LATENCY_WARM + LATENCY_MESSAGES
+        with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, wanted):
+            figures = phases.accept(service, bench) | phases.drain(service, bench) | phases.through(service, bench)
+            figures |= phases.latency(service, bench)
+            phases.checked(wanted, service)
+            service.shut()
+            service.stop("worker")
+        return figures
+
+    def _source(self) -> Figures:
+        postfix.program("smtp-source")
+        return phases.limit("source", self._bench)
+
+    def _peer(self, name: str) -> Figures:
+        bench = self._bench
+        with self._system(name) as system, Exactly(bench.sink, 2 * (bench.messages + ACCEPT_WARM)):
+            return phases.accept(system, bench) | phases.drain(system, bench) | phases.through(system, bench)
+
+    def _slow_ours(self, name: str) -> Figures:
+        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}
+        if "WORKER_PROCESSES" in {one.name for one in fields(Settings)}:
+            processes = machine.cores()
+            connections = {"WORKER_PROCESSES": str(processes), "WORKER_CONNECTIONS": str(SLOW_CONNECTIONS // processes)}
+        with self._slow() as bench, self._service(name, bench.sink, connections) as service, Exactly(bench.sink, bench.messages):
+            return phases.slow(service, bench)
+
+    def _slow_threads(self) -> Figures:
+        with self._slow() as bench, Exactly(bench.sink, bench.messages):
+            return phases.slow_threads(bench)
+
+    @contextmanager
+    def _slow(self) -> Iterator[Bench]:
+        with Sink("asyncio", SLOW_SECONDS) as sink:
+            yield replace(self._bench, messages=self._options.slow_messages(), sessions=SLOW_CONNECTIONS, sink=sink)
+
+    @contextmanager
+    def _service(self, name: str, sink: Sink, more: dict[str, str]) -> Iterator[Service]:
+        with ExitStack() as stack:
+            settings, servers = {"SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none"}, {}
+            if name == REAL and self._servers:
+                lent, servers = stack.enter_context(self._servers.lend()), self._servers.pids()
+                settings |= {"DATABASE_URL": lent.database_url, "QUEUE_URL": lent.amqp_url}
+            yield stack.enter_context(Service(name, settings | self._options.settings | more, servers))
+
+    @contextmanager
+    def _system(self, peer: str) -> Iterator[System]:
+        if peer == "postfix":
+            with Postfix(self._bench.sink.port, self._bench.sessions, self._bench.connections) as instance:
+                yield instance
+        else:
+            assert self._servers
+            with self._servers.lend() as lent, Program(peer, self._python, self._bench.sink.port, lent, self._servers.pids()) as program:
+                yield program

@@ -1,0 +1,30 @@
+"""The programs that send straight into the sink: all arrives, once."""
+
+import pytest
+
+from bench import BenchError
+from bench.clients import Clients
+from bench.sink import Sink
+
+
+@pytest.fixture(scope="module")
+def clients():
+    with Clients() as clients:
+        yield clients
+
+
+@pytest.mark.parametrize("program", ["pipelined", "source", "threads"])
+@pytest.mark.parametrize(("count", "connections"), [(1, 1), (50, 7), (300, 40)])
+def test_everything_arrives_once(clients, program, count, connections):
+    with Sink("asyncio") as sink:
+        figures = clients.run(program, sink.port, count, connections)
+        assert sink.count() == count
+        assert figures["cpu"] > 0
+
+
+@pytest.mark.parametrize("program", ["pipelined", "source", "threads"])
+def test_a_sink_that_is_not_there_is_an_error(clients, program):
+    with Sink("asyncio") as sink:
+        port = sink.port
+    with pytest.raises(BenchError, match=r"refused"):
+        clients.run(program, port, 10, 2)
