@@ -17,6 +17,7 @@ from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.accept.store import Store
 from mailbbgun.base import logs, web
 from mailbbgun.base.errors import MailBBGunError, QueueUnavailable, Unavailable
+from mailbbgun.base.exposure import check_was_made
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import route, workers
@@ -51,6 +52,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     """
     settings = settings or (services.settings if services else load())
     logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+    check_was_made()
     self_test(settings)
     services = services or build(settings)
     app = Flask("mailbbgun", static_folder=None)
@@ -145,7 +147,7 @@ class Readiness:
     def _worker(self) -> str:
         with self._services.db.read() as session:
             alive = workers.any_alive(session)
-        return "ok" if alive else f"no worker has reported in {workers.ALIVE_SECONDS} s"
+        return "ok" if alive else f"no worker is running, or none has reported in {workers.ALIVE_SECONDS} s"
 
 
 class Health(Schema):

@@ -57,7 +57,8 @@ class Crew:
             deaths = 0 if time.monotonic() - began > YOUNG else deaths
             rest = REST[min(deaths, len(REST) - 1)]
             deaths += 1
-            log.error("worker_died", extra={"place": place, "exit_code": code, "replaced_in": rest})
+            member = self._members.get(place)
+            log.error("worker_died", extra={"worker_pid": member and member.pid, "exit_code": code, "replaced_in": rest})
             self._stop.wait(rest)
 
     def _member(self, place: int) -> int:

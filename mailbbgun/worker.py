@@ -86,7 +86,7 @@ class Worker:
         self._start("keeper", lambda: self._by_the_clock(self._every_keep))
         self._start("sweeper", lambda: self._by_the_clock(self._every_sweep))
         alone = self._start("alone", self._send_alone)
-        log.info("worker_started", extra={"worker": self._desk.owner, "connections": self._connections})
+        log.info("worker_started", extra={"worker": self._desk.owner, "worker_pid": os.getpid(), "connections": self._connections})
         while not self._stop.wait(1.0):
             pass
         self._shut_down(intake, [*senders, alone])

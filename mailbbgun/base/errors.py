@@ -102,5 +102,5 @@ def explained(error: MailBBGunError) -> str:
     first: BaseException = error
     while isinstance(first, Unavailable) and first.__cause__:
         first = first.__cause__
-    cause = str(first).strip().partition("\n")[0]
+    cause = str(first).strip().partition("\n")[0] or type(first).__name__
     return str(error) if first is error else f"{error} ({cause})"

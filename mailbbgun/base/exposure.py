@@ -1,17 +1,31 @@
 """Who can reach an address we listen on."""
 
 import ipaddress
+import sys
 from collections.abc import Iterable
 
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
 
+_checked = False
+
 
 def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
     """Refuse to listen where strangers are while nothing asks for a key. Raises :class:`ConfigurationError`."""
+    global _checked
+    _checked = True
     exposed = [host for host in hosts if not _is_loopback(host)]
     if exposed and not settings.ALLOW_UNAUTHENTICATED:
         raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED")
+
+
+def check_was_made() -> None:
+    """Refuse to serve under a gunicorn that was started without our ``gunicorn.conf.py``. Raises :class:`ConfigurationError`.
+
+    It reads that file only in the folder it is started in, and knows nothing of our settings without it.
+    """
+    if "gunicorn.arbiter" in sys.modules and not _checked:
+        raise ConfigurationError("gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c /path/to/gunicorn.conf.py")
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,6 +22,7 @@ class Filters(Page):
     status = fields.String(load_default=None, validate=validate.OneOf(STATUSES))
     to = fields.String(
         load_default=None,
+        validate=validate.Regexp(r"\s*[^<>]+@[^\s<>@]+\s*\Z", error="Not a bare e-mail address, like ann@example.com."),
         metadata={"description": "A recipient's address: to, cc or bcc. The case of a to z does not matter.", "example": "ann@example.com"},
     )
     tag = fields.String(load_default=None, metadata={"example": "invoice"})

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from mailbbgun.base.settings import load
 from mailbbgun.queues.rabbitmq import work_queue
 from tests.flow.service import ROOT, Service, until
+from tests.servers.process import free_port
 
 WORKER = [sys.executable, "worker.py"]
 API = [sys.executable, "-m", "gunicorn", "api:app"]
@@ -200,3 +201,11 @@ def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
             until(lambda: service.sql("SHOW fsync") == [("on",)])
     server.close()
     breakable_postgresql.drop_database(database)
+
+
+def test_gunicorn_without_our_configuration_serves_nobody(embedded_settings, tmp_path):
+    with Service(embedded_settings) as service:
+        argv = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "-b", f"127.0.0.1:{free_port()}", "api:app"]
+        done = subprocess.run(argv, cwd=tmp_path, env=service.environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3
+        assert "gunicorn did not read gunicorn.conf.py" in done.stderr

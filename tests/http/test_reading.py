@@ -113,7 +113,7 @@ def test_filters_choose_by_status_recipient_and_time(door, tag):
         assert ids(door.get("/messages", tag=tag, to=to)) == [hidden]
     sharp = door.send(to="ann@straße.example")
     assert door.get("/messages", to="ann@STRAßE.example")["messages"][0]["id"] == sharp
-    for nobody in ("nobody@example.com", "x", "@", "", "ann@\u200d.example", "ü"):
+    for nobody in ("nobody@example.com", "ann@\u200d.example", "ü@x"):
         assert ids(door.get("/messages", tag=tag, to=nobody)) == []
     moment = datetime.now(UTC) + timedelta(milliseconds=2)
     since, until = {"since": moment.isoformat()}, {"until": moment.isoformat().replace("+00:00", "Z")}
@@ -312,3 +312,10 @@ def test_a_list_costs_the_same_statements_whatever_its_length(door, tag):
     with door.services.db.read() as session:
         messages, _, _ = repo.page(session, repo.Wanted(limit=20, offset=0, after=None, tag=tag))
     assert (len(messages), sum(one.startswith("SELECT") for one in statements)) == (20, 3)
+
+
+@pytest.mark.parametrize("to", ["ann", "", "@", "ü", "Ann <ann@example.com>", "ann@example.com,ben@example.com@"])
+def test_a_recipient_that_is_no_bare_address_is_an_error_and_not_an_empty_list(door, to):
+    answer = door.call("GET", "/messages", params={"to": to})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["fields"] == {"to": ["Not a bare e-mail address, like ann@example.com."]}
