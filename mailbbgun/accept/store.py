@@ -13,6 +13,7 @@ from mailbbgun.accept import idempotency
 from mailbbgun.accept.idempotency import Claim
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import DatabaseUnavailable
+from mailbbgun.base.faults import fault
 from mailbbgun.events import record
 from mailbbgun.messages import repo
 
@@ -97,6 +98,8 @@ class Store:
         try:
             with self._database.write() as session:
                 self._insert(session, batch)
+                fault("accept.commit")
+            fault("accept.committed")
             for entry in batch:
                 entry.written = True
         except (DatabaseUnavailable, DBAPIError):
