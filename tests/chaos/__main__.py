@@ -15,7 +15,7 @@ import click
 from tqdm import tqdm
 
 from tests.chaos.check import Figures
-from tests.chaos.round import REAL, Round, settings_of
+from tests.chaos.round import REAL, LeftOut, Round, settings_of
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.flow.service import ROOT
 from tests.servers import PostgreSQL, RabbitMQ
@@ -55,7 +55,7 @@ def main(rounds: int, seed: int | None, names: tuple[str, ...], messages: int | 
     """
     if listed:
         for one in SCENARIOS.values():
-            print(f"{one.name:16} {' '.join(one.kinds):14} {one.sentence}")
+            print(f"{one.name:22} {' '.join(one.kinds):14} {one.sentence}")
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = [SCENARIOS[name] for name in names or SCENARIOS]
@@ -80,7 +80,12 @@ def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: in
         scenario = random.Random(f"scenario {seed}").choice(chosen)
         bar.set_description(f"{scenario.name} {seed}")
         began = time.monotonic()
-        figures, told = _round(servers, scenario, seed, messages or 0)
+        try:
+            figures, told = _round(servers, scenario, seed, messages or 0)
+        except LeftOut as error:
+            bar.write(f"{number}/{len(seeds)} {scenario.name} left out: {error}", file=sys.stdout)
+            bar.update()
+            continue
         text = f"{number}/{len(seeds)} {scenario.name} [{told}] seed {seed}, {time.monotonic() - began:.0f} s: {figures or 'FAILED'}"
         bar.write(text, file=sys.stdout)
         if figures is None:
@@ -105,6 +110,8 @@ def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> tu
                 round_ = Round(dice, settings, servers.postgresql, servers.rabbitmq, messages)
                 round_.say(kind)
                 scenario.run(round_)
+        except LeftOut:
+            raise
         except Exception as error:  # noqa: BLE001 - any is a failure of this round, and the next one goes on
             traceback.print_exc()
             round_told = f"{round_.told if round_ else kind}: {' '.join(str(error).split())[:500] or type(error).__name__}"

@@ -23,6 +23,10 @@ END_SECONDS = 120.0  # from the last message accepted to the end of every delive
 PATIENCE = 12.0  # seconds, then a minute is made to pass: what only a sweep finds is found a minute after it was due
 
 
+class LeftOut(Exception):
+    """This machine does not let a scenario be."""
+
+
 @dataclass
 class Round:
     """What a scenario is given, and what it leaves behind."""
@@ -60,8 +64,12 @@ class Round:
             with load.sending(mail, self.dice.choice([2, 4, 8]), seconds):
                 yield service
                 self.in_order(service)
-            self.settle(service)
-            self.figures = check(service, load.accepted)
+            self.end(service, load)
+
+    def end(self, service: Service, load: Load) -> None:
+        """Wait for the end of every delivery, and check."""
+        self.settle(service)
+        self.figures = check(service, load.accepted)
 
     def mail(self) -> list[list[str]]:
         """Draw recipients: most take their mail, some later, some never, some hang up after the dot; some messages have several."""
@@ -105,6 +113,16 @@ class Round:
         self.told = " ".join([self.told, *map(str, words)]).strip()
 
     @contextmanager
+    def proxies(self, *links: str, seconds: float = 6.0, **settings: object) -> Iterator[tuple[Service, list[Proxy]]]:
+        """A service under load with a proxy on each of these links; they are healed at the end of the block."""
+        with self.service(**settings) as service, ExitStack() as stack:
+            proxies = [stack.enter_context(self.proxied(service, link)) for link in links]
+            with self.under_load(service, seconds):
+                yield service, proxies
+                for proxy in proxies:
+                    proxy.heal()
+
+    @contextmanager
     def proxied(self, service: Service, link: str) -> Iterator[Proxy]:
         """Put a proxy on a link of a service that is not started yet: ``api-database``, ``worker-queue`` and the like, or ``smtp``."""
         side, _, server = link.partition("-")
@@ -127,6 +145,9 @@ def settings_of(kind: str, var: Path, postgresql: PostgreSQL, rabbitmq: RabbitMQ
         yield settings
         return
     database, vhost = postgresql.create_database(), rabbitmq.vhost()
-    yield replace(settings, DATABASE_URL=postgresql.url(database), QUEUE_URL=rabbitmq.url(vhost))
-    rabbitmq.release(vhost)
-    postgresql.drop_database(database)
+    try:
+        yield replace(settings, DATABASE_URL=postgresql.url(database), QUEUE_URL=rabbitmq.url(vhost))
+    finally:
+        rabbitmq.release(vhost)
+        postgresql.start()
+        postgresql.drop_database(database)

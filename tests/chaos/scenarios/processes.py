@@ -1,50 +1,13 @@
-"""What is done to a service under load, by name. Each is a function of a round, which ends with the check.
-
-The first line of its docstring is what ``bin/chaos --list`` says of it.
-"""
+"""Processes of ours: killed, stopped for a while, replaced."""
 
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from mailbbgun.base.faults import POINTS
 from tests.chaos.round import EMBEDDED, REAL, Round
+from tests.chaos.scenarios.table import scenario
 from tests.flow.service import Service
-
-Run = Callable[[Round], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One of them, and the configurations it makes sense on."""
-
-    name: str
-    run: Run
-    kinds: tuple[str, ...]
-
-    @property
-    def sentence(self) -> str:
-        """What it does."""
-        return (self.run.__doc__ or "").splitlines()[0]
-
-
-SCENARIOS: dict[str, Scenario] = {}
-
-
-def scenario(*kinds: str) -> Callable[[Run], Run]:
-    """Enter a function into the table under its name, with dashes."""
-
-    def enter(run: Run) -> Run:
-        name = run.__name__.replace("_", "-")
-        SCENARIOS[name] = Scenario(name, run, kinds)
-        return run
-
-    return enter
-
-
-# Processes of ours.
 
 
 @scenario(EMBEDDED, REAL)
