@@ -69,6 +69,7 @@ class Round:
     def end(self, service: Service, load: Load) -> None:
         """Wait for the end of every delivery, and check."""
         self.settle(service)
+        self.say(*(f"{count} {what}" for count, what in ((load.unavailable, "times 503"), (load.failures, "broken connections")) if count))
         self.figures = check(service, load.accepted)
 
     def mail(self) -> list[list[str]]:
@@ -83,7 +84,8 @@ class Round:
         """See that servers, the API and a worker without faults run; no stopped process stays so."""
         if self.real:
             self.postgresql.start()
-            self.rabbitmq.resume()
+            if self.rabbitmq.ours:
+                self.rabbitmq.resume()
             self.rabbitmq.start()
         for name, process in list(service.processes.items()):
             if process.poll() is None:

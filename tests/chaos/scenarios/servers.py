@@ -1,5 +1,6 @@
 """Servers of others: broker, database and receiver killed, stopped, wiped, full; the queue fed with junk."""
 
+import contextlib
 import random
 import shutil
 import subprocess
@@ -113,10 +114,10 @@ def disk_full(round_: Round) -> None:
         with here.under_load(seconds=8):
             round_.pause(1, 3)
             ballast = disk / "ballast"
-            with ballast.open("wb") as file:
-                left = shutil.disk_usage(disk).free - round_.dice.randint(0, 4_000_000)
+            left = shutil.disk_usage(disk).free - round_.dice.choice([0, 100_000, 4_000_000])
+            with contextlib.suppress(OSError), ballast.open("wb") as file:  # the server writes as well: there may be less by now
                 file.write(bytes(max(0, left)))
-            round_.say(f"{left >> 20} MB of ballast")
+            here.say(f"{left >> 20} MB of ballast")
             round_.pause(2, 5)
             ballast.unlink()
         round_.told, round_.figures = here.told, here.figures
