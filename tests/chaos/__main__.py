@@ -9,12 +9,13 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from tests.chaos.check import Figures
+from tests.chaos.check import Figures, Wrong
 from tests.chaos.round import REAL, LeftOut, Round, settings_of
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.flow.service import ROOT
@@ -67,36 +68,44 @@ def main(rounds: int, seed: int | None, names: tuple[str, ...], messages: int | 
         sys.exit(130)
     except Missing as error:
         sys.exit(f"chaos: {error}")
-    ended = [figures for figures in done if figures]
-    failed = len(done) - len(ended)
-    print(f"{len(done)} rounds, {sum(one.accepted for one in ended)} accepted, {failed} failed")
-    # What was lost or duplicated in a round that failed is in its line.
-    print(f"lost {sum(one.lost for one in ended)}, duplicated {sum(one.duplicated for one in ended)}, unknown {sum(one.unknown for one in ended)}")
+    figures = [one.figures for one in done if one.figures]
+    failed = sum(1 for one in done if not one.well)
+    print(f"{len(done)} rounds, {failed} failed, {sum(one.accepted for one in figures)} accepted")
+    print(", ".join(f"{name} {sum(getattr(one, name) for one in figures)}" for name in ("lost", "duplicated", "unknown")))
     sys.exit(1 if failed else 0)
 
 
-def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: int | None, bar: "tqdm[None]") -> Iterator[Figures | None]:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a round ended. Figures are missing when it did not come to the check."""
+
+    well: bool
+    told: str
+    figures: Figures | None
+
+
+def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: int | None, bar: "tqdm[None]") -> Iterator[Ended]:
     for number, seed in enumerate(seeds, 1):
         scenario = random.Random(f"scenario {seed}").choice(chosen)
         bar.set_description(f"{scenario.name} {seed}")
         began = time.monotonic()
         try:
-            figures, told = _round(servers, scenario, seed, messages or 0)
+            ended = _round(servers, scenario, seed, messages or 0)
         except LeftOut as error:
             bar.write(f"{number}/{len(seeds)} {scenario.name} left out: {error}", file=sys.stdout)
             bar.update()
             continue
-        text = f"{number}/{len(seeds)} {scenario.name} [{told}] seed {seed}, {time.monotonic() - began:.0f} s: {figures or 'FAILED'}"
-        bar.write(text, file=sys.stdout)
-        if figures is None:
+        head = f"{number}/{len(seeds)} {scenario.name} [{ended.told}] seed {seed}, {time.monotonic() - began:.0f} s"
+        bar.write(f"{head}: {ended.figures if ended.well else 'FAILED'}", file=sys.stdout)
+        if not ended.well:
             again = f"bin/chaos --rounds 1 --seed {seed} --only {scenario.name}" + (f" --messages {messages}" if messages else "")
             bar.write(f"    again: {again}\n    logs: {_folder(scenario, seed)}", file=sys.stdout)
         sys.stdout.flush()
         bar.update()
-        yield figures
+        yield ended
 
 
-def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> tuple[Figures | None, str]:
+def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> Ended:
     folder, dice = _folder(scenario, seed), random.Random(seed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -114,10 +123,10 @@ def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> tu
             raise
         except Exception as error:  # noqa: BLE001 - any is a failure of this round, and the next one goes on
             traceback.print_exc()
-            round_told = f"{round_.told if round_ else kind}: {' '.join(str(error).split())[:500] or type(error).__name__}"
-            return None, round_told
+            why = " ".join(str(error).split())[:500] or type(error).__name__
+            return Ended(False, f"{round_.told if round_ else kind}: {why}", error.figures if isinstance(error, Wrong) else None)
     shutil.rmtree(folder)
-    return round_.figures, round_.told
+    return Ended(True, round_.told, round_.figures)
 
 
 def _folder(scenario: Scenario, seed: int) -> Path:

@@ -34,10 +34,18 @@ class Figures:
         return ", ".join(f"{name} {getattr(self, name)}" for name in self.__slots__)
 
 
+class Wrong(AssertionError):
+    """A promise was broken."""
+
+    def __init__(self, text: str, figures: Figures) -> None:
+        super().__init__(text)
+        self.figures = figures
+
+
 def check(service: Service, accepted: Mapping[str, str]) -> Figures:
     """Compare all of it, when nothing is pending any more; ``accepted`` maps addresses to message ids.
 
-    Raises ``AssertionError`` when mail is lost, or came twice without a mark (with ``ON_UNKNOWN=hold``: at all), when anything came that nobody
+    Raises :class:`Wrong` when mail is lost, or came twice without a mark (with ``ON_UNKNOWN=hold``: at all), when anything came that nobody
     was told of, when copies differ, or when a status is not what the sink saw.
     """
     wanted = {(UUID(identifier), address) for address, identifier in accepted.items()}
@@ -67,7 +75,9 @@ def check(service: Service, accepted: Mapping[str, str]) -> Figures:
         copies=sum(copies - 1 for copies in took.values() if copies > 1),
     )
     print(figures)
-    assert not any(wrong.values()), f"{figures}; " + "; ".join(f"{what} ({len(keys)}): {_some(keys)}" for what, keys in wrong.items() if keys)
+    if any(wrong.values()):
+        found = (f"{what} ({len(keys)}): {_some(keys)}" for what, keys in wrong.items() if keys)
+        raise Wrong(f"{figures}; {'; '.join(found)}", figures)
     return figures
 
 
