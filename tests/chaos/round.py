@@ -73,8 +73,8 @@ class Round:
         self.figures = check(service, load.accepted)
 
     def mail(self) -> list[list[str]]:
-        """Draw recipients: most take their mail, some later, some never, some hang up after the dot; some messages have several."""
-        kinds = ["u-"] * 30 + ["later-1-", "later-2-", "never-", "lost-", "hesitate-0.2-"]
+        """Draw recipients: most take their mail, some later, some never; some answer late or hang up after the dot; some messages have several."""
+        kinds = ["u-"] * 30 + ["later-1-", "later-2-", "never-", "lost-", "hesitate-0.2-"] + ["slow-"] * 4
         count = self.messages or self.dice.randint(100, 300)
         return [
             [f"{self.dice.choice(kinds)}{number}x{other}@example.test" for other in range(self.dice.choice([1] * 9 + [3]))] for number in range(count)
