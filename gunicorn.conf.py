@@ -9,13 +9,14 @@ from gunicorn import glogging, util
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from mailbbgun.app import close, preflight
-from mailbbgun.base import logs
+from mailbbgun.base import faults, logs
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure
 from mailbbgun.base.settings import load
 
 with explained_exit("api"):
     ours = load()
+    faults.arm()
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
 
 

@@ -21,10 +21,11 @@ import click
 from mailbbgun import migrations
 from mailbbgun.accept.idempotency import BATCH as FORGETTING
 from mailbbgun.accept.idempotency import forget_expired
-from mailbbgun.base import logs
+from mailbbgun.base import faults, logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
 from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.faults import fault
 from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
@@ -131,6 +132,7 @@ class Worker:
         for transaction in transactions:
             self._lines.add(transaction)
         consumer.settle(taken)
+        fault("claim.acked")
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:
@@ -293,6 +295,7 @@ def main(processes: int | None, member_of: int | None, share: int, alone: UUID |
     """Deliver mail until told to stop."""
     with explained_exit("worker"):
         settings = load()
+        faults.arm()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         if member_of is not None:
             follow(member_of)

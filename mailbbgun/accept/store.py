@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.accept import idempotency
 from mailbbgun.accept.idempotency import Claim
 from mailbbgun.base.db import Database
+from mailbbgun.base.faults import fault
 from mailbbgun.events import record
 from mailbbgun.messages import repo
 
@@ -109,6 +110,8 @@ class Store:
         try:
             with self._database.write() as session:
                 self._insert(session, batch, patience)
+                fault("accept.commit")
+            fault("accept.committed")
             for entry in batch:
                 entry.written = True
         except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+from mailbbgun.base import faults
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.timeouts import SMTPTimeouts
 
@@ -140,6 +141,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     Raises :class:`ConfigurationError` naming the first wrong or unknown setting.
     """
     environ = os.environ if environ is None else environ
+    faults.wanted_by(environ)
     given = _from_file(environ.get(CONFIG_VARIABLE)) | _from_environment(environ)
     hints = get_type_hints(Settings)
     checked: dict[str, Any] = {}
@@ -182,7 +184,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     names = {one.name for one in fields(Settings)}
     values = {}
     for variable, value in environ.items():
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+        if variable.startswith(PREFIX) and variable not in (CONFIG_VARIABLE, *faults.VARIABLES):
             name = variable.removeprefix(PREFIX)
             if name not in names:
                 raise ConfigurationError(f"{variable}: unknown setting")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from mailbbgun.base.db import Database
+from mailbbgun.base.faults import fault
 from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
@@ -28,6 +29,8 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
     with desk.db.write() as session:
         claims = claim(session, desk.owner, message_ids, desk.settings.LEASE_SECONDS, lease_ends, alone=alone)
         messages = load(session, {one.message_id for one in claims})
+        fault("claim.commit")
+    fault("claim.committed")
     groups: dict[tuple[UUID, str], list[Claim]] = defaultdict(list)
     for one in claims:
         groups[one.message_id, desk.routes.key(one.address)].append(one)
@@ -79,11 +82,13 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
 
     def before_dot(accepted: Sequence[str]) -> bool:
         held = [claims[address] for address in accepted]
+        fault("dot.write")
         try:
             desk.journal.dot(held)
         except OSError as error:
             log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
             return False
+        fault("dot.written")
         # After the line, for a process can be suspended between any two instructions: the lease is asked last of all.
         if not desk.leases.stand(held):
             desk.journal.undone(held)
@@ -93,10 +98,12 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
 
     def after_dot(accepted: Sequence[str], reply: Reply | None) -> None:
         if reply is not None:
+            fault("reply.write")
             try:
                 desk.journal.reply([claims[address] for address in accepted], reply)
             except OSError as error:  # the result is still in our hands; only a crash before its commit would miss the line
                 log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+            fault("reply.written")
 
     try:
         return desk.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
@@ -119,5 +126,6 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]
 
 def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0) -> None:
     """Release claims of which nothing was sent, due again in ``wait`` seconds."""
+    fault("claims.release")
     for one in transaction.claims:
         desk.results.put(one, released(one, wait))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import DatabaseUnavailable
+from mailbbgun.base.faults import fault
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
@@ -78,12 +79,14 @@ class Results:
             try:
                 with self._leases.writing, self._database.write() as session:
                     standing = record.results(session, self._owner, [result for _, result in ended])
+                    fault("results.commit")
                 break
             except DatabaseUnavailable as error:
                 # Perhaps the commit went through and its answer was lost: then the repeat finds nothing standing, which is right too.
                 self._healthy.clear()
                 log.warning("commit_failed", extra={"error": str(error), "results": len(ended)})
                 time.sleep(BACK_OFF_SECONDS)
+        fault("results.committed")
         self._healthy.set()
         self._after(ended, standing)
 

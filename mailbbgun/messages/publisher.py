@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database, db_now, dialect_of, id_rows, ids
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.base.faults import fault
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
@@ -60,7 +61,9 @@ def _mark_published(dialect: str, again: bool) -> Executable:
 def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[UUID], *, again: bool = False) -> None:
     """Publish hints for now and mark their deliveries. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`."""
     started = time.monotonic()
+    fault("hints.publish")
     queue.publish(lane, message_ids)
+    fault("hints.published")
     with database.write() as session:
         mark_published(session, message_ids, time.monotonic() - started, again=again)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from time import monotonic
 
+from mailbbgun.base.faults import fault
 from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError, content, path
 from mailbbgun.smtp.opening import Session
@@ -209,6 +210,7 @@ class Transaction:
         try:
             self._wire.write(_DOT, Phase.DOT, deadline)
             gone = True
+            fault("dot.sent")
             reply = self._wire.read_reply(Phase.DOT, deadline)
         except WireError as error:
             self.broken = True

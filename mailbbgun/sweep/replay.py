@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database, db_now
 from mailbbgun.base.errors import DatabaseUnavailable
+from mailbbgun.base.faults import fault
 from mailbbgun.base.settings import Settings
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.desk import policy
@@ -109,6 +110,10 @@ def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[],
             # No delay queue is told here: the tick hints these when they are due.
             results = [replace(_result(one, crashes, replay, rules), hinted=0) for one, crashes in claims]
             total += len(record.results(session, owner, results))
+            if results:
+                fault("replay.commit")
+        if results:
+            fault("replay.committed")
         if len(claims) < BATCH:
             break
     if total:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 from tqdm import tqdm
 
-from mailbbgun.base import logs
+from mailbbgun.base import faults, logs
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
@@ -36,6 +36,7 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     """
     with explained_exit("requeue-pending"):
         settings = load()
+        faults.arm()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
         with _only_one(settings.var / "requeue-pending.lock"):

@@ -1,5 +1,6 @@
 """One sweep: what every worker does each ``SWEEP_SECONDS``."""
 
+from mailbbgun.base.faults import fault
 from mailbbgun.services import Services
 from mailbbgun.sweep.hints import hint_again, lost, overdue
 from mailbbgun.sweep.replay import Expired, replay_dead
@@ -14,5 +15,6 @@ def sweep(services: Services, expired: Expired) -> None:
     """
     replay_dead(services.db, services.settings)
     expired.settle()
+    fault("sweep")
     hint_again(services.db, services.queue, overdue())
     hint_again(services.db, services.queue, lost(services.db, services.queue), passes=PASSES)

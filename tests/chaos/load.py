@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -10,32 +10,66 @@ import requests
 
 from tests.flow.service import Service
 
+PATIENCE = 120.0  # seconds until one message must have been taken, whatever happens meanwhile
+
 
 class Load:
-    """Sends messages under Idempotency-Keys. Only 201 and, with Retry-After, 503 are accepted as answers; the latter are asked again."""
+    """Sends messages under Idempotency-Keys.
 
-    def __init__(self, service: Service) -> None:
+    Only 201 and, with Retry-After, 503 are accepted as answers. The latter and connections that broke are asked again, and counted.
+    """
+
+    def __init__(self, service: Service, size: int = 1000) -> None:
         self._service = service
+        self._text = "x" * size
         self._local = threading.local()
+        self._over = threading.Event()
         self.accepted: dict[str, str] = {}  # address → message id
         self.seconds: list[float] = []  # of each answer
-        self.unavailable = 0
+        self.unavailable = 0  # answers of 503
+        self.failures = 0  # connections that broke
 
-    def send(self, address: str) -> None:
-        """Send one message, until it is answered 201."""
-        end = time.monotonic() + 60
-        while (answer := self._post(address)).status_code == 503:
-            assert time.monotonic() < end, "the service stays unavailable"
-            assert 0 < int(answer.headers["Retry-After"]) <= 60
-            self.unavailable += 1
-            time.sleep(0.1)
+    def send(self, *to: str) -> str:
+        """Send one message, until it is answered 201; return its id."""
+        end = time.monotonic() + PATIENCE
+        while (answer := self._post(to)) is None or answer.status_code == 503:
+            if answer is None:
+                self.failures += 1
+            else:
+                assert 0 < int(answer.headers["Retry-After"]) <= 60
+                self.unavailable += 1
+            assert not self._over.is_set(), "given up"
+            assert time.monotonic() < end, f"{to} was not accepted within {PATIENCE} s"
+            time.sleep(0.05 if answer is None else 0.1)
         assert answer.status_code == 201, answer.text
-        self.accepted[address] = answer.json()["id"]
+        identifier = str(answer.json()["id"])
+        self.accepted.update(dict.fromkeys(to, identifier))
+        return identifier
 
     def send_all(self, addresses: Iterable[str], connections: int = 4) -> None:
         """Send to each of these."""
         with ThreadPoolExecutor(connections) as pool:
             list(pool.map(self.send, addresses))
+
+    @contextmanager
+    def sending(self, messages: Sequence[Sequence[str]], connections: int = 4, seconds: float = 0.0) -> Iterator[None]:
+        """Send these, each to one or several addresses, while the block runs, spread over so many seconds; all are accepted at its end."""
+        began = time.monotonic()
+
+        def work(number: int) -> None:
+            self._over.wait(max(0.0, began + seconds * number / len(messages) - time.monotonic()))
+            if not self._over.is_set():
+                self.send(*messages[number])
+
+        with ThreadPoolExecutor(connections) as pool:
+            working = [pool.submit(work, number) for number in range(len(messages))]
+            try:
+                yield
+            except BaseException:
+                self._over.set()
+                raise
+            for one in working:
+                one.result()
 
     @contextmanager
     def in_the_background(self, connections: int = 4) -> Iterator[None]:
@@ -57,14 +91,17 @@ class Load:
             for one in working:
                 one.result()
 
-    def _post(self, address: str) -> requests.Response:
+    def _post(self, to: Sequence[str]) -> requests.Response | None:
         if not hasattr(self._local, "http"):
             self._local.http = requests.Session()
-        body = {"to": address, "subject": "load", "text": "x" * 1000}
+        body = {"to": list(to), "subject": "load", "text": self._text}
         before = time.monotonic()
-        answer: requests.Response = self._local.http.post(
-            f"{self._service.url}/messages", json=body, headers={"Idempotency-Key": address}, timeout=60
-        )
+        try:
+            answer: requests.Response = self._local.http.post(
+                f"{self._service.url}/messages", json=body, headers={"Idempotency-Key": to[0]}, timeout=60
+            )
+        except requests.RequestException:
+            return None
         self.seconds.append(time.monotonic() - before)
         return answer
 
@@ -78,11 +115,3 @@ def p99(seconds: Iterable[float]) -> float:
 def addresses(prefix: str, count: int) -> list[str]:
     """Return that many addresses."""
     return [f"{prefix}{number}@example.test" for number in range(count)]
-
-
-def each_arrived_once(service: Service, accepted: Iterable[str]) -> None:
-    """Compare what was accepted with what the sink took: nothing lost, nothing twice, nothing of unknown outcome."""
-    copies, wanted = service.copies(), set(accepted)
-    assert wanted - set(copies) == set(), "lost"
-    assert {address: count for address, count in copies.items() if count > 1} == {}
-    assert service.events("outcome_unknown") == 0

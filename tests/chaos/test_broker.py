@@ -7,7 +7,8 @@ from statistics import median
 import pika
 
 from mailbbgun.queues.rabbitmq import WORK, work_queue
-from tests.chaos.load import Load, addresses, each_arrived_once, p99
+from tests.chaos.check import check
+from tests.chaos.load import Load, addresses, p99
 from tests.flow.service import Service, until
 
 POSTS = 200
@@ -41,16 +42,16 @@ def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_a
         # A fifth more at the most, by medians, which a noisy machine leaves alone; and none that waited for the broker: that takes seconds.
         assert max(during[0], alarmed[0]) < 1.2 * before + 0.01
         assert max(during[1], alarmed[1]) < 2
-        assert load.unavailable == 0
-        each_arrived_once(service, load.accepted)
+        assert (load.unavailable, load.failures) == (0, 0)
+        assert check(service, load.accepted).unknown == 0
 
 
 def test_a_broker_that_lost_everything_is_whole_again_after_initdb_without_a_restart_of_ours(real_settings, rabbitmq):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()
-        service.ended(service.post(to="first@example.test")["id"], "DELIVERED")
-        worker.send_signal(signal.SIGSTOP)
         load = Load(service)
+        service.ended(load.send("first@example.test"), "DELIVERED")
+        worker.send_signal(signal.SIGSTOP)
         load.send_all(addresses("lost", 300))
         until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND published_at IS NULL") == [(0,)], what="every hint")
         rabbitmq.wipe()
@@ -61,22 +62,22 @@ def test_a_broker_that_lost_everything_is_whole_again_after_initdb_without_a_res
         service.age(120)  # the sweep is sure of a loss after a minute
         until(lambda: service.count("PENDING") == 0, 30, "all of it")
         assert worker.poll() is None
-        each_arrived_once(service, load.accepted)
+        assert check(service, load.accepted).unknown == 0
 
 
 def test_hints_without_a_queue_are_noticed_and_given_again(real_settings, rabbitmq):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
-        first = service.post(to="first@example.test")
-        service.ended(first["id"], "DELIVERED")
         load = Load(service)
+        service.ended(load.send("first@example.test"), "DELIVERED")
         connection = pika.BlockingConnection(pika.URLParameters(service.environment["MAILBBGUN_QUEUE_URL"]))
         channel = connection.channel()
 
         channel.queue_unbind(work_queue("normal"), WORK, "normal")
         load.send_all(addresses("unbound", 20))
-        urgent = service.post(to="urgent@example.test", priority=9)
-        service.ended(urgent["id"], "DELIVERED")  # another lane's trouble is not its own
+        urgent = service.post(to="urgent@example.test", priority=9)["id"]
+        load.accepted["urgent@example.test"] = urgent
+        service.ended(urgent, "DELIVERED")  # another lane's trouble is not its own
         until(lambda: "has no queue" in (service.var / "worker.out").read_text(), what="a word about it")
         assert service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND published_at IS NULL") == [(20,)]
         service.run("initdb.py")
@@ -88,4 +89,4 @@ def test_hints_without_a_queue_are_noticed_and_given_again(real_settings, rabbit
         service.run("initdb.py")
         connection.close()
         until(lambda: service.count("PENDING") == 0, 20, "what had no queue")
-        each_arrived_once(service, load.accepted)
+        assert check(service, load.accepted).unknown == 0

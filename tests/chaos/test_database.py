@@ -5,8 +5,8 @@ import time
 import pytest
 
 from mailbbgun.base.settings import load as load_settings
+from tests.chaos.check import check
 from tests.chaos.load import Load
-from tests.chaos.test_kill_short import check
 from tests.flow.service import Service, until
 
 
@@ -38,5 +38,6 @@ def test_a_database_that_restarts_and_dies_under_load_is_waited_for(settings, br
                 print(f"mail goes out {time.monotonic() - back:.1f} s after the database is back")
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
         print(f"{load.unavailable} answers of 503")
+        assert load.failures == 0
         check(service, load.accepted)
         assert [process.poll() for process in processes] == [None, None]

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from mailbbgun.deliver.journal import read
-from tests.chaos.load import Load, addresses, each_arrived_once
+from tests.chaos.check import check
+from tests.chaos.load import Load, addresses
 from tests.flow.service import ROOT, Service, until
 
 LEASE = 4
@@ -77,7 +78,7 @@ def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_
                 until(lambda: len(service.taken()) > before + 20, 30, "mail on its way")  # noqa: B023 - asked at once
                 assert service.stop(f"worker-{number}") == 0
         until(lambda: service.count("PENDING") == 0, 30, "the rest")
-        each_arrived_once(service, load.accepted)
+        assert check(service, load.accepted).unknown == 0
         assert len(load.accepted) > 200
         assert service.events("worker_lost") == 0
 
@@ -85,9 +86,9 @@ def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_
 def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_seconds(backend):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()
-        service.ended(service.post(to="first@example.test")["id"], "DELIVERED")
-        worker.send_signal(signal.SIGSTOP)
         load = Load(service)
+        service.ended(load.send("first@example.test"), "DELIVERED")
+        worker.send_signal(signal.SIGSTOP)
         load.send_all(addresses("u", 40), connections=8)
         service.kill("api")
         # Killed between commit and publish it leaves rows as these are made to be, and no hints.
@@ -97,26 +98,26 @@ def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_secon
         until(lambda: len(service.taken()) == 41, 15, "all of it")
         service.start_api()
         until(lambda: service.count("PENDING") == 0)
-        each_arrived_once(service, load.accepted)
+        assert check(service, load.accepted).unknown == 0
 
 
 def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_it_can(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()
-        service.ended(service.post(to="first@example.test")["id"], "DELIVERED")
+        load = Load(service)
+        service.ended(load.send("first@example.test"), "DELIVERED")
         (journal,) = (service.var / "journal").iterdir()
         # No file of this process may grow beyond what the journal has, and a torn line: the kernel's answer to a full quota.
         full = journal.stat().st_size + 20
         _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, most))
-        load = Load(service)
         load.send_all(addresses("u", 30))
         until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()") == [(30,)])
         time.sleep(1.0)
         assert len(service.taken()) == 1
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
         until(lambda: service.count("PENDING") == 0, 20, "all of it, with room again")
-        each_arrived_once(service, load.accepted)
+        assert check(service, load.accepted).unknown == 0
         assert service.events("deferred") == 0
         # What it wrote is whole: its successor could read it.
         told = read(journal, alive=True)
@@ -158,7 +159,7 @@ def test_a_crew_replaces_members_that_die_and_goes_with_its_leader(real_settings
         both = members(leader)
         leader.kill()
         until(lambda: gone(both), what="the end of the members")
-        each_arrived_once(service, load.accepted)
+        assert check(service, load.accepted).unknown == 0
 
 
 def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):

@@ -8,18 +8,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import requests
-from sqlalchemy import CursorResult, select, text
+from sqlalchemy import CursorResult, text
 
 from mailbbgun.base.settings import Settings, load
-from mailbbgun.events.kinds import Kind
-from mailbbgun.events.models import Event
 from mailbbgun.install import install
 from mailbbgun.services import build
 from tests.servers.process import free_port
@@ -52,6 +50,7 @@ class Service:
         given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1} | overrides
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
+        self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}}  # settings of one side alone, by name
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
@@ -87,14 +86,18 @@ class Service:
         self._spawn_sink()
         until(lambda: _listens(self.sink_port), what="the sink")
 
-    def start_api(self) -> None:
-        """Start the API and wait until it answers."""
-        self._spawn_api()
+    def start_api(self, fault: str | None = None) -> None:
+        """Start the API and wait until it answers; with a ``fault`` (see ``mailbbgun/base/faults.py``) in its way."""
+        self._spawn_api(fault)
         until(self._answers, what="the API")
 
-    def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
-        """Start a worker; it may not be ready yet."""
-        return self._spawn(name, "worker.py")
+    def start_worker(self, name: str = "worker", fault: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker; it may not be ready yet. With a ``fault`` in its way."""
+        return self._spawn(name, "worker.py", settings=self.only["worker"] | _armed(fault))
+
+    def struck(self, name: str, point: str) -> int:
+        """Return how often processes of that name came to the fault point they were armed with."""
+        return (self.var / f"{name}.out").read_text().splitlines().count(f"fault {point}")
 
     def kill(self, name: str) -> None:
         """Kill a process with -9 (the API: its whole group)."""
@@ -159,14 +162,6 @@ class Service:
         """Return how many events of a kind there are in all."""
         return int(self.sql("SELECT count(*) FROM events WHERE kind = :kind", kind=kind)[0][0])
 
-    def marked(self) -> set[str]:
-        """Return the messages whose timeline has an unknown outcome, by the database itself: asking for each takes too long."""
-        services = build(load(self.environment))
-        with services.db.read() as session:
-            found = session.scalars(select(Event.message_id).where(Event.kind == Kind.OUTCOME_UNKNOWN)).all()
-        services.close()
-        return {str(identifier) for identifier in found}
-
     def taken(self) -> list[dict[str, Any]]:
         """Return what the sink took, oldest first."""
         # A line that is being written is not there yet.
@@ -179,13 +174,14 @@ class Service:
     def _spawn_sink(self) -> None:
         self._spawn("sink", "-m", "tests.flow.sink", str(self.sink_port), str(self.log))
 
-    def _spawn_api(self) -> None:
-        self._spawn("api", "-m", "gunicorn", "api:app")
+    def _spawn_api(self, fault: str | None = None) -> None:
+        self._spawn("api", "-m", "gunicorn", "api:app", settings=self.only["api"] | _armed(fault))
 
-    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, *arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        environment = self.environment | {f"MAILBBGUN_{key}": value for key, value in (settings or {}).items()}
         with (self.var / f"{name}.out").open("ab") as out:
             argv = [sys.executable, *arguments]
-            process = subprocess.Popen(argv, cwd=ROOT, env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
         self.processes[name] = process
         return process
 
@@ -195,6 +191,10 @@ class Service:
             return self.http.get(f"{self.url}/health", timeout=2).status_code == 200
         except requests.ConnectionError:
             return False
+
+
+def _armed(fault: str | None) -> dict[str, str]:
+    return {"FAULT": fault, "FAULTS_ALLOWED": "1"} if fault else {}
 
 
 def _written(value: object) -> str:

@@ -25,9 +25,11 @@ class PostgreSQL:
     The user of that URL must be allowed to create databases.
     """
 
-    def __init__(self, *, own: bool = False) -> None:
+    def __init__(self, *, own: bool = False, parent: Path | None = None) -> None:
+        """Keep its folder in ``parent``; by default where temporary files are."""
         given = None if own else os.environ.get(GIVEN)
         self.ours = given is None
+        self._parent = parent
         self._sandbox: Sandbox | None = None
         if given:
             self._url = make_url(given).set(drivername="postgresql+psycopg2")
@@ -46,7 +48,7 @@ class PostgreSQL:
         programs = install.postgresql()
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         if self._sandbox is None:
-            self._sandbox = Sandbox("postgresql", "postgres")
+            self._sandbox = Sandbox("postgresql", "postgres", self._parent)
             if os.geteuid() == 0 and not self._sandbox.user:
                 raise install.Missing("PostgreSQL does not run as root and there is no user postgres")
             initdb = [f"{programs}/initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
@@ -108,6 +110,12 @@ class PostgreSQL:
         """Drop a database, connected clients or not."""
         with self._execute() as cursor:
             cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def terminate(self, database: str) -> int:
+        """End every connection to a database; return how many there were."""
+        with self._execute() as cursor:
+            cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (database,))
+            return int(cursor.fetchone()[0])
 
     def close(self) -> None:
         """Stop the server and remove its folder. Safe to repeat."""

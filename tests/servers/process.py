@@ -53,9 +53,9 @@ def free_port() -> int:
 class Sandbox:
     """A folder, a user and the processes started there. ``user`` counts only when we are root and it exists."""
 
-    def __init__(self, name: str, user: str) -> None:
+    def __init__(self, name: str, user: str, parent: Path | None = None) -> None:
         self.user = user if os.geteuid() == 0 and _exists(user) else None
-        self.folder = Path(tempfile.mkdtemp(prefix=f"mailbbgun-{name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"mailbbgun-{name}-", dir=parent))
         self.give(self.folder)
         self._owner = os.getpid()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -1,0 +1,155 @@
+"""One round: a service under load, whatever is done to it meanwhile, the end of every delivery, and the check."""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from mailbbgun.base.settings import Settings, load
+from tests.chaos.check import Figures, check
+from tests.chaos.load import Load
+from tests.chaos.proxy import Proxy
+from tests.flow.service import Service, until
+from tests.servers import PostgreSQL, RabbitMQ
+
+EMBEDDED, REAL = "embedded", "real"
+SETTINGS = {"LEASE_SECONDS": 4, "SWEEP_SECONDS": 1, "RETRY_DELAYS": ",".join(["1", "2", "2"] * 5), "REFUSED_PAUSE_SECONDS": 1}
+END_SECONDS = 120.0  # from the last message accepted to the end of every delivery
+PATIENCE = 12.0  # seconds, then a minute is made to pass: what only a sweep finds is found a minute after it was due
+
+
+class LeftOut(Exception):
+    """This machine does not let a scenario be."""
+
+
+@dataclass
+class Round:
+    """What a scenario is given, and what it leaves behind."""
+
+    dice: random.Random
+    settings: Settings
+    postgresql: PostgreSQL
+    rabbitmq: RabbitMQ
+    messages: int = 0  # 0: by the dice
+    figures: Figures | None = None
+    told: str = ""  # what the dice said, for the line that is printed
+
+    @property
+    def real(self) -> bool:
+        """Whether it runs on PostgreSQL and RabbitMQ."""
+        return self.settings.DATABASE_URL.startswith("postgresql")
+
+    @contextmanager
+    def service(self, **settings: object) -> Iterator[Service]:
+        """A service with short times that is not started yet: its links may be changed before ``with``."""
+        drawn = {"ON_UNKNOWN": self.dice.choice(["retry", "retry", "hold"]), "API_PROCESSES": self.dice.choice([1, 2] if self.real else [1])}
+        chosen = drawn | settings
+        self.say(*(f"{name}={value}" for name, value in chosen.items()))
+        yield Service(self.settings, **(SETTINGS | chosen))
+
+    @contextmanager
+    def under_load(self, service: Service | None = None, seconds: float = 4.0, **settings: object) -> Iterator[Service]:
+        """A service that is sent mail for so many seconds while the block runs. At the end of the block all is in order again, or put so."""
+        with ExitStack() as stack:
+            service = service or stack.enter_context(self.service(**settings))
+            stack.enter_context(service)
+            service.start_worker()
+            mail = self.mail()
+            load = Load(service, self.dice.choice([10, 1000, 20_000]))
+            with load.sending(mail, self.dice.choice([2, 4, 8]), seconds):
+                yield service
+                self.in_order(service)
+            self.end(service, load)
+
+    def end(self, service: Service, load: Load) -> None:
+        """Wait for the end of every delivery, and check."""
+        self.settle(service)
+        self.say(*(f"{count} {what}" for count, what in ((load.unavailable, "times 503"), (load.failures, "broken connections")) if count))
+        self.figures = check(service, load.accepted)
+
+    def mail(self) -> list[list[str]]:
+        """Draw recipients: most take their mail, some later, some never; some answer late or hang up after the dot; some messages have several."""
+        kinds = ["u-"] * 30 + ["later-1-", "later-2-", "never-", "lost-", "hesitate-0.2-"] + ["slow-"] * 4
+        count = self.messages or self.dice.randint(100, 300)
+        return [
+            [f"{self.dice.choice(kinds)}{number}x{other}@example.test" for other in range(self.dice.choice([1] * 9 + [3]))] for number in range(count)
+        ]
+
+    def in_order(self, service: Service) -> None:
+        """See that servers, the API and a worker without faults run; no stopped process stays so."""
+        if self.real:
+            self.postgresql.start()
+            if self.rabbitmq.ours:
+                self.rabbitmq.resume()
+            self.rabbitmq.start()
+        for name, process in list(service.processes.items()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+            elif name == "api":
+                service.start_api()
+        if "worker" not in service.processes or service.processes["worker"].poll() is not None:
+            service.start_worker()
+
+    def settle(self, service: Service) -> None:
+        """Wait for the end of every delivery."""
+        began = time.monotonic()
+
+        def ended() -> bool:
+            if time.monotonic() - began > PATIENCE:
+                service.age(70)
+            return service.count("PENDING") == 0
+
+        until(ended, END_SECONDS, "the end of every delivery")
+
+    def pause(self, least: float = 0.1, most: float = 1.5) -> None:
+        """Let time pass, by the dice."""
+        time.sleep(self.dice.uniform(least, most))
+
+    def say(self, *words: object) -> None:
+        """Add to what is printed of this round."""
+        self.told = " ".join([self.told, *map(str, words)]).strip()
+
+    @contextmanager
+    def proxies(self, *links: str, seconds: float = 6.0, **settings: object) -> Iterator[tuple[Service, list[Proxy]]]:
+        """A service under load with a proxy on each of these links; they are healed at the end of the block."""
+        with self.service(**settings) as service, ExitStack() as stack:
+            proxies = [stack.enter_context(self.proxied(service, link)) for link in links]
+            with self.under_load(service, seconds):
+                yield service, proxies
+                for proxy in proxies:
+                    proxy.heal()
+
+    @contextmanager
+    def proxied(self, service: Service, link: str) -> Iterator[Proxy]:
+        """Put a proxy on a link of a service that is not started yet: ``api-database``, ``worker-queue`` and the like, or ``smtp``."""
+        side, _, server = link.partition("-")
+        if link == "smtp":
+            side, name, url = "worker", "SMTP_URL", make_url(service.environment["MAILBBGUN_SMTP_URL"])
+        else:
+            name = {"database": "DATABASE_URL", "queue": "QUEUE_URL"}[server]
+            url = make_url(getattr(self.settings, name))
+        assert url.port is not None
+        with Proxy(url.port, random.Random(self.dice.random())) as proxy:
+            service.only[side][name] = url.set(port=proxy.port).render_as_string(hide_password=False)
+            yield proxy
+
+
+@contextmanager
+def settings_of(kind: str, var: Path, postgresql: PostgreSQL, rabbitmq: RabbitMQ) -> Iterator[Settings]:
+    """Settings of one configuration, with nothing in it yet."""
+    settings = load({"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"})
+    if kind == EMBEDDED:
+        yield settings
+        return
+    database, vhost = postgresql.create_database(), rabbitmq.vhost()
+    try:
+        yield replace(settings, DATABASE_URL=postgresql.url(database), QUEUE_URL=rabbitmq.url(vhost))
+    finally:
+        rabbitmq.release(vhost)
+        postgresql.start()
+        postgresql.drop_database(database)

@@ -1,0 +1,199 @@
+"""Servers of others: broker, database and receiver killed, stopped, wiped, full; the queue fed with junk."""
+
+import contextlib
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pika
+
+from mailbbgun.base.settings import load as load_settings
+from mailbbgun.queues.base import Queue
+from mailbbgun.queues.lanes import LANES
+from mailbbgun.queues.rabbitmq import WORK
+from mailbbgun.services import build
+from mailbbgun.sweep.requeue import requeue
+from tests.chaos.load import Load, addresses
+from tests.chaos.round import EMBEDDED, REAL, LeftOut, Round
+from tests.chaos.scenarios.table import scenario
+from tests.flow.service import until
+from tests.servers import PostgreSQL
+
+RIPE = 3.5  # seconds: a quorum queue killed in its first second can be lost
+PASSES = 30  # of bin/requeue-pending, without a worker
+DISK = 160  # MB: two segments of WAL beside an empty cluster
+
+
+@scenario(REAL)
+def broker(round_: Round) -> None:
+    """RabbitMQ killed, restarted, stopped for a while, silent for a while, or out of memory."""
+    what, node = round_.dice.choice(["kill", "restart", "away", "silent", "alarm"]), round_.rabbitmq
+    round_.say(what)
+    with round_.under_load(seconds=8):
+        time.sleep(RIPE)
+        if what == "kill":
+            node.kill9()
+            node.start()
+        elif what == "restart":
+            node.restart()
+        elif what == "away":
+            node.stop()
+            round_.pause(1, 5)
+            node.start()
+        elif what == "silent":
+            node.pause()
+            round_.pause(2, 12)
+            node.resume()
+        else:
+            node.memory_alarm(True)
+            try:
+                round_.pause(1, 6)
+            finally:
+                node.memory_alarm(False)
+
+
+@scenario(REAL)
+def broker_and_worker(round_: Round) -> None:
+    """kill -9 of RabbitMQ and of a worker at once."""
+    with round_.under_load(seconds=8) as service:
+        time.sleep(RIPE)
+        round_.rabbitmq.kill9()
+        service.kill("worker")
+        service.start_worker()
+        round_.rabbitmq.start()
+
+
+@scenario(REAL)
+def broker_wiped(round_: Round) -> None:
+    """RabbitMQ killed, all it had deleted, and initdb.py run after it."""
+    with round_.under_load(seconds=8) as service:
+        time.sleep(RIPE)
+        round_.rabbitmq.wipe()
+        round_.pause()
+        service.run("initdb.py")
+
+
+@scenario(REAL)
+def database(round_: Round) -> None:
+    """PostgreSQL killed, restarted, or stopped for a while, once or more."""
+    server = round_.postgresql
+    with round_.under_load(seconds=8):
+        for _ in range(round_.dice.randint(1, 3)):
+            round_.pause(0.5, 2)
+            what = round_.dice.choice(["kill", "restart", "away"])
+            round_.say(what)
+            server.kill9() if what == "kill" else server.stop()
+            if what == "away":
+                round_.pause(0.5, 6)
+            server.start()
+
+
+@scenario(REAL)
+def connections_terminated(round_: Round) -> None:
+    """Every connection to the database ended by the server, again and again."""
+    name = round_.settings.DATABASE_URL.rpartition("/")[2]
+    with round_.under_load(seconds=6):
+        for _ in range(round_.dice.randint(3, 12)):
+            round_.pause(0.1, 0.8)
+            round_.postgresql.terminate(name)
+
+
+@scenario(REAL)
+def disk_full(round_: Round) -> None:
+    """PostgreSQL on a small disk of its own that is full for a while. Needs root, to mount it."""
+    with _small_disk() as disk, PostgreSQL(own=True, parent=disk) as server:
+        on_it = replace(round_.settings, DATABASE_URL=server.url(server.create_database()))
+        here = replace(round_, settings=on_it, postgresql=server)
+        with here.under_load(seconds=8):
+            round_.pause(1, 3)
+            ballast = disk / "ballast"
+            left = shutil.disk_usage(disk).free - round_.dice.choice([0, 100_000, 4_000_000])
+            with contextlib.suppress(OSError), ballast.open("wb") as file:  # the server writes as well: there may be less by now
+                file.write(bytes(max(0, left)))
+            here.say(f"{left >> 20} MB of ballast")
+            round_.pause(2, 5)
+            ballast.unlink()
+        round_.told, round_.figures = here.told, here.figures
+
+
+@contextmanager
+def _small_disk() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="mailbbgun-disk-"))
+    folder.chmod(0o755)  # the server's user has to get there
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=755", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        folder.rmdir()
+        raise LeftOut(f"no small disk can be mounted: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        folder.rmdir()
+
+
+@scenario(EMBEDDED, REAL)
+def receiver(round_: Round) -> None:
+    """kill -9 of the server that takes the mail, away for a while, again and again."""
+    with round_.under_load(seconds=6) as service:
+        for _ in range(round_.dice.randint(1, 4)):
+            round_.pause(0.2, 1)
+            service.kill("sink")
+            round_.pause(0.1, 2)
+            service.start_sink()
+
+
+@scenario(EMBEDDED, REAL)
+def requeued(round_: Round) -> None:
+    """bin/requeue-pending 30 times while no worker runs and some hints are lost: the queue holds each message twice at the most."""
+    with round_.service() as service, service:
+        load = Load(service, 10)
+        load.send_all(addresses("u", count := round_.messages or round_.dice.randint(50, 1500)))
+        services = build(load_settings(service.environment))
+        try:
+            until(lambda: depth(services.queue) == count, what="every hint on the queue")
+            lost = purge(services.queue, round_.dice.choice([0, 0, count // 3, count]))
+            round_.say(f"{lost} of {count} hints lost")
+            for _ in range(PASSES):
+                service.age(120)
+                requeue(services, 60, dry_run=False)
+            found = depth(services.queue)
+            assert count <= found <= (2 * count if lost else count), f"{found} hints for {count} messages"
+        finally:
+            services.close()
+        service.start_worker()
+        round_.end(service, load)
+
+
+def depth(queue: Queue) -> int:
+    """Return the hints ready on all lanes."""
+    return sum(queue.depth().values())
+
+
+def purge(queue: Queue, count: int) -> int:
+    """Take so many hints off the queue for good, as an accident would; return how many it were."""
+    consumer, done = queue.consumer(min(500, count or 1)), 0
+    while done < count and (hints := consumer.take(min(500, count - done), 1.0)):
+        consumer.settle(hints)
+        done += len(hints)
+    consumer.close()
+    return done
+
+
+@scenario(REAL)
+def junk(round_: Round) -> None:
+    """Hints that are no hints, or name no message, put on the queue by somebody else."""
+    dice = random.Random(round_.dice.random())
+    with round_.under_load():
+        connection = pika.BlockingConnection(pika.URLParameters(round_.settings.QUEUE_URL))
+        channel = connection.channel()
+        for _ in range(500):
+            noise = dice.randbytes(dice.choice([0, 1, 16, 36, 300, 100_000]))
+            channel.basic_publish(WORK, dice.choice(LANES), dice.choice([noise, b"\x80" * 36, str(UUID(int=dice.getrandbits(128))).encode()]))
+        connection.close()

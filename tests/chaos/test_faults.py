@@ -1,0 +1,92 @@
+"""Fault points: each is come to, and ``kill -9`` there loses nothing and sends nothing twice that is not marked."""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mailbbgun.base.faults import POINTS, fault
+from tests.chaos.check import check
+from tests.chaos.load import Load, addresses
+from tests.flow.service import ROOT, Service, until
+
+OF_THE_API = POINTS[: POINTS.index("hints.published") + 1]
+
+
+def died(service: Service, point: str) -> None:
+    """Wait until the worker is dead of its fault."""
+    until(lambda: service.processes["worker"].poll() is not None, 20, point)
+    assert (service.processes["worker"].returncode, service.struck("worker", point)) == (-signal.SIGKILL, 1)
+
+
+def test_kill_at_each_point_once_loses_nothing(embedded_settings):
+    with Service(embedded_settings, LEASE_SECONDS=4, SWEEP_SECONDS=1, RETRY_DELAYS="1,1,1,1,1,1", WORKER_CONNECTIONS=2) as service:
+        load = Load(service)
+        for point in OF_THE_API:
+            service.kill("api")
+            service.start_api(f"{point}:1:kill")
+            with load.sending([[one] for one in addresses(point, 3)]):
+                until(lambda: service.struck("api", point), what=point)  # noqa: B023 - asked at once
+                service.kill("api")  # whoever takes a dead one's place would die there as well
+                service.start_api()
+        for point in POINTS[len(OF_THE_API) :]:
+            if point == "claims.release":  # what waits behind two slow ones when it is told to stop
+                load.send_all(addresses("hesitate-0.5-released", 8))
+                worker = service.start_worker(fault=f"{point}:1:kill")
+                until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL")[0][0] > 4, what="a line")
+                worker.terminate()
+            else:
+                if point.startswith("replay"):  # what one leaves behind and the next dies over
+                    load.send_all(addresses(f"before-{point}", 3))
+                    service.start_worker(fault="claim.committed:1:kill")
+                    died_of_a_claim = service.struck("worker", "claim.committed")
+                    until(lambda: service.processes["worker"].poll() is not None, what="its death")
+                    assert service.struck("worker", "claim.committed") == died_of_a_claim + 1
+                service.start_worker(fault=f"{point}:1:kill")
+                load.send_all(addresses(point, 3))
+            died(service, point)
+        service.start_worker()
+        until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
+        figures = check(service, load.accepted)
+        assert figures.unknown <= 3 * 2  # between the dot's line and the reply's, at three points, by two senders
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_the_dot_does_not_send(embedded_settings, hold):
+    settings = {"LEASE_SECONDS": 4, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1", "ON_UNKNOWN": "hold" if hold else "retry"}
+    with Service(embedded_settings, **settings) as service:
+        load = Load(service)
+        identifier = load.send("ann@example.test")
+        service.start_worker("zombie", fault="dot.written:1:stop:9")
+        until(lambda: service.struck("zombie", "dot.written"), what="its standstill")
+        service.start_worker()
+        service.ended(identifier, "ERROR" if hold else "DELIVERED")
+        until(lambda: "fenced" in (service.var / "zombie.out").read_text(), what="its awakening")
+        assert check(service, load.accepted).copies == 0
+        assert len(service.taken()) == (0 if hold else 1)
+
+
+def test_a_fault_is_refused_where_it_is_not_allowed_and_where_it_names_no_point(embedded_settings):
+    service = Service(embedded_settings)
+    for wanted, allowed, why in (
+        ("claim.committed:1:kill", {}, "only for tests"),
+        ("claim.comitted:1:kill", {"MAILBBGUN_FAULTS_ALLOWED": "1"}, "is not POINT:TIME:kill"),
+        ("sweep:1:stop:soon", {"MAILBBGUN_FAULTS_ALLOWED": "1"}, "is not POINT:TIME:kill"),
+    ):
+        service.environment |= {"MAILBBGUN_FAULT": wanted} | allowed
+        for program in ("api.py", "worker.py", "initdb.py"):
+            assert why in service.run(program, code=78)
+
+
+def test_every_point_is_somewhere_and_no_other():
+    package = [path.read_text() for path in Path(ROOT / "mailbbgun").rglob("*.py")]
+    assert sorted(re.findall(r"\bfault\(\"(.+?)\"\)", "\n".join(package))) == sorted(POINTS)
+
+
+def test_a_point_without_a_fault_costs_less_than_a_microsecond():
+    began = time.perf_counter()
+    for _ in range(100_000):
+        fault("dot.sent")
+    assert time.perf_counter() - began < 0.1
