@@ -88,7 +88,7 @@ def test_connections_are_cut_and_new_ones_go_where_the_server_is_now(proxy, clie
     proxy.cut()
     with pytest.raises(ConnectionResetError):
         said(client, b"hello")
-    with socket.create_connection(("127.0.0.1", proxy.port), 5) as refused, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", proxy.port), 5) as refused:
         refused.recv(1)
     proxy.upstream = echo
     with socket.create_connection(("127.0.0.1", proxy.port), 5) as again:

@@ -38,6 +38,19 @@ def dot_reply_cut(round_: Round) -> None:
         round_.say(f"{proxy.cuts} cut")
 
 
+@scenario(EMBEDDED, REAL)
+def post_reply_cut(round_: Round) -> None:
+    """The reply to POST is lost: the client asks again, and its Idempotency-Key brings the first answer."""
+    times = round_.dice.randint(1, 60)
+    with round_.service() as service, Proxy(service.port) as proxy:
+        service.url = f"http://127.0.0.1:{proxy.port}"
+        with round_.under_load(service):
+            proxy.cut_replies_to(b"Idempotency-Key", times)
+            _until_cut(proxy, times)
+            proxy.heal()
+            round_.say(f"{proxy.cuts} cut")
+
+
 def _until_cut(proxy: Proxy, times: int, seconds: float = 6.0) -> None:
     end = time.monotonic() + seconds
     while proxy.cuts < times and time.monotonic() < end:

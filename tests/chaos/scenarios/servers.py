@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import shutil
 import subprocess
 import tempfile
 import time
@@ -114,11 +113,13 @@ def disk_full(round_: Round) -> None:
         with here.under_load(seconds=8):
             round_.pause(1, 3)
             ballast = disk / "ballast"
-            left = shutil.disk_usage(disk).free - round_.dice.choice([0, 100_000, 4_000_000])
-            with contextlib.suppress(OSError), ballast.open("wb") as file:  # the server writes as well: there may be less by now
-                file.write(bytes(max(0, left)))
-            here.say(f"{left >> 20} MB of ballast")
-            round_.pause(2, 5)
+            until_ = time.monotonic() + round_.dice.uniform(2, 5)
+            while time.monotonic() < until_:  # what the server gives back is taken as well
+                with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
+                time.sleep(0.1)
+            here.say(f"{ballast.stat().st_size >> 20} MB of ballast")
             ballast.unlink()
         round_.told, round_.figures = here.told, here.figures
 
