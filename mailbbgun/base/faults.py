@@ -59,7 +59,8 @@ class Fault:
             else:
                 waker = f"sleep {self._seconds}; kill -CONT {os.getpid()}"
                 subprocess.Popen(["/bin/sh", "-c", waker], start_new_session=True)
-                os.kill(os.getpid(), signal.SIGSTOP)
+                # To this thread: one to the process is another thread's to take, and until that one runs we would go on.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def fault(point: str) -> None:

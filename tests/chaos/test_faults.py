@@ -62,8 +62,8 @@ def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_t
         service.start_worker("zombie", fault="dot.written:1:stop:9")
         until(lambda: service.struck("zombie", "dot.written"), what="its standstill")
         service.start_worker()
-        service.ended(identifier, "ERROR" if hold else "DELIVERED")
-        until(lambda: "fenced" in (service.var / "zombie.out").read_text(), what="its awakening")
+        service.ended(identifier, "ERROR" if hold else "DELIVERED", 60)
+        until(lambda: "fenced" in (service.var / "zombie.out").read_text(), 60, "its awakening")
         assert check(service, load.accepted).copies == 0
         assert len(service.taken()) == (0 if hold else 1)
 
