@@ -11,7 +11,7 @@ from mailbbgun.deliver.claim import Transaction
 from mailbbgun.queues.lanes import LANES, Turns
 
 ROOM_PER_CONNECTION = 8  # claims waiting and under way for each sender
-# What stays of a line that is cut: its connections' share of the room, so that such lines cannot fill it while a sender is idle.
+# What stays of a line that is cut: enough to keep its connections busy, too little for such lines to fill the room while a sender is idle.
 LEFT_PER_CONNECTION = 2
 CHUNK = 4  # while all senders are busy, room is worth a claim when a fourth of it is free: many claims in one statement
 PATIENCE = 5.0  # seconds the head of a line may wait while senders have nothing to do
