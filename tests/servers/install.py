@@ -4,13 +4,12 @@ import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-LOCK = Path(tempfile.gettempdir()) / "mailbbgun-install.lock"
+LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
 
 class Missing(RuntimeError):
@@ -76,9 +75,12 @@ def _install() -> None:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    with LOCK.open("w") as lock:
+    lock = os.open(LOCK, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
