@@ -11,6 +11,9 @@ from mailbbgun.smtp.outcome import Outcome, Phase, TooMany
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Transaction
 from mailbbgun.smtp.wire import Dropped, WireError
 
+PAUSE = 1.0
+"""Seconds of rest after which a connection is asked by RSET whether it still lives: firewalls forget idle lines."""
+
 
 class Connection:
     """An open session. Used by one thread at a time.
@@ -19,7 +22,7 @@ class Connection:
     it was opened with. `extensions`: what the server offers. `tls`: whether the line is encrypted.
     """
 
-    __slots__ = ("_clock", "_session", "_timeouts", "endpoint", "last_used", "opened", "sent", "usable")
+    __slots__ = ("_clock", "_halfway", "_session", "_timeouts", "endpoint", "last_used", "opened", "sent", "usable")
 
     def __init__(self, endpoint: Endpoint, session: Session, timeouts: Timeouts, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
@@ -28,6 +31,7 @@ class Connection:
         self._clock = clock
         self.usable = True
         self.sent = 0
+        self._halfway = False  # whether the server may still be in the transaction before
         self.opened = self.last_used = clock()
 
     @classmethod
@@ -53,25 +57,18 @@ class Connection:
         Raises `transaction.Stale` if this connection had sent before and proves dead: repeat on a fresh one. What the
         two functions raise passes through, with the connection reset.
         """
-        transaction = Transaction(self._session, self._timeouts, envelope, reused=self.sent > 0)
+        reset = self.sent > 0 and (self._halfway or self._clock() - self.last_used > PAUSE)
+        transaction = Transaction(self._session, self._timeouts, envelope, reused=self.sent > 0, reset=reset)
         self.sent += 1
         self.usable = False
         try:
             outcomes = transaction.run(before_dot, after_dot)
-            self.usable = not transaction.broken
+            self.usable, self._halfway = not transaction.broken, transaction.halfway
         finally:
             self.last_used = self._clock()
             if not self.usable:
                 self.abort()
         return outcomes
-
-    def reset(self) -> bool:
-        """RSET (RFC 5321 §4.1.1.5); whether the session is as new. `send` does this itself where needed."""
-        try:
-            self._command(b"RSET\r\n", Phase.RSET, self._timeouts.rset)
-        except WireError:
-            self.abort()
-        return self.usable
 
     def alive(self) -> bool:
         """Whether a kept connection is still open and the server has said nothing (such as a 421) meanwhile."""
@@ -103,10 +100,3 @@ class Connection:
         """Resets the connection without a word. Safe to repeat."""
         self.usable = False
         self._session.wire.abort()
-
-    def _command(self, command: bytes, phase: Phase, seconds: float) -> None:
-        deadline = monotonic() + seconds
-        self._session.wire.write(command, phase, deadline)
-        reply = self._session.wire.read_reply(phase, deadline)
-        if reply.code // 100 != 2:
-            raise WireError(phase, reply)

@@ -29,17 +29,22 @@ class Stale(Exception):
 
 
 class Transaction:
-    """Runs once. Afterwards `broken` says whether the session can take another one."""
+    """Runs once. Afterwards `broken` says whether the session can take another one, `halfway` whether RSET must come first.
 
-    def __init__(self, session: Session, timeouts: Timeouts, envelope: Envelope, reused: bool) -> None:
+    `reused`: the session has carried mail. `reset`: begin with RSET (RFC 5321 §4.1.1.5). After an answered dot the server has
+    forgotten the transaction (§4.1.1.4) and needs none: it is a command and a wait less for each message.
+    """
+
+    def __init__(self, session: Session, timeouts: Timeouts, envelope: Envelope, *, reused: bool, reset: bool) -> None:
         self._wire = session.wire
         self._extensions = session.extensions
         self._timeouts = timeouts
         self._envelope = envelope
         self._reused = reused
+        self._reset = reset
         self._accepted: list[str] = []
         self._outcomes: dict[str, Outcome | TooMany] = {}
-        self.broken = False
+        self.broken = self.halfway = False
 
     def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
         """The outcome for every recipient of the envelope. Raises Stale, and what the two functions raise."""
@@ -63,6 +68,7 @@ class Transaction:
     def _talk(
         self, mail: bytes, rcpts: dict[str, bytes], data: bytes, before_dot: BeforeDot, after_dot: AfterDot
     ) -> None:
+        self.halfway = True
         go_on = self._pipelined(mail, rcpts) if "PIPELINING" in self._extensions else self._stepwise(mail, rcpts)
         if not go_on:
             return
@@ -104,9 +110,9 @@ class Transaction:
     # -- MAIL to DATA; both return whether the server waits for the message
 
     def _pipelined(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
-        pending, lines = list(rcpts), [b"RSET\r\n", mail] if self._reused else [mail]
+        pending, lines = list(rcpts), [b"RSET\r\n", mail] if self._reset else [mail]
         deadline = monotonic() + self._timeouts.recipients(len(rcpts))
-        phase = Phase.RSET if self._reused else Phase.MAIL
+        phase = Phase.RSET if self._reset else Phase.MAIL
         mail_ok = False
         while pending:
             group, pending = pending[:GROUP], pending[GROUP:]
@@ -124,7 +130,7 @@ class Transaction:
         return self._hear_data()
 
     def _stepwise(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
-        if self._reused:
+        if self._reset:
             self._wire.write(b"RSET\r\n", Phase.RSET, monotonic() + self._timeouts.rset)
             self._hear_reset()
         self._wire.write(mail, Phase.MAIL, monotonic() + self._timeouts.mail)
@@ -145,7 +151,7 @@ class Transaction:
             raise Dropped(Phase.RSET, reply)
 
     def _hear_mail(self) -> bool:
-        if self._reused:
+        if self._reset:
             self._hear_reset()
         return self._hear_sender()
 
@@ -217,6 +223,7 @@ class Transaction:
             if isinstance(error, Closing) or not (gone or error.handed):
                 return error.outcome, error.reply
             return Unknown(error.reply, Phase.DOT), None
+        self.halfway = False
         return classify(Phase.DOT, reply), reply
 
     def _settle(self, outcome: Outcome | TooMany) -> None:

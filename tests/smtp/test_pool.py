@@ -1,4 +1,4 @@
-"""Connections are kept, reused after RSET, and let go by count, age and idleness."""
+"""Connections are kept, reused, and let go by count, age and idleness."""
 
 import threading
 import time
@@ -41,12 +41,21 @@ def use(pool: Pool, endpoint: Endpoint) -> Connection:
     return connection
 
 
-def test_a_connection_is_reused_with_a_reset_between_messages() -> None:
-    with Peer() as peer, pooled(peer) as (pool, endpoint):
+def test_a_connection_is_reused_with_nothing_between_messages() -> None:
+    with Peer() as peer, pooled(peer, Clock()) as (pool, endpoint):
         for _ in range(5):
             use(pool, endpoint)
-        assert (peer.connections, len(peer.messages), peer.commands.count(b"RSET")) == (1, 5, 4)
+        assert (peer.connections, len(peer.messages), peer.commands.count(b"RSET")) == (1, 5, 0)
     assert peer.commands[-1] == b"QUIT"
+
+
+def test_a_connection_that_rested_is_asked_whether_it_lives() -> None:
+    clock = Clock()
+    with Peer() as peer, pooled(peer, clock) as (pool, endpoint):
+        for _ in range(3):
+            use(pool, endpoint)
+            clock.now += 2
+        assert (peer.connections, peer.commands.count(b"RSET")) == (1, 2)
 
 
 def test_a_connection_carries_no_more_than_its_messages() -> None:
