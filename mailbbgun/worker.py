@@ -41,6 +41,7 @@ from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
 
 CLAIM_BATCH = 200  # hints a claim
+PACE = 0.02  # seconds from one claim to the next, for more hints to come together; the first is claimed at once
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
 PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
@@ -109,7 +110,8 @@ class Worker:
                     self._put_off()
                     continue
                 consumer = consumer or self._services.queue.consumer(self._room)
-                self._claim(consumer, min(room, CLAIM_BATCH))
+                if self._claim(consumer, min(room, CLAIM_BATCH)):
+                    self._stop.wait(PACE)
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
                 # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
@@ -123,10 +125,11 @@ class Worker:
         if consumer is not None:
             consumer.close()
 
-    def _claim(self, consumer: Consumer, limit: int) -> None:
+    def _claim(self, consumer: Consumer, limit: int) -> bool:
+        """Claim what hints name; return whether these were all there are, and some."""
         taken = consumer.take(limit, timeout=0.5)
         if not taken:
-            return
+            return False
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._desk, wanted)
         for transaction in transactions:
@@ -137,6 +140,7 @@ class Worker:
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:
                 put_early_back(session, missing)
+        return len(taken) < limit
 
     def _closed_way(self) -> bool:
         """With one way out and that closed, claiming would only turn the backlog over."""

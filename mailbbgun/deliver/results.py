@@ -18,7 +18,7 @@ from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
 
 BATCH = 500  # results a commit
-GATHER_SECONDS = 0.01  # how long the first of a batch waits for others
+PACE = 0.05  # seconds from one commit to the next, for more to come together; the first is written at once
 BACK_OFF_SECONDS = 1.0
 
 log = logging.getLogger("mailbbgun.results")
@@ -56,15 +56,15 @@ class Results:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        open_ = True
+        open_, until = True, 0.0
         while open_:
             batch = [self._ended.get()]
-            until = time.monotonic() + GATHER_SECONDS
             while len(batch) < BATCH and batch[-1] is not None:
                 try:
                     batch.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
                 except queue.Empty:
                     break
+            until = time.monotonic() + PACE
             open_ = batch[-1] is not None
             ended = [pair for pair in batch if pair is not None]
             if ended:

@@ -8,14 +8,14 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, Float, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Float, Uuid, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now, dialect_of, id_rows, ids
+from mailbbgun.base.db import Database, db_now, dialect_of, recordset, rows
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.base.faults import fault
 from mailbbgun.messages.models import DELIVERIES, Delivery
@@ -25,36 +25,39 @@ from mailbbgun.queues.lanes import LANES
 
 BUFFER = 10_000  # ids, for each lane and delay
 BATCH = 500  # ids a publish
+PACE = 0.02  # seconds from one publish to the next, for more to come together; the first goes at once
+MARK_SECONDS = 0.5  # until what is published is marked so
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 
 log = logging.getLogger("mailbbgun.publisher")
 
 
-def mark_published(session: Session, message_ids: Sequence[UUID], ago: float, *, again: bool = False) -> None:
-    """Remember that the due, unclaimed deliveries of these messages have had a hint on the work queue for ``ago`` seconds.
+def mark_published(session: Session, published: Mapping[UUID, float], *, again: bool = False) -> None:
+    """Remember that the due, unclaimed deliveries of these messages have had a hint on the work queue for so many seconds.
 
     Only those never hinted, or, with ``again``, also those hinted before that. One that was claimed and given back since is due later
     than that moment, and stays unmarked: its hint is used up.
     """
-    session.execute(_mark_published(dialect_of(session), again), {"messages": id_rows(message_ids), "ago": -ago})
+    given = rows([{"id": message_id.hex, "ago": -ago} for message_id, ago in published.items()])
+    session.execute(_mark_published(dialect_of(session), again), {"messages": given})
 
 
 @cache
 def _mark_published(dialect: str, again: bool) -> Executable:
-    given = ids(dialect, "messages").c
-    published = db_now(bindparam("ago", type_=Float))
+    given = recordset(dialect, "messages", {"id": Uuid(), "ago": Float()}).c
+    published = db_now(given.ago)
     stale: ColumnElement[bool] = Delivery.published_at.is_(None)
     if again:
         stale = or_(stale, Delivery.published_at < published)
     unmarked = select(Delivery.id).where(
-        Delivery.message_id.in_(select(given.id)),
+        Delivery.message_id == given.id,
         Delivery.status == PENDING,
         Delivery.lease_owner.is_(None),
         Delivery.next_attempt_at <= published,
         stale,
     )
     # What is locked is being claimed, which is all that a mark could say.
-    chosen = unmarked.with_for_update(skip_locked=True).cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
+    chosen = unmarked.with_for_update(of=Delivery, skip_locked=True).cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
     return update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
 
 
@@ -65,7 +68,7 @@ def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[U
     queue.publish(lane, message_ids)
     fault("hints.published")
     with database.write() as session:
-        mark_published(session, message_ids, time.monotonic() - started, again=again)
+        mark_published(session, dict.fromkeys(message_ids, time.monotonic() - started), again=again)
 
 
 class Publisher:
@@ -99,8 +102,9 @@ class _Lane:
         self._queue = queue
         self._lane = lane
         self._waiting: dict[int, deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))  # by delay
+        self._unmarked: dict[UUID, float] = {}  # when each was published, monotonic seconds, in that order; the thread's
         self._bell = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -113,7 +117,7 @@ class _Lane:
         self._bell.set()
 
     def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._bell.set()
 
     def join(self, timeout: float) -> None:
@@ -123,21 +127,29 @@ class _Lane:
     def _run(self) -> None:
         failures = 0
         while True:
-            self._bell.wait()
+            self._bell.wait(MARK_SECONDS if self._unmarked else None)
             self._bell.clear()
-            while batch := self._next_batch():
-                try:
-                    self._publish(*batch)
-                    failures = 0
-                except (QueueUnavailable, DatabaseUnavailable) as error:
-                    wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
-                    failures += 1
-                    log.warning("publish_failed", extra={"lane": self._lane, "error": str(error), "retry_in": wait})
-                    if self._stopping:
-                        return
-                    time.sleep(wait)
-            if self._stopping:
+            try:
+                self._work()
+                failures = 0
+            except (QueueUnavailable, DatabaseUnavailable) as error:
+                wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
+                failures += 1
+                log.warning("publish_failed", extra={"lane": self._lane, "error": str(error), "retry_in": wait})
+                self._bell.set()
+                self._stopping.wait(wait)
+                if self._stopping.is_set():
+                    return
+            if self._stopping.is_set():
                 return
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._publish(*batch)
+            self._mark(MARK_SECONDS)
+            if len(batch[1]) < BATCH:
+                self._stopping.wait(PACE)
+        self._mark(0.0 if self._stopping.is_set() else MARK_SECONDS)
 
     def _next_batch(self) -> tuple[int, list[UUID]] | None:
         with self._lock:
@@ -147,7 +159,17 @@ class _Lane:
         return None
 
     def _publish(self, delay: int, batch: list[UUID]) -> None:
-        if delay:
-            self._queue.publish(self._lane, batch, delay)
-        else:
-            publish(self._database, self._queue, self._lane, batch)
+        started = time.monotonic()
+        fault("hints.publish")
+        self._queue.publish(self._lane, batch, delay)
+        fault("hints.published")
+        if not delay:
+            self._unmarked |= dict.fromkeys(batch, started)
+
+    def _mark(self, age: float) -> None:
+        """Mark all if there are many or the first was published ``age`` seconds ago. By then most have been taken, and need no mark."""
+        now = time.monotonic()
+        if self._unmarked and (len(self._unmarked) >= BATCH or now - next(iter(self._unmarked.values())) >= age):
+            published, self._unmarked = self._unmarked, {}
+            with self._database.write() as session:
+                mark_published(session, {message_id: now - moment for message_id, moment in published.items()})

@@ -87,7 +87,7 @@ def test_more_than_a_pass_on_a_broken_lane_does_not_hold_back_the_others(store):
 def test_a_claim_given_back_between_publishing_and_marking_is_not_taken_for_hinted(store):
     (row,) = store.add(due=-1)
     with store.services.db.write() as session:
-        mark_published(session, [store.row(row).message_id], ago=5)  # published 5 s ago; the row is due since 1 s
+        mark_published(session, {store.row(row).message_id: 5})  # published 5 s ago; the row is due since 1 s
     assert store.row(row).published_at is None
 
 
