@@ -31,7 +31,6 @@ ROOMS = (accept, messages, deliver, events)  # each has a blueprint
 
 READY_SECONDS = 4.0  # for each part to answer
 
-NO_BROWSER = "default-src 'none'; frame-ancestors 'none'"
 # Swagger UI starts itself by a script in its page; ReDoc searches in a worker. Neither may load anything from elsewhere.
 PAGES = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; "
@@ -45,6 +44,11 @@ Every error has one shape, shown below as `Error`; its `code` is stable. Lists t
 log = logging.getLogger("mailbbgun.app")
 
 
+class _App(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func  # no view is a coroutine, and asking each layer of one again and again is not free
+
+
 def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
     """Return the WSGI application. Asks no server anything: it starts, and answers 503, while the database is away.
 
@@ -55,7 +59,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     check_was_made()
     self_test(settings)
     services = services or build(settings)
-    app = Flask("mailbbgun", static_folder=None)
+    app = _App("mailbbgun", static_folder=None)
     app.json = web.JSON(app)
     app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
@@ -193,11 +197,7 @@ def asset(name: str) -> Response:
 
 def _secured(answer: Response) -> Response:
     page = request.endpoint in ("api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
-    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    answer.headers.setdefault("Content-Security-Policy", PAGES if page else NO_BROWSER)
-    answer.headers.setdefault("Referrer-Policy", "no-referrer")
-    answer.headers.setdefault("Cache-Control", "no-store")
-    return answer
+    return web.secured(answer, PAGES if page else web.SECURE["Content-Security-Policy"])
 
 
 _DOCUMENTATION: dict[str, Any] = {

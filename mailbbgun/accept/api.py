@@ -1,9 +1,9 @@
 """``POST /messages``."""
 
-from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
-from flask import url_for
+from flask import request
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from mailbbgun.accept.accept import accept
@@ -11,7 +11,7 @@ from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.idempotency import HEADER
 from mailbbgun.accept.store import Store
-from mailbbgun.base.web import Blueprint, provided
+from mailbbgun.base.web import Blueprint, Ready, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -103,7 +103,7 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
     It is stored before this answers and handed to a mail server right after.
     """
     accepted = accept(provided(Services).settings, provided(Store), provided(Publisher), submission, key["key"])
-    headers = {"Location": url_for("messages.show", message_id=accepted.id, _external=True)}
+    headers = {"Location": f"{request.scheme}://{request.host}{quote(request.root_path)}/messages/{accepted.id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return asdict(accepted), 201, headers
+    return Ready.of(201, {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}, headers)

@@ -108,9 +108,9 @@ class Store:
 
     def _write(self, batch: Sequence[_Entry], patience: float) -> None:
         try:
-            with self._database.write() as session:
-                self._insert(session, batch, patience)
+            with self._database.write(one_statement=not any(entry.claim for entry in batch)) as session:
                 fault("accept.commit")
+                self._insert(session, batch, patience)
             fault("accept.committed")
             for entry in batch:
                 entry.written = True

@@ -29,11 +29,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy import event as sql_event
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.db import db_now, dialect_of, id_rows, ids, recordset, rows
+from mailbbgun.base.db import after_commit, db_now, dialect_of, id_rows, ids, recordset, rows
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
@@ -270,7 +269,7 @@ def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
 
 def _tell(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
     if log.isEnabledFor(logging.INFO):
-        sql_event.listen(session, "after_commit", lambda _: _print(events), once=True)
+        after_commit(session, lambda: _print(events))
 
 
 def _print(events: Sequence[Mapping[str, Any]]) -> None:

@@ -92,7 +92,7 @@ def check(raw: bytes, names: Sequence[str]) -> None:
     found = [line.partition(b":")[0].decode("utf-8", "replace").lower() for line in _FOLD.sub(b" ", head).split(b"\r\n")]
     mime = [name for name in found if name in ("mime-version", "content-type", "content-transfer-encoding")]
     exact = sorted(found) == sorted([name.lower() for name in names] + mime) and len(set(mime)) == len(mime)
-    if not clean or not exact or any(len(line) > LONGEST_LINE for line in raw.split(b"\r\n")):
+    if not clean or not exact or max(map(len, raw.split(b"\r\n"))) > LONGEST_LINE:
         raise InvalidInput("The message cannot be put on the wire safely.", fields={"headers": ["A value would break out of its header."]})
 
 

@@ -22,7 +22,7 @@ DAY = 86_400
 
 
 class Breaking:
-    """A real database whose connection breaks at the end of a write: before or after the commit, so many times."""
+    """A real database whose connection breaks in a write: before anything is committed, or right after, so many times."""
 
     def __init__(self, database: Database, *, after: int = 0, before: int = 0) -> None:
         self._database, self._after, self._before = database, after, before
@@ -31,12 +31,12 @@ class Breaking:
         return self._database.read()
 
     @contextmanager
-    def write(self):
-        with self._database.write() as session:
-            yield session
+    def write(self, **options):
+        with self._database.write(**options) as session:
             if self._before:
                 self._before -= 1
                 raise DatabaseUnavailable("broke before the commit")
+            yield session
         if self._after:
             self._after -= 1
             raise DatabaseUnavailable("broke after the commit")

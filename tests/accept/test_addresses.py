@@ -1,10 +1,12 @@
 """Addresses: one parser, linear, that agrees with itself in header and envelope."""
 
+import re
 import time
 from email import message_from_bytes, policy
 from email.utils import getaddresses
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,3 +88,24 @@ def test_hostile_lists_take_linear_time():
     ):
         assert mailboxes([text], 256)[1]
     assert time.process_time() - start < 1
+
+
+LOCALS = st.from_regex(r"[a-zA-Z0-9.!#+_'-]{1,70}|[^@ ]{1,8}", fullmatch=True)
+DOMAINS = st.from_regex(r"([a-zA-Z0-9-]{1,64}\.){0,5}[a-zA-Z0-9-]{1,12}|[^@ ]{1,8}", fullmatch=True)
+
+
+@given(LOCALS, DOMAINS)
+def test_an_address_is_what_the_library_says_of_the_whole_of_it(local, domain):
+    text = f"{local}@{domain}"
+    if any(special in text for special in ' <>,\t'):
+        return  # a name or a list of addresses, which we split ourselves
+    try:
+        parsed = validate_email(text, check_deliverability=False, globally_deliverable=False)
+        expected = None if re.fullmatch(r"\d+(\.\d+){3}", parsed.ascii_domain) else f"{parsed.local_part}@{parsed.ascii_domain}"
+    except EmailNotValidError:
+        expected = None
+    try:
+        found = mailbox(text, 1000).address
+    except ValueError:
+        found = None
+    assert found == expected

@@ -31,13 +31,13 @@ class Watched:
         self.gate = Barrier(2)
 
     @contextmanager
-    def write(self):
+    def write(self, **options):
         self.writes += 1
         if self.writes == 1:
             self.gate.wait(20)
         if self.away:
             raise DatabaseUnavailable("away")
-        with self._database.write() as session:
+        with self._database.write(**options) as session:
             yield session
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mailbbgun.base.settings import load
 from mailbbgun.deliver.route import SMARTHOST, Routes
+from mailbbgun.smtp import client
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from tests.smtp.peers import Authority, Peer, silent
@@ -68,7 +69,8 @@ def test_a_machine_that_takes_no_connection_is_given_up_at_its_limit() -> None:
     assert outcome.phase == "connect"
 
 
-def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit() -> None:
+def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PAUSE", 0.0)  # as if it had rested
     with Peer(at={"rset": silent, "quit": silent}, extensions=()) as peer, routed(peer.port, f"rset={LIMIT},quit={LIMIT}") as routes:
         assert isinstance(attempt(routes), Delivered)
         assert isinstance(attempt(routes), Delivered)
