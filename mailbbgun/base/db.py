@@ -1,13 +1,30 @@
 """The database: one engine, two kinds of transaction, and the few constructs that differ between PostgreSQL and SQLite."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, String, Uuid, create_engine, event, func, select, text
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Select,
+    String,
+    Uuid,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+    true,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
 from sqlalchemy.engine import Connection, make_url
@@ -130,13 +147,39 @@ def rows(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def ids(dialect: str, name: str) -> FromClause:
-    """A recordset of one UUID column ``id``; bind it with :func:`id_rows`."""
+    """A derived table of one UUID column ``id``; bind it with :func:`id_rows`.
+
+    PostgreSQL counts the elements of an array when it plans; of JSON it takes a hundred rows for granted, and reads whole tables.
+    """
+    if dialect == "postgresql":
+        array = sql_cast(bindparam(name, type_=String), ARRAY(Uuid()))
+        return func.unnest(array).table_valued(sql_column("id", Uuid())).render_derived(name=f"{name}_rows")
     return recordset(dialect, name, {"id": Uuid()})
 
 
-def id_rows(values: Sequence[Any]) -> str:
+def id_rows(dialect: str, values: Iterable[UUID]) -> str:
     """Encode UUIDs for :func:`ids`."""
+    if dialect == "postgresql":
+        return f"{{{','.join(value.hex for value in values)}}}"
     return rows([{"id": value.hex} for value in values])
+
+
+def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of: Select[Any]) -> Select[Any]:
+    """Select ``rows_of`` for each id of ``given``, which must differ, by the index on ``key``; what else it asks should be :func:`unindexed`.
+
+    PostgreSQL would rather begin with the pending rows whenever it believes them to be few, and it believes that of every backlog
+    that has grown since it last counted. What has an OFFSET it does not turn around.
+    """
+    found = rows_of.where(key == given.c.id)
+    if dialect == "postgresql":
+        one = found.offset(0).lateral()
+        return select(*one.c).select_from(given.join(one, true()))
+    return found
+
+
+def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a text column's value in a form in which no index is looked for."""
+    return column.concat("")
 
 
 _AFTER = "mailbbgun_after_commit"

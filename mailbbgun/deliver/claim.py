@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import Executable, Integer, bindparam, case, select, update
+from sqlalchemy import CTE, Executable, Integer, Select, bindparam, case, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now, dialect_of, id_rows, ids
+from mailbbgun.base.db import db_now, dialect_of, for_each, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 
@@ -20,6 +20,7 @@ EAGER_SIZE = 65_536  # bytes; larger messages are read from the database only wh
 
 _D, _M = DELIVERIES.c, MESSAGES.c
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
+_IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
 
 
 @dataclass(slots=True, eq=False)
@@ -61,20 +62,19 @@ def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seco
 
     ``alone`` takes also what killed workers before (``crashes`` ≥ ``ALONE_FROM``); only a child process may ask for that.
     """
-    given = {"owner": owner, "messages": id_rows(message_ids), "seconds": lease_seconds}
+    given = {"owner": owner, "messages": id_rows(dialect_of(session), sorted(message_ids)), "seconds": lease_seconds}
     rows = session.execute(_claim(dialect_of(session), alone), given).mappings()
     return [Claim(**row, lease_ends=lease_ends) for row in rows]
 
 
 @cache
 def _claim(dialect: str, alone: bool) -> Executable:
-    given = ids(dialect, "messages").c
-    due = select(_D.id).where(*_IDLE, _D.message_id.in_(select(given.id)), _D.next_attempt_at <= db_now())
+    due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now())
     if not alone:
         due = due.where(_D.crashes < ALONE_FROM)
-    # Locked first, in id order, so that two workers with the same hints in hand cannot lock each other out. Not SKIP LOCKED: the
-    # publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again for a minute.
-    chosen = due.order_by(_D.id).with_for_update().cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
+    # Not SKIP LOCKED: the publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again
+    # for a minute.
+    chosen = _locked(dialect, due)
     return (
         update(DELIVERIES)
         .where(_D.id.in_(select(chosen.c.id)))
@@ -83,9 +83,15 @@ def _claim(dialect: str, alone: bool) -> Executable:
     )
 
 
+def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
+    """Lock rows of the messages given, in order, so that two workers with the same hints in hand cannot lock each other out."""
+    ordered = rows.order_by(_D.id).with_for_update()
+    return for_each(dialect, ids(dialect, "messages"), _D.message_id, ordered).cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+
+
 def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, tuple[str, bool, bytes | None]]:
     """Return (envelope sender, needs SMTPUTF8, MIME bytes or None if large) of each message."""
-    rows = session.execute(_load(dialect_of(session)), {"messages": id_rows(list(message_ids))})
+    rows = session.execute(_load(dialect_of(session)), {"messages": id_rows(dialect_of(session), message_ids)})
     return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
@@ -110,7 +116,7 @@ def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds:
         .values(lease_until=db_now(lease_seconds))
         .returning(_D.id)
     )
-    return set(session.execute(statement, {"claims": id_rows([one.delivery_id for one in claims])}).scalars())
+    return set(session.execute(statement, {"claims": id_rows(dialect_of(session), [one.delivery_id for one in claims])}).scalars())
 
 
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
@@ -118,15 +124,12 @@ def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
 
     Whether it is due by now is not asked: it may have become so since the claim that found nothing.
     """
-    session.execute(_put_early_back(dialect_of(session)), {"messages": id_rows(message_ids)})
+    session.execute(_put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))})
 
 
 @cache
 def _put_early_back(dialect: str) -> Executable:
-    given = ids(dialect, "messages").c
-    early = select(_D.id).where(_D.message_id.in_(select(given.id)), *_IDLE, _D.published_at < _D.next_attempt_at)
-    # In id order, as claims lock.
-    chosen = early.order_by(_D.id).with_for_update().cte("early").prefix_with("MATERIALIZED", dialect="postgresql")
+    chosen = _locked(dialect, select(_D.id).where(*_IDLE_OF_MESSAGE, _D.published_at < _D.next_attempt_at))
     return update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
 
 

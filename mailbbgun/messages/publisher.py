@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Executable, Float, Uuid, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now, dialect_of, recordset, rows
+from mailbbgun.base.db import Database, db_now, dialect_of, for_each, recordset, rows, unindexed
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.base.faults import fault
 from mailbbgun.messages.models import DELIVERIES, Delivery
@@ -44,20 +44,20 @@ def mark_published(session: Session, published: Mapping[UUID, float], *, again: 
 
 @cache
 def _mark_published(dialect: str, again: bool) -> Executable:
-    given = recordset(dialect, "messages", {"id": Uuid(), "ago": Float()}).c
-    published = db_now(given.ago)
+    given = recordset(dialect, "messages", {"id": Uuid(), "ago": Float()})
+    published = db_now(given.c.ago)
     stale: ColumnElement[bool] = Delivery.published_at.is_(None)
     if again:
         stale = or_(stale, Delivery.published_at < published)
     unmarked = select(Delivery.id).where(
-        Delivery.message_id == given.id,
-        Delivery.status == PENDING,
+        unindexed(DELIVERIES.c.status) == PENDING,
         Delivery.lease_owner.is_(None),
         Delivery.next_attempt_at <= published,
         stale,
     )
     # What is locked is being claimed, which is all that a mark could say.
-    chosen = unmarked.with_for_update(of=Delivery, skip_locked=True).cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
+    found = for_each(dialect, given, DELIVERIES.c.message_id, unmarked.with_for_update(of=Delivery, skip_locked=True))
+    chosen = found.cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
     return update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
 
 

@@ -63,7 +63,7 @@ class Embedded(Queue):
         hints = select(bindparam("lane", type_=String), given.c.id, db_now(bindparam("delay", type_=BigInteger)))
         statement = insert(_HINTS).from_select(["lane", "message_id", "visible_at"], hints)
         with _translated(), self._database.write() as session:
-            session.execute(statement, {"lane": lane, "given": id_rows(message_ids), "delay": delay})
+            session.execute(statement, {"lane": lane, "given": id_rows(self._database.dialect, message_ids), "delay": delay})
 
     def consumer(self, prefetch: int) -> Consumer:
         """Return a consumer; nothing is taken before :meth:`Consumer.take`."""
