@@ -26,6 +26,7 @@ from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.faults import fault
+from mailbbgun.base.pace import rest_after
 from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
@@ -41,7 +42,6 @@ from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
 
 CLAIM_BATCH = 200  # hints a claim
-PACE = 0.02  # seconds from one claim to the next, for more hints to come together; the first is claimed at once
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
 PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
@@ -110,8 +110,7 @@ class Worker:
                     self._put_off()
                     continue
                 consumer = consumer or self._services.queue.consumer(self._room)
-                if self._claim(consumer, min(room, CLAIM_BATCH)):
-                    self._stop.wait(PACE)
+                self._stop.wait(self._claim(consumer, min(room, CLAIM_BATCH)))
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
                 # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
@@ -125,11 +124,12 @@ class Worker:
         if consumer is not None:
             consumer.close()
 
-    def _claim(self, consumer: Consumer, limit: int) -> bool:
-        """Claim what hints name; return whether these were all there are, and some."""
+    def _claim(self, consumer: Consumer, limit: int) -> float:
+        """Claim what hints name; return how long to rest."""
         taken = consumer.take(limit, timeout=0.5)
         if not taken:
-            return False
+            return 0.0
+        started = time.monotonic()
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._desk, wanted)
         for transaction in transactions:
@@ -140,7 +140,7 @@ class Worker:
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:
                 put_early_back(session, missing)
-        return len(taken) < limit
+        return 0.0 if len(taken) == limit else rest_after(time.monotonic() - started)
 
     def _closed_way(self) -> bool:
         """With one way out and that closed, claiming would only turn the backlog over."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import DatabaseUnavailable
 from mailbbgun.base.faults import fault
+from mailbbgun.base.pace import rest_after
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
@@ -18,7 +19,6 @@ from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
 
 BATCH = 500  # results a commit
-PACE = 0.05  # seconds from one commit to the next, for more to come together; the first is written at once
 BACK_OFF_SECONDS = 1.0
 
 log = logging.getLogger("mailbbgun.results")
@@ -64,11 +64,12 @@ class Results:
                     batch.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
                 except queue.Empty:
                     break
-            until = time.monotonic() + PACE
+            started = time.monotonic()
             open_ = batch[-1] is not None
             ended = [pair for pair in batch if pair is not None]
             if ended:
                 self._commit(ended)
+            until = time.monotonic() + rest_after(time.monotonic() - started)
         # What a sender that outlived the grace holds and has not sent, it never will: its lease is ended.
         unsent = [(one, released(one, 0.0)) for one in self._leases.held() if not self._journal.tells_of(one)]
         if unsent:

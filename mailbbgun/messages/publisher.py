@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.base.db import Database, db_now, dialect_of, for_each, recordset, rows, unindexed
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.base.faults import fault
+from mailbbgun.base.pace import rest_after
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
@@ -25,7 +26,6 @@ from mailbbgun.queues.lanes import LANES
 
 BUFFER = 10_000  # ids, for each lane and delay
 BATCH = 500  # ids a publish
-PACE = 0.02  # seconds from one publish to the next, for more to come together; the first goes at once
 MARK_SECONDS = 0.5  # until what is published is marked so
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 
@@ -145,10 +145,11 @@ class _Lane:
 
     def _work(self) -> None:
         while batch := self._next_batch():
+            started = time.monotonic()
             self._publish(*batch)
             self._mark(MARK_SECONDS)
             if len(batch[1]) < BATCH:
-                self._stopping.wait(PACE)
+                self._stopping.wait(rest_after(time.monotonic() - started))
         self._mark(0.0 if self._stopping.is_set() else MARK_SECONDS)
 
     def _next_batch(self) -> tuple[int, list[UUID]] | None:
