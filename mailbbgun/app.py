@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request, send_from_directory
+from flask import Blueprint, Flask, Response, request, send_from_directory, url_for
 from marshmallow import Schema, fields
 from sqlalchemy import select
 
@@ -168,6 +168,21 @@ class Parts(Health):
 
 _service = web.Blueprint("service", __name__, description="The service itself.")
 _assets = Blueprint("assets", __name__, url_prefix="/docs/assets")
+
+
+class Welcome(Schema):
+    """What this is, and where to read on."""
+
+    service = fields.String(metadata={"example": "Mail BB Gun"})
+    version = fields.String()
+    documentation = fields.String(metadata={"format": "uri"})
+
+
+@_service.route("/")
+@_service.response(200, Welcome)
+def welcome() -> Any:
+    """Say what this is"""
+    return {"service": "Mail BB Gun", "version": __version__, "documentation": url_for("api-docs.openapi_swagger_ui", _external=True)}
 
 
 @_service.route("/health")

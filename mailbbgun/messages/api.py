@@ -16,10 +16,17 @@ from mailbbgun.services import Services
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
 
 
+class Status(fields.String):
+    """A status in a query, in any case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).upper()
+
+
 class Filters(Page):
     """Which messages to list."""
 
-    status = fields.String(load_default=None, validate=validate.OneOf(STATUSES))
+    status = Status(load_default=None, validate=validate.OneOf(STATUSES))
     to = fields.String(
         load_default=None,
         validate=validate.Regexp(r"\s*[^<>]+@[^\s<>@]+\s*\Z", error="Not a bare e-mail address, like ann@example.com."),

@@ -112,7 +112,7 @@ def test_filters_choose_by_status_recipient_and_time(door, tag):
     hidden = door.send(tags=[tag], bcc="Eve.Adams@bücher.example")
     failed = door.send(tags=[tag])
     fail(door, failed)
-    assert ids(door.get("/messages", tag=tag, status="ERROR")) == [failed]
+    assert ids(door.get("/messages", tag=tag, status="ERROR")) == ids(door.get("/messages", tag=tag, status="error")) == [failed]
     assert ids(door.get("/messages", tag=tag, status="PENDING")) == [hidden, plain]
     for to in ("Eve.Adams@bücher.example", "eve.ADAMS@BÜCHER.example", "Eve.Adams@xn--bcher-kva.example", "EVE.ADAMS@XN--BCHER-KVA.EXAMPLE"):
         assert ids(door.get("/messages", tag=tag, to=to)) == [hidden]
@@ -132,7 +132,7 @@ def test_filters_choose_by_status_recipient_and_time(door, tag):
     "query",
     [
         "limit=-1", "limit=1001", "limit=x", "limit=", "limit=1.5", "limit=1e3", "limit=١", "limit=1_0", "limit=%201", "limit=" + "9" * 5000,
-        "offset=-1", "offset=x", "offset=99999999999999999999", "status=NOPE", "status=pending", "after=x", "after=1", "since=yesterday",
+        "offset=-1", "offset=x", "offset=99999999999999999999", "status=NOPE", "status=pendin", "after=x", "after=1", "since=yesterday",
         "since=2026-01-01", "since=2026-01-01T00:00:00", "since=2026-02-30T00:00:00Z", "until=2026-W01-1T00:00:00Z", "to=%00", "tag=a%00b",
         "limit=1&limit=2", "unknown=1", "%00=1",
     ],

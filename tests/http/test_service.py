@@ -33,6 +33,12 @@ def test_health_says_that_the_process_is_alive(door):
     assert door.get("/health") == {"status": "ok"}
 
 
+def test_the_front_page_says_where_to_read_on(door):
+    found = door.get("/")
+    assert (found["service"], found["documentation"]) == ("Mail BB Gun", f"{door.url}/docs")
+    assert door.call("GET", "/docs").headers["Content-Type"].startswith("text/html")
+
+
 def test_ready_names_the_part_that_is_not(door):
     beat(door, ago=60)
     answer = door.call("GET", "/ready")
@@ -104,6 +110,7 @@ def test_the_openapi_document_is_whole(door):
         ("/messages/{message_id}/raw", "get"),
         ("/messages/{message_id}/events", "get"),
         ("/messages/{message_id}/retry", "post"),
+        ("/", "get"),
         ("/health", "get"),
         ("/ready", "get"),
     }

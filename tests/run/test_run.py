@@ -176,6 +176,12 @@ def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
     assert (done.returncode, done.stderr) == (os.EX_CONFIG, "run: SWEEP_SECONDS: 'soon' is not a number\n")
 
 
+@pytest.mark.parametrize(("argument", "code", "said"), [("--help", 0, "Usage: bin/run\n"), ("start", 2, "bin/run: takes no arguments")])
+def test_it_says_how_it_is_used(argument: str, code: int, said: str) -> None:
+    done = subprocess.run([ROOT / "bin" / "run", argument], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, (done.stdout + done.stderr)[: len(said)]) == (code, said)
+
+
 def test_an_address_that_strangers_reach_is_refused_before_anything_starts(service: Service) -> None:
     service.environment["MAILBBGUN_HOST"] = "0.0.0.0"
     done = _run(service)
