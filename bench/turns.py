@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import machine, phases, postfix
+from bench import phases, postfix
 from bench.options import OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
@@ -16,7 +16,6 @@ from bench.service import Service
 from bench.sink import Sink
 from bench.stats import Figures
 from bench.system import System
-from mailbbgun.base.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,7 @@ class Turns:
             return phases.accept(system, bench) | phases.drain(system, bench) | phases.through(system, bench)
 
     def _slow_ours(self, name: str) -> Figures:
-        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}
-        if "WORKER_PROCESSES" in {one.name for one in fields(Settings)}:
-            processes = machine.cores()
-            connections = {"WORKER_PROCESSES": str(processes), "WORKER_CONNECTIONS": str(SLOW_CONNECTIONS // processes)}
+        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all processes together
         with self._slow() as bench, self._service(name, bench.sink, connections) as service, Exactly(bench.sink, bench.messages):
             return phases.slow(service, bench)
 
