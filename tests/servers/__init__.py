@@ -9,7 +9,8 @@ They are plain context managers and know nothing of pytest::
         broker.start()
 """
 
+from tests.servers.cluster import Cluster
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 
-__all__ = ["PostgreSQL", "RabbitMQ"]
+__all__ = ["Cluster", "PostgreSQL", "RabbitMQ"]
