@@ -10,7 +10,8 @@ They are plain context managers and know nothing of pytest::
 """
 
 from tests.servers.cluster import Cluster
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 
-__all__ = ["Cluster", "PostgreSQL", "RabbitMQ"]
+__all__ = ["Cluster", "PgBouncer", "PostgreSQL", "RabbitMQ"]
