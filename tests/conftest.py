@@ -21,14 +21,22 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--messages N``: how many the chaos tests send; the default keeps bin/test short."""
+    """``--messages N``: how many the chaos tests send; ``--backlog N``: how many wait on a deep queue. The defaults keep bin/test short."""
     parser.addoption("--messages", type=int, default=1000)
+    parser.addoption("--backlog", type=int, default=20_000)
 
 
 @pytest.fixture(scope="session")
 def messages(request: pytest.FixtureRequest) -> int:
     """Return how many messages a chaos test sends."""
     return int(request.config.getoption("--messages"))
+
+
+@pytest.fixture(scope="session")
+def backlog(request: pytest.FixtureRequest) -> int:
+    """Return how many messages a chaos test lets wait."""
+    return int(request.config.getoption("--backlog"))
+
 
 Server = TypeVar("Server", PostgreSQL, RabbitMQ)
 

@@ -43,6 +43,8 @@ _DELAY_ARGUMENTS = {
     "x-dead-letter-strategy": "at-least-once",
 }
 
+_REFUSED = "RabbitMQ refused a hint"
+
 log = logging.getLogger(__name__)
 
 
@@ -180,7 +182,7 @@ class _Publishing:
 
     def _current(self) -> "_Publisher":
         with self._lock:
-            if self._link is None or self._link.error:  # an idle link may have died: that is no failure yet
+            if self._link is None or self._link.error or self._link.spent:  # an idle link may have died: that is no failure yet
                 wait = self._not_before - time.monotonic()
                 if wait > 0:
                     raise QueueUnavailable("RabbitMQ did not answer; the next try is soon", retry_after=max(1, round(wait)))
@@ -189,16 +191,21 @@ class _Publishing:
 
     def _failed(self, link: "_Publisher") -> None:
         with self._lock:
-            if link.error and self._link is link:
+            if link.error and self._link is link and not link.spent:
                 self._link = None
                 self._failures += 1
                 self._not_before = time.monotonic() + min(0.05 * 2**self._failures, LONGEST_WAIT)
 
 
 class _Publisher(Link):
-    """Publishes with confirms. A nack or a return fails its own batch; anything else fails the link."""
+    """Publishes with confirms. A nack or a return fails its own batch; anything else fails the link.
+
+    After a nack it ends by itself, when all it has sent is answered: RabbitMQ 3.10 lets a channel that was opened while a queue had no leader
+    refuse whatever is published on it for as long as the former leader is down, although there is a new one.
+    """
 
     def __init__(self, hosts: Hosts, name: str) -> None:
+        self.spent = False  # publish the next on another link
         self._unconfirmed: dict[int, _Batch] = {}  # by delivery tag, ascending; belongs to the link's thread
         self._tag = 0
         self._last_confirm = 0.0
@@ -231,6 +238,11 @@ class _Publisher(Link):
     def _send(self, batch: _Batch) -> None:
         if self.error:
             return  # the channel may be closed by now, and who waits for this has been told
+        if self.spent:
+            with self.guard:
+                batch.refused = _REFUSED
+                self.guard.notify_all()
+            return
         for body in batch.bodies:
             self._tag += 1
             self._unconfirmed[self._tag] = batch
@@ -245,9 +257,12 @@ class _Publisher(Link):
             for batch in [self._unconfirmed.pop(one) for one in tags]:
                 batch.left -= 1
                 if nack:
-                    batch.refused = batch.refused or "RabbitMQ refused a hint"
+                    batch.refused = batch.refused or _REFUSED
                 if not batch.left or nack:
                     self.guard.notify_all()
+            self.spent = self.spent or nack
+        if self.spent and not self._unconfirmed:
+            self._goodbye()
 
     def _returned(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
         # The confirm that follows a return says only that the broker is done with it.

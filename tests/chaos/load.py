@@ -72,8 +72,8 @@ class Load:
                 one.result()
 
     @contextmanager
-    def in_the_background(self, connections: int = 4) -> Iterator[None]:
-        """Send for as long as the block runs."""
+    def in_the_background(self, connections: int = 4, pause: float = 0.0) -> Iterator[None]:
+        """Send for as long as the block runs, each connection with so many seconds between its messages."""
         over = threading.Event()
 
         def work(connection: int) -> None:
@@ -81,6 +81,7 @@ class Load:
             while not over.is_set():
                 self.send(f"c{connection}n{number}@example.test")
                 number += 1
+                over.wait(pause)
 
         with ThreadPoolExecutor(connections) as pool:
             working = [pool.submit(work, connection) for connection in range(connections)]

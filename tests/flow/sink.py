@@ -3,7 +3,8 @@
 ``later-N-…`` is refused with 451 N times; ``never-…`` with 550; ``lost-…`` is taken and the connection then dropped before the answer,
 once; ``slow-…`` is answered after two seconds, ``hesitate-N-…`` N seconds after RCPT; ``kill-…`` kills the process at the other end
 with -9 at RCPT, before it is answered.
-Every message taken is one JSON line in LOG, written before it is answered: recipients, Message-ID, SHA-256 of the data.
+Every message taken is one JSON line in LOG, written before it is answered: recipients, Message-ID, SHA-256 of the data, and when.
+What is refused with 451 is a line on standard output, with when.
 """
 
 import asyncio
@@ -80,6 +81,7 @@ class Sink(asyncio.Protocol):
             return b"550 5.1.1 no such user here\r\n"
         if kind == "later" and self.refusals[address] < int(rest.partition("-")[0]):
             self.refusals[address] += 1
+            print(f"refused {address} {time.time()}", flush=True)
             return b"451 4.7.1 greylisted\r\n"
         if kind == "kill":
             _kill_peer(self._transport)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pika
@@ -108,6 +109,32 @@ def test_what_has_no_queue_is_not_taken_for_published(queue: RabbitQueue, url: s
     queue.publish(NORMAL, [new_id()])  # at once: the other lanes, and the connection, are as they were
     queue.declare()
     queue.publish(HIGH, [new_id()], delay)
+
+
+def _publish_until_refused(queue: RabbitQueue) -> None:
+    for _ in range(20):  # a full quorum queue takes some more
+        queue.publish(NORMAL, [new_id() for _ in range(10)])
+
+
+def test_after_a_refusal_the_next_is_published_on_another_connection_and_what_is_in_flight_is_not_harmed(
+    queue: RabbitQueue, broker: RabbitMQ, vhost: str
+) -> None:
+    def connections() -> set[str]:
+        return set(broker.ctl("list_connections", "pid", "vhost").splitlines())
+
+    queue.publish(HIGH, [new_id()])
+    broker.ctl("set_policy", "--vhost", vhost, "full", f"^{work_queue(NORMAL)}$", '{"max-length": 1}', "--apply-to", "queues")
+    before = connections()
+    with ThreadPoolExecutor() as pool:
+        others = [pool.submit(queue.publish, HIGH, [new_id() for _ in range(500)]) for _ in range(4)]
+        with pytest.raises(QueueUnavailable, match="refused"):
+            _publish_until_refused(queue)
+    refused = [one.exception() for one in others if one.exception()]  # unsent, or depth() below is wrong
+    queue.publish(HIGH, [new_id()])
+    after = connections()
+    assert len(after) == len(before)
+    assert after != before
+    assert queue.depth()[HIGH] == 2 + 500 * (4 - len(refused))
 
 
 def test_a_missing_exchange_is_not_taken_for_published(queue: RabbitQueue, url: str) -> None:

@@ -9,7 +9,9 @@ They are plain context managers and know nothing of pytest::
         broker.start()
 """
 
+from tests.servers.cluster import Cluster
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 
-__all__ = ["PostgreSQL", "RabbitMQ"]
+__all__ = ["Cluster", "PgBouncer", "PostgreSQL", "RabbitMQ"]

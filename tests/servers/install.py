@@ -1,14 +1,15 @@
-"""Finds the servers' programs; as root on Debian installs what is missing, all of it in one apt-get call."""
+"""Finds the servers' programs and some tools; as root on Debian installs what is missing: the servers in one apt-get call, a tool when asked for."""
 
 import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql"}  # of servers; a tool's has its name
 LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
 
@@ -26,17 +27,46 @@ def postgresql() -> Path:
     return _folder("postgresql")
 
 
+def strace() -> Path:
+    """Return strace itself. Raises :class:`Missing`."""
+    return _found("strace")
+
+
+def pgbouncer() -> Path:
+    """Return pgbouncer itself. Raises :class:`Missing`."""
+    return _found("pgbouncer")
+
+
+def faketime() -> Path:
+    """Return the library that a process is given another clock with, by LD_PRELOAD. Raises :class:`Missing`."""
+    return _found("faketime")
+
+
 def _folder(server: str) -> Path:
-    found = _find(server)
+    return _found(server, *PACKAGES)
+
+
+def _found(wanted: str, *together: str) -> Path:
+    found = _find(wanted)
     if found is None:
-        _install()
-        found = _find(server)
+        _install(together or (wanted,))
+        found = _find(wanted)
     if found is None:
-        raise Missing(f"{server}: installed, but its programs are in none of the usual folders")
+        raise Missing(f"{wanted}: installed, but its programs are in none of the usual folders")
     return found
 
 
-def _find(server: str) -> Path | None:
+def _find(wanted: str) -> Path | None:
+    """Return a server's folder, or a tool."""
+    if wanted == "faketime":
+        return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+    if wanted not in PACKAGES:
+        tool = shutil.which(wanted, path=f"{os.environ['PATH']}:/usr/sbin")
+        return Path(tool) if tool else None
+    return _folder_of(wanted)
+
+
+def _folder_of(server: str) -> Path | None:
     # Not /usr/sbin/rabbitmq-server: Debian's wrapper there changes user and drops our environment.
     program, places = {
         "rabbitmq": ("rabbitmq-server", ["/usr/lib/rabbitmq/bin"]),
@@ -53,15 +83,16 @@ def _version(folder: str) -> float:
     return float(Path(folder).parent.name)
 
 
-def _install() -> None:
+def _install(names: Sequence[str]) -> None:
     with one_at_a_time():
-        packages = [package for server, package in (("rabbitmq", "rabbitmq-server"), ("postgresql", "postgresql")) if not _find(server)]
+        packages = [PACKAGES.get(name, name) for name in names if not _find(name)]
         if not packages:
             return  # somebody else's run installed them while we waited
         wanted = " and ".join(packages)
         if not shutil.which("apt-get"):
             given = "MAILBBGUN_TEST_AMQP_URL, MAILBBGUN_TEST_DATABASE_URL"
-            raise Missing(f"{wanted} is needed and there is no apt-get here: install it, or name servers in {given}")
+            instead = f", or name servers in {given}" if set(names) <= set(PACKAGES) else ""
+            raise Missing(f"{wanted} is needed and there is no apt-get here: install it{instead}")
         if os.geteuid():
             raise Missing(f"{wanted} is needed: sudo apt-get install -y --no-install-recommends {' '.join(packages)}")
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from tests.servers import install
 from tests.servers.process import Sandbox, free_port
 
 GIVEN = "MAILBBGUN_TEST_DATABASE_URL"
+STANDBY = "standby"
 
 
 class PostgreSQL:
@@ -25,9 +27,10 @@ class PostgreSQL:
     The user of that URL must be allowed to create databases.
     """
 
-    def __init__(self, *, own: bool = False, parent: Path | None = None) -> None:
-        """Keep its folder in ``parent``; by default where temporary files are."""
-        given = None if own else os.environ.get(GIVEN)
+    def __init__(self, *, own: bool = False, parent: Path | None = None, standby_of: "PostgreSQL | None" = None) -> None:
+        """Keep its folder in ``parent``; by default where temporary files are. A standby is a copy of another that runs, and follows it."""
+        given = None if own or standby_of else os.environ.get(GIVEN)
+        self._primary = standby_of
         self.ours = given is None
         self._parent = parent
         self._sandbox: Sandbox | None = None
@@ -51,8 +54,11 @@ class PostgreSQL:
             self._sandbox = Sandbox("postgresql", "postgres", self._parent)
             if os.geteuid() == 0 and not self._sandbox.user:
                 raise install.Missing("PostgreSQL does not run as root and there is no user postgres")
-            initdb = [f"{programs}/initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
-            self._sandbox.run(initdb, environment)
+            make = [f"{programs}/initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+            if self._primary:
+                source = f"host=127.0.0.1 port={self._primary.port} user=postgres application_name={STANDBY}"
+                make = [f"{programs}/pg_basebackup", "-D", "data", "-d", source, "-R", "-c", "fast", "--no-sync"]
+            self._sandbox.run(make, environment)
         options = {"listen_addresses": "127.0.0.1", "max_connections": 200, "log_min_messages": "warning"}
         pairs = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         server = [f"{programs}/postgres", "-D", "data", "-p", str(self.port), "-k", str(self._sandbox.folder), *pairs]
@@ -77,6 +83,20 @@ class PostgreSQL:
         except psycopg2.OperationalError:
             return False
         return True
+
+    def follow_synchronously(self, wanted: bool) -> None:
+        """Let no commit return before it is on the standby's disk as well; wait until one follows so, unless it is no longer wanted."""
+        with self._execute() as cursor:
+            cursor.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY if wanted else ''}'")
+            cursor.execute("SELECT pg_reload_conf()")
+        self._wait_for("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", 1 if wanted else 0)
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it takes writes."""
+        with self._execute() as cursor:
+            cursor.execute("SELECT pg_promote(wait => false)")
+        self._wait_for("SELECT count(*) FROM pg_is_in_recovery() AS standby WHERE standby", 0)
+        self.follow_synchronously(False)  # or it would wait for its own standby: it is a copy in that, too
 
     def stop(self) -> None:
         """Shut down (fast: clients are disconnected)."""
@@ -135,6 +155,17 @@ class PostgreSQL:
         if self._sandbox is None:
             raise RuntimeError(f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started")
         return self._sandbox
+
+    def _wait_for(self, query: str, count: int, seconds: float = 30) -> None:
+        until = time.monotonic() + seconds
+        with self._execute() as cursor:
+            while True:
+                cursor.execute(query)
+                if cursor.fetchone() == (count,):
+                    return
+                if time.monotonic() > until:
+                    raise RuntimeError(f"not {count} after {seconds} s: {query}")
+                time.sleep(0.02)
 
     @contextmanager
     def _execute(self) -> Iterator[Any]:

@@ -37,9 +37,12 @@ log.file.level = info
 class RabbitMQ:
     """One node. ``MAILBBGUN_TEST_AMQP_URL`` names another broker to use instead, unless ``own``; that one is never stopped."""
 
-    def __init__(self, *, own: bool = False) -> None:
-        given = None if own else os.environ.get(GIVEN)
+    def __init__(self, *, own: bool = False, beside: "RabbitMQ | None" = None) -> None:
+        """Share epmd and cookie with the node ``beside``, to be able to :meth:`join` it."""
+        given = None if own or beside else os.environ.get(GIVEN)
         self.ours = given is None
+        self._beside = beside
+        self._cookie: str = beside._cookie if beside else uuid.uuid4().hex
         self._sandbox: Sandbox | None = None
         self._spare: list[str] = []  # made, not handed out
         self._used: list[str] = []  # handed out
@@ -47,7 +50,8 @@ class RabbitMQ:
         if given:
             self._given = given
         else:
-            self.port, self._epmd_port, self._distribution_port = free_port(), free_port(), free_port()
+            self.port, self._distribution_port = free_port(), free_port()
+            self._epmd_port: int = beside._epmd_port if beside else free_port()
             self._given = f"amqp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/%2F"
 
     def url(self, vhost: str | None = None) -> str:
@@ -86,11 +90,21 @@ class RabbitMQ:
             self._sandbox = Sandbox("rabbitmq", "rabbitmq")
             self._prepare(self._sandbox)
         environment = self._environment()
-        if not self._sandbox.pid("epmd"):
+        if not (self._beside or self._sandbox.pid("epmd")):
             # In the foreground and ours; the node would leave a daemon behind.
             self._sandbox.spawn("epmd", [_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"], environment)
             self._sandbox.wait_until("epmd", lambda: _listens(self._epmd_port))
         self._sandbox.spawn("rabbitmq", [f"{programs}/rabbitmq-server", "-noinput"], environment)
+
+    @property
+    def name(self) -> str:
+        """The name of a node of ours."""
+        return f"tests{self.port}@localhost"
+
+    def join(self, other: "RabbitMQ") -> None:
+        """Become one cluster with the node it was made beside; what it stored is gone."""
+        for command in (["stop_app"], ["join_cluster", other.name], ["start_app"]):
+            self.ctl(*command)
 
     @property
     def pid(self) -> int | None:
@@ -199,7 +213,7 @@ class RabbitMQ:
             (folder / name).mkdir()
             sandbox.give(folder / name)
         cookie = folder / "home" / ".erlang.cookie"
-        cookie.write_text(uuid.uuid4().hex)
+        cookie.write_text(self._cookie)
         sandbox.give(cookie)
         cookie.chmod(0o400)
         (folder / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self.port, user=USER, memory=MEMORY))
@@ -213,7 +227,7 @@ class RabbitMQ:
             "LANG": "C.UTF-8",
             "HOME": str(folder / "home"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_NODENAME": f"tests{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_DIST_PORT": str(self._distribution_port),

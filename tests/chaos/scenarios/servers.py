@@ -13,17 +13,20 @@ from uuid import UUID
 
 import pika
 
+from mailbbgun.base.errors import QueueUnavailable
+from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import load as load_settings
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import WORK
+from mailbbgun.queues.rabbitmq import WORK, RabbitMQ, work_queue
 from mailbbgun.services import build
+from mailbbgun.sweep.hints import TICK_GRACE
 from mailbbgun.sweep.requeue import requeue
 from tests.chaos.load import Load, addresses
 from tests.chaos.round import EMBEDDED, REAL, LeftOut, Round
 from tests.chaos.scenarios.table import scenario
-from tests.flow.service import until
-from tests.servers import PostgreSQL
+from tests.flow.service import Service, until
+from tests.servers import Cluster, PostgreSQL
 
 RIPE = 3.5  # seconds: a quorum queue killed in its first second can be lost
 PASSES = 30  # of bin/requeue-pending, without a worker
@@ -77,6 +80,65 @@ def broker_wiped(round_: Round) -> None:
         round_.rabbitmq.wipe()
         round_.pause()
         service.run("initdb.py")
+
+
+@scenario(REAL)
+def broker_leader(round_: Round) -> None:
+    """A cluster of three RabbitMQ nodes; the one that leads the queue is killed, once or more: mail goes on while it is dead."""
+    with Cluster() as cluster:
+        vhost, queue = cluster.vhost(), work_queue("normal")
+        here = replace(round_, settings=replace(round_.settings, QUEUE_URL=cluster.url(vhost)), rabbitmq=cluster)
+        with here.service() as service, service:
+            service.start_worker()
+            load = Load(service)
+            time.sleep(RIPE)
+            with load.in_the_background(connections=2, pause=0.02):
+                for number in range(round_.dice.randint(1, 3)):
+                    leader = cluster.leader(vhost, queue)
+                    leader.kill9()
+                    killed, probes = time.monotonic(), iter(addresses(f"probe{number}x", 1000))
+                    publishing = _opened_without_a_leader(service)
+                    _seconds_of(service, load, next(probes))
+                    round_.say(f"mail {time.monotonic() - killed:.1f} s after a kill,")
+                    # What the API hints itself is sooner there than what a worker has to hint.
+                    until(lambda: _seconds_of(service, load, next(probes)) < TICK_GRACE, 20, "a hint of the API")  # noqa: B023
+                    round_.say(f"by a hint of the API {time.monotonic() - killed:.1f} s;")
+                    assert cluster.leader(vhost, queue) is not leader
+                    assert [error for error in map(_error_of, publishing) if error] == []
+                    for one in publishing:
+                        one.close()
+                    leader.start()
+                    round_.pause()
+            here.end(service, load)
+            round_.figures = here.figures
+            assert (load.unavailable, load.failures, here.figures.unknown) == (0, 0, 0)
+
+
+def _opened_without_a_leader(service: Service) -> list[Queue]:
+    """Begin to publish on connections opened in the first half second, while nobody leads: RabbitMQ 3.10 never forgives those."""
+    queues = []
+    for _ in range(10):
+        queues.append(RabbitMQ(service.environment["MAILBBGUN_QUEUE_URL"], ()))
+        _error_of(queues[-1])
+        time.sleep(0.05)
+    return queues
+
+
+def _error_of(queue: Queue) -> QueueUnavailable | None:
+    """Return why a hint, which names no message, could not be given."""
+    try:
+        queue.publish("normal", [new_id()])
+    except QueueUnavailable as error:
+        return error
+    return None
+
+
+def _seconds_of(service: Service, load: Load, address: str) -> float:
+    """Send one message and return how long it took to the sink."""
+    began = time.monotonic()
+    load.send(address)
+    until(lambda: service.copies()[address], 15, f"mail to {address}")
+    return time.monotonic() - began
 
 
 @scenario(REAL)
