@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from bench import ROOT, BenchError, backlog, machine, report
+from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
 from bench.phases import Bar
@@ -27,7 +28,7 @@ OUT = ROOT / "var" / "bench"
 @click.command()
 @click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
 @click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
-@click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}]")
+@click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]")
 @click.option("--connections", type=click.IntRange(1, 200), default=16, show_default=True, help="Keep-alive connections that POST.")
 @click.option("--only", type=click.Choice(CONFIGURATIONS), multiple=True, help="Only this configuration.")
 @click.option("--peers", metavar="LIST", help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]")
@@ -73,7 +74,7 @@ def main(
     )
     try:
         with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
-            told, paths = _backlog(pending, options, out, bar) if pending else _all(options, out, bar)
+            told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar) if pending else _all(options, out, bar)
     except KeyboardInterrupt:
         sys.exit(130)
     except (BenchError, Missing) as error:
@@ -86,8 +87,8 @@ def _all(options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
     return report.table(results), report.save(results, out)
 
 
-def _backlog(messages: int, options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
-    results = backlog.run(messages, options.sink, options.settings, bar)
+def _backlog(messages: int, options: Options, repetitions: int, out: Path, bar: Bar) -> tuple[str, list[Path]]:
+    results = backlog.run(messages, options.sink, options.settings, bar, repetitions)
     return backlog.table(results), backlog.save(results, out)
 
 

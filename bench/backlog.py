@@ -209,7 +209,7 @@ class Results:
     memory: Memory
 
 
-def run(messages: int, kind: Kind, settings: dict[str, str], bar: Bar, repetitions: int = REPETITIONS) -> Results:
+def run(messages: int, kind: Kind, settings: dict[str, str], bar: Bar, repetitions: int) -> Results:
     """Start what is needed, fill, measure, drain, stop it. Raises :class:`BenchError`, :class:`tests.servers.install.Missing`."""
     dice, drained = random.Random(20261120), messages if messages <= ALL else PART
     bar.reset(total=FEW + messages + drained)
