@@ -91,34 +91,33 @@ class Place:
             raise BenchError(f"of {CLAIM_BATCH} messages {len(claims)} deliveries were claimed, {len(standing)} ended")
         return took[what]
 
-    def get(self, path: Callable[["Place"], str]) -> float:
+    def get(self, path: str) -> float:
         """GET from the API, over a connection that stays."""
         began = time.perf_counter()
-        self._line.request("GET", path(self))
+        self._line.request("GET", path)
         answer = self._line.getresponse()
         body = answer.read()
         took = time.perf_counter() - began
-        found = json.loads(body)
-        if answer.status != 200 or found.get("count", self.messages) != self.messages:
-            raise BenchError(f"GET {path(self)}: {answer.status} {body[:300]!r}")
+        if answer.status != 200 or json.loads(body).get("count", self.messages) != self.messages:
+            raise BenchError(f"GET {path}: {answer.status} {body[:300]!r}")
         return took
 
     def inside(self) -> UUID:
         """Return the id of a message deep inside."""
         return self._ids[self.messages // 2 + self._dice.randrange(100)]
 
-    def nothing(self, find: Callable[["Place"], int]) -> float:
+    def nothing(self, find: Callable[[], int]) -> float:
         """Look for what is not there."""
         began = time.perf_counter()
-        found = find(self)
+        found = find()
         took = time.perf_counter() - began
         if found:
             raise BenchError(f"{found} were found where nothing should be")
         return took
 
-    def hint(self, stranded: Callable[["Place"], list[Stranded]]) -> int:
+    def hint(self, stranded: list[Stranded]) -> int:
         """Hint again what is stranded."""
-        return hint_again(self.services.db, self.services.queue, stranded(self))
+        return hint_again(self.services.db, self.services.queue, stranded)
 
     def expired(self) -> int:
         """Look for claims whose lease has ended."""
@@ -156,16 +155,16 @@ MEASURES: dict[str, Measure] = {
     f"claim of {CLAIM_BATCH}": lambda place: place.claim("claim"),
     f"MIME of {CLAIM_BATCH}": lambda place: place.claim("load"),
     f"results of {CLAIM_BATCH}": lambda place: place.claim("results"),
-    "GET /messages": lambda place: place.get(lambda _: "/messages"),
-    "GET /messages?after=": lambda place: place.get(lambda one: f"/messages?after={one.inside()}"),
-    "GET /messages?limit=0&status=PENDING": lambda place: place.get(lambda _: "/messages?limit=0&status=PENDING"),
-    "GET /messages/<id>": lambda place: place.get(lambda one: f"/messages/{one.inside()}"),
-    "sweep: never hinted": lambda place: place.nothing(lambda one: one.hint(lambda _: unhinted())),
-    "sweep: overdue": lambda place: place.nothing(lambda one: one.hint(lambda _: overdue())),
-    "sweep: hint lost": lambda place: place.nothing(lambda one: one.hint(lambda it: lost(it.services.db, it.services.queue))),
-    "sweep: lease expired": lambda place: place.nothing(Place.expired),
-    "to be sent alone": lambda place: place.nothing(Place.alone),
-    "keys to forget": lambda place: place.nothing(Place.forget),
+    "GET /messages": lambda place: place.get("/messages"),
+    "GET /messages?after=": lambda place: place.get(f"/messages?after={place.inside()}"),
+    "GET /messages?limit=0&status=PENDING": lambda place: place.get("/messages?limit=0&status=PENDING"),
+    "GET /messages/<id>": lambda place: place.get(f"/messages/{place.inside()}"),
+    "sweep: never hinted": lambda place: place.nothing(lambda: place.hint(unhinted())),
+    "sweep: overdue": lambda place: place.nothing(lambda: place.hint(overdue())),
+    "sweep: hint lost": lambda place: place.nothing(lambda: place.hint(lost(place.services.db, place.services.queue))),
+    "sweep: lease expired": lambda place: place.nothing(place.expired),
+    "to be sent alone": lambda place: place.nothing(place.alone),
+    "keys to forget": lambda place: place.nothing(place.forget),
 }
 
 
