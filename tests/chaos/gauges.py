@@ -14,7 +14,10 @@ from tests.flow.service import Service
 
 TREES = ("api", "worker")
 TABLES = ("messages", "deliveries", "events", "idempotency_keys")
-LONG, SHORT = 10.0, 2.0  # minutes; in a shorter run than the first autovacuum has hardly looked, in one than the second pools still fill
+LONG = 10.0  # minutes; in a shorter run autovacuum has hardly looked
+# Megabytes that a tree may grow by in the second half of runs shorter than so many minutes: pools fill and heaps find their size for a quarter
+# of an hour. In longer runs it is a megabyte an hour, or one in all, which a step of the allocator may be.
+MEMORY = {2.0: 60.0, 10.0: 12.0, 60.0: 6.0}
 MB, KB = 2**20, 2**10
 
 _LISTENING = "0A"
@@ -80,8 +83,7 @@ def of_tree(pid: int) -> dict[str, float]:
 def bounds(minutes: float, processes: int) -> Mapping[str, Bound]:
     """Return gauge → bound, for a run of so many minutes with so many processes of workers."""
     long = minutes >= LONG
-    # A megabyte an hour; but a step of the allocator, in any of its processes, is no leak.
-    memory = max(minutes / 120, 2.0) if long else 12.0 if minutes >= SHORT else 60.0
+    memory = next((most for shorter, most in MEMORY.items() if minutes < shorter), max(minutes / 120, 1.0))
     tree = {"processes": Bound(growth=0), "threads": Bound(growth=5), "files": Bound(growth=5), "TCP": Bound(growth=5), "MB": Bound(growth=memory)}
     return {f"{name}: {what}": bound for name in TREES for what, bound in tree.items()} | {
         "queue: hints": Bound(growth=50),

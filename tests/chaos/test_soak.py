@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.chaos.gauges import bounds, of_tree
 from tests.chaos.soak import soak
 from tests.chaos.trend import trends
@@ -48,3 +50,8 @@ def test_a_process_that_leaks_files_connections_threads_and_memory_is_seen():
     }  # fmt: skip
     assert not found["worker: files"].well
     assert not found["worker: MB"].well
+
+
+@pytest.mark.parametrize(("minutes", "memory"), [(1 / 3, 60), (5, 12), (30, 6), (60, 1), (24 * 60, 12)])
+def test_what_memory_may_grow_by_is_a_megabyte_an_hour_in_a_long_run(minutes, memory):
+    assert bounds(minutes, 2)["api: MB"].growth == memory
