@@ -13,12 +13,14 @@ from mailbbgun.app import close, preflight
 from mailbbgun.base import faults, logs
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure
+from mailbbgun.base.memory import few_arenas
 from mailbbgun.base.settings import load
 from mailbbgun.threads import Response
 
 with explained_exit("api"):
     ours = load()
     faults.arm()
+few_arenas()  # before the fork: processes inherit it
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
 
 

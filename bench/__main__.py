@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from bench import ROOT, BenchError, machine, report
+from bench import ROOT, BenchError, backlog, machine, report
+from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
+from bench.phases import Bar
 from bench.run import run
 from bench.sink import KINDS, Kind
 from mailbbgun.base.errors import ConfigurationError
@@ -26,12 +28,13 @@ OUT = ROOT / "var" / "bench"
 @click.command()
 @click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
 @click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
-@click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}]")
+@click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]")
 @click.option("--connections", type=click.IntRange(1, 200), default=16, show_default=True, help="Keep-alive connections that POST.")
 @click.option("--only", type=click.Choice(CONFIGURATIONS), multiple=True, help="Only this configuration.")
 @click.option("--peers", metavar="LIST", help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]")
 @click.option("--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time.")
 @click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
+@click.option("--backlog", "pending", metavar="N", type=click.IntRange(backlog.FEW), help="Instead: what so many pending ones cost.")
 @click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
 def main(
@@ -43,6 +46,7 @@ def main(
     peers: str | None,
     slow_sink: bool,
     sink: Kind,
+    pending: int | None,
     settings: tuple[str, ...],
     out: Path,
 ) -> None:
@@ -51,6 +55,9 @@ def main(
     "embedded" is SQLite and the embedded queue, "real" a private PostgreSQL and a private RabbitMQ, both as durable as they come.
     As root on Debian, what is missing of these servers and of Postfix is installed; no daemon of theirs is started. The peers written in
     Python get a virtual environment, var/bench/peers. Table, JSON and SVG are written to var/bench.
+
+    With --backlog the same work is done beside 1,000 and beside N pending messages, on "real" alone, and a worker's memory is watched while it
+    drains a part of them, or all if they are few. A million takes five minutes and six gigabytes of disk.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
@@ -67,13 +74,22 @@ def main(
     )
     try:
         with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
-            results = run(options, bar)
+            told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar) if pending else _all(options, out, bar)
     except KeyboardInterrupt:
         sys.exit(130)
     except (BenchError, Missing) as error:
         sys.exit(f"bench: {error}")
-    paths = report.save(results, out)
-    print(report.table(results), "", *paths, sep="\n")
+    print(told, "", *paths, sep="\n")
+
+
+def _all(options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
+    results = run(options, bar)
+    return report.table(results), report.save(results, out)
+
+
+def _backlog(messages: int, options: Options, repetitions: int, out: Path, bar: Bar) -> tuple[str, list[Path]]:
+    results = backlog.run(messages, options.sink, options.settings, bar, repetitions)
+    return backlog.table(results), backlog.save(results, out)
 
 
 def _peers(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,9 +14,14 @@ def of(pid: int) -> float:
     return sum(own.get(one, 0.0) for one in _tree(pid, children))
 
 
+def tree(pid: int) -> list[int]:
+    """Return the process ids of a process and its descendants."""
+    return _tree(pid, _processes()[1])
+
+
 def memory_of(pid: int) -> float:
     """Return the bytes of memory of a process and its descendants; a page that several processes share is divided among them."""
-    return sum(map(_proportional, _tree(pid, _processes()[1])))
+    return sum(map(_proportional, tree(pid)))
 
 
 class Meter:

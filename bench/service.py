@@ -12,6 +12,8 @@ from typing import Any, Self
 from bench import OURSELVES, ROOT, BenchError
 from bench.clients import Clients
 from bench.system import Told
+from mailbbgun.base.settings import load
+from mailbbgun.services import Services, build
 from tests.servers.process import Sandbox, free_port
 
 STOP_SECONDS = 40.0
@@ -66,6 +68,10 @@ class Service:
         if status_code != 200:
             raise BenchError(f"GET /messages: {status_code} {body[:500]!r}")
         return int(json.loads(body)["count"])
+
+    def services(self) -> Services:
+        """Return what its processes stand on, for this process: close it."""
+        return build(load(self._environment))
 
     def __enter__(self) -> Self:
         try:

@@ -26,6 +26,7 @@ from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.faults import fault
+from mailbbgun.base.memory import few_arenas
 from mailbbgun.base.pace import rest_after
 from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
@@ -300,6 +301,7 @@ def main(processes: int | None, member_of: int | None, share: int, alone: UUID |
     with explained_exit("worker"):
         settings = load()
         faults.arm()
+        few_arenas()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         if member_of is not None:
             follow(member_of)

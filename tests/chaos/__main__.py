@@ -1,6 +1,7 @@
 """The command line of ``bin/chaos``."""
 
 import contextlib
+import json
 import random
 import shutil
 import signal
@@ -9,15 +10,18 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
 from tests.chaos.check import Figures, Wrong
-from tests.chaos.round import REAL, LeftOut, Round, settings_of
+from tests.chaos.round import EMBEDDED, REAL, LeftOut, Round, settings_of
 from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.soak import EVERY, Soaked, soak
+from tests.chaos.trend import table
 from tests.flow.service import ROOT
 from tests.servers import PostgreSQL, RabbitMQ
 from tests.servers.install import Missing
@@ -47,12 +51,19 @@ class Servers(ExitStack):
 @click.option("--seed", type=click.IntRange(0), help="Of the first round; each next one has the next number.  [default: by chance]")
 @click.option("--only", "names", metavar="SCENARIO", type=click.Choice(list(SCENARIOS)), multiple=True, help="Draw from these alone.")
 @click.option("--messages", type=click.IntRange(1), help="Messages of each round.  [default: 100 to 300, drawn]")
+@click.option("--soak", "minutes", metavar="MINUTES", type=click.FloatRange(0.2), help="Instead: do nothing to it for so long, and see what grows.")
+@click.option("--on", "kind", type=click.Choice([REAL, EMBEDDED]), default=REAL, show_default=True, help="What --soak runs on.")
 @click.option("--list", "listed", is_flag=True, help="Say what there is, and end.")
-def main(rounds: int, seed: int | None, names: tuple[str, ...], messages: int | None, listed: bool) -> None:
+def main(
+    rounds: int, seed: int | None, names: tuple[str, ...], messages: int | None, minutes: float | None, kind: str, listed: bool
+) -> None:
     """Do to a running Mail BB Gun what happens to servers, and compare every message accepted with every message that arrived.
 
     A round draws one scenario and its parameters from its seed, which repeats them, though not their timing. Exit code 1 when any mail was lost,
     came twice without a mark, or has a status that is not true; the logs of such a round are kept.
+
+    With --soak it runs undisturbed under mixed load while files, memory, threads, connections, tables and journals are looked at each ten seconds.
+    Exit code 1 also when one of them grows beyond its bound, which the table shows; in less than ten minutes bounds are loose.
     """
     if listed:
         for one in SCENARIOS.values():
@@ -61,6 +72,8 @@ def main(rounds: int, seed: int | None, names: tuple[str, ...], messages: int | 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = [SCENARIOS[name] for name in names or SCENARIOS]
     first = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    if minutes:
+        sys.exit(_soak(minutes, kind, first))
     try:
         with Servers() as servers, tqdm(total=rounds, unit="round", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr) as bar:
             done = list(_rounds(servers, chosen, range(first, first + rounds), messages, bar))
@@ -73,6 +86,45 @@ def main(rounds: int, seed: int | None, names: tuple[str, ...], messages: int | 
     print(f"{len(done)} rounds, {failed} failed, {sum(one.accepted for one in figures)} accepted")
     print(", ".join(f"{name} {sum(getattr(one, name) for one in figures)}" for name in ("lost", "duplicated", "unknown")))
     sys.exit(1 if failed else 0)
+
+
+def _soak(minutes: float, kind: str, seed: int) -> int:
+    """Soak, print the table and keep every sample; return the exit code."""
+    folder = LOGS / f"soak-{kind}-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    folder.mkdir(parents=True)
+    bar = tqdm(total=round(minutes * 60), unit="s", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr)
+    began = time.monotonic()
+
+    def told(what: str) -> None:
+        bar.set_description(what)
+        bar.update(round(time.monotonic() - began) - bar.n)
+
+    try:
+        with Servers() as servers, bar:
+            if kind == REAL:
+                servers.start()
+            log = (folder / "soak.log").open("w")
+            with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                with settings_of(kind, folder / "var", servers.postgresql, servers.rabbitmq) as settings:
+                    soaked = soak(settings, minutes, EVERY, seed, told)
+    except KeyboardInterrupt:
+        return 130
+    except Missing as error:
+        sys.exit(f"chaos: {error}")
+    except Exception as error:  # noqa: BLE001 - what failed is what the person wants to know
+        print(f"soak [{kind}] seed {seed}: FAILED: {' '.join(str(error).split())[:2000] or type(error).__name__}\n    logs: {folder}")
+        return 1
+    shutil.rmtree(folder / "var")
+    (folder / "soak.log").unlink()
+    _keep(soaked, folder / "samples.json")
+    print(f"soak [{kind}] seed {seed}, {minutes:g} minutes: {soaked.messages} messages, {soaked.reads} reads; {soaked.figures}")
+    print(f"{table(soaked.trends)}\n\n{folder / 'samples.json'}")
+    return 0 if soaked.well else 1
+
+
+def _keep(soaked: Soaked, path: Path) -> None:
+    found = {name: asdict(one) for name, one in soaked.trends.items()}
+    path.write_text(json.dumps({"times": soaked.times, "samples": soaked.samples, "trends": found}))
 
 
 @dataclass(frozen=True, slots=True)

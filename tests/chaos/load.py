@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -29,10 +29,10 @@ class Load:
         self.unavailable = 0  # answers of 503
         self.failures = 0  # connections that broke
 
-    def send(self, *to: str) -> str:
-        """Send one message, until it is answered 201; return its id."""
+    def send(self, *to: str, **more: object) -> str:
+        """Send one message, until it is answered 201; return its id. What else it has may be given: ``text``, ``priority`` and so on."""
         end = time.monotonic() + PATIENCE
-        while (answer := self._post(to)) is None or answer.status_code == 503:
+        while (answer := self._post(to, more)) is None or answer.status_code == 503:
             if answer is None:
                 self.failures += 1
             else:
@@ -92,10 +92,10 @@ class Load:
             for one in working:
                 one.result()
 
-    def _post(self, to: Sequence[str]) -> requests.Response | None:
+    def _post(self, to: Sequence[str], more: Mapping[str, object]) -> requests.Response | None:
         if not hasattr(self._local, "http"):
             self._local.http = requests.Session()
-        body = {"to": list(to), "subject": "load", "text": self._text}
+        body = {"to": list(to), "subject": "load", "text": self._text} | dict(more)
         before = time.monotonic()
         try:
             answer: requests.Response = self._local.http.post(

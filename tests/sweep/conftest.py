@@ -25,10 +25,12 @@ class Store:
 
     services: Services
 
-    def add(self, count: int = 1, *, lane: str = "normal", due: float = 0, hinted: float | None = None, **columns: Any) -> list[UUID]:
-        """Insert pending deliveries; ``due`` and ``hinted`` are seconds from now. Returns their ids."""
+    def add(
+        self, count: int = 1, *, lane: str = "normal", due: float = 0, hinted: float | None = None, recipients: int = 1, **columns: Any
+    ) -> list[UUID]:
+        """Insert pending messages; ``due`` and ``hinted`` are seconds from now. Returns the ids of their deliveries."""
         messages = [new_id() for _ in range(count)]
-        deliveries = [new_id() for _ in range(count)]
+        deliveries = [new_id() for _ in range(count * recipients)]
         message = {
             "created_at": datetime.now(UTC), "status": "PENDING", "subject": "s", "sender": "a@b.test", "mail_from": "a@b.test",
             "message_id": "<1@b>", "priority": 5, "smtputf8": False, "size": 1, "tags": [], "meta": {}, "raw": b"x",
@@ -39,7 +41,7 @@ class Store:
         delivery = {"address": "a@b.test", "kind": "to", "lane": lane, "status": "PENDING"} | columns
         with self.services.db.write() as session:
             session.execute(insert(Message), [message | {"id": one} for one in messages])
-            rows = [delivery | {"id": one, "message_id": its} for one, its in zip(deliveries, messages, strict=True)]
+            rows = [delivery | {"id": one, "message_id": messages[number // recipients]} for number, one in enumerate(deliveries)]
             session.execute(insert(Delivery.__table__).values(**times), rows)
         return deliveries
 

@@ -1,11 +1,13 @@
 """Which rows are hinted again, and how many at once."""
 
 import pytest
+from sqlalchemy import event, text
 
+from bench.fill import fill
 from mailbbgun.base.errors import QueueUnavailable
 from mailbbgun.messages.publisher import mark_published
 from mailbbgun.queues.embedded import Embedded
-from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, hint_again, lost, overdue, unhinted
+from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, count, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import Expired
 from mailbbgun.sweep.sweep import sweep
 
@@ -63,6 +65,35 @@ def test_a_lane_that_holds_as_many_hints_as_rows_wait_is_not_touched_and_one_wit
     assert not messages_of(store, fresh) & set(hints)
     sweep(store.services, Expired(store.services.db, store.services.settings))
     assert set(store.hints()) == messages_of(store, waiting)  # whose hints are gone by now; the others were hinted a moment ago
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+def test_what_is_lost_is_looked_for_in_its_own_index_even_when_statistics_say_that_all_is(store):
+    db, statements = store.services.db, []
+    fill(db, 10_000)
+    long_ago = "UPDATE deliveries SET published_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'"
+    quiet, gone = "ALTER TABLE deliveries SET (autovacuum_enabled = off)", "UPDATE deliveries SET status = 'DELIVERED'"
+    for statement in (quiet, long_ago, "ANALYZE deliveries", gone):
+        with db.write() as session:
+            session.execute(text(statement))
+    event.listen(db.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2:4]))
+    assert lost(db, store.services.queue) == []
+    asked = [(statement, given) for statement, given in statements if "published_at <" in statement]
+    assert len(asked) == 3
+    with db.read() as session:
+        for statement, given in asked:
+            plan = "\n".join(row[0] for row in session.connection().exec_driver_sql(f"EXPLAIN {statement}", given))
+            assert "ix_deliveries_hinted" in plan, plan
+
+
+@pytest.mark.parametrize(("recipients", "counted"), [(1, NEARLY_EMPTY), (2, NEARLY_EMPTY), (25, NEARLY_EMPTY * 10 // 25)])
+def test_what_is_lost_is_counted_by_messages_and_no_further_than_the_most(store, recipients, counted):
+    count_of = NEARLY_EMPTY + 300 if recipients < 10 else 500
+    store.add(count_of, due=-3600, hinted=-3600, recipients=recipients)
+    [stranded] = lost(store.services.db, store.services.queue)
+    with store.services.db.read() as session:
+        assert count(session, stranded, most=NEARLY_EMPTY) == counted
+        assert count(session, stranded) == count_of
 
 
 def test_a_wiped_queue_is_filled_again_a_thousand_at_a_time_each_once(store):
