@@ -36,6 +36,7 @@ from mailbbgun.deliver.deliver import deliver, give_back, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
 from mailbbgun.deliver.route import SMARTHOST
+from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
 from mailbbgun.sweep import replay
@@ -74,6 +75,7 @@ class Worker:
         ]
         self._every_sweep: list[tuple[float, Callable[[], object]]] = [
             (1.0, self._tick),
+            (5.0, self._sum_up),
             (float(self._settings.SWEEP_SECONDS), self._sweep),
             (60.0, self._forget),
         ]
@@ -209,6 +211,10 @@ class Worker:
 
     def _sweep(self) -> None:
         sweep(self._services, self._expired)
+
+    def _sum_up(self) -> None:
+        with self._services.db.write() as session:
+            repo.sum_up_counts(session)
 
     def _forget(self) -> None:
         forgotten = FORGETTING

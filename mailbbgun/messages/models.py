@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, SmallInteger, String, Table, Text, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.base.db import Base, UTCDateTime, ascii_lower
@@ -45,6 +45,16 @@ class MessageTag(Base):
 
     tag: Mapped[str] = mapped_column(Text, primary_key=True)
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class MessageCount(Base):
+    """How many messages there are of a status: the sum of its rows. Triggers write them, whoever changes messages."""
+
+    __tablename__ = "message_counts"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))
+    n: Mapped[int] = mapped_column(BigInteger)
 
 
 class Delivery(Base):
