@@ -26,7 +26,7 @@ from mailbbgun.queues.lanes import LANES
 
 BUFFER = 10_000  # ids, for each lane and delay
 BATCH = 500  # ids a publish
-MARK_SECONDS = 0.5  # until what is published is marked so
+MARK_SECONDS = 0.3  # until what is published is marked so
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 
 log = logging.getLogger("mailbbgun.publisher")
@@ -64,11 +64,15 @@ def _mark_published(dialect: str, again: bool) -> Executable:
 def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[UUID], *, again: bool = False) -> None:
     """Publish hints for now and mark their deliveries. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`."""
     started = time.monotonic()
-    fault("hints.publish")
-    queue.publish(lane, message_ids)
-    fault("hints.published")
+    _hint(queue, lane, message_ids)
     with database.write() as session:
         mark_published(session, dict.fromkeys(message_ids, time.monotonic() - started), again=again)
+
+
+def _hint(queue: Queue, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
+    fault("hints.publish")
+    queue.publish(lane, message_ids, delay)
+    fault("hints.published")
 
 
 class Publisher:
@@ -161,9 +165,7 @@ class _Lane:
 
     def _publish(self, delay: int, batch: list[UUID]) -> None:
         started = time.monotonic()
-        fault("hints.publish")
-        self._queue.publish(self._lane, batch, delay)
-        fault("hints.published")
+        _hint(self._queue, self._lane, batch, delay)
         if not delay:
             self._unmarked |= dict.fromkeys(batch, started)
 

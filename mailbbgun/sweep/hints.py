@@ -18,7 +18,7 @@ from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
 
 PASS = 1000  # rows
-TICK_GRACE = 2  # seconds the accepting process has to hint what it accepted, before a worker does
+TICK_GRACE = 1  # seconds the accepting process has to hint what it accepted, before a worker does
 OVERDUE = 60  # seconds a delay queue's hint may be late
 NEARLY_EMPTY = 1000  # hints on a lane; with fewer, an old hint that was not taken must be lost
 RECIPIENTS = 10  # of a message, on average, that are looked through for counting messages

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailbbgun.base.settings import Settings
-from tests.servers.install import Missing
+from tests.servers import install
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service")) + sorted((ROOT / "deploy" / "systemd").glob("*.timer"))
@@ -21,16 +20,7 @@ EXPOSURE = 20  # tenths
 @pytest.fixture(scope="module")
 def analyze() -> str:
     """Return the path of systemd-analyze."""
-    if not shutil.which("systemd-analyze"):
-        install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-q", "-y", "--no-install-recommends", "systemd"]
-        if os.geteuid() or not shutil.which("apt-get"):
-            raise Missing(f"systemd-analyze is needed: sudo {' '.join(install)}")
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-q"], install):
-            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    found = shutil.which("systemd-analyze")
-    assert found
-    return found
+    return str(install.systemd_analyze())
 
 
 @pytest.fixture

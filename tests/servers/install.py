@@ -10,6 +10,7 @@ from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql"}  # of servers; a tool's has its name
+TOOLS = {"systemd-analyze": "systemd"}  # whose package has another
 LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
 
@@ -35,6 +36,11 @@ def strace() -> Path:
 def pgbouncer() -> Path:
     """Return pgbouncer itself. Raises :class:`Missing`."""
     return _found("pgbouncer")
+
+
+def systemd_analyze() -> Path:
+    """Return systemd-analyze itself. Raises :class:`Missing`."""
+    return _found("systemd-analyze")
 
 
 def faketime() -> Path:
@@ -85,7 +91,7 @@ def _version(folder: str) -> float:
 
 def _install(names: Sequence[str]) -> None:
     with one_at_a_time():
-        packages = [PACKAGES.get(name, name) for name in names if not _find(name)]
+        packages = [(PACKAGES | TOOLS).get(name, name) for name in names if not _find(name)]
         if not packages:
             return  # somebody else's run installed them while we waited
         wanted = " and ".join(packages)
