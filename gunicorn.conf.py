@@ -1,6 +1,7 @@
 """gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def on_starting(server):
     with explained_exit("api"):
         check_exposure([address[0] for address in server.cfg.address if isinstance(address, tuple)], ours)
         preflight(ours)
+
+
+def post_fork(server, _worker):
+    """Let a process that is only starting be stopped: it has inherited handlers that queue signals for a master it is not."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    while not server.SIG_QUEUE.empty():
+        if (number := server.SIG_QUEUE.get()) in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.raise_signal(number)
 
 
 def worker_exit(_server, worker):
