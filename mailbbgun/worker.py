@@ -75,10 +75,11 @@ class Worker:
         ]
         self._every_sweep: list[tuple[float, Callable[[], object]]] = [
             (1.0, self._tick),
-            (5.0, self._sum_up),
             (float(self._settings.SWEEP_SECONDS), self._sweep),
             (60.0, self._forget),
         ]
+        if services.db.dialect == "postgresql":
+            self._every_sweep.append((5.0, self._sum_up))
 
     def run(self) -> int:
         """Work until told to stop; return the exit code."""

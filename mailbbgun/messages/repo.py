@@ -77,7 +77,7 @@ def lane(session: Session, message_id: UUID) -> str:
 
 
 def sum_up_counts(session: Session) -> None:
-    """Put one row in the place of all rows of a status. Safe beside others who count, sum up or read."""
+    """Put one row in the place of all rows of a status. Safe beside others who count, sum up or read. Nothing to do on SQLite."""
     if dialect_of(session) == "postgresql":  # SQLite's triggers change one row each
         gone = delete(MessageCount).returning(MessageCount.status, MessageCount.n).cte("gone")
         sums = select(gone.c.status, cast(func.sum(gone.c.n), BigInteger)).group_by(gone.c.status)
