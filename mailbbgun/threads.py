@@ -9,7 +9,7 @@ import struct
 from typing import Any
 
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # it has no types
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # nor has this
 
 LINGER = struct.pack("ll", 0, 5000)  # seconds and µs that a thread stays with a connection for its next request
 FOR_EVER = struct.pack("ll", 0, 0)

@@ -211,7 +211,7 @@ class Database:
     def write(self, *, one_statement: bool = False) -> Iterator[Session]:
         """A session that commits at the end and rolls back on any error. Raises :class:`DatabaseUnavailable`.
 
-        Who executes ``one_statement`` only saves PostgreSQL two round trips: it commits by itself.
+        With ``one_statement`` nothing more than one may be executed: PostgreSQL then commits it by itself, which saves two round trips.
         """
         with _translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
             if one_statement and self.dialect == "postgresql":

@@ -142,8 +142,6 @@ class _Lane:
                 log.warning("publish_failed", extra={"lane": self._lane, "error": str(error), "retry_in": wait})
                 self._bell.set()
                 self._stopping.wait(wait)
-                if self._stopping.is_set():
-                    return
             if self._stopping.is_set():
                 return
 
