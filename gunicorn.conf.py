@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from gunicorn import glogging, util
-from gunicorn.http import wsgi
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -16,7 +15,6 @@ from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure
 from mailbbgun.base.memory import few_arenas
 from mailbbgun.base.settings import load
-from mailbbgun.threads import Response
 
 with explained_exit("api"):
     ours = load()
@@ -36,7 +34,7 @@ class logger_class(glogging.Logger):
 
 
 bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
-worker_class = "mailbbgun.threads.Worker"
+worker_class = "mailbbgun.server.Worker"
 workers = ours.api_processes
 threads = ours.API_THREADS
 timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others
@@ -78,4 +76,4 @@ def write_error(client, status, reason, message):
     util.write_nonblock(client, (head + body).encode("ascii"))
 
 
-util.write_error, wsgi.Response = write_error, Response  # it has no setting for them
+util.write_error = write_error  # it has no setting for it

@@ -109,6 +109,7 @@ def close(app: Flask) -> None:
     """Publish what is waiting and close every connection."""
     with app.app_context():
         web.provided(Readiness).close()
+        web.provided(Store).close()
         web.provided(Publisher).close()
         web.provided(Services).close()
 

@@ -1,6 +1,6 @@
-"""The verb: take a submission, store it, answer. Commit first, then hint; no request waits for the queue."""
+"""The verb: take a submission, begin to store it, answer when it is. Commit first, then hint; no request waits for the queue."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from uuid import UUID
 from mailbbgun.accept import idempotency
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft, Submission
-from mailbbgun.accept.store import Rows, Store
+from mailbbgun.accept.store import Rows, Store, Storing
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import Settings
 from mailbbgun.messages import mime
@@ -28,19 +28,37 @@ class Accepted:
     replayed: bool = False
 
 
-def accept(settings: Settings, store: Store, publisher: Publisher, submission: Submission, key: str | None = None) -> Accepted:
-    """Store a message durably and see that it gets hinted.
+class Accepting:
+    """A submission that is being stored."""
 
-    Raises :class:`InvalidInput`, :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
-    """
+    def __init__(self, storing: Storing) -> None:
+        self._storing = storing
+
+    @property
+    def ended(self) -> bool:
+        """Whether :meth:`result` has its answer at hand."""
+        return self._storing.stored
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, when it has ended, or when :meth:`result` has something to do for that."""
+        self._storing.tell(callback)
+
+    def result(self) -> Accepted:
+        """Wait until it is stored durably.
+
+        Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
+        """
+        first = self._storing.result()
+        return Accepted(**self._storing.rows.response) if first is None else Accepted(**first, replayed=True)
+
+
+def accept(settings: Settings, store: Store, publisher: Publisher, submission: Submission, key: str | None = None) -> Accepting:
+    """Begin to store a message durably, and see that it gets hinted when it is. Raises :class:`InvalidInput`."""
     draft = check(submission, settings)
     claim = None if key is None else idempotency.claim_of(key, submission)
     rows = _composed(draft, settings)
-    first = store.store(rows, claim)
-    if first is not None:
-        return Accepted(first["id"], first["status"], first["subject"], replayed=True)
-    publisher.offer(lane_of(draft.priority), rows.message["id"])
-    return Accepted(**rows.response)
+    lane, identifier = lane_of(draft.priority), rows.message["id"]
+    return Accepting(store.begin(rows, claim, lambda: publisher.offer(lane, identifier)))
 
 
 def _composed(draft: Draft, settings: Settings) -> Rows:

@@ -6,12 +6,12 @@ from urllib.parse import quote
 from flask import request
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from mailbbgun.accept.accept import accept
+from mailbbgun.accept.accept import Accepted, accept
 from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.idempotency import HEADER
 from mailbbgun.accept.store import Store
-from mailbbgun.base.web import Blueprint, Ready, provided
+from mailbbgun.base.web import Blueprint, Parked, Ready, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -102,8 +102,13 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
 
     It is stored before this answers and handed to a mail server right after.
     """
-    accepted = accept(provided(Services).settings, provided(Store), provided(Publisher), submission, key["key"])
-    headers = {"Location": f"{request.scheme}://{request.host}{quote(request.root_path)}/messages/{accepted.id}"}
+    accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), submission, key["key"])
+    messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
+    return Parked(accepting, lambda: _answer(accepting.result(), messages))
+
+
+def _answer(accepted: Accepted, messages: str) -> Ready:
+    headers = {"Location": f"{messages}/{accepted.id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     return Ready.of(201, {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}, headers)

@@ -1,9 +1,10 @@
 """Storing what was accepted. What several requests bring at once goes into one commit: a commit costs the same for one and for fifty."""
 
 import logging
+import queue
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from mailbbgun.accept import idempotency
 from mailbbgun.accept.idempotency import Claim
 from mailbbgun.base.db import Database
 from mailbbgun.base.faults import fault
+from mailbbgun.base.pace import rest_after
 from mailbbgun.events import record
 from mailbbgun.messages import repo
 
@@ -37,116 +39,166 @@ class Rows:
     response: Answer
 
 
-class _Entry:
-    __slots__ = ("alone", "bell", "claim", "rows", "taken", "written")
+class Storing:
+    """A message on its way into the database."""
 
-    def __init__(self, rows: Rows, claim: Claim | None) -> None:
+    __slots__ = ("_bell", "_store", "_tell", "claim", "committed", "rows", "taken", "then", "tried")
+
+    def __init__(self, store: "Store", rows: Rows, claim: Claim | None, then: Callable[[], None]) -> None:
         self.rows = rows
         self.claim = claim
-        self.written = self.alone = False
+        self.then = then
+        self.tried = False  # the common commit has ended for it, or there is none
+        self.committed = False
         self.taken = False  # somebody else has its key
-        self.bell = threading.Lock()  # rings by its release: an Event costs ten times as much
-        self.bell.acquire()
+        self._store = store
+        self._tell: Callable[[], None] | None = None
+        self._bell = threading.Lock()  # rings by its release: an Event costs ten times as much
+        self._bell.acquire()
 
+    @property
+    def stored(self) -> bool:
+        """Whether it is in, so that :meth:`result` has nothing left to do."""
+        return self.committed and not self.taken
 
-class Store:
-    """Writes for the threads of one process. One thread at a time writes for all that wait; then it hands on to the next."""
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""
+        with self._store.lock:
+            if not self.tried:
+                self._tell = callback
+                return
+        callback()
 
-    def __init__(self, database: Database, remembered: int) -> None:
-        """Keep idempotency keys for ``remembered`` seconds."""
-        self._database = database
-        self._remembered = remembered
-        self._waiting: deque[_Entry] = deque()
-        self._lock = threading.Lock()
-        self._writing = False
-
-    def store(self, rows: Rows, claim: Claim | None) -> Answer | None:
-        """Commit the rows; return an earlier request's answer instead if it had the same key.
+    def result(self) -> Answer | None:
+        """Wait until it is committed; return an earlier request's answer instead if that had the same key.
 
         Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
-        entry = _Entry(rows, claim)
+        if not self.tried:
+            self._bell.acquire()
+        return None if self.stored else self._store.settle(self)
+
+    def ended(self) -> None:
+        """Let go on who waits."""
+        with self._store.lock:
+            self.tried = True
+        self._bell.release()
+        if self._tell:
+            self._tell()
+
+
+class Store:
+    """Writes for one process: a thread of its own takes all that waits into one commit."""
+
+    def __init__(self, database: Database, remembered: int) -> None:
+        """Keep idempotency keys for ``remembered`` seconds."""
+        self.lock = threading.Lock()
+        self._database = database
+        self._remembered = remembered
+        self._waiting: queue.SimpleQueue[Storing | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, rows: Rows, claim: Claim | None, then: Callable[[], None]) -> Storing:
+        """Begin to store a message, and return at once. ``then`` is called when it is committed, by whichever thread finds out."""
+        storing = Storing(self, rows, claim, then)
         if rows.message["size"] > LARGE:
-            self._write([entry], patience=PATIENCE)
-        else:
-            self._together(entry)
-        if entry.alone:
-            return self._by_itself(entry)
-        return self._replayed(entry) if entry.taken else None
+            storing.ended()
+            return storing
+        if self._thread is None:
+            self._start()
+        self._waiting.put(storing)
+        return storing
 
-    def _together(self, entry: _Entry) -> None:
-        with self._lock:
-            self._waiting.append(entry)
-            wait, self._writing = self._writing, True
-        if wait:
-            entry.bell.acquire()
-        if not (entry.written or entry.alone):
-            self._write_for_all(entry)
+    def settle(self, storing: Storing) -> Answer | None:
+        """Do for one what no common commit has done for it. See :meth:`Storing.result`."""
+        if storing.rows.message["size"] > LARGE:
+            self._write([storing], PATIENCE)
+        if not storing.committed:
+            self._by_itself(storing)
+        return self._replayed(storing) if storing.taken else None
 
-    def _write_for_all(self, own: _Entry) -> None:
-        try:
-            while not (own.written or own.alone):
-                self._write(list(self._batch()), patience=PATIENCE_FOR_ALL)
-        finally:
-            with self._lock:
-                self._writing = bool(self._waiting)
-                if self._waiting:
-                    self._waiting[0].bell.release()
+    def close(self, timeout: float = 5.0) -> None:
+        """Store what waits, for up to ``timeout`` seconds, and stop."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(timeout)
 
-    def _batch(self) -> Iterator[_Entry]:
-        messages, size, keys = 0, 0, set()
-        while self._waiting and messages < MESSAGES and size < BYTES:
-            entry = self._waiting.popleft()
-            if entry.claim and entry.claim.key in keys:
-                entry.alone = True  # it has to see what the other one answered
-                entry.bell.release()
+    def _start(self) -> None:
+        with self.lock:
+            if self._thread is None:  # not made with the store: gunicorn forks after that
+                self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while first := self._waiting.get():
+            batch, alone = self._batch(first)
+            for storing in alone:
+                storing.ended()
+            started = time.monotonic()
+            self._write(batch, PATIENCE_FOR_ALL)
+            took = time.monotonic() - started
+            for storing in batch:
+                storing.ended()
+            time.sleep(rest_after(took, times=1))  # clients wait for this one
+
+    def _batch(self, first: Storing) -> tuple[list[Storing], list[Storing]]:
+        """Take what waits: what goes into one commit, and what has to see what one of these with the same key will have answered."""
+        batch, alone, size, keys = [first], [], first.rows.message["size"], {first.claim.key} if first.claim else set()
+        while len(batch) < MESSAGES and size < BYTES and not self._waiting.empty():
+            storing = self._waiting.get()
+            if storing is None:
+                self._waiting.put(None)
+                break
+            if storing.claim and storing.claim.key in keys:
+                alone.append(storing)
                 continue
-            if entry.claim:
-                keys.add(entry.claim.key)
-            messages, size = messages + 1, size + entry.rows.message["size"]
-            yield entry
+            if storing.claim:
+                keys.add(storing.claim.key)
+            batch.append(storing)
+            size += storing.rows.message["size"]
+        return batch, alone
 
-    def _write(self, batch: Sequence[_Entry], patience: float) -> None:
+    def _write(self, batch: Sequence[Storing], patience: float) -> None:
         try:
-            with self._database.write(one_statement=not any(entry.claim for entry in batch)) as session:
+            with self._database.write(one_statement=not any(storing.claim for storing in batch)) as session:
                 fault("accept.commit")
                 self._insert(session, batch, patience)
             fault("accept.committed")
-            for entry in batch:
-                entry.written = True
         except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
             log.info("commit_shared_failed", extra={"messages": len(batch), "error": type(error).__name__})
-        finally:
-            for entry in batch:
-                entry.alone = not entry.written
-                entry.bell.release()
+            return
+        for storing in batch:
+            self._committed(storing)
 
-    def _insert(self, session: Session, batch: Sequence[_Entry], patience: float) -> None:
-        claiming = {entry.claim: entry for entry in batch if entry.claim}
-        wanted = {claim: (entry.rows.message["id"], entry.rows.response) for claim, entry in claiming.items()}
+    def _committed(self, storing: Storing) -> None:
+        storing.committed = True
+        if not storing.taken:
+            storing.then()
+
+    def _insert(self, session: Session, batch: Sequence[Storing], patience: float) -> None:
+        claiming = {storing.claim: storing for storing in batch if storing.claim}
+        wanted = {claim: (storing.rows.message["id"], storing.rows.response) for claim, storing in claiming.items()}
         for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered, patience):
             claiming[claim].taken = True
-        record.accepted(session, [(entry.rows.message, entry.rows.deliveries) for entry in batch if not entry.taken])
+        record.accepted(session, [(storing.rows.message, storing.rows.deliveries) for storing in batch if not storing.taken])
 
-    def _by_itself(self, entry: _Entry) -> Answer | None:
+    def _by_itself(self, storing: Storing) -> None:
         # The connection may have broken after the commit: look before trying again, and try only once.
-        if self._is_stored(entry):
-            return None
-        entry.taken = False
-        try:
-            with self._database.write() as session:
-                self._insert(session, [entry], PATIENCE)
-        except IntegrityError:
-            if not self._is_stored(entry):  # the first commit came through after the look
-                raise
-            return None
-        return self._replayed(entry) if entry.taken else None
+        storing.taken = False
+        if not self._is_stored(storing):
+            try:
+                with self._database.write() as session:
+                    self._insert(session, [storing], PATIENCE)
+            except IntegrityError:
+                if not self._is_stored(storing):  # the first commit came through after the look
+                    raise
+        self._committed(storing)
 
-    def _replayed(self, entry: _Entry) -> Answer:
-        assert entry.claim is not None  # only a key can be taken
+    def _replayed(self, storing: Storing) -> Answer:
+        assert storing.claim is not None  # only a key can be taken
         with self._database.read() as session:
-            return idempotency.replay(session, entry.claim)
+            return idempotency.replay(session, storing.claim)
 
-    def _is_stored(self, entry: _Entry) -> bool:
+    def _is_stored(self, storing: Storing) -> bool:
         with self._database.read() as session:
-            return repo.exists(session, entry.rows.message["id"])
+            return repo.exists(session, storing.rows.message["id"])

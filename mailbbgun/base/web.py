@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, Protocol, Self, TypeVar, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
 
 EXTENSION = "mailbbgun"
+PARKS = "mailbbgun.parks"  # in a request's environment: the server knows of :class:`Parked`
 FIELDS_SHOWN = 20  # of a body with a million wrong fields
 MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… would become 1 GB
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # linear: it never looks at a character twice
@@ -281,9 +282,48 @@ class Ready(Response):
         return self.headers
 
 
+class Ending(Protocol):
+    """Something that ends by itself."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its result is at hand."""
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, when waiting for it makes no sense any more: it has ended, or needs somebody's thread for that."""
+
+
+class Parked(Response):
+    """An answer that is known when something has ended.
+
+    A server that can wait without a thread says so by :data:`PARKS` in the environment; it gets this back, and asks for :meth:`answer` in its
+    time. To any other server this is an answer as all are.
+    """
+
+    def __init__(self, ending: Ending, answer: Callable[[], Response]) -> None:
+        super().__init__()
+        self.ending = ending
+        self._answer = answer
+        self._app = cast(Any, current_app)._get_current_object()
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Answer, or wait to be asked."""
+        return self if environ.get(PARKS) else self.answer(environ)(environ, start_response)
+
+    def answer(self, environ: Any) -> Response:
+        """Return the answer, waiting for it if it has not ended."""
+        if self.ending.ended:
+            return self._answer()
+        with self._app.request_context(environ):
+            try:
+                return self._answer()
+            except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
+                return cast(Response, self._app.finalize_request(self._app.handle_user_exception(error), from_error_handler=True))
+
+
 def secured(answer: Response, policy: str) -> Response:
     """Set what an answer lacks of :data:`SECURE`, with that content security policy."""
-    if not isinstance(answer, Ready):
+    if not isinstance(answer, Ready | Parked):
         for name, value in (SECURE | {"Content-Security-Policy": policy}).items():
             answer.headers.setdefault(name, value)
     return answer

@@ -50,7 +50,11 @@ def publisher(services):
 
 
 def accept(services, publisher, submission, key=None):
-    return verb.accept(services.settings, Store(services.db, DAY), publisher, submission, key)
+    store = Store(services.db, DAY)
+    try:
+        return verb.accept(services.settings, store, publisher, submission, key).result()
+    finally:
+        store.close()
 
 
 def count(services):

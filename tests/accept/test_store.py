@@ -1,9 +1,10 @@
-"""Common commits: what many threads bring at once is stored whole, and nobody pays for another's fault."""
+"""Common commits: what comes together is stored whole, and nobody pays for another's fault."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from queue import Queue
 from threading import Barrier
 
 import pytest
@@ -57,22 +58,48 @@ def database(services):
     return Watched(services.db)
 
 
+class Stored(list):
+    """A store, and the ids of what it said is committed."""
+
+    def __init__(self, database):
+        super().__init__()
+        self.store = Store(database, 86_400)
+
+    def begin(self, rows, claim=None):
+        return self.store.begin(rows, claim, lambda: self.append(rows.message["id"]))
+
+    def __call__(self, rows, claim=None):
+        return self.begin(rows, claim).result()
+
+
+@pytest.fixture
+def store(services):
+    made = Stored(services.db)
+    yield made
+    made.store.close()
+
+
 @pytest.fixture
 def at_once(database):
-    """Run a call with each argument, all of them waiting behind the first one's commit; return results or errors in order."""
-    store = Store(database, 86_400)
+    """Begin with the first, and with the others while that one's commit is under way; return results or errors in order."""
+    stored = Stored(database)
 
     def run(arguments):
-        with ThreadPoolExecutor(len(arguments)) as pool:
-            futures = [pool.submit(store.store, *one) for one in arguments]
-            end = time.monotonic() + 20
-            while len(store._waiting) < len(arguments) - 1:
-                assert time.monotonic() < end
-                time.sleep(0.001)
-            database.gate.wait(20)
-            return [future.exception() or future.result() for future in futures]
+        begun = [stored.begin(*arguments[0])]
+        end = time.monotonic() + 20
+        while not database.writes:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        begun += [stored.begin(*one) for one in arguments[1:]]
+        database.gate.wait(20)
+        with ThreadPoolExecutor(len(begun)) as pool:
+            futures = [pool.submit(one.result) for one in begun]
+            answers = [future.exception() or future.result() for future in futures]
+        assert sorted(stored) == sorted(rows.message["id"] for (rows, _), answer in zip(arguments, answers, strict=True) if answer is None)
+        return answers
 
-    return run
+    yield run
+    stored.store.close()
 
 
 def count(services, *models):
@@ -126,29 +153,49 @@ def test_a_database_that_is_away_is_told_to_each_and_used_again_when_it_is_back(
     database.away = True
     assert all(isinstance(one, DatabaseUnavailable) for one in at_once([(rows(number), None) for number in range(5)]))
     database.away = False
-    store = Store(database, 86_400)
-    assert store.store(rows(), None) is None
+    assert Stored(database)(rows()) is None
     assert count(services, Message) == [1]
 
 
 @pytest.mark.parametrize("services", ["postgresql"], indirect=True)  # SQLite has one writer: a held key is a held database
-def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services):
-    store, held = Store(services.db, 86_400), Claim("held", "same")
+def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services, store):
+    held = Claim("held", "same")
     with services.db.write() as rival:
         idempotency.take(rival, {held: (new_id(), {"id": "rival's"})}, 86_400, 1.0)
         with ThreadPoolExecutor(6) as pool:
-            waiting = pool.submit(store.store, rows(), held)
+            waiting = pool.submit(store, rows(), held)
             time.sleep(0.05)
-            others = [pool.submit(store.store, rows(number), None) for number in range(5)]
+            others = [pool.submit(store, rows(number)) for number in range(5)]
             assert [one.result(3) for one in others] == [None] * 5
             assert not waiting.done()
             rival.commit()
             assert waiting.result(10) == {"id": "rival's"}
 
 
-def test_a_large_message_goes_by_itself(services):
-    store = Store(services.db, 86_400)
-    assert store.store(rows(size=LARGE + 1), None) is None
-    assert store.store(rows(size=LARGE + 1), Claim("key", "same")) is None
-    assert set(store.store(rows(size=LARGE + 1), Claim("key", "same"))) == {"id"}
+def test_a_large_message_goes_by_itself(services, store):
+    large = store.begin(rows(size=LARGE + 1))
+    assert not large.stored, "nobody else's commit has taken it"
+    assert large.result() is None
+    assert large.stored
+    assert store(rows(size=LARGE + 1), Claim("key", "same")) is None
+    assert set(store(rows(size=LARGE + 1), Claim("key", "same"))) == {"id"}
     assert count(services, Message) == [2]
+    assert len(store) == 2
+
+
+def test_who_cannot_wait_is_told(store):
+    told = Queue()
+    stored, large = store.begin(rows()), store.begin(rows(size=LARGE + 1))
+    stored.tell(lambda: told.put("stored"))
+    assert told.get(timeout=10) == "stored"
+    assert stored.stored
+    stored.tell(lambda: told.put("late"))
+    large.tell(lambda: told.put("to be done"))
+    assert [told.get(timeout=10), told.get(timeout=10)] == ["late", "to be done"]
+
+
+def test_what_waits_is_stored_before_the_store_is_closed(services, store):
+    begun = [store.begin(rows(number)) for number in range(MESSAGES + 5)]
+    store.store.close()
+    assert all(one.stored for one in begun)
+    assert count(services, Message) == [MESSAGES + 5]

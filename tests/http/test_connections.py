@@ -4,12 +4,15 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
+from sqlalchemy import text
+
+from mailbbgun.server import SMALL, Heard, judge
+from tests.flow.service import until
 
 BODY = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "Hi"}).encode()
-POST = b"POST /messages HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 HEALTH = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
 
 
@@ -19,14 +22,26 @@ def connected(door):
         yield line, answers
 
 
+def post(body=BODY, *more):
+    head = [b"POST /messages HTTP/1.1", b"Host: t", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *more]
+    return b"\r\n".join([*head, b"", body])
+
+
 def heard(answers):
     """Read one answer; return its status and its body."""
-    status = int(answers.readline().split()[1])
-    length = 0
+    return answered(answers)[::2]
+
+
+def answered(answers):
+    """Read one answer; return its status, its headers and its body."""
+    status, headers = int(answers.readline().split()[1]), {}
     while (header := answers.readline()) != b"\r\n":
-        name, _, value = header.partition(b":")
-        length = int(value) if name.lower() == b"content-length" else length
-    return status, json.loads(answers.read(length))
+        name, _, value = header.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    return status, headers, json.loads(answers.read(int(headers["content-length"])))
+
+
+POST = post()
 
 
 @pytest.mark.parametrize("pause", [0, 0.002, 0.02, 0.3])
@@ -93,3 +108,149 @@ def test_a_connection_that_was_idle_is_served_again(door):
             time.sleep(pause)
             line.sendall(POST)
             assert heard(answers)[0] == 201
+
+
+@contextmanager
+def stalled(door):
+    """Let no message be stored. It goes on with the block's end."""
+    with door.services.db.engine.connect() as connection:
+        if door.services.db.dialect == "postgresql":
+            connection.execute(text("LOCK TABLE messages IN EXCLUSIVE MODE"))
+        yield  # on SQLite what has begun is what writes
+        connection.rollback()
+
+
+def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(door):
+    with ExitStack() as stack:
+        lines = [stack.enter_context(connected(door)) for _ in range(80)]  # more than there are threads
+        with stalled(door):
+            for line, _ in lines:
+                line.sendall(POST)
+            with connected(door) as (line, answers):
+                line.settimeout(3)
+                for _ in range(20):
+                    line.sendall(HEALTH)
+                    assert heard(answers)[0] == 200
+            if door.services.db.dialect == "postgresql":
+                lines[0][0].settimeout(0.5)
+                with pytest.raises(TimeoutError):
+                    lines[0][0].recv(1)
+                lines[0][0].settimeout(10)
+        assert {heard(answers)[0] for _, answers in lines[1:]} == {201}
+
+
+def test_clients_that_drip_hold_no_thread(door):
+    with ExitStack() as stack:
+        slow = [stack.enter_context(connected(door)) for _ in range(64)]
+        for line, _ in slow:
+            line.sendall(POST[:30])
+        for line, _ in slow:
+            line.sendall(POST[30:-1])
+        with connected(door) as (line, answers):
+            line.settimeout(3)
+            line.sendall(POST + HEALTH)
+            assert [heard(answers)[0], heard(answers)[0]] == [201, 200]
+        for line, _ in slow:
+            line.sendall(POST[-1:])
+        assert {heard(answers)[0] for _, answers in slow} == {201}
+
+
+def test_a_request_is_answered_alike_however_it_is_served(door):
+    wrong = json.dumps({"to": "nobody", "subject": "Hello", "text": "Hi"}).encode()
+    large = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "x" * SMALL}).encode()
+    chunked = b"POST /messages HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    with connected(door) as (line, answers):
+        told = []
+        for request in (POST, post(large), chunked % (len(BODY), BODY), post(wrong), chunked % (len(wrong), wrong), post(b"{"), post(b"")):
+            line.sendall(request)
+            told.append(answered(answers))
+    assert [status for status, *_ in told] == [201, 201, 201, 400, 400, 400, 400]
+    small, big, in_chunks = (headers for _, headers, _ in told[:3])
+    assert small.keys() == big.keys() == in_chunks.keys()
+    assert told[3][2] == told[4][2]
+
+
+def test_a_key_is_replayed_and_refused_on_connections_that_stay(door, tag):
+    other = json.dumps({"to": "bob@example.com", "subject": "Hello", "text": "Hi"}).encode()
+    with connected(door) as (line, answers):
+        told = []
+        for body in (BODY, BODY, other):
+            line.sendall(post(body, b"Idempotency-Key: " + tag.encode()))
+            told.append(answered(answers))
+    assert [status for status, *_ in told] == [201, 201, 422]
+    assert told[0][2]["id"] == told[1][2]["id"]
+    assert [headers.get("idempotent-replayed") for _, headers, _ in told] == [None, "true", None]
+    assert told[2][2]["error"]["code"] == "idempotency_mismatch"
+    assert told[2][1]["cache-control"] == "no-store"
+
+
+def test_a_client_that_expects_to_be_told_to_go_on_is_told(door):
+    with connected(door) as (line, answers):
+        head, _, body = post(BODY, b"Expect: 100-continue").partition(b"\r\n\r\n")
+        line.sendall(head + b"\r\n\r\n")
+        assert answers.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert answers.readline() == b"\r\n"
+        line.sendall(body)
+        assert heard(answers)[0] == 201
+
+
+@pytest.mark.parametrize("request_", [post(BODY, b"Connection: close"), POST.replace(b"HTTP/1.1", b"HTTP/1.0")])
+def test_a_connection_is_closed_when_the_client_wants_that(door, request_):
+    with connected(door) as (line, answers):
+        line.sendall(request_)
+        status, headers, _ = answered(answers)
+        assert (status, headers["connection"]) == (201, "close")
+        assert answers.read() == b""
+
+
+def test_who_closes_only_its_own_side_is_answered(door):
+    with connected(door) as (line, answers):
+        line.sendall(POST)
+        line.shutdown(socket.SHUT_WR)
+        assert heard(answers)[0] == 201
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /mess", POST[:-5], b"\x16\x03\x01", b"GET /health HT"])
+def test_clients_that_leave_are_forgotten(door, sent):
+    before = door.files()
+    for _ in range(10):
+        with connected(door) as (line, _):
+            line.sendall(sent)
+    until(lambda: door.files() <= before, what="closing")
+
+
+def test_a_client_that_reads_no_answers_keeps_nobody_waiting(door):
+    with connected(door) as (deaf, _):
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            deaf.sendall(HEALTH * 1_000_000)
+        with connected(door) as (line, answers):
+            for _ in range(10):
+                line.sendall(POST)
+                assert heard(answers)[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        (POST, Heard.WHOLE),
+        (POST[:-1], Heard.PART),
+        (POST[:20], Heard.PART),
+        (b"P", Heard.PART),
+        (POST + b"G", Heard.OTHER),  # sent ahead: in its order
+        (HEALTH, Heard.OTHER),
+        (b"G", Heard.OTHER),
+        (POST.replace(b"/messages", b"/mail/messages"), Heard.WHOLE),  # behind a proxy
+        (POST.replace(b"/messages", b"/messages/x"), Heard.OTHER),
+        (POST.replace(b"/messages", b"/messages?x=1"), Heard.OTHER),
+        (POST.replace(b"Content-Length", b"content-length"), Heard.WHOLE),
+        (POST.replace(b"Content-Length", b"X-Content-Length"), Heard.OTHER),
+        (POST.replace(b"Host: t", b"Transfer-Encoding: chunked"), Heard.OTHER),
+        (POST.replace(b"Host: t", b"Expect : 100-continue"), Heard.OTHER),
+        (post(b"x" * SMALL), Heard.OTHER),
+        (b"POST " + b"x" * SMALL, Heard.OTHER),
+    ],
+)
+def test_what_the_polling_thread_begins(sent, what):
+    assert judge(sent) is what
