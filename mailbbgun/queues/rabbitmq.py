@@ -68,8 +68,8 @@ def delay_queue(seconds: int) -> str:
 
 
 def bodies_of(message_ids: Sequence[UUID]) -> list[bytes]:
-    """Cut ids into bunches, in their order. Two at least, if there are two ids: of a small burst another process shall have its share."""
-    size = min(BUNCH, (len(message_ids) + 1) // 2 or 1)
+    """Cut ids into bunches, in their order. More than half a bunch is cut in two: of a burst a second worker process shall have its share."""
+    size = min(BUNCH, max(BUNCH // 2, (len(message_ids) + 1) // 2))
     ids = [str(one) for one in message_ids]
     return ["\n".join(ids[first : first + size]).encode() for first in range(0, len(ids), size)]
 

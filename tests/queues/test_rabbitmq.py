@@ -145,9 +145,9 @@ def test_a_body_is_ids_in_lines_or_junk_as_a_whole(body: bytes, ids: list[UUID])
 
 @pytest.mark.parametrize(
     ("count", "sizes"),
-    [(0, []), (1, [1]), (2, [1, 1]), (3, [2, 1]), (16, [8, 8]), (31, [16, 15]), (32, [16, 16]), (40, [16, 16, 8]), (500, [16] * 31 + [4])],
+    [(0, []), (1, [1]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (17, [9, 8]), (31, [16, 15]), (40, [16, 16, 8]), (500, [16] * 31 + [4])],
 )
-def test_ids_are_cut_into_bunches_in_their_order_and_a_small_burst_in_two(count: int, sizes: list[int]) -> None:
+def test_ids_are_cut_into_bunches_in_their_order_and_more_than_half_a_bunch_in_two(count: int, sizes: list[int]) -> None:
     ids = [new_id() for _ in range(count)]
     bodies = bodies_of(ids)
     assert [len(ids_of(body)) for body in bodies] == sizes
