@@ -122,7 +122,8 @@ def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds:
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
     """Forget delay hints that came before their delivery was due (jitter); the tick hints it again when it is.
 
-    Whether it is due by now is not asked: it may have become so since the claim that found nothing.
+    Whether it is due by now is not asked: it may have become so since the claim that found nothing. Nor whether it was the delay hint that
+    came, or an older one again with its bunch: then the delay hint comes as well, and is one too many.
     """
     session.execute(_put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))})
 

@@ -16,7 +16,10 @@ class Hint:
 
 
 class Consumer(ABC):
-    """Takes hints. Belongs to one thread; what it holds unsettled when closed or killed comes again."""
+    """Takes hints. Belongs to one thread; what it holds unsettled when closed or killed comes again.
+
+    A driver may carry hints in bunches: then some that were settled come with it, those that share a bunch with an unsettled one.
+    """
 
     @abstractmethod
     def take(self, limit: int, timeout: float) -> list[Hint]:
@@ -61,11 +64,18 @@ class Queue(ABC):
 
     @abstractmethod
     def consumer(self, prefetch: int) -> Consumer:
-        """Return a new consumer of all lanes that holds at most ``prefetch`` unsettled hints per lane. Raises :class:`QueueUnavailable`."""
+        """Return a new consumer of all lanes that holds about ``prefetch`` unsettled hints per lane. Raises :class:`QueueUnavailable`.
+
+        Never more, if the driver carries each hint by itself. One that carries them in bunches counts these: while they are full it may hold
+        twice as many, or 128 for a small ``prefetch``; while each is of one hint, no more than an eighth or eight.
+        """
 
     @abstractmethod
     def depth(self) -> Mapping[str, int]:
-        """Return the hints waiting on each lane, not counting delayed ones or those a consumer holds. Raises :class:`QueueUnavailable`."""
+        """Return the most hints that may wait on each lane, not counting delayed ones or those a consumer holds. 0: none waits.
+
+        Exact, if the driver carries each hint by itself; else never less than there are. Raises :class:`QueueUnavailable`.
+        """
 
     @abstractmethod
     def close(self) -> None:

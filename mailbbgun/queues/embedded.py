@@ -70,7 +70,7 @@ class Embedded(Queue):
         return _EmbeddedConsumer(self._database, prefetch)
 
     def depth(self) -> Mapping[str, int]:
-        """Count what may be taken now."""
+        """Count what may be taken now: exact."""
         with _translated(), self._database.read() as session:
             counts = select(_HINTS.c.lane, func.count()).where(_HINTS.c.visible_at <= db_now()).group_by(_HINTS.c.lane)
             return dict.fromkeys(LANES, 0) | dict(session.execute(counts).all())

@@ -7,10 +7,15 @@ Topology, made by :meth:`RabbitMQ.declare` and by nothing else. Arguments of a q
 
 The work exchange has no alternate exchange: one would swallow what cannot be routed, and it would count as confirmed.
 A time to live per message would wait behind the head of the queue, so each delay has a queue of its own.
+
+RabbitMQ, and we, take as long for an AMQP message of sixteen hints as for one of a single hint. So hints travel in *bunches*: the body is
+1 to :data:`BUNCH` message ids, in lower case, with a line break between two. A bunch is acked when all its hints are settled; until then it
+comes again whole.
 """
 
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -30,8 +35,12 @@ from mailbbgun.queues.lanes import LANES, Turns
 
 WORK = "mailbbgun.work.v1"
 LONGEST_WAIT = 5.0  # seconds between two tries to connect
-LARGEST_BODY = 256  # bytes; ours have 36
+BUNCH = 16  # ids an AMQP message has at most; a consumer that knows fewer takes it for junk, and the sweep hints them again
+FEWEST_FETCHED = 8  # bunches; in quiet times each holds a single id, and so many must do for a claim
 LARGEST_PREFETCH = 2000  # RabbitMQ's own limit for quorum queues
+
+_ID = b"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_BODY = re.compile(b"%b(?:\n%b){0,%d}" % (_ID, _ID, BUNCH - 1))
 
 # RabbitMQ 4 drops a hint after 20 deliveries unless told otherwise, but one that was prefetched by 20 workers that crashed is no verdict on
 # its message. -1, "no limit" to 4.0, lets 3.10 drop a hint that comes back even once, so: a number that works everywhere and is never met.
@@ -56,6 +65,27 @@ def work_queue(lane: str) -> str:
 def delay_queue(seconds: int) -> str:
     """Return the name of a delay's queue, and of its exchange."""
     return f"mailbbgun.delay.{seconds}.v1"
+
+
+def bodies_of(message_ids: Sequence[UUID]) -> list[bytes]:
+    """Cut ids into bunches, in their order. More than half a bunch is cut in two: of a burst a second worker process shall have its share."""
+    size = min(BUNCH, max(BUNCH // 2, (len(message_ids) + 1) // 2))
+    ids = [str(one) for one in message_ids]
+    return ["\n".join(ids[first : first + size]).encode() for first in range(0, len(ids), size)]
+
+
+def ids_of(body: bytes) -> list[UUID]:
+    """Return the ids of a bunch; none at all if any part of it is junk. What was lost with that is hinted again by the sweep."""
+    return [UUID(one) for one in body.decode("ascii").split("\n")] if _BODY.fullmatch(body) else []
+
+
+def fetched(prefetch: int) -> int:
+    """Return how many bunches to fetch for so many hints.
+
+    If all are full, which is when there is a backlog, they hold twice as many: more would let one process sit on a small backlog while
+    others have nothing to do. If each holds one id, an eighth: they are settled as soon as they are claimed, and the next come.
+    """
+    return min(max(prefetch // 8, FEWEST_FETCHED), LARGEST_PREFETCH)
 
 
 class RabbitMQ(Queue):
@@ -101,11 +131,11 @@ class RabbitMQ(Queue):
             channel.queue_declare(name, passive=True)
 
     def depth(self) -> dict[str, int]:
-        """Return the hints ready on each lane."""
+        """Return :data:`BUNCH` for each bunch that is ready, full or not: RabbitMQ counts messages, and does not look into them."""
         return at_once(self._hosts, self._depth)
 
     def _depth(self, channel: Channel) -> dict[str, int]:
-        return {lane: channel.queue_declare(work_queue(lane), passive=True).method.message_count for lane in LANES}
+        return {lane: BUNCH * channel.queue_declare(work_queue(lane), passive=True).method.message_count for lane in LANES}
 
     def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
         """Publish persistent, mandatory and confirmed, the whole batch in flight at once."""
@@ -114,12 +144,11 @@ class RabbitMQ(Queue):
         if delay and delay not in self._delays:
             raise ValueError(f"there is no delay of {delay} s")
         if message_ids:
-            bodies = [str(one).encode() for one in message_ids]
-            self._of_this_process().publish(delay_queue(delay) if delay else WORK, lane, bodies)
+            self._of_this_process().publish(delay_queue(delay) if delay else WORK, lane, bodies_of(message_ids))
 
     def consumer(self, prefetch: int) -> Consumer:
-        """Connect, and consume all lanes; waits up to 10 s for the broker."""
-        consumer = _RabbitConsumer(self._hosts, min(prefetch, LARGEST_PREFETCH))
+        """Connect, and consume all lanes; waits up to 10 s for the broker. What is fetched is counted in bunches: :func:`fetched`."""
+        consumer = _RabbitConsumer(self._hosts, fetched(prefetch))
         try:
             consumer.wait(DEADLINE)
         except QueueUnavailable:
@@ -275,20 +304,24 @@ class _Publisher(Link):
 
 @dataclass(frozen=True, slots=True)
 class _Token:
+    """``tag`` is the bunch's delivery tag, ``place`` the hint's among its ids."""
+
     owner: "_RabbitConsumer"
     tag: int
+    place: int
 
 
 class _RabbitConsumer(Link, Consumer):
-    """A channel and a buffer for each lane."""
+    """A channel and a buffer for each lane. ``bunches`` are the most it holds of each."""
 
-    def __init__(self, hosts: Hosts, prefetch: int) -> None:
-        self._prefetch = prefetch
+    def __init__(self, hosts: Hosts, bunches: int) -> None:
+        self._bunches = bunches
         self._turns = Turns()
         self._buffers: dict[str, deque[Hint]] = {lane: deque() for lane in LANES}
         self._channels: dict[str, Any] = {}
         self._waiting_for = set(LANES)
-        self._unsettled: dict[str, dict[int, None]] = {lane: {} for lane in LANES}  # ascending tags; the link's thread's
+        # By ascending tag the places of a bunch that are not settled; the link's thread's.
+        self._unsettled: dict[str, dict[int, set[int]]] = {lane: {} for lane in LANES}
         super().__init__(hosts, "rabbitmq-consumer")
 
     def take(self, limit: int, timeout: float) -> list[Hint]:
@@ -303,13 +336,13 @@ class _RabbitConsumer(Link, Consumer):
 
     def settle(self, hints: Sequence[Hint]) -> None:
         """Hand the acks to the link's thread."""
-        tags: dict[str, list[int]] = {}
+        tokens: dict[str, list[_Token]] = {}
         for hint in hints:
             token = hint.token
             if isinstance(token, _Token) and token.owner is self:  # a tag means nothing to another connection
-                tags.setdefault(hint.lane, []).append(token.tag)
+                tokens.setdefault(hint.lane, []).append(token)
         with self.guard:
-            self.post(lambda: self._ack(tags))
+            self.post(lambda: self._settle(tokens))
 
     def opened(self, connection: Any) -> None:
         """Open a channel for each lane."""
@@ -320,7 +353,7 @@ class _RabbitConsumer(Link, Consumer):
         self._channels[lane] = channel
         channel.add_on_close_callback(self.broke)
         channel.add_on_cancel_callback(lambda _frame: self.abort(f"RabbitMQ cancelled the consumer of {work_queue(lane)}"))
-        channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _: self._consume(lane, channel))
+        channel.basic_qos(prefetch_count=self._bunches, callback=lambda _: self._consume(lane, channel))
 
     def _consume(self, lane: str, channel: Channel) -> None:
         channel.basic_consume(
@@ -335,40 +368,38 @@ class _RabbitConsumer(Link, Consumer):
             self.is_ready()
 
     def _delivered(self, lane: str, tag: int, body: bytes) -> None:
-        message_id = _message_id(body)
-        if message_id is None:
+        message_ids = ids_of(body)
+        if not message_ids:
             log.warning("junk on the queue", extra={"lane": lane, "size": len(body), "body": safe(body[:64])})
             self._channels[lane].basic_ack(tag)
             return
-        self._unsettled[lane][tag] = None
+        self._unsettled[lane][tag] = set(range(len(message_ids)))
         with self.guard:
-            self._buffers[lane].append(Hint(message_id, lane, _Token(self, tag)))
+            self._buffers[lane].extend(Hint(one, lane, _Token(self, tag, place)) for place, one in enumerate(message_ids))
             self.guard.notify_all()
 
-    def _ack(self, tags: dict[str, list[int]]) -> None:
-        """Ack with one frame all up to the oldest hint still held, the rest one by one."""
+    def _settle(self, tokens: dict[str, list[_Token]]) -> None:
+        """Ack the bunches none of whose hints is left: with one frame all up to the oldest still held, the rest one by one."""
         if self.error:
             return  # they come again
-        for lane, settled in tags.items():
+        for lane, settled in tokens.items():
             held, channel = self._unsettled[lane], self._channels[lane]
-            known = sorted(tag for tag in set(settled) if tag in held)
-            for tag in known:
-                del held[tag]
+            done = []
+            for token in settled:
+                left = held.get(token.tag)
+                if left is None:
+                    continue  # settled before
+                left.discard(token.place)
+                if not left:
+                    del held[token.tag]
+                    done.append(token.tag)
+            done.sort()
             oldest = next(iter(held), None)
-            together = [tag for tag in known if oldest is None or tag < oldest]
+            together = [tag for tag in done if oldest is None or tag < oldest]
             if together:
                 channel.basic_ack(together[-1], multiple=True)
-            for tag in known[len(together) :]:
+            for tag in done[len(together) :]:
                 channel.basic_ack(tag)
-
-
-def _message_id(body: bytes) -> UUID | None:
-    try:
-        text = body.decode("ascii") if len(body) <= LARGEST_BODY else ""
-        message_id = UUID(text)
-    except ValueError:
-        return None
-    return message_id if str(message_id) == text else None
 
 
 @contextmanager

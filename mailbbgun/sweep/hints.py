@@ -20,7 +20,7 @@ from mailbbgun.queues.lanes import LANES
 PASS = 1000  # rows
 TICK_GRACE = 1  # seconds the accepting process has to hint what it accepted, before a worker does
 OVERDUE = 60  # seconds a delay queue's hint may be late
-NEARLY_EMPTY = 1000  # hints on a lane; with fewer, an old hint that was not taken must be lost
+NEARLY_EMPTY = 1000  # hints on a lane; if it can hold no more, an old hint that was not taken must be lost
 RECIPIENTS = 10  # of a message, on average, that are looked through for counting messages
 
 log = logging.getLogger("mailbbgun.sweep")
@@ -58,9 +58,11 @@ def overdue(seconds: float = OVERDUE) -> list[Stranded]:
 
 
 def lost(db: Database, queue: Queue, seconds: float = OVERDUE) -> list[Stranded]:
-    """Hinted ``seconds`` ago onto a lane that is nearly empty by now, and still not taken, although more than the hints that are left.
+    """Hinted ``seconds`` ago onto a lane that is nearly empty by now, and still not taken, although more than the hints that can be left.
 
-    A backlog that waits on the queue is none. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
+    A backlog that waits on the queue is none. What a lane holds is known as the most that it may hold, and a loss only if even that is
+    less than the rows that wait. So where bunches are not full, the loss of a part is found later, once the lane has drained; never wrongly.
+    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
     """
     depths = queue.depth()
     found = []

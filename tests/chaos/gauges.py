@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from bench import cpu
 from mailbbgun.deliver.journal import ROTATE_SIZE
+from mailbbgun.queues.rabbitmq import BUNCH
 from mailbbgun.services import Services
 from tests.chaos.trend import Bound
 from tests.flow.service import Service
@@ -86,7 +87,7 @@ def bounds(minutes: float, processes: int) -> Mapping[str, Bound]:
     memory = next((most for shorter, most in MEMORY.items() if minutes < shorter), max(minutes / 120, 1.0))
     tree = {"processes": Bound(growth=0), "threads": Bound(growth=5), "files": Bound(growth=5), "TCP": Bound(growth=5), "MB": Bound(growth=memory)}
     return {f"{name}: {what}": bound for name in TREES for what, bound in tree.items()} | {
-        "queue: hints": Bound(growth=50),
+        "queue: hints": Bound(growth=50 * BUNCH),  # of bunches that are not full the most they might hold is seen
         "journal: MB": Bound(most=processes * (ROTATE_SIZE / MB + 1)),
         "postgresql: connections": Bound(growth=5),
         # Messages are of many sizes, and what is large is rare.

@@ -9,7 +9,7 @@ from mailbbgun.base.settings import load as load_settings
 from mailbbgun.services import Services, build
 from mailbbgun.sweep.requeue import requeue
 from tests.chaos.load import Load
-from tests.chaos.scenarios.servers import PASSES, depth, purge
+from tests.chaos.scenarios.servers import PASSES, depth, most, purge
 from tests.flow.service import Service, until
 
 LEFT = 500  # hints on a lane that lost all others
@@ -68,14 +68,14 @@ def test_thirty_passes_of_requeue_pending_do_not_make_the_queue_deeper_than_the_
         assert passes(PASSES) == 0
         assert service.run("bin/requeue-pending") == "requeued 0\n"
         print(f"{PASSES} passes over {backlog}: {depths[0]} hints before the first, at most {max(depths)}, in the end {depths[-1]}")
-        assert (depths[0], depths[-1], max(depths)) == (1, backlog, backlog)
+        assert backlog <= depths[-1] == max(depths) < depths[0] + most(backlog)
 
         lost = purge(services.queue, backlog - LEFT)
         again = passes(PASSES)
         print(f"as many after {lost} hints were lost: {again} given again, at most {max(depths)} hints")
         assert lost == backlog - LEFT
         assert again == backlog
-        assert max(depths) == depths[-1] == backlog + LEFT
+        assert backlog + LEFT <= depths[-1] == max(depths) < most(backlog) + most(LEFT)
 
 
 def test_a_broker_that_restarts_with_a_deep_queue_is_soon_back(real_settings, rabbitmq, backlog):

@@ -11,6 +11,7 @@ from mailbbgun.base.db import Base, Database
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.embedded import Embedded
 from mailbbgun.queues.models import QueuedHint
+from mailbbgun.queues.rabbitmq import BUNCH, fetched
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
 from tests.servers import PostgreSQL, RabbitMQ
 
@@ -23,7 +24,8 @@ class Driver:
 
     ``server`` is what keeps the hints, None for SQLite. ``source`` is an expression that makes the queue in another process.
     ``missing`` takes away a part of the topology. ``hold_passes`` lets the time pass after which a dead consumer's hints come again.
-    ``prefetches`` tells whether consumers fetch before they are asked.
+    ``prefetches`` tells whether consumers fetch before they are asked. ``bunch`` is how many hints go together at the most, ``held`` how many
+    a consumer of such a prefetch holds of each lane of a backlog.
     """
 
     queue: Queue
@@ -32,6 +34,8 @@ class Driver:
     missing: Callable[[], object]
     hold_passes: Callable[[], object]
     prefetches: bool = False
+    bunch: int = 1
+    held: Callable[[int], int] = lambda prefetch: prefetch
 
 
 def _embedded(url: str, server: PostgreSQL | None) -> Iterator[Driver]:
@@ -81,6 +85,8 @@ def rabbitmq_queue(breakable_rabbitmq: RabbitMQ) -> Iterator[Driver]:
         missing=lambda: broker.ctl("delete_queue", "--vhost", vhost, "mailbbgun.work.normal.v1"),
         hold_passes=lambda: None,
         prefetches=True,
+        bunch=BUNCH,
+        held=lambda prefetch: fetched(prefetch) * BUNCH,
     )
     queue.close()
     broker.release(vhost)

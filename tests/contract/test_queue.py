@@ -124,13 +124,34 @@ def test_settled_hints_do_not_come_again(queue: Queue) -> None:
 
 
 def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> None:
-    driver.queue.publish(NORMAL, _ids(10))
+    for one in _ids(10):  # each a bunch of its own
+        driver.queue.publish(NORMAL, [one])
     with _consumer(driver.queue) as consumer:
         hints = _all(consumer, 10)
         for some in (hints[7:8], hints[0:2], hints[3:4], hints[4:6]):
             consumer.settle(some)
     with _consumer(driver.queue) as consumer:
         assert _of(_all(consumer, 10, 1)) == _of([hints[2], hints[6], *hints[8:]])
+
+
+def test_what_is_left_of_a_bunch_comes_again_and_at_most_its_bunch_with_it(driver: Driver) -> None:
+    ids = _ids(4 * driver.bunch)
+    driver.queue.publish(NORMAL, ids)
+    with _consumer(driver.queue) as consumer:
+        hints = _all(consumer, len(ids))
+        assert [hint.message_id for hint in hints] == ids
+        consumer.settle(hints[: driver.bunch + 1])
+        consumer.settle(hints[3 * driver.bunch :])
+    with _consumer(driver.queue) as consumer:
+        hints = _all(consumer, len(ids), 1)
+        if driver.bunch == 1:
+            assert _of(hints) == ids[2:3]
+        else:
+            assert _of(hints) == ids[driver.bunch : 3 * driver.bunch]
+        for hint in reversed(hints):
+            consumer.settle([hint])
+    with _consumer(driver.queue) as consumer:
+        assert consumer.take(10, 0.5) == []
 
 
 def test_settling_twice_or_at_another_consumer_hurts_nothing(queue: Queue) -> None:
@@ -201,15 +222,18 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
             assert lanes[0] == HIGH
 
 
-def test_a_consumer_holds_no_more_than_its_prefetch_per_lane(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(12))
-    queue.publish(HIGH, _ids(12))
-    with _consumer(queue, prefetch=5) as consumer:
-        hints = _all(consumer, 24, 0.5)
-        assert sorted(hint.lane for hint in hints) == [HIGH] * 5 + [NORMAL] * 5
-        assert queue.depth() == {HIGH: 7, NORMAL: 7, BULK: 0}
+@pytest.mark.parametrize("prefetch", [5, 80])
+def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bunches(driver: Driver, prefetch: int) -> None:
+    queue, held = driver.queue, driver.held(prefetch)
+    assert held == prefetch if driver.bunch == 1 else held <= max(2 * prefetch, 128)
+    queue.publish(NORMAL, _ids(480))
+    queue.publish(HIGH, _ids(480))
+    with _consumer(queue, prefetch) as consumer:
+        hints = _all(consumer, 960, 0.5)
+        assert sorted(hint.lane for hint in hints) == [HIGH] * held + [NORMAL] * held
+        assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, BULK: 0}
         consumer.settle(hints)
-        assert len(_all(consumer, 24, 1)) == 10
+        assert len(_all(consumer, 2 * held, 1)) == 2 * held
 
 
 def test_two_consumers_never_hold_the_same_hint(queue: Queue) -> None:
@@ -254,7 +278,8 @@ def test_many_threads_publish_at_once_and_all_arrives(queue: Queue) -> None:
 
 def test_a_hint_published_twice_may_come_twice_and_is_settled_by_itself(queue: Queue) -> None:
     [one] = _ids(1)
-    queue.publish(NORMAL, [one, one])
+    for _ in range(2):
+        queue.publish(NORMAL, [one])
     with _consumer(queue) as consumer:
         hints = _all(consumer, 2)
         assert [hint.message_id for hint in hints] == [one, one]
@@ -263,14 +288,28 @@ def test_a_hint_published_twice_may_come_twice_and_is_settled_by_itself(queue: Q
         assert len(_all(consumer, 2, 1)) == 1
 
 
-def test_depth_counts_neither_delayed_nor_held_hints(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(7))
-    queue.publish(BULK, _ids(2))
-    queue.publish(HIGH, _ids(5), 3)
-    _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 7, BULK: 2})
+def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
+    queue, held = driver.queue, driver.held(4)
+    queue.publish(NORMAL, _ids(480))
+    queue.publish(BULK, _ids(4))
+    queue.publish(HIGH, _ids(480), 3)
+    _eventually(lambda: queue.depth()[NORMAL] == 480)  # bunches are full, but those of four
+    depth = queue.depth()
+    assert depth[HIGH] == 0
+    assert 4 <= depth[BULK] <= 4 * driver.bunch
     with _consumer(queue, prefetch=4) as consumer:
-        assert len(_all(consumer, 10, 0.5)) == 6
-        _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 3, BULK: 0})
+        assert len(_all(consumer, held + 4, 0.5)) == held + 4
+        _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, BULK: 0})
+
+
+def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:
+    waiting = 0
+    for count in (1, 2, 3, 15, 16, 17, 31, 32, 33, 100):
+        driver.queue.publish(NORMAL, _ids(count))
+        waiting += count
+        _eventually(lambda least=waiting: least <= driver.queue.depth()[NORMAL] <= least * driver.bunch)  # type: ignore[misc]
+    if driver.bunch == 1:
+        assert driver.queue.depth()[NORMAL] == waiting
 
 
 def test_publishing_nothing_does_nothing(queue: Queue) -> None:
@@ -287,10 +326,10 @@ def test_a_lane_or_a_delay_that_does_not_exist_is_refused(queue: Queue) -> None:
 
 
 def test_declaring_is_safe_to_repeat_and_keeps_what_is_queued(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(3))
+    queue.publish(NORMAL, _ids(32))
     queue.declare()
     queue.check()
-    assert queue.depth()[NORMAL] == 3
+    assert queue.depth()[NORMAL] == 32
 
 
 def test_a_missing_part_is_named_by_check(driver: Driver) -> None:

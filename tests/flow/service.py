@@ -140,6 +140,10 @@ class Service:
         """Return how many messages have that status."""
         return int(self.get(f"/messages?limit=0&status={status}")["count"])
 
+    def unhinted(self) -> int:
+        """Return how many pending deliveries were never hinted, or not marked so yet."""
+        return int(self.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND published_at IS NULL")[0][0])
+
     def sql(self, statement: str, **parameters: object) -> list[Any]:
         """Run one SQL statement on the service's database; return its rows, if it has any."""
         services = build(load(self.environment))

@@ -18,7 +18,7 @@ def backlog(backend):
     with Service(backend) as service:
         Load(service).send_all(addresses("u", MESSAGES))
         services = build(load(service.environment))
-        until(lambda: sum(services.queue.depth().values()) == MESSAGES, what="every hint on the queue")
+        until(lambda: service.unhinted() == 0, what="every hint on the queue")
         yield service, services
         services.close()
 

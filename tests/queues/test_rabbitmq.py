@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from uuid import UUID
 
 import pika
 import pytest
@@ -15,8 +16,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from mailbbgun.base.errors import ConfigurationError, QueueMisconfigured, QueueUnavailable
 from mailbbgun.base.ids import new_id
+from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
-from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
+from mailbbgun.queues.rabbitmq import BUNCH, WORK, bodies_of, delay_queue, fetched, ids_of, work_queue
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
 from tests.servers import RabbitMQ
 from tests.servers.process import free_port
@@ -84,15 +86,161 @@ def _publishes_again(queue: RabbitQueue, seconds: float = 10) -> None:
             return
 
 
-def test_a_hint_is_persistent_and_holds_nothing_but_the_id(queue: RabbitQueue, url: str) -> None:
-    one = new_id()
-    queue.publish(NORMAL, [one])
+def _waits(queue: RabbitQueue, lane: str, depth: int) -> None:
+    """Wait until a lane is that deep: acks, and what a closed consumer held, arrive a moment later."""
+    until = time.monotonic() + 5
+    while (found := queue.depth()[lane]) != depth:
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+
+
+def _all(consumer: Consumer, count: int, seconds: float = 1) -> list[Hint]:
+    """Take until ``count`` hints came, or none for ``seconds``."""
+    hints: list[Hint] = []
+    while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):
+        hints += more
+    return hints
+
+
+def _of(hints: list[Hint]) -> list[UUID]:
+    return [hint.message_id for hint in hints]
+
+
+ONE, TWO = UUID(int=1), UUID(int=2**128 - 1)
+A, B = str(ONE).encode(), str(TWO).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        (A, [ONE]),  # all there was before there were bunches
+        (A + b"\n" + B, [ONE, TWO]),
+        (B + b"\n" + A + b"\n" + A, [TWO, ONE, ONE]),
+        (b"\n".join([A] * BUNCH), [ONE] * BUNCH),
+        (b"\n".join([A] * (BUNCH + 1)), []),
+        (b"", []),
+        (b"\n", []),
+        (A + b"\n", []),
+        (b"\n" + A, []),
+        (A + b"\n\n" + B, []),
+        (A + b"\r\n" + B, []),
+        (A + b" " + B, []),
+        (A + B, []),
+        (A + b"\n" + B.upper(), []),
+        (A + b"\n{" + B + b"}", []),
+        (A + b"\nurn:uuid:" + B, []),
+        (A + b"\n" + B.replace(b"-", b""), []),
+        (A + b"\n" + B[:-1], []),
+        (A + b"\n" + B[:-1] + b"\n", []),
+        (A + b"\n" + B[:-1] + b"g", []),
+        (A + b"\n" + B[:-1] + "٣".encode(), []),  # a digit, elsewhere
+        (A + b"\n" + b"\xff" * 36, []),
+        (A + b"\0", []),
+        (b"\n".join([A] * 100_000), []),
+    ],
+)
+def test_a_body_is_ids_in_lines_or_junk_as_a_whole(body: bytes, ids: list[UUID]) -> None:
+    assert ids_of(body) == ids
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(0, []), (1, [1]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (17, [9, 8]), (31, [16, 15]), (40, [16, 16, 8]), (500, [16] * 31 + [4])],
+)
+def test_ids_are_cut_into_bunches_in_their_order_and_more_than_half_a_bunch_in_two(count: int, sizes: list[int]) -> None:
+    ids = [new_id() for _ in range(count)]
+    bodies = bodies_of(ids)
+    assert [len(ids_of(body)) for body in bodies] == sizes
+    assert [one for body in bodies for one in ids_of(body)] == ids
+
+
+@pytest.mark.parametrize(("prefetch", "bunches"), [(1, 8), (64, 8), (80, 10), (160, 20), (800, 100), (100_000, 2000)])
+def test_what_is_fetched_is_counted_in_bunches(prefetch: int, bunches: int) -> None:
+    assert fetched(prefetch) == bunches
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_hint_is_persistent_and_holds_nothing_but_ids(queue: RabbitQueue, url: str, count: int) -> None:
+    ids = [new_id() for _ in range(count)]
+    queue.publish(NORMAL, ids)
     with _raw(url) as channel:
-        _, properties, body = channel.basic_get(work_queue(NORMAL))
-        assert body == str(one).encode()
-        assert properties is not None
-        assert properties.delivery_mode == 2
-        assert set(properties.headers or ()) <= {"x-delivery-count"}  # the broker's own
+        for first in range(0, count, BUNCH):
+            _, properties, body = channel.basic_get(work_queue(NORMAL))
+            assert body == "\n".join(map(str, ids[first : first + BUNCH])).encode()
+            assert properties is not None
+            assert properties.delivery_mode == 2
+            assert set(properties.headers or ()) <= {"x-delivery-count"}  # the broker's own
+        assert channel.basic_get(work_queue(NORMAL))[2] is None
+
+
+@pytest.mark.parametrize("delay", [0, 1])
+def test_forty_hints_in_three_bunches_arrive_once_each_and_in_order(queue: RabbitQueue, delay: int) -> None:
+    ids = [new_id() for _ in range(40)]
+    queue.publish(NORMAL, ids, delay)
+    consumer = queue.consumer(100)
+    hints = _all(consumer, 41, 1.5)
+    assert _of(hints) == ids
+    for start in range(0, 40, 7):
+        consumer.settle(hints[start : start + 7])
+    consumer.close()
+    _waits(queue, NORMAL, 0)
+
+
+def test_a_bunch_is_acked_when_all_its_hints_are_settled_and_else_comes_again_whole(queue: RabbitQueue) -> None:
+    ids = [new_id() for _ in range(3 * BUNCH)]
+    queue.publish(NORMAL, ids)
+    consumer = queue.consumer(100)
+    hints = _all(consumer, len(ids))
+    second, third = hints[BUNCH : 2 * BUNCH], hints[2 * BUNCH :]
+    consumer.settle(third)
+    consumer.settle(second[:7])
+    for _ in range(BUNCH):  # however often
+        consumer.settle(second[7:8])
+    consumer.settle(hints[1:BUNCH])
+    consumer.settle(hints[:1])
+    consumer.close()
+    _waits(queue, NORMAL, BUNCH)
+    consumer = queue.consumer(100)
+    again = _all(consumer, len(ids))
+    assert _of(again) == _of(second)
+    consumer.settle(hints)  # of another connection: they mean nothing here
+    consumer.settle([*reversed(again[1:]), again[0]])
+    consumer.close()
+    _waits(queue, NORMAL, 0)
+
+
+def test_bunches_settled_crosswise_are_acked_each_for_itself(queue: RabbitQueue) -> None:
+    ids = [new_id() for _ in range(5 * BUNCH)]
+    queue.publish(NORMAL, ids)
+    consumer = queue.consumer(100)
+    hints = _all(consumer, len(ids))
+    crosswise = [hint for place in range(BUNCH) for hint in hints[place::BUNCH]]
+    consumer.settle(crosswise[:-3])  # of the last three bunches each last hint is held
+    consumer.settle(crosswise[-2:-1])
+    consumer.close()
+    consumer = queue.consumer(100)
+    assert _of(_all(consumer, len(ids))) == ids[2 * BUNCH : 3 * BUNCH] + ids[4 * BUNCH :]
+    consumer.close()
+
+
+def test_many_bodies_of_one_id_as_they_were_before_bunches_all_come_though_few_are_fetched_at_once(queue: RabbitQueue, url: str) -> None:
+    ids = [new_id() for _ in range(100)]
+    with _raw(url) as channel:
+        for one in ids:
+            channel.basic_publish(WORK, NORMAL, str(one).encode())
+    later = [new_id() for _ in range(20)]
+    queue.publish(NORMAL, later)
+    consumer = queue.consumer(80)
+    first = _all(consumer, 200, 0.5)
+    assert _of(first) == ids[: fetched(80)]
+    taken = list(first)
+    consumer.settle(first)
+    while more := consumer.take(200, 0.5):
+        consumer.settle(more)
+        taken += more
+    consumer.close()
+    assert _of(taken) == ids + later
+    _waits(queue, NORMAL, 0)
 
 
 @pytest.mark.parametrize("delay", [0, 600])
@@ -113,7 +261,7 @@ def test_what_has_no_queue_is_not_taken_for_published(queue: RabbitQueue, url: s
 
 def _publish_until_refused(queue: RabbitQueue) -> None:
     for _ in range(20):  # a full quorum queue takes some more
-        queue.publish(NORMAL, [new_id() for _ in range(10)])
+        queue.publish(NORMAL, [new_id() for _ in range(10 * BUNCH)])
 
 
 def test_after_a_refusal_the_next_is_published_on_another_connection_and_what_is_in_flight_is_not_harmed(
@@ -134,7 +282,7 @@ def test_after_a_refusal_the_next_is_published_on_another_connection_and_what_is
     after = connections()
     assert len(after) == len(before)
     assert after != before
-    assert queue.depth()[HIGH] == 2 + 500 * (4 - len(refused))
+    assert queue.depth()[HIGH] == BUNCH * (2 + len(bodies_of([new_id()] * 500)) * (4 - len(refused)))
 
 
 def test_a_missing_exchange_is_not_taken_for_published(queue: RabbitQueue, url: str) -> None:
@@ -167,7 +315,9 @@ def test_declare_names_a_queue_that_has_other_arguments(queue: RabbitQueue, url:
 def test_junk_is_acked_logged_safely_and_skipped(queue: RabbitQueue, url: str, caplog: pytest.LogCaptureFixture) -> None:
     one = new_id()
     shout, braces = str(one).upper().encode(), b"{%s}" % str(one).encode()
-    junk = [b"", b"junk\r\n2026 forged log line", b"\xff" * 40, b"0" * 100_000, shout, braces, os.urandom(36)]
+    half = b"\n".join([str(new_id()).encode(), shout])
+    many = b"\n".join([str(new_id()).encode()] * (BUNCH + 1))
+    junk = [b"", b"junk\r\n2026 forged log line", b"\xff" * 40, b"0" * 100_000, shout, braces, os.urandom(36), half, many]
     with _raw(url) as channel:
         for body in junk:
             channel.basic_publish(WORK, NORMAL, body)

@@ -1,10 +1,13 @@
 """Which rows are hinted again, and how many at once."""
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 
 from bench.fill import fill
+from mailbbgun.base.db import db_now
 from mailbbgun.base.errors import QueueUnavailable
+from mailbbgun.deliver.claim import put_early_back
+from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.publisher import mark_published
 from mailbbgun.queues.embedded import Embedded
 from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, count, hint_again, lost, overdue, unhinted
@@ -65,6 +68,54 @@ def test_a_lane_that_holds_as_many_hints_as_rows_wait_is_not_touched_and_one_wit
     assert not messages_of(store, fresh) & set(hints)
     sweep(store.services, Expired(store.services.db, store.services.settings))
     assert set(store.hints()) == messages_of(store, waiting)  # whose hints are gone by now; the others were hinted a moment ago
+
+
+class AtMost(Embedded):
+    """A queue that knows only how many hints it may hold at the most, as one whose hints go in bunches."""
+
+    most = 0
+
+    def depth(self):
+        return super().depth() | {"normal": self.most}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "most", "found"),
+    [
+        (5, 0, True),
+        (5, 16, False),  # a bunch of one perhaps, whose four fellows are lost: found when that one is taken
+        (16, 16, False),
+        (17, 16, True),
+        (NEARLY_EMPTY + 200, 62 * 16, True),
+        (NEARLY_EMPTY + 200, 63 * 16, False),  # some are lost for certain, but a lane this deep is left alone
+        (NEARLY_EMPTY + 200, 75 * 16, False),
+    ],
+)
+def test_a_loss_is_one_only_if_even_the_most_that_a_lane_may_hold_is_less_than_what_waits(store, waiting, most, found):
+    store.add(waiting, due=-3600, hinted=-3600)
+    queue = AtMost(store.services.db, ())
+    queue.most = most
+    assert [stranded.lane for stranded in lost(store.services.db, queue)] == ["normal"] * found
+
+
+@pytest.mark.parametrize(
+    ("row", "again"),
+    [
+        ({"due": 100, "hinted": -5}, 1),  # a delay hint is under way; the tick's is one too many then
+        ({"due": -5, "hinted": -4}, 0),
+        ({"due": -100, "hinted": -99, "status": "DELIVERED"}, 0),
+    ],
+)
+def test_a_hint_that_came_again_with_its_bunch_costs_one_hint_at_the_most(store, row, again):
+    rows = store.add(**row)
+    for _ in range(3):
+        with store.services.db.write() as session:
+            put_early_back(session, list(messages_of(store, rows)))
+    assert (store.row(rows[0]).published_at is None) == bool(again)
+    with store.services.db.write() as session:
+        session.execute(update(Delivery).where(Delivery.id == rows[0]).values(next_attempt_at=db_now(-2)))
+    assert hint_again(store.services.db, store.services.queue, unhinted()) == again
+    assert hint_again(store.services.db, store.services.queue, unhinted()) == 0
 
 
 @pytest.mark.parametrize("store", ["postgresql"], indirect=True)
