@@ -138,9 +138,9 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     """Write how claims of ``owner`` ended and return those that still stood; the others were fenced and change nothing."""
     if not ended:
         return []
-    by_id = {result.delivery_id: result for result in ended}
+    by_claim = {(result.delivery_id, result.attempt): result for result in ended}
     given = {"owner": owner, "results": rows([_record(result) for result in ended])}
-    standing = [by_id[identifier] for identifier in session.execute(_results(dialect_of(session)), given).scalars()]
+    standing = [by_claim[identifier, attempt] for identifier, attempt in session.execute(_results(dialect_of(session)), given)]
     _append(session, [_told(result, result.kind) for result in standing if result.kind])
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
@@ -167,7 +167,7 @@ def _results(dialect: str) -> Executable:
             lease_until=None,
             finished_at=case((~pending, db_now())),
         )
-        .returning(ours.id)
+        .returning(ours.id, ours.attempt)
     )
 
 

@@ -123,6 +123,23 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
     assert not leases.stand(first)
 
 
+def test_two_ends_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(store, owner):
+    (row,) = store.add(due=-1)
+    message = store.row(row).message_id
+    with store.services.db.write() as session:
+        (first,) = claim(session, owner, [message], 60, 0.0)
+    with store.services.db.write() as session:  # the sweep took it for paused, and the same worker claimed it again
+        record.results(session, owner, [released(first, 0.0)])
+    with store.services.db.write() as session:
+        (second,) = claim(session, owner, [message], 60, 0.0)
+    delivered = Result(row, message, second.attempt, Kind.DELIVERED, "DELIVERED")
+    with store.services.db.write() as session:
+        assert record.results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
+    assert store.kinds(row) == ["delivered"]
+    with store.services.db.read() as session:
+        assert session.scalar(select(Message.status).where(Message.id == message)) == "DELIVERED"
+
+
 @pytest.mark.parametrize("statuses", list(itertools.product(("PENDING", "DELIVERED", "ERROR"), repeat=3)), ids="-".join)
 def test_a_message_is_the_sum_of_its_deliveries(store, owner, statuses):
     (first,) = store.add(lease_owner=owner, leased=60, attempt=1)
