@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import urlencode
@@ -24,6 +24,7 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
+from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, UnsupportedMediaType
 
 T = TypeVar("T")
@@ -307,7 +308,7 @@ class Time(fields.DateTime):
     """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return None if value is None else rfc3339(value)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         # In a query an unescaped + arrives as a space.

@@ -71,6 +71,24 @@ def test_a_schedule_that_ends_expires_the_delivery(service):
     until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
 
 
+def test_a_deferral_says_when_the_next_try_is_due(service):
+    sent = service.post(to="later-1-ann@example.test")
+
+    def deferral() -> dict | None:
+        return next((one for one in service.get(f"/messages/{sent['id']}/events")["events"] if one["kind"] == "deferred"), None)
+
+    found = until(deferral, what="the refusal")
+    # RETRY_DELAYS is 2 seconds, give or take a tenth; the event carries our clock's time, due times are the database's.
+    due, at = datetime.fromisoformat(found["data"]["retry_at"]), datetime.fromisoformat(found["at"])
+    assert 1.7 < (due - at).total_seconds() < 2.3
+    assert found["data"]["retry_at"].endswith("Z")
+    assert found["data"]["retry_in"] == 2
+    service.ended(sent["id"], "DELIVERED")
+    ended = service.get(f"/messages/{sent['id']}/events?limit=1")["events"][0]
+    assert ended["kind"] == "delivered"
+    assert not ended["data"].keys() & {"retry_in", "retry_at"}
+
+
 def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_delay_hint_does_no_harm(backend):
     with Service(backend, RETRY_DELAYS="6,6", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
