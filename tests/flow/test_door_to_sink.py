@@ -51,6 +51,9 @@ def test_one_refused_recipient_of_three_is_refused_alone(service):
         "later-1-cis@example.test": "DELIVERED",
     }
     assert service.copies() == {"ann@example.test": 1, "later-1-cis@example.test": 1}
+    events = service.get(f"/messages/{sent['id']}/events")["events"]
+    told = {(one["kind"], one["data"]["host"], one["data"]["ip"]) for one in events if one["kind"] != "accepted"}
+    assert told == {(kind, "127.0.0.1", "127.0.0.1") for kind in ("delivered", "bounced", "deferred")}
 
 
 def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_same_bytes(service):

@@ -11,7 +11,7 @@ import pytest
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.mx import Resolver
-from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Server, Unknown
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.relay import DirectMX, SmartHost
 from mailbbgun.smtp.reply import Reply
@@ -249,7 +249,7 @@ def test_a_verdict_of_one_exchanger_stands(at: dict[str, Behaviour], kind: type,
 def test_no_exchanger_answering_is_deferred_with_the_last_reason() -> None:
     with exchangers(Peer(at={"banner": b"554 one\r\n"}), Peer(at={"banner": b"421 two\r\n"})) as relay:
         (outcome,) = attempt(relay).values()
-    assert outcome == Deferred(Reply(421, None, "two"), Phase.BANNER)
+    assert outcome == Deferred(Reply(421, None, "two"), Phase.BANNER, server=Server("mx2.b.test", "127.0.0.2"))
 
 
 @pytest.mark.parametrize(
