@@ -33,7 +33,9 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
         case Bounced(reply, phase, server):
             return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase))
         case Refused(reply, phase, server):
-            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause, data=_where(server, phase))
+            # Perhaps it is about this recipient: the others, who wait for the pause, are to be asked for first.
+            behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
+            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause + behind, data=_where(server, phase))
         case Unknown(reply, phase, server):
             return _unknown(claim, policy, reply, _where(server, phase))
         case Deferred(reply, phase, after, server):
