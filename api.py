@@ -1,12 +1,9 @@
 """The HTTP API: ``gunicorn api:app``, or ``python api.py``, which becomes that."""
 
-import os
-import sys
-from pathlib import Path
-
 if __name__ == "__main__":
-    here = Path(__file__).resolve().parent
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(here / "gunicorn.conf.py"), "--pythonpath", str(here), "api:app"])
+    from mailbbgun.run import become_the_api
+
+    become_the_api()
 
 from mailbbgun.app import create_app
 

@@ -1,4 +1,4 @@
-"""``bin/run``: database, API, worker and mail catcher as one foreground group, which starts together and ends together.
+"""``bin/run``: database, API, worker and mail catcher as one foreground group, which starts together and ends together. And ``python api.py``.
 
 Honcho starts the parts (each a session of its own, so that a Ctrl-C reaches only us) and prefixes their lines. Its manager loop is not
 used: it prints from signal handlers, waits for ever for a part that ignores SIGTERM, ends with 130 and, killed with -9, leaves its parts behind.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from honcho.colour import get_colours
@@ -25,7 +26,7 @@ from honcho.printer import Message, Printer
 from honcho.process import Popen
 
 from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.exposure import check_exposure
+from mailbbgun.base.exposure import check_exposure, taken
 from mailbbgun.base.settings import Settings, load
 
 ROOT = Path(__file__).parents[1]
@@ -161,15 +162,25 @@ def main() -> int:
         settings = load()
         check_exposure([settings.HOST], settings)
     catching = settings.SMTP_URL.startswith("catcher:")
-    taken = _taken(settings.HOST, settings.PORT, "PORT") or (catching and _taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"))
-    if taken:
-        print(f"{OURS}: {taken}", file=sys.stderr)
+    refused = taken(settings.HOST, settings.PORT, "PORT") or (catching and taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"))
+    if refused:
+        print(f"{OURS}: {refused}", file=sys.stderr)
         return 1
     group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
     code = _run(group, settings, catching)
     if not group.heard:
         os._exit(code)
     return code
+
+
+def become_the_api() -> NoReturn:
+    """Become gunicorn with our settings. Says in one line, exit code 1, that the port is taken: gunicorn by itself says it ten times."""
+    with explained_exit("api"):
+        settings = load()
+    elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # which may name other addresses
+    if not elsewhere and (refused := taken(settings.HOST, settings.PORT, "PORT")):
+        sys.exit(f"api: {refused}")
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
 
 
 def _run(group: Group, settings: Settings, catching: bool) -> int:
@@ -224,19 +235,6 @@ def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _taken(host: str, port: int, setting: str) -> str:
-    """Return why we cannot listen there, in one line, or nothing. Gunicorn by itself would try five times and say less."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()  # of two sockets that reuse an address only one may listen
-    except OSError as error:
-        return f"cannot listen on {host}:{port}: {error.strerror}; MAILBBGUN_{setting} sets another port"
-    return ""
 
 
 def _connectable(host: str) -> str:

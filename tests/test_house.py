@@ -101,5 +101,5 @@ def test_hacking_is_short_and_names_every_room():
 def test_no_file_names_a_machine_or_a_package_registry():
     words = ["py" + "pi.org", "npm" + "js.", "deb." + "debian.org", "/wo" + "rk/"]
     for path in [*ROOT.glob("*.*"), *(ROOT / "bin").iterdir(), *PACKAGE, *(ROOT / "deploy").rglob("*")]:
-        if path.is_file():
+        if path.is_file() and path.name != ".git":  # which in a worktree is a file that names its place
             assert not [word for word in words if word in path.read_text()], path

@@ -1,6 +1,10 @@
-"""The clock of one process. Due times and leases are granted by the database's clock; this one only tells a worker when to stop."""
+"""The clock of one process, and how times are told.
+
+Due times and leases are granted by the database's clock; this one only tells a worker when to stop.
+"""
 
 import time
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -9,3 +13,8 @@ class Clock:
     def boot(self) -> float:
         """Return seconds since boot, suspension included."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a moment as it is told everywhere: ``2026-01-01T12:00:00.000Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,6 +1,7 @@
-"""Who can reach an address we listen on."""
+"""Whether we can listen on an address, and who can reach us there."""
 
 import ipaddress
+import socket
 import sys
 from collections.abc import Iterable
 
@@ -26,6 +27,19 @@ def check_was_made() -> None:
     """
     if "gunicorn.arbiter" in sys.modules and not _checked:
         raise ConfigurationError("gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c /path/to/gunicorn.conf.py")
+
+
+def taken(host: str, port: int, setting: str) -> str:
+    """Return why we cannot listen there, in one line, or nothing."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()  # of two sockets that reuse an address only one may listen
+    except OSError as error:
+        return f"cannot listen on {host}:{port}: {error.strerror}; MAILBBGUN_{setting} sets another port"
+    return ""
 
 
 def _is_loopback(host: str) -> bool:

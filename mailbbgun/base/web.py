@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, NoReturn, Protocol, Self, TypeVar, cast
 from urllib.parse import urlencode
@@ -24,6 +24,7 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
+from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, UnsupportedMediaType
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… wou
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # linear: it never looks at a character twice
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 LARGEST_INTEGER = 2**63 - 1  # what the databases hold
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 
 log = logging.getLogger("mailbbgun.web")
@@ -344,20 +346,22 @@ class JSON(JSONProvider):
 
 
 class Time(fields.DateTime):
-    """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in."""
+    """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in, or a date, which is its midnight."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return None if value is None else rfc3339(value)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         # In a query an unescaped + arrives as a space.
         text = value.replace(" ", "+") if isinstance(value, str) else ""
         try:
+            if DATE.fullmatch(text):
+                return datetime.fromisoformat(f"{text}T00:00:00Z")
             if RFC3339.fullmatch(text):
                 return datetime.fromisoformat(text.upper())
         except ValueError:
             pass  # the 30th of February
-        raise marshmallow.ValidationError("Not a time as in RFC 3339, like 2026-01-31T12:00:00Z.")
+        raise marshmallow.ValidationError("Not a time as in RFC 3339, like 2026-01-31T12:00:00Z, nor a date.")
 
 
 class Count(fields.Integer):

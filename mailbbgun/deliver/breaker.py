@@ -1,12 +1,13 @@
 """The circuit breaker: a server that refuses us is left alone for a while, then asked by one transaction before all others."""
 
+import math
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mailbbgun.base.clock import Clock
 from mailbbgun.deliver.claim import Transaction
-from mailbbgun.smtp.outcome import OPENING, Delivered, Outcome, Refused
+from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused
 
 PROBE_SECONDS = 300.0  # a probe that is not back by then is overtaken by another
 PROBE_WAIT = 1.0  # seconds until the others ask again
@@ -23,6 +24,8 @@ class Breaker:
 
     A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock the account. Who comes first after that is
     the probe, and the others wait: if it gets in, all go; if it is refused, the pause starts anew; if it learns nothing, the next one is the probe.
+
+    Some servers say only of a recipient that they refuse us (RCPT), and some say it of one recipient alone: see :meth:`about_whom`.
     """
 
     def __init__(self, pause: float, clock: Clock) -> None:
@@ -30,6 +33,7 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[str, _Circuit] = {}
+        self._took: dict[str, float] = {}  # route → when its server last took mail, boot-clock seconds
 
     def wait(self, route: str) -> float:
         """Return for how many seconds a route is to be left alone; 0 when one may go, or all."""
@@ -43,6 +47,19 @@ class Breaker:
             if not wait and (circuit := self._open.get(transaction.route)):
                 circuit.probe, circuit.until = transaction, self._clock.boot() + PROBE_SECONDS
             return wait
+
+    def about_whom(self, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+        """Return them with refusals of recipients as deferrals if the server takes other mail, now or within the pause before.
+
+        Such a refusal is not about us: one recipient would hold up all mail, since it is refused whenever it is asked for.
+        """
+        with self._lock:
+            now = self._clock.boot()
+            if any(isinstance(one, Delivered) for one in outcomes.values()):
+                self._took[transaction.route] = now
+            if now - self._took.get(transaction.route, -math.inf) >= self._pause:
+                return dict(outcomes)
+        return {recipient: _of_recipient(one) for recipient, one in outcomes.items()}
 
     def record(self, transaction: Transaction, outcomes: Collection[Outcome]) -> None:
         """Take in how it went; the luck of one that left before the refusal says nothing."""
@@ -66,3 +83,7 @@ class Breaker:
     def _probing(self, transaction: Transaction) -> bool:
         circuit = self._open.get(transaction.route)
         return circuit is not None and circuit.probe is transaction
+
+
+def _of_recipient(one: Outcome) -> Outcome:
+    return Deferred(one.reply, one.phase, server=one.server) if isinstance(one, Refused) and one.phase is Phase.RCPT else one

@@ -107,16 +107,20 @@ def load_raw(session: Session, message_id: UUID) -> bytes:
     return bytes(session.execute(select(_M.raw).where(_M.id == message_id)).scalar_one())
 
 
-def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[UUID]:
-    """Prolong the leases that still stand and return their delivery ids; the others were taken from us."""
+def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[tuple[UUID, int]]:
+    """Prolong the leases that still stand and return delivery and attempt of each; the others were taken from us.
+
+    The attempt matters: a delivery that was taken from us may be ours again, and its former claim must not stand up with the new one.
+    """
     given = ids(dialect_of(session), "claims").c
     statement = (
         update(DELIVERIES)
         .where(_D.id.in_(select(given.id)), _D.lease_owner == owner)
         .values(lease_until=db_now(lease_seconds))
-        .returning(_D.id)
+        .returning(_D.id, _D.attempt)
     )
-    return set(session.execute(statement, {"claims": id_rows(dialect_of(session), [one.delivery_id for one in claims])}).scalars())
+    rows = session.execute(statement, {"claims": id_rows(dialect_of(session), {one.delivery_id for one in claims})})
+    return {(identifier, attempt) for identifier, attempt in rows}
 
 
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:

@@ -61,7 +61,7 @@ def attempt(desk: Desk, transaction: Transaction) -> None:
     envelope = read(desk.db, transaction)
     transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
-    outcomes = send(desk, transaction, envelope)
+    outcomes = desk.breaker.about_whom(transaction, send(desk, transaction, envelope))
     desk.breaker.record(transaction, outcomes.values())
     hand_over(desk, transaction, outcomes)
 

@@ -61,7 +61,7 @@ class Leases:
         with self.writing, database.write() as session:
             standing = renew(session, self._owner, wanted, self._seconds)
         for one in wanted:
-            if one.delivery_id in standing:
+            if _key(one) in standing:
                 one.lease_ends = ends
 
 

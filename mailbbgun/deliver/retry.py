@@ -8,7 +8,7 @@ from mailbbgun.deliver.claim import Claim
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.record import Result
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
-from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Refused, Unknown
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Phase, Refused, Server, Unknown
 from mailbbgun.smtp.reply import Reply
 
 UNKNOWN_RETRIES = 2  # so a recipient gets three copies at the most
@@ -28,16 +28,18 @@ class Policy:
 def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     """Return the result of one claim. Fenced claims and split batches have none and do not come here."""
     match outcome:
-        case Delivered(reply):
-            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True)
-        case Bounced(reply, phase):
-            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data={"phase": phase.value})
-        case Refused(reply, phase):
-            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause, data={"phase": phase.value})
-        case Unknown(reply, phase):
-            return _unknown(claim, policy, reply, {"phase": phase.value})
-        case Deferred(reply, phase, after):
-            return _again(claim, policy, Kind.DEFERRED, reply, {"phase": phase.value}, after=after)
+        case Delivered(reply, server):
+            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, data=_where(server))
+        case Bounced(reply, phase, server):
+            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase))
+        case Refused(reply, phase, server):
+            # Perhaps it is about this recipient: the others, who wait for the pause, are to be asked for first.
+            behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
+            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause + behind, data=_where(server, phase))
+        case Unknown(reply, phase, server):
+            return _unknown(claim, policy, reply, _where(server, phase))
+        case Deferred(reply, phase, after, server):
+            return _again(claim, policy, Kind.DEFERRED, reply, _where(server, phase), after=after)
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
@@ -58,6 +60,11 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool) -> Resu
         return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True)
     how = "died" if died else "was paused beyond its lease"
     return _result(claim, Kind.WORKER_LOST, PENDING, Reply(0, None, f"the worker {how} before anything was sent"), crashed=died)
+
+
+def _where(server: Server | None, phase: Phase | None = None) -> dict[str, Any]:
+    """Return what the event tells besides the reply; what it does not know is left out there."""
+    return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip}
 
 
 def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -> Result:

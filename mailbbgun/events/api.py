@@ -22,7 +22,7 @@ class Happening(Schema):
     at = Time()
     kind = fields.String(validate=validate.OneOf([kind.value for kind in Kind]))
     address = fields.String(allow_none=True, metadata={"description": "The recipient; null when it concerns the whole message."})
-    data = fields.Dict(metadata={"description": "What more is known: code and reply of the other server, phase, attempt…"})
+    data = fields.Dict(metadata={"description": "What more is known: host, ip, code and reply of the other server, phase, claim…"})
 
 
 class Timeline(Schema):

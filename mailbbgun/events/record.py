@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
+from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.db import after_commit, db_now, dialect_of, id_rows, ids, recordset, rows
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
@@ -138,10 +139,11 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     """Write how claims of ``owner`` ended and return those that still stood; the others were fenced and change nothing."""
     if not ended:
         return []
-    by_id = {result.delivery_id: result for result in ended}
+    by_claim = {(result.delivery_id, result.attempt): result for result in ended}
     given = {"owner": owner, "results": rows([_record(result) for result in ended])}
-    standing = [by_id[identifier] for identifier in session.execute(_results(dialect_of(session)), given).scalars()]
-    _append(session, [_told(result, result.kind) for result in standing if result.kind])
+    written = session.execute(_results(dialect_of(session)), given).all()
+    standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
+    _append(session, [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind])
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
@@ -167,7 +169,7 @@ def _results(dialect: str) -> Executable:
             lease_until=None,
             finished_at=case((~pending, db_now())),
         )
-        .returning(ours.id)
+        .returning(ours.id, ours.attempt, ours.next_attempt_at)
     )
 
 
@@ -238,10 +240,10 @@ def _record(result: Result) -> dict[str, Any]:
     }
 
 
-def _told(result: Result, kind: Kind) -> dict[str, Any]:
+def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     data = {"claim": result.attempt, "code": result.code, "reply": result.reply, "reason": result.reason, **(result.data or {})}
-    if result.status == PENDING:
-        data["retry_in"] = round(result.wait)
+    if due is not None:
+        data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
     return _event(result.message_id, result.delivery_id, kind, data)
 
 

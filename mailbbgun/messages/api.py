@@ -33,8 +33,14 @@ class Filters(Page):
         metadata={"description": "A recipient's address: to, cc or bcc. The case of a to z does not matter.", "example": "ann@example.com"},
     )
     tag = fields.String(load_default=None, metadata={"example": "invoice"})
-    since = Time(load_default=None, metadata={"description": "Accepted at this moment or later.", "example": "2026-01-31T12:00:00Z"})
-    until = Time(load_default=None, metadata={"description": "Accepted before this moment.", "example": "2026-02-01T00:00:00Z"})
+    since = Time(
+        load_default=None,
+        metadata={"description": "Accepted at this moment or later. A date alone is its midnight, in UTC.", "example": "2026-01-31T12:00:00Z"},
+    )
+    until = Time(
+        load_default=None,
+        metadata={"description": "Accepted before this moment. A date alone is its midnight, in UTC.", "example": "2026-02-01T00:00:00Z"},
+    )
 
 
 class Summary(Schema):

@@ -7,7 +7,7 @@ from time import monotonic
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import Session, open_session
-from mailbbgun.smtp.outcome import Outcome, Phase, TooMany
+from mailbbgun.smtp.outcome import Outcome, Phase, Server, TooMany
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Transaction
 from mailbbgun.smtp.wire import Dropped, WireError
 
@@ -19,13 +19,15 @@ class Connection:
     """An open session. Used by one thread at a time.
 
     `usable`: whether it can take a further message. `sent`: transactions begun. `opened`, `last_used`: by the clock
-    it was opened with. `extensions`: what the server offers. `tls`: whether the line is encrypted.
+    it was opened with. `server`: who is at the other end. `extensions`: what it offers. `tls`: whether the line is
+    encrypted.
     """
 
-    __slots__ = ("_clock", "_halfway", "_session", "_timeouts", "endpoint", "last_used", "opened", "sent", "usable")
+    __slots__ = ("_clock", "_halfway", "_session", "_timeouts", "endpoint", "last_used", "opened", "sent", "server", "usable")
 
     def __init__(self, endpoint: Endpoint, session: Session, timeouts: Timeouts, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
+        self.server = Server(endpoint.host, session.wire.ip)
         self._session = session
         self._timeouts = timeouts
         self._clock = clock

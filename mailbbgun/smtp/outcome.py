@@ -31,10 +31,19 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Server:
+    """Who it was that said so, or said nothing: the name it was asked for by, and its IP address where one was chosen."""
+
+    host: str
+    ip: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The server took responsibility for the mail (2xx after the dot)."""
 
     reply: Reply
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Deferred:
     reply: Reply
     phase: Phase
     after: float | None = None
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,7 @@ class Bounced:
 
     reply: Reply
     phase: Phase
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Unknown:
 
     reply: Reply
     phase: Phase
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ class Refused:
 
     reply: Reply
     phase: Phase
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +95,11 @@ class TooMany:
     """This recipient did not fit into the transaction (RFC 5321 §4.5.3.1.10): send it in a further one."""
 
     reply: Reply
+    server: Server | None = None
 
 
 Outcome = Delivered | Deferred | Bounced | Unknown | Refused | Fenced
+"""Where a server was asked, `server` says which; a Fenced mail was taken from it before it could say anything."""
 
 OPENING = frozenset({Phase.DNS, Phase.CONNECT, Phase.TLS, Phase.BANNER, Phase.EHLO, Phase.STARTTLS, Phase.AUTH})
 """Phases before any mail is spoken of: a failure there says nothing about the mail."""

@@ -8,7 +8,7 @@ from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Fenced, Outcome, Phase, Refused, TooMany, retry_after
+from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
@@ -67,7 +67,7 @@ class DirectMX:
             return dict.fromkeys(envelope.recipients, hosts)
         outcomes = _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
         return {
-            recipient: Deferred(outcome.reply, outcome.phase) if isinstance(outcome, Refused) else outcome
+            recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server) if isinstance(outcome, Refused) else outcome
             for recipient, outcome in outcomes.items()
         }
 
@@ -140,7 +140,8 @@ def _on_server(
             break
         pending = tuple(surplus)
     return outcomes | {
-        recipient: Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text)) for recipient, full in surplus.items()
+        recipient: Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server)
+        for recipient, full in surplus.items()
     }
 
 
@@ -155,13 +156,18 @@ def _transact(
         except Stale:
             return _send(pool, pool.fresh(endpoint), envelope, before_dot, after_dot)
     except CannotOpen as error:
-        return dict.fromkeys(envelope.recipients, error.outcome)
+        ip = endpoint.addresses[0] if len(endpoint.addresses) == 1 else None
+        return dict.fromkeys(envelope.recipients, replace(error.outcome, server=Server(endpoint.host, ip)))
 
 
 def _send(
     pool: Pool, connection: Connection, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
 ) -> dict[str, Outcome | TooMany]:
     try:
-        return connection.send(envelope, before_dot, after_dot)
+        said = connection.send(envelope, before_dot, after_dot)
+        return {
+            recipient: outcome if isinstance(outcome, Fenced) else replace(outcome, server=connection.server)
+            for recipient, outcome in said.items()
+        }
     finally:
         pool.checkin(connection)

@@ -55,14 +55,15 @@ class TlsFailed(WireError):
 
 
 class Wire:
-    """A connected socket, from which replies are read and to which commands are written. Not thread-safe."""
+    """A socket connected to `ip`, from which replies are read and to which commands are written. Not thread-safe."""
 
-    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "tls")
+    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "tls")
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, ip: str) -> None:
         connected.setblocking(False)
         # The final dot is a small write of its own; Nagle would hold it back for the ACK of the body.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.ip = ip
         self._socket = connected
         self._buffer = ReplyBuffer()
         self._readable, self._writable = select.poll(), select.poll()
@@ -187,7 +188,7 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
     for position, address in enumerate(addresses):
         share = (deadline - monotonic()) / (len(addresses) - position)
         try:
-            return _wired(socket.create_connection((address, port), timeout=max(share, 0.001)))
+            return _wired(socket.create_connection((address, port), timeout=max(share, 0.001)), address)
         except TimeoutError:
             failure = TimedOut(Phase.CONNECT, Reply(0, "4.4.1", f"{address} port {port}: timed out"))
         except OSError as error:
@@ -204,9 +205,9 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _wired(connected: socket.socket) -> Wire:
+def _wired(connected: socket.socket, ip: str) -> Wire:
     try:
-        return Wire(connected)
+        return Wire(connected, ip)
     except OSError:  # reset at once
         connected.close()
         raise

@@ -105,8 +105,8 @@ class Proxy:
         try:
             from_server, link.writers["out"] = await asyncio.open_connection("127.0.0.1", self.upstream)
             await asyncio.gather(self._pass(link, "out", from_client), self._pass(link, "back", from_server))
-        except OSError:
-            pass  # one of them is gone: so is the other
+        except (OSError, asyncio.CancelledError):
+            pass  # one of them is gone: so is the other. Or all are, and asyncio would print a traceback for each task that ends as cancelled
         finally:
             self._links.discard(link)
             link.cut()

@@ -95,16 +95,19 @@ class Round:
             service.start_worker()
 
     def settle(self, service: Service) -> None:
-        """Wait for the end of every delivery."""
-        began = time.monotonic()
+        """Wait for the end of every delivery. A round says if that took a minute which was made to pass: then some hints were lost."""
+        began, aged = time.monotonic(), False
 
         def ended() -> bool:
+            nonlocal aged
             if time.monotonic() - began > PATIENCE:
+                aged = True
                 service.age(70)
             # Not by the API: just after its servers were disturbed it may still answer 503.
             return service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)]
 
         until(ended, END_SECONDS, "the end of every delivery")
+        self.say(*["by the sweep"] * aged)
 
     def pause(self, least: float = 0.1, most: float = 1.5) -> None:
         """Let time pass, by the dice."""

@@ -44,4 +44,8 @@ def test_it_sees_what_is_lost_doubled_changed_foreign_and_untrue(embedded_settin
         service.sql("UPDATE messages SET status = 'ERROR' WHERE id = :id", id=load.accepted["u1@example.test"].replace("-", ""))
         refused("not the sum")
         service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'expired' WHERE address = 'u1@example.test'")
-        refused("untrue")
+        refused("untrue.*u1@")
+        # What the sink would have taken has not bounced, whatever the service says.
+        service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'bounced' WHERE address = 'u2@example.test'")
+        service.sql("DELETE FROM events WHERE kind = 'delivered' AND delivery_id = (SELECT id FROM deliveries WHERE address = 'u2@example.test')")
+        refused(r"untrue.*u2@", without="u2@")

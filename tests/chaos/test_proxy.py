@@ -103,3 +103,16 @@ def test_latency_and_bandwidth_are_kept(proxy, client):
     while heard < 20_000:
         heard += len(client.recv(65_536))
     assert 0.3 < time.monotonic() - began < 3
+
+
+def test_it_closes_without_a_word_while_clients_are_connected(echo, caplog):
+    with Proxy(echo) as proxy:
+        clients = [socket.create_connection(("127.0.0.1", proxy.port), 5) for _ in range(2)]
+        for client in clients:
+            said(client, b"hello")
+        proxy.black_hole()
+        clients[0].sendall(b"on its way")
+        time.sleep(0.1)
+    for client in clients:
+        client.close()
+    assert caplog.records == []

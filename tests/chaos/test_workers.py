@@ -52,6 +52,21 @@ def test_a_worker_paused_beyond_its_lease_neither_sends_nor_overwrites_when_it_g
         assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
 
 
+def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(real_settings):
+    with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1) as service:
+        zombie = service.start_worker("zombie")
+        identifier = service.post(to="hesitate-14-ann@example.test")["id"]
+        until(lambda: in_hand(service))
+        zombie.send_signal(signal.SIGSTOP)
+        other = service.start_worker("other", fault="replay.committed:1:kill")  # takes it from the paused one, and leaves it to whoever comes
+        until(lambda: other.poll() is not None, what="the end of its lease")
+        zombie.send_signal(signal.SIGCONT)
+        until(lambda: in_hand(service), what="its next claim, while its sender still waits for an answer by the first")
+        service.ended(identifier, "DELIVERED", 40)
+        assert service.copies() == {"hesitate-14-ann@example.test": 1}
+        assert service.kinds(identifier) == ["accepted", "worker_lost", "delivered"]
+
+
 def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arrive(embedded_settings):
     with Service(embedded_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS="1") as service:
         service.start_worker()

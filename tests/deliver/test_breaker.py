@@ -122,3 +122,15 @@ def test_one_that_left_before_the_refusal_closes_nothing(clock: Stopped) -> None
     returns(breaker, refused, REFUSED)
     returns(breaker, early, Delivered(REPLY))
     assert breaker.wait("smarthost") == PAUSE
+
+
+def test_a_refusal_of_one_recipient_by_a_server_that_takes_other_mail_is_not_about_us(clock: Stopped) -> None:
+    breaker, of_one = Breaker(PAUSE, clock), Refused(REPLY, Phase.RCPT)
+    assert breaker.about_whom(transaction(), {"a": of_one}) == {"a": of_one}
+    both = {"a": of_one, "b": Delivered(REPLY), "c": REFUSED}
+    assert breaker.about_whom(transaction(), both) == {**both, "a": Deferred(REPLY, Phase.RCPT)}
+    clock.now += PAUSE - 1
+    assert breaker.about_whom(transaction(), {"a": of_one}) == {"a": Deferred(REPLY, Phase.RCPT)}
+    assert breaker.about_whom(transaction("b.test"), {"a": of_one}) == {"a": of_one}
+    clock.now += 1
+    assert breaker.about_whom(transaction(), {"a": of_one}) == {"a": of_one}

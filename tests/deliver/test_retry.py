@@ -33,6 +33,7 @@ def claim(tries: int = 0, unknowns: int = 0) -> Claim:
         (Deferred(LATER, Phase.RCPT), RETRY, 3, 0, Kind.EXPIRED, "ERROR", Reason.EXPIRED, 0, 0),
         (Deferred(LATER, Phase.RCPT, 90.0), RETRY, 0, 0, Kind.DEFERRED, "PENDING", None, 90, 0),
         (Refused(Reply(535, "5.7.8", "no"), Phase.AUTH), RETRY, 3, 0, Kind.REFUSED, "PENDING", None, 60, 0),
+        (Refused(Reply(550, "5.7.1", "no"), Phase.RCPT), RETRY, 3, 0, Kind.REFUSED, "PENDING", None, 60 + RETRY.delays[0], 0),
         (Unknown(LOST, Phase.DOT), RETRY, 0, 0, Kind.OUTCOME_UNKNOWN, "PENDING", None, 600, 600),
         (Unknown(LOST, Phase.DOT), RETRY, 1, 1, Kind.OUTCOME_UNKNOWN, "PENDING", None, 600, 600),
         (Unknown(LOST, Phase.DOT), RETRY, 2, 2, Kind.OUTCOME_UNKNOWN, "ERROR", Reason.OUTCOME_UNKNOWN, 0, 0),

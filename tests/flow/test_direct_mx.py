@@ -54,11 +54,13 @@ def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_boun
         assert sorted(sorted(message["to"]) for message in service.taken()) == [["ann@one.test", "ben@one.test"], ["cis@two.test"]]
         assert service.kinds(sent) == ["accepted"] + ["delivered"] * 3
         assert ("dead.two.test", "A") in names.asked
+        events = service.get(f"/messages/{sent}/events")["events"]
+        assert {(one["data"]["host"], one["data"]["ip"]) for one in events if one["kind"] == "delivered"} == {("mx.one.test", "127.0.0.1")}
         for identifier, enhanced in ((null, "5.1.10"), (gone, "5.1.2")):
             assert service.ended(identifier, "ERROR")["deliveries"][0]["reason"] == "bounced"
             assert service.kinds(identifier) == ["accepted", "bounced"]
             told = dns_event(service, identifier)
-            assert (told["phase"], told["enhanced"]) == ("dns", enhanced)
+            assert (told["phase"], told["enhanced"], "host" in told) == ("dns", enhanced, False)
         # What the DNS only fails to say is tried again.
         until(lambda: "deferred" in service.kinds(broken))
         assert dns_event(service, broken)["phase"] == "dns"

@@ -51,6 +51,9 @@ def test_one_refused_recipient_of_three_is_refused_alone(service):
         "later-1-cis@example.test": "DELIVERED",
     }
     assert service.copies() == {"ann@example.test": 1, "later-1-cis@example.test": 1}
+    events = service.get(f"/messages/{sent['id']}/events")["events"]
+    told = {(one["kind"], one["data"]["host"], one["data"]["ip"]) for one in events if one["kind"] != "accepted"}
+    assert told == {(kind, "127.0.0.1", "127.0.0.1") for kind in ("delivered", "bounced", "deferred")}
 
 
 def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_same_bytes(service):
@@ -69,6 +72,24 @@ def test_a_schedule_that_ends_expires_the_delivery(service):
     again = service.http.post(f"{service.url}/messages/{sent['id']}/retry")
     assert again.status_code == 200, again.text
     until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
+
+
+def test_a_deferral_says_when_the_next_try_is_due(service):
+    sent = service.post(to="later-1-ann@example.test")
+
+    def deferral() -> dict | None:
+        return next((one for one in service.get(f"/messages/{sent['id']}/events")["events"] if one["kind"] == "deferred"), None)
+
+    found = until(deferral, what="the refusal")
+    # RETRY_DELAYS is 2 seconds, give or take a tenth; the event carries our clock's time, due times are the database's.
+    due, at = datetime.fromisoformat(found["data"]["retry_at"]), datetime.fromisoformat(found["at"])
+    assert 1.7 < (due - at).total_seconds() < 2.3
+    assert found["data"]["retry_at"].endswith("Z")
+    assert found["data"]["retry_in"] == 2
+    service.ended(sent["id"], "DELIVERED")
+    ended = service.get(f"/messages/{sent['id']}/events?limit=1")["events"][0]
+    assert ended["kind"] == "delivered"
+    assert not ended["data"].keys() & {"retry_in", "retry_at"}
 
 
 def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_delay_hint_does_no_harm(backend):

@@ -108,6 +108,23 @@ def test_a_probe_that_learns_nothing_does_not_lock_the_server_out(embedded_setti
             until(lambda: service.count("DELIVERED") == 4, 30, "all of it")
 
 
+def test_one_recipient_whom_a_server_refuses_as_if_it_meant_us_holds_up_nobody_else_for_longer_than_one_pause(embedded_settings):
+    def answer(address: str) -> bytes:
+        return b"550 5.7.1 authentication required\r\n" if address.startswith("closed") else b"250 2.1.5 ok\r\n"
+
+    with Peer(rcpt=answer) as peer:
+        url = f"smtp://127.0.0.1:{peer.port}?security=none"
+        with Service(embedded_settings, SMTP_URL=url, RETRY_DELAYS="8,8,8", REFUSED_PAUSE_SECONDS=4, SWEEP_SECONDS=1) as service:
+            service.start_worker()
+            closed = service.post(to="closed@example.test")["id"]  # the first the server hears of: it may mean us
+            until(lambda: service.kinds(closed) == ["accepted", "refused"])
+            for number in range(45):  # meanwhile it is tried again
+                service.post(to=f"u{number}@example.test")
+                time.sleep(0.4)
+            until(lambda: service.count("DELIVERED") == 45, 10, "the mail to everybody else")
+            assert "deferred" in service.kinds(closed)  # it walks the schedule while others get in
+
+
 def test_what_may_have_arrived_is_held_if_so_told_and_goes_again_only_by_hand(embedded_settings):
     with Service(embedded_settings, ON_UNKNOWN="hold", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()

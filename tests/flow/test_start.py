@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,13 @@ def test_a_wrong_setting_is_told_by_every_program_in_the_same_way(embedded_setti
 def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(embedded_settings, name):
     (line,) = refusals(Service(embedded_settings), PROGRAMS[name], VAR="/proc/nowhere")
     assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
+
+
+def test_a_port_in_use_is_one_line_of_the_api(prepared):
+    with socket.create_server(("127.0.0.1", prepared.port)):
+        done = subprocess.run(PROGRAMS["api"], cwd=ROOT, env=prepared.environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"api: cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port\n"
 
 
 @pytest.mark.parametrize("name", ["initdb", "requeue-pending"])

@@ -128,12 +128,23 @@ def test_filters_choose_by_status_recipient_and_time(door, tag):
     assert ids(door.get("/messages", tag=tag, until="0001-01-01T00:00:00+14:00")) == []
 
 
+def test_a_date_alone_is_its_midnight_in_utc(door, tag):
+    sent = door.send(tags=[tag])
+    today = datetime.fromisoformat(door.get(f"/messages/{sent}")["created_at"]).date()
+    tomorrow = today + timedelta(days=1)
+    assert ids(door.get("/messages", tag=tag, since=today, until=tomorrow)) == [sent]
+    assert ids(door.get("/messages", tag=tag, until=today)) == ids(door.get("/messages", tag=tag, since=tomorrow)) == []
+    midnight = {"since": f"{today}T00:00:00Z", "until": f"{tomorrow}T00:00:00Z"}
+    assert door.get("/messages", since=today, until=tomorrow, limit=1000) == door.get("/messages", limit=1000, **midnight)
+
+
 @pytest.mark.parametrize(
     "query",
     [
         "limit=-1", "limit=1001", "limit=x", "limit=", "limit=1.5", "limit=1e3", "limit=١", "limit=1_0", "limit=%201", "limit=" + "9" * 5000,
         "offset=-1", "offset=x", "offset=99999999999999999999", "status=NOPE", "status=pendin", "after=x", "after=1", "since=yesterday",
-        "since=2026-01-01", "since=2026-01-01T00:00:00", "since=2026-02-30T00:00:00Z", "until=2026-W01-1T00:00:00Z", "to=%00", "tag=a%00b",
+        "since=2026-1-1", "since=20260101", "since=2026-02-30", "since=2026-01-01T00:00:00", "since=2026-02-30T00:00:00Z", "since=2026-01-01Z",
+        "until=2026-W01-1T00:00:00Z", "to=%00", "tag=a%00b",
         "limit=1&limit=2", "unknown=1", "%00=1",
     ],
 )  # fmt: skip

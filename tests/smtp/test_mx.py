@@ -80,7 +80,7 @@ def test_what_the_dns_says_for_certain_is_permanent_and_the_rest_temporary(
     with NameServer(zone) as server:
         outcome = lookup(domain, resolver(server))
     assert isinstance(outcome, kind)
-    assert (outcome.phase, outcome.reply.enhanced) == (Phase.DNS, enhanced)  # type: ignore[attr-defined]
+    assert (outcome.phase, outcome.reply.enhanced) == (Phase.DNS, enhanced)
 
 
 def test_a_silent_name_server_is_given_up_in_time() -> None:

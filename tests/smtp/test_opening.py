@@ -41,7 +41,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def plain(peer: Peer, **more: object) -> Endpoint:
-    return replace(Endpoint("peer.test", peer.port, "none", addresses=("127.0.0.1",)), **more)  # type: ignore[arg-type]
+    return replace(Endpoint("peer.test", peer.port, "none", addresses=("127.0.0.1",)), **more)
 
 
 def refusal(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refused:

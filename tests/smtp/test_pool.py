@@ -28,7 +28,7 @@ class Clock:
 
 @contextmanager
 def pooled(peer: Peer, clock: Clock | None = None, **limits: float) -> Iterator[tuple[Pool, Endpoint]]:
-    pool = Pool(TIMEOUTS, "client.test", clock=clock or time.monotonic, **limits)  # type: ignore[arg-type]
+    pool = Pool(TIMEOUTS, "client.test", clock=clock or time.monotonic, **limits)
     yield pool, Endpoint("127.0.0.1", peer.port, "none")
     pool.close_all()
 

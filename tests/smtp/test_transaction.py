@@ -117,7 +117,7 @@ def test_a_failure_before_the_message_has_its_phase_and_sends_nothing(
     journal = Journal()
     with Peer(at={phase: behaviour}, extensions=extensions) as peer:
         outcome = send(peer, timeouts=quick(phase), journal=journal)["to@b.test"]
-    assert (type(outcome), outcome.phase, outcome.reply.code) == (kind, phase, code)  # type: ignore[union-attr]
+    assert (type(outcome), outcome.phase, outcome.reply.code) == (kind, phase, code)
     assert (journal.before, journal.after) == ([], [])
     assert not [message for message in peer.messages if message.raw]
 
@@ -130,9 +130,9 @@ def test_a_failure_after_the_dot_is_a_verdict_or_unknown(
     with Peer(at={"dot": behaviour}) as peer:
         outcome = send(peer, timeouts=quick("dot"), journal=journal)["to@b.test"]
     expected = kind if code else Unknown
-    assert (type(outcome), outcome.phase, outcome.reply.code) == (expected, Phase.DOT, code)  # type: ignore[union-attr]
+    assert (type(outcome), outcome.phase, outcome.reply.code) == (expected, Phase.DOT, code)
     assert journal.before == [("to@b.test",)]
-    assert journal.after == [(("to@b.test",), outcome.reply if code else None)]  # type: ignore[union-attr]
+    assert journal.after == [(("to@b.test",), outcome.reply if code else None)]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_verdict_before_the_dot_is_heard_and_the_dot_not_sent(verdict: bytes, 
         outcome = connection.send(ONE, journal.before_dot, journal.after_dot)["to@b.test"]
         assert not connection.usable
     assert isinstance(outcome, kind)
-    assert outcome.phase is Phase.BODY  # type: ignore[attr-defined]
+    assert outcome.phase is Phase.BODY
     assert (journal.before, peer.messages) == ([], [])
 
 

@@ -91,6 +91,55 @@ def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store
     assert store.row(row).lease_owner == owner
 
 
+class Hand(Clock):
+    """A clock that is set by hand."""
+
+    seconds = 0.0
+
+    def boot(self) -> float:
+        return self.seconds
+
+
+def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_delivery(store, owner):
+    leases = Leases(owner, 60, clock := Hand())
+    (row,) = store.add(due=-1)
+    message = store.row(row).message_id
+
+    def claimed() -> list:
+        with store.services.db.write() as session:
+            claims = claim(session, owner, [message], 60, leases.next_end())
+        leases.hold([Transaction(message, "a@b.test", False, b"x", "b.test", claims)])
+        return claims
+
+    first = claimed()
+    clock.seconds = 100.0  # paused, and the sweep took it
+    with store.services.db.write() as session:
+        record.results(session, owner, [released(first[0], 0.0)])
+    second = claimed()
+    clock.seconds = 130.0
+    leases.renew(store.services.db)
+    clock.seconds = 180.0
+    assert leases.stand(second)
+    assert not leases.stand(first)
+
+
+def test_two_ends_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(store, owner):
+    (row,) = store.add(due=-1)
+    message = store.row(row).message_id
+    with store.services.db.write() as session:
+        (first,) = claim(session, owner, [message], 60, 0.0)
+    with store.services.db.write() as session:  # the sweep took it for paused, and the same worker claimed it again
+        record.results(session, owner, [released(first, 0.0)])
+    with store.services.db.write() as session:
+        (second,) = claim(session, owner, [message], 60, 0.0)
+    delivered = Result(row, message, second.attempt, Kind.DELIVERED, "DELIVERED")
+    with store.services.db.write() as session:
+        assert record.results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
+    assert store.kinds(row) == ["delivered"]
+    with store.services.db.read() as session:
+        assert session.scalar(select(Message.status).where(Message.id == message)) == "DELIVERED"
+
+
 @pytest.mark.parametrize("statuses", list(itertools.product(("PENDING", "DELIVERED", "ERROR"), repeat=3)), ids="-".join)
 def test_a_message_is_the_sum_of_its_deliveries(store, owner, statuses):
     (first,) = store.add(lease_owner=owner, leased=60, attempt=1)

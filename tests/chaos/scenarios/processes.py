@@ -33,7 +33,7 @@ def fault(round_: Round) -> None:
         if by_api:
             service.kill("api")
             service.start_api(armed)
-            _until_struck(service, "api", point)
+            _until_struck(round_, service, "api", point)
             if action == "kill":  # whoever takes its place would die there as well
                 service.kill("api")
                 service.start_api()
@@ -43,17 +43,19 @@ def fault(round_: Round) -> None:
         if point == "claims.release":
             round_.pause(1.5, 3)
             worker.terminate()
-        _until_struck(service, "worker", point)
+        _until_struck(round_, service, "worker", point)
         if action != "kill":
             service.start_worker("second")  # which finds the first one's leases ended
             time.sleep(float(action.partition(":")[2]))
 
 
-def _until_struck(service: Service, name: str, point: str, seconds: float = 8.0) -> None:
-    """Wait for a fault, which chance may spare it."""
+def _until_struck(round_: Round, service: Service, name: str, point: str, seconds: float = 8.0) -> None:
+    """Wait for a fault, which chance may spare it; then the round says so."""
     end = time.monotonic() + seconds
     while not service.struck(name, point) and time.monotonic() < end and service.processes[name].poll() is None:
         time.sleep(0.05)
+    if not service.struck(name, point):
+        round_.say("spared")
 
 
 @scenario(EMBEDDED, REAL)
