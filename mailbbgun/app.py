@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request, send_from_directory, url_for
+from flask import Blueprint, Flask, Request, Response, request, send_from_directory, url_for
+from flask.sessions import NullSession, SessionInterface
 from marshmallow import Schema, fields
 from sqlalchemy import select
 
@@ -44,7 +45,17 @@ Every error has one shape, shown below as `Error`; its `code` is stable. Lists t
 log = logging.getLogger("mailbbgun.app")
 
 
+class _NoSessions(SessionInterface):  # Flask's own would look for a cookie and a key to sign it
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        return _NO_SESSION
+
+
+_NO_SESSION = NullSession()
+
+
 class _App(Flask):
+    session_interface = _NoSessions()
+
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func  # no view is a coroutine, and asking each layer of one again and again is not free
 

@@ -56,7 +56,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._gathers = not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
+        self._gathers = bool(self.cfg.keepalive) and not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
         self._over: deque[tuple[_Turn, Parked]] = deque()
         self._told = False
 
@@ -73,22 +73,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         conn = TConn(self.cfg, client, address, listener.getsockname())
         conn.init()
         client.setblocking(False)
-        conn.timeout = time.monotonic() + self.cfg.keepalive
-        self._wait(conn, self.pending_conns)
+        self._wait(conn)
 
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
-        """Hear what a client that waits in ``keepalived_conns`` has to say."""
+        """Hear what a client says."""
         if self._gathers:
-            self._hear(conn, client, self.keepalived_conns)
+            self._hear(conn, client)
         else:
             super().on_client_socket_readable(conn, client)
-
-    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
-        """Hear more of a request."""
-        if self._gathers:
-            self._hear(conn, client, self.pending_conns)
-        else:
-            super().on_pending_socket_readable(conn, client)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Go on with a connection whose request was served in a thread."""
@@ -97,12 +89,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         else:
             super().finish_request(conn, fs)
 
-    def _wait(self, conn: Any, among: Any) -> None:
-        readable = self.on_client_socket_readable if among is self.keepalived_conns else self.on_pending_socket_readable
-        among.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(readable, conn))
+    def _wait(self, conn: Any) -> None:
+        """Wait for a request, or for the rest of one, for as long as connections are kept: when we are told to stop, that is not long."""
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+        self.keepalived_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
 
-    def _hear(self, conn: Any, client: Any, among: Any) -> None:
+    def _hear(self, conn: Any, client: Any) -> None:
         try:
             piece = client.recv(SMALL)
         except BlockingIOError:
@@ -117,10 +112,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         if what is Heard.PART and before:
             return  # it waits already, and no longer for each piece
         self.poller.unregister(client)
-        among.remove(conn)
+        self.keepalived_conns.remove(conn)
         if what is Heard.PART:
-            conn.timeout = time.monotonic() + self.cfg.keepalive
-            self._wait(conn, self.pending_conns)
+            self._wait(conn)
         elif what is Heard.WHOLE:
             self._begin(conn)
         elif heard:
@@ -211,10 +205,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
     def _end(self, conn: Any, *, keep: bool) -> None:
         """End a request: wait for the connection's next, or close it. That may take a while: what the client still sends is read first."""
         if keep:
-            conn.set_timeout()
-            if not self.alive:
-                conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
-            self._wait(conn, self.keepalived_conns)
+            self._wait(conn)
         else:
             self.nr_conns -= 1
             self.tpool.submit(conn.close, graceful=True)

@@ -303,7 +303,7 @@ class Parked(Response):
     """
 
     def __init__(self, ending: Ending, answer: Callable[[], Response]) -> None:
-        super().__init__()
+        # Not the base's: that makes headers and a body, and this is never sent.
         self.ending = ending
         self._answer = answer
         self._app = cast(Any, current_app)._get_current_object()

@@ -2,10 +2,11 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
 from uuid import uuid4
@@ -170,22 +171,37 @@ def test_only_loopback_addresses_may_be_listened_on_without_leave(embedded_setti
         check_exposure([host], embedded_settings)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.3, 0.6])
-def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_it_is(tmp_path, seconds):
-    settings = load({"MAILBBGUN_VAR": str(tmp_path)})
-    built = services.build(settings)
+@contextmanager
+def api(var, port, **given):
+    """``python api.py`` on fresh tables, from when it listens."""
+    built = services.build(load({"MAILBBGUN_VAR": str(var)}))
     schema.upgrade(built.db)
     built.close()
-    port = str(free_port())
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "api.py")],
-        cwd=tmp_path,
-        env=os.environ
-        | {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOST": "0.0.0.0", "MAILBBGUN_PORT": port, "MAILBBGUN_ALLOW_UNAUTHENTICATED": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert any(f"Listening at: http://0.0.0.0:{port}" in line for line in process.stderr)
+    environment = {"MAILBBGUN_VAR": str(var), "MAILBBGUN_PORT": str(port)} | given
+    with subprocess.Popen([sys.executable, str(ROOT / "api.py")], cwd=var, env=os.environ | environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any("Listening at:" in line for line in process.stderr)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.3, 0.6])
+def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_it_is(tmp_path, seconds):
+    port = free_port()
+    with api(tmp_path, port, MAILBBGUN_HOST="0.0.0.0", MAILBBGUN_ALLOW_UNAUTHENTICATED="1") as process:
+        socket.create_connection(("127.0.0.2", port), timeout=5).close()  # not the default address
         time.sleep(seconds)
         process.terminate()
         assert process.wait(15) == 0  # gunicorn kills after 30 what does not hear
+
+
+def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from_stopping(tmp_path):
+    port = free_port()
+    with api(tmp_path, port) as process, socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as half:
+        half.sendall(b"POST /messages HTTP/1.1\r\nHost: t\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as third:  # it is heard after the others
+            third.sendall(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n")
+            assert third.recv(100).startswith(b"HTTP/1.1 200")
+        process.terminate()
+        assert process.wait(10) == 0
