@@ -178,7 +178,8 @@ def api(var, port, **given):
     schema.upgrade(built.db)
     built.close()
     environment = {"MAILBBGUN_VAR": str(var), "MAILBBGUN_PORT": str(port)} | given
-    with subprocess.Popen([sys.executable, str(ROOT / "api.py")], cwd=var, env=os.environ | environment, stderr=subprocess.PIPE, text=True) as process:
+    argv = [sys.executable, str(ROOT / "api.py")]
+    with subprocess.Popen(argv, cwd=var, env=os.environ | environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert any("Listening at:" in line for line in process.stderr)
             yield process
