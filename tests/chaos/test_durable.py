@@ -36,9 +36,12 @@ def traced(pids: Sequence[int], log: Path) -> Iterator[None]:
 
 
 def answers(trace: str) -> list[tuple[bool, bool]]:
-    """Of each 201: whether the log was written since its request came, and whether what was written had been synced by then."""
+    """Of each 201: whether the log was written since its request came, and whether what was written had been synced by then.
+
+    Who wrote first wrote the message; what others write after that may be its hint, which nobody waits for.
+    """
     found, unfinished = [], {}
-    written = synced = False
+    writer, synced = "", False
     for line in trace.splitlines():
         pid, call = line.split(maxsplit=1)
         if call.endswith("<unfinished ...>"):
@@ -51,14 +54,15 @@ def answers(trace: str) -> list[tuple[bool, bool]]:
                 continue
             call = begun + call
         if call.startswith("recvfrom(") and '"POST /messages' in call:
-            written = synced = False
+            writer, synced = "", False
         elif call.startswith("sendto(") and '"HTTP/1.1 201' in call:
-            found.append((written, synced))
+            found.append((bool(writer), synced))
         elif _LOG.search(call):
             if call.startswith(("pwrite64(", "write(")):
-                written, synced = True, False
+                writer = writer or pid
+                synced = synced and pid != writer
             elif "sync(" in call and call.endswith("= 0"):
-                synced = written
+                synced = synced or bool(writer)
     return found
 
 
