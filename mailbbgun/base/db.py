@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import (
     ARRAY,
+    Cast,
     ColumnElement,
     DateTime,
     Dialect,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Select,
     String,
     Uuid,
+    any_,
     create_engine,
     event,
     func,
@@ -152,16 +154,29 @@ def ids(dialect: str, name: str) -> FromClause:
     PostgreSQL counts the elements of an array when it plans; of JSON it takes a hundred rows for granted, and reads whole tables.
     """
     if dialect == "postgresql":
-        array = sql_cast(bindparam(name, type_=String), ARRAY(Uuid()))
-        return func.unnest(array).table_valued(sql_column("id", Uuid())).render_derived(name=f"{name}_rows")
+        return func.unnest(_uuids(name)).table_valued(sql_column("id", Uuid())).render_derived(name=f"{name}_rows")
     return recordset(dialect, name, {"id": Uuid()})
 
 
 def id_rows(dialect: str, values: Iterable[UUID]) -> str:
-    """Encode UUIDs for :func:`ids`."""
+    """Encode UUIDs for :func:`ids` and :func:`among`."""
     if dialect == "postgresql":
         return f"{{{','.join(value.hex for value in values)}}}"
     return rows([{"id": value.hex} for value in values])
+
+
+def among(dialect: str, column: ColumnElement[UUID], name: str) -> ColumnElement[bool]:
+    """Say that a column's value is one of the UUIDs of a parameter called ``name``; bind it with :func:`id_rows`.
+
+    Of unique columns, PostgreSQL is never wrong about how many rows that are, and it plans it faster than a join with :func:`ids`.
+    """
+    if dialect == "postgresql":
+        return column == any_(_uuids(name))
+    return column.in_(select(ids(dialect, name).c.id))
+
+
+def _uuids(name: str) -> Cast[Sequence[UUID]]:
+    return sql_cast(bindparam(name, type_=String), ARRAY(Uuid()))
 
 
 def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of: Select[Any]) -> Select[Any]:

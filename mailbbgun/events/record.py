@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.db import after_commit, db_now, dialect_of, id_rows, ids, recordset, rows
+from mailbbgun.base.db import after_commit, among, db_now, dialect_of, id_rows, ids, recordset, rows
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
@@ -222,16 +222,17 @@ def _sum_up(session: Session, message_ids: Sequence[UUID]) -> None:
 
 @cache
 def _sum_of(dialect: str) -> tuple[Executable, Executable]:
-    given, ours = ids(dialect, "messages").c, MESSAGES.c
+    ours = MESSAGES.c
+    wanted = among(dialect, ours.id, "messages")
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
-    lock = select(ours.id).where(ours.id.in_(select(given.id))).order_by(ours.id).with_for_update(key_share=True)
+    lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
     # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
     rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=DELIVERIES.c.status)
     first = case(dict(enumerate(PRECEDENCE)), value=func.min(rank))
     total = select(first).where(DELIVERIES.c.message_id == ours.id).scalar_subquery()
-    return lock, update(MESSAGES).where(ours.id.in_(select(given.id)), ours.status != total).values(status=total)
+    return lock, update(MESSAGES).where(wanted, ours.status != total).values(status=total)
 
 
 def _record(result: Result) -> dict[str, Any]:
