@@ -19,9 +19,12 @@ from sqlalchemy import (
     Select,
     String,
     Uuid,
+    and_,
     any_,
+    case,
     create_engine,
     event,
+    false,
     func,
     select,
     text,
@@ -195,6 +198,14 @@ def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of:
 def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
     """Return a text column's value in a form in which no index is looked for."""
     return column.concat("")
+
+
+def unguessed(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return that all of these hold, in a form in which no index is looked for and which PostgreSQL takes to be true of every other row.
+
+    It multiplies what it believes each to be true of; when it then expects one row, and there are 500, it walks all of another table for each.
+    """
+    return case((and_(*conditions), true()), else_=false())
 
 
 _AFTER = "mailbbgun_after_commit"

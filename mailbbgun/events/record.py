@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.db import after_commit, among, db_now, dialect_of, id_rows, ids, recordset, rows
+from mailbbgun.base.db import after_commit, among, db_now, dialect_of, id_rows, ids, recordset, rows, unguessed
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
@@ -160,9 +160,9 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
 def _results(dialect: str) -> Executable:
     given = recordset(dialect, "results", _COLUMNS).c
     ours, pending = DELIVERIES.c, given.status == PENDING
-    # By id, and in a form in which no index on the owner is looked for: that holds, until the next vacuum, all it ever claimed.
+    # By id; the index on the owner holds, until the next vacuum, all it ever claimed.
     known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
-    standing = and_(ours.attempt == given.attempt, ours.lease_owner.is_not_distinct_from(bindparam("owner")), ours.status == PENDING)
+    standing = unguessed(ours.attempt == given.attempt, ours.lease_owner == bindparam("owner"), ours.status == PENDING)
     return (
         update(DELIVERIES)
         .where(ours.id == given.id, known, standing)
