@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.db import after_commit, among, db_now, dialect_of, id_rows, ids, recordset, rows, unguessed
+from mailbbgun.base.db import after_commit, among, db_now, dialect_of, for_each, id_rows, ids, recordset, rows, unguessed
 from mailbbgun.base.ids import new_id
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
@@ -229,10 +229,13 @@ def _sum_of(dialect: str) -> tuple[Executable, Executable]:
     lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
     # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
-    rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=DELIVERIES.c.status)
+    its = DELIVERIES.c
+    rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=its.status)
     first = case(dict(enumerate(PRECEDENCE)), value=func.min(rank))
-    total = select(first).where(DELIVERIES.c.message_id == ours.id).scalar_subquery()
-    return lock, update(MESSAGES).where(wanted, ours.status != total).values(status=total)
+    total = select(its.message_id, first.label("status")).group_by(its.message_id)
+    totals = for_each(dialect, ids(dialect, "messages"), its.message_id, total).subquery("totals")
+    changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status)
+    return lock, changed.values(status=totals.c.status)
 
 
 def _record(result: Result) -> dict[str, Any]:
