@@ -11,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import CTE, Executable, Integer, Select, bindparam, case, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import among, db_now, dialect_of, for_each, id_rows, ids, unindexed
+from mailbbgun.base.db import db_now, dialect_of
+from mailbbgun.base.sql import among, for_each, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 

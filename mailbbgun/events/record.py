@@ -32,8 +32,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.db import after_commit, among, db_now, dialect_of, for_each, id_rows, ids, recordset, rows, unguessed
+from mailbbgun.base.db import after_commit, db_now, dialect_of
 from mailbbgun.base.ids import new_id
+from mailbbgun.base.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
