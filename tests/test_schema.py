@@ -1,17 +1,22 @@
 """The migrations and the models say the same, on both databases."""
 
+from datetime import UTC, datetime
+
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import func, insert, select
 
 from mailbbgun import migrations, schema
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import Settings
 from mailbbgun.events import record
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
+from tests.messages.test_counts import MESSAGE
 
 
 @pytest.fixture
@@ -20,6 +25,13 @@ def database(backend: Settings):
     db = Database(backend.DATABASE_URL)
     yield db
     db.close()
+
+
+def migrate(database: Database, way, revision: str) -> None:
+    with database.write() as session:
+        config = schema.configuration()
+        config.attributes["connection"] = session.connection()
+        way(config, revision)
 
 
 # SQLite does not tell what an index is on when that is an expression; tests/http asks how such an index is used.
@@ -36,12 +48,34 @@ def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database
 
 def test_the_migrations_go_back(database):
     schema.upgrade(database)
-    with database.write() as session:
-        config = schema.configuration()
-        config.attributes["connection"] = session.connection()
-        command.downgrade(config, "base")
+    migrate(database, command.downgrade, "base")
     with pytest.raises(ConfigurationError, match="missing"):
         migrations.check(database)
+
+
+def test_mime_of_before_and_after_lz4_is_read_whichever_way_the_schema_goes(database):
+    mime = {step: (step * 2000).encode() for step in ("before ", "after ", "back ")}
+
+    def add(step):
+        with database.write() as session:
+            session.execute(insert(MESSAGES), [MESSAGE | {"id": new_id(), "created_at": datetime.now(UTC), "status": "PENDING", "raw": mime[step]}])
+
+    def methods():
+        with database.read() as session:
+            found = {bytes(raw) for raw in session.scalars(select(MESSAGES.c.raw))}
+            assert found == set(list(mime.values())[: len(found)])
+            if database.dialect == "postgresql":
+                return session.scalars(select(func.pg_column_compression(MESSAGES.c.raw)).order_by(MESSAGES.c.id)).all()
+            return [None] * len(found)
+
+    migrate(database, command.upgrade, "0002")
+    add("before ")
+    schema.upgrade(database)
+    add("after ")
+    assert methods() == (["pglz", "lz4"] if database.dialect == "postgresql" else [None] * 2)
+    migrate(database, command.downgrade, "0002")
+    add("back ")
+    assert methods() == (["pglz", "lz4", "pglz"] if database.dialect == "postgresql" else [None] * 3)
 
 
 def test_the_head_is_that_of_the_last_migration():

@@ -1,40 +1,21 @@
 """The database: one engine, two kinds of transaction, and the few constructs that differ between PostgreSQL and SQLite."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    DateTime,
-    Dialect,
-    Engine,
-    MetaData,
-    Select,
-    String,
-    Uuid,
-    create_engine,
-    event,
-    func,
-    select,
-    text,
-    true,
-)
-from sqlalchemy import cast as sql_cast
-from sqlalchemy import column as sql_column
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, String, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.expression import FromClause, FunctionElement, bindparam
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeDecorator
 
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 
@@ -120,66 +101,6 @@ def _ascii_lower_postgresql(element: ascii_lower, compiler: SQLCompiler, **kw: A
 @compiles(ascii_lower, "sqlite")
 def _ascii_lower_sqlite(element: ascii_lower, compiler: SQLCompiler, **kw: Any) -> str:
     return f"lower({compiler.process(element.clauses, **kw)})"
-
-
-def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
-    """Return a derived table whose rows come from one JSON parameter called ``name``.
-
-    One parameter and one constant statement, whatever the number of rows: set-based updates stay in every cache.
-    Bind it with :func:`rows`. On SQLite column types must be ``Uuid``, ``Integer``, ``Float`` or ``String``.
-    """
-    parameter = bindparam(name, type_=String)
-    if dialect == "postgresql":
-        typed = [sql_column(key, kind) for key, kind in columns.items()]
-        return func.json_to_recordset(sql_cast(parameter, _JSON())).table_valued(*typed).render_derived(name=f"{name}_rows", with_types=True)
-    each = func.json_each(parameter).table_valued("value", name=f"{name}_each")
-    fields = [func.json_extract(each.c.value, f"$.{key}", type_=kind).label(key) for key, kind in columns.items()]
-    return select(*fields).subquery(f"{name}_rows")
-
-
-class _JSON(TypeEngine[str]):
-    __visit_name__ = "JSON"
-
-
-def rows(records: Sequence[Mapping[str, Any]]) -> str:
-    """Encode records for :func:`recordset`. For SQLite UUIDs must be given as ``uuid.hex``."""
-    return orjson.dumps(list(records)).decode()
-
-
-def ids(dialect: str, name: str) -> FromClause:
-    """A derived table of one UUID column ``id``; bind it with :func:`id_rows`.
-
-    PostgreSQL counts the elements of an array when it plans; of JSON it takes a hundred rows for granted, and reads whole tables.
-    """
-    if dialect == "postgresql":
-        array = sql_cast(bindparam(name, type_=String), ARRAY(Uuid()))
-        return func.unnest(array).table_valued(sql_column("id", Uuid())).render_derived(name=f"{name}_rows")
-    return recordset(dialect, name, {"id": Uuid()})
-
-
-def id_rows(dialect: str, values: Iterable[UUID]) -> str:
-    """Encode UUIDs for :func:`ids`."""
-    if dialect == "postgresql":
-        return f"{{{','.join(value.hex for value in values)}}}"
-    return rows([{"id": value.hex} for value in values])
-
-
-def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of: Select[Any]) -> Select[Any]:
-    """Select ``rows_of`` for each id of ``given``, which must differ, by the index on ``key``; what else it asks should be :func:`unindexed`.
-
-    PostgreSQL would rather begin with the pending rows whenever it believes them to be few, and it believes that of every backlog
-    that has grown since it last counted. What has an OFFSET it does not turn around.
-    """
-    found = rows_of.where(key == given.c.id)
-    if dialect == "postgresql":
-        one = found.offset(0).lateral()
-        return select(*one.c).select_from(given.join(one, true()))
-    return found
-
-
-def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
-    """Return a text column's value in a form in which no index is looked for."""
-    return column.concat("")
 
 
 _AFTER = "mailbbgun_after_commit"

@@ -11,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import CTE, Executable, Integer, Select, bindparam, case, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now, dialect_of, for_each, id_rows, ids, unindexed
+from mailbbgun.base.db import db_now, dialect_of
+from mailbbgun.base.sql import among, for_each, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 
@@ -97,9 +98,8 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, tuple[st
 
 @cache
 def _load(dialect: str) -> Executable:
-    given = ids(dialect, "messages").c
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, raw).where(_M.id.in_(select(given.id)))
+    return select(_M.id, _M.mail_from, _M.smtputf8, raw).where(among(dialect, _M.id, "messages"))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:
@@ -112,10 +112,10 @@ def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds:
 
     The attempt matters: a delivery that was taken from us may be ours again, and its former claim must not stand up with the new one.
     """
-    given = ids(dialect_of(session), "claims").c
+    claimed = among(dialect_of(session), _D.id, "claims")
     statement = (
         update(DELIVERIES)
-        .where(_D.id.in_(select(given.id)), _D.lease_owner == owner)
+        .where(claimed, _D.lease_owner == owner)
         .values(lease_until=db_now(lease_seconds))
         .returning(_D.id, _D.attempt)
     )

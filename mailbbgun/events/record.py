@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import accumulate
 from typing import Any, cast
 from uuid import UUID
 
@@ -32,8 +33,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import after_commit, db_now, dialect_of, id_rows, ids, recordset, rows
+from mailbbgun.base.db import after_commit, db_now, dialect_of
 from mailbbgun.base.ids import new_id
+from mailbbgun.base.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
@@ -75,8 +77,8 @@ def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[M
     tags = [{"tag": tag, "message_id": message["id"]} for message in messages for tag in message["tags"]]
     events = [_event(message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new]
     if dialect_of(session) == "postgresql":
-        raw = [{**message, "raw": b2a_base64(message["raw"], newline=False).decode()} for message in messages]
-        session.execute(_accepted(), {"messages": rows(raw), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)})
+        given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)}
+        session.execute(_accepted(), given | {"raw": b2a_base64(b"".join(message["raw"] for message in messages), newline=False).decode()})
     else:
         session.execute(insert(MESSAGES).values(status=PENDING), messages)
         session.execute(insert(DELIVERIES).values(status=PENDING, next_attempt_at=db_now()), deliveries)
@@ -96,8 +98,9 @@ COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 def _accepted() -> Executable:
     """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
 
-    message = _given("messages", MESSAGES, MESSAGE_COLUMNS)
-    message |= {"raw": func.decode(message["raw"], "base64"), "status": literal(PENDING)}
+    message = _given("messages", MESSAGES, MESSAGE_COLUMNS, raw=Integer(), length=Integer())
+    raw = func.substr(func.decode(bindparam("raw", type_=Text), "base64"), message["raw"], message.pop("length"))
+    message |= {"raw": raw, "status": literal(PENDING)}
     delivery = _given("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
     tag = _given("tags", TAGS, "tag message_id")
@@ -110,9 +113,16 @@ def _events() -> Insert:
     return _copied(_EVENTS, _given("events", _EVENTS, "id message_id delivery_id at kind data"))
 
 
-def _given(name: str, table: Table, columns: str) -> dict[str, Any]:
-    types = {column: Text() if column == "raw" else table.c[column].type for column in columns.split()}
-    return dict(recordset("postgresql", name, types).c)
+def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Say of each message where in all their bytes its own begin, and how many they are: JSON would be parsed twice, byte by byte."""
+    lengths = [len(message["raw"]) for message in messages]
+    places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
+    return [{**message, "raw": first, "length": length} for message, first, length in places]
+
+
+def _given(name: str, table: Table, columns: str, **others: TypeEngine[Any]) -> dict[str, Any]:
+    types = {column: table.c[column].type for column in columns.split()}
+    return dict(recordset("postgresql", name, types | others).c)
 
 
 def _copied(table: Table, values: Mapping[str, Any]) -> Insert:
@@ -140,8 +150,13 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     if not ended:
         return []
     by_claim = {(result.delivery_id, result.attempt): result for result in ended}
-    given = {"owner": owner, "results": rows([_record(result) for result in ended])}
-    written = session.execute(_results(dialect_of(session)), given).all()
+    dialect = dialect_of(session)
+    given = {
+        "owner": owner,
+        "results": rows([_record(result) for result in ended]),
+        "deliveries": id_rows(dialect, {result.delivery_id for result in ended}),
+    }
+    written = session.execute(_results(dialect), given).all()
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
     _append(session, [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind])
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
@@ -152,9 +167,12 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
 def _results(dialect: str) -> Executable:
     given = recordset(dialect, "results", _COLUMNS).c
     ours, pending = DELIVERIES.c, given.status == PENDING
+    # By id; the index on the owner holds, until the next vacuum, all it ever claimed.
+    known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
+    standing = unguessed(ours.attempt == given.attempt, ours.lease_owner == bindparam("owner"), ours.status == PENDING)
     return (
         update(DELIVERIES)
-        .where(ours.id == given.id, ours.attempt == given.attempt, ours.lease_owner == bindparam("owner"), ours.status == PENDING)
+        .where(ours.id == given.id, known, standing)
         .values(
             status=given.status,
             reason=given.reason,
@@ -211,16 +229,20 @@ def _sum_up(session: Session, message_ids: Sequence[UUID]) -> None:
 
 @cache
 def _sum_of(dialect: str) -> tuple[Executable, Executable]:
-    given, ours = ids(dialect, "messages").c, MESSAGES.c
+    ours = MESSAGES.c
+    wanted = among(dialect, ours.id, "messages")
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
-    lock = select(ours.id).where(ours.id.in_(select(given.id))).order_by(ours.id).with_for_update(key_share=True)
+    lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
     # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
-    rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=DELIVERIES.c.status)
+    its = DELIVERIES.c
+    rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=its.status)
     first = case(dict(enumerate(PRECEDENCE)), value=func.min(rank))
-    total = select(first).where(DELIVERIES.c.message_id == ours.id).scalar_subquery()
-    return lock, update(MESSAGES).where(ours.id.in_(select(given.id)), ours.status != total).values(status=total)
+    total = select(its.message_id, first.label("status")).group_by(its.message_id)
+    totals = for_each(dialect, ids(dialect, "messages"), its.message_id, total).subquery("totals")
+    changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status)
+    return lock, changed.values(status=totals.c.status)
 
 
 def _record(result: Result) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Message(Base):
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
-    raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)  # by LZ4 in a PostgreSQL that has it (migration 0003)
 
 
 class MessageTag(Base):

@@ -15,10 +15,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Executable, Float, Uuid, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now, dialect_of, for_each, recordset, rows, unindexed
+from mailbbgun.base.db import Database, db_now, dialect_of
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.base.faults import fault
 from mailbbgun.base.pace import rest_after
+from mailbbgun.base.sql import for_each, recordset, rows, unindexed
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue

@@ -13,8 +13,9 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Select, String, Table, bindparam, delete, func, insert, inspect, literal, literal_column, select, union_all, update
 
-from mailbbgun.base.db import Database, db_now, id_rows, ids, recordset, rows
+from mailbbgun.base.db import Database, db_now
 from mailbbgun.base.errors import DatabaseUnavailable, QueueMisconfigured, QueueUnavailable
+from mailbbgun.base.sql import id_rows, ids, recordset, rows
 from mailbbgun.queues.base import Consumer, Hint, Queue
 from mailbbgun.queues.lanes import LANES, Turns
 from mailbbgun.queues.models import QueuedHint

@@ -47,7 +47,7 @@ def rows(number=0, **wrong):
     message = {
         "id": identifier, "created_at": datetime.now(UTC), "subject": f"n {number} \u2713 \"quoted\"", "sender": "a@example.com",
         "mail_from": "a@example.com", "message_id": f"<{identifier}@example.com>", "priority": 5, "smtputf8": False, "size": 6,
-        "tags": ["one", "two"], "metadata": {"n": number}, "raw": bytes(range(256)),
+        "tags": ["one", "two"], "metadata": {"n": number}, "raw": bytes(range(number, 256)) * (number % 3),
     }  # fmt: skip
     delivery = {"id": new_id(), "message_id": identifier, "address": f"u{number}@example.com", "kind": "to", "lane": "normal"}
     return Rows(message | wrong, [delivery], {"id": str(identifier)})
