@@ -1,6 +1,6 @@
 """The worker process: everything it does, and how it starts and stops.
 
-Senders deliver, the intake claims what hints name, the keeper and the sweeper do what is done by the clock, and what killed workers before is
+Senders deliver, the intake claims what hints name, keeper, reaper and sweeper do what is done by the clock, and what killed workers before is
 sent alone, in a child process.
 """
 
@@ -67,12 +67,13 @@ class Worker:
         self._lines = Lines(self._room, per_route)
         self._back: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
         self._expired = replay.Expired(services.db, services.settings)
-        # By the clock: what keeps our claims ours, and what may wait for a broker that is away, each on a thread of its own.
+        # By the clock, each on a thread of its own: what keeps our claims ours, what waits for mail servers to say goodbye, and what may
+        # wait for a broker that is away.
         self._every_keep: list[tuple[float, Callable[[], object]]] = [
             (self._settings.LEASE_SECONDS / 4, self._renew),
             (5.0, self._beat),
-            (5.0, self._desk.routes.reap),
         ]
+        self._every_reap: list[tuple[float, Callable[[], object]]] = [(5.0, self._desk.routes.reap)]
         self._every_sweep: list[tuple[float, Callable[[], object]]] = [
             (1.0, self._tick),
             (float(self._settings.SWEEP_SECONDS), self._sweep),
@@ -90,6 +91,7 @@ class Worker:
         senders = [self._start(f"sender-{n}", self._send) for n in range(self._connections)]
         intake = self._start("intake", self._take_in)
         self._start("keeper", lambda: self._by_the_clock(self._every_keep))
+        self._start("reaper", lambda: self._by_the_clock(self._every_reap))
         self._start("sweeper", lambda: self._by_the_clock(self._every_sweep))
         alone = self._start("alone", self._send_alone)
         log.info("worker_started", extra={"worker": self._desk.owner, "worker_pid": os.getpid(), "connections": self._connections})
