@@ -57,8 +57,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gathers = bool(self.cfg.keepalive) and not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
+        self._begun: list[tuple[_Turn, Parked]] = []
         self._over: deque[tuple[_Turn, Parked]] = deque()
         self._told = False
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Do all that has come up, then begin together what came up together: so they share a commit."""
+        super().wait_for_and_dispatch_events(timeout)
+        begun, self._begun = self._begun, []
+        for turn, parked in begun:
+            parked.ending.tell(partial(self._ended, turn, parked))
 
     def accept(self, listener: Any) -> None:
         """Take a connection and wait for its first request, in no thread."""
@@ -135,7 +143,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             self._end(conn, keep=False)
         else:
             if isinstance(answer, Parked):
-                answer.ending.tell(partial(self._ended, turn, answer))
+                self._begun.append((turn, answer))
             else:
                 self._answer(turn, answer)
 

@@ -1,4 +1,4 @@
-"""The verb: take a submission, begin to store it, answer when it is. Commit first, then hint; no request waits for the queue."""
+"""The verb: take a submission, store it, answer. Commit first, then hint; no request waits for the queue."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Accepted:
 
 
 class Accepting:
-    """A submission that is being stored."""
+    """A submission that is valid. It is stored from when :meth:`tell` or :meth:`result` is called."""
 
     def __init__(self, storing: Storing) -> None:
         self._storing = storing
@@ -53,12 +53,12 @@ class Accepting:
 
 
 def accept(settings: Settings, store: Store, publisher: Publisher, submission: Submission, key: str | None = None) -> Accepting:
-    """Begin to store a message durably, and see that it gets hinted when it is. Raises :class:`InvalidInput`."""
+    """Take a message that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`."""
     draft = check(submission, settings)
     claim = None if key is None else idempotency.claim_of(key, submission)
     rows = _composed(draft, settings)
     lane, identifier = lane_of(draft.priority), rows.message["id"]
-    return Accepting(store.begin(rows, claim, lambda: publisher.offer(lane, identifier)))
+    return Accepting(store.storing(rows, claim, lambda: publisher.offer(lane, identifier)))
 
 
 def _composed(draft: Draft, settings: Settings) -> Rows:

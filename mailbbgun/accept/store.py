@@ -40,14 +40,15 @@ class Rows:
 
 
 class Storing:
-    """A message on its way into the database."""
+    """A message on its way into the database. It begins with :meth:`tell` or :meth:`result`."""
 
-    __slots__ = ("_bell", "_store", "_tell", "claim", "committed", "rows", "taken", "then", "tried")
+    __slots__ = ("_bell", "_store", "_tell", "begun", "claim", "committed", "rows", "taken", "then", "tried")
 
     def __init__(self, store: "Store", rows: Rows, claim: Claim | None, then: Callable[[], None]) -> None:
         self.rows = rows
         self.claim = claim
         self.then = then
+        self.begun = False
         self.tried = False  # the common commit has ended for it, or there is none
         self.committed = False
         self.taken = False  # somebody else has its key
@@ -63,6 +64,7 @@ class Storing:
 
     def tell(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""
+        self._store.begin(self)
         with self._store.lock:
             if not self.tried:
                 self._tell = callback
@@ -75,6 +77,7 @@ class Storing:
         Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
         if not self.tried:
+            self._store.begin(self)
             self._bell.acquire()
         return None if self.stored else self._store.settle(self)
 
@@ -98,16 +101,21 @@ class Store:
         self._waiting: queue.SimpleQueue[Storing | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def begin(self, rows: Rows, claim: Claim | None, then: Callable[[], None]) -> Storing:
-        """Begin to store a message, and return at once. ``then`` is called when it is committed, by whichever thread finds out."""
-        storing = Storing(self, rows, claim, then)
-        if rows.message["size"] > LARGE:
+    def storing(self, rows: Rows, claim: Claim | None, then: Callable[[], None]) -> Storing:
+        """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out."""
+        return Storing(self, rows, claim, then)
+
+    def begin(self, storing: Storing) -> None:
+        """Begin to store it, once, unless it is so large that who asks for the result has to."""
+        if storing.begun:
+            return
+        storing.begun = True
+        if storing.rows.message["size"] > LARGE:
             storing.ended()
-            return storing
+            return
         if self._thread is None:
             self._start()
         self._waiting.put(storing)
-        return storing
 
     def settle(self, storing: Storing) -> Answer | None:
         """Do for one what no common commit has done for it. See :meth:`Storing.result`."""

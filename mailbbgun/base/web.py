@@ -285,14 +285,14 @@ class Ready(Response):
 
 
 class Ending(Protocol):
-    """Something that ends by itself."""
+    """Something that ends by itself once it is begun, by who wants to be told or asks for its result."""
 
     @property
     def ended(self) -> bool:
         """Whether its result is at hand."""
 
     def tell(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, when waiting for it makes no sense any more: it has ended, or needs somebody's thread for that."""
+        """Begin, and call back, from any thread, when waiting makes no sense any more: it has ended, or needs somebody's thread for that."""
 
 
 class Parked(Response):

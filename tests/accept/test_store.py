@@ -66,10 +66,12 @@ class Stored(list):
         self.store = Store(database, 86_400)
 
     def begin(self, rows, claim=None):
-        return self.store.begin(rows, claim, lambda: self.append(rows.message["id"]))
+        storing = self.store.storing(rows, claim, lambda: self.append(rows.message["id"]))
+        self.store.begin(storing)
+        return storing
 
     def __call__(self, rows, claim=None):
-        return self.begin(rows, claim).result()
+        return self.store.storing(rows, claim, lambda: self.append(rows.message["id"])).result()
 
 
 @pytest.fixture
