@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
 
@@ -65,7 +66,7 @@ def compose(
         ("Cc", "cc", _mailboxes("Cc", cc)),
         ("Reply-To", "reply_to", _mailboxes("Reply-To", reply_to)),
         ("Subject", "subject", _unstructured("Subject", subject)),
-        ("Date", "date", [format_datetime(date.astimezone(UTC))]),
+        ("Date", "date", [_date(int(date.timestamp()))]),
         ("Message-ID", "message_id", [message_id]),
         *((name, "headers", _unstructured(name, value)) for name, value in (headers or {}).items()),
     ]
@@ -184,6 +185,11 @@ def _lines(text: str) -> str:
 
 
 EVIL = ("=?UTF-8?Q?a=0ABcc:_evil?=", "a\r\nBcc: evil@x", "a\nBcc: e@x", "a\rBcc: e@x", "a\x0bBcc: e@x", "a\x85Bcc: x", "a\u2028Bcc: x", "a\0b")
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def self_test() -> None:
