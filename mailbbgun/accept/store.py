@@ -180,8 +180,12 @@ class Store:
 
     def _committed(self, storing: Storing) -> None:
         storing.committed = True
-        if not storing.taken:
+        if storing.taken:
+            return
+        try:
             storing.then()
+        except Exception:  # it is stored: who waits for that must be told, and others must be stored
+            log.exception("after_commit_failed", extra={"message_id": storing.rows.message["id"]})
 
     def _insert(self, session: Session, batch: Sequence[Storing], patience: float) -> None:
         claiming = {storing.claim: storing for storing in batch if storing.claim}

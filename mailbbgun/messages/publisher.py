@@ -66,8 +66,15 @@ def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[U
     """Publish hints for now and mark their deliveries. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`."""
     started = time.monotonic()
     _hint(queue, lane, message_ids)
+    _mark(database, dict.fromkeys(message_ids, started), again=again)
+
+
+def _mark(database: Database, published: Mapping[UUID, float], *, again: bool = False) -> None:
+    """Mark what was published at those moments, monotonic seconds."""
     with database.write() as session:
-        mark_published(session, dict.fromkeys(message_ids, time.monotonic() - started), again=again)
+        session.connection()  # before the time is taken: to connect may take seconds
+        now = time.monotonic()
+        mark_published(session, {message_id: now - moment for message_id, moment in published.items()}, again=again)
 
 
 def _hint(queue: Queue, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
@@ -138,11 +145,14 @@ class _Lane:
                 self._work()
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
-                wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
+                log.warning("publish_failed", extra={"lane": self._lane, "error": str(error)})
                 failures += 1
-                log.warning("publish_failed", extra={"lane": self._lane, "error": str(error), "retry_in": wait})
+            except Exception:  # a bug of ours must not end the lane: what was in hand the sweep hints
+                log.exception("publisher_failed", extra={"lane": self._lane})
+                failures += 1
+            if failures:
                 self._bell.set()
-                self._stopping.wait(wait)
+                self._stopping.wait(BACK_OFF[min(failures, len(BACK_OFF)) - 1])
             if self._stopping.is_set():
                 return
 
@@ -173,5 +183,4 @@ class _Lane:
         now = time.monotonic()
         if self._unmarked and (len(self._unmarked) >= BATCH or now - next(iter(self._unmarked.values())) >= age):
             published, self._unmarked = self._unmarked, {}
-            with self._database.write() as session:
-                mark_published(session, {message_id: now - moment for message_id, moment in published.items()})
+            _mark(self._database, published)
