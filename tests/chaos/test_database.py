@@ -1,12 +1,15 @@
 """PostgreSQL restarted and killed under load: everybody waits for it, nobody dies, nothing is lost."""
 
 import time
+from collections import Counter
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from mailbbgun.base.settings import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load
+from tests.chaos.proxy import Proxy
 from tests.flow.service import Service, until
 
 
@@ -41,3 +44,18 @@ def test_a_database_that_restarts_and_dies_under_load_is_waited_for(settings, br
         assert load.failures == 0
         check(service, load.accepted)
         assert [process.poll() for process in processes] == [None, None]
+
+
+def test_a_message_without_a_key_is_stored_once_though_the_reply_to_its_commit_is_lost(settings):
+    url, service = make_url(settings.DATABASE_URL), Service(settings)
+    with Proxy(url.port) as proxy:
+        service.only["api"]["DATABASE_URL"] = url.set(port=proxy.port).render_as_string(hide_password=False)
+        with service:
+            service.start_worker()
+            wanted = [f"n{number}@example.test" for number in range(10)]
+            for address in wanted:
+                proxy.cut_replies_to(b"INSERT INTO events", 1)  # one statement, which commits itself
+                service.post(to=address)
+            assert proxy.cuts == len(wanted)
+            until(lambda: service.count("DELIVERED") == len(wanted), 30, "the end of every delivery")
+            assert service.copies() == Counter(wanted)
