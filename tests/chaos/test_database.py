@@ -4,8 +4,11 @@ import time
 from collections import Counter
 
 import pytest
+from alembic import command
 from sqlalchemy.engine import make_url
 
+from mailbbgun import migrations, schema
+from mailbbgun.base.db import Database
 from mailbbgun.base.settings import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load
@@ -59,3 +62,28 @@ def test_a_message_without_a_key_is_stored_once_though_the_reply_to_its_commit_i
             assert proxy.cuts == len(wanted)
             until(lambda: service.count("DELIVERED") == len(wanted), 30, "the end of every delivery")
             assert service.copies() == Counter(wanted)
+
+
+def test_the_last_step_of_the_schema_is_taken_under_load_and_nobody_notices(settings):
+    database = Database(settings.DATABASE_URL)
+
+    def step(way, revision: str) -> None:
+        with database.write() as session:
+            config = schema.configuration()
+            config.attributes["connection"] = session.connection()
+            way(config, revision)
+
+    with Service(settings, API_PROCESSES=2) as service:
+        worker = service.start_worker()
+        load = Load(service)
+        with load.in_the_background():
+            until(service.taken, 30, "mail on its way")  # who starts looks at the schema
+            for number in range(5):
+                step(command.downgrade, "-1")  # what the version before left
+                until(lambda: len(service.taken()) > 100 * (number + 1), 30, "mail on its way")  # noqa: B023 - asked at once
+                step(command.upgrade, "head")
+        migrations.check(database)
+        until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
+        assert (load.unavailable, load.failures, worker.poll()) == (0, 0, None)
+        check(service, load.accepted)
+    database.close()
