@@ -9,7 +9,7 @@ import re
 import selectors
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,7 +145,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             if isinstance(answer, Parked):
                 self._begun.append((turn, answer))
             else:
-                self._answer(turn, answer)
+                self._answer(turn, lambda: answer)
 
     def _turn(self, conn: Any, req: Any) -> "_Turn":
         self.cfg.pre_request(self, req)
@@ -172,18 +172,28 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         while self._over:
             turn, parked = self._over.popleft()
             if parked.ending.ended:
-                self._answer(turn, parked.answer(turn.environ)(turn.environ, turn.resp.start_response))
+                self._answer(turn, partial(turn.end, parked))
             else:
                 self._in_a_thread(turn.conn, partial(self._finish_slowly, turn, parked))
 
     def _finish_slowly(self, turn: "_Turn", parked: Parked) -> bool:
         """Answer from a thread: what the commit has left open takes a while."""
-        pieces = turn.respond(parked.answer(turn.environ)(turn.environ, turn.resp.start_response))
-        return self._send_slowly(turn, pieces)
+        data = self._respond(turn, partial(turn.end, parked))
+        return data is not None and self._send_slowly(turn, data)
 
-    def _answer(self, turn: "_Turn", body: Iterable[bytes]) -> None:
+    def _respond(self, turn: "_Turn", body: Callable[[], Iterable[bytes]]) -> bytes | None:
+        """Return an answer's bytes. If it fails the client is told so, and has nothing more to be told."""
+        try:
+            return turn.respond(body())
+        except Exception as error:  # noqa: BLE001 - one request's; who else waits must not be ended with it
+            self.handle_error(turn.req, turn.conn.sock, turn.conn.client, error)
+            return None
+
+    def _answer(self, turn: "_Turn", body: Callable[[], Iterable[bytes]]) -> None:
         """Answer from the thread that polls."""
-        data = turn.respond(body)
+        data = self._respond(turn, body)
+        if data is None:
+            return self._end(turn.conn, keep=False)
         try:
             sent = turn.conn.sock.send(data)
         except BlockingIOError:
@@ -202,9 +212,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
 
     def _told_all(self, turn: "_Turn") -> bool:
         """End a turn; say whether its connection may have another."""
-        self.log.access(turn.resp, turn.req, turn.environ, datetime.now() - turn.began)
-        self.cfg.post_request(self, turn.req, turn.environ, turn.resp)
-        return not turn.resp.should_close() and bool(turn.conn.parser.finish_body())
+        try:
+            self.log.access(turn.resp, turn.req, turn.environ, datetime.now() - turn.began)
+            self.cfg.post_request(self, turn.req, turn.environ, turn.resp)
+            return not turn.resp.should_close() and bool(turn.conn.parser.finish_body())
+        except Exception:  # it is answered: a hook that fails ends its connection, not us and all who wait
+            self.log.exception("Error after a request")
+            return False
 
     def _in_a_thread(self, conn: Any, work: Any) -> None:
         future: Future[bool] = self.tpool.submit(work)
@@ -235,6 +249,10 @@ class _Turn:
     environ: dict[str, Any]
     pieces: _Pieces
     began: datetime
+
+    def end(self, parked: Parked) -> Iterable[bytes]:
+        """Return the body of what was parked, waiting for it if it has not ended."""
+        return parked.answer(self.environ)(self.environ, self.resp.start_response)
 
     def respond(self, body: Iterable[bytes]) -> bytes:
         """Return the answer's bytes."""

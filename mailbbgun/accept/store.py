@@ -100,22 +100,19 @@ class Store:
         self._remembered = remembered
         self._waiting: queue.SimpleQueue[Storing | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def storing(self, rows: Rows, claim: Claim | None, then: Callable[[], None]) -> Storing:
         """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out."""
         return Storing(self, rows, claim, then)
 
     def begin(self, storing: Storing) -> None:
-        """Begin to store it, once, unless it is so large that who asks for the result has to."""
+        """Begin to store it, once, unless it is so large, or so late, that who asks for the result has to."""
         if storing.begun:
             return
         storing.begun = True
-        if storing.rows.message["size"] > LARGE:
+        if storing.rows.message["size"] > LARGE or not self._enqueue(storing):
             storing.ended()
-            return
-        if self._thread is None:
-            self._start()
-        self._waiting.put(storing)
 
     def settle(self, storing: Storing) -> Answer | None:
         """Do for one what no common commit has done for it. See :meth:`Storing.result`."""
@@ -126,16 +123,22 @@ class Store:
         return self._replayed(storing) if storing.taken else None
 
     def close(self, timeout: float = 5.0) -> None:
-        """Store what waits, for up to ``timeout`` seconds, and stop."""
+        """Store what waits, for up to ``timeout`` seconds, and stop. Who comes later has to write by itself."""
+        with self.lock:
+            self._closed = True
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(timeout)
 
-    def _start(self) -> None:
+    def _enqueue(self, storing: Storing) -> bool:
         with self.lock:
+            if self._closed:
+                return False
             if self._thread is None:  # not made with the store: gunicorn forks after that
                 self._thread = threading.Thread(target=self._run, name="store", daemon=True)
                 self._thread.start()
+            self._waiting.put(storing)
+            return True
 
     def _run(self) -> None:
         while first := self._waiting.get():

@@ -1,6 +1,5 @@
 """The circuit breaker: a server that refuses us is left alone for a while, then asked by one transaction before all others."""
 
-import math
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[str, _Circuit] = {}
-        self._took: dict[str, float] = {}  # route → when its server last took mail, boot-clock seconds
+        self._took: dict[str, float] = {}  # route → when its server last took mail, boot-clock seconds, in that order
 
     def wait(self, route: str) -> float:
         """Return for how many seconds a route is to be left alone; 0 when one may go, or all."""
@@ -56,8 +55,11 @@ class Breaker:
         with self._lock:
             now = self._clock.boot()
             if any(isinstance(one, Delivered) for one in outcomes.values()):
+                self._took.pop(transaction.route, None)
                 self._took[transaction.route] = now
-            if now - self._took.get(transaction.route, -math.inf) >= self._pause:
+            while self._took and now - next(iter(self._took.values())) >= self._pause:
+                del self._took[next(iter(self._took))]  # with mx: there are as many routes as domains
+            if transaction.route not in self._took:
                 return dict(outcomes)
         return {recipient: _of_recipient(one) for recipient, one in outcomes.items()}
 

@@ -196,6 +196,16 @@ def test_who_cannot_wait_is_told(store):
     assert [told.get(timeout=10), told.get(timeout=10)] == ["late", "to be done"]
 
 
+def test_who_comes_after_the_store_is_closed_writes_by_itself(services, store):
+    store.store.close()
+    assert store(rows()) is None
+    late, told = store.store.storing(rows(), None, lambda: None), Queue()
+    late.tell(lambda: told.put("to be done"))
+    assert told.get(timeout=10) == "to be done"
+    assert late.result() is None
+    assert count(services, Message) == [2]
+
+
 def test_what_waits_is_stored_before_the_store_is_closed(services, store):
     begun = [store.begin(rows(number)) for number in range(MESSAGES + 5)]
     store.store.close()

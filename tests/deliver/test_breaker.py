@@ -134,3 +134,11 @@ def test_a_refusal_of_one_recipient_by_a_server_that_takes_other_mail_is_not_abo
     assert breaker.about_whom(transaction("b.test"), {"a": of_one}) == {"a": of_one}
     clock.now += 1
     assert breaker.about_whom(transaction(), {"a": of_one}) == {"a": of_one}
+
+
+def test_of_servers_that_took_mail_long_ago_nothing_is_kept(clock: Stopped) -> None:
+    breaker = Breaker(PAUSE, clock)
+    for number in range(1000):
+        breaker.about_whom(transaction(f"{number % 990}.test"), {"a": Delivered(REPLY)})
+        clock.now += 1
+    assert list(breaker._took) == [f"{number % 990}.test" for number in range(940, 1000)]

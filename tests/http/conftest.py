@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +23,7 @@ MAX_BODY_SIZE = 4_000_000
 class Door:
     """The API, by its address, and the services it stands on, to look behind it."""
 
-    def __init__(self, var: Path, environment: dict[str, str]) -> None:
+    def __init__(self, var: Path, environment: dict[str, str], command: Sequence[str] = (str(ROOT / "api.py"),)) -> None:
         self.var = var
         self.url = f"http://127.0.0.1:{environment['MAILBBGUN_PORT']}"
         self.http = requests.Session()
@@ -32,7 +32,7 @@ class Door:
         self.log = (var / "api.out").open("w")
         # Started from another folder: nothing may depend on where it runs.
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "api.py")], cwd=var, env=_clean() | environment, stdout=self.log, stderr=self.log, start_new_session=True
+            [sys.executable, *command], cwd=var, env=_clean() | environment, stdout=self.log, stderr=self.log, start_new_session=True
         )
         self._wait()
 

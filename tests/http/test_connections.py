@@ -1,6 +1,7 @@
 """Connections that stay: whatever the pieces in which requests come, each gets its answer."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -11,6 +12,8 @@ from sqlalchemy import text
 
 from mailbbgun.server import SMALL, Heard, judge
 from tests.flow.service import until
+from tests.http.conftest import ROOT, Door
+from tests.servers.process import free_port
 
 BODY = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "Hi"}).encode()
 HEALTH = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -229,6 +232,26 @@ def test_a_client_that_reads_no_answers_keeps_nobody_waiting(door):
             for _ in range(10):
                 line.sendall(POST)
                 assert heard(answers)[0] == 201
+
+
+def test_a_hook_that_fails_ends_no_process(tmp_path):
+    # Settings of an operator, who has a hook of gunicorn's and an error in it.
+    settings = tmp_path / "gunicorn.conf.py"
+    ours = f"globals().update(__import__('runpy').run_path({str(ROOT / 'gunicorn.conf.py')!r}))"
+    settings.write_text(f"{ours}\ndef post_request(worker, req, environ, resp):\n    raise ValueError(worker.pid)\n")
+    environment = {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
+    door = Door(tmp_path, environment, ["-m", "gunicorn", "-c", str(settings), "api:app"])
+    try:
+        for _ in range(3):
+            with connected(door) as (line, answers):
+                line.sendall(POST)
+                assert heard(answers)[0] == 201
+                assert answers.read() == b"", "its connection is closed"
+        log = (tmp_path / "api.out").read_text()
+        assert log.count("Error after a request") == 3
+        assert len(set(re.findall(r"ValueError: ([0-9]+)", log))) == 1
+    finally:
+        door.close()
 
 
 @pytest.mark.parametrize(
