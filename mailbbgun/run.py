@@ -25,6 +25,7 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
+from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure, taken
 from mailbbgun.base.settings import Settings, load
@@ -161,7 +162,9 @@ def main() -> int:
     with explained_exit(OURS):
         settings = load()
         check_exposure([settings.HOST], settings)
-    catching = settings.SMTP_URL.startswith("catcher:")
+        catching = settings.SMTP_URL.startswith("catcher:")
+        if catching and (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
+            raise ConfigurationError("CATCHER_PORT: is the API's PORT")
     refused = taken(settings.HOST, settings.PORT, "PORT") or (catching and taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"))
     if refused:
         print(f"{OURS}: {refused}", file=sys.stderr)

@@ -174,6 +174,10 @@ def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
     service.environment["MAILBBGUN_SWEEP_SECONDS"] = "soon"
     done = _run(service)
     assert (done.returncode, done.stderr) == (os.EX_CONFIG, "run: SWEEP_SECONDS: 'soon' is not a number\n")
+    del service.environment["MAILBBGUN_SWEEP_SECONDS"]
+    service.environment["MAILBBGUN_CATCHER_PORT"] = str(service.port)
+    done = _run(service)
+    assert (done.returncode, done.stderr) == (os.EX_CONFIG, "run: CATCHER_PORT: is the API's PORT\n")
 
 
 @pytest.mark.parametrize(("argument", "code", "said"), [("--help", 0, "Usage: bin/run\n"), ("start", 2, "bin/run: takes no arguments")])
