@@ -61,6 +61,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         self._over: deque[tuple[_Turn, Parked]] = deque()
         self._told = False
 
+    def init_process(self) -> None:
+        """Make the threads for what may wait for others, a database or a client; serve until told to stop."""
+        self._patient = self.get_thread_pool()
+        super().init_process()
+
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Do all that has come up, then begin together what came up together: so they share a commit."""
         super().wait_for_and_dispatch_events(timeout)
@@ -174,7 +179,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             if parked.ending.ended:
                 self._answer(turn, partial(turn.end, parked))
             else:
-                self._in_a_thread(turn.conn, partial(self._finish_slowly, turn, parked))
+                self._patiently(turn.conn, partial(self._finish_slowly, turn, parked))
 
     def _finish_slowly(self, turn: "_Turn", parked: Parked) -> bool:
         """Answer from a thread: what the commit has left open takes a while."""
@@ -201,7 +206,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         except OSError:  # the client has gone
             return self._end(turn.conn, keep=False)
         if sent < len(data):
-            self._in_a_thread(turn.conn, partial(self._send_slowly, turn, data[sent:]))
+            self._patiently(turn.conn, partial(self._send_slowly, turn, data[sent:]))
         else:
             self._end(turn.conn, keep=self._told_all(turn))
 
@@ -220,8 +225,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             self.log.exception("Error after a request")
             return False
 
-    def _in_a_thread(self, conn: Any, work: Any) -> None:
-        future: Future[bool] = self.tpool.submit(work)
+    def _patiently(self, conn: Any, work: Callable[[], bool]) -> None:
+        """Do what may wait for long in a thread that serves nobody else meanwhile."""
+        future: Future[bool] = self._patient.submit(work)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def _end(self, conn: Any, *, keep: bool) -> None:
@@ -230,7 +236,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             self._wait(conn)
         else:
             self.nr_conns -= 1
-            self.tpool.submit(conn.close, graceful=True)
+            self._patient.submit(conn.close, graceful=True)
 
 
 class _Pieces(list[bytes]):

@@ -10,6 +10,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from sqlalchemy import text
 
+from mailbbgun.accept import idempotency
+from mailbbgun.accept.idempotency import Claim
+from mailbbgun.accept.store import PATIENCE_FOR_ALL
+from mailbbgun.base.ids import new_id
 from mailbbgun.server import SMALL, Heard, judge
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
@@ -140,6 +144,37 @@ def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(doo
                     lines[0][0].recv(1)
                 lines[0][0].settimeout(10)
         assert {heard(answers)[0] for _, answers in lines[1:]} == {201}
+
+
+def test_requests_that_wait_for_keys_held_elsewhere_keep_nobody_from_being_answered(door, tag):
+    keys = [f"{tag}-{number}" for number in range(40)]  # more than there are threads
+    with ExitStack() as stack:
+        lines = [stack.enter_context(connected(door)) for _ in keys]
+        with door.services.db.write() as rival:  # on SQLite it holds the whole database
+            if door.services.db.dialect == "postgresql":
+                idempotency.take(rival, {Claim(key, "same"): (new_id(), {}) for key in keys}, 86_400, 1.0)
+            for (line, _), key in zip(lines, keys, strict=True):
+                line.sendall(post(BODY, b"Idempotency-Key: " + key.encode()))
+            time.sleep(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others
+            with connected(door) as (line, answers):
+                line.settimeout(3)
+                for _ in range(20):
+                    line.sendall(HEALTH)
+                    assert heard(answers)[0] == 200
+            rival.rollback()
+        assert {heard(answers)[0] for _, answers in lines} == {201}
+
+
+def test_clients_that_do_not_hang_up_hold_no_thread(door):
+    with ExitStack() as stack:
+        for _ in range(48):
+            line, answers = stack.enter_context(connected(door))
+            line.sendall(post(BODY, b"Connection: close"))
+            assert heard(answers)[0] == 201
+        with connected(door) as (line, answers):
+            line.settimeout(1.5)  # each is waited for 2 s
+            line.sendall(HEALTH)
+            assert heard(answers)[0] == 200
 
 
 def test_clients_that_drip_hold_no_thread(door):

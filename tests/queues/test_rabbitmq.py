@@ -235,7 +235,7 @@ def test_many_bodies_of_one_id_as_they_were_before_bunches_all_come_though_few_a
     assert _of(first) == ids[: fetched(80)]
     taken = list(first)
     consumer.settle(first)
-    while more := consumer.take(200, 0.5):
+    while len(taken) < len(ids + later) and (more := consumer.take(200, 10)):
         consumer.settle(more)
         taken += more
     consumer.close()
