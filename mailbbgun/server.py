@@ -1,8 +1,8 @@
 """gunicorn's thread worker, for requests that wait for a commit: their waiting takes no thread.
 
-Sixteen threads that take turns at one interpreter spend more than half of their time on taking turns. So the thread that polls gathers requests
-itself, and begins those whose answers are parked; while a commit takes them all it goes on with the next. Everything else is done in
-threads, as gunicorn does it.
+In threads, sixteen requests and a database that stands still are enough for nobody to be answered. So the thread that polls gathers small POSTs
+itself and begins them, those that came up together together, so that they share a commit; their answers are parked while it goes on with the
+next. Everything else is done in threads, as gunicorn does it.
 """
 
 import re

@@ -307,7 +307,7 @@ def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:
     for count in (1, 2, 3, 15, 16, 17, 31, 32, 33, 100):
         driver.queue.publish(NORMAL, _ids(count))
         waiting += count
-        _eventually(lambda least=waiting: least <= driver.queue.depth()[NORMAL] <= least * driver.bunch)  # type: ignore[misc]
+        _eventually(lambda least=waiting: least <= driver.queue.depth()[NORMAL] <= least * driver.bunch)
     if driver.bunch == 1:
         assert driver.queue.depth()[NORMAL] == waiting
 
