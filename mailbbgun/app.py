@@ -16,7 +16,7 @@ from mailbbgun import __version__, migrations
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.accept.store import Store
-from mailbbgun.base import logs, web
+from mailbbgun.base import gate, logs, web
 from mailbbgun.base.errors import MailBBGunError, QueueUnavailable, Unavailable
 from mailbbgun.base.exposure import check_was_made
 from mailbbgun.base.settings import Settings, load
@@ -27,8 +27,13 @@ from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services, build, check_durability
+from mailbbgun.tenants.authenticate import Authenticator
 
 ROOMS = (accept, messages, deliver, events)  # each has a blueprint
+
+# Who asks for these needs no key: they tell nothing of anybody.
+_SERVICE = ("service.welcome", "service.health", "service.ready")
+OPEN = (*_SERVICE, "assets.asset", "api-docs.openapi_json", "api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
 
 READY_SECONDS = 4.0  # for each part to answer
 
@@ -75,12 +80,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services))
+    authenticator = Authenticator(services.db, services.vault, required=settings.AUTH_REQUIRED)
+    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services), authenticator)
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
+    gate.guard(app, authenticator, OPEN)
     app.after_request(_secured)
     return app
 
@@ -122,6 +129,7 @@ def close(app: Flask) -> None:
         web.provided(Readiness).close()
         web.provided(Store).close()
         web.provided(Publisher).close()
+        web.provided(Authenticator).close()
         web.provided(Services).close()
 
 

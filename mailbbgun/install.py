@@ -7,11 +7,18 @@ from mailbbgun.base import logs
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
+from mailbbgun.tenants import keys
 
 
 def install(services: Services) -> None:
-    """Create or upgrade the tables and declare the queues; safe to repeat. Raises :class:`DatabaseUnavailable`, :class:`QueueUnavailable`."""
+    """Make a key for secrets, create or upgrade the tables and declare the queues; safe to repeat.
+
+    Raises :class:`DatabaseUnavailable`, :class:`QueueUnavailable`, :class:`ConfigurationError`.
+    """
+    services.vault.prepare()
     schema.upgrade(services.db)
+    with services.db.write() as session:
+        keys.pepper(session, services.vault)
     services.queue.declare()
 
 

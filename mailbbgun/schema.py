@@ -9,7 +9,8 @@ import mailbbgun.accept.models
 import mailbbgun.deliver.models
 import mailbbgun.events.models
 import mailbbgun.messages.models
-import mailbbgun.queues.models  # noqa: F401 - all of them for their tables
+import mailbbgun.queues.models
+import mailbbgun.tenants.models  # noqa: F401 - all of them for their tables
 from mailbbgun.base.db import Base, Database
 
 METADATA = Base.metadata

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from mailbbgun.base.clock import Clock
+from mailbbgun.base.crypto import Vault
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
@@ -20,6 +21,7 @@ class Services:
     db: Database
     queue: Queue
     clock: Clock
+    vault: Vault
 
     def close(self) -> None:
         """Close every connection."""
@@ -35,7 +37,7 @@ def build(settings: Settings) -> Services:
         raise ConfigurationError(f"VAR: the folder {settings.var} cannot be made: {error.strerror}") from error
     pool = max(settings.API_THREADS, 8) + 4
     db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS)
-    return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock())
+    return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))
 
 
 def check_durability(services: Services) -> None:

@@ -36,6 +36,7 @@ from mailbbgun.deliver.deliver import deliver, give_back, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
 from mailbbgun.deliver.route import SMARTHOST
+from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
@@ -47,6 +48,7 @@ CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
 PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
+RESUMING = 1000  # deliveries of a tenant that is active again, a commit
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 
 log = logging.getLogger("mailbbgun.worker")
@@ -145,6 +147,7 @@ class Worker:
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:
+                record.held(session, missing)
                 put_early_back(session, missing)
         return 0.0 if len(taken) == limit else rest_after(time.monotonic() - started)
 
@@ -210,7 +213,14 @@ class Worker:
             workers.beat(session, self._desk.owner)
 
     def _tick(self) -> None:
+        self._resume()
         hint_again(self._services.db, self._services.queue, unhinted())
+
+    def _resume(self) -> None:
+        resumed = RESUMING
+        while resumed == RESUMING and not self._stop.is_set():
+            with self._services.db.write() as session:
+                resumed = record.resumed(session, RESUMING)
 
     def _sweep(self) -> None:
         sweep(self._services, self._expired)

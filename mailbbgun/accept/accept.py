@@ -10,6 +10,7 @@ from mailbbgun.accept import idempotency
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft, Submission
 from mailbbgun.accept.store import Rows, Store, Storing
+from mailbbgun.base.caller import Caller, KeyKind
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import Settings
 from mailbbgun.messages import mime
@@ -52,16 +53,18 @@ class Accepting:
         return Accepted(**self._storing.rows.response) if first is None else Accepted(**first, replayed=True)
 
 
-def accept(settings: Settings, store: Store, publisher: Publisher, submission: Submission, key: str | None = None) -> Accepting:
-    """Take a message that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`."""
-    draft = check(submission, settings)
-    claim = None if key is None else idempotency.claim_of(key, submission)
-    rows = _composed(draft, settings)
+def accept(
+    settings: Settings, store: Store, publisher: Publisher, caller: Caller, submission: Submission, key: str | None = None
+) -> Accepting:
+    """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`."""
+    draft = check(submission, settings, caller)
+    claim = None if key is None else idempotency.claim_of(caller.tenant_id, key, submission)
+    rows = _composed(draft, settings, caller)
     lane, identifier = lane_of(draft.priority), rows.message["id"]
     return Accepting(store.storing(rows, claim, lambda: publisher.offer(lane, identifier)))
 
 
-def _composed(draft: Draft, settings: Settings) -> Rows:
+def _composed(draft: Draft, settings: Settings, caller: Caller) -> Rows:
     identifier, now = new_id(), datetime.now(UTC)
     message_id = draft.message_id or f"<{identifier}@{settings.HOSTNAME}>"
     raw = mime.compose(
@@ -78,6 +81,8 @@ def _composed(draft: Draft, settings: Settings) -> Rows:
     )
     message = {
         "id": identifier,
+        "tenant_id": caller.tenant_id,
+        "test": caller.kind is KeyKind.TEST,
         "created_at": now,
         "subject": draft.subject,
         "sender": str(draft.sender),
@@ -91,9 +96,9 @@ def _composed(draft: Draft, settings: Settings) -> Rows:
         "raw": raw,
     }
     response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-    return Rows(message, _deliveries(draft, identifier), response)
+    return Rows(message, _deliveries(draft, caller.tenant_id, identifier), response)
 
 
-def _deliveries(draft: Draft, message_id: UUID) -> list[Mapping[str, Any]]:
-    lane = lane_of(draft.priority)
-    return [{"id": new_id(), "message_id": message_id, "address": address, "kind": kind, "lane": lane} for address, kind in draft.recipients.items()]
+def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID) -> list[Mapping[str, Any]]:
+    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane_of(draft.priority)}
+    return [{"id": new_id(), "address": address, "kind": kind, **shared} for address, kind in draft.recipients.items()]

@@ -11,6 +11,8 @@ from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.idempotency import HEADER
 from mailbbgun.accept.store import Store
+from mailbbgun.base.caller import Scope
+from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import Blueprint, Parked, Ready, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
@@ -97,12 +99,13 @@ _HEADERS = {
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
+@needs(Scope.WRITE)
 def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """Send a message
 
     It is stored before this answers and handed to a mail server right after.
     """
-    accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), submission, key["key"])
+    accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
     messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
     return Parked(accepting, lambda: _answer(accepting.result(), messages))
 

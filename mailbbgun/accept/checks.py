@@ -1,12 +1,13 @@
 """The rules a submission must keep, in order. All that it breaks is told at once."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import orjson
 
 from mailbbgun.accept.addresses import mailbox, mailboxes
 from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
+from mailbbgun.base.caller import Caller
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
 from mailbbgun.base.settings import Settings
 from mailbbgun.messages.mime import LONGEST_NAME, Mailbox, one_line
@@ -29,8 +30,8 @@ _STRUCTURAL = frozenset(
 _STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
 
 
-def check(submission: Submission, settings: Settings) -> Draft:
-    """Return the draft of a submission. Raises :class:`InvalidInput` with everything that is wrong."""
+def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
+    """Return the draft of a submission by a caller. Raises :class:`InvalidInput` with everything that is wrong."""
     wrong: dict[str, list[str]] = {}
     boxes = {name: _parsed(name, submission, settings, wrong) for name in _ADDRESSES}
     recipients: dict[str, str] = {}
@@ -39,6 +40,8 @@ def check(submission: Submission, settings: Settings) -> Draft:
             recipients.setdefault(box.address, kind)
     if len(recipients) > settings.MAX_RECIPIENTS:
         wrong.setdefault(TO, []).append(f"More than {settings.MAX_RECIPIENTS} recipients.")
+    for name, why in _permissions(boxes["from"], recipients, caller):
+        wrong.setdefault(name, []).append(why)
     for rule in RULES:
         for name, why in rule(submission, settings):
             wrong.setdefault(name, []).append(why)
@@ -60,6 +63,16 @@ def check(submission: Submission, settings: Settings) -> Draft:
         message_id=f"<{identifier[1]}>" if identifier else None,
         priority=submission.priority,
     )
+
+
+def _permissions(sender: Sequence[Mailbox], recipients: Mapping[str, str], caller: Caller) -> Broken:
+    """The key's own rules."""
+    for box in sender:
+        if not caller.may_send_as(box.address):
+            yield "from", f"This API key may not send as {box.address}."
+    for address, kind in recipients.items():
+        if not caller.may_send_to(address):
+            yield kind, f"This API key sends to its guests only, and {address} is none."
 
 
 def check_default_sender(settings: Settings) -> None:

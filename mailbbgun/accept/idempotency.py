@@ -16,6 +16,7 @@ from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.models import IdempotencyKey
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import IdempotencyMismatch, InvalidInput, Unavailable
+from mailbbgun.base.ids import DEFAULT_TENANT
 
 HEADER = "Idempotency-Key"
 BATCH = 1000  # rows a forgetting
@@ -31,13 +32,21 @@ class Claim:
     fingerprint: str
 
 
-def claim_of(key: str, submission: Submission) -> Claim:
-    """Return the claim a request makes. Raises :class:`InvalidInput` for a key that is empty, too long or not printable ASCII."""
+def claim_of(tenant_id: UUID, key: str, submission: Submission) -> Claim:
+    """Return the claim a tenant's request makes. Raises :class:`InvalidInput` for a key that is empty, too long or not printable ASCII."""
     if not _KEY.fullmatch(key):
         raise InvalidInput(f"{HEADER} must be 1 to 255 printable ASCII characters.", fields={HEADER: ["1 to 255 printable ASCII characters."]})
     # What is not given is left out, so that a field added later does not change old fingerprints.
     given = {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
-    return Claim(key, hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest())
+    return Claim(_owned(tenant_id, key), hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
+def _owned(tenant_id: UUID, key: str) -> str:
+    """Return a key as it is stored: two tenants may use the same one.
+
+    That of the tenant ``default`` stays as it is, as it was before there were others: processes of that version may serve beside us.
+    """
+    return key if tenant_id == DEFAULT_TENANT else hashlib.sha256(tenant_id.bytes + key.encode()).hexdigest()
 
 
 def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int, patience: float) -> set[Claim]:

@@ -15,7 +15,7 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
 
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)  # of tenants but ``default``, a hash of tenant and key
     fingerprint: Mapped[str] = mapped_column(String(64))  # SHA-256 of the body, canonical
     message_id: Mapped[UUID]
     response: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -216,4 +216,4 @@ class Store:
 
     def _is_stored(self, storing: Storing) -> bool:
         with self._database.read() as session:
-            return repo.exists(session, storing.rows.message["id"])
+            return repo.is_stored(session, storing.rows.message["id"])

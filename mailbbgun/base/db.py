@@ -5,19 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, String, create_engine, event, text
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, String, Uuid, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
+from mailbbgun.base.ids import DEFAULT_TENANT
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
@@ -34,6 +37,16 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+class Owned:
+    """What belongs to a tenant. Statements of a session that was opened for one must say so: see ``fence``.
+
+    No foreign key: each insert would lock the tenant's row. Tenants are suspended, never deleted. The default is for what an older version
+    writes while a newer one's schema is there already.
+    """
+
+    tenant_id: Mapped[UUID] = mapped_column(Uuid, server_default=text(f"'{DEFAULT_TENANT.hex}'"))
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -118,25 +131,29 @@ class Database:
             self.engine = _sqlite(url, pool_size, sqlite_synchronous) if self.dialect == "sqlite" else _postgresql(url, pool_size)
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
+        fence.guard(self.engine)
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session for reading only. Raises :class:`DatabaseUnavailable`."""
+    def read(self, tenant: UUID | None = None) -> Iterator[Session]:
+        """A session for reading only, of what one tenant owns if it is given. Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`."""
         with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-            session.connection(execution_options={"mailbbgun_read": True})
+            session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant})
             yield session
 
     @contextmanager
-    def write(self, *, one_statement: bool = False) -> Iterator[Session]:
-        """A session that commits at the end and rolls back on any error. Raises :class:`DatabaseUnavailable`.
+    def write(self, tenant: UUID | None = None, *, one_statement: bool = False) -> Iterator[Session]:
+        """A session that commits at the end and rolls back on any error; in what one tenant owns if it is given.
 
-        With ``one_statement`` nothing more than one may be executed: PostgreSQL then commits it by itself, which saves two round trips.
+        Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`. With ``one_statement`` nothing more than one may be executed: PostgreSQL then
+        commits it by itself, which saves two round trips.
         """
         with _translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
             if one_statement and self.dialect == "postgresql":
                 session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            if tenant:
+                session.connection(execution_options={fence.TENANT: tenant})
             yield session
         for tell in session.info.get(_AFTER, ()):
             tell()

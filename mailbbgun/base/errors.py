@@ -37,6 +37,26 @@ class MalformedBody(InvalidInput):
     code = "malformed_json"
 
 
+class Unauthorized(MailBBGunError):
+    """No key was given where one is asked for, or it is none of ours, revoked or expired."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(MailBBGunError):
+    """The key is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class Suspended(Forbidden):
+    """The tenant is suspended: it can read, and change nothing."""
+
+    code = "tenant_suspended"
+
+
 class NotFound(MailBBGunError):
     """No such thing, or it belongs to somebody else."""
 
@@ -70,6 +90,16 @@ class IdempotencyMismatch(MailBBGunError):
 
     code = "idempotency_mismatch"
     status = 422
+
+
+class SecretUnreadable(ConfigurationError):
+    """A secret in the database cannot be decrypted by the keys at hand. It is kept as it is, and readable again when the key is back."""
+
+    code = "secret_unreadable"
+
+
+class FencedQuery(MailBBGunError):
+    """A bug of ours: a statement would have read or changed rows of every tenant. It was not executed."""
 
 
 class Unavailable(MailBBGunError):

@@ -12,12 +12,12 @@ _checked = False
 
 
 def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
-    """Refuse to listen where strangers are while nothing asks for a key. Raises :class:`ConfigurationError`."""
+    """Refuse to listen where strangers are while nobody has to show a key. Raises :class:`ConfigurationError`."""
     global _checked
     _checked = True
     exposed = [host for host in hosts if not _is_loopback(host)]
-    if exposed and not settings.ALLOW_UNAUTHENTICATED:
-        raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED")
+    if exposed and not (settings.AUTH_REQUIRED or settings.ALLOW_UNAUTHENTICATED):
+        raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED")
 
 
 def check_was_made() -> None:

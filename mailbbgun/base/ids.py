@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
+DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000000")
+"""The tenant that always is: whose mail it is when nobody shows a key."""
+
 _VERSION_7 = 7 << 76
 _VARIANT = 2 << 62
 DRAWN = 256  # ids' random bits at once

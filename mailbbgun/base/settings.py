@@ -51,8 +51,16 @@ class Settings:
     API_PROCESSES: int = _setting(
         0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
     )
+    AUTH_REQUIRED: bool = _setting(
+        False, "Ask every request for an API key. Without it who has none is the tenant default, and only loopback addresses are listened on."
+    )
     ALLOW_UNAUTHENTICATED: bool = _setting(
-        False, "Serve on an address that is not loopback although nothing asks for a key: only behind something that does."
+        False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself."
+    )
+    ENCRYPTION_KEYS: tuple[str, ...] = _setting(
+        (),
+        "Keys for passwords in the database, as bin/generate-keys makes them: the first encrypts, all decrypt. "
+        "Empty: the key in {VAR}/encryption.key, which initdb.py makes; every machine needs the same.",
     )
 
     CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on.")

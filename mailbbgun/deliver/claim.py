@@ -15,6 +15,7 @@ from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.sql import among, for_each, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
+from mailbbgun.tenants.repo import suspended
 
 ALONE_FROM = 2  # claims that died with their worker; from here on a message is sent alone, in a child process
 EAGER_SIZE = 65_536  # bytes; larger messages are read from the database only when their turn comes
@@ -30,6 +31,7 @@ class Claim:
 
     delivery_id: UUID
     message_id: UUID
+    tenant_id: UUID
     address: str
     lane: str
     attempt: int
@@ -70,7 +72,7 @@ def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seco
 
 @cache
 def _claim(dialect: str, alone: bool) -> Executable:
-    due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now())
+    due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
     if not alone:
         due = due.where(_D.crashes < ALONE_FROM)
     # Not SKIP LOCKED: the publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again
@@ -80,7 +82,7 @@ def _claim(dialect: str, alone: bool) -> Executable:
         update(DELIVERIES)
         .where(_D.id.in_(select(chosen.c.id)))
         .values(lease_owner=bindparam("owner"), lease_until=db_now(bindparam("seconds", type_=Integer)), attempt=_D.attempt + 1)
-        .returning(_D.id.label("delivery_id"), _D.message_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns)
+        .returning(_D.id.label("delivery_id"), _D.message_id, _D.tenant_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns)
     )
 
 
@@ -140,5 +142,5 @@ def _put_early_back(dialect: str) -> Executable:
 
 def next_alone(session: Session) -> UUID | None:
     """Return a message that is due and must be sent alone; None if there is none. No hint is needed for these, and none is lost."""
-    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ALONE_FROM, _D.next_attempt_at <= db_now())
+    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ALONE_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
     return session.execute(statement.order_by(_D.next_attempt_at).limit(1)).scalar_one_or_none()

@@ -45,7 +45,7 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
 
 def released(claim: Claim, wait: float) -> Result:
     """The result of a claim given back with nothing sent, due again in ``wait`` seconds, with no try counted."""
-    return Result(claim.delivery_id, claim.message_id, claim.attempt, None, PENDING, wait=wait, released=True)
+    return Result(claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt, None, PENDING, wait=wait, released=True)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
@@ -90,6 +90,5 @@ def _result(claim: Claim, kind: Kind, status: str, reply: Reply, **more: Any) ->
     data = more.pop("data", {})
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
-    return Result(
-        claim.delivery_id, claim.message_id, claim.attempt, kind, status, code=reply.code or None, reply=reply.text, data=data, **more
-    )
+    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
+    return Result(*whose, kind, status, code=reply.code or None, reply=reply.text, data=data, **more)

@@ -5,7 +5,9 @@ from uuid import UUID
 
 from marshmallow import Schema, fields, validate
 
+from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import NotFound
+from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.events import repo
 from mailbbgun.events.kinds import Kind
@@ -36,10 +38,12 @@ class Timeline(Schema):
 @blueprint.arguments(Page, location="query")
 @blueprint.response(200, Timeline, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
 @blueprint.alt_response(404, description="No such message.")
+@needs(Scope.READ)
 def timeline(page: dict[str, Any], message_id: UUID) -> Any:
     """Show what happened to a message, newest first"""
-    with provided(Services).db.read() as session:
-        if not messages.exists(session, message_id):
+    tenant = caller().tenant_id
+    with provided(Services).db.read(tenant) as session:
+        if not messages.exists(session, tenant, message_id):
             raise NotFound("There is no such message.")
-        events, count, last = repo.page(session, message_id, **page)
+        events, count, last = repo.page(session, tenant, message_id, **page)
     return {"events": events, "count": count}, 200, next_page(last)

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     WORKER_LOST = "worker_lost"  # the worker that held the claim died before anything was sent
     PARKED = "parked"  # its claims killed too many workers; a person must look
     CANCELLED = "cancelled"  # by a person, before it left
+    HELD = "held"  # its tenant is suspended; it goes on when that is active again
     RETRIED = "retried"  # made due again by a person
 
 

@@ -7,11 +7,11 @@ from uuid import UUID
 from sqlalchemy import JSON, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.base.db import Base, Owned, UTCDateTime
 from mailbbgun.base.ids import new_id
 
 
-class Event(Base):
+class Event(Owned, Base):
     """Something that happened, to a message or to one delivery of it. Never changed."""
 
     __tablename__ = "events"

@@ -40,6 +40,8 @@ from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
+from mailbbgun.tenants.models import ACTIVE, TENANTS
+from mailbbgun.tenants.repo import suspended
 
 log = logging.getLogger("mailbbgun.events")
 
@@ -53,6 +55,7 @@ class Result:
 
     delivery_id: UUID
     message_id: UUID
+    tenant_id: UUID
     attempt: int
     kind: Kind | None  # None: nothing worth telling
     status: str  # PENDING, DELIVERED or ERROR
@@ -74,8 +77,12 @@ def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[M
         return
     messages = [message for message, _ in new]
     deliveries = [one for _, its in new for one in its]
-    tags = [{"tag": tag, "message_id": message["id"]} for message in messages for tag in message["tags"]]
-    events = [_event(message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new]
+    tags = [
+        {"tag": tag, "message_id": message["id"], "tenant_id": message["tenant_id"]} for message in messages for tag in message["tags"]
+    ]
+    events = [
+        _event(message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new
+    ]
     if dialect_of(session) == "postgresql":
         given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)}
         session.execute(_accepted(), given | {"raw": b2a_base64(b"".join(message["raw"] for message in messages), newline=False).decode()})
@@ -89,8 +96,8 @@ def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[M
 
 
 # What accept gives; the rest is the same for all.
-MESSAGE_COLUMNS = "id created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
-DELIVERY_COLUMNS = "id message_id address kind lane"
+MESSAGE_COLUMNS = "id tenant_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+DELIVERY_COLUMNS = "id tenant_id message_id address kind lane"
 COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 
 
@@ -103,14 +110,14 @@ def _accepted() -> Executable:
     message |= {"raw": raw, "status": literal(PENDING)}
     delivery = _given("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
-    tag = _given("tags", TAGS, "tag message_id")
+    tag = _given("tags", TAGS, "tag message_id tenant_id")
     before = [_copied(MESSAGES, message).cte("m"), _copied(DELIVERIES, delivery).cte("d"), _copied(TAGS, tag).cte("t")]
     return _events().add_cte(*before)
 
 
 @cache
 def _events() -> Insert:
-    return _copied(_EVENTS, _given("events", _EVENTS, "id message_id delivery_id at kind data"))
+    return _copied(_EVENTS, _given("events", _EVENTS, "id tenant_id message_id delivery_id at kind data"))
 
 
 def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -191,57 +198,98 @@ def _results(dialect: str) -> Executable:
     )
 
 
-def cancelled(session: Session, message_id: UUID) -> int:
+def held(session: Session, message_ids: Sequence[UUID]) -> int:
+    """Hold what waits of these messages if its tenant is suspended: pending, and never due until :func:`resumed`. Return how many."""
+    given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
+    rows = session.execute(_held(dialect_of(session)), given).all()
+    _append(session, [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows])
+    return len(rows)
+
+
+@cache
+def _held(dialect: str) -> Executable:
+    ours = DELIVERIES.c
+    idle = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_not(None))
+    waiting = select(ours.id).where(among(dialect, ours.message_id, "messages"), *idle, suspended(ours.tenant_id))
+    chosen = waiting.order_by(ours.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    changed = update(DELIVERIES).where(ours.id.in_(select(chosen.c.id))).values(next_attempt_at=None, published_at=None)
+    return changed.returning(ours.id, ours.message_id, ours.tenant_id)
+
+
+def resumed(session: Session, limit: int) -> int:
+    """Make due now up to ``limit`` deliveries that are held although their tenant is active; return how many. No event: they go as if never held."""
+    ours = DELIVERIES.c
+    waits = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_(None))
+    # From the tenants' side: of one that stays suspended there may be a million, and this is asked each second.
+    holding = select(ours.id).where(*waits, ours.tenant_id == TENANTS.c.id).exists()
+    tenants = session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == ACTIVE, holding)).all()
+    if not tenants:
+        return 0
+    chosen = select(ours.id).where(*waits, ours.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
+    found = session.scalars(chosen).all()
+    freed = update(DELIVERIES).where(among(dialect_of(session), ours.id, "deliveries"), *waits).values(next_attempt_at=db_now())
+    session.execute(freed, {"deliveries": id_rows(dialect_of(session), found)})
+    return len(found)
+
+
+def cancelled(session: Session, tenant_id: UUID, message_id: UUID) -> int:
     """Cancel the deliveries of a message that are pending and in no worker's hands; return how many."""
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return _by_hand(session, message_id, _IDLE, ended, Kind.CANCELLED)
+    return _by_hand(session, tenant_id, message_id, _IDLE, ended, Kind.CANCELLED)
 
 
-def retried(session: Session, message_id: UUID) -> int:
+def retried(session: Session, tenant_id: UUID, message_id: UUID) -> int:
     """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many."""
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
     fresh = {column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)}
-    return _by_hand(session, message_id, or_(failed, _IDLE & (Delivery.next_attempt_at > db_now())), due | fresh, Kind.RETRIED)
+    return _by_hand(session, tenant_id, message_id, or_(failed, _IDLE & (Delivery.next_attempt_at > db_now())), due | fresh, Kind.RETRIED)
 
 
-def _by_hand(session: Session, message_id: UUID, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
+def _by_hand(session: Session, tenant_id: UUID, message_id: UUID, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
     # In id order, as claims lock.
-    locked = select(Delivery.id).where(Delivery.message_id == message_id, which).order_by(Delivery.id).with_for_update()
+    locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(**values).returning(DELIVERIES.c.id)
-    changed = session.execute(statement).scalars().all()
-    _append(session, [_event(message_id, identifier, kind, {}) for identifier in changed])
+    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id).values(**values)
+    changed = session.execute(statement.returning(DELIVERIES.c.id)).scalars().all()
+    _append(session, [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed])
     if changed:
-        _sum_up(session, [message_id])
+        _sum_up(session, [message_id], tenant_id)
     return len(changed)
 
 
-def _sum_up(session: Session, message_ids: Sequence[UUID]) -> None:
-    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``)."""
+def _sum_up(session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None) -> None:
+    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's."""
     if not message_ids:
         return
-    given = {"messages": id_rows(dialect_of(session), set(message_ids))}
-    lock, update_ = _sum_of(dialect_of(session))
+    given: dict[str, Any] = {"messages": id_rows(dialect_of(session), set(message_ids))}
+    if tenant_id:
+        given["tenant"] = tenant_id
+    lock, update_ = _sum_of(dialect_of(session), tenant_id is not None)
     session.execute(lock, given)
     session.execute(update_, given)
 
 
 @cache
-def _sum_of(dialect: str) -> tuple[Executable, Executable]:
-    ours = MESSAGES.c
-    wanted = among(dialect, ours.id, "messages")
+def _sum_of(dialect: str, owned: bool) -> tuple[Executable, Executable]:
+    ours, its = MESSAGES.c, DELIVERIES.c
+    tenant = bindparam("tenant", type_=Uuid())
+    wanted = and_(among(dialect, ours.id, "messages"), *([ours.tenant_id == tenant] if owned else []))
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
     lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
     # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
-    its = DELIVERIES.c
     rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=its.status)
     first = case(dict(enumerate(PRECEDENCE)), value=func.min(rank))
     total = select(its.message_id, first.label("status")).group_by(its.message_id)
+    if owned:
+        total = total.where(its.tenant_id == tenant)
     totals = for_each(dialect, ids(dialect, "messages"), its.message_id, total).subquery("totals")
     changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status)
+    if owned:
+        changed = changed.where(ours.tenant_id == tenant)
     return lock, changed.values(status=totals.c.status)
 
 
@@ -266,12 +314,13 @@ def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     data = {"claim": result.attempt, "code": result.code, "reply": result.reply, "reason": result.reason, **(result.data or {})}
     if due is not None:
         data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
-    return _event(result.message_id, result.delivery_id, kind, data)
+    return _event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
 
 
-def _event(message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]) -> dict[str, Any]:
+def _event(tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": new_id(),
+        "tenant_id": tenant_id,
         "message_id": message_id,
         "delivery_id": delivery_id,
         "at": datetime.now(UTC),

@@ -3,23 +3,25 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery
 
 
-def page(session: Session, message_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[list[dict[str, Any]], int, UUID | None]:
+def page(
+    session: Session, tenant_id: UUID, message_id: UUID, *, limit: int, offset: int, after: UUID | None
+) -> tuple[list[dict[str, Any]], int, UUID | None]:
     """Return a page of a message's events, newest first, how many there are in all, and the last id if there is more."""
-    of_message = Event.message_id == message_id
+    of_message = and_(Event.tenant_id == tenant_id, Event.message_id == message_id)
     count = session.scalar(select(func.count()).select_from(Event).where(of_message)) or 0
     if not limit:
         return [], count, None
     older = [] if after is None else [Event.id < after]
     statement = (
         select(Event.id, Event.at, Event.kind, Event.data, Delivery.address)
-        .outerjoin(Delivery, Delivery.id == Event.delivery_id)
+        .outerjoin(Delivery, and_(Delivery.id == Event.delivery_id, Delivery.tenant_id == tenant_id))
         .where(of_message, *older)
         .order_by(Event.id.desc())
         .offset(offset)

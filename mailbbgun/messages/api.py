@@ -6,7 +6,9 @@ from uuid import UUID
 from flask import Response
 from marshmallow import Schema, fields, validate
 
+from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import NotFound
+from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import Delivery
@@ -91,14 +93,16 @@ class Details(Summary):
     message_id = fields.String(metadata={"description": "The Message-ID header."})
     metadata = fields.Dict(attribute="meta")
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
+    test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     deliveries = fields.List(fields.Nested(DeliveryShape))
 
 
 def shown(message_id: UUID) -> dict[str, Any]:
     """Return a message as :class:`Details` takes it. Raises :class:`NotFound`."""
-    with provided(Services).db.read() as session:
-        found = repo.details(session, message_id)
+    tenant = caller().tenant_id
+    with provided(Services).db.read(tenant) as session:
+        found = repo.details(session, tenant, message_id)
     if found is None:
         raise NotFound("There is no such message.")
     return found
@@ -107,16 +111,19 @@ def shown(message_id: UUID) -> dict[str, Any]:
 @blueprint.route("/messages", tags=["messages"])
 @blueprint.arguments(Filters, location="query")
 @blueprint.response(200, Messages, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
+@needs(Scope.READ)
 def index(filters: dict[str, Any]) -> Any:
     """List messages, newest first"""
-    with provided(Services).db.read() as session:
-        messages, count, last = repo.page(session, repo.Wanted(**filters))
+    tenant = caller().tenant_id
+    with provided(Services).db.read(tenant) as session:
+        messages, count, last = repo.page(session, repo.Wanted(tenant_id=tenant, **filters))
     return {"messages": messages, "count": count}, 200, next_page(last)
 
 
 @blueprint.route("/messages/<uuid:message_id>", tags=["messages"])
 @blueprint.response(200, Details)
 @blueprint.alt_response(404, description="No such message.")
+@needs(Scope.READ)
 def show(message_id: UUID) -> Any:
     """Show a message and what became of each delivery"""
     return shown(message_id)
@@ -125,10 +132,12 @@ def show(message_id: UUID) -> Any:
 @blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])
 @blueprint.response(200, {"type": "string", "format": "binary"}, content_type="message/rfc822", description="The MIME, byte for byte as sent.")
 @blueprint.alt_response(404, description="No such message.")
+@needs(Scope.READ)
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
-    with provided(Services).db.read() as session:
-        found = repo.raw(session, message_id)
+    tenant = caller().tenant_id
+    with provided(Services).db.read(tenant) as session:
+        found = repo.raw(session, tenant, message_id)
     if found is None:
         raise NotFound("There is no such message.")
     return Response(found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'})

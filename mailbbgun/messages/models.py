@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, UTCDateTime, ascii_lower
+from mailbbgun.base.db import Base, Owned, UTCDateTime, ascii_lower
 from mailbbgun.base.ids import new_id
 
 _IDLE = "status = 'PENDING' AND lease_owner IS NULL"
@@ -17,11 +17,11 @@ def _partial(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
 
-class Message(Base):
+class Message(Owned, Base):
     """What was asked to be sent. ``raw`` is the MIME every try sends, byte for byte."""
 
     __tablename__ = "messages"
-    __table_args__ = (Index("ix_messages_status_id", "status", "id"),)
+    __table_args__ = (Index("ix_messages_tenant_id_id", "tenant_id", "id"), Index("ix_messages_tenant_id_status_id", "tenant_id", "status", "id"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
@@ -32,37 +32,41 @@ class Message(Base):
     message_id: Mapped[str] = mapped_column(Text)  # the Message-ID header
     priority: Mapped[int] = mapped_column(SmallInteger)
     smtputf8: Mapped[bool]  # needs RFC 6531 all the way
+    test: Mapped[bool] = mapped_column(server_default=false())  # by a test key: goes to the catcher, whatever accounts there are
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
     raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)  # by LZ4 in a PostgreSQL that has it (migration 0003)
 
 
-class MessageTag(Base):
+class MessageTag(Owned, Base):
     """A tag of a message, once more as a row, so that lists by tag walk an index."""
 
     __tablename__ = "message_tags"
+    __table_args__ = (Index("ix_message_tags_tenant_id_tag_message_id", "tenant_id", "tag", "message_id"),)
 
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(Text, primary_key=True)
-    message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True, index=True)
 
 
-class MessageCount(Base):
-    """How many messages there are of a status: the sum of its rows. Triggers write them, whoever changes messages."""
+class MessageCount(Owned, Base):
+    """How many messages of a status a tenant has: the sum of its rows. Triggers write them, whoever changes messages."""
 
     __tablename__ = "message_counts"
+    __table_args__ = (Index("ix_message_counts_tenant_id_status", "tenant_id", "status"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     status: Mapped[str] = mapped_column(String(16))
     n: Mapped[int] = mapped_column(BigInteger)
 
 
-class Delivery(Base):
+class Delivery(Owned, Base):
     """One recipient of a message: the unit of status, claim and retry.
 
     ``attempt`` counts claims, only ever grows, and is the fencing token; ``tries`` counts what ended in somebody's answer or silence, and
     walks RETRY_DELAYS;
     ``published_at`` is when its hint was last given to the queue (null: never, or not since it became due anew).
+    What is pending and due never (``next_attempt_at`` null) is held: its tenant is suspended.
     """
 
     __tablename__ = "deliveries"
@@ -74,6 +78,7 @@ class Delivery(Base):
         _partial("ix_deliveries_hinted", "lane", "published_at", where=f"{_IDLE} AND published_at >= next_attempt_at"),
         _partial("ix_deliveries_leased", "lease_owner", "lease_until", where="lease_owner IS NOT NULL"),
         _partial("ix_deliveries_alone", "next_attempt_at", where=f"{_IDLE} AND crashes >= 2"),
+        _partial("ix_deliveries_held", "tenant_id", where=f"{_IDLE} AND next_attempt_at IS NULL"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -100,4 +105,4 @@ class Delivery(Base):
 MESSAGES, DELIVERIES, TAGS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag))
 
 # Lists by recipient: people do not remember how an address was spelt.
-Index("ix_deliveries_address_message_id", ascii_lower(DELIVERIES.c.address), DELIVERIES.c.message_id)
+Index("ix_deliveries_tenant_id_address_message_id", DELIVERIES.c.tenant_id, ascii_lower(DELIVERIES.c.address), DELIVERIES.c.message_id)

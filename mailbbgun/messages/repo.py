@@ -20,8 +20,9 @@ from mailbbgun.messages.models import Delivery, Message, MessageCount, MessageTa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before."""
+    """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before."""
 
+    tenant_id: UUID
     limit: int
     offset: int
     after: UUID | None
@@ -35,9 +36,14 @@ class Wanted:
 _SHOWN = (Message.id, Message.status, Message.subject, Message.sender, Message.tags, Message.priority, Message.created_at)
 
 
-def exists(session: Session, message_id: UUID) -> bool:
-    """Say whether there is such a message."""
+def is_stored(session: Session, message_id: UUID) -> bool:
+    """Say whether there is such a message, whosever it is."""
     return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
+
+
+def exists(session: Session, tenant_id: UUID, message_id: UUID) -> bool:
+    """Say whether a tenant has such a message."""
+    return session.scalar(select(Message.id).where(Message.tenant_id == tenant_id, Message.id == message_id)) is not None
 
 
 def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
@@ -51,58 +57,61 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
     found = [dict(row) for row in session.execute(statement).mappings()]
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
-    to = _recipients(session, [message["id"] for message in shown])
+    to = _recipients(session, wanted.tenant_id, [message["id"] for message in shown])
     return [{**message, "to": to[message["id"]]} for message in shown], count, shown[-1]["id"] if more else None
 
 
-def details(session: Session, message_id: UUID) -> dict[str, Any] | None:
-    """Return a message with its deliveries; None if there is none."""
-    message = session.get(Message, message_id)
+def details(session: Session, tenant_id: UUID, message_id: UUID) -> dict[str, Any] | None:
+    """Return a tenant's message with its deliveries; None if it has none such."""
+    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id))
     if message is None:
         return None
-    deliveries = session.scalars(select(Delivery).where(Delivery.message_id == message_id).order_by(Delivery.id)).all()
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    deliveries = session.scalars(select(Delivery).where(*its).order_by(Delivery.id)).all()
     by_kind: Mapping[str, list[str]] = {kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")}
     columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
     return {**columns, **by_kind, "deliveries": deliveries}
 
 
-def raw(session: Session, message_id: UUID) -> bytes | None:
-    """Return the bytes of a message; None if there is none."""
-    return session.scalar(select(Message.raw).where(Message.id == message_id))
+def raw(session: Session, tenant_id: UUID, message_id: UUID) -> bytes | None:
+    """Return the bytes of a tenant's message; None if it has none such."""
+    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id))
 
 
-def lane(session: Session, message_id: UUID) -> str:
+def lane(session: Session, tenant_id: UUID, message_id: UUID) -> str:
     """Return the lane a message's hints travel on."""
-    return session.scalars(select(Delivery.lane).where(Delivery.message_id == message_id).limit(1)).one()
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    return session.scalars(select(Delivery.lane).where(*its).limit(1)).one()
 
 
 def sum_up_counts(session: Session) -> None:
-    """Put one row in the place of all rows of a status. Safe beside others who count, sum up or read. Nothing to do on SQLite."""
+    """Put one row in the place of all rows of a tenant's status. Safe beside others who count, sum up or read. Nothing to do on SQLite."""
     if dialect_of(session) == "postgresql":  # SQLite's triggers change one row each
-        gone = delete(MessageCount).returning(MessageCount.status, MessageCount.n).cte("gone")
-        sums = select(gone.c.status, cast(func.sum(gone.c.n), BigInteger)).group_by(gone.c.status)
-        session.execute(insert(MessageCount).from_select(["status", "n"], sums))
+        gone = delete(MessageCount).returning(MessageCount.tenant_id, MessageCount.status, MessageCount.n).cte("gone")
+        whose = (gone.c.tenant_id, gone.c.status)
+        sums = select(*whose, cast(func.sum(gone.c.n), BigInteger)).group_by(*whose)
+        session.execute(insert(MessageCount).from_select(["tenant_id", "status", "n"], sums, include_defaults=False))
 
 
 def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bool]]) -> int:
     """Return how many match; of all messages, and of all that have a status, the database keeps count."""
     if any((wanted.to, wanted.tag, wanted.since, wanted.until)):
         return session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
-    kept = select(func.sum(MessageCount.n))
+    kept = select(func.sum(MessageCount.n)).where(MessageCount.tenant_id == wanted.tenant_id)
     if wanted.status is not None:
         kept = kept.where(MessageCount.status == wanted.status)
     return int(session.scalar(kept) or 0)
 
 
 def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id]
     if wanted.status is not None:
         conditions.append(Message.status == wanted.status)
     if wanted.to is not None:
         recipient = ascii_lower(Delivery.address) == ascii_lower(literal(_stored_form(wanted.to)))
-        conditions.append(Message.id.in_(select(Delivery.message_id).where(recipient)))
+        conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, recipient)))
     if wanted.tag is not None:
-        conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tag == wanted.tag)))
+        conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tenant_id == wanted.tenant_id, MessageTag.tag == wanted.tag)))
     if wanted.since is not None:
         conditions.append(Message.id >= first_id_at(wanted.since))
     if wanted.until is not None:
@@ -119,8 +128,9 @@ def _stored_form(address: str) -> str:
         return address
 
 
-def _recipients(session: Session, message_ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
-    statement = select(Delivery.message_id, Delivery.address).where(Delivery.message_id.in_(message_ids), Delivery.kind == "to").order_by(Delivery.id)
+def _recipients(session: Session, tenant_id: UUID, message_ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
+    wanted = (Delivery.tenant_id == tenant_id, Delivery.message_id.in_(message_ids), Delivery.kind == "to")
+    statement = select(Delivery.message_id, Delivery.address).where(*wanted).order_by(Delivery.id)
     found: dict[UUID, list[str]] = defaultdict(list)
     for message_id, address in session.execute(statement):
         found[message_id].append(address)

@@ -122,8 +122,9 @@ def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[],
 
 
 def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tuple[Claim, int]]:
-    columns = (Delivery.id, Delivery.message_id, Delivery.address, Delivery.lane, Delivery.attempt, Delivery.tries, Delivery.unknowns)
-    statement = select(*columns, Delivery.crashes).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
+    whose = (Delivery.id, Delivery.message_id, Delivery.tenant_id, Delivery.address)
+    counters = (Delivery.attempt, Delivery.tries, Delivery.unknowns, Delivery.crashes)
+    statement = select(*whose, Delivery.lane, *counters).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
     # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
     statement = statement.with_for_update(skip_locked=expired_only)
     if expired_only:

@@ -1,0 +1,59 @@
+"""Who asks: what a door knows of its client once the key is checked."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from mailbbgun.base.ids import DEFAULT_TENANT
+
+
+class Scope(StrEnum):
+    """What a key may be allowed to do."""
+
+    WRITE = "messages:write"  # send, cancel, retry
+    READ = "messages:read"
+    ACCOUNTS = "accounts"  # SMTP accounts
+    REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
+    TEMPLATES = "templates"
+    WEBHOOKS = "webhooks"
+    ADMIN = "admin"  # tenants and keys, everybody's
+    SMTP = "smtp"  # hand over mail by SMTP
+
+
+class KeyKind(StrEnum):
+    """Where mail of a key goes."""
+
+    LIVE = "live"
+    TEST = "test"  # the whole way, but to the catcher
+    TEAM = "team"  # to guests only
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant, by one of its keys or by none. ``senders`` and ``guests`` are addresses and domains in lower case; no ``senders``: any."""
+
+    tenant_id: UUID
+    key_id: UUID | None = None
+    kind: KeyKind = KeyKind.LIVE
+    scopes: frozenset[Scope] = frozenset()
+    senders: frozenset[str] = frozenset()
+    guests: frozenset[str] = frozenset()
+    suspended: bool = False
+
+    def may_send_as(self, address: str) -> bool:
+        """Say whether From may be this address."""
+        return not self.senders or among(address, self.senders)
+
+    def may_send_to(self, address: str) -> bool:
+        """Say whether mail may go to this address."""
+        return self.kind is not KeyKind.TEAM or among(address, self.guests)
+
+
+ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope))
+"""Who shows no key where none is asked for."""
+
+
+def among(address: str, allowed: frozenset[str]) -> bool:
+    """Say whether an address, or its domain, is one of these, in lower case. A subdomain is another domain."""
+    lower = address.lower()
+    return lower in allowed or lower.rpartition("@")[2] in allowed

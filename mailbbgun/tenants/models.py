@@ -1,0 +1,61 @@
+"""Tables of tenants, their API keys, and the service's own secrets."""
+
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy import JSON, ForeignKey, Index, String, Table, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.base.ids import new_id
+
+ACTIVE, SUSPENDED = STATUSES = ("active", "suspended")
+
+
+class Tenant(Base):
+    """A customer of the service; owns everything. Never deleted: mail and events name it."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    max_requests_per_minute: Mapped[int | None]  # null: no limit
+    max_messages_per_day: Mapped[int | None]  # null: no limit
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime())
+
+
+class ApiKey(Base):
+    """A key as we know it again: of the secret only a keyed hash is here."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    prefix: Mapped[str] = mapped_column(String(16), unique=True)  # tells keys apart, and is no secret
+    hash: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(8))  # live, test or team
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    senders: Mapped[list[str]] = mapped_column(JSON)  # From may be one of these addresses, or of these domains; empty: anything
+    networks: Mapped[list[str]] = mapped_column(JSON)  # requests must come from one of these (CIDR); empty: from anywhere
+    guests: Mapped[list[str]] = mapped_column(JSON)  # of a team key: who may get mail, addresses and domains
+    max_requests_per_minute: Mapped[int | None]  # null: no limit of its own
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime())
+    expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+
+
+class Secret(Base):
+    """A secret of the service's own, encrypted, such as the pepper of the keys' hashes."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+TENANTS = cast(Table, Tenant.__table__)

@@ -1,0 +1,100 @@
+"""Queries over tenants and API keys."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.db import db_now, dialect_of
+from mailbbgun.tenants.models import SUSPENDED, TENANTS, ApiKey, Secret, Tenant
+
+PEPPER = "pepper"
+
+Row = TypeVar("Row", Tenant, ApiKey)
+
+
+def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
+    """Say, inside a statement, that a tenant is suspended. There are few of these, and PostgreSQL hashes them once a statement."""
+    return tenant_id.in_(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED))
+
+
+def tenants(session: Session, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[Tenant], int, UUID | None]:
+    """Return a page of tenants, newest first, how many there are, and the last id if there is more."""
+    count = session.scalar(select(func.count()).select_from(Tenant)) or 0
+    statement = select(Tenant).order_by(Tenant.id.desc()).offset(offset).limit(limit + 1)
+    return _page(session.scalars(statement if after is None else statement.where(Tenant.id < after)).all(), count, limit)
+
+
+def tenant(session: Session, tenant_id: UUID) -> Tenant | None:
+    """Return a tenant; None if there is none."""
+    return session.get(Tenant, tenant_id)
+
+
+def tenant_named(session: Session, name: str) -> Tenant | None:
+    """Return the tenant of that name; None if there is none."""
+    return session.scalar(select(Tenant).where(Tenant.name == name))
+
+
+def change_tenant(session: Session, tenant_id: UUID, values: Mapping[str, Any]) -> None:
+    """Change columns of a tenant."""
+    if values:
+        session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
+
+
+def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
+    """Return a page of a tenant's keys, newest first, the revoked and expired among them."""
+    its = ApiKey.tenant_id == tenant_id
+    count = session.scalar(select(func.count()).select_from(ApiKey).where(its)) or 0
+    statement = select(ApiKey).where(its).order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
+    return _page(session.scalars(statement if after is None else statement.where(ApiKey.id < after)).all(), count, limit)
+
+
+def key(session: Session, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
+    """Return a key of a tenant; None if it has none such."""
+    return session.scalar(select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id))
+
+
+def revoke(session: Session, tenant_id: UUID, key_id: UUID) -> None:
+    """Revoke a key now, unless it is already."""
+    its = (ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    session.execute(update(ApiKey).where(*its).values(revoked_at=db_now()))
+
+
+def expire(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> None:
+    """Let a key live for ``seconds`` more, unless it ends sooner anyway."""
+    later = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now(seconds))
+    session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, later).values(expires_at=db_now(seconds)))
+
+
+def lookup(session: Session, prefixes: Collection[str]) -> Mapping[str, tuple[ApiKey, Tenant, bool]]:
+    """Return the keys of these prefixes with their tenants, and whether each is past its end by the database's clock."""
+    over = or_(ApiKey.revoked_at <= db_now(), ApiKey.expires_at <= db_now())
+    statement = select(ApiKey, Tenant, func.coalesce(over, False)).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.prefix.in_(prefixes))
+    return {found.prefix: (found, its, bool(ended)) for found, its, ended in session.execute(statement)}
+
+
+def used(session: Session, when: Mapping[UUID, datetime]) -> None:
+    """Remember when these keys were used last."""
+    if when:
+        session.execute(update(ApiKey), [{"id": key_id, "last_used_at": moment} for key_id, moment in sorted(when.items())])
+
+
+def secret(session: Session, name: str) -> str | None:
+    """Return a secret of the service's own, encrypted; None if it is not there."""
+    return session.scalar(select(Secret.value).where(Secret.name == name))
+
+
+def keep_secret(session: Session, name: str, value: str) -> str:
+    """Add a secret, encrypted, unless another process has done so meanwhile; return the one that is kept."""
+    dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
+    session.execute(dialect.insert(Secret).values(name=name, value=value).on_conflict_do_nothing())
+    return session.scalars(select(Secret.value).where(Secret.name == name)).one()
+
+
+def _page(found: Sequence[Row], count: int, limit: int) -> tuple[Sequence[Row], int, UUID | None]:
+    shown = found[:limit]
+    return shown, count, shown[-1].id if shown and len(found) > limit else None
