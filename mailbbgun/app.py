@@ -27,9 +27,10 @@ from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services, build, check_durability
+from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
-ROOMS = (accept, messages, deliver, events)  # each has a blueprint
+ROOMS = (accept, messages, deliver, events, tenants)  # each has a blueprint
 
 # Who asks for these needs no key: they tell nothing of anybody.
 _SERVICE = ("service.welcome", "service.health", "service.ready")

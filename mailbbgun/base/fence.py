@@ -5,9 +5,8 @@ database. Each SELECT, UPDATE and DELETE, however deep inside another, must comp
 tenant. Statements that serve all tenants at once (claims, results, sweeps) run in sessions for nobody, and name rows by id.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Delete, Engine, FromClause, Join, Select, Table, Update, event
 from sqlalchemy.sql import operators, visitors
@@ -18,40 +17,65 @@ from mailbbgun.base.errors import FencedQuery
 
 TENANT = "mailbbgun_tenant"  # the execution option that names a session's tenant
 COLUMN = "tenant_id"
+MOST_REMEMBERED = 500  # forms of statements
+
+Part = Select[Any] | Update | Delete
+Demand = tuple[str, tuple[int, ...]]  # a table, and which of a statement's parameters its tenant is compared with
 
 
 def guard(engine: Engine) -> None:
-    """Look at every statement of sessions that have a tenant."""
+    """Look at every statement of sessions that have a tenant. What a form of statement must name is found out once."""
+    remembered: dict[Any, Sequence[Demand]] = {}
 
     @event.listens_for(engine, "before_execute")
     def _look(connection: Any, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]) -> None:
         tenant = connection.get_execution_options().get(TENANT)
-        if tenant is not None:
-            check(statement, tenant, params or (multiparams[0] if multiparams else {}))
+        if tenant is None or not isinstance(statement, Part):
+            return  # an INSERT gives rows away, and shows none
+        form = statement._generate_cache_key()
+        if form is None:
+            raise FencedQuery("a statement that cannot be looked through")
+        if form.key not in remembered:
+            if len(remembered) >= MOST_REMEMBERED:
+                remembered.clear()
+            remembered[form.key] = list(demands(statement, form.bindparams))
+        given = params or (multiparams[0] if multiparams else {})
+        for table, binds in remembered[form.key]:
+            if not any(_value(form.bindparams[bind], given) == tenant for bind in binds):
+                raise FencedQuery(f"a statement on {table} names no tenant, or another one")
 
 
-def check(statement: Any, tenant: UUID, params: Mapping[str, Any]) -> None:
-    """Raise :class:`FencedQuery` if a part of a statement reads or changes an owned table without naming the tenant."""
+def demands(statement: Any, parameters: Sequence[BindParameter[Any]]) -> Iterator[Demand]:
+    """Give each owned table that a statement reads or changes, with the parameters that name its tenant."""
+    places = {bind.key: place for place, bind in enumerate(parameters)}
     for part in visitors.iterate(statement):
-        if isinstance(part, Select | Update | Delete):
-            froms = list(_tables(part.get_final_froms() if isinstance(part, Select) else [part.table]))
-            joined = [one.onclause for one in froms if isinstance(one, Join) and one.onclause is not None]
-            named = {table for table, bind in _comparisons([*part._where_criteria, *joined]) if _value(bind, params) == tenant}
-            for table in froms:
-                if COLUMN in table.c and not isinstance(table, Join) and _name(table) not in named:
-                    raise FencedQuery(f"a statement on {_name(table)} names no tenant")
+        if isinstance(part, Part):
+            froms, conditions = _froms_and_conditions(part)
+            named = list(_comparisons(conditions))
+            for table in {_name(one) for one in froms if COLUMN in one.c}:
+                yield table, tuple(places[bind.key] for whose, bind in named if whose == table and bind.key in places)
 
 
-def _tables(froms: Iterable[FromClause]) -> Iterator[FromClause]:
-    """Give tables, aliases of tables, and the joins they stand in; what is inside a subquery is a part of its own."""
-    waiting = list(froms)
-    while waiting:
-        one = waiting.pop()
+def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any]]:
+    """Return tables and aliases of tables that a part reads, and what must hold of each row. What a subquery reads is that one's own."""
+    conditions: list[Any] = list(part._where_criteria)
+    found: list[Any] = [one for condition in conditions for one in condition._from_objects]
+    if isinstance(part, Select):
+        found += [*part._from_obj, *(one for column in part._raw_columns for one in column._from_objects)]
+        for target, on, _, _ in part._setup_joins:
+            found += target._from_objects
+            conditions += [] if on is None else [on]
+    else:
+        found.append(part.table)
+    froms: list[FromClause] = []
+    while found:
+        one = found.pop()
         if isinstance(one, Join):
-            waiting += [one.left, one.right]
-            yield one
+            found += [one.left, one.right]
+            conditions.append(one.onclause)
         elif isinstance(one, Table) or (isinstance(one, Alias) and isinstance(one.element, Table)):
-            yield one
+            froms.append(one)
+    return froms, conditions
 
 
 def _comparisons(conditions: Iterable[Any]) -> Iterator[tuple[str, BindParameter[Any]]]:

@@ -25,7 +25,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, UnsupportedMediaType
+from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, Unauthorized, UnsupportedMediaType
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -100,6 +100,8 @@ def _our_error(error: MailBBGunError) -> Response:
         cause = str(error.__cause__).partition("\n")[0]  # what follows may be a statement with its parameters
         log.warning("unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause})
     answer = error_response(error.status, error.code, error.message, error.fields)
+    if isinstance(error, Unauthorized):
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="Mail BB Gun"'  # RFC 9110 §11.6.1 wants one
     if error.retry_after is not None:
         answer.headers["Retry-After"] = str(error.retry_after)
     return answer
@@ -183,8 +185,8 @@ class Parser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": marshmallow.RAISE}  # noqa: RUF012 - as the base has it
 
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
-        """Return the body's object. A route whose schema has no fields takes no body as well."""
-        if not schema.fields and not req.content_length and not req.headers.get("Transfer-Encoding"):
+        """Return the body's object. A route that needs no field of it takes no body as well."""
+        if not any(field.required for field in schema.fields.values()) and not req.content_length and not req.headers.get("Transfer-Encoding"):
             return {}
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):

@@ -12,6 +12,7 @@ from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.idempotency import forget_expired
 from mailbbgun.accept.models import IdempotencyKey
 from mailbbgun.accept.store import Store
+from mailbbgun.base.caller import ANYBODY
 from mailbbgun.base.db import Database, db_now
 from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
 from mailbbgun.messages.models import Message
@@ -52,7 +53,7 @@ def publisher(services):
 def accept(services, publisher, submission, key=None):
     store = Store(services.db, DAY)
     try:
-        return verb.accept(services.settings, store, publisher, submission, key).result()
+        return verb.accept(services.settings, store, publisher, ANYBODY, submission, key).result()
     finally:
         store.close()
 

@@ -15,7 +15,7 @@ from mailbbgun.accept import idempotency
 from mailbbgun.accept.idempotency import Claim
 from mailbbgun.accept.store import LARGE, MESSAGES, Rows, Store
 from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
-from mailbbgun.base.ids import new_id
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message, MessageTag
 
@@ -45,11 +45,13 @@ class Watched:
 def rows(number=0, **wrong):
     identifier = new_id()
     message = {
-        "id": identifier, "created_at": datetime.now(UTC), "subject": f"n {number} \u2713 \"quoted\"", "sender": "a@example.com",
-        "mail_from": "a@example.com", "message_id": f"<{identifier}@example.com>", "priority": 5, "smtputf8": False, "size": 6,
+        "id": identifier, "tenant_id": DEFAULT_TENANT, "test": False, "created_at": datetime.now(UTC),
+        "subject": f"n {number} \u2713 \"quoted\"", "sender": "a@example.com", "mail_from": "a@example.com",
+        "message_id": f"<{identifier}@example.com>", "priority": 5, "smtputf8": False, "size": 6,
         "tags": ["one", "two"], "metadata": {"n": number}, "raw": bytes(range(number, 256)) * (number % 3),
     }  # fmt: skip
-    delivery = {"id": new_id(), "message_id": identifier, "address": f"u{number}@example.com", "kind": "to", "lane": "normal"}
+    whose = {"tenant_id": DEFAULT_TENANT, "message_id": identifier}
+    delivery = {"id": new_id(), "address": f"u{number}@example.com", "kind": "to", "lane": "normal", **whose}
     return Rows(message | wrong, [delivery], {"id": str(identifier)})
 
 

@@ -18,7 +18,7 @@ OK = Reply(250, "2.0.0", "queued, naïve\u2028 text")
 
 
 def claim(attempt: int = 1) -> Claim:
-    return Claim(uuid4(), uuid4(), "a@b.test", "normal", attempt, 0, 0, 0.0)
+    return Claim(uuid4(), uuid4(), uuid4(), "a@b.test", "normal", attempt, 0, 0, 0.0)
 
 
 def key(one: Claim) -> tuple[UUID, int]:
@@ -45,7 +45,7 @@ def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
 
 def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owner):
     written, first = Journal(tmp_path, owner), claim(1)
-    second = Claim(first.delivery_id, first.message_id, first.address, first.lane, 2, 1, 0, 0.0)
+    second = Claim(first.delivery_id, first.message_id, first.tenant_id, first.address, first.lane, 2, 1, 0, 0.0)
     written.dot([first])
     written.reply([first], OK)
     written.dot([second])  # taken again before the thread that committed the first came to say so
@@ -160,7 +160,7 @@ from pathlib import Path
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 j = Journal(Path({str(tmp_path)!r}), uuid.UUID({str(owner)!r}))
-j.dot([Claim(uuid.UUID(int=5), uuid.uuid4(), "a@b", "normal", 9, 0, 0, 0.0)])
+j.dot([Claim(uuid.UUID(int=5), uuid.uuid4(), uuid.uuid4(), "a@b", "normal", 9, 0, 0, 0.0)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=os.getcwd()).returncode == -signal.SIGKILL

@@ -12,7 +12,7 @@ from mailbbgun.deliver.lines import Lines
 
 
 def transaction(route: str = "a.test", lane: str = "normal") -> Transaction:
-    claim = Claim(uuid4(), uuid4(), f"x@{route}", lane, 1, 0, 0, 0.0)
+    claim = Claim(uuid4(), uuid4(), uuid4(), f"x@{route}", lane, 1, 0, 0, 0.0)
     return Transaction(claim.message_id, "f@x.test", False, b"", route, [claim])
 
 

@@ -20,7 +20,7 @@ LOST = Reply(0, "4.4.2", "connection lost")
 
 
 def claim(tries: int = 0, unknowns: int = 0) -> Claim:
-    return Claim(uuid4(), uuid4(), "a@b.test", "normal", 7, tries, unknowns, 0.0)
+    return Claim(uuid4(), uuid4(), uuid4(), "a@b.test", "normal", 7, tries, unknowns, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import db_now
-from mailbbgun.base.ids import new_id
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages import repo
@@ -33,7 +33,7 @@ def claim(door, identifier):
 
 def end(door, identifier, kind, status, **more):
     """Let a try of a message's deliveries end."""
-    results = [record.Result(one, UUID(identifier), 1, kind, status, counted=True, **more) for one in claim(door, identifier)]
+    results = [record.Result(one, UUID(identifier), DEFAULT_TENANT, 1, kind, status, counted=True, **more) for one in claim(door, identifier)]
     with door.services.db.write() as session:
         assert len(record.results(session, OWNER, results)) == len(results)
 
@@ -311,12 +311,12 @@ def test_a_list_by_recipient_walks_an_index(door):
         session.execute(insert(DELIVERIES), rows)
         session.execute(text("ANALYZE"))
         event.listen(session.connection(), "before_cursor_execute", lambda *arguments: asked.append(arguments[2:4]))
-        found, count, _ = repo.page(session, repo.Wanted(limit=10, offset=0, after=None, to="uSER7@Walk.Example"))
+        found, count, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, to="uSER7@Walk.Example"))
         assert ([one["id"] for one in found], count) == ([messages[7]], 1)
         explain = "EXPLAIN" if door.services.db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
         for statement, parameters in asked[:2]:  # the count and the page
             plan = str(session.connection().exec_driver_sql(f"{explain} {statement}", parameters).all())
-            assert "ix_deliveries_address_message_id" in plan
+            assert "ix_deliveries_tenant_id_address_message_id" in plan
             assert not re.search(r"Seq Scan|\bSCAN\b", plan), plan
 
 
@@ -326,7 +326,7 @@ def test_a_list_costs_the_same_statements_whatever_its_length(door, tag):
     statements = []
     event.listen(door.services.db.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     with door.services.db.read() as session:
-        messages, _, _ = repo.page(session, repo.Wanted(limit=20, offset=0, after=None, tag=tag))
+        messages, _, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=20, offset=0, after=None, tag=tag))
     assert (len(messages), sum(one.startswith("SELECT") for one in statements)) == (20, 3)
 
 

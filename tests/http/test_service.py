@@ -16,8 +16,11 @@ from sqlalchemy import delete, insert
 
 from mailbbgun import schema, services
 from mailbbgun.app import create_app, preflight
+from mailbbgun.base.caller import Scope
+from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exposure import check_exposure
+from mailbbgun.base.gate import needs
 from mailbbgun.base.settings import load
 from mailbbgun.deliver.models import Worker
 from tests.http.conftest import ROOT
@@ -62,7 +65,8 @@ def test_without_a_database_ready_posts_and_lists_answer_503_in_bounded_time(tmp
 
 def test_an_unexpected_error_is_500_with_its_traceback_in_the_log_alone(embedded_settings, capfd):
     app = create_app(embedded_settings)
-    app.add_url_rule("/broken", view_func=lambda: 1 / 0)
+    schema.upgrade(Database(embedded_settings.DATABASE_URL))
+    app.add_url_rule("/broken", view_func=needs(Scope.READ)(lambda: 1 / 0))
     answer = app.test_client().get("/broken")
     assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal_error")
     assert "division" not in answer.text

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 
 from mailbbgun import schema
 from mailbbgun.base.db import Database
-from mailbbgun.base.ids import new_id
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import MESSAGES, MessageCount
 from mailbbgun.messages.status import STATUSES
@@ -31,7 +31,8 @@ def add(db: Database, status: str, number: int) -> None:
 
 def kept(db: Database) -> dict[str | None, int]:
     with db.read() as session:
-        return {status: repo.page(session, repo.Wanted(limit=0, offset=0, after=None, status=status))[1] for status in (None, *STATUSES)}
+        wanted = [repo.Wanted(tenant_id=DEFAULT_TENANT, limit=0, offset=0, after=None, status=status) for status in (None, *STATUSES)]
+        return {one.status: repo.page(session, one)[1] for one in wanted}
 
 
 def counted(db: Database) -> dict[str | None, int]:

@@ -45,7 +45,7 @@ def undone(written: Journal, one: Claim) -> None:
 
 
 def claim_of(row: Delivery, attempt: int = 1) -> Claim:
-    return Claim(row.id, row.message_id, row.address, row.lane, attempt, row.tries, row.unknowns, 0.0)
+    return Claim(row.id, row.message_id, row.tenant_id, row.address, row.lane, attempt, row.tries, row.unknowns, 0.0)
 
 
 def dies(written: Journal) -> None:
@@ -197,7 +197,7 @@ def test_a_journal_rotated_while_it_was_opened_is_not_taken_for_a_dead_workers(t
 
 def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
     written = Journal(tmp_path, uuid4())
-    torn, whole = (Claim(uuid4(), uuid4(), "a@b.test", "normal", 1, 0, 0, 0.0) for _ in range(2))
+    torn, whole = (Claim(uuid4(), uuid4(), uuid4(), "a@b.test", "normal", 1, 0, 0, 0.0) for _ in range(2))
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, line: real(file, line[: len(line) // 2]))
     with suppress(OSError):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base.clock import Clock
 from mailbbgun.base.db import db_now
-from mailbbgun.base.ids import new_id
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.deliver.claim import Transaction, claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
@@ -132,7 +132,7 @@ def test_two_ends_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(s
         record.results(session, owner, [released(first, 0.0)])
     with store.services.db.write() as session:
         (second,) = claim(session, owner, [message], 60, 0.0)
-    delivered = Result(row, message, second.attempt, Kind.DELIVERED, "DELIVERED")
+    delivered = Result(row, message, DEFAULT_TENANT, second.attempt, Kind.DELIVERED, "DELIVERED")
     with store.services.db.write() as session:
         assert record.results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
     assert store.kinds(row) == ["delivered"]
@@ -151,7 +151,7 @@ def test_a_message_is_the_sum_of_its_deliveries(store, owner, statuses):
     ended = [(row, status) for row, status in zip(rows, statuses, strict=True) if status != "PENDING"]
     for row, status in ended:  # each in a commit of its own
         with store.services.db.write() as session:
-            assert record.results(session, owner, [Result(row, message, 1, Kind.DELIVERED, status)])
+            assert record.results(session, owner, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, status)])
     with store.services.db.read() as session:
         found = session.scalars(select(Delivery.status).where(Delivery.message_id == message)).all()
         assert sorted(found) == sorted(statuses)
@@ -173,7 +173,7 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
     def end(worker, mine):
         try:
             for first in range(0, count, 5):
-                batch = [Result(row, its, 1, Kind.DELIVERED, "DELIVERED") for row, its in mine[first : first + 5]]
+                batch = [Result(row, its, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED") for row, its in mine[first : first + 5]]
                 barrier.wait(10)
                 with store.services.db.write() as session:
                     assert len(record.results(session, worker, batch)) == 5
@@ -200,7 +200,7 @@ def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_ot
 
     def ends(worker, row):
         with store.services.db.write() as session:
-            assert record.results(session, worker, [Result(row, message, 1, Kind.DELIVERED, "DELIVERED")])
+            assert record.results(session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")])
 
     # Both have told their event, which holds the message by its key, before either may sum the message up.
     with held(store, select(Message.id).where(Message.id == message).with_for_update(key_share=True)) as lock:

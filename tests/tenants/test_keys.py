@@ -1,0 +1,231 @@
+"""Tenants and keys through the front door: a real API that asks for keys, on each database."""
+
+import base64
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+
+from mailbbgun.base.caller import Scope
+from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.tenants import keys
+from tests.flow.service import until
+from tests.http.conftest import Door
+from tests.servers.process import free_port
+
+ADMIN = keys.Wish(name="root", scopes=tuple(Scope))
+HELLO = {"to": "ann@example.com", "from": "shop@example.com", "subject": "Hello", "text": "Hi"}
+
+
+class Locked(Door):
+    """An API that asks for keys, and the first admin key."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        with self.services.db.write() as session:
+            self.admin = keys.create(session, self.services.vault, DEFAULT_TENANT, ADMIN).token
+
+    def ask(self, method: str, path: str, key: str | None = None, **options) -> requests.Response:
+        headers = options.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
+        return self.call(method, path, headers=headers, **options)
+
+    def tenant(self, name: str) -> str:
+        made = self.ask("POST", "/tenants", self.admin, json={"name": name})
+        assert made.status_code == 201, made.text
+        return made.json()["id"]
+
+    def key(self, tenant: str, **wish) -> dict:
+        made = self.ask("POST", f"/tenants/{tenant}/keys", self.admin, json={"name": "k"} | wish)
+        assert made.status_code == 201, made.text
+        return made.json()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def locked(request, tmp_path_factory) -> Iterator[Locked]:
+    var = tmp_path_factory.mktemp("locked")
+    environment = {
+        "MAILBBGUN_VAR": str(var), "MAILBBGUN_PORT": str(free_port()), "MAILBBGUN_HOSTNAME": "mail.example.com",
+        "MAILBBGUN_ALLOW_WEAK_DURABILITY": "true", "MAILBBGUN_AUTH_REQUIRED": "true", "MAILBBGUN_API_PROCESSES": "2",
+        "MAILBBGUN_ENCRYPTION_KEYS": "A" * 43 + "=",
+    }  # fmt: skip
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
+    opened = Locked(var, environment)
+    yield opened
+    opened.close()
+
+
+def code(answer: requests.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_without_a_key_or_with_none_of_ours_nothing_is_answered(locked):
+    real = locked.admin
+    other = real[:-1] + ("a" if real[-1] != "a" else "b")
+    for key in (None, "", "nonsense", real[:-1], other, f"mbg_{'x' * 12}_{'y' * 43}", real + "é".encode().decode("latin-1")):
+        assert code(locked.ask("GET", "/messages", key)) == (401, "unauthorized"), key
+        assert code(locked.ask("POST", "/messages", key, json=HELLO)) == (401, "unauthorized"), key
+    assert "WWW-Authenticate" in locked.ask("GET", "/messages").headers
+    for open_ in ("/", "/health", "/openapi.json", "/docs"):
+        assert locked.ask("GET", open_).status_code == 200
+
+
+def test_a_key_is_shown_as_bearer_or_as_the_password_of_basic(locked):
+    basic = base64.b64encode(f"api:{locked.admin}".encode()).decode()
+    for value in (f"Bearer {locked.admin}", f"bearer {locked.admin}", f"Basic {basic}"):
+        assert locked.call("GET", "/messages", headers={"Authorization": value}).status_code == 200
+    assert locked.call("POST", "/messages", json=HELLO, auth=("api", locked.admin)).status_code == 201
+
+
+def test_a_key_is_shown_once_and_the_database_keeps_nothing_that_it_could_be_made_of(locked):
+    tenant = locked.tenant("once")
+    made = locked.key(tenant)
+    secret = made["key"].rpartition("_")[2]
+    shown = locked.ask("GET", f"/tenants/{tenant}/keys", locked.admin).json()["keys"]
+    assert [one["id"] for one in shown] == [made["id"]]
+    assert secret not in str(shown)
+    with locked.services.db.read() as session:
+        kept = str(session.connection().exec_driver_sql("SELECT * FROM api_keys").all())
+        kept += str(session.connection().exec_driver_sql("SELECT * FROM secrets").all())
+    assert secret not in kept
+    assert made["prefix"] in kept
+    assert secret not in (locked.var / "api.out").read_text()
+
+
+def test_a_tenant_sees_only_its_own(locked):
+    one, other = (locked.key(locked.tenant(name))["key"] for name in ("one", "other"))
+    sent = locked.ask("POST", "/messages", one, json=HELLO | {"tags": ["both"]}).json()["id"]
+    theirs = locked.ask("POST", "/messages", other, json=HELLO | {"tags": ["both"]}).json()["id"]
+    for query in ("", "?tag=both", "?to=ann@example.com", "?status=PENDING"):
+        listed = locked.ask("GET", f"/messages{query}", one).json()
+        assert ([message["id"] for message in listed["messages"]], listed["count"]) == ([sent], 1)
+    for method, path in (("GET", ""), ("GET", "/raw"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")):
+        foreign = locked.ask(method, f"/messages/{theirs}{path}", one)
+        missing = locked.ask(method, f"/messages/{locked.services and '0' * 8}-0000-7000-8000-000000000000{path}", one)
+        assert code(foreign) == (404, "not_found")
+        assert foreign.content == missing.content
+
+
+def test_two_tenants_may_use_one_idempotency_key(locked):
+    one, other = (locked.key(locked.tenant(name))["key"] for name in ("idem one", "idem other"))
+    with_key = {"headers": {"Idempotency-Key": "order 1"}, "json": HELLO}
+    first, theirs, again = (locked.ask("POST", "/messages", key, **with_key) for key in (one, other, one))
+    assert [answer.status_code for answer in (first, theirs, again)] == [201, 201, 201]
+    assert first.json()["id"] == again.json()["id"] != theirs.json()["id"]
+
+
+@pytest.mark.parametrize(("scopes", "reads", "sends", "administers"), [
+    (["messages:read"], 200, 403, 403), (["messages:write"], 403, 201, 403), (["admin"], 403, 403, 200), (["webhooks"], 403, 403, 403),
+])  # fmt: skip
+def test_a_key_does_what_its_scopes_say(locked, scopes, reads, sends, administers):
+    key = locked.key(str(DEFAULT_TENANT), scopes=scopes)["key"]
+    assert locked.ask("GET", "/messages", key).status_code == reads
+    assert locked.ask("POST", "/messages", key, json=HELLO).status_code == sends
+    assert locked.ask("GET", "/tenants", key).status_code == administers
+
+
+def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
+    tenant = locked.tenant("narrow")
+    sender = locked.key(tenant, senders=["Shop@Example.com", "news.example.com"])["key"]
+    wanted = {"shop@example.com": 201, "Any One <any@News.example.com>": 201, "other@example.com": 400, "a@x.news.example.com": 400}
+    for address, status in wanted.items():
+        answer = locked.ask("POST", "/messages", sender, json=HELLO | {"from": address})
+        assert answer.status_code == status, answer.text
+    assert "from" in answer.json()["error"]["fields"]
+    elsewhere = locked.key(tenant, networks=["192.0.2.0/24"])["key"]
+    assert code(locked.ask("GET", "/messages", elsewhere)) == (403, "forbidden")
+    assert locked.ask("GET", "/messages", locked.key(tenant, networks=["127.0.0.0/8"])["key"]).status_code == 200
+    team = locked.key(tenant, kind="team", guests=["ann@example.com", "team.example.com"])["key"]
+    for to, status in (("ann@example.com", 201), ("bob@team.example.com", 201), ("bob@example.com", 400)):
+        assert locked.ask("POST", "/messages", team, json=HELLO | {"to": to}).status_code == status
+    assert locked.ask("POST", "/messages", team, json=HELLO | {"bcc": "bob@example.com"}).json()["error"]["fields"].keys() == {"bcc"}
+
+
+def refused_within_a_second(locked: Locked, key: str, **call) -> float:
+    """Return after how many seconds a key that has ended is refused by every process: 40 answers in a row."""
+    began = time.monotonic()
+    row = 0
+    ended = began
+    while row < 40:
+        with requests.Session() as fresh:  # connections are spread over processes
+            status = fresh.get(f"{locked.url}/messages", headers={"Authorization": f"Bearer {key}"}, timeout=5).status_code
+        row = row + 1 if status == 401 else 0
+        ended = ended if row else time.monotonic()
+        assert time.monotonic() - began < 10
+    return ended - began
+
+
+def test_revoked_expired_and_rotated_keys_end_within_a_second_in_every_process(locked):
+    tenant = locked.tenant("ends")
+    revoked, rotated = locked.key(tenant), locked.key(tenant)
+    for key in (revoked, rotated):
+        for _ in range(20):
+            assert requests.get(f"{locked.url}/messages", headers={"Authorization": f"Bearer {key['key']}"}, timeout=5).status_code == 200
+    gone = locked.ask("DELETE", f"/tenants/{tenant}/keys/{revoked['id']}", locked.admin)
+    assert gone.json()["revoked_at"]
+    assert refused_within_a_second(locked, revoked["key"]) < 1.0
+    new = locked.ask("POST", f"/tenants/{tenant}/keys/{rotated['id']}/rotate", locked.admin, json={"hours": 0})
+    assert new.status_code == 201
+    assert refused_within_a_second(locked, rotated["key"]) < 1.0
+    assert locked.ask("GET", "/messages", new.json()["key"]).status_code == 200
+    kept = locked.ask("POST", f"/tenants/{tenant}/keys/{new.json()['id']}/rotate", locked.admin)
+    assert (kept.status_code, locked.ask("GET", "/messages", new.json()["key"]).status_code) == (201, 200)
+    assert code(locked.ask("POST", f"/tenants/{tenant}/keys/{revoked['id']}/rotate", locked.admin)) == (409, "conflict")
+    soon = locked.key(tenant, expires_at=(datetime.now(UTC) + timedelta(seconds=1)).isoformat().replace("+00:00", "Z"))
+    assert locked.ask("GET", "/messages", soon["key"]).status_code == 200
+    time.sleep(1.0)
+    assert refused_within_a_second(locked, soon["key"]) < 1.0
+
+
+def test_a_suspended_tenant_reads_and_changes_nothing_within_a_second(locked):
+    tenant = locked.tenant("suspended")
+    key = locked.key(tenant)["key"]
+    sent = locked.ask("POST", "/messages", key, json=HELLO).json()["id"]
+    assert locked.ask("PATCH", f"/tenants/{tenant}", locked.admin, json={"status": "suspended"}).json()["status"] == "suspended"
+    until(lambda: locked.ask("POST", "/messages", key, json=HELLO).status_code == 403, 1.0)
+    assert code(locked.ask("DELETE", f"/messages/{sent}", key)) == (403, "tenant_suspended")
+    assert locked.ask("GET", f"/messages/{sent}", key).status_code == 200
+    locked.ask("PATCH", f"/tenants/{tenant}", locked.admin, json={"status": "active"})
+    until(lambda: locked.ask("POST", "/messages", key, json=HELLO).status_code == 201, 1.5)
+
+
+def test_when_a_key_was_used_last_is_noted(locked):
+    tenant = locked.tenant("used")
+    made = locked.key(tenant)
+    path = f"/tenants/{tenant}/keys/{made['id']}"
+    assert locked.ask("GET", path, locked.admin).json()["last_used_at"] is None
+    locked.ask("GET", "/messages", made["key"])
+    until(lambda: locked.ask("GET", path, locked.admin).json()["last_used_at"], 12)
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    ({"name": ""}, "name"), ({"name": "x" * 101}, "name"), ({"kind": "dead"}, "kind"), ({"scopes": ["root"]}, "scopes.0"),
+    ({"scopes": []}, "scopes"), ({"networks": ["10.0.0.1/8"]}, "networks.0"), ({"networks": ["x"]}, "networks.0"),
+    ({"senders": ["a b@c"]}, "senders.0"), ({"senders": ["a.test"] * 101}, "senders"), ({"kind": "team"}, "guests"),
+    ({"expires_at": "2020-01-01"}, "expires_at"), ({"tenant_id": "x"}, "tenant_id"), ({"hash": "x"}, "hash"),
+    ({"max_requests_per_minute": 0}, "max_requests_per_minute"),
+])  # fmt: skip
+def test_a_key_that_cannot_be_is_400_and_says_why(locked, body, field):
+    answer = locked.ask("POST", f"/tenants/{DEFAULT_TENANT}/keys", locked.admin, json={"name": "k"} | body)
+    assert code(answer) == (400, "validation_error")
+    assert field in answer.json()["error"]["fields"]
+
+
+def test_tenants_are_listed_renamed_and_have_names_of_their_own(locked):
+    first, second = locked.tenant("list a"), locked.tenant("list b")
+    assert code(locked.ask("POST", "/tenants", locked.admin, json={"name": "list a"})) == (409, "conflict")
+    assert code(locked.ask("PATCH", f"/tenants/{second}", locked.admin, json={"name": "list a"})) == (409, "conflict")
+    page = locked.ask("GET", "/tenants?limit=2", locked.admin)
+    assert [one["name"] for one in page.json()["tenants"]] == ["list b", "list a"]
+    after = locked.call("GET", page.links["next"]["url"].removeprefix(locked.url), headers={"Authorization": f"Bearer {locked.admin}"})
+    assert first not in str(after.json())
+    wanted = {"name": "list c", "max_messages_per_day": 5}
+    changed = locked.ask("PATCH", f"/tenants/{first}", locked.admin, json=wanted).json()
+    assert (changed["name"], changed["max_messages_per_day"], changed["status"]) == ("list c", 5, "active")
+    missing = "00000000-0000-7000-8000-00000000000f"
+    for method, path in (("GET", ""), ("PATCH", ""), ("GET", "/keys"), ("POST", "/keys"), ("GET", f"/keys/{missing}"), ("DELETE", f"/keys/{missing}")):
+        body = {"json": {"name": "x"}} if method in ("POST", "PATCH") else {}
+        assert code(locked.ask(method, f"/tenants/{missing}{path}", locked.admin, **body)) == (404, "not_found")
