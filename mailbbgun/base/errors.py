@@ -1,6 +1,7 @@
 """One small tree of errors. Each carries a stable ``code`` and a text that is safe to show; each door maps codes to its own answers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 Fields = Mapping[str, Sequence[str]]
 
@@ -55,6 +56,14 @@ class Suspended(Forbidden):
     """The tenant is suspended: it can read, and change nothing."""
 
     code = "tenant_suspended"
+
+
+class NotPermitted(InvalidInput):
+    """A host or port that we do not connect to at a stranger's bidding; ``about`` says which of the two."""
+
+    def __init__(self, message: str, *, about: Literal["host", "port"]) -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class NotFound(MailBBGunError):

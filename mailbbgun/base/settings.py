@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mailbbgun.base import faults
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.net import Allowed
 from mailbbgun.base.timeouts import SMTPTimeouts
 
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
@@ -111,6 +112,12 @@ class Settings:
     SMTP_CA_FILE: str = _setting("", "PEM file of authorities to trust for SMTP over TLS; empty: the system's.")
     MX_PORT: int = _setting(25, "Port of recipients' mail servers when SMTP_URL is mx:.", least=1, most=65535)
     DNS_SERVERS: tuple[str, ...] = _setting((), "DNS servers for MX look-ups, address or address:port; empty: the system's.")
+
+    ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(
+        (),
+        "Networks (10.0.0.0/8) and host names that tenants' mail servers may have although they are not public, and then on any port; "
+        "*: all there are, so that whoever may set up a server reaches whatever this machine does.",
+    )
 
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "Least important log line to print.")
     LOG_FORMAT: Literal["text", "json"] = _setting("text", "Form of log lines.")
@@ -294,6 +301,10 @@ def _check_together(settings: Settings) -> None:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
     if not _HOSTNAME.fullmatch(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} is not a host name (RFC 5321 §4.1.2); write others than ASCII as xn--…")
+    try:
+        Allowed.read(settings.ALLOW_PRIVATE_HOSTS)
+    except ValueError as error:
+        raise ConfigurationError(f"ALLOW_PRIVATE_HOSTS: {error}") from error
     if not settings.RETRY_DELAYS:
         raise ConfigurationError("RETRY_DELAYS: at least one delay is needed")
 

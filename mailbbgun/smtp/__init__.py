@@ -16,5 +16,7 @@ What it promises:
 * No server holds a thread longer than the deadline of the phase, nor makes it keep more than 64 KB.
 * No byte of an envelope or message can become a command (no CR or LF but line ends, strict address grammar).
 * A password goes over an unencrypted line only where the endpoint says `security="none"`.
+* A server with a guard is connected to at addresses the guard permits and at no other, and hears nothing (with `tls` only
+  the handshake) before it has greeted with 220. What greets otherwise than SMTP is not quoted, whoever named it.
 * What a server says reaches the caller as at most 2 KB of printable text.
 """

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mailbbgun.base.net import Guard
 from mailbbgun.base.timeouts import SMTPTimeouts
 
 Security = Literal["none", "opportunistic", "starttls", "tls"]
@@ -18,9 +19,12 @@ class Endpoint:
     """One server to hand mail to. Hashable: connections are kept by it.
 
     `addresses` are the IP addresses to connect to; empty means whatever the system resolves `host` to. Pass them where
-    the choice of host is not to be trusted, so that the checked address is the one connected to. `host` is the name the
-    certificate must carry. `ca_file` replaces the system's authorities. `verify=False` gives up the certificate check
-    of starttls and tls. With a `username` the session authenticates or is Refused.
+    they were chosen elsewhere (MX). `host` is the name the certificate must carry. `ca_file` replaces the system's
+    authorities. `verify=False` gives up the certificate check of starttls and tls. With a `username` the session
+    authenticates or is Refused.
+
+    A server that a tenant named has a `guard`, which looks the host up and says which addresses are connected to; so it
+    has no `addresses` (else ValueError). Give `host` as `net.hostname` returns it: so it is looked for in certificates.
     """
 
     host: str
@@ -31,6 +35,11 @@ class Endpoint:
     addresses: tuple[str, ...] = ()
     ca_file: str | None = None
     verify: bool = True
+    guard: Guard | None = None
+
+    def __post_init__(self) -> None:
+        if self.guard is not None and self.addresses:
+            raise ValueError("a guard chooses the addresses itself")
 
     def tls_context(self) -> ssl.SSLContext:
         """The TLS rules of this endpoint. Raises OSError if `ca_file` cannot be read."""

@@ -8,14 +8,19 @@ import ssl
 from dataclasses import dataclass
 from time import monotonic
 
+from mailbbgun.base.errors import NotPermitted
+from mailbbgun.base.net import system_look_up
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused, classify
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp.wire import TlsFailed, Wire, WireError, dial, resolve
+from mailbbgun.smtp.wire import Garbled, TlsFailed, Wire, WireError, dial, resolve
 
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}", re.ASCII)
 _NO_EHLO = frozenset({500, 501, 502, 503, 504})
 """A server that does not know EHLO (RFC 5321 §3.2, §4.1.4); other 5xx refuse us, under whatever verb."""
+
+_NOT_SMTP = Reply(0, "4.5.0", "the server's greeting is not SMTP")
+"""In place of what it said, which may be the secrets of something that was never meant to be asked."""
 
 
 class CannotOpen(Exception):
@@ -51,17 +56,25 @@ def open_session(endpoint: Endpoint, helo: str, timeouts: Timeouts) -> Session:
         raise CannotOpen(Refused(error.reply, error.phase)) from error
     except WireError as error:
         raise CannotOpen(error.outcome) from error
+    except NotPermitted as error:
+        # A wrong setting, not a wrong mail. Our own 5.7.1: delivery not authorized (RFC 3463 §3.8).
+        raise CannotOpen(_refused(str(error), Phase.CONNECT, "5.7.1")) from error
 
 
 def _session(endpoint: Endpoint, helo: str, timeouts: Timeouts, upgrade: bool) -> Session:
     context = _tls_context(endpoint)
-    addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port)
+    look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
+    addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port, look_up)
     wire = dial(addresses, endpoint.port, monotonic() + timeouts.connect)
     try:
+        if endpoint.guard is not None:
+            endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.ends())
         return _Opening(wire, context, endpoint, helo, timeouts).run(upgrade)
-    except CannotOpen:
-        with contextlib.suppress(WireError):  # RFC 5321 §4.1.1.10 asks for it; nobody waits for the answer
-            wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
+    except CannotOpen as error:
+        # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named gets no byte ahead of its 220.
+        if endpoint.guard is None or error.outcome.phase is not Phase.BANNER:
+            with contextlib.suppress(WireError):
+                wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
         wire.close()
         raise
     except BaseException:
@@ -94,9 +107,14 @@ class _Opening:
         return Session(self._wire, extensions)
 
     def _banner(self) -> None:
-        reply = self._wire.read_reply(Phase.BANNER, monotonic() + self._timeouts.banner)
-        if reply.code // 100 != 2:
+        try:
+            reply = self._wire.read_reply(Phase.BANNER, monotonic() + self._timeouts.banner)
+        except Garbled as error:
+            raise Garbled(Phase.BANNER, _NOT_SMTP) from error
+        if reply.code // 100 in (4, 5):
             raise _failed(Phase.BANNER, reply)
+        if reply.code != 220:  # RFC 5321 §4.3.2; a news server says 200
+            raise Garbled(Phase.BANNER, _NOT_SMTP)
 
     def _ehlo(self) -> dict[str, str]:
         reply, lines = self._ask(f"EHLO {self._helo}", Phase.EHLO, self._timeouts.ehlo)

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from time import monotonic
 
+from mailbbgun.base.net import LookUp
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, safe, understood
 
@@ -139,6 +140,13 @@ class Wire:
             except OSError as error:
                 raise TlsFailed(Phase.TLS, Reply(0, "4.7.5", f"TLS failed: {_why(error)}")) from error
 
+    def ends(self) -> tuple[str, str]:
+        """The IP addresses that the kernel says are at the other end and at ours. Raises Dropped if reset meanwhile."""
+        try:
+            return self._socket.getpeername()[0], self._socket.getsockname()[0]
+        except OSError as error:
+            raise Dropped(Phase.CONNECT, Reply(0, "4.4.1", f"{self.ip}: {_why(error)}")) from error
+
     def close(self) -> None:
         """Closes the connection; what was written is still sent."""
         self._socket.close()
@@ -196,13 +204,12 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
     raise failure
 
 
-def resolve(host: str, port: int) -> list[str]:
-    """The IP addresses of `host` by the system's resolver, whose own time limits apply. Raises Dropped (phase dns)."""
+def resolve(host: str, port: int, look_up: LookUp) -> Sequence[str]:
+    """The IP addresses of `host` by what looks them up. Raises Dropped (phase dns), and what else `look_up` raises."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return look_up(host, port)
     except (OSError, UnicodeError) as error:
         raise Dropped(Phase.DNS, Reply(0, "4.4.3", f"{safe(host)}: {_why(error)}")) from error
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _wired(connected: socket.socket, ip: str) -> Wire:

@@ -67,3 +67,13 @@ def test_a_limit_that_cannot_be_is_told_with_its_phase(tmp_path: Path, value: st
     with pytest.raises(ConfigurationError) as caught:
         configured(tmp_path, f"SMTP_TIMEOUTS = {value}")
     assert str(caught.value) == f"SMTP_TIMEOUTS: {told}"
+
+
+def test_hosts_that_are_no_networks_and_no_names_are_told(tmp_path: Path) -> None:
+    wanted = ("10.0.0.0/8", "relay.internal", "::1")
+    assert wanted == load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "10.0.0.0/8, relay.internal,::1"}).ALLOW_PRIVATE_HOSTS
+    assert wanted == configured(tmp_path, f"ALLOW_PRIVATE_HOSTS = {wanted}").ALLOW_PRIVATE_HOSTS
+    assert load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "*"}).ALLOW_PRIVATE_HOSTS == ("*",)
+    with pytest.raises(ConfigurationError) as caught:
+        load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "relay.internal,10.0.0.1/8"})
+    assert str(caught.value) == "ALLOW_PRIVATE_HOSTS: '10.0.0.1/8' is no network (10.0.0.0/8), address, host name or *"

@@ -1,0 +1,49 @@
+"""Listeners that must not be found: whoever connects to one is counted, and what it sends is kept."""
+
+import contextlib
+import socket
+import threading
+
+
+class Canary:
+    """A listener on `host`:`port` (0: a free one) that greets with `says` and keeps the line until the other end closes. A context manager.
+
+    `connections`: how many came. `heard`: all octets of them all. Both are right once it was left: that waits for all who came before.
+    """
+
+    def __init__(self, says: bytes = b"", host: str = "127.0.0.1", port: int = 0) -> None:
+        self.says = says
+        self.host = host
+        self.port = port
+        self.connections = 0
+        self.heard = b""
+
+    def __enter__(self) -> "Canary":
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, self.port), family=family, backlog=100)
+        self.port = self._listener.getsockname()[1]
+        self._last = 0
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(self._listener.family) as last:
+            last.bind((self._listener.getsockname()[0], 0))
+            self._last = last.getsockname()[1]
+            last.connect((self.host, self.port))  # whoever is still in the backlog is served before
+            self._thread.join(30)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            connection, sender = self._listener.accept()
+            with connection:
+                if sender[1] == self._last:
+                    return
+                self.connections += 1
+                connection.settimeout(10)
+                with contextlib.suppress(OSError):  # reset: it has sent all it will
+                    connection.sendall(self.says)
+                    while octets := connection.recv(65536):
+                        self.heard += octets
