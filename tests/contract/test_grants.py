@@ -24,7 +24,7 @@ from mailbbgun.smtp_accounts.redis_grants import RedisGrants
 from tests.servers import PostgreSQL, Redis
 
 PACE = cast(Table, SMTPPace.__table__)
-RATE, SECONDS = 20, 2.0  # mails a second, and for how long
+RATE, SECONDS = 20, 1.5  # mails a second, and for how long
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,13 @@ def test_who_needs_less_than_there_is_gets_that_and_may_come_again(grants: Grant
 def test_an_interval_lets_nothing_go_early(grants: Grants) -> None:
     want = Want(new_id(), 9, Limits(send_interval=0.2))
     moments: list[tuple[float, float]] = []
-    until = time.monotonic() + 1.0
+    until = time.monotonic() + 0.7
     while (before := time.monotonic()) < until:
         n = grants.ask([want])[0].n
         assert n <= 1
         moments += [(before, time.monotonic())] * n
         time.sleep(0.002)
-    assert 3 <= len(moments) <= 6
+    assert 2 <= len(moments) <= 5
     assert all(after - before > 0.198 for (before, _), (_, after) in pairwise(moments))  # SQLite's clock has milliseconds
 
 
