@@ -184,7 +184,7 @@ def test_no_more_is_asked_for_than_wait_and_what_nobody_came_for_is_taken_off_th
     assert world.used(account) == 7
     assert pacer.ready(account, limits, waiting=1) == 0
     eventually(lambda: world.used(account) == 1)
-    time.sleep(pacers.HOLD_SECONDS)
+    time.sleep(0.3)
     assert world.used(account) == 1  # and nobody is asked for any more
 
 
