@@ -10,6 +10,7 @@ import mailbbgun.deliver.models
 import mailbbgun.events.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
+import mailbbgun.smtp_accounts.models
 import mailbbgun.tenants.models  # noqa: F401 - all of them for their tables
 from mailbbgun.base.db import Base, Database
 

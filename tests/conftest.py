@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from mailbbgun.base.settings import Settings, load
-from tests.servers import PostgreSQL, RabbitMQ
+from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
 
@@ -38,7 +38,7 @@ def backlog(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--backlog"))
 
 
-Server = TypeVar("Server", PostgreSQL, RabbitMQ)
+Server = TypeVar("Server", PostgreSQL, RabbitMQ, Redis)
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,17 @@ class Servers:
 
     postgresql: PostgreSQL
     rabbitmq: RabbitMQ
+    redis: Redis
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    """Both servers; whoever wants one calls ``start()``."""
-    both = Servers(PostgreSQL(), RabbitMQ())
-    yield both
-    both.rabbitmq.close()
-    both.postgresql.close()
+    """All servers; whoever wants one calls ``start()``."""
+    every = Servers(PostgreSQL(), RabbitMQ(), Redis())
+    yield every
+    every.redis.close()
+    every.rabbitmq.close()
+    every.postgresql.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,6 +84,13 @@ def rabbitmq(servers: Servers) -> RabbitMQ:
 
 
 @pytest.fixture(scope="session")
+def redis(servers: Servers) -> Redis:
+    """The session's Redis, running. A test that stops it starts it again."""
+    servers.redis.start()
+    return servers.redis
+
+
+@pytest.fixture(scope="session")
 def breakable_postgresql(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
     """A PostgreSQL that may be stopped and killed: the session's, or one of our own if that was given from outside."""
     yield from _breakable(postgresql, PostgreSQL)
@@ -91,6 +100,12 @@ def breakable_postgresql(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
 def breakable_rabbitmq(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
     """A RabbitMQ that may be stopped, killed, paused and alarmed: the session's, or one of our own if that was given from outside."""
     yield from _breakable(rabbitmq, RabbitMQ)
+
+
+@pytest.fixture(scope="session")
+def breakable_redis(redis: Redis) -> Iterator[Redis]:
+    """A Redis that may be stopped, killed and paused: the session's, or one of our own if that was given from outside."""
+    yield from _breakable(redis, Redis)
 
 
 def _breakable(server: Server, kind: type[Server]) -> Iterator[Server]:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, String, Uuid, create_engine, event, text
+from sqlalchemy import DateTime, Dialect, Double, Engine, MetaData, String, Uuid, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -91,6 +91,27 @@ def _now_sqlite(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     # Six digits, as SQLAlchemy writes datetimes, so that text compares as time does.
     shifted = f", ({seconds}) || ' seconds'" if seconds else ""
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now'{shifted}) || '000')"
+
+
+class db_epoch(FunctionElement[float]):
+    """``db_epoch()`` is the database's clock in seconds since 1970, for arithmetic that is the same on both; SQLite's has milliseconds.
+
+    Unlike :class:`db_now` it is the moment at which it is looked at: after a wait for a lock it is later, and no index is bounded by it.
+    """
+
+    type = Double()
+    inherit_cache = True
+    name = "db_epoch"
+
+
+@compiles(db_epoch, "postgresql")
+def _epoch_postgresql(element: db_epoch, compiler: SQLCompiler, **kw: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+@compiles(db_epoch, "sqlite")
+def _epoch_sqlite(element: db_epoch, compiler: SQLCompiler, **kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 def dialect_of(session: Session) -> str:

@@ -129,6 +129,10 @@ class QueueUnavailable(Unavailable):
     """The queue cannot be reached, refuses, or did not confirm in time."""
 
 
+class RedisUnavailable(Unavailable):
+    """Redis cannot be reached, refuses, or did not answer in time."""
+
+
 class QueueMisconfigured(ConfigurationError):
     """The queue's topology is missing or was declared with other arguments; ``initdb.py`` declares it."""
 

@@ -21,6 +21,7 @@ PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
 SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
+OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}  # of settings that may be empty
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -44,6 +45,11 @@ class Settings:
         "catcher:",
         "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none, "
         "or mx: (straight to each recipient's MX).",
+    )
+    REDIS_URL: str = _setting(
+        "",
+        "A Redis that counts what SMTP accounts with sending limits have sent: redis://user:password@host:6379/0, rediss:// with TLS; "
+        "empty: the database does.",
     )
 
     HOST: str = _setting("127.0.0.1", "Address the API listens on.")
@@ -292,7 +298,7 @@ def _timeouts(value: Any) -> SMTPTimeouts:
 
 
 def _check_together(settings: Settings) -> None:
-    for name, schemes in SCHEMES.items():
+    for name, schemes in (SCHEMES | {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}).items():
         try:
             scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
         except ValueError as error:

@@ -1,13 +1,13 @@
 """Tables of tenants, their API keys, and the service's own secrets."""
 
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import JSON, ForeignKey, Index, String, Table, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.base.db import Base, Owned, UTCDateTime
 from mailbbgun.base.ids import new_id
 
 ACTIVE, SUSPENDED = STATUSES = ("active", "suspended")
@@ -56,6 +56,20 @@ class Secret(Base):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[str] = mapped_column(Text)
+
+
+class AuditEntry(Owned, Base):
+    """Somebody read or did what must not go unseen. Never changed."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    key_id: Mapped[UUID | None]  # null: by nobody's key, or on the command line
+    at: Mapped[datetime] = mapped_column(UTCDateTime())
+    action: Mapped[str] = mapped_column(String(64))  # credentials.revealed
+    address: Mapped[str | None] = mapped_column(String(45))  # the IP address it was asked from
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 TENANTS = cast(Table, Tenant.__table__)

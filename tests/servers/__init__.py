@@ -13,5 +13,6 @@ from tests.servers.cluster import Cluster
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.redis import Redis
 
-__all__ = ["Cluster", "PgBouncer", "PostgreSQL", "RabbitMQ"]
+__all__ = ["Cluster", "PgBouncer", "PostgreSQL", "RabbitMQ", "Redis"]

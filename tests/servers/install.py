@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql"}  # of servers; a tool's has its name
+PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql", "redis": "redis-server"}  # of servers; a tool's has its name
 TOOLS = {"systemd-analyze": "systemd"}  # whose package has another
 LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
@@ -26,6 +26,11 @@ def rabbitmq() -> Path:
 def postgresql() -> Path:
     """Return the folder of postgres and initdb. Raises :class:`Missing`."""
     return _folder("postgresql")
+
+
+def redis() -> Path:
+    """Return the folder of redis-server. Raises :class:`Missing`."""
+    return _folder("redis")
 
 
 def strace() -> Path:
@@ -77,6 +82,7 @@ def _folder_of(server: str) -> Path | None:
     program, places = {
         "rabbitmq": ("rabbitmq-server", ["/usr/lib/rabbitmq/bin"]),
         "postgresql": ("postgres", sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True)),
+        "redis": ("redis-server", ["/usr/bin"]),
     }[server]
     for place in places:
         if os.access(f"{place}/{program}", os.X_OK):
@@ -96,7 +102,7 @@ def _install(names: Sequence[str]) -> None:
             return  # somebody else's run installed them while we waited
         wanted = " and ".join(packages)
         if not shutil.which("apt-get"):
-            given = "MAILBBGUN_TEST_AMQP_URL, MAILBBGUN_TEST_DATABASE_URL"
+            given = "MAILBBGUN_TEST_AMQP_URL, MAILBBGUN_TEST_DATABASE_URL, MAILBBGUN_TEST_REDIS_URL"
             instead = f", or name servers in {given}" if set(names) <= set(PACKAGES) else ""
             raise Missing(f"{wanted} is needed and there is no apt-get here: install it{instead}")
         if os.geteuid():

@@ -226,6 +226,7 @@ def test_tenants_are_listed_renamed_and_have_names_of_their_own(locked):
     changed = locked.ask("PATCH", f"/tenants/{first}", locked.admin, json=wanted).json()
     assert tuple(changed[name] for name in ("name", "max_messages_per_day", "status")) == ("list c", 5, "active")
     missing = "00000000-0000-7000-8000-00000000000f"
-    for method, path in (("GET", ""), ("PATCH", ""), ("GET", "/keys"), ("POST", "/keys"), ("GET", f"/keys/{missing}"), ("DELETE", f"/keys/{missing}")):
+    key = f"/keys/{missing}"
+    for method, path in (("GET", ""), ("PATCH", ""), ("GET", "/keys"), ("POST", "/keys"), ("GET", key), ("DELETE", key)):
         body = {"json": {"name": "x"}} if method in ("POST", "PATCH") else {}
         assert code(locked.ask(method, f"/tenants/{missing}{path}", locked.admin, **body)) == (404, "not_found")

@@ -1,0 +1,68 @@
+"""Tables of SMTP accounts: what they are, how far their limits are used up, which circuits are open."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import JSON, Double, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mailbbgun.base.db import Base, Owned, UTCDateTime
+from mailbbgun.base.ids import new_id
+
+
+class SMTPAccount(Owned, Base):
+    """A server a tenant's mail leaves through."""
+
+    __tablename__ = "smtp_accounts"
+    __table_args__ = (Index("uq_smtp_accounts_tenant_id_setting_name", "tenant_id", "setting_name", unique=True),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    setting_name: Mapped[str] = mapped_column(String(64))
+    preset: Mapped[str | None] = mapped_column(String(16))
+    smtp_host: Mapped[str] = mapped_column(Text)
+    smtp_port: Mapped[int]
+    smtp_username: Mapped[str | None] = mapped_column(Text)
+    smtp_password: Mapped[str | None] = mapped_column(Text)  # encrypted: see ``base/crypto.py``
+    security_protocol: Mapped[str] = mapped_column(String(8))  # NONE, STARTTLS or TLS
+    ca_certificate: Mapped[str | None] = mapped_column(Text)  # PEM of the authorities its certificate may come from; null: those of all
+    from_email: Mapped[str | None] = mapped_column(Text)  # mail from this address, or domain, fits; null: any
+    from_name: Mapped[str | None] = mapped_column(Text)
+    is_default: Mapped[bool]  # its From is that of messages that name none
+    priority: Mapped[int]  # the least goes first
+    weight: Mapped[int]  # its share among those of one priority
+    max_connections: Mapped[int]
+    max_per_second: Mapped[float | None] = mapped_column(Double)
+    max_per_minute: Mapped[int | None]
+    max_per_day: Mapped[int | None]
+    send_interval: Mapped[float | None] = mapped_column(Double)  # seconds between two mails
+    recipient_domains: Mapped[list[str]] = mapped_column(JSON)  # example.com, *.example.com; empty: all
+    enabled: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime())
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime())
+
+
+class SMTPPace(Base):
+    """How far the sending limits of one account are used up. Made when it is first asked for; only accounts with limits have one.
+
+    No foreign key: a question about many accounts must not fail for one that was deleted meanwhile.
+    """
+
+    __tablename__ = "smtp_pace"
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    free_at: Mapped[float] = mapped_column(Double)  # when all that was granted is paid off; seconds since 1970, by the database's clock
+    day: Mapped[int] = mapped_column(Integer)  # that ``used`` is of: whole days since 1970, UTC
+    used: Mapped[int] = mapped_column(Integer)  # granted on that day
+    granted: Mapped[int] = mapped_column(Integer)  # by the last question; SQLite returns nothing of an UPDATE but the row's new values
+
+
+class SMTPCircuit(Base):
+    """An open circuit: a worker process leaves an account alone. The row goes when it closes; one of a worker that is gone says nothing."""
+
+    __tablename__ = "smtp_circuits"
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    worker_id: Mapped[UUID] = mapped_column(primary_key=True)
+    opened_at: Mapped[datetime] = mapped_column(UTCDateTime())
+    failures: Mapped[int]
+    reply: Mapped[str] = mapped_column(Text)  # what the server, or the connection, said last
