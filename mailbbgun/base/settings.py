@@ -100,6 +100,12 @@ class Settings:
         least=1,
         most=86_400,
     )
+    CIRCUIT_FAILURES: int = _setting(
+        5, "Failures in a row to connect to a server, or 421 from it, after which it is left alone for a while.", least=1, most=1000
+    )
+    CIRCUIT_PAUSE_SECONDS: int = _setting(
+        30, "How long that is, though at most half of the least of RETRY_DELAYS; then one message goes before the others.", least=1, most=3600
+    )
     WORKER_PROCESSES: int = _setting(0, "Processes of one worker.py; 0: as for API_PROCESSES.", least=0, most=64)
     WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker.py works on at once, its processes together.", least=1, most=1000)
     CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker.py has busy for one recipient domain.", least=1, most=999)

@@ -1,4 +1,4 @@
-"""The circuit breaker: a server that refuses us is left alone for a while, then asked by one transaction before all others."""
+"""Circuit breakers: a server that refuses us, or cannot be talked to, is left alone for a while, then asked by one transaction before all others."""
 
 import threading
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mailbbgun.base.clock import Clock
 from mailbbgun.deliver.claim import Transaction
-from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused
+from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused, unserved
 
 PROBE_SECONDS = 300.0  # a probe that is not back by then is overtaken by another
 PROBE_WAIT = 1.0  # seconds until the others ask again
@@ -15,23 +15,37 @@ PROBE_WAIT = 1.0  # seconds until the others ask again
 @dataclass(slots=True)
 class _Circuit:
     until: float  # boot-clock seconds; nobody goes before
+    cause: Deferred | Refused
+    failures: int
     probe: Transaction | None = None  # who went last, if no verdict is in yet
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open circuit, as it is told: the last failure, and how many came in a row."""
+
+    cause: Deferred | Refused
+    failures: int
 
 
 class Breaker:
     """A circuit per route. Thread-safe.
 
-    A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock the account. Who comes first after that is
-    the probe, and the others wait: if it gets in, all go; if it is refused, the pause starts anew; if it learns nothing, the next one is the probe.
+    A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock the account. So do ``failures`` in a row of a
+    server that cannot be talked to, for ``rest`` seconds. Who comes first after that is the probe, and the others wait: if it gets in, all go;
+    if it fails, the pause starts anew; if it learns nothing, the next one is the probe.
 
     Some servers say only of a recipient that they refuse us (RCPT), and some say it of one recipient alone: see :meth:`about_whom`.
     """
 
-    def __init__(self, pause: float, clock: Clock) -> None:
+    def __init__(self, pause: float, clock: Clock, *, failures: int = 5, rest: float = 30.0) -> None:
         self._pause = pause
         self._clock = clock
+        self._most = failures
+        self._rest = rest
         self._lock = threading.Lock()
         self._open: dict[str, _Circuit] = {}
+        self._failing: dict[str, int] = {}  # route → failures in a row
         self._took: dict[str, float] = {}  # route → when its server last took mail, boot-clock seconds, in that order
 
     def wait(self, route: str) -> float:
@@ -46,6 +60,19 @@ class Breaker:
             if not wait and (circuit := self._open.get(transaction.route)):
                 circuit.probe, circuit.until = transaction, self._clock.boot() + PROBE_SECONDS
             return wait
+
+    def unreachable(self, route: str) -> Deferred | None:
+        """Return the failure because of which nobody goes there now; None if somebody is trying, or it was a refusal, or one may go."""
+        with self._lock:
+            circuit = self._open.get(route)
+            if circuit is None or circuit.probe or not self._wait(route):
+                return None
+            return circuit.cause if isinstance(circuit.cause, Deferred) else None
+
+    def opened(self) -> dict[str, Opened]:
+        """Return the circuits that are open, by route."""
+        with self._lock:
+            return {route: Opened(circuit.cause, circuit.failures) for route, circuit in self._open.items()}
 
     def about_whom(self, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
         """Return them with refusals of recipients as deferrals if the server takes other mail, now or within the pause before.
@@ -65,17 +92,35 @@ class Breaker:
 
     def record(self, transaction: Transaction, outcomes: Collection[Outcome]) -> None:
         """Take in how it went; the luck of one that left before the refusal says nothing."""
+        route = transaction.route
+        refused = next((one for one in outcomes if isinstance(one, Refused)), None)
+        failure = next((one for one in outcomes if isinstance(one, Deferred) and unserved(one)), None)
         with self._lock:
-            if any(isinstance(one, Refused) for one in outcomes):
-                self._open[transaction.route] = _Circuit(self._clock.boot() + self._pause)
-            elif self._probing(transaction) and any(isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes):
-                del self._open[transaction.route]
+            if refused:
+                self._failed(route, refused, self._pause)
+                return
+            if failure and not any(isinstance(one, Delivered) or not unserved(one) for one in outcomes):
+                self._failing[route] = self._failing.get(route, 0) + 1
+                circuit = self._open.get(route)
+                if self._failing[route] >= self._most or (circuit and isinstance(circuit.cause, Deferred)):
+                    self._failed(route, failure, self._rest)
+                    return
+            else:
+                self._failing.pop(route, None)
+            if self._probing(transaction) and any(isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes):
+                del self._open[route]
 
     def leave(self, transaction: Transaction) -> None:
         """It is back, whatever it met; a probe without a verdict makes way for the next."""
         with self._lock:
             if self._probing(transaction):
-                self._open[transaction.route] = _Circuit(self._clock.boot())
+                circuit = self._open[transaction.route]
+                circuit.probe, circuit.until = None, self._clock.boot()
+
+    def _failed(self, route: str, cause: Deferred | Refused, pause: float) -> None:
+        before = self._open.get(route)
+        failures = self._failing.get(route) or (before.failures if before else 0) + 1
+        self._open[route] = _Circuit(self._clock.boot() + pause, cause, failures)
 
     def _wait(self, route: str) -> float:
         circuit = self._open.get(route)

@@ -19,8 +19,8 @@ class Endpoint:
     """One server to hand mail to. Hashable: connections are kept by it.
 
     `addresses` are the IP addresses to connect to; empty means whatever the system resolves `host` to. Pass them where
-    they were chosen elsewhere (MX). `host` is the name the certificate must carry. `ca_file` replaces the system's
-    authorities. `verify=False` gives up the certificate check of starttls and tls. With a `username` the session
+    they were chosen elsewhere (MX). `host` is the name the certificate must carry. `ca_file` and `ca_data` (PEM) replace
+    the system's authorities. `verify=False` gives up the certificate check of starttls and tls. With a `username` the session
     authenticates or is Refused.
 
     A server that a tenant named has a `guard`, which looks the host up and says which addresses are connected to; so it
@@ -34,6 +34,7 @@ class Endpoint:
     password: str = field(default="", repr=False)
     addresses: tuple[str, ...] = ()
     ca_file: str | None = None
+    ca_data: str | None = None
     verify: bool = True
     guard: Guard | None = None
 
@@ -42,10 +43,10 @@ class Endpoint:
             raise ValueError("a guard chooses the addresses itself")
 
     def tls_context(self) -> ssl.SSLContext:
-        """The TLS rules of this endpoint. Raises OSError if `ca_file` cannot be read."""
+        """The TLS rules of this endpoint. Raises OSError if `ca_file` cannot be read, or holds no certificate, or `ca_data` none."""
         if self.security == "opportunistic" or not self.verify:
             return _unchecked()
-        return _checked(self.ca_file, os.stat(self.ca_file).st_mtime_ns if self.ca_file else 0)
+        return _checked(self.ca_file, os.stat(self.ca_file).st_mtime_ns if self.ca_file else 0, self.ca_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,9 @@ class Timeouts(SMTPTimeouts):
 
 # Contexts cost milliseconds (the authorities are parsed) and are safe to share between threads.
 @functools.lru_cache(maxsize=64)
-def _checked(ca_file: str | None, modified: int) -> ssl.SSLContext:
+def _checked(ca_file: str | None, modified: int, ca_data: str | None) -> ssl.SSLContext:
     del modified  # only part of the key: a renewed file is read again
-    return ssl.create_default_context(cafile=ca_file)
+    return ssl.create_default_context(cafile=ca_file, cadata=ca_data)
 
 
 @functools.lru_cache(maxsize=1)

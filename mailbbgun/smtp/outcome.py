@@ -148,6 +148,13 @@ def classify(phase: Phase, reply: Reply) -> Outcome | TooMany:
     return Unknown(reply, phase) if phase is Phase.DOT else Deferred(reply, phase)
 
 
+def unserved(outcome: Outcome) -> bool:
+    """Whether another server may do better: this one could not be talked to, or closes (421), and the dot was not sent."""
+    if isinstance(outcome, Deferred | Refused) and outcome.phase in OPENING:
+        return True
+    return isinstance(outcome, Deferred) and outcome.phase is not Phase.DOT and outcome.reply.code in (0, 421)
+
+
 def retry_after(text: str) -> float | None:
     """Seconds of a server's own "try again in 5 minutes", held between a minute and a day; None if it named none."""
     found = _AGAIN.search(text)

@@ -8,7 +8,7 @@ from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after
+from mailbbgun.smtp.outcome import Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
@@ -103,18 +103,11 @@ def _deliver(
         if isinstance(server, Endpoint):
             tried += 1
             outcomes |= _on_server(pool, server, replace(envelope, recipients=open_ones), before_dot, after_dot)
-            open_ones = tuple(recipient for recipient in open_ones if _elsewhere(outcomes[recipient]))
+            open_ones = tuple(recipient for recipient in open_ones if unserved(outcomes[recipient]))
         else:
             # A host without address says less than one that was there but did not answer.
             outcomes |= {r: server for r in open_ones if isinstance(outcomes[r], Bounced)}
     return outcomes
-
-
-def _elsewhere(outcome: Outcome) -> bool:
-    """Whether another host may do better: this one could not be talked to, and the dot was not sent."""
-    if isinstance(outcome, Deferred | Refused) and outcome.phase in OPENING:
-        return True
-    return isinstance(outcome, Deferred) and outcome.phase is not Phase.DOT and outcome.reply.code in (0, 421)
 
 
 def _on_server(
