@@ -368,22 +368,24 @@ class Authority:
         certificate = self._sign(self._name, self._key.public_key(), [], self._key, self._name, False, ca=True)
         Path(self.ca_file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
-        """The TLS context of a server with a certificate for `hosts` (names or IP addresses)."""
+    def issue(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> Path:
+        """A file with a certificate for `hosts` (names or IP addresses) and its key, both in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
         signer, issuer = (key, subject) if self_signed else (self._key, self._name)
         certificate = self._sign(subject, key.public_key(), hosts, signer, issuer, expired, ca=False)
-        file = self._folder / f"{hosts[0]}-{expired}-{self_signed}.pem"
+        file = self._folder / f"{hosts[0][:64]}-{expired}-{self_signed}.pem"
         file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
+
+    def server(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
+        """The TLS context of a server with a certificate for `hosts`."""
+        return server_context(self.issue(*hosts, expired=expired, self_signed=self_signed))
 
     @staticmethod
     def _sign(
@@ -411,6 +413,13 @@ class Authority:
             names = [_general_name(host) for host in hosts]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(signer, hashes.SHA256())
+
+
+def server_context(file: Path) -> ssl.SSLContext:
+    """The TLS context of a server with what `Authority.issue` wrote."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 def _general_name(host: str) -> x509.GeneralName:
