@@ -90,12 +90,13 @@ def test_the_words_of_the_server_are_told(authority: Authority) -> None:
 
 def test_the_time_of_a_step_is_its_own() -> None:
     with Peer(at={"banner": late(0.2, b"220 hello\r\n"), "rcpt": late(0.1, b"250 2.1.5 ok\r\n")}) as peer:
+        began = time.monotonic()
         told = tried(plain(peer), MAIL)
+        all_told = (time.monotonic() - began) * 1000
     took = {step.name: step.milliseconds for step in told.steps}
     assert took["banner"] >= 190
     assert took["rcpt"] >= 90
-    assert took["connect"] < 190
-    assert took["data"] < 90
+    assert sum(took.values()) <= all_told + 1  # nothing is counted twice
 
 
 def test_the_line_and_its_certificate_are_described(authority: Authority) -> None:
