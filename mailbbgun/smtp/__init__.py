@@ -8,6 +8,8 @@ Files, in the order of the flow: `relay` (which host, which transaction) over `m
 `pool` (connections kept warm), which hands out a `client.Connection`: `opening` (TCP, TLS, EHLO, AUTH), then
 `transaction` (MAIL to the dot). `wire` moves bytes under absolute deadlines, `reply` understands what came back within
 bounds, `outcome` decides what it means. `endpoint` and `envelope` are the values that come in.
+`probe` is another way in, for a person: it listens to the same dialogue and tells each step, with what `certificate` reads
+and without what `redact` finds.
 
 What it promises:
 

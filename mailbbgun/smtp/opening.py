@@ -6,6 +6,7 @@ import hmac
 import re
 import ssl
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 from mailbbgun.base.errors import NotPermitted
@@ -13,7 +14,7 @@ from mailbbgun.base.net import system_look_up
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused, classify
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp.wire import Garbled, TlsFailed, Wire, WireError, dial, resolve
+from mailbbgun.smtp.wire import Garbled, TlsFailed, Trace, Wire, WireError, dial, resolve
 
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}", re.ASCII)
 _NO_EHLO = frozenset({500, 501, 502, 503, 504})
@@ -39,19 +40,27 @@ class Session:
     extensions: dict[str, str]
 
 
-def open_session(endpoint: Endpoint, helo: str, timeouts: Timeouts) -> Session:
-    """Connects and greets; `helo` is the name we go by. Raises CannotOpen, and ValueError for an impossible `helo`."""
+def open_session(
+    endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None = None, until: float = inf
+) -> Session:
+    """Connects and greets; `helo` is the name we go by. Raises CannotOpen, and ValueError for an impossible `helo`.
+
+    `trace` is told how it goes, also afterwards by the session's wire. Nothing is waited for beyond `until` (monotonic),
+    except for the system's resolver where the endpoint names no addresses.
+    """
     if not _HELO.fullmatch(helo):
         raise ValueError(f"not a host name to say EHLO with: {helo!r}")
     upgrade = endpoint.security in ("opportunistic", "starttls")
     try:
         try:
-            return _session(endpoint, helo, timeouts, upgrade)
+            return _session(endpoint, helo, timeouts, upgrade, trace, until)
         except WireError as error:
             if endpoint.security != "opportunistic" or error.phase is not Phase.TLS:
                 raise
             # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
-            return _session(endpoint, helo, timeouts, upgrade=False)
+            if trace is not None:
+                trace(error.phase, error.reply, None)
+            return _session(endpoint, helo, timeouts, False, trace, until)
     except TlsFailed as error:
         raise CannotOpen(Refused(error.reply, error.phase)) from error
     except WireError as error:
@@ -61,14 +70,19 @@ def open_session(endpoint: Endpoint, helo: str, timeouts: Timeouts) -> Session:
         raise CannotOpen(_refused(str(error), Phase.CONNECT, "5.7.1")) from error
 
 
-def _session(endpoint: Endpoint, helo: str, timeouts: Timeouts, upgrade: bool) -> Session:
+def _session(
+    endpoint: Endpoint, helo: str, timeouts: Timeouts, upgrade: bool, trace: Trace | None, until: float
+) -> Session:
     context = _tls_context(endpoint)
     look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
     addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port, look_up)
-    wire = dial(addresses, endpoint.port, monotonic() + timeouts.connect)
+    wire = dial(addresses, endpoint.port, min(monotonic() + timeouts.connect, until))
+    wire.trace, wire.until = trace, until
     try:
         if endpoint.guard is not None:
             endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.ends())
+        if trace is not None:
+            trace(Phase.CONNECT, None, wire)
         return _Opening(wire, context, endpoint, helo, timeouts).run(upgrade)
     except CannotOpen as error:
         # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named gets no byte ahead of its 220.

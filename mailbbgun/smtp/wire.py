@@ -8,7 +8,8 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 
 from mailbbgun.base.net import LookUp
@@ -55,10 +56,18 @@ class TlsFailed(WireError):
     """No TLS with this server: handshake or certificate."""
 
 
-class Wire:
-    """A socket connected to `ip`, from which replies are read and to which commands are written. Not thread-safe."""
+Trace = Callable[[Phase, Reply | None, "Wire | None"], None]
+"""Told of each thing that happened, in order: where, what was said (None: it went well without a word, as connecting and TLS
+do), and on which wire (None: on one that is gone). What it raises ends the session."""
 
-    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "tls")
+
+class Wire:
+    """A socket connected to `ip`, from which replies are read and to which commands are written. Not thread-safe.
+
+    `trace` is told of every reply and of TLS. No wait goes on beyond `until`, whatever the deadline of its phase.
+    """
+
+    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "tls", "trace", "until")
 
     def __init__(self, connected: socket.socket, ip: str) -> None:
         connected.setblocking(False)
@@ -71,6 +80,8 @@ class Wire:
         self._readable.register(connected, select.POLLIN)
         self._writable.register(connected, select.POLLOUT)
         self.tls = False
+        self.trace: Trace | None = None
+        self.until = inf
 
     def read_reply(self, phase: Phase, deadline: float) -> Reply:
         """The next reply. Raises Closing for a 421, else TimedOut, Dropped or Garbled."""
@@ -84,6 +95,8 @@ class Wire:
         except ProtocolError as error:
             raise Garbled(phase, Reply(0, "4.5.0", str(error))) from error
         reply = understood(*taken)
+        if self.trace is not None:
+            self.trace(phase, reply, self)
         if reply.code == 421:
             raise Closing(phase, reply)
         return reply, taken[1]
@@ -102,7 +115,7 @@ class Wire:
                 self._wait(self._readable, phase, deadline, handed)
             except OSError as error:
                 raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed or self.tls) from error
-            if sent < len(data) and monotonic() >= deadline:
+            if sent < len(data) and monotonic() >= min(deadline, self.until):
                 raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed)
 
     def unasked(self, phase: Phase) -> bool:
@@ -130,7 +143,8 @@ class Wire:
         self._socket, self.tls = tls, True
         while True:
             try:
-                return tls.do_handshake()
+                tls.do_handshake()
+                break
             except ssl.SSLWantReadError:
                 self._wait(self._readable, Phase.TLS, deadline)
             except ssl.SSLWantWriteError:
@@ -139,6 +153,14 @@ class Wire:
                 raise Dropped(Phase.TLS, Reply(0, "4.4.2", _why(error))) from error
             except OSError as error:
                 raise TlsFailed(Phase.TLS, Reply(0, "4.7.5", f"TLS failed: {_why(error)}")) from error
+        if self.trace is not None:
+            self.trace(Phase.TLS, None, self)
+
+    def secured(self) -> tuple[str, str, bytes]:
+        """The protocol version, the cipher and the server's certificate (DER), checked or not. Only once TLS stands."""
+        assert isinstance(self._socket, ssl.SSLSocket)
+        cipher = self._socket.cipher()
+        return self._socket.version() or "", cipher[0] if cipher else "", self._socket.getpeercert(binary_form=True) or b""
 
     def ends(self) -> tuple[str, str]:
         """The IP addresses that the kernel says are at the other end and at ours. Raises Dropped if reset meanwhile."""
@@ -182,7 +204,7 @@ class Wire:
         self._buffer.received(count)
 
     def _wait(self, poll: select.poll, phase: Phase, deadline: float, handed: bool = False) -> None:
-        remaining = deadline - monotonic()
+        remaining = min(deadline, self.until) - monotonic()
         if remaining <= 0 or not poll.poll(remaining * 1000):
             raise TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server"), handed)
 

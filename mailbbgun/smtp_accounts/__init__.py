@@ -1,8 +1,9 @@
-"""The servers mail leaves through, and how fast each may be used.
+"""The servers a tenant's mail leaves through: which, how, and how fast.
 
-In: an account, its limits, and how many messages wait for it. Out: when each of them may go. Promise: what one account's limits allow holds
-for all workers and processes together, by one clock, and asking never holds a sender up.
+In: what a tenant says of a provider, or the name of one we know (``presets``); then the mail that waits. Out: the accounts that fit a mail, in
+the order to try them (``account``), and when each may be used. Promises: no password leaves here but to who may see it; what one account's limits
+allow holds for all workers and processes together, by one clock; asking never holds a sender up.
 
-Files, in the order of the flow: `pacer` (in each process: hands out what was granted) asks a `Grants` (the contract, beside the arithmetic, in
-`pace`), which counts in the database (`grants`) or in Redis (`redis_grants`).
+How fast, in the order of the flow: ``pacer`` (in each process: hands out what was granted) asks a ``Grants`` (the contract, beside the
+arithmetic, in ``pace``), which counts in the database (``grants``) or in Redis (``redis_grants``).
 """

@@ -142,7 +142,8 @@ class Peer:
 
     `at` maps phases (banner, ehlo, helo, starttls, tls, auth, mail, rcpt, data, body, dot, rset, quit) to behaviours.
     `rcpt` answers by address and wins over `at["rcpt"]`. `tls` is a server context: with `implicit` from the first
-    byte, else STARTTLS is offered. `users` maps names to passwords; `mechanisms` is what AUTH offers.
+    byte, else STARTTLS is offered. `users` maps names to passwords; `mechanisms` is what AUTH offers. `auth_required`
+    refuses mail without AUTH; `auth_in_clear=False` offers and takes AUTH only under TLS.
     """
 
     at: Mapping[str, "bytes | Callable[[Dialogue], None]"] = field(default_factory=dict)
@@ -152,11 +153,17 @@ class Peer:
     implicit: bool = False
     users: Mapping[str, str] = field(default_factory=dict)
     mechanisms: str = "PLAIN LOGIN CRAM-MD5"
+    auth_required: bool = False
+    auth_in_clear: bool = True
     host: str = "127.0.0.1"
     port: int = 0
     messages: list[Received] = field(default_factory=list)
     commands: list[bytes] = field(default_factory=list)
     connections: int = 0
+
+    def took(self, user: str | None, message: Received) -> None:
+        """A message is here, from `user` if authenticated; the answer to its dot has not been given yet."""
+        self.messages.append(message)
 
     def __enter__(self) -> "Peer":
         self._listener = socket.create_server((self.host, self.port), backlog=50)
@@ -211,6 +218,7 @@ class Dialogue:
         self.encrypted = False
         self.normal: Callable[[Dialogue], None] = hang_up
         self.command = b""
+        self.user: str | None = None
         self._clear()
 
     def say(self, answer: bytes) -> None:
@@ -257,7 +265,7 @@ class Dialogue:
         words = ["peer.test", *self.peer.extensions]
         if self.peer.tls and not self.encrypted:
             words.append("STARTTLS")
-        if self.peer.users:
+        if self.peer.users and (self.encrypted or self.peer.auth_in_clear):
             words.append(f"AUTH {self.peer.mechanisms}")
         lines = [f"250{' ' if word is words[-1] else '-'}{word}\r\n" for word in words]
         self.say("".join(lines).encode())
@@ -283,18 +291,23 @@ class Dialogue:
         self.peer._open.add(self.socket)
 
     def _auth(self, _: object) -> None:
+        if not self.encrypted and not self.peer.auth_in_clear:
+            self.say(b"538 5.7.11 not in clear\r\n")
+            return
         words = self.command.split()
         user, good = {b"PLAIN": self._plain, b"LOGIN": self._login, b"CRAM-MD5": self._cram}[words[1]](words[2:])
-        del user
+        self.user = user if good else None
         self.say(b"235 2.7.0 welcome\r\n" if good else b"535 5.7.8 wrong\r\n")
 
     def _plain(self, words: list[bytes]) -> tuple[str, bool]:
-        _, user, password = base64.b64decode(words[0]).decode().split("\0")
+        if not words:
+            self.say(b"334 \r\n")
+        _, user, password = base64.b64decode(words[0] if words else self._line()).decode().split("\0")
         return user, self.peer.users.get(user) == password
 
     def _login(self, words: list[bytes]) -> tuple[str, bool]:
-        answers = []
-        for prompt in (b"Username:", b"Password:"):
+        answers = [base64.b64decode(word).decode() for word in words]  # some say the name at once
+        for prompt in (b"Username:", b"Password:")[len(answers) :]:
             self.say(b"334 " + base64.b64encode(prompt) + b"\r\n")
             answers.append(base64.b64decode(self._line()).decode())
         return answers[0], self.peer.users.get(answers[0]) == answers[1]
@@ -307,6 +320,9 @@ class Dialogue:
         return user, digest == expected
 
     def _mail(self, _: object) -> None:
+        if self.peer.auth_required and self.user is None:
+            self.say(b"530 5.7.0 authentication required\r\n")
+            return
         if self.mail_from is not None:
             self.say(b"503 5.5.1 nested MAIL\r\n")
             return
@@ -341,7 +357,7 @@ class Dialogue:
                 raise Gone
             seen += more
         self.buffer = bytes(seen[end + 5 :])
-        self.peer.messages.append(Received(self.mail_from or "", self.recipients, bytes(seen[2 : end + 2])))
+        self.peer.took(self.user, Received(self.mail_from or "", self.recipients, bytes(seen[2 : end + 2])))
         self._clear()
         self._phase("dot", lambda _: self.say(b"250 2.0.0 queued\r\n"))
 
@@ -368,22 +384,24 @@ class Authority:
         certificate = self._sign(self._name, self._key.public_key(), [], self._key, self._name, False, ca=True)
         Path(self.ca_file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
-        """The TLS context of a server with a certificate for `hosts` (names or IP addresses)."""
+    def issue(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> Path:
+        """A file with a certificate for `hosts` (names or IP addresses) and its key, both in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
         signer, issuer = (key, subject) if self_signed else (self._key, self._name)
         certificate = self._sign(subject, key.public_key(), hosts, signer, issuer, expired, ca=False)
-        file = self._folder / f"{hosts[0]}-{expired}-{self_signed}.pem"
+        file = self._folder / f"{hosts[0][:64]}-{expired}-{self_signed}.pem"
         file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
+
+    def server(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
+        """The TLS context of a server with a certificate for `hosts`."""
+        return server_context(self.issue(*hosts, expired=expired, self_signed=self_signed))
 
     @staticmethod
     def _sign(
@@ -411,6 +429,13 @@ class Authority:
             names = [_general_name(host) for host in hosts]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(signer, hashes.SHA256())
+
+
+def server_context(file: Path) -> ssl.SSLContext:
+    """The TLS context of a server with what `Authority.issue` wrote."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 def _general_name(host: str) -> x509.GeneralName:
