@@ -7,6 +7,7 @@ sent alone, in a child process.
 import contextlib
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -31,19 +32,23 @@ from mailbbgun.base.pace import rest_after
 from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
+from mailbbgun.deliver.breaker import Opened
 from mailbbgun.deliver.claim import next_alone, put_early_back
-from mailbbgun.deliver.deliver import deliver, give_back, take
+from mailbbgun.deliver.deliver import deliver, give_back, next_way, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
-from mailbbgun.deliver.route import SMARTHOST
+from mailbbgun.deliver.route import ACCOUNT, FAR, SMARTHOST
 from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer
 from mailbbgun.services import Services, build, check_durability
+from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
 
+LOOK_SECONDS = 0.5  # between looks at tenants and accounts
+REACHED = (5.0, 30.0)  # seconds until what no account's limits let go is looked at again
 CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
@@ -60,19 +65,22 @@ class Worker:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.settings
-        self._desk = Desk.open(services)
+        self._desk = Desk.open(services, woken=lambda: self._lines.wake())
         self._stop = threading.Event()
         self._code = 0
         self._connections = self._settings.WORKER_CONNECTIONS
-        per_route = self._settings.CONNECTIONS_PER_DOMAIN if self._desk.routes.per_domain else self._connections
         self._room = self._connections * ROOM_PER_CONNECTION
-        self._lines = Lines(self._room, per_route)
+        routes = self._desk.routes
+        self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=routes.gate)
+        self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
+        self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
         self._back: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
         self._expired = replay.Expired(services.db, services.settings)
         # By the clock, each on a thread of its own: what keeps our claims ours, what waits for mail servers to say goodbye, and what may
         # wait for a broker that is away.
         self._every_keep: list[tuple[float, Callable[[], object]]] = [
             (self._settings.LEASE_SECONDS / 4, self._renew),
+            (LOOK_SECONDS, self._look),
             (5.0, self._beat),
         ]
         self._every_reap: list[tuple[float, Callable[[], object]]] = [(5.0, self._desk.routes.reap)]
@@ -114,6 +122,7 @@ class Worker:
                 if self._closed_way():
                     raise QueueUnavailable("the only way out refuses us")
                 room = self._lines.wait_for_room(0.5)
+                self._other_ways()
                 if not room:
                     self._put_off()
                     continue
@@ -153,7 +162,16 @@ class Worker:
 
     def _closed_way(self) -> bool:
         """With one way out and that closed, claiming would only turn the backlog over."""
-        return not self._desk.routes.per_domain and self._desk.breaker.wait(SMARTHOST) > 0
+        return self._sole_way and not self._desk.routes.per_domain and self._desk.breaker.wait(SMARTHOST) > 0
+
+    def _other_ways(self) -> None:
+        """Let what waits for an account whose limits are reached for long go through another, or come back later."""
+        for transaction in self._lines.shut_out(FAR):
+            if way := next_way(self._desk, transaction):
+                transaction.route = way
+                self._lines.add(transaction)
+            else:
+                give_back(self._desk, transaction, random.uniform(*REACHED))
 
     def _put_off(self) -> None:
         now = self._desk.clock.boot()
@@ -168,12 +186,16 @@ class Worker:
             transaction = self._lines.next(0.5)
             if transaction is None:
                 continue
+            way = None
             try:
-                deliver(self._desk, transaction)
+                way = deliver(self._desk, transaction)
             except DatabaseUnavailable:  # before anything was sent
                 give_back(self._desk, transaction, 1.0)
             finally:
                 self._lines.done(transaction)
+            if way:
+                transaction.route = way
+                self._lines.add(transaction)
 
     def _send_alone(self) -> None:
         while not self._stop.wait(1.0):
@@ -211,6 +233,22 @@ class Worker:
     def _beat(self) -> None:
         with self._services.db.write() as session:
             workers.beat(session, self._desk.owner)
+            self._desk.routes.workers = workers.count_alive(session)
+
+    def _look(self) -> None:
+        """See who was suspended, and which accounts changed, and tell which are left alone."""
+        with self._services.db.read() as session:
+            pages, gone = self._desk.book.refresh(session)
+            self._sole_way = not accounts.any_account(session)
+        self._desk.routes.know(pages)
+        self._desk.routes.forget(gone)
+        opened = self._desk.breaker.opened()
+        mine = {one: opened[f"{ACCOUNT}{one}"] for one in self._desk.routes.known() if f"{ACCOUNT}{one}" in opened}
+        if mine != self._told:
+            rows = {one: {"failures": circuit.failures, "reply": str(circuit.cause.reply)} for one, circuit in mine.items()}
+            with self._services.db.write() as session:
+                accounts.report_circuits(session, self._desk.owner, rows)
+            self._told = mine
 
     def _tick(self) -> None:
         self._resume()
@@ -267,6 +305,7 @@ class Worker:
         try:
             with self._services.db.write() as session:
                 workers.leave(session, self._desk.owner)
+                accounts.report_circuits(session, self._desk.owner, {})
         except DatabaseUnavailable as error:
             log.warning("leave_failed", extra={"error": str(error)})
         left = len(self._desk.leases.held())
@@ -291,7 +330,8 @@ def send_alone(services: Services, message_id: UUID, owner: UUID) -> None:
     threading.Thread(target=_renew, args=(desk,), daemon=True).start()
     for transaction in take(desk, [message_id], alone=True):
         try:
-            deliver(desk, transaction)
+            while way := deliver(desk, transaction):
+                transaction.route = way
         except DatabaseUnavailable:  # before anything was sent
             give_back(desk, transaction, 1.0)
     _leave(desk)

@@ -4,7 +4,7 @@ Statements of the hot path are built once: building one takes longer than runnin
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from uuid import UUID
 
@@ -50,6 +50,8 @@ class Transaction:
     raw: bytes | None  # None: read it when its turn comes
     route: str
     claims: list[Claim]
+    ways: list[str] = field(default_factory=list)  # the routes it may take besides, best first
+    failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
     lined_up: float = 0.0  # monotonic seconds
     started: float | None = None  # boot-clock seconds
     limit: float = 0.0  # seconds it may take from then on before it counts as hanging
@@ -58,6 +60,11 @@ class Transaction:
     def lane(self) -> str:
         """The lane it waits on."""
         return self.claims[0].lane
+
+    @property
+    def tenant_id(self) -> UUID:
+        """Whose it is."""
+        return self.claims[0].tenant_id
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:

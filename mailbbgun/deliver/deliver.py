@@ -1,8 +1,8 @@
-"""The way of one mail transaction: take · wait your turn · read · send · judge · hand over. Each verb may end the way."""
+"""The way of one mail transaction: take · wait your turn · read · send · judge · hand over. Each verb may end the way, or send it another."""
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Unknown
+from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown, unserved
 from mailbbgun.smtp.reply import Reply
 
 DIALOGUES = 2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
@@ -29,41 +29,80 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
     with desk.db.write() as session:
         claims = claim(session, desk.owner, message_ids, desk.settings.LEASE_SECONDS, lease_ends, alone=alone)
         messages = load(session, {one.message_id for one in claims})
+        pages = desk.book.pages(session, {one.tenant_id for one in claims})
         fault("claim.commit")
     fault("claim.committed")
-    groups: dict[tuple[UUID, str], list[Claim]] = defaultdict(list)
+    desk.routes.know(pages.values())
+    groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
-        groups[one.message_id, desk.routes.key(one.address)].append(one)
+        ways = desk.routes.ways(pages[one.tenant_id], messages[one.message_id][0], one.address)
+        groups[one.message_id, ways].append(one)
     transactions = []
-    for (message_id, route), members in groups.items():
+    for (message_id, ways), members in groups.items():
         mail_from, smtputf8, raw = messages[message_id]
         for first in range(0, len(members), RECIPIENTS):
             part = members[first : first + RECIPIENTS]
-            transactions.append(Transaction(message_id, mail_from, smtputf8, raw, route, part))
+            route, *others = desk.routes.ordered(ways, desk.breaker.wait)
+            transactions.append(Transaction(message_id, mail_from, smtputf8, raw, route, part, others))
     desk.leases.hold(transactions)
     return transactions
 
 
-def deliver(desk: Desk, transaction: Transaction) -> None:
-    """Try to deliver one transaction and hand its results over. Raises :class:`DatabaseUnavailable` before anything is sent."""
+def deliver(desk: Desk, transaction: Transaction) -> str | None:
+    """Try to deliver one transaction and hand its results over; or return the route it is to be put in line for instead.
+
+    Raises :class:`DatabaseUnavailable` before anything is sent.
+    """
+    if transaction.tenant_id in desk.book.suspended:
+        give_back(desk, transaction)
+        return None
     if wait := desk.breaker.enter(transaction):
-        return give_back(desk, transaction, wait)
+        return turned_away(desk, transaction, wait)
     try:
-        attempt(desk, transaction)
+        return attempt(desk, transaction)
     finally:
         desk.breaker.leave(transaction)
 
 
-def attempt(desk: Desk, transaction: Transaction) -> None:
+def turned_away(desk: Desk, transaction: Transaction, wait: float) -> str | None:
+    """Go another way, since this one is closed for ``wait`` seconds; or be deferred as the last that was sent; or wait."""
+    if way := next_way(desk, transaction):
+        return way
+    if failure := desk.breaker.unreachable(transaction.route):
+        said = replace(failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}"))
+        hand_over(desk, transaction, {one.address: said for one in transaction.claims})
+        return None
+    give_back(desk, transaction, wait)
+    return None
+
+
+def next_way(desk: Desk, transaction: Transaction) -> str | None:
+    """Return the best of its other ways that is open, which then is none of these any more."""
+    way = next((one for one in transaction.ways if desk.routes.goes(one, desk.breaker.wait)), None)
+    if way:
+        transaction.ways.remove(way)
+        transaction.started = None
+    return way
+
+
+def attempt(desk: Desk, transaction: Transaction) -> str | None:
     """Go, since it is our turn."""
     if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be
-        return give_back(desk, transaction, JOURNAL_WAIT)
+        give_back(desk, transaction, JOURNAL_WAIT)
+        return None
     envelope = read(desk.db, transaction)
     transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = desk.breaker.about_whom(transaction, send(desk, transaction, envelope))
     desk.breaker.record(transaction, outcomes.values())
+    if all(unserved(one) for one in outcomes.values()) and (way := next_way(desk, transaction)):
+        # Nothing was sent, so another account may: in the same try, for the mail has met no server that would have it or not.
+        first = next(iter(outcomes.values()))
+        assert isinstance(first, Deferred | Refused)  # nothing else is unserved
+        transaction.failed.append({"account": desk.routes.name(transaction.route) or "", "reply": str(first.reply)})
+        return way
     hand_over(desk, transaction, outcomes)
+    return None
 
 
 def read(db: Database, transaction: Transaction) -> Envelope:
@@ -113,15 +152,19 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
         return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
 
 
-def hand_over(desk: Desk, transaction: Transaction, outcomes: dict[str, Outcome]) -> None:
+def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> None:
     """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken."""
     # One draw for all: recipients who go together are due together again, and share a hint.
     drawn = desk.policy.random()
     policy = replace(desk.policy, random=lambda: drawn)
+    way = {"account": desk.routes.name(transaction.route), "before": transaction.failed or None}
     for one in transaction.claims:
         outcome = outcomes[one.address]
-        result = released(one, FENCED_WAIT) if isinstance(outcome, Fenced) else judge(outcome, one, policy)
-        desk.results.put(one, result)
+        if isinstance(outcome, Fenced):
+            desk.results.put(one, released(one, FENCED_WAIT))
+        else:
+            result = judge(outcome, one, policy)
+            desk.results.put(one, replace(result, data={**(result.data or {}), **way}))
 
 
 def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0) -> None:

@@ -1,11 +1,14 @@
-"""The lines in which claimed transactions wait for a sender: one per route and lane, with fair turns and bounded room.
+"""The lines in which claimed transactions wait for a sender: one per lane, route and tenant, with fair turns and bounded room.
 
-A sender takes the next transaction whose route has a connection to spare, so a slow destination holds back only its own mail.
+A sender takes the next transaction whose route has a connection to spare, and whose account's limits let it go, so a slow destination holds back
+only its own mail; where many tenants share a route they take turns.
 """
 
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from uuid import UUID
 
 from mailbbgun.deliver.claim import Transaction
 from mailbbgun.queues.lanes import LANES, Turns
@@ -17,18 +20,38 @@ CHUNK = 4  # while all senders are busy, room is worth a claim when a fourth of 
 PATIENCE = 5.0  # seconds the head of a line may wait while senders have nothing to do
 
 
-class Lines:
-    """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``per_route`` what one route has under way."""
+Key = tuple[str, UUID]  # route, tenant
 
-    def __init__(self, room: int, per_route: int, patience: float = PATIENCE) -> None:
+
+def open_gate(route: str, waiting: int) -> float:
+    """Let everything go."""
+    del route, waiting
+    return 0.0
+
+
+class Lines:
+    """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``connections`` what a route has under way.
+
+    ``gate`` is asked before one goes, with its route and how many there could go at once: 0 lets it go, else it says for how many seconds not.
+    """
+
+    def __init__(
+        self,
+        room: int,
+        connections: Callable[[str], int],
+        patience: float = PATIENCE,
+        gate: Callable[[str, int], float] = open_gate,
+    ) -> None:
         self._room = room
-        self._per_route = per_route
-        self._left = per_route * LEFT_PER_CONNECTION
+        self._connections = connections
         self._patience = patience
+        self._gate = gate
+        self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
+        self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds, as it said last
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # something to send
         self._space = threading.Condition(self._lock)  # room for a claim, or a line to cut
-        self._waiting: dict[str, dict[str, deque[Transaction]]] = {lane: {} for lane in LANES}  # lane → route → line
+        self._waiting: dict[str, dict[Key, deque[Transaction]]] = {lane: {} for lane in LANES}
         self._under_way: dict[str, int] = {}
         self._count = 0
         self._idle = 0
@@ -48,7 +71,8 @@ class Lines:
         """Put a transaction at the end of its line."""
         with self._lock:
             transaction.lined_up = time.monotonic()
-            self._waiting[transaction.lane].setdefault(transaction.route, deque()).append(transaction)
+            key = transaction.route, transaction.tenant_id
+            self._waiting[transaction.lane].setdefault(key, deque()).append(transaction)
             self._count += 1
             self._work.notify()
 
@@ -76,37 +100,66 @@ class Lines:
             if self._roomy():
                 self._space.notify()
 
+    def wake(self) -> None:
+        """Look again: a gate may have opened."""
+        with self._lock:
+            self._work.notify_all()
+
+    def shut_out(self, seconds: float) -> list[Transaction]:
+        """Take out what waits before gates that stay shut for more than so many seconds."""
+        with self._lock:
+            latest = time.monotonic() + seconds
+            routes = [route for route, until in self._shut.items() if until > latest]
+            return [transaction for route in routes for transaction in self._remove(route, 0)]
+
     def cut(self) -> list[Transaction]:
         """Take out the ends of the lines that are slow if the room is full while a sender has nothing to do; else nothing.
 
         A line is slow if its head has waited for ``patience`` seconds. What is left of it keeps its connections busy meanwhile.
         """
         with self._lock:
-            return [transaction for route in self._slow() for transaction in self._remove(route, self._left)]
+            return [transaction for route in self._slow() for transaction in self._remove(route, self._left(route))]
 
     def close(self) -> list[Transaction]:
         """Take out everything that waits, and give out nothing any more."""
         with self._lock:
             self._closed = True
-            routes = {route for line in self._waiting.values() for route in line}
+            routes = {route for line in self._waiting.values() for route, _ in line}
             taken = [transaction for route in routes for transaction in self._remove(route, 0)]
             self._work.notify_all()
             return taken
 
     def _take(self) -> Transaction | None:
-        """Take by lane first, then by route in turn."""
-        ready = {lane: [r for r in line if self._under_way.get(r, 0) < self._per_route] for lane, line in self._waiting.items()}
-        lane = None if self._closed else self._turns.next(ready)
-        if lane is None:
-            return None
-        route = ready[lane][0]
-        line = self._waiting[lane]
-        waiting = line.pop(route)
+        """Take by lane first, then by route and tenant in turn."""
+        ready = {lane: [key for key in line if self._under_way.get(key[0], 0) < self._connections(key[0])] for lane, line in self._waiting.items()}
+        while not self._closed and (lane := self._turns.next(ready)) is not None:
+            key = next((key for key in ready[lane] if self._passes(key[0])), None)
+            if key is None:
+                ready[lane] = []
+                continue
+            return self._taken(lane, key)
+        return None
+
+    def _taken(self, lane: str, key: Key) -> Transaction:
+        route, line = key[0], self._waiting[lane]
+        waiting = line.pop(key)
         transaction = waiting.popleft()
         if waiting:
-            line[route] = waiting  # at the end: the next turn is another route's
+            line[key] = waiting  # at the end: the next turn is another's
+        self._passed.discard(route)
         self._under_way[route] = self._under_way.get(route, 0) + 1
         return transaction
+
+    def _passes(self, route: str) -> bool:
+        if route in self._passed:
+            return True
+        wait = self._gate(route, min(self._length(route), self._connections(route) - self._under_way.get(route, 0)))
+        if wait:
+            self._shut[route] = time.monotonic() + wait
+            return False
+        self._shut.pop(route, None)
+        self._passed.add(route)
+        return True
 
     def _roomy(self) -> bool:
         return self._room - self._count >= (1 if self._idle else max(1, self._room // CHUNK))
@@ -116,26 +169,36 @@ class Lines:
         if self._count < self._room or not self._idle:
             return []
         latest = time.monotonic() - self._patience
-        full = [route for route, count in self._under_way.items() if count >= self._per_route]
-        return [route for route in full if self._length(route) > self._left and self._since(route) <= latest]
+        full = [route for route, count in self._under_way.items() if count >= self._connections(route)]
+        slow = dict.fromkeys([*full, *self._shut])
+        return [route for route in slow if self._length(route) > self._left(route) and self._since(route) <= latest]
+
+    def _left(self, route: str) -> int:
+        return self._connections(route) * LEFT_PER_CONNECTION
+
+    def _lines(self, route: str) -> list[tuple[dict[Key, deque[Transaction]], Key]]:
+        return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]
 
     def _length(self, route: str) -> int:
-        return sum(len(line.get(route, ())) for line in self._waiting.values())
+        return sum(len(line[key]) for line, key in self._lines(route))
 
     def _since(self, route: str) -> float:
-        return min(line[route][0].lined_up for line in self._waiting.values() if route in line)
+        return min(line[key][0].lined_up for line, key in self._lines(route))
 
     def _remove(self, route: str, left: int) -> list[Transaction]:
-        """Take out a route's line but for the first ``left``: those of higher lanes, but one of each lane if there are enough."""
-        lines = [line for line in self._waiting.values() if route in line]
+        """Take out a route's lines but for the first ``left``: those of higher lanes, but one of each line if there are enough."""
+        lines = self._lines(route)
         removed: list[Transaction] = []
-        for behind, line in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
-            waiting = list(line.pop(route))
+        for behind, (line, key) in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
+            waiting = list(line.pop(key))
             stay = waiting[: max(min(left, 1), left - behind)]
             if stay:
-                line[route] = deque(stay)
+                line[key] = deque(stay)
             removed += waiting[len(stay) :]
             left -= len(stay)
+        if not self._lines(route):
+            self._shut.pop(route, None)
+            self._passed.discard(route)
         self._count -= len(removed)
         self._space.notify_all()
         return removed

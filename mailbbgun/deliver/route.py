@@ -1,29 +1,68 @@
-"""Which way a recipient's mail leaves: one server for all (``smtp:``, ``catcher:``) or each domain's MX (``mx:``)."""
+"""Which way a mail leaves: through an account of its tenant's; else as ``SMTP_URL`` says, one server for all or each domain's MX.
 
-from dataclasses import asdict
-from typing import Literal, cast
+A *route* is a name: what goes the same way shares a line, a circuit and connections. A mail has *ways*: the routes it may take, best first.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
+from uuid import UUID
 
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.mx import Resolver
+from mailbbgun.smtp.outcome import Outcome, Phase, Refused
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.relay import DirectMX, SmartHost
-
-Relay = SmartHost | DirectMX
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.transaction import AfterDot, BeforeDot
+from mailbbgun.smtp_accounts.account import Account, fitting, ranked
+from mailbbgun.smtp_accounts.book import Page
+from mailbbgun.smtp_accounts.pacer import Pacer
 
 SMARTHOST = "smarthost"
+ACCOUNT, NOWHERE = "account:", "nowhere:"
 DEFAULT_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+FAR = 2.0  # seconds; whoever may go no sooner goes another way, if there is one
+
+Ready = Callable[[str], float]
+
+
+class Relay(Protocol):
+    """What carries mail."""
+
+    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        """See :meth:`mailbbgun.smtp.relay.SmartHost.attempt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """The way of mail whose tenant has accounts, none of which may take it: it waits until one may, and is never lost for that."""
+
+    why: str
+
+    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        """Refuse all of it."""
+        del before_dot, after_dot
+        return dict.fromkeys(envelope.recipients, Refused(Reply(0, "4.3.5", self.why), Phase.CONNECT))
 
 
 class Routes:
     """The ways out of this process and their connections. Thread-safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pacer: Pacer | None = None) -> None:
         """Raises :class:`ConfigurationError` for a ``SMTP_URL`` that cannot be used."""
         self.per_domain = settings.SMTP_URL.startswith("mx:")
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
+        self.workers = 1  # processes that share what accounts allow
+        self._settings = settings
+        self._pacer = pacer
         self._pool = Pool(
             self.timeouts,
             settings.HOSTNAME,
@@ -31,14 +70,84 @@ class Routes:
             idle=float(settings.IDLE_CONNECTION_SECONDS),
         )
         self._relay = self._way_out(settings)
+        self._lock = threading.Lock()
+        self._accounts: dict[str, Account] = {}  # by route
+        self._free: dict[str, float] = {}  # route → when its limits let something go again, as far as is known; monotonic seconds
 
-    def key(self, address: str) -> str:
-        """Return what recipients must share to go in one transaction."""
-        return address.rpartition("@")[2].lower() if self.per_domain else SMARTHOST
+    def ways(self, page: Page, sender: str, address: str) -> tuple[str, ...]:
+        """Return what recipients of one message must share to go in one transaction: the routes they may take, in no order."""
+        domain = address.rpartition("@")[2].lower()
+        if not page.any:
+            return (domain if self.per_domain else SMARTHOST,)
+        found = fitting(page.enabled, sender.lower(), domain)
+        usable = tuple(f"{ACCOUNT}{account.id}" for account in found if account.endpoint)
+        if usable:
+            return usable
+        if found:
+            return (f"{NOWHERE}the password of the SMTP account {found[0].name} cannot be decrypted",)
+        return (f"{NOWHERE}no SMTP account that is enabled may send from {sender} to {domain}",)
 
-    def relay(self, _key: str) -> Relay:
+    def know(self, pages: Iterable[Page]) -> None:
+        """Take in accounts as they are now."""
+        with self._lock:
+            self._accounts |= {f"{ACCOUNT}{account.id}": account for page in pages for account in page.enabled}
+
+    def forget(self, accounts: Collection[UUID]) -> None:
+        """Forget accounts that are gone or no longer enabled: what waits for one goes another way."""
+        with self._lock:
+            for one in accounts:
+                self._accounts.pop(f"{ACCOUNT}{one}", None)
+
+    def known(self) -> list[UUID]:
+        """Return the accounts that are known."""
+        with self._lock:
+            return [account.id for account in self._accounts.values()]
+
+    def ordered(self, ways: Sequence[str], wait: Ready) -> list[str]:
+        """Put ways in the order in which they are to be tried; those that ``wait`` seconds for something, or whose limit is reached, come last."""
+        if len(ways) == 1:
+            return list(ways)
+        by_id = {account.id: way for way in ways if (account := self._accounts.get(way))}
+        found = [by_id[account.id] for account in ranked((self._accounts[way] for way in by_id.values()), random.random)]
+        return sorted(found, key=lambda way: not self.goes(way, wait)) or list(ways)
+
+    def goes(self, way: str, wait: Ready) -> bool:
+        """Say whether mail may leave this way by now, or soon."""
+        if way.startswith(ACCOUNT) and way not in self._accounts:
+            return False
+        return not wait(way) and self._free.get(way, 0.0) - time.monotonic() <= FAR
+
+    def name(self, route: str) -> str | None:
+        """Return the name of the account a route is; None if it is none."""
+        account = self._accounts.get(route)
+        return account.name if account else None
+
+    def relay(self, route: str) -> Relay:
         """Return what carries the mail of a route."""
-        return self._relay
+        if route.startswith(NOWHERE):
+            return Nowhere(route.removeprefix(NOWHERE))
+        if not route.startswith(ACCOUNT):
+            return self._relay
+        account = self._accounts.get(route)
+        if account is None or account.endpoint is None:
+            return Nowhere("the SMTP account is no longer there, or enabled")
+        return SmartHost(account.endpoint, self._pool)
+
+    def connections(self, route: str) -> int:
+        """Return how many connections of this process may be busy with a route."""
+        if route.startswith(ACCOUNT):
+            account = self._accounts.get(route)
+            return max(1, account.max_connections // self.workers) if account else self._settings.WORKER_CONNECTIONS
+        return self._settings.CONNECTIONS_PER_DOMAIN if self.per_domain else self._settings.WORKER_CONNECTIONS
+
+    def gate(self, route: str, waiting: int) -> float:
+        """Return 0 if one more mail may go now, which uses up a part of the account's limits; else about how many seconds to wait."""
+        account = self._accounts.get(route)
+        if account is None or self._pacer is None or not account.limits.any:
+            return 0.0
+        wait = self._pacer.ready(account.id, account.limits, waiting)
+        self._free[route] = time.monotonic() + wait
+        return wait
 
     def reap(self) -> None:
         """Close connections that have idled too long."""

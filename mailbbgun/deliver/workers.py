@@ -4,7 +4,7 @@ import os
 import socket
 from uuid import UUID
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import db_now
@@ -31,6 +31,11 @@ def beat(session: Session, owner: UUID) -> None:
 def leave(session: Session, owner: UUID) -> None:
     """Take this process off the register."""
     session.execute(delete(Worker).where(Worker.id == owner))
+
+
+def count_alive(session: Session) -> int:
+    """Return how many workers have reported lately; at least one, who asks."""
+    return max(1, session.execute(select(func.count()).select_from(Worker).where(Worker.beat_at > db_now(-ALIVE_SECONDS))).scalar_one())
 
 
 def any_alive(session: Session) -> bool:

@@ -1,6 +1,8 @@
-"""The accounts of tenants as one worker process knows them: read again each second, passwords decrypted once."""
+"""What one worker process knows of tenants: who is suspended, and their accounts. Read again each second, passwords decrypted once."""
 
 import logging
+import math
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ from mailbbgun.smtp_accounts import repo
 from mailbbgun.smtp_accounts.account import SECURITIES, Account
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.pace import Limits
+from mailbbgun.tenants import repo as tenants
 
 FRESH_SECONDS = 0.9  # how old what is known of a tenant may be
-MOST_KNOWN = 10_000  # tenants
+MOST_DECRYPTED = 10_000  # passwords that are remembered, those that were replaced among them
+IDLE_SECONDS = 60.0  # a tenant that sent nothing for so long is no longer looked at
 
 log = logging.getLogger("mailbbgun.accounts")
 
@@ -36,26 +40,49 @@ EMPTY = Page(False, ())
 
 
 class Book:
-    """Used by the one thread that claims."""
+    """Thread-safe."""
 
     def __init__(self, vault: Vault, settings: Settings) -> None:
         self._vault = vault
         self._ca_file = settings.SMTP_CA_FILE or None
         self._guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
-        self._pages: dict[UUID, tuple[float, Page]] = {}
+        self._lock = threading.Lock()
+        self._pages: dict[UUID, Page] = {}
+        self._read: dict[UUID, float] = {}  # tenant → when its page was read; monotonic seconds
+        self._used: dict[UUID, float] = {}
         self._decrypted: dict[str, str | None] = {}  # token → password, of accounts that are in use
+        self.suspended: frozenset[UUID] = frozenset()
 
     def pages(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, Page]:
-        """Return what is known of these tenants, asking at most once a second for each, for all of them in one statement."""
+        """Return what is known of these tenants; of those not looked at lately ask, in one statement."""
         now = time.monotonic()
-        stale = [one for one in tenant_ids if one not in self._pages or now - self._pages[one][0] >= FRESH_SECONDS]
-        if stale:
-            if len(self._pages) > MOST_KNOWN:
-                self._pages.clear()
+        with self._lock:
+            stale = [one for one in tenant_ids if now - self._read.get(one, -math.inf) >= FRESH_SECONDS]
+            self._used |= dict.fromkeys(tenant_ids, now)
+            self._look(session, stale, now)
+            return {one: self._pages[one] for one in tenant_ids}
+
+    def refresh(self, session: Session) -> tuple[list[Page], set[UUID]]:
+        """Look again at who is suspended and at the tenants in use; return their pages, and the accounts that are no longer on these."""
+        now = time.monotonic()
+        self.suspended = frozenset(tenants.suspended_ones(session))
+        with self._lock:
+            for one in [one for one, used in self._used.items() if now - used > IDLE_SECONDS]:
+                del self._used[one], self._read[one], self._pages[one]
+            before = self._ids()
+            self._look(session, list(self._used), now)
+            if len(self._decrypted) > MOST_DECRYPTED:
                 self._decrypted.clear()
-            found = repo.of_tenants(session, stale)
-            self._pages |= {one: (now, self._page(found.get(one, ()))) for one in stale}
-        return {one: self._pages[one][1] for one in tenant_ids}
+            return list(self._pages.values()), before - self._ids()
+
+    def _ids(self) -> set[UUID]:
+        return {account.id for page in self._pages.values() for account in page.enabled}
+
+    def _look(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
+        if tenant_ids:
+            found = repo.of_tenants(session, tenant_ids)
+            self._pages |= {one: self._page(found.get(one, ())) for one in tenant_ids}
+            self._read |= dict.fromkeys(tenant_ids, now)
 
     def _page(self, rows: Sequence[SMTPAccount]) -> Page:
         return Page(bool(rows), tuple(self._account(row) for row in rows if row.enabled)) if rows else EMPTY

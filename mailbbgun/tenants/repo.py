@@ -22,6 +22,11 @@ def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
     return tenant_id.in_(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED))
 
 
+def suspended_ones(session: Session) -> Sequence[UUID]:
+    """Return the tenants that are suspended."""
+    return session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED)).all()
+
+
 def tenants(session: Session, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[Tenant], int, UUID | None]:
     """Return a page of tenants, newest first, how many there are, and the last id if there is more."""
     count = session.scalar(select(func.count()).select_from(Tenant)) or 0

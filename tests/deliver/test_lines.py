@@ -7,17 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import uuid4
 
+from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.deliver.claim import Claim, Transaction
 from mailbbgun.deliver.lines import Lines
 
 
 def transaction(route: str = "a.test", lane: str = "normal") -> Transaction:
-    claim = Claim(uuid4(), uuid4(), uuid4(), f"x@{route}", lane, 1, 0, 0, 0.0)
+    claim = Claim(uuid4(), uuid4(), DEFAULT_TENANT, f"x@{route}", lane, 1, 0, 0, 0.0)
     return Transaction(claim.message_id, "f@x.test", False, b"", route, [claim])
 
 
 def test_a_route_has_no_more_under_way_than_it_may():
-    lines = Lines(100, 2)
+    lines = Lines(100, lambda _: 2)
     for _ in range(3):
         lines.add(transaction())
     first, second = lines.next(0), lines.next(0)
@@ -29,7 +30,7 @@ def test_a_route_has_no_more_under_way_than_it_may():
 
 
 def test_a_slow_route_holds_back_only_its_own_mail():
-    lines = Lines(100, 1)
+    lines = Lines(100, lambda _: 1)
     for _ in range(5):
         lines.add(transaction("slow.test"))
     lines.add(transaction("fast.test"))
@@ -37,14 +38,14 @@ def test_a_slow_route_holds_back_only_its_own_mail():
 
 
 def test_routes_take_turns():
-    lines = Lines(100, 10)
+    lines = Lines(100, lambda _: 10)
     for route in ("a.test",) * 4 + ("b.test",) * 2:
         lines.add(transaction(route))
     assert [lines.next(0).route for _ in range(6)] == ["a.test", "b.test", "a.test", "b.test", "a.test", "a.test"]
 
 
 def test_bulk_moves_and_high_goes_first():
-    lines = Lines(1000, 1000)
+    lines = Lines(1000, lambda _: 1000)
     for _ in range(100):
         for lane in ("bulk", "high"):
             lines.add(transaction(lane=lane))
@@ -53,7 +54,7 @@ def test_bulk_moves_and_high_goes_first():
 
 
 def test_room_counts_what_waits_and_what_is_under_way():
-    lines = Lines(2, 2)
+    lines = Lines(2, lambda _: 2)
     assert lines.wait_for_room(0) == 2
     lines.add(transaction())
     taken = lines.next(0)
@@ -83,7 +84,7 @@ def lined_up(lines: Lines, count: int, route: str = "slow.test", lane: str = "no
 
 
 def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
-    lines = Lines(9, 1, patience=0.2)
+    lines = Lines(9, lambda _: 1, patience=0.2)
     lined_up(lines, 1)
     assert lines.next(0)
     bulk, high = lined_up(lines, 5, lane="bulk"), lined_up(lines, 3, lane="high")
@@ -103,7 +104,7 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
 
 
 def test_a_line_is_not_cut_before_its_head_has_waited():
-    lines = Lines(4, 1, patience=0.2)
+    lines = Lines(4, lambda _: 1, patience=0.2)
     lined_up(lines, 4)
     assert lines.next(0)
     with idle_sender(lines):
@@ -114,7 +115,7 @@ def test_a_line_is_not_cut_before_its_head_has_waited():
 
 
 def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it():
-    lines = Lines(9, 1, patience=0.6)
+    lines = Lines(9, lambda _: 1, patience=0.6)
     lined_up(lines, 3, "short.test")
     lined_up(lines, 6, "moving.test")
     short, moving = lines.next(0), lines.next(0)
@@ -130,7 +131,7 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it():
 
 
 def test_who_waits_for_room_learns_at_once_that_a_sender_has_become_idle():
-    lines = Lines(4, 1, patience=0.0)
+    lines = Lines(4, lambda _: 1, patience=0.0)
     lined_up(lines, 4)
     assert lines.next(0)
     with ThreadPoolExecutor(1) as pool:
@@ -144,7 +145,7 @@ def test_who_waits_for_room_learns_at_once_that_a_sender_has_become_idle():
 
 
 def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
-    lines = Lines(10, 10)
+    lines = Lines(10, lambda _: 10)
     for _ in range(3):
         lines.add(transaction())
     lines.next(0)
