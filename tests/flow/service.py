@@ -10,16 +10,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 import requests
 from sqlalchemy import CursorResult, text
 
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.install import install
 from mailbbgun.services import build
+from mailbbgun.smtp_accounts.models import SMTPAccount
+from tests.servers.mailserver import MailServer
 from tests.servers.process import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +57,7 @@ class Service:
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
         self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}}  # settings of one side alone, by name
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.servers: dict[MailServer, int] = {}  # that mail leaves through besides the sink, and how many each had taken before
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
 
@@ -167,9 +173,28 @@ class Service:
         return int(self.sql("SELECT count(*) FROM events WHERE kind = :kind", kind=kind)[0][0])
 
     def taken(self) -> list[dict[str, Any]]:
-        """Return what the sink took, oldest first."""
+        """Return what the sink took, oldest first, and then what each of ``servers`` did."""
         # A line that is being written is not there yet.
-        return [json.loads(line) for line in self.log.read_bytes().split(b"\n")[:-1]] if self.log.exists() else []
+        took = [json.loads(line) for line in self.log.read_bytes().split(b"\n")[:-1]] if self.log.exists() else []
+        return took + [message for server, before in self.servers.items() for message in server.taken()[before:]]
+
+    def use(self, *servers: MailServer) -> None:
+        """Let what these take from now on count as taken. Whoever started them closes them."""
+        self.servers |= {server: len(server.taken()) for server in servers}
+
+    def add_account(self, server: MailServer, tenant: UUID = DEFAULT_TENANT, **columns: Any) -> UUID:
+        """Add an SMTP account of a tenant's, at a server of ours that knows ``user``; what else it has may be given. Returns its id."""
+        services = build(load(self.environment))
+        given = {
+            "id": new_id(), "tenant_id": tenant, "setting_name": f"account {new_id()}", "smtp_host": "127.0.0.1", "smtp_port": server.port,
+            "smtp_username": "user", "smtp_password": services.vault.encrypt("secret"), "security_protocol": "STARTTLS",
+            "ca_certificate": Path(server.ca_file).read_text(), "is_default": False, "priority": 10, "weight": 1, "max_connections": 20,
+            "recipient_domains": [], "enabled": True, "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC),
+        } | columns  # fmt: skip
+        with services.db.write() as session:
+            session.add(SMTPAccount(**given))
+        services.close()
+        return given["id"]
 
     def copies(self) -> Counter[str]:
         """Return how many copies each address got."""
