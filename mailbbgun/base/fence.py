@@ -8,7 +8,7 @@ tenant. Statements that serve all tenants at once (claims, results, sweeps) run 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Delete, Engine, FromClause, Join, Select, Table, Update, event
+from sqlalchemy import CompoundSelect, Delete, Engine, FromClause, Insert, Join, Select, Table, Update, event
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter
 from sqlalchemy.sql.selectable import Alias
@@ -30,9 +30,9 @@ def guard(engine: Engine) -> None:
     @event.listens_for(engine, "before_execute")
     def _look(connection: Any, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]) -> None:
         tenant = connection.get_execution_options().get(TENANT)
-        if tenant is None or not isinstance(statement, Part):
-            return  # an INSERT gives rows away, and shows none
-        form = statement._generate_cache_key()
+        if tenant is None or isinstance(statement, Insert):
+            return  # an INSERT gives rows, and shows none
+        form = statement._generate_cache_key() if isinstance(statement, Part | CompoundSelect) else None
         if form is None:
             raise FencedQuery("a statement that cannot be looked through")
         if form.key not in remembered:

@@ -1,0 +1,160 @@
+"""The second fence: what a session of one tenant may ask, and what it refuses, whatever the queries forgot."""
+
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from flask import Flask
+from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy.orm import aliased
+
+import mailbbgun.deliver.api
+import mailbbgun.events.record
+import mailbbgun.events.repo
+import mailbbgun.messages.repo
+from mailbbgun import schema
+from mailbbgun.app import close, create_app
+from mailbbgun.base.caller import Scope
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import FencedQuery
+from mailbbgun.base.ids import new_id
+from mailbbgun.base.settings import Settings
+from mailbbgun.base.web import provided
+from mailbbgun.deliver.models import Worker
+from mailbbgun.events.models import Event
+from mailbbgun.install import install
+from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message
+from mailbbgun.services import Services
+from mailbbgun.tenants import keys
+from mailbbgun.tenants.models import ACTIVE, Tenant
+
+OURS, THEIRS = uuid4(), uuid4()
+OTHER = aliased(Delivery)
+
+ALLOWED = {
+    "names its tenant": select(Message.id).where(Message.tenant_id == OURS),
+    "and more": select(Message.id).where(Message.status == "x", Message.tenant_id == OURS, Message.id == new_id()),
+    "a conjunction": select(Message.id).where((Message.tenant_id == OURS) & (Message.status == "x")),
+    "the table itself": select(MESSAGES.c.id).where(MESSAGES.c.tenant_id == OURS),
+    "a join": select(Event.id).join(Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS)).where(Event.tenant_id == OURS),
+    "a subquery": select(Message.id).where(
+        Message.tenant_id == OURS, Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))
+    ),
+    "an alias": select(OTHER.id).where(OTHER.tenant_id == OURS),
+    "an update": update(DELIVERIES).where(DELIVERIES.c.tenant_id == OURS).values(status="x"),
+    "a delete": delete(Message).where(Message.tenant_id == OURS),
+    "nobody's table": select(Worker.id),
+}
+REFUSED = {
+    "names none": select(Message.id).where(Message.id == new_id()),
+    "names another": select(Message.id).where(Message.tenant_id == THEIRS),
+    "names all but another": select(Message.id).where(Message.tenant_id != THEIRS),
+    "or anything": select(Message.id).where((Message.tenant_id == OURS) | (Message.status == "x")),
+    "a column with itself": select(Message.id).where(Message.tenant_id == Message.tenant_id),
+    "counts all": select(func.count()).select_from(Message),
+    "a join": select(Event.id).join(Delivery, Delivery.id == Event.delivery_id).where(Event.tenant_id == OURS),
+    "a subquery": select(Message.id).where(Message.tenant_id == OURS, Message.id.in_(select(Delivery.message_id))),
+    "a subquery that says it for the other": select(Message.id).where(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))),
+    "exists": select(Worker.id).where(exists().where(Message.id == Worker.id)),
+    "an alias": select(OTHER.id).where(OTHER.status == "x"),
+    "a table beside its alias": select(OTHER.id).where(Delivery.tenant_id == OURS, Delivery.id == OTHER.id),
+    "words": text("SELECT id FROM messages"),
+    "a common table expression": select(select(Message.id).cte("all_of_them").c.id),
+    "a union": select(Message.id).where(Message.tenant_id == OURS).union(select(Message.id)),
+    "an update": update(DELIVERIES).values(status="x"),
+    "an update by a subquery": update(DELIVERIES).where(DELIVERIES.c.id.in_(select(Delivery.id).where(Delivery.tenant_id == OURS))).values(kind="x"),
+    "a delete": delete(Message).where(Message.id == new_id()),
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path_factory.mktemp('fence')}/x.db")
+    schema.upgrade(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("statement", ALLOWED.values(), ids=ALLOWED.keys())
+def test_what_names_its_tenant_is_executed(database: Database, statement: object) -> None:
+    for _ in range(2):  # found out, then remembered
+        with database.write(OURS) as session:
+            session.execute(statement)
+
+
+@pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED.keys())
+def test_what_does_not_is_refused_each_time_and_only_in_sessions_that_have_one(database: Database, statement: object) -> None:
+    for _ in range(2):
+        with pytest.raises(FencedQuery), database.write(OURS) as session:
+            session.execute(statement)
+    with database.write() as session:
+        session.execute(statement)
+        session.rollback()
+
+
+def test_one_form_of_statement_is_judged_by_its_value_each_time(database: Database) -> None:
+    for tenant, mine in ((OURS, OURS), (THEIRS, THEIRS)):
+        with database.read(mine) as session:
+            session.execute(select(Message.id).where(Message.tenant_id == tenant))
+    with pytest.raises(FencedQuery), database.read(OURS) as session:
+        session.execute(select(Message.id).where(Message.tenant_id == THEIRS))
+
+
+# Every comparison that asks for the tenant, as our queries write it.
+FILTER = re.compile(r"(?<![\w.])(?:\w+\.)?\w+\.tenant_id == (?:\w+\.)*\w+")
+MUTATED = (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.record)
+
+
+def mutate(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Take the tenant out of each query of a module; return of how many."""
+    source, count = FILTER.subn("true()", Path(module.__file__ or "").read_text())
+    namespace = {"__name__": module.__name__}
+    exec(compile("from sqlalchemy import true\n" + source, "mutated", "exec"), namespace)  # noqa: S102 - our own source
+    for name, value in namespace.items():
+        if isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
+            monkeypatch.setattr(module, name, value)
+    return count
+
+
+@pytest.fixture
+def app(backend: Settings) -> Iterator[Flask]:
+    made = create_app(backend)
+    with made.app_context():
+        install(provided(Services))
+    yield made
+    close(made)
+
+
+def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_changed(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = app.test_client()
+    with app.app_context():
+        services = provided(Services)
+        tokens = {}
+        for tenant in (OURS, THEIRS):
+            with services.db.write() as session:
+                session.add(Tenant(id=tenant, name=str(tenant), status=ACTIVE, created_at=func.now()))
+                session.flush()
+                tokens[tenant] = keys.create(session, services.vault, tenant, keys.Wish(name="k", scopes=tuple(Scope))).token
+
+    def ask(method: str, path: str, tenant: UUID, **options: object) -> object:
+        return client.open(path, method=method, headers={"Authorization": f"Bearer {tokens[tenant]}"}, **options)
+
+    sent = ask("POST", "/messages", THEIRS, json={"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]})
+    theirs = sent.json["id"]
+    calls = [("GET", f"/messages/{theirs}{path}") for path in ("", "/raw", "/events")]
+    calls += [("GET", f"/messages{query}") for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0")]
+    calls += [("DELETE", f"/messages/{theirs}"), ("POST", f"/messages/{theirs}/retry")]
+    for method, path in calls:
+        answer = ask(method, path, OURS)
+        assert answer.status_code == (404 if theirs in path else 200)
+    assert sum(mutate(module, monkeypatch) for module in MUTATED) > 12
+    for method, path in calls:
+        answer = ask(method, path, OURS)
+        assert answer.status_code in (404, 500), (method, path)
+        assert "secret" not in answer.text
+        assert theirs not in answer.text.replace(f"/{theirs}", "")
+    monkeypatch.undo()
+    assert ask("GET", f"/messages/{theirs}", THEIRS).json["status"] == "PENDING"
