@@ -25,11 +25,16 @@ MEGABYTE = 1 << 20
 class Catcher:
     """A running catcher."""
 
-    def __init__(self, var: Path) -> None:
+    def __init__(self, var: Path, **settings: object) -> None:
+        given = {f"MAILBBGUN_{name}": str(value) for name, value in settings.items()}
         self.port, self.mail, self._log = free_port(), var / "mail", var.with_suffix(".log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "mailbbgun.catcher"], cwd=ROOT, env=environment(var, self.port), stdout=log, stderr=log
+                [sys.executable, "-W", "error", "-m", "mailbbgun.catcher"],
+                cwd=ROOT,
+                env=environment(var, self.port) | given,
+                stdout=log,
+                stderr=log,
             )
         while "catching" not in self.log():
             assert self.process.poll() is None, self.log()
@@ -321,3 +326,12 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_1(catcher: Catcher, tmp_p
     (line,) = second.stderr.splitlines()
     assert f"127.0.0.1:{catcher.port} is in use" in line
     assert "MAILBBGUN_CATCHER_PORT" in line
+
+
+def test_of_the_mail_it_caught_the_newest_is_kept(tmp_path: Path) -> None:
+    catcher = Catcher(tmp_path / "var", CATCHER_MOST=2)
+    with catcher.smtp() as smtp:
+        for number in range(5):
+            smtp.sendmail("a@b.test", ["c@d.test"], f"Subject: {number}\r\n\r\nx\r\n".encode())
+    assert [message_from_bytes(content)["Subject"] for content in catcher.kept()] == ["3", "4"]
+    assert catcher.stop() == 0
