@@ -1,7 +1,8 @@
 """The built-in mail catcher: an SMTP server that keeps what it gets in the Maildir ``VAR/mail``, so that nobody mails the world by accident.
 
 In: SMTP on ``CATCHER_HOST:CATCHER_PORT``. Out: one file a message, as sent but with LF line ends and, on top, ``X-Envelope-From:``
-and one ``X-Envelope-To:`` a recipient; one log line. Promises: 250 means that the file and its name are on disk; nothing grows without a bound.
+and one ``X-Envelope-To:`` a recipient; one log line. Recipients of the domain ``simulator`` behave as ``base/simulator.py`` says.
+Promises: 250 means that the file and its name are on disk; nothing grows without a bound.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mailbbgun.base import logs
+from mailbbgun.base import logs, simulator
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.maildir import Maildir
@@ -67,6 +68,8 @@ class Catcher:
         if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
         refusal = _refusal(address, envelope)
+        if not refusal and (refusal := simulator.refusal(address)):
+            log.info("refused", extra={"from": envelope.mail_from, "to": address, "reply": refusal})
         if not refusal:
             envelope.rcpt_tos.append(address)
         return refusal or "250 2.1.5 OK"
@@ -82,6 +85,8 @@ class Catcher:
             # Where another server sees an end of data, there would begin a message nobody authorised (SMTP smuggling, RFC 5321 §2.3.8).
             return "550 5.5.2 Bare CR, bare LF or NUL in the message"
         text = content.replace(b"\r\n", b"\n")
+        # Before it is kept: who loses patience, or is cut off when we are stopped, has it sent again and finds it here once.
+        await asyncio.sleep(max(map(simulator.hesitation, envelope.rcpt_tos)))
         try:
             file = await asyncio.get_running_loop().run_in_executor(self._writers, self.maildir.keep, _top(envelope) + text)
         except OSError as error:
