@@ -35,7 +35,7 @@ from mailbbgun.deliver.claim import next_alone, put_early_back
 from mailbbgun.deliver.deliver import deliver, give_back, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
-from mailbbgun.deliver.route import SMARTHOST
+from mailbbgun.deliver.route import CATCHER, SMARTHOST
 from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer
@@ -48,6 +48,7 @@ CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
 PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
+TEST_SHARE = 4  # one of so many connections may be busy with mail of test keys
 RESUMING = 1000  # deliveries of a tenant that is active again, a commit
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 
@@ -66,7 +67,8 @@ class Worker:
         self._connections = self._settings.WORKER_CONNECTIONS
         per_route = self._settings.CONNECTIONS_PER_DOMAIN if self._desk.routes.per_domain else self._connections
         self._room = self._connections * ROOM_PER_CONNECTION
-        self._lines = Lines(self._room, per_route)
+        # Whom test keys write to may be slow on purpose.
+        self._lines = Lines(self._room, per_route, fewer={CATCHER: max(1, min(per_route, self._connections // TEST_SHARE))})
         self._back: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
         self._expired = replay.Expired(services.db, services.settings)
         # By the clock, each on a thread of its own: what keeps our claims ours, what waits for mail servers to say goodbye, and what may

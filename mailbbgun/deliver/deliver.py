@@ -11,6 +11,7 @@ from mailbbgun.base.faults import fault
 from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.route import CATCHER
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Unknown
 from mailbbgun.smtp.reply import Reply
@@ -33,13 +34,15 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
     fault("claim.committed")
     groups: dict[tuple[UUID, str], list[Claim]] = defaultdict(list)
     for one in claims:
-        groups[one.message_id, desk.routes.key(one.address)].append(one)
+        test = messages[one.message_id].test
+        groups[one.message_id, CATCHER if test else desk.routes.key(one.address)].append(one)
     transactions = []
     for (message_id, route), members in groups.items():
-        mail_from, smtputf8, raw = messages[message_id]
+        message = messages[message_id]
         for first in range(0, len(members), RECIPIENTS):
             part = members[first : first + RECIPIENTS]
-            transactions.append(Transaction(message_id, mail_from, smtputf8, raw, route, part))
+            transaction = Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, test=message.test)
+            transactions.append(transaction)
     desk.leases.hold(transactions)
     return transactions
 

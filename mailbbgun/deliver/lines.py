@@ -6,6 +6,7 @@ A sender takes the next transaction whose route has a connection to spare, so a 
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from mailbbgun.deliver.claim import Transaction
 from mailbbgun.queues.lanes import LANES, Turns
@@ -18,12 +19,12 @@ PATIENCE = 5.0  # seconds the head of a line may wait while senders have nothing
 
 
 class Lines:
-    """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``per_route`` what one route has under way."""
+    """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``per_route`` what one route has under way, or ``fewer`` of some."""
 
-    def __init__(self, room: int, per_route: int, patience: float = PATIENCE) -> None:
+    def __init__(self, room: int, per_route: int, patience: float = PATIENCE, fewer: Mapping[str, int] | None = None) -> None:
         self._room = room
         self._per_route = per_route
-        self._left = per_route * LEFT_PER_CONNECTION
+        self._fewer = fewer or {}
         self._patience = patience
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # something to send
@@ -82,7 +83,7 @@ class Lines:
         A line is slow if its head has waited for ``patience`` seconds. What is left of it keeps its connections busy meanwhile.
         """
         with self._lock:
-            return [transaction for route in self._slow() for transaction in self._remove(route, self._left)]
+            return [transaction for route in self._slow() for transaction in self._remove(route, self._left(route))]
 
     def close(self) -> list[Transaction]:
         """Take out everything that waits, and give out nothing any more."""
@@ -95,7 +96,7 @@ class Lines:
 
     def _take(self) -> Transaction | None:
         """Take by lane first, then by route in turn."""
-        ready = {lane: [r for r in line if self._under_way.get(r, 0) < self._per_route] for lane, line in self._waiting.items()}
+        ready = {lane: [r for r in line if self._under_way.get(r, 0) < self._most(r)] for lane, line in self._waiting.items()}
         lane = None if self._closed else self._turns.next(ready)
         if lane is None:
             return None
@@ -116,8 +117,14 @@ class Lines:
         if self._count < self._room or not self._idle:
             return []
         latest = time.monotonic() - self._patience
-        full = [route for route, count in self._under_way.items() if count >= self._per_route]
-        return [route for route in full if self._length(route) > self._left and self._since(route) <= latest]
+        full = [route for route, count in self._under_way.items() if count >= self._most(route)]
+        return [route for route in full if self._length(route) > self._left(route) and self._since(route) <= latest]
+
+    def _most(self, route: str) -> int:
+        return self._fewer.get(route, self._per_route)
+
+    def _left(self, route: str) -> int:
+        return self._most(route) * LEFT_PER_CONNECTION
 
     def _length(self, route: str) -> int:
         return sum(len(line.get(route, ())) for line in self._waiting.values())

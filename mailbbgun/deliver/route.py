@@ -1,4 +1,4 @@
-"""Which way a recipient's mail leaves: one server for all (``smtp:``, ``catcher:``) or each domain's MX (``mx:``)."""
+"""Which way a recipient's mail leaves: one server for all (``smtp:``, ``catcher:``) or each domain's MX (``mx:``). Mail of test keys: the catcher."""
 
 from dataclasses import asdict
 from typing import Literal, cast
@@ -14,6 +14,7 @@ from mailbbgun.smtp.relay import DirectMX, SmartHost
 Relay = SmartHost | DirectMX
 
 SMARTHOST = "smarthost"
+CATCHER = "catcher:"  # of mail of test keys, and with the colon no domain's; the breaker has a circuit for it as for each route
 DEFAULT_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -31,14 +32,15 @@ class Routes:
             idle=float(settings.IDLE_CONNECTION_SECONDS),
         )
         self._relay = self._way_out(settings)
+        self._catcher = SmartHost(catcher(settings), self._pool)
 
     def key(self, address: str) -> str:
         """Return what recipients must share to go in one transaction."""
         return address.rpartition("@")[2].lower() if self.per_domain else SMARTHOST
 
-    def relay(self, _key: str) -> Relay:
+    def relay(self, key: str) -> Relay:
         """Return what carries the mail of a route."""
-        return self._relay
+        return self._catcher if key == CATCHER else self._relay
 
     def reap(self) -> None:
         """Close connections that have idled too long."""
@@ -74,10 +76,15 @@ def resolver(settings: Settings) -> Resolver:
         raise ConfigurationError(f"DNS_SERVERS: {error}") from error
 
 
+def catcher(settings: Settings) -> Endpoint:
+    """Return where the mail catcher listens."""
+    return Endpoint(settings.CATCHER_HOST, settings.CATCHER_PORT, "none")
+
+
 def endpoint(settings: Settings) -> Endpoint:
     """Return the one server all mail leaves through. Raises :class:`ConfigurationError`, naming no password."""
     if settings.SMTP_URL.startswith("catcher:"):
-        return Endpoint(settings.CATCHER_HOST, settings.CATCHER_PORT, "none")
+        return catcher(settings)
     try:
         url = urlsplit(settings.SMTP_URL)
         port = url.port
