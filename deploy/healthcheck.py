@@ -1,7 +1,8 @@
-"""Is the part in this container alive? ``python deploy/healthcheck.py api|worker``; exit code 0 or 1. Standard library only."""
+"""Is the part in this container alive? ``python deploy/healthcheck.py api|worker|catcher``; exit code 0 or 1. Standard library only."""
 
 import fcntl
 import os
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -25,6 +26,18 @@ def worker() -> bool:
     return any(_held(journal) for journal in journals)
 
 
+def catcher() -> bool:
+    """Return whether the catcher greets."""
+    address = ("127.0.0.1", int(os.environ.get("MAILBBGUN_CATCHER_PORT", "1025")))
+    try:
+        with socket.create_connection(address, timeout=4) as link:
+            greets = link.recv(4) == b"220 "
+            link.sendall(b"QUIT\r\n")
+            return greets
+    except OSError:
+        return False
+
+
 def _held(journal: Path) -> bool:
     try:
         with journal.open("rb") as file:
@@ -37,4 +50,4 @@ def _held(journal: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if {"api": api, "worker": worker}[sys.argv[1]]() else 1)
+    sys.exit(0 if {"api": api, "worker": worker, "catcher": catcher}[sys.argv[1]]() else 1)

@@ -1,33 +1,30 @@
 """The built-in mail catcher: an SMTP server that keeps what it gets in the Maildir ``VAR/mail``, so that nobody mails the world by accident.
 
 In: SMTP on ``CATCHER_HOST:CATCHER_PORT``. Out: one file a message, as sent but with LF line ends and, on top, ``X-Envelope-From:``
-and one ``X-Envelope-To:`` a recipient; one log line. Promises: 250 means that the file and its name are on disk; nothing grows without a bound.
+and one ``X-Envelope-To:`` a recipient; one log line. Recipients of the domain ``simulator`` behave as ``base/simulator.py`` says.
+Promises: 250 means that the file and its name are on disk; nothing grows without a bound.
 """
 
 import asyncio
 import contextlib
 import errno
-import itertools
 import logging
-import os
 import re
 import resource
 import signal
-import socket
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.header import decode_header, make_header
-from pathlib import Path
 from typing import cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mailbbgun.base import logs
+from mailbbgun.base import logs, simulator
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.maildir import Maildir
 from mailbbgun.base.settings import Settings, load
 
 MAX_SIZE = 35 * 1024 * 1024  # bytes of a message, announced by SIZE (RFC 1870)
@@ -42,45 +39,6 @@ BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 SUBJECT = re.compile(rb"^subject:[ \t]*(.*(?:\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE)
 
 log = logging.getLogger("mailbbgun.catcher")
-
-
-class Maildir:
-    """One Maildir (https://cr.yp.to/proto/maildir.html), written durably. The standard library's does not sync the name of what it adds."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._numbers = itertools.count()
-        self._host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
-
-    def make(self) -> None:
-        """Create the folders that are missing. Raises ``OSError``."""
-        for name in ("tmp", "new", "cur"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-
-    def keep(self, content: bytes) -> Path:
-        """Write a message to disk and return its file; it shows up complete or not at all. Raises ``OSError``."""
-        try:
-            return self._keep(content)
-        except FileNotFoundError:
-            self.make()  # somebody emptied var/ while we ran
-            return self._keep(content)
-
-    def _keep(self, content: bytes) -> Path:
-        seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
-        name = f"{seconds}.M{fraction // 1000:06}P{os.getpid()}Q{next(self._numbers)}.{self._host}"
-        draft, final = self.folder / "tmp" / name, self.folder / "new" / name
-        try:
-            with draft.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(final)
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise
-        _sync_folder(final.parent)
-        return final
 
 
 class Catcher:
@@ -110,6 +68,8 @@ class Catcher:
         if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
         refusal = _refusal(address, envelope)
+        if not refusal and (refusal := simulator.refusal(address)):
+            log.info("refused", extra={"from": envelope.mail_from, "to": address, "reply": refusal})
         if not refusal:
             envelope.rcpt_tos.append(address)
         return refusal or "250 2.1.5 OK"
@@ -125,6 +85,8 @@ class Catcher:
             # Where another server sees an end of data, there would begin a message nobody authorised (SMTP smuggling, RFC 5321 §2.3.8).
             return "550 5.5.2 Bare CR, bare LF or NUL in the message"
         text = content.replace(b"\r\n", b"\n")
+        # Before it is kept: who loses patience, or is cut off when we are stopped, has it sent again and finds it here once.
+        await asyncio.sleep(max(map(simulator.hesitation, envelope.rcpt_tos)))
         try:
             file = await asyncio.get_running_loop().run_in_executor(self._writers, self.maildir.keep, _top(envelope) + text)
         except OSError as error:
@@ -261,7 +223,7 @@ def main() -> int:
 
 
 def _maildir(settings: Settings) -> Maildir:
-    maildir = Maildir(settings.var / "mail")
+    maildir = Maildir(settings.var / "mail", settings.CATCHER_MOST, settings.CATCHER_SIZE)
     try:
         maildir.make()
     except OSError as error:
@@ -293,14 +255,6 @@ def _subject(text: bytes) -> str:
         return str(make_header(decode_header(raw[:1000])))[:100]
     except (ValueError, LookupError):  # not what RFC 2047 allows: show it as it came
         return raw[:100]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -162,15 +162,15 @@ def main() -> int:
     with explained_exit(OURS):
         settings = load()
         check_exposure([settings.HOST], settings)
-        catching = settings.SMTP_URL.startswith("catcher:")
-        if catching and (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
+        if (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
             raise ConfigurationError("CATCHER_PORT: is the API's PORT")
-    refused = taken(settings.HOST, settings.PORT, "PORT") or (catching and taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"))
+    uncaught = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
+    refused = taken(settings.HOST, settings.PORT, "PORT") or (_all_caught(settings) and uncaught)
     if refused:
         print(f"{OURS}: {refused}", file=sys.stderr)
         return 1
     group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
-    code = _run(group, settings, catching)
+    code = _run(group, settings, uncaught)
     if not group.heard:
         os._exit(code)
     return code
@@ -186,15 +186,23 @@ def become_the_api() -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
 
 
-def _run(group: Group, settings: Settings, catching: bool) -> int:
+def _all_caught(settings: Settings) -> bool:
+    """Say whether all mail goes to the catcher, and not that of test keys alone."""
+    return settings.SMTP_URL.startswith("catcher:")
+
+
+def _run(group: Group, settings: Settings, uncaught: str) -> int:
+    """Run the parts; without the catcher if ``uncaught`` says why: many have another one on its port."""
     group.start("initdb", "initdb.py")
     event = group.next()
     if event == ("initdb", 0):
-        if catching:
+        if uncaught:
+            group.say(f"no catcher is started, and mail of test keys goes to whatever listens there: {uncaught}")
+        else:
             group.start("catcher", "-m", "mailbbgun.catcher")
         group.start("api", "-m", "gunicorn", "api:app")
         group.start("worker", "worker.py")
-        threading.Thread(target=_announce, args=(group, settings, catching), daemon=True).start()
+        threading.Thread(target=_announce, args=(group, settings, not uncaught), daemon=True).start()
         event = group.next()
     return group.finish(*event)
 
@@ -204,16 +212,15 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
     while not _healthy(settings) or (catching and not _listens(settings.CATCHER_HOST, settings.CATCHER_PORT)):
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
-    if catching:
-        leaves = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
-    else:
-        parts = urlsplit(settings.SMTP_URL)
-        leaves = f"leaves through {parts.hostname}:{parts.port or 587}" if parts.hostname else "goes straight to each recipient's MX"
+    caught = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
+    parts = urlsplit(settings.SMTP_URL)
+    leaves = f"leaves through {parts.hostname}:{parts.port or 587}" if parts.hostname else "goes straight to each recipient's MX"
     body = '{"to": "you@example.com", "subject": "It works", "text": "Hello from Mail BB Gun"}'
     curl = ["curl", "-i", f"http://{address}/messages", "-H", "Content-Type: application/json", "-d", body]
     lines = [
         f"The API listens on http://{address} (documentation: http://{address}/docs)",
-        f"Mail {leaves}",
+        f"Mail {caught if _all_caught(settings) else leaves}",
+        *([f"Mail of test keys {caught}"] if catching and not _all_caught(settings) else []),
         "Try:",
         f"\n{shlex.join(curl)}\n",
         "Ctrl-C stops everything.",

@@ -46,6 +46,7 @@ from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
+from mailbbgun.tenants import repo as tenants
 
 LOOK_SECONDS = 0.5  # between looks at tenants and accounts
 REACHED = (5.0, 30.0)  # seconds until what no account's limits let go is looked at again
@@ -239,7 +240,7 @@ class Worker:
         """See who was suspended, and which accounts changed, and tell which are left alone."""
         with self._services.db.read() as session:
             pages, gone = self._desk.book.refresh(session)
-            self._sole_way = not accounts.any_account(session)
+            self._sole_way = not (accounts.any_account(session) or tenants.any_test_key(session))
         self._desk.routes.know(pages)
         self._desk.routes.forget(gone)
         opened = self._desk.breaker.opened()

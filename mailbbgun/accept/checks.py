@@ -7,7 +7,8 @@ import orjson
 
 from mailbbgun.accept.addresses import mailbox, mailboxes
 from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
-from mailbbgun.base.caller import Caller
+from mailbbgun.base import simulator
+from mailbbgun.base.caller import Caller, KeyKind
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
 from mailbbgun.base.settings import Settings
 from mailbbgun.messages.mime import LONGEST_NAME, Mailbox, one_line
@@ -73,6 +74,8 @@ def _permissions(sender: Sequence[Mailbox], recipients: Mapping[str, str], calle
     for address, kind in recipients.items():
         if not caller.may_send_to(address):
             yield kind, f"This API key sends to its guests only, and {address} is none."
+        if caller.kind is not KeyKind.TEST and simulator.simulated(address):
+            yield kind, f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients."
 
 
 def check_default_sender(settings: Settings) -> None:

@@ -70,8 +70,10 @@ class Settings:
         "Empty: the key in {VAR}/encryption.key, which initdb.py makes; every machine needs the same.",
     )
 
-    CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on.")
+    CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on, and workers look for it at: mail of test keys goes there.")
     CATCHER_PORT: int = _setting(1025, "Port the mail catcher listens on.", least=1, most=65535)
+    CATCHER_MOST: int = _setting(10_000, "How many of the newest mails the catcher keeps.", least=1, most=1_000_000)
+    CATCHER_SIZE: int = _setting(1_073_741_824, "How much of the newest mail the catcher keeps.", least=1_000_000, most=1_000_000_000_000)
 
     HOSTNAME: str = _setting("", "Our name in EHLO and Message-ID: the machine's public name; empty: the name it has for itself.")
     DEFAULT_FROM: str = _setting("Mail BB Gun <noreply@{HOSTNAME}>", "From of messages that name none.")

@@ -6,6 +6,7 @@ Statements of the hot path are built once: building one takes longer than runnin
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import CTE, Executable, Integer, Select, bindparam, case, select, update
@@ -67,6 +68,15 @@ class Transaction:
         return self.claims[0].tenant_id
 
 
+class Loaded(NamedTuple):
+    """What a transaction needs to know of its message."""
+
+    mail_from: str  # the envelope's sender, which is the address of From
+    smtputf8: bool
+    test: bool  # by a test key
+    raw: bytes | None  # None if it is large
+
+
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:
     """Claim what is due, pending and unclaimed of these messages and return it.
 
@@ -99,16 +109,16 @@ def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
     return for_each(dialect, ids(dialect, "messages"), _D.message_id, ordered).cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
 
 
-def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, tuple[str, bool, bytes | None]]:
-    """Return (envelope sender, needs SMTPUTF8, MIME bytes or None if large) of each message."""
+def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
+    """Return what is needed of each message, in one statement."""
     rows = session.execute(_load(dialect_of(session)), {"messages": id_rows(dialect_of(session), message_ids)})
-    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+    return {row[0]: Loaded(*row[1:]) for row in rows}
 
 
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, raw).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw).where(among(dialect, _M.id, "messages"))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:

@@ -35,15 +35,16 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
     desk.routes.know(pages.values())
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
-        ways = desk.routes.ways(pages[one.tenant_id], messages[one.message_id][0], one.address)
+        message = messages[one.message_id]
+        ways = desk.routes.ways(pages[one.tenant_id], message.mail_from, one.address, test=message.test)
         groups[one.message_id, ways].append(one)
     transactions = []
     for (message_id, ways), members in groups.items():
-        mail_from, smtputf8, raw = messages[message_id]
+        message = messages[message_id]
         for first in range(0, len(members), RECIPIENTS):
             part = members[first : first + RECIPIENTS]
             route, *others = desk.routes.ordered(ways, desk.breaker.wait)
-            transactions.append(Transaction(message_id, mail_from, smtputf8, raw, route, part, others))
+            transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others))
     desk.leases.hold(transactions)
     return transactions
 

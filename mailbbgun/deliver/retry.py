@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mailbbgun.base import simulator
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.record import Result
@@ -29,7 +30,9 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     """Return the result of one claim. Fenced claims and split batches have none and do not come here."""
     match outcome:
         case Delivered(reply, server):
-            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, data=_where(server))
+            # Only test keys write to such addresses, so the address alone tells, here and when a journal is replayed.
+            complained = simulator.complains(claim.address)
+            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_where(server))
         case Bounced(reply, phase, server):
             return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase))
         case Refused(reply, phase, server):

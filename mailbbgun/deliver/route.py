@@ -28,6 +28,8 @@ from mailbbgun.smtp_accounts.pacer import Pacer
 
 SMARTHOST = "smarthost"
 ACCOUNT, NOWHERE = "account:", "nowhere:"
+CATCHER = "catcher:"  # of mail of test keys, and with the colon no domain's
+TEST_SHARE = 4  # one of so many connections may be busy with it: whom test keys write to may be slow on purpose
 DEFAULT_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 FAR = 2.0  # seconds; whoever may go no sooner goes another way, if there is one
 
@@ -70,12 +72,15 @@ class Routes:
             idle=float(settings.IDLE_CONNECTION_SECONDS),
         )
         self._relay = self._way_out(settings)
+        self._catcher = SmartHost(catcher(settings), self._pool)
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}  # by route
         self._free: dict[str, float] = {}  # route → when its limits let something go again, as far as is known; monotonic seconds
 
-    def ways(self, page: Page, sender: str, address: str) -> tuple[str, ...]:
+    def ways(self, page: Page, sender: str, address: str, *, test: bool = False) -> tuple[str, ...]:
         """Return what recipients of one message must share to go in one transaction: the routes they may take, in no order."""
+        if test:
+            return (CATCHER,)
         domain = address.rpartition("@")[2].lower()
         if not page.any:
             return (domain if self.per_domain else SMARTHOST,)
@@ -126,6 +131,8 @@ class Routes:
         """Return what carries the mail of a route."""
         if route.startswith(NOWHERE):
             return Nowhere(route.removeprefix(NOWHERE))
+        if route == CATCHER:
+            return self._catcher
         if not route.startswith(ACCOUNT):
             return self._relay
         account = self._accounts.get(route)
@@ -135,6 +142,8 @@ class Routes:
 
     def connections(self, route: str) -> int:
         """Return how many connections of this process may be busy with a route."""
+        if route == CATCHER:
+            return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(ACCOUNT):
             account = self._accounts.get(route)
             return max(1, account.max_connections // self.workers) if account else self._settings.WORKER_CONNECTIONS
@@ -183,10 +192,15 @@ def resolver(settings: Settings) -> Resolver:
         raise ConfigurationError(f"DNS_SERVERS: {error}") from error
 
 
+def catcher(settings: Settings) -> Endpoint:
+    """Return where the mail catcher listens."""
+    return Endpoint(settings.CATCHER_HOST, settings.CATCHER_PORT, "none")
+
+
 def endpoint(settings: Settings) -> Endpoint:
     """Return the one server all mail leaves through. Raises :class:`ConfigurationError`, naming no password."""
     if settings.SMTP_URL.startswith("catcher:"):
-        return Endpoint(settings.CATCHER_HOST, settings.CATCHER_PORT, "none")
+        return catcher(settings)
     try:
         url = urlsplit(settings.SMTP_URL)
         port = url.port

@@ -8,6 +8,7 @@ class Kind(StrEnum):
 
     ACCEPTED = "accepted"  # stored durably, answered 201
     DELIVERED = "delivered"  # the next server took responsibility (RFC 5321 §6.1)
+    COMPLAINED = "complained"  # the recipient called it spam; it stays delivered
     DEFERRED = "deferred"  # a temporary failure; another try is due
     REFUSED = "refused"  # the server refuses us, not the mail; tried again when the account may work
     BOUNCED = "bounced"  # a permanent failure

@@ -68,6 +68,7 @@ class Result:
     unknown: bool = False
     crashed: bool = False
     released: bool = False  # given back with nothing tried: the last reply is kept
+    complained: bool = False  # the recipient calls spam what was just delivered
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
 
 
@@ -165,7 +166,9 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     }
     written = session.execute(_results(dialect), given).all()
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
-    _append(session, [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind])
+    told = [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind]
+    # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
+    _append(session, told + [_complaint(result) for result in standing if result.complained])
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
@@ -315,6 +318,11 @@ def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     if due is not None:
         data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
     return _event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
+
+
+def _complaint(result: Result) -> dict[str, Any]:
+    data = {"claim": result.attempt, "feedback_type": "abuse"}  # RFC 5965 §3.1
+    return _event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)
 
 
 def _event(tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Filters(Page):
         metadata={"description": "A recipient's address: to, cc or bcc. The case of a to z does not matter.", "example": "ann@example.com"},
     )
     tag = fields.String(load_default=None, metadata={"example": "invoice"})
+    test = fields.Boolean(load_default=None, metadata={"description": "Those that test keys sent, or those that others did. Both if not given."})
     since = Time(
         load_default=None,
         metadata={"description": "Accepted at this moment or later. A date alone is its midnight, in UTC.", "example": "2026-01-31T12:00:00Z"},
@@ -55,6 +56,7 @@ class Summary(Schema):
     to = fields.List(fields.String())
     tags = fields.List(fields.String())
     priority = fields.Integer()
+    test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
     created_at = Time()
 
 
@@ -93,7 +95,6 @@ class Details(Summary):
     message_id = fields.String(metadata={"description": "The Message-ID header."})
     metadata = fields.Dict(attribute="meta")
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
-    test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     deliveries = fields.List(fields.Nested(DeliveryShape))
 

@@ -29,11 +29,12 @@ class Wanted:
     status: str | None = None
     to: str | None = None
     tag: str | None = None
+    test: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
 
 
-_SHOWN = (Message.id, Message.status, Message.subject, Message.sender, Message.tags, Message.priority, Message.created_at)
+_SHOWN = (Message.id, Message.status, Message.subject, Message.sender, Message.tags, Message.priority, Message.test, Message.created_at)
 
 
 def is_stored(session: Session, message_id: UUID) -> bool:
@@ -95,7 +96,7 @@ def sum_up_counts(session: Session) -> None:
 
 def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bool]]) -> int:
     """Return how many match; of all messages, and of all that have a status, the database keeps count."""
-    if any((wanted.to, wanted.tag, wanted.since, wanted.until)):
+    if wanted.test is not None or any((wanted.to, wanted.tag, wanted.since, wanted.until)):
         return session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
     kept = select(func.sum(MessageCount.n)).where(MessageCount.tenant_id == wanted.tenant_id)
     if wanted.status is not None:
@@ -112,6 +113,8 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
         conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, recipient)))
     if wanted.tag is not None:
         conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tenant_id == wanted.tenant_id, MessageTag.tag == wanted.tag)))
+    if wanted.test is not None:
+        conditions.append(Message.test == wanted.test)
     if wanted.since is not None:
         conditions.append(Message.id >= first_id_at(wanted.since))
     if wanted.until is not None:

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from mailbbgun.base.caller import KeyKind
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.tenants.models import SUSPENDED, TENANTS, ApiKey, Secret, Tenant
 
@@ -80,6 +81,11 @@ def lookup(session: Session, prefixes: Collection[str]) -> Mapping[str, tuple[Ap
     over = or_(ApiKey.revoked_at <= db_now(), ApiKey.expires_at <= db_now())
     statement = select(ApiKey, Tenant, func.coalesce(over, False)).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.prefix.in_(prefixes))
     return {found.prefix: (found, its, bool(ended)) for found, its, ended in session.execute(statement)}
+
+
+def any_test_key(session: Session) -> bool:
+    """Say whether anybody has a test key that was not revoked."""
+    return bool(session.scalar(select(exists().where(ApiKey.kind == KeyKind.TEST.value, ApiKey.revoked_at.is_(None)))))
 
 
 def used(session: Session, when: Mapping[UUID, datetime]) -> None:

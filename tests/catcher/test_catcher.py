@@ -25,11 +25,16 @@ MEGABYTE = 1 << 20
 class Catcher:
     """A running catcher."""
 
-    def __init__(self, var: Path) -> None:
+    def __init__(self, var: Path, **settings: object) -> None:
+        given = {f"MAILBBGUN_{name}": str(value) for name, value in settings.items()}
         self.port, self.mail, self._log = free_port(), var / "mail", var.with_suffix(".log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "mailbbgun.catcher"], cwd=ROOT, env=environment(var, self.port), stdout=log, stderr=log
+                [sys.executable, "-W", "error", "-m", "mailbbgun.catcher"],
+                cwd=ROOT,
+                env=environment(var, self.port) | given,
+                stdout=log,
+                stderr=log,
             )
         while "catching" not in self.log():
             assert self.process.poll() is None, self.log()
@@ -321,3 +326,51 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_1(catcher: Catcher, tmp_p
     (line,) = second.stderr.splitlines()
     assert f"127.0.0.1:{catcher.port} is in use" in line
     assert "MAILBBGUN_CATCHER_PORT" in line
+
+
+def test_recipients_of_the_simulator_are_refused_as_they_wish_and_the_others_get_their_mail(catcher: Catcher) -> None:
+    with catcher.smtp() as smtp:
+        refused = smtp.sendmail("a@b.test", ["bounce+1@simulator", "ann@simulator", "defer@simulator", "bounce@b.test"], b"Subject: 1\r\n\r\nx\r\n")
+    assert {address: (code, said[:5]) for address, (code, said) in refused.items()} == {
+        "bounce+1@simulator": (550, b"5.1.1"),
+        "defer@simulator": (451, b"4.7.1"),
+    }
+    assert catcher.only().get_all("X-Envelope-To") == ["ann@simulator", "bounce@b.test"]
+    assert len([line for line in catcher.log().splitlines() if " refused " in line]) == 2
+
+
+def test_for_a_slow_recipient_the_dot_is_answered_late_and_others_are_served_meanwhile(catcher: Catcher) -> None:
+    with Raw(catcher.port) as slow:
+        slow.say(b"EHLO client.test")
+        slow.say(b"MAIL FROM:<a@b.test>")
+        slow.say(b"RCPT TO:<slow+0.6@simulator>")
+        slow.say(b"DATA")
+        began = time.monotonic()
+        slow.link.sendall(b"Subject: slow\r\n\r\nx\r\n.\r\n")
+        with catcher.smtp() as smtp:
+            smtp.sendmail("a@b.test", ["c@d.test"], b"Subject: fast\r\n\r\nx\r\n")
+        assert catcher.only()["Subject"] == "fast"
+        assert slow.reply().startswith(b"250")
+        assert 0.5 < time.monotonic() - began < 3
+    assert [message_from_bytes(content)["Subject"] for content in catcher.kept()] == ["fast", "slow"]
+
+
+def test_who_leaves_before_the_late_answer_left_nothing_behind(catcher: Catcher) -> None:
+    with Raw(catcher.port) as raw:
+        raw.say(b"EHLO client.test")
+        raw.say(b"MAIL FROM:<a@b.test>")
+        raw.say(b"RCPT TO:<slow+0.4@simulator>")
+        raw.say(b"DATA")
+        raw.link.sendall(b"Subject: slow\r\n\r\nx\r\n.\r\n")
+    with catcher.smtp() as smtp:
+        smtp.sendmail("a@b.test", ["slow+0.6@simulator"], b"Subject: later\r\n\r\nx\r\n")
+    assert catcher.only()["Subject"] == "later"
+
+
+def test_of_the_mail_it_caught_the_newest_is_kept(tmp_path: Path) -> None:
+    catcher = Catcher(tmp_path / "var", CATCHER_MOST=2)
+    with catcher.smtp() as smtp:
+        for number in range(5):
+            smtp.sendmail("a@b.test", ["c@d.test"], f"Subject: {number}\r\n\r\nx\r\n".encode())
+    assert [message_from_bytes(content)["Subject"] for content in catcher.kept()] == ["3", "4"]
+    assert catcher.stop() == 0

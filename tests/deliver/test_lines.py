@@ -37,6 +37,18 @@ def test_a_slow_route_holds_back_only_its_own_mail():
     assert {lines.next(0).route, lines.next(0).route} == {"slow.test", "fast.test"}
 
 
+def test_some_routes_have_fewer_under_way_than_others():
+    lines = Lines(100, lambda route: 1 if route == "test" else 3)
+    for _ in range(3):
+        lines.add(transaction("test"))
+        lines.add(transaction("a.test"))
+    taken = [lines.next(0) for _ in range(4)]
+    assert Counter(one.route for one in taken) == {"test": 1, "a.test": 3}
+    assert lines.next(0) is None
+    lines.done(next(one for one in taken if one.route == "test"))
+    assert lines.next(0).route == "test"
+
+
 def test_routes_take_turns():
     lines = Lines(100, lambda _: 10)
     for route in ("a.test",) * 4 + ("b.test",) * 2:
@@ -101,6 +113,15 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
         assert time.monotonic() - began < 1, "its head has waited, so it need not fill the room for as long again"
         assert len(lines.cut()) == 6
         assert [one.lane for one in lines.close()] == ["high", "normal"]
+
+
+def test_of_a_route_that_has_few_less_stays_when_its_line_is_cut():
+    lines = Lines(8, lambda route: 1 if route == "test" else 4, patience=0.0)
+    for _ in range(8):
+        lines.add(transaction("test"))
+    assert lines.next(0)
+    with idle_sender(lines):
+        assert len(lines.cut()) == 5
 
 
 def test_a_line_is_not_cut_before_its_head_has_waited():

@@ -19,8 +19,8 @@ NEVER = Reply(550, "5.1.1", "no such user")
 LOST = Reply(0, "4.4.2", "connection lost")
 
 
-def claim(tries: int = 0, unknowns: int = 0) -> Claim:
-    return Claim(uuid4(), uuid4(), uuid4(), "a@b.test", "normal", 7, tries, unknowns, 0.0)
+def claim(tries: int = 0, unknowns: int = 0, address: str = "a@b.test") -> Claim:
+    return Claim(uuid4(), uuid4(), uuid4(), address, "normal", 7, tries, unknowns, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,14 @@ def test_an_outcome_has_one_result(outcome, policy, tries, unknowns, kind, statu
     assert (result.kind, result.status, result.reason, result.wait, result.hinted) == (kind, status, reason, wait, hinted)
     assert result.attempt == 7
     assert result.unknown is isinstance(outcome, Unknown)
+
+
+def test_one_who_complains_does_so_of_what_was_delivered_only():
+    complaining, other = claim(address="complain+1@simulator"), claim(address="complain@example.test")
+    assert judge(Delivered(OK), complaining, RETRY).complained
+    assert not judge(Delivered(OK), other, RETRY).complained
+    for outcome in (Bounced(NEVER, Phase.DOT), Deferred(LATER, Phase.DOT), Unknown(LOST, Phase.DOT)):
+        assert not judge(outcome, complaining, RETRY).complained
 
 
 def test_the_schedule_is_walked_by_tries_that_a_server_ended_and_not_by_refusals_of_us():

@@ -25,7 +25,7 @@ def test_the_file_is_what_compose_understands() -> None:
 
 
 def test_the_services_are_all_there() -> None:
-    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker"}
+    assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker", "catcher"}
     assert SERVICES["minio"]["profiles"] == ["blobs"]
 
 
@@ -72,6 +72,17 @@ def test_the_api_is_published_on_loopback_only_and_nothing_else_is() -> None:
 def test_journals_outlive_the_container() -> None:
     assert SERVICES["worker"]["volumes"] == ["journal:/var/lib/mailbbgun"]
     assert "journal" in COMPOSE["volumes"]
+
+
+def test_mail_of_test_keys_finds_the_catcher_and_outlives_its_container() -> None:
+    catcher = SERVICES["catcher"]
+    settings = load(catcher["environment"])
+    assert settings.CATCHER_HOST == "0.0.0.0"
+    assert SERVICES["worker"]["environment"]["MAILBBGUN_CATCHER_HOST"] == "catcher"
+    assert catcher["volumes"] == ["mail:/var/lib/mailbbgun"]
+    assert "mail" in COMPOSE["volumes"]
+    assert "ports" not in catcher, "whoever reaches it may fill it"
+    assert not [name for name in catcher["environment"] if name.endswith("_URL")], "it needs no passwords"
 
 
 def test_a_worker_gets_the_time_it_needs_to_stop() -> None:

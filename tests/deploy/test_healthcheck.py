@@ -31,6 +31,17 @@ def test_a_worker_lives_as_long_as_it_holds_its_journal(tmp_path: Path) -> None:
     assert not _healthy("worker", VAR=tmp_path)
 
 
+def test_a_catcher_lives_when_it_greets(tmp_path: Path) -> None:
+    port = free_port()
+    assert not _healthy("catcher", CATCHER_PORT=port)
+    environment = os.environ | {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_CATCHER_PORT": str(port)}
+    with subprocess.Popen([sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=environment, stderr=subprocess.PIPE) as catcher:
+        assert catcher.stderr
+        assert b" catching " in catcher.stderr.readline()
+        assert _healthy("catcher", CATCHER_PORT=port)
+        catcher.terminate()
+        assert catcher.wait(10) == 0
+
 def test_an_api_lives_when_health_answers_200() -> None:
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

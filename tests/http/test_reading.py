@@ -77,6 +77,7 @@ def test_a_list_is_newest_first_with_its_count(door, tag):
         "to": ["ann@example.com"],
         "tags": [tag],
         "priority": 5,
+        "test": False,
     }
     assert abs(datetime.now(UTC) - datetime.fromisoformat(shown["created_at"])) < timedelta(minutes=1)
     assert shown["created_at"].endswith("Z")

@@ -170,6 +170,18 @@ def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None
     assert not service.var.exists()
 
 
+@pytest.mark.parametrize("free", [True, False])
+def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(service: Service, free: bool) -> None:
+    service.environment["MAILBBGUN_SMTP_URL"] = "smtp://127.0.0.1:9?security=none"
+    with socket.create_server(("127.0.0.1", 0 if free else service.catcher_port)):
+        service.start()
+        service.send(signal.SIGTERM)
+        assert service.ended() == 0
+    assert "Mail leaves through 127.0.0.1:9" in service.output()
+    assert ("Mail of test keys is caught" in service.output()) is free
+    assert ("no catcher is started" in service.output()) is not free
+
+
 def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
     service.environment["MAILBBGUN_SWEEP_SECONDS"] = "soon"
     done = _run(service)
