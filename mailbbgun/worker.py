@@ -43,6 +43,7 @@ from mailbbgun.services import Services, build, check_durability
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
+from mailbbgun.tenants import keys
 
 CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
@@ -343,6 +344,7 @@ def start(settings: Settings) -> Services:
     services = build(settings)
     patiently(lambda: check_durability(services))
     migrations.check(services.db)
+    patiently(lambda: keys.check(services.db, services.vault))
     patiently(services.queue.check)
     replay.replay_dead(services.db, settings)
     return services
