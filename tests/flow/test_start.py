@@ -31,6 +31,7 @@ PROGRAMS = {
     "run": [sys.executable, "-m", "mailbbgun.run"],
     "catcher": [sys.executable, "-m", "mailbbgun.catcher"],
     "requeue-pending": ["bin/requeue-pending"],
+    "mailbbgun": ["bin/mailbbgun", "keys", "status"],
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 CANARY = "hunter2"
