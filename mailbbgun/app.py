@@ -28,6 +28,7 @@ from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services, build, check_durability
 from mailbbgun.tenants import api as tenants
+from mailbbgun.tenants import keys
 from mailbbgun.tenants.authenticate import Authenticator
 
 ROOMS = (accept, messages, deliver, events, tenants)  # each has a blueprint
@@ -112,6 +113,7 @@ def preflight(settings: Settings) -> None:
             try:
                 check_durability(services)
                 migrations.check(services.db)
+                keys.check(services.db, services.vault)
                 break
             except Unavailable as error:
                 log.warning("waiting", extra={"error": str(error), "cause": str(error.__cause__).partition("\n")[0]})

@@ -1,34 +1,55 @@
 """What has to be there before anything runs: the tables and the queue's topology."""
 
+import sys
+
 import click
 
 from mailbbgun import schema
 from mailbbgun.base import logs
 from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
-from mailbbgun.tenants import keys
+from mailbbgun.tenants import keys, repo
+from mailbbgun.tenants.models import ApiKey
 
 
 def install(services: Services) -> None:
-    """Make a key for secrets, create or upgrade the tables and declare the queues; safe to repeat.
+    """Create or upgrade the tables, make a key for secrets unless there are secrets, and declare the queues; safe to repeat.
 
     Raises :class:`DatabaseUnavailable`, :class:`QueueUnavailable`, :class:`ConfigurationError`.
     """
-    services.vault.prepare()
     schema.upgrade(services.db)
+    with services.db.read() as session:
+        new = repo.secret(session, repo.PEPPER) is None
+    if new:  # a new key beside old secrets would only be in the way of the one that was lost
+        services.vault.prepare()
+    keys.check(services.db, services.vault)
     with services.db.write() as session:
         keys.pepper(session, services.vault)
     services.queue.declare()
 
 
+def first_admin_key(services: Services) -> keys.Minted | ApiKey:
+    """Make a key that may do everything, or return one that there is. Raises :class:`DatabaseUnavailable`, :class:`SecretUnreadable`."""
+    with services.db.write() as session:
+        return repo.admin_key(session) or keys.create(session, services.vault, DEFAULT_TENANT, keys.ADMIN)
+
+
 @click.command()
-def main() -> None:
+@click.option("--admin-key", is_flag=True, help="Make the first admin key and print it, alone on standard output; if there is one, say so instead.")
+def main(admin_key: bool) -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
     with explained_exit("initdb"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = build(settings)
         install(services)
+        key = first_admin_key(services) if admin_key else None
         services.close()
-    print(f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready")
+    ready = f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready"
+    print(ready, file=sys.stderr if admin_key else sys.stdout)
+    if isinstance(key, keys.Minted):
+        print(key.token)
+    elif key:
+        print(f"initdb: there is an admin key, mbg_{key.prefix}_…; bin/mailbbgun key create --admin makes another", file=sys.stderr)

@@ -46,6 +46,7 @@ from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.sweep import sweep
+from mailbbgun.tenants import keys
 from mailbbgun.tenants import repo as tenants
 
 LOOK_SECONDS = 0.5  # between looks at tenants and accounts
@@ -384,6 +385,7 @@ def start(settings: Settings) -> Services:
     services = build(settings)
     patiently(lambda: check_durability(services))
     migrations.check(services.db)
+    patiently(lambda: keys.check(services.db, services.vault))
     patiently(services.queue.check)
     replay.replay_dead(services.db, settings)
     return services

@@ -4,6 +4,7 @@ Keys come from ``ENCRYPTION_KEYS``, or from the file that ``initdb.py`` makes in
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -29,12 +30,12 @@ class Vault:
 
     def encrypt(self, secret: str) -> str:
         """Return a secret so that only a holder of the keys can read it. Raises :class:`ConfigurationError` if there is no key."""
-        return self._fernet.encrypt(secret.encode()).decode()
+        return self._fernets[0].encrypt(secret.encode()).decode()
 
     def decrypt(self, token: str) -> str:
         """Return what :meth:`encrypt` was given. Raises :class:`SecretUnreadable` if none of the keys made the token."""
         try:
-            return self._fernet.decrypt(token.encode()).decode()
+            return MultiFernet(self._fernets).decrypt(token.encode()).decode()
         except InvalidToken as error:
             raise SecretUnreadable("a secret in the database was encrypted by a key that ENCRYPTION_KEYS does not have") from error
 
@@ -42,13 +43,18 @@ class Vault:
         """Return a token made anew by the first key. Raises :class:`SecretUnreadable`."""
         return self.encrypt(self.decrypt(token))
 
-    def by_first_key(self, token: str) -> bool:
-        """Say whether the first key made this token: then there is nothing to rotate."""
-        try:
-            Fernet(self._keys[0]).decrypt(token.encode())
-        except InvalidToken:
-            return False
-        return True
+    def key_of(self, token: str) -> int | None:
+        """Return which of the keys made this token, 0 for the first; None if none did."""
+        for place, fernet in enumerate(self._fernets):
+            with contextlib.suppress(InvalidToken):
+                fernet.decrypt(token.encode())
+                return place
+        return None
+
+    @property
+    def size(self) -> int:
+        """How many keys there are. Raises :class:`ConfigurationError`."""
+        return len(self._fernets)
 
     def prepare(self) -> None:
         """Make the file with a key if the settings name none and it is missing. Raises :class:`ConfigurationError` if it cannot be written."""
@@ -77,14 +83,18 @@ class Vault:
         try:
             return path.read_bytes().split()
         except OSError as error:
-            raise ConfigurationError(f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror}): run python initdb.py") from error
+            why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
+            raise ConfigurationError(f"{why}: run python initdb.py, or put the file back if there was one") from error
 
     @cached_property
-    def _fernet(self) -> MultiFernet:
+    def _fernets(self) -> list[Fernet]:
         try:
-            return MultiFernet([Fernet(key) for key in self._keys])
+            fernets = [Fernet(key) for key in self._keys]
         except ValueError as error:
             raise ConfigurationError("ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64, as bin/generate-keys makes them") from error
+        if not fernets:
+            raise ConfigurationError(f"ENCRYPTION_KEYS: is not set, and {key_file(self._settings)} is empty: put the key back")
+        return fernets
 
 
 def key_file(settings: Settings) -> Path:

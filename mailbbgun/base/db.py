@@ -49,6 +49,18 @@ class Owned:
     tenant_id: Mapped[UUID] = mapped_column(Uuid, server_default=text(f"'{DEFAULT_TENANT.hex}'"))
 
 
+ENCRYPTED = "mailbbgun_encrypted"  # in a column's ``info``
+
+
+def encrypted(named_by: str) -> dict[str, str]:
+    """Mark a column as encrypted by ``base/crypto.py``: ``mapped_column(Text, info=encrypted(named_by="setting_name"))``.
+
+    What is marked is re-encrypted by ``bin/mailbbgun keys rotate`` and shown by no command. ``named_by`` is the column that tells people which
+    secret it is. The table's primary key must be one column.
+    """
+    return {ENCRYPTED: named_by}
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """Aware UTC datetimes on both databases; SQLite keeps them as text that sorts by time."""
 

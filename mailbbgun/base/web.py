@@ -219,7 +219,7 @@ class Parser(FlaskParser):
 
     def handle_error(self, error: marshmallow.ValidationError, req: Request, schema: marshmallow.Schema, **_: Any) -> NoReturn:
         """Raise :class:`InvalidInput` with the fields."""
-        raise InvalidInput("Some fields are not valid.", fields=dict(_flat("", error.messages))) from error
+        raise InvalidInput("Some fields are not valid.", fields=dict(flat(error.messages))) from error
 
 
 def _read(req: Request) -> bytes:
@@ -235,10 +235,11 @@ def _read(req: Request) -> bytes:
     return raw
 
 
-def _flat(path: str, messages: Any) -> Iterator[tuple[str, list[str]]]:
+def flat(messages: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Give each field that a schema found wrong, as ``scopes.0``, with what is."""
     if isinstance(messages, Mapping):
         for key, below in messages.items():
-            yield from _flat(f"{path}.{key}" if path else str(key), below)
+            yield from flat(below, f"{path}.{key}" if path else str(key))
     else:
         yield path, [str(message) for message in messages]
 

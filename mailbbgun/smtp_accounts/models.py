@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import JSON, Double, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, Owned, UTCDateTime
+from mailbbgun.base.db import Base, Owned, UTCDateTime, encrypted
 from mailbbgun.base.ids import new_id
 
 
@@ -22,7 +22,7 @@ class SMTPAccount(Owned, Base):
     smtp_host: Mapped[str] = mapped_column(Text)
     smtp_port: Mapped[int]
     smtp_username: Mapped[str | None] = mapped_column(Text)
-    smtp_password: Mapped[str | None] = mapped_column(Text)  # encrypted: see ``base/crypto.py``
+    smtp_password: Mapped[str | None] = mapped_column(Text, info=encrypted(named_by="setting_name"))
     security_protocol: Mapped[str] = mapped_column(String(8))  # NONE, STARTTLS or TLS
     ca_certificate: Mapped[str | None] = mapped_column(Text)  # PEM of the authorities its certificate may come from; null: those of all
     from_email: Mapped[str | None] = mapped_column(Text)  # mail from this address, or domain, fits; null: any

@@ -2,25 +2,21 @@
 
 import ipaddress
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from flask import url_for
 from marshmallow import Schema, ValidationError, fields, post_load, validate
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.errors import Conflict, NotFound
+from mailbbgun.base.errors import NotFound
 from mailbbgun.base.gate import needs
-from mailbbgun.base.ids import new_id
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
-from mailbbgun.tenants.models import ACTIVE, STATUSES, ApiKey, Tenant
+from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
@@ -178,10 +174,8 @@ def index(page: dict[str, Any]) -> Any:
 @needs(Scope.ADMIN)
 def create(wanted: dict[str, Any]) -> Any:
     """Add a tenant"""
-    with _name_taken(), provided(Services).db.write() as session:
-        tenant = Tenant(id=new_id(), status=ACTIVE, created_at=datetime.now(UTC), **wanted)
-        session.add(tenant)
-        session.flush()
+    with provided(Services).db.write() as session:
+        tenant = repo.add_tenant(session, wanted)
     return tenant, 201, {"Location": url_for("tenants.show", tenant_id=tenant.id, _external=True)}
 
 
@@ -206,7 +200,7 @@ def change(wanted: dict[str, Any], tenant_id: UUID) -> Any:
 
     Within a second, in every process.
     """
-    with _name_taken(), provided(Services).db.write() as session:
+    with provided(Services).db.write() as session:
         _tenant(session, tenant_id)
         repo.change_tenant(session, tenant_id, wanted)
     with provided(Services).db.read() as session:
@@ -282,10 +276,14 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     return _minted(minted)
 
 
+def told_once(minted: keys.Minted) -> dict[str, Any]:
+    """Return what :class:`MintedKey` shows."""
+    return {**{name: getattr(minted.key, name) for name in KeyShape().fields}, "key": minted.token}
+
+
 def _minted(minted: keys.Minted) -> Any:
-    shown = {name: getattr(minted.key, name) for name in KeyShape().fields}
     location = url_for("tenants.key_show", tenant_id=minted.key.tenant_id, key_id=minted.key.id, _external=True)
-    return {**shown, "key": minted.token}, 201, {"Location": location}
+    return told_once(minted), 201, {"Location": location}
 
 
 def _tenant(session: Session, tenant_id: UUID) -> Tenant:
@@ -300,11 +298,3 @@ def _key(session: Session, tenant_id: UUID, key_id: UUID) -> ApiKey:
     if found is None:
         raise NotFound("There is no such key.")
     return found
-
-
-@contextmanager
-def _name_taken() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise Conflict("There is a tenant of that name.") from error

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.crypto import Vault, keyed_hash, new_pepper
-from mailbbgun.base.errors import Conflict, NotFound
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import Conflict, NotFound, SecretUnreadable
 from mailbbgun.base.ids import new_id
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import ApiKey
@@ -42,6 +43,10 @@ class Wish:
     expires_at: datetime | None = None
 
 
+ADMIN = Wish(name="admin", scopes=tuple(Scope))
+"""The first key of an installation: it may do everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Minted:
     """A new key. ``token`` is what its holder shows, and is never to be had again."""
@@ -60,6 +65,17 @@ def pepper(session: Session, vault: Vault) -> str:
     """Return what hashes of keys are made with, making it if there is none yet. Raises :class:`SecretUnreadable`."""
     kept = repo.secret(session, repo.PEPPER) or repo.keep_secret(session, repo.PEPPER, vault.encrypt(new_pepper()))
     return vault.decrypt(kept)
+
+
+def check(db: Database, vault: Vault) -> None:
+    """Look whether the encryption keys at hand are those of this database, by the secret that every database has. Changes nothing.
+
+    Raises :class:`ConfigurationError` if they are not, or there are none; :class:`DatabaseUnavailable`.
+    """
+    with db.read() as session:
+        kept = repo.secret(session, repo.PEPPER)
+    if kept is not None and vault.key_of(kept) is None:
+        raise SecretUnreadable("ENCRYPTION_KEYS: none of them opens what is encrypted in this database; it is readable again when its key is back")
 
 
 def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minted:

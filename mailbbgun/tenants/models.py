@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import JSON, ForeignKey, Index, String, Table, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, Owned, UTCDateTime
+from mailbbgun.base.db import Base, Owned, UTCDateTime, encrypted
 from mailbbgun.base.ids import new_id
 
 ACTIVE, SUSPENDED = STATUSES = ("active", "suspended")
@@ -55,7 +55,7 @@ class Secret(Base):
     __tablename__ = "secrets"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
-    value: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(Text, info=encrypted(named_by="name"))
 
 
 class AuditEntry(Owned, Base):

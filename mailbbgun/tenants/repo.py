@@ -1,17 +1,21 @@
 """Queries over tenants and API keys."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, String, cast, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import KeyKind
+from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now, dialect_of
-from mailbbgun.tenants.models import SUSPENDED, TENANTS, ApiKey, Secret, Tenant
+from mailbbgun.base.errors import Conflict
+from mailbbgun.base.ids import new_id
+from mailbbgun.tenants.models import ACTIVE, SUSPENDED, TENANTS, ApiKey, Secret, Tenant
 
 PEPPER = "pepper"
 
@@ -45,10 +49,25 @@ def tenant_named(session: Session, name: str) -> Tenant | None:
     return session.scalar(select(Tenant).where(Tenant.name == name))
 
 
+def names(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Return the names of these tenants."""
+    return {one.id: one.name for one in session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids)))}
+
+
+def add_tenant(session: Session, values: Mapping[str, Any]) -> Tenant:
+    """Add a tenant, active, with these columns. Raises :class:`Conflict` if its name is another's."""
+    made = Tenant(id=new_id(), status=ACTIVE, created_at=datetime.now(UTC), **values)
+    with _name_taken():
+        session.add(made)
+        session.flush()
+    return made
+
+
 def change_tenant(session: Session, tenant_id: UUID, values: Mapping[str, Any]) -> None:
-    """Change columns of a tenant."""
+    """Change columns of a tenant. Raises :class:`Conflict` if its name is another's."""
     if values:
-        session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
+        with _name_taken():
+            session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
 
 
 def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
@@ -62,6 +81,19 @@ def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: U
 def key(session: Session, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
     """Return a key of a tenant; None if it has none such."""
     return session.scalar(select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id))
+
+
+def key_shown_as(session: Session, shown: UUID | str) -> ApiKey | None:
+    """Return the key of that id, or of that prefix, whosever it is; None if there is none."""
+    return session.scalar(select(ApiKey).where(ApiKey.id == shown if isinstance(shown, UUID) else ApiKey.prefix == shown))
+
+
+def admin_key(session: Session) -> ApiKey | None:
+    """Return a key with the scope ``admin`` that has not ended; None if there is none. Until the end of the transaction nobody else is told."""
+    session.execute(select(Secret.name).where(Secret.name == PEPPER).with_for_update())
+    living = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now()))
+    admin = cast(ApiKey.scopes, String).like(f'%"{Scope.ADMIN}"%')  # JSON is a text on both databases
+    return session.scalar(select(ApiKey).where(*living, admin).order_by(ApiKey.id).limit(1))
 
 
 def revoke(session: Session, tenant_id: UUID, key_id: UUID) -> None:
@@ -104,6 +136,14 @@ def keep_secret(session: Session, name: str, value: str) -> str:
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
     session.execute(dialect.insert(Secret).values(name=name, value=value).on_conflict_do_nothing())
     return session.scalars(select(Secret.value).where(Secret.name == name)).one()
+
+
+@contextmanager
+def _name_taken() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise Conflict("There is a tenant of that name.") from error
 
 
 def _page(found: Sequence[Row], count: int, limit: int) -> tuple[Sequence[Row], int, UUID | None]:

@@ -48,7 +48,7 @@ def test_whatever_stays_up_is_watched_and_comes_back(name: str) -> None:
 
 
 def test_no_password_is_written_down() -> None:
-    secret = re.compile(r"PASS|SECRET|_URL")
+    secret = re.compile(r"PASS|SECRET|_URL|_KEYS")
     values = [value for service in SERVICES.values() for name, value in service.get("environment", {}).items() if secret.search(name)]
     assert len(values) >= 10
     for value in values:
@@ -98,6 +98,13 @@ def test_the_settings_given_are_settings(name: str) -> None:
     assert settings.QUEUE_URL == "amqp://mailbbgun:x@rabbitmq/%2F"
 
 
+def test_the_api_asks_for_keys_and_all_have_the_same_encryption_keys() -> None:
+    assert SERVICES["api"]["environment"]["MAILBBGUN_AUTH_REQUIRED"] == "true"
+    assert "MAILBBGUN_ALLOW_UNAUTHENTICATED" not in SERVICES["api"]["environment"]
+    (given,) = {SERVICES[name]["environment"]["MAILBBGUN_ENCRYPTION_KEYS"] for name in OURS}
+    assert given.startswith("${ENCRYPTION_KEYS:?")
+
+
 def test_what_is_mounted_from_here_is_here() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
@@ -121,7 +128,8 @@ def test_the_image_is_built_in_stages_and_runs_as_nobody_in_particular() -> None
 
 
 def test_only_what_the_service_runs_on_goes_into_the_image() -> None:
-    for wanted in ("api.py", "worker.py", "initdb.py", "gunicorn.conf.py", "requirements.txt", "mailbbgun/run.py", "bin/requeue-pending"):
+    programs = ("bin/requeue-pending", "bin/mailbbgun", "bin/generate-keys")
+    for wanted in ("api.py", "worker.py", "initdb.py", "gunicorn.conf.py", "requirements.txt", "mailbbgun/run.py", *programs):
         assert (ROOT / wanted).exists()
         assert not _ignored(wanted), wanted
     assert not _ignored("deploy/healthcheck.py")

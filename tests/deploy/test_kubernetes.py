@@ -79,8 +79,22 @@ def test_the_api_goes_on_accepting_while_broker_and_workers_are_away() -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == "/health", "/ready would take every pod out of service at once"
 
 
+def test_the_api_asks_for_keys() -> None:
+    (container,) = PODS["Deployment"]["containers"]
+    given = {one["name"]: one["value"] for one in container["env"]}
+    assert given["MAILBBGUN_AUTH_REQUIRED"] == "true"
+    assert "MAILBBGUN_ALLOW_UNAUTHENTICATED" not in given
+
+
+@pytest.mark.parametrize("kind", PODS)
+def test_every_pod_has_the_encryption_keys_of_the_secret(kind: str) -> None:
+    (container,) = PODS[kind]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "mailbbgun"}}]
+
+
 def test_the_secret_is_an_example_without_a_password() -> None:
     (secret,) = documents(f"{FOLDER}/secret.example.yaml")
+    assert secret["stringData"]["MAILBBGUN_ENCRYPTION_KEYS"].startswith("<")
     for name, value in secret["stringData"].items():
         assert "_URL" not in name or "<password>" in value
     load({name: value.replace("<", "").replace(">", "") for name, value in secret["stringData"].items()})

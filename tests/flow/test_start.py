@@ -13,8 +13,12 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
+from mailbbgun.base.crypto import new_key
 from mailbbgun.base.settings import load
+from mailbbgun.install import install
 from mailbbgun.queues.rabbitmq import work_queue
+from mailbbgun.services import build
+from mailbbgun.tenants import keys
 from tests.flow.service import ROOT, Service, until
 from tests.servers.process import free_port
 
@@ -27,6 +31,7 @@ PROGRAMS = {
     "run": [sys.executable, "-m", "mailbbgun.run"],
     "catcher": [sys.executable, "-m", "mailbbgun.catcher"],
     "requeue-pending": ["bin/requeue-pending"],
+    "mailbbgun": ["bin/mailbbgun", "keys", "status"],
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 CANARY = "hunter2"
@@ -217,3 +222,31 @@ def test_gunicorn_without_our_configuration_serves_nobody(embedded_settings, tmp
         done = subprocess.run(argv, cwd=tmp_path, env=service.environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
         assert done.returncode == 3
         assert "gunicorn did not read gunicorn.conf.py" in done.stderr
+
+
+def test_with_a_wrong_encryption_key_nothing_starts_and_nothing_is_lost(embedded_settings):
+    service = Service(embedded_settings, ENCRYPTION_KEYS=new_key())
+    services = build(load(service.environment))
+    install(services)
+    kept = service.sql("SELECT * FROM secrets")
+    lines = refusals(service, PROGRAMS["api"], WORKER, PROGRAMS["initdb"], ENCRYPTION_KEYS=new_key())
+    assert [line.partition(": ")[0] for line in lines] == ["api", "worker", "initdb"]
+    assert all(": ENCRYPTION_KEYS: none of them opens what is encrypted in this database;" in line for line in lines)
+    (line,) = refusals(service, WORKER, ENCRYPTION_KEYS=CANARY)
+    assert line == "worker: ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64, as bin/generate-keys makes them"
+    assert service.sql("SELECT * FROM secrets") == kept
+    keys.check(services.db, services.vault)
+    services.close()
+
+
+def test_a_lost_key_file_is_not_replaced_and_all_is_well_when_it_is_back(embedded_settings):
+    service = Service(embedded_settings)
+    install(services := build(load(service.environment)))
+    services.close()
+    file, away = service.var / "encryption.key", service.var / "away"
+    file.rename(away)
+    lines = refusals(service, PROGRAMS["api"], WORKER, PROGRAMS["initdb"])
+    assert all(f": ENCRYPTION_KEYS: is not set, and {file} cannot be read (No such file or directory): " in line for line in lines)
+    assert not file.exists()  # a new key would only be in the way of the old one
+    away.rename(file)
+    assert "are ready" in service.run("initdb.py")

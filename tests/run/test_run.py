@@ -202,7 +202,7 @@ def test_an_address_that_strangers_reach_is_refused_before_anything_starts(servi
     service.environment["MAILBBGUN_HOST"] = "0.0.0.0"
     done = _run(service)
     assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
-    assert done.stderr == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set ALLOW_UNAUTHENTICATED\n"
+    assert done.stderr == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED\n"
     assert not service.var.exists()
 
 

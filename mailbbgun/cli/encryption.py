@@ -1,0 +1,106 @@
+"""``mailbbgun keys``: the keys that passwords in the database are encrypted with.
+
+To change the key: put a new one first in ``ENCRYPTION_KEYS`` and start everything again (where several machines cannot be started at once put it
+last everywhere before: each must read what another writes), then ``keys rotate``. The old one may go when ``keys status`` says that it opens nothing.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+from uuid import UUID
+
+import click
+from tqdm import tqdm
+
+from mailbbgun.base.db import Base
+from mailbbgun.base.reencrypt import Place, Tally, count, places, reencrypt, tally
+from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_table
+from mailbbgun.services import Services
+from mailbbgun.smtp_accounts import models as smtp_accounts
+from mailbbgun.tenants import models as tenants
+from mailbbgun.tenants import repo
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+ROOMS = (smtp_accounts, tenants)  # whose tables have secrets
+
+
+@click.group()
+def keys() -> None:
+    """Encryption keys of what is secret in the database (ENCRYPTION_KEYS), by their place in that list."""
+
+
+@keys.command()
+@as_json
+def status(as_json: bool) -> None:
+    """Say how many secrets each key opens, and which none does. A key that opens none may go."""
+    with opened() as services:
+        where = _places()
+        with _bar(services, where, "looking") as advance:
+            found = tally(services.db, services.vault, where, advance)
+        lost = _lost(services, found)
+        rows = [{"key": place + 1, "secrets": found.by_key[place], "use": _use(place, found)} for place in range(services.vault.size)]
+    if as_json:
+        print_json({"keys": [{name: row[name] for name in ("key", "secrets")} for row in rows], "unreadable": lost})
+        return
+    print_table(rows, ("key", "secrets", "use"))
+    _tell_lost(lost)
+
+
+@keys.command()
+def rotate() -> None:
+    """Encrypt every secret by the first key.
+
+    In batches, beside a running service. It may be interrupted and repeated: what the first key made already is left alone, and so is what no
+    key opens, which is named; the exit code is 1 then.
+    """
+    with opened() as services:
+        where = _places()
+        try:
+            with _bar(services, where, "encrypting") as advance:
+                reencrypt(services.db, services.vault, where, advance)
+            with _bar(services, where, "checking") as advance:
+                found = tally(services.db, services.vault, where, advance)
+        except KeyboardInterrupt:
+            click.echo(f"{PROGRAM}: interrupted; what is done is kept, and the next run does the rest", err=True)
+            sys.exit(INTERRUPTED)
+        lost = _lost(services, found)
+    click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.by_key.total() + len(lost)}")
+    if found.behind:
+        click.echo(f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this", err=True)
+    _tell_lost(lost)
+    if found.behind or lost:
+        sys.exit(1)
+
+
+def _places() -> Sequence[Place]:
+    return places(Base.metadata)
+
+
+@contextmanager
+def _bar(services: Services, where: Sequence[Place], doing: str) -> Iterator[Callable[[int], object]]:
+    """A progress bar on standard error, if that is a terminal."""
+    bar: tqdm[NoReturn]
+    with tqdm(total=count(services.db, where), desc=doing, unit="secret", disable=None, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _lost(services: Services, found: Tally) -> list[dict[str, Any]]:
+    """Return what no key opens, with the names of the tenants."""
+    identifiers = {one.tenant_id for one in found.unreadable if one.tenant_id}
+    with services.db.read() as session:
+        names: dict[UUID, str] = repo.names(session, identifiers)
+    return [{"table": one.table, "tenant": names.get(one.tenant_id) if one.tenant_id else None, "name": one.name} for one in found.unreadable]
+
+
+def _tell_lost(lost: Sequence[dict[str, Any]]) -> None:
+    if lost:
+        click.echo(f"{PROGRAM}: no key opens these {len(lost)}; they are left as they are, and readable again when their key is back:", err=True)
+        for one in lost:
+            click.echo(f"  {one['table']}: {one['tenant'] + ': ' if one['tenant'] else ''}{one['name']}", err=True)
+
+
+def _use(place: int, found: Tally) -> str:
+    if place == 0:
+        return "encrypts"
+    return "needed until keys rotate" if found.by_key[place] else "may go"

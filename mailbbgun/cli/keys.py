@@ -1,0 +1,144 @@
+"""``mailbbgun key``: API keys. A new one is printed once, and with ``--quiet`` alone, for ``KEY=$(bin/mailbbgun key create --admin --quiet)``."""
+
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.caller import KeyKind, Scope
+from mailbbgun.base.errors import NotFound
+from mailbbgun.cli.terminal import (
+    LIMIT,
+    PAGE,
+    as_json,
+    everything,
+    given,
+    judged,
+    of_tenant,
+    opened,
+    print_json,
+    print_one,
+    print_table,
+    tenant_called,
+    uuid,
+)
+from mailbbgun.tenants import keys, repo
+from mailbbgun.tenants.api import Keys, KeyShape, MintedKey, NewKey, Rotation, told_once
+from mailbbgun.tenants.models import ApiKey
+
+COLUMNS = ("prefix", "name", "kind", "scopes", "last_used_at", "expires_at", "revoked_at", "id")
+FIELDS = {"scope": "scopes", "sender": "senders", "network": "networks", "guest": "guests", "expires": "expires_at"}  # option → field of the API
+NAME = "command line"
+
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Print the new key and nothing else.")
+
+
+@click.group()
+def key() -> None:
+    """API keys of tenants. KEY is a key's id or its prefix, as in mbg_<prefix>_…"""
+
+
+@key.command("list")
+@of_tenant
+@as_json
+def index(tenant: str, as_json: bool) -> None:
+    """List all keys of a tenant, newest first, those that have ended among them."""
+    with opened() as services, services.db.read() as session:
+        its = tenant_called(session, tenant).id
+        found = everything(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
+    shown: Any = Keys().dump({"keys": found, "count": len(found)})
+    if as_json:
+        print_json(shown)
+    else:
+        print_table(shown["keys"], COLUMNS)
+
+
+@key.command()
+@of_tenant
+@click.option("--name", help=f"What it is for.  [default: {NAME}, or {keys.ADMIN.name}]")
+@click.option("--kind", type=click.Choice([kind.value for kind in KeyKind]), help="live (the default); test: to the catcher; team: to guests only.")
+@click.option("--scope", multiple=True, type=click.Choice([scope.value for scope in Scope]), help="What it may do; by default send and read mail.")
+@click.option("--admin", is_flag=True, help="It may do everything: all scopes.")
+@click.option("--sender", multiple=True, help="From must be this address, or of this domain.")
+@click.option("--network", multiple=True, help="Requests must come from this network, as 192.0.2.0/24.")
+@click.option("--guest", multiple=True, help="Of a team key: an address or domain it may send to.")
+@click.option("--max-requests-per-minute", type=LIMIT)
+@click.option("--expires", metavar="TIME", help="RFC 3339, as 2026-12-31T12:00:00Z, or a date.")
+@_quiet
+@as_json
+@click.pass_context
+def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_json: bool, **_: Any) -> None:
+    """Make a key for a tenant and print it, this once. What may be many (--scope, --sender …) is given as often."""
+    wanted = {FIELDS.get(name, name): value for name, value in given(context).items() if name not in ("tenant", "admin", "quiet", "as_json")}
+    if admin and "scopes" in wanted:
+        raise click.UsageError("--admin is every --scope; give one or the other.")
+    scopes = {"scopes": list(keys.ADMIN.scopes)} if admin else {}
+    wish = judged(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
+    with opened() as services:
+        with services.db.write() as session:
+            minted = keys.create(session, services.vault, tenant_called(session, tenant).id, wish)
+    _print_new(minted, quiet, as_json)
+
+
+@key.command()
+@click.argument("key", metavar="KEY")
+@as_json
+def show(key: str, as_json: bool) -> None:
+    """Show a key, but for its secret, which is nowhere."""
+    with opened() as services, services.db.read() as session:
+        _print(_found(session, key), as_json)
+
+
+@key.command()
+@click.argument("key", metavar="KEY")
+@as_json
+def revoke(key: str, as_json: bool) -> None:
+    """Revoke a key, within a second in every process."""
+    with opened() as services:
+        with services.db.write() as session:
+            found = _found(session, key)
+            repo.revoke(session, found.tenant_id, found.id)
+        with services.db.read() as session:
+            _print(_found(session, key), as_json)
+
+
+@key.command()
+@click.argument("key", metavar="KEY")
+@click.option("--hours", type=int, default=24, show_default=True, help="The old key goes on working for so long.")
+@_quiet
+@as_json
+def rotate(key: str, hours: int, quiet: bool, as_json: bool) -> None:
+    """Make a key like another one, and print it, this once."""
+    seconds = judged(Rotation(), {"hours": hours})["hours"] * 3600
+    with opened() as services:
+        with services.db.write() as session:
+            old = _found(session, key)
+            minted = keys.rotate(session, services.vault, old.tenant_id, old.id, seconds)
+    _print_new(minted, quiet, as_json)
+
+
+def _found(session: Session, shown: str) -> ApiKey:
+    found = repo.key_shown_as(session, uuid(shown) or shown.removeprefix("mbg_").partition("_")[0])
+    if found is None:
+        raise NotFound("There is no such key.")
+    return found
+
+
+def _print(key: ApiKey, as_json: bool) -> None:
+    shown: Any = KeyShape().dump(key)
+    if as_json:
+        print_json(shown)
+    else:
+        print_one(shown)
+
+
+def _print_new(minted: keys.Minted, quiet: bool, as_json: bool) -> None:
+    if quiet:
+        click.echo(minted.token)
+        return
+    shown: Any = MintedKey().dump(told_once(minted))
+    if as_json:
+        print_json(shown)
+    else:
+        print_one(shown)
+        click.echo("Keep the key: it is told this once.", err=True)

@@ -1,0 +1,36 @@
+"""The command ``mailbbgun``: its groups, and what shells complete it by."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from mailbbgun import __version__
+from mailbbgun.cli.accounts import account
+from mailbbgun.cli.encryption import keys
+from mailbbgun.cli.keys import key
+from mailbbgun.cli.tenants import tenant
+from mailbbgun.cli.terminal import PROGRAM
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def main() -> None:
+    """Tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
+
+    Works on the database that the settings name, whether or not the service runs. Exit codes: 0 done, 1 not done, 2 wrong usage, 78 a setting is
+    wrong.
+    """
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete this command: eval "$(bin/mailbbgun completion bash)"."""
+    made = get_completion_class(shell)
+    assert made is not None  # click has all three
+    click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+
+
+for group in (tenant, key, account, keys):
+    main.add_command(group)

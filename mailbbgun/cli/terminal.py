@@ -1,0 +1,137 @@
+"""What commands share: how they begin, how they judge what was typed, how they print."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+import orjson
+from click.core import ParameterSource
+from marshmallow import Schema, ValidationError
+from sqlalchemy.orm import Session
+from tabulate import tabulate
+
+from mailbbgun import migrations
+from mailbbgun.base import logs
+from mailbbgun.base.errors import NotFound
+from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.settings import load
+from mailbbgun.base.web import flat
+from mailbbgun.services import Services, build
+from mailbbgun.tenants import repo
+from mailbbgun.tenants.models import Tenant
+
+PROGRAM = "mailbbgun"
+PAGE = 1000  # rows of a list read at once; all are shown
+
+Entry = TypeVar("Entry")
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+class Limit(click.ParamType[int | None, str]):
+    """A whole number, or ``none``."""
+
+    name = "number|none"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Return the number; None for ``none``. Whether it may be so large is for the schema to say."""
+        if value == "none":
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor none.", param, ctx)
+
+
+LIMIT = Limit()
+
+
+def as_json(command: Command) -> Command:
+    """Give a command the option ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API has it.")(command)
+
+
+def of_tenant(command: Command) -> Command:
+    """Give a command the option ``--tenant``."""
+    return click.option("--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="Whose it is.")(command)
+
+
+@contextmanager
+def opened() -> Iterator[Services]:
+    """The services, on a database of our version. An error of ours becomes one line and an exit code."""
+    with explained_exit(PROGRAM):
+        settings = load()
+        logs.configure("WARNING", settings.LOG_FORMAT)
+        services = build(settings)
+        try:
+            migrations.check(services.db)
+            yield services
+        finally:
+            services.close()
+
+
+def given(context: click.Context) -> dict[str, Any]:
+    """Return the options that were typed, by name, those that may be repeated as lists."""
+    typed = {name: value for name, value in context.params.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
+
+
+def judged(schema: Schema, wanted: Mapping[str, Any]) -> Any:
+    """Return what a schema makes of it. Raises :class:`click.UsageError` with all that is wrong."""
+    try:
+        return schema.load(wanted)
+    except ValidationError as error:
+        raise click.UsageError(" ".join(f"{field}: {' '.join(why)}" for field, why in flat(error.messages))) from error
+
+
+def tenant_called(session: Session, called: str) -> Tenant:
+    """Return the tenant of that id, or of that name. Raises :class:`NotFound`."""
+    identifier = uuid(called)
+    found = (repo.tenant(session, identifier) if identifier else None) or repo.tenant_named(session, called)
+    if found is None:
+        raise NotFound(f"There is no tenant {called!r}.")
+    return found
+
+
+def uuid(text: str) -> UUID | None:
+    """Read an id; None if it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def everything(page: Callable[[UUID | None], tuple[Sequence[Entry], int, UUID | None]]) -> list[Entry]:
+    """Return the entries of all pages; ``page`` gives the one after an id, how many there are, and the id to go on after."""
+    found, _, last = page(None)
+    entries = list(found)
+    while last:
+        found, _, last = page(last)
+        entries += found
+    return entries
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows below each other: aligned, whole, and without colours, wherever it goes."""
+    click.echo(tabulate([[_text(row[name]) for name in columns] for row in rows], columns, tablefmt="plain", disable_numparse=True))
+
+
+def print_one(row: Mapping[str, Any]) -> None:
+    """Print one thing, a line for each of its properties."""
+    click.echo(tabulate([[name, _text(value)] for name, value in row.items()], tablefmt="plain", disable_numparse=True))
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    # A name may have any character, also those that terminals obey.
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
