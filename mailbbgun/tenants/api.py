@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from flask import url_for
@@ -13,11 +13,11 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from mailbbgun.base import idempotency
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.errors import Conflict, NotFound
-from mailbbgun.base.gate import needs
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, created, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.models import ACTIVE, STATUSES, ApiKey, Tenant
@@ -154,6 +154,16 @@ class Keys(Schema):
     count = fields.Integer()
 
 
+def _not_repeated(_: str) -> None:
+    raise ValidationError("Is not taken here: the new key would have to be kept to be told again. List the keys, and revoke one too many.")
+
+
+class Unrepeatable(Schema):
+    """The header that safe repetition would need, which here it cannot have."""
+
+    key = fields.String(data_key=idempotency.HEADER, validate=_not_repeated, metadata={"description": "Refused: a new key is kept nowhere."})
+
+
 class Rotation(Schema):
     """For how long the old key goes on working."""
 
@@ -173,16 +183,25 @@ def index(page: dict[str, Any]) -> Any:
 
 @blueprint.route("/tenants", methods=["POST"])
 @blueprint.arguments(NewTenant)
-@blueprint.response(201, TenantShape, headers={"Location": {"schema": {"type": "string", "format": "uri"}}})
+@blueprint.arguments(Repeatable, location="headers")
+@blueprint.response(201, TenantShape, headers=LOCATION | REPLAYED)
 @blueprint.alt_response(409, description="There is a tenant of that name.")
+@blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @needs(Scope.ADMIN)
-def create(wanted: dict[str, Any]) -> Any:
+def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Add a tenant"""
-    with _name_taken(), provided(Services).db.write() as session:
-        tenant = Tenant(id=new_id(), status=ACTIVE, created_at=datetime.now(UTC), **wanted)
+    services = provided(Services)
+    claim = idempotency.claim_of(caller().tenant_id, key["key"], {"tenant": wanted}) if key["key"] is not None else None
+
+    def add(identifier: UUID) -> dict[str, Any]:
+        tenant = Tenant(id=identifier, status=ACTIVE, created_at=datetime.now(UTC), **wanted)
         session.add(tenant)
         session.flush()
-    return tenant, 201, {"Location": url_for("tenants.show", tenant_id=tenant.id, _external=True)}
+        return _shape(tenant)
+
+    with _name_taken(), services.db.write() as session:
+        answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
+    return created(answer, url_for("tenants.show", tenant_id=answer["id"], _external=True), replayed)
 
 
 @blueprint.route("/tenants/<uuid:tenant_id>", methods=["GET"])
@@ -228,7 +247,8 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 
 @blueprint.route("/tenants/<uuid:tenant_id>/keys", methods=["POST"])
 @blueprint.arguments(NewKey)
-@blueprint.response(201, MintedKey, headers={"Location": {"schema": {"type": "string", "format": "uri"}}})
+@blueprint.arguments(Unrepeatable, location="headers", as_kwargs=True)
+@blueprint.response(201, MintedKey, headers=LOCATION)
 @blueprint.alt_response(404, description="No such tenant.")
 @needs(Scope.ADMIN)
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
@@ -270,7 +290,8 @@ def key_revoke(tenant_id: UUID, key_id: UUID) -> Any:
 
 @blueprint.route("/tenants/<uuid:tenant_id>/keys/<uuid:key_id>/rotate", methods=["POST"])
 @blueprint.arguments(Rotation, required=False)
-@blueprint.response(201, MintedKey, headers={"Location": {"schema": {"type": "string", "format": "uri"}}})
+@blueprint.arguments(Unrepeatable, location="headers", as_kwargs=True)
+@blueprint.response(201, MintedKey, headers=LOCATION)
 @blueprint.alt_response(404, description="No such key.")
 @blueprint.alt_response(409, description="The key has ended.")
 @needs(Scope.ADMIN)
@@ -280,6 +301,10 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     with services.db.write() as session:
         minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600)
     return _minted(minted)
+
+
+def _shape(tenant: Tenant) -> dict[str, Any]:
+    return cast(dict[str, Any], TenantShape().dump(tenant))
 
 
 def _minted(minted: keys.Minted) -> Any:
