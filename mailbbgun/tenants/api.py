@@ -1,4 +1,4 @@
-"""``/tenants`` and ``/tenants/{id}/keys``: for keys with the scope ``admin``."""
+"""``/tenants`` and ``/tenants/{id}/keys``, for keys with the scope ``admin``; ``/audit``, of the caller's own tenant."""
 
 import ipaddress
 import re
@@ -19,7 +19,7 @@ from mailbbgun.base.errors import Conflict, NotFound
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, created, next_page, provided
 from mailbbgun.services import Services
-from mailbbgun.tenants import keys, repo
+from mailbbgun.tenants import audit, keys, repo
 from mailbbgun.tenants.models import ACTIVE, STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
@@ -168,6 +168,36 @@ class Rotation(Schema):
     """For how long the old key goes on working."""
 
     hours = fields.Integer(load_default=24, strict=True, validate=validate.Range(0, 8760), metadata={"description": "The old key lives for so long."})
+
+
+class AuditShape(Schema):
+    """Something that must not go unseen."""
+
+    id = fields.UUID()
+    at = Time()
+    action = fields.String(metadata={"example": audit.REVEALED})
+    key_id = fields.UUID(allow_none=True, metadata={"description": "By which key; null: by none, where none is asked for."})
+    address = fields.String(allow_none=True, metadata={"description": "The IP address it was asked from.", "example": "192.0.2.1"})
+    data = fields.Dict(metadata={"description": "What it was about."})
+
+
+class Audit(Schema):
+    """A page of the audit, newest first."""
+
+    audit = fields.List(fields.Nested(AuditShape))
+    count = fields.Integer()
+
+
+@blueprint.route("/audit", methods=["GET"])
+@blueprint.arguments(Page, location="query")
+@blueprint.response(200, Audit, headers=_LINK)
+@needs(Scope.ACCOUNTS)
+def audit_index(page: dict[str, Any]) -> Any:
+    """List who read passwords of your SMTP accounts, newest first"""
+    tenant_id = caller().tenant_id
+    with provided(Services).db.read(tenant_id) as session:
+        entries, count, last = repo.audit(session, tenant_id, **page)
+    return {"audit": entries, "count": count}, 200, next_page(last)
 
 
 @blueprint.route("/tenants", methods=["GET"])

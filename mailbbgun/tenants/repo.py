@@ -10,11 +10,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import db_now, dialect_of
-from mailbbgun.tenants.models import SUSPENDED, TENANTS, ApiKey, Secret, Tenant
+from mailbbgun.tenants.models import SUSPENDED, TENANTS, ApiKey, AuditEntry, Secret, Tenant
 
 PEPPER = "pepper"
 
-Row = TypeVar("Row", Tenant, ApiKey)
+Row = TypeVar("Row", Tenant, ApiKey, AuditEntry)
 
 
 def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
@@ -43,6 +43,19 @@ def change_tenant(session: Session, tenant_id: UUID, values: Mapping[str, Any]) 
     """Change columns of a tenant."""
     if values:
         session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
+
+
+def lock(session: Session, tenant_id: UUID) -> None:
+    """Let no other transaction that asks for the same change what a tenant has, until this one ends. SQLite has one writer anyway."""
+    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update())
+
+
+def audit(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[AuditEntry], int, UUID | None]:
+    """Return a page of a tenant's audit, newest first."""
+    its = AuditEntry.tenant_id == tenant_id
+    count = session.scalar(select(func.count()).select_from(AuditEntry).where(its)) or 0
+    statement = select(AuditEntry).where(its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
+    return _page(session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit)
 
 
 def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
