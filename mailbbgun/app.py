@@ -27,11 +27,14 @@ from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services, build, check_durability
+from mailbbgun.smtp_accounts import api as smtp_accounts
+from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.smtp_accounts.trial import Trials
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants import keys
 from mailbbgun.tenants.authenticate import Authenticator
 
-ROOMS = (accept, messages, deliver, events, tenants)  # each has a blueprint
+ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)  # each has a blueprint
 
 # Who asks for these needs no key: they tell nothing of anybody.
 _SERVICE = ("service.welcome", "service.health", "service.ready")
@@ -82,8 +85,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    authenticator = Authenticator(services.db, services.vault, required=settings.AUTH_REQUIRED)
-    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services), authenticator)
+    authenticator = Authenticator(services.db, services.vault, identities, required=settings.AUTH_REQUIRED)
+    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services), authenticator, Trials(settings))
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

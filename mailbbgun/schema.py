@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-import mailbbgun.accept.models
+import mailbbgun.base.models
 import mailbbgun.deliver.models
 import mailbbgun.events.models
 import mailbbgun.messages.models

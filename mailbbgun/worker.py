@@ -20,13 +20,13 @@ from uuid import UUID, uuid4
 import click
 
 from mailbbgun import migrations
-from mailbbgun.accept.idempotency import BATCH as FORGETTING
-from mailbbgun.accept.idempotency import forget_expired
 from mailbbgun.base import faults, logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.faults import fault
+from mailbbgun.base.idempotency import BATCH as FORGETTING
+from mailbbgun.base.idempotency import forget_expired
 from mailbbgun.base.memory import few_arenas
 from mailbbgun.base.pace import rest_after
 from mailbbgun.base.settings import PROJECT, Settings, load

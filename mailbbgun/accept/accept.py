@@ -1,15 +1,15 @@
 """The verb: take a submission, store it, answer. Commit first, then hint; no request waits for the queue."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from mailbbgun.accept import idempotency
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft, Submission
 from mailbbgun.accept.store import Rows, Store, Storing
+from mailbbgun.base import idempotency
 from mailbbgun.base.caller import Caller, KeyKind
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import Settings
@@ -58,10 +58,15 @@ def accept(
 ) -> Accepting:
     """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`."""
     draft = check(submission, settings, caller)
-    claim = None if key is None else idempotency.claim_of(caller.tenant_id, key, submission)
+    claim = None if key is None else idempotency.claim_of(caller.tenant_id, key, _given(submission))
     rows = _composed(draft, settings, caller)
     lane, identifier = lane_of(draft.priority), rows.message["id"]
     return Accepting(store.storing(rows, claim, lambda: publisher.offer(lane, identifier)))
+
+
+def _given(submission: Submission) -> Mapping[str, Any]:
+    # What is not given is left out, so that a field added later does not change old fingerprints.
+    return {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
 
 
 def _composed(draft: Draft, settings: Settings, caller: Caller) -> Rows:

@@ -9,11 +9,10 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 from mailbbgun.accept.accept import Accepted, accept
 from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
-from mailbbgun.accept.idempotency import HEADER
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import Blueprint, Parked, Ready, provided
+from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -67,16 +66,6 @@ class NewMessage(Schema):
         return Submission(**{name: value for name, value in data.items() if value is not None})
 
 
-class Key(Schema):
-    """The header of a request that may be sent again safely."""
-
-    key = fields.String(
-        data_key=HEADER,
-        load_default=None,
-        metadata={"description": "Repeat a request with its key and body and you get its first answer again, for 24 hours; no second message."},
-    )
-
-
 class Answer(Schema):
     """What became of it."""
 
@@ -87,13 +76,13 @@ class Answer(Schema):
 
 _HEADERS = {
     "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri"}},
-    "Idempotent-Replayed": {"description": "true: this is the first answer again.", "schema": {"type": "string", "enum": ["true"]}},
+    **REPLAYED,
 }
 
 
 @blueprint.route("/messages", methods=["POST"], tags=["messages"])
 @blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
-@blueprint.arguments(Key, location="headers")
+@blueprint.arguments(Repeatable, location="headers")
 @blueprint.response(201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS)
 @blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
 @blueprint.alt_response(415, description="Not declared as JSON.")

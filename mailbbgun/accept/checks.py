@@ -34,7 +34,8 @@ _STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
 def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     """Return the draft of a submission by a caller. Raises :class:`InvalidInput` with everything that is wrong."""
     wrong: dict[str, list[str]] = {}
-    boxes = {name: _parsed(name, submission, settings, wrong) for name in _ADDRESSES}
+    default_from = caller.identity.default or settings.DEFAULT_FROM
+    boxes = {name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()}
     recipients: dict[str, str] = {}
     for kind in (TO, CC, BCC):
         for box in boxes[kind]:
@@ -67,10 +68,12 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
 
 
 def _permissions(sender: Sequence[Mailbox], recipients: Mapping[str, str], caller: Caller) -> Broken:
-    """The key's own rules."""
+    """The rules of the key and of the tenant's SMTP accounts."""
     for box in sender:
         if not caller.may_send_as(box.address):
             yield "from", f"This API key may not send as {box.address}."
+        if not caller.has_account_for(box.address):
+            yield "from", f"No SMTP account of yours sends as {box.address}."
     for address, kind in recipients.items():
         if not caller.may_send_to(address):
             yield kind, f"This API key sends to its guests only, and {address} is none."
@@ -86,8 +89,8 @@ def check_default_sender(settings: Settings) -> None:
         raise ConfigurationError(f"DEFAULT_FROM: {settings.DEFAULT_FROM!r}: {error}") from error
 
 
-_ADDRESSES: dict[str, Callable[[Submission, Settings], tuple[str, ...]]] = {
-    "from": lambda given, settings: (settings.DEFAULT_FROM if given.sender is None else given.sender,),
+_ADDRESSES: dict[str, Callable[[Submission, str], tuple[str, ...]]] = {
+    "from": lambda given, default: (default if given.sender is None else given.sender,),
     TO: lambda given, _: tuple(given.to),
     CC: lambda given, _: tuple(given.cc),
     BCC: lambda given, _: tuple(given.bcc),
@@ -95,8 +98,7 @@ _ADDRESSES: dict[str, Callable[[Submission, Settings], tuple[str, ...]]] = {
 }
 
 
-def _parsed(name: str, submission: Submission, settings: Settings, wrong: dict[str, list[str]]) -> list[Mailbox]:
-    texts = _ADDRESSES[name](submission, settings)
+def _parsed(name: str, texts: Sequence[str], settings: Settings, wrong: dict[str, list[str]]) -> list[Mailbox]:
     most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
     # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
     if len(texts) > most or sum(map(len, texts)) > most * (longest + 300):

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.accept import idempotency
-from mailbbgun.accept.idempotency import Claim
+from mailbbgun.base import idempotency
 from mailbbgun.base.db import Database
 from mailbbgun.base.faults import fault
+from mailbbgun.base.idempotency import PATIENCE, Claim
 from mailbbgun.base.pace import rest_after
 from mailbbgun.events import record
 from mailbbgun.messages import repo
@@ -22,8 +22,7 @@ from mailbbgun.messages import repo
 MESSAGES, BYTES = 50, 4_000_000  # of one commit
 LARGE = 1_000_000  # bytes; larger messages are written by their own requests, and hold up nobody
 
-# Seconds to wait for a request elsewhere that has the same key and has not committed: of all who share a commit, and of one alone.
-PATIENCE_FOR_ALL, PATIENCE = 0.2, 5.0
+PATIENCE_FOR_ALL = 0.2  # seconds that all who share a commit wait for a request elsewhere that has one's key; one alone waits for longer
 
 log = logging.getLogger("mailbbgun.accept")
 

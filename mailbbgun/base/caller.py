@@ -29,6 +29,22 @@ class KeyKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom a tenant's SMTP accounts send.
+
+    ``default`` is the From of messages that name none, as people write it; None: the service's. ``allowed`` are addresses and domains in lower
+    case, of which From must be; None: any.
+    """
+
+    default: str | None = None
+    allowed: frozenset[str] | None = None
+
+
+ANYONE = Identity()
+"""Of a tenant without accounts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A tenant, by one of its keys or by none. ``senders`` and ``guests`` are addresses and domains in lower case; no ``senders``: any."""
 
@@ -39,10 +55,15 @@ class Caller:
     senders: frozenset[str] = frozenset()
     guests: frozenset[str] = frozenset()
     suspended: bool = False
+    identity: Identity = ANYONE
 
     def may_send_as(self, address: str) -> bool:
         """Say whether From may be this address."""
         return not self.senders or among(address, self.senders)
+
+    def has_account_for(self, address: str) -> bool:
+        """Say whether an SMTP account of the tenant's may send as this address, or it has none at all."""
+        return self.identity.allowed is None or among(address, self.identity.allowed)
 
     def may_send_to(self, address: str) -> bool:
         """Say whether mail may go to this address."""

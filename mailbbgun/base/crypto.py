@@ -37,7 +37,8 @@ class Vault:
         try:
             return MultiFernet(self._fernets).decrypt(token.encode()).decode()
         except InvalidToken as error:
-            raise SecretUnreadable("a secret in the database was encrypted by a key that ENCRYPTION_KEYS does not have") from error
+            told = "a secret in the database was encrypted by a key that ENCRYPTION_KEYS does not have"
+            raise SecretUnreadable(told, retry_after=60) from error
 
     def rotate(self, token: str) -> str:
         """Return a token made anew by the first key. Raises :class:`SecretUnreadable`."""

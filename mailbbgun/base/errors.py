@@ -105,6 +105,7 @@ class SecretUnreadable(ConfigurationError):
     """A secret in the database cannot be decrypted by the keys at hand. It is kept as it is, and readable again when the key is back."""
 
     code = "secret_unreadable"
+    status = 503  # no client's fault, and over when the sysadmin has put it right
 
 
 class FencedQuery(MailBBGunError):

@@ -26,6 +26,7 @@ from werkzeug.exceptions import HTTPException
 
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, Unauthorized, UnsupportedMediaType
+from mailbbgun.base.idempotency import HEADER
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -382,6 +383,25 @@ class Page(marshmallow.Schema):
     limit = Count(load_default=10, validate=validate.Range(0, 1000), metadata={"description": "At most so many; 0 gives only the count."})
     offset = Count(load_default=0, validate=validate.Range(0, 10**9), metadata={"description": "Skip so many; deep lists go faster by `after`."})
     after = fields.UUID(load_default=None, metadata={"description": "Go on after this id: the last one of the page before."})
+
+
+class Repeatable(marshmallow.Schema):
+    """The header of a request that creates something and may be sent again safely."""
+
+    key = fields.String(
+        data_key=HEADER,
+        load_default=None,
+        metadata={"description": "Repeat a request with its key and body and you get its first answer again, for 24 hours; nothing is made twice."},
+    )
+
+
+REPLAYED = {"Idempotent-Replayed": {"description": "true: this is the first answer again.", "schema": {"type": "string", "enum": ["true"]}}}
+LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri"}}}
+
+
+def created(answer: Mapping[str, Any], location: str, replayed: bool) -> Ready:
+    """Answer 201; ``replayed``: to a request that was answered so before."""
+    return Ready.of(201, answer, {"Location": location} | ({"Idempotent-Replayed": "true"} if replayed else {}))
 
 
 def next_page(last: UUID | None) -> dict[str, str]:

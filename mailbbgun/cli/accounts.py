@@ -10,7 +10,7 @@ import click
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import ENCRYPTED
+from mailbbgun.base.db import ENCRYPTED, db_now
 from mailbbgun.base.errors import NotFound
 from mailbbgun.cli.terminal import PAGE, as_json, everything, of_tenant, opened, print_json, print_one, print_table, tenant_called, uuid
 from mailbbgun.services import Services
@@ -79,7 +79,7 @@ def delete(account: str, tenant: str, yes: bool) -> None:
         if not yes:
             click.confirm(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?", abort=True, err=True)
         with services.db.write(its) as session:
-            repo.remove_account(session, its, found.id)
+            repo.remove(session, its, found.id)
     click.echo(f"deleted {found.setting_name}")
 
 
@@ -102,7 +102,7 @@ def _found(session: Session, tenant_id: UUID, called: str) -> SMTPAccount:
 def _switch(called: str, tenant: str, as_json: bool, *, enabled: bool) -> None:
     with _opened(tenant) as (services, its):
         with services.db.write(its) as session:
-            repo.change_account(session, its, _found(session, its, called).id, {"enabled": enabled})
+            repo.change(session, its, _found(session, its, called).id, {"enabled": enabled, "updated_at": db_now()})
         _print(services, its, called, as_json)
 
 

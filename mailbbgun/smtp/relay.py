@@ -1,5 +1,6 @@
 """From an envelope to an outcome for each recipient: choosing the host, the connection and the transactions."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
 from mailbbgun.smtp.pool import Pool
+from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
@@ -30,9 +32,12 @@ class SmartHost:
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """One try to send `envelope`: an outcome for every recipient. Raises only what the two functions raise.
 
-        They are called once for each transaction that gets as far as the dot.
+        They are called once for each transaction that gets as far as the dot. A password that a server says back is in
+        no reply that is returned or handed on: replies are kept, logged and shown.
         """
-        return _deliver(self._pool, [self.endpoint], envelope, before_dot, after_dot)
+        redacted = _redacting(self.endpoint.password)
+        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, lambda to, reply: after_dot(to, reply and redacted(reply)))
+        return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
 
 
 class DirectMX:
@@ -83,6 +88,18 @@ class DirectMX:
                     yield Endpoint(host.name, self._port, self._security, addresses=(address,))
                 else:
                     yield Bounced(Reply(0, "5.4.4", f"{host.name}: mail to {address} is not permitted"), Phase.DNS)
+
+
+@functools.lru_cache(maxsize=1024)
+def _redacting(password: str) -> Callable[[Reply], Reply]:
+    redactor = Redactor(password)
+    return lambda reply: reply if (text := redactor(reply.text)) == reply.text else replace(reply, text=text)
+
+
+def _with_reply(outcome: Outcome, redacted: Callable[[Reply], Reply]) -> Outcome:
+    if isinstance(outcome, Fenced) or (reply := redacted(outcome.reply)) is outcome.reply:
+        return outcome
+    return replace(outcome, reply=reply)
 
 
 def _deliver(

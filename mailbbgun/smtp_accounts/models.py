@@ -40,6 +40,11 @@ class SMTPAccount(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime())
 
+    @property
+    def has_password(self) -> bool:
+        """Whether there is one, which is all that may be shown of it."""
+        return self.smtp_password is not None
+
 
 class SMTPPace(Base):
     """How far the sending limits of one account are used up. Made when it is first asked for; only accounts with limits have one.

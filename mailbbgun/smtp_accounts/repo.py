@@ -1,15 +1,19 @@
-"""Queries over SMTP accounts and their circuits."""
+"""Queries over SMTP accounts, what is counted of them, and their circuits."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import Row, Uuid, column, delete, exists, func, insert, select, table, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now
+from mailbbgun.base.db import UTCDateTime, db_epoch, db_now
 from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit, SMTPPace
+from mailbbgun.smtp_accounts.pace import DAY
+
+ALIVE_SECONDS = 30  # as in deliver/workers.py, whose table this is; that room is above us
+_WORKERS = table("workers", column("id", Uuid()), column("beat_at", UTCDateTime()))
 
 
 def of_tenants(session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, Sequence[SMTPAccount]]:
@@ -20,27 +24,28 @@ def of_tenants(session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, 
     return found
 
 
+def senders(session: Session, tenant_ids: Collection[UUID]) -> Sequence[Row[UUID, str | None, str | None, bool, bool]]:
+    """Return what ``sender.py`` asks of all accounts of these tenants, and ``tenant_id``."""
+    columns = (SMTPAccount.tenant_id, SMTPAccount.from_email, SMTPAccount.from_name, SMTPAccount.is_default, SMTPAccount.enabled)
+    return session.execute(select(*columns).where(SMTPAccount.tenant_id.in_(tenant_ids))).all() if tenant_ids else ()
+
+
 def any_account(session: Session) -> bool:
     """Say whether any tenant has an account."""
     return bool(session.scalar(select(exists().where(SMTPAccount.enabled))))
 
 
-def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapping[str, Any]]) -> None:
-    """Write which accounts a worker leaves alone, in the place of what it wrote before: by account, ``failures`` and ``reply``."""
-    session.execute(delete(SMTPCircuit).where(SMTPCircuit.worker_id == worker_id))
-    if open_:
-        rows = [{"account_id": account_id, "worker_id": worker_id, **values} for account_id, values in open_.items()]
-        session.execute(insert(SMTPCircuit.__table__).values(opened_at=db_now()), rows)  # type: ignore[arg-type]  # a Table, which it is
-
-
 def accounts(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[SMTPAccount], int, UUID | None]:
     """Return a page of a tenant's accounts, newest first, how many there are, and the last id if there is more."""
-    its = SMTPAccount.tenant_id == tenant_id
-    count = session.scalar(select(func.count()).select_from(SMTPAccount).where(its)) or 0
-    statement = select(SMTPAccount).where(its).order_by(SMTPAccount.id.desc()).offset(offset).limit(limit + 1)
+    statement = select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id).order_by(SMTPAccount.id.desc()).offset(offset).limit(limit + 1)
     found = session.scalars(statement if after is None else statement.where(SMTPAccount.id < after)).all()
     shown = found[:limit]
-    return shown, count, shown[-1].id if shown and len(found) > limit else None
+    return shown, count(session, tenant_id), shown[-1].id if shown and len(found) > limit else None
+
+
+def count(session: Session, tenant_id: UUID) -> int:
+    """Return how many accounts a tenant has."""
+    return session.scalar(select(func.count()).select_from(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id)) or 0
 
 
 def account(session: Session, tenant_id: UUID, account_id: UUID) -> SMTPAccount | None:
@@ -48,19 +53,60 @@ def account(session: Session, tenant_id: UUID, account_id: UUID) -> SMTPAccount 
     return session.scalar(select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id))
 
 
+def default(session: Session, tenant_id: UUID) -> SMTPAccount | None:
+    """Return a tenant's default account; None if it has none."""
+    return session.scalar(select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.is_default))
+
+
+def change(session: Session, tenant_id: UUID, account_id: UUID, values: Mapping[str, Any]) -> None:
+    """Change columns of an account."""
+    its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)
+    session.execute(update(SMTPAccount).where(*its).values(**values).execution_options(synchronize_session=False))
+
+
+def clear_default(session: Session, tenant_id: UUID) -> None:
+    """Leave a tenant without a default account."""
+    its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.is_default)
+    session.execute(update(SMTPAccount).where(*its).values(is_default=False).execution_options(synchronize_session=False))
+
+
+def remove(session: Session, tenant_id: UUID, account_id: UUID) -> bool:
+    """Delete an account and what was noted of it; say whether there was one."""
+    its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)
+    if session.scalar(delete(SMTPAccount).where(*its).returning(SMTPAccount.id).execution_options(synchronize_session=False)) is None:
+        return False
+    session.execute(delete(SMTPPace).where(SMTPPace.account_id == account_id))
+    session.execute(delete(SMTPCircuit).where(SMTPCircuit.account_id == account_id))
+    return True
+
+
+def used_today(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID, int]:
+    """Return how many mails of today's each of these accounts was granted, of those that were asked for today (UTC, by the database's clock)."""
+    counted = session.execute(select(SMTPPace.account_id, SMTPPace.day, SMTPPace.used, db_epoch()).where(SMTPPace.account_id.in_(account_ids)))
+    return {account_id: used for account_id, day, used, now in counted if day == now // DAY}
+
+
+def open_circuits(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID, Sequence[SMTPCircuit]]:
+    """Return the circuits of these accounts that workers which are alive hold open, the last opened first."""
+    alive = select(_WORKERS.c.id).where(_WORKERS.c.beat_at > db_now(-ALIVE_SECONDS))
+    statement = select(SMTPCircuit).where(SMTPCircuit.account_id.in_(account_ids), SMTPCircuit.worker_id.in_(alive))
+    found: dict[UUID, list[SMTPCircuit]] = defaultdict(list)
+    for circuit in session.scalars(statement.order_by(SMTPCircuit.opened_at.desc())):
+        found[circuit.account_id].append(circuit)
+    return found
+
+
+def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapping[str, Any]]) -> None:
+    """Write which accounts a worker leaves alone, in the place of what it wrote before: by account, ``failures`` and ``reply``."""
+    mine = SMTPCircuit.worker_id == worker_id
+    since = dict(session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine)).tuples().all())
+    session.execute(delete(SMTPCircuit).where(mine))
+    now = session.scalars(select(db_now())).one()
+    rows = [{"account_id": one, "worker_id": worker_id, "opened_at": since.get(one, now), **values} for one, values in open_.items()]
+    if rows:
+        session.execute(insert(SMTPCircuit), rows)
+
+
 def account_named(session: Session, tenant_id: UUID, setting_name: str) -> SMTPAccount | None:
     """Return the account a tenant calls so; None if it has none such."""
     return session.scalar(select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.setting_name == setting_name))
-
-
-def change_account(session: Session, tenant_id: UUID, account_id: UUID, values: Mapping[str, Any]) -> None:
-    """Change columns of an account."""
-    its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)
-    session.execute(update(SMTPAccount).where(*its).values(**values, updated_at=db_now()))
-
-
-def remove_account(session: Session, tenant_id: UUID, account_id: UUID) -> None:
-    """Delete an account, its password, and what is counted and known of it."""
-    session.execute(delete(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id))
-    session.execute(delete(SMTPPace).where(SMTPPace.account_id == account_id))
-    session.execute(delete(SMTPCircuit).where(SMTPCircuit.account_id == account_id))

@@ -1,21 +1,22 @@
-"""``/tenants`` and ``/tenants/{id}/keys``: for keys with the scope ``admin``."""
+"""``/tenants`` and ``/tenants/{id}/keys``, for keys with the scope ``admin``; ``/audit``, of the caller's own tenant."""
 
 import ipaddress
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from flask import url_for
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 from sqlalchemy.orm import Session
 
+from mailbbgun.base import idempotency
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.errors import NotFound
-from mailbbgun.base.gate import needs
-from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, created, next_page, provided
 from mailbbgun.services import Services
-from mailbbgun.tenants import keys, repo
+from mailbbgun.tenants import audit, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
@@ -150,10 +151,50 @@ class Keys(Schema):
     count = fields.Integer()
 
 
+def _not_repeated(_: str) -> None:
+    raise ValidationError("Is not taken here: the new key would have to be kept to be told again. List the keys, and revoke one too many.")
+
+
+class Unrepeatable(Schema):
+    """The header that safe repetition would need, which here it cannot have."""
+
+    key = fields.String(data_key=idempotency.HEADER, validate=_not_repeated, metadata={"description": "Refused: a new key is kept nowhere."})
+
+
 class Rotation(Schema):
     """For how long the old key goes on working."""
 
     hours = fields.Integer(load_default=24, strict=True, validate=validate.Range(0, 8760), metadata={"description": "The old key lives for so long."})
+
+
+class AuditShape(Schema):
+    """Something that must not go unseen."""
+
+    id = fields.UUID()
+    at = Time()
+    action = fields.String(metadata={"example": audit.REVEALED})
+    key_id = fields.UUID(allow_none=True, metadata={"description": "By which key; null: by none, where none is asked for."})
+    address = fields.String(allow_none=True, metadata={"description": "The IP address it was asked from.", "example": "192.0.2.1"})
+    data = fields.Dict(metadata={"description": "What it was about."})
+
+
+class Audit(Schema):
+    """A page of the audit, newest first."""
+
+    audit = fields.List(fields.Nested(AuditShape))
+    count = fields.Integer()
+
+
+@blueprint.route("/audit", methods=["GET"])
+@blueprint.arguments(Page, location="query")
+@blueprint.response(200, Audit, headers=_LINK)
+@needs(Scope.ACCOUNTS)
+def audit_index(page: dict[str, Any]) -> Any:
+    """List who read passwords of your SMTP accounts, newest first"""
+    tenant_id = caller().tenant_id
+    with provided(Services).db.read(tenant_id) as session:
+        entries, count, last = repo.audit(session, tenant_id, **page)
+    return {"audit": entries, "count": count}, 200, next_page(last)
 
 
 @blueprint.route("/tenants", methods=["GET"])
@@ -169,14 +210,19 @@ def index(page: dict[str, Any]) -> Any:
 
 @blueprint.route("/tenants", methods=["POST"])
 @blueprint.arguments(NewTenant)
-@blueprint.response(201, TenantShape, headers={"Location": {"schema": {"type": "string", "format": "uri"}}})
+@blueprint.arguments(Repeatable, location="headers")
+@blueprint.response(201, TenantShape, headers=LOCATION | REPLAYED)
 @blueprint.alt_response(409, description="There is a tenant of that name.")
+@blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @needs(Scope.ADMIN)
-def create(wanted: dict[str, Any]) -> Any:
+def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Add a tenant"""
-    with provided(Services).db.write() as session:
-        tenant = repo.add_tenant(session, wanted)
-    return tenant, 201, {"Location": url_for("tenants.show", tenant_id=tenant.id, _external=True)}
+    services = provided(Services)
+    claim = idempotency.claim_of(caller().tenant_id, key["key"], {"tenant": wanted}) if key["key"] is not None else None
+    with services.db.write() as session:
+        seconds = services.settings.IDEMPOTENCY_SECONDS
+        answer, replayed = idempotency.once(session, claim, seconds, lambda one: _shape(repo.add_tenant(session, wanted, one)))
+    return created(answer, url_for("tenants.show", tenant_id=answer["id"], _external=True), replayed)
 
 
 @blueprint.route("/tenants/<uuid:tenant_id>", methods=["GET"])
@@ -222,7 +268,8 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 
 @blueprint.route("/tenants/<uuid:tenant_id>/keys", methods=["POST"])
 @blueprint.arguments(NewKey)
-@blueprint.response(201, MintedKey, headers={"Location": {"schema": {"type": "string", "format": "uri"}}})
+@blueprint.arguments(Unrepeatable, location="headers", as_kwargs=True)
+@blueprint.response(201, MintedKey, headers=LOCATION)
 @blueprint.alt_response(404, description="No such tenant.")
 @needs(Scope.ADMIN)
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
@@ -264,7 +311,8 @@ def key_revoke(tenant_id: UUID, key_id: UUID) -> Any:
 
 @blueprint.route("/tenants/<uuid:tenant_id>/keys/<uuid:key_id>/rotate", methods=["POST"])
 @blueprint.arguments(Rotation, required=False)
-@blueprint.response(201, MintedKey, headers={"Location": {"schema": {"type": "string", "format": "uri"}}})
+@blueprint.arguments(Unrepeatable, location="headers", as_kwargs=True)
+@blueprint.response(201, MintedKey, headers=LOCATION)
 @blueprint.alt_response(404, description="No such key.")
 @blueprint.alt_response(409, description="The key has ended.")
 @needs(Scope.ADMIN)
@@ -279,6 +327,10 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
 def told_once(minted: keys.Minted) -> dict[str, Any]:
     """Return what :class:`MintedKey` shows."""
     return {**{name: getattr(minted.key, name) for name in KeyShape().fields}, "key": minted.token}
+
+
+def _shape(tenant: Tenant) -> dict[str, Any]:
+    return cast(dict[str, Any], TenantShape().dump(tenant))
 
 
 def _minted(minted: keys.Minted) -> Any:

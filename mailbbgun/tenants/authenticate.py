@@ -10,13 +10,14 @@ import ipaddress
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import ANYBODY, Caller, KeyKind, Scope
+from mailbbgun.base.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, Scope
 from mailbbgun.base.crypto import Vault, keyed_hash, same
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import DatabaseUnavailable, Forbidden, Unauthorized
@@ -34,6 +35,8 @@ NOBODY = ""  # in the place of a prefix: the tenant default, for who shows no ke
 log = logging.getLogger("mailbbgun.auth")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Identities = Callable[[Session, Collection[UUID]], Mapping[UUID, Identity]]
+"""As whom each of these tenants sends, of those of which there is something to say."""
 
 
 @dataclass(slots=True)
@@ -49,8 +52,9 @@ class _Known:
 class Authenticator:
     """Knows keys again. Thread-safe; its thread starts with the first request, so it belongs to the process that serves."""
 
-    def __init__(self, db: Database, vault: Vault, *, required: bool) -> None:
+    def __init__(self, db: Database, vault: Vault, identities: Identities, *, required: bool) -> None:
         self._db = db
+        self._identities = identities
         self._vault = vault
         self._required = required
         self._lock = threading.Lock()
@@ -108,9 +112,12 @@ class Authenticator:
 
     def _load(self, prefixes: list[str], now: float) -> dict[str, _Known]:
         with self._db.read() as session:
-            found = {prefix: _known(*row, now) for prefix, row in repo.lookup(session, prefixes).items()}
+            rows = repo.lookup(session, prefixes)
+            asking = {tenant.id for _, tenant, _ in rows.values()} | ({DEFAULT_TENANT} if NOBODY in prefixes else set())
+            identities = self._identities(session, asking)
+            found = {prefix: _known(*row, identities, now) for prefix, row in rows.items()}
             if NOBODY in prefixes:
-                found[NOBODY] = _nobody(session, now)
+                found[NOBODY] = _nobody(session, identities, now)
         with self._lock:
             for prefix in prefixes:
                 before = self._known.pop(prefix, None)
@@ -160,7 +167,7 @@ class Authenticator:
                 repo.used(session, noted)
 
 
-def _known(key: ApiKey, tenant: Tenant, ended: bool, now: float) -> _Known:
+def _known(key: ApiKey, tenant: Tenant, ended: bool, identities: Mapping[UUID, Identity], now: float) -> _Known:
     caller = Caller(
         tenant_id=tenant.id,
         key_id=key.id,
@@ -169,15 +176,17 @@ def _known(key: ApiKey, tenant: Tenant, ended: bool, now: float) -> _Known:
         senders=frozenset(key.senders),
         guests=frozenset(key.guests),
         suspended=tenant.status == SUSPENDED,
+        identity=identities.get(tenant.id, ANYONE),
     )
     networks = tuple(ipaddress.ip_network(network) for network in key.networks)
     return _Known(key.hash, caller, networks, ended, seen=now, used=now)
 
 
-def _nobody(session: Session, now: float) -> _Known:
+def _nobody(session: Session, identities: Mapping[UUID, Identity], now: float) -> _Known:
     tenant = repo.tenant(session, DEFAULT_TENANT)
     suspended = tenant is not None and tenant.status == SUSPENDED
-    return _Known("", Caller(ANYBODY.tenant_id, scopes=ANYBODY.scopes, suspended=suspended), (), ended=False, seen=now, used=now)
+    caller = replace(ANYBODY, suspended=suspended, identity=identities.get(DEFAULT_TENANT, ANYONE))
+    return _Known("", caller, (), ended=False, seen=now, used=now)
 
 
 def _token_of(header: str | None) -> str | None:

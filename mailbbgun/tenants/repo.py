@@ -15,11 +15,11 @@ from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import Conflict
 from mailbbgun.base.ids import new_id
-from mailbbgun.tenants.models import ACTIVE, SUSPENDED, TENANTS, ApiKey, Secret, Tenant
+from mailbbgun.tenants.models import ACTIVE, SUSPENDED, TENANTS, ApiKey, AuditEntry, Secret, Tenant
 
 PEPPER = "pepper"
 
-Row = TypeVar("Row", Tenant, ApiKey)
+Row = TypeVar("Row", Tenant, ApiKey, AuditEntry)
 
 
 def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
@@ -54,9 +54,9 @@ def names(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, str]:
     return {one.id: one.name for one in session.scalars(select(Tenant).where(Tenant.id.in_(tenant_ids)))}
 
 
-def add_tenant(session: Session, values: Mapping[str, Any]) -> Tenant:
-    """Add a tenant, active, with these columns. Raises :class:`Conflict` if its name is another's."""
-    made = Tenant(id=new_id(), status=ACTIVE, created_at=datetime.now(UTC), **values)
+def add_tenant(session: Session, values: Mapping[str, Any], identifier: UUID | None = None) -> Tenant:
+    """Add a tenant, active, with these columns, and with that id if it is given. Raises :class:`Conflict` if its name is another's."""
+    made = Tenant(id=identifier or new_id(), status=ACTIVE, created_at=datetime.now(UTC), **values)
     with _name_taken():
         session.add(made)
         session.flush()
@@ -68,6 +68,19 @@ def change_tenant(session: Session, tenant_id: UUID, values: Mapping[str, Any]) 
     if values:
         with _name_taken():
             session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
+
+
+def lock(session: Session, tenant_id: UUID) -> None:
+    """Let no other transaction that asks for the same change what a tenant has, until this one ends. SQLite has one writer anyway."""
+    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update())
+
+
+def audit(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[AuditEntry], int, UUID | None]:
+    """Return a page of a tenant's audit, newest first."""
+    its = AuditEntry.tenant_id == tenant_id
+    count = session.scalar(select(func.count()).select_from(AuditEntry).where(its)) or 0
+    statement = select(AuditEntry).where(its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
+    return _page(session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit)
 
 
 def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:

@@ -9,12 +9,12 @@ from sqlalchemy import func, select, update
 
 from mailbbgun.accept import accept as verb
 from mailbbgun.accept.draft import Submission
-from mailbbgun.accept.idempotency import forget_expired
-from mailbbgun.accept.models import IdempotencyKey
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import ANYBODY
 from mailbbgun.base.db import Database, db_now
 from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
+from mailbbgun.base.idempotency import forget_expired
+from mailbbgun.base.models import IdempotencyKey
 from mailbbgun.messages.models import Message
 from mailbbgun.messages.publisher import Publisher
 

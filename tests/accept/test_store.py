@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from mailbbgun.accept import idempotency
-from mailbbgun.accept.idempotency import Claim
 from mailbbgun.accept.store import LARGE, MESSAGES, Rows, Store
+from mailbbgun.base import idempotency
 from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
+from mailbbgun.base.idempotency import Claim
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message, MessageTag

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from sqlalchemy import text
 
-from mailbbgun.accept import idempotency
-from mailbbgun.accept.idempotency import Claim
 from mailbbgun.accept.store import PATIENCE_FOR_ALL
+from mailbbgun.base import idempotency
+from mailbbgun.base.idempotency import Claim
 from mailbbgun.base.ids import new_id
 from mailbbgun.server import SMALL, Heard, judge
 from tests.flow.service import until

@@ -117,6 +117,22 @@ def test_two_tenants_may_use_one_idempotency_key(locked):
     assert first.json()["id"] == again.json()["id"] != theirs.json()["id"]
 
 
+def test_a_tenant_is_made_once_for_one_idempotency_key_and_a_key_is_never_told_twice(locked):
+    with_key = {"headers": {"Idempotency-Key": "tenant 1"}, "json": {"name": "made once"}}
+    first, again = (locked.ask("POST", "/tenants", locked.admin, **with_key) for _ in range(2))
+    assert (first.status_code, again.status_code, again.headers["Idempotent-Replayed"]) == (201, 201, "true")
+    assert (first.json(), first.headers["Location"]) == (again.json(), again.headers["Location"])
+    assert locked.ask("GET", first.headers["Location"].removeprefix(locked.url), locked.admin).json() == first.json()
+    other = locked.ask("POST", "/tenants", locked.admin, **with_key | {"json": {"name": "another"}})
+    assert code(other) == (422, "idempotency_mismatch")
+    keys_of = f"/tenants/{first.json()['id']}/keys"
+    made = locked.key(first.json()["id"])
+    for path, body in ((keys_of, {"name": "k"}), (f"{keys_of}/{made['id']}/rotate", {})):
+        refused = locked.ask("POST", path, locked.admin, json=body, headers=with_key["headers"])
+        assert (code(refused), list(refused.json()["error"]["fields"])) == ((400, "validation_error"), ["Idempotency-Key"])
+    assert locked.ask("GET", keys_of, locked.admin).json()["count"] == 1
+
+
 @pytest.mark.parametrize(("scopes", "reads", "sends", "administers"), [
     (["messages:read"], 200, 403, 403), (["messages:write"], 403, 201, 403), (["admin"], 403, 403, 200), (["webhooks"], 403, 403, 403),
 ])  # fmt: skip

@@ -1,25 +1,26 @@
-"""One ``Idempotency-Key``, one message. The key is committed with what it created, so a key that is taken has its answer."""
+"""One ``Idempotency-Key``, one creation. The key is committed with what it created, so a key that is taken has its answer."""
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from mailbbgun.accept.draft import Submission
-from mailbbgun.accept.models import IdempotencyKey
+from mailbbgun.base.crypto import keyed_hash
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import IdempotencyMismatch, InvalidInput, Unavailable
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.base.models import IdempotencyKey
 
 HEADER = "Idempotency-Key"
 BATCH = 1000  # rows a forgetting
+PATIENCE = 5.0  # seconds to wait for a request elsewhere that has the same key and has not committed
 
 _KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")  # printable ASCII, no space at the ends, 1 to 255
 
@@ -32,13 +33,16 @@ class Claim:
     fingerprint: str
 
 
-def claim_of(tenant_id: UUID, key: str, submission: Submission) -> Claim:
-    """Return the claim a tenant's request makes. Raises :class:`InvalidInput` for a key that is empty, too long or not printable ASCII."""
+def claim_of(tenant_id: UUID, key: str, given: Mapping[str, Any], pepper: str | None = None) -> Claim:
+    """Return the claim of a tenant's request that was given these values, of which JSON can be made.
+
+    What holds a secret takes a ``pepper``: of a plain hash a weak password could be guessed. Raises :class:`InvalidInput` for a key that is
+    empty, too long or not printable ASCII.
+    """
     if not _KEY.fullmatch(key):
         raise InvalidInput(f"{HEADER} must be 1 to 255 printable ASCII characters.", fields={HEADER: ["1 to 255 printable ASCII characters."]})
-    # What is not given is left out, so that a field added later does not change old fingerprints.
-    given = {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
-    return Claim(_owned(tenant_id, key), hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest())
+    canonical = orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
+    return Claim(_owned(tenant_id, key), keyed_hash(pepper, canonical.decode()) if pepper else hashlib.sha256(canonical).hexdigest())
 
 
 def _owned(tenant_id: UUID, key: str) -> str:
@@ -50,7 +54,7 @@ def _owned(tenant_id: UUID, key: str) -> str:
 
 
 def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int, patience: float) -> set[Claim]:
-    """Write keys down, each with its message and answer, in place of such as are older than ``seconds``; return those that nobody else has.
+    """Write keys down, each with what it creates and the answer, in place of such as are older than ``seconds``; return those that nobody else has.
 
     Keys must differ. On PostgreSQL a rival that has not committed yet is waited for, up to ``patience`` seconds; then raises ``OperationalError``.
     """
@@ -68,11 +72,27 @@ def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]
     )
     # In order of the keys, so that two processes with keys in common cannot lock each other out.
     values = [
-        {"key": claim.key, "fingerprint": claim.fingerprint, "message_id": message_id, "response": dict(response)}
-        for claim, (message_id, response) in sorted(wanted.items(), key=lambda one: one[0].key)
+        {"key": claim.key, "fingerprint": claim.fingerprint, "created_id": created_id, "response": dict(response)}
+        for claim, (created_id, response) in sorted(wanted.items(), key=lambda one: one[0].key)
     ]
     ours = set(session.execute(statement.returning(IdempotencyKey.key), values).scalars())
     return {claim for claim in wanted if claim.key in ours}
+
+
+def once(session: Session, claim: Claim | None, seconds: int, create: Callable[[UUID], Mapping[str, Any]]) -> tuple[Mapping[str, Any], bool]:
+    """Create what a request asks for, unless one with its key has; return the answer, and whether it is that of the earlier one.
+
+    ``create`` makes it with that id, in this session, and returns the answer, of which JSON can be made: with no secret in it, for it is kept.
+    Raises :class:`IdempotencyMismatch`.
+    """
+    created_id = new_id()
+    if claim is None:
+        return create(created_id), False
+    if not take(session, {claim: (created_id, {})}, seconds, PATIENCE):
+        return replay(session, claim), True
+    answer = create(created_id)
+    session.execute(update(IdempotencyKey).where(IdempotencyKey.key == claim.key).values(response=dict(answer)))
+    return answer, False
 
 
 def replay(session: Session, claim: Claim) -> Mapping[str, Any]:

@@ -1,0 +1,252 @@
+"""``/smtp-accounts``: for keys with the scope ``accounts``, and their passwords for those with ``accounts:reveal``."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from uuid import UUID
+
+from flask import request, url_for
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from mailbbgun.base import idempotency
+from mailbbgun.base.caller import Scope
+from mailbbgun.base.db import after_commit
+from mailbbgun.base.errors import Conflict, NotFound
+from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, created, next_page, provided
+from mailbbgun.services import Services
+from mailbbgun.smtp_accounts import edit, repo, schemas
+from mailbbgun.smtp_accounts.health import Health, look
+from mailbbgun.smtp_accounts.models import SMTPAccount
+from mailbbgun.smtp_accounts.presets import PRESETS
+from mailbbgun.smtp_accounts.trial import Trials
+from mailbbgun.tenants import audit, keys
+
+blueprint = Blueprint("smtp_accounts", __name__, description="The servers your mail leaves through.")
+
+_LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
+_NONE = "No such account."
+_NAMED = "There is an account of that name, or there are too many."
+_UNREADABLE = "secret_unreadable: ENCRYPTION_KEYS lacks the key that encrypted the password. It is kept, and readable when the key is back."
+
+log = logging.getLogger("mailbbgun.accounts")
+
+
+@blueprint.route("/smtp-accounts", methods=["GET"])
+@blueprint.arguments(Page, location="query")
+@blueprint.response(200, schemas.Accounts, headers=_LINK)
+@needs(Scope.ACCOUNTS)
+def index(page: dict[str, Any]) -> Any:
+    """List your SMTP accounts, newest first"""
+    tenant_id = caller().tenant_id
+    with provided(Services).db.read(tenant_id) as session:
+        accounts, count, last = repo.accounts(session, tenant_id, **page)
+    return {"smtp_accounts": accounts, "count": count}, 200, next_page(last)
+
+
+@blueprint.route("/smtp-accounts", methods=["POST"])
+@blueprint.arguments(schemas.NewAccount)
+@blueprint.arguments(Repeatable, location="headers")
+@blueprint.response(201, schemas.AccountShape, headers=LOCATION | REPLAYED)
+@blueprint.alt_response(409, description=_NAMED)
+@blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
+@needs(Scope.ACCOUNTS)
+def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
+    """Set up an SMTP account
+
+    From then on your mail leaves through your accounts and no longer by the service's own way.
+    """
+    services, tenant_id = provided(Services), caller().tenant_id
+    values = edit.filled(wanted, provided(Trials).guard)
+
+    def add(account_id: UUID) -> dict[str, Any]:
+        return _shape(edit.create(session, services.vault, tenant_id, account_id, values))
+
+    with _name_taken(), services.db.write(tenant_id) as session:
+        claim = _claim(session, key["key"], wanted)
+        answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
+    return created(answer, url_for("smtp_accounts.show", account_id=answer["id"], _external=True), replayed)
+
+
+@blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["GET"])
+@blueprint.response(200, schemas.AccountDetails)
+@blueprint.alt_response(404, description=_NONE)
+@needs(Scope.ACCOUNTS)
+def show(account_id: UUID) -> Any:
+    """Show an SMTP account, and how it does"""
+    return _details(caller().tenant_id, account_id)
+
+
+@blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["PATCH"])
+@blueprint.arguments(schemas.AccountChange)
+@blueprint.response(200, schemas.AccountDetails)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(409, description=_NAMED)
+@needs(Scope.ACCOUNTS)
+def change(wanted: dict[str, Any], account_id: UUID) -> Any:
+    """Change an SMTP account
+
+    Within a second, in every process. Host, port, security and authorities change with the password only.
+    """
+    services, tenant_id = provided(Services), caller().tenant_id
+    with _name_taken(), services.db.write(tenant_id) as session:
+        edit.change(session, services.vault, provided(Trials).guard, tenant_id, account_id, wanted)
+    return _details(tenant_id, account_id)
+
+
+@blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["DELETE"])
+@blueprint.response(204)
+@blueprint.alt_response(404, description=_NONE)
+@needs(Scope.ACCOUNTS)
+def remove(account_id: UUID) -> Any:
+    """Delete an SMTP account
+
+    What waits leaves by your other accounts; without any, by the service's own way.
+    """
+    tenant_id = caller().tenant_id
+    with provided(Services).db.write(tenant_id) as session:
+        if not repo.remove(session, tenant_id, account_id):
+            raise edit.missing()
+
+
+@blueprint.route("/smtp-accounts/presets", methods=["GET"])
+@blueprint.response(200, schemas.Presets)
+@needs(Scope.ACCOUNTS)
+def presets() -> Any:
+    """List the providers whose settings are known"""
+    return {"presets": list(PRESETS.values()), "count": len(PRESETS)}
+
+
+@blueprint.route("/smtp-accounts/health", methods=["GET"])
+@blueprint.response(200, schemas.Healths)
+@needs(Scope.ACCOUNTS)
+def health() -> Any:
+    """Show how your SMTP accounts do"""
+    tenant_id = caller().tenant_id
+    with provided(Services).db.read(tenant_id) as session:
+        accounts, count, _ = repo.accounts(session, tenant_id, limit=edit.MOST, offset=0, after=None)
+        return {"smtp_accounts": _health(session, *accounts), "count": count}
+
+
+@blueprint.route("/smtp-accounts/default/credentials", methods=["GET"])
+@blueprint.response(200, schemas.Credentials)
+@blueprint.alt_response(404, description="There is no default account.")
+@blueprint.alt_response(503, description=_UNREADABLE)
+@needs(Scope.REVEAL)
+def default_credentials() -> Any:
+    """Tell how to send by your default SMTP account, with its password
+
+    Each reading is written down in the audit.
+    """
+    tenant_id = caller().tenant_id
+    with provided(Services).db.write(tenant_id) as session:
+        account = repo.default(session, tenant_id)
+        if account is None:
+            raise NotFound("There is no default account.")
+        return _revealed(session, account)
+
+
+@blueprint.route("/smtp-accounts/<uuid:account_id>/credentials", methods=["GET"])
+@blueprint.response(200, schemas.Credentials)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(503, description=_UNREADABLE)
+@needs(Scope.REVEAL)
+def credentials(account_id: UUID) -> Any:
+    """Tell how to send by an SMTP account, with its password
+
+    Each reading is written down in the audit.
+    """
+    tenant_id = caller().tenant_id
+    with provided(Services).db.write(tenant_id) as session:
+        return _revealed(session, _account(session, tenant_id, account_id))
+
+
+@blueprint.route("/smtp-accounts/test", methods=["POST"])
+@blueprint.arguments(schemas.NewTrial)
+@blueprint.response(200, schemas.TrialShape)
+@blueprint.alt_response(503, description="Too many are being tried just now.")
+@needs(Scope.ACCOUNTS)
+def try_unsaved(wanted: dict[str, Any]) -> Any:
+    """Try settings that are not saved
+
+    For 30 seconds at most.
+    """
+    to = wanted.pop("to", None)
+    values = edit.filled(wanted, provided(Trials).guard)
+    password = values.pop("smtp_password") or ""
+    return _tried(SMTPAccount(**values), password, to)
+
+
+@blueprint.route("/smtp-accounts/<uuid:account_id>/test", methods=["POST"])
+@blueprint.arguments(schemas.Trial)
+@blueprint.response(200, schemas.TrialShape)
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(503, description=f"Too many are being tried just now; or {_UNREADABLE}")
+@needs(Scope.ACCOUNTS)
+def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
+    """Try an SMTP account
+
+    For 30 seconds at most. The test mail does not count for its limits.
+    """
+    services, tenant_id = provided(Services), caller().tenant_id
+    with services.db.read(tenant_id) as session:
+        account = _account(session, tenant_id, account_id)
+    password = services.vault.decrypt(account.smtp_password) if account.smtp_password else ""
+    return _tried(account, password, wanted.get("to"))
+
+
+def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
+    tenant_id = caller().tenant_id
+    found = provided(Trials).run(tenant_id, account, password, to)
+    log.info("account_tried", extra={"account_id": account.id, "tenant_id": tenant_id, "ok": found.ok})
+    return found
+
+
+def _revealed(session: Session, account: SMTPAccount) -> dict[str, Any]:
+    services, who = provided(Services), caller()
+    password = services.vault.decrypt(account.smtp_password) if account.smtp_password else None
+    audit.note(session, who, request.remote_addr, audit.REVEALED, {"account_id": str(account.id), "setting_name": account.setting_name})
+    noted = {"account_id": account.id, "tenant_id": who.tenant_id, "key_id": who.key_id, "address": request.remote_addr}
+    after_commit(session, lambda: log.info("credentials_revealed", extra=noted))
+    shown = {name: getattr(account, name) for name in schemas.Credentials().fields if name != "smtp_password"}
+    return {**shown, "smtp_password": password}
+
+
+def _claim(session: Session, key: str | None, wanted: dict[str, Any]) -> idempotency.Claim | None:
+    if key is None:
+        return None
+    pepper = keys.pepper(session, provided(Services).vault)
+    return idempotency.claim_of(caller().tenant_id, key, {"smtp_account": wanted}, pepper)
+
+
+def _account(session: Session, tenant_id: UUID, account_id: UUID) -> SMTPAccount:
+    found = repo.account(session, tenant_id, account_id)
+    if found is None:
+        raise edit.missing()
+    return found
+
+
+def _details(tenant_id: UUID, account_id: UUID) -> dict[str, Any]:
+    with provided(Services).db.read(tenant_id) as session:
+        account = _account(session, tenant_id, account_id)
+        (found,) = _health(session, account)
+    return {**{name: getattr(account, name) for name in schemas.AccountShape().fields}, "health": found}
+
+
+def _health(session: Session, *accounts: SMTPAccount) -> list[Health]:
+    services = provided(Services)
+    return look(session, services.vault, accounts, counted_here=not services.settings.REDIS_URL)
+
+
+def _shape(account: SMTPAccount) -> dict[str, Any]:
+    return cast(dict[str, Any], schemas.AccountShape().dump(account))
+
+
+@contextmanager
+def _name_taken() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise Conflict("There is an account of that name.") from error

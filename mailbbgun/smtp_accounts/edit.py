@@ -1,0 +1,135 @@
+"""The verbs: an account is set up, changed and removed, by what a tenant says of it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.crypto import Vault
+from mailbbgun.base.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from mailbbgun.base.net import Guard
+from mailbbgun.smtp_accounts import repo
+from mailbbgun.smtp_accounts.account import NO_SECURITY, STARTTLS, TLS
+from mailbbgun.smtp_accounts.models import SMTPAccount
+from mailbbgun.smtp_accounts.presets import Preset, preset
+from mailbbgun.tenants import repo as tenants
+
+MOST = 100  # accounts of a tenant
+PORTS = {NO_SECURITY: 25, STARTTLS: 587, TLS: 465}
+LIMITS = ("max_per_second", "max_per_minute", "max_per_day")
+
+# Who changes one of these changes where the password goes, or who can read it on its way.
+DESTINATION = ("smtp_host", "smtp_port", "security_protocol", "ca_certificate")
+
+_DEFAULTS: Mapping[str, Any] = {
+    "preset": None,
+    "smtp_username": None,
+    "smtp_password": None,
+    "ca_certificate": None,
+    "from_email": None,
+    "from_name": None,
+    "priority": 10,
+    "weight": 1,
+    "max_connections": 5,
+    "max_per_second": None,
+    "max_per_minute": None,
+    "max_per_day": None,
+    "send_interval": None,
+    "enabled": True,
+}
+
+Fields = Mapping[str, Any]
+
+
+def filled(given: Fields, guard: Guard) -> dict[str, Any]:
+    """Return all of an account that a tenant says: what was given, then what its preset says, then what is usual. The password is in clear.
+
+    Raises :class:`InvalidInput`.
+    """
+    known = preset(given["preset"]) if given.get("preset") else None
+    values = {**_DEFAULTS, "recipient_domains": [], **(_of_preset(known) if known else {}), **given}
+    if "smtp_host" not in values:
+        raise InvalidInput("Some fields are not valid.", fields={"smtp_host": ["Needed unless a preset says it."]})
+    usual = TLS if values.get("smtp_port") == PORTS[TLS] else known.security if known else STARTTLS
+    values.setdefault("security_protocol", usual)
+    same = known is not None and values["security_protocol"] == known.security
+    values.setdefault("smtp_port", known.port if known and same else PORTS[values["security_protocol"]])
+    _check_login(values["smtp_username"], values["smtp_password"] is not None)
+    values["smtp_host"] = permitted(guard, values["smtp_host"], values["smtp_port"])
+    return values
+
+
+def create(session: Session, vault: Vault, tenant_id: UUID, account_id: UUID, values: Fields) -> SMTPAccount:
+    """Add an account with the values of :func:`filled`; the first of a tenant is its default.
+
+    Raises :class:`Conflict` if there are too many; the name is the database's to judge.
+    """
+    tenants.lock(session, tenant_id)
+    before = repo.count(session, tenant_id)
+    if before >= MOST:
+        raise Conflict(f"There are {MOST} accounts already, which is the most.")
+    default = values.get("is_default", before == 0)
+    if default:
+        repo.clear_default(session, tenant_id)
+    now = datetime.now(UTC)
+    kept = {**values, "is_default": default, "smtp_password": _encrypted(vault, values["smtp_password"])}
+    made = SMTPAccount(id=account_id, tenant_id=tenant_id, created_at=now, updated_at=now, **kept)
+    session.add(made)
+    session.flush()
+    return made
+
+
+def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, account_id: UUID, given: Fields) -> None:
+    """Change what is given of an account.
+
+    Where the password goes is changed only with the password: who may not read it must not be able to have it sent to a server of his own.
+    Raises :class:`NotFound`, :class:`InvalidInput`.
+    """
+    tenants.lock(session, tenant_id)
+    account = repo.account(session, tenant_id, account_id)
+    if account is None:
+        raise missing()
+    values = dict(given)
+    if "smtp_host" in values or "smtp_port" in values:
+        values["smtp_host"] = permitted(guard, values.get("smtp_host", account.smtp_host), values.get("smtp_port", account.smtp_port))
+    if values.get("smtp_username", account.smtp_username) is None:
+        values.setdefault("smtp_password", None)  # without a name nobody asks for it
+    kept = "smtp_password" not in values and account.smtp_password is not None
+    if kept and any(name in values and values[name] != getattr(account, name) for name in DESTINATION):
+        raise InvalidInput("Some fields are not valid.", fields={"smtp_password": ["Give it again: where it goes, or how, has changed."]})
+    _check_login(values.get("smtp_username", account.smtp_username), kept or values.get("smtp_password") is not None)
+    if "smtp_password" in values:
+        values["smtp_password"] = _encrypted(vault, values["smtp_password"])
+    if values.get("is_default"):
+        repo.clear_default(session, tenant_id)
+    repo.change(session, tenant_id, account_id, values | {"updated_at": datetime.now(UTC)})
+
+
+def permitted(guard: Guard, host: str, port: int) -> str:
+    """Return a host as it is kept. Raises :class:`InvalidInput` on its field, or the port's, if we would not connect there."""
+    try:
+        return guard.check(host, port)
+    except NotPermitted as error:
+        raise InvalidInput("Some fields are not valid.", fields={f"smtp_{error.about}": [f"{error}."]}) from error
+
+
+def missing() -> NotFound:
+    """Return the error of an account that is not there, or is another tenant's."""
+    return NotFound("There is no such account.")
+
+
+def _of_preset(known: Preset) -> dict[str, Any]:
+    limits = {name: getattr(known, name) for name in (*LIMITS, "max_connections") if getattr(known, name) is not None}
+    return {"smtp_host": known.host, "smtp_username": known.username, **limits}
+
+
+def _check_login(username: str | None, password: bool) -> None:
+    if (username is None) == password:
+        name, why = ("smtp_username", "A password needs one.") if password else ("smtp_password", "A user name needs one.")
+        raise InvalidInput("Some fields are not valid.", fields={name: [why]})
+
+
+def _encrypted(vault: Vault, password: str | None) -> str | None:
+    return None if password is None else vault.encrypt(password)

@@ -1,0 +1,68 @@
+"""The verb: look at how accounts do, by what workers have written down of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.crypto import Vault
+from mailbbgun.base.errors import SecretUnreadable
+from mailbbgun.smtp_accounts import repo
+from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit
+from mailbbgun.smtp_accounts.pace import Limits
+
+CLOSED, OPEN = CIRCUITS = ("closed", "open")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How an account does. ``workers`` processes leave it alone, the first of them ``since``, after so many ``failures`` and the last ``reply``."""
+
+    id: UUID
+    setting_name: str
+    enabled: bool
+    circuit: str
+    workers: int
+    since: datetime | None
+    failures: int
+    reply: str | None
+    used_today: int | None  # None: not counted, or where we do not see it
+    max_per_day: int | None
+    password_readable: bool | None  # None: it has none
+
+
+def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, counted_here: bool) -> list[Health]:
+    """Return how accounts do, in their order. ``counted_here``: the database counts what they send, not Redis."""
+    account_ids = [account.id for account in accounts]
+    circuits = repo.open_circuits(session, account_ids)
+    used = repo.used_today(session, account_ids) if counted_here else None
+    return [_health(account, circuits.get(account.id, ()), used, _readable(vault, account.smtp_password)) for account in accounts]
+
+
+def _health(account: SMTPAccount, open_: Sequence[SMTPCircuit], used: Mapping[UUID, int] | None, readable: bool | None) -> Health:
+    limits = Limits(account.max_per_second, account.max_per_minute, account.max_per_day, account.send_interval)
+    return Health(
+        id=account.id,
+        setting_name=account.setting_name,
+        enabled=account.enabled,
+        circuit=OPEN if open_ else CLOSED,
+        workers=len(open_),
+        since=open_[-1].opened_at if open_ else None,
+        failures=max((one.failures for one in open_), default=0),
+        reply=open_[0].reply if open_ else None,
+        used_today=None if used is None or not limits.any else used.get(account.id, 0),
+        max_per_day=account.max_per_day,
+        password_readable=readable,
+    )
+
+
+def _readable(vault: Vault, token: str | None) -> bool | None:
+    if token is None:
+        return None
+    try:
+        vault.decrypt(token)
+    except SecretUnreadable:
+        return False
+    return True
