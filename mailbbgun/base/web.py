@@ -33,7 +33,9 @@ View = TypeVar("View", bound=Callable[..., Any])
 EXTENSION = "mailbbgun"
 PARKS = "mailbbgun.parks"  # in a request's environment: the server knows of :class:`Parked`
 FIELDS_SHOWN = 20  # of a body with a million wrong fields
+MOST_DEPTH = 32  # objects and lists inside each other; ours have four at most
 MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… would become 1 GB
+_TOO_DEEP = f"The body is nested too deeply: {MOST_DEPTH} objects and lists inside each other are the most."
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # linear: it never looks at a character twice
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 LARGEST_INTEGER = 2**63 - 1  # what the databases hold
@@ -123,7 +125,7 @@ def _unexpected_error(error: Exception) -> Response:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Parse a JSON object strictly: UTF-8, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
+    """Parse a JSON object strictly: UTF-8, not too deep, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
 
     Raises :class:`MalformedBody`, :class:`TooLarge`.
     """
@@ -135,11 +137,13 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise MalformedBody("The body is not UTF-8.") from error
     except RecursionError as error:
-        raise MalformedBody("The body is nested too deeply.") from error
+        raise MalformedBody(_TOO_DEEP) from error
     except ValueError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise MalformedBody("The body is not a JSON object.")
+    if _deeper_than(MOST_DEPTH, value):
+        raise MalformedBody(_TOO_DEEP)
     # Both can only come from a \u escape: the decoder refuses raw control characters, UTF-8 raw surrogates.
     if "\\u" in text and any(UNSTORABLE.search(string) for string in _strings(value)):
         raise MalformedBody("The body has a string with a NUL or half a surrogate pair.")
@@ -166,6 +170,15 @@ def _float(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float)
+
+
+def _deeper_than(most: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one) if isinstance(below, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _strings(value: Any) -> Iterator[str]:
