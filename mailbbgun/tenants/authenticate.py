@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -49,10 +50,12 @@ class _Known:
 class Authenticator:
     """Knows keys again. Thread-safe; its thread starts with the first request, so it belongs to the process that serves."""
 
-    def __init__(self, db: Database, vault: Vault, *, required: bool) -> None:
+    def __init__(self, db: Database, vault: Vault, *, required: bool, per_minute: int = 0) -> None:
+        """Ask for a key if it is ``required``; keys without a limit of their own may ask ``per_minute`` times a minute (0: without limit)."""
         self._db = db
         self._vault = vault
         self._required = required
+        self._per_minute = per_minute or None
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._pepper: str | None = None
@@ -62,6 +65,8 @@ class Authenticator:
 
     def at_hand(self, header: str | None) -> bool:
         """Say whether :meth:`caller` can answer without asking the database."""
+        if header is None and self._required:
+            return True
         token = _token_of(header)
         parts = keys.split(token) if token else None
         known = self._known.get(NOBODY if token is None else parts[0] if parts else "?")
@@ -108,9 +113,9 @@ class Authenticator:
 
     def _load(self, prefixes: list[str], now: float) -> dict[str, _Known]:
         with self._db.read() as session:
-            found = {prefix: _known(*row, now) for prefix, row in repo.lookup(session, prefixes).items()}
+            found = {prefix: self._known_by(*row, now) for prefix, row in repo.lookup(session, prefixes).items()}
             if NOBODY in prefixes:
-                found[NOBODY] = _nobody(session, now)
+                found[NOBODY] = self._nobody(session, now)
         with self._lock:
             for prefix in prefixes:
                 before = self._known.pop(prefix, None)
@@ -121,6 +126,26 @@ class Authenticator:
                 self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
                 self._thread.start()
         return found
+
+    def _known_by(self, key: ApiKey, tenant: Tenant, ended: bool, now: float) -> _Known:
+        caller = Caller(
+            tenant_id=tenant.id,
+            key_id=key.id,
+            kind=KeyKind(key.kind),
+            scopes=frozenset(Scope(scope) for scope in key.scopes),
+            senders=frozenset(key.senders),
+            guests=frozenset(key.guests),
+            requests_per_minute=key.max_requests_per_minute or self._per_minute,
+            **_of_tenant(tenant),
+        )
+        networks = tuple(ipaddress.ip_network(network) for network in key.networks)
+        return _Known(key.hash, caller, networks, ended, seen=now, used=now)
+
+    def _nobody(self, session: Session, now: float) -> _Known:
+        tenant = repo.tenant(session, DEFAULT_TENANT)
+        its = _of_tenant(tenant) if tenant else {}
+        caller = Caller(ANYBODY.tenant_id, scopes=ANYBODY.scopes, requests_per_minute=self._per_minute, **its)
+        return _Known("", caller, (), ended=False, seen=now, used=now)
 
     def _peppered(self) -> str:
         if self._pepper is None:
@@ -160,24 +185,12 @@ class Authenticator:
                 repo.used(session, noted)
 
 
-def _known(key: ApiKey, tenant: Tenant, ended: bool, now: float) -> _Known:
-    caller = Caller(
-        tenant_id=tenant.id,
-        key_id=key.id,
-        kind=KeyKind(key.kind),
-        scopes=frozenset(Scope(scope) for scope in key.scopes),
-        senders=frozenset(key.senders),
-        guests=frozenset(key.guests),
-        suspended=tenant.status == SUSPENDED,
-    )
-    networks = tuple(ipaddress.ip_network(network) for network in key.networks)
-    return _Known(key.hash, caller, networks, ended, seen=now, used=now)
-
-
-def _nobody(session: Session, now: float) -> _Known:
-    tenant = repo.tenant(session, DEFAULT_TENANT)
-    suspended = tenant is not None and tenant.status == SUSPENDED
-    return _Known("", Caller(ANYBODY.tenant_id, scopes=ANYBODY.scopes, suspended=suspended), (), ended=False, seen=now, used=now)
+def _of_tenant(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "suspended": tenant.status == SUSPENDED,
+        "tenant_requests_per_minute": tenant.max_requests_per_minute,
+        "messages_per_day": tenant.max_messages_per_day,
+    }
 
 
 def _token_of(header: str | None) -> str | None:

@@ -71,7 +71,7 @@ class Door:
             try:
                 if self.http.get(f"{self.url}/health", timeout=2).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):  # processes that are only starting take a while to answer
                 time.sleep(0.05)
         raise AssertionError((self.var / "api.out").read_text())
 
