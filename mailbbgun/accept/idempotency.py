@@ -2,13 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -49,16 +49,13 @@ def _owned(tenant_id: UUID, key: str) -> str:
     return key if tenant_id == DEFAULT_TENANT else hashlib.sha256(tenant_id.bytes + key.encode()).hexdigest()
 
 
-def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int, patience: float) -> set[Claim]:
+def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[Claim]:
     """Write keys down, each with its message and answer, in place of such as are older than ``seconds``; return those that nobody else has.
 
-    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for, up to ``patience`` seconds; then raises ``OperationalError``.
+    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for.
     """
     if not wanted:
         return set()
-    if dialect_of(session) == "postgresql":
-        # And should our machine vanish now, the server lets go of our keys soon, and not when TCP gives us up.
-        session.execute(text(f"SET LOCAL lock_timeout = {round(patience * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"))
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
     statement = dialect.insert(IdempotencyKey).values(created_at=db_now())
     statement = statement.on_conflict_do_update(
@@ -73,6 +70,12 @@ def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]
     ]
     ours = set(session.execute(statement.returning(IdempotencyKey.key), values).scalars())
     return {claim for claim in wanted if claim.key in ours}
+
+
+def give_back(session: Session, claims: Collection[Claim]) -> None:
+    """Forget keys that this transaction has taken, because what they stand for is refused."""
+    if claims:
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.key.in_([claim.key for claim in claims])))
 
 
 def replay(session: Session, claim: Claim) -> Mapping[str, Any]:
