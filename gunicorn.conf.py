@@ -44,6 +44,7 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 control_socket_disable = True
+forwarded_allow_ips = ""  # whom to believe about the client is PROXIES' business: gunicorn itself would believe whoever is on this machine
 
 
 def on_starting(server):

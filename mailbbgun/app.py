@@ -11,6 +11,7 @@ from flask import Blueprint, Flask, Request, Response, request, send_from_direct
 from flask.sessions import NullSession, SessionInterface
 from marshmallow import Schema, fields
 from sqlalchemy import select
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mailbbgun import __version__, migrations
 from mailbbgun.accept import api as accept
@@ -33,6 +34,7 @@ from mailbbgun.smtp_accounts.trial import Trials
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants import keys
 from mailbbgun.tenants.authenticate import Authenticator
+from mailbbgun.tenants.rates import Rates
 
 ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)  # each has a blueprint
 
@@ -85,15 +87,19 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    authenticator = Authenticator(services.db, services.vault, identities, required=settings.AUTH_REQUIRED)
-    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services), authenticator, Trials(settings))
+    per_minute = settings.RATE_LIMIT_PER_MINUTE
+    authenticator = Authenticator(services.db, services.vault, identities, required=settings.AUTH_REQUIRED, per_minute=per_minute)
+    rates = Rates(processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL)
+    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services), authenticator, rates, Trials(settings))
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    gate.guard(app, authenticator, OPEN)
+    gate.guard(app, authenticator, rates, OPEN)
     app.after_request(_secured)
+    if settings.PROXIES:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
     return app
 
 
@@ -136,6 +142,7 @@ def close(app: Flask) -> None:
         web.provided(Store).close()
         web.provided(Publisher).close()
         web.provided(Authenticator).close()
+        web.provided(Rates).close()
         web.provided(Services).close()
 
 

@@ -47,7 +47,7 @@ class Accepting:
     def result(self) -> Accepted:
         """Wait until it is stored durably.
 
-        Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
+        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
         first = self._storing.result()
         return Accepted(**self._storing.rows.response) if first is None else Accepted(**first, replayed=True)
@@ -56,7 +56,7 @@ class Accepting:
 def accept(
     settings: Settings, store: Store, publisher: Publisher, caller: Caller, submission: Submission, key: str | None = None
 ) -> Accepting:
-    """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`."""
+    """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`, :class:`QuotaExceeded`."""
     draft = check(submission, settings, caller)
     claim = None if key is None else idempotency.claim_of(caller.tenant_id, key, _given(submission))
     rows = _composed(draft, settings, caller)
@@ -101,7 +101,7 @@ def _composed(draft: Draft, settings: Settings, caller: Caller) -> Rows:
         "raw": raw,
     }
     response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-    return Rows(message, _deliveries(draft, caller.tenant_id, identifier), response)
+    return Rows(message, _deliveries(draft, caller.tenant_id, identifier), response, caller.messages_per_day)
 
 
 def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID) -> list[Mapping[str, Any]]:

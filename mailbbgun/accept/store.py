@@ -1,28 +1,33 @@
 """Storing what was accepted. What several requests bring at once goes into one commit: a commit costs the same for one and for fifty."""
 
 import logging
+import math
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailbbgun.base import idempotency
-from mailbbgun.base.db import Database
+from mailbbgun.base.db import Database, wait_at_most
+from mailbbgun.base.errors import QuotaExceeded
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import PATIENCE, Claim
 from mailbbgun.base.pace import rest_after
 from mailbbgun.events import record
 from mailbbgun.messages import repo
+from mailbbgun.tenants import quota
 
 MESSAGES, BYTES = 50, 4_000_000  # of one commit
 LARGE = 1_000_000  # bytes; larger messages are written by their own requests, and hold up nobody
 
-PATIENCE_FOR_ALL = 0.2  # seconds that all who share a commit wait for a request elsewhere that has one's key; one alone waits for longer
+PATIENCE_FOR_ALL = 0.2  # seconds to wait for a commit elsewhere with the same key, or of a tenant that has a quota: of all who share a commit
 
 log = logging.getLogger("mailbbgun.accept")
 
@@ -36,12 +41,13 @@ class Rows:
     message: Mapping[str, Any]
     deliveries: Sequence[Mapping[str, Any]]
     response: Answer
+    per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
 
 
 class Storing:
     """A message on its way into the database. It begins with :meth:`tell` or :meth:`result`."""
 
-    __slots__ = ("_bell", "_store", "_tell", "begun", "claim", "committed", "rows", "taken", "then", "tried")
+    __slots__ = ("_bell", "_store", "_tell", "begun", "claim", "committed", "refused", "rows", "taken", "then", "tried")
 
     def __init__(self, store: "Store", rows: Rows, claim: Claim | None, then: Callable[[], None]) -> None:
         self.rows = rows
@@ -51,6 +57,7 @@ class Storing:
         self.tried = False  # the common commit has ended for it, or there is none
         self.committed = False
         self.taken = False  # somebody else has its key
+        self.refused: QuotaExceeded | None = None
         self._store = store
         self._tell: Callable[[], None] | None = None
         self._bell = threading.Lock()  # rings by its release: an Event costs ten times as much
@@ -59,7 +66,7 @@ class Storing:
     @property
     def stored(self) -> bool:
         """Whether it is in, so that :meth:`result` has nothing left to do."""
-        return self.committed and not self.taken
+        return self.committed and not self.taken and self.refused is None
 
     def tell(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""
@@ -73,7 +80,7 @@ class Storing:
     def result(self) -> Answer | None:
         """Wait until it is committed; return an earlier request's answer instead if that had the same key.
 
-        Raises :class:`IdempotencyMismatch`, or :class:`DatabaseUnavailable` when it is not stored for sure.
+        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
         if not self.tried:
             self._store.begin(self)
@@ -97,12 +104,20 @@ class Store:
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
+        self._used_up: dict[UUID, tuple[int, float]] = {}  # by tenant: the quota, and the monotonic second of midnight
         self._waiting: queue.SimpleQueue[Storing | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def storing(self, rows: Rows, claim: Claim | None, then: Callable[[], None]) -> Storing:
-        """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out."""
+        """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out.
+
+        Raises :class:`QuotaExceeded` if it is known already that its tenant's quota is used up, and no earlier answer could be asked for.
+        """
+        if rows.per_day is not None and claim is None:
+            per_day, midnight = self._used_up.get(rows.message["tenant_id"], (-1, 0.0))
+            if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
+                raise _exceeded(rows.per_day, left)
         return Storing(self, rows, claim, then)
 
     def begin(self, storing: Storing) -> None:
@@ -119,6 +134,8 @@ class Store:
             self._write([storing], PATIENCE)
         if not storing.committed:
             self._by_itself(storing)
+        if storing.refused is not None:
+            raise storing.refused
         return self._replayed(storing) if storing.taken else None
 
     def close(self, timeout: float = 5.0) -> None:
@@ -170,7 +187,7 @@ class Store:
 
     def _write(self, batch: Sequence[Storing], patience: float) -> None:
         try:
-            with self._database.write(one_statement=not any(storing.claim for storing in batch)) as session:
+            with self._database.write(one_statement=not any(map(_asks_first, batch))) as session:
                 fault("accept.commit")
                 self._insert(session, batch, patience)
             fault("accept.committed")
@@ -182,7 +199,9 @@ class Store:
 
     def _committed(self, storing: Storing) -> None:
         storing.committed = True
-        if storing.taken:
+        if storing.refused is not None:
+            self._used_up[storing.rows.message["tenant_id"]] = storing.refused.limit, time.monotonic() + (storing.refused.retry_after or 0)
+        if not storing.stored:
             return
         try:
             storing.then()
@@ -190,15 +209,21 @@ class Store:
             log.exception("after_commit_failed", extra={"message_id": storing.rows.message["id"]})
 
     def _insert(self, session: Session, batch: Sequence[Storing], patience: float) -> None:
+        if any(map(_asks_first, batch)):
+            wait_at_most(session, patience)
         claiming = {storing.claim: storing for storing in batch if storing.claim}
         wanted = {claim: (storing.rows.message["id"], storing.rows.response) for claim, storing in claiming.items()}
-        for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered, patience):
+        for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered):
             claiming[claim].taken = True
-        record.accepted(session, [(storing.rows.message, storing.rows.deliveries) for storing in batch if not storing.taken])
+        left = [storing for storing in batch if not storing.taken]
+        if refused := _refused(session, left):
+            idempotency.give_back(session, [storing.claim for storing in refused if storing.claim])
+            left = [storing for storing in left if storing.refused is None]
+        record.accepted(session, [(storing.rows.message, storing.rows.deliveries) for storing in left])
 
     def _by_itself(self, storing: Storing) -> None:
         # The connection may have broken after the commit: look before trying again, and try only once.
-        storing.taken = False
+        storing.taken, storing.refused = False, None
         if not self._is_stored(storing):
             try:
                 with self._database.write() as session:
@@ -216,3 +241,29 @@ class Store:
     def _is_stored(self, storing: Storing) -> bool:
         with self._database.read() as session:
             return repo.is_stored(session, storing.rows.message["id"])
+
+
+def _asks_first(storing: Storing) -> bool:
+    """Say whether something else must be written before it is known that it may be stored."""
+    return storing.claim is not None or storing.rows.per_day is not None
+
+
+def _refused(session: Session, batch: Sequence[Storing]) -> list[Storing]:
+    """Count what has a quota, mark what has no room in it, and return that. First come, first served."""
+    limited = [storing for storing in batch if storing.rows.per_day is not None]
+    counts = Counter(storing.rows.message["tenant_id"] for storing in limited)
+    per_day = {storing.rows.message["tenant_id"]: storing.rows.per_day or 0 for storing in limited}  # the last one's: it is the newest
+    rooms = quota.take(session, {tenant_id: quota.Want(n, per_day[tenant_id]) for tenant_id, n in counts.items()})
+    seen: Counter[UUID] = Counter()
+    refused = []
+    for storing in limited:
+        tenant_id = storing.rows.message["tenant_id"]
+        seen[tenant_id] += 1
+        if seen[tenant_id] > (room := rooms[tenant_id]).n:
+            storing.refused = _exceeded(per_day[tenant_id], room.day_left)
+            refused.append(storing)
+    return refused
+
+
+def _exceeded(per_day: int, seconds: float) -> QuotaExceeded:
+    return QuotaExceeded(f"More than {per_day} messages today (UTC).", limit=per_day, retry_after=max(math.ceil(seconds), 1))

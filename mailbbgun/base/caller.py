@@ -56,6 +56,14 @@ class Caller:
     guests: frozenset[str] = frozenset()
     suspended: bool = False
     identity: Identity = ANYONE
+    requests_per_minute: int | None = None  # the key's limit; None: no limit, here and below
+    tenant_requests_per_minute: int | None = None  # of all the tenant's keys together
+    messages_per_day: int | None = None  # the tenant's
+
+    @property
+    def limited(self) -> bool:
+        """Whether its requests are counted."""
+        return self.requests_per_minute is not None or self.tenant_requests_per_minute is not None
 
     def may_send_as(self, address: str) -> bool:
         """Say whether From may be this address."""

@@ -211,6 +211,16 @@ def after_commit(session: Session, tell: Callable[[], None]) -> None:
     session.info.setdefault(_AFTER, []).append(tell)
 
 
+def wait_at_most(session: Session, seconds: float) -> None:
+    """Let what follows in this transaction wait so long for rows that another one holds; then ``OperationalError`` is raised.
+
+    And should our machine vanish now, PostgreSQL lets go of what we hold soon, and not when TCP gives us up. On SQLite nobody else writes.
+    """
+    if dialect_of(session) == "postgresql":
+        limits = f"SET LOCAL lock_timeout = {round(seconds * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"
+        session.execute(text(limits))
+
+
 class _NoLock:
     def __enter__(self) -> None:
         return None

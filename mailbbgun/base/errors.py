@@ -101,6 +101,28 @@ class IdempotencyMismatch(MailBBGunError):
     status = 422
 
 
+class TooManyRequests(MailBBGunError):
+    """There is a ``limit``, and it is used up; in ``retry_after`` seconds there is more."""
+
+    status = 429
+
+    def __init__(self, message: str, *, limit: int, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.limit = limit
+
+
+class RateLimited(TooManyRequests):
+    """Requests came too fast. What was asked for was not done."""
+
+    code = "rate_limited"
+
+
+class QuotaExceeded(TooManyRequests):
+    """A tenant's messages of today are used up. What was handed over is not stored."""
+
+    code = "quota_exceeded"
+
+
 class SecretUnreadable(ConfigurationError):
     """A secret in the database cannot be decrypted by the keys at hand. It is kept as it is, and readable again when the key is back."""
 

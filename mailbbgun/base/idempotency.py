@@ -2,18 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.crypto import keyed_hash
-from mailbbgun.base.db import db_now, dialect_of
+from mailbbgun.base.db import db_now, dialect_of, wait_at_most
 from mailbbgun.base.errors import IdempotencyMismatch, InvalidInput, Unavailable
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.base.models import IdempotencyKey
@@ -53,16 +53,13 @@ def _owned(tenant_id: UUID, key: str) -> str:
     return key if tenant_id == DEFAULT_TENANT else hashlib.sha256(tenant_id.bytes + key.encode()).hexdigest()
 
 
-def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int, patience: float) -> set[Claim]:
+def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[Claim]:
     """Write keys down, each with what it creates and the answer, in place of such as are older than ``seconds``; return those that nobody else has.
 
-    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for, up to ``patience`` seconds; then raises ``OperationalError``.
+    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for.
     """
     if not wanted:
         return set()
-    if dialect_of(session) == "postgresql":
-        # And should our machine vanish now, the server lets go of our keys soon, and not when TCP gives us up.
-        session.execute(text(f"SET LOCAL lock_timeout = {round(patience * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"))
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
     statement = dialect.insert(IdempotencyKey).values(created_at=db_now())
     statement = statement.on_conflict_do_update(
@@ -88,11 +85,18 @@ def once(session: Session, claim: Claim | None, seconds: int, create: Callable[[
     created_id = new_id()
     if claim is None:
         return create(created_id), False
-    if not take(session, {claim: (created_id, {})}, seconds, PATIENCE):
+    wait_at_most(session, PATIENCE)
+    if not take(session, {claim: (created_id, {})}, seconds):
         return replay(session, claim), True
     answer = create(created_id)
     session.execute(update(IdempotencyKey).where(IdempotencyKey.key == claim.key).values(response=dict(answer)))
     return answer, False
+
+
+def give_back(session: Session, claims: Collection[Claim]) -> None:
+    """Forget keys that this transaction has taken, because what they stand for is refused."""
+    if claims:
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.key.in_([claim.key for claim in claims])))
 
 
 def replay(session: Session, claim: Claim) -> Mapping[str, Any]:

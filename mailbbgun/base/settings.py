@@ -48,8 +48,8 @@ class Settings:
     )
     REDIS_URL: str = _setting(
         "",
-        "A Redis that counts what SMTP accounts with sending limits have sent: redis://user:password@host:6379/0, rediss:// with TLS; "
-        "empty: the database does.",
+        "A Redis that counts what SMTP accounts with sending limits have sent, and requests: redis://user:password@host:6379/0, rediss:// with "
+        "TLS; empty: the database counts mail, and each API process its own requests.",
     )
 
     HOST: str = _setting("127.0.0.1", "Address the API listens on.")
@@ -63,6 +63,27 @@ class Settings:
     )
     ALLOW_UNAUTHENTICATED: bool = _setting(
         False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself."
+    )
+    PROXIES: int = _setting(
+        0,
+        "How many proxies of yours stand one behind the other before the API, each adding to X-Forwarded-For whom it was asked by: the client's "
+        "address is then taken from there, and https from the last one's X-Forwarded-Proto; Host they hand on. 0: such headers are ignored.",
+        least=0,
+        most=10,
+    )
+    RATE_LIMIT_PER_MINUTE: int = _setting(
+        0,
+        "Requests a minute of an API key that has no limit of its own, and of all together who show none; 0: as many as they like. Without "
+        "REDIS_URL each API process allows its share of this, and of every limit of requests: the limit divided by the processes, at least one.",
+        least=0,
+        most=1_000_000,
+    )
+    UNAUTHORIZED_PER_MINUTE: int = _setting(
+        60,
+        "Requests a minute without a valid API key that an address (of IPv6 a /64) may make before its answer is 429, all API processes of a "
+        "machine together; 0: as many as it likes.",
+        least=0,
+        most=1_000_000,
     )
     ENCRYPTION_KEYS: tuple[str, ...] = _setting(
         (),

@@ -25,16 +25,27 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.errors import InvalidInput, MailBBGunError, MalformedBody, TooLarge, Unauthorized, UnsupportedMediaType
+from mailbbgun.base.errors import (
+    InvalidInput,
+    MailBBGunError,
+    MalformedBody,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from mailbbgun.base.idempotency import HEADER
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
 
 EXTENSION = "mailbbgun"
+NEEDS = "needs"  # the attribute of a view that asks for a key: the scope it must have
 PARKS = "mailbbgun.parks"  # in a request's environment: the server knows of :class:`Parked`
 FIELDS_SHOWN = 20  # of a body with a million wrong fields
+MOST_DEPTH = 32  # objects and lists inside each other; ours have four at most
 MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… would become 1 GB
+_TOO_DEEP = f"The body is nested too deeply: {MOST_DEPTH} objects and lists inside each other are the most."
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # linear: it never looks at a character twice
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 LARGEST_INTEGER = 2**63 - 1  # what the databases hold
@@ -105,7 +116,20 @@ def _our_error(error: MailBBGunError) -> Response:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="Mail BB Gun"'  # RFC 9110 §11.6.1 wants one
     if error.retry_after is not None:
         answer.headers["Retry-After"] = str(error.retry_after)
+        if isinstance(error, TooManyRequests):
+            add_headers(answer, rate_headers(error.limit, 0, error.retry_after))
     return answer
+
+
+def rate_headers(limit: int, remaining: int, seconds: int) -> dict[str, str]:
+    """Return what tells a client of a limit (draft-ietf-httpapi-ratelimit-headers-05): how much is left, and in how many seconds there is more."""
+    return {"RateLimit-Limit": str(limit), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": str(seconds)}
+
+
+def add_headers(answer: Response, headers: Mapping[str, str]) -> None:
+    """Add those headers that an answer has not."""
+    for name, value in headers.items():
+        answer.headers.setdefault(name, value)
 
 
 def _http_error(error: HTTPException) -> Any:
@@ -124,7 +148,7 @@ def _unexpected_error(error: Exception) -> Response:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Parse a JSON object strictly: UTF-8, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
+    """Parse a JSON object strictly: UTF-8, not too deep, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
 
     Raises :class:`MalformedBody`, :class:`TooLarge`.
     """
@@ -136,11 +160,13 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise MalformedBody("The body is not UTF-8.") from error
     except RecursionError as error:
-        raise MalformedBody("The body is nested too deeply.") from error
+        raise MalformedBody(_TOO_DEEP) from error
     except ValueError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise MalformedBody("The body is not a JSON object.")
+    if _deeper_than(MOST_DEPTH, value):
+        raise MalformedBody(_TOO_DEEP)
     # Both can only come from a \u escape: the decoder refuses raw control characters, UTF-8 raw surrogates.
     if "\\u" in text and any(UNSTORABLE.search(string) for string in _strings(value)):
         raise MalformedBody("The body has a string with a NUL or half a surrogate pair.")
@@ -167,6 +193,15 @@ def _float(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float)
+
+
+def _deeper_than(most: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one) if isinstance(below, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -245,13 +280,24 @@ def flat(messages: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
         yield path, [str(message) for message in messages]
 
 
+_RATE_HEADERS = {
+    "Retry-After": {"description": "Seconds until it makes sense to ask again.", "schema": {"type": "integer"}},
+    "RateLimit-Limit": {"description": "The limit that is used up.", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "How much of it is left.", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {"description": "Seconds until there is more.", "schema": {"type": "integer"}},
+}
+
+
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
     """flask-smorest's Blueprint with the strict parser; the same methods, typed."""
 
     ARGUMENTS_PARSER = Parser()
 
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
-        return cast(Callable[[View], View], super().route(rule, **options))
+        """Add a view; document of one that asks for a key that it may be asked too often."""
+        add = cast(Callable[[View], View], super().route(rule, **options))
+        limited = self.alt_response(429, description="Too many requests, or today's messages are used up.", headers=_RATE_HEADERS)
+        return lambda view: add(limited(view) if hasattr(view, NEEDS) else view)
 
     def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
         return cast(Callable[[View], View], super().arguments(schema(), **options))  # an instance: made once, not with each request
@@ -309,6 +355,7 @@ class Parked(Response):
     def __init__(self, ending: Ending, answer: Callable[[], Response]) -> None:
         # Not the base's: that makes headers and a body, and this is never sent.
         self.ending = ending
+        self.more: Mapping[str, str] = {}  # headers to be added to the answer
         self._answer = answer
         self._app = cast(Any, current_app)._get_current_object()
 
@@ -318,6 +365,12 @@ class Parked(Response):
 
     def answer(self, environ: Any) -> Response:
         """Return the answer, waiting for it if it has not ended."""
+        answer = self._made(environ)
+        if self.more:
+            add_headers(answer, self.more)
+        return answer
+
+    def _made(self, environ: Any) -> Response:
         if self.ending.ended:
             return self._answer()
         with self._app.request_context(environ):

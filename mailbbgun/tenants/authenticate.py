@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -52,11 +53,13 @@ class _Known:
 class Authenticator:
     """Knows keys again. Thread-safe; its thread starts with the first request, so it belongs to the process that serves."""
 
-    def __init__(self, db: Database, vault: Vault, identities: Identities, *, required: bool) -> None:
+    def __init__(self, db: Database, vault: Vault, identities: Identities, *, required: bool, per_minute: int = 0) -> None:
+        """Ask for a key if it is ``required``; keys without a limit of their own may ask ``per_minute`` times a minute (0: without limit)."""
         self._db = db
         self._identities = identities
         self._vault = vault
         self._required = required
+        self._per_minute = per_minute or None
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._pepper: str | None = None
@@ -66,6 +69,8 @@ class Authenticator:
 
     def at_hand(self, header: str | None) -> bool:
         """Say whether :meth:`caller` can answer without asking the database."""
+        if header is None and self._required:
+            return True
         token = _token_of(header)
         parts = keys.split(token) if token else None
         known = self._known.get(NOBODY if token is None else parts[0] if parts else "?")
@@ -115,9 +120,9 @@ class Authenticator:
             rows = repo.lookup(session, prefixes)
             asking = {tenant.id for _, tenant, _ in rows.values()} | ({DEFAULT_TENANT} if NOBODY in prefixes else set())
             identities = self._identities(session, asking)
-            found = {prefix: _known(*row, identities, now) for prefix, row in rows.items()}
+            found = {prefix: self._known_by(*row, identities, now) for prefix, row in rows.items()}
             if NOBODY in prefixes:
-                found[NOBODY] = _nobody(session, identities, now)
+                found[NOBODY] = self._nobody(session, identities, now)
         with self._lock:
             for prefix in prefixes:
                 before = self._known.pop(prefix, None)
@@ -128,6 +133,27 @@ class Authenticator:
                 self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
                 self._thread.start()
         return found
+
+    def _known_by(self, key: ApiKey, tenant: Tenant, ended: bool, identities: Mapping[UUID, Identity], now: float) -> _Known:
+        caller = Caller(
+            tenant_id=tenant.id,
+            key_id=key.id,
+            kind=KeyKind(key.kind),
+            scopes=frozenset(Scope(scope) for scope in key.scopes),
+            senders=frozenset(key.senders),
+            guests=frozenset(key.guests),
+            requests_per_minute=key.max_requests_per_minute or self._per_minute,
+            identity=identities.get(tenant.id, ANYONE),
+            **_of_tenant(tenant),
+        )
+        networks = tuple(ipaddress.ip_network(network) for network in key.networks)
+        return _Known(key.hash, caller, networks, ended, seen=now, used=now)
+
+    def _nobody(self, session: Session, identities: Mapping[UUID, Identity], now: float) -> _Known:
+        tenant = repo.tenant(session, DEFAULT_TENANT)
+        its = _of_tenant(tenant) if tenant else {}
+        caller = replace(ANYBODY, requests_per_minute=self._per_minute, identity=identities.get(DEFAULT_TENANT, ANYONE), **its)
+        return _Known("", caller, (), ended=False, seen=now, used=now)
 
     def _peppered(self) -> str:
         if self._pepper is None:
@@ -167,26 +193,12 @@ class Authenticator:
                 repo.used(session, noted)
 
 
-def _known(key: ApiKey, tenant: Tenant, ended: bool, identities: Mapping[UUID, Identity], now: float) -> _Known:
-    caller = Caller(
-        tenant_id=tenant.id,
-        key_id=key.id,
-        kind=KeyKind(key.kind),
-        scopes=frozenset(Scope(scope) for scope in key.scopes),
-        senders=frozenset(key.senders),
-        guests=frozenset(key.guests),
-        suspended=tenant.status == SUSPENDED,
-        identity=identities.get(tenant.id, ANYONE),
-    )
-    networks = tuple(ipaddress.ip_network(network) for network in key.networks)
-    return _Known(key.hash, caller, networks, ended, seen=now, used=now)
-
-
-def _nobody(session: Session, identities: Mapping[UUID, Identity], now: float) -> _Known:
-    tenant = repo.tenant(session, DEFAULT_TENANT)
-    suspended = tenant is not None and tenant.status == SUSPENDED
-    caller = replace(ANYBODY, suspended=suspended, identity=identities.get(DEFAULT_TENANT, ANYONE))
-    return _Known("", caller, (), ended=False, seen=now, used=now)
+def _of_tenant(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "suspended": tenant.status == SUSPENDED,
+        "tenant_requests_per_minute": tenant.max_requests_per_minute,
+        "messages_per_day": tenant.max_messages_per_day,
+    }
 
 
 def _token_of(header: str | None) -> str | None:

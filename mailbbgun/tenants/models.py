@@ -49,6 +49,21 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
 
+class Usage(Base):
+    """How far a tenant's daily quota is used up. Made with the first message that counts; tenants without a quota have none.
+
+    No foreign key: each insert would lock the tenant's row.
+    """
+
+    __tablename__ = "tenant_usage"
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[int]  # that ``used`` is of: whole days since 1970, UTC
+    used: Mapped[int]  # messages accepted on that day
+    granted: Mapped[int]  # of those that were asked for last; RETURNING tells nothing but a row's new values
+    per_day: Mapped[int]  # the quota when it was last asked for
+
+
 class Secret(Base):
     """A secret of the service's own, encrypted, such as the pepper of the keys' hashes."""
 
@@ -73,3 +88,4 @@ class AuditEntry(Owned, Base):
 
 
 TENANTS = cast(Table, Tenant.__table__)
+USAGE = cast(Table, Usage.__table__)

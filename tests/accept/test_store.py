@@ -165,7 +165,7 @@ def test_a_database_that_is_away_is_told_to_each_and_used_again_when_it_is_back(
 def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services, store):
     held = Claim("held", "same")
     with services.db.write() as rival:
-        idempotency.take(rival, {held: (new_id(), {"id": "rival's"})}, 86_400, 1.0)
+        idempotency.take(rival, {held: (new_id(), {"id": "rival's"})}, 86_400)
         with ThreadPoolExecutor(6) as pool:
             waiting = pool.submit(store, rows(), held)
             time.sleep(0.05)

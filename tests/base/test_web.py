@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mailbbgun.base.errors import MalformedBody, TooLarge
-from mailbbgun.base.web import parse_object
+from mailbbgun.base.web import MOST_DEPTH, parse_object
 
 BAD = {
     "empty": b"",
@@ -37,6 +37,15 @@ BAD = {
     "something after the end": b'{"a":1} x',
     "a trailing comma": b'{"a":1,}',
 }
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b'{"a":[', b"]}")])
+def test_json_may_be_nested_so_deep_and_no_deeper(opening, closing):
+    levels = opening.count(b"{") + opening.count(b"[")
+    at_most = MOST_DEPTH // levels
+    parse_object(opening * at_most + b"1" + closing * at_most)
+    with pytest.raises(MalformedBody, match="too deeply"):
+        parse_object(opening * (at_most + 1) + b"1" + closing * (at_most + 1))
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD.keys())

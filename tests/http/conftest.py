@@ -66,13 +66,15 @@ class Door:
         self.log.close()
 
     def _wait(self) -> None:
-        for _ in range(200):
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
             assert self.process.poll() is None, (self.var / "api.out").read_text()
             try:
                 if self.http.get(f"{self.url}/health", timeout=2).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):  # processes that are only starting take a while to answer
                 time.sleep(0.05)
+        self.close()
         raise AssertionError((self.var / "api.out").read_text())
 
 

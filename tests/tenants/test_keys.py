@@ -2,64 +2,14 @@
 
 import base64
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
 
-from mailbbgun.base.caller import Scope
 from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.tenants import keys
 from tests.flow.service import until
-from tests.http.conftest import Door
-from tests.servers.process import free_port
-
-ADMIN = keys.Wish(name="root", scopes=tuple(Scope))
-HELLO = {"to": "ann@example.com", "from": "shop@example.com", "subject": "Hello", "text": "Hi"}
-
-
-class Locked(Door):
-    """An API that asks for keys, and the first admin key."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        with self.services.db.write() as session:
-            self.admin = keys.create(session, self.services.vault, DEFAULT_TENANT, ADMIN).token
-
-    def ask(self, method: str, path: str, key: str | None = None, **options) -> requests.Response:
-        headers = options.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
-        return self.call(method, path, headers=headers, **options)
-
-    def tenant(self, name: str) -> str:
-        made = self.ask("POST", "/tenants", self.admin, json={"name": name})
-        assert made.status_code == 201, made.text
-        return made.json()["id"]
-
-    def key(self, tenant: str, **wish) -> dict:
-        made = self.ask("POST", f"/tenants/{tenant}/keys", self.admin, json={"name": "k"} | wish)
-        assert made.status_code == 201, made.text
-        return made.json()
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def locked(request, tmp_path_factory) -> Iterator[Locked]:
-    var = tmp_path_factory.mktemp("locked")
-    environment = {
-        "MAILBBGUN_VAR": str(var), "MAILBBGUN_PORT": str(free_port()), "MAILBBGUN_HOSTNAME": "mail.example.com",
-        "MAILBBGUN_ALLOW_WEAK_DURABILITY": "true", "MAILBBGUN_AUTH_REQUIRED": "true", "MAILBBGUN_API_PROCESSES": "2",
-        "MAILBBGUN_ENCRYPTION_KEYS": "A" * 43 + "=",
-    }  # fmt: skip
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgresql")
-        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
-    opened = Locked(var, environment)
-    yield opened
-    opened.close()
-
-
-def code(answer: requests.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+from tests.tenants.conftest import HELLO, Locked, code
 
 
 def test_without_a_key_or_with_none_of_ours_nothing_is_answered(locked):
