@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID, uuid4
 
-from mailbbgun.accept.idempotency import forget_expired
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -27,6 +26,7 @@ from bench.phases import Bar
 from bench.servers import Servers
 from bench.service import Service
 from bench.sink import Kind, Sink
+from mailbbgun.base.idempotency import forget_expired
 from mailbbgun.deliver.claim import claim, load, next_alone
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind as EventKind

@@ -33,7 +33,7 @@ from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.breaker import Opened
-from mailbbgun.deliver.claim import next_alone, put_early_back
+from mailbbgun.deliver.claim import Transaction, next_alone, put_early_back
 from mailbbgun.deliver.deliver import deliver, give_back, next_way, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
@@ -152,7 +152,10 @@ class Worker:
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._desk, wanted)
         for transaction in transactions:
-            self._lines.add(transaction)
+            if self._lines.takes(transaction.route):
+                self._lines.add(transaction)
+            else:
+                self._come_back_later(transaction)
         consumer.settle(taken)
         fault("claim.acked")
         claimed = {transaction.message_id for transaction in transactions}
@@ -179,9 +182,13 @@ class Worker:
         now = self._desk.clock.boot()
         self._back = {route: due for route, due in self._back.items() if due > now}
         for transaction in self._lines.cut():
-            due = max(now + PUT_OFF, self._back.get(transaction.route, 0.0) + PUT_OFF_PACE)
-            self._back[transaction.route] = due
-            give_back(self._desk, transaction, due - now)
+            self._come_back_later(transaction)
+
+    def _come_back_later(self, transaction: Transaction) -> None:
+        now = self._desk.clock.boot()
+        due = max(now + PUT_OFF, self._back.get(transaction.route, 0.0) + PUT_OFF_PACE)
+        self._back[transaction.route] = due
+        give_back(self._desk, transaction, due - now)
 
     def _send(self) -> None:
         while not self._stop.is_set():

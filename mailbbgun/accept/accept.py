@@ -16,7 +16,6 @@ from mailbbgun.base.settings import Settings
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
-from mailbbgun.queues.lanes import lane_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,9 @@ def accept(
     """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`, :class:`QuotaExceeded`."""
     draft = check(submission, settings, caller)
     claim = None if key is None else idempotency.claim_of(caller.tenant_id, key, _given(submission))
-    rows = _composed(draft, settings, caller)
-    lane, identifier = lane_of(draft.priority), rows.message["id"]
+    lane = publisher.lane(caller.tenant_id, draft.priority)
+    rows = _composed(draft, settings, caller, lane)
+    identifier = rows.message["id"]
     return Accepting(store.storing(rows, claim, lambda: publisher.offer(lane, identifier)))
 
 
@@ -69,7 +69,7 @@ def _given(submission: Submission) -> Mapping[str, Any]:
     return {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
 
 
-def _composed(draft: Draft, settings: Settings, caller: Caller) -> Rows:
+def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Rows:
     identifier, now = new_id(), datetime.now(UTC)
     message_id = draft.message_id or f"<{identifier}@{settings.HOSTNAME}>"
     raw = mime.compose(
@@ -101,9 +101,9 @@ def _composed(draft: Draft, settings: Settings, caller: Caller) -> Rows:
         "raw": raw,
     }
     response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-    return Rows(message, _deliveries(draft, caller.tenant_id, identifier), response, caller.messages_per_day)
+    return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
 
 
-def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID) -> list[Mapping[str, Any]]:
-    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane_of(draft.priority)}
+def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:
+    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
     return [{"id": new_id(), "address": address, "kind": kind, **shared} for address, kind in draft.recipients.items()]

@@ -17,7 +17,8 @@ ROOM_PER_CONNECTION = 8  # claims waiting and under way for each sender
 # What stays of a line that is cut: enough to keep its connections busy, too little for such lines to fill the room while a sender is idle.
 LEFT_PER_CONNECTION = 2
 CHUNK = 4  # while all senders are busy, room is worth a claim when a fourth of it is free: many claims in one statement
-PATIENCE = 5.0  # seconds the head of a line may wait while senders have nothing to do
+PATIENCE = 1.0  # seconds the head of a line may wait while senders have nothing to do
+SLUGGISH_SECONDS = 10.0  # since the last that came too many, after which a line that was cut is like any other again
 
 
 Key = tuple[str, UUID]  # route, tenant
@@ -46,6 +47,7 @@ class Lines:
         self._connections = connections
         self._patience = patience
         self._gate = gate
+        self._sluggish: dict[str, float] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
         self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds, as it said last
         self._lock = threading.Lock()
@@ -75,6 +77,18 @@ class Lines:
             self._waiting[transaction.lane].setdefault(key, deque()).append(transaction)
             self._count += 1
             self._work.notify()
+
+    def takes(self, route: str) -> bool:
+        """Say whether one more may be put in line: not where a line is slow, and as long as a cut leaves it. Else it would fill the room again."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._sluggish.get(route, 0.0):
+                self._sluggish.pop(route, None)
+                return True
+            if self._length(route) < self._left(route):
+                return True
+            self._sluggish[route] = now + SLUGGISH_SECONDS
+            return False
 
     def next(self, timeout: float) -> Transaction | None:
         """Take the transaction whose turn it is, waiting up to ``timeout`` seconds; call :meth:`done` with it afterwards."""
@@ -118,7 +132,9 @@ class Lines:
         A line is slow if its head has waited for ``patience`` seconds. What is left of it keeps its connections busy meanwhile.
         """
         with self._lock:
-            return [transaction for route in self._slow() for transaction in self._remove(route, self._left(route))]
+            slow = self._slow()
+            self._sluggish |= dict.fromkeys(slow, time.monotonic() + SLUGGISH_SECONDS)
+            return [transaction for route in slow for transaction in self._remove(route, self._left(route))]
 
     def close(self) -> list[Transaction]:
         """Take out everything that waits, and give out nothing any more."""

@@ -20,6 +20,7 @@ from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.base.faults import fault
 from mailbbgun.base.pace import rest_after
 from mailbbgun.base.sql import for_each, recordset, rows, unindexed
+from mailbbgun.messages.crowds import Crowds
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
@@ -91,6 +92,11 @@ class Publisher:
 
     def __init__(self, database: Database, queue: Queue) -> None:
         self._lanes = {lane: _Lane(database, queue, lane) for lane in LANES}
+        self._crowds = Crowds()
+
+    def lane(self, tenant_id: UUID, priority: int) -> str:
+        """Return the lane for a message that a tenant hands over now."""
+        return self._crowds.lane(tenant_id, priority)
 
     def offer(self, lane: str, message_id: UUID, delay: int = 0) -> None:
         """Hand over a message whose change is committed. Never waits; the oldest are dropped when the buffer is full.

@@ -99,7 +99,7 @@ def open_circuits(session: Session, account_ids: Collection[UUID]) -> Mapping[UU
 def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapping[str, Any]]) -> None:
     """Write which accounts a worker leaves alone, in the place of what it wrote before: by account, ``failures`` and ``reply``."""
     mine = SMTPCircuit.worker_id == worker_id
-    since = dict(session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine)).tuples().all())
+    since = {row.account_id: row.opened_at for row in session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine))}
     session.execute(delete(SMTPCircuit).where(mine))
     now = session.scalars(select(db_now())).one()
     rows = [{"account_id": one, "worker_id": worker_id, "opened_at": since.get(one, now), **values} for one, values in open_.items()]

@@ -28,6 +28,7 @@ def another_clock(service: Service, seconds: int) -> Iterator[None]:
     elsewhere = service.var / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "sitecustomize.py").write_text(SLEEP)
+    (elsewhere / "encryption.key").write_bytes((service.var / "encryption.key").read_bytes())  # every machine has the same
     faked = {"LD_PRELOAD": str(install.faketime()), "FAKETIME": f"{seconds:+}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     service.environment = right | faked | {"PYTHONPATH": str(elsewhere)}
     service.only = {"api": {}, "worker": {"VAR": str(elsewhere)}}

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mailbbgun import install
+from mailbbgun import install, migrations
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.cli.main import main
 from mailbbgun.smtp_accounts.models import SMTPAccount
+from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants.authenticate import Authenticator
 from tests.cli.conftest import ROOT, Shell
 
@@ -64,7 +65,7 @@ def test_the_first_admin_key_is_made_once_and_printed_alone(sqlite: Shell) -> No
     assert TOKEN.fullmatch(token)
     assert second.stdout == ""
     assert f"there is an admin key, {token[:17]}…" in second.stderr
-    authenticator = Authenticator(sqlite.services.db, sqlite.services.vault, required=True)
+    authenticator = Authenticator(sqlite.services.db, sqlite.services.vault, identities, required=True)
     assert authenticator.caller(f"Bearer {token}", "192.0.2.1").scopes == frozenset(Scope)
     authenticator.close()
 
@@ -122,7 +123,7 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
     done = sqlite.run("tenant", "list", code=1, DATABASE_URL="postgresql+psycopg2://nobody@127.0.0.1:1/none")
     assert done.stderr.startswith("mailbbgun: the database does not answer (")
     done = sqlite.run("tenant", "list", code=os.EX_CONFIG, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
-    assert done.stderr == "mailbbgun: the database's schema is missing, this version needs 0005: run python initdb.py\n"
+    assert done.stderr == f"mailbbgun: the database's schema is missing, this version needs {migrations.HEAD}: run python initdb.py\n"
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

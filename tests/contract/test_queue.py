@@ -15,7 +15,7 @@ import pytest
 from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.base.ids import new_id
 from mailbbgun.queues.base import Consumer, Hint, Queue
-from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
+from mailbbgun.queues.lanes import BULK, CROWD, HIGH, LANES, NORMAL
 from tests.contract.conftest import Driver
 from tests.servers import RabbitMQ
 
@@ -120,7 +120,7 @@ def test_settled_hints_do_not_come_again(queue: Queue) -> None:
         consumer.settle(_all(consumer, 50))
     with _consumer(queue) as consumer:
         assert consumer.take(10, 0.5) == []
-    assert queue.depth() == {HIGH: 0, NORMAL: 0, BULK: 0}
+    assert queue.depth() == dict.fromkeys(LANES, 0)
 
 
 def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> None:
@@ -218,7 +218,7 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
             time.sleep(0.2)  # from the broker's sockets to the buffers
         for _ in range(2):
             lanes = [hint.lane for hint in consumer.take(21, 5)]
-            assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, BULK: 1}
+            assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, CROWD: 0, BULK: 1}
             assert lanes[0] == HIGH
 
 
@@ -231,7 +231,7 @@ def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bu
     with _consumer(queue, prefetch) as consumer:
         hints = _all(consumer, 960, 0.5)
         assert sorted(hint.lane for hint in hints) == [HIGH] * held + [NORMAL] * held
-        assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, BULK: 0}
+        assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, CROWD: 0, BULK: 0}
         consumer.settle(hints)
         assert len(_all(consumer, 2 * held, 1)) == 2 * held
 
@@ -299,7 +299,7 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     assert 4 <= depth[BULK] <= 4 * driver.bunch
     with _consumer(queue, prefetch=4) as consumer:
         assert len(_all(consumer, held + 4, 0.5)) == held + 4
-        _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, BULK: 0})
+        _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, CROWD: 0, BULK: 0})
 
 
 def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:

@@ -6,6 +6,7 @@ import socket
 import pytest
 import requests
 
+from mailbbgun.base.ids import DEFAULT_TENANT
 from tests.base.test_web import BAD
 from tests.http.conftest import MAX_BODY_SIZE
 
@@ -23,17 +24,17 @@ def error_of(answer, status, code):
 
 
 def post_routes(door):
-    """Every route of the service that takes a POST, with a message to fill in."""
-    identifier = door.send()
-    paths = [path for path, methods in door.get("/openapi.json")["paths"].items() if "post" in methods]
-    assert len(paths) >= 2
-    return [path.replace("{message_id}", identifier) for path in paths]
+    """Every route of the service that takes a POST, with a message and ids to fill in, and whether it can do without a body."""
+    ids = {"message_id": door.send(), "tenant_id": DEFAULT_TENANT, "key_id": DEFAULT_TENANT, "account_id": DEFAULT_TENANT}
+    found = {path: methods["post"] for path, methods in door.get("/openapi.json")["paths"].items() if "post" in methods}
+    assert len(found) >= 8
+    return [(path.format(**ids), path.endswith(("/retry", "/rotate", "/test", "/smtp-accounts"))) for path in found]
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD.keys())
 def test_bad_json_is_400_on_every_route_that_takes_a_post(door, raw):
-    for path in post_routes(door):
-        if raw or not path.endswith("/retry"):  # which needs no body
+    for path, bodiless in post_routes(door):
+        if raw or not bodiless:
             error_of(door.call("POST", path, data=raw, headers=JSON), 400, "malformed_json")
 
 
@@ -51,7 +52,7 @@ def test_bad_json_is_400_on_every_route_that_takes_a_post(door, raw):
     ],
 )
 def test_what_is_not_declared_as_json_is_415_on_every_route_that_takes_a_post(door, kind):
-    for path in post_routes(door):
+    for path, _ in post_routes(door):
         assert (
             "Content-Type: application/json"
             in error_of(door.call("POST", path, data=b"{}", headers={"Content-Type": kind}), 415, "unsupported_media_type")["message"]
@@ -62,7 +63,7 @@ def test_what_is_not_declared_as_json_is_415_on_every_route_that_takes_a_post(do
 
 def test_a_body_over_the_limit_is_413_with_and_without_its_length_told(door):
     body = json.dumps({"to": "ann@example.com", "subject": "x", "text": "x" * MAX_BODY_SIZE}).encode()
-    for path in post_routes(door):
+    for path, _ in post_routes(door):
         error_of(requests.post(door.url + path, data=body, headers=JSON, timeout=20), 413, "too_large")
         error_of(requests.post(door.url + path, data=iter([body[:100_000], body[100_000:]]), headers=JSON, timeout=20), 413, "too_large")
 
