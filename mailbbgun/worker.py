@@ -36,7 +36,7 @@ from mailbbgun.deliver.breaker import Opened
 from mailbbgun.deliver.claim import Transaction, next_alone, put_early_back
 from mailbbgun.deliver.deliver import deliver, give_back, next_way, take
 from mailbbgun.deliver.desk import Desk
-from mailbbgun.deliver.lines import ROOM_PER_CONNECTION, Lines
+from mailbbgun.deliver.lines import AWAY, ROOM_PER_CONNECTION, Lines
 from mailbbgun.deliver.route import ACCOUNT, FAR, SMARTHOST
 from mailbbgun.events import record
 from mailbbgun.messages import repo
@@ -53,7 +53,6 @@ LOOK_SECONDS = 0.5  # between looks at tenants and accounts
 REACHED = (5.0, 30.0)  # seconds until what no account's limits let go is looked at again
 CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
-PUT_OFF = 5.0  # seconds at least, until mail at the end of a slow destination's line is looked at again
 PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
 RESUMING = 1000  # deliveries of a tenant that is active again, a commit
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
@@ -186,7 +185,7 @@ class Worker:
 
     def _come_back_later(self, transaction: Transaction) -> None:
         now = self._desk.clock.boot()
-        due = max(now + PUT_OFF, self._back.get(transaction.route, 0.0) + PUT_OFF_PACE)
+        due = max(now + AWAY, self._back.get(transaction.route, 0.0) + PUT_OFF_PACE)
         self._back[transaction.route] = due
         give_back(self._desk, transaction, due - now)
 

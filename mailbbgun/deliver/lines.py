@@ -4,6 +4,7 @@ A sender takes the next transaction whose route has a connection to spare, and w
 only its own mail; where many tenants share a route they take turns.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -14,14 +15,37 @@ from mailbbgun.deliver.claim import Transaction
 from mailbbgun.queues.lanes import LANES, Turns
 
 ROOM_PER_CONNECTION = 8  # claims waiting and under way for each sender
-# What stays of a line that is cut: enough to keep its connections busy, too little for such lines to fill the room while a sender is idle.
+# What stays of a line that is cut: what goes until the rest comes back, and not so much that a line which hardly moves fills the room.
 LEFT_PER_CONNECTION = 2
+AWAY = 5.0  # seconds at least, until what was cut comes back
+AWAY_AND_BACK = AWAY + 2.0  # seconds, until it is in line again
+WINDOW = 4.0  # seconds over which the pace of a line is measured
 CHUNK = 4  # while all senders are busy, room is worth a claim when a fourth of it is free: many claims in one statement
 PATIENCE = 1.0  # seconds the head of a line may wait while senders have nothing to do
 SLUGGISH_SECONDS = 10.0  # since the last that came too many, after which a line that was cut is like any other again
 
 
 Key = tuple[str, UUID]  # route, tenant
+
+
+class _Pace:
+    """How many of a route go in a second, of late."""
+
+    __slots__ = ("_before", "_began", "_count")
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._count = 0
+        self._before = 0.0
+
+    def went(self, now: float) -> None:
+        if now - self._began >= WINDOW:
+            self._before, self._began, self._count = self.at(now), now, 0
+        self._count += 1
+
+    def at(self, now: float) -> float:
+        elapsed = now - self._began
+        return self._count / elapsed if elapsed >= WINDOW / 4 else max(self._before, self._count / WINDOW)
 
 
 def open_gate(route: str, waiting: int) -> float:
@@ -47,6 +71,7 @@ class Lines:
         self._connections = connections
         self._patience = patience
         self._gate = gate
+        self._paces: dict[str, _Pace] = {}  # of routes that have something under way
         self._sluggish: dict[str, float] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
         self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds, as it said last
@@ -111,6 +136,8 @@ class Lines:
                 self._under_way[transaction.route] = left
             else:
                 del self._under_way[transaction.route]
+                if not self._length(transaction.route):
+                    self._paces.pop(transaction.route, None)
             if self._roomy():
                 self._space.notify()
 
@@ -164,6 +191,8 @@ class Lines:
             line[key] = waiting  # at the end: the next turn is another's
         self._passed.discard(route)
         self._under_way[route] = self._under_way.get(route, 0) + 1
+        now = time.monotonic()
+        self._paces.setdefault(route, _Pace(now)).went(now)
         return transaction
 
     def _passes(self, route: str) -> bool:
@@ -190,7 +219,9 @@ class Lines:
         return [route for route in slow if self._length(route) > self._left(route) and self._since(route) <= latest]
 
     def _left(self, route: str) -> int:
-        return self._connections(route) * LEFT_PER_CONNECTION
+        pace = self._paces.get(route)
+        going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
+        return max(self._connections(route) * LEFT_PER_CONNECTION, going)
 
     def _lines(self, route: str) -> list[tuple[dict[Key, deque[Transaction]], Key]]:
         return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]
