@@ -7,7 +7,6 @@ sent alone, in a child process.
 import contextlib
 import logging
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -50,10 +49,10 @@ from mailbbgun.tenants import keys
 from mailbbgun.tenants import repo as tenants
 
 LOOK_SECONDS = 0.5  # between looks at tenants and accounts
-REACHED = (5.0, 30.0)  # seconds until what no account's limits let go is looked at again
+REACHED = 15.0  # seconds at least, until what no account's limits let go is looked at again
 CLAIM_BATCH = 200  # hints a claim
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
-PUT_OFF_PACE = 0.01  # seconds between one and the next of them: a backlog of any size comes back at no more than 100 a second
+RESUMES = 5  # commits a second
 RESUMING = 1000  # deliveries of a tenant that is active again, a commit
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 
@@ -72,10 +71,9 @@ class Worker:
         self._connections = self._settings.WORKER_CONNECTIONS
         self._room = self._connections * ROOM_PER_CONNECTION
         routes = self._desk.routes
-        self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=routes.gate)
+        self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=self._gate)
         self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
         self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
-        self._back: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
         self._expired = replay.Expired(services.db, services.settings)
         # By the clock, each on a thread of its own: what keeps our claims ours, what waits for mail servers to say goodbye, and what may
         # wait for a broker that is away.
@@ -155,14 +153,17 @@ class Worker:
                 self._lines.add(transaction)
             else:
                 self._come_back_later(transaction)
-        consumer.settle(taken)
-        fault("claim.acked")
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
-            with self._services.db.write() as session:
-                record.held(session, missing)
+            with self._services.db.write() as session:  # before their hints are gone
                 put_early_back(session, missing)
+        consumer.settle(taken)
+        fault("claim.acked")
         return 0.0 if len(taken) == limit else rest_after(time.monotonic() - started)
+
+    def _gate(self, route: str, waiting: int) -> float:
+        """Let an account's limits decide, unless its circuit is open: what is turned away must not use them up."""
+        return 0.0 if self._desk.breaker.wait(route) else self._desk.routes.gate(route, waiting)
 
     def _closed_way(self) -> bool:
         """With one way out and that closed, claiming would only turn the backlog over."""
@@ -175,19 +176,14 @@ class Worker:
                 transaction.route = way
                 self._lines.add(transaction)
             else:
-                give_back(self._desk, transaction, random.uniform(*REACHED))
+                self._come_back_later(transaction, REACHED)
 
     def _put_off(self) -> None:
-        now = self._desk.clock.boot()
-        self._back = {route: due for route, due in self._back.items() if due > now}
         for transaction in self._lines.cut():
             self._come_back_later(transaction)
 
-    def _come_back_later(self, transaction: Transaction) -> None:
-        now = self._desk.clock.boot()
-        due = max(now + AWAY, self._back.get(transaction.route, 0.0) + PUT_OFF_PACE)
-        self._back[transaction.route] = due
-        give_back(self._desk, transaction, due - now)
+    def _come_back_later(self, transaction: Transaction, least: float = AWAY) -> None:
+        give_back(self._desk, transaction, self._desk.returns.wait(transaction.route, least))
 
     def _send(self) -> None:
         while not self._stop.is_set():
@@ -246,10 +242,9 @@ class Worker:
     def _look(self) -> None:
         """See who was suspended, and which accounts changed, and tell which are left alone."""
         with self._services.db.read() as session:
-            pages, gone = self._desk.book.refresh(session)
+            pages = self._desk.book.refresh(session, self._desk.leases.tenants())
             self._sole_way = not (accounts.any_account(session) or tenants.any_test_key(session))
-        self._desk.routes.know(pages)
-        self._desk.routes.forget(gone)
+        self._desk.breaker.forget(self._desk.routes.replace(pages))
         opened = self._desk.breaker.opened()
         mine = {one: opened[f"{ACCOUNT}{one}"] for one in self._desk.routes.known() if f"{ACCOUNT}{one}" in opened}
         if mine != self._told:
@@ -263,10 +258,10 @@ class Worker:
         hint_again(self._services.db, self._services.queue, unhinted())
 
     def _resume(self) -> None:
-        resumed = RESUMING
-        while resumed == RESUMING and not self._stop.is_set():
+        for _ in range(RESUMES):  # not all of a million at once: others' retries wait behind this
             with self._services.db.write() as session:
-                resumed = record.resumed(session, RESUMING)
+                if record.resumed(session, RESUMING) < RESUMING:
+                    break
 
     def _sweep(self) -> None:
         sweep(self._services, self._expired)

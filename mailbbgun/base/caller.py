@@ -78,8 +78,8 @@ class Caller:
         return self.kind is not KeyKind.TEAM or among(address, self.guests)
 
 
-ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope))
-"""Who shows no key where none is asked for."""
+ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope) - {Scope.REVEAL})
+"""Who shows no key where none is asked for: may do everything but read passwords."""
 
 
 def among(address: str, allowed: frozenset[str]) -> bool:

@@ -69,6 +69,9 @@ class Vault:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(fresh, path)  # unlike a rename it replaces no key that another has made meanwhile
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # before anything is encrypted by it
+            os.close(folder)
         except FileExistsError:
             pass  # by that other one
         except OSError as error:

@@ -30,19 +30,19 @@ def guard(engine: Engine) -> None:
     @event.listens_for(engine, "before_execute")
     def _look(connection: Any, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]) -> None:
         tenant = connection.get_execution_options().get(TENANT)
-        if tenant is None or isinstance(statement, Insert):
-            return  # an INSERT gives rows, and shows none
-        form = statement._generate_cache_key() if isinstance(statement, Part | CompoundSelect) else None
+        if tenant is None or (isinstance(statement, Insert) and statement.select is None):
+            return  # an INSERT of values gives rows, and shows none
+        form = statement._generate_cache_key() if isinstance(statement, Part | CompoundSelect | Insert) else None
         if form is None:
             raise FencedQuery("a statement that cannot be looked through")
         if form.key not in remembered:
             if len(remembered) >= MOST_REMEMBERED:
                 remembered.clear()
             remembered[form.key] = list(demands(statement, form.bindparams))
-        given = params or (multiparams[0] if multiparams else {})
-        for table, binds in remembered[form.key]:
-            if not any(_value(form.bindparams[bind], given) == tenant for bind in binds):
-                raise FencedQuery(f"a statement on {table} names no tenant, or another one")
+        for given in multiparams or [params or {}]:
+            for table, binds in remembered[form.key]:
+                if not any(_value(form.bindparams[bind], given) == tenant for bind in binds):
+                    raise FencedQuery(f"a statement on {table} names no tenant, or another one")
 
 
 def demands(statement: Any, parameters: Sequence[BindParameter[Any]]) -> Iterator[Demand]:
@@ -50,21 +50,30 @@ def demands(statement: Any, parameters: Sequence[BindParameter[Any]]) -> Iterato
     places = {bind.key: place for place, bind in enumerate(parameters)}
     for part in visitors.iterate(statement):
         if isinstance(part, Part):
-            froms, conditions = _froms_and_conditions(part)
+            froms, conditions, outer = _froms_and_conditions(part)
             named = list(_comparisons(conditions))
+            # What an outer join asks for holds of the rows that it joins, and of no others.
+            named += [(joined, bind) for joined, on in outer for whose, bind in _comparisons([on]) if whose == joined]
             for table in {_name(one) for one in froms if COLUMN in one.c}:
                 yield table, tuple(places[bind.key] for whose, bind in named if whose == table and bind.key in places)
 
 
-def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any]]:
-    """Return tables and aliases of tables that a part reads, and what must hold of each row. What a subquery reads is that one's own."""
+def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any], list[tuple[str, Any]]]:
+    """Return tables and aliases of tables that a part reads, what must hold of each row, and by what outer joins join which table.
+
+    What a subquery reads is that one's own.
+    """
+    outer: list[tuple[str, Any]] = []
     conditions: list[Any] = list(part._where_criteria)
     found: list[Any] = [one for condition in conditions for one in condition._from_objects]
     if isinstance(part, Select):
         found += [*part._from_obj, *(one for column in part._raw_columns for one in column._from_objects)]
-        for target, on, _, _ in part._setup_joins:
+        for target, on, _, how in part._setup_joins:
             found += target._from_objects
-            conditions += [] if on is None else [on]
+            if on is not None and (how["isouter"] or how["full"]):
+                outer += [(_name(one), on) for one in target._from_objects if not how["full"]]
+            elif on is not None:
+                conditions.append(on)
     else:
         found.append(part.table)
     froms: list[FromClause] = []
@@ -72,10 +81,13 @@ def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any]]:
         one = found.pop()
         if isinstance(one, Join):
             found += [one.left, one.right]
-            conditions.append(one.onclause)
+            if not one.isouter:
+                conditions.append(one.onclause)
+            elif not one.full:
+                outer += [(_name(right), one.onclause) for right in one.right._from_objects]
         elif isinstance(one, Table) or (isinstance(one, Alias) and isinstance(one.element, Table)):
             froms.append(one)
-    return froms, conditions
+    return froms, conditions, outer
 
 
 def _comparisons(conditions: Iterable[Any]) -> Iterator[tuple[str, BindParameter[Any]]]:

@@ -106,8 +106,13 @@ def guard(app: Flask, authenticator: Authenticator, limiter: Limiter, open_to_al
 
 def _in_another_thread() -> Parked:
     """The thread that polls may wait for nobody: let another one begin this request again."""
-    del request.environ[PARKS]
-    return Parked(_AtOnce(), current_app.full_dispatch_request)
+    environ = request.environ
+
+    def again() -> Response:
+        environ.pop(PARKS, None)  # not before: what is parked must go back to the server first
+        return current_app.full_dispatch_request()
+
+    return Parked(_AtOnce(), again)
 
 
 def _count(standing: Standing | None) -> None:

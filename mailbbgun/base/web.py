@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NoReturn, Protocol, Self, TypeVar, cast
 from urllib.parse import urlencode
@@ -415,9 +415,9 @@ class Time(fields.DateTime):
             if DATE.fullmatch(text):
                 return datetime.fromisoformat(f"{text}T00:00:00Z")
             if RFC3339.fullmatch(text):
-                return datetime.fromisoformat(text.upper())
-        except ValueError:
-            pass  # the 30th of February
+                return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # the 30th of February; the year 10000 in UTC
         raise marshmallow.ValidationError("Not a time as in RFC 3339, like 2026-01-31T12:00:00Z, nor a date.")
 
 

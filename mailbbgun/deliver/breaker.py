@@ -1,7 +1,7 @@
 """Circuit breakers: a server that refuses us, or cannot be talked to, is left alone for a while, then asked by one transaction before all others."""
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from mailbbgun.base.clock import Clock
@@ -9,6 +9,7 @@ from mailbbgun.deliver.claim import Transaction
 from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused, unserved
 
 PROBE_SECONDS = 300.0  # a probe that is not back by then is overtaken by another
+MOST_OPEN = 10_000  # circuits, before those long past are forgotten
 PROBE_WAIT = 1.0  # seconds until the others ask again
 
 
@@ -74,6 +75,13 @@ class Breaker:
         with self._lock:
             return {route: Opened(circuit.cause, circuit.failures) for route, circuit in self._open.items()}
 
+    def forget(self, routes: Iterable[str]) -> None:
+        """Forget what these did: they lead elsewhere now."""
+        with self._lock:
+            for route in routes:
+                for known in (self._open, self._failing, self._took):
+                    known.pop(route, None)
+
     def about_whom(self, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
         """Return them with refusals of recipients as deferrals if the server takes other mail, now or within the pause before.
 
@@ -118,6 +126,10 @@ class Breaker:
                 circuit.probe, circuit.until = None, self._clock.boot()
 
     def _failed(self, route: str, cause: Deferred | Refused, pause: float) -> None:
+        if len(self._open) >= MOST_OPEN:  # one for each domain that never answered, and each sender no account is for
+            past = self._clock.boot() - PROBE_SECONDS
+            self._open = {one: circuit for one, circuit in self._open.items() if circuit.until > past}
+            self._failing = {one: count for one, count in self._failing.items() if one in self._open}
         before = self._open.get(route)
         failures = self._failing.get(route) or (before.failures if before else 0) + 1
         self._open[route] = _Circuit(self._clock.boot() + pause, cause, failures)

@@ -8,15 +8,18 @@ from uuid import UUID
 
 from mailbbgun.base.db import Database
 from mailbbgun.base.faults import fault
-from mailbbgun.deliver.claim import Claim, Transaction, claim, load, load_raw
+from mailbbgun.deliver.claim import Claim, Loaded, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
+from mailbbgun.events import record
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown, unserved
 from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp_accounts.book import Page
 
 DIALOGUES = 2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
 FENCED_WAIT = 1.0  # seconds
+BROKEN_WAIT = 30.0  # seconds
 JOURNAL_WAIT = 5.0  # seconds
 RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
 
@@ -28,11 +31,25 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
     lease_ends = desk.leases.next_end()
     with desk.db.write() as session:
         claims = claim(session, desk.owner, message_ids, desk.settings.LEASE_SECONDS, lease_ends, alone=alone)
+        if missing := set(message_ids) - {one.message_id for one in claims}:
+            record.held(session, sorted(missing))  # at once, or its tenant may be active again by then
         messages = load(session, {one.message_id for one in claims})
         pages = desk.book.pages(session, {one.tenant_id for one in claims})
         fault("claim.commit")
     fault("claim.committed")
-    desk.routes.know(pages.values())
+    try:
+        desk.routes.know(pages.values())
+        transactions = _grouped(desk, claims, messages, pages)
+    except Exception:  # a bug of ours must not keep what is claimed, nor make it look as if it may have been sent
+        log.exception("grouping_failed", extra={"claims": len(claims)})
+        for one in claims:
+            desk.results.put(one, released(one, BROKEN_WAIT))
+        return []
+    desk.leases.hold(transactions)
+    return transactions
+
+
+def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded], pages: Mapping[UUID, Page]) -> list[Transaction]:
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
         message = messages[one.message_id]
@@ -45,7 +62,6 @@ def take(desk: Desk, message_ids: Sequence[UUID], *, alone: bool = False) -> lis
             part = members[first : first + RECIPIENTS]
             route, *others = desk.routes.ordered(ways, desk.breaker.wait)
             transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others))
-    desk.leases.hold(transactions)
     return transactions
 
 
@@ -55,6 +71,11 @@ def deliver(desk: Desk, transaction: Transaction) -> str | None:
     Raises :class:`DatabaseUnavailable` before anything is sent.
     """
     if transaction.tenant_id in desk.book.suspended:
+        give_back(desk, transaction)
+        return None
+    if not desk.routes.exists(transaction.route):  # it was claimed for an account that is gone: claimed anew, it finds the others
+        if way := next_way(desk, transaction):
+            return way
         give_back(desk, transaction)
         return None
     if wait := desk.breaker.enter(transaction):
@@ -73,7 +94,7 @@ def turned_away(desk: Desk, transaction: Transaction, wait: float) -> str | None
         said = replace(failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}"))
         hand_over(desk, transaction, {one.address: said for one in transaction.claims})
         return None
-    give_back(desk, transaction, wait)
+    give_back(desk, transaction, desk.returns.wait(transaction.route, wait))
     return None
 
 

@@ -14,6 +14,7 @@ from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
+from mailbbgun.deliver.returns import Returns
 from mailbbgun.deliver.route import Routes
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services
@@ -36,6 +37,7 @@ class Desk:
     pacer: Pacer
     grants: Grants
     breaker: Breaker
+    returns: Returns
     journal: Journal
     leases: Leases
     publisher: Publisher
@@ -66,6 +68,7 @@ class Desk:
             pacer=pacer,
             grants=grants,
             breaker=breaker(settings, services.clock),
+            returns=Returns(services.clock),
             journal=journal,
             leases=leases,
             publisher=publisher,

@@ -50,6 +50,11 @@ class Leases:
         with self._lock:
             return [one for one, _ in self._held.values()]
 
+    def tenants(self) -> set[UUID]:
+        """Return whose claims are looked after."""
+        with self._lock:
+            return {one.tenant_id for one, _ in self._held.values()}
+
     def renew(self, database: Database) -> None:
         """Prolong, in one statement, the claims that wait or whose sender is inside its own limit. Raises :class:`DatabaseUnavailable`."""
         now = self._clock.boot()

@@ -221,7 +221,10 @@ class Lines:
     def _left(self, route: str) -> int:
         pace = self._paces.get(route)
         going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
-        return max(self._connections(route) * LEFT_PER_CONNECTION, going)
+        left = max(self._connections(route) * LEFT_PER_CONNECTION, going)
+        if route in self._shut:  # needs no sender to be slow, so there may be many such: they share a part of the room
+            left = min(left, max(1, self._room * 3 // 4 // len(self._shut)))
+        return left
 
     def _lines(self, route: str) -> list[tuple[dict[Key, deque[Transaction]], Key]]:
         return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]

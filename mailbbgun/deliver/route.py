@@ -6,7 +6,7 @@ A *route* is a name: what goes the same way shares a line, a circuit and connect
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -93,15 +93,26 @@ class Routes:
         return (f"{NOWHERE}no SMTP account that is enabled may send from {sender} to {domain}",)
 
     def know(self, pages: Iterable[Page]) -> None:
-        """Take in accounts as they are now."""
+        """Take in accounts that mail was just claimed for."""
         with self._lock:
-            self._accounts |= {f"{ACCOUNT}{account.id}": account for page in pages for account in page.enabled}
+            self._accounts |= _by_route(pages)
 
-    def forget(self, accounts: Collection[UUID]) -> None:
-        """Forget accounts that are gone or no longer enabled: what waits for one goes another way."""
+    def replace(self, pages: Iterable[Page]) -> list[str]:
+        """Know these accounts and no others; return the routes of those that go elsewhere now, or no more, and whose past says nothing.
+
+        What waits for one that is not known any more goes another way.
+        """
         with self._lock:
-            for one in accounts:
-                self._accounts.pop(f"{ACCOUNT}{one}", None)
+            before, self._accounts = self._accounts, _by_route(pages)
+            changed = [one for one in before if one not in self._accounts or before[one].endpoint != self._accounts[one].endpoint]
+            limits = [one for one in before if one not in self._accounts or before[one].limits != self._accounts[one].limits]
+            for route in limits:
+                self._free.pop(route, None)
+        return changed
+
+    def exists(self, route: str) -> bool:
+        """Say whether there is such a way by now; accounts come and go."""
+        return not route.startswith(ACCOUNT) or route in self._accounts
 
     def known(self) -> list[UUID]:
         """Return the accounts that are known."""
@@ -112,15 +123,13 @@ class Routes:
         """Put ways in the order in which they are to be tried; those that ``wait`` seconds for something, or whose limit is reached, come last."""
         if len(ways) == 1:
             return list(ways)
-        by_id = {account.id: way for way in ways if (account := self._accounts.get(way))}
-        found = [by_id[account.id] for account in ranked((self._accounts[way] for way in by_id.values()), random.random)]
+        known = [account for way in ways if (account := self._accounts.get(way))]
+        found = [f"{ACCOUNT}{account.id}" for account in ranked(known, random.random)]
         return sorted(found, key=lambda way: not self.goes(way, wait)) or list(ways)
 
     def goes(self, way: str, wait: Ready) -> bool:
         """Say whether mail may leave this way by now, or soon."""
-        if way.startswith(ACCOUNT) and way not in self._accounts:
-            return False
-        return not wait(way) and self._free.get(way, 0.0) - time.monotonic() <= FAR
+        return self.exists(way) and not wait(way) and self._free.get(way, 0.0) - time.monotonic() <= FAR
 
     def name(self, route: str) -> str | None:
         """Return the name of the account a route is; None if it is none."""
@@ -146,7 +155,9 @@ class Routes:
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(ACCOUNT):
             account = self._accounts.get(route)
-            return max(1, account.max_connections // self.workers) if account else self._settings.WORKER_CONNECTIONS
+            # Not all there are: one that is slow must not keep every sender.
+            most = max(1, self._settings.WORKER_CONNECTIONS * 3 // 4)
+            return min(most, max(1, account.max_connections // self.workers)) if account else most
         return self._settings.CONNECTIONS_PER_DOMAIN if self.per_domain else self._settings.WORKER_CONNECTIONS
 
     def gate(self, route: str, waiting: int) -> float:
@@ -170,6 +181,10 @@ class Routes:
         if self.per_domain:
             return DirectMX(resolver(settings), self._pool, port=settings.MX_PORT)
         return SmartHost(endpoint(settings), self._pool)
+
+
+def _by_route(pages: Iterable[Page]) -> dict[str, Account]:
+    return {f"{ACCOUNT}{account.id}": account for page in pages for account in page.enabled}
 
 
 def check(settings: Settings) -> None:

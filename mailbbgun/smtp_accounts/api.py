@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailbbgun.base import idempotency
-from mailbbgun.base.caller import Scope
+from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import after_commit
-from mailbbgun.base.errors import Conflict, NotFound
+from mailbbgun.base.errors import Conflict, InvalidInput, NotFound
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, created, next_page, provided
 from mailbbgun.services import Services
@@ -199,6 +199,8 @@ def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
 
 def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
     tenant_id = caller().tenant_id
+    if to is not None and (caller().kind is KeyKind.TEST or not caller().may_send_to(to)):
+        raise InvalidInput("Some fields are not valid.", fields={"to": ["This API key may not send there: a test mail is a real one."]})
     found = provided(Trials).run(tenant_id, account, password, to)
     log.info("account_tried", extra={"account_id": account.id, "tenant_id": tenant_id, "ok": found.ok})
     return found

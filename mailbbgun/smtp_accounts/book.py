@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.crypto import Vault
-from mailbbgun.base.errors import SecretUnreadable
+from mailbbgun.base.errors import NotPermitted, SecretUnreadable
 from mailbbgun.base.net import Allowed, Guard, hostname
 from mailbbgun.base.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint
@@ -62,21 +62,20 @@ class Book:
             self._look(session, stale, now)
             return {one: self._pages[one] for one in tenant_ids}
 
-    def refresh(self, session: Session) -> tuple[list[Page], set[UUID]]:
-        """Look again at who is suspended and at the tenants in use; return their pages, and the accounts that are no longer on these."""
+    def refresh(self, session: Session, waiting: Collection[UUID]) -> list[Page]:
+        """Look again at who is suspended and at the tenants in use, those whose mail is ``waiting`` among them; return their pages."""
         now = time.monotonic()
         self.suspended = frozenset(tenants.suspended_ones(session))
         with self._lock:
+            self._used |= dict.fromkeys(waiting, now)
             for one in [one for one, used in self._used.items() if now - used > IDLE_SECONDS]:
-                del self._used[one], self._read[one], self._pages[one]
-            before = self._ids()
+                del self._used[one]
+                self._read.pop(one, None)
+                self._pages.pop(one, None)
             self._look(session, list(self._used), now)
             if len(self._decrypted) > MOST_DECRYPTED:
                 self._decrypted.clear()
-            return list(self._pages.values()), before - self._ids()
-
-    def _ids(self) -> set[UUID]:
-        return {account.id for page in self._pages.values() for account in page.enabled}
+            return list(self._pages.values())
 
     def _look(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
         if tenant_ids:
@@ -85,7 +84,15 @@ class Book:
             self._read |= dict.fromkeys(tenant_ids, now)
 
     def _page(self, rows: Sequence[SMTPAccount]) -> Page:
-        return Page(bool(rows), tuple(self._account(row) for row in rows if row.enabled)) if rows else EMPTY
+        return Page(bool(rows), tuple(self._sound(row) for row in rows if row.enabled)) if rows else EMPTY
+
+    def _sound(self, row: SMTPAccount) -> Account:
+        """Return an account, or one that takes no mail where a value in its row cannot be: it must not end the worker of all tenants."""
+        try:
+            return self._account(row)
+        except (NotPermitted, ValueError, KeyError) as error:
+            log.error("account_unusable", extra={"account_id": row.id, "tenant_id": row.tenant_id, "error": str(error)})
+            return Account(row.id, row.setting_name, None)
 
     def _account(self, row: SMTPAccount) -> Account:
         password = self._password(row)
@@ -95,7 +102,7 @@ class Book:
             endpoint=None if password is None else endpoint(row, password, self._guard, self._ca_file),
             from_email=row.from_email.lower() if row.from_email else None,
             priority=row.priority,
-            weight=row.weight,
+            weight=max(1, row.weight),
             max_connections=row.max_connections,
             limits=Limits(row.max_per_second, row.max_per_minute, row.max_per_day, row.send_interval),
             domains=tuple(row.recipient_domains),

@@ -23,6 +23,7 @@ blueprint = Blueprint("tenants", __name__, description="Who may send, and by whi
 
 NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="1 to 64 letters, digits, spaces and . _ -")
 MOST_ENTRIES = 100  # of each list of a key
+LONGEST_ADDRESS = 320  # characters: 64, an @, 255 (RFC 5321 §4.5.3.1)
 _ADDRESS_OR_DOMAIN = re.compile(r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PER_MINUTE: dict[str, Any] = {"validate": validate.Range(1, 1_000_000), "strict": True, "allow_none": True}
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
@@ -33,7 +34,7 @@ class AddressOrDomain(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs).strip().lower().removeprefix("@")
-        if not _ADDRESS_OR_DOMAIN.fullmatch(text):
+        if len(text) > LONGEST_ADDRESS or not _ADDRESS_OR_DOMAIN.fullmatch(text):
             raise ValidationError("Not an address like ann@example.com, nor a domain like example.com.")
         return text
 
@@ -43,7 +44,10 @@ class Network(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
-            return str(ipaddress.ip_network(super()._deserialize(value, attr, data, **kwargs).strip()))
+            text: str = super()._deserialize(value, attr, data, **kwargs).strip()
+            if "%" in text:  # a zone, which means something on one machine only
+                raise ValueError(text)
+            return str(ipaddress.ip_network(text))
         except ValueError as error:
             raise ValidationError("Not a network like 192.0.2.0/24 or 2001:db8::/32, nor an address.") from error
 

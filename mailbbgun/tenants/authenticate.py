@@ -5,7 +5,6 @@ seen for a while is looked up by the request itself.
 """
 
 import base64
-import binascii
 import ipaddress
 import logging
 import threading
@@ -28,6 +27,7 @@ from mailbbgun.tenants.models import SUSPENDED, ApiKey, Tenant
 
 LOOK_SECONDS = 0.4  # between looks at the keys in use
 FRESH_SECONDS = 0.9  # how old what we know of a key may be
+LEEWAY = 0.05  # seconds between being told that it is at hand and asking for it
 IDLE_SECONDS = 30.0  # a key that was not used for so long is no longer looked at
 WRITE_SECONDS = 5.0  # between notes of when keys were used last
 MOST_KNOWN = 10_000  # keys in use at once that one process looks after
@@ -74,7 +74,9 @@ class Authenticator:
         token = _token_of(header)
         parts = keys.split(token) if token else None
         known = self._known.get(NOBODY if token is None else parts[0] if parts else "?")
-        return (known is not None and time.monotonic() - known.seen < FRESH_SECONDS) or (token is not None and parts is None)
+        if token is not None and (parts is None or self._pepper is None):
+            return parts is None
+        return known is not None and time.monotonic() - known.seen < FRESH_SECONDS - LEEWAY
 
     def caller(self, header: str | None, address: str | None) -> Caller:
         """Return who asks, by the ``Authorization`` header (Bearer, or Basic with the key as password) and the client's IP address.
@@ -125,10 +127,12 @@ class Authenticator:
                 found[NOBODY] = self._nobody(session, identities, now)
         with self._lock:
             for prefix in prefixes:
-                before = self._known.pop(prefix, None)
-                if prefix in found and len(self._known) < MOST_KNOWN:
+                before = self._known.get(prefix)
+                if prefix not in found:
+                    self._known.pop(prefix, None)
+                elif before or len(self._known) < MOST_KNOWN:
                     found[prefix].used = before.used if before else now
-                    self._known[prefix] = found[prefix]
+                    self._known[prefix] = found[prefix]  # in one step: others look without the lock
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
                 self._thread.start()
@@ -171,6 +175,8 @@ class Authenticator:
                     written = time.monotonic()
             except DatabaseUnavailable as error:  # what we know grows old, and requests find out by themselves
                 log.warning("keys_not_seen", extra={"error": str(error)})
+            except Exception:  # a standby that cannot be written, a bug of ours: without this thread each request would ask the database
+                log.exception("keys_thread_failed")
         try:
             self._note_uses()
         except DatabaseUnavailable as error:
@@ -211,7 +217,7 @@ def _token_of(header: str | None) -> str | None:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # binascii.Error and UnicodeDecodeError are some; what is not ASCII is a plain one
             return ""
     return ""
 

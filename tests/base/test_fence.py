@@ -43,6 +43,9 @@ ALLOWED = {
     "a subquery": select(Message.id).where(
         Message.tenant_id == OURS, Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))
     ),
+    "an outer join": select(Event.id)
+    .outerjoin(Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS))
+    .where(Event.tenant_id == OURS),
     "an alias": select(OTHER.id).where(OTHER.tenant_id == OURS),
     "an update": update(DELIVERIES).where(DELIVERIES.c.tenant_id == OURS).values(status="x"),
     "a delete": delete(Message).where(Message.tenant_id == OURS),
@@ -56,6 +59,12 @@ REFUSED = {
     "a column with itself": select(Message.id).where(Message.tenant_id == Message.tenant_id),
     "counts all": select(func.count()).select_from(Message),
     "a join": select(Event.id).join(Delivery, Delivery.id == Event.delivery_id).where(Event.tenant_id == OURS),
+    "an outer join that says it for what it joins": select(Event.id).outerjoin(
+        Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS)
+    ),
+    "an outer join that says it in its condition": select(Event.id).outerjoin(
+        Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS) & (Event.tenant_id == OURS)
+    ),
     "a subquery": select(Message.id).where(Message.tenant_id == OURS, Message.id.in_(select(Delivery.message_id))),
     "a subquery that says it for the other": select(Message.id).where(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))),
     "exists": select(Worker.id).where(exists().where(Message.id == Worker.id)),

@@ -46,6 +46,10 @@ _FREED = """
 UPDATE deliveries SET next_attempt_at = (SELECT created_at FROM messages WHERE messages.id = deliveries.message_id)
 WHERE status = 'PENDING' AND next_attempt_at IS NULL
 """
+# Nor of the lane for crowds, which it would never look at.
+_BACK_TO_NORMAL = "UPDATE deliveries SET lane = 'normal', published_at = NULL WHERE lane = 'crowd' AND status = 'PENDING'"
+# Nor of test keys: it would send their mail to whom it names.
+_TESTS_END = "UPDATE {table} SET status = 'CANCELLED' WHERE status = 'PENDING' AND {which}"
 
 
 def upgrade() -> None:
@@ -82,6 +86,9 @@ def downgrade() -> None:
     op.create_index(op.f("ix_message_tags_message_id"), "message_tags", ["message_id"])
     op.drop_index("ix_deliveries_held", "deliveries")
     op.execute(_FREED)
+    op.execute(_BACK_TO_NORMAL)
+    op.execute(_TESTS_END.format(table="deliveries", which="message_id IN (SELECT id FROM messages WHERE test)"))
+    op.execute(_TESTS_END.format(table="messages", which="test"))
     op.create_index("ix_deliveries_address_message_id", "deliveries", [ascii_lower(sa.column("address")), "message_id"])
     op.drop_index("ix_deliveries_tenant_id_address_message_id", "deliveries")
     op.create_index("ix_messages_status_id", "messages", ["status", "id"])

@@ -1,0 +1,95 @@
+"""The gate inside one process: what the thread that polls is spared, and what must not be answered with something else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import EnvironBuilder
+
+from mailbbgun.app import close, create_app
+from mailbbgun.base.caller import KeyKind, Scope
+from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.base.settings import Settings
+from mailbbgun.base.web import PARKS, Parked, provided
+from mailbbgun.install import install
+from mailbbgun.services import Services
+from mailbbgun.tenants import keys
+
+HELLO = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}
+
+
+@pytest.fixture
+def app(embedded_settings: Settings) -> Iterator[Flask]:
+    made = create_app(embedded_settings)
+    with made.app_context():
+        install(provided(Services))
+    yield made
+    close(made)
+
+
+def key(app: Flask, **wish: Any) -> str:
+    with app.app_context():
+        services = provided(Services)
+        with services.db.write() as session:
+            return keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k", **wish)).token
+
+
+def polled(app: Flask, token: str) -> tuple[Any, dict[str, Any], list[str]]:
+    """Ask as the thread that polls does; return what comes back, the environment, and statuses told."""
+    builder = EnvironBuilder("/messages", method="POST", json=HELLO, headers={"Authorization": f"Bearer {token}"})
+    environ = builder.get_environ() | {PARKS: True}
+    told: list[str] = []
+    return app.wsgi_app(environ, lambda status, headers: told.append(status)), environ, told
+
+
+def test_a_request_whose_key_must_be_looked_up_goes_back_to_the_server_before_anything_is_asked(app: Flask) -> None:
+    token = key(app)
+    parked, environ, told = polled(app, token)
+    assert isinstance(parked, Parked)
+    assert not parked.ending.ended
+    assert told == []
+    answer = parked.answer(environ)  # as another thread does
+    body = b"".join(answer(environ, lambda status, headers: told.append(status)))
+    assert told == ["201 CREATED"], body
+
+
+def test_once_the_key_is_known_the_request_is_begun_by_the_thread_that_polls(app: Flask) -> None:
+    token = key(app)
+    assert app.test_client().get("/messages", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    parked, environ, told = polled(app, token)
+    assert isinstance(parked, Parked)
+    assert environ[PARKS]  # it waits for the commit, and not for another thread to begin it
+    list(parked.answer(environ)(environ | {PARKS: False}, lambda status, headers: told.append(status)))
+    assert told == ["201 CREATED"]
+
+
+@pytest.mark.parametrize("header", ["Basic \xe9", "Basic ====", "Basic YTpi", "Bearer", "Bearer \xe9\xe9", "Digest x", "", " ", "basic"])
+def test_a_header_that_is_no_key_is_401_whatever_is_in_it(app: Flask, header: str) -> None:
+    answer = app.test_client().get("/messages", headers={"Authorization": header})
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
+
+
+def test_a_test_keys_idempotency_key_does_not_answer_a_live_request(app: Flask) -> None:
+    client, sent = app.test_client(), {}
+    for kind in (KeyKind.TEST, KeyKind.LIVE):
+        headers = {"Authorization": f"Bearer {key(app, kind=kind)}", "Idempotency-Key": "order-17"}
+        sent[kind] = client.post("/messages", json=HELLO, headers=headers).status_code
+    assert sent == {KeyKind.TEST: 201, KeyKind.LIVE: 422}
+
+
+def test_who_shows_no_key_may_do_everything_but_read_passwords(app: Flask) -> None:
+    client = app.test_client()
+    assert client.get("/tenants").status_code == client.get("/smtp-accounts").status_code == 200
+    assert client.get("/smtp-accounts/default/credentials").status_code == 403
+
+
+def test_a_time_beyond_the_year_9999_in_utc_is_no_time(app: Flask) -> None:
+    body = {"name": "x", "expires_at": "9999-12-31T23:59:59-23:59"}
+    assert app.test_client().post(f"/tenants/{DEFAULT_TENANT}/keys", json=body).status_code == 400
+    assert app.test_client().get("/messages?since=9999-12-31T23:59:59-23:59").status_code == 400
+
+
+@pytest.mark.parametrize("wish", [{"senders": ["a@" + "x" * 400 + ".test"]}, {"networks": ["fe80::1%eth0"]}])
+def test_entries_of_a_key_are_bounded(app: Flask, wish: dict[str, Any]) -> None:
+    assert app.test_client().post(f"/tenants/{DEFAULT_TENANT}/keys", json={"name": "x", "scopes": [Scope.READ]} | wish).status_code == 400
