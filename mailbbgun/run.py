@@ -222,10 +222,14 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
         f"Mail {caught if _all_caught(settings) else leaves}",
         *([f"Mail of test keys {caught}"] if catching and not _all_caught(settings) else []),
         "Try:",
-        f"\n{shlex.join(curl)}\n",
+        f"\n{_with_key(shlex.join(curl)) if settings.AUTH_REQUIRED else shlex.join(curl)}\n",
         "Ctrl-C stops everything.",
     ]
     group.show("\n" + "\n".join(lines) + "\n")
+
+
+def _with_key(curl: str) -> str:
+    return f'KEY=$(bin/mailbbgun key create --admin --quiet)\n{curl} -H "Authorization: Bearer $KEY"'
 
 
 def _healthy(settings: Settings) -> bool:

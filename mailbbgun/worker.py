@@ -49,8 +49,11 @@ from mailbbgun.tenants import keys
 from mailbbgun.tenants import repo as tenants
 
 LOOK_SECONDS = 0.5  # between looks at tenants and accounts
+LATE = 60.0  # seconds; what can go no sooner, for a day's limit say, does not wait in line for it
 REACHED = 15.0  # seconds at least, until what no account's limits let go is looked at again
 CLAIM_BATCH = 200  # hints a claim
+SPARING_BATCH, SPARING_REST = 8, 0.01  # hints a claim, and seconds between two, while
+SPARING_SECONDS = 1.0  # have not passed since something was claimed that has nowhere to go
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 RESUMES = 5  # commits a second
 RESUMING = 1000  # deliveries of a tenant that is active again, a commit
@@ -72,6 +75,7 @@ class Worker:
         self._room = self._connections * ROOM_PER_CONNECTION
         routes = self._desk.routes
         self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=self._gate)
+        self._sparing = 0.0  # until when the intake spares the machine, monotonic seconds
         self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
         self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
         self._expired = replay.Expired(services.db, services.settings)
@@ -126,7 +130,7 @@ class Worker:
                     self._put_off()
                     continue
                 consumer = consumer or self._services.queue.consumer(self._room)
-                self._stop.wait(self._claim(consumer, min(room, CLAIM_BATCH)))
+                self._stop.wait(self._claim(consumer, min(room, SPARING_BATCH if self._is_sparing() else CLAIM_BATCH)))
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
                 # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
@@ -148,18 +152,29 @@ class Worker:
         started = time.monotonic()
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._desk, wanted)
+        in_vain = 0
         for transaction in transactions:
+            in_vain += self._desk.breaker.wait(transaction.route) > 0
             if self._lines.takes(transaction.route):
                 self._lines.add(transaction)
             else:
                 self._come_back_later(transaction)
+                in_vain += 1
+        if in_vain:
+            self._sparing = time.monotonic() + SPARING_SECONDS
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:  # before their hints are gone
                 put_early_back(session, missing)
         consumer.settle(taken)
         fault("claim.acked")
+        if self._is_sparing():
+            return SPARING_REST
         return 0.0 if len(taken) == limit else rest_after(time.monotonic() - started)
+
+    def _is_sparing(self) -> bool:
+        """Say whether much of what is claimed has nowhere to go: then it is turned over slowly, or others would wait for that."""
+        return time.monotonic() < self._sparing
 
     def _gate(self, route: str, waiting: int) -> float:
         """Let an account's limits decide, unless its circuit is open: what is turned away must not use them up."""
@@ -171,7 +186,7 @@ class Worker:
 
     def _other_ways(self) -> None:
         """Let what waits for an account whose limits are reached for long go through another, or come back later."""
-        for transaction in self._lines.shut_out(FAR):
+        for transaction in self._lines.shut_out(FAR, LATE):
             if way := next_way(self._desk, transaction):
                 transaction.route = way
                 self._lines.add(transaction)

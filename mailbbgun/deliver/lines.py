@@ -146,12 +146,23 @@ class Lines:
         with self._lock:
             self._work.notify_all()
 
-    def shut_out(self, seconds: float) -> list[Transaction]:
-        """Take out what waits before gates that stay shut for more than so many seconds."""
+    def shut_out(self, soon: float, late: float) -> list[Transaction]:
+        """Take out what waits before gates that stay shut for more than ``soon`` seconds and has other ways, and all where it is ``late``."""
         with self._lock:
-            latest = time.monotonic() + seconds
-            routes = [route for route, until in self._shut.items() if until > latest]
-            return [transaction for route in routes for transaction in self._remove(route, 0)]
+            now = time.monotonic()
+            out: list[Transaction] = []
+            for route, until in list(self._shut.items()):
+                if until > now + late:
+                    out += self._remove(route, 0)
+                elif until > now + soon:
+                    for line, key in self._lines(route):
+                        out += [one for one in line[key] if one.ways]
+                        line[key] = deque(one for one in line[key] if not one.ways)
+                        if not line[key]:
+                            del line[key]
+                    self._count -= sum(1 for one in out if one.route == route)
+            self._space.notify_all()
+            return out
 
     def cut(self) -> list[Transaction]:
         """Take out the ends of the lines that are slow if the room is full while a sender has nothing to do; else nothing.

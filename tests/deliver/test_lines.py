@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.deliver.claim import Claim, Transaction
@@ -173,3 +173,63 @@ def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
     assert len(lines.close()) == 2
     assert lines.next(0) is None
     assert lines.wait_for_room(0) == 0
+
+
+def shut(seconds):
+    """A gate that lets nothing through to routes of "shut.test", for so many seconds."""
+    return lambda route, waiting: seconds if route == "shut.test" else 0.0
+
+
+def with_ways(*ways):
+    made = transaction("shut.test")
+    made.ways = list(ways)
+    return made
+
+
+def test_what_waits_a_while_before_a_gate_leaves_the_line_if_it_has_another_way_and_else_stays():
+    lines = Lines(10, lambda _: 5, gate=shut(5.0))
+    stays, goes = with_ways(), with_ways("other.test")
+    lines.add(stays)
+    lines.add(goes)
+    assert lines.next(0) is None
+    assert lines.shut_out(10.0, 60.0) == []
+    assert lines.shut_out(2.0, 60.0) == [goes]
+    assert lines.wait_for_room(0) == 9
+    assert lines.close() == [stays]
+
+
+def test_what_waits_for_long_leaves_the_line_with_or_without_another_way():
+    lines = Lines(10, lambda _: 5, gate=shut(3600.0))
+    for one in (with_ways(), with_ways("other.test")):
+        lines.add(one)
+    assert lines.next(0) is None
+    assert len(lines.shut_out(2.0, 60.0)) == 2
+    assert lines.wait_for_room(0) == 10
+
+
+def test_a_shut_gate_holds_back_its_own_route_alone():
+    lines = Lines(10, lambda _: 5, gate=shut(3600.0))
+    lines.add(with_ways())
+    lines.add(transaction("open.test"))
+    assert lines.next(0).route == "open.test"
+    assert lines.next(0) is None
+
+
+def test_tenants_who_share_a_route_take_turns():
+    lines = Lines(100, lambda _: 100)
+    for number in (1, 1, 1, 2):
+        one = transaction("a.test")
+        one.claims[0].tenant_id = UUID(int=number)
+        lines.add(one)
+    assert [lines.next(0).tenant_id.int for _ in range(4)] == [1, 2, 1, 1]
+
+
+def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
+    lines = Lines(4, lambda _: 1, patience=0.0)
+    for _ in range(4):
+        lines.add(transaction("a.test"))
+    assert lines.next(0)
+    with idle_sender(lines):
+        assert lines.cut()
+        assert not lines.takes("a.test")
+        assert lines.takes("b.test")
