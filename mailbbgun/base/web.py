@@ -402,6 +402,14 @@ class JSON(JSONProvider):
         return orjson.loads(s)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; the first or last that can be told for one that is beyond."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
+
+
 class Time(fields.DateTime):
     """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in, or a date, which is its midnight."""
 
@@ -415,9 +423,9 @@ class Time(fields.DateTime):
             if DATE.fullmatch(text):
                 return datetime.fromisoformat(f"{text}T00:00:00Z")
             if RFC3339.fullmatch(text):
-                return datetime.fromisoformat(text.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass  # the 30th of February; the year 10000 in UTC
+                return _in_utc(datetime.fromisoformat(text.upper()))
+        except ValueError:
+            pass  # the 30th of February
         raise marshmallow.ValidationError("Not a time as in RFC 3339, like 2026-01-31T12:00:00Z, nor a date.")
 
 
