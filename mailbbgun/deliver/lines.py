@@ -161,6 +161,7 @@ class Lines:
                         if not line[key]:
                             del line[key]
                     self._count -= sum(1 for one in out if one.route == route)
+                    self._clear(route)
             self._space.notify_all()
             return out
 
@@ -246,6 +247,12 @@ class Lines:
     def _since(self, route: str) -> float:
         return min(line[key][0].lined_up for line, key in self._lines(route))
 
+    def _clear(self, route: str) -> None:
+        """Forget what the gate said of a route if nothing waits for it any more."""
+        if not self._lines(route):
+            self._shut.pop(route, None)
+            self._passed.discard(route)
+
     def _remove(self, route: str, left: int) -> list[Transaction]:
         """Take out a route's lines but for the first ``left``: those of higher lanes, but one of each line if there are enough."""
         lines = self._lines(route)
@@ -257,9 +264,7 @@ class Lines:
                 line[key] = deque(stay)
             removed += waiting[len(stay) :]
             left -= len(stay)
-        if not self._lines(route):
-            self._shut.pop(route, None)
-            self._passed.discard(route)
+        self._clear(route)
         self._count -= len(removed)
         self._space.notify_all()
         return removed

@@ -56,7 +56,7 @@ def test_an_ipv4_address_is_judged_alike_as_itself_mapped_and_by_nat64(address: 
 
 @given(st.ip_addresses())
 def test_what_the_library_calls_private_is_never_permitted(address: object) -> None:
-    assert not (permitted(str(address)) and address.is_private and getattr(address, "ipv4_mapped", None) is None)  # type: ignore[attr-defined]
+    assert not (permitted(str(address)) and address.is_private and getattr(address, "ipv4_mapped", None) is None)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class Rebinding(NameServer):
         super().__init__({}, ttl=0)
         self._turns = cycle(addresses)
 
-    def _answer(self, wire, transport):  # type: ignore[no-untyped-def]
+    def _answer(self, wire, transport):  # type: ignore[no-untyped-def]  # as the base has it
         self.zone["mx.test"] = {"A": [next(self._turns)]}
         return super()._answer(wire, transport)
 
