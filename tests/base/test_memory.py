@@ -3,11 +3,14 @@
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.flow.service import ROOT, Service, until
+
+HEAP = 64 << 20
 
 # malloc_info tells of each heap: <heap nr="0"> and so on.
 HEAPS = """
@@ -41,15 +44,24 @@ def test_api_and_worker_have_two_at_the_most(embedded_settings):
         identifiers = [service.post(to=f"u{number}@example.test")["id"] for number in range(20)]
         until(lambda: service.count("DELIVERED") == len(identifiers), what="delivery")
         for name in ("api", "worker"):
-            # A heap beside the first is a mapping of 64 MB at an address that is a multiple of that, most of which cannot be used yet.
             assert _further_heaps(service.processes[name].pid) <= 1
 
 
 def _further_heaps(pid: int) -> int:
     pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    return max(sum(1 for line in Path(f"/proc/{one}/maps").read_text().splitlines() if _is_heap(line)) for one in pids)
+    return max(_heaps(Path(f"/proc/{one}/maps").read_text().splitlines()) for one in pids)
 
 
-def _is_heap(line: str) -> bool:
-    begin = int(line.partition("-")[0], 16)
-    return begin % (64 << 20) == 0 and " rw-p " in line and len(line.split()) == 5
+def _heaps(maps: list[str]) -> int:
+    """How many heaps there are beside the first: 64 MB from a multiple of that, of which the front is in use and the rest cannot be used yet."""
+    count = 0
+    for front, rest in pairwise(maps):
+        (begin, middle), (follows, end) = (_range(line) for line in (front, rest))
+        whole = begin % HEAP == 0 and middle == follows and end == begin + HEAP
+        count += whole and " rw-p " in front and " ---p " in rest
+    return count
+
+
+def _range(line: str) -> tuple[int, int]:
+    begin, end = line.split()[0].split("-")
+    return int(begin, 16), int(end, 16)
