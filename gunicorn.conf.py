@@ -13,13 +13,14 @@ from mailbbgun.app import close, preflight
 from mailbbgun.base import faults, logs
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure
-from mailbbgun.base.memory import few_arenas
+from mailbbgun.base.memory import few_arenas, no_core_dumps
 from mailbbgun.base.settings import load
 
 with explained_exit("api"):
     ours = load()
     faults.arm()
 few_arenas()  # before the fork: processes inherit it
+no_core_dumps()
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
 
 

@@ -26,7 +26,7 @@ from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import BATCH as FORGETTING
 from mailbbgun.base.idempotency import forget_expired
-from mailbbgun.base.memory import few_arenas
+from mailbbgun.base.memory import few_arenas, no_core_dumps
 from mailbbgun.base.pace import rest_after
 from mailbbgun.base.settings import PROJECT, Settings, load
 from mailbbgun.crew import Crew, follow
@@ -379,6 +379,7 @@ def main(processes: int | None, member_of: int | None, share: int, alone: UUID |
         settings = load()
         faults.arm()
         few_arenas()
+        no_core_dumps()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         if member_of is not None:
             follow(member_of)

@@ -1,7 +1,8 @@
-"""How the C library hands out memory."""
+"""How the C library hands out memory, and that none of it is written to disk."""
 
 import contextlib
 import ctypes
+import resource
 
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 ARENAS = 2
@@ -15,3 +16,8 @@ def few_arenas() -> None:
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, ARENAS)
+
+
+def no_core_dumps() -> None:
+    """Leave no core file when this process crashes, nor any of its children's: passwords, keys and mail are in its memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

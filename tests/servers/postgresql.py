@@ -69,6 +69,11 @@ class PostgreSQL:
         """The process id of the server, of which all others are descendants; none if it does not run or is not ours."""
         return self._sandbox.pid("postgresql") if self._sandbox else None
 
+    @property
+    def folder(self) -> Path:
+        """Where a server of ours keeps its files, and its log."""
+        return self._own().folder
+
     def start(self) -> None:
         """Start the server, if it does not run, and wait until it answers."""
         self.launch()

@@ -1,0 +1,98 @@
+"""Rows S7 and S11: how long an answer takes does not tell what of a key was right, nor whether a message is another tenant's or nobody's."""
+
+import secrets
+import string
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import cycle
+
+import pytest
+from flask import Flask
+
+from mailbbgun.app import close, create_app
+from mailbbgun.base.caller import Scope
+from mailbbgun.base.crypto import keyed_hash, same
+from mailbbgun.base.errors import Unauthorized
+from mailbbgun.base.gate import Authenticator
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.base.settings import Settings
+from mailbbgun.base.web import provided
+from mailbbgun.install import install
+from mailbbgun.services import Services
+from mailbbgun.tenants import authenticate, keys, repo
+from tests.base.dudect import least_t
+
+KEYS = 50_000  # of each kind, as dudect's row asks: 100,000 in all
+READS = 600  # of each kind
+T_OF_DUDECT = 4.5
+T_OF_ONE_PERCENT = 2.58  # |t| of two large samples of the same, with p = 0.01
+ANY = string.ascii_letters + string.digits
+
+
+@pytest.fixture
+def app(backend: Settings) -> Iterator[Flask]:
+    made = create_app(backend)
+    with made.app_context():
+        install(provided(Services))
+    yield made
+    close(made)
+
+
+def one_after_the_other(call: Callable[[str], object], inputs: list[str]) -> Callable[[], object]:
+    """Return what makes one call with the next of the inputs."""
+    left = cycle(inputs)
+    return lambda: call(next(left))
+
+
+def wrong_keys(right: str, kept: int) -> list[str]:
+    """Return wrong secrets of which the first so many characters are right."""
+    rest = ("".join(secrets.choice(ANY) for _ in range(len(right) - kept)) for _ in range(200))
+    return [right[:kept] + end for end in rest if right[kept] != end[0]]
+
+
+def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(app: Flask) -> None:
+    services = next(value for value in app.extensions["mailbbgun"].values() if isinstance(value, Services))
+    with services.db.write() as session:
+        token = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k")).token
+    begin, _, secret = token.rpartition("_")
+    authenticator: Authenticator = authenticate.Authenticator(services.db, services.vault, lambda session, tenants: {}, required=True)
+
+    def refused(header: str) -> None:
+        with suppress(Unauthorized):
+            authenticator.caller(header, "127.0.0.1")
+            raise AssertionError("a wrong key was taken")
+
+    assert authenticator.caller(f"Bearer {token}", "127.0.0.1").tenant_id == DEFAULT_TENANT
+    nearly, wrong = ([f"Bearer {begin}_{one}" for one in wrong_keys(secret, kept)] for kept in (42, 0))
+    assert least_t(one_after_the_other(refused, nearly), one_after_the_other(refused, wrong), KEYS, T_OF_DUDECT) < T_OF_DUDECT
+    authenticator.close()
+
+
+@pytest.mark.parametrize(("compare", "leaks"), [(same, False), (lambda one, other: all(a == b for a, b in zip(one, other, strict=True)), True)])
+def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(compare: Callable[[str, str], bool], leaks: bool) -> None:
+    right = keyed_hash("pepper", "secret")
+    at_the_end, at_once = ([right[:place] + "x" * (64 - place) for _ in range(2)] for place in (63, 0))
+    calls = (one_after_the_other(lambda other: compare(right, other), inputs) for inputs in (at_the_end, at_once))
+    assert (least_t(*calls, KEYS, T_OF_DUDECT) >= T_OF_DUDECT) is leaks
+
+
+def test_anothers_message_is_missed_as_fast_as_one_that_is_not_there(app: Flask) -> None:
+    services = next(value for value in app.extensions["mailbbgun"].values() if isinstance(value, Services))
+    with services.db.write() as session:
+        tokens = []
+        for name in ("ours", "theirs"):
+            tenant = repo.add_tenant(session, {"name": name})
+            tokens.append(keys.create(session, services.vault, tenant.id, keys.Wish(name="k", scopes=tuple(Scope))).token)
+    client = app.test_client()
+    ours, theirs = ({"Authorization": f"Bearer {token}"} for token in tokens)
+    hello = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}
+    foreign = [str(client.post("/messages", json=hello, headers=theirs).json["id"]) for _ in range(50)]
+    missing = [str(new_id()) for _ in range(50)]
+
+    def missed(identifier: str) -> None:
+        assert client.get(f"/messages/{identifier}", headers=ours).status_code == 404
+
+    for identifier in (*foreign, *missing):
+        missed(identifier)
+    calls = (one_after_the_other(missed, identifiers) for identifiers in (foreign, missing))
+    assert least_t(*calls, READS, T_OF_ONE_PERCENT) < T_OF_ONE_PERCENT
