@@ -307,9 +307,9 @@ class Worker:
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:
             return
-        log.critical("thread_died", exc_info=args.exc_value, extra={"thread": args.thread.name if args.thread else None})
         self._code = 1
         self._stop.set()
+        log.critical("thread_died", exc_info=args.exc_value, extra={"of": args.thread.name if args.thread else None})
 
     def _shut_down(self, intake: threading.Thread, sending: list[threading.Thread]) -> None:
         """Claim nothing more, give back what waits, let what is being sent end, write the results."""

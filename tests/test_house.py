@@ -1,6 +1,7 @@
 """The house keeps its own rules: what is declared is used, what is used is documented."""
 
 import ast
+import logging
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -33,6 +34,17 @@ def test_every_setting_has_a_sentence_and_is_read_somewhere(setting):
     assert sentence.endswith(".")
     readers = [path for path in [*PACKAGE, ROOT / "gunicorn.conf.py"] if re.search(rf"\.{setting}\b", code_of(path))]
     assert readers, f"nothing reads {setting}"
+
+
+RECORD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_field_of_a_log_line_has_a_name_that_logging_refuses(path):
+    # It raises KeyError then: just where something went wrong that should be told.
+    calls = [one for one in ast.walk(ast.parse(code_of(path))) if isinstance(one, ast.keyword) and one.arg == "extra"]
+    names = [key for call in calls for part in ast.walk(call.value) if isinstance(part, ast.Dict) for key in part.keys]
+    assert not [one.value for one in names if isinstance(one, ast.Constant) and one.value in RECORD]
 
 
 @pytest.mark.parametrize("kind", list(Kind))

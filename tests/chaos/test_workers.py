@@ -199,3 +199,17 @@ def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_s
         done = subprocess.run([sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == os.EX_CONFIG, done.stderr
         assert "the journal" in done.stderr
+
+
+def test_a_worker_of_which_a_thread_has_died_ends_and_says_why(real_settings):
+    with Service(real_settings) as service:
+        worker = service.start_worker()
+        until(lambda: service.sql("SELECT 1 FROM workers"), what="a heartbeat")
+        service.sql("ALTER TABLE workers RENAME TO away")  # what no driver calls an outage
+        assert worker.wait(40) == 1
+        service.sql("ALTER TABLE away RENAME TO workers")
+        told = (service.var / "worker.out").read_text()
+        assert "critical thread_died of=keeper" in told
+        assert "UndefinedTable" in told
+        service.start_worker()
+        service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")

@@ -1,14 +1,20 @@
 """Mail leaves through its tenant's SMTP accounts: real providers with TLS of a private authority and AUTH, killed and started again."""
 
+import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import requests
 
 from mailbbgun.base.caller import Scope
+from mailbbgun.base.crypto import key_file, new_key
 from mailbbgun.base.settings import Settings
 from mailbbgun.services import build
 from mailbbgun.tenants import keys
@@ -188,5 +194,52 @@ def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(service: Ser
             server.heal()
         providers[0].restart()
     until(lambda: service.count("PENDING") == 0, 90, "the end of every delivery")
+    figures = check(service, load_.accepted)
+    assert (figures.lost, figures.duplicated) == (0, 0)
+
+
+def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(service: Service, providers: list[MailServer]) -> None:
+    old, new = key_file(load(service.environment)).read_text().strip(), new_key()  # the one that initdb.py made, and one that is told
+
+    def restart(keys_: str) -> None:
+        """Every process with these keys, one after the other, as a rolling update does."""
+        service.environment["MAILBBGUN_ENCRYPTION_KEYS"] = keys_
+        for name, start in (("worker", service.start_worker), ("api", service.start_api)):
+            service.stop(name)
+            start()
+
+    accounts = [service.add_account(server) for server in providers]
+    token = service.run("bin/mailbbgun", "key", "create", "--admin", "--quiet").strip()
+    told: Counter[object] = Counter()
+    over = threading.Event()
+
+    def reveal() -> None:
+        while not over.wait(0.05):
+            with suppress(requests.ConnectionError):  # the API is being started again
+                url = f"{service.url}/smtp-accounts/{random.choice(accounts)}/credentials"
+                answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+                told[answer.status_code, answer.json().get("smtp_password")] += 1
+
+    def change() -> None:
+        while not over.wait(0.1):
+            with suppress(requests.ConnectionError):
+                url = f"{service.url}/smtp-accounts/{random.choice(accounts)}"
+                answer = requests.patch(url, json={"smtp_password": "secret"}, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+                told["changed", answer.status_code] += 1
+
+    load_ = Load(service)
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(work) for work in (reveal, change)]
+        with load_.in_the_background(connections=2, pause=0.02):
+            restart(f"{new},{old}")
+            service.run("bin/mailbbgun", "keys", "rotate")
+            restart(new)  # the old one can go
+            until(lambda: told[200, "secret"] > 10, what="credentials")
+        over.set()
+        for one in asking:
+            one.result()
+    until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
+    assert set(told) == {(200, "secret"), ("changed", 200)}
+    assert service.events("refused") == service.events("deferred") == 0
     figures = check(service, load_.accepted)
     assert (figures.lost, figures.duplicated) == (0, 0)
