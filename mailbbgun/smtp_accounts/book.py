@@ -90,7 +90,7 @@ class Book:
         """Return an account, or one that takes no mail where a value in its row cannot be: it must not end the worker of all tenants."""
         try:
             return self._account(row)
-        except (NotPermitted, ValueError, KeyError) as error:
+        except (NotPermitted, ValueError, KeyError, TypeError) as error:
             log.error("account_unusable", extra={"account_id": row.id, "tenant_id": row.tenant_id, "error": str(error)})
             return Account(row.id, row.setting_name, None)
 
