@@ -7,6 +7,7 @@ from mailbbgun.base.settings import Settings
 
 EMBEDDED, REAL = "embedded", "real"
 CONFIGURATIONS = (EMBEDDED, REAL)
+KEYS = "keys"  # the last of these once more, asking for API keys
 REFERENCE, OUR_CLIENT = "smtplib", "client"
 PIPELINED, SOURCE = "pipelined", "smtp-source"
 THREADS, THEORY = "threads", "theory"

@@ -18,9 +18,10 @@ def recipient(number: int) -> str:
     return f"u{number:08d}@{DOMAIN}"
 
 
-def post(port: int) -> tuple[bytes, bytes]:
-    """Return what stands before and after the eight digits of the number in a whole HTTP request."""
+def post(port: int, key: str = "") -> tuple[bytes, bytes]:
+    """Return what stands before and after the eight digits of the number in a whole HTTP request, which shows the API key if there is one."""
     body = json.dumps({"to": f"u{_MARK}@{DOMAIN}", "from": SENDER, "subject": SUBJECT, "text": TEXT})
-    head = f"POST /messages HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    shown = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"POST /messages HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{shown}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     before, _, after = (head + body).partition(_MARK)
     return before.encode(), after.encode()

@@ -5,7 +5,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import machine, plot
-from bench.options import CONFIGURATIONS, EMBEDDED, OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THEORY, THREADS
+from bench.options import (
+    CONFIGURATIONS,
+    EMBEDDED,
+    KEYS,
+    OUR_CLIENT,
+    PIPELINED,
+    REAL,
+    REFERENCE,
+    SLOW_CONNECTIONS,
+    SLOW_SECONDS,
+    SOURCE,
+    THEORY,
+    THREADS,
+)
 from bench.peers import PEERS
 from bench.run import Results
 from bench.stats import Figures, Spread, summary, times
@@ -13,6 +26,7 @@ from bench.stats import Figures, Spread, summary, times
 TITLES = {
     EMBEDDED: "Mail BB Gun, embedded",
     REAL: "Mail BB Gun, real",
+    KEYS: "the same, with API keys",
     "postfix": "Postfix",
     "celery": "Celery",
     "post_office": "django-post_office",
@@ -26,7 +40,7 @@ TITLES = {
 }
 LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
 """They only send, and so fast that beside them no bar could be seen."""
-SUBJECTS = (*CONFIGURATIONS, *PEERS, *LOOPS, THREADS, THEORY)
+SUBJECTS = (*CONFIGURATIONS, KEYS, *PEERS, *LOOPS, THREADS, THEORY)
 PHASES = {
     "accept": "accept, durably",
     "send": "drain a backlog into the sink",

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
+from bench import load as loading
 from bench.clients import Clients
 from bench.system import Told
 from mailbbgun.base.settings import load
@@ -20,11 +21,15 @@ STOP_SECONDS = 40.0
 
 
 class Service:
-    """One configuration. ``settings`` are those that differ from the defaults, ``servers`` the process ids of those it uses."""
+    """One configuration. ``settings`` are those that differ from the defaults, ``servers`` the process ids of those it uses.
+
+    If they ask for API keys, it is one that messages are handed in with.
+    """
 
     def __init__(self, name: str, settings: Mapping[str, str], servers: Mapping[str, int]) -> None:
         self.port, self.servers = free_port(), servers
         self._started: set[str] = set()
+        self._key = ""
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
         ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
@@ -45,7 +50,7 @@ class Service:
 
     def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None) -> dict[str, Any]:
         """POST. Also returns the seconds of each answer, ``answers``."""
-        return clients.run("load", self.port, first, count, connections, told=told)
+        return clients.run("load", self.port, first, count, connections, told=told, environment={loading.KEY: self._key})
 
     def own(self) -> list[int]:
         """Return the process ids of API and worker, of those that were started."""
@@ -76,6 +81,8 @@ class Service:
     def __enter__(self) -> Self:
         try:
             self._sandbox.run([sys.executable, str(ROOT / "initdb.py")], self._environment)
+            if load(self._environment).AUTH_REQUIRED:
+                self._key = self._sandbox.run([str(ROOT / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment).split()[-1]
         except RuntimeError as error:
             self._sandbox.close()
             raise BenchError(str(error)) from error

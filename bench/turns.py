@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import phases, postfix
-from bench.options import OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
+from bench.options import KEYS, OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
 from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
@@ -42,6 +42,7 @@ class Turns:
         loops, limits = loop_messages(messages), limit_messages(messages)
         turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
         turns += [Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name)) for name in options.configurations]
+        turns += [Turn(KEYS, f"{options.configurations[-1]}, API keys", messages, False, partial(self._with_keys, options.configurations[-1]))]
         turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
@@ -62,6 +63,12 @@ class Turns:
             service.shut()
             service.stop("worker")
         return figures
+
+    def _with_keys(self, name: str) -> Figures:
+        """Accept once more, where everybody must show an API key."""
+        bench = self._bench
+        with self._service(name, bench.sink, {"AUTH_REQUIRED": "true"}) as service, Exactly(bench.sink, 0):
+            return phases.accept(service, bench)
 
     def _source(self) -> Figures:
         postfix.program("smtp-source")

@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from mailbbgun import __version__, migrations
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.base import gate, logs, web
 from mailbbgun.base.errors import MailBBGunError, QueueUnavailable, Unavailable
@@ -90,7 +91,9 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     per_minute = settings.RATE_LIMIT_PER_MINUTE
     authenticator = Authenticator(services.db, services.vault, identities, required=settings.AUTH_REQUIRED, per_minute=per_minute)
     rates = Rates(processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL)
-    web.provide(app, services, store, Publisher(services.db, services.queue), Readiness(services), authenticator, rates, Trials(settings))
+    publisher = Publisher(services.db, services.queue)
+    quick = Quick(settings, store, publisher, authenticator, rates)
+    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings), quick)
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

@@ -2,25 +2,29 @@
 
 In threads, sixteen requests and a database that stands still are enough for nobody to be answered. So the thread that polls gathers small POSTs
 itself and begins them, those that came up together together, so that they share a commit; their answers are parked while it goes on with the
-next. Everything else is done in threads, as gunicorn does it.
+next. Those that are written as usual are begun, and answered, without gunicorn's parser and the framework (``accept/quick.py``). Everything else
+is done in threads, as gunicorn does it.
 """
 
+import os
 import re
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
-from gunicorn.http import wsgi  # type: ignore[import-untyped]  # it has no types
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[import-untyped]  # nor has this
+from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
+from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[import-untyped]  # nor this
 
-from mailbbgun.base.web import PARKS, Parked
+from mailbbgun.accept.quick import Begun, Quick
+from mailbbgun.base.web import EXTENSION, PARKS, Ending, Parked
 
 SMALL = 65_536  # bytes of a request that is begun by the thread that polls: what is larger would keep the others waiting
 
@@ -57,8 +61,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gathers = bool(self.cfg.keepalive) and not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
-        self._begun: list[tuple[_Turn, Parked]] = []
-        self._over: deque[tuple[_Turn, Parked]] = deque()
+        self._quick: Quick | None = None
+        self._begun: list[_Parked | _Quick] = []
+        self._over: deque[_Parked | _Quick] = deque()
         self._told = False
 
     def init_process(self) -> None:
@@ -66,12 +71,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         self._patient = self.get_thread_pool()
         super().init_process()
 
+    def load_wsgi(self) -> None:
+        """Load the application, and what answers without it, unless somebody wants to know of each request."""
+        super().load_wsgi()
+        unseen = not self.cfg.accesslog and not self.cfg.statsd_host and "SCRIPT_NAME" not in os.environ
+        if unseen and all(self.cfg.settings[hook].get() is self.cfg.settings[hook].default for hook in ("pre_request", "post_request")):
+            self._quick = getattr(self.wsgi, "extensions", {}).get(EXTENSION, {}).get(Quick)
+
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Do all that has come up, then begin together what came up together: so they share a commit."""
         super().wait_for_and_dispatch_events(timeout)
         begun, self._begun = self._begun, []
-        for turn, parked in begun:
-            parked.ending.tell(partial(self._ended, turn, parked))
+        for one in begun:
+            one.ending.tell(partial(self._ended, one))
 
     def accept(self, listener: Any) -> None:
         """Take a connection and wait for its first request, in no thread."""
@@ -129,30 +141,46 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         if what is Heard.PART:
             self._wait(conn)
         elif what is Heard.WHOLE:
-            self._begin(conn)
+            self._begin(conn, heard)
         elif heard:
             self.enqueue_req(conn)
         else:
             self._end(conn, keep=False)
 
-    def _begin(self, conn: Any) -> None:
-        req = None
+    def _begin(self, conn: Any, heard: bytes) -> None:
+        if begun := self._begin_quickly(conn, heard):
+            conn.parser.unreader.take_buffered()
+            self._begun.append(_Quick(conn, begun, heard))
+            return
+        turn = None
         try:
-            req = next(conn.parser)
-            turn = self._turn(conn, req)
+            turn = self._turn(conn)
             answer = self.wsgi(turn.environ, turn.resp.start_response)
         except StopIteration:
             self._end(conn, keep=False)
         except Exception as error:  # noqa: BLE001 - as gunicorn does: it tells the client whose fault it is
-            self.handle_error(req, conn.sock, conn.client, error)
+            self.handle_error(turn.req if turn else None, conn.sock, conn.client, error)
             self._end(conn, keep=False)
         else:
             if isinstance(answer, Parked):
-                self._begun.append((turn, answer))
+                self._begun.append(_Parked(turn, answer))
             else:
                 self._answer(turn, lambda: answer)
 
-    def _turn(self, conn: Any, req: Any) -> "_Turn":
+    def _begin_quickly(self, conn: Any, heard: bytes) -> Begun | None:
+        if self._quick is None or not isinstance(conn.client, tuple) or self._is_last(self.nr + 1):
+            return None
+        begun = self._quick.begin(heard, conn.client[0])
+        self.nr += begun is not None
+        return begun
+
+    def _is_last(self, number: int) -> bool:
+        """Say whether a connection is closed after the request of that number."""
+        return not self.alive or number >= self.max_requests or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived
+
+    def _turn(self, conn: Any) -> "_Turn":
+        """Parse what was heard. Raises ``StopIteration``, and what gunicorn's parser does."""
+        req = next(conn.parser)
         self.cfg.pre_request(self, req)
         pieces = _Pieces()
         resp, environ = wsgi.create(req, pieces, conn.client, conn.server, self.cfg)
@@ -161,13 +189,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-        if not self.alive or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived:
+        if self._is_last(self.nr):
             resp.force_close()
         return _Turn(conn, req, resp, environ, pieces, datetime.now())
 
-    def _ended(self, turn: "_Turn", parked: Parked) -> None:
+    def _ended(self, one: "_Parked | _Quick") -> None:
         """Tell the thread that polls, once for all that have ended before it looks."""
-        self._over.append((turn, parked))
+        self._over.append(one)
         if not self._told:
             self._told = True
             self.method_queue.defer(self._finish)
@@ -175,16 +203,34 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
     def _finish(self) -> None:
         self._told = False
         while self._over:
-            turn, parked = self._over.popleft()
-            if parked.ending.ended:
-                self._answer(turn, partial(turn.end, parked))
+            one = self._over.popleft()
+            if isinstance(one, _Parked):
+                self._finish_parked(one)
+            elif one.ending.ended:
+                self._send(one.conn, _written(*one.begun.answer()), lambda: True)
             else:
-                self._patiently(turn.conn, partial(self._finish_slowly, turn, parked))
+                self._finish_otherwise(one)
 
-    def _finish_slowly(self, turn: "_Turn", parked: Parked) -> bool:
+    def _finish_parked(self, one: "_Parked") -> None:
+        if one.ending.ended:
+            self._answer(one.turn, partial(one.turn.end, one.parked))
+        else:
+            self._patiently(one.turn.conn, partial(self._finish_slowly, one))
+
+    def _finish_otherwise(self, one: "_Quick") -> None:
+        """Let the framework answer: it is no plain yes."""
+        one.conn.parser.unreader.unread(one.heard)
+        self.nr -= 1  # it is counted once more
+        try:
+            self._finish_parked(_Parked(self._turn(one.conn), one.begun.parked(self.wsgi)))
+        except Exception as error:  # noqa: BLE001 - see _begin; who else waits must not be ended with it
+            self.handle_error(None, one.conn.sock, one.conn.client, error)
+            self._end(one.conn, keep=False)
+
+    def _finish_slowly(self, one: "_Parked") -> bool:
         """Answer from a thread: what the commit has left open takes a while."""
-        data = self._respond(turn, partial(turn.end, parked))
-        return data is not None and self._send_slowly(turn, data)
+        data = self._respond(one.turn, partial(one.turn.end, one.parked))
+        return data is not None and self._send_slowly(one.turn.conn, data, partial(self._told_all, one.turn))
 
     def _respond(self, turn: "_Turn", body: Callable[[], Iterable[bytes]]) -> bytes | None:
         """Return an answer's bytes. If it fails the client is told so, and has nothing more to be told."""
@@ -198,22 +244,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         """Answer from the thread that polls."""
         data = self._respond(turn, body)
         if data is None:
-            return self._end(turn.conn, keep=False)
+            self._end(turn.conn, keep=False)
+        else:
+            self._send(turn.conn, data, partial(self._told_all, turn))
+
+    def _send(self, conn: Any, data: bytes, told: Callable[[], bool]) -> None:
+        """Send an answer; ``told`` is called when all of it is sent, and says whether the connection may have another."""
         try:
-            sent = turn.conn.sock.send(data)
+            sent = conn.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:  # the client has gone
-            return self._end(turn.conn, keep=False)
+            return self._end(conn, keep=False)
         if sent < len(data):
-            self._patiently(turn.conn, partial(self._send_slowly, turn, data[sent:]))
+            self._patiently(conn, partial(self._send_slowly, conn, data[sent:], told))
         else:
-            self._end(turn.conn, keep=self._told_all(turn))
+            self._end(conn, keep=told())
 
-    def _send_slowly(self, turn: "_Turn", data: bytes) -> bool:
-        turn.conn.sock.setblocking(True)
-        turn.conn.sock.sendall(data)
-        return self._told_all(turn)
+    def _send_slowly(self, conn: Any, data: bytes, told: Callable[[], bool]) -> bool:
+        conn.sock.setblocking(True)
+        conn.sock.sendall(data)
+        return told()
 
     def _told_all(self, turn: "_Turn") -> bool:
         """End a turn; say whether its connection may have another."""
@@ -270,3 +321,40 @@ class _Turn:
             if close := getattr(body, "close", None):
                 close()
         return b"".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """A request whose answer is parked."""
+
+    turn: _Turn
+    parked: Parked
+
+    @property
+    def ending(self) -> Ending:
+        return self.parked.ending
+
+
+@dataclass(frozen=True, slots=True)
+class _Quick:
+    """A request that no framework has seen."""
+
+    conn: Any
+    begun: Begun
+    heard: bytes
+
+    @property
+    def ending(self) -> Ending:
+        return self.begun.ending
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return str(util.http_date(second))
+
+
+def _written(headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return a yes as gunicorn writes it."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    head = f"HTTP/1.1 201 CREATED\r\nServer: {SERVER}\r\nDate: {_date(int(time.time()))}\r\nConnection: keep-alive\r\n{lines}\r\n"
+    return head.encode("latin-1") + body

@@ -1,5 +1,6 @@
 """``POST /messages``."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -96,11 +97,17 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """
     accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
     messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
-    return Parked(accepting, lambda: _answer(accepting.result(), messages))
+    return Parked(accepting, lambda: answer(accepting.result(), messages))
 
 
-def _answer(accepted: Accepted, messages: str) -> Ready:
+def answer(accepted: Accepted, messages: str) -> Ready:
+    """Answer that a message is accepted. ``messages`` is the address of all."""
+    return Ready.of(201, *answered(accepted, messages))
+
+
+def answered(accepted: Accepted, messages: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return value and headers of that answer."""
     headers = {"Location": f"{messages}/{accepted.id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return Ready.of(201, {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}, headers)
+    return {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}, headers

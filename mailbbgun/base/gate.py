@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from flask import Flask, Response, after_this_request, current_app, g, request
 
 from mailbbgun.base.caller import Caller, Scope
-from mailbbgun.base.errors import Forbidden, RateLimited, Suspended, Unauthorized
+from mailbbgun.base.errors import Forbidden, MailBBGunError, RateLimited, Suspended, Unauthorized
 from mailbbgun.base.web import NEEDS, PARKS, Parked, View, add_headers, rate_headers
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -70,6 +70,25 @@ def needs(scope: Scope) -> Callable[[View], View]:
 def caller() -> Caller:
     """Return who asks."""
     return cast(Caller, g.caller)
+
+
+def admitted(authenticator: Authenticator, needed: Scope, header: str | None, address: str | None) -> Caller | None:
+    """Return who asks if that is at hand, and may do this; None: let :func:`guard` find out, and say, why not. Counts nothing."""
+    if not authenticator.at_hand(header):
+        return None
+    try:
+        who = authenticator.caller(header, address)
+    except MailBBGunError:
+        return None
+    return who if needed in who.scopes and not who.suspended else None
+
+
+def counted(limiter: Limiter, who: Caller) -> Mapping[str, str] | None:
+    """Count a request and return what its answer says of that; None if it is one too many."""
+    standing = limiter.taken(who) if who.limited else None
+    if standing is None:
+        return {}
+    return standing.headers if standing.allowed else None
 
 
 def guard(app: Flask, authenticator: Authenticator, limiter: Limiter, open_to_all: Collection[str]) -> None:

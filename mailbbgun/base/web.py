@@ -319,14 +319,20 @@ SECURE = {
 }
 
 
+def ready(value: Any, headers: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
+    """Return all headers, and the body, of an answer that is ``value`` as JSON."""
+    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    return {"Content-Type": "application/json", "Content-Length": str(len(body)), **SECURE, **headers}, body
+
+
 class Ready(Response):
     """An answer with nothing left to do to it. Half of what an answer costs is looking for what may be missing."""
 
     @classmethod
     def of(cls, status: int, value: Any, headers: Mapping[str, str]) -> Self:
         """Answer ``value`` as JSON."""
-        body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
-        return cls(body, status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **SECURE, **headers})
+        all_headers, body = ready(value, headers)
+        return cls(body, status, all_headers)
 
     def get_wsgi_headers(self, environ: Any) -> Headers:
         """Return them as they are."""
@@ -352,12 +358,12 @@ class Parked(Response):
     time. To any other server this is an answer as all are.
     """
 
-    def __init__(self, ending: Ending, answer: Callable[[], Response]) -> None:
+    def __init__(self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None) -> None:
         # Not the base's: that makes headers and a body, and this is never sent.
         self.ending = ending
         self.more: Mapping[str, str] = {}  # headers to be added to the answer
         self._answer = answer
-        self._app = cast(Any, current_app)._get_current_object()
+        self._app = app or cast(Any, current_app)._get_current_object()
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         """Answer, or wait to be asked."""

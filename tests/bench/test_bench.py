@@ -75,6 +75,7 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     assert kept["missing"] == {}
     [figures] = kept["rounds"]
     metrics = dict.fromkeys(("smtplib", "client", "pipelined", "smtp-source"), SENDING) | {"embedded": EMBEDDED}
+    metrics["keys"] = {name for name in EMBEDDED if name.startswith("accept_")}
     assert {name: set(values) for name, values in figures.items()} == metrics
     assert figures["smtplib"]["send_rate_ratio"] == 1
     assert all(figures["embedded"][metric] > 0 for metric in EMBEDDED if "sink" not in metric)

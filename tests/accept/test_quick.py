@@ -1,0 +1,139 @@
+"""The short way of ``POST /messages``: what it takes, that it says what the framework says, and that it leaves to that all it does not know."""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+
+from mailbbgun.accept.api import NewMessage
+from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.quick import Quick, submission_of
+from mailbbgun.app import close, create_app
+from mailbbgun.base.settings import load
+from mailbbgun.base.web import EXTENSION, provided
+from mailbbgun.install import install
+from mailbbgun.services import Services
+from tests.tenants.conftest import Locked, opened
+
+HELLO = {"to": "ann@example.com", "from": "shop@example.com", "subject": "Hello", "text": "Hi"}
+HEADERS = {"Host": "127.0.0.1:8000", "User-Agent": "curl/8", "Accept": "*/*", "Content-Type": "application/json"}
+ANOTHER_WAY = {"X-Unknown": "so the framework has it"}
+
+_texts = st.text(max_size=5)
+_values = _texts | st.none() | st.integers(-2, 12) | st.booleans() | st.lists(_texts | st.none() | st.integers(), max_size=3)
+_values |= st.dictionaries(_texts, _texts | st.integers(), max_size=2)
+_names = st.sampled_from([field.data_key or name for name, field in NewMessage().fields.items()] + ["sender", "other"])
+_usual = st.fixed_dictionaries({"to": _texts | st.lists(_texts, max_size=3), "subject": _texts})
+
+
+def loaded(load: Any, body: Mapping[str, Any]) -> Submission | dict[str, Any]:
+    try:
+        return load(body)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        return dict(error.normalized_messages())
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.dictionaries(_names, _values, max_size=5), _usual | st.just({}))
+def test_a_body_becomes_what_the_schema_makes_of_it(body: dict[str, Any], usual: dict[str, Any]) -> None:
+    assert loaded(submission_of, body | usual) == loaded(NewMessage().load, body | usual)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quick]:
+    app = create_app(load({"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("quick")), "MAILBBGUN_HOSTNAME": "mail.example.com"}))
+    with app.app_context():
+        install(provided(Services))
+    app.test_client().get("/messages")  # now it is known who shows no key
+    yield app.extensions[EXTENSION][Quick]
+    close(app)
+
+
+def request(body: bytes | None = None, path: str = "/messages", version: str = "1.1", **headers: str) -> bytes:
+    body = json.dumps(HELLO).encode() if body is None else body
+    given_headers = HEADERS | {"Content-Length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given_headers.items())
+    return f"POST {path} HTTP/{version}\r\n{lines}\r\n".encode("latin-1") + body
+
+
+@pytest.mark.parametrize("usual", [
+    request(), request(Content_Type="application/json; charset=utf-8"), request(Connection="keep-alive"), request(Idempotency_Key="order 1"),
+    request(Host="mail.example.com"), request(Host="[::1]:8000"), request(Accept_Encoding="gzip, deflate"),
+    request(json.dumps(HELLO | {"tags": ["a"], "priority": 9, "cc": ["b@example.com"]}).encode()),
+    request().replace(b"User-Agent: curl/8", b"user-agent:curl/8"),
+])  # fmt: skip
+def test_what_is_usual_is_begun(quick: Quick, usual: bytes) -> None:
+    begun = quick.begin(usual, "127.0.0.1")
+    assert begun is not None
+    assert begun.address.startswith("http://")
+
+
+@pytest.mark.parametrize("unusual", [
+    request(path="/messages/"), request(path="/messages?x=1"), request(path="/v1/messages"), request(version="1.0"),
+    request().replace(b"POST", b"PUT"), request(X_Forwarded_For="192.0.2.1"), request(Expect="100-continue"), request(Connection="close"),
+    request(Transfer_Encoding="chunked"), request(Content_Encoding="gzip"), request(Content_Type="text/plain"),
+    request(Content_Type="application/json; charset=latin-1"), request(Host=""), request(Host="a b"), request(Host="mail.example.com:80"),
+    request(User_Agent="\xe9"), request(User_Agent="a\x00b"), request(User_Agent="a\nb: c"), request(User_Agent="x" * 5000),
+    request().replace(b"Host: 127.0.0.1:8000\r\n", b""), request().replace(b"Accept: */*\r\n", b"Accept: */*\r\nAccept: text/html\r\n"),
+    request().replace(b"Accept:", b" Accept:"), request().replace(b"Accept:", b"Accept :"), request().replace(b"Accept: */*\r\n", b"Accept: */*\n"),
+    request(Authorization="Bearer mbg_abcdefghijkl_" + "x" * 43), request(Authorization="Bearer nonsense"),
+    request(b"{}"), request(b"{"), request(b"[]"), request(b'{"to": "x", "to": "y", "subject": "s"}'),
+    request(json.dumps(HELLO | {"to": "no"}).encode()),
+    request(json.dumps(HELLO | {"other": 1}).encode()), request(Idempotency_Key="x" * 300),
+])  # fmt: skip
+def test_what_is_unusual_or_wrong_is_left_to_the_framework(quick: Quick, unusual: bytes) -> None:
+    assert quick.begin(unusual, "127.0.0.1") is None
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    with opened(tmp_path_factory.mktemp("quickly"), 1) as door:
+        yield door
+
+
+def answer(door: Locked, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, str], Any]:
+    line = http.client.HTTPConnection("127.0.0.1", int(door.url.rpartition(":")[2]), timeout=30)
+    line.request("POST", "/messages", body, {"Content-Type": "application/json"} | dict(headers))
+    got = line.getresponse()
+    told = {name: value for name, value in got.getheaders() if name not in ("Date", "Location", "Content-Length", "RateLimit-Reset")}
+    shown = json.loads(got.read())
+    line.close()
+    shown.pop("id", None)
+    return got.status, told, shown
+
+
+@pytest.mark.parametrize(("body", "more", "status"), [
+    (HELLO, {}, 201), (HELLO | {"subject": "Ä"}, {"Idempotency-Key": "once"}, 201), (HELLO | {"to": "nobody"}, {}, 400), ({}, {}, 400),
+    (HELLO, {"Authorization": "Bearer nonsense"}, 401), (HELLO, {"Content-Type": "text/plain"}, 415), (HELLO | {"text": "x" * 100_000}, {}, 201),
+])  # fmt: skip
+def test_both_ways_give_the_same_answer(door: Locked, body: dict[str, Any], more: dict[str, str], status: int) -> None:
+    key = door.key(door.tenant(uuid4().hex), max_requests_per_minute=100)["key"]
+    headers = {"Authorization": f"Bearer {key}"} | more
+    octets = json.dumps(body).encode()
+    answer(door, octets, headers | {"Idempotency-Key": "first"})  # looks the key up
+    ways = [answer(door, octets, headers | one) for one in ({}, ANOTHER_WAY)]
+    told = [(code, {name: value for name, value in shown.items() if name != "RateLimit-Remaining"}, body) for code, shown, body in ways]
+    if "Idempotency-Key" in more:
+        assert told[1][1].pop("Idempotent-Replayed") == "true"
+    assert told[0] == told[1]
+    assert told[0][0] == status
+    left = [int(shown["RateLimit-Remaining"]) for _, shown, _ in ways if "RateLimit-Remaining" in shown]
+    assert not left or left[0] - left[1] == 1  # each is counted once
+
+
+def test_replays_mismatches_and_limits_are_told_as_ever(door: Locked) -> None:
+    key = door.key(door.tenant("as ever"), max_requests_per_minute=6)["key"]
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "order 7"}
+    octets, other = (json.dumps(HELLO | {"text": text}).encode() for text in ("one", "two"))
+    answers = [answer(door, one, headers) for one in (octets, octets, other)]
+    assert [status for status, _, _ in answers] == [201, 201, 422]
+    assert answers[1][1]["Idempotent-Replayed"] == "true"
+    assert answers[0][2] == answers[1][2]
+    statuses = [answer(door, octets, {"Authorization": f"Bearer {key}"})[0] for _ in range(5)]
+    assert statuses == [201, 201, 201, 429, 429]
