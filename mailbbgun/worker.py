@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -39,7 +39,8 @@ from mailbbgun.deliver.lines import AWAY, ROOM_PER_CONNECTION, Lines
 from mailbbgun.deliver.route import ACCOUNT, FAR, SMARTHOST
 from mailbbgun.events import record
 from mailbbgun.messages import repo
-from mailbbgun.queues.base import Consumer
+from mailbbgun.queues.base import Consumer, Hint
+from mailbbgun.queues.lanes import LANES
 from mailbbgun.services import Services, build, check_durability
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
@@ -52,8 +53,8 @@ LOOK_SECONDS = 0.5  # between looks at tenants and accounts
 LATE = 60.0  # seconds; what can go no sooner, for a day's limit say, does not wait in line for it
 REACHED = 15.0  # seconds at least, until what no account's limits let go is looked at again
 CLAIM_BATCH = 200  # hints a claim
-SPARING_BATCH, SPARING_REST = 8, 0.01  # hints a claim, and seconds between two, while
-SPARING_SECONDS = 1.0  # have not passed since something was claimed that has nowhere to go
+SPARING_BATCH, SPARING_REST = 8, 0.04  # hints a claim, and seconds between two, of a lane of which something was claimed that
+SPARING_SECONDS = 1.0  # has nowhere to go, no longer ago
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
 RESUMES = 5  # commits a second
 RESUMING = 1000  # deliveries of a tenant that is active again, a commit
@@ -75,7 +76,7 @@ class Worker:
         self._room = self._connections * ROOM_PER_CONNECTION
         routes = self._desk.routes
         self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=self._gate)
-        self._sparing = 0.0  # until when the intake spares the machine, monotonic seconds
+        self._sparing: dict[str, float] = {}  # lane → until when the intake spares the machine, monotonic seconds
         self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
         self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
         self._expired = replay.Expired(services.db, services.settings)
@@ -130,7 +131,7 @@ class Worker:
                     self._put_off()
                     continue
                 consumer = consumer or self._services.queue.consumer(self._room)
-                self._stop.wait(self._claim(consumer, min(room, SPARING_BATCH if self._is_sparing() else CLAIM_BATCH)))
+                self._stop.wait(self._claim(consumer, self._hints(consumer, room), room))
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
                 # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
@@ -144,37 +145,39 @@ class Worker:
         if consumer is not None:
             consumer.close()
 
-    def _claim(self, consumer: Consumer, limit: int) -> float:
+    def _hints(self, consumer: Consumer, room: int) -> list[Hint]:
+        """Take hints. Where much of what is claimed has nowhere to go it is turned over slowly, and no other lane waits for that."""
+        now = time.monotonic()
+        limit = min(room, CLAIM_BATCH)
+        if not (slowly := {lane for lane, until in self._sparing.items() if now < until}):
+            return consumer.take(limit, timeout=0.5)
+        others = [lane for lane in LANES if lane not in slowly]
+        return consumer.take(limit, SPARING_REST, others) or consumer.take(min(room, SPARING_BATCH), SPARING_REST)
+
+    def _claim(self, consumer: Consumer, taken: Sequence[Hint], room: int) -> float:
         """Claim what hints name; return how long to rest."""
-        taken = consumer.take(limit, timeout=0.5)
         if not taken:
             return 0.0
         started = time.monotonic()
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._desk, wanted)
-        in_vain = 0
         for transaction in transactions:
-            in_vain += self._desk.breaker.wait(transaction.route) > 0
+            goes = self._desk.breaker.wait(transaction.route) <= 0
             if self._lines.takes(transaction.route):
                 self._lines.add(transaction)
             else:
                 self._come_back_later(transaction)
-                in_vain += 1
-        if in_vain:
-            self._sparing = time.monotonic() + SPARING_SECONDS
+                goes = False
+            if not goes:
+                self._sparing[transaction.lane] = started + SPARING_SECONDS
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:  # before their hints are gone
                 put_early_back(session, missing)
         consumer.settle(taken)
         fault("claim.acked")
-        if self._is_sparing():
-            return SPARING_REST
-        return 0.0 if len(taken) == limit else rest_after(time.monotonic() - started)
-
-    def _is_sparing(self) -> bool:
-        """Say whether much of what is claimed has nowhere to go: then it is turned over slowly, or others would wait for that."""
-        return time.monotonic() < self._sparing
+        hurries = len(taken) == min(room, CLAIM_BATCH) or any(started < until for until in self._sparing.values())
+        return 0.0 if hurries else rest_after(time.monotonic() - started)
 
     def _gate(self, route: str, waiting: int) -> float:
         """Let an account's limits decide, unless its circuit is open: what is turned away must not use them up."""

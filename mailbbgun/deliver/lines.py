@@ -28,24 +28,30 @@ SLUGGISH_SECONDS = 10.0  # since the last that came too many, after which a line
 Key = tuple[str, UUID]  # route, tenant
 
 
-class _Pace:
-    """How many of a route go in a second, of late."""
+class Pace:
+    """How many of a route go in a second, of late. Moments are monotonic seconds."""
 
     __slots__ = ("_before", "_began", "_count")
 
     def __init__(self, now: float) -> None:
         self._began = now
         self._count = 0
-        self._before = 0.0
+        self._before: float | None = None  # in the window before this one; None: this is the first
 
     def went(self, now: float) -> None:
+        """Count one."""
         if now - self._began >= WINDOW:
             self._before, self._began, self._count = self.at(now), now, 0
         self._count += 1
 
     def at(self, now: float) -> float:
+        """Return how many a second."""
+        # What goes in bursts, as when all connections are answered at once, must not look faster than it is when a window has just begun:
+        # so many would stay in line that nothing else has room.
         elapsed = now - self._began
-        return self._count / elapsed if elapsed >= WINDOW / 4 else max(self._before, self._count / WINDOW)
+        if self._before is None:
+            return self._count / (elapsed if elapsed >= WINDOW / 4 else WINDOW)
+        return self._before * max(0.0, 1.0 - elapsed / WINDOW) + self._count / max(elapsed, WINDOW)
 
 
 def open_gate(route: str, waiting: int) -> float:
@@ -71,7 +77,7 @@ class Lines:
         self._connections = connections
         self._patience = patience
         self._gate = gate
-        self._paces: dict[str, _Pace] = {}  # of routes that have something under way
+        self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._sluggish: dict[str, float] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
         self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds, as it said last
@@ -204,7 +210,7 @@ class Lines:
         self._passed.discard(route)
         self._under_way[route] = self._under_way.get(route, 0) + 1
         now = time.monotonic()
-        self._paces.setdefault(route, _Pace(now)).went(now)
+        self._paces.setdefault(route, Pace(now)).went(now)
         return transaction
 
     def _passes(self, route: str) -> bool:
@@ -233,10 +239,10 @@ class Lines:
     def _left(self, route: str) -> int:
         pace = self._paces.get(route)
         going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
-        left = max(self._connections(route) * LEFT_PER_CONNECTION, going)
-        if route in self._shut:  # needs no sender to be slow, so there may be many such: they share a part of the room
-            left = min(left, max(1, self._room * 3 // 4 // len(self._shut)))
-        return left
+        share = max(1, self._room * 3 // 4 // max(1, len(self._shut)))  # needs no sender to be slow, so there may be many that are shut
+        if route in self._shut:
+            return min(max(self._connections(route) * LEFT_PER_CONNECTION, going), share)
+        return max(self._connections(route) * LEFT_PER_CONNECTION, min(going, share))
 
     def _lines(self, route: str) -> list[tuple[dict[Key, deque[Transaction]], Key]]:
         return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]

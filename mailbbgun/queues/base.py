@@ -1,9 +1,11 @@
 """The contract of a queue. ``tests/contract`` runs one suite against every driver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
+
+from mailbbgun.queues.lanes import LANES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Consumer(ABC):
     """
 
     @abstractmethod
-    def take(self, limit: int, timeout: float) -> list[Hint]:
-        """Return up to ``limit`` hints by weighted turns between the lanes, waiting up to ``timeout`` seconds for the first.
+    def take(self, limit: int, timeout: float, lanes: Collection[str] = LANES) -> list[Hint]:
+        """Return up to ``limit`` hints by weighted turns between these lanes, waiting up to ``timeout`` seconds for the first.
 
         Returns an empty list when nothing came. Junk on the queue is settled, logged and skipped.
         Raises :class:`QueueUnavailable` when the connection is gone: close this consumer and ask for another.

@@ -6,7 +6,7 @@ So what a killed consumer held comes again by itself. Only the database's clock 
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 from uuid import UUID
@@ -87,11 +87,11 @@ class _EmbeddedConsumer(Consumer):
         self._turns = Turns()
         self._held: dict[str, set[int]] = {lane: set() for lane in LANES}
 
-    def take(self, limit: int, timeout: float) -> list[Hint]:
+    def take(self, limit: int, timeout: float, lanes: Collection[str] = LANES) -> list[Hint]:
         """Poll every 50 ms by reading; write only when there is something to take."""
         until = time.monotonic() + timeout
         while True:
-            turns = self._choose(limit)
+            turns = self._choose(limit, lanes)
             if turns and (hints := self._take(turns)):
                 return hints
             left = until - time.monotonic()
@@ -124,9 +124,9 @@ class _EmbeddedConsumer(Consumer):
         except QueueUnavailable as error:
             log.warning("hints could not be given back and come again soon", extra={"count": len(held), "error": error.message})
 
-    def _choose(self, limit: int) -> list[str]:
+    def _choose(self, limit: int, lanes: Collection[str]) -> list[str]:
         """Return the lanes of the next turns, as many as there are hints to take, at most ``limit``."""
-        room = {lane: min(limit, self._prefetch - len(self._held[lane])) for lane in LANES}
+        room = {lane: min(limit, self._prefetch - len(self._held[lane])) if lane in lanes else 0 for lane in LANES}
         with _translated(), self._database.read() as session:
             found = session.execute(_COUNTS, room).one()
         waiting = {lane: range(count) for lane, count in zip(LANES, found, strict=True)}

@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -324,13 +324,14 @@ class _RabbitConsumer(Link, Consumer):
         self._unsettled: dict[str, dict[int, set[int]]] = {lane: {} for lane in LANES}
         super().__init__(hosts, "rabbitmq-consumer")
 
-    def take(self, limit: int, timeout: float) -> list[Hint]:
+    def take(self, limit: int, timeout: float, lanes: Collection[str] = LANES) -> list[Hint]:
         """Take from the buffers; the broker refills them."""
         taken: list[Hint] = []
         with self.guard:
-            self.guard.wait_for(lambda: self.error or any(self._buffers.values()), timeout)
+            self.guard.wait_for(lambda: self.error or any(self._buffers[lane] for lane in lanes), timeout)
             self.raise_error()
-            while len(taken) < limit and (lane := self._turns.next(self._buffers)):
+            wanted = {lane: buffer if lane in lanes else () for lane, buffer in self._buffers.items()}
+            while len(taken) < limit and (lane := self._turns.next(wanted)):
                 taken.append(self._buffers[lane].popleft())
         return taken
 

@@ -222,6 +222,22 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
             assert lanes[0] == HIGH
 
 
+def test_some_lanes_can_be_taken_from_alone_and_waited_for(driver: Driver) -> None:
+    driver.queue.publish(BULK, _ids(3))
+    with _consumer(driver.queue) as consumer:
+        _eventually(lambda: not driver.prefetches or not any(driver.queue.depth().values()))
+        began = time.monotonic()
+        assert consumer.take(10, 0.3, (HIGH, NORMAL)) == []
+        assert time.monotonic() - began >= 0.3
+        assert consumer.take(10, 0.0, ()) == []
+        driver.queue.publish(NORMAL, _ids(2))
+        assert [hint.lane for hint in consumer.take(10, 5, (HIGH, NORMAL))] == [NORMAL] * 2
+        taken: list[str] = []
+        while len(taken) < 3 and (hints := consumer.take(10, 5)):
+            taken += [hint.lane for hint in hints]
+        assert taken == [BULK] * 3
+
+
 @pytest.mark.parametrize("prefetch", [5, 80])
 def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bunches(driver: Driver, prefetch: int) -> None:
     queue, held = driver.queue, driver.held(prefetch)

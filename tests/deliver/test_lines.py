@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.deliver.claim import Claim, Transaction
-from mailbbgun.deliver.lines import Lines
+from mailbbgun.deliver.lines import WINDOW, Lines, Pace
 
 
 def transaction(route: str = "a.test", lane: str = "normal") -> Transaction:
@@ -233,3 +233,28 @@ def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
         assert lines.cut()
         assert not lines.takes("a.test")
         assert lines.takes("b.test")
+
+
+def test_a_route_that_is_answered_in_bursts_looks_no_faster_than_it_is():
+    pace = Pace(0.0)
+    for tick in range(1, 400):
+        now = tick / 10
+        if tick % 10 == 0:
+            for _ in range(7):
+                pace.went(now)
+        if now > 2 * WINDOW:
+            assert 5 < pace.at(now) < 9
+    assert pace.at(now + 10 * WINDOW) < 1
+
+
+def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
+    lines = Lines(40, lambda _: 4, patience=0.0)
+    for _ in range(40):
+        lines.add(transaction("a.test"))
+    for _ in range(20):  # in no time
+        lines.done(lines.next(0))
+        lines.add(transaction("a.test"))
+    for _ in range(4):
+        assert lines.next(0)
+    with idle_sender(lines):
+        assert len(lines.cut()) == 36 - 40 * 3 // 4
