@@ -42,7 +42,7 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
             recipients.setdefault(box.address, kind)
     if len(recipients) > settings.MAX_RECIPIENTS:
         wrong.setdefault(TO, []).append(f"More than {settings.MAX_RECIPIENTS} recipients.")
-    for name, why in _permissions(boxes["from"], recipients, caller):
+    for name, why in _permissions(boxes["from"], recipients, caller, given=submission.sender is not None):
         wrong.setdefault(name, []).append(why)
     for rule in RULES:
         for name, why in rule(submission, settings):
@@ -67,13 +67,14 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     )
 
 
-def _permissions(sender: Sequence[Mailbox], recipients: Mapping[str, str], caller: Caller) -> Broken:
+def _permissions(sender: Sequence[Mailbox], recipients: Mapping[str, str], caller: Caller, *, given: bool) -> Broken:
     """The rules of the key and of the tenant's SMTP accounts."""
     for box in sender:
         if not caller.may_send_as(box.address):
             yield "from", f"This API key may not send as {box.address}."
         if not caller.has_account_for(box.address):
-            yield "from", f"No SMTP account of yours sends as {box.address}."
+            why = "" if given else " Say from, or make an account the default: none of them is, so this is the service's own."
+            yield "from", f"No SMTP account of yours sends as {box.address}.{why}"
     for address, kind in recipients.items():
         if not caller.may_send_to(address):
             yield kind, f"This API key sends to its guests only, and {address} is none."

@@ -1,9 +1,9 @@
-"""``mailbbgun account``: SMTP accounts. No command prints a password; what is encrypted is never read here."""
+"""``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 import click
@@ -12,10 +12,29 @@ from sqlalchemy.orm import Session
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.db import ENCRYPTED, db_now
 from mailbbgun.base.errors import NotFound
-from mailbbgun.cli.terminal import PAGE, as_json, everything, of_tenant, opened, print_json, print_one, print_table, tenant_called, uuid
+from mailbbgun.base.ids import new_id
+from mailbbgun.base.net import Allowed, Guard
+from mailbbgun.cli.terminal import (
+    PAGE,
+    as_json,
+    everything,
+    given,
+    judged,
+    judging,
+    of_tenant,
+    opened,
+    options_of,
+    print_json,
+    print_one,
+    print_table,
+    tenant_called,
+    uuid,
+)
 from mailbbgun.services import Services
-from mailbbgun.smtp_accounts import repo
+from mailbbgun.smtp_accounts import edit, repo
 from mailbbgun.smtp_accounts.models import SMTPAccount
+from mailbbgun.smtp_accounts.presets import PRESETS
+from mailbbgun.smtp_accounts.schemas import NewAccount
 
 COLUMNS = ("setting_name", "smtp_host", "smtp_port", "security_protocol", "smtp_username", "from_email", "priority", "weight", "enabled", "id")
 SHOWN = tuple(column.name for column in SMTPAccount.__table__.columns if ENCRYPTED not in column.info and column.name != "tenant_id")
@@ -37,6 +56,30 @@ def index(tenant: str, as_json: bool) -> None:
         print_json({"smtp_accounts": shown, "count": len(shown)})
     else:
         print_table(shown, COLUMNS)
+
+
+@account.command()
+@click.argument("setting_name")
+@of_tenant
+@options_of(NewAccount(), "setting_name", "smtp_password", "ca_certificate")
+@click.option("--password-file", type=click.File(), help="Whose first line is the password; - is standard input. By default you are asked.")
+@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
+@as_json
+@click.pass_context
+def create(context: click.Context, /, tenant: str, password_file: TextIO | None, ca_file: TextIO | None, as_json: bool, **_: Any) -> None:
+    """Set up an account called SETTING_NAME. Its password is never an argument, which others on this machine could read."""
+    wanted = {name: value for name, value in given(context).items() if name not in ("tenant", "password_file", "ca_file", "as_json")}
+    wanted |= {"setting_name": context.params["setting_name"]} | ({"ca_certificate": ca_file.read()} if ca_file else {})
+    if password_file is not None:
+        wanted["smtp_password"] = password_file.readline().rstrip("\r\n")
+    elif "smtp_username" in wanted or ("preset" in wanted and PRESETS[wanted["preset"]].username):
+        wanted["smtp_password"] = click.prompt("Password", hide_input=True, err=True)
+    wanted = judged(NewAccount(), wanted)
+    with _opened(tenant) as (services, its), judging():
+        values = edit.filled(wanted, Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS)))
+        with services.db.write(its) as session:
+            edit.create(session, services.vault, its, new_id(), values)
+        _print(services, its, wanted["setting_name"], as_json)
 
 
 @account.command()

@@ -8,13 +8,13 @@ from uuid import UUID
 import click
 import orjson
 from click.core import ParameterSource
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields, validate
 from sqlalchemy.orm import Session
 from tabulate import tabulate
 
 from mailbbgun import migrations
 from mailbbgun.base import logs
-from mailbbgun.base.errors import NotFound
+from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.base.web import flat
@@ -82,7 +82,41 @@ def judged(schema: Schema, wanted: Mapping[str, Any]) -> Any:
     try:
         return schema.load(wanted)
     except ValidationError as error:
-        raise click.UsageError(" ".join(f"{field}: {' '.join(why)}" for field, why in flat(error.messages))) from error
+        raise _usage(dict(flat(error.messages))) from error
+
+
+@contextmanager
+def judging() -> Iterator[None]:
+    """Make :class:`click.UsageError`, with all that is wrong, of :class:`InvalidInput`."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise _usage(error.fields or {}) from error
+
+
+def _usage(wrong: Mapping[str, Sequence[str]]) -> click.UsageError:
+    return click.UsageError(" ".join(f"{field}: {' '.join(why)}" for field, why in wrong.items()))
+
+
+def options_of(schema: Schema, *but: str) -> Callable[[Command], Command]:
+    """Give a command an option for each field of a schema, named like it, but for these; what it says of itself is the help."""
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(schema.fields.items()):
+            if name not in but:
+                command = _option(name, field)(command)
+        return command
+
+    return decorate
+
+
+def _option(name: str, field: fields.Field[Any]) -> Callable[[Command], Command]:
+    flag, sentence = f"--{name.replace('_', '-')}", field.metadata.get("description", "")
+    if isinstance(field, fields.Boolean):
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=sentence)
+    choices = next((list(one.choices) for one in field.validators if isinstance(one, validate.OneOf)), None)
+    kind: Any = click.Choice(choices) if choices else int if isinstance(field, fields.Integer) else float if isinstance(field, fields.Float) else str
+    return click.option(flag, type=kind, multiple=isinstance(field, fields.List), help=sentence)
 
 
 def tenant_called(session: Session, called: str) -> Tenant:

@@ -1,19 +1,16 @@
 """``/smtp-accounts``: for keys with the scope ``accounts``, and their passwords for those with ``accounts:reveal``."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
 from flask import request, url_for
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailbbgun.base import idempotency
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import after_commit
-from mailbbgun.base.errors import Conflict, InvalidInput, NotFound
+from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, created, next_page, provided
 from mailbbgun.services import Services
@@ -64,7 +61,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     def add(account_id: UUID) -> dict[str, Any]:
         return _shape(edit.create(session, services.vault, tenant_id, account_id, values))
 
-    with _name_taken(), services.db.write(tenant_id) as session:
+    with services.db.write(tenant_id) as session:
         claim = _claim(session, key["key"], wanted)
         answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
     return created(answer, url_for("smtp_accounts.show", account_id=answer["id"], _external=True), replayed)
@@ -91,7 +88,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     Within a second, in every process. Host, port, security and authorities change with the password only.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    with _name_taken(), services.db.write(tenant_id) as session:
+    with services.db.write(tenant_id) as session:
         edit.change(session, services.vault, provided(Trials).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
 
@@ -244,11 +241,3 @@ def _health(session: Session, *accounts: SMTPAccount) -> list[Health]:
 
 def _shape(account: SMTPAccount) -> dict[str, Any]:
     return cast(dict[str, Any], schemas.AccountShape().dump(account))
-
-
-@contextmanager
-def _name_taken() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise Conflict("There is an account of that name.") from error

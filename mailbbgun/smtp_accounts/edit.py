@@ -1,10 +1,12 @@
 """The verbs: an account is set up, changed and removed, by what a tenant says of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.crypto import Vault
@@ -64,7 +66,7 @@ def filled(given: Fields, guard: Guard) -> dict[str, Any]:
 def create(session: Session, vault: Vault, tenant_id: UUID, account_id: UUID, values: Fields) -> SMTPAccount:
     """Add an account with the values of :func:`filled`; the first of a tenant is its default.
 
-    Raises :class:`Conflict` if there are too many; the name is the database's to judge.
+    Raises :class:`Conflict` if there are too many, or one of that name.
     """
     tenants.lock(session, tenant_id)
     before = repo.count(session, tenant_id)
@@ -76,8 +78,9 @@ def create(session: Session, vault: Vault, tenant_id: UUID, account_id: UUID, va
     now = datetime.now(UTC)
     kept = {**values, "is_default": default, "smtp_password": _encrypted(vault, values["smtp_password"])}
     made = SMTPAccount(id=account_id, tenant_id=tenant_id, created_at=now, updated_at=now, **kept)
-    session.add(made)
-    session.flush()
+    with _name_taken():
+        session.add(made)
+        session.flush()
     return made
 
 
@@ -85,7 +88,7 @@ def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, accoun
     """Change what is given of an account.
 
     Where the password goes is changed only with the password: who may not read it must not be able to have it sent to a server of his own.
-    Raises :class:`NotFound`, :class:`InvalidInput`.
+    Raises :class:`NotFound`, :class:`InvalidInput`, :class:`Conflict` if another has its name.
     """
     tenants.lock(session, tenant_id)
     account = repo.account(session, tenant_id, account_id)
@@ -104,7 +107,8 @@ def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, accoun
         values["smtp_password"] = _encrypted(vault, values["smtp_password"])
     if values.get("is_default"):
         repo.clear_default(session, tenant_id)
-    repo.change(session, tenant_id, account_id, values | {"updated_at": datetime.now(UTC)})
+    with _name_taken():
+        repo.change(session, tenant_id, account_id, values | {"updated_at": datetime.now(UTC)})
 
 
 def permitted(guard: Guard, host: str, port: int) -> str:
@@ -118,6 +122,14 @@ def permitted(guard: Guard, host: str, port: int) -> str:
 def missing() -> NotFound:
     """Return the error of an account that is not there, or is another tenant's."""
     return NotFound("There is no such account.")
+
+
+@contextmanager
+def _name_taken() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise Conflict("There is an account of that name.") from error
 
 
 def _of_preset(known: Preset) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapp
     """Write which accounts a worker leaves alone, in the place of what it wrote before: by account, ``failures`` and ``reply``."""
     mine = SMTPCircuit.worker_id == worker_id
     since = {row.account_id: row.opened_at for row in session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine))}
-    session.execute(delete(SMTPCircuit).where(mine))
+    # And what was left by workers that were killed, once nobody remembers them.
+    session.execute(delete(SMTPCircuit).where(mine | SMTPCircuit.worker_id.not_in(select(_WORKERS.c.id))))
     now = session.scalars(select(db_now())).one()
     rows = [{"account_id": one, "worker_id": worker_id, "opened_at": since.get(one, now), **values} for one, values in open_.items()]
     if rows:

@@ -113,7 +113,7 @@ class Settings(Schema):
     """What there is to set of an account."""
 
     setting_name = Line(validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"})
-    smtp_host = fields.String(validate=validate.Length(1, 253), metadata={"example": "smtp.example.com"})
+    smtp_host = fields.String(validate=validate.Length(1, 253), metadata={"description": "Its name, or address.", "example": "smtp.example.com"})
     smtp_port = _number(1, 65_535, "By default 587, with TLS 465, with NONE 25.")
     smtp_username = Line(allow_none=True, validate=validate.Length(1, 320), metadata={"description": "null: no AUTH.", "example": "shop"})
     security_protocol = fields.String(

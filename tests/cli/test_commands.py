@@ -110,6 +110,34 @@ def test_accounts_are_listed_switched_and_deleted_and_no_password_is_shown(sqlit
     assert "There is no account 'first'." in sqlite.run("account", "show", "first", "--tenant", "elsewhere", code=1).stderr
 
 
+def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("open sesame\nand nothing else")
+    made = sqlite.told(
+        "account", "create", "gmail", "--preset", "gmail", "--smtp-username", "a@gmail.com", "--from-email", "a@gmail.com", "--weight", "3",
+        "--recipient-domains", "example.com", "--recipient-domains", "*.example.org", "--no-is-default", "--send-interval", "0.5",
+        "--password-file", str(secret),
+    )  # fmt: skip
+    named = {"setting_name": "gmail", "smtp_host": "smtp.gmail.com", "smtp_port": 587, "weight": 3, "is_default": False, "send_interval": 0.5}
+    assert made.items() >= (named | {"recipient_domains": ["example.com", "*.example.org"], "max_per_day": 500}).items()
+    with sqlite.services.db.read() as session:
+        kept = next(one.smtp_password for one in session.query(SMTPAccount) if one.setting_name == "gmail")
+    assert sqlite.services.vault.decrypt(str(kept)) == "open sesame"
+    asked = CliRunner().invoke(
+        main, ["account", "create", "asked", "--smtp-host", "smtp.example.com", "--smtp-username", "u"], env=sqlite.environment(), input="hush\n"
+    )
+    assert (asked.exit_code, "hush" in asked.output) == (0, False)
+    assert "There is an account of that name." in sqlite.run("account", "create", "asked", "--smtp-host", "smtp.example.com", code=1).stderr
+    for arguments, said in {
+        (): "smtp_host: Needed unless a preset says it.",
+        ("--smtp-host", "127.0.0.1"): "smtp_host: ",
+        ("--smtp-host", "smtp.example.com", "--smtp-port", "0"): "smtp_port: Must be greater",
+        ("--smtp-host", "smtp.example.com", "--password-file", str(secret)): "smtp_username: A password needs one.",
+        ("--preset", "none"): "is not one of",
+    }.items():
+        assert said in sqlite.run("account", "create", "wrong", *arguments, code=2).stderr
+
+
 def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: Path) -> None:
     for arguments, line in {
         ("tenant", "show", "nobody"): "mailbbgun: There is no tenant 'nobody'.\n",
