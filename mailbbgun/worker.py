@@ -75,7 +75,7 @@ class Worker:
         self._connections = self._settings.WORKER_CONNECTIONS
         self._room = self._connections * ROOM_PER_CONNECTION
         routes = self._desk.routes
-        self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=self._gate)
+        self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=self._gate, together=routes.together)
         self._sparing: dict[str, float] = {}  # lane → until when the intake spares the machine, monotonic seconds
         self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
         self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them

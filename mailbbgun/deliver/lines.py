@@ -5,10 +5,12 @@ only its own mail; where many tenants share a route they take turns.
 """
 
 import math
+import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from typing import TypeVar
 from uuid import UUID
 
 from mailbbgun.deliver.claim import Transaction
@@ -26,6 +28,7 @@ SLUGGISH_SECONDS = 10.0  # since the last that came too many, after which a line
 
 
 Key = tuple[str, UUID]  # route, tenant
+T = TypeVar("T")
 
 
 class Pace:
@@ -54,6 +57,12 @@ class Pace:
         return self._before * max(0.0, 1.0 - elapsed / WINDOW) + self._count / max(elapsed, WINDOW)
 
 
+def no_bound(route: str) -> int:
+    """Let a tenant have as many under way as there are connections."""
+    del route
+    return sys.maxsize
+
+
 def open_gate(route: str, waiting: int) -> float:
     """Let everything go."""
     del route, waiting
@@ -63,6 +72,7 @@ def open_gate(route: str, waiting: int) -> float:
 class Lines:
     """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``connections`` what a route has under way.
 
+    ``together`` bounds what one tenant has under way by all routes of that kind: of several accounts that are slow each is within its own bound.
     ``gate`` is asked before one goes, with its route and how many there could go at once: 0 lets it go, else it says for how many seconds not.
     """
 
@@ -72,11 +82,13 @@ class Lines:
         connections: Callable[[str], int],
         patience: float = PATIENCE,
         gate: Callable[[str, int], float] = open_gate,
+        together: Callable[[str], int] = no_bound,
     ) -> None:
         self._room = room
         self._connections = connections
         self._patience = patience
         self._gate = gate
+        self._together = together
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._sluggish: dict[str, float] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
         self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
@@ -85,7 +97,8 @@ class Lines:
         self._work = threading.Condition(self._lock)  # something to send
         self._space = threading.Condition(self._lock)  # room for a claim, or a line to cut
         self._waiting: dict[str, dict[Key, deque[Transaction]]] = {lane: {} for lane in LANES}
-        self._under_way: dict[str, int] = {}
+        self._under_way: Counter[str] = Counter()
+        self._of_tenants: Counter[UUID] = Counter()  # under way, where that is bounded
         self._count = 0
         self._idle = 0
         self._turns = Turns()
@@ -137,13 +150,10 @@ class Lines:
         """Give back the place of a transaction that :meth:`next` gave; whoever calls this calls :meth:`next` again, or :meth:`close` was called."""
         with self._lock:
             self._count -= 1
-            left = self._under_way[transaction.route] - 1
-            if left:
-                self._under_way[transaction.route] = left
-            else:
-                del self._under_way[transaction.route]
-                if not self._length(transaction.route):
-                    self._paces.pop(transaction.route, None)
+            if _less(self._under_way, transaction.route) and not self._length(transaction.route):
+                self._paces.pop(transaction.route, None)
+            if self._together(transaction.route) < sys.maxsize:
+                _less(self._of_tenants, transaction.tenant_id)
             if self._roomy():
                 self._space.notify()
 
@@ -192,7 +202,7 @@ class Lines:
 
     def _take(self) -> Transaction | None:
         """Take by lane first, then by route and tenant in turn."""
-        ready = {lane: [key for key in line if self._under_way.get(key[0], 0) < self._connections(key[0])] for lane, line in self._waiting.items()}
+        ready = {lane: [key for key in line if self._has_connection(key)] for lane, line in self._waiting.items()}
         while not self._closed and (lane := self._turns.next(ready)) is not None:
             key = next((key for key in ready[lane] if self._passes(key[0])), None)
             if key is None:
@@ -208,15 +218,21 @@ class Lines:
         if waiting:
             line[key] = waiting  # at the end: the next turn is another's
         self._passed.discard(route)
-        self._under_way[route] = self._under_way.get(route, 0) + 1
+        self._under_way[route] += 1
+        if self._together(route) < sys.maxsize:
+            self._of_tenants[transaction.tenant_id] += 1
         now = time.monotonic()
         self._paces.setdefault(route, Pace(now)).went(now)
         return transaction
 
+    def _has_connection(self, key: Key) -> bool:
+        route, tenant_id = key
+        return self._under_way[route] < self._connections(route) and self._of_tenants[tenant_id] < self._together(route)
+
     def _passes(self, route: str) -> bool:
         if route in self._passed:
             return True
-        wait = self._gate(route, min(self._length(route), self._connections(route) - self._under_way.get(route, 0)))
+        wait = self._gate(route, min(self._length(route), self._connections(route) - self._under_way[route]))
         if wait:
             self._shut[route] = time.monotonic() + wait
             return False
@@ -232,7 +248,7 @@ class Lines:
         if self._count < self._room or not self._idle:
             return []
         latest = time.monotonic() - self._patience
-        full = [route for route, count in self._under_way.items() if count >= self._connections(route)]
+        full = [key[0] for line in self._waiting.values() for key in line if not self._has_connection(key)]
         slow = dict.fromkeys([*full, *self._shut])
         return [route for route in slow if self._length(route) > self._left(route) and self._since(route) <= latest]
 
@@ -274,3 +290,12 @@ class Lines:
         self._count -= len(removed)
         self._space.notify_all()
         return removed
+
+
+def _less(counts: Counter[T], what: T) -> bool:
+    """Count one less; say whether none is left."""
+    counts[what] -= 1
+    if counts[what]:
+        return False
+    del counts[what]
+    return True

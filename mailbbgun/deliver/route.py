@@ -4,6 +4,7 @@ A *route* is a name: what goes the same way shares a line, a circuit and connect
 """
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -154,11 +155,14 @@ class Routes:
         if route == CATCHER:
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(ACCOUNT):
-            account = self._accounts.get(route)
-            # Not all there are: one that is slow must not keep every sender.
-            most = max(1, self._settings.WORKER_CONNECTIONS * 3 // 4)
+            account, most = self._accounts.get(route), self.together(route)
             return min(most, max(1, account.max_connections // self.workers)) if account else most
         return self._settings.CONNECTIONS_PER_DOMAIN if self.per_domain else self._settings.WORKER_CONNECTIONS
+
+    def together(self, route: str) -> int:
+        """Return how many connections of this process one tenant may keep busy by all routes of that kind."""
+        # By its accounts not all there are: those that are slow must not keep every sender.
+        return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize
 
     def gate(self, route: str, waiting: int) -> float:
         """Return 0 if one more mail may go now, which uses up a part of the account's limits; else about how many seconds to wait."""

@@ -12,8 +12,8 @@ from mailbbgun.deliver.claim import Claim, Transaction
 from mailbbgun.deliver.lines import WINDOW, Lines, Pace
 
 
-def transaction(route: str = "a.test", lane: str = "normal") -> Transaction:
-    claim = Claim(uuid4(), uuid4(), DEFAULT_TENANT, f"x@{route}", lane, 1, 0, 0, 0.0)
+def transaction(route: str = "a.test", lane: str = "normal", tenant: UUID = DEFAULT_TENANT) -> Transaction:
+    claim = Claim(uuid4(), uuid4(), tenant, f"x@{route}", lane, 1, 0, 0, 0.0)
     return Transaction(claim.message_id, "f@x.test", False, b"", route, [claim])
 
 
@@ -258,3 +258,31 @@ def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
         assert lines.next(0)
     with idle_sender(lines):
         assert len(lines.cut()) == 36 - 40 * 3 // 4
+
+
+def test_one_tenants_slow_accounts_do_not_keep_every_sender():
+    ours, theirs = uuid4(), uuid4()
+    lines = Lines(12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100)
+    for route in ("account a", "account b", "account c"):
+        for _ in range(4):
+            lines.add(transaction(route, tenant=ours))
+    taken = [lines.next(0) for _ in range(4)]
+    assert all(taken)
+    assert lines.next(0) is None  # each account has a connection to spare, their tenant has none
+    lines.add(transaction("account d", tenant=theirs))
+    lines.add(transaction("elsewhere", tenant=ours))
+    others = [lines.next(0), lines.next(0)]
+    assert {one.route for one in others} == {"account d", "elsewhere"}
+    for one in (*others, taken[0]):
+        lines.done(one)
+    assert lines.next(0).tenant_id == ours
+    assert lines.next(0) is None
+
+
+def test_lines_of_accounts_whose_tenant_has_no_connection_to_spare_are_cut():
+    lines = Lines(12, lambda route: 3, patience=0.0, together=lambda route: 1)
+    for _ in range(12):
+        lines.add(transaction("account a"))
+    assert lines.next(0)
+    with idle_sender(lines):
+        assert len(lines.cut()) == 12 - 1 - 6
