@@ -26,7 +26,7 @@ from bench.stats import Figures, Spread, summary, times
 TITLES = {
     EMBEDDED: "Mail BB Gun, embedded",
     REAL: "Mail BB Gun, real",
-    KEYS: "the same, with API keys",
+    KEYS: "Mail BB Gun, with API keys",
     "postfix": "Postfix",
     "celery": "Celery",
     "post_office": "django-post_office",

@@ -62,8 +62,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         super().__init__(*args, **kwargs)
         self._gathers = bool(self.cfg.keepalive) and not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
         self._quick: Quick | None = None
-        self._begun: list[_Parked | _Quick] = []
-        self._over: deque[_Parked | _Quick] = deque()
+        self._begun: list[_BegunSlowly | _BegunQuickly] = []
+        self._over: deque[_BegunSlowly | _BegunQuickly] = deque()
         self._told = False
 
     def init_process(self) -> None:
@@ -74,7 +74,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
     def load_wsgi(self) -> None:
         """Load the application, and what answers without it, unless somebody wants to know of each request."""
         super().load_wsgi()
-        unseen = not self.cfg.accesslog and not self.cfg.statsd_host and "SCRIPT_NAME" not in os.environ
+        unseen = not self.log.access_log_enabled and not self.cfg.statsd_host and "SCRIPT_NAME" not in os.environ
         if unseen and all(self.cfg.settings[hook].get() is self.cfg.settings[hook].default for hook in ("pre_request", "post_request")):
             self._quick = getattr(self.wsgi, "extensions", {}).get(EXTENSION, {}).get(Quick)
 
@@ -150,7 +150,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
     def _begin(self, conn: Any, heard: bytes) -> None:
         if begun := self._begin_quickly(conn, heard):
             conn.parser.unreader.take_buffered()
-            self._begun.append(_Quick(conn, begun, heard))
+            self._begun.append(_BegunQuickly(conn, begun, heard))
             return
         turn = None
         try:
@@ -163,14 +163,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             self._end(conn, keep=False)
         else:
             if isinstance(answer, Parked):
-                self._begun.append(_Parked(turn, answer))
+                self._begun.append(_BegunSlowly(turn, answer))
             else:
                 self._answer(turn, lambda: answer)
 
     def _begin_quickly(self, conn: Any, heard: bytes) -> Begun | None:
         if self._quick is None or not isinstance(conn.client, tuple) or self._is_last(self.nr + 1):
             return None
-        begun = self._quick.begin(heard, conn.client[0])
+        try:
+            begun = self._quick.begin(heard, conn.client[0])
+        except Exception:  # a bug of ours: the framework makes its 500 of it; who else waits must not be ended with it
+            self.log.exception("Error in the quick way")
+            return None
         self.nr += begun is not None
         return begun
 
@@ -193,7 +197,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
             resp.force_close()
         return _Turn(conn, req, resp, environ, pieces, datetime.now())
 
-    def _ended(self, one: "_Parked | _Quick") -> None:
+    def _ended(self, one: "_BegunSlowly | _BegunQuickly") -> None:
         """Tell the thread that polls, once for all that have ended before it looks."""
         self._over.append(one)
         if not self._told:
@@ -204,30 +208,30 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # no types
         self._told = False
         while self._over:
             one = self._over.popleft()
-            if isinstance(one, _Parked):
+            if isinstance(one, _BegunSlowly):
                 self._finish_parked(one)
-            elif one.ending.ended:
-                self._send(one.conn, _written(*one.begun.answer()), lambda: True)
             else:
-                self._finish_otherwise(one)
+                self._finish_quickly(one)
 
-    def _finish_parked(self, one: "_Parked") -> None:
+    def _finish_parked(self, one: "_BegunSlowly") -> None:
         if one.ending.ended:
             self._answer(one.turn, partial(one.turn.end, one.parked))
         else:
             self._patiently(one.turn.conn, partial(self._finish_slowly, one))
 
-    def _finish_otherwise(self, one: "_Quick") -> None:
-        """Let the framework answer: it is no plain yes."""
-        one.conn.parser.unreader.unread(one.heard)
-        self.nr -= 1  # it is counted once more
+    def _finish_quickly(self, one: "_BegunQuickly") -> None:
         try:
-            self._finish_parked(_Parked(self._turn(one.conn), one.begun.parked(self.wsgi)))
+            if one.ending.ended:
+                self._send(one.conn, _written(*one.begun.answer()), lambda: True)
+            else:  # no plain yes: the framework answers
+                one.conn.parser.unreader.unread(one.heard)
+                self.nr -= 1  # it is counted once more
+                self._finish_parked(_BegunSlowly(self._turn(one.conn), one.begun.parked(self.wsgi)))
         except Exception as error:  # noqa: BLE001 - see _begin; who else waits must not be ended with it
             self.handle_error(None, one.conn.sock, one.conn.client, error)
             self._end(one.conn, keep=False)
 
-    def _finish_slowly(self, one: "_Parked") -> bool:
+    def _finish_slowly(self, one: "_BegunSlowly") -> bool:
         """Answer from a thread: what the commit has left open takes a while."""
         data = self._respond(one.turn, partial(one.turn.end, one.parked))
         return data is not None and self._send_slowly(one.turn.conn, data, partial(self._told_all, one.turn))
@@ -324,8 +328,8 @@ class _Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parked:
-    """A request whose answer is parked."""
+class _BegunSlowly:
+    """A request that the framework has parked the answer of."""
 
     turn: _Turn
     parked: Parked
@@ -336,7 +340,7 @@ class _Parked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Quick:
+class _BegunQuickly:
     """A request that no framework has seen."""
 
     conn: Any

@@ -76,7 +76,9 @@ class Worker:
         self._room = self._connections * ROOM_PER_CONNECTION
         routes = self._desk.routes
         self._lines = Lines(self._room, lambda route: min(self._connections, routes.connections(route)), gate=self._gate, together=routes.together)
-        self._sparing: dict[str, float] = {}  # lane → until when the intake spares the machine, monotonic seconds
+        # By lane until when it is taken from sparingly, and when the next turn of such lanes is; monotonic seconds.
+        self._sparing: dict[str, float] = {}
+        self._their_turn = 0.0
         self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
         self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
         self._expired = replay.Expired(services.db, services.settings)
@@ -146,13 +148,18 @@ class Worker:
             consumer.close()
 
     def _hints(self, consumer: Consumer, room: int) -> list[Hint]:
-        """Take hints. Where much of what is claimed has nowhere to go it is turned over slowly, and no other lane waits for that."""
+        """Take hints. A lane where much of what is claimed has nowhere to go has its turn now and then, and no other waits for that."""
         now = time.monotonic()
         limit = min(room, CLAIM_BATCH)
-        if not (slowly := {lane for lane, until in self._sparing.items() if now < until}):
+        slowly = {lane for lane, until in self._sparing.items() if now < until}
+        if not slowly:
             return consumer.take(limit, timeout=0.5)
+        if now >= self._their_turn and (hints := consumer.take(min(room, SPARING_BATCH), 0.0, slowly)):
+            self._their_turn = now + SPARING_REST
+            return hints
         others = [lane for lane in LANES if lane not in slowly]
-        return consumer.take(limit, SPARING_REST, others) or consumer.take(min(room, SPARING_BATCH), SPARING_REST)
+        wait = self._their_turn - now
+        return consumer.take(limit, wait if wait > 0 else SPARING_REST, others)
 
     def _claim(self, consumer: Consumer, taken: Sequence[Hint], room: int) -> float:
         """Claim what hints name; return how long to rest."""
@@ -176,8 +183,8 @@ class Worker:
                 put_early_back(session, missing)
         consumer.settle(taken)
         fault("claim.acked")
-        hurries = len(taken) == min(room, CLAIM_BATCH) or any(started < until for until in self._sparing.values())
-        return 0.0 if hurries else rest_after(time.monotonic() - started)
+        spared = all(started < self._sparing.get(hint.lane, 0.0) for hint in taken)  # rests between its turns
+        return 0.0 if spared or len(taken) == min(room, CLAIM_BATCH) else rest_after(time.monotonic() - started)
 
     def _gate(self, route: str, waiting: int) -> float:
         """Let an account's limits decide, unless its circuit is open: what is turned away must not use them up."""

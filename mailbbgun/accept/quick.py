@@ -4,9 +4,11 @@ What is unusual in any way is None here and goes the whole way from the beginnin
 limit that is reached, anything that is wrong. So this only ever says yes, and what is refused is refused in one place.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError
@@ -22,8 +24,9 @@ from mailbbgun.base.settings import Settings
 from mailbbgun.base.web import Parked, parse_object, ready
 from mailbbgun.messages.publisher import Publisher
 
-_REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*: ?[ -~]*\r\n)+)\r\n")
-_HOST = re.compile(r"(?!.*:80$)(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")  # a port that the framework would leave out is for it
+_REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n")  # linear: nothing matches in two ways
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[([0-9A-Fa-f:]+)\])(?::([1-9][0-9]{{0,4}}))?")
 _JSON = ("application/json", "application/json; charset=utf-8")
 # What these say is heard below, or changes nothing; of any other we do not know.
 _HEADERS = frozenset(
@@ -31,6 +34,7 @@ _HEADERS = frozenset(
     "user-agent accept accept-encoding accept-language cache-control pragma origin referer traceparent tracestate x-request-id".split()
 )
 LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
+LONGEST_HOST = 253  # characters
 _STRINGS = {"subject": "subject", "text": "text", "html": "html", "from": "sender", "message_id": "message_id"}
 _TEXTS = frozenset({"to", "cc", "bcc", "reply_to"})
 _SCHEMA = NewMessage()
@@ -73,14 +77,14 @@ class Quick:
         if not found or headers is None or len(request) - found.end() > self._settings.MAX_BODY_SIZE:
             return None
         who = admitted(self._authenticator, Scope.WRITE, headers.get("authorization"), client)
-        if who is None or (who.limited and self._limiter.waits):
+        if who is None or (who.limited and (self._limiter.waits or not self._limiter.allows(who))):
             return None
         try:
             submission = submission_of(parse_object(request[found.end() :]))
             ending = accept(self._settings, self._store, self._publisher, who, submission, headers.get("idempotency-key"))
         except (MailBBGunError, ValidationError):
             return None
-        # Last: who is refused for something else is counted there.
+        # Last: what is refused for something else is counted there.
         limits = counted(self._limiter, who)
         return None if limits is None else Begun(ending, f"http://{headers['host']}/messages", limits)
 
@@ -112,4 +116,19 @@ def _headers(lines: bytes) -> dict[str, str] | None:
             return None
         headers[lower] = value.strip(" ")
     usual = headers.get("content-type", "").lower() in _JSON and headers.get("connection", "keep-alive").lower() == "keep-alive"
-    return headers if usual and _HOST.fullmatch(headers.get("host", "")) else None
+    return headers if usual and _usual_host(headers.get("host", "")) else None
+
+
+@lru_cache(maxsize=64)
+def _usual_host(host: str) -> bool:
+    """Say whether the framework would take it, and repeat it as it is: it leaves out port 80."""
+    found = _HOST.fullmatch(host)
+    if not found or len(host) > LONGEST_HOST:
+        return False
+    literal, port = found.groups()
+    if port and (int(port) > 65_535 or port == "80"):
+        return False
+    try:
+        return literal is None or bool(ipaddress.IPv6Address(literal))
+    except ValueError:
+        return False

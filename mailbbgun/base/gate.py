@@ -49,6 +49,9 @@ class Limiter(Protocol):
     def waits(self) -> bool:
         """Whether :meth:`taken` may wait for a server."""
 
+    def allows(self, caller: Caller) -> bool:
+        """Say whether :meth:`taken` would let a request through just now; count none. Not where that :attr:`waits`."""
+
     def taken(self, caller: Caller) -> Standing | None:
         """Count a request of a caller that has limits."""
 

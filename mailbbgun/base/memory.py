@@ -19,5 +19,8 @@ def few_arenas() -> None:
 
 
 def no_core_dumps() -> None:
-    """Leave no core file when this process crashes, nor any of its children's: passwords, keys and mail are in its memory."""
+    """Leave no core file when this process crashes, nor any of its children's: passwords, keys and mail are in its memory.
+
+    A program that the system's ``core_pattern`` pipes memory to (core(5)) has its own rule; systemd-coredump's is this one.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -255,10 +255,10 @@ class Lines:
     def _left(self, route: str) -> int:
         pace = self._paces.get(route)
         going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
-        share = max(1, self._room * 3 // 4 // max(1, len(self._shut)))  # needs no sender to be slow, so there may be many that are shut
-        if route in self._shut:
-            return min(max(self._connections(route) * LEFT_PER_CONNECTION, going), share)
-        return max(self._connections(route) * LEFT_PER_CONNECTION, min(going, share))
+        most = max(1, self._room * 3 // 4)
+        if route in self._shut:  # needs no sender to be slow, so there may be many such: they share that
+            return min(max(self._connections(route) * LEFT_PER_CONNECTION, going), max(1, most // len(self._shut)))
+        return max(self._connections(route) * LEFT_PER_CONNECTION, min(going, most))
 
     def _lines(self, route: str) -> list[tuple[dict[Key, deque[Transaction]], Key]]:
         return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]

@@ -40,16 +40,21 @@ class Rates:
         """Whether :meth:`taken` may wait for a server."""
         return self._redis is not None
 
+    def allows(self, caller: Caller) -> bool:
+        """Say whether :meth:`taken` would let a request through just now, as far as memory knows; count none."""
+        return all(limit is None or self._memory.look(name, limit, self._processes).allowed for name, limit in _limits(caller))
+
     def taken(self, caller: Caller) -> Standing | None:
         """Count a request of a caller's; return how it stands with the limit that refuses it or is nearest to that. None: there is no limit."""
         # The key's first: one that asks too often does not use up what its tenant's other keys may have.
+        (key, of_key), (tenant, of_tenant) = _limits(caller)
         own = its = None
-        if caller.requests_per_minute is not None:
-            own = self._hit(f"key:{caller.key_id}", caller.requests_per_minute)
+        if of_key is not None:
+            own = self._hit(key, of_key)
             if not own.allowed:
                 return own
-        if caller.tenant_requests_per_minute is not None:
-            its = self._hit(f"tenant:{caller.tenant_id}", caller.tenant_requests_per_minute)
+        if of_tenant is not None:
+            its = self._hit(tenant, of_tenant)
         if own is None or its is None:
             return own or its
         return its if not its.allowed or its.remaining < own.remaining else own
@@ -99,6 +104,11 @@ class Rates:
             self._told = self._told if silent else now
         if not silent:
             log.warning("rates_counted_in_memory", extra={"error": str(error), "cause": str(error.__cause__)})
+
+
+def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
+    """Return what a caller is counted by, its key first, and how many each may be."""
+    return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.tenant_id}", caller.tenant_requests_per_minute)
 
 
 def network_of(address: str | None) -> str:

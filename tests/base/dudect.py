@@ -18,7 +18,8 @@ def t_statistic(one: Sequence[float], other: Sequence[float]) -> float:
     samples = [[time_ for time_ in sample if time_ <= longest] for sample in (one, other)]
     means, errors = map(statistics.fmean, samples), [statistics.variance(sample) / len(sample) for sample in samples]
     first, second = means
-    return (first - second) / math.sqrt(sum(errors) or math.inf)
+    error = math.sqrt(sum(errors))
+    return (first - second) / error if error else math.copysign(math.inf, first - second) if first != second else 0.0
 
 
 def least_t(one: Callable[[], object], other: Callable[[], object], count: int, enough: float) -> float:
@@ -29,12 +30,14 @@ def least_t(one: Callable[[], object], other: Callable[[], object], count: int, 
         order = [False, True] * count
         random.shuffle(order)
         gc.disable()
-        for which in order:
-            call = other if which else one
-            began = time.perf_counter()
-            call()
-            times[which].append(time.perf_counter() - began)
-        gc.enable()
+        try:
+            for which in order:
+                call = other if which else one
+                began = time.perf_counter()
+                call()
+                times[which].append(time.perf_counter() - began)
+        finally:
+            gc.enable()
         least = min(least, abs(t_statistic(*times)))
         if least < enough:
             break

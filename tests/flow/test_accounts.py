@@ -230,12 +230,14 @@ def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(se
     load_ = Load(service)
     with ThreadPoolExecutor(2) as pool:
         asking = [pool.submit(work) for work in (reveal, change)]
-        with load_.in_the_background(connections=2, pause=0.02):
-            restart(f"{new},{old}")
-            service.run("bin/mailbbgun", "keys", "rotate")
-            restart(new)  # the old one can go
-            until(lambda: told[200, "secret"] > 10, what="credentials")
-        over.set()
+        try:
+            with load_.in_the_background(connections=2, pause=0.02):
+                restart(f"{new},{old}")
+                service.run("bin/mailbbgun", "keys", "rotate")
+                restart(new)  # the old one can go
+                until(lambda: told[200, "secret"] > 10, what="credentials")
+        finally:
+            over.set()
         for one in asking:
             one.result()
     until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pika
 import pytest
@@ -33,7 +33,9 @@ HIDDEN = ("encryption.key", "passwords.json")  # in VAR: the one place of a key 
 def forms(secret: str) -> set[bytes]:
     """Return a secret as it may be written: as it is, quoted, escaped, and in base64 at each of the three places where that may begin."""
     octets = secret.encode()
-    written = {octets, quote(secret, safe="").encode(), quote(secret).encode(), json.dumps(secret)[1:-1].encode(), octets.hex().encode()}
+    quoted = (quote(secret, safe=""), quote(secret), quote(secret, safe=" +"), quote_plus(secret))
+    shown = (json.dumps(secret)[1:-1], ascii(secret)[1:-1], repr(octets)[2:-1], octets.hex())
+    written = {octets, secret.encode("latin-1"), *(text.encode() for text in (*quoted, *shown))}
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + octets)
         written.add(encoded[4 if before else 0 : len(encoded) // 4 * 4 - 4])
@@ -43,7 +45,9 @@ def forms(secret: str) -> set[bytes]:
 def test_each_form_of_a_secret_is_found() -> None:
     for name, secret in PASSWORDS.items():
         octets = secret.encode()
-        shown = [secret, quote(secret, safe=""), json.dumps({"x": secret}), *(base64.b64encode(b"x" * n + octets + b"yz").decode() for n in range(4))]
+        shown = [secret, quote(secret, safe=""), json.dumps({"x": secret}), repr(octets), ascii(secret), quote_plus(secret)]
+        shown += [make_url("postgresql://u@h/d").set(password=secret).render_as_string(hide_password=False)]
+        shown += [*(base64.b64encode(b"x" * n + octets + b"yz").decode() for n in range(4))]
         for text in shown:
             assert found({name: secret}, {"here": b"some " + text.encode() + b" more"}) == [(name, "here")], text
 
