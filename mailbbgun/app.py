@@ -262,5 +262,5 @@ _DOCUMENTATION: dict[str, Any] = {
     "OPENAPI_SWAGGER_UI_CONFIG": {"validatorUrl": None},
     "OPENAPI_REDOC_PATH": "redoc",
     "OPENAPI_REDOC_URL": "/docs/assets/redoc/bundles/redoc.standalone.js",
-    "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}},
+    "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "components": {"securitySchemes": web.SECURITY_SCHEMES}},
 }

@@ -201,14 +201,14 @@ class Worker:
                 transaction.route = way
                 self._lines.add(transaction)
             else:
-                self._come_back_later(transaction, REACHED)
+                self._come_back_later(transaction, REACHED, "the account's limits are used up for now")
 
     def _put_off(self) -> None:
         for transaction in self._lines.cut():
             self._come_back_later(transaction)
 
-    def _come_back_later(self, transaction: Transaction, least: float = AWAY) -> None:
-        give_back(self._desk, transaction, self._desk.returns.wait(transaction.route, least))
+    def _come_back_later(self, transaction: Transaction, least: float = AWAY, why: str | None = None) -> None:
+        give_back(self._desk, transaction, self._desk.returns.wait(transaction.route, least), why)
 
     def _send(self) -> None:
         while not self._stop.is_set():
@@ -273,6 +273,10 @@ class Worker:
         opened = self._desk.breaker.opened()
         mine = {one: opened[f"{ACCOUNT}{one}"] for one in self._desk.routes.known() if f"{ACCOUNT}{one}" in opened}
         if mine != self._told:
+            for one in mine.keys() - self._told.keys():
+                log.warning("circuit_opened", extra={"account_id": one, "failures": mine[one].failures, "reply": mine[one].cause.reply})
+            for one in self._told.keys() - mine.keys():
+                log.info("circuit_closed", extra={"account_id": one})
             rows = {one: {"failures": circuit.failures, "reply": str(circuit.cause.reply)} for one, circuit in mine.items()}
             with self._services.db.write() as session:
                 accounts.report_circuits(session, self._desk.owner, rows)

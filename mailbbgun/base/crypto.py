@@ -88,7 +88,7 @@ class Vault:
             return path.read_bytes().split()
         except OSError as error:
             why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
-            raise ConfigurationError(f"{why}: run python initdb.py, or put the file back if there was one") from error
+            raise ConfigurationError(f"{why}: put the file back; on a new installation python initdb.py makes one") from error
 
     @cached_property
     def _fernets(self) -> list[Fernet]:

@@ -161,7 +161,8 @@ def _not_too_often(standing: Standing) -> None:
 
 def _check(who: Caller, needed: Scope | None) -> None:
     if needed is None or needed not in who.scopes:
-        raise Forbidden(f"This API key lacks the scope {needed}." if needed else "No API key may do this.")
+        lacks = "This API key lacks the scope" if who.key_id else "Without an API key nobody may do this; it needs one with the scope"
+        raise Forbidden(f"{lacks} {needed}." if needed else "No API key may do this.")
     if who.suspended and request.method in WRITING and needed is not Scope.ADMIN:
         raise Suspended("This tenant is suspended.")
 

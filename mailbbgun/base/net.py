@@ -172,6 +172,8 @@ class Guard:
             raise NotPermitted(f"{port} is not a port", about="port")
         if _address(name) is not None:
             self._demand(name, [name], port)
+        elif name.rpartition(".")[2] == "localhost":  # RFC 6761 §6.3: always a loopback address
+            self._demand(name, ["127.0.0.1", "::1"], port)
         elif port not in self.ports and not self.allowed.networks and not self.allowed.name(name):
             raise self._no_port(port)
         return name

@@ -152,6 +152,8 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
     Raises :class:`MalformedBody`, :class:`TooLarge`.
     """
+    if not raw.strip():
+        raise MalformedBody("The body is empty; it must be a JSON object.")
     try:
         text = raw.decode()
         if len(text) > MOST_STRUCTURE and len(_STRING.sub("", text)) > MOST_STRUCTURE:
@@ -288,16 +290,33 @@ _RATE_HEADERS = {
 }
 
 
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "mbg_…"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The API key is the password; any user name does."},
+}
+
+
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
     """flask-smorest's Blueprint with the strict parser; the same methods, typed."""
 
     ARGUMENTS_PARSER = Parser()
 
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
-        """Add a view; document of one that asks for a key that it may be asked too often."""
+        """Add a view."""
         add = cast(Callable[[View], View], super().route(rule, **options))
-        limited = self.alt_response(429, description="Too many requests, or today's messages are used up.", headers=_RATE_HEADERS)
-        return lambda view: add(limited(view) if hasattr(view, NEEDS) else view)
+        return lambda view: add(self._for_keys(view) if hasattr(view, NEEDS) else view)
+
+    def _for_keys(self, view: View) -> View:
+        """Document what holds of views that ask for a key, where that is required."""
+        scope = getattr(view, NEEDS)
+        refusals: dict[int, dict[str, Any]] = {
+            401: {"description": "No valid API key was shown."},
+            403: {"description": f"The API key may not do this: it needs the scope {scope}."},
+            429: {"description": "Too many requests, or today's messages are used up.", "headers": _RATE_HEADERS},
+        }
+        for status, options in refusals.items():
+            view = self.alt_response(status, **options)(view)
+        return cast(View, self.doc(security=[{name: []} for name in SECURITY_SCHEMES])(view))
 
     def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
         return cast(Callable[[View], View], super().arguments(schema(), **options))  # an instance: made once, not with each request

@@ -70,6 +70,12 @@ class Breaker:
                 return None
             return circuit.cause if isinstance(circuit.cause, Deferred) else None
 
+    def cause(self, route: str) -> Deferred | Refused | None:
+        """Return the failure that opened a route's circuit; None if it is closed."""
+        with self._lock:
+            circuit = self._open.get(route)
+            return circuit.cause if circuit else None
+
     def opened(self) -> dict[str, Opened]:
         """Return the circuits that are open, by route."""
         with self._lock:

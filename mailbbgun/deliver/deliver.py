@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mailbbgun.base.db import Database
 from mailbbgun.base.faults import fault
+from mailbbgun.deliver.breaker import PROBE_WAIT
 from mailbbgun.deliver.claim import Claim, Loaded, Transaction, claim, load, load_raw
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.retry import judge, released
@@ -94,7 +95,11 @@ def turned_away(desk: Desk, transaction: Transaction, wait: float) -> str | None
         said = replace(failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}"))
         hand_over(desk, transaction, {one.address: said for one in transaction.claims})
         return None
-    give_back(desk, transaction, desk.returns.wait(transaction.route, wait))
+    # Of several closed ways the one that opens first. While somebody asks there, it is soon known, and nothing to tell.
+    soonest = min([wait, *(desk.breaker.wait(way) for way in transaction.ways if desk.routes.exists(way))])
+    cause = desk.breaker.cause(transaction.route) if soonest > PROBE_WAIT else None
+    why = f"not tried, for the last one failed: {cause.reply.text}" if cause else None
+    give_back(desk, transaction, desk.returns.wait(transaction.route, soonest), why)
     return None
 
 
@@ -189,8 +194,8 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outco
             desk.results.put(one, replace(result, data={**(result.data or {}), **way}))
 
 
-def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0) -> None:
-    """Release claims of which nothing was sent, due again in ``wait`` seconds."""
+def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:
+    """Release claims of which nothing was sent, due again in ``wait`` seconds; their timelines tell ``why``."""
     fault("claims.release")
     for one in transaction.claims:
-        desk.results.put(one, released(one, wait))
+        desk.results.put(one, released(one, wait, why, desk.routes.name(transaction.route)))

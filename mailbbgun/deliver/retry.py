@@ -46,9 +46,15 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
-def released(claim: Claim, wait: float) -> Result:
-    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, with no try counted."""
-    return Result(claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt, None, PENDING, wait=wait, released=True)
+def released(claim: Claim, wait: float, why: str | None = None, account: str | None = None) -> Result:
+    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, with no try counted.
+
+    ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen.
+    """
+    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
+    if why is None or claim.attempt & (claim.attempt - 1):
+        return Result(*whose, None, PENDING, wait=wait, released=True)
+    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, reply=why, data={"account": account})
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:

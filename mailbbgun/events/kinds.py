@@ -11,6 +11,7 @@ class Kind(StrEnum):
     COMPLAINED = "complained"  # the recipient called it spam; it stays delivered
     DEFERRED = "deferred"  # a temporary failure; another try is due
     REFUSED = "refused"  # the server refuses us, not the mail; tried again when the account may work
+    WAITING = "waiting"  # nothing was tried: every way it may take is closed, or its limits are used up
     BOUNCED = "bounced"  # a permanent failure
     EXPIRED = "expired"  # the last wait of RETRY_DELAYS has passed
     OUTCOME_UNKNOWN = "outcome_unknown"  # the end of DATA was sent and its answer lost

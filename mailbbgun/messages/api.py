@@ -34,7 +34,7 @@ class Filters(Page):
         validate=validate.Regexp(r"\s*[^<>]+@[^\s<>@]+\s*\Z", error="Not a bare e-mail address, like ann@example.com."),
         metadata={"description": "A recipient's address: to, cc or bcc. The case of a to z does not matter.", "example": "ann@example.com"},
     )
-    tag = fields.String(load_default=None, metadata={"example": "invoice"})
+    tag = fields.String(load_default=None, validate=validate.Length(1, error="Say which."), metadata={"example": "invoice"})
     test = fields.Boolean(load_default=None, metadata={"description": "Those that test keys sent, or those that others did. Both if not given."})
     since = Time(
         load_default=None,

@@ -118,6 +118,8 @@ class NewKey(Schema):
         """Return what keys are made by."""
         if data.get("kind") is KeyKind.TEAM and not data.get("guests"):
             raise ValidationError({"guests": ["A team key needs guests."]})
+        if data.get("guests") and data.get("kind") is not KeyKind.TEAM:
+            raise ValidationError({"guests": ["Only a team key has guests."]})
         if (end := data.get("expires_at")) is not None and end <= datetime.now(UTC):
             raise ValidationError({"expires_at": ["Is in the past."]})
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}

@@ -102,12 +102,17 @@ def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minte
 
 
 def rotate(session: Session, vault: Vault, tenant_id: UUID, key_id: UUID, seconds: int) -> Minted:
-    """Make a key like another one, which lives for ``seconds`` more. Raises :class:`NotFound`, :class:`Conflict` if that one has ended."""
+    """Make a key like another one, which lives for ``seconds`` more.
+
+    Raises :class:`NotFound`, :class:`Conflict` if that one has ended, or was rotated before.
+    """
     old = repo.key(session, tenant_id, key_id)
     if old is None:
         raise NotFound("There is no such key.")
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= datetime.now(UTC)):
         raise Conflict("The key has ended; create another.")
+    if old.rotated_at is not None:  # its end is not one that was chosen for the key that is to take its place
+        raise Conflict("The key was rotated before and ends soon; rotate the one that took its place, or create another.")
     wish = Wish(
         name=old.name,
         kind=KeyKind(old.kind),
@@ -118,7 +123,7 @@ def rotate(session: Session, vault: Vault, tenant_id: UUID, key_id: UUID, second
         max_requests_per_minute=old.max_requests_per_minute,
         expires_at=old.expires_at,
     )
-    repo.expire(session, tenant_id, key_id, seconds)
+    repo.rotated(session, tenant_id, key_id, seconds)
     return create(session, vault, tenant_id, wish)
 
 

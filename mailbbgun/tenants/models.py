@@ -46,6 +46,7 @@ class ApiKey(Base):
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
     revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    rotated_at: Mapped[datetime | None] = mapped_column(UTCDateTime())  # another one took its place, and it ends soon
     last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
 

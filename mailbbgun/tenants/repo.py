@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, cast, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, String, case, cast, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -115,10 +115,11 @@ def revoke(session: Session, tenant_id: UUID, key_id: UUID) -> None:
     session.execute(update(ApiKey).where(*its).values(revoked_at=db_now()))
 
 
-def expire(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> None:
-    """Let a key live for ``seconds`` more, unless it ends sooner anyway."""
+def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> None:
+    """Note that another key takes the place of this one, and let it live for ``seconds`` more, unless it ends sooner anyway."""
     later = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now(seconds))
-    session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, later).values(expires_at=db_now(seconds)))
+    end = case((later, db_now(seconds)), else_=ApiKey.expires_at)
+    session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id).values(expires_at=end, rotated_at=db_now()))
 
 
 def lookup(session: Session, prefixes: Collection[str]) -> Mapping[str, tuple[ApiKey, Tenant, bool]]:

@@ -119,6 +119,36 @@ def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_
     delivered(service, [waiting, *send(service, 3)])
 
 
+def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(backend: Settings, providers: list[MailServer]) -> None:
+    with Service(backend, **SETTINGS | {"REFUSED_PAUSE_SECONDS": 2}) as service:
+        service.start_worker()
+        service.add_account(providers[0], setting_name="wrong")
+        providers[0].fail(Failure.AUTH)
+        (first,) = send(service, 1)
+        until(lambda: "refused" in service.kinds(first), 10, "the refusal")
+        others = send(service, 3)
+        for identifier in others:
+            until(lambda: "waiting" in service.kinds(identifier), 10, "a timeline that says why")  # noqa: B023 - asked at once
+        told = event(service, others[0], "waiting")
+        assert told["account"] == "wrong"
+        assert told["reply"].startswith("not tried, for the last one failed: ")
+        assert told["retry_at"]
+        until(lambda: service.sql("SELECT max(attempt) FROM deliveries")[0][0] >= 6, 30, "some more claims")
+        providers[0].heal()
+        delivered(service, [first, *others])
+        claims = [row[0] for row in service.sql("SELECT attempt FROM deliveries")]
+        waits = [service.kinds(identifier).count("waiting") for identifier in (first, *others)]
+        assert max(waits) <= max(claims).bit_length()  # at claims 1, 2, 4, 8 and so on
+
+
+def test_mail_over_a_days_limit_says_that_it_waits_for_it(service: Service, providers: list[MailServer]) -> None:
+    service.add_account(providers[0], setting_name="small", max_per_day=1)
+    delivered(service, send(service, 1))
+    (over,) = send(service, 1)
+    until(lambda: "waiting" in service.kinds(over), 15, "a timeline that says why")
+    assert "limits are used up" in event(service, over, "waiting")["reply"]
+
+
 def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(service: Service, providers: list[MailServer]) -> None:
     narrow = service.add_account(providers[0], setting_name="narrow", recipient_domains=["corp.test"])
     (waiting,) = send(service, 1)

@@ -81,7 +81,17 @@ def test_a_test_keys_idempotency_key_does_not_answer_a_live_request(app: Flask) 
 def test_who_shows_no_key_may_do_everything_but_read_passwords(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/tenants").status_code == client.get("/smtp-accounts").status_code == 200
-    assert client.get("/smtp-accounts/default/credentials").status_code == 403
+    refused = client.get("/smtp-accounts/default/credentials")
+    assert (refused.status_code, refused.json["error"]["message"][:22]) == (403, "Without an API key nob")
+
+
+def test_the_documentation_tells_of_keys_and_which_scope_each_view_needs(app: Flask) -> None:
+    spec = app.test_client().get("/openapi.json").json
+    assert set(spec["components"]["securitySchemes"]) == {"bearer", "basic"}
+    asks, is_open = spec["paths"]["/smtp-accounts"]["post"], spec["paths"]["/health"]["get"]
+    assert asks["security"] == [{"bearer": []}, {"basic": []}]
+    assert "scope accounts" in asks["responses"]["403"]["description"]
+    assert "security" not in is_open
 
 
 def test_a_time_beyond_the_year_9999_in_utc_is_the_last_there_is(app: Flask) -> None:

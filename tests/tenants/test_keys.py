@@ -146,6 +146,18 @@ def test_revoked_expired_and_rotated_keys_end_within_a_second_in_every_process(l
     assert refused_within_a_second(locked, soon["key"]) < 1.0
 
 
+def test_a_key_is_rotated_once_for_the_next_one_would_end_with_it(locked):
+    tenant = locked.tenant("rotating")
+    key = locked.key(tenant, expires_at="2100-01-01")
+    path = f"/tenants/{tenant}/keys/{{}}/rotate"
+    first = locked.ask("POST", path.format(key["id"]), locked.admin, json={"hours": 1})
+    assert (first.status_code, first.json()["expires_at"]) == (201, "2100-01-01T00:00:00.000Z")
+    again = locked.ask("POST", path.format(key["id"]), locked.admin, json={"hours": 1})
+    assert code(again) == (409, "conflict")
+    assert "rotated before" in again.json()["error"]["message"]
+    assert locked.ask("POST", path.format(first.json()["id"]), locked.admin, json={"hours": 1}).status_code == 201
+
+
 def test_a_suspended_tenant_reads_and_changes_nothing_within_a_second(locked):
     tenant = locked.tenant("suspended")
     key = locked.key(tenant)["key"]
@@ -171,6 +183,7 @@ def test_when_a_key_was_used_last_is_noted(locked):
     ({"name": ""}, "name"), ({"name": "x" * 101}, "name"), ({"kind": "dead"}, "kind"), ({"scopes": ["root"]}, "scopes.0"),
     ({"scopes": []}, "scopes"), ({"networks": ["10.0.0.1/8"]}, "networks.0"), ({"networks": ["x"]}, "networks.0"),
     ({"senders": ["a b@c"]}, "senders.0"), ({"senders": ["a.test"] * 101}, "senders"), ({"kind": "team"}, "guests"),
+    ({"guests": ["a@b.test"]}, "guests"),
     ({"expires_at": "2020-01-01"}, "expires_at"), ({"tenant_id": "x"}, "tenant_id"), ({"hash": "x"}, "hash"),
     ({"max_requests_per_minute": 0}, "max_requests_per_minute"),
 ])  # fmt: skip

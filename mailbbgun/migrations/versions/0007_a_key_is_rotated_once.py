@@ -1,0 +1,22 @@
+"""When an API key was rotated: a second rotation would make one that ends with the first."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from mailbbgun.base.db import UTCDateTime
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Remember it."""
+    op.add_column("api_keys", sa.Column("rotated_at", UTCDateTime()))
+
+
+def downgrade() -> None:
+    """Forget it."""
+    with op.batch_alter_table("api_keys") as table:
+        table.drop_column("rotated_at")
