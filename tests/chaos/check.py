@@ -13,7 +13,8 @@ _DELIVERIES = """
     SELECT d.message_id, d.address, d.status, d.reason, m.status AS message_status,
         coalesce(e.unknown, 0) AS unknown, coalesce(e.delivered, 0) AS delivered
     FROM deliveries d JOIN messages m ON m.id = d.message_id LEFT JOIN (
-        SELECT delivery_id, count(CASE WHEN kind = 'outcome_unknown' THEN 1 END) AS unknown, count(CASE WHEN kind = 'delivered' THEN 1 END) AS delivered
+        SELECT delivery_id, count(CASE WHEN kind = 'outcome_unknown' THEN 1 END) AS unknown,
+            count(CASE WHEN kind = 'delivered' THEN 1 END) AS delivered
         FROM events GROUP BY delivery_id
     ) e ON e.delivery_id = d.id
 """
