@@ -136,7 +136,7 @@ def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(locked: 
     # Left out is what connects to a server that the request names, which may be any, and /ready, which is 503 for want of a worker.
     argv = [
         sys.executable, str(program), "run", f"{locked.url}/openapi.json", "-H", f"Authorization: Bearer {key}", "--checks", checks,
-        "--exclude-path-regex", "/test$|^/ready$", "--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1", "--no-color",
+        "--exclude-path-regex", "/test$|^/ready$", "--phases", "examples,coverage,fuzzing", "--max-examples", "12", "--seed", "1", "--no-color",
         "--continue-on-failure", "--warnings", "off",
     ]  # fmt: skip
     done = subprocess.run(argv, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=240)
