@@ -2,13 +2,19 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from flask import Flask
 
+from mailbbgun.app import close, create_app
 from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.web import provided
+from mailbbgun.install import install
+from mailbbgun.services import Services
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
@@ -136,6 +142,16 @@ def real_settings(tmp_path: Path, postgresql: PostgreSQL, rabbitmq: RabbitMQ) ->
     )
     rabbitmq.release(vhost)
     postgresql.drop_database(database)
+
+
+@contextmanager
+def application(settings: Settings) -> Iterator[Flask]:
+    """The API inside this process, freshly installed, without a server around it."""
+    made = create_app(settings)
+    with made.app_context():
+        install(provided(Services))
+    yield made
+    close(made)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -16,7 +16,6 @@ import mailbbgun.events.record
 import mailbbgun.events.repo
 import mailbbgun.messages.repo
 from mailbbgun import schema
-from mailbbgun.app import close, create_app
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import FencedQuery
@@ -25,11 +24,11 @@ from mailbbgun.base.settings import Settings
 from mailbbgun.base.web import provided
 from mailbbgun.deliver.models import Worker
 from mailbbgun.events.models import Event
-from mailbbgun.install import install
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys
 from mailbbgun.tenants.models import ACTIVE, Tenant
+from tests.conftest import application
 
 OURS, THEIRS = uuid4(), uuid4()
 OTHER = aliased(Delivery)
@@ -130,11 +129,8 @@ def mutate(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def app(backend: Settings) -> Iterator[Flask]:
-    made = create_app(backend)
-    with made.app_context():
-        install(provided(Services))
-    yield made
-    close(made)
+    with application(backend) as made:
+        yield made
 
 
 def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_changed(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

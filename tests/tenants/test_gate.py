@@ -7,25 +7,21 @@ import pytest
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from mailbbgun.app import close, create_app
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.base.settings import Settings
 from mailbbgun.base.web import PARKS, Parked, provided
-from mailbbgun.install import install
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys
+from tests.conftest import application
 
 HELLO = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}
 
 
 @pytest.fixture
 def app(embedded_settings: Settings) -> Iterator[Flask]:
-    made = create_app(embedded_settings)
-    with made.app_context():
-        install(provided(Services))
-    yield made
-    close(made)
+    with application(embedded_settings) as made:
+        yield made
 
 
 def key(app: Flask, **wish: Any) -> str:

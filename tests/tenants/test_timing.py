@@ -9,18 +9,17 @@ from itertools import cycle
 import pytest
 from flask import Flask
 
-from mailbbgun.app import close, create_app
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.crypto import keyed_hash, same
 from mailbbgun.base.errors import Unauthorized
 from mailbbgun.base.gate import Authenticator
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.base.settings import Settings
-from mailbbgun.base.web import provided
-from mailbbgun.install import install
+from mailbbgun.base.web import EXTENSION
 from mailbbgun.services import Services
 from mailbbgun.tenants import authenticate, keys, repo
 from tests.base.dudect import least_t
+from tests.conftest import application
 
 KEYS = 50_000  # of each kind, as dudect's row asks: 100,000 in all
 READS = 500  # of each kind
@@ -31,11 +30,8 @@ ANY = string.ascii_letters + string.digits
 
 @pytest.fixture
 def app(backend: Settings) -> Iterator[Flask]:
-    made = create_app(backend)
-    with made.app_context():
-        install(provided(Services))
-    yield made
-    close(made)
+    with application(backend) as made:
+        yield made
 
 
 def wrong(right: str, kept: int) -> str:
@@ -46,7 +42,7 @@ def wrong(right: str, kept: int) -> str:
 
 
 def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(app: Flask) -> None:
-    services = next(value for value in app.extensions["mailbbgun"].values() if isinstance(value, Services))
+    services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:
         token = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k")).token
     begin, _, secret = token.rpartition("_")
@@ -71,7 +67,7 @@ def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(comp
 
 
 def test_anothers_message_is_missed_as_fast_as_one_that_is_not_there(app: Flask) -> None:
-    services = next(value for value in app.extensions["mailbbgun"].values() if isinstance(value, Services))
+    services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:
         tokens = []
         for name in ("ours", "theirs"):
