@@ -58,6 +58,38 @@ class Settings:
     API_PROCESSES: int = _setting(
         0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
     )
+    API_CONNECTIONS: int = _setting(
+        4096,
+        "Connections that one API process keeps open; beyond that the one without progress for longest is closed. "
+        "Each may hold up to 64 KB of memory, and needs a file (ulimit -n, LimitNOFILE).",
+        least=16,
+        most=100_000,
+    )
+    API_CONNECTIONS_PER_ADDRESS: int = _setting(
+        1024,
+        "The same for the connections of one client address (of IPv6 a /64) alone; with PROXIES it does not count.",
+        least=1,
+        most=100_000,
+    )
+    API_LARGE_SIZE: int = _setting(
+        268_435_456,
+        "Memory that one API process spends on request bodies and unread answers of more than 64 KB each; at least twice MAX_BODY_SIZE.",
+        least=0,
+        most=1_000_000_000_000,
+    )
+    API_HEAD_SECONDS: int = _setting(
+        20, "How long a client may take to send a request's head; then it gets 408.", least=1, most=600
+    )
+    API_STALL_SECONDS: int = _setting(
+        20,
+        "How long a request's body, or the reading of an answer, may take for the next 4096 bytes for each of these seconds; "
+        "then the body gets 408, and the connection is closed.",
+        least=1,
+        most=600,
+    )
+    API_TRANSFER_SECONDS: int = _setting(
+        3600, "How long a request's body, or the reading of an answer, may take at most.", least=1, most=86_400
+    )
     AUTH_REQUIRED: bool = _setting(
         False, "Ask every request for an API key. Without it who has none is the tenant default, and only loopback addresses are listened on."
     )

@@ -126,7 +126,7 @@ settings = application.cfg
 worker = settings.worker_class(1, 0, [], application, 30, settings, settings.logger_class(settings))
 check_exposure([], load())  # as on_starting does
 worker.load_wsgi()
-print("quick" if worker._quick else "slow")
+print("quick" if worker.quick else "slow")
 """
 
 
