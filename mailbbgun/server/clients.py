@@ -1,6 +1,7 @@
 """All connections of a process: accepted, read, answered and closed by the poller, within their limits."""
 
 import errno
+import math
 import socket
 import struct
 import time
@@ -42,17 +43,20 @@ class Server(Protocol):
 
 
 class Clients:
-    """Owns every connection. Only for the poller's thread."""
+    """Owns every connection. Only for the poller's thread. ``clock`` gives seconds that never go back."""
 
-    def __init__(self, cfg: Any, limits: Limits, poller: Poller, server: Server, log: Any) -> None:
+    def __init__(
+        self, cfg: Any, limits: Limits, poller: Poller, server: Server, log: Any, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cfg, self._limits, self._poller, self._server, self._log = cfg, limits, poller, server, log
+        self._clock = clock
         self._seconds = dict(limits.seconds)
         self._all = Waiting()
         self._networks: dict[str, Waiting] = {}
         self._large: OrderedDict[Connection, None] = OrderedDict()  # in the order of their progress
         self._large_bytes = 0
-        self._stopping_since = 0.0
-        self._made_room, self._told = 0, 0.0
+        self._stopping_since: float | None = None
+        self._made_room, self._told = 0, -math.inf
 
     def __len__(self) -> int:
         return self._all.connections
@@ -79,7 +83,7 @@ class Clients:
         accepted.setblocking(False)
         counted = self._limits.connections_per_address is not None and isinstance(client, tuple)
         network = network_of(client[0]) if counted else None
-        now = time.monotonic()
+        now = self._clock()
         incoming = Incoming(self._cfg, client, self._limits.body)
         connection = Connection(accepted, client, server_address, network, incoming, since=now, began=now)
         connection.handler = partial(self._on_ready, connection)
@@ -98,7 +102,7 @@ class Clients:
             return
         self._abort(least)
         self._made_room += 1
-        now = time.monotonic()
+        now = self._clock()
         if now - self._told > _TELL_SECONDS:
             self._log.warning("Closed %d slow or idle connections to make room for others", self._made_room)
             self._made_room, self._told = 0, now
@@ -151,7 +155,7 @@ class Clients:
             group.remove(connection)
         connection.stage = stage
         if stage is not Stage.SERVED:  # then nobody looks at the time
-            connection.since = connection.began = time.monotonic()
+            connection.since = connection.began = self._clock()
             connection.moved = 0
         for group in groups:
             group.add(connection)
@@ -161,7 +165,7 @@ class Clients:
         connection.moved += moved
         if connection.moved < self._limits.pace:
             return
-        now = time.monotonic()
+        now = self._clock()
         if now - connection.began < self._limits.transfer:
             connection.since, connection.moved = now, 0
             for group in self._groups(connection):
@@ -199,7 +203,7 @@ class Clients:
 
     def end_late(self) -> None:
         """End what has had its time: requests by 408 (RFC 9110 §15.5.9), all others by closing them."""
-        for connection in self._all.late(time.monotonic(), self._seconds, self._stopping_since):
+        for connection in self._all.late(self._clock(), self._seconds, -math.inf if self._stopping_since is None else self._stopping_since):
             match connection.stage:
                 case Stage.HEAD:
                     self._refuse(connection, late("head", self._seconds[Stage.HEAD]))
@@ -210,7 +214,7 @@ class Clients:
 
     def stop(self) -> None:
         """Close idle connections now, and those that are answered then; give begun requests a short while."""
-        self._stopping_since = time.monotonic()
+        self._stopping_since = self._clock()
         self._seconds |= {stage: min(self._seconds[stage], LINGER_SECONDS) for stage in (Stage.HEAD, Stage.BODY)}
         for connection in self._all.all(Stage.NEW, Stage.IDLE):
             self.close(connection)
@@ -287,7 +291,7 @@ class Clients:
     def _wait(self, connection: Connection, size: int) -> None:
         incoming = connection.incoming
         stage = Stage.BODY if incoming.in_body else Stage.HEAD if incoming.held else Stage.IDLE
-        if connection.ended or (stage is Stage.IDLE and self._stopping_since):
+        if connection.ended or (stage is Stage.IDLE and self._stopping_since is not None):
             self.close(connection)
             return
         if connection.stage is not stage:
@@ -356,7 +360,7 @@ class Clients:
     def _after_answer(self, connection: Connection) -> None:
         self._hold(connection, 0)
         connection.unsent = b""
-        if not connection.keeps or self._stopping_since:
+        if not connection.keeps or self._stopping_since is not None:
             self._say_goodbye(connection)
         elif connection.incoming.held:  # a request that was sent ahead: after others had their turn
             self._poller.soon(partial(self._next, connection))

@@ -9,16 +9,8 @@ from mailbbgun.server.limits import Stage
 if TYPE_CHECKING:
     from mailbbgun.server.connection import Connection
 
-#: Whom to close first, of those without progress for about as long: seconds by which a later stage counts as more
-#: recent. Whoever has asked for nothing goes before whoever has sent a part of a request.
-_HANDICAPS = {
-    Stage.CLOSING: 0.0,
-    Stage.NEW: 0.0,
-    Stage.IDLE: 0.5,
-    Stage.HEAD: 1.0,
-    Stage.BODY: 1.5,
-    Stage.ANSWER: 2.0,
-}
+# In all other stages a connection waits for us, or for nobody.
+_WAITING = (Stage.CLOSING, Stage.IDLE, Stage.NEW, Stage.HEAD, Stage.BODY, Stage.ANSWER)
 
 
 class Waiting:
@@ -31,7 +23,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.connections = 0  # also those that do not wait
-        self._lists: dict[Stage, OrderedDict[Connection, None]] = {stage: OrderedDict() for stage in _HANDICAPS}
+        self._lists: dict[Stage, OrderedDict[Connection, None]] = {stage: OrderedDict() for stage in _WAITING}
 
     def add(self, connection: "Connection") -> None:
         """Put a connection at the end of its stage's list, if connections wait in that stage."""
@@ -48,9 +40,13 @@ class Waiting:
         self._lists[connection.stage].move_to_end(connection)
 
     def least(self) -> "Connection | None":
-        """Return the connection to close when there are too many; None if all are being served."""
+        """Return the connection to close when there are too many; None if all are being served.
+
+        That is the one without progress for longest, whatever its stage. To prefer a stage would close honest clients
+        in it before the clients of an attack that are newer: each comes through all stages.
+        """
         firsts = [next(iter(waiting)) for waiting in self._lists.values() if waiting]
-        return min(firsts, key=lambda one: one.since + _HANDICAPS[one.stage], default=None)
+        return min(firsts, key=lambda one: one.since, default=None)
 
     def late(self, now: float, seconds: Mapping[Stage, float], not_before: float) -> Iterator["Connection"]:
         """Give each connection that has been in its stage for longer than that, counted from ``not_before`` at the earliest.
