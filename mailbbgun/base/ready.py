@@ -6,11 +6,10 @@ the errors of SQLAlchemy.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Engine, Executable
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -60,7 +59,7 @@ class Runner:
         prepared = [(self._of(step.ready), step.given) for step in steps]
         connection = self._connection()
         try:
-            _execute(connection.dbapi_connection, self._engine.name, prepared)
+            _execute(connection.driver_connection, self._engine.name, prepared)
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise self._failed(connection, error) from error
         except BaseException:  # in the middle of anything: nobody may use this connection again
@@ -96,8 +95,7 @@ class Runner:
         return wrapped
 
 
-def _execute(connection: DBAPIConnection | None, dialect: str, prepared: Sequence[tuple["_Compiled", Sequence[Values]]]) -> None:
-    assert connection is not None  # it has just come from the pool
+def _execute(connection: Any, dialect: str, prepared: Sequence[tuple["_Compiled", Sequence[Values]]]) -> None:
     if dialect == "sqlite":
         _execute_all(connection.cursor(), prepared, "BEGIN IMMEDIATE")
         connection.commit()
@@ -107,7 +105,7 @@ def _execute(connection: DBAPIConnection | None, dialect: str, prepared: Sequenc
         try:
             _execute_all(connection.cursor(), prepared)
         finally:
-            with suppress(Exception):  # broken: the error that is on its way says so
+            if not connection.closed:
                 connection.autocommit = False
     else:
         _execute_all(connection.cursor(), prepared)
