@@ -1,7 +1,8 @@
 """The database: one engine, two kinds of transaction, and the few constructs that differ between PostgreSQL and SQLite."""
 
+import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -10,10 +11,11 @@ from uuid import UUID
 import orjson
 from sqlalchemy import DateTime, Dialect, Double, Engine, MetaData, String, Uuid, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -21,6 +23,7 @@ from sqlalchemy.types import TypeDecorator
 from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.base.ready import Runner, Step
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
@@ -165,6 +168,7 @@ class Database:
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
         fence.guard(self.engine)
+        self._ready = Runner(self.engine)
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
 
@@ -190,6 +194,15 @@ class Database:
             yield session
         for tell in session.info.get(_AFTER, ()):
             tell()
+
+    def commit(self, steps: Sequence[Step]) -> None:
+        """Execute ready statements for all tenants in one transaction, without a Session, and return when it is committed. See ``base/ready.py``.
+
+        Raises :class:`DatabaseUnavailable`, after which they may be committed all the same; or what the database says of their values, and
+        then they are not.
+        """
+        with _translated(), self._writer:
+            self._ready.commit(steps)
 
     def weaknesses(self) -> list[str]:
         """Name each server setting that would let a committed message vanish in a power cut; empty when all is well."""
@@ -244,7 +257,7 @@ def _translated() -> Iterator[None]:
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -262,6 +275,27 @@ def _postgresql(url: str, pool_size: int) -> Engine:
             "tcp_user_timeout": 15_000,  # ms
         },
     )
+
+    @event.listens_for(engine, "checkout")
+    def _look(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        # Nothing has been asked on it yet: that it broke while it was idle can be mended here, and there only, without anybody's notice.
+        if record.info.get(_USED) and _has_ended(connection):
+            raise DisconnectionError("the server ended this connection while nobody used it")
+        record.info[_USED] = True  # a fresh one may have something to read: TLS 1.3 sends tickets when it likes
+
+    return engine
+
+
+_USED = "mailbbgun_used"
+
+
+def _has_ended(connection: Any) -> bool:
+    """Return whether an idle connection has something to read. Nobody has asked anything, so it is the server's goodbye, or the end of the stream."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _sqlite(url: str, pool_size: int, synchronous: str) -> Engine:

@@ -3,6 +3,9 @@
 The first are the queries themselves, which all ask for the tenant; this one finds the query in which that was forgotten, before it reaches the
 database. Each SELECT, UPDATE and DELETE, however deep inside another, must compare ``tenant_id`` of each owned table it reads with the session's
 tenant. Statements that serve all tenants at once (claims, results, sweeps) run in sessions for nobody, and name rows by id.
+
+Ready statements (``base/ready.py``) have no session. They too serve all tenants at once, and :func:`refuse_unnamed` looks at each of them once,
+when it is made ready.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +48,52 @@ def guard(engine: Engine) -> None:
                     raise FencedQuery(f"a statement on {table} names no tenant, or another one")
 
 
+def refuse_unnamed(statement: Any) -> None:
+    """Raise :class:`FencedQuery` unless a statement that serves all tenants at once says whose each row is, whatever its parameters are.
+
+    What it inserts into an owned table must have a ``tenant_id`` of its own, not the column's default. Each owned table that it reads or
+    changes must be limited, where nothing else can hold, to a tenant or to rows by key: a primary or foreign key equals, or is among,
+    parameters, or keys of what is limited so.
+    """
+    if not isinstance(statement, Part | CompoundSelect | Insert):
+        raise FencedQuery("a statement that cannot be looked through")
+    for part in visitors.iterate(statement):
+        if isinstance(part, Insert) and COLUMN in part.table.c and COLUMN not in _inserted(part):
+            raise FencedQuery(f"an INSERT into {part.table} gives no {COLUMN}")
+        if isinstance(part, Part) and (unnamed := _unnamed(part)):
+            raise FencedQuery(f"a statement on {', '.join(sorted(unnamed))} reaches rows of all tenants")
+
+
+def _inserted(part: Insert) -> set[str]:
+    """Return the columns that an INSERT names."""
+    if part.select is not None:
+        return set(part._select_names or ())
+    return {str(getattr(column, "name", column)) for column in part._values or ()}
+
+
+def _unnamed(part: Part) -> set[str]:
+    """Return the owned tables of a part that are limited neither to a tenant nor to rows by key."""
+    froms, conditions, outer = _froms_and_conditions(part)
+    left = {_name(one) for one in froms if COLUMN in one.c}
+    keys = list(_keys(conditions))
+    keys += [(joined, others) for joined, on in outer for whose, others in _keys([on]) if whose == joined]
+    left -= {whose for whose, _ in _comparisons(conditions)}
+    left -= {joined for joined, on in outer for whose, _ in _comparisons([on]) if whose == joined}
+    # A join of two tables by their keys limits neither, unless one of them is limited.
+    while found := {whose for whose, others in keys if whose in left and not others & left - {whose} and whose not in others}:
+        left -= found
+    return left
+
+
+def _keys(conditions: Iterable[Any]) -> Iterator[tuple[str, set[str]]]:
+    """Give each comparison of a table's key that must hold: the table's name, and the names of tables that the other side is of."""
+    for condition in _holding(conditions):
+        if isinstance(condition, BinaryExpression) and condition.operator in (operators.eq, operators.in_op):
+            for key, other in ((condition.left, condition.right), (condition.right, condition.left)):
+                if getattr(key, "primary_key", False) or getattr(key, "foreign_keys", None):
+                    yield _name(key.table), {_name(one) for one in other._from_objects if _of_a_table(one)}
+
+
 def demands(statement: Any, parameters: Sequence[BindParameter[Any]]) -> Iterator[Demand]:
     """Give each owned table that a statement reads or changes, with the parameters that name its tenant."""
     places = {bind.key: place for place, bind in enumerate(parameters)}
@@ -85,22 +134,34 @@ def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any], list
                 conditions.append(one.onclause)
             elif not one.full:
                 outer += [(_name(right), one.onclause) for right in one.right._from_objects]
-        elif isinstance(one, Table) or (isinstance(one, Alias) and isinstance(one.element, Table)):
+        elif _of_a_table(one):
             froms.append(one)
     return froms, conditions, outer
 
 
 def _comparisons(conditions: Iterable[Any]) -> Iterator[tuple[str, BindParameter[Any]]]:
     """Give each comparison of a table's tenant with a value, of those that must hold: by the table's name, which is unique in its FROM."""
-    waiting = list(conditions)
-    while waiting:
-        condition = waiting.pop()
+    for condition in _holding(conditions):
         if isinstance(condition, BinaryExpression) and condition.operator is operators.eq:
             column, value = condition.left, condition.right
             if getattr(column, "name", None) == COLUMN and isinstance(value, BindParameter):
                 yield _name(column.table), value
-        elif getattr(condition, "operator", None) is operators.and_:
+
+
+def _holding(conditions: Iterable[Any]) -> Iterator[Any]:
+    """Give each condition, and instead of a conjunction each of its parts."""
+    waiting = list(conditions)
+    while waiting:
+        condition = waiting.pop()
+        if getattr(condition, "operator", None) is operators.and_:
             waiting += condition.get_children()
+        else:
+            yield condition
+
+
+def _of_a_table(one: FromClause) -> bool:
+    """Say whether this is a table or an alias of one, and not a subquery or given rows."""
+    return isinstance(one, Table) or (isinstance(one, Alias) and isinstance(one.element, Table))
 
 
 def _name(table: Any) -> str:

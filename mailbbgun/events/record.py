@@ -1,30 +1,27 @@
-"""The only writer of statuses and events. Every function takes a session and never commits; log lines follow the commit."""
+"""The only writer of statuses and events. Log lines follow the commit.
+
+Every function takes a session and never commits, but for ``commit_accepted``, which does without a session.
+"""
 
 import logging
-from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    Insert,
     Integer,
     String,
-    Table,
-    Text,
     Uuid,
     and_,
     bindparam,
     case,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -33,19 +30,18 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import after_commit, db_now, dialect_of
+from mailbbgun.base.db import Database, after_commit, db_now, dialect_of
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
+from mailbbgun.events.accepted import EVENTS, New, appended, steps
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.models import Event
-from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
+from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
 
 log = logging.getLogger("mailbbgun.events")
 
-_EVENTS = cast(Table, Event.__table__)
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
 
@@ -72,69 +68,27 @@ class Result:
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
 
 
-def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
-    """Insert messages, their deliveries, due now, and their first events. Keys are columns' names, but for status and times."""
-    if not new:
-        return
-    messages = [message for message, _ in new]
-    deliveries = [one for _, its in new for one in its]
-    tags = [
-        {"tag": tag, "message_id": message["id"], "tenant_id": message["tenant_id"]} for message in messages for tag in message["tags"]
-    ]
-    events = [
+def accepted(session: Session, new: New) -> None:
+    """Insert messages, their deliveries, due now, and their first events."""
+    if new:
+        events = _first_events(new)
+        for ready, given in steps(dialect_of(session), new, events):
+            session.execute(ready.statement, given)
+        _tell(session, events)
+
+
+def commit_accepted(database: Database, new: New) -> None:
+    """Do the same in a transaction of its own, without a Session: it costs half. Raises what ``Database.commit`` does."""
+    events = _first_events(new)
+    database.commit(steps(database.dialect, new, events))
+    if log.isEnabledFor(logging.INFO):
+        _print(events)
+
+
+def _first_events(new: New) -> list[dict[str, Any]]:
+    return [
         _event(message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new
     ]
-    if dialect_of(session) == "postgresql":
-        given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)}
-        session.execute(_accepted(), given | {"raw": b2a_base64(b"".join(message["raw"] for message in messages), newline=False).decode()})
-    else:
-        session.execute(insert(MESSAGES).values(status=PENDING), messages)
-        session.execute(insert(DELIVERIES).values(status=PENDING, next_attempt_at=db_now()), deliveries)
-        if tags:
-            session.execute(insert(TAGS), tags)
-        session.execute(insert(_EVENTS), events)
-    _tell(session, events)
-
-
-# What accept gives; the rest is the same for all.
-MESSAGE_COLUMNS = "id tenant_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
-DELIVERY_COLUMNS = "id tenant_id message_id address kind lane"
-COUNTERS = ("attempt", "tries", "crashes", "unknowns")
-
-
-@cache
-def _accepted() -> Executable:
-    """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
-
-    message = _given("messages", MESSAGES, MESSAGE_COLUMNS, raw=Integer(), length=Integer())
-    raw = func.substr(func.decode(bindparam("raw", type_=Text), "base64"), message["raw"], message.pop("length"))
-    message |= {"raw": raw, "status": literal(PENDING)}
-    delivery = _given("deliveries", DELIVERIES, DELIVERY_COLUMNS)
-    delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
-    tag = _given("tags", TAGS, "tag message_id tenant_id")
-    before = [_copied(MESSAGES, message).cte("m"), _copied(DELIVERIES, delivery).cte("d"), _copied(TAGS, tag).cte("t")]
-    return _events().add_cte(*before)
-
-
-@cache
-def _events() -> Insert:
-    return _copied(_EVENTS, _given("events", _EVENTS, "id tenant_id message_id delivery_id at kind data"))
-
-
-def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Say of each message where in all their bytes its own begin, and how many they are: JSON would be parsed twice, byte by byte."""
-    lengths = [len(message["raw"]) for message in messages]
-    places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
-    return [{**message, "raw": first, "length": length} for message, first, length in places]
-
-
-def _given(name: str, table: Table, columns: str, **others: TypeEngine[Any]) -> dict[str, Any]:
-    types = {column: table.c[column].type for column in columns.split()}
-    return dict(recordset("postgresql", name, types | others).c)
-
-
-def _copied(table: Table, values: Mapping[str, Any]) -> Insert:
-    return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -341,9 +295,9 @@ def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
     if not events:
         return
     if dialect_of(session) == "postgresql":
-        session.execute(_events(), {"events": rows(events)})
+        session.execute(appended().statement, {"events": rows(events)})
     else:
-        session.execute(insert(_EVENTS), list(events))
+        session.execute(insert(EVENTS), list(events))
     _tell(session, events)
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy import Executable, Uuid, bindparam, delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import aliased
 
 import mailbbgun.deliver.api
@@ -20,7 +20,9 @@ from mailbbgun.base.caller import Scope
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import FencedQuery
 from mailbbgun.base.ids import new_id
+from mailbbgun.base.ready import Ready
 from mailbbgun.base.settings import Settings
+from mailbbgun.base.sql import recordset
 from mailbbgun.base.web import provided
 from mailbbgun.deliver.models import Worker
 from mailbbgun.events.models import Event
@@ -32,6 +34,7 @@ from tests.conftest import application
 
 OURS, THEIRS = uuid4(), uuid4()
 OTHER = aliased(Delivery)
+GIVEN = recordset("postgresql", "given", {"id": Uuid(), "tenant_id": Uuid()})
 
 ALLOWED = {
     "names its tenant": select(Message.id).where(Message.tenant_id == OURS),
@@ -77,6 +80,44 @@ REFUSED = {
     "a delete": delete(Message).where(Message.id == new_id()),
 }
 
+FOR_ALL = {
+    "inserted with a tenant": insert(MESSAGES).values(id=bindparam("id"), tenant_id=bindparam("tenant_id")),
+    "inserted from given rows with a tenant": insert(MESSAGES).from_select(["id", "tenant_id"], select(GIVEN.c.id, GIVEN.c.tenant_id)),
+    "a table that nobody owns": update(Worker).values(beat_at=func.now()),
+    "named by its tenant": select(Message.id).where(Message.tenant_id == bindparam("tenant")),
+    "named by id": update(DELIVERIES).where(DELIVERIES.c.id == bindparam("delivery")).values(status="x"),
+    "by ids": delete(Message).where(Message.id.in_(select(GIVEN.c.id)), Message.status == "x"),
+    "by ids of given rows": update(DELIVERIES).where(DELIVERIES.c.message_id == GIVEN.c.id).values(status="x"),
+    "joined with what is named by id": select(Message.id).join(Delivery, Delivery.message_id == Message.id).where(Delivery.id == bindparam("id")),
+    "outer joined by its key": select(Event.id).outerjoin(Delivery, Delivery.id == Event.delivery_id).where(Event.message_id == bindparam("id")),
+    "by ids found by ids": update(DELIVERIES).where(
+        DELIVERIES.c.id.in_(select(select(Delivery.id).where(Delivery.message_id == GIVEN.c.id).cte("chosen").c.id))
+    ),
+}
+NOT_FOR_ALL = {
+    "inserted without a tenant": insert(MESSAGES).values(id=bindparam("id"), status="x"),
+    "inserted without a tenant, beside one that has": insert(DELIVERIES)
+    .from_select(["id", "tenant_id"], select(GIVEN.c.id, GIVEN.c.tenant_id))
+    .add_cte(insert(MESSAGES).from_select(["id"], select(GIVEN.c.id)).cte("m")),
+    "copied from all": insert(MESSAGES).from_select(["id", "tenant_id"], select(Delivery.id, Delivery.tenant_id)),
+    "all": select(Message.id),
+    "all of a status": update(DELIVERIES).where(DELIVERIES.c.status == bindparam("status")).values(kind="x"),
+    "one by id, or any": select(Message.id).where((Message.id == bindparam("id")) | (Message.status == "x")),
+    "any but one": select(Message.id).where(Message.id != bindparam("id")),
+    "an id that is itself": select(Message.id).where(Message.id == Message.id),
+    "two tables by each other's keys": select(Message.id).join(Delivery, Delivery.message_id == Message.id),
+    "by ids of all of another table": select(Message.id).where(Message.id.in_(select(Delivery.message_id))),
+    "an outer join that names only what it joins": select(Event.id).outerjoin(
+        Delivery, (Delivery.id == Event.delivery_id) & (Delivery.id == bindparam("id"))
+    ),
+    "an outer join that names the other": select(Event.id).outerjoin(
+        Delivery, (Delivery.id == Event.delivery_id) & (Event.id == bindparam("id"))
+    ),
+    "words": text("INSERT INTO messages (id) VALUES (:id)"),
+    "a subquery": update(Worker).values(beat_at=select(func.max(Message.created_at)).scalar_subquery()),
+    "a delete": delete(Message),
+}
+
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
@@ -112,6 +153,17 @@ def test_one_form_of_statement_is_judged_by_its_value_each_time(database: Databa
 
 
 # Every comparison that asks for the tenant, as our queries write it.
+@pytest.mark.parametrize("statement", FOR_ALL.values(), ids=FOR_ALL.keys())
+def test_what_says_whose_each_row_is_can_be_made_ready_for_all_tenants(statement: Executable) -> None:
+    assert Ready(statement).statement is statement
+
+
+@pytest.mark.parametrize("statement", NOT_FOR_ALL.values(), ids=NOT_FOR_ALL.keys())
+def test_what_reaches_rows_of_all_tenants_cannot_be_made_ready(statement: Executable) -> None:
+    with pytest.raises(FencedQuery):
+        Ready(statement)
+
+
 FILTER = re.compile(r"(?<![\w.])(?:\w+\.)?\w+\.tenant_id == (?:\w+\.)*\w+")
 MUTATED = (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.record)
 
