@@ -65,13 +65,16 @@ def cpu_of(action: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def growth(cost: Callable[[int], float], small: int, large: int, turns: int = 5) -> float:
-    """Return how many times as much ``cost(large)`` is as ``cost(small)``: the median of ratios measured in turns, in one run."""
-    return median(_ratio(cost(small), cost(large)) for _ in range(turns))
+def growth(cost: Callable[[int], float], small: int, large: int, turns: int = 5, least: float = 0.001) -> float:
+    """Return how many times as much ``cost(large)`` is as ``cost(small)``: the median of ratios measured in turns, in one run.
+
+    What costs less than ``least`` seconds counts as that, which is as finely as can be measured.
+    """
+    return median(_ratio(cost(small), cost(large), least) for _ in range(turns))
 
 
-def _ratio(small: float, large: float) -> float:
-    return large / max(small, 1e-6)
+def _ratio(small: float, large: float, least: float) -> float:
+    return large / max(small, least)
 
 
 def growing(first: float) -> Iterator[float]:
