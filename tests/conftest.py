@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 from flask import Flask
 
@@ -20,28 +21,38 @@ from tests.servers import PostgreSQL, RabbitMQ, Redis
 BACKENDS = ("embedded", "real")
 
 
-def pytest_configure() -> None:
-    """Take Ctrl-C as it is meant: a shell starts what it puts in the background with SIGINT ignored, and every child would inherit that."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--all``: what is marked ``long`` too, and more of the rest."""
+    parser.addoption("--all", action="store_true", help="run what is marked long, too, with more messages and examples")
+    parser.addoption("--messages", type=int, help="how many messages a chaos test sends: 300, with --all 1000")
+    parser.addoption("--backlog", type=int, help="how many messages wait on a deep queue: 3000, with --all 20000")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out what is long unless all is wanted, or what to run is said by ``-m``; draw fewer examples then.
+
+    Take Ctrl-C as it is meant: a shell starts what it puts in the background with SIGINT ignored, and every child would inherit that.
+    """
+    every = config.getoption("all")
+    if not every and not config.option.markexpr:
+        config.option.markexpr = "not long"
+    hypothesis.settings.register_profile("some", deadline=None, max_examples=60)
+    hypothesis.settings.register_profile("all", deadline=None, max_examples=500)
+    hypothesis.settings.load_profile("all" if every else "some")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--messages N``: how many the chaos tests send; ``--backlog N``: how many wait on a deep queue. The defaults keep bin/test short."""
-    parser.addoption("--messages", type=int, default=1000)
-    parser.addoption("--backlog", type=int, default=20_000)
 
 
 @pytest.fixture(scope="session")
 def messages(request: pytest.FixtureRequest) -> int:
     """Return how many messages a chaos test sends."""
-    return int(request.config.getoption("--messages"))
+    return int(request.config.getoption("--messages") or (1000 if request.config.getoption("all") else 300))
 
 
 @pytest.fixture(scope="session")
 def backlog(request: pytest.FixtureRequest) -> int:
     """Return how many messages a chaos test lets wait."""
-    return int(request.config.getoption("--backlog"))
+    return int(request.config.getoption("--backlog") or (20_000 if request.config.getoption("all") else 3000))
 
 
 Server = TypeVar("Server", PostgreSQL, RabbitMQ, Redis)

@@ -121,3 +121,81 @@ def test_no_file_names_a_machine_or_a_package_registry():
     for path in [*ROOT.glob("*.*"), *(ROOT / "bin").iterdir(), *PACKAGE, *(ROOT / "deploy").rglob("*")]:
         if path.is_file() and path.name != ".git":  # which in a worktree is a file that names its place
             assert not [word for word in words if word in path.read_text()], path
+
+
+# -- tests depend on no clock: a slow machine is not a fault
+
+TESTS = sorted([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")])
+CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "time_ns", "perf_counter_ns", "elapsed"}
+# What compares moments all the same, and why it holds on any machine.
+JUSTIFIED = {
+    "chaos/test_clocks.py": "two clocks an hour apart, and waits that may only be longer",
+    "contract/test_grants.py": "what was granted in a time may only be less on a slow machine; a day is told to some minutes",
+    "contract/test_queue.py": "a delay may only be longer",
+    "deliver/test_sparing.py": "as many turns as the time it took had room for, at most",
+    "flow/test_smarthost.py": "a pause may only be longer",
+    "servers/test_mailserver.py": "a moment lies between two others of the same clock",
+    "smtp/test_probe.py": "the parts are not more than the whole, by one clock",
+    "smtp_accounts/test_pacer.py": "what was granted in a time may only be less on a slow machine",
+}
+
+
+def reads_a_clock(node):
+    """Say whether an expression asks a clock how late it is, or an answer how long it took."""
+    calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
+    named = {one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)}
+    return bool(named & CLOCKS) or any(isinstance(one, ast.Attribute) and one.attr == "elapsed" for one in ast.walk(node))
+
+
+def is_of_dates(function):
+    """Say whether it is ``datetime.time`` of a datetime, which is no clock."""
+    return isinstance(function, ast.Attribute) and function.attr == "time" and getattr(function.value, "id", "time") != "time"
+
+
+def compared_with_a_clock(function):
+    """Return the lines of asserts in a function that depend on what a clock said, at once or by way of names."""
+    late: set[str] = set()
+    for _ in range(3):  # names of names
+        for node in ast.walk(function):
+            value = getattr(node, "value", None)
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign | ast.NamedExpr) else []
+            if targets and (reads_a_clock(value) or {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} & late):
+                late |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+            match node:
+                case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name)), args=[moment]) if reads_a_clock(moment):
+                    late.add(name)
+    asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
+    return [
+        node.lineno for node in asserts
+        if any(isinstance(one, ast.Compare) for one in ast.walk(node.test))
+        and (reads_a_clock(node.test) or {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)} & late)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("began = time.monotonic(); act(); assert time.monotonic() - began < 5", True),
+        ("began = perf_counter(); took = perf_counter() - began; assert took < 5", True),
+        ("took = []; took.append(time.time() - began); worst = max(took); assert worst < 1", True),
+        ("assert http.get(url).elapsed.total_seconds() < 1", True),
+        ("assert cpu.of(1) > 0; now = time.time(); assert told(now)", False),
+        ("assert moment.time() == midnight", False),
+        ("wait_until(lambda: found)", False),
+    ],
+)
+def test_the_look_at_tests_sees_clocks(body, found):
+    assert bool(compared_with_a_clock(ast.parse(f"def test(): {body}").body[0])) is found
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_compares_with_a_clock_or_sleeps_or_is_skipped(path):
+    tree = ast.parse(code_of(path))
+    name = str(path.relative_to(ROOT / "tests"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert name in JUSTIFIED or not [line for function in functions for line in compared_with_a_clock(function)], "tests/waiting.py has better ways"
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert "time.sleep" not in calls, "wait for a condition (wait_until of tests/waiting.py), or say pause where there is none"
+    assert not calls & {"pytest.skip", "pytest.importorskip", "pytest.xfail"}
+    marks = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not marks & {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}

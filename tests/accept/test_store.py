@@ -1,6 +1,5 @@
 """Common commits: what comes together is stored whole, and nobody pays for another's fault."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from mailbbgun.base.idempotency import Claim
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message, MessageTag
+from tests.waiting import PATIENCE, pause, wait_until
 
 THREADS = 24
 
@@ -46,7 +46,7 @@ class Watched:
     def _come(self):
         self.writes += 1
         if self.writes == 1:
-            self.gate.wait(20)
+            self.gate.wait(PATIENCE)
         if self.away:
             raise DatabaseUnavailable("away")
 
@@ -99,12 +99,9 @@ def at_once(database):
 
     def run(arguments):
         begun = [stored.begin(*arguments[0])]
-        end = time.monotonic() + 20
-        while not database.writes:
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        wait_until(lambda: database.writes, "the first one's commit", look=0.001)
         begun += [stored.begin(*one) for one in arguments[1:]]
-        database.gate.wait(20)
+        database.gate.wait(PATIENCE)
         with ThreadPoolExecutor(len(begun)) as pool:
             futures = [pool.submit(one.result) for one in begun]
             answers = [future.exception() or future.result() for future in futures]
@@ -177,12 +174,12 @@ def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services, store)
         idempotency.take(rival, {held: (new_id(), {"id": "rival's"})}, 86_400)
         with ThreadPoolExecutor(6) as pool:
             waiting = pool.submit(store, rows(), held)
-            time.sleep(0.05)
+            pause(0.05)
             others = [pool.submit(store, rows(number)) for number in range(5)]
-            assert [one.result(3) for one in others] == [None] * 5
+            assert [one.result(PATIENCE) for one in others] == [None] * 5
             assert not waiting.done()
             rival.commit()
-            assert waiting.result(10) == {"id": "rival's"}
+            assert waiting.result(PATIENCE) == {"id": "rival's"}
 
 
 def test_a_large_message_goes_by_itself(services, store):
@@ -200,11 +197,11 @@ def test_who_cannot_wait_is_told(store):
     told = Queue()
     stored, large = store.begin(rows()), store.begin(rows(size=LARGE + 1))
     stored.tell(lambda: told.put("stored"))
-    assert told.get(timeout=10) == "stored"
+    assert told.get(timeout=PATIENCE) == "stored"
     assert stored.stored
     stored.tell(lambda: told.put("late"))
     large.tell(lambda: told.put("to be done"))
-    assert [told.get(timeout=10), told.get(timeout=10)] == ["late", "to be done"]
+    assert [told.get(timeout=PATIENCE), told.get(timeout=PATIENCE)] == ["late", "to be done"]
 
 
 def test_who_comes_after_the_store_is_closed_writes_by_itself(services, store):
@@ -212,7 +209,7 @@ def test_who_comes_after_the_store_is_closed_writes_by_itself(services, store):
     assert store(rows()) is None
     late, told = store.store.storing(rows(), None, lambda: None), Queue()
     late.tell(lambda: told.put("to be done"))
-    assert told.get(timeout=10) == "to be done"
+    assert told.get(timeout=PATIENCE) == "to be done"
     assert late.result() is None
     assert count(services, Message) == [2]
 

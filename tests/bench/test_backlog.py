@@ -58,6 +58,7 @@ def test_what_is_filled_is_what_accept_would_have_left(services):
         assert max(map(len, body.split(b"\r\n"))) <= 76
 
 
+@pytest.mark.long
 def test_a_short_run_measures_all_drains_all_and_keeps_its_figures(tmp_path):
     command = [str(ROOT / "bin" / "bench"), "--backlog", "1200", "--rounds", "3", "--sink", "asyncio", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)

@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 SENDING = {"send_rate", "send_cpu_us", "send_sink_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
@@ -34,12 +35,12 @@ def start(tmp_path):
 
 def left_behind(folder: Path) -> list[str]:
     """Return the folders that are still there and the processes at work in them, waiting a little for the last to go."""
-    until = time.monotonic() + 5
-    while found := [str(path) for path in (folder / "tmp").iterdir()] + [path for path in _working_folders() if path.startswith(str(folder))]:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.1)
-    return found
+
+    def found() -> list[str]:
+        return [str(path) for path in (folder / "tmp").iterdir()] + [path for path in _working_folders() if path.startswith(str(folder))]
+
+    wait_until(lambda: not found(), "the end of all that it started", look=0.1)
+    return found()
 
 
 def _working_folders() -> list[str]:
@@ -52,8 +53,9 @@ def _working_folders() -> list[str]:
     return folders
 
 
+@pytest.mark.long
 def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tmp_path):
-    out, err = start("--messages", "200", "--connections", "4", "--setting", "WORKER_CONNECTIONS=5").communicate(timeout=120)
+    out, err = start("--messages", "200", "--connections", "4", "--setting", "WORKER_CONNECTIONS=5").communicate(timeout=4 * PATIENCE)
     assert err == ""
     tables, paths = out.rstrip("\n").rsplit("\n\n", 1)
     head, machine, *rest = tables.splitlines()
@@ -92,12 +94,9 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
 )
 def test_interrupted_it_stops_everything(start, tmp_path, number, code, during):
     process = start("--messages", "2000")
-    until = time.monotonic() + 60
-    while not list((tmp_path / "tmp").glob(during)):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: list((tmp_path / "tmp").glob(during)), during)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == code
     assert out == ""
     assert not left_behind(tmp_path)
@@ -115,7 +114,7 @@ def test_interrupted_it_stops_everything(start, tmp_path, number, code, during):
 )
 def test_a_wrong_setting_is_named(start, tmp_path, setting, code, says):
     process = start("--messages", "100", "--setting", setting)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=4 * PATIENCE)
     assert (process.returncode, out) == (code, "")
     assert says in err
     assert "Traceback" not in err
@@ -124,6 +123,6 @@ def test_a_wrong_setting_is_named(start, tmp_path, setting, code, says):
 
 def test_a_peer_that_nobody_knows_is_named(start):
     process = start("--peers", "postfix,sendmail")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == 2
     assert "'sendmail' is not one of postfix, celery, post_office, design_2017" in err

@@ -53,9 +53,9 @@ class Soaked:
 class Clients:
     """They accept and read until the block ends, each at its own pace. ``Load`` says what was accepted."""
 
-    def __init__(self, service: Service, seed: int) -> None:
+    def __init__(self, service: Service, seed: int, rate: float = RATE) -> None:
         self.load, self.messages, self.reads = Load(service), 0, 0
-        self._url, self._seed = service.url, seed
+        self._url, self._seed, self._rate = service.url, seed, rate
         self._over = threading.Event()
         self._working: list[Future[None]] = []
         self._latest: deque[str] = deque(maxlen=LATEST)
@@ -80,7 +80,7 @@ class Clients:
 
     def _work(self, number: int) -> None:
         dice, count = random.Random(f"{self._seed} {number}"), 0
-        while not self._over.wait(dice.expovariate(RATE / CLIENTS)):
+        while not self._over.wait(dice.expovariate(self._rate / CLIENTS)):
             if self._latest and dice.random() < READS:
                 self._read(dice)
                 continue
@@ -100,8 +100,10 @@ class Clients:
         self.reads += 1  # a few that are missed do not matter
 
 
-def soak(settings: Settings, minutes: float, every: float = EVERY, seed: int = 0, told: Callable[[str], object] = lambda _: None) -> Soaked:
-    """Run a service for so many minutes. ``told`` is told of each sample.
+def soak(
+    settings: Settings, minutes: float, every: float = EVERY, seed: int = 0, told: Callable[[str], object] = lambda _: None, rate: float = RATE
+) -> Soaked:
+    """Run a service for so many minutes, under so many accepts and reads a second. ``told`` is told of each sample.
 
     Raises :class:`tests.chaos.check.Wrong` when mail is lost, came twice or has a status that is not true, and AssertionError when a request
     failed, a process was replaced, or a journal was left behind.
@@ -110,7 +112,7 @@ def soak(settings: Settings, minutes: float, every: float = EVERY, seed: int = 0
     with Service(settings, **(SETTINGS | {"API_PROCESSES": processes, "WORKER_PROCESSES": processes})) as service:
         service.start_worker()
         services = build(load(service.environment))
-        gauges, clients = Gauges(service, services), Clients(service, seed)
+        gauges, clients = Gauges(service, services), Clients(service, seed, rate)
         try:
             with clients.at_work():
                 times, samples = _sampled(gauges, clients, minutes * 60, every, told)

@@ -14,6 +14,7 @@ from tests.chaos.check import check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy
 from tests.flow.service import Service, until
+from tests.waiting import pause
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_database_that_restarts_and_dies_under_load_is_waited_for(settings, br
                 until(lambda: len(service.taken()) > 50 * (number + 1), 30, "mail on its way")  # noqa: B023 - asked at once
                 if number % 2:
                     breakable_postgresql.kill9()
-                    time.sleep(0.5)
+                    pause(0.5)
                     breakable_postgresql.start()
                 else:
                     breakable_postgresql.restart()

@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.chaos.load import Load, addresses
 from tests.chaos.scenarios.processes import members
 from tests.flow.service import Service, until
 from tests.servers import install
+from tests.waiting import PATIENCE, pause
 
 MESSAGES = 20
 PAUSE = 0.1  # seconds from one message to the next: by then its hint is stored, too
@@ -32,7 +32,7 @@ def traced(pids: Sequence[int], log: Path) -> Iterator[None]:
             yield
         finally:
             tracer.send_signal(signal.SIGINT)
-            tracer.wait(10)
+            tracer.wait(PATIENCE)
 
 
 def answers(trace: str) -> list[tuple[bool, bool]]:
@@ -85,7 +85,7 @@ def _print_and_check(service: Service, pids: Sequence[int], durable: bool) -> No
     with traced(pids, log):
         for address in addresses("u", MESSAGES):
             load.send(address)
-            time.sleep(PAUSE)
+            pause(PAUSE)
     found = answers(log.read_text())
     print(f"{len(found)} answers of 201, {sum(synced for _, synced in found)} after a sync of what was written")
     assert found == [(True, durable)] * MESSAGES

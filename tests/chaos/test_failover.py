@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack
 
+import pytest
 from sqlalchemy.engine import make_url
 
 from mailbbgun.base.settings import load as load_settings
@@ -15,6 +16,7 @@ from tests.servers import PostgreSQL
 TIMES = 2
 
 
+@pytest.mark.long
 def test_a_synchronous_standby_takes_over_with_every_message_that_was_accepted(tmp_path, rabbitmq):
     with ExitStack() as stack:
         primary = stack.enter_context(PostgreSQL(own=True))

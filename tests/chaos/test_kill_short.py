@@ -1,14 +1,16 @@
 """``kill -9`` of each process in the middle of a thousand messages: nothing lost, nothing twice that is not marked, statuses true."""
 
 import random
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from mailbbgun.base.settings import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
 from tests.flow.service import Service, until
+from tests.waiting import pause
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def test_killing_worker_and_api_loses_nothing(backend, messages):
         load, dice = Load(service, 2000), random.Random(20261120)
         with sending(service, load, messages, 8):
             for victim in ("worker", "api", "worker", "api", "worker"):
-                time.sleep(dice.uniform(0.3, 0.8))
+                pause(dice.uniform(0.3, 0.8))
                 service.kill(victim)
                 service.start_worker() if victim == "worker" else service.start_api()
         check(service, load.accepted)
@@ -34,25 +36,26 @@ def test_killing_worker_and_api_loses_nothing(backend, messages):
 def test_killing_the_worker_thrice_and_restarting_the_broker_loses_nothing_and_the_api_never_fails(real_settings, rabbitmq, messages):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
-        load, pause = Load(service, 2000), messages / 1500
+        load, rest = Load(service, 2000), messages / 1500
         with sending(service, load, messages, 16):
             for _ in range(3):
-                time.sleep(pause)
+                pause(rest)
                 service.kill("worker")
                 service.start_worker()
-            time.sleep(pause)
+            pause(rest)
             rabbitmq.restart()
         figures = check(service, load.accepted)
         assert (load.failures, load.unavailable) == (0, 0)
         assert figures.unknown <= 3 * load_settings(service.environment).WORKER_CONNECTIONS
 
 
+@pytest.mark.long
 def test_killing_the_broker_and_a_worker_at_once_loses_nothing(real_settings, rabbitmq, messages):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
         load = Load(service, 2000)
         with sending(service, load, messages, 8):
-            time.sleep(0.7)
+            pause(0.7)
             rabbitmq.kill9()
             service.kill("worker")
             service.start_worker()

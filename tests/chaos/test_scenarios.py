@@ -16,6 +16,7 @@ def round_(request, real_settings, postgresql, rabbitmq):
     return Round(random.Random(request.param), real_settings, postgresql, rabbitmq, MESSAGES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("round_", "link"), [(1, "api-database"), (0, "worker-database")], indirect=["round_"])
 def test_a_commit_whose_reply_is_lost_stores_each_message_once_and_claims_none_for_ever(round_, link):
     commit_reply_cut(round_)
@@ -31,11 +32,13 @@ def test_a_reply_to_the_dot_that_is_lost_is_marked_and_with_hold_never_sent_agai
     assert round_.figures.copies == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("round_", [1], indirect=True)
 def test_thirty_passes_of_requeue_pending_leave_at_most_two_hints_for_a_message(round_):
     SCENARIOS["requeued"].run(round_)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("round_", "link"), [(1, "worker-database"), (7, "api-queue")], indirect=["round_"])
 def test_a_link_that_falls_silent_loses_nothing(round_, link):
     SCENARIOS["black-hole"].run(round_)

@@ -5,13 +5,15 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+import pytest
 
 from mailbbgun.deliver.journal import read
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
 from tests.flow.service import ROOT, Service, until
+from tests.waiting import PATIENCE, pause
 
 LEASE = 4
 
@@ -52,6 +54,7 @@ def test_a_worker_paused_beyond_its_lease_neither_sends_nor_overwrites_when_it_g
         assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
 
 
+@pytest.mark.long
 def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(real_settings):
     with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1) as service:
         zombie = service.start_worker("zombie")
@@ -81,13 +84,13 @@ def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arriv
         assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
 
 
-def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_wonder_about_nothing(backend):
+def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_wonder_about_nothing(backend, request):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         load = Load(service)
         load.send_all(addresses("waiting", 150))
         start(service, "worker-0")
         with load.in_the_background(connections=2):
-            for number in range(5 if backend.QUEUE_URL.startswith("amqp") else 2):  # two, so that bin/test stays short
+            for number in range(5 if request.config.getoption("all") else 2):  # two, so that bin/test stays short
                 start(service, f"worker-{number + 1}")  # for a while two share the queue
                 before = len(service.taken())
                 until(lambda: len(service.taken()) > before + 20, 30, "mail on its way")  # noqa: B023 - asked at once
@@ -128,7 +131,7 @@ def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, most))
         load.send_all(addresses("u", 30))
         until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()") == [(30,)])
-        time.sleep(1.0)
+        pause(1.0)
         assert len(service.taken()) == 1
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
         until(lambda: service.count("PENDING") == 0, 20, "all of it, with room again")
@@ -193,10 +196,10 @@ def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_s
         with subprocess.Popen([sys.executable, str(ROOT / "worker.py")], cwd=tmp_path, env=environment) as worker:
             service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
             worker.terminate()
-            assert worker.wait(40) == 0
+            assert worker.wait(PATIENCE) == 0
         (service.var / "journal").rmdir()
         (service.var / "journal").write_text("not a folder")
-        done = subprocess.run([sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == os.EX_CONFIG, done.stderr
         assert "the journal" in done.stderr
 
@@ -206,7 +209,7 @@ def test_a_worker_of_which_a_thread_has_died_ends_and_says_why(real_settings):
         worker = service.start_worker()
         until(lambda: service.sql("SELECT 1 FROM workers"), what="a heartbeat")
         service.sql("ALTER TABLE workers RENAME TO away")  # what no driver calls an outage
-        assert worker.wait(40) == 1
+        assert worker.wait(PATIENCE) == 1
         service.sql("ALTER TABLE away RENAME TO workers")
         told = (service.var / "worker.out").read_text()
         assert "critical thread_died of=keeper" in told

@@ -22,9 +22,10 @@ from mailbbgun.smtp_accounts.models import SMTPPace
 from mailbbgun.smtp_accounts.pace import Grants, Limits, Want
 from mailbbgun.smtp_accounts.redis_grants import RedisGrants
 from tests.servers import PostgreSQL, Redis
+from tests.waiting import PATIENCE, pause, wait_until
 
 PACE = cast(Table, SMTPPace.__table__)
-RATE, SECONDS = 20, 1.5  # mails a second, and for how long
+RATE = 20  # mails a second
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ def test_a_burst_goes_at_once_and_what_is_over_is_told_when_to_come_back(grants:
     first = grants.ask([Want(account, 5, limits)])[0]
     assert (first.account_id, first.n) == (account, 1)
     assert 0.6 < first.wait <= 0.75
-    assert grants.ask([Want(account, 5, limits)])[0].n == 0
-    time.sleep(first.wait + 0.01)
+    slow = Limits(send_interval=3600)  # that no machine is too slow for
+    assert [grants.ask([Want(other, 5, slow)])[0].n for other in [new_id()] * 2] == [1, 0]
+    pause(first.wait + 0.01)
     assert grants.ask([Want(account, 5, limits)])[0].n == 1
 
 
@@ -134,29 +136,28 @@ def test_who_needs_less_than_there_is_gets_that_and_may_come_again(grants: Grant
     limits = Limits(max_per_second=40)  # a burst of 11
     answers = [grants.ask([Want(account, n, limits)])[0] for n in (3, 0, 4, 50)]
     assert [(one.n, one.wait > 0) for one in answers[:3]] == [(3, False), (0, False), (4, False)]
-    assert 4 <= answers[3].n <= 8
+    assert 4 <= answers[3].n <= 11  # a slow machine has gained some
 
 
 def test_an_interval_lets_nothing_go_early(grants: Grants) -> None:
     want = Want(new_id(), 9, Limits(send_interval=0.2))
     moments: list[tuple[float, float]] = []
-    until = time.monotonic() + 0.7
-    while (before := time.monotonic()) < until:
+    while len(moments) < 4:
+        before = time.monotonic()
         n = grants.ask([want])[0].n
         assert n <= 1
         moments += [(before, time.monotonic())] * n
-        time.sleep(0.002)
-    assert 2 <= len(moments) <= 5
+        pause(0.002)
+    assert moments
     assert all(after - before > 0.198 for (before, _), (_, after) in pairwise(moments))  # SQLite's clock has milliseconds
 
 
 def test_minutes_are_spread_out(grants: Grants) -> None:
     account = new_id()
     limits = Limits(max_per_minute=600)  # a burst of 3.5
-    got = grants.ask([Want(account, 100, limits)])[0].n
-    time.sleep(0.55)
-    got += grants.ask([Want(account, 100, limits)])[0].n
-    assert got == 3 + 3  # no more than a burst has gathered
+    assert grants.ask([Want(account, 100, limits)])[0].n == 3
+    pause(0.55)
+    assert grants.ask([Want(account, 100, limits)])[0].n == 3  # no more than a burst has gathered, however long it was
 
 
 def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter) -> None:
@@ -166,7 +167,8 @@ def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter
     answer = counter.grants.ask([Want(account, 1, limits)])[0]
     midnight = 86_400 - time.time() % 86_400  # of the same machine as the server's
     assert answer.n == 0
-    assert abs(answer.wait - midnight) % 86_400 < 5 or 86_400 - abs(answer.wait - midnight) % 86_400 < 5
+    off = abs(answer.wait - midnight) % 86_400
+    assert min(off, 86_400 - off) < PATIENCE
     counter.back_by_a_day(account)
     assert [counter.grants.ask([Want(account, 4, limits)])[0].n for _ in range(2)] == [4, 1]
 
@@ -194,9 +196,9 @@ def test_yesterdays_unused_grants_make_today_no_longer(counter: Counter) -> None
 
 def test_other_limits_take_effect_at_once(grants: Grants) -> None:
     account = new_id()
-    assert grants.ask([Want(account, 1, Limits(send_interval=3600))])[0].wait > 3590
+    assert grants.ask([Want(account, 1, Limits(send_interval=3600))])[0].wait > 3600 - PATIENCE
     assert grants.ask([Want(account, 1, Limits(send_interval=0.1))])[0].wait <= 0.1
-    time.sleep(0.1)
+    pause(0.1)
     assert grants.ask([Want(account, 1, Limits(send_interval=0.1, max_per_day=1))])[0].n == 0  # one has gone today
     assert grants.ask([Want(account, 1, Limits(send_interval=0.1, max_per_day=2))])[0].n == 1
 
@@ -204,19 +206,24 @@ def test_other_limits_take_effect_at_once(grants: Grants) -> None:
 def test_four_who_ask_as_fast_as_they_can_get_no_more_than_the_limit(counter: Counter) -> None:
     want = Want(new_id(), 3, Limits(max_per_second=RATE))
 
-    def greedy(until: float) -> int:
-        grants, got = counter.another(), 0
-        while time.monotonic() < until:
-            got += grants.ask([want])[0].n
-            time.sleep(0.005)
-        return got
+    over = threading.Event()
+    got: list[int] = []
+
+    def greedy(_: int) -> None:
+        grants = counter.another()
+        while not over.wait(0.005):
+            got.append(grants.ask([want])[0].n)
 
     counter.grants.ask([Want(want.account_id, 0, want.limits)])
-    started = time.monotonic()
+    began = time.monotonic()
     with ThreadPoolExecutor(4) as threads:
-        got = sum(threads.map(greedy, [started + SECONDS] * 4))
-    took = time.monotonic() - started
-    assert RATE * SECONDS * 0.95 <= got <= want.limits.burst + RATE * took
+        asking = threads.map(greedy, range(4))
+        try:
+            wait_until(lambda: sum(got) >= RATE, "as many grants as the limit has in a second")
+        finally:
+            over.set()
+        list(asking)
+    assert sum(got) <= want.limits.burst + RATE * (time.monotonic() - began)  # a slow machine only makes that more
 
 
 def test_of_many_who_use_an_account_first_at_once_only_a_burst_is_granted(grants: Grants) -> None:
@@ -244,27 +251,27 @@ def test_a_server_that_is_away_is_an_error_of_ours_and_its_return_needs_nothing(
             served.grants.ask([want])
     finally:
         served.server.start()
-    until = time.monotonic() + 10
-    while True:
+
+    def granted() -> bool:
         try:
-            assert served.grants.ask([want])[0].n == 1
-            return
+            return served.grants.ask([want])[0].n == 1
         except Unavailable:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+            return False
+
+    wait_until(granted, "a grant after the server's return")
 
 
 def test_a_wait_for_a_lock_forgets_nothing_that_others_were_granted_meanwhile(breakable_postgresql: PostgreSQL) -> None:
     """The moment a statement began is not the moment it got the row."""
     database = Database(breakable_postgresql.url(breakable_postgresql.create_database()))
     PACE.create(database.engine)
-    grants, want = DatabaseGrants(database), Want(new_id(), 6, Limits(max_per_second=20))
+    grants, want = DatabaseGrants(database), Want(new_id(), 6, Limits(max_per_minute=1))
     grants.ask([want])
     with ThreadPoolExecutor(1) as thread:
         with database.write() as session:
             session.execute(select(PACE).with_for_update()).all()
             waiting = thread.submit(grants.ask, [want])
-            time.sleep(0.5)
+            pause(0.5)
             free_at = time.time() + want.limits.burst * want.limits.interval  # as if others had been granted all there was
             session.execute(update(PACE).values(free_at=free_at))
         assert waiting.result()[0].n == 0

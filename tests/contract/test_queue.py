@@ -18,10 +18,9 @@ from mailbbgun.queues.base import Consumer, Hint, Queue
 from mailbbgun.queues.lanes import BULK, CROWD, HIGH, LANES, NORMAL
 from tests.contract.conftest import Driver
 from tests.servers import RabbitMQ
+from tests.waiting import PATIENCE, at_least, bounded, pause, wait_until
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 10.0
-SLACK = 1.5  # for a machine that is busy with other things
 SETTLED_TOPOLOGY = 3.0  # a quorum queue killed younger than this can be lost with what was confirmed
 
 
@@ -29,7 +28,7 @@ def _ids(count: int) -> list[UUID]:
     return [new_id() for _ in range(count)]
 
 
-def _all(consumer: Consumer, count: int, seconds: float = 10) -> list[Hint]:
+def _all(consumer: Consumer, count: int, seconds: float = PATIENCE) -> list[Hint]:
     """Take until ``count`` hints came, or none for ``seconds``; settles nothing."""
     hints: list[Hint] = []
     while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):
@@ -39,13 +38,6 @@ def _all(consumer: Consumer, count: int, seconds: float = 10) -> list[Hint]:
 
 def _of(hints: Iterable[Hint]) -> list[UUID]:
     return sorted(hint.message_id for hint in hints)
-
-
-def _eventually(true: Callable[[], bool], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come true"
-        time.sleep(0.05)
 
 
 def _done(action: Callable[[], object]) -> bool:
@@ -93,24 +85,22 @@ def test_a_published_hint_is_taken_from_its_lane(queue: Queue, lane: str) -> Non
     [one] = _ids(1)
     queue.publish(lane, [one])
     with _consumer(queue) as consumer:
-        hints = consumer.take(10, 5)
+        hints = consumer.take(10, PATIENCE)
         assert [(hint.message_id, hint.lane) for hint in hints] == [(one, lane)]
 
 
 def test_nothing_to_take_is_an_empty_list_after_the_timeout(queue: Queue) -> None:
     with _consumer(queue) as consumer:
-        before = time.monotonic()
-        assert consumer.take(10, 0.5) == []
-        assert 0.45 <= time.monotonic() - before < 0.5 + SLACK
+        with bounded("a take from an empty queue"), at_least(0.45):
+            assert consumer.take(10, 0.5) == []
 
 
 def test_a_waiting_taker_gets_a_hint_at_once(queue: Queue) -> None:
     with _consumer(queue) as consumer:
         timer = threading.Timer(0.3, queue.publish, (NORMAL, _ids(1)))
         timer.start()
-        before = time.monotonic()
-        assert len(consumer.take(10, 10)) == 1
-        assert time.monotonic() - before < 0.3 + SLACK
+        with bounded("a take that a hint comes into"):
+            assert len(consumer.take(10, 2 * PATIENCE)) == 1
         timer.join()
 
 
@@ -161,7 +151,7 @@ def test_settling_twice_or_at_another_consumer_hurts_nothing(queue: Queue) -> No
         for consumer in (first, second, first, second):
             consumer.settle(hints)
         queue.publish(NORMAL, _ids(1))
-        _eventually(lambda: bool(first.take(1, 0.2) or second.take(1, 0.2)))
+        wait_until(lambda: bool(first.take(1, 0.2) or second.take(1, 0.2)))
 
 
 def test_unsettled_hints_come_again_when_their_consumer_closes(queue: Queue) -> None:
@@ -193,20 +183,19 @@ def test_a_consumer_that_dies_again_and_again_condemns_no_hint(driver: Driver) -
 
 def test_delayed_hints_come_on_time_and_on_their_lane_whatever_is_before_them(queue: Queue) -> None:
     expected = {}
-    begun = time.monotonic()
+    begun: dict[UUID, float] = {}
     for lane, delay in ((BULK, 3), (HIGH, 1), (NORMAL, 3), (BULK, 1)):
         [one] = _ids(1)
+        begun[one] = time.monotonic()
         queue.publish(lane, [one], delay)
         expected[one] = (lane, delay)
-    published = time.monotonic()
     with _consumer(queue) as consumer:
         for _ in range(len(expected)):
-            [hint] = consumer.take(1, 10)
+            [hint] = consumer.take(1, PATIENCE)
             now = time.monotonic()
             lane, delay = expected.pop(hint.message_id)
             assert hint.lane == lane
-            assert now - published >= delay - 0.1 - (published - begun)
-            assert now - published <= delay + SLACK
+            assert now - begun[hint.message_id] >= delay - 0.1
 
 
 def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver) -> None:
@@ -214,10 +203,10 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
         driver.queue.publish(lane, _ids(42))
     with _consumer(driver.queue) as consumer:
         if driver.prefetches:
-            _eventually(lambda: not any(driver.queue.depth().values()))
-            time.sleep(0.2)  # from the broker's sockets to the buffers
+            wait_until(lambda: not any(driver.queue.depth().values()))
+            pause(0.2)  # from the broker's sockets to the buffers
         for _ in range(2):
-            lanes = [hint.lane for hint in consumer.take(21, 5)]
+            lanes = [hint.lane for hint in consumer.take(21, PATIENCE)]
             assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, CROWD: 0, BULK: 1}
             assert lanes[0] == HIGH
 
@@ -225,15 +214,14 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
 def test_some_lanes_can_be_taken_from_alone_and_waited_for(driver: Driver) -> None:
     driver.queue.publish(BULK, _ids(3))
     with _consumer(driver.queue) as consumer:
-        _eventually(lambda: not driver.prefetches or not any(driver.queue.depth().values()))
-        began = time.monotonic()
-        assert consumer.take(10, 0.3, (HIGH, NORMAL)) == []
-        assert time.monotonic() - began >= 0.3
+        wait_until(lambda: not driver.prefetches or not any(driver.queue.depth().values()))
+        with at_least(0.3):
+            assert consumer.take(10, 0.3, (HIGH, NORMAL)) == []
         assert consumer.take(10, 0.0, ()) == []
         driver.queue.publish(NORMAL, _ids(2))
-        assert [hint.lane for hint in consumer.take(10, 5, (HIGH, NORMAL))] == [NORMAL] * 2
+        assert [hint.lane for hint in consumer.take(10, PATIENCE, (HIGH, NORMAL))] == [NORMAL] * 2
         taken: list[str] = []
-        while len(taken) < 3 and (hints := consumer.take(10, 5)):
+        while len(taken) < 3 and (hints := consumer.take(10, PATIENCE)):
             taken += [hint.lane for hint in hints]
         assert taken == [BULK] * 3
 
@@ -309,13 +297,13 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     queue.publish(NORMAL, _ids(480))
     queue.publish(BULK, _ids(4))
     queue.publish(HIGH, _ids(480), 3)
-    _eventually(lambda: queue.depth()[NORMAL] == 480)  # bunches are full, but those of four
+    wait_until(lambda: queue.depth()[NORMAL] == 480)  # bunches are full, but those of four
     depth = queue.depth()
     assert depth[HIGH] == 0
     assert 4 <= depth[BULK] <= 4 * driver.bunch
     with _consumer(queue, prefetch=4) as consumer:
         assert len(_all(consumer, held + 4, 0.5)) == held + 4
-        _eventually(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, CROWD: 0, BULK: 0})
+        wait_until(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, CROWD: 0, BULK: 0})
 
 
 def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:
@@ -323,7 +311,7 @@ def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:
     for count in (1, 2, 3, 15, 16, 17, 31, 32, 33, 100):
         driver.queue.publish(NORMAL, _ids(count))
         waiting += count
-        _eventually(lambda least=waiting: least <= driver.queue.depth()[NORMAL] <= least * driver.bunch)
+        wait_until(lambda least=waiting: least <= driver.queue.depth()[NORMAL] <= least * driver.bunch)
     if driver.bunch == 1:
         assert driver.queue.depth()[NORMAL] == waiting
 
@@ -358,7 +346,7 @@ def test_a_missing_part_is_named_by_check(driver: Driver) -> None:
 def test_closing_is_safe_to_repeat(queue: Queue) -> None:
     queue.publish(NORMAL, _ids(1))
     consumer = queue.consumer(10)
-    consumer.take(1, 5)
+    consumer.take(1, PATIENCE)
     for _ in range(2):
         consumer.close()
         queue.close()
@@ -366,14 +354,14 @@ def test_closing_is_safe_to_repeat(queue: Queue) -> None:
 
 def test_confirmed_hints_survive_the_death_of_publisher_and_server(driver: Driver) -> None:
     if isinstance(driver.server, RabbitMQ):
-        time.sleep(SETTLED_TOPOLOGY)
+        pause(SETTLED_TOPOLOGY)
     publish = "ids = [uuid.UUID(int=n) for n in range(500)]\nfor start in range(0, 500, 100): queue.publish('bulk', ids[start:start + 100])"
     with _another_process(driver, publish):
         if driver.server:
             driver.server.kill9()
     if driver.server:
         driver.server.start()
-        _eventually(lambda: _done(driver.queue.depth))  # a pooled connection may still have to notice
+        wait_until(lambda: _done(driver.queue.depth))  # a pooled connection may still have to notice
     with _consumer(driver.queue, prefetch=1000) as consumer:
         assert _of(_all(consumer, 500)) == [UUID(int=n) for n in range(500)]
 
@@ -382,29 +370,27 @@ def test_an_outage_is_reported_within_the_deadline_and_forgotten_when_it_is_over
     queue, server = served.queue, served.server
     assert server is not None
     if isinstance(server, RabbitMQ):
-        time.sleep(SETTLED_TOPOLOGY)
+        pause(SETTLED_TOPOLOGY)
     ids = _ids(3)
     queue.publish(HIGH, ids[:1])
     consumer = queue.consumer(10)
-    [held] = consumer.take(1, 5)
+    [held] = consumer.take(1, PATIENCE)
     server.stop()
     actions: list[Callable[[], object]] = [
         lambda: queue.publish(NORMAL, ids[1:2]),
         lambda: queue.publish(NORMAL, ids[1:2]),
-        lambda: consumer.take(1, 5),
+        lambda: consumer.take(1, PATIENCE),
         lambda: consumer.settle([held]),
         lambda: queue.consumer(10).take(1, 1),
         queue.depth,
         queue.check,
     ]
     for action in actions:
-        before = time.monotonic()
-        with pytest.raises(QueueUnavailable):
+        with bounded("a call during an outage"), pytest.raises(QueueUnavailable):
             action()
-        assert time.monotonic() - before < DEADLINE + SLACK
     consumer.close()
     server.start()
-    _eventually(lambda: _done(lambda: queue.publish(NORMAL, ids[2:])))
+    wait_until(lambda: _done(lambda: queue.publish(NORMAL, ids[2:])))
     served.hold_passes()
     with _consumer(queue) as consumer:
         assert {ids[0], ids[2]} <= set(_of(_all(consumer, 3, 1)))

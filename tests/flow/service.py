@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -26,6 +25,7 @@ from mailbbgun.services import build
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from tests.servers.mailserver import MailServer
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,13 +33,12 @@ ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
-def until(wanted: Callable[[], T], seconds: float = 20.0, what: str = "it") -> T:
-    """Return what ``wanted`` gives as soon as that is true; fail after ``seconds``."""
-    end = time.monotonic() + seconds
-    while not (found := wanted()):
-        assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
-        time.sleep(0.05)
-    return found
+def until(wanted: Callable[[], T], seconds: float = PATIENCE, what: str = "it") -> T:
+    """Return what ``wanted`` gives as soon as that is true.
+
+    Nothing depends on how fast the machine is: fewer ``seconds`` than :data:`tests.waiting.PATIENCE` are as many.
+    """
+    return wait_until(wanted, what, look=0.05, patience=seconds)
 
 
 class Service:
@@ -83,7 +82,7 @@ class Service:
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run a command of the project to its end; return what it printed."""
         argv = [sys.executable, *arguments] if arguments[0].endswith(".py") else list(arguments)
-        done = subprocess.run(argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
@@ -111,7 +110,7 @@ class Service:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def stop(self, name: str, timeout: float = 40.0) -> int:
+    def stop(self, name: str, timeout: float = PATIENCE) -> int:
         """Tell a process to end and return its exit code."""
         process = self.processes.pop(name)
         process.terminate()
@@ -119,13 +118,13 @@ class Service:
 
     def post(self, **message: Any) -> dict[str, Any]:
         """Send a message in at the front door; ``to`` is needed, the rest has values."""
-        answer = self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, timeout=30)
+        answer = self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, timeout=PATIENCE)
         assert answer.status_code == 201, answer.text
         return answer.json()
 
     def get(self, path: str) -> dict[str, Any]:
         """Read a resource."""
-        answer = self.http.get(f"{self.url}{path}", timeout=30)
+        answer = self.http.get(f"{self.url}{path}", timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -138,7 +137,7 @@ class Service:
         events = self.get(f"/messages/{identifier}/events?limit=1000")["events"]
         return [event["kind"] for event in sorted(events, key=lambda event: event["id"])]
 
-    def ended(self, identifier: str, status: str, seconds: float = 20.0) -> dict[str, Any]:
+    def ended(self, identifier: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait until a message has that status and return it."""
         return until(lambda: (found := self.message(identifier))["status"] == status and found, seconds, f"{status} of {identifier}")
 
@@ -218,7 +217,7 @@ class Service:
         assert self.processes["api"].poll() is None, (self.var / "api.out").read_text()
         try:
             return self.http.get(f"{self.url}/health", timeout=2).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # a process that only starts takes a while
             return False
 
 

@@ -1,9 +1,8 @@
 """From the HTTP door to an SMTP server, on both configurations, with every process real."""
 
 import signal
-import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -38,7 +37,7 @@ def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_w
     service.ended(later["id"], "DELIVERED")
     assert service.kinds(later["id"]) == ["accepted", "deferred", "delivered"]
     events = {one["kind"]: datetime.fromisoformat(one["at"]) for one in service.get(f"/messages/{later['id']}/events")["events"]}
-    assert 1.7 < (events["delivered"] - events["deferred"]).total_seconds() < 8
+    assert (events["delivered"] - events["deferred"]).total_seconds() > 1.7
     assert service.copies() == {"later-1-ann@example.test": 1}
 
 
@@ -83,7 +82,8 @@ def test_a_deferral_says_when_the_next_try_is_due(service):
     found = until(deferral, what="the refusal")
     # RETRY_DELAYS is 2 seconds, give or take a tenth; the event carries our clock's time, due times are the database's.
     due, at = datetime.fromisoformat(found["data"]["retry_at"]), datetime.fromisoformat(found["at"])
-    assert 1.7 < (due - at).total_seconds() < 2.3
+    assert (due - at).total_seconds() > 1.7
+    assert (due - datetime.now(UTC)).total_seconds() < 2.3
     assert found["data"]["retry_at"].endswith("Z")
     assert found["data"]["retry_in"] == 2
     service.ended(sent["id"], "DELIVERED")
@@ -93,24 +93,26 @@ def test_a_deferral_says_when_the_next_try_is_due(service):
 
 
 def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_delay_hint_does_no_harm(backend):
-    with Service(backend, RETRY_DELAYS="6,6", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+    with Service(backend, RETRY_DELAYS="6,600", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
-        once, twice = (service.post(to=f"later-{number}-ann@example.test", priority=9)["id"] for number in (1, 2))
-        for identifier in (once, twice):
-            until(lambda: service.kinds(identifier) == ["accepted", "deferred"])  # noqa: B023 - asked at once
-        time.sleep(2.0)
-        for identifier in (once, twice):
+
+        def retried(identifier: str) -> list[str]:
             assert service.http.post(f"{service.url}/messages/{identifier}/retry").status_code == 200
-        service.ended(once, "DELIVERED", 3.9)  # of the 6 s it would have waited, 2 are over
-        # The other is refused again and goes on along its schedule: the hint of its first wait comes while it waits for the end of its second.
-        until(lambda: service.kinds(twice)[2:] == ["retried", "deferred"], 3.9)
-        service.ended(twice, "DELIVERED")
-        times = {one["kind"]: datetime.fromisoformat(one["at"]) for one in service.get(f"/messages/{twice}/events?limit=2")["events"]}
-        assert (times["delivered"] - times["deferred"]).total_seconds() > 5.3
-        assert service.kinds(once) == ["accepted", "deferred", "retried", "delivered"]
-        assert service.kinds(twice) == ["accepted", "deferred", "retried", "deferred", "delivered"]
+            return service.kinds(identifier)
+
+        twice = service.post(to="later-2-ann@example.test", priority=9)["id"]
+        until(lambda: service.kinds(twice) == ["accepted", "deferred"], what="the first refusal")
+        assert retried(twice)[:3] == ["accepted", "deferred", "retried"]
+        # It is refused again and goes on along its schedule. The hint of its first wait comes before that of this one, whose wait began later.
+        until(lambda: service.kinds(twice)[2:] == ["retried", "deferred"], what="the second refusal")
+        service.ended(service.post(to="later-1-ben@example.test", priority=9)["id"], "DELIVERED")
+        assert service.kinds(twice) == ["accepted", "deferred", "retried", "deferred"]
+        assert service.message(twice)["deliveries"][0]["attempts"] == 2
+        retried(twice)
+        service.ended(twice, "DELIVERED")  # nobody waited for the 600 s
+        assert service.kinds(twice) == ["accepted", "deferred", "retried", "deferred", "retried", "delivered"]
         assert service.message(twice)["deliveries"][0]["attempts"] == 3
-        assert service.copies() == {"later-1-ann@example.test": 1, "later-2-ann@example.test": 1}
+        assert service.copies() == {"later-1-ben@example.test": 1, "later-2-ann@example.test": 1}
 
 
 def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(service):
@@ -121,7 +123,8 @@ def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(service):
     until(lambda: "deferred" in service.kinds(waiting["id"]))
     assert service.http.delete(f"{service.url}/messages/{waiting['id']}").status_code == 200
     assert service.message(waiting["id"])["status"] == "CANCELLED"
-    time.sleep(3.5)
+    # What is deferred after it, by the same delay, comes after it.
+    service.ended(service.post(to="later-1-ben@example.test")["id"], "DELIVERED")
     assert service.copies()["later-1-ann@example.test"] == 0
 
 
@@ -143,16 +146,18 @@ def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
 
 
 def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(service):
-    sent = service.post(to="slow-ann@example.test")
+    sent = service.post(to="mute-ann@example.test")  # its dot is never answered: the worker cannot be done with it first
     until(lambda: service.taken())
     worker = service.processes.pop("worker")
-    worker.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(2) == 1
+
+    def told_again() -> bool:
+        worker.send_signal(signal.SIGTERM)  # two that come at once are one to it
+        return worker.poll() is not None
+
+    until(told_again, what="the end of a worker that was told twice")
+    assert worker.returncode == 1
     service.start_worker()
-    service.ended(sent["id"], "DELIVERED", 30)
-    assert service.kinds(sent["id"])[1] == "outcome_unknown"
+    until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="what the journal remembers")
 
 
 def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbours_arrive(service):

@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from tests.run.test_run import ROOT, SECONDS, Service, until
@@ -32,11 +31,9 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     try:
         until(lambda: "Ctrl-C stops" in output.read_text(), output.read_text)
         answer = pasted(send)
-        sent = time.monotonic()
         assert answer.startswith("HTTP/1.1 201 ")
         assert re.search(rf"(?im)^location: http://127\.0\.0\.1:{service.port}/messages/[-0-9a-f]{{36}}\s*$", answer)
         until(lambda: any((service.var / "mail" / "new").iterdir()), output.read_text)
-        assert time.monotonic() - sent < 2
         until(lambda: '"DELIVERED"' in pasted(ask), output.read_text)
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0

@@ -1,9 +1,9 @@
 """A real API process for the tests of the front door, once on SQLite and once on PostgreSQL. No worker: what is accepted stays PENDING."""
 
 import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import requests
 from mailbbgun import schema, services
 from mailbbgun.base.settings import load
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 MAX_BODY_SIZE = 4_000_000
@@ -37,7 +38,7 @@ class Door:
         self._wait()
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        return self.http.request(method, self.url + path, timeout=30, **options)
+        return self.http.request(method, self.url + path, timeout=PATIENCE, **options)
 
     def get(self, path: str, **query: Any) -> Any:
         answer = self.call("GET", path, params=query)
@@ -59,23 +60,23 @@ class Door:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
     def close(self) -> None:
+        """Kill it. It must have lived until now; how it stops is a matter of test_service.py, and takes seconds."""
         self.http.close()
-        self.process.terminate()
-        assert self.process.wait(20) == 0
+        assert self.process.poll() is None, (self.var / "api.out").read_text()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         self.services.close()
         self.log.close()
 
     def _wait(self) -> None:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
+        def answers() -> bool:
             assert self.process.poll() is None, (self.var / "api.out").read_text()
             try:
-                if self.http.get(f"{self.url}/health", timeout=2).ok:
-                    return
+                return self.http.get(f"{self.url}/health", timeout=2).ok
             except (requests.ConnectionError, requests.Timeout):  # processes that are only starting take a while to answer
-                time.sleep(0.05)
-        self.close()
-        raise AssertionError((self.var / "api.out").read_text())
+                return False
+
+        wait_until(answers, "an answer of the API")
 
 
 def _clean() -> dict[str, str]:

@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -18,6 +17,7 @@ from mailbbgun.server.limits import SMALL
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE, pause
 
 BODY = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "Hi"}).encode()
 HEALTH = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -25,7 +25,7 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
 
 @contextmanager
 def connected(door):
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=10) as line, line.makefile("rb") as answers:
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as line, line.makefile("rb") as answers:
         yield line, answers
 
 
@@ -60,7 +60,7 @@ def test_requests_come_one_after_the_other_at_any_pace(door, pause):
             status, message = heard(answers)
             assert status == 201
             seen.add(message["id"])
-            time.sleep(pause)
+            pause(pause)
         assert len(seen) == 8
 
 
@@ -71,7 +71,7 @@ def test_a_request_that_drips_is_whole_in_the_end(door, pause):
         assert heard(answers)[0] == 200
         for start in range(0, len(POST), 9):
             line.sendall(POST[start : start + 9])
-            time.sleep(pause)
+            pause(pause)
         assert heard(answers)[0] == 201
         line.sendall(HEALTH)
         assert heard(answers)[0] == 200
@@ -105,14 +105,14 @@ def test_more_connections_than_threads_are_all_served_while_busy_ones_never_paus
     finally:
         stop.set()
         for one in threads:
-            one.join(20)
+            one.join(PATIENCE)
     assert served == [201] * 10
 
 
 def test_a_connection_that_was_idle_is_served_again(door):
     with connected(door) as (line, answers):
         for pause in (0, 1.2):
-            time.sleep(pause)
+            pause(pause)
             line.sendall(POST)
             assert heard(answers)[0] == 201
 
@@ -134,7 +134,6 @@ def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(doo
             for line, _ in lines:
                 line.sendall(POST)
             with connected(door) as (line, answers):
-                line.settimeout(3)
                 for _ in range(20):
                     line.sendall(HEALTH)
                     assert heard(answers)[0] == 200
@@ -142,7 +141,7 @@ def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(doo
                 lines[0][0].settimeout(0.5)
                 with pytest.raises(TimeoutError):
                     lines[0][0].recv(1)
-                lines[0][0].settimeout(10)
+                lines[0][0].settimeout(PATIENCE)
         assert {heard(answers)[0] for _, answers in lines[1:]} == {201}
 
 
@@ -155,9 +154,8 @@ def test_requests_that_wait_for_keys_held_elsewhere_keep_nobody_from_being_answe
                 idempotency.take(rival, {Claim(key, "same"): (new_id(), {}) for key in keys}, 86_400)
             for (line, _), key in zip(lines, keys, strict=True):
                 line.sendall(post(BODY, b"Idempotency-Key: " + key.encode()))
-            time.sleep(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others
+            pause(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others
             with connected(door) as (line, answers):
-                line.settimeout(3)
                 for _ in range(20):
                     line.sendall(HEALTH)
                     assert heard(answers)[0] == 200
@@ -172,7 +170,6 @@ def test_clients_that_do_not_hang_up_hold_no_thread(door):
             line.sendall(post(BODY, b"Connection: close"))
             assert heard(answers)[0] == 201
         with connected(door) as (line, answers):
-            line.settimeout(1.5)  # each is waited for 2 s
             line.sendall(HEALTH)
             assert heard(answers)[0] == 200
 
@@ -185,7 +182,6 @@ def test_clients_that_drip_hold_no_thread(door):
         for line, _ in slow:
             line.sendall(POST[30:-1])
         with connected(door) as (line, answers):
-            line.settimeout(3)
             line.sendall(POST + HEALTH)
             assert [heard(answers)[0], heard(answers)[0]] == [201, 200]
         for line, _ in slow:

@@ -9,6 +9,7 @@ import requests
 from mailbbgun.base.ids import DEFAULT_TENANT
 from tests.base.test_web import BAD
 from tests.http.conftest import MAX_BODY_SIZE
+from tests.waiting import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
 
@@ -64,20 +65,20 @@ def test_what_is_not_declared_as_json_is_415_on_every_route_that_takes_a_post(do
 def test_a_body_over_the_limit_is_413_with_and_without_its_length_told(door):
     body = json.dumps({"to": "ann@example.com", "subject": "x", "text": "x" * MAX_BODY_SIZE}).encode()
     for path, _ in post_routes(door):
-        error_of(requests.post(door.url + path, data=body, headers=JSON, timeout=20), 413, "too_large")
-        error_of(requests.post(door.url + path, data=iter([body[:100_000], body[100_000:]]), headers=JSON, timeout=20), 413, "too_large")
+        error_of(requests.post(door.url + path, data=body, headers=JSON, timeout=PATIENCE), 413, "too_large")
+        error_of(requests.post(door.url + path, data=iter([body[:100_000], body[100_000:]]), headers=JSON, timeout=PATIENCE), 413, "too_large")
 
 
 def test_a_chunked_body_within_the_limit_is_taken(door):
     chunks = iter([b'{"to":"ann@example.com",', b'"subject":"x","text":"y"}'])
-    assert requests.post(f"{door.url}/messages", data=chunks, headers=JSON, timeout=20).status_code == 201
+    assert requests.post(f"{door.url}/messages", data=chunks, headers=JSON, timeout=PATIENCE).status_code == 201
 
 
 def test_a_connection_goes_on_after_an_error(door):
     with requests.Session() as http:
         for _ in range(3):
-            assert http.post(f"{door.url}/messages", data="x", timeout=5).status_code == 415
-            assert http.get(f"{door.url}/messages?limit=0", timeout=5).status_code == 200
+            assert http.post(f"{door.url}/messages", data="x", timeout=PATIENCE).status_code == 415
+            assert http.get(f"{door.url}/messages?limit=0", timeout=PATIENCE).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/nope", "/messages/", "/messages//x", "/docs/assets/../../app.py", "/docs/assets/nope.js", "/%00"])
@@ -112,7 +113,7 @@ def test_a_body_with_a_million_unknown_fields_gets_a_short_answer(door):
     ],
 )
 def test_malformed_http_is_refused_in_the_one_shape(door, request_bytes, status):
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw:
         raw.sendall(request_bytes)
         answer = b""
         while part := raw.recv(65536):
@@ -125,6 +126,6 @@ def test_malformed_http_is_refused_in_the_one_shape(door, request_bytes, status)
 
 
 def test_a_client_that_breaks_off_does_no_harm(door):
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw:
         raw.sendall(b"POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
     assert door.call("GET", "/health").ok

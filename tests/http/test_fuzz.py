@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun import schema, services
@@ -58,7 +58,6 @@ def as_json(value: object) -> bytes:
 
 
 @given(likely | st.dictionaries(st.sampled_from(FIELDS), json, max_size=6))
-@settings(max_examples=300, deadline=None)
 def test_no_message_makes_the_service_fail(client, message):
     answer = client.post("/messages", data=as_json(message), content_type="application/json")
     assert answer.status_code in (201, 400), answer.text
@@ -69,7 +68,6 @@ def test_no_message_makes_the_service_fail(client, message):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
 def test_no_bytes_make_the_service_fail(client, raw):
     assert client.post("/messages", data=raw, content_type="application/json").status_code == 400
 
@@ -79,6 +77,5 @@ def test_no_bytes_make_the_service_fail(client, raw):
         st.sampled_from(["limit", "offset", "status", "to", "tag", "since", "until", "after", "x"]), st.text(max_size=30) | st.integers().map(str)
     )
 )
-@settings(max_examples=200, deadline=None)
 def test_no_query_makes_the_service_fail(client, query):
     assert client.get("/messages", query_string=query).status_code in (200, 400)

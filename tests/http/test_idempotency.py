@@ -7,6 +7,8 @@ from uuid import uuid4
 import pytest
 import requests
 
+from tests.waiting import PATIENCE
+
 GOOD = {"to": "ann@example.com", "subject": "Hello", "text": "It works."}
 THREADS = 50
 
@@ -59,7 +61,7 @@ def test_fifty_at_once_with_one_key_make_one_message_and_no_error(door, tag):
 
         def post(_, key=key, start=start):
             start.wait()
-            return requests.post(f"{door.url}/messages", json=GOOD | {"tags": [tag, key]}, headers={"Idempotency-Key": key}, timeout=30)
+            return requests.post(f"{door.url}/messages", json=GOOD | {"tags": [tag, key]}, headers={"Idempotency-Key": key}, timeout=PATIENCE)
 
         with ThreadPoolExecutor(THREADS) as threads:
             answers = list(threads.map(post, range(THREADS)))
@@ -74,7 +76,8 @@ def test_two_bodies_at_once_with_one_key_make_one_message_and_the_others_are_422
 
     def post(n):
         start.wait()
-        return requests.post(f"{door.url}/messages", json=GOOD | {"tags": [tag], "subject": f"{n % 2}"}, headers={"Idempotency-Key": key}, timeout=30)
+        body = GOOD | {"tags": [tag], "subject": f"{n % 2}"}
+        return requests.post(f"{door.url}/messages", json=body, headers={"Idempotency-Key": key}, timeout=PATIENCE)
 
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(post, range(20)))

@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
@@ -25,6 +24,7 @@ from mailbbgun.base.settings import load
 from mailbbgun.deliver.models import Worker
 from tests.http.conftest import ROOT
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE, pause
 
 
 def beat(door, ago):
@@ -157,7 +157,7 @@ def run(tmp_path, **given):
     environment |= {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port())} | {
         f"MAILBBGUN_{name}": value for name, value in given.items()
     }
-    return subprocess.run([sys.executable, str(ROOT / "api.py")], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run([sys.executable, str(ROOT / "api.py")], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -216,18 +216,20 @@ def api(var, port, **given):
 def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_it_is(tmp_path, seconds):
     port = free_port()
     with api(tmp_path, port, MAILBBGUN_HOST="0.0.0.0", MAILBBGUN_ALLOW_UNAUTHENTICATED="1") as process:
-        socket.create_connection(("127.0.0.2", port), timeout=5).close()  # not the default address
-        time.sleep(seconds)
+        socket.create_connection(("127.0.0.2", port), timeout=PATIENCE).close()  # not the default address
+        pause(seconds)
         process.terminate()
-        assert process.wait(15) == 0  # gunicorn kills after 30 what does not hear
+        # gunicorn kills after 30 s what does not hear, and says so
+        assert process.wait(PATIENCE) == 0
+        assert "SIGKILL" not in process.stderr.read()
 
 
 def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from_stopping(tmp_path):
     port = free_port()
     with api(tmp_path, port) as process, socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as half:
         half.sendall(b"POST /messages HTTP/1.1\r\nHost: t\r\n")
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as third:  # it is heard after the others
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as third:  # it is heard after the others
             third.sendall(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n")
             assert third.recv(100).startswith(b"HTTP/1.1 200")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0

@@ -15,7 +15,7 @@ import psycopg2
 from sqlalchemy.engine import URL, make_url
 
 from tests.servers import install
-from tests.servers.process import Sandbox, free_port
+from tests.servers.process import START_SECONDS, Sandbox, free_port
 
 GIVEN = "MAILBBGUN_TEST_DATABASE_URL"
 STANDBY = "standby"
@@ -161,7 +161,7 @@ class PostgreSQL:
             raise RuntimeError(f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started")
         return self._sandbox
 
-    def _wait_for(self, query: str, count: int, seconds: float = 30) -> None:
+    def _wait_for(self, query: str, count: int, seconds: float = START_SECONDS) -> None:
         until = time.monotonic() + seconds
         with self._execute() as cursor:
             while True:
@@ -174,7 +174,7 @@ class PostgreSQL:
 
     @contextmanager
     def _execute(self) -> Iterator[Any]:
-        connection = psycopg2.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5)
+        connection = psycopg2.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:

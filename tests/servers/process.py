@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 
 # Reads until its parent closes the pipe or dies; then ends what is left and removes the folder. Process groups are
 # killed whole. QUIT first: it lets PostgreSQL give back its shared memory.
@@ -67,7 +67,7 @@ class Sandbox:
         if self.user:
             shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
 
-    def run(self, argv: Sequence[str], environment: Mapping[str, str], *, timeout: float = 60) -> str:
+    def run(self, argv: Sequence[str], environment: Mapping[str, str], *, timeout: float = START_SECONDS) -> str:
         """Run a command to its end and return what it printed. Raises ``RuntimeError`` with that text when it fails."""
         done = subprocess.run(
             argv, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -93,7 +93,7 @@ class Sandbox:
         return process.pid if process and process.poll() is None else None
 
     def wait_until(self, name: str, ready: Callable[[], bool]) -> None:
-        """Poll until ``ready()``. Raises ``RuntimeError`` with the end of its log when the process ends or 90 s pass."""
+        """Poll until ``ready()``. Raises ``RuntimeError`` with the end of its log when the process ends or :data:`START_SECONDS` pass."""
         until = time.monotonic() + START_SECONDS
         while not ready():
             if self.pid(name) is None or time.monotonic() > until:
@@ -101,7 +101,7 @@ class Sandbox:
                 raise RuntimeError(f"{name} did not start:\n{log[-3000:]}")
             time.sleep(0.03)
 
-    def end(self, name: str, with_signal: signal.Signals, timeout: float = 20) -> None:
+    def end(self, name: str, with_signal: signal.Signals, timeout: float = START_SECONDS) -> None:
         """Signal the process (``SIGKILL``: its whole group) and wait for it; after ``timeout`` seconds kill it."""
         process = self._processes.pop(name, None)
         if process is None:

@@ -3,10 +3,11 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 STARTER = """
@@ -28,7 +29,4 @@ def test_a_server_and_its_folder_go_with_their_starter(how: signal.Signals | Non
         if how:
             starter.send_signal(how)
         starter.wait()
-    until = time.monotonic() + 10
-    while Path(folder).exists() or Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: not (Path(folder).exists() or Path(f"/proc/{pid}").exists()), "the end of the server and its folder")

@@ -29,7 +29,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from mailbbgun.smtp.endpoint import Timeouts
+from tests.waiting import PATIENCE
+
 Behaviour = "bytes | Callable[[Dialogue], None]"
+PATIENT = Timeouts(**dict.fromkeys(("connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "dot", "rset", "quit"), PATIENCE))
 EXTENSIONS = ("PIPELINING", "8BITMIME", "SIZE 10000000", "SMTPUTF8")
 
 
@@ -181,7 +185,7 @@ class Peer:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
 
     def _start(self, work: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
@@ -486,7 +490,7 @@ class NameServer:
             self._tcp.shutdown(socket.SHUT_RDWR)
         self._tcp.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
         self._udp.close()
 
     def _serve_udp(self) -> None:

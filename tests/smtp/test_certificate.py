@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.smtp.certificate import MAX_NAMES, read
@@ -47,7 +47,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # odd, and read all the same
-@settings(max_examples=1000)
 @given(place=st.integers(0, 10_000), octet=st.integers(0, 255))
 def test_a_certificate_with_a_wrong_octet_never_raises(sound: bytes, place: int, octet: int) -> None:
     broken = bytearray(sound)

@@ -20,9 +20,9 @@ from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.relay import SmartHost
 from mailbbgun.smtp.wire import Dropped, dial
 from tests.base.canary import Canary
-from tests.smtp.peers import Authority, NameServer, Peer, reset
+from tests.smtp.peers import PATIENT, Authority, NameServer, Peer, reset
+from tests.waiting import PATIENCE
 
-PATIENT = Timeouts(connect=5, banner=5, ehlo=5, tls=5, auth=5)
 HASTY = replace(PATIENT, banner=0.1, tls=0.1)
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
 """Tests reach only this machine: 127.0.0.2 stands for a public address, being allowed; 127.0.0.1 is not."""
@@ -151,7 +151,7 @@ def test_to_judge_one_answer_and_connect_to_the_next_would_be_found_out_here() -
     with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public:
         look_up = alternating([PUBLIC], [PRIVATE])
         guard(look_up).addresses("mx.test", public.port)
-        dial(look_up("mx.test", public.port), public.port, monotonic() + 5).close()
+        dial(look_up("mx.test", public.port), public.port, monotonic() + PATIENCE).close()
     assert private.connections == 1
 
 
@@ -164,9 +164,9 @@ def test_an_address_that_leads_elsewhere_than_it_says_is_hung_up_on_without_a_by
 
 def test_a_connection_reset_before_it_can_be_judged_is_deferred() -> None:
     with Peer(at={"banner": reset}) as peer:
-        wire = dial(["127.0.0.1"], peer.port, monotonic() + 5)
+        wire = dial(["127.0.0.1"], peer.port, monotonic() + PATIENCE)
         with pytest.raises(Dropped):
-            wire.read_reply(Phase.BANNER, monotonic() + 5)
+            wire.read_reply(Phase.BANNER, monotonic() + PATIENCE)
         with pytest.raises(Dropped) as caught:
             wire.ends()
         wire.close()

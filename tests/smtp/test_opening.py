@@ -11,6 +11,7 @@ from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused
 from tests.smtp.peers import (
+    PATIENT,
     Authority,
     Behaviour,
     Dialogue,
@@ -26,8 +27,6 @@ from tests.smtp.peers import (
     silent,
     then_close,
 )
-
-PATIENT = Timeouts(connect=5, banner=5, ehlo=5, tls=5, auth=5)
 
 
 def quick(phase: str) -> Timeouts:

@@ -5,19 +5,20 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 
-from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.mx import Resolver
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Server, Unknown
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.relay import DirectMX, SmartHost
 from mailbbgun.smtp.reply import Reply
-from tests.smtp.peers import Behaviour, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
+from tests.smtp.peers import PATIENT, Behaviour, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
 
-TIMEOUTS = Timeouts(banner=5, ehlo=5, mail=5, rcpt=5, data=5, dot=5, rset=0.2, quit=0.2)
+TIMEOUTS = replace(PATIENT, rset=0.2, quit=0.2)
 RAW = b"Subject: x\r\n\r\ny\r\n"
 ONE = Envelope("a@a.test", ("b@b.test",), RAW)
 

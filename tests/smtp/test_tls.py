@@ -23,9 +23,10 @@ from mailbbgun.smtp.probe import probe
 from mailbbgun.smtp.redact import MARK, Redactor
 from mailbbgun.smtp.relay import SmartHost
 from tests.servers.mailserver import MailServer
-from tests.smtp.peers import Authority, Peer
+from tests.smtp.peers import PATIENT, Authority, Peer
+from tests.waiting import PATIENCE
 
-TIMEOUTS = Timeouts(connect=5, banner=5, ehlo=5, tls=5, auth=5, mail=5, rcpt=5, data=5, body=5, dot=5, quit=1)
+TIMEOUTS = replace(PATIENT, quit=1)
 PASSWORD = "open sesame, 40 thieves"
 BODY = b"Subject: for nobody else\r\n\r\nthe treasure is in the cave\r\n"
 MAIL = Envelope("from@client.test", ("to@peer.test",), BODY)
@@ -62,7 +63,7 @@ class Tap:
     def settled(self) -> None:
         """Wait until every connection so far is over, so that all of it is written down."""
         for thread in self._threads[1:]:
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
     def _accept(self) -> None:

@@ -15,6 +15,7 @@ from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.peers import (
     EXTENSIONS,
+    PATIENT,
     Authority,
     Behaviour,
     Dialogue,
@@ -30,8 +31,8 @@ from tests.smtp.peers import (
     silent,
     then_close,
 )
+from tests.waiting import PATIENCE
 
-PATIENT = Timeouts(mail=5, rcpt=5, data=5, body=5, dot=5, rset=5, quit=5)
 
 def quick(phase: str) -> Timeouts:
     """Short at the phase under test only, so that a busy machine does not fail another one."""
@@ -168,11 +169,11 @@ def test_a_server_that_leaves_during_the_message_gets_no_dot(behaviour: Behaviou
 
 def test_a_peer_that_never_reads_is_deferred_at_the_body() -> None:
     def deaf(dialogue: Dialogue) -> None:
-        stop.wait(5)
+        stop.wait(PATIENCE)
         raise Gone
 
     stop = threading.Event()
-    timeouts = Timeouts(body=0.3, min_rate=1e9)
+    timeouts = replace(PATIENT, body=0.3, min_rate=1e9)
     with Peer(at={"body": deaf}, extensions=()) as peer:
         outcome = send(peer, BIG, timeouts)["to@b.test"]
         stop.set()
@@ -203,7 +204,7 @@ def test_before_dot_is_asked_when_all_but_the_dot_is_with_the_server() -> None:
         arrived.set()
 
     def before_dot(_: tuple[str, ...]) -> bool:
-        assert arrived.wait(5)
+        assert arrived.wait(PATIENCE)
         seen.append(dialogues[0].buffer)
         return True
 

@@ -18,6 +18,7 @@ from tests.accept.conftest import services  # noqa: F401 - a fixture
 from tests.accept.test_store import Stored, rows
 from tests.flow.service import until
 from tests.tenants.conftest import HELLO, code, opened
+from tests.waiting import PATIENCE
 
 
 def taken(services, **wants: tuple[object, int, int]) -> dict:  # noqa: F811
@@ -95,7 +96,8 @@ def door(request, tmp_path_factory):
 
 def post(door, key: str, **options) -> requests.Response:
     headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
-    return requests.post(f"{door.url}/messages", json=HELLO | options, headers=headers, timeout=30)  # a connection of its own, to either process
+    # A connection of its own, to either process.
+    return requests.post(f"{door.url}/messages", json=HELLO | options, headers=headers, timeout=PATIENCE)
 
 
 def test_sixteen_clients_of_two_processes_get_exactly_the_quota(door):

@@ -41,6 +41,7 @@ def wrong(right: str, kept: int) -> str:
     return made
 
 
+@pytest.mark.long
 def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(app: Flask) -> None:
     services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:
@@ -59,6 +60,7 @@ def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(
     authenticator.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("compare", "leaks"), [(same, False), (lambda one, other: all(a == b for a, b in zip(one, other, strict=True)), True)])
 def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(compare: Callable[[str, str], bool], leaks: bool) -> None:
     right = keyed_hash("pepper", "secret")
@@ -66,6 +68,7 @@ def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(comp
     assert (least_t(lambda other: compare(right, other), at_the_end, at_once, KEYS, T_OF_DUDECT) >= T_OF_DUDECT) is leaks
 
 
+@pytest.mark.long
 def test_anothers_message_is_missed_as_fast_as_one_that_is_not_there(app: Flask) -> None:
     services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:

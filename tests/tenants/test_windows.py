@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from mailbbgun.base.ids import new_id
 from mailbbgun.tenants.rates import network_of
 from mailbbgun.tenants.windows import MOST_NAMES, WINDOW, MemoryWindows, RedisWindows
 from tests.servers.process import free_port
+from tests.waiting import at_least, bounded
 
 
 class Hands:
@@ -132,17 +132,15 @@ def test_a_wrong_url_is_named_without_its_password(url):
     assert "secret" not in explained(caught.value)
 
 
-def test_a_redis_that_is_away_or_silent_is_told_of_within_a_quarter_of_a_second(breakable_redis):
+def test_a_redis_that_is_away_or_silent_is_told_of_and_waited_for_no_longer_than_its_limit(breakable_redis):
     with pytest.raises(RedisUnavailable):
         RedisWindows(f"redis://127.0.0.1:{free_port()}").hit("k", 1)
     windows = RedisWindows(breakable_redis.url())
     assert windows.hit(str(new_id()), 1).allowed
     breakable_redis.pause()
     try:
-        began = time.monotonic()
-        with pytest.raises(RedisUnavailable):
+        with bounded("a hit at a silent Redis"), at_least(0.2), pytest.raises(RedisUnavailable):
             windows.hit("k", 1)
-        assert 0.2 < time.monotonic() - began < 0.6
     finally:
         breakable_redis.resume()
     assert windows.hit(str(new_id()), 1).allowed
