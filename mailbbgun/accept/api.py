@@ -24,10 +24,12 @@ blueprint = Blueprint("sending", __name__, description="Hand over a message.")
 class Texts(fields.Field[list[str]]):
     """One string or a list of strings."""
 
+    expected = "a string or a list of strings"
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValidationError("Not a string or a list of strings.")
+            raise self.make_error("validator_failed")
         return texts
 
 
@@ -52,7 +54,10 @@ class NewMessage(Schema):
     )
     tags = fields.List(fields.String(), metadata={"description": f"At most {MOST_TAGS}, to find messages by.", "example": ["invoice"]})
     metadata = fields.Dict(fields.String(), metadata={"description": "Yours: a flat object of up to 4 KB.", "example": {"order": 1234}})
-    message_id = fields.String(metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"})
+    message_id_header = fields.String(
+        metadata={"description": "The Message-ID header; by default one is made of the message's id.", "example": "<1234@example.com>"}
+    )
+    message_id = fields.String(metadata={"description": "The old name of message_id_header.", "deprecated": True})
     priority = fields.Integer(
         strict=True, validate=validate.Range(0, 9), metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5}
     )
@@ -63,8 +68,12 @@ class NewMessage(Schema):
 
     @post_load
     def submission(self, data: dict[str, Any], **_: Any) -> Submission:
-        """Return what accept takes."""
-        return Submission(**{name: value for name, value in data.items() if value is not None})
+        """Return what accept takes. Raises :class:`ValidationError` if the Message-ID header is given by both its names, and they differ."""
+        given = {name: value for name, value in data.items() if value is not None}
+        if (header := given.pop("message_id_header", None)) is not None:
+            if given.setdefault("message_id", header) != header:
+                raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
+        return Submission(**given)
 
 
 class Answer(Schema):

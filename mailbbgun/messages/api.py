@@ -92,7 +92,9 @@ class Details(Summary):
     cc = fields.List(fields.String())
     bcc = fields.List(fields.String())
     mail_from = fields.String(metadata={"description": "The envelope's sender."})
-    message_id = fields.String(metadata={"description": "The Message-ID header."})
+    message_id_header = fields.String(
+        attribute="message_id", metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
+    )
     metadata = fields.Dict(attribute="meta")
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
