@@ -70,9 +70,9 @@ class NewMessage(Schema):
     def submission(self, data: dict[str, Any], **_: Any) -> Submission:
         """Return what accept takes. Raises :class:`ValidationError` if the Message-ID header is given by both its names, and they differ."""
         given = {name: value for name, value in data.items() if value is not None}
-        if (header := given.pop("message_id_header", None)) is not None:
-            if given.setdefault("message_id", header) != header:
-                raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
+        header = given.pop("message_id_header", None)
+        if header is not None and given.setdefault("message_id", header) != header:
+            raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
         return Submission(**given)
 
 

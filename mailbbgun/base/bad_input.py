@@ -166,8 +166,12 @@ def _sentence(message: str, place: _Place) -> str:
         return f"Must be {_expected(place.field)}{_not(place)}."
     if _LENGTH.match(message):
         return _wrong_length(place, place.field)
-    told = not place.secret and isinstance(place.value, str | int | float) and shown(place.value)[1:-1] not in message
+    told = not place.secret and isinstance(place.value, str | int | float) and not _quoted(place.value, message)
     return f"{shown(place.value)}: {message}" if told else message
+
+
+def _quoted(value: Any, message: str) -> bool:
+    return shown(value) in message or repr(value) in message
 
 
 def _not(place: _Place) -> str:
