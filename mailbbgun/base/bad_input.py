@@ -47,12 +47,7 @@ class _Place:
     schema: Schema | None
     value: Any
     noun: str  # field, parameter or header
-
-    @property
-    def secret(self) -> bool:
-        """Whether the value must not be repeated."""
-        field = self.field
-        return field is None or field.load_only or _marked(field)
+    secret: bool = False  # the value must not be repeated
 
     def below(self, key: Any) -> "_Place":
         """Return the place of one entry."""
@@ -61,13 +56,13 @@ class _Place:
         if self.schema is not None:
             field = next((one for name, one in self.schema.fields.items() if (one.data_key or name) == key), None)
             schema = field.schema if isinstance(field, fields.Nested) else self.schema if field is None else None
-            return replace(self, path=path, field=field, schema=schema, value=value)
+            return replace(self, path=path, field=field, schema=schema, value=value, secret=self.secret or _is_secret(field))
         inner: Any = None
         if isinstance(self.field, fields.List):
             inner = self.field.inner
         elif isinstance(self.field, fields.Dict):
             inner = self.field.value_field
-        return replace(self, path=path, field=_as_secret_as(self.field, inner), schema=None, value=value)
+        return replace(self, path=path, field=inner, schema=None, value=value)
 
 
 def sentences(messages: Any, schema: Schema, given: Any, noun: str = "field") -> dict[str, list[str]]:
@@ -128,12 +123,8 @@ def _entry(value: Any, key: Any) -> Any:
     return missing
 
 
-def _as_secret_as(outer: fields.Field[Any] | None, inner: fields.Field[Any] | None) -> fields.Field[Any] | None:
-    return None if outer is not None and _marked(outer) else inner
-
-
-def _marked(field: fields.Field[Any]) -> bool:
-    return SECRET.keys() <= field.metadata.keys()
+def _is_secret(field: fields.Field[Any] | None) -> bool:
+    return field is not None and (field.load_only or SECRET.keys() <= field.metadata.keys())
 
 
 def _walk(messages: Any, place: _Place) -> Iterator[tuple[str, list[str]]]:
@@ -202,7 +193,8 @@ def _wrong_type(place: _Place, field: fields.Field[Any]) -> str:
 def _wrong_length(place: _Place, field: fields.Field[Any]) -> str:
     rule = next(one for one in field.validators if isinstance(one, validate.Length))
     what = "entries" if isinstance(field, fields.List) else "characters"
-    expected = f"Must have {_between(rule.equal or rule.min, rule.equal or rule.max)} {what}".replace("at least 1 entries", "at least one entry")
+    expected = f"Must have {_between(rule.equal or rule.min, rule.equal or rule.max)} {what}"
+    expected = expected.replace("at least 1 entries", "at least one entry").replace("at least 1 characters", "at least one character")
     if not isinstance(place.value, Sized):
         return f"{expected}."
     has = len(place.value) or "none"
@@ -229,7 +221,7 @@ def _expected(field: fields.Field[Any]) -> str:
     example = field.metadata.get("example")
     such = "" if example is None else f", such as {shown(example)}"
     if own := getattr(field, "expected", None):
-        return f"{own}{such}"
+        return own if " such as " in own else f"{own}{such}"
     if choices := _choices(field):
         return listed(choices)
     return next(say(field, such) for kind, say in _EXPECTED if isinstance(field, kind))

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Boolean, DateTime, Dialect, Double, Engine, MetaData, String, Uuid, create_engine, event, text
+from sqlalchemy import DateTime, Dialect, Double, Engine, MetaData, String, Uuid, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -16,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
@@ -186,7 +186,7 @@ def _mailbox_in(element: mailbox_in, compiler: SQLCompiler, **kw: Any) -> str:
 class message_id_is_given(FunctionElement[bool]):
     """``message_id_is_given(message_id, id)``: whether a Message-ID does not begin with that id, as ours do."""
 
-    type = Boolean()
+    type: TypeEngine[Any] = NullType()  # as Boolean, SQLite would be asked whether it is 1, and see no index in that
     inherit_cache = True
     name = "message_id_is_given"
 
@@ -202,7 +202,7 @@ def _message_id_is_given(element: message_id_is_given, compiler: SQLCompiler, **
 class has_part(FunctionElement[bool]):
     """``has_part(column, regex, glob)``: whether a text has a part that matches; PostgreSQL takes the regular expression, SQLite the glob."""
 
-    type = Boolean()
+    type: TypeEngine[Any] = NullType()
     inherit_cache = True
     name = "has_part"
 

@@ -471,7 +471,7 @@ def _in_utc(moment: datetime) -> datetime:
 class Time(fields.DateTime):
     """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in, or a date, which is its midnight."""
 
-    expected = "a time as in RFC 3339, like 2026-01-31T12:00:00Z, or a date"
+    expected = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
         return None if value is None else rfc3339(value)
