@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from flask import request
+from flask import g, request
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from mailbbgun.accept.accept import Accepted, accept
@@ -12,6 +12,7 @@ from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
+from mailbbgun.base.errors import InvalidInput
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, provided
 from mailbbgun.messages.publisher import Publisher
@@ -104,9 +105,20 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
 
     It is stored before this answers and handed to a mail server right after.
     """
-    accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+    try:
+        accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+    except InvalidInput as error:
+        if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
+            raise
+        raise _by_old_name(error) from error
     messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
     return Parked(accepting, lambda: answer(accepting.result(), messages))
+
+
+def _by_old_name(error: InvalidInput) -> InvalidInput:
+    """Return an error about the Message-ID header under the old name, by which the client gave it."""
+    fields = error.fields or {}
+    return InvalidInput(error.message, fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()})
 
 
 def answer(accepted: Accepted, messages: str) -> Ready:

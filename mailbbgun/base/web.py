@@ -262,7 +262,7 @@ class Parser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": marshmallow.RAISE}  # noqa: RUF012 - as the base has it
 
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
-        """Return the body's object. A route that needs no field of it takes no body as well."""
+        """Return the body's object, which is also ``g.body``. A route that needs no field of it takes no body as well."""
         if not any(field.required for field in schema.fields.values()) and not req.content_length and not req.headers.get("Transfer-Encoding"):
             return {}
         charset = req.mimetype_params.get("charset", "utf-8").lower()
@@ -271,7 +271,8 @@ class Parser(FlaskParser):
             raise UnsupportedMediaType(f"Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'; {said}.")
         if (encoding := req.headers.get("Content-Encoding", "identity")) != "identity":
             raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
-        return parse_object(_read(req))
+        g.body = parse_object(_read(req))
+        return g.body
 
     def load_querystring(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return the query's parameters, each once; they are also ``g.query``."""

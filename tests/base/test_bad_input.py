@@ -111,7 +111,8 @@ def test_of_a_body_with_a_million_wrong_fields_the_first_are_told_and_the_rest_i
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "null"), (True, "true"), (-1.5, "-1.5"), ("a\"b", '"a\\"b"'), ("ü 日", '"ü 日"'), ("\ud800\n", '"\\ud800\\n"'), ([1, {"a": None}], '[1, {"a": null}]'),
+        (None, "null"), (True, "true"), (-1.5, "-1.5"), ("a\"b", '"a\\"b"'), ("ü 日", '"ü 日"'),
+        ("\ud800\n", '"\\ud800\\n"'), ([1, {"a": None}], '[1, {"a": null}]'),
         (["x" * 10] * 1_000_000, '["xxxxxxxxxx", "xxxxxxxxxx", "xxxxxxxxxx", "xxxxxxxxxx", "x…'),
     ],
 )  # fmt: skip
@@ -135,9 +136,7 @@ def schemas() -> Iterator[tuple[Schema, str]]:
 
 def _arguments(method: object) -> list[tuple[Schema, str]]:
     found = method.get("arguments", {}) if isinstance(method, dict) else {}  # flask-smorest's own notes
-    given = [(one["schema"], one["in"]) for one in found.get("parameters", []) if isinstance(one.get("schema"), Schema)]
-    body = found.get("requestBody", {}).get("content", {})
-    return given + [(one["schema"], "body") for one in body.values()]
+    return [(one["schema"], one["in"]) for one in found.get("parameters", []) if isinstance(one.get("schema"), Schema)]
 
 
 BAD = [None, True, 5, -1, 1.5, 10**30, "", "x", "\0", "x" * 1000, [], [None], [5], ["\n"], {}, {"a": 5}, {"a": None}, {"": "x"}, [[]], [{}]]
@@ -157,7 +156,8 @@ def test_no_schema_answers_in_marshmallows_own_words() -> None:
                     schema.load({name: value})
                 except ValidationError as error:
                     for sentence in (one for wrong in sentences(error.messages, schema, {name: value}).values() for one in wrong):
-                        assert sentence not in DEFAULTS and not DEFAULT_WORDS.match(sentence), (schema, name, value, sentence)
+                        assert sentence not in DEFAULTS, (schema, name, value)
+                        assert not DEFAULT_WORDS.match(sentence), (schema, name, value, sentence)
                         assert all(one.isprintable() for one in sentence)
 
 
