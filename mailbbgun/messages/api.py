@@ -161,9 +161,9 @@ class DeliveryShape(Schema):
     attempts = fields.Integer(
         attribute="attempts_made",
         metadata={
-            "description": "How often a mail server was asked to take it, and that ended: in its answer, in silence, or with no connection. Since "
-            "the message was accepted, retries by hand and all. One attempt may go to several servers, one after the other. No attempt is a wait "
-            "because a server is left alone after failures, a limit is used up, or the tenant is suspended."
+            "description": "How many attempts to hand it to a mail server have ended: in the server's answer, in silence, or because none could be "
+            "reached. All since the message was accepted, also before a retry by hand. One attempt may go to several servers, one after the other. "
+            "A wait is no attempt: while a server is left alone after failures, a limit is used up, or the tenant is suspended."
         },
     )
     last_reply = fields.Function(_last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"})
