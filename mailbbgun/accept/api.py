@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from flask import request
+from flask import g, request
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from mailbbgun.accept.accept import Accepted, accept
@@ -12,6 +12,7 @@ from mailbbgun.accept.checks import MOST_TAGS
 from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
+from mailbbgun.base.errors import InvalidInput
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, provided
 from mailbbgun.messages.publisher import Publisher
@@ -24,10 +25,12 @@ blueprint = Blueprint("sending", __name__, description="Hand over a message.")
 class Texts(fields.Field[list[str]]):
     """One string or a list of strings."""
 
+    expected = "a string or a list of strings"
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValidationError("Not a string or a list of strings.")
+            raise self.make_error("validator_failed")
         return texts
 
 
@@ -52,7 +55,10 @@ class NewMessage(Schema):
     )
     tags = fields.List(fields.String(), metadata={"description": f"At most {MOST_TAGS}, to find messages by.", "example": ["invoice"]})
     metadata = fields.Dict(fields.String(), metadata={"description": "Yours: a flat object of up to 4 KB.", "example": {"order": 1234}})
-    message_id = fields.String(metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"})
+    message_id_header = fields.String(
+        metadata={"description": "The Message-ID header; by default one is made of the message's id.", "example": "<1234@example.com>"}
+    )
+    message_id = fields.String(metadata={"description": "The old name of message_id_header.", "deprecated": True})
     priority = fields.Integer(
         strict=True, validate=validate.Range(0, 9), metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5}
     )
@@ -63,8 +69,12 @@ class NewMessage(Schema):
 
     @post_load
     def submission(self, data: dict[str, Any], **_: Any) -> Submission:
-        """Return what accept takes."""
-        return Submission(**{name: value for name, value in data.items() if value is not None})
+        """Return what accept takes. Raises :class:`ValidationError` if the Message-ID header is given by both its names, and they differ."""
+        given = {name: value for name, value in data.items() if value is not None}
+        header = given.pop("message_id_header", None)
+        if header is not None and given.setdefault("message_id", header) != header:
+            raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
+        return Submission(**given)
 
 
 class Answer(Schema):
@@ -95,9 +105,20 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
 
     It is stored before this answers and handed to a mail server right after.
     """
-    accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+    try:
+        accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+    except InvalidInput as error:
+        if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
+            raise
+        raise _by_old_name(error) from error
     messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
     return Parked(accepting, lambda: answer(accepting.result(), messages))
+
+
+def _by_old_name(error: InvalidInput) -> InvalidInput:
+    """Return an error about the Message-ID header under the old name, by which the client gave it."""
+    fields = error.fields or {}
+    return InvalidInput(error.message, fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()})
 
 
 def answer(accepted: Accepted, messages: str) -> Ready:

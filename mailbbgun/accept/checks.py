@@ -175,7 +175,7 @@ def _message_id(given: Submission, _: Settings) -> Broken:
     if given.message_id is not None:
         found = _MESSAGE_ID.fullmatch(given.message_id) if len(given.message_id) <= MESSAGE_ID_SIZE else None
         if not found or any(c in found[1] for c in '()[],;:\\"'):
-            yield "message_id", "Not a message id like <something@example.com>."
+            yield "message_id_header", "Not a message id like <something@example.com>."
 
 
 def _priority(given: Submission, _: Settings) -> Broken:

@@ -35,7 +35,14 @@ _HEADERS = frozenset(
 )
 LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
 LONGEST_HOST = 253  # characters
-_STRINGS = {"subject": "subject", "text": "text", "html": "html", "from": "sender", "message_id": "message_id"}
+_STRINGS = {
+    "subject": "subject",
+    "text": "text",
+    "html": "html",
+    "from": "sender",
+    "message_id_header": "message_id",
+    "message_id": "message_id",  # its old name
+}
 _TEXTS = frozenset({"to", "cc", "bcc", "reply_to"})
 _SCHEMA = NewMessage()
 
@@ -95,7 +102,7 @@ def submission_of(given: Mapping[str, Any]) -> Submission:
     for name, value in given.items():
         if name in _TEXTS and (isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))):
             values[name] = [value] if isinstance(value, str) else value
-        elif name in _STRINGS and isinstance(value, str):
+        elif name in _STRINGS and isinstance(value, str) and _STRINGS[name] not in values:
             values[_STRINGS[name]] = value
         else:
             break

@@ -93,7 +93,7 @@ def turned_away(desk: Desk, transaction: Transaction, wait: float) -> str | None
         return way
     if failure := desk.breaker.unreachable(transaction.route):
         said = replace(failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}"))
-        hand_over(desk, transaction, {one.address: said for one in transaction.claims})
+        hand_over(desk, transaction, {one.address: said for one in transaction.claims}, attempted=False)
         return None
     # Of several closed ways the one that opens first. While somebody asks there, it is soon known, and nothing to tell.
     soonest = min([wait, *(desk.breaker.wait(way) for way in transaction.ways if desk.routes.exists(way))])
@@ -128,7 +128,7 @@ def attempt(desk: Desk, transaction: Transaction) -> str | None:
         assert isinstance(first, Deferred | Refused)  # nothing else is unserved
         transaction.failed.append({"account": desk.routes.name(transaction.route) or "", "reply": str(first.reply)})
         return way
-    hand_over(desk, transaction, outcomes)
+    hand_over(desk, transaction, outcomes, attempted=desk.routes.leads(transaction.route))
     return None
 
 
@@ -179,8 +179,11 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
         return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
 
 
-def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> None:
-    """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken."""
+def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outcome], *, attempted: bool) -> None:
+    """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken.
+
+    ``attempted``: the outcomes come of asking a server, and not of what is known of it.
+    """
     # One draw for all: recipients who go together are due together again, and share a hint.
     drawn = desk.policy.random()
     policy = replace(desk.policy, random=lambda: drawn)
@@ -188,14 +191,15 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outco
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
-            desk.results.put(one, released(one, FENCED_WAIT))
+            desk.results.put(one, released(one, FENCED_WAIT, attempted=bool(transaction.failed)))
         else:
             result = judge(outcome, one, policy)
-            desk.results.put(one, replace(result, data={**(result.data or {}), **way}))
+            desk.results.put(one, replace(result, attempted=attempted or bool(transaction.failed), data={**(result.data or {}), **way}))
 
 
 def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:
     """Release claims of which nothing was sent, due again in ``wait`` seconds; their timelines tell ``why``."""
     fault("claims.release")
+    account = desk.routes.name(transaction.route)
     for one in transaction.claims:
-        desk.results.put(one, released(one, wait, why, desk.routes.name(transaction.route)))
+        desk.results.put(one, released(one, wait, why, account, attempted=bool(transaction.failed)))

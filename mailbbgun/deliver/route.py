@@ -115,6 +115,10 @@ class Routes:
         """Say whether there is such a way by now; accounts come and go."""
         return not route.startswith(ACCOUNT) or route in self._accounts
 
+    def leads(self, route: str) -> bool:
+        """Say whether there is a server at the end of a route."""
+        return self.exists(route) and not route.startswith(NOWHERE)
+
     def known(self) -> list[UUID]:
         """Return the accounts that are known."""
         with self._lock:

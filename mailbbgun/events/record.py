@@ -60,7 +60,8 @@ class Result:
     reply: str | None = None
     wait: float = 0.0  # seconds until the next try is due
     hinted: int = 0  # seconds of the delay queue that carries a hint for that moment; 0: none does
-    counted: bool = False  # a try ended: walks RETRY_DELAYS on
+    counted: bool = False  # walks RETRY_DELAYS on
+    attempted: bool = False  # it was tried to hand it to a server: adds to ``attempts``
     unknown: bool = False
     crashed: bool = False
     released: bool = False  # given back with nothing tried: the last reply is kept
@@ -101,6 +102,7 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
     "wait": Float(),
     "hinted": Integer(),
     "counted": Integer(),
+    "attempted": Integer(),
     "unknown": Integer(),
     "crashed": Integer(),
     "released": Integer(),
@@ -143,6 +145,7 @@ def _results(dialect: str) -> Executable:
             reply_code=case((given.released == 1, ours.reply_code), else_=given.code),
             reply=case((given.released == 1, ours.reply), else_=given.reply),
             tries=ours.tries + given.counted,
+            attempts=func.coalesce(ours.attempts, ours.tries) + given.attempted,
             unknowns=ours.unknowns + given.unknown,
             crashes=ours.crashes + given.crashed,
             next_attempt_at=case((pending, db_now(given.wait))),
@@ -200,7 +203,9 @@ def retried(session: Session, tenant_id: UUID, message_id: UUID) -> int:
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
     fresh = {column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)}
-    return _by_hand(session, tenant_id, message_id, or_(failed, _IDLE & (Delivery.next_attempt_at > db_now())), due | fresh, Kind.RETRIED)
+    kept = {"attempts": func.coalesce(Delivery.attempts, Delivery.tries)}
+    waits = _IDLE & (Delivery.next_attempt_at > db_now())
+    return _by_hand(session, tenant_id, message_id, or_(failed, waits), due | fresh | kept, Kind.RETRIED)
 
 
 def _by_hand(session: Session, tenant_id: UUID, message_id: UUID, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
@@ -261,6 +266,7 @@ def _record(result: Result) -> dict[str, Any]:
         "wait": result.wait,
         "hinted": result.hinted,
         "counted": int(result.counted),
+        "attempted": int(result.attempted),
         "unknown": int(result.unknown),
         "crashed": int(result.crashed),
         "released": int(result.released),

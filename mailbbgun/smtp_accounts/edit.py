@@ -53,7 +53,7 @@ def filled(given: Fields, guard: Guard) -> dict[str, Any]:
     known = preset(given["preset"]) if given.get("preset") else None
     values = {**_DEFAULTS, "recipient_domains": [], **(_of_preset(known) if known else {}), **given}
     if "smtp_host" not in values:
-        raise InvalidInput("Some fields are not valid.", fields={"smtp_host": ["Needed unless a preset says it."]})
+        raise InvalidInput("Some fields are not valid.", fields={"smtp_host": ["`smtp_host` is required unless a `preset` says it."]})
     usual = TLS if values.get("smtp_port") == PORTS[TLS] else known.security if known else STARTTLS
     values.setdefault("security_protocol", usual)
     same = known is not None and values["security_protocol"] == known.security
@@ -139,7 +139,10 @@ def _of_preset(known: Preset) -> dict[str, Any]:
 
 def _check_login(username: str | None, password: bool) -> None:
     if (username is None) == password:
-        name, why = ("smtp_username", "A password needs one.") if password else ("smtp_password", "A user name needs one.")
+        name, why = ("smtp_username", "`smtp_username` is required beside `smtp_password`.") if password else (
+            "smtp_password",
+            "`smtp_password` is required beside `smtp_username`.",
+        )
         raise InvalidInput("Some fields are not valid.", fields={name: [why]})
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.base import addresses
+from mailbbgun.base.bad_input import SECRET
 from mailbbgun.base.web import Time
 from mailbbgun.smtp_accounts.account import PROTOCOLS
 from mailbbgun.smtp_accounts.health import CIRCUITS
@@ -115,12 +116,12 @@ class Settings(Schema):
     setting_name = Line(validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"})
     smtp_host = fields.String(validate=validate.Length(1, 253), metadata={"description": "Its name, or address.", "example": "smtp.example.com"})
     smtp_port = _number(1, 65_535, "By default 587, with TLS 465, with NONE 25.")
-    smtp_username = Line(allow_none=True, validate=validate.Length(1, 320), metadata={"description": "null: no AUTH.", "example": "shop"})
+    smtp_username = Line(allow_none=True, validate=validate.Length(1, 320), metadata={"description": "null: no AUTH.", "example": "shop", **SECRET})
     security_protocol = fields.String(
         validate=validate.OneOf(PROTOCOLS), metadata={"description": "By default STARTTLS, on port 465 TLS. NONE: also the password goes in clear."}
     )
     ca_certificate = Certificates(
-        allow_none=True, metadata={"description": "PEM of the authorities its certificate must come from; null: those of the system."}
+        allow_none=True, metadata={"description": "PEM of the authorities its certificate must come from; null: those of the system.", **SECRET}
     )
     from_email = AddressOrDomain(
         allow_none=True, metadata={"description": "Mail from this address, or domain, leaves here; null: from any.", "example": "shop@example.com"}
@@ -149,7 +150,7 @@ class AccountChange(Settings):
         load_only=True,
         allow_none=True,
         validate=[validate.Length(1, 1000), _password],
-        metadata={"description": "Kept encrypted and never told. Needed again when host, port, security or authorities change."},
+        metadata={"description": "Kept encrypted and never told. Needed again when host, port, security or authorities change.", **SECRET},
     )
 
 
