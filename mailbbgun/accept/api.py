@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-from flask import request
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from mailbbgun.accept.accept import Accepted, accept
@@ -13,7 +11,7 @@ from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, provided
+from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, own_base, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -76,7 +74,7 @@ class Answer(Schema):
 
 
 _HEADERS = {
-    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri"}},
+    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri-reference"}},
     **REPLAYED,
 }
 
@@ -89,15 +87,15 @@ _HEADERS = {
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
-@needs(Scope.WRITE)
+@needs(Scope.WRITE, tests=True)
 def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """Send a message
 
     It is stored before this answers and handed to a mail server right after.
     """
     accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
-    messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
-    return Parked(accepting, lambda: answer(accepting.result(), messages))
+    messages = f"{own_base()}/messages"
+    return Parked(accepting, lambda: answer(accepting.result(), messages), who=caller())
 
 
 def answer(accepted: Accepted, messages: str) -> Ready:

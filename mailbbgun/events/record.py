@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.orm import Session
@@ -39,6 +40,7 @@ from mailbbgun.base.sql import among, for_each, id_rows, ids, recordset, rows, u
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
+from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
@@ -235,50 +237,65 @@ def resumed(session: Session, limit: int) -> int:
     return len(found)
 
 
-def cancelled(session: Session, tenant_id: UUID, message_id: UUID) -> int:
-    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many."""
+def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
+    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many. Of a test message if ``tests_only``."""
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return _by_hand(session, tenant_id, message_id, _IDLE, ended, Kind.CANCELLED)
+    return _by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
 
 
-def retried(session: Session, tenant_id: UUID, message_id: UUID) -> int:
-    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many."""
+def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
+    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many.
+
+    Of a test message if ``tests_only``.
+    """
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
     fresh = {column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)}
-    return _by_hand(session, tenant_id, message_id, or_(failed, _IDLE & (Delivery.next_attempt_at > db_now())), due | fresh, Kind.RETRIED)
+    waits = _IDLE & (Delivery.next_attempt_at > db_now())
+    return _by_hand(session, _Its(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh, Kind.RETRIED)
 
 
-def _by_hand(session: Session, tenant_id: UUID, message_id: UUID, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+class _Its(NamedTuple):
+    """Which message a person changes."""
+
+    tenant_id: UUID
+    message_id: UUID
+    tests_only: bool
+
+
+def _by_hand(session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
+    tenant_id, message_id, tests_only = message
+    tests = of_test_messages(DELIVERIES.c.message_id, tenant_id, tests_only)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *tests)
     # In id order, as claims lock.
     locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id).values(**values)
+    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests).values(**values)
     changed = session.execute(statement.returning(DELIVERIES.c.id)).scalars().all()
     _append(session, [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed])
     if changed:
-        _sum_up(session, [message_id], tenant_id)
+        _sum_up(session, [message_id], tenant_id, tests_only)
     return len(changed)
 
 
-def _sum_up(session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None) -> None:
-    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's."""
+def _sum_up(session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False) -> None:
+    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's (test) messages."""
     if not message_ids:
         return
     given: dict[str, Any] = {"messages": id_rows(dialect_of(session), set(message_ids))}
     if tenant_id:
         given["tenant"] = tenant_id
-    lock, update_ = _sum_of(dialect_of(session), tenant_id is not None)
+    lock, update_ = _sum_of(dialect_of(session), tenant_id is not None, tests_only)
     session.execute(lock, given)
     session.execute(update_, given)
 
 
 @cache
-def _sum_of(dialect: str, owned: bool) -> tuple[Executable, Executable]:
+def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Executable]:
     ours, its = MESSAGES.c, DELIVERIES.c
     tenant = bindparam("tenant", type_=Uuid())
-    wanted = and_(among(dialect, ours.id, "messages"), *([ours.tenant_id == tenant] if owned else []))
+    whose = ([ours.tenant_id == tenant] if owned else []) + ([ours.test == true()] if tests_only else [])
+    wanted = and_(among(dialect, ours.id, "messages"), *whose)
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
     lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
@@ -289,10 +306,10 @@ def _sum_of(dialect: str, owned: bool) -> tuple[Executable, Executable]:
     total = select(its.message_id, first.label("status")).group_by(its.message_id)
     if owned:
         total = total.where(its.tenant_id == tenant)
+    if tests_only:
+        total = total.where(its.message_id.in_(select(ours.id).where(*whose)))
     totals = for_each(dialect, ids(dialect, "messages"), its.message_id, total).subquery("totals")
-    changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status)
-    if owned:
-        changed = changed.where(ours.tenant_id == tenant)
+    changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status, *whose)
     return lock, changed.values(status=totals.c.status)
 
 

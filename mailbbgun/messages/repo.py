@@ -9,7 +9,7 @@ from unicodedata import normalize
 from uuid import UUID
 
 import idna
-from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, literal, select
+from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, literal, select, true
 from sqlalchemy import exists as sql_exists
 from sqlalchemy.orm import Session
 
@@ -20,9 +20,13 @@ from mailbbgun.messages.models import Delivery, Message, MessageCount, MessageTa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before."""
+    """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before.
+
+    ``tests_only``: none but test messages, whatever else is asked for.
+    """
 
     tenant_id: UUID
+    tests_only: bool = False
     limit: int
     offset: int
     after: UUID | None
@@ -42,9 +46,20 @@ def is_stored(session: Session, message_id: UUID) -> bool:
     return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
 
 
-def exists(session: Session, tenant_id: UUID, message_id: UUID) -> bool:
-    """Say whether a tenant has such a message."""
-    return session.scalar(select(Message.id).where(Message.tenant_id == tenant_id, Message.id == message_id)) is not None
+def test_messages(tests_only: bool) -> list[ColumnElement[bool]]:
+    """Return the condition that a message is a test message, if ``tests_only``."""
+    return [Message.test == true()] if tests_only else []
+
+
+def of_test_messages(column: Any, tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
+    """Return the condition that what has this ``message_id`` belongs to a test message of a tenant, if ``tests_only``."""
+    return [column.in_(select(Message.id).where(Message.tenant_id == tenant_id, *test_messages(True)))] if tests_only else []
+
+
+def exists(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
+    """Say whether a tenant has such a message; here and below none but a test message if ``tests_only``."""
+    its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    return session.scalar(select(Message.id).where(*its)) is not None
 
 
 def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
@@ -58,30 +73,30 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
     found = [dict(row) for row in session.execute(statement).mappings()]
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
-    to = _recipients(session, wanted.tenant_id, [message["id"] for message in shown])
+    to = _recipients(session, wanted, [message["id"] for message in shown])
     return [{**message, "to": to[message["id"]]} for message in shown], count, shown[-1]["id"] if more else None
 
 
-def details(session: Session, tenant_id: UUID, message_id: UUID) -> dict[str, Any] | None:
+def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any] | None:
     """Return a tenant's message with its deliveries; None if it has none such."""
-    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id))
+    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
     if message is None:
         return None
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     deliveries = session.scalars(select(Delivery).where(*its).order_by(Delivery.id)).all()
     by_kind: Mapping[str, list[str]] = {kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")}
     columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
     return {**columns, **by_kind, "deliveries": deliveries}
 
 
-def raw(session: Session, tenant_id: UUID, message_id: UUID) -> bytes | None:
+def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
     """Return the bytes of a tenant's message; None if it has none such."""
-    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id))
+    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
 
 
-def lane(session: Session, tenant_id: UUID, message_id: UUID) -> str:
+def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:
     """Return the lane a message's hints travel on."""
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     return session.scalars(select(Delivery.lane).where(*its).limit(1)).one()
 
 
@@ -96,7 +111,7 @@ def sum_up_counts(session: Session) -> None:
 
 def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bool]]) -> int:
     """Return how many match; of all messages, and of all that have a status, the database keeps count."""
-    if wanted.test is not None or any((wanted.to, wanted.tag, wanted.since, wanted.until)):
+    if wanted.tests_only or wanted.test is not None or any((wanted.to, wanted.tag, wanted.since, wanted.until)):
         return session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
     kept = select(func.sum(MessageCount.n)).where(MessageCount.tenant_id == wanted.tenant_id)
     if wanted.status is not None:
@@ -105,7 +120,7 @@ def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bo
 
 
 def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id]
+    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id, *test_messages(wanted.tests_only)]
     if wanted.status is not None:
         conditions.append(Message.status == wanted.status)
     if wanted.to is not None:
@@ -131,9 +146,10 @@ def _stored_form(address: str) -> str:
         return address
 
 
-def _recipients(session: Session, tenant_id: UUID, message_ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
-    wanted = (Delivery.tenant_id == tenant_id, Delivery.message_id.in_(message_ids), Delivery.kind == "to")
-    statement = select(Delivery.message_id, Delivery.address).where(*wanted).order_by(Delivery.id)
+def _recipients(session: Session, wanted: Wanted, message_ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
+    its = (Delivery.tenant_id == wanted.tenant_id, Delivery.message_id.in_(message_ids), Delivery.kind == "to")
+    tests = of_test_messages(Delivery.message_id, wanted.tenant_id, wanted.tests_only)
+    statement = select(Delivery.message_id, Delivery.address).where(*its, *tests).order_by(Delivery.id)
     found: dict[UUID, list[str]] = defaultdict(list)
     for message_id, address in session.execute(statement):
         found[message_id].append(address)

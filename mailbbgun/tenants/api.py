@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
-from flask import url_for
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 from sqlalchemy.orm import Session
 
@@ -14,7 +13,7 @@ from mailbbgun.base import idempotency
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.errors import NotFound
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, created, next_page, provided
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, address_of, created, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.tenants import audit, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
@@ -224,11 +223,11 @@ def index(page: dict[str, Any]) -> Any:
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Add a tenant"""
     services = provided(Services)
-    claim = idempotency.claim_of(caller().tenant_id, key["key"], {"tenant": wanted}) if key["key"] is not None else None
+    claim = idempotency.claim_of(caller(), key["key"], {"tenant": wanted}) if key["key"] is not None else None
     with services.db.write() as session:
         seconds = services.settings.IDEMPOTENCY_SECONDS
         answer, replayed = idempotency.once(session, claim, seconds, lambda one: _shape(repo.add_tenant(session, wanted, one)))
-    return created(answer, url_for("tenants.show", tenant_id=answer["id"], _external=True), replayed)
+    return created(answer, address_of("tenants.show", tenant_id=answer["id"]), replayed)
 
 
 @blueprint.route("/tenants/<uuid:tenant_id>", methods=["GET"])
@@ -340,7 +339,7 @@ def _shape(tenant: Tenant) -> dict[str, Any]:
 
 
 def _minted(minted: keys.Minted) -> Any:
-    location = url_for("tenants.key_show", tenant_id=minted.key.tenant_id, key_id=minted.key.id, _external=True)
+    location = address_of("tenants.key_show", tenant_id=minted.key.tenant_id, key_id=minted.key.id)
     return told_once(minted), 201, {"Location": location}
 
 
