@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from mailbbgun.base.errors import NotFound
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, address_of, created, next_page, provided
 from mailbbgun.services import Services
-from mailbbgun.tenants import audit, keys, repo
+from mailbbgun.tenants import audit, grants, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
@@ -280,10 +281,12 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
     """Make a key
 
-    The answer is the only place where it can be read whole.
+    The answer is the only place where it can be read whole. It gets no scope that you lack.
     """
     services = provided(Services)
     with services.db.write() as session:
+        _tenant(session, tenant_id)
+        grants.check(session, caller(), tenant_id, wish)
         minted = keys.create(session, services.vault, tenant_id, wish)
     return _minted(minted)
 
@@ -325,7 +328,8 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     """Make a key like this one, which goes on working for some hours"""
     services = provided(Services)
     with services.db.write() as session:
-        minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600)
+        permit = partial(grants.check, session, caller(), tenant_id)
+        minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600, permit)
     return _minted(minted)
 
 
