@@ -53,8 +53,8 @@ def released(claim: Claim, wait: float, why: str | None = None, account: str | N
     """
     whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
     if why is None or claim.attempt & (claim.attempt - 1):
-        return Result(*whose, None, PENDING, wait=wait, released=True)
-    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, reply=why, data={"account": account})
+        return Result(*whose, None, PENDING, wait=wait, released=True, key_id=claim.key_id)
+    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, reply=why, data={"account": account}, key_id=claim.key_id)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
@@ -100,4 +100,4 @@ def _result(claim: Claim, kind: Kind, status: str, reply: Reply, **more: Any) ->
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
     whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
-    return Result(*whose, kind, status, code=reply.code or None, reply=reply.text, data=data, **more)
+    return Result(*whose, kind, status, code=reply.code or None, reply=reply.text, data=data, key_id=claim.key_id, **more)

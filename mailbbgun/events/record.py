@@ -72,6 +72,7 @@ class Result:
     released: bool = False  # given back with nothing tried: the last reply is kept
     complained: bool = False  # the recipient calls spam what was just delivered
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
+    key_id: UUID | None = None  # by which the message came; for the log
 
 
 def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
@@ -95,11 +96,11 @@ def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[M
         if tags:
             session.execute(insert(TAGS), tags)
         session.execute(insert(_EVENTS), events)
-    _tell(session, events)
+    _tell(session, events, {message["id"]: message.get("key_id") for message in messages})
 
 
 # What accept gives; the rest is the same for all.
-MESSAGE_COLUMNS = "id tenant_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+MESSAGE_COLUMNS = "id tenant_id key_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
 DELIVERY_COLUMNS = "id tenant_id message_id address kind lane"
 COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 
@@ -170,7 +171,9 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
     told = [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind]
     # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
-    _append(session, told + [_complaint(result) for result in standing if result.complained])
+    events = told + [_complaint(result) for result in standing if result.complained]
+    _append(session, events)
+    _tell(session, events, {result.message_id: result.key_id for result in standing})
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
@@ -207,7 +210,11 @@ def held(session: Session, message_ids: Sequence[UUID]) -> int:
     """Hold what waits of these messages if its tenant is suspended: pending, and never due until :func:`resumed`. Return how many."""
     given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
     rows = session.execute(_held(dialect_of(session)), given).all()
-    _append(session, [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows])
+    events = [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
+    _append(session, events)
+    if events:
+        keys = select(MESSAGES.c.id, MESSAGES.c.key_id).where(among(dialect_of(session), MESSAGES.c.id, "messages"))
+        _tell(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
     return len(rows)
 
 
@@ -272,22 +279,29 @@ def _by_hand(session: Session, message: _Its, which: ColumnElement[bool], values
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests).values(**values)
     changed = session.execute(statement.returning(DELIVERIES.c.id)).scalars().all()
-    _append(session, [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed])
+    events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed]
+    _append(session, events)
     if changed:
-        _sum_up(session, [message_id], tenant_id, tests_only)
+        _tell(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
     return len(changed)
 
 
-def _sum_up(session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False) -> None:
-    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's (test) messages."""
+def _sum_up(
+    session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False
+) -> Mapping[UUID, UUID | None]:
+    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's (test) messages.
+
+    Return by which key each came.
+    """
     if not message_ids:
-        return
+        return {}
     given: dict[str, Any] = {"messages": id_rows(dialect_of(session), set(message_ids))}
     if tenant_id:
         given["tenant"] = tenant_id
     lock, update_ = _sum_of(dialect_of(session), tenant_id is not None, tests_only)
-    session.execute(lock, given)
+    keys = {row.id: row.key_id for row in session.execute(lock, given)}
     session.execute(update_, given)
+    return keys
 
 
 @cache
@@ -298,7 +312,7 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
     wanted = and_(among(dialect, ours.id, "messages"), *whose)
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
-    lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
+    lock = select(ours.id, ours.key_id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
     # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
     rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=its.status)
@@ -361,14 +375,15 @@ def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
         session.execute(_events(), {"events": rows(events)})
     else:
         session.execute(insert(_EVENTS), list(events))
-    _tell(session, events)
 
 
-def _tell(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if log.isEnabledFor(logging.INFO):
-        after_commit(session, lambda: _print(events))
+def _tell(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+    """Print a line for each event once it is committed; ``keys`` says by which API key each message came."""
+    if events and log.isEnabledFor(logging.INFO):
+        after_commit(session, lambda: _print(events, keys))
 
 
-def _print(events: Sequence[Mapping[str, Any]]) -> None:
+def _print(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
     for event in events:
-        log.info(event["kind"], extra={"message_id": event["message_id"], "delivery_id": event["delivery_id"], **event["data"]})
+        whose = {"message_id": event["message_id"], "tenant_id": event["tenant_id"], "key_id": keys.get(event["message_id"])}
+        log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})

@@ -94,6 +94,7 @@ class Details(Summary):
     mail_from = fields.String(metadata={"description": "The envelope's sender."})
     message_id = fields.String(metadata={"description": "The Message-ID header."})
     metadata = fields.Dict(attribute="meta")
+    key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: a test key, or none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     deliveries = fields.List(fields.Nested(DeliveryShape))
