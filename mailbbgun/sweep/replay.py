@@ -122,15 +122,16 @@ def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[],
 
 
 def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tuple[Claim, int]]:
-    whose = (Delivery.id, Delivery.message_id, Delivery.tenant_id, Delivery.address)
+    whose = (Delivery.id.label("delivery_id"), Delivery.message_id, Delivery.tenant_id, Delivery.address)
     counters = (Delivery.attempt, Delivery.tries, Delivery.unknowns, Delivery.crashes)
-    key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery()
+    key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery().label("key_id")
     statement = select(*whose, Delivery.lane, *counters, key).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
     # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
     statement = statement.with_for_update(skip_locked=expired_only)
     if expired_only:
         statement = statement.where(Delivery.lease_until < db_now())
-    return [(Claim(*row[:-2], lease_ends=0.0, key_id=row[-1]), row[-2]) for row in session.execute(statement).all()]
+    rows = session.execute(statement).mappings()
+    return [(Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"]) for row in rows]
 
 
 def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) -> Result:

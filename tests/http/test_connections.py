@@ -20,7 +20,7 @@ from tests.http.conftest import ROOT, Door
 from tests.servers.process import free_port
 
 BODY = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "Hi"}).encode()
-HEALTH = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def connected(door):
 
 
 def post(body=BODY, *more):
-    head = [b"POST /messages HTTP/1.1", b"Host: t", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *more]
+    head = [b"POST /messages HTTP/1.1", b"Host: localhost", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *more]
     return b"\r\n".join([*head, b"", body])
 
 
@@ -196,7 +196,7 @@ def test_clients_that_drip_hold_no_thread(door):
 def test_a_request_is_answered_alike_however_it_is_served(door):
     wrong = json.dumps({"to": "nobody", "subject": "Hello", "text": "Hi"}).encode()
     large = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "x" * SMALL}).encode()
-    chunked = b"POST /messages HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    chunked = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     with connected(door) as (line, answers):
         told = []
         for request in (POST, post(large), chunked % (len(BODY), BODY), post(wrong), chunked % (len(wrong), wrong), post(b"{"), post(b"")):
@@ -304,8 +304,8 @@ def test_a_hook_that_fails_ends_no_process(tmp_path):
         (POST.replace(b"/messages", b"/messages?x=1"), Heard.OTHER),
         (POST.replace(b"Content-Length", b"content-length"), Heard.WHOLE),
         (POST.replace(b"Content-Length", b"X-Content-Length"), Heard.OTHER),
-        (POST.replace(b"Host: t", b"Transfer-Encoding: chunked"), Heard.OTHER),
-        (POST.replace(b"Host: t", b"Expect : 100-continue"), Heard.OTHER),
+        (POST.replace(b"Host: localhost", b"Transfer-Encoding: chunked"), Heard.OTHER),
+        (POST.replace(b"Host: localhost", b"Expect : 100-continue"), Heard.OTHER),
         (post(b"x" * SMALL), Heard.OTHER),
         (b"POST " + b"x" * SMALL, Heard.OTHER),
     ],
