@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-from flask import g, request
+from flask import g
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from mailbbgun.accept.accept import Accepted, accept
@@ -14,7 +13,7 @@ from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import InvalidInput
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, provided
+from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, own_base, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -86,7 +85,7 @@ class Answer(Schema):
 
 
 _HEADERS = {
-    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri"}},
+    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri-reference"}},
     **REPLAYED,
 }
 
@@ -99,7 +98,7 @@ _HEADERS = {
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
-@needs(Scope.WRITE)
+@needs(Scope.WRITE, tests=True)
 def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """Send a message
 
@@ -111,8 +110,8 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
         if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
             raise
         raise _by_old_name(error) from error
-    messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
-    return Parked(accepting, lambda: answer(accepting.result(), messages))
+    messages = f"{own_base()}/messages"
+    return Parked(accepting, lambda: answer(accepting.result(), messages), who=caller())
 
 
 def _by_old_name(error: InvalidInput) -> InvalidInput:

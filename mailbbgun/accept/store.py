@@ -212,7 +212,7 @@ class Store:
         try:
             storing.then()
         except Exception:  # it is stored: who waits for that must be told, and others must be stored
-            log.exception("after_commit_failed", extra={"message_id": storing.rows.message["id"]})
+            log.exception("after_commit_failed", extra=_about(storing))
 
     def _insert(self, session: Session, batch: Sequence[Storing], patience: float) -> None:
         if any(map(_asks_first, batch)):
@@ -247,6 +247,12 @@ class Store:
     def _is_stored(self, storing: Storing) -> bool:
         with self._database.read() as session:
             return repo.is_stored(session, storing.rows.message["id"])
+
+
+def _about(storing: Storing) -> Mapping[str, Any]:
+    """Return what a log line about it tells."""
+    message = storing.rows.message
+    return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
 def _asks_first(storing: Storing) -> bool:

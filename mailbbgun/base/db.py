@@ -243,15 +243,18 @@ class Database:
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
 
     @contextmanager
-    def read(self, tenant: UUID | None = None) -> Iterator[Session]:
-        """A session for reading only, of what one tenant owns if it is given. Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`."""
+    def read(self, tenant: UUID | None = None, *, tests_only: bool = False) -> Iterator[Session]:
+        """A session for reading only, of what one tenant owns if it is given; of its test data if ``tests_only``.
+
+        Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`.
+        """
         with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-            session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant})
+            session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
 
     @contextmanager
-    def write(self, tenant: UUID | None = None, *, one_statement: bool = False) -> Iterator[Session]:
-        """A session that commits at the end and rolls back on any error; in what one tenant owns if it is given.
+    def write(self, tenant: UUID | None = None, *, tests_only: bool = False, one_statement: bool = False) -> Iterator[Session]:
+        """A session that commits at the end and rolls back on any error; in what one tenant owns if it is given, in its test data if ``tests_only``.
 
         Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`. With ``one_statement`` nothing more than one may be executed: PostgreSQL then
         commits it by itself, which saves two round trips.
@@ -260,7 +263,7 @@ class Database:
             if one_statement and self.dialect == "postgresql":
                 session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             if tenant:
-                session.connection(execution_options={fence.TENANT: tenant})
+                session.connection(execution_options={fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
         for tell in session.info.get(_AFTER, ()):
             tell()

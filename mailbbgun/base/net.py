@@ -243,3 +243,16 @@ def _no_address(name: str) -> NotPermitted:
 
 def _no_host(host: str) -> NotPermitted:
     return NotPermitted(f"{host[:80]!r} is neither a host name nor an IP address", about="host")
+
+
+def network_of(address: str | None) -> str:
+    """Return what is counted as one stranger: an IPv4 address, or the /64 of an IPv6 one, of which anybody has all (RFC 6177 §2)."""
+    try:
+        ip = ipaddress.ip_address(address or "")
+    except ValueError:  # a socket in the file system, a proxy that does not know
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
+        ip = ip.ipv4_mapped
+    return str(ip)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mailbbgun.base import faults
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.hosts import Pattern, public_url
 from mailbbgun.base.net import Allowed
 from mailbbgun.base.timeouts import SMTPTimeouts
 
@@ -95,6 +96,14 @@ class Settings:
     )
     ALLOW_UNAUTHENTICATED: bool = _setting(
         False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself."
+    )
+    ALLOWED_HOSTS: tuple[str, ...] = _setting(
+        (),
+        "Host names of this service, as clients write them: mail.example.com, with :port for that port alone, *.example.com for all names below. "
+        "Without AUTH_REQUIRED only these, loopback names and PUBLIC_URL's host are answered for; addresses in answers name no other.",
+    )
+    PUBLIC_URL: str = _setting(
+        "", "Where clients reach this service, like https://mail.example.com: addresses in answers begin with it. Empty: with the request's own host."
     )
     PROXIES: int = _setting(
         0,
@@ -368,6 +377,15 @@ def _check_together(settings: Settings) -> None:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
     if not _HOSTNAME.fullmatch(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} is not a host name (RFC 5321 §4.1.2); write others than ASCII as xn--…")
+    for entry in settings.ALLOWED_HOSTS:
+        try:
+            Pattern.read(entry)
+        except ValueError as error:
+            raise ConfigurationError(f"ALLOWED_HOSTS: {error}") from error
+    try:
+        public_url(settings.PUBLIC_URL or "http://localhost")
+    except ValueError as error:
+        raise ConfigurationError(f"PUBLIC_URL: {error}") from error
     try:
         Allowed.read(settings.ALLOW_PRIVATE_HOSTS)
     except ValueError as error:

@@ -18,7 +18,7 @@ from uuid import UUID
 import flask_smorest  # type: ignore[import-untyped]  # it has no types
 import marshmallow
 import orjson
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request, url_for
 from flask.json.provider import JSONProvider
 from marshmallow import fields, validate
 from webargs.flaskparser import FlaskParser
@@ -26,6 +26,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from mailbbgun.base.bad_input import EXAMPLE_ID, MOST_FIELDS, kind_of, name_of, sentences, shown
+from mailbbgun.base.caller import Caller
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.errors import (
     InvalidInput,
@@ -36,7 +37,10 @@ from mailbbgun.base.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from mailbbgun.base.hosts import Hosts
 from mailbbgun.base.idempotency import HEADER
+from mailbbgun.base.net import network_of
+from mailbbgun.base.refusals import Refusals
 from mailbbgun.base.routing import not_offered, nothing_at
 
 T = TypeVar("T")
@@ -47,6 +51,8 @@ INVALID = "Some fields are not valid."
 NOUNS = {"json": "field", "query": "parameter", "headers": "header"}  # location → what is given there
 PLUS = "plus"  # the attribute of a query's field in which a + is no blank
 NEEDS = "needs"  # the attribute of a view that asks for a key: the scope it must have
+TESTS = "tests"  # the attribute of a view that test keys may use, because it shows and changes test data alone for them
+WHO = "mailbbgun.who"  # in a request's environment: its caller, once that is known
 PARKS = "mailbbgun.parks"  # in a request's environment: the server knows of :class:`Parked`
 MOST_DEPTH = 32  # objects and lists inside each other; ours have four at most
 MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… would become 1 GB
@@ -121,6 +127,8 @@ def _our_error(error: MailBBGunError) -> Response:
     if error.status >= 500:
         cause = str(error.__cause__).partition("\n")[0]  # what follows may be a statement with its parameters
         log.warning("unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause})
+    if error.status in TOLD:
+        _tell_refused(error)
     answer = error_response(error.status, error.code, error.message, error.fields)
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = 'Bearer realm="Mail BB Gun"'  # RFC 9110 §11.6.1 wants one
@@ -129,6 +137,17 @@ def _our_error(error: MailBBGunError) -> Response:
         if isinstance(error, TooManyRequests):
             add_headers(answer, rate_headers(error.limit, 0, error.retry_after))
     return answer
+
+
+TOLD = (401, 403, 421, 429)  # statuses that leave a line in the log
+
+
+def _tell_refused(error: MailBBGunError) -> None:
+    who, address = request.environ.get(WHO), request.remote_addr
+    fields: dict[str, object] = {"client": address, "method": request.method, "path": request.path[:200], "status": error.status, "code": error.code}
+    if who is not None:
+        fields |= {"tenant_id": who.tenant_id, "key_id": who.key_id}
+    provided(Refusals).tell(error.code, network_of(address), {**fields, **error.told})
 
 
 def rate_headers(limit: int, remaining: int, seconds: int) -> dict[str, str]:
@@ -411,11 +430,12 @@ class Parked(Response):
     time. To any other server this is an answer as all are.
     """
 
-    def __init__(self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None) -> None:
+    def __init__(self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None, who: Caller | None = None) -> None:
         # Not the base's: that makes headers and a body, and this is never sent.
         self.ending = ending
         self.more: Mapping[str, str] = {}  # headers to be added to the answer
         self._answer = answer
+        self._who = who
         self._app = app or cast(Any, current_app)._get_current_object()
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
@@ -432,7 +452,7 @@ class Parked(Response):
     def _made(self, environ: Any) -> Response:
         if self.ending.ended:
             return self._answer()
-        with self._app.request_context(environ):
+        with self._app.request_context(environ if self._who is None else {**environ, WHO: self._who}):
             try:
                 return self._answer()
             except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
@@ -518,7 +538,7 @@ class Repeatable(marshmallow.Schema):
 
 
 REPLAYED = {"Idempotent-Replayed": {"description": "true: this is the first answer again.", "schema": {"type": "string", "enum": ["true"]}}}
-LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri"}}}
+LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
 def created(answer: Mapping[str, Any], location: str, replayed: bool) -> Ready:
@@ -526,10 +546,35 @@ def created(answer: Mapping[str, Any], location: str, replayed: bool) -> Ready:
     return Ready.of(201, answer, {"Location": location} | ({"Idempotent-Replayed": "true"} if replayed else {}))
 
 
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+
+
+def named_hosts() -> list[str | None]:
+    """Return the hosts that the request names, the one that counts first; None stands for none.
+
+    A target in absolute form names one, and then that of the Host header counts for nothing (RFC 9112 §3.2.2).
+    """
+    header = request.headers.get("Host")
+    target = _ABSOLUTE.match(request.environ.get("RAW_URI", ""))
+    return [target[1], header] if target else [header]
+
+
+def address_of(endpoint: str, **values: Any) -> str:
+    """Return the address of a view. It begins with a host only if that is known to be ours: see :meth:`Hosts.base`."""
+    path, root = url_for(endpoint, **values), quote(request.root_path)
+    return own_base() + path.removeprefix(root)
+
+
+def own_base() -> str:
+    """Return what addresses of ours begin with, in answers to this request."""
+    return provided(Hosts).base(request.scheme, named_hosts()[0], quote(request.root_path))
+
+
 def next_page(last: UUID | None) -> dict[str, str]:
     """Return the ``Link`` header to the page after the entry ``last``; nothing when that was the end."""
     if last is None:
         return {}
     kept = {name: value for name, value in g.query.items() if name not in ("offset", "after")}
+    page = address_of(request.endpoint or "", **(request.view_args or {}))
     # A blank as %20: in addresses a + is a plus.
-    return {"Link": f'<{request.base_url}?{urlencode({**kept, "after": str(last)}, quote_via=quote)}>; rel="next"'}
+    return {"Link": f'<{page}?{urlencode({**kept, "after": str(last)}, quote_via=quote)}>; rel="next"'}

@@ -39,6 +39,7 @@ class Claim:
     tries: int
     unknowns: int
     lease_ends: float
+    key_id: UUID | None = None  # by which the message came; for the log
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +68,11 @@ class Transaction:
         """Whose it is."""
         return self.claims[0].tenant_id
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What a log line about it tells."""
+        return {"message_id": self.message_id, "tenant_id": self.tenant_id, "key_id": self.claims[0].key_id}
+
 
 class Loaded(NamedTuple):
     """What a transaction needs to know of its message."""
@@ -75,6 +81,7 @@ class Loaded(NamedTuple):
     smtputf8: bool
     test: bool  # by a test key
     raw: bytes | None  # None if it is large
+    key_id: UUID | None  # by which it came
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:
@@ -118,7 +125,7 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw, _M.key_id).where(among(dialect, _M.id, "messages"))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:

@@ -54,6 +54,7 @@ def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
         message = messages[one.message_id]
+        one.key_id = message.key_id
         ways = desk.routes.ways(pages[one.tenant_id], message.mail_from, one.address, test=message.test)
         groups[one.message_id, ways].append(one)
     transactions = []
@@ -152,7 +153,7 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
         try:
             desk.journal.dot(held)
         except OSError as error:
-            log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+            log.error("journal_failed", extra={**transaction.about, "error": str(error)})
             return False
         fault("dot.written")
         # After the line, for a process can be suspended between any two instructions: the lease is asked last of all.
@@ -168,13 +169,13 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
             try:
                 desk.journal.reply([claims[address] for address in accepted], reply)
             except OSError as error:  # the result is still in our hands; only a crash before its commit would miss the line
-                log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+                log.error("journal_failed", extra={**transaction.about, "error": str(error)})
             fault("reply.written")
 
     try:
         return desk.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
     except Exception:  # a bug of ours must not lose mail, nor kill the sender: what was not sent is tried again
-        log.exception("attempt_failed", extra={"message_id": transaction.message_id})
+        log.exception("attempt_failed", extra=transaction.about)
         reply = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")
         return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
 

@@ -54,8 +54,9 @@ def released(claim: Claim, wait: float, why: str | None = None, account: str | N
     """
     whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
     if why is None or claim.attempt & (claim.attempt - 1):
-        return Result(*whose, None, PENDING, wait=wait, released=True, attempted=attempted)
-    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, attempted=attempted, reply=why, data={"account": account})
+        return Result(*whose, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
+    more: dict[str, Any] = {"attempted": attempted, "reply": why, "data": {"account": account}, "key_id": claim.key_id}
+    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, **more)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
@@ -102,4 +103,5 @@ def _result(claim: Claim, kind: Kind, status: str, reply: Reply, *, attempted: b
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
     whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
-    return Result(*whose, kind, status, code=reply.code or None, reply=reply.text, attempted=attempted, data=data, **more)
+    more |= {"code": reply.code or None, "reply": reply.text, "data": data, "key_id": claim.key_id}
+    return Result(*whose, kind, status, attempted=attempted, **more)

@@ -19,7 +19,7 @@ from mailbbgun.messages.status import PENDING
 EVENTS = cast(Table, Event.__table__)
 
 # The columns that are written with values of each row, on both databases. A new column is a name here and a key in ``accept/accept.py``.
-MESSAGE_COLUMNS = "id tenant_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+MESSAGE_COLUMNS = "id tenant_id key_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
 DELIVERY_COLUMNS = "id tenant_id message_id address kind lane"
 TAG_COLUMNS = "tag message_id tenant_id"
 EVENT_COLUMNS = "id tenant_id message_id delivery_id at kind data"

@@ -10,7 +10,7 @@ from mailbbgun.base import addresses
 from mailbbgun.base.bad_input import listed
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import NotFound
-from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.gate import caller, needs, reading
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import Delivery
@@ -181,6 +181,7 @@ class Details(Summary):
         attribute="message_id", metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
     )
     metadata = fields.Dict(attribute="meta")
+    key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: a test key, or none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     deliveries = fields.List(fields.Nested(DeliveryShape))
@@ -188,9 +189,9 @@ class Details(Summary):
 
 def shown(message_id: UUID) -> dict[str, Any]:
     """Return a message as :class:`Details` takes it. Raises :class:`NotFound`."""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        found = repo.details(session, tenant, message_id)
+    who = caller()
+    with reading(provided(Services).db) as session:
+        found = repo.details(session, who.tenant_id, message_id, tests_only=who.tests_only)
     if found is None:
         raise NotFound("There is no such message.")
     return found
@@ -199,19 +200,19 @@ def shown(message_id: UUID) -> dict[str, Any]:
 @blueprint.route("/messages", tags=["messages"])
 @blueprint.arguments(Filters, location="query")
 @blueprint.response(200, Messages, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:
     """List messages, newest first"""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        messages, count, last = repo.page(session, repo.Wanted(tenant_id=tenant, **filters))
+    who = caller()
+    with reading(provided(Services).db) as session:
+        messages, count, last = repo.page(session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters))
     return {"messages": messages, "count": count}, 200, next_page(last)
 
 
 @blueprint.route("/messages/<uuid:message_id>", tags=["messages"])
 @blueprint.response(200, Details)
 @blueprint.alt_response(404, description="No such message.")
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def show(message_id: UUID) -> Any:
     """Show a message and what became of each delivery"""
     return shown(message_id)
@@ -220,12 +221,12 @@ def show(message_id: UUID) -> Any:
 @blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])
 @blueprint.response(200, {"type": "string", "format": "binary"}, content_type="message/rfc822", description="The MIME, byte for byte as sent.")
 @blueprint.alt_response(404, description="No such message.")
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        found = repo.raw(session, tenant, message_id)
+    who = caller()
+    with reading(provided(Services).db) as session:
+        found = repo.raw(session, who.tenant_id, message_id, tests_only=who.tests_only)
     if found is None:
         raise NotFound("There is no such message.")
     return Response(found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'})

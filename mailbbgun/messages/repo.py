@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, cast, delete, func, insert, literal, or_, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, cast, delete, func, insert, literal, or_, select, true, union_all
 from sqlalchemy import exists as sql_exists
 from sqlalchemy.orm import Session
 
@@ -24,10 +24,12 @@ SEARCHED = 100_000  # messages whose subjects are read for one list; no index he
 class Wanted:
     """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before.
 
-    ``to``, ``domain`` (in A-labels) and ``reason`` are of one and the same delivery.
+    ``to``, ``domain`` (in A-labels) and ``reason`` are of one and the same delivery. ``tests_only``: none but test messages, whatever else is
+    asked for.
     """
 
     tenant_id: UUID
+    tests_only: bool = False
     limit: int
     offset: int
     after: UUID | None
@@ -54,9 +56,20 @@ def is_stored(session: Session, message_id: UUID) -> bool:
     return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
 
 
-def exists(session: Session, tenant_id: UUID, message_id: UUID) -> bool:
-    """Say whether a tenant has such a message."""
-    return session.scalar(select(Message.id).where(Message.tenant_id == tenant_id, Message.id == message_id)) is not None
+def test_messages(tests_only: bool) -> list[ColumnElement[bool]]:
+    """Return the condition that a message is a test message, if ``tests_only``."""
+    return [Message.test == true()] if tests_only else []
+
+
+def of_test_messages(column: Any, tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
+    """Return the condition that what has this ``message_id`` belongs to a test message of a tenant, if ``tests_only``."""
+    return [column.in_(select(Message.id).where(Message.tenant_id == tenant_id, *test_messages(True)))] if tests_only else []
+
+
+def exists(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
+    """Say whether a tenant has such a message; here and below none but a test message if ``tests_only``."""
+    its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    return session.scalar(select(Message.id).where(*its)) is not None
 
 
 def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
@@ -74,31 +87,31 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
     found = [dict(row) for row in session.execute(statement).mappings()]
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
-    to, reasons = _recipients(session, wanted.tenant_id, [message["id"] for message in shown])
+    to, reasons = _recipients(session, wanted, [message["id"] for message in shown])
     told = [{**message, "to": to[message["id"]], "reason": reason_of(reasons[message["id"]])} for message in shown]
     return told, count, shown[-1]["id"] if more else None
 
 
-def details(session: Session, tenant_id: UUID, message_id: UUID) -> dict[str, Any] | None:
+def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any] | None:
     """Return a tenant's message with its deliveries; None if it has none such."""
-    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id))
+    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
     if message is None:
         return None
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     deliveries = session.scalars(select(Delivery).where(*its).order_by(Delivery.id)).all()
     by_kind: Mapping[str, list[str]] = {kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")}
     columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
     return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
 
 
-def raw(session: Session, tenant_id: UUID, message_id: UUID) -> bytes | None:
+def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
     """Return the bytes of a tenant's message; None if it has none such."""
-    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id))
+    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
 
 
-def lane(session: Session, tenant_id: UUID, message_id: UUID) -> str:
+def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:
     """Return the lane a message's hints travel on."""
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     return session.scalars(select(Delivery.lane).where(*its).limit(1)).one()
 
 
@@ -114,7 +127,7 @@ def sum_up_counts(session: Session) -> None:
 def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bool]]) -> int:
     """Return how many match; of all messages, and of all that have a status, the database keeps count."""
     narrow = (getattr(wanted, name) for name in _NARROWING)
-    if any(value is not None for value in narrow):
+    if wanted.tests_only or any(value is not None for value in narrow):
         return session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
     kept = select(func.sum(MessageCount.n)).where(MessageCount.tenant_id == wanted.tenant_id)
     if wanted.status is not None:
@@ -123,7 +136,7 @@ def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bo
 
 
 def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id]
+    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id, *test_messages(wanted.tests_only)]
     if wanted.status is not None:
         conditions.append(Message.status == wanted.status)
     if one_delivery := _of_delivery(wanted):
@@ -132,7 +145,7 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
         sender = stored_address(wanted.sender)
         conditions.append(ascii_lower(mailbox_in(Message.sender)) == ascii_lower(mailbox_in(literal(sender))))
     if wanted.message_id_header is not None:
-        conditions.append(Message.id.in_(_with_message_id(wanted.tenant_id, stored_message_id(wanted.message_id_header))))
+        conditions.append(Message.id.in_(_with_message_id(wanted, stored_message_id(wanted.message_id_header))))
     if wanted.subject is not None:
         part = literal(part_as_regex(wanted.subject)), literal(part_as_glob(wanted.subject))
         conditions.append(has_part(Message.subject, *part))
@@ -160,9 +173,10 @@ def _of_delivery(wanted: Wanted) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _with_message_id(tenant_id: UUID, message_id: str) -> Select[Any] | CompoundSelect[Any]:
+def _with_message_id(wanted: Wanted, message_id: str) -> Select[Any] | CompoundSelect[Any]:
     """Select the ids of messages with that Message-ID: by the index on those that clients gave, and by the id in one of our own making."""
-    same = (MESSAGES.c.tenant_id == tenant_id, MESSAGES.c.message_id == message_id)
+    tests = [MESSAGES.c.test == true()] if wanted.tests_only else []
+    same = (MESSAGES.c.tenant_id == wanted.tenant_id, MESSAGES.c.message_id == message_id, *tests)
     given = select(MESSAGES.c.id).where(*same, message_id_is_given(MESSAGES.c.message_id, MESSAGES.c.id))
     own = id_within(message_id)
     return given if own is None else union_all(given, select(MESSAGES.c.id).where(*same, MESSAGES.c.id == own))
@@ -173,15 +187,18 @@ def _searched(session: Session, wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.subject is None or wanted.to is not None or wanted.message_id_header is not None:
         return []
     before = [] if wanted.until is None else [Message.id < first_id_at(wanted.until)]
-    newest_first = select(Message.id).where(Message.tenant_id == wanted.tenant_id, *before).order_by(Message.id.desc())
+    whose = (Message.tenant_id == wanted.tenant_id, *test_messages(wanted.tests_only))
+    newest_first = select(Message.id).where(*whose, *before).order_by(Message.id.desc())
     oldest = session.scalar(newest_first.offset(SEARCHED - 1).limit(1))
     return [] if oldest is None else [Message.id >= oldest]
 
 
-def _recipients(session: Session, tenant_id: UUID, message_ids: Sequence[UUID]) -> tuple[Mapping[UUID, list[str]], Mapping[UUID, set[str]]]:
+def _recipients(session: Session, wanted: Wanted, message_ids: Sequence[UUID]) -> tuple[Mapping[UUID, list[str]], Mapping[UUID, set[str]]]:
     """Return whom messages are to, and why deliveries of them failed."""
-    wanted = (Delivery.tenant_id == tenant_id, Delivery.message_id.in_(message_ids), or_(Delivery.kind == "to", Delivery.reason.is_not(None)))
-    statement = select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*wanted).order_by(Delivery.id)
+    told = or_(Delivery.kind == "to", Delivery.reason.is_not(None))
+    tests = of_test_messages(Delivery.message_id, wanted.tenant_id, wanted.tests_only)
+    its = (Delivery.tenant_id == wanted.tenant_id, Delivery.message_id.in_(message_ids), told, *tests)
+    statement = select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*its).order_by(Delivery.id)
     to: dict[UUID, list[str]] = defaultdict(list)
     reasons: dict[UUID, set[str]] = defaultdict(set)
     for message_id, kind, address, reason in session.execute(statement):

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from mailbbgun.base.net import network_of
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import LINGER_SECONDS, SMALL, Limits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
 from mailbbgun.server.refusal import Refusal, late
 from mailbbgun.server.waiting import Waiting
-from mailbbgun.tenants.rates import network_of
 
 #: Connections to accept in a row before others have their turn.
 _ACCEPTED_AT_ONCE = 8

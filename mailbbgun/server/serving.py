@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
-from mailbbgun.base.web import CODES, Ending, Parked
+from mailbbgun.base.web import INTERNAL_ERROR, Ending, Parked
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.exchange import Exchange, created
@@ -183,7 +183,7 @@ class Serving:
 
     def _fail(self, connection: Connection, request: Any, error: BaseException) -> None:
         self._log.error("Error handling request %s %s", request.method, request.uri, exc_info=error)
-        code, message = CODES[500]
+        code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 
     def _send(self, connection: Connection, data: bytes, keeps: bool) -> None:

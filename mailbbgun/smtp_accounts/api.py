@@ -4,7 +4,7 @@ import logging
 from typing import Any, cast
 from uuid import UUID
 
-from flask import request, url_for
+from flask import request
 from sqlalchemy.orm import Session
 
 from mailbbgun.base import idempotency
@@ -12,7 +12,7 @@ from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import after_commit
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, created, next_page, provided
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, address_of, created, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo, schemas
 from mailbbgun.smtp_accounts.health import Health, look
@@ -64,7 +64,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     with services.db.write(tenant_id) as session:
         claim = _claim(session, key["key"], wanted)
         answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
-    return created(answer, url_for("smtp_accounts.show", account_id=answer["id"], _external=True), replayed)
+    return created(answer, address_of("smtp_accounts.show", account_id=answer["id"]), replayed)
 
 
 @blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["GET"])
@@ -217,7 +217,7 @@ def _claim(session: Session, key: str | None, wanted: dict[str, Any]) -> idempot
     if key is None:
         return None
     pepper = keys.pepper(session, provided(Services).vault)
-    return idempotency.claim_of(caller().tenant_id, key, {"smtp_account": wanted}, pepper)
+    return idempotency.claim_of(caller(), key, {"smtp_account": wanted}, pepper)
 
 
 def _account(session: Session, tenant_id: UUID, account_id: UUID) -> SMTPAccount:
