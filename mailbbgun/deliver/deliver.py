@@ -54,7 +54,7 @@ def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
         message = messages[one.message_id]
-        ways = desk.routes.ways(pages[one.tenant_id], message.mail_from, one.address, test=message.test)
+        ways = desk.routes.ways(pages[one.tenant_id], message.from_address, one.address, test=message.test)
         groups[one.message_id, ways].append(one)
     transactions = []
     for (message_id, ways), members in groups.items():
