@@ -191,13 +191,16 @@ def test_a_message_to_nobody_shown_has_an_empty_group_as_to():
     assert message_from_bytes(composed(to=[], cc=[ANN]))["To"] is None
 
 
-@pytest.mark.parametrize("name", ["References", "In-Reply-To", "list-unsubscribe", "List-Id", "List-Anything", "Feedback-ID", "X-Priority", "Auto-Submitted"])
+@pytest.mark.parametrize(
+    "name", ["References", "In-Reply-To", "list-unsubscribe", "List-Id", "List-Anything", "Feedback-ID", "X-Priority", "Auto-Submitted"]
+)
 def test_what_programs_read_is_sent_as_it_is_with_single_blanks(name):
     raw = composed(headers={name: " \t one \t  =?two?=   three "})
     assert f"\r\n{name}: one =?two?= three\r\n".encode() in raw
     with pytest.raises(InvalidInput) as caught:
         composed(headers={name: "grün"})
-    assert caught.value.fields == {f"headers.{name}": [f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): 'ü' cannot be sent in it."]}
+    why = f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): 'ü' cannot be sent in it."
+    assert caught.value.fields == {f"headers.{name}": [why]}
 
 
 @pytest.mark.parametrize("length", [40, 75, 150])
@@ -218,7 +221,7 @@ def test_a_header_without_spaces_goes_up_to_the_limit_of_a_line_and_not_beyond(n
         with pytest.raises(InvalidInput) as caught:
             composed(headers={name: value})
         [why] = caught.value.fields[f"headers.{name}"]
-        assert why.startswith(f"Has {size} octets without a space, and a line takes 998 (RFC 5322 §2.1.1), which leaves {left} for the value of {name}")
+        assert why.startswith(f"Has {size} octets without a space, and a line takes 998 (RFC 5322 §2.1.1), which leaves {left} for ")
 
 
 @pytest.mark.parametrize("name", ["Comments", "Thread-Topic", "X-Unknown", "Organization"])
