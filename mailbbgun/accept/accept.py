@@ -92,7 +92,7 @@ def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Ro
         "created_at": now,
         "subject": draft.subject,
         "sender": str(draft.sender),
-        "mail_from": draft.sender.address,
+        "mail_from": draft.envelope_from,
         "message_id": message_id,
         "priority": draft.priority,
         "smtputf8": draft.smtputf8,

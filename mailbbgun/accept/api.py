@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import g
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from mailbbgun.accept.accept import Accepted, accept
-from mailbbgun.accept.checks import MOST_TAGS
-from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
+from mailbbgun.accept.checks import MOST_TAGS, NEEDS_RECIPIENT
+from mailbbgun.accept.draft import BCC, CC, DEFAULT_PRIORITY, TO, Submission, without_blanks
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import InvalidInput
@@ -39,9 +39,12 @@ def _addresses(sentence: str, example: Any, **options: Any) -> Texts:
 
 
 class NewMessage(Schema):
-    """A message to send. Null stands for what is not given."""
+    """A message to send. Null, and what is blank, stand for what is not given."""
 
-    to = _addresses("Recipients: one address, several with commas, or a list; display names are welcome.", "Ann Lee <ann@example.com>", required=True)
+    to = _addresses(
+        "Recipients: one address, several with commas, or a list; display names are welcome. Needed unless there is cc or bcc.",
+        "Ann Lee <ann@example.com>",
+    )
     subject = fields.String(required=True, metadata={"example": "Your invoice"})
     text = fields.String(metadata={"description": "The plain text; this or html is needed.", "example": "Dear Ann, …"})
     html = fields.String(metadata={"description": "The HTML; with text as well, readers choose."})
@@ -49,6 +52,9 @@ class NewMessage(Schema):
     bcc = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender = fields.String(data_key="from", metadata={"description": "By default the service's own.", "example": "Shop <shop@example.com>"})
     reply_to = _addresses("Where answers go.", "help@example.com")
+    envelope_from = fields.String(
+        metadata={"description": "Where bounces go: an address that the API key may send as. By default from's.", "example": "bounces@example.com"}
+    )
     headers = fields.Dict(
         fields.String(), fields.String(), metadata={"description": "More headers; none that structure the message.", "example": {"X-Order": "1234"}}
     )
@@ -66,6 +72,18 @@ class NewMessage(Schema):
         """Let every field be null that need not be given: many clients write so what they do not give."""
         field_obj.allow_none = not field_obj.required
 
+    @pre_load
+    def said(self, data: Any, **_: Any) -> Any:
+        """Leave out what says nothing."""
+        return without_blanks(data, OPTIONAL) if isinstance(data, dict) else data
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def somebody(self, _data: Any, original: Any, **_: Any) -> None:
+        """Ask for a recipient, besides all else that is wrong."""
+        said = without_blanks(original, OPTIONAL)
+        if all(said.get(name) is None for name in (TO, CC, BCC)):
+            raise ValidationError(NEEDS_RECIPIENT, TO)
+
     @post_load
     def submission(self, data: dict[str, Any], **_: Any) -> Submission:
         """Return what accept takes. Raises :class:`ValidationError` if the Message-ID header is given by both its names, and they differ."""
@@ -74,6 +92,10 @@ class NewMessage(Schema):
         if header is not None and given.setdefault("message_id", header) != header:
             raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
         return Submission(**given)
+
+
+OPTIONAL = frozenset(field.data_key or name for name, field in NewMessage().fields.items()) - {TO, "subject"}
+"""Fields that may be blank. ``to`` may not: where it is given and blank, whoever fills it in has failed."""
 
 
 class Answer(Schema):

@@ -12,9 +12,10 @@ from typing import Any
 from marshmallow import ValidationError
 
 from mailbbgun.accept.accept import Accepting, accept
-from mailbbgun.accept.api import NewMessage, answer, answered
-from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.api import OPTIONAL, NewMessage, answer, answered
+from mailbbgun.accept.draft import Submission, without_blanks
 from mailbbgun.accept.store import Store
+from mailbbgun.base import addresses
 from mailbbgun.base.caller import Caller, Scope
 from mailbbgun.base.errors import MailBBGunError
 from mailbbgun.base.gate import Authenticator, Limiter, admitted, counted
@@ -36,10 +37,14 @@ _STRINGS = {
     "text": "text",
     "html": "html",
     "from": "sender",
+    "envelope_from": "envelope_from",
     "message_id_header": "message_id",
     "message_id": "message_id",  # its old name
 }
-_TEXTS = frozenset({"to", "cc", "bcc", "reply_to"})
+_TEXTS_TO = frozenset({"to", "cc", "bcc"})
+_TEXTS = _TEXTS_TO | {"reply_to"}
+#: Characters of addresses with international domains, at most: to check them takes up to 30 µs each, and the thread that polls has others to serve.
+MOST_FOREIGN = 1000
 _SCHEMA = NewMessage()
 
 
@@ -94,6 +99,8 @@ class Quick:
             return None
         try:
             submission = submission_of(parse_object(request[found.end() :]))
+            if _takes_long(submission):
+                return None
             ending = accept(self._settings, self._store, self._publisher, who, submission, headers.get("idempotency-key"))
         except (MailBBGunError, ValidationError):
             return None
@@ -105,6 +112,7 @@ class Quick:
 def submission_of(given: Mapping[str, Any]) -> Submission:
     """Return what the schema makes of a body. Raises :class:`ValidationError`."""
     values: dict[str, Any] = {}
+    given = without_blanks(given, OPTIONAL)
     for name, value in given.items():
         if name in _TEXTS and (isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))):
             values[name] = [value] if isinstance(value, str) else value
@@ -113,10 +121,15 @@ def submission_of(given: Mapping[str, Any]) -> Submission:
         else:
             break
     else:
-        if "to" in values and "subject" in values:
+        if "subject" in values and not _TEXTS_TO.isdisjoint(values):
             return Submission(**values)
     loaded: Submission = _SCHEMA.load(given)
     return loaded
+
+
+def _takes_long(submission: Submission) -> bool:
+    texts = (*submission.to, *submission.cc, *submission.bcc, *submission.reply_to)
+    return sum(len(text) for text in texts if addresses.foreign(text)) > MOST_FOREIGN
 
 
 def _headers(lines: bytes) -> dict[str, str] | None:

@@ -144,6 +144,11 @@ class Settings:
     MAX_TEXT_SIZE: int = _setting(1_048_576, "Longest text, and longest html, in bytes of UTF-8.", least=1, most=50_000_000)
     MAX_EMAIL_ADDRESS_SIZE: int = _setting(256, "Longest e-mail address, in characters.", least=6, most=1000)
     MAX_RECIPIENTS: int = _setting(100, "Most recipients of one message, to, cc and bcc together.", least=1, most=1000)
+    CASE_SENSITIVE_LOCAL_PARTS: bool = _setting(
+        False,
+        "Whether Ann@example.com and ann@example.com in one message are two recipients. By default they are one mailbox, which gets one copy, at the "
+        "address written first; the domain's case never counts.",
+    )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 

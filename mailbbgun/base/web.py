@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -192,8 +193,11 @@ def _unexpected_error(error: Exception) -> Response:
 def parse_object(raw: bytes) -> dict[str, Any]:
     """Parse a JSON object strictly: UTF-8, not too deep, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
 
+    A byte order mark before it is ignored (RFC 8259 §8.1).
+
     Raises :class:`MalformedBody`, :class:`TooLarge`.
     """
+    raw = raw.removeprefix(BOM_UTF8)
     if not raw.strip():
         raise MalformedBody("The body is empty; it must be a JSON object.")
     try:

@@ -77,11 +77,17 @@ class Transaction:
 class Loaded(NamedTuple):
     """What a transaction needs to know of its message."""
 
-    mail_from: str  # the envelope's sender, which is the address of From
+    mail_from: str  # the envelope's sender
     smtputf8: bool
     test: bool  # by a test key
+    sender: str  # From, as people read it
     raw: bytes | None  # None if it is large
     key_id: UUID | None  # by which it came
+
+    @property
+    def from_address(self) -> str:
+        """The address of From, which decides what account it leaves through."""
+        return self.sender.rpartition("<")[2].removesuffix(">")  # no address has either in it
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:
@@ -125,7 +131,7 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw, _M.key_id).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(among(dialect, _M.id, "messages"))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:

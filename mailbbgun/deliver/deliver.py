@@ -55,7 +55,7 @@ def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded
     for one in claims:
         message = messages[one.message_id]
         one.key_id = message.key_id
-        ways = desk.routes.ways(pages[one.tenant_id], message.mail_from, one.address, test=message.test)
+        ways = desk.routes.ways(pages[one.tenant_id], message.from_address, one.address, test=message.test)
         groups[one.message_id, ways].append(one)
     transactions = []
     for (message_id, ways), members in groups.items():

@@ -19,7 +19,8 @@ _QUOTED = r'"(?:[!#-;=?-\[\]-~]|\\[!-;=?-~])*"'
 _LITERAL = r"\[(?:IPv6:)?[0-9A-Fa-f.:]+\]"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _ASCII_PATH = re.compile(rf"(?:[{_ATEXT}-]+|{_QUOTED})@(?:{_LABEL}(?:\.{_LABEL})*|{_LITERAL})", re.ASCII)
-_UTF8_PATH = re.compile(rf"(?:[{_ATEXT}\u0080-\U0010ffff-]+|{_QUOTED})@[A-Za-z0-9_.\u0080-\U0010ffff-]+")
+_UTF8_QUOTED = r'"(?:[!#-;=?-\[\]-~\u0080-\U0010ffff]|\\[!-;=?-~])*"'
+_UTF8_PATH = re.compile(rf"(?:[{_ATEXT}\u0080-\U0010ffff-]+|{_UTF8_QUOTED})@[A-Za-z0-9_.\u0080-\U0010ffff-]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,9 @@ def test_mail_leaves_through_the_first_account_that_fits_and_its_timeline_names_
         service.ended(identifier, "DELIVERED")
         assert by_server(service, [identifier]) == [int(n == number) for n in range(3)]
         assert event(service, identifier, "delivered")["account"] == ("main", "intern", "rest")[number]
+    returning = service.post(**{"from": "Shop <a@shop.test>", "envelope_from": "bounces@x.test", "to": "b@x.test"})["id"]
+    service.ended(returning, "DELIVERED")  # whose account it is From decides, and not who hears of bounces
+    assert [message["from"] for message in providers[0].taken() if message["id"][1:37] == returning] == ["bounces@x.test"]
     split = service.post(**{"from": "a@x.test", "to": ["b@corp.test", "b@x.test"]})["id"]
     service.ended(split, "DELIVERED")
     assert by_server(service, [split]) == [0, 1, 1]

@@ -27,6 +27,13 @@ def test_a_message_arrives_and_its_timeline_says_so(service):
     assert [sorted(message["to"]) for message in service.taken()] == [sorted(one["address"] for one in shown["deliveries"])]
 
 
+def test_local_parts_in_quotes_are_sent_as_they_are_and_a_mailbox_gets_one_copy(service):
+    recipients = ['"a..b"@docomo.test', '"a@b,c"@example.test', "ann@example.test"]
+    sent = service.post(to=[*recipients, "ANN@EXAMPLE.test", '"ann"@example.test'], bcc='"A..B"@Docomo.test')
+    service.ended(sent["id"], "DELIVERED")
+    assert [sorted(message["to"]) for message in service.taken()] == [sorted(recipients)]
+
+
 def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_with_its_reply(service):
     later = service.post(to="later-1-ann@example.test")
     never = service.post(to="never-ann@example.test")

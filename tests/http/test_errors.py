@@ -6,6 +6,7 @@ import socket
 import pytest
 import requests
 
+from mailbbgun.accept.checks import NEEDS_RECIPIENT
 from mailbbgun.base.ids import DEFAULT_TENANT
 from tests.base.test_web import BAD
 from tests.http.conftest import MAX_BODY_SIZE
@@ -140,7 +141,7 @@ TIME = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
 @pytest.mark.parametrize(
     ("path", "body", "field", "sentence"),
     [
-        ("/messages", {"subject": "x", "text": "y"}, "to", "`to` is required."),
+        ("/messages", {"subject": "x", "text": "y"}, "to", NEEDS_RECIPIENT),
         ("/messages", {"to": "ann@example.com", "text": "y"}, "subject", "`subject` is required."),
         ("/messages", GOOD | {"to": 5}, "to", 'Must be a string or a list of strings, such as "Ann Lee <ann@example.com>"; 5 is a number.'),
         ("/messages", GOOD | {"cc": ["a", 5]}, "cc", 'Must be a string or a list of strings, such as ["bob@example.com"], not ["a", 5].'),
