@@ -21,7 +21,7 @@ from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
-NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="1 to 64 letters, digits, spaces and . _ -")
+NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="Must be 1 to 64 letters, digits, spaces and . _ -")
 MOST_ENTRIES = 100  # of each list of a key
 LONGEST_ADDRESS = 320  # characters: 64, an @, 255 (RFC 5321 §4.5.3.1)
 _ADDRESS_OR_DOMAIN = re.compile(r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -117,9 +117,9 @@ class NewKey(Schema):
     def wish(self, data: dict[str, Any], **_: Any) -> keys.Wish:
         """Return what keys are made by."""
         if data.get("kind") is KeyKind.TEAM and not data.get("guests"):
-            raise ValidationError({"guests": ["A team key needs guests."]})
+            raise ValidationError({"guests": ["`guests` is required: a team key sends to them only."]})
         if data.get("guests") and data.get("kind") is not KeyKind.TEAM:
-            raise ValidationError({"guests": ["Only a team key has guests."]})
+            raise ValidationError({"guests": ["Only a team key has guests; leave `guests` out, or make `kind` team."]})
         if (end := data.get("expires_at")) is not None and end <= datetime.now(UTC):
             raise ValidationError({"expires_at": ["Is in the past."]})
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
