@@ -144,8 +144,8 @@ class Known:
 
     def most(self, server: Hashable) -> int | None:
         """Return the most recipients to give a server at once; None if no limit of its is known."""
-        most, until = self._most.get(server, (0, 0.0))
-        return most if until > self._clock() else None
+        found = self._most.get(server)
+        return found[0] if found and found[1] > self._clock() else None
 
     def learn(self, server: Hashable, most: int) -> None:
         """Remember for ``REMEMBERED_SECONDS`` that a server takes no more than ``most`` (at least 1)."""
