@@ -10,6 +10,7 @@ from mailbbgun.smtp_accounts.pace import NONE, Limits
 
 NO_SECURITY, STARTTLS, TLS = PROTOCOLS = ("NONE", "STARTTLS", "TLS")
 SECURITIES: dict[str, Security] = {NO_SECURITY: "none", STARTTLS: "starttls", TLS: "tls"}
+PROTOCOL_OF = {security: protocol for protocol, security in SECURITIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
