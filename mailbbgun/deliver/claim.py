@@ -52,6 +52,7 @@ class Transaction:
     route: str
     claims: list[Claim]
     ways: list[str] = field(default_factory=list)  # the routes it may take besides, best first
+    own_mail_from: bool = False  # the message names its envelope's sender; else an account may have one
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
     lined_up: float = 0.0  # monotonic seconds
     started: float | None = None  # boot-clock seconds
@@ -71,10 +72,16 @@ class Transaction:
 class Loaded(NamedTuple):
     """What a transaction needs to know of its message."""
 
-    mail_from: str  # the envelope's sender, which is the address of From
+    mail_from: str  # the envelope's sender
     smtputf8: bool
     test: bool  # by a test key
     raw: bytes | None  # None if it is large
+    sender: str  # From, as people read it: an address, or a name and an address in angle brackets
+
+    @property
+    def author(self) -> str:
+        """The address of From."""
+        return self.sender[:-1].rpartition("<")[2] if self.sender.endswith(">") else self.sender
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:
@@ -118,7 +125,7 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw, _M.sender).where(among(dialect, _M.id, "messages"))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:

@@ -148,7 +148,17 @@ class Routes:
         account = self._accounts.get(route)
         if account is None or account.endpoint is None:
             return Nowhere("the SMTP account is no longer there, or enabled")
-        return SmartHost(account.endpoint, self._pool)
+        return SmartHost(account.endpoint, self._pool, account.max_recipients)
+
+    def recipients(self, route: str) -> int | None:
+        """Return how many recipients of one message a route takes at once; None where no limit is set."""
+        account = self._accounts.get(route)
+        return account.max_recipients if account else None
+
+    def envelope_from(self, route: str) -> str | None:
+        """Return the sender that a route gives to mail which names none of its own; None: the address of its From."""
+        account = self._accounts.get(route)
+        return account.envelope_from if account else None
 
     def connections(self, route: str) -> int:
         """Return how many connections of this process may be busy with a route."""

@@ -46,7 +46,8 @@ _COUNTED = re.compile(
             rf"{_OVER}\b(?: \S+){{0,6}}? {_PEOPLE}(?: \S+){{0,2}}? ?\b{_NUMBER}\b",
             rf"\b{_NUMBER}(?: \S+){{0,4}}? {_PEOPLE}\b(?: \S+){{0,8}}? \W?{_OVER}",
             rf"{_OVER}\b(?: \S+){{0,5}}? {_NUMBER}(?: \S+){{0,4}}? {_PEOPLE}\b",
-            rf"\b(?:more than|at most|only|up to|exceed\w*|over|above|limit\w*(?: is| of|:)?|max\w*(?: is| of|:)?) \W?\d+\W? (?:\S+ ){{0,2}}?{_PEOPLE}\b",
+            rf"\b(?:more than|at most|only|up to|exceed\w*|over|above|(?:limit|max)\w*(?: is| of|:)?) "
+            rf"\W?\d+\W? (?:\S+ ){{0,2}}?{_PEOPLE}\b",
             rf"\b\d+ {_PEOPLE}\W+(?:\S+ ){{0,6}}?(?:{_NUMBER}|{_OVER}|max)\b",
             rf"\b{_PEOPLE}(?: \S+){{0,3}}? {_OVER}(?: \S+){{0,4}}? (?:{_NUMBER}|\d+)\b",
             rf"\b{_PEOPLE} per (?:message|mail|e-?mail|transaction|envelope|session|connection)\b",
@@ -58,11 +59,13 @@ _COUNTED = re.compile(
 # One at a time, for whatever reason: each of them may well be taken alone.
 _SEPARATELY = re.compile(
     r"\bmultiple (?:destination|recipient) domains\b|\bbelong to multiple\b|\bseparate (?:transaction|message|mail|session|delivery)\b|"
-    r"\b(?:one|single) (?:recipient|rcpt)\b|\brecipients?\b.{0,40}\b(?:separately|one at a time|individually)\b|\bsplit (?:your|the|this) (?:message|mail|recipient)"
+    r"\b(?:one|single) (?:recipient|rcpt)\b|\brecipients?\b.{0,40}\b(?:separately|one at a time|individually)\b|"
+    r"\bsplit (?:your|the|this) (?:message|mail|recipient)"
 )
 # How many in a time is another limit, which no splitting keeps; and a mailbox, or a mail, can be over a limit as well.
 _IN_A_TIME = re.compile(
-    r"\b(?:hour|hourly|day|daily|minutes?|today|per second|rate|week|month|quota|stunde|tag|heure|jour|hora|d.{1,3}a|час|сутки|день)\b|当天|短期|每日|每小时"
+    r"\b(?:hour|hourly|day|daily|minutes?|today|per second|rate|week|month|quota|stunde|tag|heure|jour|hora|d.{1,3}a|час|сутки|день)\b|"
+    r"当天|短期|每日|每小时"
 )
 _OF_ANOTHER_KIND = re.compile(r"\b(?:mailbox|inbox|storage|disk|space|size|sizes|large|hops?|messages in)\b")
 _SPEAKS_OF_ADDRESS = re.compile(r"[245]\.[126]\.")
@@ -75,7 +78,7 @@ _CARRIED = (
 _WORN_OUT = re.compile(
     "|".join(
         (
-            rf"(?:too many|too much|max\w*|limit\w*|exceed\w*|reached|enough|only|{_TOO_MANY})\b.{{0,40}}\b{_CARRIED}\b.{{0,40}}\b{_SESSION}\b(?! rate)",
+            rf"(?:too much|max\w*|limit\w*|exceed\w*|reached|enough|only|{_TOO_MANY})\b.{{0,40}}\b{_CARRIED}\b.{{0,40}}\b{_SESSION}\b(?! rate)",
             rf"\b{_SESSION}\b.{{0,30}}\b(?:{_CARRIED}\b.{{0,20}})?(?:limit|quota|maximum|max)\b(?!.{{0,12}}rate)",
             rf"\b(?:limit|maximum|max)\b.{{0,20}}\b(?:per|for|of|in) (?:this |a |one |the )?{_SESSION}\b",
             r"\b(?:re-?connect|(?:new|fresh|another) (?:connection|session)|re-?open|re-?establish|start (?:a )?new)\b",
@@ -85,7 +88,7 @@ _WORN_OUT = re.compile(
         )
     )
 )
-_NAMED = re.compile(r"(?:exceed\w*|limit\w*|max\w*|more than|at most|only|up to|allow\w*|permit\w*|over|above|upper bound)\D{0,24}?(\d{1,5})\b(?![.:])")
+_NAMED = re.compile(r"(?:exceed\w*|limit\w*|max\w*|more than|at most|only|up to|allow\w*|permit\w*|over|above)\D{0,24}?(\d{1,5})\b(?![.:])")
 
 
 def too_many_recipients(reply: Reply) -> bool:

@@ -39,8 +39,11 @@ class SmartHost:
         no reply that is returned or handed on: replies are kept, logged and shown.
         """
         redacted = _redacting(self.endpoint.password)
-        told = lambda to, reply: after_dot(to, reply and redacted(reply))  # noqa: E731
-        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, told, self._most)
+
+        def heard(accepted: tuple[str, ...], reply: Reply | None) -> None:
+            after_dot(accepted, reply and redacted(reply))
+
+        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, heard, self._most)
         return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
 
 
@@ -201,9 +204,10 @@ def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMa
 
 def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
     """Whether not even one recipient is few enough. Then it is another limit, and all have been refused for it, in company."""
-    outcome = next(iter(decided.values()))
-    about_it = isinstance(outcome, Bounced | Deferred) and outcome.phase is not Phase.RCPT and outcome.phase not in OPENING
-    return len(decided) == 1 and about_it and too_many_recipients(outcome.reply)
+    outcome = next(iter(decided.values()), None)
+    if len(decided) != 1 or not isinstance(outcome, Bounced | Deferred) or outcome.phase in OPENING | {Phase.RCPT}:
+        return False
+    return too_many_recipients(outcome.reply)
 
 
 def _transact(

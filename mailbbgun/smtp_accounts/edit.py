@@ -20,7 +20,7 @@ from mailbbgun.smtp_accounts.presets import Preset, preset
 from mailbbgun.tenants import repo as tenants
 
 MOST = 100  # accounts of a tenant
-LIMITS = ("max_per_second", "max_per_minute", "max_per_day")
+LIMITS = ("max_per_second", "max_per_minute", "max_per_day", "max_recipients_per_message")
 
 # Who changes one of these changes where the password goes, or who can read it on its way.
 DESTINATION = ("smtp_host", "smtp_port", "security_protocol", "ca_certificate")
@@ -32,12 +32,14 @@ _DEFAULTS: Mapping[str, Any] = {
     "ca_certificate": None,
     "from_email": None,
     "from_name": None,
+    "envelope_from": None,
     "priority": 10,
     "weight": 1,
     "max_connections": 5,
     "max_per_second": None,
     "max_per_minute": None,
     "max_per_day": None,
+    "max_recipients_per_message": None,
     "send_interval": None,
     "enabled": True,
 }

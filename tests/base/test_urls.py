@@ -36,7 +36,11 @@ def test_what_is_sound_is_not_complained_of(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "url", "says"),
-    [("QUEUE_URL", "amqp://robot:CANARY#x@host/vhost", "%23"), ("REDIS_URL", "redis://:CANARY/x@host/0", "%2F"), ("QUEUE_URL", "amqp://r:x@CANARY@h", "%40")],
+    [
+        ("QUEUE_URL", "amqp://robot:CANARY#x@host/vhost", "%23"),
+        ("REDIS_URL", "redis://:CANARY/x@host/0", "%2F"),
+        ("QUEUE_URL", "amqp://r:x@CANARY@h", "%40"),
+    ],
 )
 def test_settings_with_such_a_url_are_refused_without_saying_the_password(setting: str, url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{setting}: .*{says}") as caught:
@@ -45,6 +49,6 @@ def test_settings_with_such_a_url_are_refused_without_saying_the_password(settin
 
 
 def test_a_database_url_with_a_second_at_sign_is_refused_without_saying_the_password() -> None:
-    with pytest.raises(ConfigurationError, match="DATABASE_URL: .*%40") as caught:
+    with pytest.raises(ConfigurationError, match=r"DATABASE_URL: .*%40") as caught:
         Database("postgresql+psycopg2://robot:x@CANARY@host/name")
     assert "CANARY" not in str(caught.value)

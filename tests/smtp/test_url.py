@@ -1,9 +1,10 @@
 """The one reader of servers' URLs: what it takes, and that it never says a password."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib.parse import quote
 
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.url import read
@@ -99,8 +100,7 @@ def test_what_is_left_over_or_easily_mistaken_is_refused_without_saying_the_pass
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-@given(st.text(min_size=1).filter(lambda text: "\ud800" > max(text) or min(text) > "\udfff"), st.text(min_size=1))
+@given(st.text(min_size=1), st.text(min_size=1))
 def test_any_user_name_and_password_can_be_written(username: str, password: str) -> None:
-    username, password = (text.encode("utf-8", "ignore").decode() or "x" for text in (username, password))
     endpoint = read(f"smtp://{quote(username, safe='')}:{quote(password, safe='')}@mail.example.com")
     assert (endpoint.host, endpoint.username, endpoint.password) == ("mail.example.com", username, password)
