@@ -234,6 +234,8 @@ class Database:
             self.dialect = self.url.get_backend_name()
             if self.dialect not in ("sqlite", "postgresql"):
                 raise ValueError(self.dialect)
+            if "@" in (self.url.host or ""):
+                raise ConfigurationError("DATABASE_URL: an @ in the user name or password must be written %40")
             self.engine = _sqlite(url, pool_size, sqlite_synchronous) if self.dialect == "sqlite" else _postgresql(url, pool_size)
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error

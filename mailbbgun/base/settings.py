@@ -17,11 +17,12 @@ from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.hosts import Pattern, public_url
 from mailbbgun.base.net import Allowed
 from mailbbgun.base.timeouts import SMTPTimeouts
+from mailbbgun.base.urls import misread
 
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
-SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
+SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "smtps", "mx")}
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}  # of settings that may be empty
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -44,8 +45,9 @@ class Settings:
     QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
     SMTP_URL: str = _setting(
         "catcher:",
-        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none, "
-        "or mx: (straight to each recipient's MX).",
+        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none (without security "
+        "tls on port 465, else starttls; without a port that of the security: 587, 465 or 25; smtps:// is tls), or mx: (straight to each "
+        "recipient's MX). In user name and password # / ? @ and % are written %23 %2F %3F %40 and %25.",
     )
     REDIS_URL: str = _setting(
         "",
@@ -196,8 +198,8 @@ class Settings:
 
     ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(
         (),
-        "Networks (10.0.0.0/8) and host names that tenants' mail servers may have although they are not public, and then on any port; "
-        "*: all there are, so that whoever may set up a server reaches whatever this machine does.",
+        "Networks (10.0.0.0/8) and host names that tenants' mail servers may have although they are not public, and then on any port, and "
+        "recipients' mail servers with mx:; *: all there are, so that whoever may set up a server, or a domain, reaches whatever this machine does.",
     )
 
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "Least important log line to print.")
@@ -374,12 +376,16 @@ def _timeouts(value: Any) -> SMTPTimeouts:
 
 def _check_together(settings: Settings) -> None:
     for name, schemes in (SCHEMES | {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}).items():
+        url = getattr(settings, name)
         try:
-            scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+            scheme = url.partition(":")[0].lower() if name == "SMTP_URL" else urlsplit(url).scheme.partition("+")[0]
         except ValueError as error:
             raise ConfigurationError(f"{name}: is not a URL") from error
         if scheme not in schemes:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
+        # SQLAlchemy reads DATABASE_URL by other rules, in which of these only a second @ is mistaken; smtp/url.py says more of SMTP_URL.
+        if name in ("QUEUE_URL", "REDIS_URL") and (why := misread(url)):
+            raise ConfigurationError(f"{name}: {why}")
     if not _HOSTNAME.fullmatch(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} is not a host name (RFC 5321 §4.1.2); write others than ASCII as xn--…")
     for entry in settings.ALLOWED_HOSTS:

@@ -53,6 +53,7 @@ class Transaction:
     route: str
     claims: list[Claim]
     ways: list[str] = field(default_factory=list)  # the routes it may take besides, best first
+    own_mail_from: bool = False  # the message names its envelope's sender; else an account may have one
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
     lined_up: float = 0.0  # monotonic seconds
     started: float | None = None  # boot-clock seconds

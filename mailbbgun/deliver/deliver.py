@@ -60,10 +60,12 @@ def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded
     transactions = []
     for (message_id, ways), members in groups.items():
         message = messages[message_id]
-        for first in range(0, len(members), RECIPIENTS):
-            part = members[first : first + RECIPIENTS]
+        own = message.mail_from != message.from_address
+        while members:
             route, *others = desk.routes.ordered(ways, desk.breaker.wait)
-            transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others))
+            most = min(RECIPIENTS, desk.routes.recipients(route) or RECIPIENTS)
+            part, members = members[:most], members[most:]
+            transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own))
     return transactions
 
 
@@ -119,6 +121,8 @@ def attempt(desk: Desk, transaction: Transaction) -> str | None:
         give_back(desk, transaction, JOURNAL_WAIT)
         return None
     envelope = read(desk.db, transaction)
+    if not transaction.own_mail_from and (bounces_to := desk.routes.envelope_from(transaction.route)):
+        envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = desk.breaker.about_whom(transaction, send(desk, transaction, envelope))

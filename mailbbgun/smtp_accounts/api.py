@@ -56,6 +56,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     From then on your mail leaves through your accounts and no longer by the service's own way.
     """
     services, tenant_id = provided(Services), caller().tenant_id
+    _check_sender(wanted)
     values = edit.filled(wanted, provided(Trials).guard)
 
     def add(account_id: UUID) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     Within a second, in every process. Host, port, security and authorities change with the password only.
     """
     services, tenant_id = provided(Services), caller().tenant_id
+    _check_sender(wanted)
     with services.db.write(tenant_id) as session:
         edit.change(session, services.vault, provided(Trials).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
@@ -171,6 +173,7 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
     For 30 seconds at most.
     """
     to = wanted.pop("to", None)
+    _check_sender(wanted)
     values = edit.filled(wanted, provided(Trials).guard)
     password = values.pop("smtp_password") or ""
     return _tried(SMTPAccount(**values), password, to)
@@ -192,6 +195,13 @@ def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
         account = _account(session, tenant_id, account_id)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else ""
     return _tried(account, password, wanted.get("to"))
+
+
+def _check_sender(wanted: dict[str, Any]) -> None:
+    """Raise :class:`InvalidInput` for an ``envelope_from`` that this key may not send as: whoever gets the bounces is who has sent."""
+    bounces_to = wanted.get("envelope_from")
+    if bounces_to is not None and not caller().may_send_as(bounces_to):
+        raise InvalidInput("Some fields are not valid.", fields={"envelope_from": [f"This API key may not send as {bounces_to}."]})
 
 
 def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:

@@ -127,6 +127,13 @@ class Settings(Schema):
         allow_none=True, metadata={"description": "Mail from this address, or domain, leaves here; null: from any.", "example": "shop@example.com"}
     )
     from_name = Line(allow_none=True, validate=validate.Length(1, 256), metadata={"description": "The name beside from_email.", "example": "Shop"})
+    envelope_from = Address(
+        allow_none=True,
+        metadata={
+            "description": "Where bounces of its mail go: MAIL FROM, unless a message names its own; null: to From.",
+            "example": "bounces@example.com",
+        },
+    )
     is_default = Flag(metadata={"description": "Its From is that of messages that name none. One at most; the first, unless it says false."})
     priority = _number(0, 1000, "The least goes first; 10 by default.")
     weight = _number(1, 1000, "Its share among accounts of one priority; 1 by default.")
@@ -134,6 +141,7 @@ class Settings(Schema):
     max_per_second = _rate("Mails; null: no limit.", 10_000)
     max_per_minute = _number(1, 1_000_000, "Mails; null: no limit.", allow_none=True)
     max_per_day = _number(1, 1_000_000_000, "Mails of a day (UTC); null: no limit.", allow_none=True)
+    max_recipients_per_message = _number(1, 10_000, "Recipients at once; a message with more goes in several; null: no limit.", allow_none=True)
     send_interval = _rate("Seconds between two mails at least; null: none.", 86_400)
     recipient_domains = fields.List(
         DomainPattern(),
@@ -247,6 +255,7 @@ class Credentials(Schema):
     ca_certificate = fields.String(allow_none=True)
     from_email = fields.String(allow_none=True)
     from_name = fields.String(allow_none=True)
+    envelope_from = fields.String(allow_none=True)
 
 
 class PresetShape(Schema):
@@ -262,6 +271,7 @@ class PresetShape(Schema):
     max_per_second = fields.Integer(allow_none=True)
     max_per_minute = fields.Integer(allow_none=True)
     max_per_day = fields.Integer(allow_none=True)
+    max_recipients_per_message = fields.Integer(allow_none=True)
     username_hint = fields.String(metadata={"description": "What user name and password are."})
     host_hint = fields.String(allow_none=True, metadata={"description": "Which other hosts there are."})
 
@@ -301,6 +311,7 @@ class StepShape(Schema):
     code = fields.Integer(allow_none=True, attribute="reply.code", metadata={"description": "The server's; 0: our own words; null: none."})
     enhanced = fields.String(allow_none=True, attribute="reply.enhanced", metadata={"example": "5.7.8"})
     words = fields.String(allow_none=True, attribute="reply.text")
+    mechanism = fields.String(allow_none=True, metadata={"description": "Of auth: each that is tried is a step.", "example": "PLAIN"})
     tls = fields.Nested(TLSShape, allow_none=True)
 
 

@@ -138,8 +138,13 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
     key = claim.delivery_id, claim.attempt
     if replay is not None and key in replay.told:
         reply = replay.told[key]
-        outcome = classify(Phase.DOT, reply) if reply is not None else None
-        return lost_unknown(claim, rules) if outcome is None or isinstance(outcome, TooMany) else judge(outcome, claim, rules)
+        if reply is None:
+            return lost_unknown(claim, rules)
+        outcome = classify(Phase.DOT, reply)
+        if not isinstance(outcome, TooMany):
+            return judge(outcome, claim, rules)
+        # A definite no to this many recipients; the worker died before it sent to fewer.
+        return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
     if replay is not None and replay.same_boot:
         return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
     return lost_unknown(claim, rules)
