@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from bench import ROOT, BenchError, backlog, machine, report
+from bench import slow_clients as slow
 from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
@@ -35,6 +36,7 @@ OUT = ROOT / "var" / "bench"
 @click.option("--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time.")
 @click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
 @click.option("--backlog", "pending", metavar="N", type=click.IntRange(backlog.FEW), help="Instead: what so many pending ones cost.")
+@click.option("--slow-clients", is_flag=True, help="Instead: latency beside hundreds of clients that stall.")
 @click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
 def main(
@@ -47,6 +49,7 @@ def main(
     slow_sink: bool,
     sink: Kind,
     pending: int | None,
+    slow_clients: bool,
     settings: tuple[str, ...],
     out: Path,
 ) -> None:
@@ -73,6 +76,9 @@ def main(
         settings=_pairs(settings),
     )
     try:
+        if slow_clients:
+            print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
+            return
         with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
             told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar) if pending else _all(options, out, bar)
     except KeyboardInterrupt:
