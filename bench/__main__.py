@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from bench import ROOT, BenchError, backlog, machine, report
 from bench import against as against_
+from bench import slow_clients as slow
 from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
@@ -39,6 +40,7 @@ OUT = ROOT / "var" / "bench"
 @click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
 @click.option("--backlog", "pending", metavar="N", type=click.IntRange(backlog.FEW), help="Instead: what so many pending ones cost.")
 @click.option("--against", metavar="COMMIT", help="Instead: this tree and another commit in turns: accept of each shape, and drain.")
+@click.option("--slow-clients", is_flag=True, help="Instead: latency beside hundreds of clients that stall.")
 @click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
 def main(
@@ -53,6 +55,7 @@ def main(
     sink: Kind,
     pending: int | None,
     against: str | None,
+    slow_clients: bool,
     settings: tuple[str, ...],
     out: Path,
 ) -> None:
@@ -83,6 +86,9 @@ def main(
         settings=_pairs(settings),
     )
     try:
+        if slow_clients:
+            print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
+            return
         with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
             if pending:
                 told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar)

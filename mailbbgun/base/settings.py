@@ -62,21 +62,22 @@ class Settings:
         0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
     )
     API_CONNECTIONS: int = _setting(
-        4096,
+        8192,
         "Connections that one API process keeps open; beyond that the one without progress for longest is closed. "
-        "Each may hold up to 64 KB of memory, and needs a file (ulimit -n, LimitNOFILE).",
+        "Each takes some kilobytes of memory and a file (ulimit -n, LimitNOFILE).",
         least=16,
         most=100_000,
     )
     API_CONNECTIONS_PER_ADDRESS: int = _setting(
-        1024,
+        6144,
         "The same for the connections of one client address (of IPv6 a /64) alone; with PROXIES it does not count.",
         least=1,
         most=100_000,
     )
-    API_LARGE_SIZE: int = _setting(
+    API_BUFFER_SIZE: int = _setting(
         268_435_456,
-        "Memory that one API process spends on request bodies and unread answers of more than 64 KB each; at least twice MAX_BODY_SIZE.",
+        "Memory that one API process spends on requests and answers that are on their way; at least twice MAX_BODY_SIZE. "
+        "Beyond it the connection is closed whose request or answer has moved least.",
         least=0,
         most=1_000_000_000_000,
     )

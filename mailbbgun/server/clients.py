@@ -7,13 +7,13 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from mailbbgun.base.net import network_of
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.limits import LINGER_SECONDS, SMALL, Limits, Stage
+from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, Limits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
 from mailbbgun.server.refusal import Refusal, late
 from mailbbgun.server.waiting import Waiting
@@ -21,12 +21,16 @@ from mailbbgun.server.waiting import Waiting
 #: Connections to accept in a row before others have their turn.
 _ACCEPTED_AT_ONCE = 8
 
+#: Late connections to end in a row.
+_ENDED_AT_ONCE = 16
+
 #: Bytes to hand to the kernel at once.
 _SENT_AT_ONCE = 262_144
 
 #: Seconds between two log lines that tell of connections closed to make room.
 _TELL_SECONDS = 60.0
 
+_network_of = lru_cache(maxsize=4096)(network_of)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
@@ -53,8 +57,8 @@ class Clients:
         self._seconds = dict(limits.seconds)
         self._all = Waiting()
         self._networks: dict[str, Waiting] = {}
-        self._large: OrderedDict[Connection, None] = OrderedDict()  # in the order of their progress
-        self._large_bytes = 0
+        self._holding: OrderedDict[Connection, None] = OrderedDict()  # those that count, in the order of their progress
+        self._buffered = 0
         self._stopping_since: float | None = None
         self._made_room, self._told = 0, -math.inf
 
@@ -82,7 +86,7 @@ class Clients:
     def _welcome(self, accepted: socket.socket, client: Any, server_address: Any) -> None:
         accepted.setblocking(False)
         counted = self._limits.connections_per_address is not None and isinstance(client, tuple)
-        network = network_of(client[0]) if counted else None
+        network = _network_of(client[0]) if counted else None
         now = self._clock()
         incoming = Incoming(self._cfg, client, self._limits.body)
         connection = Connection(accepted, client, server_address, network, incoming, since=now, began=now)
@@ -170,22 +174,22 @@ class Clients:
             connection.since, connection.moved = now, 0
             for group in self._groups(connection):
                 group.renew(connection)
-            if connection in self._large:
-                self._large.move_to_end(connection)
+            if connection in self._holding:
+                self._holding.move_to_end(connection)
 
     def _hold(self, connection: Connection, held: int) -> None:
         """Note how many bytes are kept for a connection; close others, or this one, if that is too much in all."""
-        if held <= SMALL and connection.held == 0:
+        if held <= FREE and connection.held == 0:
             return
-        self._large_bytes -= connection.held
-        connection.held = held if held > SMALL else 0
-        self._large_bytes += connection.held
+        self._buffered -= connection.held
+        connection.held = held if held > FREE else 0
+        self._buffered += connection.held
         if not connection.held:
-            self._large.pop(connection, None)
+            self._holding.pop(connection, None)
             return
-        self._large.setdefault(connection)
-        while self._large_bytes > self._limits.large and len(self._large) > 1:
-            waiting = (one for one in self._large if one.stage is not Stage.SERVED)
+        self._holding.setdefault(connection)
+        while self._buffered > self._limits.buffers and len(self._holding) > 1:
+            waiting = (one for one in self._holding if one.stage is not Stage.SERVED)
             if (least := next(waiting, None)) is None:
                 return
             self._abort(least)
@@ -201,9 +205,15 @@ class Clients:
             self._poller.watch(connection.socket, ready, connection.handler)
         connection.watched = ready
 
-    def end_late(self) -> None:
-        """End what has had its time: requests by 408 (RFC 9110 §15.5.9), all others by closing them."""
-        for connection in self._all.late(self._clock(), self._seconds, -math.inf if self._stopping_since is None else self._stopping_since):
+    def end_late(self) -> bool:
+        """End what has had its time: requests by 408 (RFC 9110 §15.5.9), all others by closing them.
+
+        Return whether there is more to end: when thousands are late at once, others have their turn in between.
+        """
+        stopping_since = -math.inf if self._stopping_since is None else self._stopping_since
+        for ended, connection in enumerate(self._all.late(self._clock(), self._seconds, stopping_since)):
+            if ended == _ENDED_AT_ONCE:
+                return True
             match connection.stage:
                 case Stage.HEAD:
                     self._refuse(connection, late("head", self._seconds[Stage.HEAD]))
@@ -211,6 +221,7 @@ class Clients:
                     self._refuse(connection, late("body, or enough of it,", self._seconds[Stage.BODY]))
                 case _:
                     self._abort(connection)
+        return False
 
     def stop(self) -> None:
         """Close idle connections now, and those that are answered then; give begun requests a short while."""

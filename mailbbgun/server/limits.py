@@ -12,6 +12,9 @@ from mailbbgun.base.settings import Settings
 #: Bytes of a request that the poller may serve itself, and of input kept unread for the next request.
 SMALL = 65_536
 
+#: Bytes that may be kept for a connection without being counted; all others together are bounded.
+FREE = 4096
+
 #: Bytes of a request's head, all lines together.
 LONGEST_HEAD = 65_536
 
@@ -48,7 +51,7 @@ class Limits:
 
     connections: int
     connections_per_address: int | None
-    large: int  # all bodies and answers over SMALL together
+    buffers: int  # requests and answers on their way, all together
     body: int
     transfer: float  # one body, or one answer, at the most
     seconds: Mapping[Stage, float]
@@ -67,7 +70,7 @@ def limits_of(settings: Settings, keepalive: float) -> Limits:
         connections=settings.API_CONNECTIONS,
         # Behind proxies all clients have the proxies' addresses.
         connections_per_address=None if settings.PROXIES else settings.API_CONNECTIONS_PER_ADDRESS,
-        large=max(settings.API_LARGE_SIZE, 2 * settings.MAX_BODY_SIZE),
+        buffers=max(settings.API_BUFFER_SIZE, 2 * settings.MAX_BODY_SIZE),
         body=settings.MAX_BODY_SIZE,
         transfer=float(settings.API_TRANSFER_SECONDS),
         seconds={

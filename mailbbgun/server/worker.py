@@ -63,14 +63,16 @@ class Worker(BaseWorker):  # type: ignore[misc]  # no types
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
             poller.watch(listener, READ, partial(_accept, clients, listener, listener.getsockname()))
-        looked = 0.0
+        looked, more_to_end = 0.0, False
         while self.alive:
-            poller.turn(_LOOK_SECONDS)
+            poller.turn(0 if more_to_end else _LOOK_SECONDS)
             serving.begin_together()
+            if more_to_end:
+                more_to_end = clients.end_late()
             if (now := time.monotonic()) - looked >= _LOOK_SECONDS:
                 looked = now
                 self.notify()
-                clients.end_late()
+                more_to_end = clients.end_late()
                 if self.ppid != os.getppid():
                     self.log.info("Parent changed, shutting down: %s", self)
                     break

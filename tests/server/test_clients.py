@@ -94,7 +94,8 @@ class House:
     def later(self, seconds: float) -> None:
         """Let time go by."""
         self.now += seconds
-        self.clients.end_late()
+        while self.clients.end_late():
+            self.settle()
         self.settle()
 
 
@@ -264,7 +265,7 @@ def test_an_answer_is_sent_to_whoever_reads_it_slowly_and_not_to_whoever_does_no
 
 
 def test_large_bodies_and_answers_are_bounded_together() -> None:
-    with House(replace(LIMITS, large=250_000, connections_per_address=100, connections=100)) as house:
+    with House(replace(LIMITS, buffers=250_000, connections_per_address=100, connections=100)) as house:
         small = house.connect(HALF_BODY)
         lines = []
         for _ in range(4):

@@ -101,15 +101,14 @@ def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         # As systemd does (sd_listen_fds): the socket is file 3, and the environment says whose it is.
-        passing = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-        os.set_inheritable(listener.fileno(), True)
-        command = ["sh", "-c", f'exec 3<&{listener.fileno()}; exec "$@"', "sh", sys.executable, "-c", passing, str(ROOT / "api.py")]
+        passing = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[2], sys.argv[2:])"
+        command = [sys.executable, "-c", passing, str(listener.fileno()), sys.executable, str(ROOT / "api.py")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         environment |= {"MAILBBGUN_VAR": str(tmp_path), "LISTEN_FDS": "1"}
         subprocess.run([sys.executable, str(ROOT / "initdb.py")], env=environment | {"LISTEN_FDS": "0"}, cwd=tmp_path, check=True)
         with subprocess.Popen(command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL) as process:
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=30) as line, line.makefile("rb") as answers:
+                with socket.create_connection(("127.0.0.1", port), timeout=120) as line, line.makefile("rb") as answers:
                     line.sendall(get(b"/health"))
                     assert answer(answers)[0] == 200
             finally:

@@ -1,0 +1,146 @@
+"""Latency beside slow clients (``--slow-clients``): of ``GET /health`` and ``POST /messages``, idle and under attack.
+
+A process of its own opens the sockets of one kind, on loopback only, and opens each again that the server closes, as
+an attacker would. Meanwhile this process asks one request after the other, each on a new connection.
+"""
+
+import http.client
+import json
+import resource
+import select
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from bench import ROOT, BenchError
+from bench.service import Service
+
+SOCKETS, SILENT_SOCKETS = 500, 2100
+
+#: Requests of each sort that are measured, and the seconds after which no more are begun.
+SAMPLES, MOST_SECONDS = 300, 60.0
+
+#: Times that an attacker opens one socket again, at the most.
+_REOPENED = 20
+
+_HEAD = b"POST /messages HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+KINDS: dict[str, tuple[bytes, int]] = {
+    "half heads of GET": (b"GET /health HTTP/1.1\r\nX", SOCKETS),
+    "half heads of DELETE": (b"DELETE /messages HTTP/1.1\r\nX", SOCKETS),
+    "unread answers": (b"GET /openapi.json HTTP/1.1\r\nHost: t\r\n\r\n" * 100, SOCKETS),
+    "stalled bodies": (_HEAD + b"x" * 50_000, SOCKETS),
+    "silent sockets": (b"", SILENT_SOCKETS),
+}
+ALL = "all of them"
+
+_BODY = json.dumps({"to": "ann@example.test", "subject": "Hello", "text": "Hi"})
+
+
+def run(settings: Mapping[str, str], told: Callable[[str], None]) -> str:
+    """Measure, and return a table. ``told`` is told of each step. Raises :class:`BenchError`."""
+    lines = [f"{'beside':24}{'sockets':>8}{'':3}{'request':16}{'p50 ms':>8}{'p99 ms':>9}{'p99 / idle':>12}"]
+    with Service("slow-clients", settings, {}) as service:
+        service.open()
+        _measured(service.port)  # warm
+        told("idle")
+        idle = _measured(service.port)
+        lines += _rows("nobody", 0, idle, idle)
+        for kind in (*KINDS, ALL):
+            told(kind)
+            with _attacked(service.port, kind) as sockets:
+                lines += _rows(kind, sockets, _measured(service.port), idle)
+        service.shut()
+    return "\n".join(lines)
+
+
+def _rows(kind: str, sockets: int, measured: Mapping[str, list[float]], idle: Mapping[str, list[float]]) -> Iterator[str]:
+    for request, seconds in measured.items():
+        p50, p99, before = statistics.median(seconds) * 1000, _p99(seconds), _p99(idle[request])
+        yield f"{kind:24}{sockets:8}{'':3}{request:16}{p50:8.2f}{p99:9.2f}{p99 / before:12.2f}"
+
+
+def _p99(seconds: list[float]) -> float:
+    return statistics.quantiles(seconds, n=100)[98] * 1000
+
+
+def _measured(port: int) -> dict[str, list[float]]:
+    """Return the seconds of each request, by what was asked."""
+    measured: dict[str, list[float]] = {"GET /health": [], "POST /messages": []}
+    end = time.monotonic() + MOST_SECONDS
+    for _ in range(SAMPLES):
+        for request, seconds in measured.items():
+            began = time.perf_counter()
+            _ask(port, *request.split())
+            seconds.append(time.perf_counter() - began)
+        if time.monotonic() > end and len(measured["POST /messages"]) > 1:
+            break
+    return measured
+
+
+def _ask(port: int, method: str, path: str) -> None:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=MOST_SECONDS)
+    try:
+        line.request(method, path, _BODY if method == "POST" else None, {"Content-Type": "application/json"})
+        answer = line.getresponse()
+        if answer.status not in (200, 201):
+            raise BenchError(f"{method} {path}: {answer.status} {answer.read(500)!r}")
+        answer.read()
+    except OSError as error:
+        raise BenchError(f"{method} {path}: {error!r}") from error
+    finally:
+        line.close()
+
+
+@contextmanager
+def _attacked(port: int, kind: str) -> Iterator[int]:
+    """Let another process attack while the block runs; give the number of its sockets."""
+    argv = [sys.executable, "-m", "bench.slow_clients", str(port), kind]
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline() or b"0")
+        finally:
+            process.terminate()
+
+
+def attack(port: int, kind: str) -> None:
+    """Open all sockets of a kind, say so on standard output, and keep them open until standard input ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 8192), hard))
+    chosen = list(KINDS.values()) if kind == ALL else [KINDS[kind]]
+    epoll = select.epoll()
+    lines: dict[int, tuple[socket.socket, bytes]] = {}
+    for sent, count in chosen:
+        for _ in range(count):
+            _open(epoll, lines, port, sent)
+    print(len(lines), flush=True)
+    epoll.register(sys.stdin.fileno(), select.EPOLLIN)
+    left = len(lines) * _REOPENED
+    while True:
+        for descriptor, _ in epoll.poll():
+            if descriptor == sys.stdin.fileno():
+                return
+            line, sent = lines.pop(descriptor)
+            line.close()
+            if left:
+                left -= 1
+                _open(epoll, lines, port, sent)
+
+
+def _open(epoll: select.epoll, lines: dict[int, tuple[socket.socket, bytes]], port: int, sent: bytes) -> None:
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect(("127.0.0.1", port))
+    line.setblocking(False)
+    with suppress(OSError):  # closed already: epoll tells
+        line.send(sent)
+    lines[line.fileno()] = line, sent
+    epoll.register(line.fileno(), select.EPOLLRDHUP)  # of answers it is not told: nobody reads them
+
+
+if __name__ == "__main__":
+    attack(int(sys.argv[1]), sys.argv[2])
