@@ -77,7 +77,7 @@ class _Batch:
         self.prefixes: set[str] = set()
         self.over = threading.Event()
         self.found: Mapping[str, Known] = {}
-        self.error: Exception | None = None
+        self.error: Exception | None = DatabaseUnavailable("the look-up was broken off")
 
 
 class Keyring:
@@ -136,7 +136,7 @@ class Keyring:
                 with self._lock:
                     self._gathering = _Batch()
                 try:
-                    batch.found = self._load(sorted(batch.prefixes))
+                    batch.found, batch.error = self._load(sorted(batch.prefixes)), None
                 except Exception as error:  # noqa: BLE001 - raised below, in each of them
                     batch.error = error
                 finally:

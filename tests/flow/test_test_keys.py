@@ -90,6 +90,19 @@ def test_mail_of_a_test_key_is_caught_and_all_other_mail_leaves(service):
     assert [service.message(identifier)["test"] for identifier in (live, test, keyed)] == [False, True, False]
 
 
+def test_a_message_and_each_line_about_it_say_by_whose_key_it_came(service):
+    made = service.http.post(f"{service.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": "told"}, timeout=30).json()
+    sent = service.ask(made["key"], to=["ann@told.test", "never@told.test"]).json()["id"]
+    without, tried = service.post(to="ben@told.test")["id"], service.try_out(to="ann@simulator")
+    for identifier, status in ((sent, "DELIVERED"), (without, "DELIVERED"), (tried, "DELIVERED")):
+        until(lambda: service.message(identifier)["status"] in (status, "ERROR"))  # noqa: B023 - asked at once
+    assert [service.message(identifier)["key_id"] for identifier in (sent, without, tried)] == [made["id"], None, None]
+    for program, kind in (("api", "accepted"), ("worker", "delivered")):
+        lines = [line for line in (service.var / f"{program}.out").read_text().splitlines() if f" {kind} " in line]
+        assert [line for line in lines if f"message_id={sent} tenant_id={DEFAULT_TENANT} key_id={made['id']} " in line], program
+        assert [line for line in lines if f"message_id={without} tenant_id={DEFAULT_TENANT}" in line and "key_id" not in line], program
+
+
 def test_magic_recipients_behave_and_their_timelines_show_it(service):
     with at_least(0.6):
         sent = {name: service.try_out(to=f"{name}@simulator") for name in MAGIC}

@@ -11,6 +11,7 @@ import requests
 from mailbbgun.app import OPEN, create_app
 from mailbbgun.base.gate import Standing
 from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.base.refusals import MOST_OF_ONE
 from mailbbgun.base.web import NEEDS
 from tests.flow.service import until
 from tests.servers.process import free_port
@@ -194,6 +195,27 @@ def test_keys_cannot_be_guessed_at_will_and_who_has_one_is_served(guarded):
     assert {guarded.ask("POST", "/messages", good["key"], json=HELLO).status_code for _ in range(100)} == {201}
     assert guarded.ask("GET", "/messages", unseen).status_code == 200
     assert guarded.ask("GET", "/health").status_code == 200
+    lines = (guarded.var / "api.out").read_text().splitlines()
+    (locked,) = [line for line in lines if "address_locked" in line]
+    assert "client=127.0.0.1 count=30" in locked
+    refused = [line for line in lines if "request_refused" in line]
+    assert 0 < len([line for line in refused if "status=401 code=unauthorized" in line]) <= MOST_OF_ONE
+    assert 0 < len([line for line in refused if "status=429 code=rate_limited" in line]) <= MOST_OF_ONE
+    assert not [line for line in lines if good["key"] in line or good["key"].rpartition("_")[2] in line]
+
+
+def test_a_refusal_leaves_a_line_that_says_who_was_refused_what(guarded):
+    tenant = guarded.tenant("refused", max_messages_per_day=0)
+    key = guarded.key(tenant)
+    for method, path, more in (("GET", "/smtp-accounts?x=forged%20line", {}), ("POST", "/messages", {"json": HELLO})):
+        assert guarded.ask(method, path, key["key"], **more).status_code in (403, 429)
+    whose = f"tenant_id={tenant} key_id={key['id']}"
+    log = (guarded.var / "api.out").read_text()
+    assert f"client=127.0.0.1 method=GET path=/smtp-accounts status=403 code=forbidden {whose}" in log
+    assert f"client=127.0.0.1 method=POST path=/messages status=429 code=quota_exceeded {whose}" in log
+    elsewhere = guarded.key(tenant, networks=["192.0.2.0/24"])
+    assert guarded.ask("GET", "/messages", elsewhere["key"]).status_code == 403
+    assert f"key_id={elsewhere['id']}" in (guarded.var / "api.out").read_text()
 
 
 def test_strangers_are_counted_by_address_and_by_ipv6_network(postgresql, tmp_path):

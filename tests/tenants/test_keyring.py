@@ -1,0 +1,270 @@
+"""What a process knows of keys: it reads what changed, looks guesses up together, and forgets nothing that has ended."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, insert, text, update
+
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import Unauthorized
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.base.settings import load
+from mailbbgun.install import install
+from mailbbgun.services import Services, build
+from mailbbgun.smtp_accounts.models import SMTPAccount
+from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.tenants import keys, repo
+from mailbbgun.tenants.authenticate import Authenticator
+from mailbbgun.tenants.keyring import FRESH_SECONDS, MOST_ROWS, Keyring
+from tests.flow.service import until
+
+ACCOUNT = {"setting_name": "first", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS", "is_default": True,
+           "recipient_domains": [], "priority": 10, "weight": 1, "max_connections": 5, "enabled": True, "from_email": "shop@example.com"}  # fmt: skip
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def services(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Services]:
+    environment = {"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"}
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
+    made = build(load(environment))
+    install(made)
+    yield made
+    made.close()
+
+
+class Still(Keyring):
+    """One that looks when it is told to, and by no thread."""
+
+    def _run(self) -> None:
+        pass
+
+    def look(self) -> None:
+        self._look_again()
+
+
+@pytest.fixture
+def ring(services: Services) -> Still:
+    return Still(services.db, identities, None)
+
+
+def mint(services: Services, **wish: Any) -> keys.Minted:
+    with services.db.write() as session:
+        return keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(**{"name": "k"} | wish))
+
+
+class Statements:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = self.running = self.most = 0
+
+
+@contextmanager
+def watched(db: Database, seconds: float = 0.0) -> Iterator[Statements]:
+    """Count statements that look keys up, and how many ran at once; let each take some time."""
+    seen = Statements()
+
+    def begins(*args: Any) -> None:
+        if "api_keys" in args[2]:
+            with seen.lock:
+                seen.count += 1
+                seen.running += 1
+                seen.most = max(seen.most, seen.running)
+            time.sleep(seconds)
+
+    def ends(*args: Any) -> None:
+        if "api_keys" in args[2]:
+            with seen.lock:
+                seen.running -= 1
+
+    event.listen(db.engine, "before_cursor_execute", begins)
+    event.listen(db.engine, "after_cursor_execute", ends)
+    try:
+        yield seen
+    finally:
+        event.remove(db.engine, "before_cursor_execute", begins)
+        event.remove(db.engine, "after_cursor_execute", ends)
+
+
+def test_keys_in_use_are_read_again_only_when_something_has_changed(services: Services, ring: Still) -> None:
+    prefix = mint(services).key.prefix
+    ring.look_up(prefix)
+    ring.look()  # the first look: it does not know yet what had changed before
+    with watched(services.db) as seen:
+        for _ in range(5):
+            ring.look()
+        assert seen.count == 0
+        assert ring.get(prefix) is not None
+        mint(services)
+        before = seen.count
+        ring.look()
+        assert seen.count == before + 1
+        ring.look()
+        assert seen.count == before + 1
+
+
+def add_account(session: Any) -> None:
+    now = datetime.now(UTC)
+    session.execute(insert(SMTPAccount).values(id=new_id(), tenant_id=DEFAULT_TENANT, created_at=now, updated_at=now, **ACCOUNT))
+
+
+def change(services: Services, name: str, key: UUID) -> None:
+    """Change something as another process does."""
+    with services.db.write() as session:
+        if name == "revoked":
+            repo.revoke(session, DEFAULT_TENANT, key)
+        elif name == "rotated":
+            repo.rotated(session, DEFAULT_TENANT, key, 0)
+        elif name == "suspended":
+            repo.change_tenant(session, DEFAULT_TENANT, {"status": "suspended"})
+        elif name == "limited":
+            repo.change_tenant(session, DEFAULT_TENANT, {"max_messages_per_day": 5})
+        elif name == "account":
+            add_account(session)
+        elif name == "account changed":
+            session.execute(update(SMTPAccount).values(from_email="other@example.com"))
+        elif name == "account deleted":
+            session.execute(text("DELETE FROM smtp_accounts"))
+        else:
+            session.execute(text("DELETE FROM api_keys WHERE id = :id"), {"id": key.hex if services.db.dialect == "sqlite" else key})
+
+
+@pytest.mark.parametrize("name", ["revoked", "rotated", "suspended", "limited", "account", "account changed", "account deleted", "key deleted"])
+def test_every_change_that_counts_is_seen_at_the_next_look(services: Services, ring: Still, name: str) -> None:
+    key = mint(services).key
+    with services.db.write() as session:
+        if name.startswith("account "):
+            add_account(session)
+    before = ring.look_up(key.prefix)
+    ring.look()
+    change(services, name, key.id)
+    ring.look()
+    after = ring.get(key.prefix)
+    if name == "key deleted":
+        assert after is None
+    elif name in ("revoked", "rotated"):
+        assert after is not None
+        assert (before.over, after.over) == (False, True)
+    else:
+        assert after is not None
+        assert after.caller != before.caller
+
+
+def test_that_a_key_is_used_is_no_change(services: Services, ring: Still) -> None:
+    key = mint(services).key
+    ring.look_up(key.prefix)
+    ring.look()
+    with services.db.write() as session:
+        repo.used(session, {key.id: datetime.now(UTC)})
+    with watched(services.db) as seen:
+        ring.look()
+    assert seen.count == 0
+
+
+def test_a_key_ends_by_its_own_time_without_a_look(services: Services, ring: Still) -> None:
+    key = mint(services, expires_at=datetime.now(UTC) + timedelta(seconds=2)).key
+    known = ring.look_up(key.prefix)
+    assert until(lambda: known.over, what="the key's end")
+
+
+def test_what_is_known_grows_old_while_nothing_can_be_read(services: Services, ring: Still) -> None:
+    prefix = mint(services).key.prefix
+    ring.look_up(prefix)
+    ring.look()
+    with services.db.write() as session:
+        for table in ("key_changes", "tenants"):
+            session.execute(text(f"ALTER TABLE {table} RENAME TO away_{table}"))
+    with pytest.raises(Exception, match=r"."):
+        ring.look()
+    until(lambda: ring.get(prefix) is None, what=f"{FRESH_SECONDS} s")
+    with services.db.write() as session:
+        for table in ("key_changes", "tenants"):
+            session.execute(text(f"ALTER TABLE away_{table} RENAME TO {table}"))
+    ring.look()
+    assert ring.get(prefix) is not None
+
+
+def test_on_a_schema_of_before_changes_were_counted_all_is_read_each_time(services: Services, ring: Still) -> None:
+    key = mint(services).key
+    ring.look_up(key.prefix)
+    with services.db.write() as session:
+        for table in ("api_keys", "tenants", "smtp_accounts"):
+            for name in ("_insert", "_update", "_delete") if services.db.dialect == "sqlite" else ("",):
+                session.execute(text(f"DROP TRIGGER count_changes_of_{table}{name}" + (f" ON {table}" if not name else "")))
+        session.execute(text("DROP TABLE key_changes"))
+    ring.look()
+    change(services, "revoked", key.id)
+    ring.look()
+    known = ring.get(key.prefix)
+    assert known is not None
+    assert known.over
+
+
+def test_the_count_of_changes_is_summed_up(services: Services, ring: Still) -> None:
+    prefix = mint(services).key.prefix
+    ring.look_up(prefix)
+    ring.look()
+    for _ in range(MOST_ROWS + 1):
+        change(services, "limited", new_id())
+    ring.look()
+    with services.db.read() as session:
+        counted = repo.changes(session, sure=True)
+    assert counted is not None
+    assert (counted.rows, counted.n > MOST_ROWS) == (1, True)
+    with watched(services.db) as seen:
+        ring.look()
+    assert seen.count == 0
+
+
+def test_however_many_guess_keys_at_once_they_are_looked_up_by_one_connection(services: Services) -> None:
+    real = mint(services)
+    authenticator = Authenticator(services.db, services.vault, identities, required=True)
+    authenticator.caller(f"Bearer {real.token}", None)
+
+    def guess(number: int) -> None:
+        with pytest.raises(Unauthorized):
+            authenticator.caller(f"Bearer mbg_{number:012}_{'y' * 43}", None)
+
+    with watched(services.db, 0.02) as seen, ThreadPoolExecutor(16) as threads:
+        list(threads.map(guess, range(160)))
+        assert seen.most <= 2  # the guesses', and the look at keys in use
+        assert seen.count < 100
+    authenticator.close()
+
+
+def test_a_valid_key_among_guesses_is_found(services: Services) -> None:
+    tokens = [mint(services).token for _ in range(8)]
+    authenticator = Authenticator(services.db, services.vault, identities, required=True)
+    shown = [token for number in range(40) for token in (f"mbg_{number:012}_{'y' * 43}", tokens[number % 8])]
+
+    def taken(token: str) -> bool:
+        try:
+            return bool(authenticator.caller(f"Bearer {token}", None))
+        except Unauthorized:
+            return False
+
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(taken, shown)) == [token in tokens for token in shown]
+    authenticator.close()
+
+
+def test_what_is_no_key_by_its_form_or_was_none_just_now_is_not_looked_up(services: Services) -> None:
+    authenticator = Authenticator(services.db, services.vault, identities, required=True)
+    unknown = f"mbg_{'x' * 12}_{'y' * 43}"
+    with pytest.raises(Unauthorized):
+        authenticator.caller(f"Bearer {unknown}", None)
+    with watched(services.db) as seen:
+        for token in (unknown, unknown[:-1] + "z", "nonsense", unknown[:-1], unknown + "y", unknown.upper(), ""):
+            assert authenticator.at_hand(f"Bearer {token}")
+            with pytest.raises(Unauthorized):
+                authenticator.caller(f"Bearer {token}", None)
+        assert seen.count == 0
+    authenticator.close()
