@@ -116,8 +116,9 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
     made = sqlite.told(
         "account", "create", "gmail", "--preset", "gmail", "--smtp-username", "a@gmail.com", "--from-email", "a@gmail.com", "--weight", "3",
         "--recipient-domains", "example.com", "--recipient-domains", "*.example.org", "--no-is-default", "--send-interval", "0.5",
-        "--password-file", str(secret),
+        "--password-file", str(secret), "--envelope-from", "bounces@example.com", "--max-recipients-per-message", "20",
     )  # fmt: skip
+    assert (made["envelope_from"], made["max_recipients_per_message"]) == ("bounces@example.com", 20)
     named = {"setting_name": "gmail", "smtp_host": "smtp.gmail.com", "smtp_port": 587, "weight": 3, "is_default": False, "send_interval": 0.5}
     assert made.items() >= (named | {"recipient_domains": ["example.com", "*.example.org"], "max_per_day": 500}).items()
     with sqlite.services.db.read() as session:

@@ -23,6 +23,7 @@ from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
 from tests.flow.service import Service, load, until
 from tests.servers.mailserver import Failure, MailServer
+from tests.smtp.peers import Peer
 
 USERS = {"user": "secret"}
 PAUSES = {"CIRCUIT_PAUSE_SECONDS": 1, "REFUSED_PAUSE_SECONDS": 1, "SWEEP_SECONDS": 1}
@@ -85,6 +86,29 @@ def test_mail_leaves_through_the_first_account_that_fits_and_its_timeline_names_
     service.ended(split, "DELIVERED")
     assert by_server(service, [split]) == [0, 1, 1]
     assert {message["user"] for server in providers for message in server.taken()} == {"user"}
+
+
+def test_an_accounts_bounce_address_and_its_most_recipients_are_kept_to(embedded_settings: Settings) -> None:
+    people = [f"u{number}@example.test" for number in range(10)]
+    with Peer() as first, Peer() as second, Service(embedded_settings, **SETTINGS) as service:
+        for peer, name, bounces_to in ((first, "shop.test", "bounces@shop.test"), (second, "other.test", None)):
+            where = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE"}
+            how = {"setting_name": name, "from_email": name, "envelope_from": bounces_to, "max_recipients_per_message": 4}
+            made = service.http.post(f"{service.url}/smtp-accounts", json=where | how)
+            assert made.status_code == 201, made.text
+            assert (made.json()["envelope_from"], made.json()["max_recipients_per_message"]) == (bounces_to, 4)
+        # A message that names its own sender keeps it, and its way is chosen by its From all the same.
+        own = service.post(**{"from": "a@shop.test", "to": "own@example.test"})["id"]
+        service.sql("UPDATE messages SET mail_from = 'own@other.test'")
+        service.start_worker()
+        service.ended(own, "DELIVERED")
+        assert [message.mail_from for message in first.messages] == ["own@other.test"]
+        for sender in ("a@shop.test", '"<x@y.test>" <a@other.test>'):
+            service.ended(service.post(**{"from": sender, "to": people})["id"], "DELIVERED")
+        assert sorted(len(message.recipients) for message in first.messages[1:]) == [2, 4, 4]
+        assert {message.mail_from for message in first.messages[1:]} == {"bounces@shop.test"}
+        assert all(b"From: a@shop.test\r\n" in message.raw for message in first.messages)
+        assert {message.mail_from for message in second.messages} == {"a@other.test"}
 
 
 def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_after_the_probe(service: Service, providers: list[MailServer]) -> None:

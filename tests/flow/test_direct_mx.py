@@ -20,6 +20,10 @@ ZONE = {
     "dead.two.test": {"A": ["127.0.0.2"]},  # nobody listens there
     "null.test": {"MX": ["0 ."]},
     "broken.test": "SERVFAIL",
+    "inner.test": {"MX": ["10 localhost.", "20 mx.inner.test."]},  # which is nobody's business
+    "localhost": {"A": ["127.0.0.9"]},
+    "mx.inner.test": {"A": ["10.0.0.1"], "AAAA": ["::1"]},
+    "nearly.test": {"MX": ["10 localhost.", "20 mx.one.test."]},
     "tarpit.test": {"MX": ["10 mx.tarpit.test."]},
     "mx.tarpit.test": {"A": ["127.0.0.3"]},
 }
@@ -33,7 +37,9 @@ def names() -> Iterator[NameServer]:
 
 @contextmanager
 def direct(settings: Settings, names: NameServer, **overrides: object) -> Iterator[Service]:
-    service = Service(settings, SMTP_URL="mx:", DNS_SERVERS=f"127.0.0.1:{names.port}", LEASE_SECONDS=8, SWEEP_SECONDS=1, **overrides)
+    permitted = {"ALLOW_PRIVATE_HOSTS": "127.0.0.1,127.0.0.2,127.0.0.3"}
+    dns = f"127.0.0.1:{names.port}"
+    service = Service(settings, SMTP_URL="mx:", DNS_SERVERS=dns, LEASE_SECONDS=8, SWEEP_SECONDS=1, **permitted, **overrides)
     service.environment["MAILBBGUN_MX_PORT"] = str(service.sink_port)
     with service:
         service.start_worker()
@@ -68,6 +74,18 @@ def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_boun
         names.zone["broken.test"] = {"MX": ["10 mx.one.test."]}
         service.ended(broken, "DELIVERED")
         assert service.copies()["ann@broken.test"] == 1
+
+
+def test_a_domain_whose_servers_are_not_public_bounces_and_nothing_connects_there(embedded_settings, names):
+    with direct(embedded_settings, names) as service, Peer(host="127.0.0.9", port=service.sink_port) as inner:
+        bounced, nearly = (service.post(to=f"ann@{domain}")["id"] for domain in ("inner.test", "nearly.test"))
+        assert service.ended(bounced, "ERROR")["deliveries"][0]["reason"] == "bounced"
+        told = dns_event(service, bounced)
+        assert (told["phase"], told["enhanced"]) == ("dns", "5.4.4")
+        assert "no public address" in str(told)
+        service.ended(nearly, "DELIVERED")
+        assert service.copies() == {"ann@nearly.test": 1}
+        assert inner.connections == 0
 
 
 def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(backend, names):

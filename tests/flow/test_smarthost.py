@@ -128,6 +128,37 @@ def test_one_recipient_whom_a_server_refuses_as_if_it_meant_us_holds_up_nobody_e
             assert sent > 0
 
 
+def test_a_server_that_counts_recipients_at_the_dot_gets_all_of_them_in_two_transactions(embedded_settings):
+    def count(dialogue: Dialogue) -> None:
+        many = len(peer.messages[-1].recipients) > 50
+        dialogue.do(b"554 Transaction failed: Expected fewer. Recipient count exceeds 50\r\n" if many else dialogue.normal)
+
+    addresses = [f"u{number}@example.test" for number in range(60)]
+    with Peer(at={"dot": count}) as peer:
+        with Service(embedded_settings, SMTP_URL=f"smtp://127.0.0.1:{peer.port}?security=none", SWEEP_SECONDS=1) as service:
+            service.start_worker()
+            for _ in range(2):
+                sent = service.post(to=addresses)["id"]
+                service.ended(sent, "DELIVERED")
+                assert service.kinds(sent) == ["accepted"] + ["delivered"] * 60
+            assert [len(message.recipients) for message in peer.messages] == [60, 50, 10, 50, 10]  # the second was split at once
+
+
+def test_a_recipient_whose_address_needs_smtputf8_bounces_alone_where_that_is_not_offered(embedded_settings):
+    with Peer(extensions=("PIPELINING", "8BITMIME")) as peer:
+        with Service(embedded_settings, SMTP_URL=f"smtp://127.0.0.1:{peer.port}?security=none", SWEEP_SECONDS=1) as service:
+            service.start_worker()
+            shown = service.post(to=["ann@example.test", "j\u00f6rg@example.test"])["id"]
+            hidden = service.post(to=["ann@example.test"], bcc=["j\u00f6rg@example.test"])["id"]
+            for identifier in (shown, hidden):
+                until(lambda identifier=identifier: {one["status"] for one in service.message(identifier)["deliveries"]} == {"DELIVERED", "ERROR"})
+                ends = {one["address"]: (one["status"], one["reason"]) for one in service.message(identifier)["deliveries"]}
+                assert ends == {"ann@example.test": ("DELIVERED", None), "j\u00f6rg@example.test": ("ERROR", "bounced")}
+            assert [message.recipients for message in peer.messages] == [["ann@example.test"]] * 2
+            assert all(message.raw.isascii() for message in peer.messages)
+            assert b"SMTPUTF8" not in b"".join(peer.commands)
+
+
 def test_what_may_have_arrived_is_held_if_so_told_and_goes_again_only_by_hand(embedded_settings):
     with Service(embedded_settings, ON_UNKNOWN="hold", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()

@@ -231,21 +231,27 @@ def test_a_server_that_is_not_there_is_not_asked_for_each_part() -> None:
 
 
 @pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "stepwise"])
-@pytest.mark.parametrize("phase", ["mail", "rcpt", "data", "body"])
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data"])
 @pytest.mark.parametrize(
     "behaviour",
     [then_close(b"421 4.7.0 Maximum message count per session reached\r\n"), b"421 enough\r\n", hang_up,
      b"452 4.5.0 too many messages in this session\r\n", b"554 5.7.0 session limit reached\r\n"],
 )
 def test_a_connection_that_has_carried_enough_is_replaced_at_once(phase: str, behaviour: Behaviour, extensions: tuple[str, ...]) -> None:
-    if phase == "body":
-        behaviour = then_close(behaviour) if isinstance(behaviour, bytes) else behaviour
-    with Peer(at={phase: in_turn(None if phase != "body" else nothing, behaviour, nothing if phase == "body" else None)},
-              extensions=extensions) as peer, smart_host(peer) as relay:
+    with Peer(at={phase: in_turn(None, behaviour, None)}, extensions=extensions) as peer, smart_host(peer) as relay:
         for _ in range(3):
             calls = Calls()
             assert kinds(attempt(relay, calls=calls)) == [Delivered]
             assert len(calls.before) == 1
+        assert (len(peer.messages), peer.connections) == (3, 2)
+
+
+@pytest.mark.parametrize("behaviour", [then_close(b"421 4.7.0 enough\r\n"), hang_up])
+def test_a_connection_that_ends_within_a_message_is_replaced_at_once(behaviour: Behaviour) -> None:
+    big = replace(ONE, raw=(b"y" * 76 + b"\r\n") * 130_000)  # more than a socket holds: the dot has not left
+    with Peer(at={"body": in_turn(nothing, behaviour, nothing)}, extensions=()) as peer, smart_host(peer) as relay:
+        for envelope in (ONE, big, ONE):
+            assert kinds(attempt(relay, envelope)) == [Delivered]
         assert (len(peer.messages), peer.connections) == (3, 2)
 
 

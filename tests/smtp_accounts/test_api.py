@@ -21,7 +21,7 @@ from mailbbgun.smtp_accounts.presets import PRESETS
 from tests.flow.service import until
 from tests.servers.mailserver import Failure, MailServer
 from tests.servers.process import free_port
-from tests.smtp.peers import Authority, Peer, silent
+from tests.smtp.peers import Authority, Peer, only, silent
 from tests.tenants.test_keys import Locked, code
 
 PASSWORD = "s3cret-Pässword-of-the-account"
@@ -113,12 +113,14 @@ def test_an_account_is_set_up_shown_listed_changed_and_deleted(tenant, provider)
     assert made.status_code == 201
     assert made.headers["Location"].endswith(f"/smtp-accounts/{account['id']}")
     usual = {"priority": 10, "weight": 1, "max_connections": 5, "max_per_day": None, "recipient_domains": [], "enabled": True, "preset": None}
+    usual |= {"envelope_from": None, "max_recipients_per_message": None}
     assert account.items() >= (usual | {"security_protocol": "STARTTLS", "is_default": True, "has_password": True}).items()
     shown = tenant.shown(account)
     assert {name: value for name, value in shown.items() if name != "health"} == account
     listed = tenant.ask("GET", "").json()
     assert (listed["smtp_accounts"], listed["count"]) == ([account], 1)
     wanted = {"priority": 3, "recipient_domains": ["Example.com", "*.bücher.example"], "max_per_second": 0.5, "enabled": False}
+    wanted |= {"envelope_from": "bounces@example.com", "max_recipients_per_message": 25}
     changed = tenant.ask("PATCH", f"/{account['id']}", json=wanted).json()
     assert changed.items() >= (wanted | {"recipient_domains": ["example.com", "*.xn--bcher-kva.example"], "setting_name": "main"}).items()
     assert changed["updated_at"] > account["updated_at"]
@@ -150,6 +152,7 @@ def test_presets_are_listed_with_their_hints(tenant):
     listed = tenant.ask("GET", "/presets").json()
     assert [one["name"] for one in listed["presets"]] == list(PRESETS)
     assert listed["count"] == len(PRESETS)
+    assert {one["name"]: one["max_recipients_per_message"] for one in listed["presets"]}["ses"] == 50
     gmail = listed["presets"][0]
     assert (gmail["smtp_host"], gmail["smtp_port"], gmail["security_protocol"], gmail["max_per_day"]) == ("smtp.gmail.com", 587, "STARTTLS", 500)
     assert "app password" in gmail["username_hint"]
@@ -171,7 +174,9 @@ def test_presets_are_listed_with_their_hints(tenant):
     ({"max_per_second": "1"}, "max_per_second"), ({"max_per_second": True}, "max_per_second"), ({"max_per_minute": 1.5}, "max_per_minute"),
     ({"max_per_day": 0}, "max_per_day"), ({"send_interval": -1}, "send_interval"), ({"recipient_domains": ["a@b.cd"]}, "recipient_domains.0"),
     ({"recipient_domains": ["*.*.cd"]}, "recipient_domains.0"), ({"recipient_domains": ["a.test"] * 101}, "recipient_domains"),
-    ({"preset": "yahoo"}, "preset"), ({"smtp_host": None}, "smtp_host"),
+    ({"preset": "yahoo"}, "preset"), ({"smtp_host": None}, "smtp_host"), ({"envelope_from": "a b@c.de"}, "envelope_from"),
+    ({"envelope_from": "Shop <a@b.cd>"}, "envelope_from"), ({"envelope_from": "b.cd"}, "envelope_from"), ({"envelope_from": ""}, "envelope_from"),
+    ({"max_recipients_per_message": 0}, "max_recipients_per_message"), ({"max_recipients_per_message": "50"}, "max_recipients_per_message"),
 ])  # fmt: skip
 def test_what_cannot_be_is_400_and_says_why_also_when_it_is_only_tried(tenant, given, field):
     body = {"setting_name": "x", "smtp_host": "smtp.example.com"} | given
@@ -366,6 +371,32 @@ def test_a_test_mail_is_from_whom_the_account_may_send_as(tenant, provider, from
     body = settings_of(provider) | {"from_email": from_email, "to": "ann@example.com"}
     assert tenant.ask("POST", "/test", json=body).json()["ok"]
     assert provider.taken()[before]["from"] == ("noreply@news.example.com" if from_email else "noreply@mail.example.com")
+
+
+def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, provider):
+    key = locked.key(tenant.id, scopes=MANAGER, senders=["example.com"])["key"]
+    allowed, foreign = {"envelope_from": "bounces@example.com"}, {"envelope_from": "bounces@example.org"}
+    settings = settings_of(provider)
+    for method, path, body in (("POST", "", settings), ("POST", "/test", settings)):
+        assert wrong(tenant.ask(method, path, key=key, json=body | foreign)) == ["envelope_from"]
+    account = tenant.ask("POST", "", key=key, json=settings | allowed).json()
+    assert wrong(tenant.ask("PATCH", f"/{account['id']}", key=key, json=foreign)) == ["envelope_from"]
+    assert tenant.shown(account)["envelope_from"] == "bounces@example.com"
+    before = len(provider.taken())
+    assert tenant.ask("POST", f"/{account['id']}/test", key=key, json={"to": "ann@example.com"}).json()["ok"]
+    assert provider.taken()[before]["from"] == "bounces@example.com"
+    # What another key set stays when this one changes something else.
+    assert tenant.ask("PATCH", f"/{account['id']}", json=foreign).status_code == 200
+    assert tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"] == "bounces@example.org"
+
+
+def test_a_mechanism_that_is_offered_and_refused_is_told_and_another_is_tried(tenant):
+    with Peer(users={USER: PASSWORD}, at={"auth": only("LOGIN", b"504 5.5.4 not that\r\n")}) as peer:
+        body = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE", "smtp_username": USER, "smtp_password": PASSWORD}
+        tried = tenant.ask("POST", "/test", json=body).json()
+    assert tried["ok"]
+    told = [(one["mechanism"], one["ok"], one["code"]) for one in tried["steps"] if one["name"] == "auth"]
+    assert told == [("CRAM-MD5", False, 504), ("PLAIN", False, 504), ("LOGIN", True, 235)]
 
 
 def test_what_goes_wrong_is_told_at_its_step_and_the_password_never(tenant, provider, tmp_path):
