@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
-from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
@@ -150,76 +150,6 @@ def _ascii_lower_postgresql(element: ascii_lower, compiler: SQLCompiler, **kw: A
 @compiles(ascii_lower, "sqlite")
 def _ascii_lower_sqlite(element: ascii_lower, compiler: SQLCompiler, **kw: Any) -> str:
     return f"lower({compiler.process(element.clauses, **kw)})"
-
-
-class domain_of(FunctionElement[str]):
-    """The domain of an address: what follows its last @. Indexes may be on it."""
-
-    type = String()
-    inherit_cache = True
-    name = "domain_of"
-
-
-class mailbox_in(FunctionElement[str]):
-    """The address in ``ann@example.com`` or ``Ann Lee <ann@example.com>``. Indexes may be on it."""
-
-    type = String()
-    inherit_cache = True
-    name = "mailbox_in"
-
-
-def _after_last(character: str, text: str, dialect: str) -> str:
-    """Return SQL for what follows the last of a character; for all of the text if it is not there."""
-    if dialect == "postgresql":
-        return f"reverse(split_part(reverse({text}), '{character}', 1))"
-    # rtrim takes a set of characters: all that are in the text but this one.
-    return f"substr({text}, length(rtrim({text}, replace({text}, '{character}', ''))) + 1)"
-
-
-@compiles(domain_of)
-def _domain_of(element: domain_of, compiler: SQLCompiler, **kw: Any) -> str:
-    return _after_last("@", compiler.process(element.clauses, **kw), compiler.dialect.name)
-
-
-@compiles(mailbox_in)
-def _mailbox_in(element: mailbox_in, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"rtrim({_after_last('<', compiler.process(element.clauses, **kw), compiler.dialect.name)}, '>')"
-
-
-class message_id_is_given(FunctionElement[bool]):
-    """``message_id_is_given(message_id, id)``: whether a Message-ID does not begin with that id, as ours do."""
-
-    type: TypeEngine[Any] = NullType()  # as Boolean, SQLite would be asked whether it is 1, and see no index in that
-    inherit_cache = True
-    name = "message_id_is_given"
-
-
-@compiles(message_id_is_given)
-def _message_id_is_given(element: message_id_is_given, compiler: SQLCompiler, **kw: Any) -> str:
-    message_id, identifier = (compiler.process(one, **kw) for one in element.clauses)
-    if compiler.dialect.name == "postgresql":
-        return f"(substr({message_id}, 2, 36) <> {identifier}::text)"
-    return f"(replace(substr({message_id}, 2, 36), '-', '') <> {identifier})"
-
-
-class has_part(FunctionElement[bool]):
-    """``has_part(column, regex, glob)``: whether a text has a part that matches; PostgreSQL takes the regular expression, SQLite the glob."""
-
-    type: TypeEngine[Any] = NullType()
-    inherit_cache = True
-    name = "has_part"
-
-
-@compiles(has_part, "postgresql")
-def _has_part_postgresql(element: has_part, compiler: SQLCompiler, **kw: Any) -> str:
-    column, regex, _ = element.clauses
-    return f"({compiler.process(column, **kw)} ~ {compiler.process(regex, **kw)})"
-
-
-@compiles(has_part, "sqlite")
-def _has_part_sqlite(element: has_part, compiler: SQLCompiler, **kw: Any) -> str:
-    column, _, glob = element.clauses
-    return f"({compiler.process(column, **kw)} GLOB {compiler.process(glob, **kw)})"
 
 
 _AFTER = "mailbbgun_after_commit"

@@ -11,8 +11,9 @@ from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, cast, 
 from sqlalchemy import exists as sql_exists
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import ascii_lower, dialect_of, domain_of, has_part, mailbox_in, message_id_is_given
+from mailbbgun.base.db import ascii_lower, dialect_of
 from mailbbgun.base.ids import first_id_at
+from mailbbgun.base.texts import domain_of, has_part, mailbox_in, message_id_is_given
 from mailbbgun.messages.models import MESSAGES, Delivery, Message, MessageCount, MessageTag
 from mailbbgun.messages.search import id_within, part_as_glob, part_as_regex, stored_address, stored_message_id
 from mailbbgun.messages.status import reason_of

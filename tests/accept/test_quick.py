@@ -15,11 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
+from mailbbgun.accept import quick as quick_module
+from mailbbgun.accept.accept import _given
 from mailbbgun.accept.api import NewMessage
 from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.quick import Quick, submission_of
 from mailbbgun.app import close, create_app
-from mailbbgun.base.caller import Caller
+from mailbbgun.base.caller import ANYBODY, Caller
+from mailbbgun.base.idempotency import claim_of
+from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.base.settings import load
 from mailbbgun.base.web import EXTENSION, provided
 from mailbbgun.install import install
@@ -49,6 +53,23 @@ def loaded(load: Any, body: Mapping[str, Any]) -> Submission | dict[str, Any]:
 @given(st.dictionaries(_names, _values, max_size=5), _usual | st.just({}))
 def test_a_body_becomes_what_the_schema_makes_of_it(body: dict[str, Any], usual: dict[str, Any]) -> None:
     assert loaded(submission_of, body | usual) == loaded(NewMessage().load, body | usual)
+
+
+def test_a_request_has_the_fingerprint_it_had_before_its_message_id_got_another_name() -> None:
+    body = {
+        "to": ["Ann <ann@example.com>"], "cc": "cis@example.com", "from": "shop@example.com", "subject": "s", "text": "t", "tags": ["orders"],
+        "metadata": {"order": 17}, "priority": 8,
+    }  # fmt: skip
+    for name in ("message_id", "message_id_header"):
+        submission = submission_of(body | {name: "<order-17@example.com>"})
+        fingerprint = claim_of(DEFAULT_TENANT, "k", _given(submission, ANYBODY)).fingerprint
+        assert fingerprint == "a3435cb047a5eb06bf9cbf2334bf58a14d505765b446bfa0941d7a76d04aed32"  # of 2026-11-27
+
+
+@pytest.mark.parametrize("name", ["message_id", "message_id_header"])
+def test_the_quick_way_knows_both_names_of_the_message_id_without_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(quick_module, "_SCHEMA")
+    assert submission_of(HELLO | {name: "<1@example.com>"}).message_id == "<1@example.com>"
 
 
 @pytest.fixture(scope="module")

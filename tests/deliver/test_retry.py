@@ -61,6 +61,16 @@ def test_the_schedule_is_walked_by_tries_that_a_server_ended_and_not_by_refusals
     assert not judge(Refused(LATER, Phase.AUTH), claim(), RETRY).counted
 
 
+def test_what_a_server_was_asked_is_an_attempt_and_what_is_known_of_a_worker_is_none():
+    asked = (Delivered(OK), Bounced(NEVER, Phase.RCPT), Deferred(LATER, Phase.CONNECT), Refused(LATER, Phase.AUTH), Unknown(LOST, Phase.DOT))
+    assert all(judge(outcome, claim(), policy).attempted for outcome in asked for policy in (RETRY, HOLD))
+    assert judge(Deferred(LATER, Phase.RCPT), claim(3), RETRY).attempted
+    assert lost_unknown(claim(), RETRY).attempted  # its dot had gone
+    assert not any(lost_unsent(claim(), crashes, 5, died=died).attempted for crashes in (0, 9) for died in (True, False))
+    assert not released(claim(), 3.0).attempted
+    assert released(claim(), 3.0, "why", attempted=True).attempted
+
+
 @pytest.mark.parametrize(("drawn", "factor"), [(0.0, 1 - JITTER), (0.5, 1.0), (1.0, 1 + JITTER)])
 def test_the_rows_time_is_jittered_by_ten_percent(drawn, factor):
     result = judge(Deferred(LATER, Phase.RCPT), claim(), Policy(DELAYS, False, lambda: drawn))
