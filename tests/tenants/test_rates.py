@@ -203,7 +203,7 @@ def test_strangers_are_counted_by_address_and_by_ipv6_network(postgresql, tmp_pa
         answers = Counter()
         for n in range(100):  # a connection each: they are spread over processes
             said = {"X-Forwarded-For": f"203.0.113.{n}, {addresses[n % len(addresses)]}", "Authorization": "Bearer guess"}
-            answers[requests.get(f"{door.url}/messages", headers=said, timeout=10).status_code] += 1
+            answers[requests.get(f"{door.url}/messages", headers=said, timeout=PATIENCE).status_code] += 1
         return answers
 
     with opened(tmp_path, 2, **settings) as door:
