@@ -1,11 +1,10 @@
 """gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
 
-import json
 import signal
 import sys
 from pathlib import Path
 
-from gunicorn import glogging, util
+from gunicorn import glogging
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -35,7 +34,7 @@ class logger_class(glogging.Logger):
 
 
 bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
-worker_class = "mailbbgun.server.Worker"
+worker_class = "mailbbgun.server.worker.Worker"
 workers = ours.api_processes
 threads = ours.API_THREADS
 timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others
@@ -68,14 +67,3 @@ def worker_exit(_server, worker):
     """Hand over what is waiting and close every connection."""
     if worker.wsgi is not None:
         close(worker.wsgi)
-
-
-def write_error(client, status, reason, message):
-    """Refuse what is not even HTTP in the API's error shape; gunicorn would answer with a page."""
-    code = reason.lower().replace(" ", "_")
-    body = json.dumps({"error": {"status": int(status), "code": code, "message": message or reason}})
-    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    util.write_nonblock(client, (head + body).encode("ascii"))
-
-
-util.write_error = write_error  # it has no setting for it

@@ -10,11 +10,13 @@ import click
 from tqdm import tqdm
 
 from bench import ROOT, BenchError, backlog, machine, report
+from bench import against as against_
 from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
 from bench.phases import Bar
 from bench.run import run
+from bench.shapes import NAMES
 from bench.sink import KINDS, Kind
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import PREFIX, load
@@ -32,9 +34,11 @@ OUT = ROOT / "var" / "bench"
 @click.option("--connections", type=click.IntRange(1, 200), default=16, show_default=True, help="Keep-alive connections that POST.")
 @click.option("--only", type=click.Choice(CONFIGURATIONS), multiple=True, help="Only this configuration.")
 @click.option("--peers", metavar="LIST", help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]")
+@click.option("--shapes", metavar="LIST", help=f"Shapes of mail to accept: any of {', '.join(NAMES)}, with commas; or all, or none.  [default: all]")
 @click.option("--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time.")
 @click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
 @click.option("--backlog", "pending", metavar="N", type=click.IntRange(backlog.FEW), help="Instead: what so many pending ones cost.")
+@click.option("--against", metavar="COMMIT", help="Instead: this tree and another commit in turns: accept of each shape, and drain.")
 @click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
 def main(
@@ -44,9 +48,11 @@ def main(
     connections: int,
     only: tuple[str, ...],
     peers: str | None,
+    shapes: str | None,
     slow_sink: bool,
     sink: Kind,
     pending: int | None,
+    against: str | None,
     settings: tuple[str, ...],
     out: Path,
 ) -> None:
@@ -58,6 +64,9 @@ def main(
 
     With --backlog the same work is done beside 1,000 and beside N pending messages, on "real" alone, and a worker's memory is watched while it
     drains a part of them, or all if they are few. A million takes five minutes and six gigabytes of disk.
+
+    With --against another commit of this repository is measured beside the working tree, in turns, in the same environment: of rates and
+    of CPU a message, the ratio of each round counts.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
@@ -67,14 +76,20 @@ def main(
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         connections=connections,
         configurations=tuple(name for name in CONFIGURATIONS if name in (only or CONFIGURATIONS)),
-        peers=_peers(peers, QUICK_PEERS if quick else PEERS),
+        peers=_listed("--peers", peers, PEERS, QUICK_PEERS if quick else PEERS),
+        shapes=_listed("--shapes", shapes, NAMES, NAMES),
         slow_sink=slow_sink,
         sink=sink,
         settings=_pairs(settings),
     )
     try:
         with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
-            told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar) if pending else _all(options, out, bar)
+            if pending:
+                told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar)
+            elif against:
+                told, paths = _against(against, options, out, bar)
+            else:
+                told, paths = _all(options, out, bar)
     except KeyboardInterrupt:
         sys.exit(130)
     except (BenchError, Missing) as error:
@@ -87,18 +102,26 @@ def _all(options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
     return report.table(results), report.save(results, out)
 
 
+def _against(commit: str, options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
+    if not options.shapes:
+        raise click.BadParameter("none leaves nothing to compare", param_hint="--shapes")
+    results = against_.run(options, commit, bar)
+    return against_.table(results), against_.save(results, out)
+
+
 def _backlog(messages: int, options: Options, repetitions: int, out: Path, bar: Bar) -> tuple[str, list[Path]]:
     results = backlog.run(messages, options.sink, options.settings, bar, repetitions)
     return backlog.table(results), backlog.save(results, out)
 
 
-def _peers(given: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    named = {None: default, "all": PEERS, "none": ()}.get(given)
+def _listed(option: str, given: str | None, known: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a list with commas, in the order in which they are known."""
+    named = {None: default, "all": known, "none": ()}.get(given)
     if named is None:
         named = tuple(name.strip() for name in str(given).split(","))
-    if unknown := [name for name in named if name not in PEERS]:
-        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(PEERS)}", param_hint="--peers")
-    return tuple(name for name in PEERS if name in named)
+    if unknown := [name for name in named if name not in known]:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(known)}", param_hint=option)
+    return tuple(name for name in known if name in named)
 
 
 def _pairs(settings: tuple[str, ...]) -> dict[str, str]:

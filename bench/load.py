@@ -1,4 +1,4 @@
-"""POSTs over keep-alive connections as fast as they are answered: ``python -m bench.load PORT FIRST COUNT CONNECTIONS``.
+"""POSTs over keep-alive connections as fast as they are answered: ``python -m bench.load PORT FIRST COUNT CONNECTIONS [SHAPE]``.
 
 One thread, epoll and prebuilt requests: it must not take the core that the API wants. Prints how many are answered now and then, and
 one line of JSON at the end.
@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 
-from bench.payload import post
+from bench.shapes import MARK, SHORT, requests
 
 KEY = "BENCH_API_KEY"  # in the environment: the API key to show
 SILENCE = 30.0  # seconds without any answer
@@ -53,9 +53,13 @@ class Connection:
         return None
 
 
-def run(port: int, first: int, count: int, connections: int) -> dict[str, object]:
-    """Post ``count`` messages and return when it began, seconds, own CPU seconds and the time of each answer."""
-    before, after = post(port, os.environ.get(KEY, ""))
+def run(port: int, first: int, count: int, connections: int, shape: str = SHORT) -> dict[str, object]:
+    """Post ``count`` messages of a shape and return when it began, seconds, own CPU seconds and the time of each answer."""
+    templates = requests(shape, port, os.environ.get(KEY, ""))
+
+    def request(number: int) -> bytes:
+        return templates[number % len(templates)].replace(MARK, b"%08d" % number)
+
     epoll, lines = select.epoll(), {}
     for _ in range(min(connections, count)):
         one = Connection(port)
@@ -65,7 +69,7 @@ def run(port: int, first: int, count: int, connections: int) -> dict[str, object
     answers: list[float] = []
     began = time.perf_counter()
     for line in lines.values():
-        line.ask(b"%b%08d%b" % (before, next(numbers), after))
+        line.ask(request(next(numbers)))
     while len(answers) < count:
         ready = epoll.poll(SILENCE)
         if not ready:
@@ -75,7 +79,7 @@ def run(port: int, first: int, count: int, connections: int) -> dict[str, object
                 continue
             answers.append(took)
             if (number := next(numbers, None)) is not None:
-                lines[descriptor].ask(b"%b%08d%b" % (before, number, after))
+                lines[descriptor].ask(request(number))
             if len(answers) % TELL == 0:
                 print(len(answers), flush=True)
     seconds = time.perf_counter() - began
@@ -84,4 +88,5 @@ def run(port: int, first: int, count: int, connections: int) -> dict[str, object
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(*map(int, sys.argv[1:5]))))
+    _port, _first, _count, _connections = map(int, sys.argv[1:5])
+    print(json.dumps(run(_port, _first, _count, _connections, *sys.argv[5:])))

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench.payload import SENDER, SUBJECT, TEXT, recipient
+from bench.payload import SENDER, recipient
+from bench.shapes import SHAPES, Shape
 from mailbbgun.messages.mime import Mailbox, compose
 from mailbbgun.smtp.client import Connection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
@@ -51,10 +52,18 @@ def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 LOOPS = {"smtplib": by_smtplib, "client": by_client}
 
 
-def message() -> bytes:
-    """Return the message of every measurement as MIME."""
-    box = Mailbox("", SENDER)
-    return compose(sender=box, to=[box], subject=SUBJECT, text=TEXT, message_id=f"<bench@{HOSTNAME}>", date=datetime.now(UTC))
+def message(shape: Shape = SHAPES["short"]) -> bytes:
+    """Return a message of a shape as MIME, as we compose it."""
+    to = [Mailbox("", address) for address in shape.addresses("00000000")]
+    return compose(
+        sender=Mailbox("", SENDER),
+        to=to,
+        subject=shape.subject,
+        text=shape.text,
+        html=shape.html or None,
+        message_id=f"<bench@{HOSTNAME}>",
+        date=datetime.now(UTC),
+    )
 
 
 def run(name: str, port: int, count: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ import platform
 import sqlite3
 import statistics
 import subprocess
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ def facts(sink: str, servers: dict[str, str]) -> dict[str, object]:
     return {
         "cpu": _cpu(),
         "cores": cores(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({build()})",
         "servers": servers | {"SQLite": sqlite3.sqlite_version},
         "sink": sink,
         "filesystem": filesystem(folder),
@@ -29,6 +30,19 @@ def facts(sink: str, servers: dict[str, str]) -> dict[str, object]:
         "load": round(os.getloadavg()[0], 2),
         "commit": _commit(),
     }
+
+
+def build() -> str:
+    """Return how the interpreter was built: one without optimizations costs 12 to 15 % more."""
+    given = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    # A distribution may give its flags to make instead of configure: then they are in those that it was compiled with.
+    flags = " ".join(str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "PY_LDFLAGS"))
+    found = {
+        "PGO": "--enable-optimizations" in given or "-fprofile-use" in flags or "-fprofile-instr-use" in flags,
+        "LTO": "--with-lto" in given.replace("--with-lto=no", "") or "-flto" in flags,
+        "debug": bool(sysconfig.get_config_var("Py_DEBUG")),
+    }
+    return ", ".join(name for name, is_so in found.items() if is_so) or "built without optimizations"
 
 
 def cores() -> int:

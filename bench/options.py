@@ -29,6 +29,7 @@ class Options:
     slow_sink: bool
     sink: Kind
     settings: dict[str, str]
+    shapes: tuple[str, ...] = ()
 
     def sessions(self) -> int:
         """Return how many connections to the sink a worker of ours has, and so everybody."""

@@ -7,22 +7,24 @@
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from tqdm import tqdm
 
-from bench import BenchError, cpu, load, payload
+from bench import BenchError, cpu, load
 from bench.clients import Clients
 from bench.loop import WARM
 from bench.service import Service
+from bench.shapes import MARK, SHORT, requests
 from bench.sink import Sink
 from bench.stats import Figures, percentile
 from bench.system import System
 
 LOOP_LEAST = 5000  # messages of a bare loop: what all is compared with must run for about a second
 LIMIT_LEAST = 20_000  # messages of those that send faster
+SHAPE_LEAST = 100  # messages of a shape
 ACCEPT_WARM = 64  # messages before the clock runs: threads, database connections
 LATENCY_WARM, LATENCY_MESSAGES = 5, 50
 LOOK_SECONDS = 0.003  # while thousands drain
@@ -84,35 +86,75 @@ def _straight(bench: Bench, messages: int, warm: int, program: str, *arguments: 
 
 def accept(system: System, bench: Bench) -> Figures:
     """Hand messages in while nothing delivers. What was accepted is the backlog of :func:`drain`."""
-    messages, progress = bench.messages, _progress(bench.bar, bench.messages)
     system.open()
-    system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections)
-    meter = _meter(system, bench.sink)
-    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, lambda line: progress(int(line) if line.isdigit() else 0))
-    used = meter.read()
-    progress(messages)
+    figures, answers = take_in(system, bench, "accept", SHORT)
     system.shut()
-    figures = {"accept_rate": messages / told["seconds"]} | _costs("accept", used | {"client": told["cpu"]}, messages)
-    if answers := told.get("answers"):
+    if answers:
         figures |= {"accept_p50_ms": percentile(answers, 50) * 1e3, "accept_p99_ms": percentile(answers, 99) * 1e3}
     return figures
 
 
+def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figures, list[float]]:
+    """Hand messages of a shape in to what is open. Return figures that begin with the phase's name, and the seconds of each answer, if known."""
+    messages, progress = bench.messages, _progress(bench.bar, bench.messages)
+    system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections, shape=shape)
+    meter = _meter(system, bench.sink)
+
+    def tell(line: str) -> None:
+        progress(int(line) if line.isdigit() else 0)
+
+    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, tell, shape)
+    used = meter.read()
+    progress(messages)
+    figures = {f"{phase}_rate": messages / told["seconds"]} | _costs(phase, used | {"client": told["cpu"]}, messages)
+    return figures, told.get("answers", [])
+
+
 def drain(system: System, bench: Bench) -> Figures:
-    """Deliver a backlog and watch the sink until it has all. The clock runs from the first message there."""
-    sink, base, progress = bench.sink, bench.sink.count(), _progress(bench.bar, bench.messages)
-    last = base + bench.messages + ACCEPT_WARM
+    """Deliver the backlog of :func:`accept` and watch the sink until it has all. The clock runs from the first message there."""
     started = time.perf_counter()
+    figures, arrived = deliver(system, bench, "send", bench.messages + ACCEPT_WARM)
+    return figures | {"send_memory_mb": _memory_mb(system), "start_ms": (arrived - started) * 1e3}
+
+
+def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Figures, float]:
+    """Deliver so many messages. Return figures that begin with the phase's name, and when the first was in the sink."""
+    sink, base, progress = bench.sink, bench.sink.count(), _progress(bench.bar, backlog)
+    last = base + backlog
     system.deliver()
     arrived = _await(sink, base + 1, system, LOOK_SECONDS)
     began, meter, first = time.perf_counter(), _meter(system, sink), sink.count()
     _await(sink, last, system, LOOK_SECONDS, lambda count: progress(count - base))
     seconds, left, used = time.perf_counter() - began, max(1, last - first), meter.read()
-    return {
-        "send_rate": left / seconds,
-        "send_memory_mb": _memory_mb(system),
-        "start_ms": (arrived - started) * 1e3,
-    } | _costs("send", used, left)
+    return {f"{phase}_rate": left / seconds} | _costs(phase, used, left), arrived
+
+
+def shapes(system: System, bench: Bench, names: Sequence[str]) -> Figures:
+    """Accept messages of each shape, one shape after the other, and drain them all: ``accept_html_rate``, ``send_shapes_rate`` and so on."""
+    system.open()
+    figures: Figures = {}
+    for name in names:
+        figures |= take_in(system, bench, accepting(name), name)[0]
+    system.shut()
+    return figures | deliver(system, bench, DRAINING, shape_backlog(bench.messages, names))[0]
+
+
+DRAINING = "send_shapes"
+
+
+def accepting(shape: str) -> str:
+    """Return what the phase is called in which messages of a shape are accepted."""
+    return f"accept_{shape}"
+
+
+def shape_messages(messages: int) -> int:
+    """Return how many messages of each shape are accepted in a round of so many."""
+    return max(SHAPE_LEAST, messages // 5)
+
+
+def shape_backlog(messages: int, names: Sequence[str]) -> int:
+    """Return how many messages are there to be drained when so many of each shape have been accepted."""
+    return len(names) * (messages + ACCEPT_WARM)
 
 
 def through(system: System, bench: Bench) -> Figures:
@@ -137,12 +179,12 @@ def through(system: System, bench: Bench) -> Figures:
 
 def latency(service: Service, bench: Bench) -> Figures:
     """POST one message at a time to an idle service and wait until the sink has it."""
-    line, (before, after) = load.Connection(service.port), payload.post(service.port)
+    line, [request] = load.Connection(service.port), requests(SHORT, service.port)
     taken, dice = [], random.Random(20261120)
     for number in range(LATENCY_WARM + LATENCY_MESSAGES):
         time.sleep(dice.uniform(0.02, 0.08))  # not in step with anything that polls
         base, began = bench.sink.count(), time.perf_counter()
-        line.ask(b"%b%08d%b" % (before, number, after))
+        line.ask(request.replace(MARK, b"%08d" % number))
         while line.hear() is None:
             pass
         taken.append(_await(bench.sink, base + 1, service, GLANCE_SECONDS) - began)

@@ -1,6 +1,7 @@
 """The results as tables to read, as a plot, and as JSON to keep."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from bench.options import (
     THREADS,
 )
 from bench.peers import PEERS
+from bench.phases import DRAINING, accepting
 from bench.run import Results
+from bench.shapes import SHORT, title
 from bench.stats import Figures, Spread, summary, times
 
 TITLES = {
@@ -51,7 +54,8 @@ GROUPS = {"": "CPU: own", "postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "a
 SYSTEM = ("", "postgresql", "rabbitmq")  # what it takes to run it
 NOTE = (
     "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, in the same round.\n"
-    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, which does their part there."
+    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, which does their part there.\n"
+    "By shape: Postfix gets the same message as MIME, composed before; of the mix one shape after the other, ours message by message."
 )
 
 
@@ -75,10 +79,11 @@ def table(results: Results) -> str:
     options = results.options
     rounds = f"{options.rounds} rounds, median (range)" if options.rounds > 1 else "1 round"
     settings = "".join(f" · {name}={value}" for name, value in options.settings.items())
-    head = f"{options.messages} messages of 4 KB · {options.connections} connections · {rounds} · into {results.machine['sink']}{settings}"
+    what = f"{options.messages} messages of {title(SHORT)}, unless a table names another shape"
+    head = f"{what} · {options.connections} connections · {rounds} · into {results.machine['sink']}{settings}"
     found = _found(results)
     missing = [f"missing: {TITLES[subject]}: {' '.join(why.split())[:500]}" for subject, why in results.missing.items()]
-    tables = [_phase(phase, found) for phase in PHASES] + [_latency(found)]
+    tables = [*(_phase(phase, found) for phase in PHASES), _shapes(found, options.shapes), _latency(found)]
     return "\n\n".join(["\n".join([head, machine.line(results.machine)]), *filter(None, tables), "\n".join([*missing, NOTE])])
 
 
@@ -108,13 +113,18 @@ def save(results: Results, folder: Path) -> list[Path]:
 
 
 def _found(results: Results) -> _Found:
-    rounds = [{subject: own | _sums(own) for subject, own in one.items()} for one in results.rounds]
+    rounds = [{subject: own | sums(own) for subject, own in one.items()} for one in results.rounds]
     return _Found(rounds, summary(rounds), results.options.configurations)
 
 
-def _sums(own: Figures) -> Figures:
+def sums(own: Figures) -> Figures:
     """Return the CPU of own processes and servers together, for each phase."""
-    return {f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM) for phase in PHASES if _cpu(phase, "") in own}
+    return {f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM) for phase in _phases(own) if _cpu(phase, "") in own}
+
+
+def _phases(metrics: Iterable[str]) -> list[str]:
+    """Return the phases that have a rate."""
+    return list(dict.fromkeys(metric.removesuffix("_rate") for metric in metrics if metric.endswith("_rate")))
 
 
 def _cpu(phase: str, group: str) -> str:
@@ -122,31 +132,51 @@ def _cpu(phase: str, group: str) -> str:
 
 
 def _phase(phase: str, found: _Found) -> str:
+    subjects, columns = _columns(phase, found)
+    return aligned(PHASES[phase], [f"  {TITLES[subject]}" for subject in subjects], columns)
+
+
+def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list[str]]]]:
     rate, last = f"{phase}_rate", found.ours[-1]
     subjects = [subject for subject in SUBJECTS if found.summary.get(subject, {}).get(rate)]
-    columns = [("messages/s", [_cell(found.metric(subject, rate), 0) for subject in subjects])]
-    columns += [(f"{ours} ÷ it", [_cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours]
+    columns = [("messages/s", [cell(found.metric(subject, rate), 0) for subject in subjects])]
+    columns += [(f"{ours} ÷ it", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours]
     columns += [(title, _seconds(phase, group, subjects, found)) for group, title in GROUPS.items()]
-    columns += [(f"{last} ÷ it", [_cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
+    columns += [(f"{last} ÷ it", [cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
     columns += [(group, _seconds(phase, group, subjects, found)) for group in ("client", "sink")]
-    columns += [("MB", [_cell(found.metric(subject, f"{phase}_memory_mb"), 0) for subject in subjects])]
-    return _aligned(PHASES[phase], subjects, columns)
+    columns += [("MB", [cell(found.metric(subject, f"{phase}_memory_mb"), 0) for subject in subjects])]
+    return subjects, columns
+
+
+def _shapes(found: _Found, names: Sequence[str]) -> str:
+    """Return a table of what is accepted by shape of message, and of the drain of all of it; rows as in other tables."""
+    phases = {accepting(name): title(name) for name in names} | {DRAINING: "drain all of these"}
+    rows: list[str] = []
+    columns: list[tuple[str, list[str]]] = []
+    for phase, what in phases.items():
+        subjects, own = _columns(phase, found)
+        if subjects:
+            rows += [f"  {what}", *(f"    {TITLES[subject]}" for subject in subjects)]
+            columns = columns or [(head, []) for head, _ in own]
+            for (_, cells), (_, more) in zip(columns, own, strict=True):
+                cells += ["", *more]
+    return aligned("accept, durably, by shape of message", rows, columns)
 
 
 def _latency(found: _Found) -> str:
     whats = {"accept": "POST to 201, under load", "latency": "POST to in the sink, idle"}
     lines = [
-        [f"  {ours}, {what}", *(_cell(found.metric(ours, f"{name}_{percent}_ms"), 1) for percent in ("p50", "p99"))]
+        [f"  {ours}, {what}", *(cell(found.metric(ours, f"{name}_{percent}_ms"), 1) for percent in ("p50", "p99"))]
         for name, what in whats.items() for ours in found.ours
     ]  # fmt: skip
     return _justified([["milliseconds", "p50", "p99"], *lines])
 
 
-def _aligned(title: str, subjects: list[str], columns: list[tuple[str, list[str]]]) -> str:
+def aligned(head: str, names: list[str], columns: list[tuple[str, list[str]]]) -> str:
     """Return a table without the columns that have nothing in them."""
-    kept = [(head, cells) for head, cells in columns if any(cells)]
-    rows = [[f"  {TITLES[subject]}", *(cells[number] for _, cells in kept)] for number, subject in enumerate(subjects)]
-    return _justified([[title, *(head for head, _ in kept)], *rows]) if rows else ""
+    kept = [(title, cells) for title, cells in columns if any(cells)]
+    rows = [[name, *(cells[number] for _, cells in kept)] for number, name in enumerate(names)]
+    return _justified([[head, *(title for title, _ in kept)], *rows]) if rows else ""
 
 
 def _justified(lines: list[list[str]]) -> str:
@@ -154,7 +184,8 @@ def _justified(lines: list[list[str]]) -> str:
     return "\n".join("   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines)
 
 
-def _cell(figure: Spread | None, decimals: int) -> str:
+def cell(figure: Spread | None, decimals: int) -> str:
+    """Return a figure, with its range if it has one."""
     if figure is None:
         return ""
     median, low, high = (f"{value:.{decimals}f}" for value in (figure.median, figure.low, figure.high))
@@ -168,7 +199,8 @@ def _seconds(phase: str, group: str, subjects: list[str], found: _Found) -> list
 
 def _ratios(found: _Found, ours: str) -> dict[str, dict[str, dict[str, float]]]:
     """Return metric → subject → our figure to the subject's."""
-    metrics = [f"{phase}_{what}" for phase in PHASES for what in ("rate", "all_cpu_us")]
+    phases = _phases(metric for own in found.summary.values() for metric in own)
+    metrics = [f"{phase}_{what}" for phase in phases for what in ("rate", "all_cpu_us")]
     ratios = {metric: {subject: found.times(subject, metric, ours) for subject in found.summary} for metric in metrics}
     return {metric: {subject: asdict(one) for subject, one in of.items() if one} for metric, of in ratios.items() if any(of.values())}
 

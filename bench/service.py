@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
 from bench import load as loading
 from bench.clients import Clients
+from bench.shapes import SHORT
 from bench.system import Told
 from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
@@ -26,14 +28,16 @@ class Service:
     If they ask for API keys, it is one that messages are handed in with.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, str], servers: Mapping[str, int]) -> None:
+    def __init__(self, name: str, settings: Mapping[str, str], servers: Mapping[str, int], root: Path = ROOT) -> None:
+        """``root``: the tree whose code runs."""
         self.port, self.servers = free_port(), servers
+        self._root = root
         self._started: set[str] = set()
         self._key = ""
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
         ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-        self._environment = others | {"PYTHONPATH": str(ROOT)} | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
+        self._environment = others | {"PYTHONPATH": str(root)} | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
 
     def open(self) -> None:
         """Start the API and wait until it answers."""
@@ -48,9 +52,11 @@ class Service:
         """Start a worker; it is not ready yet."""
         self._spawn("worker")
 
-    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None) -> dict[str, Any]:
+    def hand_in(
+        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+    ) -> dict[str, Any]:
         """POST. Also returns the seconds of each answer, ``answers``."""
-        return clients.run("load", self.port, first, count, connections, told=told, environment={loading.KEY: self._key})
+        return clients.run("load", self.port, first, count, connections, shape, told=told, environment={loading.KEY: self._key})
 
     def own(self) -> list[int]:
         """Return the process ids of API and worker, of those that were started."""
@@ -80,9 +86,9 @@ class Service:
 
     def __enter__(self) -> Self:
         try:
-            self._sandbox.run([sys.executable, str(ROOT / "initdb.py")], self._environment)
+            self._sandbox.run([sys.executable, str(self._root / "initdb.py")], self._environment)
             if load(self._environment).AUTH_REQUIRED:
-                self._key = self._sandbox.run([str(ROOT / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment).split()[-1]
+                self._key = self._sandbox.run([str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment).split()[-1]
         except RuntimeError as error:
             self._sandbox.close()
             raise BenchError(str(error)) from error
@@ -99,7 +105,7 @@ class Service:
 
     def _spawn(self, name: str) -> None:
         self._started.add(name)
-        self._sandbox.spawn(name, [sys.executable, str(ROOT / f"{name}.py")], self._environment)
+        self._sandbox.spawn(name, [sys.executable, str(self._root / f"{name}.py")], self._environment)
 
     def _ready(self, name: str, path: str) -> None:
         try:

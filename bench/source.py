@@ -1,6 +1,6 @@
-"""Postfix's ``smtp-source``: the message of the bench over connections that stay: ``python -m bench.source PORT COUNT SESSIONS``.
+"""Postfix's ``smtp-source``: messages of a shape over connections that stay: ``python -m bench.source PORT COUNT SESSIONS [SHAPE]``.
 
-A recipient's address is never used twice. Prints one line of JSON.
+It knows one message at a time: of the mix it sends all of one shape, then all of the next. Prints one line of JSON.
 """
 
 import json
@@ -13,23 +13,34 @@ import time
 from bench import postfix
 from bench.loop import HOSTNAME, message
 from bench.payload import DOMAIN, SENDER
+from bench.shapes import SHORT, Shape, of
 
 
-def run(port: int, count: int, sessions: int) -> dict[str, float]:
+def run(port: int, count: int, sessions: int, shape: str = SHORT) -> dict[str, float]:
     """Send ``count`` messages and return when it began, seconds and CPU seconds."""
-    with tempfile.NamedTemporaryFile(suffix=".eml") as file:
-        file.write(message().replace(b"\r\n", b"\n"))
-        file.flush()
-        what = ["-F", file.name, "-f", SENDER, "-t", f"u@{DOMAIN}", "-N", "-M", HOSTNAME]
-        argv = [postfix.program("smtp-source"), "-d", "-s", str(min(sessions, count)), "-m", str(count), *what, f"127.0.0.1:{port}"]
-        began = time.perf_counter()
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        seconds = time.perf_counter() - began
-    if done.returncode:
-        sys.exit(done.stdout[-1000:])
+    kinds, seconds, began = of(shape), 0.0, time.perf_counter()
+    for number, kind in enumerate(kinds):
+        if share := len(range(number, count, len(kinds))):
+            seconds += _send(port, share, sessions, kind)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"began": began, "seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime}
 
 
+def _send(port: int, count: int, sessions: int, shape: Shape) -> float:
+    """Send all of one shape, and return seconds."""
+    with tempfile.NamedTemporaryFile(suffix=".eml") as file:
+        file.write(message(shape).replace(b"\r\n", b"\n"))
+        file.flush()
+        # -N and -r: no address is used twice.
+        what = ["-F", file.name, "-f", SENDER, "-t", f"u@{DOMAIN}", "-N", "-r", str(shape.recipients), "-M", HOSTNAME]
+        argv = [postfix.program("smtp-source"), "-d", "-s", str(min(sessions, count)), "-m", str(count), *what, f"127.0.0.1:{port}"]
+        began = time.perf_counter()
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stdout[-1000:])
+        return time.perf_counter() - began
+
+
 if __name__ == "__main__":
-    print(json.dumps(run(*map(int, sys.argv[1:4]))))
+    _port, _count, _sessions = map(int, sys.argv[1:4])
+    print(json.dumps(run(_port, _count, _sessions, *sys.argv[4:])))

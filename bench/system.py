@@ -24,8 +24,11 @@ class System(Protocol):
     def deliver(self) -> None:
         """Start to deliver, without waiting until it does."""
 
-    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = ...) -> dict[str, Any]:
-        """Hand messages in as fast as they are taken. Return ``seconds``, the client's ``cpu`` seconds, and when it ``began``."""
+    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = ..., shape: str = ...) -> dict[str, Any]:
+        """Hand messages of a shape in as fast as they are taken; what is compared by ``short`` alone takes no other.
+
+        Return ``seconds``, the client's ``cpu`` seconds, and when it ``began``.
+        """
 
     def own(self) -> list[int]:
         """Return the roots of its running process trees. Raises :class:`BenchError` if one that should run has ended."""

@@ -17,6 +17,9 @@ from bench.sink import Sink
 from bench.stats import Figures
 from bench.system import System
 
+SHAPED = ("postfix",)
+"""Peers that take any shape of message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -42,6 +45,10 @@ class Turns:
         loops, limits = loop_messages(messages), limit_messages(messages)
         turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
         turns += [Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name)) for name in options.configurations]
+        if options.shapes:
+            share = len(options.shapes) * phases.shape_messages(messages) + phases.shape_backlog(phases.shape_messages(messages), options.shapes)
+            turns += [Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name)) for name in options.configurations]
+            turns += [Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name)) for name in options.peers if name in SHAPED]
         turns += [Turn(KEYS, f"{options.configurations[-1]}, API keys", messages, False, partial(self._with_keys, options.configurations[-1]))]
         turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
@@ -63,6 +70,22 @@ class Turns:
             service.shut()
             service.stop("worker")
         return figures
+
+    def _shapes(self, name: str) -> Figures:
+        """Accept each shape, and drain them all, of one fresh installation."""
+        bench, names = self._bench_of_shapes(), self._options.shapes
+        with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, phases.shape_backlog(bench.messages, names)):
+            figures = phases.shapes(service, bench, names)
+            service.stop("worker")
+        return figures
+
+    def _shapes_of_peer(self, name: str) -> Figures:
+        bench, names = self._bench_of_shapes(), self._options.shapes
+        with self._system(name) as system, Exactly(bench.sink, phases.shape_backlog(bench.messages, names)):
+            return phases.shapes(system, bench, names)
+
+    def _bench_of_shapes(self) -> Bench:
+        return replace(self._bench, messages=phases.shape_messages(self._bench.messages))
 
     def _with_keys(self, name: str) -> Figures:
         """Accept once more, where everybody must show an API key."""

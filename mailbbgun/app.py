@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
 from typing import Any
 
-from flask import Blueprint, Flask, Request, Response, request, send_from_directory, url_for
+from flask import Blueprint, Flask, Request, Response, request, send_from_directory
 from flask.sessions import NullSession, SessionInterface
 from marshmallow import Schema, fields
 from sqlalchemy import select
@@ -21,6 +21,8 @@ from mailbbgun.accept.store import Store
 from mailbbgun.base import gate, logs, web
 from mailbbgun.base.errors import MailBBGunError, QueueUnavailable, Unavailable
 from mailbbgun.base.exposure import check_was_made
+from mailbbgun.base.hosts import Hosts
+from mailbbgun.base.refusals import Refusals
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import route, workers
@@ -42,6 +44,9 @@ ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)  # each has 
 # Who asks for these needs no key: they tell nothing of anybody.
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 OPEN = (*_SERVICE, "assets.asset", "api-docs.openapi_json", "api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
+
+# Kubernetes and load balancers ask for these by IP address.
+PROBES = ("service.health", "service.ready")
 
 READY_SECONDS = 4.0  # for each part to answer
 
@@ -92,14 +97,15 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     authenticator = Authenticator(services.db, services.vault, identities, required=settings.AUTH_REQUIRED, per_minute=per_minute)
     rates = Rates(processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL)
     publisher = Publisher(services.db, services.queue)
-    quick = Quick(settings, store, publisher, authenticator, rates)
-    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings), quick)
+    hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
+    quick = Quick(settings, store, publisher, authenticator, rates, hosts)
+    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings), quick, hosts, Refusals())
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    gate.guard(app, authenticator, rates, OPEN)
+    gate.guard(app, authenticator, rates, OPEN, PROBES)
     app.after_request(_secured)
     if settings.PROXIES:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
@@ -146,6 +152,7 @@ def close(app: Flask) -> None:
         web.provided(Publisher).close()
         web.provided(Authenticator).close()
         web.provided(Rates).close()
+        web.provided(Refusals).close()
         web.provided(Services).close()
 
 
@@ -211,14 +218,14 @@ class Welcome(Schema):
 
     service = fields.String(metadata={"example": "Mail BB Gun"})
     version = fields.String()
-    documentation = fields.String(metadata={"format": "uri"})
+    documentation = fields.String(metadata={"format": "uri-reference"})
 
 
 @_service.route("/")
 @_service.response(200, Welcome)
 def welcome() -> Any:
     """Say what this is"""
-    return {"service": "Mail BB Gun", "version": __version__, "documentation": url_for("api-docs.openapi_swagger_ui", _external=True)}
+    return {"service": "Mail BB Gun", "version": __version__, "documentation": web.address_of("api-docs.openapi_swagger_ui")}
 
 
 @_service.route("/health")

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
@@ -29,6 +28,7 @@ from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure, taken
 from mailbbgun.base.settings import Settings, load
+from mailbbgun.smtp.url import read
 
 ROOT = Path(__file__).parents[1]
 OURS = "run"  # the name on our own lines
@@ -213,8 +213,8 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
     caught = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
-    parts = urlsplit(settings.SMTP_URL)
-    leaves = f"leaves through {parts.hostname}:{parts.port or 587}" if parts.hostname else "goes straight to each recipient's MX"
+    server = None if _all_caught(settings) or settings.SMTP_URL == "mx:" else read(settings.SMTP_URL)
+    leaves = f"leaves through {server.host}:{server.port}" if server else "goes straight to each recipient's MX"
     body = '{"to": "you@example.com", "subject": "It works", "text": "Hello from Mail BB Gun"}'
     curl = ["curl", "-i", f"http://{address}/messages", "-H", "Content-Type: application/json", "-d", body]
     lines = [

@@ -14,7 +14,7 @@ from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import Settings
-from mailbbgun.events import record
+from mailbbgun.events import accepted
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from tests.messages.test_counts import MESSAGE
 
@@ -83,6 +83,6 @@ def test_the_head_is_that_of_the_last_migration():
 
 
 def test_accept_stores_every_column_that_must_have_a_value():
-    message, delivery = set(record.MESSAGE_COLUMNS.split()), set(record.DELIVERY_COLUMNS.split())
+    message, delivery = set(accepted.MESSAGE_COLUMNS.split()), set(accepted.DELIVERY_COLUMNS.split())
     assert {column.name for column in MESSAGES.columns} == message | {"status"}
-    assert {column.name for column in DELIVERIES.columns if not column.nullable} == delivery | {"status", *record.COUNTERS}
+    assert {column.name for column in DELIVERIES.columns if not column.nullable} == delivery | {"status", *accepted.COUNTERS}

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Self
 
 from bench import OURSELVES, BenchError, postfix
 from bench.clients import Clients
+from bench.shapes import SHORT
 from bench.system import Told
 from tests.servers.install import Missing
 from tests.servers.process import Sandbox, free_port
@@ -126,9 +127,11 @@ class Postfix:
         self._delivers = True
         self._start(_QUEUE_MANAGER)
 
-    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None) -> dict[str, Any]:
+    def hand_in(
+        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+    ) -> dict[str, Any]:
         """Send by SMTP with ``smtp-source``, over connections that stay."""
-        return clients.run("source", self.port, count, connections, told=told)
+        return clients.run("source", self.port, count, connections, shape, told=told)
 
     def own(self) -> list[int]:
         """Return the process id of its master."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 from bench import OURSELVES, ROOT, BenchError
 from bench.clients import Clients
 from bench.servers import Lent
+from bench.shapes import SHORT
 from bench.system import Told
 from tests.servers.process import Sandbox
 
@@ -46,8 +47,12 @@ class Program:
         self._works = True
         self._sandbox.spawn("worker", self._argv("work"), self._environment)
 
-    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None) -> dict[str, Any]:
-        """Call its ``submitter`` in as many threads as there are connections."""
+    def hand_in(
+        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+    ) -> dict[str, Any]:
+        """Call its ``submitter`` in as many threads as there are connections. Raises :class:`BenchError` for a shape but ``short``."""
+        if shape != SHORT:
+            raise BenchError(f"{self._name} is measured with {SHORT} messages, not with {shape}")
         arguments = (self._name, first, count, connections)
         return clients.run("peers.submit", *arguments, told=told, python=self._python, environment=self._environment)
 

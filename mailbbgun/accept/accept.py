@@ -10,7 +10,7 @@ from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft, Submission
 from mailbbgun.accept.store import Rows, Store, Storing
 from mailbbgun.base import idempotency
-from mailbbgun.base.caller import Caller, KeyKind
+from mailbbgun.base.caller import Caller
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.settings import Settings
 from mailbbgun.messages import mime
@@ -57,18 +57,16 @@ def accept(
 ) -> Accepting:
     """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`, :class:`QuotaExceeded`."""
     draft = check(submission, settings, caller)
-    claim = None if key is None else idempotency.claim_of(caller.tenant_id, key, _given(submission, caller))
+    claim = None if key is None else idempotency.claim_of(caller, key, _given(submission))
     lane = publisher.lane(caller.tenant_id, draft.priority)
     rows = _composed(draft, settings, caller, lane)
     identifier = rows.message["id"]
     return Accepting(store.storing(rows, claim, lambda: publisher.offer(lane, identifier)))
 
 
-def _given(submission: Submission, caller: Caller) -> Mapping[str, Any]:
+def _given(submission: Submission) -> Mapping[str, Any]:
     # What is not given is left out, so that a field added later does not change old fingerprints.
-    given = {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
-    # A test key's message is another one: a live request must not be answered with it.
-    return given | {"test": True} if caller.kind is KeyKind.TEST else given
+    return {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
 
 
 def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Rows:
@@ -89,11 +87,12 @@ def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Ro
     message = {
         "id": identifier,
         "tenant_id": caller.tenant_id,
-        "test": caller.kind is KeyKind.TEST,
+        "key_id": None if caller.tests_only else caller.key_id,
+        "test": caller.tests_only,
         "created_at": now,
         "subject": draft.subject,
         "sender": str(draft.sender),
-        "mail_from": draft.sender.address,
+        "mail_from": draft.envelope_from,
         "message_id": message_id,
         "priority": draft.priority,
         "smtputf8": draft.smtputf8,

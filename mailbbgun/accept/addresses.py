@@ -1,7 +1,7 @@
-"""E-mail addresses as people write them: ``ann@example.com``, ``"Ann Lee" <ann@example.com>``, several with commas. The one parser."""
+"""E-mail addresses as people write them: ``ann@example.com``, ``"Ann Lee" <ann@example.com>``, several with commas or semicolons. The one parser."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from mailbbgun.base import addresses
 from mailbbgun.messages.mime import Mailbox, one_line
@@ -11,23 +11,27 @@ SHOWN_SIZE = 60  # characters of an address in a sentence about it
 MOST_TOLD = 10  # addresses of one field
 BLANK = " \t"  # not line breaks: those are refused wherever they stand
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Linear, all of them: what is matched once is never given back.
+_QUOTES = r'"(?:[^"\\]|\\.)*+"'
+_QUOTED = re.compile(_QUOTES, re.DOTALL)
+_NAMED = re.compile(rf'((?:{_QUOTES}|[^"<>])*+)<((?:{_QUOTES}|[^"<>])*+)>', re.DOTALL)
+_PIECE = re.compile(r'((?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^",;]++)*+)(?:[,;]|\Z)', re.DOTALL)  # quotes that nobody closes go on to the end
+_NO_BRACKETS = re.compile(r'([^"<>]*[^"<>@ ]) +([^"<>@ ]+@[^"<>@ ]+)')  # a name and an address
 
 
-def mailboxes(texts: Iterable[str], longest: int) -> tuple[list[Mailbox], list[str]]:
+def mailboxes(texts: Iterable[str], longest: int, most: int = 1000) -> tuple[list[Mailbox], list[str]]:
     """Return the mailbox of each address in each text, and a sentence, safe to show, for each that is none: which, and why.
 
-    After ``MOST_TOLD`` of those the rest is not looked at.
+    Commas and semicolons separate addresses; what is blank between them is nothing. After ``MOST_TOLD`` sentences, and after more than ``most``
+    mailboxes, the rest is not looked at.
     """
     found: list[Mailbox] = []
     wrong: list[str] = []
-    for one in (one for text in texts for one in _split(text)):
-        try:
-            found.append(mailbox(one, longest))
-        except ValueError as error:
-            wrong.append(f"{_shown(one)}: {error}")
+    for text in texts:
+        for sentence in _sentences(text, longest, most, found):
+            wrong.append(sentence)
             if len(wrong) == MOST_TOLD:
-                break
+                return found, wrong
     return found, wrong
 
 
@@ -36,25 +40,82 @@ def mailbox(text: str, longest: int) -> Mailbox:
     sentence that is safe to show.
     """
     text = text.strip(BLANK)
-    name, address = "", text
-    if text.endswith(">") and "<" in text:
-        name, _, address = text[:-1].rpartition("<")
-        name = _name(name.strip(BLANK))
-    if len(address) > longest:
-        raise ValueError(f"Longer than {longest} characters.")
-    return Mailbox(name, addresses.address(address))
+    if "<" not in text and ">" not in text:
+        return Mailbox("", _address(text, longest))
+    if named := _NAMED.fullmatch(text):
+        return Mailbox(_name(named[1].strip(BLANK), named[2]), _address(named[2].strip(BLANK), longest))
+    if not _quoted_address(text):
+        name, _, address = text.rpartition("<")
+        _name(name.strip(BLANK), address.rstrip("> \t"))  # which says what is wrong with it, if it is the name
+        raise ValueError("Not a valid e-mail address: angle brackets stand around the address alone: Ann <ann@example.com>.")
+    return Mailbox("", _address(text, longest))
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return an address as a sentence about it shows it: short, and nothing in it that does not print."""
     text = text.strip(BLANK)
-    return repr(text if len(text) <= SHOWN_SIZE else text[: SHOWN_SIZE - 1] + "…")  # nothing in it that does not print
+    return repr(text if len(text) <= SHOWN_SIZE else text[: SHOWN_SIZE - 1] + "…")
 
 
-def _name(text: str) -> str:
+def _sentences(text: str, longest: int, most: int, found: list[Mailbox]) -> Iterator[str]:
+    """Add the mailboxes of a text to ``found``, and give a sentence for each address that is none."""
+    pending: list[tuple[str, str]] = []  # that are none, and why: perhaps the beginning of a display name
+    for piece in _split(text):
+        try:
+            box = mailbox(piece, longest)
+        except ValueError as error:
+            pending.append((piece, str(error)))
+            if len(pending) == MOST_TOLD:
+                break
+            continue
+        if pending and box.name and not any(special in piece for piece, _ in pending for special in '"<>'):
+            yield _unquoted([piece for piece, _ in pending], piece, box)
+        else:
+            yield from (f"{shown(piece)}: {why}" for piece, why in pending)
+        pending = []
+        found.append(box)
+        if len(found) > most:
+            return
+    yield from (f"{shown(piece)}: {why}" for piece, why in pending)
+
+
+def _unquoted(parts: list[str], last: str, box: Mailbox) -> str:
+    name = ", ".join([*parts, box.name])
+    return (
+        f"{shown(', '.join([*parts, last]))}: Has a comma or semicolon outside quotes. If it is one address, put its display name in quotes: "
+        f"{_in_quotes(name, box.address)}; else {shown(parts[0])} is no address."
+    )
+
+
+def _address(text: str, longest: int) -> str:
+    if len(text) > longest:
+        raise ValueError(f"Longer than {longest} characters.")
+    try:
+        return addresses.address(text)
+    except ValueError as error:
+        if _quoted_address(text):
+            raise
+        if (unbracketed := _NO_BRACKETS.fullmatch(text)) and text.isprintable():
+            name, address = unbracketed.groups()
+            written = f"{name} <{address}>" if name.replace(" ", "").isalnum() else _in_quotes(name, address)
+            raise ValueError(f"Not a valid e-mail address: after a display name it stands in angle brackets: {written}.") from error
+        if text.lower() in ("undisclosed-recipients:", "undisclosed recipients:"):
+            raise ValueError("Not an address: leave to out where all are cc or bcc; the header is written for you.") from error
+        raise
+
+
+def _quoted_address(text: str) -> bool:
+    """Say whether a text begins as an address does whose local part is in quotes."""
+    quoted = _QUOTED.match(text)
+    return quoted is not None and text[quoted.end() :].startswith("@")
+
+
+def _name(text: str, address: str) -> str:
     if text.startswith('"') and _QUOTED.fullmatch(text):
-        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+        text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
     elif any(special in text for special in '"<>'):
-        raise ValueError('Put the display name in quotes: "Ann (sales)" <ann@example.com>.')
+        example = (text, address) if len(text) <= SHOWN_SIZE and len(address) <= SHOWN_SIZE else ('Ann "the cat" Lee', "ann@example.com")
+        raise ValueError(f"Put the display name in quotes, and a backslash before each quote in it: {_in_quotes(*example)}.")
     if len(text) > NAME_SIZE:
         raise ValueError(f"The display name is longer than {NAME_SIZE} characters.")
     if not one_line(text):
@@ -62,19 +123,15 @@ def _name(text: str) -> str:
     return text.strip(BLANK)
 
 
+def _in_quotes(name: str, address: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    written = f'"{escaped}" <{address}>'
+    return written if written.isprintable() and len(written) <= 2 * SHOWN_SIZE else '"Lee, Ann" <ann@example.com>'
+
+
 def _split(text: str) -> list[str]:
-    """Split at the commas outside quotes, in linear time."""
-    if "," not in text:
-        return [text]
-    parts, start, quoted, escaped = [], 0, False, False
-    for position, character in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted and character == "\\":
-            escaped = True
-        elif character == '"':
-            quoted = not quoted
-        elif character == "," and not quoted:
-            parts.append(text[start:position])
-            start = position + 1
-    return [*parts, text[start:]]
+    """Split at the commas and semicolons outside quotes, in linear time; blank pieces are left out."""
+    if "," not in text and ";" not in text:
+        return [text] if text.strip() else []
+    pieces = (found[1].strip(BLANK) for found in _PIECE.finditer(text))
+    return [piece for piece in pieces if piece]

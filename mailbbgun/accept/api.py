@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-from flask import request
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from flask import g
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from mailbbgun.accept.accept import Accepted, accept
-from mailbbgun.accept.checks import MOST_TAGS
-from mailbbgun.accept.draft import DEFAULT_PRIORITY, Submission
+from mailbbgun.accept.checks import MOST_TAGS, NEEDS_RECIPIENT
+from mailbbgun.accept.draft import BCC, CC, DEFAULT_PRIORITY, TO, Submission, without_blanks
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
+from mailbbgun.base.errors import InvalidInput
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, provided
+from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, own_base, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -24,10 +24,12 @@ blueprint = Blueprint("sending", __name__, description="Hand over a message.")
 class Texts(fields.Field[list[str]]):
     """One string or a list of strings."""
 
+    expected = "a string or a list of strings"
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValidationError("Not a string or a list of strings.")
+            raise self.make_error("validator_failed")
         return texts
 
 
@@ -37,9 +39,12 @@ def _addresses(sentence: str, example: Any, **options: Any) -> Texts:
 
 
 class NewMessage(Schema):
-    """A message to send. Null stands for what is not given."""
+    """A message to send. Null, and what is blank, stand for what is not given."""
 
-    to = _addresses("Recipients: one address, several with commas, or a list; display names are welcome.", "Ann Lee <ann@example.com>", required=True)
+    to = _addresses(
+        "Recipients: one address, several with commas, or a list; display names are welcome. Needed unless there is cc or bcc.",
+        "Ann Lee <ann@example.com>",
+    )
     subject = fields.String(required=True, metadata={"example": "Your invoice"})
     text = fields.String(metadata={"description": "The plain text; this or html is needed.", "example": "Dear Ann, …"})
     html = fields.String(metadata={"description": "The HTML; with text as well, readers choose."})
@@ -47,12 +52,18 @@ class NewMessage(Schema):
     bcc = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender = fields.String(data_key="from", metadata={"description": "By default the service's own.", "example": "Shop <shop@example.com>"})
     reply_to = _addresses("Where answers go.", "help@example.com")
+    envelope_from = fields.String(
+        metadata={"description": "Where bounces go: an address that the API key may send as. By default from's.", "example": "bounces@example.com"}
+    )
     headers = fields.Dict(
         fields.String(), fields.String(), metadata={"description": "More headers; none that structure the message.", "example": {"X-Order": "1234"}}
     )
     tags = fields.List(fields.String(), metadata={"description": f"At most {MOST_TAGS}, to find messages by.", "example": ["invoice"]})
     metadata = fields.Dict(fields.String(), metadata={"description": "Yours: a flat object of up to 4 KB.", "example": {"order": 1234}})
-    message_id = fields.String(metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"})
+    message_id_header = fields.String(
+        metadata={"description": "The Message-ID header; by default one is made of the message's id.", "example": "<1234@example.com>"}
+    )
+    message_id = fields.String(metadata={"description": "The old name of message_id_header.", "deprecated": True})
     priority = fields.Integer(
         strict=True, validate=validate.Range(0, 9), metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5}
     )
@@ -61,10 +72,30 @@ class NewMessage(Schema):
         """Let every field be null that need not be given: many clients write so what they do not give."""
         field_obj.allow_none = not field_obj.required
 
+    @pre_load
+    def said(self, data: Any, **_: Any) -> Any:
+        """Leave out what says nothing."""
+        return without_blanks(data, OPTIONAL) if isinstance(data, dict) else data
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def somebody(self, _data: Any, original: Any, **_: Any) -> None:
+        """Ask for a recipient, besides all else that is wrong."""
+        said = without_blanks(original, OPTIONAL)
+        if all(said.get(name) is None for name in (TO, CC, BCC)):
+            raise ValidationError(NEEDS_RECIPIENT, TO)
+
     @post_load
     def submission(self, data: dict[str, Any], **_: Any) -> Submission:
-        """Return what accept takes."""
-        return Submission(**{name: value for name, value in data.items() if value is not None})
+        """Return what accept takes. Raises :class:`ValidationError` if the Message-ID header is given by both its names, and they differ."""
+        given = {name: value for name, value in data.items() if value is not None}
+        header = given.pop("message_id_header", None)
+        if header is not None and given.setdefault("message_id", header) != header:
+            raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
+        return Submission(**given)
+
+
+OPTIONAL = frozenset(field.data_key or name for name, field in NewMessage().fields.items()) - {TO, "subject"}
+"""Fields that may be blank. ``to`` may not: where it is given and blank, whoever fills it in has failed."""
 
 
 class Answer(Schema):
@@ -76,7 +107,7 @@ class Answer(Schema):
 
 
 _HEADERS = {
-    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri"}},
+    "Location": {"description": "The message's address.", "schema": {"type": "string", "format": "uri-reference"}},
     **REPLAYED,
 }
 
@@ -89,15 +120,26 @@ _HEADERS = {
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
-@needs(Scope.WRITE)
+@needs(Scope.WRITE, tests=True)
 def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """Send a message
 
     It is stored before this answers and handed to a mail server right after.
     """
-    accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
-    messages = f"{request.scheme}://{request.host}{quote(request.root_path)}/messages"
-    return Parked(accepting, lambda: answer(accepting.result(), messages))
+    try:
+        accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+    except InvalidInput as error:
+        if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
+            raise
+        raise _by_old_name(error) from error
+    messages = f"{own_base()}/messages"
+    return Parked(accepting, lambda: answer(accepting.result(), messages), who=caller())
+
+
+def _by_old_name(error: InvalidInput) -> InvalidInput:
+    """Return an error about the Message-ID header under the old name, by which the client gave it."""
+    fields = error.fields or {}
+    return InvalidInput(error.message, fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()})
 
 
 def answer(accepted: Accepted, messages: str) -> Ready:

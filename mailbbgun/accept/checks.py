@@ -5,17 +5,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import orjson
 
-from mailbbgun.accept.addresses import mailbox, mailboxes
+from mailbbgun.accept.addresses import mailbox, mailboxes, shown
 from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
 from mailbbgun.base import simulator
+from mailbbgun.base.addresses import mailbox_key
 from mailbbgun.base.caller import Caller, KeyKind
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
 from mailbbgun.base.settings import Settings
+from mailbbgun.messages.headers import refusal, structured
 from mailbbgun.messages.mime import LONGEST_NAME, Mailbox, one_line
 
 MOST_TAGS, TAG_SIZE = 10, 128  # characters
 METADATA_SIZE = 4096  # bytes of JSON
-MOST_HEADERS, HEADER_SIZE = 50, 4096  # characters of a value
+MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000  # characters of a value; a long thread has a hundred References
+NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 MESSAGE_ID_SIZE = 250
 
 Broken = Iterator[tuple[str, str]]  # field, what is wrong
@@ -36,13 +39,12 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     wrong: dict[str, list[str]] = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
     boxes = {name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()}
-    recipients: dict[str, str] = {}
-    for kind in (TO, CC, BCC):
-        for box in boxes[kind]:
-            recipients.setdefault(box.address, kind)
+    recipients = _envelope(boxes, settings)
     if len(recipients) > settings.MAX_RECIPIENTS:
         wrong.setdefault(TO, []).append(f"More than {settings.MAX_RECIPIENTS} recipients.")
-    for name, why in _permissions(boxes["from"], recipients, caller, given=submission.sender is not None):
+    if not boxes[TO] and TO not in wrong and (submission.to or not (recipients or CC in wrong or BCC in wrong)):
+        wrong[TO] = [NEEDS_RECIPIENT]
+    for name, why in _permissions(boxes, recipients, caller, given=submission.sender is not None):
         wrong.setdefault(name, []).append(why)
     for rule in RULES:
         for name, why in rule(submission, settings):
@@ -52,6 +54,7 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     identifier = _MESSAGE_ID.fullmatch(submission.message_id) if submission.message_id else None
     return Draft(
         sender=boxes["from"][0],
+        envelope_from=(boxes["envelope_from"] or boxes["from"])[0].address,
         to=boxes[TO],
         cc=boxes[CC],
         reply_to=boxes["reply_to"],
@@ -67,9 +70,26 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     )
 
 
-def _permissions(sender: Sequence[Mailbox], recipients: Mapping[str, str], caller: Caller, *, given: bool) -> Broken:
+def _envelope(boxes: Mapping[str, Sequence[Mailbox]], settings: Settings) -> dict[str, str]:
+    """Return the recipients' addresses, each mailbox once, as it is written first, with the most visible field that has it."""
+    recipients: dict[str, tuple[str, str]] = {}
+    for kind in (TO, CC, BCC):
+        for box in boxes[kind]:
+            recipients.setdefault(_key(box, settings), (box.address, kind))
+    return dict(recipients.values())
+
+
+def _key(box: Mailbox, settings: Settings) -> str:
+    return mailbox_key(box.address, case_sensitive=settings.CASE_SENSITIVE_LOCAL_PARTS)
+
+
+def _permissions(boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str], caller: Caller, *, given: bool) -> Broken:
     """The rules of the key and of the tenant's SMTP accounts."""
-    for box in sender:
+    for box in boxes["envelope_from"]:
+        # Not that an account sends as it: which one a mail leaves through, From decides.
+        if not caller.may_send_as(box.address):
+            yield "envelope_from", f"This API key may not send as {box.address}, so bounces cannot go there."
+    for box in boxes["from"]:
         if not caller.may_send_as(box.address):
             yield "from", f"This API key may not send as {box.address}."
         if not caller.has_account_for(box.address):
@@ -96,36 +116,42 @@ _ADDRESSES: dict[str, Callable[[Submission, str], tuple[str, ...]]] = {
     CC: lambda given, _: tuple(given.cc),
     BCC: lambda given, _: tuple(given.bcc),
     "reply_to": lambda given, _: tuple(given.reply_to),
+    "envelope_from": lambda given, _: () if given.envelope_from is None else (given.envelope_from,),
 }
+_ONE = ("from", "envelope_from")  # fields of one address
 
 
 def _parsed(name: str, texts: Sequence[str], settings: Settings, wrong: dict[str, list[str]]) -> list[Mailbox]:
     most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
     # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
-    if len(texts) > most or sum(map(len, texts)) > most * (longest + 300):
+    separators = sum(text.count(",") + text.count(";") for text in texts)
+    if len(texts) > most or separators > 10 * most or sum(map(len, texts)) > most * (longest + 300):
         wrong[name] = [f"More than {most} addresses."]
         return []
-    found, broken = _sender(texts[0], longest) if name == "from" else mailboxes(texts, longest)
-    if broken:
+    found, broken = _one(name, texts[0], longest) if name in _ONE and texts else mailboxes(texts, longest, most)
+    if len(found) > most:
+        wrong[name] = [f"More than {most} addresses."]
+    elif broken:
         wrong[name] = broken
-    return list(dict.fromkeys(found))
+    unique: dict[str, Mailbox] = {}
+    for box in found:
+        unique.setdefault(_key(box, settings), box)
+    return list(unique.values())
 
 
-def _sender(text: str, longest: int) -> tuple[list[Mailbox], list[str]]:
+def _one(name: str, text: str, longest: int) -> tuple[list[Mailbox], list[str]]:
     try:
-        return [mailbox(text, longest)], []
+        box = mailbox(text, longest)
     except ValueError as error:
-        return [], [str(error)]
-
-
-def _recipients(given: Submission, _: Settings) -> Broken:
-    if not given.to:
-        yield TO, "At least one recipient is needed."
+        return [], [f"{shown(text)}: {error}"]
+    if box.name and name == "envelope_from":
+        return [], [f"{shown(text)}: Is an address alone, without a name: {box.address}."]
+    return [box], []
 
 
 def _bodies(given: Submission, settings: Settings) -> Broken:
     if given.text is None and given.html is None:
-        yield "text", "text or html is needed."
+        yield "text", "text or html is needed, with more in it than white space."
     for name, body in (("text", given.text), ("html", given.html)):
         # UTF-8 needs at most 4 bytes a character: most texts need no encoding to be measured.
         if body and len(body) * 4 > settings.MAX_TEXT_SIZE and len(body.encode()) > settings.MAX_TEXT_SIZE:
@@ -151,10 +177,12 @@ def _headers(given: Submission, _: Settings) -> Broken:
             yield "headers", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
         elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
             yield f"headers.{name}", "Is set by the service and cannot be given."
-        elif not one_line(value):
+        elif not one_line(value.replace("\t", " ") if structured(name) else value):
             yield f"headers.{name}", "Must be one line without control characters."
-        elif len(value) > HEADER_SIZE:
-            yield f"headers.{name}", f"Longer than {HEADER_SIZE} characters."
+        elif len(value) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
+            yield f"headers.{name}", f"Has {len(value)} characters, and {most} are the most."
+        elif why := refusal(name, value):
+            yield f"headers.{name}", why
 
 
 def _tags(given: Submission, _: Settings) -> Broken:
@@ -175,7 +203,7 @@ def _message_id(given: Submission, _: Settings) -> Broken:
     if given.message_id is not None:
         found = _MESSAGE_ID.fullmatch(given.message_id) if len(given.message_id) <= MESSAGE_ID_SIZE else None
         if not found or any(c in found[1] for c in '()[],;:\\"'):
-            yield "message_id", "Not a message id like <something@example.com>."
+            yield "message_id_header", "Not a message id like <something@example.com>."
 
 
 def _priority(given: Submission, _: Settings) -> Broken:
@@ -183,4 +211,4 @@ def _priority(given: Submission, _: Settings) -> Broken:
         yield "priority", "Must be from 0 to 9, 9 first."
 
 
-RULES: tuple[Rule, ...] = (_recipients, _subject, _bodies, _headers, _tags, _metadata, _message_id, _priority)
+RULES: tuple[Rule, ...] = (_subject, _bodies, _headers, _tags, _metadata, _message_id, _priority)

@@ -4,39 +4,47 @@ What is unusual in any way is None here and goes the whole way from the beginnin
 limit that is reached, anything that is wrong. So this only ever says yes, and what is refused is refused in one place.
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError
 
 from mailbbgun.accept.accept import Accepting, accept
-from mailbbgun.accept.api import NewMessage, answer, answered
-from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.api import OPTIONAL, NewMessage, answer, answered
+from mailbbgun.accept.draft import Submission, without_blanks
 from mailbbgun.accept.store import Store
-from mailbbgun.base.caller import Scope
+from mailbbgun.base import addresses
+from mailbbgun.base.caller import Caller, Scope
 from mailbbgun.base.errors import MailBBGunError
 from mailbbgun.base.gate import Authenticator, Limiter, admitted, counted
+from mailbbgun.base.hosts import Hosts
 from mailbbgun.base.settings import Settings
 from mailbbgun.base.web import Parked, parse_object, ready
 from mailbbgun.messages.publisher import Publisher
 
 _REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n")  # linear: nothing matches in two ways
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[([0-9A-Fa-f:]+)\])(?::([1-9][0-9]{{0,4}}))?")
 _JSON = ("application/json", "application/json; charset=utf-8")
-# What these say is heard below, or changes nothing; of any other we do not know.
+# What these say is heard below, or changes nothing; of any other we do not know. Origin is not here: a browser's request takes the whole way.
 _HEADERS = frozenset(
     "host content-length content-type connection authorization idempotency-key "  # noqa: SIM905
-    "user-agent accept accept-encoding accept-language cache-control pragma origin referer traceparent tracestate x-request-id".split()
+    "user-agent accept accept-encoding accept-language cache-control pragma referer traceparent tracestate x-request-id".split()
 )
 LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
-LONGEST_HOST = 253  # characters
-_STRINGS = {"subject": "subject", "text": "text", "html": "html", "from": "sender", "message_id": "message_id"}
-_TEXTS = frozenset({"to", "cc", "bcc", "reply_to"})
+_STRINGS = {
+    "subject": "subject",
+    "text": "text",
+    "html": "html",
+    "from": "sender",
+    "envelope_from": "envelope_from",
+    "message_id_header": "message_id",
+    "message_id": "message_id",  # its old name
+}
+_TEXTS_TO = frozenset({"to", "cc", "bcc"})
+_TEXTS = _TEXTS_TO | {"reply_to"}
+#: Characters of addresses with international domains, at most: to check them takes up to 30 µs each, and the thread that polls has others to serve.
+MOST_FOREIGN = 1000
 _SCHEMA = NewMessage()
 
 
@@ -47,6 +55,7 @@ class Begun:
     ending: Accepting
     address: str  # of all messages
     limits: Mapping[str, str]  # headers that tell of them
+    who: Caller
 
     def answer(self) -> tuple[Mapping[str, str], bytes]:
         """Return headers and body of the answer, which is 201. Only once it has ended."""
@@ -55,7 +64,7 @@ class Begun:
 
     def parked(self, app: Any) -> Parked:
         """Return what the application makes an answer of, whatever it is."""
-        parked = Parked(self.ending, lambda: answer(self.ending.result(), self.address), app)
+        parked = Parked(self.ending, lambda: answer(self.ending.result(), self.address), app, self.who)
         parked.more = self.limits
         return parked
 
@@ -63,12 +72,15 @@ class Begun:
 class Quick:
     """Begins what it may."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher, authenticator: Authenticator, limiter: Limiter) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, publisher: Publisher, authenticator: Authenticator, limiter: Limiter, hosts: Hosts
+    ) -> None:
         self._settings = settings
         self._store = store
         self._publisher = publisher
         self._authenticator = authenticator
         self._limiter = limiter
+        self._hosts = hosts
 
     def begin(self, request: bytes, client: str) -> Begun | None:
         """Return a message on its way, of a whole request from that IP address; None if the framework is to have it. Waits for nobody."""
@@ -76,34 +88,48 @@ class Quick:
         headers = _headers(found[1]) if found else None
         if not found or headers is None or len(request) - found.end() > self._settings.MAX_BODY_SIZE:
             return None
+        try:
+            if not self._hosts.serves(headers.get("host")):
+                return None
+            address = self._hosts.base("http", headers["host"], "")
+        except (ValueError, KeyError):
+            return None
         who = admitted(self._authenticator, Scope.WRITE, headers.get("authorization"), client)
         if who is None or (who.limited and (self._limiter.waits or not self._limiter.allows(who))):
             return None
         try:
             submission = submission_of(parse_object(request[found.end() :]))
+            if _takes_long(submission):
+                return None
             ending = accept(self._settings, self._store, self._publisher, who, submission, headers.get("idempotency-key"))
         except (MailBBGunError, ValidationError):
             return None
         # Last: what is refused for something else is counted there.
         limits = counted(self._limiter, who)
-        return None if limits is None else Begun(ending, f"http://{headers['host']}/messages", limits)
+        return None if limits is None else Begun(ending, f"{address}/messages", limits, who)
 
 
 def submission_of(given: Mapping[str, Any]) -> Submission:
     """Return what the schema makes of a body. Raises :class:`ValidationError`."""
     values: dict[str, Any] = {}
+    given = without_blanks(given, OPTIONAL)
     for name, value in given.items():
         if name in _TEXTS and (isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))):
             values[name] = [value] if isinstance(value, str) else value
-        elif name in _STRINGS and isinstance(value, str):
+        elif name in _STRINGS and isinstance(value, str) and _STRINGS[name] not in values:
             values[_STRINGS[name]] = value
         else:
             break
     else:
-        if "to" in values and "subject" in values:
+        if "subject" in values and not _TEXTS_TO.isdisjoint(values):
             return Submission(**values)
     loaded: Submission = _SCHEMA.load(given)
     return loaded
+
+
+def _takes_long(submission: Submission) -> bool:
+    texts = (*submission.to, *submission.cc, *submission.bcc, *submission.reply_to)
+    return sum(len(text) for text in texts if addresses.foreign(text)) > MOST_FOREIGN
 
 
 def _headers(lines: bytes) -> dict[str, str] | None:
@@ -116,19 +142,4 @@ def _headers(lines: bytes) -> dict[str, str] | None:
             return None
         headers[lower] = value.strip(" ")
     usual = headers.get("content-type", "").lower() in _JSON and headers.get("connection", "keep-alive").lower() == "keep-alive"
-    return headers if usual and _usual_host(headers.get("host", "")) else None
-
-
-@lru_cache(maxsize=64)
-def _usual_host(host: str) -> bool:
-    """Say whether the framework would take it, and repeat it as it is: it leaves out port 80."""
-    found = _HOST.fullmatch(host)
-    if not found or len(host) > LONGEST_HOST:
-        return False
-    literal, port = found.groups()
-    if port and (int(port) > 65_535 or port == "80"):
-        return False
-    try:
-        return literal is None or bool(ipaddress.IPv6Address(literal))
-    except ValueError:
-        return False
+    return headers if usual else None

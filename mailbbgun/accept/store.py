@@ -187,15 +187,21 @@ class Store:
 
     def _write(self, batch: Sequence[Storing], patience: float) -> None:
         try:
-            with self._database.write(one_statement=not any(map(_asks_first, batch))) as session:
-                fault("accept.commit")
-                self._insert(session, batch, patience)
+            fault("accept.commit")
+            self._commit(batch, patience)
             fault("accept.committed")
         except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
             log.info("commit_shared_failed", extra={"messages": len(batch), "error": type(error).__name__})
             return
         for storing in batch:
             self._committed(storing)
+
+    def _commit(self, batch: Sequence[Storing], patience: float) -> None:
+        if any(map(_asks_first, batch)):
+            with self._database.write() as session:
+                self._insert(session, batch, patience)
+        else:
+            record.commit_accepted(self._database, [(storing.rows.message, storing.rows.deliveries) for storing in batch])
 
     def _committed(self, storing: Storing) -> None:
         storing.committed = True
@@ -206,7 +212,7 @@ class Store:
         try:
             storing.then()
         except Exception:  # it is stored: who waits for that must be told, and others must be stored
-            log.exception("after_commit_failed", extra={"message_id": storing.rows.message["id"]})
+            log.exception("after_commit_failed", extra=_about(storing))
 
     def _insert(self, session: Session, batch: Sequence[Storing], patience: float) -> None:
         if any(map(_asks_first, batch)):
@@ -241,6 +247,12 @@ class Store:
     def _is_stored(self, storing: Storing) -> bool:
         with self._database.read() as session:
             return repo.is_stored(session, storing.rows.message["id"])
+
+
+def _about(storing: Storing) -> Mapping[str, Any]:
+    """Return what a log line about it tells."""
+    message = storing.rows.message
+    return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
 def _asks_first(storing: Storing) -> bool:

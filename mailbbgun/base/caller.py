@@ -61,6 +61,11 @@ class Caller:
     messages_per_day: int | None = None  # the tenant's
 
     @property
+    def tests_only(self) -> bool:
+        """Whether it sees and changes test data alone."""
+        return self.kind is KeyKind.TEST
+
+    @property
     def limited(self) -> bool:
         """Whether its requests are counted."""
         return self.requests_per_minute is not None or self.tenant_requests_per_minute is not None

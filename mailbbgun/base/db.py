@@ -1,7 +1,8 @@
 """The database: one engine, two kinds of transaction, and the few constructs that differ between PostgreSQL and SQLite."""
 
+import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -10,17 +11,19 @@ from uuid import UUID
 import orjson
 from sqlalchemy import DateTime, Dialect, Double, Engine, MetaData, String, Uuid, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.base.ready import Runner, Step
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
@@ -149,6 +152,76 @@ def _ascii_lower_sqlite(element: ascii_lower, compiler: SQLCompiler, **kw: Any) 
     return f"lower({compiler.process(element.clauses, **kw)})"
 
 
+class domain_of(FunctionElement[str]):
+    """The domain of an address: what follows its last @. Indexes may be on it."""
+
+    type = String()
+    inherit_cache = True
+    name = "domain_of"
+
+
+class mailbox_in(FunctionElement[str]):
+    """The address in ``ann@example.com`` or ``Ann Lee <ann@example.com>``. Indexes may be on it."""
+
+    type = String()
+    inherit_cache = True
+    name = "mailbox_in"
+
+
+def _after_last(character: str, text: str, dialect: str) -> str:
+    """Return SQL for what follows the last of a character; for all of the text if it is not there."""
+    if dialect == "postgresql":
+        return f"reverse(split_part(reverse({text}), '{character}', 1))"
+    # rtrim takes a set of characters: all that are in the text but this one.
+    return f"substr({text}, length(rtrim({text}, replace({text}, '{character}', ''))) + 1)"
+
+
+@compiles(domain_of)
+def _domain_of(element: domain_of, compiler: SQLCompiler, **kw: Any) -> str:
+    return _after_last("@", compiler.process(element.clauses, **kw), compiler.dialect.name)
+
+
+@compiles(mailbox_in)
+def _mailbox_in(element: mailbox_in, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"rtrim({_after_last('<', compiler.process(element.clauses, **kw), compiler.dialect.name)}, '>')"
+
+
+class message_id_is_given(FunctionElement[bool]):
+    """``message_id_is_given(message_id, id)``: whether a Message-ID does not begin with that id, as ours do."""
+
+    type: TypeEngine[Any] = NullType()  # as Boolean, SQLite would be asked whether it is 1, and see no index in that
+    inherit_cache = True
+    name = "message_id_is_given"
+
+
+@compiles(message_id_is_given)
+def _message_id_is_given(element: message_id_is_given, compiler: SQLCompiler, **kw: Any) -> str:
+    message_id, identifier = (compiler.process(one, **kw) for one in element.clauses)
+    if compiler.dialect.name == "postgresql":
+        return f"(substr({message_id}, 2, 36) <> {identifier}::text)"
+    return f"(replace(substr({message_id}, 2, 36), '-', '') <> {identifier})"
+
+
+class has_part(FunctionElement[bool]):
+    """``has_part(column, regex, glob)``: whether a text has a part that matches; PostgreSQL takes the regular expression, SQLite the glob."""
+
+    type: TypeEngine[Any] = NullType()
+    inherit_cache = True
+    name = "has_part"
+
+
+@compiles(has_part, "postgresql")
+def _has_part_postgresql(element: has_part, compiler: SQLCompiler, **kw: Any) -> str:
+    column, regex, _ = element.clauses
+    return f"({compiler.process(column, **kw)} ~ {compiler.process(regex, **kw)})"
+
+
+@compiles(has_part, "sqlite")
+def _has_part_sqlite(element: has_part, compiler: SQLCompiler, **kw: Any) -> str:
+    column, _, glob = element.clauses
+    return f"({compiler.process(column, **kw)} GLOB {compiler.process(glob, **kw)})"
+
+
 _AFTER = "mailbbgun_after_commit"
 
 
@@ -161,23 +234,29 @@ class Database:
             self.dialect = self.url.get_backend_name()
             if self.dialect not in ("sqlite", "postgresql"):
                 raise ValueError(self.dialect)
+            if "@" in (self.url.host or ""):
+                raise ConfigurationError("DATABASE_URL: an @ in the user name or password must be written %40")
             self.engine = _sqlite(url, pool_size, sqlite_synchronous) if self.dialect == "sqlite" else _postgresql(url, pool_size)
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
         fence.guard(self.engine)
+        self._ready = Runner(self.engine)
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
 
     @contextmanager
-    def read(self, tenant: UUID | None = None) -> Iterator[Session]:
-        """A session for reading only, of what one tenant owns if it is given. Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`."""
+    def read(self, tenant: UUID | None = None, *, tests_only: bool = False) -> Iterator[Session]:
+        """A session for reading only, of what one tenant owns if it is given; of its test data if ``tests_only``.
+
+        Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`.
+        """
         with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-            session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant})
+            session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
 
     @contextmanager
-    def write(self, tenant: UUID | None = None, *, one_statement: bool = False) -> Iterator[Session]:
-        """A session that commits at the end and rolls back on any error; in what one tenant owns if it is given.
+    def write(self, tenant: UUID | None = None, *, tests_only: bool = False, one_statement: bool = False) -> Iterator[Session]:
+        """A session that commits at the end and rolls back on any error; in what one tenant owns if it is given, in its test data if ``tests_only``.
 
         Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`. With ``one_statement`` nothing more than one may be executed: PostgreSQL then
         commits it by itself, which saves two round trips.
@@ -186,10 +265,19 @@ class Database:
             if one_statement and self.dialect == "postgresql":
                 session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             if tenant:
-                session.connection(execution_options={fence.TENANT: tenant})
+                session.connection(execution_options={fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
         for tell in session.info.get(_AFTER, ()):
             tell()
+
+    def commit(self, steps: Sequence[Step]) -> None:
+        """Execute ready statements for all tenants in one transaction, without a Session, and return when it is committed. See ``base/ready.py``.
+
+        Raises :class:`DatabaseUnavailable`, after which they may be committed all the same; or what the database says of their values, and
+        then they are not.
+        """
+        with _translated(), self._writer:
+            self._ready.commit(steps)
 
     def weaknesses(self) -> list[str]:
         """Name each server setting that would let a committed message vanish in a power cut; empty when all is well."""
@@ -244,7 +332,7 @@ def _translated() -> Iterator[None]:
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -262,6 +350,27 @@ def _postgresql(url: str, pool_size: int) -> Engine:
             "tcp_user_timeout": 15_000,  # ms
         },
     )
+
+    @event.listens_for(engine, "checkout")
+    def _look(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        # Nothing has been asked on it yet: that it broke while it was idle can be mended here, and there only, without anybody's notice.
+        if record.info.get(_USED) and _has_ended(connection):
+            raise DisconnectionError("the server ended this connection while nobody used it")
+        record.info[_USED] = True  # a fresh one may have something to read: TLS 1.3 sends tickets when it likes
+
+    return engine
+
+
+_USED = "mailbbgun_used"
+
+
+def _has_ended(connection: Any) -> bool:
+    """Return whether an idle connection has something to read. Nobody has asked anything, so it is the server's goodbye, or the end of the stream."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _sqlite(url: str, pool_size: int, synchronous: str) -> Engine:

@@ -1,6 +1,7 @@
 """One small tree of errors. Each carries a stable ``code`` and a text that is safe to show; each door maps codes to its own answers."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 Fields = Mapping[str, Sequence[str]]
@@ -11,6 +12,7 @@ class MailBBGunError(Exception):
 
     code = "internal_error"
     status = 500
+    told: Mapping[str, object] = MappingProxyType({})  # fields of the log line about it, none of them a secret
 
     def __init__(self, message: str, *, fields: Fields | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -50,6 +52,25 @@ class Forbidden(MailBBGunError):
 
     code = "forbidden"
     status = 403
+
+
+class CrossSite(Forbidden):
+    """A browser sends a request that changes something for a page of another site."""
+
+    code = "cross_site"
+
+
+class OnlyTestData(Forbidden):
+    """The key is a test key, and this is not about test data."""
+
+    code = "test_key"
+
+
+class HostNotAllowed(MailBBGunError):
+    """The request is for a host that this service does not answer for (RFC 9110 §15.5.20)."""
+
+    code = "host_not_allowed"
+    status = 421
 
 
 class Suspended(Forbidden):

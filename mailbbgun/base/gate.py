@@ -1,14 +1,33 @@
-"""The gate before every view: who asks, and whether its key may do this. A view that does not say what it needs, and is not open, is shut."""
+"""The gate before every view: for which host, from where, who asks, and whether its key may do this.
+
+A view that does not say what it needs, and is not open, is shut; one that does not say that it is for test keys is shut for them.
+"""
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, cast
 
 from flask import Flask, Response, after_this_request, current_app, g, request
+from sqlalchemy.orm import Session
 
 from mailbbgun.base.caller import Caller, Scope
-from mailbbgun.base.errors import Forbidden, MailBBGunError, RateLimited, Suspended, Unauthorized
-from mailbbgun.base.web import NEEDS, PARKS, Parked, View, add_headers, rate_headers
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import (
+    CrossSite,
+    Forbidden,
+    HostNotAllowed,
+    InvalidInput,
+    MailBBGunError,
+    OnlyTestData,
+    RateLimited,
+    Suspended,
+    Unauthorized,
+)
+from mailbbgun.base.hosts import Hosts
+from mailbbgun.base.net import network_of
+from mailbbgun.base.refusals import Refusals
+from mailbbgun.base.web import NEEDS, PARKS, TESTS, WHO, Parked, View, add_headers, named_hosts, provided, rate_headers
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -59,12 +78,15 @@ class Limiter(Protocol):
         """Say how an address stands with showing no valid key; count it if it ``failed`` to just now."""
 
 
-def needs(scope: Scope) -> Callable[[View], View]:
-    """Mark a view as one for keys that have this scope."""
+def needs(scope: Scope, *, tests: bool = False) -> Callable[[View], View]:
+    """Mark a view as one for keys that have this scope; with ``tests`` for test keys as well.
 
+    Such a view reads and writes by :func:`reading` and :func:`writing` alone, so that a test key meets test data alone.
+    """
 
     def marked(view: View) -> View:
         setattr(view, NEEDS, scope)
+        setattr(view, TESTS, tests)
         return view
 
     return marked
@@ -73,6 +95,16 @@ def needs(scope: Scope) -> Callable[[View], View]:
 def caller() -> Caller:
     """Return who asks."""
     return cast(Caller, g.caller)
+
+
+def reading(db: Database) -> AbstractContextManager[Session]:
+    """Open a session to read what the caller may see: its tenant's; of a test key, the test data of it."""
+    return db.read(caller().tenant_id, tests_only=caller().tests_only)
+
+
+def writing(db: Database) -> AbstractContextManager[Session]:
+    """Open a session to change what the caller may change, as :func:`reading` does."""
+    return db.write(caller().tenant_id, tests_only=caller().tests_only)
 
 
 def admitted(authenticator: Authenticator, needed: Scope, header: str | None, address: str | None) -> Caller | None:
@@ -94,35 +126,34 @@ def counted(limiter: Limiter, who: Caller) -> Mapping[str, str] | None:
     return standing.headers if standing.allowed else None
 
 
-def guard(app: Flask, authenticator: Authenticator, limiter: Limiter, open_to_all: Collection[str]) -> None:
+def guard(app: Flask, authenticator: Authenticator, limiter: Limiter, open_to_all: Collection[str], probes: Collection[str]) -> None:
     """Let nothing into a view of ``app`` but what may be there. Endpoints that are ``open_to_all`` ask for no key and have no limit.
 
-    An address that showed too many keys that are none is shut out, but for keys that are known already: they cannot be had by guessing, their
-    clients may share the address with who guesses, and they are no work.
+    ``probes`` are endpoints that answer whatever IP address they are asked for by. An address that showed too many keys that are none gets 429 in
+    the place of 401. A key that is one is served all the same: others may share its client's address.
     """
 
     @app.before_request
     def _pass() -> Any:
+        _check_host(probes)
         if request.endpoint is None or request.endpoint in open_to_all:
             return None  # that there is nothing here is no secret
         needed = getattr(current_app.view_functions[request.endpoint], NEEDS, None)
         header, address = request.headers.get("Authorization"), request.remote_addr
-        if not authenticator.at_hand(header):
-            if header is not None:
-                _not_too_often(limiter.address(address, failed=False))
-            if request.environ.get(PARKS):
-                return _in_another_thread()
+        if not authenticator.at_hand(header) and request.environ.get(PARKS):
+            return _in_another_thread()
         try:
             who = authenticator.caller(header, address)
-        except Unauthorized:
-            _not_too_often(limiter.address(address, failed=True))
+        except Unauthorized as error:
+            _not_too_often(limiter.address(address, failed=True), address, error)
             raise
+        request.environ[WHO] = who
         if who.limited:
             if limiter.waits and request.environ.get(PARKS):
                 return _in_another_thread()
             _count(limiter.taken(who))
         g.caller = who
-        _check(who, needed)
+        _check(who, needed, getattr(current_app.view_functions[request.endpoint], TESTS, False))
         return None
 
 
@@ -154,15 +185,44 @@ def _count(standing: Standing | None) -> None:
         raise RateLimited(f"More than {standing.limit} requests a minute.", limit=standing.limit, retry_after=standing.seconds)
 
 
-def _not_too_often(standing: Standing) -> None:
-    if not standing.allowed:
-        raise RateLimited("Too many requests without a valid API key.", limit=standing.limit, retry_after=standing.seconds)
+def _not_too_often(standing: Standing, address: str | None, why: Unauthorized) -> None:
+    if standing.allowed:
+        return
+    told = {"client": address, "count": standing.limit, "seconds": standing.seconds}
+    provided(Refusals).tell("locked", network_of(address), told, most=1, event="address_locked")
+    error = RateLimited("Too many requests without a valid API key.", limit=standing.limit, retry_after=standing.seconds)
+    error.told = why.told
+    raise error
 
 
-def _check(who: Caller, needed: Scope | None) -> None:
+def _check_host(probes: Collection[str]) -> None:
+    """Serve no host that is not ours, and change nothing for a page that is not. Costs microseconds: it is before every view."""
+    hosts, named, origin, site = provided(Hosts), named_hosts(), request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    try:
+        for host in named:
+            if not hosts.serves(host, probe=request.endpoint in probes):
+                raise _not_ours(host)
+    except ValueError as error:
+        raise InvalidInput(f"Host: {error}.") from error
+    if request.method in WRITING and (origin is not None or site is not None) and hosts.foreign(named[0], origin, site):
+        whose = f"Origin {origin[:200]!r}" if origin is not None else f"Sec-Fetch-Site {str(site)[:200]!r}"
+        raise CrossSite(f"A web page of another site may change nothing here ({whose}). If it is this service's own page, set PUBLIC_URL.")
+
+
+def _not_ours(host: str | None) -> HostNotAllowed:
+    if not host:
+        return HostNotAllowed("The request names no host: send the Host header.")
+    error = HostNotAllowed(f"This service does not answer for the host {host!r}. If that is its name, add it to the setting ALLOWED_HOSTS.")
+    error.told = {"host": host}
+    return error
+
+
+def _check(who: Caller, needed: Scope | None, tests: bool) -> None:
     if needed is None or needed not in who.scopes:
         lacks = "This API key lacks the scope" if who.key_id else "Without an API key nobody may do this; it needs one with the scope"
         raise Forbidden(f"{lacks} {needed}." if needed else "No API key may do this.")
+    if who.tests_only and not tests:
+        raise OnlyTestData("This is a test key: it may send, read and change test messages, and nothing else. Use a live key.")
     if who.suspended and request.method in WRITING and needed is not Scope.ADMIN:
         raise Suspended("This tenant is suspended.")
 

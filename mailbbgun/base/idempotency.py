@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from mailbbgun.base.caller import Caller
 from mailbbgun.base.crypto import keyed_hash
 from mailbbgun.base.db import db_now, dialect_of, wait_at_most
 from mailbbgun.base.errors import IdempotencyMismatch, InvalidInput, Unavailable
@@ -22,6 +23,8 @@ HEADER = "Idempotency-Key"
 BATCH = 1000  # rows a forgetting
 PATIENCE = 5.0  # seconds to wait for a request elsewhere that has the same key and has not committed
 
+_HASH = re.compile(r"[0-9a-f]{64}")
+_OF_TEST_DATA, _OF_DEFAULT = b"test keys\0", b"of default\0"  # neither begins as the other or a tenant's id does
 _KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")  # printable ASCII, no space at the ends, 1 to 255
 
 
@@ -33,8 +36,8 @@ class Claim:
     fingerprint: str
 
 
-def claim_of(tenant_id: UUID, key: str, given: Mapping[str, Any], pepper: str | None = None) -> Claim:
-    """Return the claim of a tenant's request that was given these values, of which JSON can be made.
+def claim_of(who: Caller, key: str, given: Mapping[str, Any], pepper: str | None = None) -> Claim:
+    """Return the claim of a caller's request that was given these values, of which JSON can be made.
 
     What holds a secret takes a ``pepper``: of a plain hash a weak password could be guessed. Raises :class:`InvalidInput` for a key that is
     empty, too long or not printable ASCII.
@@ -42,15 +45,22 @@ def claim_of(tenant_id: UUID, key: str, given: Mapping[str, Any], pepper: str | 
     if not _KEY.fullmatch(key):
         raise InvalidInput(f"{HEADER} must be 1 to 255 printable ASCII characters.", fields={HEADER: ["1 to 255 printable ASCII characters."]})
     canonical = orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
-    return Claim(_owned(tenant_id, key), keyed_hash(pepper, canonical.decode()) if pepper else hashlib.sha256(canonical).hexdigest())
+    fingerprint = keyed_hash(pepper, canonical.decode()) if pepper else hashlib.sha256(canonical).hexdigest()
+    return Claim(stored(who.tenant_id, key, test=who.tests_only), fingerprint)
 
 
-def _owned(tenant_id: UUID, key: str) -> str:
-    """Return a key as it is stored: two tenants may use the same one.
+def stored(tenant_id: UUID, key: str, *, test: bool) -> str:
+    """Return a key as it is stored: each tenant has keys of its own, and so has its test data.
 
-    That of the tenant ``default`` stays as it is, as it was before there were others: processes of that version may serve beside us.
+    Processes of an older version may serve beside us, so keys for live data are stored as those do: a key of the tenant ``default`` as it is, of
+    another tenant a hash. A key of ``default`` that looks like such a hash is hashed as well, for it could be chosen to be one. What is hashed
+    begins differently for each kind: a tenant's id is a UUIDv7, of which the seventh byte begins with the digit 7.
     """
-    return key if tenant_id == DEFAULT_TENANT else hashlib.sha256(tenant_id.bytes + key.encode()).hexdigest()
+    if test:
+        return hashlib.sha256(_OF_TEST_DATA + tenant_id.bytes + key.encode()).hexdigest()
+    if tenant_id != DEFAULT_TENANT:
+        return hashlib.sha256(tenant_id.bytes + key.encode()).hexdigest()
+    return hashlib.sha256(_OF_DEFAULT + key.encode()).hexdigest() if _HASH.fullmatch(key) else key
 
 
 def take(session: Session, wanted: Mapping[Claim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[Claim]:

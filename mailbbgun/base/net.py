@@ -92,6 +92,16 @@ def permitted(address: str) -> bool:
     return ip in _PUBLIC_V6 and ip.scope_id is None and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
+def ours(address: str) -> bool:
+    """Whether an IP address is this machine's own: what it would be connected to from. No packet is sent for that."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return bool(probe.getsockname()[0] == address)
+    except OSError:  # no way there: it is not ours, and connecting will tell
+        return False
+
+
 def hostname(host: str) -> str:
     """Return a host as it is to be kept, shown, resolved and looked for in a certificate: a name in lower case and ASCII (IDNA 2008 by UTS 46), or
     an IP address in its one usual spelling.
@@ -196,6 +206,14 @@ class Guard:
         if peer == own and not self._allows(name, peer):
             raise _no_address(name)
 
+    def reachable(self, host: str, addresses: Iterable[str]) -> tuple[str, ...]:
+        """Return those of a host's IP addresses that are connected to where a recipient's domain names the host, in their order.
+
+        They are public and not this machine's own, or the operator allows the host or the address. ``host`` may be any name of the DNS.
+        """
+        named = self.allowed.name(host.lower().removesuffix("."))
+        return tuple(one for one in addresses if named or self.allowed.address(one) or (permitted(one) and not ours(one)))
+
     def _demand(self, name: str, addresses: Iterable[str], port: int) -> tuple[str, ...]:
         found = tuple(dict.fromkeys(addresses))
         kept = tuple(one for one in found if self._permits(name, one, port))
@@ -243,3 +261,16 @@ def _no_address(name: str) -> NotPermitted:
 
 def _no_host(host: str) -> NotPermitted:
     return NotPermitted(f"{host[:80]!r} is neither a host name nor an IP address", about="host")
+
+
+def network_of(address: str | None) -> str:
+    """Return what is counted as one stranger: an IPv4 address, or the /64 of an IPv6 one, of which anybody has all (RFC 6177 §2)."""
+    try:
+        ip = ipaddress.ip_address(address or "")
+    except ValueError:  # a socket in the file system, a proxy that does not know
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
+        ip = ip.ipv4_mapped
+    return str(ip)

@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 
 from mailbbgun.base import faults
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.hosts import Pattern, public_url
 from mailbbgun.base.net import Allowed
 from mailbbgun.base.timeouts import SMTPTimeouts
+from mailbbgun.base.urls import misread
 
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
 PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
-SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "mx")}
+SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "smtps", "mx")}
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}  # of settings that may be empty
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -43,8 +45,9 @@ class Settings:
     QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
     SMTP_URL: str = _setting(
         "catcher:",
-        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none, "
-        "or mx: (straight to each recipient's MX).",
+        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none (without security "
+        "tls on port 465, else starttls; without a port that of the security: 587, 465 or 25; smtps:// is tls), or mx: (straight to each "
+        "recipient's MX). In user name and password # / ? @ and % are written %23 %2F %3F %40 and %25.",
     )
     REDIS_URL: str = _setting(
         "",
@@ -58,11 +61,51 @@ class Settings:
     API_PROCESSES: int = _setting(
         0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
     )
+    API_CONNECTIONS: int = _setting(
+        4096,
+        "Connections that one API process keeps open; beyond that the one without progress for longest is closed. "
+        "Each may hold up to 64 KB of memory, and needs a file (ulimit -n, LimitNOFILE).",
+        least=16,
+        most=100_000,
+    )
+    API_CONNECTIONS_PER_ADDRESS: int = _setting(
+        1024,
+        "The same for the connections of one client address (of IPv6 a /64) alone; with PROXIES it does not count.",
+        least=1,
+        most=100_000,
+    )
+    API_LARGE_SIZE: int = _setting(
+        268_435_456,
+        "Memory that one API process spends on request bodies and unread answers of more than 64 KB each; at least twice MAX_BODY_SIZE.",
+        least=0,
+        most=1_000_000_000_000,
+    )
+    API_HEAD_SECONDS: int = _setting(
+        20, "How long a client may take to send a request's head; then it gets 408.", least=1, most=600
+    )
+    API_STALL_SECONDS: int = _setting(
+        20,
+        "How long a request's body, or the reading of an answer, may take for the next 4096 bytes for each of these seconds; "
+        "then the body gets 408, and the connection is closed.",
+        least=1,
+        most=600,
+    )
+    API_TRANSFER_SECONDS: int = _setting(
+        3600, "How long a request's body, or the reading of an answer, may take at most.", least=1, most=86_400
+    )
     AUTH_REQUIRED: bool = _setting(
         False, "Ask every request for an API key. Without it who has none is the tenant default, and only loopback addresses are listened on."
     )
     ALLOW_UNAUTHENTICATED: bool = _setting(
         False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself."
+    )
+    ALLOWED_HOSTS: tuple[str, ...] = _setting(
+        (),
+        "Host names of this service, as clients write them: mail.example.com, with :port for that port alone, *.example.com for all names below. "
+        "Without AUTH_REQUIRED only these, loopback names and PUBLIC_URL's host are answered for; addresses in answers name no other.",
+    )
+    PUBLIC_URL: str = _setting(
+        "", "Where clients reach this service, like https://mail.example.com: addresses in answers begin with it. Empty: with the request's own host."
     )
     PROXIES: int = _setting(
         0,
@@ -103,6 +146,11 @@ class Settings:
     MAX_TEXT_SIZE: int = _setting(1_048_576, "Longest text, and longest html, in bytes of UTF-8.", least=1, most=50_000_000)
     MAX_EMAIL_ADDRESS_SIZE: int = _setting(256, "Longest e-mail address, in characters.", least=6, most=1000)
     MAX_RECIPIENTS: int = _setting(100, "Most recipients of one message, to, cc and bcc together.", least=1, most=1000)
+    CASE_SENSITIVE_LOCAL_PARTS: bool = _setting(
+        False,
+        "Whether Ann@example.com and ann@example.com in one message are two recipients. By default they are one mailbox, which gets one copy, at the "
+        "address written first; the domain's case never counts.",
+    )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
@@ -150,8 +198,8 @@ class Settings:
 
     ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(
         (),
-        "Networks (10.0.0.0/8) and host names that tenants' mail servers may have although they are not public, and then on any port; "
-        "*: all there are, so that whoever may set up a server reaches whatever this machine does.",
+        "Networks (10.0.0.0/8) and host names that tenants' mail servers may have although they are not public, and then on any port, and "
+        "recipients' mail servers with mx:; *: all there are, so that whoever may set up a server, or a domain, reaches whatever this machine does.",
     )
 
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "Least important log line to print.")
@@ -328,14 +376,27 @@ def _timeouts(value: Any) -> SMTPTimeouts:
 
 def _check_together(settings: Settings) -> None:
     for name, schemes in (SCHEMES | {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}).items():
+        url = getattr(settings, name)
         try:
-            scheme = urlsplit(getattr(settings, name)).scheme.partition("+")[0]
+            scheme = url.partition(":")[0].lower() if name == "SMTP_URL" else urlsplit(url).scheme.partition("+")[0]
         except ValueError as error:
             raise ConfigurationError(f"{name}: is not a URL") from error
         if scheme not in schemes:
             raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
+        # SQLAlchemy reads DATABASE_URL by other rules, in which of these only a second @ is mistaken; smtp/url.py says more of SMTP_URL.
+        if name in ("QUEUE_URL", "REDIS_URL") and (why := misread(url)):
+            raise ConfigurationError(f"{name}: {why}")
     if not _HOSTNAME.fullmatch(settings.HOSTNAME):
         raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} is not a host name (RFC 5321 §4.1.2); write others than ASCII as xn--…")
+    for entry in settings.ALLOWED_HOSTS:
+        try:
+            Pattern.read(entry)
+        except ValueError as error:
+            raise ConfigurationError(f"ALLOWED_HOSTS: {error}") from error
+    try:
+        public_url(settings.PUBLIC_URL or "http://localhost")
+    except ValueError as error:
+        raise ConfigurationError(f"PUBLIC_URL: {error}") from error
     try:
         Allowed.read(settings.ALLOW_PRIVATE_HOSTS)
     except ValueError as error:

@@ -1,29 +1,33 @@
 """The web's conventions, once for every room: the one error shape, strict input, paging, and what blueprints are made of.
 
-``{"error": {"status": 400, "code": "validation_error", "message": "…", "fields": {"to": ["Not a valid e-mail address."]}}}``
+``{"error": {"status": 400, "code": "validation_error", "message": "…", "fields": {"to": ["`to` is required."]}}}``
 """
 
 import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NoReturn, Protocol, Self, TypeVar, cast
-from urllib.parse import urlencode
+from typing import Any, Protocol, Self, TypeVar, cast
+from urllib.parse import parse_qsl, quote, unquote_plus, urlencode
 from uuid import UUID
 
 import flask_smorest  # type: ignore[import-untyped]  # it has no types
 import marshmallow
 import orjson
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response, current_app, g, request, url_for
 from flask.json.provider import JSONProvider
 from marshmallow import fields, validate
 from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from mailbbgun.base.bad_input import EXAMPLE_ID, MOST_FIELDS, kind_of, name_of, sentences, shown
+from mailbbgun.base.caller import Caller
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.errors import (
     InvalidInput,
@@ -34,15 +38,23 @@ from mailbbgun.base.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from mailbbgun.base.hosts import Hosts
 from mailbbgun.base.idempotency import HEADER
+from mailbbgun.base.net import network_of
+from mailbbgun.base.refusals import Refusals
+from mailbbgun.base.routing import not_offered, nothing_at
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
 
 EXTENSION = "mailbbgun"
+INVALID = "Some fields are not valid."
+NOUNS = {"json": "field", "query": "parameter", "headers": "header"}  # location → what is given there
+PLUS = "plus"  # the attribute of a query's field in which a + is no blank
 NEEDS = "needs"  # the attribute of a view that asks for a key: the scope it must have
+TESTS = "tests"  # the attribute of a view that test keys may use, because it shows and changes test data alone for them
+WHO = "mailbbgun.who"  # in a request's environment: its caller, once that is known
 PARKS = "mailbbgun.parks"  # in a request's environment: the server knows of :class:`Parked`
-FIELDS_SHOWN = 20  # of a body with a million wrong fields
 MOST_DEPTH = 32  # objects and lists inside each other; ours have four at most
 MOST_STRUCTURE = 1_000_000  # characters outside strings: 32 MB of [],[],… would become 1 GB
 _TOO_DEEP = f"The body is nested too deeply: {MOST_DEPTH} objects and lists inside each other are the most."
@@ -65,19 +77,19 @@ def provided(kind: type[T]) -> T:
     return cast(T, current_app.extensions[EXTENSION][kind])
 
 
-CODES = {
-    413: ("too_large", "The request is larger than MAX_BODY_SIZE allows."),
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not answer to that method."),
-    500: ("internal_error", "Something went wrong here; the log says what."),
-}
+INTERNAL_ERROR = ("internal_error", "Something went wrong here; the log says what.")
+
+
+def too_large(most: int) -> str:
+    """Say that a request is larger than ``most`` bytes."""
+    return f"The request is larger than {most} bytes, which is the most that the setting MAX_BODY_SIZE allows."
 
 
 def error_response(status: int, code: str, message: str, fields: Mapping[str, Sequence[str]] | None = None) -> Response:
     """Return the one error shape."""
     error: dict[str, Any] = {"status": status, "code": code, "message": message}
     if fields:
-        error["fields"] = {name[:100]: list(why) for name, why in list(fields.items())[:FIELDS_SHOWN]}
+        error["fields"] = {name[:100]: list(why) for name, why in list(fields.items())[:MOST_FIELDS]}
     answer = cast(Response, current_app.json.response({"error": error}))
     answer.status_code = status
     return answer
@@ -87,7 +99,12 @@ class _Error(marshmallow.Schema):
     status = fields.Integer(required=True, metadata={"example": 400})
     code = fields.String(required=True, metadata={"description": "Stable, for programs.", "example": "validation_error"})
     message = fields.String(required=True, metadata={"description": "For people.", "example": "Some fields are not valid."})
-    wrong = fields.Dict(fields.String(), fields.List(fields.String()), data_key="fields", metadata={"example": {"to": ["Not an e-mail address."]}})
+    wrong = fields.Dict(
+        fields.String(),
+        fields.List(fields.String()),
+        data_key="fields",
+        metadata={"description": "What is wrong with each field, and what would be right.", "example": {"to": ["`to` is required."]}},
+    )
 
 
 class ErrorSchema(marshmallow.Schema):
@@ -111,6 +128,8 @@ def _our_error(error: MailBBGunError) -> Response:
     if error.status >= 500:
         cause = str(error.__cause__).partition("\n")[0]  # what follows may be a statement with its parameters
         log.warning("unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause})
+    if error.status in TOLD:
+        _tell_refused(error)
     answer = error_response(error.status, error.code, error.message, error.fields)
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = 'Bearer realm="Mail BB Gun"'  # RFC 9110 §11.6.1 wants one
@@ -119,6 +138,17 @@ def _our_error(error: MailBBGunError) -> Response:
         if isinstance(error, TooManyRequests):
             add_headers(answer, rate_headers(error.limit, 0, error.retry_after))
     return answer
+
+
+TOLD = (401, 403, 421, 429)  # statuses that leave a line in the log
+
+
+def _tell_refused(error: MailBBGunError) -> None:
+    who, address = request.environ.get(WHO), request.remote_addr
+    fields: dict[str, object] = {"client": address, "method": request.method, "path": request.path[:200], "status": error.status, "code": error.code}
+    if who is not None:
+        fields |= {"tenant_id": who.tenant_id, "key_id": who.key_id}
+    provided(Refusals).tell(error.code, network_of(address), {**fields, **error.told})
 
 
 def rate_headers(limit: int, remaining: int, seconds: int) -> dict[str, str]:
@@ -134,7 +164,7 @@ def add_headers(answer: Response, headers: Mapping[str, str]) -> None:
 
 def _http_error(error: HTTPException) -> Any:
     status = error.code or 500
-    code, message = CODES.get(status) or (HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_"), error.description or "")
+    code, message = _explained(status, error)
     answer = error_response(status, code, message)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
@@ -142,55 +172,75 @@ def _http_error(error: HTTPException) -> Any:
     return answer
 
 
+def _explained(status: int, error: HTTPException) -> tuple[str, str]:
+    """Return the code of an error that Flask raises, and a sentence that says what would be right."""
+    if status == 413:
+        return "too_large", too_large(current_app.config["MAX_CONTENT_LENGTH"])
+    if status == 404:
+        return "not_found", nothing_at(request.path, [rule.rule for rule in current_app.url_map.iter_rules()])
+    if isinstance(error, MethodNotAllowed):
+        return "method_not_allowed", not_offered(request.method, request.path, error.valid_methods or ())
+    if status == 500:
+        return INTERNAL_ERROR
+    return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_"), error.description or ""
+
+
 def _unexpected_error(error: Exception) -> Response:
     log.error("unexpected_error", exc_info=error, extra={"method": request.method, "path": request.path})
-    return error_response(500, *CODES[500])
+    return error_response(500, *INTERNAL_ERROR)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
     """Parse a JSON object strictly: UTF-8, not too deep, no duplicate keys, NaN, numbers no database holds, NUL or lone surrogates.
 
+    A byte order mark before it is ignored (RFC 8259 §8.1).
+
     Raises :class:`MalformedBody`, :class:`TooLarge`.
     """
+    raw = raw.removeprefix(BOM_UTF8)
     if not raw.strip():
         raise MalformedBody("The body is empty; it must be a JSON object.")
     try:
         text = raw.decode()
         if len(text) > MOST_STRUCTURE and len(_STRING.sub("", text)) > MOST_STRUCTURE:
-            raise TooLarge("The body has too many values.")
+            raise TooLarge(f"The body has too many values: {MOST_STRUCTURE} characters outside strings are the most.")
         value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
-        raise MalformedBody("The body is not UTF-8.") from error
+        raise MalformedBody(f"The body is not UTF-8: byte {error.start + 1} begins no character. Send JSON in UTF-8.") from error
     except RecursionError as error:
         raise MalformedBody(_TOO_DEEP) from error
+    except json.JSONDecodeError as error:
+        raise MalformedBody(f"The body is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from error
     except ValueError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
-        raise MalformedBody("The body is not a JSON object.")
+        raise MalformedBody(f'The body must be a JSON object, such as {{"name": "value"}}; it is {kind_of(value)}.')
     if _deeper_than(MOST_DEPTH, value):
         raise MalformedBody(_TOO_DEEP)
     # Both can only come from a \u escape: the decoder refuses raw control characters, UTF-8 raw surrogates.
     if "\\u" in text and any(UNSTORABLE.search(string) for string in _strings(value)):
-        raise MalformedBody("The body has a string with a NUL or half a surrogate pair.")
+        raise MalformedBody("The body has a string with a NUL (\\u0000) or half a surrogate pair (\\ud800 to \\udfff), which cannot be kept.")
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("the same key twice in one object")
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add is None
+        raise ValueError(f"the key {name_of(twice)} is twice in one object")
     return made
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 20 or abs(number := int(digits)) > LARGEST_INTEGER:
-        raise ValueError("an integer beyond 64 bits")
+        raise ValueError(f"{shown(digits)[1:-1]} is an integer beyond 64 bits")
     return number
 
 
 def _float(digits: str) -> float:
     if not math.isfinite(number := float(digits)):
-        raise ValueError("a number that is none or too large")
+        raise ValueError(f"{shown(digits)[1:-1]} is no number, or one that is too large")
     return number
 
 
@@ -216,6 +266,18 @@ def _strings(value: Any) -> Iterator[str]:
             waiting += [*found, *found.values()] if isinstance(found, dict) else found
 
 
+def parameters(query: bytes, with_plus: Collection[str]) -> list[tuple[str, str]]:
+    """Return the parameters of a query, in its order.
+
+    In those that are named ``with_plus`` a ``+`` is a plus, for addresses have them and people write them as they are; in all others it is a
+    blank (WHATWG URL §5.1). ``%20`` is a blank and ``%2B`` a plus in each.
+    """
+    pieces = query.decode(errors="replace").split("&")
+    if with_plus:
+        pieces = [one.replace("+", "%2B") if unquote_plus(one.partition("=")[0]) in with_plus else one for one in pieces]
+    return parse_qsl("&".join(pieces), keep_blank_values=True, errors="replace")
+
+
 class Parser(FlaskParser):
     """Strict arguments: what is unknown, given twice or not JSON is an error, and every error is ours."""
 
@@ -223,23 +285,31 @@ class Parser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": marshmallow.RAISE}  # noqa: RUF012 - as the base has it
 
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
-        """Return the body's object. A route that needs no field of it takes no body as well."""
+        """Return the body's object, which is also ``g.body``. A route that needs no field of it takes no body as well."""
         if not any(field.required for field in schema.fields.values()) and not req.content_length and not req.headers.get("Transfer-Encoding"):
             return {}
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
-            raise UnsupportedMediaType("Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'.")
-        if req.headers.get("Content-Encoding", "identity") != "identity":
-            raise UnsupportedMediaType("Send the body without Content-Encoding.")
-        return parse_object(_read(req))
+            said = f"Content-Type is {shown(req.content_type)}" if req.content_type else "there is no Content-Type"
+            raise UnsupportedMediaType(f"Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'; {said}.")
+        if (encoding := req.headers.get("Content-Encoding", "identity")) != "identity":
+            raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
+        g.body = parse_object(_read(req))
+        return g.body
 
     def load_querystring(self, req: Request, schema: marshmallow.Schema) -> Any:
-        """Return the query's parameters, each once."""
-        wrong = {name: ["Given more than once."] for name, values in req.args.lists() if len(values) > 1}
-        wrong |= {name: ["Has a NUL character."] for name, value in req.args.items() if "\0" in value}
+        """Return the query's parameters, each once; they are also ``g.query``."""
+        pairs = parameters(req.query_string, {field.data_key or name for name, field in schema.fields.items() if hasattr(field, PLUS)})
+        query = dict(pairs)
+        wrong: dict[str, list[str]] = {}
+        if len(query) < len(pairs):
+            times = Counter(name for name, _ in pairs)
+            wrong = {name: [f"{name_of(name)} is given {often} times; give it once."] for name, often in times.items() if often > 1}
+        wrong |= {name: ["Has a NUL character (%00), which no value can have."] for name, value in pairs if "\0" in value}
         if wrong:
-            raise marshmallow.ValidationError(wrong)
-        return super().load_querystring(req, schema)
+            raise InvalidInput(INVALID, fields=wrong)
+        g.query = query
+        return query
 
     def load_headers(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return those headers that the schema names."""
@@ -249,15 +319,11 @@ class Parser(FlaskParser):
     def parse(self, argmap: Any, req: Request | None = None, *, location: str | None = None, **_: Any) -> Any:
         """Load the schema ``argmap`` from what the request has at ``location``. The base's does the same for many frameworks."""
         req, where, schema = req or request, location or "json", cast(marshmallow.Schema, argmap)
+        given = self._load_location_data(schema=schema, req=req, location=where)
         try:
-            given = self._load_location_data(schema=schema, req=req, location=where)
             return schema.load(given, unknown=cast(Any, self.DEFAULT_UNKNOWN_BY_LOCATION.get(where)))
         except marshmallow.ValidationError as error:
-            self.handle_error(error, req, schema)
-
-    def handle_error(self, error: marshmallow.ValidationError, req: Request, schema: marshmallow.Schema, **_: Any) -> NoReturn:
-        """Raise :class:`InvalidInput` with the fields."""
-        raise InvalidInput("Some fields are not valid.", fields=dict(flat(error.messages))) from error
+            raise InvalidInput(INVALID, fields=sentences(error.messages, schema, given, NOUNS[where])) from error
 
 
 def _read(req: Request) -> bytes:
@@ -269,17 +335,8 @@ def _read(req: Request) -> bytes:
         raise MalformedBody("The body could not be read.") from error
     # A body that comes in chunks is cut at the limit without a word.
     if req.content_length is None and req.max_content_length is not None and len(raw) >= req.max_content_length:
-        raise TooLarge(CODES[413][1])
+        raise TooLarge(too_large(req.max_content_length))
     return raw
-
-
-def flat(messages: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Give each field that a schema found wrong, as ``scopes.0``, with what is."""
-    if isinstance(messages, Mapping):
-        for key, below in messages.items():
-            yield from flat(below, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, [str(message) for message in messages]
 
 
 _RATE_HEADERS = {
@@ -377,11 +434,12 @@ class Parked(Response):
     time. To any other server this is an answer as all are.
     """
 
-    def __init__(self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None) -> None:
+    def __init__(self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None, who: Caller | None = None) -> None:
         # Not the base's: that makes headers and a body, and this is never sent.
         self.ending = ending
         self.more: Mapping[str, str] = {}  # headers to be added to the answer
         self._answer = answer
+        self._who = who
         self._app = app or cast(Any, current_app)._get_current_object()
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
@@ -398,7 +456,7 @@ class Parked(Response):
     def _made(self, environ: Any) -> Response:
         if self.ending.ended:
             return self._answer()
-        with self._app.request_context(environ):
+        with self._app.request_context(environ if self._who is None else {**environ, WHO: self._who}):
             try:
                 return self._answer()
             except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
@@ -438,6 +496,8 @@ def _in_utc(moment: datetime) -> datetime:
 class Time(fields.DateTime):
     """RFC 3339 in UTC: ``2026-01-01T12:00:00.000Z`` out, any offset in, or a date, which is its midnight."""
 
+    expected = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
+
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
         return None if value is None else rfc3339(value)
 
@@ -451,7 +511,7 @@ class Time(fields.DateTime):
                 return _in_utc(datetime.fromisoformat(text.upper()))
         except ValueError:
             pass  # the 30th of February
-        raise marshmallow.ValidationError("Not a time as in RFC 3339, like 2026-01-31T12:00:00Z, nor a date.")
+        raise self.make_error("validator_failed")
 
 
 class Count(fields.Integer):
@@ -468,7 +528,7 @@ class Page(marshmallow.Schema):
 
     limit = Count(load_default=10, validate=validate.Range(0, 1000), metadata={"description": "At most so many; 0 gives only the count."})
     offset = Count(load_default=0, validate=validate.Range(0, 10**9), metadata={"description": "Skip so many; deep lists go faster by `after`."})
-    after = fields.UUID(load_default=None, metadata={"description": "Go on after this id: the last one of the page before."})
+    after = fields.UUID(load_default=None, metadata={"description": "Go on after this id: the last one of the page before.", "example": EXAMPLE_ID})
 
 
 class Repeatable(marshmallow.Schema):
@@ -482,7 +542,7 @@ class Repeatable(marshmallow.Schema):
 
 
 REPLAYED = {"Idempotent-Replayed": {"description": "true: this is the first answer again.", "schema": {"type": "string", "enum": ["true"]}}}
-LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri"}}}
+LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
 def created(answer: Mapping[str, Any], location: str, replayed: bool) -> Ready:
@@ -490,9 +550,35 @@ def created(answer: Mapping[str, Any], location: str, replayed: bool) -> Ready:
     return Ready.of(201, answer, {"Location": location} | ({"Idempotent-Replayed": "true"} if replayed else {}))
 
 
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+
+
+def named_hosts() -> list[str | None]:
+    """Return the hosts that the request names, the one that counts first; None stands for none.
+
+    A target in absolute form names one, and then that of the Host header counts for nothing (RFC 9112 §3.2.2).
+    """
+    header = request.headers.get("Host")
+    target = _ABSOLUTE.match(request.environ.get("RAW_URI", ""))
+    return [target[1], header] if target else [header]
+
+
+def address_of(endpoint: str, **values: Any) -> str:
+    """Return the address of a view. It begins with a host only if that is known to be ours: see :meth:`Hosts.base`."""
+    path, root = url_for(endpoint, **values), quote(request.root_path)
+    return own_base() + path.removeprefix(root)
+
+
+def own_base() -> str:
+    """Return what addresses of ours begin with, in answers to this request."""
+    return provided(Hosts).base(request.scheme, named_hosts()[0], quote(request.root_path))
+
+
 def next_page(last: UUID | None) -> dict[str, str]:
     """Return the ``Link`` header to the page after the entry ``last``; nothing when that was the end."""
     if last is None:
         return {}
-    kept = {name: value for name, value in request.args.items() if name not in ("offset", "after")}
-    return {"Link": f'<{request.base_url}?{urlencode({**kept, "after": str(last)})}>; rel="next"'}
+    kept = {name: value for name, value in g.query.items() if name not in ("offset", "after")}
+    page = address_of(request.endpoint or "", **(request.view_args or {}))
+    # A blank as %20: in addresses a + is a plus.
+    return {"Link": f'<{page}?{urlencode({**kept, "after": str(last)}, quote_via=quote)}>; rel="next"'}

@@ -14,10 +14,10 @@ from tabulate import tabulate
 
 from mailbbgun import migrations
 from mailbbgun.base import logs
+from mailbbgun.base.bad_input import sentences
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
-from mailbbgun.base.web import flat
 from mailbbgun.services import Services, build
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import Tenant
@@ -82,7 +82,7 @@ def judged(schema: Schema, wanted: Mapping[str, Any]) -> Any:
     try:
         return schema.load(wanted)
     except ValidationError as error:
-        raise _usage(dict(flat(error.messages))) from error
+        raise _usage(sentences(error.messages, schema, wanted, "option")) from error
 
 
 @contextmanager

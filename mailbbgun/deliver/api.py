@@ -5,7 +5,7 @@ from uuid import UUID
 
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import Conflict
-from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.gate import caller, needs, writing
 from mailbbgun.base.web import Blueprint, Nothing, provided
 from mailbbgun.events import record
 from mailbbgun.messages import repo
@@ -21,12 +21,12 @@ blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or t
 @blueprint.response(200, Details, description="What had not left is cancelled; the message as it is now.")
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Everything has left, is leaving this moment, or has ended.")
-@needs(Scope.WRITE)
+@needs(Scope.WRITE, tests=True)
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet"""
-    tenant = caller().tenant_id
-    with provided(Services).db.write(tenant) as session:
-        cancelled = record.cancelled(session, tenant, message_id)
+    who = caller()
+    with writing(provided(Services).db) as session:
+        cancelled = record.cancelled(session, who.tenant_id, message_id, tests_only=who.tests_only)
     message = shown(message_id)
     if not cancelled:
         raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
@@ -38,16 +38,16 @@ def cancel(message_id: UUID) -> Any:
 @blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.")
-@needs(Scope.WRITE)
+@needs(Scope.WRITE, tests=True)
 def retry(_: dict[str, Any], message_id: UUID) -> Any:
     """Try again now
 
     Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
     """
-    tenant = caller().tenant_id
-    with provided(Services).db.write(tenant) as session:
-        retried = record.retried(session, tenant, message_id)
-        lane = repo.lane(session, tenant, message_id) if retried else ""
+    who = caller()
+    with writing(provided(Services).db) as session:
+        retried = record.retried(session, who.tenant_id, message_id, tests_only=who.tests_only)
+        lane = repo.lane(session, who.tenant_id, message_id, tests_only=who.tests_only) if retried else ""
     message = shown(message_id)
     if not retried:
         raise Conflict(f"Nothing to try again: {_standing(message)}.")

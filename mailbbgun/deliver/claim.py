@@ -39,6 +39,7 @@ class Claim:
     tries: int
     unknowns: int
     lease_ends: float
+    key_id: UUID | None = None  # by which the message came; for the log
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +53,7 @@ class Transaction:
     route: str
     claims: list[Claim]
     ways: list[str] = field(default_factory=list)  # the routes it may take besides, best first
+    own_mail_from: bool = False  # the message names its envelope's sender; else an account may have one
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
     lined_up: float = 0.0  # monotonic seconds
     started: float | None = None  # boot-clock seconds
@@ -67,14 +69,26 @@ class Transaction:
         """Whose it is."""
         return self.claims[0].tenant_id
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What a log line about it tells."""
+        return {"message_id": self.message_id, "tenant_id": self.tenant_id, "key_id": self.claims[0].key_id}
+
 
 class Loaded(NamedTuple):
     """What a transaction needs to know of its message."""
 
-    mail_from: str  # the envelope's sender, which is the address of From
+    mail_from: str  # the envelope's sender
     smtputf8: bool
     test: bool  # by a test key
+    sender: str  # From, as people read it
     raw: bytes | None  # None if it is large
+    key_id: UUID | None  # by which it came
+
+    @property
+    def from_address(self) -> str:
+        """The address of From, which decides what account it leaves through."""
+        return self.sender.rpartition("<")[2].removesuffix(">")  # no address has either in it
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:
@@ -118,7 +132,7 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, raw).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(among(dialect, _M.id, "messages"))
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:

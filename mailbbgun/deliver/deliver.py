@@ -54,15 +54,18 @@ def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
         message = messages[one.message_id]
-        ways = desk.routes.ways(pages[one.tenant_id], message.mail_from, one.address, test=message.test)
+        one.key_id = message.key_id
+        ways = desk.routes.ways(pages[one.tenant_id], message.from_address, one.address, test=message.test)
         groups[one.message_id, ways].append(one)
     transactions = []
     for (message_id, ways), members in groups.items():
         message = messages[message_id]
-        for first in range(0, len(members), RECIPIENTS):
-            part = members[first : first + RECIPIENTS]
+        own = message.mail_from != message.from_address
+        while members:
             route, *others = desk.routes.ordered(ways, desk.breaker.wait)
-            transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others))
+            most = min(RECIPIENTS, desk.routes.recipients(route) or RECIPIENTS)
+            part, members = members[:most], members[most:]
+            transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own))
     return transactions
 
 
@@ -93,7 +96,7 @@ def turned_away(desk: Desk, transaction: Transaction, wait: float) -> str | None
         return way
     if failure := desk.breaker.unreachable(transaction.route):
         said = replace(failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}"))
-        hand_over(desk, transaction, {one.address: said for one in transaction.claims})
+        hand_over(desk, transaction, {one.address: said for one in transaction.claims}, attempted=False)
         return None
     # Of several closed ways the one that opens first. While somebody asks there, it is soon known, and nothing to tell.
     soonest = min([wait, *(desk.breaker.wait(way) for way in transaction.ways if desk.routes.exists(way))])
@@ -118,6 +121,8 @@ def attempt(desk: Desk, transaction: Transaction) -> str | None:
         give_back(desk, transaction, JOURNAL_WAIT)
         return None
     envelope = read(desk.db, transaction)
+    if not transaction.own_mail_from and (bounces_to := desk.routes.envelope_from(transaction.route)):
+        envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = desk.breaker.about_whom(transaction, send(desk, transaction, envelope))
@@ -128,7 +133,7 @@ def attempt(desk: Desk, transaction: Transaction) -> str | None:
         assert isinstance(first, Deferred | Refused)  # nothing else is unserved
         transaction.failed.append({"account": desk.routes.name(transaction.route) or "", "reply": str(first.reply)})
         return way
-    hand_over(desk, transaction, outcomes)
+    hand_over(desk, transaction, outcomes, attempted=desk.routes.leads(transaction.route))
     return None
 
 
@@ -152,7 +157,7 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
         try:
             desk.journal.dot(held)
         except OSError as error:
-            log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+            log.error("journal_failed", extra={**transaction.about, "error": str(error)})
             return False
         fault("dot.written")
         # After the line, for a process can be suspended between any two instructions: the lease is asked last of all.
@@ -168,19 +173,22 @@ def send(desk: Desk, transaction: Transaction, envelope: Envelope) -> dict[str, 
             try:
                 desk.journal.reply([claims[address] for address in accepted], reply)
             except OSError as error:  # the result is still in our hands; only a crash before its commit would miss the line
-                log.error("journal_failed", extra={"message_id": transaction.message_id, "error": str(error)})
+                log.error("journal_failed", extra={**transaction.about, "error": str(error)})
             fault("reply.written")
 
     try:
         return desk.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
     except Exception:  # a bug of ours must not lose mail, nor kill the sender: what was not sent is tried again
-        log.exception("attempt_failed", extra={"message_id": transaction.message_id})
+        log.exception("attempt_failed", extra=transaction.about)
         reply = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")
         return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
 
 
-def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outcome]) -> None:
-    """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken."""
+def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outcome], *, attempted: bool) -> None:
+    """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken.
+
+    ``attempted``: the outcomes come of asking a server, and not of what is known of it.
+    """
     # One draw for all: recipients who go together are due together again, and share a hint.
     drawn = desk.policy.random()
     policy = replace(desk.policy, random=lambda: drawn)
@@ -188,14 +196,15 @@ def hand_over(desk: Desk, transaction: Transaction, outcomes: Mapping[str, Outco
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
-            desk.results.put(one, released(one, FENCED_WAIT))
+            desk.results.put(one, released(one, FENCED_WAIT, attempted=bool(transaction.failed)))
         else:
             result = judge(outcome, one, policy)
-            desk.results.put(one, replace(result, data={**(result.data or {}), **way}))
+            desk.results.put(one, replace(result, attempted=attempted or bool(transaction.failed), data={**(result.data or {}), **way}))
 
 
 def give_back(desk: Desk, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:
     """Release claims of which nothing was sent, due again in ``wait`` seconds; their timelines tell ``why``."""
     fault("claims.release")
+    account = desk.routes.name(transaction.route)
     for one in transaction.claims:
-        desk.results.put(one, released(one, wait, why, desk.routes.name(transaction.route)))
+        desk.results.put(one, released(one, wait, why, account, attempted=bool(transaction.failed)))

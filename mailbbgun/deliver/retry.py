@@ -46,15 +46,17 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
-def released(claim: Claim, wait: float, why: str | None = None, account: str | None = None) -> Result:
-    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, with no try counted.
+def released(claim: Claim, wait: float, why: str | None = None, account: str | None = None, *, attempted: bool = False) -> Result:
+    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, at the same place in RETRY_DELAYS.
 
-    ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen.
+    ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen. ``attempted``: before it was
+    given back, a server was asked that could not be talked to.
     """
     whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
     if why is None or claim.attempt & (claim.attempt - 1):
-        return Result(*whose, None, PENDING, wait=wait, released=True)
-    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, reply=why, data={"account": account})
+        return Result(*whose, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
+    more: dict[str, Any] = {"attempted": attempted, "reply": why, "data": {"account": account}, "key_id": claim.key_id}
+    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, **more)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
@@ -66,9 +68,10 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool) -> Resu
     """The result of a claim whose worker was lost before the dot: free to go again, or parked when it killed too many workers."""
     if died and crashes + 1 >= park_at:
         reply = Reply(0, None, f"{crashes + 1} workers died with this message in hand")
-        return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True)
+        return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True, attempted=False)
     how = "died" if died else "was paused beyond its lease"
-    return _result(claim, Kind.WORKER_LOST, PENDING, Reply(0, None, f"the worker {how} before anything was sent"), crashed=died)
+    reply = Reply(0, None, f"the worker {how} before anything was sent")
+    return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=False)
 
 
 def _where(server: Server | None, phase: Phase | None = None) -> dict[str, Any]:
@@ -95,9 +98,10 @@ def _again(
     return _result(claim, kind, PENDING, reply, wait=wait, hinted=delay, counted=True, unknown=unknown, data=data)
 
 
-def _result(claim: Claim, kind: Kind, status: str, reply: Reply, **more: Any) -> Result:
+def _result(claim: Claim, kind: Kind, status: str, reply: Reply, *, attempted: bool = True, **more: Any) -> Result:
     data = more.pop("data", {})
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
     whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
-    return Result(*whose, kind, status, code=reply.code or None, reply=reply.text, data=data, **more)
+    more |= {"code": reply.code or None, "reply": reply.text, "data": data, "key_id": claim.key_id}
+    return Result(*whose, kind, status, attempted=attempted, **more)

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Protocol
 from uuid import UUID
 
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.net import Allowed, Guard
 from mailbbgun.base.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
@@ -23,6 +23,7 @@ from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.relay import DirectMX, SmartHost
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot
+from mailbbgun.smtp.url import read as read_url
 from mailbbgun.smtp_accounts.account import Account, fitting, ranked
 from mailbbgun.smtp_accounts.book import Page
 from mailbbgun.smtp_accounts.pacer import Pacer
@@ -31,7 +32,6 @@ SMARTHOST = "smarthost"
 ACCOUNT, NOWHERE = "account:", "nowhere:"
 CATCHER = "catcher:"  # of mail of test keys, and with the colon no domain's
 TEST_SHARE = 4  # one of so many connections may be busy with it: whom test keys write to may be slow on purpose
-DEFAULT_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 FAR = 2.0  # seconds; whoever may go no sooner goes another way, if there is one
 
 Ready = Callable[[str], float]
@@ -61,7 +61,7 @@ class Routes:
 
     def __init__(self, settings: Settings, pacer: Pacer | None = None) -> None:
         """Raises :class:`ConfigurationError` for a ``SMTP_URL`` that cannot be used."""
-        self.per_domain = settings.SMTP_URL.startswith("mx:")
+        self.per_domain = settings.SMTP_URL == "mx:"
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self.workers = 1  # processes that share what accounts allow
         self._settings = settings
@@ -115,6 +115,10 @@ class Routes:
         """Say whether there is such a way by now; accounts come and go."""
         return not route.startswith(ACCOUNT) or route in self._accounts
 
+    def leads(self, route: str) -> bool:
+        """Say whether there is a server at the end of a route."""
+        return self.exists(route) and not route.startswith(NOWHERE)
+
     def known(self) -> list[UUID]:
         """Return the accounts that are known."""
         with self._lock:
@@ -148,7 +152,17 @@ class Routes:
         account = self._accounts.get(route)
         if account is None or account.endpoint is None:
             return Nowhere("the SMTP account is no longer there, or enabled")
-        return SmartHost(account.endpoint, self._pool)
+        return SmartHost(account.endpoint, self._pool, account.max_recipients)
+
+    def recipients(self, route: str) -> int | None:
+        """Return how many recipients of one message a route takes at once; None where no limit is set."""
+        account = self._accounts.get(route)
+        return account.max_recipients if account else None
+
+    def envelope_from(self, route: str) -> str | None:
+        """Return the sender that a route gives to mail which names none of its own; None: the address of its From."""
+        account = self._accounts.get(route)
+        return account.envelope_from if account else None
 
     def connections(self, route: str) -> int:
         """Return how many connections of this process may be busy with a route."""
@@ -183,7 +197,8 @@ class Routes:
 
     def _way_out(self, settings: Settings) -> Relay:
         if self.per_domain:
-            return DirectMX(resolver(settings), self._pool, port=settings.MX_PORT)
+            guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
+            return DirectMX(resolver(settings), self._pool, port=settings.MX_PORT, guard=guard)
         return SmartHost(endpoint(settings), self._pool)
 
 
@@ -193,7 +208,7 @@ def _by_route(pages: Iterable[Page]) -> dict[str, Account]:
 
 def check(settings: Settings) -> None:
     """Raise :class:`ConfigurationError` for a way out that cannot be used, without taking it."""
-    if settings.SMTP_URL.startswith("mx:"):
+    if settings.SMTP_URL == "mx:":
         resolver(settings)
     else:
         endpoint(settings)
@@ -218,22 +233,11 @@ def catcher(settings: Settings) -> Endpoint:
 
 def endpoint(settings: Settings) -> Endpoint:
     """Return the one server all mail leaves through. Raises :class:`ConfigurationError`, naming no password."""
-    if settings.SMTP_URL.startswith("catcher:"):
+    if settings.SMTP_URL == "catcher:":
         return catcher(settings)
+    if settings.SMTP_URL.startswith(("catcher:", "mx:")):
+        raise ConfigurationError(f"SMTP_URL: nothing may follow {settings.SMTP_URL.partition(':')[0]}:")
     try:
-        url = urlsplit(settings.SMTP_URL)
-        port = url.port
+        return read_url(settings.SMTP_URL, settings.SMTP_CA_FILE or None)
     except ValueError as error:
-        raise ConfigurationError("SMTP_URL: is not a URL; what is special in user and password must be written as %XX") from error
-    query = parse_qs(url.query, keep_blank_values=True)
-    security = query.pop("security", ["starttls"])[-1]
-    if not url.hostname or security not in DEFAULT_PORTS or query or url.path not in ("", "/"):
-        raise ConfigurationError("SMTP_URL: must be smtp://user:password@host:587?security=starttls|tls|none")
-    return Endpoint(
-        url.hostname,
-        port or DEFAULT_PORTS[security],
-        cast(Literal["starttls", "tls", "none"], security),
-        username=unquote(url.username) if url.username else None,
-        password=unquote(url.password or ""),
-        ca_file=settings.SMTP_CA_FILE or None,
-    )
+        raise ConfigurationError(f"SMTP_URL: {error}") from error

@@ -7,7 +7,7 @@ from marshmallow import Schema, fields, validate
 
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import NotFound
-from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.gate import caller, needs, reading
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.events import repo
 from mailbbgun.events.kinds import Kind
@@ -38,12 +38,12 @@ class Timeline(Schema):
 @blueprint.arguments(Page, location="query")
 @blueprint.response(200, Timeline, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
 @blueprint.alt_response(404, description="No such message.")
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def timeline(page: dict[str, Any], message_id: UUID) -> Any:
     """Show what happened to a message, newest first"""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        if not messages.exists(session, tenant, message_id):
+    who = caller()
+    with reading(provided(Services).db) as session:
+        if not messages.exists(session, who.tenant_id, message_id, tests_only=who.tests_only):
             raise NotFound("There is no such message.")
-        events, count, last = repo.page(session, tenant, message_id, **page)
+        events, count, last = repo.page(session, who.tenant_id, message_id, tests_only=who.tests_only, **page)
     return {"events": events, "count": count}, 200, next_page(last)

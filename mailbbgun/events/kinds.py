@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from mailbbgun.messages.status import Reason as Reason
+
 
 class Kind(StrEnum):
     """What happened."""
@@ -20,12 +22,3 @@ class Kind(StrEnum):
     CANCELLED = "cancelled"  # by a person, before it left
     HELD = "held"  # its tenant is suspended; it goes on when that is active again
     RETRIED = "retried"  # made due again by a person
-
-
-class Reason(StrEnum):
-    """Why a delivery ended as ERROR."""
-
-    BOUNCED = "bounced"
-    EXPIRED = "expired"
-    OUTCOME_UNKNOWN = "outcome_unknown"
-    PARKED = "parked"

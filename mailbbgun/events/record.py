@@ -1,51 +1,49 @@
-"""The only writer of statuses and events. Every function takes a session and never commits; log lines follow the commit."""
+"""The only writer of statuses and events. Log lines follow the commit.
+
+Every function takes a session and never commits, but for ``commit_accepted``, which does without a session.
+"""
 
 import logging
-from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import accumulate
-from typing import Any, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    Insert,
     Integer,
     String,
-    Table,
-    Text,
     Uuid,
     and_,
     bindparam,
     case,
     func,
     insert,
-    literal,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import after_commit, db_now, dialect_of
+from mailbbgun.base.db import Database, after_commit, db_now, dialect_of
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
+from mailbbgun.events.accepted import EVENTS, New, appended, steps
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.models import Event
-from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS, Delivery
+from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
+from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
 
 log = logging.getLogger("mailbbgun.events")
 
-_EVENTS = cast(Table, Event.__table__)
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
 
@@ -64,77 +62,42 @@ class Result:
     reply: str | None = None
     wait: float = 0.0  # seconds until the next try is due
     hinted: int = 0  # seconds of the delay queue that carries a hint for that moment; 0: none does
-    counted: bool = False  # a try ended: walks RETRY_DELAYS on
+    counted: bool = False  # walks RETRY_DELAYS on
+    attempted: bool = False  # it was tried to hand it to a server: adds to ``attempts``
     unknown: bool = False
     crashed: bool = False
     released: bool = False  # given back with nothing tried: the last reply is kept
     complained: bool = False  # the recipient calls spam what was just delivered
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
+    key_id: UUID | None = None  # by which the message came; for the log
 
 
-def accepted(session: Session, new: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> None:
-    """Insert messages, their deliveries, due now, and their first events. Keys are columns' names, but for status and times."""
-    if not new:
-        return
-    messages = [message for message, _ in new]
-    deliveries = [one for _, its in new for one in its]
-    tags = [
-        {"tag": tag, "message_id": message["id"], "tenant_id": message["tenant_id"]} for message in messages for tag in message["tags"]
-    ]
-    events = [
+def accepted(session: Session, new: New) -> None:
+    """Insert messages, their deliveries, due now, and their first events."""
+    if new:
+        events = _first_events(new)
+        for ready, given in steps(dialect_of(session), new, events):
+            session.execute(ready.statement, given)
+        _tell(session, events, _keys(new))
+
+
+def commit_accepted(database: Database, new: New) -> None:
+    """Do the same in a transaction of its own, without a Session: it costs half. Raises what ``Database.commit`` does."""
+    events = _first_events(new)
+    database.commit(steps(database.dialect, new, events))
+    if log.isEnabledFor(logging.INFO):
+        _print(events, _keys(new))
+
+
+def _first_events(new: New) -> list[dict[str, Any]]:
+    return [
         _event(message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new
     ]
-    if dialect_of(session) == "postgresql":
-        given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)}
-        session.execute(_accepted(), given | {"raw": b2a_base64(b"".join(message["raw"] for message in messages), newline=False).decode()})
-    else:
-        session.execute(insert(MESSAGES).values(status=PENDING), messages)
-        session.execute(insert(DELIVERIES).values(status=PENDING, next_attempt_at=db_now()), deliveries)
-        if tags:
-            session.execute(insert(TAGS), tags)
-        session.execute(insert(_EVENTS), events)
-    _tell(session, events)
 
 
-# What accept gives; the rest is the same for all.
-MESSAGE_COLUMNS = "id tenant_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
-DELIVERY_COLUMNS = "id tenant_id message_id address kind lane"
-COUNTERS = ("attempt", "tries", "crashes", "unknowns")
-
-
-@cache
-def _accepted() -> Executable:
-    """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
-
-    message = _given("messages", MESSAGES, MESSAGE_COLUMNS, raw=Integer(), length=Integer())
-    raw = func.substr(func.decode(bindparam("raw", type_=Text), "base64"), message["raw"], message.pop("length"))
-    message |= {"raw": raw, "status": literal(PENDING)}
-    delivery = _given("deliveries", DELIVERIES, DELIVERY_COLUMNS)
-    delivery |= {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
-    tag = _given("tags", TAGS, "tag message_id tenant_id")
-    before = [_copied(MESSAGES, message).cte("m"), _copied(DELIVERIES, delivery).cte("d"), _copied(TAGS, tag).cte("t")]
-    return _events().add_cte(*before)
-
-
-@cache
-def _events() -> Insert:
-    return _copied(_EVENTS, _given("events", _EVENTS, "id tenant_id message_id delivery_id at kind data"))
-
-
-def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Say of each message where in all their bytes its own begin, and how many they are: JSON would be parsed twice, byte by byte."""
-    lengths = [len(message["raw"]) for message in messages]
-    places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
-    return [{**message, "raw": first, "length": length} for message, first, length in places]
-
-
-def _given(name: str, table: Table, columns: str, **others: TypeEngine[Any]) -> dict[str, Any]:
-    types = {column: table.c[column].type for column in columns.split()}
-    return dict(recordset("postgresql", name, types | others).c)
-
-
-def _copied(table: Table, values: Mapping[str, Any]) -> Insert:
-    return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
+def _keys(new: New) -> dict[UUID, UUID | None]:
+    """Return by which API key each message came."""
+    return {message["id"]: message["key_id"] for message, _ in new}
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -147,6 +110,7 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
     "wait": Float(),
     "hinted": Integer(),
     "counted": Integer(),
+    "attempted": Integer(),
     "unknown": Integer(),
     "crashed": Integer(),
     "released": Integer(),
@@ -168,7 +132,9 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
     told = [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind]
     # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
-    _append(session, told + [_complaint(result) for result in standing if result.complained])
+    events = told + [_complaint(result) for result in standing if result.complained]
+    _append(session, events)
+    _tell(session, events, {result.message_id: result.key_id for result in standing})
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
@@ -189,6 +155,7 @@ def _results(dialect: str) -> Executable:
             reply_code=case((given.released == 1, ours.reply_code), else_=given.code),
             reply=case((given.released == 1, ours.reply), else_=given.reply),
             tries=ours.tries + given.counted,
+            attempts=func.coalesce(ours.attempts, ours.tries) + given.attempted,
             unknowns=ours.unknowns + given.unknown,
             crashes=ours.crashes + given.crashed,
             next_attempt_at=case((pending, db_now(given.wait))),
@@ -205,7 +172,11 @@ def held(session: Session, message_ids: Sequence[UUID]) -> int:
     """Hold what waits of these messages if its tenant is suspended: pending, and never due until :func:`resumed`. Return how many."""
     given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
     rows = session.execute(_held(dialect_of(session)), given).all()
-    _append(session, [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows])
+    events = [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
+    _append(session, events)
+    if events:
+        keys = select(MESSAGES.c.id, MESSAGES.c.key_id).where(among(dialect_of(session), MESSAGES.c.id, "messages"))
+        _tell(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
     return len(rows)
 
 
@@ -235,53 +206,76 @@ def resumed(session: Session, limit: int) -> int:
     return len(found)
 
 
-def cancelled(session: Session, tenant_id: UUID, message_id: UUID) -> int:
-    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many."""
+def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
+    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many. Of a test message if ``tests_only``."""
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return _by_hand(session, tenant_id, message_id, _IDLE, ended, Kind.CANCELLED)
+    return _by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
 
 
-def retried(session: Session, tenant_id: UUID, message_id: UUID) -> int:
-    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many."""
+def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
+    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many.
+
+    Of a test message if ``tests_only``.
+    """
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
     fresh = {column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)}
-    return _by_hand(session, tenant_id, message_id, or_(failed, _IDLE & (Delivery.next_attempt_at > db_now())), due | fresh, Kind.RETRIED)
+    kept = {"attempts": func.coalesce(Delivery.attempts, Delivery.tries)}
+    waits = _IDLE & (Delivery.next_attempt_at > db_now())
+    return _by_hand(session, _Its(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED)
 
 
-def _by_hand(session: Session, tenant_id: UUID, message_id: UUID, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+class _Its(NamedTuple):
+    """Which message a person changes."""
+
+    tenant_id: UUID
+    message_id: UUID
+    tests_only: bool
+
+
+def _by_hand(session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
+    tenant_id, message_id, tests_only = message
+    tests = of_test_messages(DELIVERIES.c.message_id, tenant_id, tests_only)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *tests)
     # In id order, as claims lock.
     locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id).values(**values)
+    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests).values(**values)
     changed = session.execute(statement.returning(DELIVERIES.c.id)).scalars().all()
-    _append(session, [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed])
+    events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed]
+    _append(session, events)
     if changed:
-        _sum_up(session, [message_id], tenant_id)
+        _tell(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
     return len(changed)
 
 
-def _sum_up(session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None) -> None:
-    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's."""
+def _sum_up(
+    session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False
+) -> Mapping[UUID, UUID | None]:
+    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's (test) messages.
+
+    Return by which key each came.
+    """
     if not message_ids:
-        return
+        return {}
     given: dict[str, Any] = {"messages": id_rows(dialect_of(session), set(message_ids))}
     if tenant_id:
         given["tenant"] = tenant_id
-    lock, update_ = _sum_of(dialect_of(session), tenant_id is not None)
-    session.execute(lock, given)
+    lock, update_ = _sum_of(dialect_of(session), tenant_id is not None, tests_only)
+    keys = {row.id: row.key_id for row in session.execute(lock, given)}
     session.execute(update_, given)
+    return keys
 
 
 @cache
-def _sum_of(dialect: str, owned: bool) -> tuple[Executable, Executable]:
+def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Executable]:
     ours, its = MESSAGES.c, DELIVERIES.c
     tenant = bindparam("tenant", type_=Uuid())
-    wanted = and_(among(dialect, ours.id, "messages"), *([ours.tenant_id == tenant] if owned else []))
+    whose = ([ours.tenant_id == tenant] if owned else []) + ([ours.test == true()] if tests_only else [])
+    wanted = and_(among(dialect, ours.id, "messages"), *whose)
     # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
     # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
-    lock = select(ours.id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
+    lock = select(ours.id, ours.key_id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
     # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
     rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=its.status)
@@ -289,10 +283,10 @@ def _sum_of(dialect: str, owned: bool) -> tuple[Executable, Executable]:
     total = select(its.message_id, first.label("status")).group_by(its.message_id)
     if owned:
         total = total.where(its.tenant_id == tenant)
+    if tests_only:
+        total = total.where(its.message_id.in_(select(ours.id).where(*whose)))
     totals = for_each(dialect, ids(dialect, "messages"), its.message_id, total).subquery("totals")
-    changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status)
-    if owned:
-        changed = changed.where(ours.tenant_id == tenant)
+    changed = update(MESSAGES).where(ours.id == totals.c.message_id, ours.status != totals.c.status, *whose)
     return lock, changed.values(status=totals.c.status)
 
 
@@ -307,6 +301,7 @@ def _record(result: Result) -> dict[str, Any]:
         "wait": result.wait,
         "hinted": result.hinted,
         "counted": int(result.counted),
+        "attempted": int(result.attempted),
         "unknown": int(result.unknown),
         "crashed": int(result.crashed),
         "released": int(result.released),
@@ -341,17 +336,18 @@ def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
     if not events:
         return
     if dialect_of(session) == "postgresql":
-        session.execute(_events(), {"events": rows(events)})
+        session.execute(appended().statement, {"events": rows(events)})
     else:
-        session.execute(insert(_EVENTS), list(events))
-    _tell(session, events)
+        session.execute(insert(EVENTS), list(events))
 
 
-def _tell(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if log.isEnabledFor(logging.INFO):
-        after_commit(session, lambda: _print(events))
+def _tell(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+    """Print a line for each event once it is committed; ``keys`` says by which API key each message came."""
+    if events and log.isEnabledFor(logging.INFO):
+        after_commit(session, lambda: _print(events, keys))
 
 
-def _print(events: Sequence[Mapping[str, Any]]) -> None:
+def _print(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
     for event in events:
-        log.info(event["kind"], extra={"message_id": event["message_id"], "delivery_id": event["delivery_id"], **event["data"]})
+        whose = {"message_id": event["message_id"], "tenant_id": event["tenant_id"], "key_id": keys.get(event["message_id"])}
+        log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})

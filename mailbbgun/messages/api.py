@@ -4,16 +4,20 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
+from mailbbgun.base import addresses
+from mailbbgun.base.bad_input import listed
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import NotFound
-from mailbbgun.base.gate import caller, needs
+from mailbbgun.base.gate import caller, needs, reading
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import Delivery
-from mailbbgun.messages.status import STATUSES
+from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
 from mailbbgun.services import Services
+
+LONGEST_PART = 200  # characters of a subject to search for
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
 
@@ -25,16 +29,82 @@ class Status(fields.String):
         return super()._deserialize(value, attr, data, **kwargs).upper()
 
 
+class Choice(fields.String):
+    """One of some words in a query, in any case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).lower()
+
+
+class Address(fields.String):
+    """An address, or a Message-ID, in a query: a + in it is a plus."""
+
+    plus = True
+
+
+class Sender(Address):
+    """The address of a From, with or without its name."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
+        return text[:-1].rpartition("<")[2] if text.endswith(">") and "<" in text else text
+
+
+class Domain(Address):
+    """A domain, in U-labels or A-labels."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return addresses.domain(text.strip().removeprefix("@").removesuffix("."))
+        except ValueError as error:
+            raise ValidationError("Not a domain, like example.com.") from error
+
+
+_BARE = validate.Regexp(r"\s*[^<>]+@[^\s<>@]+\s*\Z", error="Not a bare e-mail address, like ann@example.com.")
+
+
 class Filters(Page):
     """Which messages to list."""
 
     status = Status(load_default=None, validate=validate.OneOf(STATUSES))
-    to = fields.String(
+    reason = Choice(
         load_default=None,
-        validate=validate.Regexp(r"\s*[^<>]+@[^\s<>@]+\s*\Z", error="Not a bare e-mail address, like ann@example.com."),
-        metadata={"description": "A recipient's address: to, cc or bcc. The case of a to z does not matter.", "example": "ann@example.com"},
+        validate=validate.OneOf([reason.value for reason in Reason]),
+        metadata={"description": "Those with a delivery that ended as ERROR for this."},
     )
-    tag = fields.String(load_default=None, validate=validate.Length(1, error="Say which."), metadata={"example": "invoice"})
+    to = Address(
+        load_default=None,
+        validate=_BARE,
+        metadata={
+            "description": "A recipient's address: to, cc or bcc. The case of a to z does not matter; a + is a plus.",
+            "example": "ann+shop@example.com",
+        },
+    )
+    domain = Domain(
+        load_default=None,
+        metadata={"description": "A recipient's domain. With to and reason: of the same delivery.", "example": "example.com"},
+    )
+    sender = Sender(
+        load_default=None,
+        data_key="from",
+        validate=_BARE,
+        metadata={"description": "The address of From. The case of a to z does not matter; a + is a plus.", "example": "shop@example.com"},
+    )
+    subject = fields.String(
+        load_default=None,
+        validate=validate.Length(1, LONGEST_PART),
+        metadata={
+            "description": f"A part of the subject, in any case. Without to, the newest {repo.SEARCHED:,} messages before until are looked at.",
+            "example": "invoice",
+        },
+    )
+    message_id_header = Address(
+        load_default=None,
+        validate=validate.Regexp(r"\s*<?[^\s<>]+@[^\s<>]+>?\s*\Z", error="Not a Message-ID, like <1234@example.com>."),
+        metadata={"description": "The Message-ID header, with or without its angle brackets.", "example": "<1234@example.com>"},
+    )
+    tag = fields.String(load_default=None, validate=validate.Length(1), metadata={"example": "invoice"})
     test = fields.Boolean(load_default=None, metadata={"description": "Those that test keys sent, or those that others did. Both if not given."})
     since = Time(
         load_default=None,
@@ -51,6 +121,14 @@ class Summary(Schema):
 
     id = fields.UUID()
     status = fields.String(validate=validate.OneOf(STATUSES))
+    reason = fields.String(
+        allow_none=True,
+        validate=validate.OneOf([reason.value for reason in Reason]),
+        metadata={
+            "description": f"Why deliveries of it ended as ERROR: of several reasons the first of {listed(GRAVEST)}. null if none did.",
+            "example": "bounced",
+        },
+    )
     subject = fields.String()
     sender = fields.String(data_key="from")
     to = fields.List(fields.String())
@@ -80,7 +158,14 @@ class DeliveryShape(Schema):
     kind = fields.String(validate=validate.OneOf(["to", "cc", "bcc"]))
     status = fields.String(validate=validate.OneOf(STATUSES))
     reason = fields.String(allow_none=True, metadata={"description": "Why it ended as ERROR."})
-    attempts = fields.Integer(attribute="tries", metadata={"description": "How many tries have ended, well or not."})
+    attempts = fields.Integer(
+        attribute="attempts_made",
+        metadata={
+            "description": "How many attempts to hand it to a mail server have ended: in the server's answer, in silence, or because none could be "
+            "reached. All since the message was accepted, also before a retry by hand. One attempt may go to several servers, one after the other. "
+            "A wait is no attempt: while a server is left alone after failures, a limit is used up, or the tenant is suspended."
+        },
+    )
     last_reply = fields.Function(_last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"})
     next_attempt_at = Time(allow_none=True)
     finished_at = Time(allow_none=True)
@@ -92,8 +177,11 @@ class Details(Summary):
     cc = fields.List(fields.String())
     bcc = fields.List(fields.String())
     mail_from = fields.String(metadata={"description": "The envelope's sender."})
-    message_id = fields.String(metadata={"description": "The Message-ID header."})
+    message_id_header = fields.String(
+        attribute="message_id", metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
+    )
     metadata = fields.Dict(attribute="meta")
+    key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: a test key, or none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     deliveries = fields.List(fields.Nested(DeliveryShape))
@@ -101,9 +189,9 @@ class Details(Summary):
 
 def shown(message_id: UUID) -> dict[str, Any]:
     """Return a message as :class:`Details` takes it. Raises :class:`NotFound`."""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        found = repo.details(session, tenant, message_id)
+    who = caller()
+    with reading(provided(Services).db) as session:
+        found = repo.details(session, who.tenant_id, message_id, tests_only=who.tests_only)
     if found is None:
         raise NotFound("There is no such message.")
     return found
@@ -112,19 +200,19 @@ def shown(message_id: UUID) -> dict[str, Any]:
 @blueprint.route("/messages", tags=["messages"])
 @blueprint.arguments(Filters, location="query")
 @blueprint.response(200, Messages, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:
     """List messages, newest first"""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        messages, count, last = repo.page(session, repo.Wanted(tenant_id=tenant, **filters))
+    who = caller()
+    with reading(provided(Services).db) as session:
+        messages, count, last = repo.page(session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters))
     return {"messages": messages, "count": count}, 200, next_page(last)
 
 
 @blueprint.route("/messages/<uuid:message_id>", tags=["messages"])
 @blueprint.response(200, Details)
 @blueprint.alt_response(404, description="No such message.")
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def show(message_id: UUID) -> Any:
     """Show a message and what became of each delivery"""
     return shown(message_id)
@@ -133,12 +221,12 @@ def show(message_id: UUID) -> Any:
 @blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])
 @blueprint.response(200, {"type": "string", "format": "binary"}, content_type="message/rfc822", description="The MIME, byte for byte as sent.")
 @blueprint.alt_response(404, description="No such message.")
-@needs(Scope.READ)
+@needs(Scope.READ, tests=True)
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
-    tenant = caller().tenant_id
-    with provided(Services).db.read(tenant) as session:
-        found = repo.raw(session, tenant, message_id)
+    who = caller()
+    with reading(provided(Services).db) as session:
+        found = repo.raw(session, who.tenant_id, message_id, tests_only=who.tests_only)
     if found is None:
         raise NotFound("There is no such message.")
     return Response(found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'})

@@ -1,7 +1,7 @@
 """Composing: from checked parts to the bytes every try sends (RFC 5322, 2045–2047, 6532). Pure.
 
-Headers are rendered here, each value encoded by us from text to wire, so that nothing a client wrote is ever parsed as a header;
-bodies are the standard library's ``email``. The result is checked byte for byte before it may be stored (CVE-2024-6923 and its kin).
+Headers are rendered here, each value encoded by us from text to wire, so that nothing a client wrote is ever parsed as a header; ``body.py``
+encodes bodies. The result is checked byte for byte before it may be stored (CVE-2024-6923 and its kin).
 """
 
 import base64
@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
-from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import lru_cache
 
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
+from mailbbgun.messages.body import body
+from mailbbgun.messages.headers import LONGEST_LINE, TEXT, refusal, structured
 
 LINE = 78  # RFC 5322 §2.1.1: should
-LONGEST_LINE = 998  # and must
+NOBODY_SHOWN = "undisclosed-recipients:;"  # an empty group: To of a message all of whose recipients are hidden (RFC 5322 §3.4)
 LONGEST_WORD = 900  # leaves room for the header's name beside it
 LONGEST_NAME = 50  # of a custom header: leaves room for an encoded word beside it
 
@@ -26,8 +27,7 @@ _BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322 §3.2.3
 _FOLD = re.compile(rb"\r\n[ \t]")
-_BODY = policy.SMTP.clone(cte_type="7bit", max_line_length=76)  # RFC 2045 §6.7 (5): encoded lines of at most 76
-_TEXT_HEAD = b'Content-Type: text/plain; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\nMIME-Version: 1.0\r\n\r\n'
+_MIME = ("mime-version", "content-type", "content-transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,22 @@ def compose(
 ) -> bytes:
     """Return the message as sent. ``message_id`` is in angle brackets; at least one of ``text`` and ``html`` is given.
 
-    Header lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. Raises :class:`InvalidInput` with the field
-    for what would break out of its header.
+    Header lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. With neither ``to`` nor ``cc`` To is an empty group.
+    Raises :class:`InvalidInput` with the field for what cannot be sent in its header, or would break out of it.
     """
     fields = [
         ("From", "from", _mailboxes("From", [sender])),
-        ("To", "to", _mailboxes("To", to)),
+        ("To", "to", _mailboxes("To", to) if to or cc else [NOBODY_SHOWN]),
         ("Cc", "cc", _mailboxes("Cc", cc)),
         ("Reply-To", "reply_to", _mailboxes("Reply-To", reply_to)),
-        ("Subject", "subject", _unstructured("Subject", subject)),
+        ("Subject", "subject", _text("Subject", subject)),
         ("Date", "date", [_date(int(date.timestamp()))]),
         ("Message-ID", "message_id", [message_id]),
-        *((name, "headers", _unstructured(name, value)) for name, value in (headers or {}).items()),
+        *((name, "headers", _words(name, value)) for name, value in (headers or {}).items()),
     ]
     given = [(name, field, words) for name, field, words in fields if words]
     head = "".join(_folded(name, field, words) for name, field, words in given)
-    raw = head.encode() + _body(text, html)
+    raw = head.encode() + body(text, html)
     check(raw, [name for name, _, _ in given])
     return raw
 
@@ -89,12 +89,23 @@ def check(raw: bytes, names: Sequence[str]) -> None:
     """
     line_ends = raw.count(b"\r\n")
     clean = raw.count(b"\r") == line_ends == raw.count(b"\n") and b"\0" not in raw and raw.endswith(b"\r\n")
-    head = raw.partition(b"\r\n\r\n")[0]
+    head = raw[: raw.find(b"\r\n\r\n")]
     found = [line.partition(b":")[0].decode("utf-8", "replace").lower() for line in _FOLD.sub(b" ", head).split(b"\r\n")]
-    mime = [name for name in found if name in ("mime-version", "content-type", "content-transfer-encoding")]
+    mime = [name for name in found if name in _MIME]
     exact = sorted(found) == sorted([name.lower() for name in names] + mime) and len(set(mime)) == len(mime)
-    if not clean or not exact or max(map(len, raw.split(b"\r\n"))) > LONGEST_LINE:
+    if not clean or not exact or _has_long_line(raw):
         raise InvalidInput("The message cannot be put on the wire safely.", fields={"headers": ["A value would break out of its header."]})
+
+
+def _has_long_line(raw: bytes) -> bool:
+    start = 0
+    while len(raw) - start > LONGEST_LINE:
+        # The last line end within reach: no line before it can be too long, so most lines are never looked at.
+        end = raw.rfind(b"\r\n", start, start + LONGEST_LINE + 2)
+        if end < 0:
+            return True
+        start = end + 2
+    return False
 
 
 def _folded(name: str, field: str, words: Sequence[str]) -> str:
@@ -111,16 +122,33 @@ def _folded(name: str, field: str, words: Sequence[str]) -> str:
     return folded + "\r\n"
 
 
-def _unstructured(name: str, text: str) -> list[str]:
+def _words(name: str, value: str) -> list[str]:
+    """Return the words of a client's header field: with single blanks between them if programs read it, else as text."""
+    if why := refusal(name, value):
+        raise InvalidInput(f"{name} cannot be sent.", fields={f"headers.{name}": [why]})
+    if structured(name):
+        return value.split() or [""]
+    return _phrases(name, value) if name.lower() == "keywords" else _text(name, value)
+
+
+def _text(name: str, text: str) -> list[str]:
     """Return the words of free text: as they are if every reader takes them so, else encoded."""
     if not text:
         return [""]
     # What looks like an encoded word must be encoded, or readers would decode it; so must spaces that a reader may merge.
     if _PLAIN.fullmatch(text) and "=?" not in text and "  " not in text:
         words = text.split(" ")
-        if max(map(len, words)) <= LONGEST_WORD:
+        if name.lower() not in TEXT or max(map(len, words)) <= LONGEST_WORD:
             return words
     return list(_encoded(name, text))
+
+
+def _phrases(name: str, text: str) -> list[str]:
+    """Return the words of phrases with commas between them, each encoded apart: a comma in an encoded word separates nothing."""
+    phrases = [_text(name, phrase.strip()) for phrase in text.split(",") if phrase.strip()]
+    for phrase in phrases[:-1]:
+        phrase[-1] += ","
+    return [word for phrase in phrases for word in phrase] or [""]
 
 
 def _encoded(name: str, text: str) -> Iterator[str]:
@@ -152,36 +180,6 @@ def _phrase(header: str, name: str) -> list[str]:
     if _ATOMS.fullmatch(name):
         return name.split(" ")
     return ['"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"']
-
-
-def _body(text: str | None, html: str | None) -> bytes:
-    """Return the MIME headers, the empty line and the body."""
-    if text is not None and html is None and (plain := _plain_body(text)) is not None:
-        return plain
-    message = EmailMessage(policy=_BODY)
-    if text is not None:
-        message.set_content(_lines(text))
-    if html is not None and text is not None:
-        message.add_alternative(_lines(html), subtype="html")
-    elif html is not None:
-        message.set_content(_lines(html), subtype="html")
-    return bytes(message)
-
-
-def _plain_body(text: str) -> bytes | None:
-    """Return what ``email`` makes of ASCII text in short lines, without the detour (a test keeps the two equal); None for any other."""
-    if not text.isascii():
-        return None
-    lines = _lines(text).split("\n")
-    if max(map(len, lines)) > _BODY.max_line_length:  # type: ignore[operator]  # ours is a number
-        return None
-    return _TEXT_HEAD + "\r\n".join(lines).encode()
-
-
-def _lines(text: str) -> str:
-    """Return text whose lines, the last too, end in a line feed."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text if text.endswith("\n") else text + "\n"
 
 
 EVIL = ("=?UTF-8?Q?a=0ABcc:_evil?=", "a\r\nBcc: evil@x", "a\nBcc: e@x", "a\rBcc: e@x", "a\x0bBcc: e@x", "a\x85Bcc: x", "a\u2028Bcc: x", "a\0b")

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, Owned, UTCDateTime, ascii_lower
+from mailbbgun.base.db import Base, Owned, UTCDateTime, ascii_lower, domain_of, mailbox_in
 from mailbbgun.base.ids import new_id
 
 _IDLE = "status = 'PENDING' AND lease_owner IS NULL"
@@ -21,7 +21,18 @@ class Message(Owned, Base):
     """What was asked to be sent. ``raw`` is the MIME every try sends, byte for byte."""
 
     __tablename__ = "messages"
-    __table_args__ = (Index("ix_messages_tenant_id_id", "tenant_id", "id"), Index("ix_messages_tenant_id_status_id", "tenant_id", "status", "id"))
+    __table_args__ = (
+        Index("ix_messages_tenant_id_id", "tenant_id", "id"),
+        Index("ix_messages_tenant_id_status_id", "tenant_id", "status", "id"),
+        # Those of our own making begin with the message's id, and are found by it: most messages cost this index nothing.
+        Index(
+            "ix_messages_tenant_id_message_id",
+            "tenant_id",
+            "message_id",
+            postgresql_where=text("substr(message_id, 2, 36) <> id::text"),
+            sqlite_where=text("replace(substr(message_id, 2, 36), '-', '') <> id"),
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
@@ -32,6 +43,7 @@ class Message(Owned, Base):
     message_id: Mapped[str] = mapped_column(Text)  # the Message-ID header
     priority: Mapped[int] = mapped_column(SmallInteger)
     smtputf8: Mapped[bool]  # needs RFC 6531 all the way
+    key_id: Mapped[UUID | None]  # the API key that sent it; null: a test key, none, or before this was kept
     test: Mapped[bool] = mapped_column(server_default=false())  # by a test key: goes to the catcher, whatever accounts there are
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)
@@ -63,8 +75,8 @@ class MessageCount(Owned, Base):
 class Delivery(Owned, Base):
     """One recipient of a message: the unit of status, claim and retry.
 
-    ``attempt`` counts claims, only ever grows, and is the fencing token; ``tries`` counts what ended in somebody's answer or silence, and
-    walks RETRY_DELAYS;
+    ``attempt`` counts claims, only ever grows, and is the fencing token; ``tries`` is the place in RETRY_DELAYS: it begins anew when a person
+    retries, and also counts deferrals of which no server was asked; ``attempts`` counts all that a server was asked, ever (null: as ``tries``);
     ``published_at`` is when its hint was last given to the queue (null: never, or not since it became due anew).
     What is pending and due never (``next_attempt_at`` null) is held: its tenant is suspended.
     """
@@ -79,6 +91,7 @@ class Delivery(Owned, Base):
         _partial("ix_deliveries_leased", "lease_owner", "lease_until", where="lease_owner IS NOT NULL"),
         _partial("ix_deliveries_alone", "next_attempt_at", where=f"{_IDLE} AND crashes >= 2"),
         _partial("ix_deliveries_held", "tenant_id", where=f"{_IDLE} AND next_attempt_at IS NULL"),
+        _partial("ix_deliveries_tenant_id_reason_message_id", "tenant_id", "reason", "message_id", where="reason IS NOT NULL"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -90,6 +103,7 @@ class Delivery(Owned, Base):
     reason: Mapped[str | None] = mapped_column(String(32))
     attempt: Mapped[int] = mapped_column(default=0)
     tries: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int | None]
     crashes: Mapped[int] = mapped_column(default=0)  # claims that ended with their worker's death
     unknowns: Mapped[int] = mapped_column(default=0)  # tries whose outcome nobody knows
     next_attempt_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
@@ -100,9 +114,22 @@ class Delivery(Owned, Base):
     reply: Mapped[str | None] = mapped_column(Text)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
+    @property
+    def attempts_made(self) -> int:
+        """How often a server was asked to take it."""
+        return self.tries if self.attempts is None else self.attempts
+
 
 # For statements on hot paths: through the mapped classes an insert or an update costs half as much again.
 MESSAGES, DELIVERIES, TAGS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag))
 
-# Lists by recipient: people do not remember how an address was spelt.
-Index("ix_deliveries_tenant_id_address_message_id", DELIVERIES.c.tenant_id, ascii_lower(DELIVERIES.c.address), DELIVERIES.c.message_id)
+# Lists by recipient, or by the domain alone: people do not remember how an address was spelt.
+Index(
+    "ix_deliveries_tenant_id_domain_address_message_id",
+    DELIVERIES.c.tenant_id,
+    domain_of(DELIVERIES.c.address),
+    ascii_lower(DELIVERIES.c.address),
+    DELIVERIES.c.message_id,
+)
+# Lists by sender.
+Index("ix_messages_tenant_id_from_id", MESSAGES.c.tenant_id, ascii_lower(mailbox_in(MESSAGES.c.sender)), MESSAGES.c.id)

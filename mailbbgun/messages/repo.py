@@ -5,35 +5,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from unicodedata import normalize
 from uuid import UUID
 
-import idna
-from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, literal, select
+from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, cast, delete, func, insert, literal, or_, select, true, union_all
 from sqlalchemy import exists as sql_exists
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import ascii_lower, dialect_of
+from mailbbgun.base.db import ascii_lower, dialect_of, domain_of, has_part, mailbox_in, message_id_is_given
 from mailbbgun.base.ids import first_id_at
-from mailbbgun.messages.models import Delivery, Message, MessageCount, MessageTag
+from mailbbgun.messages.models import MESSAGES, Delivery, Message, MessageCount, MessageTag
+from mailbbgun.messages.search import id_within, part_as_glob, part_as_regex, stored_address, stored_message_id
+from mailbbgun.messages.status import reason_of
+
+SEARCHED = 100_000  # messages whose subjects are read for one list; no index helps to find a part of a text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before."""
+    """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before.
+
+    ``to``, ``domain`` (in A-labels) and ``reason`` are of one and the same delivery. ``tests_only``: none but test messages, whatever else is
+    asked for.
+    """
 
     tenant_id: UUID
+    tests_only: bool = False
     limit: int
     offset: int
     after: UUID | None
     status: str | None = None
     to: str | None = None
+    domain: str | None = None
+    reason: str | None = None
+    sender: str | None = None  # an address
+    subject: str | None = None  # a part of it
+    message_id_header: str | None = None
     tag: str | None = None
     test: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
 
 
+# All but the status: how many messages of a status there are, the database keeps count.
+_NARROWING = ("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "test", "since", "until")
 _SHOWN = (Message.id, Message.status, Message.subject, Message.sender, Message.tags, Message.priority, Message.test, Message.created_at)
 
 
@@ -42,14 +56,29 @@ def is_stored(session: Session, message_id: UUID) -> bool:
     return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
 
 
-def exists(session: Session, tenant_id: UUID, message_id: UUID) -> bool:
-    """Say whether a tenant has such a message."""
-    return session.scalar(select(Message.id).where(Message.tenant_id == tenant_id, Message.id == message_id)) is not None
+def test_messages(tests_only: bool) -> list[ColumnElement[bool]]:
+    """Return the condition that a message is a test message, if ``tests_only``."""
+    return [Message.test == true()] if tests_only else []
+
+
+def of_test_messages(column: Any, tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
+    """Return the condition that what has this ``message_id`` belongs to a test message of a tenant, if ``tests_only``."""
+    return [column.in_(select(Message.id).where(Message.tenant_id == tenant_id, *test_messages(True)))] if tests_only else []
+
+
+def exists(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
+    """Say whether a tenant has such a message; here and below none but a test message if ``tests_only``."""
+    its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    return session.scalar(select(Message.id).where(*its)) is not None
 
 
 def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
-    """Return a page of messages, newest first, how many match in all, and the last id if there is more. Three statements, however many."""
-    matching = _matching(wanted)
+    """Return a page of messages, newest first, how many match in all, and the last id if there is more. Three statements, however many.
+
+    A list by ``subject`` takes one more, and looks at the newest ``SEARCHED`` messages before ``until`` only, unless ``to`` or
+    ``message_id_header`` say which few it is about.
+    """
+    matching = _matching(wanted) + _searched(session, wanted)
     count = _count(session, wanted, matching)
     if not wanted.limit:
         return [], count, None
@@ -58,30 +87,31 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
     found = [dict(row) for row in session.execute(statement).mappings()]
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
-    to = _recipients(session, wanted.tenant_id, [message["id"] for message in shown])
-    return [{**message, "to": to[message["id"]]} for message in shown], count, shown[-1]["id"] if more else None
+    to, reasons = _recipients(session, wanted, [message["id"] for message in shown])
+    told = [{**message, "to": to[message["id"]], "reason": reason_of(reasons[message["id"]])} for message in shown]
+    return told, count, shown[-1]["id"] if more else None
 
 
-def details(session: Session, tenant_id: UUID, message_id: UUID) -> dict[str, Any] | None:
+def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any] | None:
     """Return a tenant's message with its deliveries; None if it has none such."""
-    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id))
+    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
     if message is None:
         return None
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     deliveries = session.scalars(select(Delivery).where(*its).order_by(Delivery.id)).all()
     by_kind: Mapping[str, list[str]] = {kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")}
     columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
-    return {**columns, **by_kind, "deliveries": deliveries}
+    return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
 
 
-def raw(session: Session, tenant_id: UUID, message_id: UUID) -> bytes | None:
+def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
     """Return the bytes of a tenant's message; None if it has none such."""
-    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id))
+    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
 
 
-def lane(session: Session, tenant_id: UUID, message_id: UUID) -> str:
+def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:
     """Return the lane a message's hints travel on."""
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id)
+    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
     return session.scalars(select(Delivery.lane).where(*its).limit(1)).one()
 
 
@@ -96,7 +126,8 @@ def sum_up_counts(session: Session) -> None:
 
 def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bool]]) -> int:
     """Return how many match; of all messages, and of all that have a status, the database keeps count."""
-    if wanted.test is not None or any((wanted.to, wanted.tag, wanted.since, wanted.until)):
+    narrow = (getattr(wanted, name) for name in _NARROWING)
+    if wanted.tests_only or any(value is not None for value in narrow):
         return session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
     kept = select(func.sum(MessageCount.n)).where(MessageCount.tenant_id == wanted.tenant_id)
     if wanted.status is not None:
@@ -105,12 +136,19 @@ def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bo
 
 
 def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id]
+    conditions: list[ColumnElement[bool]] = [Message.tenant_id == wanted.tenant_id, *test_messages(wanted.tests_only)]
     if wanted.status is not None:
         conditions.append(Message.status == wanted.status)
-    if wanted.to is not None:
-        recipient = ascii_lower(Delivery.address) == ascii_lower(literal(_stored_form(wanted.to)))
-        conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, recipient)))
+    if one_delivery := _of_delivery(wanted):
+        conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, *one_delivery)))
+    if wanted.sender is not None:
+        sender = stored_address(wanted.sender)
+        conditions.append(ascii_lower(mailbox_in(Message.sender)) == ascii_lower(mailbox_in(literal(sender))))
+    if wanted.message_id_header is not None:
+        conditions.append(Message.id.in_(_with_message_id(wanted, stored_message_id(wanted.message_id_header))))
+    if wanted.subject is not None:
+        part = literal(part_as_regex(wanted.subject)), literal(part_as_glob(wanted.subject))
+        conditions.append(has_part(Message.subject, *part))
     if wanted.tag is not None:
         conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tenant_id == wanted.tenant_id, MessageTag.tag == wanted.tag)))
     if wanted.test is not None:
@@ -122,19 +160,50 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _stored_form(address: str) -> str:
-    """Return an address as accept stores it, but for the case of its local part: in NFC (RFC 6532 §3.1), the domain in lower case and A-labels."""
-    local, at, domain = address.strip().rpartition("@")
-    try:
-        return f"{normalize('NFC', local)}{at}{domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
-    except idna.IDNAError:  # no domain at all: it will match nothing
-        return address
+def _of_delivery(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.to is not None:
+        address = stored_address(wanted.to)
+        conditions.append(domain_of(Delivery.address) == address.rpartition("@")[2])
+        conditions.append(ascii_lower(Delivery.address) == ascii_lower(literal(address)))
+    if wanted.domain is not None:
+        conditions.append(domain_of(Delivery.address) == wanted.domain)
+    if wanted.reason is not None:
+        conditions.append(Delivery.reason == wanted.reason)
+    return conditions
 
 
-def _recipients(session: Session, tenant_id: UUID, message_ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
-    wanted = (Delivery.tenant_id == tenant_id, Delivery.message_id.in_(message_ids), Delivery.kind == "to")
-    statement = select(Delivery.message_id, Delivery.address).where(*wanted).order_by(Delivery.id)
-    found: dict[UUID, list[str]] = defaultdict(list)
-    for message_id, address in session.execute(statement):
-        found[message_id].append(address)
-    return found
+def _with_message_id(wanted: Wanted, message_id: str) -> Select[Any] | CompoundSelect[Any]:
+    """Select the ids of messages with that Message-ID: by the index on those that clients gave, and by the id in one of our own making."""
+    tests = [MESSAGES.c.test == true()] if wanted.tests_only else []
+    same = (MESSAGES.c.tenant_id == wanted.tenant_id, MESSAGES.c.message_id == message_id, *tests)
+    given = select(MESSAGES.c.id).where(*same, message_id_is_given(MESSAGES.c.message_id, MESSAGES.c.id))
+    own = id_within(message_id)
+    return given if own is None else union_all(given, select(MESSAGES.c.id).where(*same, MESSAGES.c.id == own))
+
+
+def _searched(session: Session, wanted: Wanted) -> list[ColumnElement[bool]]:
+    """Return what keeps a search for a part of the subject from reading every message."""
+    if wanted.subject is None or wanted.to is not None or wanted.message_id_header is not None:
+        return []
+    before = [] if wanted.until is None else [Message.id < first_id_at(wanted.until)]
+    whose = (Message.tenant_id == wanted.tenant_id, *test_messages(wanted.tests_only))
+    newest_first = select(Message.id).where(*whose, *before).order_by(Message.id.desc())
+    oldest = session.scalar(newest_first.offset(SEARCHED - 1).limit(1))
+    return [] if oldest is None else [Message.id >= oldest]
+
+
+def _recipients(session: Session, wanted: Wanted, message_ids: Sequence[UUID]) -> tuple[Mapping[UUID, list[str]], Mapping[UUID, set[str]]]:
+    """Return whom messages are to, and why deliveries of them failed."""
+    told = or_(Delivery.kind == "to", Delivery.reason.is_not(None))
+    tests = of_test_messages(Delivery.message_id, wanted.tenant_id, wanted.tests_only)
+    its = (Delivery.tenant_id == wanted.tenant_id, Delivery.message_id.in_(message_ids), told, *tests)
+    statement = select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*its).order_by(Delivery.id)
+    to: dict[UUID, list[str]] = defaultdict(list)
+    reasons: dict[UUID, set[str]] = defaultdict(set)
+    for message_id, kind, address, reason in session.execute(statement):
+        if kind == "to":
+            to[message_id].append(address)
+        if reason is not None:
+            reasons[message_id].add(reason)
+    return to, reasons

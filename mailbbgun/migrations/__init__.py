@@ -5,7 +5,7 @@ from sqlalchemy import inspect, text
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
 
-HEAD = "0007"
+HEAD = "0011"
 """The last step. Alembic would tell, but importing it takes as long as all the rest of a worker."""
 
 

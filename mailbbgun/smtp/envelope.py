@@ -19,15 +19,16 @@ _QUOTED = r'"(?:[!#-;=?-\[\]-~]|\\[!-;=?-~])*"'
 _LITERAL = r"\[(?:IPv6:)?[0-9A-Fa-f.:]+\]"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _ASCII_PATH = re.compile(rf"(?:[{_ATEXT}-]+|{_QUOTED})@(?:{_LABEL}(?:\.{_LABEL})*|{_LITERAL})", re.ASCII)
-_UTF8_PATH = re.compile(rf"(?:[{_ATEXT}\u0080-\U0010ffff-]+|{_QUOTED})@[A-Za-z0-9_.\u0080-\U0010ffff-]+")
+_UTF8_QUOTED = r'"(?:[!#-;=?-\[\]-~\u0080-\U0010ffff]|\\[!-;=?-~])*"'
+_UTF8_PATH = re.compile(rf"(?:[{_ATEXT}\u0080-\U0010ffff-]+|{_UTF8_QUOTED})@[A-Za-z0-9_.\u0080-\U0010ffff-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """One message for some recipients. `mail_from` "" is the null sender (RFC 5321 §4.5.5).
 
-    `raw` is the whole message with CRLF line ends, not dot-stuffed. `smtputf8` asks for RFC 6531, which an address or
-    header outside ASCII needs. A recipient given twice is sent once.
+    `raw` is the whole message with CRLF line ends, not dot-stuffed. `smtputf8` allows addresses and a header outside ASCII
+    (RFC 6531); whether a transaction asks for it depends on its own. A recipient given twice is sent once.
     """
 
     mail_from: str
@@ -54,7 +55,7 @@ def path(address: str, smtputf8: bool, phase: Phase) -> bytes:
     if address.isascii():
         sound = _ASCII_PATH.fullmatch(address)
     elif not smtputf8:
-        raise EnvelopeError("5.6.7", "an address outside ASCII needs SMTPUTF8", phase)
+        raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which an address outside ASCII needs", phase)
     else:
         # isprintable: no control, format, private or unassigned characters, no surrogates, no space but U+0020
         sound = _UTF8_PATH.fullmatch(address) if address.isprintable() else None

@@ -14,11 +14,14 @@ from mailbbgun.base.net import system_look_up
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused, classify
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp.wire import Garbled, TlsFailed, Trace, Wire, WireError, dial, resolve
+from mailbbgun.smtp.wire import Closing, Dropped, Garbled, TlsFailed, Trace, Wire, WireError, dial, resolve
 
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}", re.ASCII)
 _NO_EHLO = frozenset({500, 501, 502, 503, 504})
 """A server that does not know EHLO (RFC 5321 §3.2, §4.1.4); other 5xx refuse us, under whatever verb."""
+
+_UNSUPPORTED = frozenset({500, 501, 502, 503, 504})
+"""Refusals of an AUTH mechanism that say nothing of user and password; others tell more."""
 
 _NOT_SMTP = Reply(0, "4.5.0", "the server's greeting is not SMTP")
 """In place of what it said, which may be the secrets of something that was never meant to be asked."""
@@ -50,17 +53,9 @@ def open_session(
     """
     if not _HELO.fullmatch(helo):
         raise ValueError(f"not a host name to say EHLO with: {helo!r}")
-    upgrade = endpoint.security in ("opportunistic", "starttls")
+    dialling = _Dialling(endpoint, helo, timeouts, trace, until)
     try:
-        try:
-            return _session(endpoint, helo, timeouts, upgrade, trace, until)
-        except WireError as error:
-            if endpoint.security != "opportunistic" or error.phase is not Phase.TLS:
-                raise
-            # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
-            if trace is not None:
-                trace(error.phase, error.reply, None)
-            return _session(endpoint, helo, timeouts, False, trace, until)
+        return dialling.session()
     except TlsFailed as error:
         raise CannotOpen(Refused(error.reply, error.phase)) from error
     except WireError as error:
@@ -70,43 +65,77 @@ def open_session(
         raise CannotOpen(_refused(str(error), Phase.CONNECT, "5.7.1")) from error
 
 
-def _session(
-    endpoint: Endpoint, helo: str, timeouts: Timeouts, upgrade: bool, trace: Trace | None, until: float
-) -> Session:
-    context = _tls_context(endpoint)
-    look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
-    addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port, look_up)
-    wire = dial(addresses, endpoint.port, min(monotonic() + timeouts.connect, until))
-    wire.trace, wire.until = trace, until
-    try:
-        if endpoint.guard is not None:
-            endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.ends())
-        if trace is not None:
-            trace(Phase.CONNECT, None, wire)
-        return _Opening(wire, context, endpoint, helo, timeouts).run(upgrade)
-    except CannotOpen as error:
-        # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named gets no byte ahead of its 220.
-        if endpoint.guard is None or error.outcome.phase is not Phase.BANNER:
-            with contextlib.suppress(WireError):
-                wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
-        wire.close()
-        raise
-    except BaseException:
-        wire.abort()
-        raise
+class _Dialling:
+    """The connections that lead to a session: one, or another where the first was spoilt on the way."""
+
+    def __init__(self, endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None, until: float) -> None:
+        self._endpoint = endpoint
+        self._helo = helo
+        self._timeouts = timeouts
+        self._trace = trace
+        self._until = until
+        self._upgrade = endpoint.security in ("opportunistic", "starttls")
+        self._refused: dict[str, Reply] = {}  # AUTH mechanism → why not
+
+    def session(self) -> Session:
+        """Connects as often as that may help. Raises WireError, CannotOpen, NotPermitted."""
+        while True:
+            refused = len(self._refused)
+            try:
+                return self._connect()
+            except WireError as error:
+                if self._upgrade and self._endpoint.security == "opportunistic" and error.phase is Phase.TLS:
+                    # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
+                    self._upgrade = False
+                elif not (isinstance(error, Dropped | Closing) and error.phase is Phase.AUTH and len(self._refused) > refused):
+                    raise
+                # Else the server refused a mechanism and hung up on the next one: that is tried on a fresh connection.
+                if self._trace is not None and not isinstance(error, Closing):
+                    self._trace(error.phase, error.reply, None)
+
+    def _connect(self) -> Session:
+        endpoint = self._endpoint
+        context = _tls_context(endpoint)
+        look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
+        addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port, look_up)
+        wire = dial(addresses, endpoint.port, min(monotonic() + self._timeouts.connect, self._until))
+        wire.trace, wire.until = self._trace, self._until
+        try:
+            if endpoint.guard is not None:
+                endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.ends())
+            if self._trace is not None:
+                self._trace(Phase.CONNECT, None, wire)
+            return _Opening(wire, context, endpoint, self._helo, self._timeouts, self._refused).run(self._upgrade)
+        except CannotOpen as error:
+            # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named gets no byte ahead of its 220.
+            if endpoint.guard is None or error.outcome.phase is not Phase.BANNER:
+                with contextlib.suppress(WireError):
+                    wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
+            wire.close()
+            raise
+        except BaseException:
+            wire.abort()
+            raise
 
 
 class _Opening:
-    """The dialogue up to the first MAIL."""
+    """The dialogue up to the first MAIL. `refused` gets the AUTH mechanisms that do not work here, and says which need not be tried."""
 
     def __init__(
-        self, wire: Wire, context: ssl.SSLContext | None, endpoint: Endpoint, helo: str, timeouts: Timeouts
+        self,
+        wire: Wire,
+        context: ssl.SSLContext | None,
+        endpoint: Endpoint,
+        helo: str,
+        timeouts: Timeouts,
+        refused: dict[str, Reply],
     ) -> None:
         self._wire = wire
         self._context = context
         self._endpoint = endpoint
         self._helo = helo
         self._timeouts = timeouts
+        self._refused = refused
 
     def run(self, upgrade: bool) -> Session:
         """The steps in their order; `upgrade` asks for STARTTLS."""
@@ -137,7 +166,7 @@ class _Opening:
             lines = lines[:1]
         if reply.code // 100 != 2:
             raise _failed(Phase.EHLO, reply)
-        return dict(_extension(line) for line in lines[1:])
+        return _extensions(lines[1:])
 
     def _start_tls(self, extensions: dict[str, str]) -> bool:
         required = self._endpoint.security == "starttls"
@@ -163,14 +192,43 @@ class _Opening:
             raise CannotOpen(_refused("no TLS, and the password is not sent in clear", Phase.AUTH, "5.7.11"))
         if "\0" in username + endpoint.password:  # RFC 4616 §2
             raise CannotOpen(_refused("user name or password holds a NUL", Phase.AUTH, "5.7.8"))
-        reply = self._exchange(_mechanism(extensions.get("AUTH", ""), self._wire.tls), username, endpoint.password)
-        if reply.code // 100 != 2:
-            raise _failed(Phase.AUTH, reply)
+        offered = mechanisms(extensions.get("AUTH", ""), self._wire.tls)
+        if not offered:
+            raise CannotOpen(_refused("the server offers no way to authenticate that we know", Phase.AUTH, "5.7.4"))
+        # What is offered need not work: of several ways each is tried before the server is said to refuse us.
+        for mechanism in offered:
+            if mechanism not in self._refused:
+                reply = self._try(mechanism, username, endpoint.password)
+                if reply.code // 100 == 2:
+                    return
+                if reply.code // 100 == 4:  # RFC 4954 §6: for now it can tell of no password whether it is right
+                    raise _failed(Phase.AUTH, reply)
+                self._refused[mechanism] = reply
+        raise _failed(Phase.AUTH, most_telling(list(self._refused.values())))
 
-    def _exchange(self, mechanism: str, username: str, password: str) -> Reply:
+    def _try(self, mechanism: str, username: str, password: str) -> Reply:
+        """The answer to one mechanism: no 3xx but where the server asks on and on; of code 0 where it cannot be understood."""
+        self._wire.mechanism = mechanism
         deadline = monotonic() + self._timeouts.auth
+        try:
+            reply = self._exchange(mechanism, username, password, deadline)
+        except _NoChallenge as error:
+            reply = Reply(0, "4.5.0", str(error))
+        if reply.code // 100 in (0, 3):
+            self._cancel(deadline)
+        return reply
+
+    def _cancel(self, deadline: float) -> None:
+        """Gives up a mechanism that is under way (RFC 4954 §4), so that another may be tried. The answer means nothing and is not told."""
+        trace, self._wire.trace = self._wire.trace, None
+        self._auth("*", deadline)
+        self._wire.trace = trace
+
+    def _exchange(self, mechanism: str, username: str, password: str, deadline: float) -> Reply:
         if mechanism == "PLAIN":  # RFC 4616
-            return self._auth("AUTH PLAIN " + _base64(f"\0{username}\0{password}"), deadline)
+            answer = _base64(f"\0{username}\0{password}")
+            reply = self._auth(f"AUTH PLAIN {answer}", deadline)
+            return self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply  # it wants it on a line of its own
         if mechanism == "LOGIN":
             for line in ("AUTH LOGIN", _base64(username)):
                 reply = self._auth(line, deadline)
@@ -213,26 +271,38 @@ def _refused(text: str, phase: Phase, enhanced: str = "5.7.10") -> Refused:
     return Refused(Reply(0, enhanced, text), phase)
 
 
-def _extension(line: bytes) -> tuple[str, str]:
-    # "AUTH=LOGIN PLAIN" is how servers older than RFC 2554 wrote it.
-    words = line[4:].decode("ascii", "replace").upper().replace("AUTH=", "AUTH ").split(None, 1)
-    return (words[0], words[1] if len(words) > 1 else "") if words else ("", "")
+def _extensions(lines: list[bytes]) -> dict[str, str]:
+    """EHLO keywords and their parameters, in capitals. What is said in two lines of one keyword is put together."""
+    found: dict[str, str] = {}
+    for line in lines:
+        # "AUTH=LOGIN PLAIN" is how servers older than RFC 2554 wrote it; many still say both.
+        words = line[4:].decode("ascii", "replace").upper().replace("AUTH=", "AUTH ").split(None, 1)
+        if words:
+            found[words[0]] = f"{found[words[0]]} {words[1]}" if words[0] in found and len(words) > 1 else "".join(words[1:])
+    return found
 
 
-def _mechanism(offered: str, encrypted: bool) -> str:
+def mechanisms(offered: str, encrypted: bool) -> list[str]:
+    """The AUTH mechanisms to try, in order, of those that a server offers in a line of EHLO in capitals."""
     # Under TLS, PLAIN leaves the server free to store a hash; in clear, only CRAM-MD5 does not give the password away.
     order = ("PLAIN", "LOGIN", "CRAM-MD5") if encrypted else ("CRAM-MD5", "PLAIN", "LOGIN")
-    for mechanism in order:
-        if mechanism in offered.split():
-            return mechanism
-    raise CannotOpen(_refused("the server offers no way to authenticate that we know", Phase.AUTH, "5.7.4"))
+    return [mechanism for mechanism in order if mechanism in offered.split()]
+
+
+def most_telling(replies: list[Reply]) -> Reply:
+    """Of what became of all mechanisms the first refusal of user and password; else what could not be understood; else the first."""
+    return min(replies, key=lambda reply: 2 if reply.code in _UNSUPPORTED else reply.code // 100 != 5)
+
+
+class _NoChallenge(Exception):
+    """What a server asks at AUTH cannot be read. The text is safe to show."""
 
 
 def _challenge(reply: Reply) -> bytes:
     try:
         return base64.b64decode(reply.text, validate=True)
     except ValueError as error:
-        raise CannotOpen(Deferred(Reply(0, "4.5.0", "the CRAM-MD5 challenge is not base64"), Phase.AUTH)) from error
+        raise _NoChallenge("the CRAM-MD5 challenge is not base64") from error
 
 
 def _base64(text: str) -> str:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mailbbgun.smtp.limits import too_many_recipients
 from mailbbgun.smtp.reply import Reply
 
 
@@ -92,9 +93,10 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class TooMany:
-    """This recipient did not fit into the transaction (RFC 5321 §4.5.3.1.10): send it in a further one."""
+    """This recipient did not fit into the transaction (RFC 5321 §4.5.3.1.10), and nothing was sent to it: send it in a further one."""
 
     reply: Reply
+    phase: Phase
     server: Server | None = None
 
 
@@ -120,7 +122,8 @@ _AUTH_FIRST = re.compile(
 # in the same words.
 _AUTH_FIRST_ENHANCED = frozenset({None, "5.0.0", "5.5.0", "5.5.1", "5.7.0", "5.7.1"})
 
-_TOO_MANY = re.compile(r"\btoo many (?:recipients|rcpts?)\b", re.IGNORECASE)
+_OF_MAIL = frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT})
+"""Phases in which a server may say that there are too many recipients."""
 
 _AGAIN = re.compile(
     r"(?:\btry|\bretry|\bagain|\bcome back|\bwait|\blater|gr[ae]y-?list\w*|\bresend|\bdelay\w*)[^\d.;]{0,40}"
@@ -130,13 +133,18 @@ _AGAIN = re.compile(
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def classify(phase: Phase, reply: Reply) -> Outcome | TooMany:
+def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | TooMany:
     """What `reply`, being the answer at `phase`, means for the recipients it speaks of.
+
+    TooMany is possible at each phase of a mail, as a definite no it is safe even after the dot. `alone`: there is one
+    recipient, so there is nothing to split. Its refusal goes by its code, but at RCPT, where RFC 5321 §4.5.3.1.10 calls it temporary.
 
     Delivered comes from a 2xx to the dot and nothing else: a positive reply elsewhere that ended a transaction did not
     deliver anything, and is Deferred. A reply of code 0 (our own words) goes by the class of its enhanced code.
     """
     kind = reply.code // 100
+    if phase in _OF_MAIL and too_many_recipients(reply) and not (alone and phase is not Phase.RCPT):
+        return Deferred(reply, phase, retry_after(reply.text)) if alone else TooMany(reply, phase)
     if reply.code == 0:
         return Bounced(reply, phase) if (reply.enhanced or "").startswith("5.") else Deferred(reply, phase)
     if kind == 2 and phase is Phase.DOT:
@@ -168,9 +176,7 @@ def retry_after(text: str) -> float | None:
     return float(min(max(wait, 60), 86_400))
 
 
-def _transient(phase: Phase, reply: Reply) -> Outcome | TooMany:
-    if phase is Phase.RCPT and reply.code != 421 and _too_many(reply):
-        return TooMany(reply)
+def _transient(phase: Phase, reply: Reply) -> Outcome:
     if phase is Phase.AUTH and reply.code in (432, 454):  # RFC 4954 §6: the account, not the mail, needs attention
         return Refused(reply, phase)
     if phase is Phase.STARTTLS and reply.code != 421:  # asked for only where TLS is required (RFC 3207 §4)
@@ -178,21 +184,13 @@ def _transient(phase: Phase, reply: Reply) -> Outcome | TooMany:
     return Deferred(reply, phase, retry_after(reply.text))
 
 
-def _permanent(phase: Phase, reply: Reply) -> Outcome | TooMany:
+def _permanent(phase: Phase, reply: Reply) -> Outcome:
     if phase in (Phase.STARTTLS, Phase.TLS, Phase.AUTH):
         return Refused(reply, phase)
     if phase in OPENING or phase in (Phase.RSET, Phase.QUIT):
         # 521 and 554 at the banner (RFC 7504, RFC 5321 §3.1): this host takes no mail; another one may.
         return Deferred(reply, phase)
-    if phase is Phase.RCPT and _too_many(reply):
-        return TooMany(reply)
     return Refused(reply, phase) if _about_us(phase, reply) else Bounced(reply, phase)
-
-
-def _too_many(reply: Reply) -> bool:
-    if reply.enhanced is not None:
-        return reply.enhanced.endswith(".5.3") and reply.enhanced.count(".") == 2
-    return (reply.code == 552 or reply.code < 500) and bool(_TOO_MANY.search(reply.text))
 
 
 def _about_us(phase: Phase, reply: Reply) -> bool:

@@ -6,13 +6,15 @@ from time import monotonic
 
 from mailbbgun.smtp.client import Connection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.limits import Known
 
 
 class Pool:
     """Hands out connections and takes them back. Thread-safe; not to be carried over a fork.
 
     `helo` is the name we greet with. A connection carries at most `max_messages` and is used for `max_age` seconds; it
-    is closed when idle for `idle` seconds. At most `keep` idle ones are held, the longest idle go first.
+    is closed when idle for `idle` seconds. At most `keep` idle ones are held, the longest idle go first. `known` is what
+    servers were found to take.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Pool:
         self._idle = idle
         self._clock = clock
         self._keep = keep
+        self.known = Known(clock)
         self._lock = threading.Lock()
         self._kept: dict[Endpoint, list[Connection]] = {}
         self._count = 0

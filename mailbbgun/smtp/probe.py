@@ -45,10 +45,11 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: resolve, connect, tls, banner, ehlo, starttls, auth, mail, rcpt (for each recipient), data, body or dot.
+    """One step: resolve, connect, tls, banner, ehlo, starttls, auth (for each mechanism that is tried), mail, rcpt (for each
+    recipient), data, body or dot.
 
     `reply` is what the server said, or with code 0 our own words; None where there is nothing to say. `tls` comes with
-    the step of that name, also where the certificate was refused.
+    the step of that name, also where the certificate was refused, `mechanism` with auth.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Step:
     milliseconds: float
     reply: Reply | None = None
     tls: Tls | None = None
+    mechanism: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Probe:
     """What happened, in order. `verdict` is None if all went well, else what became of the step that failed.
 
     Bounced and Unknown are said of a mail only. A step may fail and all go well nevertheless: opportunistic TLS goes on
-    in clear, a server that knows no EHLO is greeted with HELO.
+    in clear, a server that knows no EHLO is greeted with HELO, another AUTH mechanism works.
     """
 
     steps: tuple[Step, ...]
@@ -113,7 +115,8 @@ class _Recorder:
         if phase is Phase.QUIT:
             return
         if reply is not None:
-            self._add(Step(_name(phase), reply.code // 100 in (2, 3), 0.0, reply))
+            mechanism = wire.mechanism if wire is not None and phase is Phase.AUTH else None
+            self._add(Step(_name(phase), reply.code // 100 in (2, 3), 0.0, reply, mechanism=mechanism))
         elif wire is not None and phase is Phase.TLS:
             version, cipher, der = wire.secured()
             self._add(Step(_name(phase), True, 0.0, None, Tls(version, cipher, read(der))))
@@ -139,9 +142,15 @@ class _Recorder:
     def _add(self, step: Step) -> None:
         now = monotonic()
         milliseconds, self._mark = (now - self._mark) * 1000, now
-        if step.name == Phase.AUTH and self.steps and self.steps[-1].name == step.name:
-            milliseconds += self.steps.pop().milliseconds  # a 334 in between: AUTH LOGIN has three replies and is one step
+        if self.steps and _goes_on(self.steps[-1], step):
+            milliseconds += self.steps.pop().milliseconds
         self.steps.append(replace(step, milliseconds=round(milliseconds, 1)))
+
+
+def _goes_on(before: Step, step: Step) -> bool:
+    """Whether a reply belongs to the step before: AUTH LOGIN has three replies, of which the first two are 334, and is one step."""
+    asked = before.reply is not None and before.reply.code // 100 == 3
+    return step.name == before.name == Phase.AUTH and asked and step.mechanism in (None, before.mechanism)
 
 
 def _name(phase: Phase) -> str:
@@ -194,7 +203,7 @@ def _used(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelo
 
 def _failure(outcome: Outcome | TooMany) -> Failure | None:
     if isinstance(outcome, TooMany):
-        return Deferred(outcome.reply, Phase.RCPT)
+        return Deferred(outcome.reply, outcome.phase)
     return None if isinstance(outcome, Delivered | Fenced) else outcome
 
 

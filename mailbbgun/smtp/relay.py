@@ -1,18 +1,20 @@
 """From an envelope to an outcome for each recipient: choosing the host, the connection and the transactions."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from mailbbgun.base.net import Guard
 from mailbbgun.smtp.client import Connection
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
 from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.outcome import Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
+from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.redact import Redactor
-from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.reply import Reply, safe
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
 MAX_SERVERS = 5
@@ -23,11 +25,12 @@ MAX_TRANSACTIONS = 200
 
 
 class SmartHost:
-    """Sends everything through one server, such as a customer's SMTP account."""
+    """Sends everything through one server, such as a customer's SMTP account, at most `most` recipients at once."""
 
-    def __init__(self, endpoint: Endpoint, pool: Pool) -> None:
+    def __init__(self, endpoint: Endpoint, pool: Pool, most: int | None = None) -> None:
         self.endpoint = endpoint
         self._pool = pool
+        self._most = most
 
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """One try to send `envelope`: an outcome for every recipient. Raises only what the two functions raise.
@@ -36,14 +39,19 @@ class SmartHost:
         no reply that is returned or handed on: replies are kept, logged and shown.
         """
         redacted = _redacting(self.endpoint.password)
-        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, lambda to, reply: after_dot(to, reply and redacted(reply)))
+
+        def heard(accepted: tuple[str, ...], reply: Reply | None) -> None:
+            after_dot(accepted, reply and redacted(reply))
+
+        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, heard, self._most)
         return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
 
 
 class DirectMX:
     """Sends straight to the mail exchangers of the recipients' domain.
 
-    `permitted` is asked about each IP address before connecting; the one it allows is the one connected to.
+    What a recipient's domain says is a stranger's word: only addresses that `guard` permits are connected to, each at the
+    very address that was judged.
     """
 
     def __init__(
@@ -52,13 +60,13 @@ class DirectMX:
         pool: Pool,
         port: int = 25,
         security: Security = "opportunistic",
-        permitted: Callable[[str], bool] = lambda address: True,
+        guard: Guard | None = None,
     ) -> None:
         self._resolver = resolver
         self._pool = pool
         self._port = port
         self._security = security
-        self._permitted = permitted
+        self._guard = guard or Guard()
 
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """Like `SmartHost.attempt`. All recipients must be of one domain; the first one's is looked up.
@@ -83,11 +91,12 @@ class DirectMX:
             if not isinstance(found, list):
                 yield found
                 continue
-            for address in found:
-                if self._permitted(address):
-                    yield Endpoint(host.name, self._port, self._security, addresses=(address,))
-                else:
-                    yield Bounced(Reply(0, "5.4.4", f"{host.name}: mail to {address} is not permitted"), Phase.DNS)
+            public = self._guard.reachable(host.name, found)
+            for address in public:
+                yield Endpoint(host.name, self._port, self._security, addresses=(address,))
+            if not public:  # which address it has is not told: our DNS may know names that are nobody's business
+                text = f"{safe(host.name)}: has no public address, and ALLOW_PRIVATE_HOSTS permits no other"
+                yield Bounced(Reply(0, "5.4.4", text), Phase.DNS)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -108,6 +117,7 @@ def _deliver(
     envelope: Envelope,
     before_dot: BeforeDot,
     after_dot: AfterDot,
+    most: int | None = None,
 ) -> dict[str, Outcome]:
     """Goes from server to server with the recipients that no server has decided on yet."""
     outcomes: dict[str, Outcome] = dict.fromkeys(
@@ -119,7 +129,8 @@ def _deliver(
             break
         if isinstance(server, Endpoint):
             tried += 1
-            outcomes |= _on_server(pool, server, replace(envelope, recipients=open_ones), before_dot, after_dot)
+            left = replace(envelope, recipients=open_ones)
+            outcomes |= _Split(pool, server, left, most).run(before_dot, after_dot)
             open_ones = tuple(recipient for recipient in open_ones if unserved(outcomes[recipient]))
         else:
             # A host without address says less than one that was there but did not answer.
@@ -127,32 +138,76 @@ def _deliver(
     return outcomes
 
 
-def _on_server(
-    pool: Pool, endpoint: Endpoint, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
-) -> dict[str, Outcome]:
-    """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10)."""
-    outcomes: dict[str, Outcome] = {}
-    pending = envelope.recipients
-    for _ in range(MAX_TRANSACTIONS):
-        surplus: dict[str, TooMany] = {}
-        for recipient, outcome in _transact(
-            pool, endpoint, replace(envelope, recipients=pending), before_dot, after_dot
-        ).items():
-            if isinstance(outcome, TooMany):
-                surplus[recipient] = outcome
-            else:
-                outcomes[recipient] = outcome
-        if any(isinstance(outcome, Fenced) for outcome in outcomes.values()):
-            return outcomes | dict.fromkeys(surplus, Fenced(Phase.RCPT))
-        if not surplus:
-            return outcomes
-        if pending[0] in surplus:  # not even one fits: splitting further cannot help
-            break
-        pending = tuple(surplus)
-    return outcomes | {
-        recipient: Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server)
-        for recipient, full in surplus.items()
-    }
+class _Split:
+    """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10).
+
+    How many go at once is the least of `most` and what the server is known to take. Where it says that they are too many, no
+    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message.
+    """
+
+    def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
+        self._pool = pool
+        self._endpoint = endpoint
+        self._envelope = envelope
+        self._server = (endpoint.host, endpoint.port, endpoint.username)
+        limits = [limit for limit in (most, pool.known.most(self._server)) if limit is not None]
+        self._size = min([max(1, len(envelope.recipients)), *limits])
+        self._shrunk: TooMany | None = None  # what made the size less, until that has proved right
+        self._outcomes: dict[str, Outcome] = {}
+        self._pending = tuple(dict.fromkeys(envelope.recipients))
+
+    def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        """An outcome for every recipient."""
+        for _ in range(MAX_TRANSACTIONS):
+            part, self._pending = self._pending[: self._size], self._pending[self._size :]
+            said = _transact(self._pool, self._endpoint, replace(self._envelope, recipients=part), before_dot, after_dot)
+            surplus = {recipient: outcome for recipient, outcome in said.items() if isinstance(outcome, TooMany)}
+            decided = {recipient: outcome for recipient, outcome in said.items() if not isinstance(outcome, TooMany)}
+            self._outcomes |= decided
+            if surplus:
+                self._shrink(part, surplus)
+            elif self._shrunk is not None and lasting(self._shrunk.reply) and not _refused_alone(decided):
+                self._pool.known.learn(self._server, self._size)
+                self._shrunk = None
+            if (verdict := _verdict_for_all(decided, surplus)) is not None:
+                return self._outcomes | dict.fromkeys(self._pending, verdict)
+            if not self._pending:
+                return self._outcomes
+        text = f"the server takes so few recipients at once that {MAX_TRANSACTIONS} transactions were not enough"
+        return self._outcomes | dict.fromkeys(self._pending, Deferred(Reply(0, "4.5.3", text), Phase.RCPT))
+
+    def _shrink(self, part: Sequence[str], surplus: Mapping[str, TooMany]) -> None:
+        """Fewer at once from now on, those that were too many first; or none, if the server would not take the first of them."""
+        full = next(iter(surplus.values()))
+        taken = len(part) - len(surplus)
+        if full.phase is not Phase.RCPT or full.reply.code == 421:  # said of all of them
+            taken = fewer(full.reply, len(surplus))
+        self._pending = (*surplus, *self._pending)
+        if taken:
+            self._size, self._shrunk = taken, full
+        else:
+            self._outcomes |= dict.fromkeys(self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server))
+            self._pending = ()
+
+
+def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMany]) -> Outcome | None:
+    """The outcome of the recipients that are still to go, where it can be foreseen: from those of one transaction."""
+    first = next(iter(decided.values()), None)
+    if any(isinstance(outcome, Fenced) for outcome in decided.values()):
+        return Fenced(Phase.RCPT)
+    if surplus or first is None:
+        return None
+    if all(unserved(outcome) or isinstance(outcome, Refused) for outcome in decided.values()):
+        return first  # nobody is there, or it is about us
+    return first if _refused_alone(decided) else None
+
+
+def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
+    """Whether not even one recipient is few enough. Then it is another limit, and all have been refused for it, in company."""
+    outcome = next(iter(decided.values()), None)
+    if len(decided) != 1 or not isinstance(outcome, Bounced | Deferred) or outcome.phase in OPENING | {Phase.RCPT}:
+        return False
+    return too_many_recipients(outcome.reply)
 
 
 def _transact(

@@ -1,11 +1,14 @@
 """One mail transaction: MAIL, RCPT, DATA, the message, the dot (RFC 5321 §3.3), pipelined where offered (RFC 2920)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 from mailbbgun.base.faults import fault
+from mailbbgun.smtp.downgrade import downgraded, header_of
 from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError, content, path
+from mailbbgun.smtp.limits import session_limit, too_many_recipients
 from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
@@ -22,10 +25,11 @@ AfterDot = Callable[[tuple[str, ...], Reply | None], None]
 of code 0: the dot never left."""
 
 _DOT = b".\r\n"
+_AFTER_RCPT = frozenset({Phase.DATA, Phase.BODY, Phase.DOT})
 
 
 class Stale(Exception):
-    """A connection from earlier turned out dead, or was closed with 421, before it took this mail. Nothing was sent."""
+    """A connection that had carried mail was dead, was closed (421), or had carried all it may. This mail was not taken."""
 
 
 class Transaction:
@@ -49,6 +53,7 @@ class Transaction:
     def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
         """The outcome for every recipient of the envelope. Raises Stale, and what the two functions raise."""
         try:
+            self._envelope = offered(self._envelope, self._extensions)
             self._check_offer()
             data = content(self._envelope.raw)
             mail, rcpts = self._commands()
@@ -60,9 +65,9 @@ class Transaction:
                 self._talk(mail, rcpts, data, before_dot, after_dot)
             except WireError as error:
                 self.broken = True
-                if self._reused and _before_this_mail(error):
+                if self._reused and len(self._outcomes) < len(set(self._envelope.recipients)) and _breaks_off(error):
                     raise Stale(str(error)) from error
-                self._settle(error.outcome)
+                self._settle(self._meaning_of(error))
         return self._outcomes
 
     def _talk(
@@ -85,8 +90,6 @@ class Transaction:
         limit = offers.get("SIZE", "")
         if limit.isdecimal() and 0 < int(limit[:18]) < size:  # RFC 1870 §6.1; 0 means no fixed limit
             raise EnvelopeError("5.3.4", f"{size} octets are more than the {limit} the server takes", Phase.MAIL)
-        if envelope.smtputf8 and "SMTPUTF8" not in offers:
-            raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8", Phase.MAIL)
         if "8BITMIME" not in offers and not envelope.raw.isascii():
             raise EnvelopeError("5.6.3", "the server does not offer 8BITMIME", Phase.MAIL)
 
@@ -159,7 +162,7 @@ class Transaction:
         reply = self._wire.read_reply(Phase.MAIL, monotonic() + self._timeouts.mail)
         if reply.code // 100 == 2:
             return True
-        self._settle(classify(Phase.MAIL, reply))
+        self._settle(self._meaning(Phase.MAIL, reply))
         return False
 
     def _hear_rcpt(self, recipient: str, deadline: float) -> None:
@@ -169,14 +172,14 @@ class Transaction:
         if reply.code // 100 == 2:
             self._accepted.append(recipient)
         else:
-            self._outcomes[recipient] = classify(Phase.RCPT, reply)
+            self._outcomes[recipient] = self._meaning(Phase.RCPT, reply)
 
     def _hear_data(self) -> bool:
         reply = self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
         if reply.code // 100 == 3:
             return True
         self.broken = reply.code // 100 == 2  # neither yes nor no: the two sides are out of step
-        self._settle(classify(Phase.DATA, reply))
+        self._settle(self._meaning(Phase.DATA, reply))
         return False
 
     # -- the message
@@ -196,7 +199,7 @@ class Transaction:
         if spoke:
             self.broken = True
             reply = self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
-            self._settle(classify(Phase.BODY, reply))
+            self._settle(self._meaning(Phase.BODY, reply))
         return not spoke
 
     def _dot(self, before_dot: BeforeDot, after_dot: AfterDot) -> None:
@@ -208,6 +211,8 @@ class Transaction:
             return
         verdict, reply = self._verdict()
         after_dot(accepted, reply)
+        if self._reused and reply is not None and reply.code // 100 in (4, 5) and not self.broken:
+            verdict = self._meaning(Phase.DOT, reply)  # a definite no: another connection may try
         self._settle(verdict)
 
     def _verdict(self) -> tuple[Outcome | TooMany, Reply | None]:
@@ -221,10 +226,28 @@ class Transaction:
         except WireError as error:
             self.broken = True
             if isinstance(error, Closing) or not (gone or error.handed):
-                return error.outcome, error.reply
+                return self._meaning_of(error), error.reply
             return Unknown(error.reply, Phase.DOT), None
         self.halfway = False
-        return classify(Phase.DOT, reply), reply
+        return classify(Phase.DOT, reply, alone=self._alone(Phase.DOT)), reply
+
+    # -- what came of it
+
+    def _meaning(self, phase: Phase, reply: Reply) -> Outcome | TooMany:
+        """What a reply that is no success means. Raises Stale where it may mean this connection, which has carried mail."""
+        crowded = too_many_recipients(reply) and (self._alone(phase) or (phase is Phase.RCPT and not self._accepted))
+        if self._reused and (crowded or session_limit(reply)):
+            raise Stale(str(reply))
+        return classify(phase, reply, alone=self._alone(phase))
+
+    def _meaning_of(self, error: WireError) -> Outcome | TooMany:
+        """The same where the session is over: the dot was not sent, or a 421 answered it."""
+        splits = isinstance(error, Closing) and too_many_recipients(error.reply) and not self._alone(error.phase)
+        return TooMany(error.reply, error.phase) if splits else error.outcome
+
+    def _alone(self, phase: Phase) -> bool:
+        """Whether a refusal at this phase speaks of one recipient, so that there is nothing to split."""
+        return len(self._accepted if phase in _AFTER_RCPT else self._envelope.recipients) == 1
 
     def _settle(self, outcome: Outcome | TooMany) -> None:
         """`outcome` for every recipient that has none yet."""
@@ -232,5 +255,22 @@ class Transaction:
             self._outcomes.setdefault(recipient, outcome)
 
 
-def _before_this_mail(error: WireError) -> bool:
-    return error.phase is Phase.RSET or (error.phase is Phase.MAIL and isinstance(error, Dropped | Closing))
+def _breaks_off(error: WireError) -> bool:
+    """Whether the server left before the dot. On a connection that has carried mail it may have had enough of that."""
+    return error.phase is Phase.RSET or (isinstance(error, Dropped | Closing) and error.phase is not Phase.DOT)
+
+
+def offered(envelope: Envelope, extensions: dict[str, str]) -> Envelope:
+    """The envelope as a server with these extensions can take it: with SMTPUTF8 where that is offered and needed (RFC 6531 §3.4).
+
+    Where it is needed and not offered, recipients in ASCII get a header in ASCII, and the others are refused one by one. Raises
+    EnvelopeError 5.6.7 where the sender cannot do without.
+    """
+    addresses = (envelope.mail_from, *envelope.recipients)
+    if not envelope.smtputf8 or (all(map(str.isascii, addresses)) and header_of(envelope.raw).isascii()):
+        return replace(envelope, smtputf8=False)
+    if "SMTPUTF8" in extensions:
+        return envelope
+    if not envelope.mail_from.isascii():
+        raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the sender's address needs", Phase.MAIL)
+    return replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)

@@ -64,10 +64,11 @@ do), and on which wire (None: on one that is gone). What it raises ends the sess
 class Wire:
     """A socket connected to `ip`, from which replies are read and to which commands are written. Not thread-safe.
 
-    `trace` is told of every reply and of TLS. No wait goes on beyond `until`, whatever the deadline of its phase.
+    `trace` is told of every reply and of TLS; `mechanism` is how AUTH is tried just then. No wait goes on beyond `until`, whatever
+    the deadline of its phase.
     """
 
-    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "tls", "trace", "until")
+    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "mechanism", "tls", "trace", "until")
 
     def __init__(self, connected: socket.socket, ip: str) -> None:
         connected.setblocking(False)
@@ -80,6 +81,7 @@ class Wire:
         self._readable.register(connected, select.POLLIN)
         self._writable.register(connected, select.POLLOUT)
         self.tls = False
+        self.mechanism = ""
         self.trace: Trace | None = None
         self.until = inf
 

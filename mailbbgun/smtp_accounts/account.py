@@ -10,6 +10,7 @@ from mailbbgun.smtp_accounts.pace import NONE, Limits
 
 NO_SECURITY, STARTTLS, TLS = PROTOCOLS = ("NONE", "STARTTLS", "TLS")
 SECURITIES: dict[str, Security] = {NO_SECURITY: "none", STARTTLS: "starttls", TLS: "tls"}
+PROTOCOL_OF = {security: protocol for protocol, security in SECURITIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Account:
     weight: int = 1
     max_connections: int = 5
     limits: Limits = field(default=NONE)
+    max_recipients: int | None = None  # of a message at once; None: no limit is known
+    envelope_from: str | None = None  # MAIL FROM of mail that names no sender of its own; None: its From
     domains: tuple[str, ...] = ()  # in lower case; *.example.com is every subdomain, and not example.com itself
 
     def fits(self, sender: str, domain: str) -> bool:

@@ -4,7 +4,7 @@ import logging
 from typing import Any, cast
 from uuid import UUID
 
-from flask import request, url_for
+from flask import request
 from sqlalchemy.orm import Session
 
 from mailbbgun.base import idempotency
@@ -12,7 +12,7 @@ from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import after_commit
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, created, next_page, provided
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, address_of, created, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo, schemas
 from mailbbgun.smtp_accounts.health import Health, look
@@ -56,6 +56,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     From then on your mail leaves through your accounts and no longer by the service's own way.
     """
     services, tenant_id = provided(Services), caller().tenant_id
+    _check_sender(wanted)
     values = edit.filled(wanted, provided(Trials).guard)
 
     def add(account_id: UUID) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     with services.db.write(tenant_id) as session:
         claim = _claim(session, key["key"], wanted)
         answer, replayed = idempotency.once(session, claim, services.settings.IDEMPOTENCY_SECONDS, add)
-    return created(answer, url_for("smtp_accounts.show", account_id=answer["id"], _external=True), replayed)
+    return created(answer, address_of("smtp_accounts.show", account_id=answer["id"]), replayed)
 
 
 @blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["GET"])
@@ -88,6 +89,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     Within a second, in every process. Host, port, security and authorities change with the password only.
     """
     services, tenant_id = provided(Services), caller().tenant_id
+    _check_sender(wanted)
     with services.db.write(tenant_id) as session:
         edit.change(session, services.vault, provided(Trials).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
@@ -171,6 +173,7 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
     For 30 seconds at most.
     """
     to = wanted.pop("to", None)
+    _check_sender(wanted)
     values = edit.filled(wanted, provided(Trials).guard)
     password = values.pop("smtp_password") or ""
     return _tried(SMTPAccount(**values), password, to)
@@ -192,6 +195,13 @@ def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
         account = _account(session, tenant_id, account_id)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else ""
     return _tried(account, password, wanted.get("to"))
+
+
+def _check_sender(wanted: dict[str, Any]) -> None:
+    """Raise :class:`InvalidInput` for an ``envelope_from`` that this key may not send as: whoever gets the bounces is who has sent."""
+    bounces_to = wanted.get("envelope_from")
+    if bounces_to is not None and not caller().may_send_as(bounces_to):
+        raise InvalidInput("Some fields are not valid.", fields={"envelope_from": [f"This API key may not send as {bounces_to}."]})
 
 
 def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
@@ -217,7 +227,7 @@ def _claim(session: Session, key: str | None, wanted: dict[str, Any]) -> idempot
     if key is None:
         return None
     pepper = keys.pepper(session, provided(Services).vault)
-    return idempotency.claim_of(caller().tenant_id, key, {"smtp_account": wanted}, pepper)
+    return idempotency.claim_of(caller(), key, {"smtp_account": wanted}, pepper)
 
 
 def _account(session: Session, tenant_id: UUID, account_id: UUID) -> SMTPAccount:

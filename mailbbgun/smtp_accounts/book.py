@@ -105,6 +105,8 @@ class Book:
             weight=max(1, row.weight),
             max_connections=row.max_connections,
             limits=Limits(row.max_per_second, row.max_per_minute, row.max_per_day, row.send_interval),
+            max_recipients=row.max_recipients_per_message,
+            envelope_from=row.envelope_from,
             domains=tuple(row.recipient_domains),
         )
 

@@ -12,15 +12,15 @@ from sqlalchemy.orm import Session
 from mailbbgun.base.crypto import Vault
 from mailbbgun.base.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from mailbbgun.base.net import Guard
+from mailbbgun.smtp.url import PORTS, usual_security
 from mailbbgun.smtp_accounts import repo
-from mailbbgun.smtp_accounts.account import NO_SECURITY, STARTTLS, TLS
+from mailbbgun.smtp_accounts.account import PROTOCOL_OF, SECURITIES
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import Preset, preset
 from mailbbgun.tenants import repo as tenants
 
 MOST = 100  # accounts of a tenant
-PORTS = {NO_SECURITY: 25, STARTTLS: 587, TLS: 465}
-LIMITS = ("max_per_second", "max_per_minute", "max_per_day")
+LIMITS = ("max_per_second", "max_per_minute", "max_per_day", "max_recipients_per_message")
 
 # Who changes one of these changes where the password goes, or who can read it on its way.
 DESTINATION = ("smtp_host", "smtp_port", "security_protocol", "ca_certificate")
@@ -32,12 +32,14 @@ _DEFAULTS: Mapping[str, Any] = {
     "ca_certificate": None,
     "from_email": None,
     "from_name": None,
+    "envelope_from": None,
     "priority": 10,
     "weight": 1,
     "max_connections": 5,
     "max_per_second": None,
     "max_per_minute": None,
     "max_per_day": None,
+    "max_recipients_per_message": None,
     "send_interval": None,
     "enabled": True,
 }
@@ -53,11 +55,12 @@ def filled(given: Fields, guard: Guard) -> dict[str, Any]:
     known = preset(given["preset"]) if given.get("preset") else None
     values = {**_DEFAULTS, "recipient_domains": [], **(_of_preset(known) if known else {}), **given}
     if "smtp_host" not in values:
-        raise InvalidInput("Some fields are not valid.", fields={"smtp_host": ["Needed unless a preset says it."]})
-    usual = TLS if values.get("smtp_port") == PORTS[TLS] else known.security if known else STARTTLS
+        raise InvalidInput("Some fields are not valid.", fields={"smtp_host": ["`smtp_host` is required unless a `preset` says it."]})
+    port = values.get("smtp_port")
+    usual = known.security if known and port != PORTS["tls"] else PROTOCOL_OF[usual_security(port)]
     values.setdefault("security_protocol", usual)
     same = known is not None and values["security_protocol"] == known.security
-    values.setdefault("smtp_port", known.port if known and same else PORTS[values["security_protocol"]])
+    values.setdefault("smtp_port", known.port if known and same else PORTS[SECURITIES[values["security_protocol"]]])
     _check_login(values["smtp_username"], values["smtp_password"] is not None)
     values["smtp_host"] = permitted(guard, values["smtp_host"], values["smtp_port"])
     return values
@@ -139,7 +142,10 @@ def _of_preset(known: Preset) -> dict[str, Any]:
 
 def _check_login(username: str | None, password: bool) -> None:
     if (username is None) == password:
-        name, why = ("smtp_username", "A password needs one.") if password else ("smtp_password", "A user name needs one.")
+        name, why = ("smtp_username", "`smtp_username` is required beside `smtp_password`.") if password else (
+            "smtp_password",
+            "`smtp_password` is required beside `smtp_username`.",
+        )
         raise InvalidInput("Some fields are not valid.", fields={name: [why]})
 
 

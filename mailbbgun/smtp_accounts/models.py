@@ -27,6 +27,7 @@ class SMTPAccount(Owned, Base):
     ca_certificate: Mapped[str | None] = mapped_column(Text)  # PEM of the authorities its certificate may come from; null: those of all
     from_email: Mapped[str | None] = mapped_column(Text)  # mail from this address, or domain, fits; null: any
     from_name: Mapped[str | None] = mapped_column(Text)
+    envelope_from: Mapped[str | None] = mapped_column(Text)  # where bounces of its mail go (RFC 5321 §4.1.1.2); null: to From
     is_default: Mapped[bool]  # its From is that of messages that name none
     priority: Mapped[int]  # the least goes first
     weight: Mapped[int]  # its share among those of one priority
@@ -34,6 +35,7 @@ class SMTPAccount(Owned, Base):
     max_per_second: Mapped[float | None] = mapped_column(Double)
     max_per_minute: Mapped[int | None]
     max_per_day: Mapped[int | None]
+    max_recipients_per_message: Mapped[int | None]  # in one transaction; null: as many as there are
     send_interval: Mapped[float | None] = mapped_column(Double)  # seconds between two mails
     recipient_domains: Mapped[list[str]] = mapped_column(JSON)  # example.com, *.example.com; empty: all
     enabled: Mapped[bool]

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.base import addresses
+from mailbbgun.base.bad_input import SECRET
 from mailbbgun.base.web import Time
 from mailbbgun.smtp_accounts.account import PROTOCOLS
 from mailbbgun.smtp_accounts.health import CIRCUITS
@@ -115,17 +116,24 @@ class Settings(Schema):
     setting_name = Line(validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"})
     smtp_host = fields.String(validate=validate.Length(1, 253), metadata={"description": "Its name, or address.", "example": "smtp.example.com"})
     smtp_port = _number(1, 65_535, "By default 587, with TLS 465, with NONE 25.")
-    smtp_username = Line(allow_none=True, validate=validate.Length(1, 320), metadata={"description": "null: no AUTH.", "example": "shop"})
+    smtp_username = Line(allow_none=True, validate=validate.Length(1, 320), metadata={"description": "null: no AUTH.", "example": "shop", **SECRET})
     security_protocol = fields.String(
         validate=validate.OneOf(PROTOCOLS), metadata={"description": "By default STARTTLS, on port 465 TLS. NONE: also the password goes in clear."}
     )
     ca_certificate = Certificates(
-        allow_none=True, metadata={"description": "PEM of the authorities its certificate must come from; null: those of the system."}
+        allow_none=True, metadata={"description": "PEM of the authorities its certificate must come from; null: those of the system.", **SECRET}
     )
     from_email = AddressOrDomain(
         allow_none=True, metadata={"description": "Mail from this address, or domain, leaves here; null: from any.", "example": "shop@example.com"}
     )
     from_name = Line(allow_none=True, validate=validate.Length(1, 256), metadata={"description": "The name beside from_email.", "example": "Shop"})
+    envelope_from = Address(
+        allow_none=True,
+        metadata={
+            "description": "Where bounces of its mail go: MAIL FROM, unless a message names its own; null: to From.",
+            "example": "bounces@example.com",
+        },
+    )
     is_default = Flag(metadata={"description": "Its From is that of messages that name none. One at most; the first, unless it says false."})
     priority = _number(0, 1000, "The least goes first; 10 by default.")
     weight = _number(1, 1000, "Its share among accounts of one priority; 1 by default.")
@@ -133,6 +141,7 @@ class Settings(Schema):
     max_per_second = _rate("Mails; null: no limit.", 10_000)
     max_per_minute = _number(1, 1_000_000, "Mails; null: no limit.", allow_none=True)
     max_per_day = _number(1, 1_000_000_000, "Mails of a day (UTC); null: no limit.", allow_none=True)
+    max_recipients_per_message = _number(1, 10_000, "Recipients at once; a message with more goes in several; null: no limit.", allow_none=True)
     send_interval = _rate("Seconds between two mails at least; null: none.", 86_400)
     recipient_domains = fields.List(
         DomainPattern(),
@@ -149,7 +158,7 @@ class AccountChange(Settings):
         load_only=True,
         allow_none=True,
         validate=[validate.Length(1, 1000), _password],
-        metadata={"description": "Kept encrypted and never told. Needed again when host, port, security or authorities change."},
+        metadata={"description": "Kept encrypted and never told. Needed again when host, port, security or authorities change.", **SECRET},
     )
 
 
@@ -246,6 +255,7 @@ class Credentials(Schema):
     ca_certificate = fields.String(allow_none=True)
     from_email = fields.String(allow_none=True)
     from_name = fields.String(allow_none=True)
+    envelope_from = fields.String(allow_none=True)
 
 
 class PresetShape(Schema):
@@ -261,6 +271,7 @@ class PresetShape(Schema):
     max_per_second = fields.Integer(allow_none=True)
     max_per_minute = fields.Integer(allow_none=True)
     max_per_day = fields.Integer(allow_none=True)
+    max_recipients_per_message = fields.Integer(allow_none=True)
     username_hint = fields.String(metadata={"description": "What user name and password are."})
     host_hint = fields.String(allow_none=True, metadata={"description": "Which other hosts there are."})
 
@@ -300,6 +311,7 @@ class StepShape(Schema):
     code = fields.Integer(allow_none=True, attribute="reply.code", metadata={"description": "The server's; 0: our own words; null: none."})
     enhanced = fields.String(allow_none=True, attribute="reply.enhanced", metadata={"example": "5.7.8"})
     words = fields.String(allow_none=True, attribute="reply.text")
+    mechanism = fields.String(allow_none=True, metadata={"description": "Of auth: each that is tried is a step.", "example": "PLAIN"})
     tls = fields.Nested(TLSShape, allow_none=True)
 
 

@@ -63,14 +63,15 @@ class Trials:
         if to is None:
             return None
         name, sender = trial_sender(account, account.smtp_username, self._settings.DEFAULT_FROM)
-        smtputf8 = not (sender + to).isascii()
+        mail_from = account.envelope_from or sender
+        smtputf8 = not (sender + mail_from + to).isascii()
         mail = EmailMessage(policy=SMTPUTF8 if smtputf8 else SMTP)
         mail["From"], mail["To"] = _mailbox(name, sender), _mailbox("", to)
         mail["Subject"] = f"Test of {account.setting_name}"
         mail["Message-ID"] = f"<{new_id()}@{self._settings.HOSTNAME}>"
         mail["Date"] = format_datetime(datetime.now(UTC))
         mail.set_content(f"This mail left by the SMTP account {account.setting_name!r} of Mail BB Gun, which works.\n")
-        return Envelope(sender, (to,), mail.as_bytes(), smtputf8)
+        return Envelope(mail_from, (to,), mail.as_bytes(), smtputf8)
 
 
 def _mailbox(name: str, address: str) -> Address:

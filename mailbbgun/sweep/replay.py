@@ -20,7 +20,7 @@ from mailbbgun.deliver.journal import FRESH, SUFFIX, Replay, held, path_of, read
 from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
-from mailbbgun.messages.models import Delivery
+from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.smtp.outcome import Phase, TooMany, classify
 
 PARK_AT = 5  # claims that died with their worker
@@ -122,22 +122,29 @@ def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[],
 
 
 def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tuple[Claim, int]]:
-    whose = (Delivery.id, Delivery.message_id, Delivery.tenant_id, Delivery.address)
+    whose = (Delivery.id.label("delivery_id"), Delivery.message_id, Delivery.tenant_id, Delivery.address)
     counters = (Delivery.attempt, Delivery.tries, Delivery.unknowns, Delivery.crashes)
-    statement = select(*whose, Delivery.lane, *counters).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
+    key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery().label("key_id")
+    statement = select(*whose, Delivery.lane, *counters, key).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
     # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
     statement = statement.with_for_update(skip_locked=expired_only)
     if expired_only:
         statement = statement.where(Delivery.lease_until < db_now())
-    return [(Claim(*row[:-1], lease_ends=0.0), row[-1]) for row in session.execute(statement).all()]
+    rows = session.execute(statement).mappings()
+    return [(Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"]) for row in rows]
 
 
 def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) -> Result:
     key = claim.delivery_id, claim.attempt
     if replay is not None and key in replay.told:
         reply = replay.told[key]
-        outcome = classify(Phase.DOT, reply) if reply is not None else None
-        return lost_unknown(claim, rules) if outcome is None or isinstance(outcome, TooMany) else judge(outcome, claim, rules)
+        if reply is None:
+            return lost_unknown(claim, rules)
+        outcome = classify(Phase.DOT, reply)
+        if not isinstance(outcome, TooMany):
+            return judge(outcome, claim, rules)
+        # A definite no to this many recipients; the worker died before it sent to fewer.
+        return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
     if replay is not None and replay.same_boot:
         return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
     return lost_unknown(claim, rules)

@@ -3,10 +3,10 @@
 import ipaddress
 import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
-from flask import url_for
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 from sqlalchemy.orm import Session
 
@@ -14,14 +14,14 @@ from mailbbgun.base import idempotency
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.errors import NotFound
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, created, next_page, provided
+from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, address_of, created, next_page, provided
 from mailbbgun.services import Services
-from mailbbgun.tenants import audit, keys, repo
+from mailbbgun.tenants import audit, grants, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
-NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="1 to 64 letters, digits, spaces and . _ -")
+NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="Must be 1 to 64 letters, digits, spaces and . _ -")
 MOST_ENTRIES = 100  # of each list of a key
 LONGEST_ADDRESS = 320  # characters: 64, an @, 255 (RFC 5321 §4.5.3.1)
 _ADDRESS_OR_DOMAIN = re.compile(r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -117,9 +117,9 @@ class NewKey(Schema):
     def wish(self, data: dict[str, Any], **_: Any) -> keys.Wish:
         """Return what keys are made by."""
         if data.get("kind") is KeyKind.TEAM and not data.get("guests"):
-            raise ValidationError({"guests": ["A team key needs guests."]})
+            raise ValidationError({"guests": ["`guests` is required: a team key sends to them only."]})
         if data.get("guests") and data.get("kind") is not KeyKind.TEAM:
-            raise ValidationError({"guests": ["Only a team key has guests."]})
+            raise ValidationError({"guests": ["Only a team key has guests; leave `guests` out, or make `kind` team."]})
         if (end := data.get("expires_at")) is not None and end <= datetime.now(UTC):
             raise ValidationError({"expires_at": ["Is in the past."]})
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
@@ -224,11 +224,11 @@ def index(page: dict[str, Any]) -> Any:
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Add a tenant"""
     services = provided(Services)
-    claim = idempotency.claim_of(caller().tenant_id, key["key"], {"tenant": wanted}) if key["key"] is not None else None
+    claim = idempotency.claim_of(caller(), key["key"], {"tenant": wanted}) if key["key"] is not None else None
     with services.db.write() as session:
         seconds = services.settings.IDEMPOTENCY_SECONDS
         answer, replayed = idempotency.once(session, claim, seconds, lambda one: _shape(repo.add_tenant(session, wanted, one)))
-    return created(answer, url_for("tenants.show", tenant_id=answer["id"], _external=True), replayed)
+    return created(answer, address_of("tenants.show", tenant_id=answer["id"]), replayed)
 
 
 @blueprint.route("/tenants/<uuid:tenant_id>", methods=["GET"])
@@ -281,10 +281,12 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
     """Make a key
 
-    The answer is the only place where it can be read whole.
+    The answer is the only place where it can be read whole. It gets no scope that you lack.
     """
     services = provided(Services)
     with services.db.write() as session:
+        _tenant(session, tenant_id)
+        grants.check(session, caller(), tenant_id, wish)
         minted = keys.create(session, services.vault, tenant_id, wish)
     return _minted(minted)
 
@@ -326,7 +328,8 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     """Make a key like this one, which goes on working for some hours"""
     services = provided(Services)
     with services.db.write() as session:
-        minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600)
+        permit = partial(grants.check, session, caller(), tenant_id)
+        minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600, permit)
     return _minted(minted)
 
 
@@ -340,7 +343,7 @@ def _shape(tenant: Tenant) -> dict[str, Any]:
 
 
 def _minted(minted: keys.Minted) -> Any:
-    location = url_for("tenants.key_show", tenant_id=minted.key.tenant_id, key_id=minted.key.id, _external=True)
+    location = address_of("tenants.key_show", tenant_id=minted.key.tenant_id, key_id=minted.key.id)
     return told_once(minted), 201, {"Location": location}
 
 

@@ -7,7 +7,7 @@ and digits only, so that a double click takes the whole of it, and secret scanne
 import re
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -101,8 +101,10 @@ def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minte
     return Minted(made, f"mbg_{prefix}_{secret}")
 
 
-def rotate(session: Session, vault: Vault, tenant_id: UUID, key_id: UUID, seconds: int) -> Minted:
-    """Make a key like another one, which lives for ``seconds`` more.
+def rotate(
+    session: Session, vault: Vault, tenant_id: UUID, key_id: UUID, seconds: int, permit: Callable[[Wish], None] = lambda wish: None
+) -> Minted:
+    """Make a key like another one, which lives for ``seconds`` more; ``permit`` raises what is against such a key.
 
     Raises :class:`NotFound`, :class:`Conflict` if that one has ended, or was rotated before.
     """
@@ -123,6 +125,7 @@ def rotate(session: Session, vault: Vault, tenant_id: UUID, key_id: UUID, second
         max_requests_per_minute=old.max_requests_per_minute,
         expires_at=old.expires_at,
     )
+    permit(wish)
     repo.rotated(session, tenant_id, key_id, seconds)
     return create(session, vault, tenant_id, wish)
 

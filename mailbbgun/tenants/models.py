@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Table, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Table, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.base.db import Base, Owned, UTCDateTime, encrypted
@@ -51,6 +51,15 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
 
+class KeyChange(Base):
+    """How often keys, tenants or SMTP accounts have changed: the sum of its rows. Triggers write them, whoever changes what (migration 0009)."""
+
+    __tablename__ = "key_changes"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    n: Mapped[int] = mapped_column(BigInteger)
+
+
 class Usage(Base):
     """How far a tenant's daily quota is used up. Made with the first message that counts; tenants without a quota have none.
 
@@ -90,4 +99,5 @@ class AuditEntry(Owned, Base):
 
 
 TENANTS = cast(Table, Tenant.__table__)
+KEY_CHANGES = cast(Table, KeyChange.__table__)
 USAGE = cast(Table, Usage.__table__)

@@ -5,7 +5,6 @@ limit than there are processes counts as one for each). With Redis all processes
 refuse mail: until it is back, shares are counted.
 """
 
-import ipaddress
 import logging
 import threading
 import time
@@ -13,6 +12,7 @@ import time
 from mailbbgun.base.caller import Caller
 from mailbbgun.base.errors import RedisUnavailable
 from mailbbgun.base.gate import Standing
+from mailbbgun.base.net import network_of
 from mailbbgun.tenants.windows import MemoryWindows, RedisWindows
 
 PROBE_SECONDS = 1.0  # between looks whether Redis is back: one request waits for it, the others do not
@@ -109,16 +109,3 @@ class Rates:
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
     """Return what a caller is counted by, its key first, and how many each may be."""
     return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.tenant_id}", caller.tenant_requests_per_minute)
-
-
-def network_of(address: str | None) -> str:
-    """Return what is counted as one stranger: an IPv4 address, or the /64 of an IPv6 one, of which anybody has all (RFC 6177 §2)."""
-    try:
-        ip = ipaddress.ip_address(address or "")
-    except ValueError:  # a socket in the file system, a proxy that does not know
-        return "unknown"
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is None:
-            return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
-        ip = ip.ipv4_mapped
-    return str(ip)

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, case, cast, exists, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, String, case, cast, delete, exists, func, insert, inspect, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import Conflict
 from mailbbgun.base.ids import new_id
-from mailbbgun.tenants.models import ACTIVE, SUSPENDED, TENANTS, ApiKey, AuditEntry, Secret, Tenant
+from mailbbgun.tenants.models import ACTIVE, KEY_CHANGES, SUSPENDED, TENANTS, ApiKey, AuditEntry, Secret, Tenant
 
 PEPPER = "pepper"
 
@@ -122,11 +122,50 @@ def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> No
     session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id).values(expires_at=end, rotated_at=db_now()))
 
 
-def lookup(session: Session, prefixes: Collection[str]) -> Mapping[str, tuple[ApiKey, Tenant, bool]]:
-    """Return the keys of these prefixes with their tenants, and whether each is past its end by the database's clock."""
-    over = or_(ApiKey.revoked_at <= db_now(), ApiKey.expires_at <= db_now())
-    statement = select(ApiKey, Tenant, func.coalesce(over, False)).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.prefix.in_(prefixes))
-    return {found.prefix: (found, its, bool(ended)) for found, its, ended in session.execute(statement)}
+class Found(NamedTuple):
+    """A key with its tenant, whether it has ended by the database's clock, and in how many seconds it will, if that is known."""
+
+    key: ApiKey
+    tenant: Tenant
+    ended: bool
+    left: float | None
+
+
+def lookup(session: Session, prefixes: Collection[str]) -> list[Found]:
+    """Return the keys of these prefixes."""
+    over = func.coalesce(or_(ApiKey.revoked_at <= db_now(), ApiKey.expires_at <= db_now()), False)
+    statement = select(ApiKey, Tenant, over, db_now()).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.prefix.in_(prefixes))
+    found = []
+    for key, its, ended, now in session.execute(statement):
+        left = None if key.expires_at is None else (key.expires_at - now).total_seconds()
+        found.append(Found(key, its, bool(ended), left))
+    return found
+
+
+class Changes(NamedTuple):
+    """How many changes of keys, tenants and SMTP accounts there were, and in how many rows that is counted."""
+
+    n: int
+    rows: int
+
+
+_CHANGES = select(func.sum(KEY_CHANGES.c.n), func.count())
+
+
+def changes(session: Session, *, sure: bool) -> Changes | None:
+    """Return the count; None if the schema is of before there was one, which is looked at unless one is ``sure``."""
+    if not sure and not inspect(session.connection()).has_table(KEY_CHANGES.name):
+        return None
+    n, rows = session.execute(_CHANGES).one()
+    return Changes(int(n or 0), rows)
+
+
+def sum_up_changes(session: Session) -> None:
+    """Put one row in the place of all rows of the count. Safe beside others who count, sum up or read. SQLite's triggers change one row."""
+    if dialect_of(session) == "postgresql":
+        gone = delete(KEY_CHANGES).returning(KEY_CHANGES.c.n).cte("gone")
+        total = select(cast(func.sum(gone.c.n), BigInteger)).having(func.count() > 0)
+        session.execute(insert(KEY_CHANGES).from_select(["n"], total, include_defaults=False))
 
 
 def any_test_key(session: Session) -> bool:

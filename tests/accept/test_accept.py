@@ -26,7 +26,7 @@ class Breaking:
     """A real database whose connection breaks in a write: before anything is committed, or right after, so many times."""
 
     def __init__(self, database: Database, *, after: int = 0, before: int = 0) -> None:
-        self._database, self._after, self._before = database, after, before
+        self._database, self.dialect, self._after, self._before = database, database.dialect, after, before
 
     def read(self):
         return self._database.read()
@@ -34,10 +34,21 @@ class Breaking:
     @contextmanager
     def write(self, **options):
         with self._database.write(**options) as session:
-            if self._before:
-                self._before -= 1
-                raise DatabaseUnavailable("broke before the commit")
+            self._break_before()
             yield session
+        self._break_after()
+
+    def commit(self, steps):
+        self._break_before()
+        self._database.commit(steps)
+        self._break_after()
+
+    def _break_before(self):
+        if self._before:
+            self._before -= 1
+            raise DatabaseUnavailable("broke before the commit")
+
+    def _break_after(self):
         if self._after:
             self._after -= 1
             raise DatabaseUnavailable("broke after the commit")

@@ -31,15 +31,24 @@ class Watched:
         self.away = False
         self.gate = Barrier(2)
 
+    dialect = property(lambda self: self._database.dialect)
+
     @contextmanager
     def write(self, **options):
+        self._come()
+        with self._database.write(**options) as session:
+            yield session
+
+    def commit(self, steps):
+        self._come()
+        self._database.commit(steps)
+
+    def _come(self):
         self.writes += 1
         if self.writes == 1:
             self.gate.wait(PATIENCE)
         if self.away:
             raise DatabaseUnavailable("away")
-        with self._database.write(**options) as session:
-            yield session
 
 
 def rows(number=0, **wrong):

@@ -130,10 +130,10 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
     assert (asked.exit_code, "hush" in asked.output) == (0, False)
     assert "There is an account of that name." in sqlite.run("account", "create", "asked", "--smtp-host", "smtp.example.com", code=1).stderr
     for arguments, said in {
-        (): "smtp_host: Needed unless a preset says it.",
+        (): "smtp_host: `smtp_host` is required unless a `preset` says it.",
         ("--smtp-host", "127.0.0.1"): "smtp_host: ",
-        ("--smtp-host", "smtp.example.com", "--smtp-port", "0"): "smtp_port: Must be greater",
-        ("--smtp-host", "smtp.example.com", "--password-file", str(secret)): "smtp_username: A password needs one.",
+        ("--smtp-host", "smtp.example.com", "--smtp-port", "0"): "smtp_port: Must be an integer from 1 to 65535, not 0.",
+        ("--smtp-host", "smtp.example.com", "--password-file", str(secret)): "smtp_username: `smtp_username` is required beside `smtp_password`.",
         ("--preset", "none"): "is not one of",
     }.items():
         assert said in sqlite.run("account", "create", "wrong", *arguments, code=2).stderr
@@ -156,16 +156,16 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["tenant", "create", "a/b"], "name: 1 to 64 letters"),
+    (["tenant", "create", "a/b"], 'name: "a/b": Must be 1 to 64 letters'),
     (["tenant", "set", "default"], "Nothing is to be changed"),
-    (["tenant", "set", "default", "--max-messages-per-day", "-1"], "max_messages_per_day: Must be"),
+    (["tenant", "set", "default", "--max-messages-per-day", "-1"], "max_messages_per_day: Must be an integer from 0 to 1000000000, not -1."),
     (["tenant", "set", "default", "--max-messages-per-day", "many"], "neither a whole number nor none"),
     (["key", "create", "--scope", "root"], "'root' is not one of"),
-    (["key", "create", "--kind", "team"], "guests: A team key needs guests."),
-    (["key", "create", "--network", "10.0.0.1/8"], "networks.0: Not a network"),
-    (["key", "create", "--expires", "2020-01-01"], "expires_at: Is in the past."),
+    (["key", "create", "--kind", "team"], "guests: `guests` is required: a team key sends to them only."),
+    (["key", "create", "--network", "10.0.0.1/8"], 'networks.0: "10.0.0.1/8": Not a network'),
+    (["key", "create", "--expires", "2020-01-01"], 'expires_at: "2020-01-01": Is in the past.'),
     (["key", "create", "--admin", "--scope", "smtp"], "--admin is every --scope"),
-    (["key", "rotate", "x", "--hours", "-1"], "hours: Must be"),
+    (["key", "rotate", "x", "--hours", "-1"], "hours: Must be an integer from 0 to 8760, not -1."),
 ])  # fmt: skip
 def test_what_the_api_refuses_is_refused_before_anything_is_opened(arguments: Sequence[str], said: str) -> None:
     done = CliRunner().invoke(main, arguments, prog_name="mailbbgun")

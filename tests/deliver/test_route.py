@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import SMTPTimeouts, load
-from mailbbgun.deliver.route import SMARTHOST, Routes
+from mailbbgun.deliver.route import SMARTHOST, Routes, check, endpoint
 from mailbbgun.smtp import client
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
@@ -78,3 +79,19 @@ def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and
         with bounded("a goodbye to a silent server"):
             routes.close()
     assert (peer.connections, len(peer.messages)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("smtp://u:CANARY#x@h", "%23"), ("smtp://u:x@CANARY@h", "%40"), ("smtp://u:CANARY[", "port"), ("mx:CANARY", "nothing may follow mx:"),
+     ("catcher://CANARY", "nothing may follow catcher:"), ("smtp:CANARY", "must be smtp://")],
+)
+def test_a_way_out_that_would_lead_elsewhere_is_refused_without_saying_the_password(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"SMTP_URL: .*{says}") as caught:
+        check(load({"MAILBBGUN_SMTP_URL": url, "MAILBBGUN_HOSTNAME": "client.test"}))
+    assert "CANARY" not in str(caught.value)
+
+
+def test_port_465_without_security_is_tls_as_it_is_with_an_account() -> None:
+    found = endpoint(load({"MAILBBGUN_SMTP_URL": "smtp://u:p@mail.example.com:465", "MAILBBGUN_HOSTNAME": "client.test"}))
+    assert (found.security, found.port) == ("tls", 465)

@@ -168,6 +168,10 @@ class Service:
         changes = ", ".join(older.format(name) for name in columns or ("next_attempt_at", "published_at"))
         self.sql(f"UPDATE deliveries SET {changes} WHERE status = 'PENDING'", seconds=seconds)
 
+    def attempts(self, identifier: str) -> list[int]:
+        """Return how many attempts each delivery of a message had, in the order of its recipients."""
+        return [one["attempts"] for one in self.message(identifier)["deliveries"]]
+
     def events(self, kind: str) -> int:
         """Return how many events of a kind there are in all."""
         return int(self.sql("SELECT count(*) FROM events WHERE kind = :kind", kind=kind)[0][0])

@@ -79,6 +79,9 @@ def test_mail_leaves_through_the_first_account_that_fits_and_its_timeline_names_
         service.ended(identifier, "DELIVERED")
         assert by_server(service, [identifier]) == [int(n == number) for n in range(3)]
         assert event(service, identifier, "delivered")["account"] == ("main", "intern", "rest")[number]
+    returning = service.post(**{"from": "Shop <a@shop.test>", "envelope_from": "bounces@x.test", "to": "b@x.test"})["id"]
+    service.ended(returning, "DELIVERED")  # whose account it is From decides, and not who hears of bounces
+    assert [message["from"] for message in providers[0].taken() if message["id"][1:37] == returning] == ["bounces@x.test"]
     split = service.post(**{"from": "a@x.test", "to": ["b@corp.test", "b@x.test"]})["id"]
     service.ended(split, "DELIVERED")
     assert by_server(service, [split]) == [0, 1, 1]
@@ -96,6 +99,7 @@ def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_afte
     delivered(service, during)
     assert by_server(service, during) == [0, 12, 0]
     assert all(service.kinds(identifier) == ["accepted", "delivered"] for identifier in during)  # no try was lost
+    assert all(service.attempts(identifier) == [1] for identifier in during)  # one, by two servers
     told = event(service, during[0], "delivered")
     assert (told["account"], told["before"][0]["account"]) == ("second", "first")
     until(lambda: service.sql("SELECT failures FROM smtp_circuits"), 5, "an open circuit that is told")
@@ -137,6 +141,8 @@ def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(bac
         until(lambda: service.sql("SELECT max(attempt) FROM deliveries")[0][0] >= 4, 30, "some more claims")
         providers[0].heal()
         delivered(service, [first, *others])
+        for identifier in (first, *others):
+            assert service.attempts(identifier) == [service.kinds(identifier).count("refused") + 1]  # and no claim besides
         claims = [row[0] for row in service.sql("SELECT attempt FROM deliveries")]
         waits = [service.kinds(identifier).count("waiting") for identifier in (first, *others)]
         assert max(waits) <= max(claims).bit_length()  # at claims 1, 2, 4, 8 and so on
@@ -148,6 +154,7 @@ def test_mail_over_a_days_limit_says_that_it_waits_for_it(service: Service, prov
     (over,) = send(service, 1)
     until(lambda: "waiting" in service.kinds(over), 15, "a timeline that says why")
     assert "limits are used up" in event(service, over, "waiting")["reply"]
+    assert service.attempts(over) == [0]
 
 
 def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(service: Service, providers: list[MailServer]) -> None:
@@ -155,12 +162,14 @@ def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(servic
     (waiting,) = send(service, 1)
     until(lambda: "refused" in service.kinds(waiting), 10, "the refusal")
     assert "no SMTP account" in event(service, waiting, "refused")["reply"]
+    assert service.attempts(waiting) == [0]
     unreadable = service.add_account(providers[1], setting_name="unreadable", smtp_password="not of our key")
     service.sql("UPDATE smtp_accounts SET enabled = false WHERE setting_name = 'narrow'")
     until(lambda: "cannot be decrypted" in str(service.get(f"/messages/{waiting}/events")), 15, "the other reason")
     assert service.message(waiting)["status"] == "PENDING"
     service.sql("DELETE FROM smtp_accounts")
     delivered(service, [waiting])  # by SMTP_URL: a tenant with no account at all
+    assert service.attempts(waiting) == [1]
     assert narrow != unreadable
 
 
@@ -206,6 +215,7 @@ def test_a_suspended_tenants_mail_is_held_and_goes_when_it_is_active_again(servi
     for identifier in held:
         until(lambda: "held" in service.kinds(identifier), 10, "held")  # noqa: B023 - asked at once
         assert service.message(identifier)["deliveries"][0]["next_attempt_at"] is None
+        assert service.attempts(identifier) == [0]
     service.sql("UPDATE tenants SET status = 'active' WHERE name = 'other'")
     delivered(service, held)
 

@@ -35,6 +35,13 @@ def test_a_message_arrives_and_its_timeline_says_so(shared):
     assert [sorted(message["to"]) for message in shared.taken()] == [sorted(one["address"] for one in shown["deliveries"])]
 
 
+def test_local_parts_in_quotes_are_sent_as_they_are_and_a_mailbox_gets_one_copy(shared):
+    recipients = ['"a..b"@docomo.test', '"a@b,c"@example.test', "ann@example.test"]
+    sent = shared.post(to=[*recipients, "ANN@EXAMPLE.test", '"ann"@example.test'], bcc='"A..B"@Docomo.test')
+    shared.ended(sent["id"], "DELIVERED")
+    assert [sorted(message["to"]) for message in shared.taken()] == [sorted(recipients)]
+
+
 def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_with_its_reply(shared):
     later = shared.post(to="later-1-ann@example.test")
     never = shared.post(to="never-ann@example.test")
@@ -44,6 +51,7 @@ def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_w
     assert [(one["data"]["code"], one["data"]["enhanced"], one["data"]["phase"]) for one in bounced] == [(550, "5.1.1", "rcpt")]
     shared.ended(later["id"], "DELIVERED")
     assert shared.kinds(later["id"]) == ["accepted", "deferred", "delivered"]
+    assert (shared.attempts(later["id"]), shared.attempts(never["id"])) == ([2], [1])
     events = {one["kind"]: datetime.fromisoformat(one["at"]) for one in shared.get(f"/messages/{later['id']}/events")["events"]}
     assert (events["delivered"] - events["deferred"]).total_seconds() > 1.7
     assert shared.copies() == {"later-1-ann@example.test": 1}
@@ -57,6 +65,7 @@ def test_one_refused_recipient_of_three_is_refused_alone(shared):
         "never-ben@example.test": "ERROR",
         "later-1-cis@example.test": "DELIVERED",
     }
+    assert shared.attempts(sent["id"]) == [1, 1, 2]
     assert shared.copies() == {"ann@example.test": 1, "later-1-cis@example.test": 1}
     events = shared.get(f"/messages/{sent['id']}/events")["events"]
     told = {(one["kind"], one["data"]["host"], one["data"]["ip"]) for one in events if one["kind"] != "accepted"}
@@ -67,18 +76,41 @@ def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_
     sent = shared.post(to="lost-ann@example.test")
     shared.ended(sent["id"], "DELIVERED")
     assert shared.kinds(sent["id"]) == ["accepted", "outcome_unknown", "delivered"]
+    assert shared.attempts(sent["id"]) == [2]
     assert shared.copies() == {"lost-ann@example.test": 2}
     assert len({(message["sha"], message["id"]) for message in shared.taken()}) == 1
 
 
-def test_a_schedule_that_ends_expires_the_delivery(shared):
-    sent = shared.post(to="later-9-ann@example.test")
-    shown = shared.ended(sent["id"], "ERROR", 30)
+def test_a_schedule_that_ends_expires_the_delivery(service):
+    sent = service.post(to="later-9-ann@example.test")
+    shown = service.ended(sent["id"], "ERROR", 30)
     assert shown["deliveries"][0]["reason"] == "expired"
-    assert shared.kinds(sent["id"]) == ["accepted", "deferred", "deferred", "deferred", "expired"]
-    again = shared.http.post(f"{shared.url}/messages/{sent['id']}/retry")
+    assert service.kinds(sent["id"]) == ["accepted", "deferred", "deferred", "deferred", "expired"]
+    assert service.attempts(sent["id"]) == [4]
+    again = service.http.post(f"{service.url}/messages/{sent['id']}/retry")
     assert again.status_code == 200, again.text
-    until(lambda: shared.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
+    until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
+    service.stop("worker")
+    assert service.attempts(sent["id"]) == [len(service.kinds(sent["id"])) - 2]  # all but accepted and retried
+
+
+def test_a_deferral_because_a_server_is_left_alone_is_no_attempt(embedded_settings):
+    with Service(embedded_settings, CIRCUIT_FAILURES=2, CIRCUIT_PAUSE_SECONDS=1, SWEEP_SECONDS=1) as service:
+        service.kill("sink")
+        service.start_worker()
+        sent = [service.post(to=[f"u{n}@example.test", f"v{n}@example.test"])["id"] for n in range(6)]
+        for identifier in sent:
+            service.ended(identifier, "ERROR", 60)
+        spared = 0
+        for identifier in sent:
+            told = [one for one in service.get(f"/messages/{identifier}/events")["events"] if one["kind"] in ("deferred", "expired")]
+            assert len(told) == 8  # of each recipient, three waits and the end of the schedule
+            asked = [one["address"] for one in told if not one["data"]["reply"].startswith("not tried, ")]
+            spared += len(told) - len(asked)
+            shown = {one["address"]: one["attempts"] for one in service.message(identifier)["deliveries"]}
+            assert shown == {address: asked.count(address) for address in shown}
+        assert spared
+        assert spared < 6 * 8  # somebody asked
 
 
 def test_a_deferral_says_when_the_next_try_is_due(shared):
@@ -143,6 +175,7 @@ def test_a_worker_killed_between_dot_and_answer_marks_the_outcome_unknown(servic
     service.start_worker()
     service.ended(sent["id"], "DELIVERED", 30)
     assert service.kinds(sent["id"]) == ["accepted", "outcome_unknown", "delivered"]
+    assert service.attempts(sent["id"]) == [2]
 
 
 def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
@@ -180,6 +213,7 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
     until(parked, 120, "parking")
     assert service.message(sent["id"])["deliveries"][0]["reason"] == "parked"
     assert service.kinds(sent["id"]) == ["accepted"] + ["worker_lost"] * 4 + ["parked"]
+    assert service.attempts(sent["id"]) == [0]  # none ended
     deaths = service.processes["worker"].poll()
     assert deaths is None  # the last three took only their child along
     for number, neighbour in enumerate(neighbours):

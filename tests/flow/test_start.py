@@ -127,8 +127,9 @@ def prepared(embedded_settings) -> Service:
         ({"DATABASE_URL": f"sqlite:///{{VAR}}/{CANARY[:3]}.db"}, "run python initdb.py"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL"),
         ({"QUEUE_URL": f"amqp://robot:{CANARY}@[::1"}, "QUEUE_URL: is not a URL"),
+        ({"QUEUE_URL": f"amqp://robot:{CANARY}#x@host/vhost"}, "QUEUE_URL: a # in the user name or password must be written %23"),
     ],
-    ids=["weak durability", "unknown setting", "scheme", "database", "schema missing", "database in memory", "bracket"],
+    ids=["weak durability", "unknown setting", "scheme", "database", "schema missing", "database in memory", "bracket", "# in a password"],
 )
 def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
     for line in refusals(prepared, WORKER, API, **settings):
@@ -138,13 +139,13 @@ def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"SMTP_URL": f"smtp://robot:{CANARY}/x@host:25"}, "SMTP_URL"),
+        ({"SMTP_URL": f"smtp://robot:{CANARY}#x@host:25"}, "SMTP_URL: a # in the user name or password must be written %23"),
         ({"SMTP_URL": f"smtp://robot:{CANARY}@host?security=maybe"}, "SMTP_URL"),
         ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:53,127.0.0.1:54"}, "DNS_SERVERS"),
         ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:70000"}, "DNS_SERVERS"),
         ({"SMTP_URL": "mx:", "DNS_SERVERS": "ns.example.com"}, "DNS_SERVERS"),
     ],
-    ids=["password not quoted", "security", "name servers", "port", "name of a name server"],
+    ids=["# in a password", "security", "name servers", "port", "name of a name server"],
 )
 def test_a_way_out_that_could_not_be_used_is_refused_in_one_line(prepared, settings, told):
     for line in refusals(prepared, WORKER, API, **settings):

@@ -227,9 +227,9 @@ def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_
 def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from_stopping(tmp_path):
     port = free_port()
     with api(tmp_path, port) as process, socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as half:
-        half.sendall(b"POST /messages HTTP/1.1\r\nHost: t\r\n")
+        half.sendall(b"POST /messages HTTP/1.1\r\nHost: localhost\r\n")
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as third:  # it is heard after the others
-            third.sendall(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n")
+            third.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert third.recv(100).startswith(b"HTTP/1.1 200")
         process.terminate()
         assert process.wait(PATIENCE) == 0

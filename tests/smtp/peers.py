@@ -126,6 +126,20 @@ def then_close(answer: bytes) -> Callable[["Dialogue"], None]:
     return behave
 
 
+def only(mechanism: str, answer: bytes, hangs_up: bool = False) -> Callable[["Dialogue"], None]:
+    """At AUTH: `answer` to every mechanism but one; with `hangs_up` the connection is closed after it."""
+
+    def behave(dialogue: "Dialogue") -> None:
+        if dialogue.command.split()[1] == mechanism.encode():
+            dialogue.normal(dialogue)
+        else:
+            dialogue.say(answer)
+            if hangs_up:
+                raise Gone
+
+    return behave
+
+
 def in_turn(*behaviours: "bytes | Callable[[Dialogue], None] | None") -> Callable[["Dialogue"], None]:
     """Each call the next behaviour, the last one for ever; None is the normal answer."""
     left = list(behaviours)

@@ -23,6 +23,7 @@ from tests.smtp.peers import (
     half_a_line,
     hang_up,
     in_turn,
+    only,
     reset,
     silent,
     then_close,
@@ -264,6 +265,64 @@ def test_the_safest_mechanism_for_the_line_is_used(
         endpoint = plain(peer, security=security, username="u", password="p", ca_file=authority.ca_file)
         Connection.open(endpoint, "client.test", PATIENT).quit()
     assert next(command for command in peer.commands if command.startswith(b"AUTH")).startswith(used)
+
+
+REFUSALS = [b"504 5.5.4 unrecognized\r\n", b"502 5.5.1 not implemented\r\n", b"500 what\r\n", b"501 5.5.2 cannot decode\r\n",
+            b"535 5.7.8 wrong\r\n", b"534 5.7.9 too weak\r\n", b"538 5.7.11 not so\r\n", b"550 5.7.1 no\r\n", b"554 5.7.0 no\r\n"]
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal[:3].decode())
+@pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_another(works: str, refusal: bytes, hangs_up: bool) -> None:
+    with Peer(at={"auth": only(works, refusal, hangs_up)}, users={"u": "p"}) as peer:
+        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+    tried = [command.split()[1].decode() for command in peer.commands if command.startswith(b"AUTH")]
+    order = ["CRAM-MD5", "PLAIN", "LOGIN"]
+    # One that was refused is not tried again, on whichever connection.
+    assert list(dict.fromkeys(tried)) == order[: order.index(works) + 1]
+    assert peer.connections == (order.index(works) + 1 if hangs_up else 1)
+
+
+def test_a_421_after_a_refused_mechanism_leads_to_a_fresh_connection() -> None:
+    at = {"auth": in_turn(b"535 5.7.8 no\r\n", then_close(b"421 4.7.0 too many errors\r\n"), None)}
+    with Peer(at=at, users={"u": "p"}) as peer:
+        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+    assert peer.connections == 2
+
+
+@pytest.mark.parametrize("code", [421, 432, 450, 454])
+def test_a_temporary_failure_of_a_mechanism_ends_the_tries(code: int) -> None:
+    with Peer(at={"auth": b"%d 4.7.0 later\r\n" % code}, users={"u": "p"}) as peer:
+        assert refusal(plain(peer, username="u", password="p")).reply.code == code
+    assert len([command for command in peer.commands if command.startswith(b"AUTH")]) == 1
+
+
+@pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_only_when_all_are_refused_are_we_and_the_refusal_that_tells_most_is_kept(works: str) -> None:
+    with Peer(at={"auth": only(works, b"504 5.5.4 unrecognized\r\n")}, users={"u": "another"}) as peer:
+        outcome = refusal(plain(peer, username="u", password="p"))
+    assert (type(outcome), outcome.reply.code) == (Refused, 535)
+
+
+def test_a_server_that_hangs_up_on_every_mechanism_is_not_asked_for_ever() -> None:
+    with Peer(at={"auth": then_close(b"535 5.7.8 wrong\r\n")}, users={"u": "p"}) as peer:
+        outcome = refusal(plain(peer, username="u", password="p"))
+    assert (type(outcome), outcome.reply.code, peer.connections) == (Refused, 535, 3)
+
+
+def test_a_server_that_wants_the_answer_of_plain_on_a_line_of_its_own_gets_it() -> None:
+    def ask(dialogue: Dialogue) -> None:
+        dialogue.command = b"AUTH PLAIN"  # as if it had not heard the rest
+        dialogue.normal(dialogue)
+
+    with Peer(at={"auth": ask}, users={"u": "p"}, mechanisms="PLAIN") as peer:
+        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+
+
+def test_mechanisms_of_two_lines_are_put_together() -> None:
+    with Peer(extensions=("AUTH GSSAPI PLAIN", "AUTH=LOGIN"), users={"u": "p"}, mechanisms="NTLM", at={"auth": only("LOGIN", b"504 no\r\n")}) as peer:
+        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
 
 
 def test_the_old_spelling_of_auth_is_understood() -> None:

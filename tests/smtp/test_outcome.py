@@ -83,7 +83,7 @@ mail      450   4.1.8     deferred   sender's domain not found
 mail      451   4.3.0     deferred   local error
 mail      451   4.7.1     deferred   greylisted
 mail      452   4.3.1     deferred   no space
-mail      452   4.5.3     deferred   too many recipients said too early
+mail      452   4.5.3     split      too many recipients said early
 mail      454   4.7.0     deferred   no TLS now
 mail      455   -         deferred   cannot accommodate parameters
 mail      458   -         deferred   unknown 4yz
@@ -114,7 +114,7 @@ mail      550   5.7.10    refused    encryption needed
 mail      550   4.7.1     bounced    the code decides
 mail      552   5.2.2     bounced    over quota
 mail      552   5.3.4     bounced    too big
-mail      552   5.5.3     bounced    not at RCPT
+mail      552   5.5.3     split      too many recipients said early
 mail      553   5.1.7     bounced    sender not allowed
 mail      553   5.6.7     bounced    SMTPUTF8
 mail      554   5.7.1     bounced    policy
@@ -125,8 +125,8 @@ mail      599   -         bounced    unknown 5yz
 mail      354   -         deferred   out of step
 rcpt      0     4.4.2     deferred   closed
 rcpt      421   4.4.2     deferred   closing
-rcpt      421   4.5.3     deferred   closing, too many recipients
-rcpt      421   -         deferred   too many recipients
+rcpt      421   4.5.3     split      closing, too many recipients
+rcpt      421   -         split      too many recipients
 rcpt      450   -         deferred   mailbox busy
 rcpt      450   4.1.1     deferred   unknown for now
 rcpt      450   4.2.0     deferred   greylisted
@@ -192,7 +192,7 @@ rcpt      552   5.1.1     bounced    too many recipients, it says, but 5.1.1
 rcpt      553   5.1.3     bounced    name not allowed
 rcpt      553   5.7.1     bounced    relaying
 rcpt      554   5.7.1     bounced    relay access denied
-rcpt      554   -         bounced    too many recipients
+rcpt      554   -         split      too many recipients
 rcpt      556   5.1.10    bounced    null MX
 rcpt      577   -         bounced    unknown 5yz
 rcpt      354   -         deferred   out of step
@@ -240,7 +240,7 @@ dot       451   4.3.0     deferred   local error
 dot       451   4.7.1     deferred   greylisted
 dot       451   5.7.1     deferred   the code decides
 dot       452   4.3.1     deferred   no space
-dot       452   4.5.3     deferred   too many recipients, too late to split
+dot       452   4.5.3     split      too many recipients
 dot       454   -         deferred   not at AUTH
 dot       499   -         deferred   unknown 4yz
 dot       500   -         bounced    line too long
@@ -254,7 +254,11 @@ dot       550   4.7.1     bounced    the code decides
 dot       550   2.0.0     bounced    the code decides
 dot       552   5.2.2     bounced    mailbox full
 dot       552   5.3.4     bounced    too big
-dot       552   5.5.3     bounced    too many recipients, too late to split
+dot       552   5.5.3     split      too many recipients
+dot       554   -         split      Transaction failed: Recipient count exceeds 50
+dot       554   5.7.1     split      too many recipients
+data      554   5.5.3     split      too many recipients
+body      552   5.5.3     split      too many recipients
 dot       553   5.6.7     bounced    SMTPUTF8
 dot       554   5.6.0     bounced    content
 dot       554   5.7.1     bounced    spam
@@ -277,6 +281,22 @@ ROWS = [line.split(None, 4) for line in TABLE.strip().splitlines()]
 def test_a_reply_means_what_the_oracle_says(phase: str, code: str, enhanced: str, expected: str, text: str) -> None:
     outcome = classify(Phase(phase), Reply(int(code), None if enhanced == "-" else enhanced, text))
     assert type(outcome) is KINDS[expected]
+
+
+@pytest.mark.parametrize(
+    ("phase", "line", "kind"),
+    [
+        ("mail", "452 4.5.3 too many", Deferred),
+        ("mail", "552 5.5.3 too many", Bounced),
+        ("rcpt", "452 4.5.3 too many", Deferred),
+        ("rcpt", "550 5.5.3 too many", Deferred),
+        ("dot", "554 5.5.3 too many", Bounced),
+        ("dot", "452 4.5.3 too many", Deferred),
+    ],
+)
+def test_one_recipient_alone_is_never_too_many(phase: str, line: str, kind: type) -> None:
+    code, enhanced, text = line.split(" ", 2)
+    assert type(classify(Phase(phase), Reply(int(code), enhanced, text), alone=True)) is kind
 
 
 def test_the_oracle_has_at_least_150_distinct_rows() -> None:

@@ -29,6 +29,7 @@ from tests.smtp.peers import (
     half_a_line,
     hang_up,
     late,
+    only,
     reset,
     silent,
 )
@@ -124,6 +125,18 @@ def test_authentication_is_one_step_whatever_its_mechanism(mechanism: str) -> No
     assert isinstance(told.verdict, Refused)
 
 
+def test_each_mechanism_that_is_tried_is_a_step_that_names_it() -> None:
+    with Peer(users={"u": PASSWORD}, at={"auth": only("LOGIN", b"504 5.5.4 not that\r\n")}, mechanisms="PLAIN LOGIN XOAUTH2") as peer:
+        told = tried(plain(peer, username="u", password=PASSWORD), MAIL)
+        assert told.ok
+        steps = [(step.name, step.mechanism, step.ok, step.reply.code) for step in told.steps if step.reply and step.name == "auth"]
+        assert steps == [("auth", "PLAIN", False, 504), ("auth", "LOGIN", True, 235)]
+        wrong = tried(plain(peer, username="u", password="another one"))
+        assert isinstance(wrong.verdict, Refused)
+        assert [(step.mechanism, step.ok) for step in wrong.steps if step.name == "auth"] == [("PLAIN", False), ("LOGIN", False)]
+        assert str(wrong.verdict.reply) == "535 5.7.8 wrong"  # which tells more than that PLAIN is not known
+
+
 def test_a_server_without_ehlo_and_one_whose_optional_tls_is_broken_are_well_all_the_same(authority: Authority) -> None:
     with Peer(at={"ehlo": b"502 5.5.1 what\r\n"}) as peer:
         told = tried(plain(peer))
@@ -165,7 +178,8 @@ def test_a_failing_step_is_the_last_one_told_and_the_verdict_says_why(phase: str
         raise Gone
 
     timeouts = replace(PATIENT, **{"tls" if phase == "starttls" else phase: 0.15, "quit": 0.1})
-    with Peer(at={phase: handshake if phase == "tls" else behaviour}, tls=authority.server("peer.test"), users={"u": "p\u00e4ss"}) as peer:
+    at = {phase: handshake if phase == "tls" else behaviour}
+    with Peer(at=at, tls=authority.server("peer.test"), users={"u": "p\u00e4ss"}, mechanisms="PLAIN") as peer:
         endpoint = plain(peer, security="starttls", ca_file=authority.ca_file, username="u", password="p\u00e4ss")
         told = tried(endpoint, MAIL, timeouts)
     assert told.verdict is not None

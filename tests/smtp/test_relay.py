@@ -3,12 +3,14 @@
 import itertools
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
 
+from mailbbgun.base.net import Allowed, Guard
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.mx import Resolver
@@ -16,11 +18,12 @@ from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.relay import DirectMX, SmartHost
 from mailbbgun.smtp.reply import Reply
-from tests.smtp.peers import PATIENT, Behaviour, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
+from tests.smtp.peers import PATIENT, Behaviour, Dialogue, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
 
 TIMEOUTS = replace(PATIENT, rset=0.2, quit=0.2)
 RAW = b"Subject: x\r\n\r\ny\r\n"
 ONE = Envelope("a@a.test", ("b@b.test",), RAW)
+LOOPBACK = Guard(allowed=Allowed.read(["127.0.0.0/8"]))
 
 
 @contextmanager
@@ -123,14 +126,149 @@ def test_a_reply_lost_after_the_dot_is_unknown_and_not_tried_again() -> None:
             assert (len(peer.messages), peer.connections, calls.after) == (1, 1, [None])
 
 
-def at_most(limit: int, answer: bytes = b"452 4.5.3 too many recipients\r\n") -> Behaviour:
+def nothing(dialogue: object) -> None:
+    """No behaviour of its own."""
+    del dialogue
+
+
+def at_most(limit: int, answer: Behaviour = b"452 4.5.3 too many recipients\r\n") -> Behaviour:
     def rcpt(dialogue: object) -> None:
         if len(dialogue.recipients) < limit:
             dialogue.normal(dialogue)
         else:
-            dialogue.say(answer)
+            dialogue.do(answer)
 
     return rcpt
+
+
+def people(count: int) -> tuple[str, ...]:
+    return tuple(f"r{number}@b.test" for number in range(count))
+
+
+def crowded(limit: int, answer: bytes, phase: str = "dot") -> dict[str, Behaviour]:
+    """A server that refuses more recipients than that, at the end of a phase."""
+
+    def behave(dialogue: Dialogue) -> None:
+        count = len(dialogue.peer.messages[-1].recipients) if phase == "dot" else len(dialogue.recipients)
+        if count > limit:
+            dialogue.say(answer)
+        else:
+            dialogue.do(dialogue.normal)
+
+    return {phase: behave}
+
+
+SES = b"554 Transaction failed: Expected something else. Recipient count exceeds 50\r\n"
+
+
+@pytest.mark.parametrize("phase", ["dot", "data"])
+@pytest.mark.parametrize(
+    ("limit", "answer", "sizes"),
+    [
+        (50, SES, [50, 10]),
+        (50, b"554 5.7.1 too many recipients\r\n", [30, 30]),
+        (50, b"452 4.5.3 too many recipients\r\n", [30, 30]),
+        (10, b"550 maximum number of recipients exceeded\r\n", [7] * 8 + [4]),
+        (1, b"554 Zu viele Empf\xc3\xa4nger\r\n", [1] * 60),
+    ],
+)
+def test_a_message_that_was_refused_for_its_many_recipients_goes_to_fewer_at_once(phase: str, limit: int, answer: bytes, sizes: list[int]) -> None:
+    calls = Calls()
+    with Peer(at=crowded(limit, answer, phase)) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", people(60), RAW), calls)
+        assert set(kinds(outcomes)) == {Delivered}
+        taken = [message.recipients for message in peer.messages if len(message.recipients) <= limit]
+        assert [len(recipients) for recipients in taken] == sizes
+        assert sorted(itertools.chain(*taken)) == sorted(people(60))
+        assert len(calls.before) == len(calls.after) == len(peer.messages)
+        # The next message is split at once.
+        before = len(peer.messages)
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages[before:]] == sizes
+
+
+def test_too_many_at_mail_is_split_too_and_a_421_that_says_so() -> None:
+    refused = b"452 4.5.3 too many recipients\r\n"
+    with Peer(at={"mail": in_turn(refused, refused, None)}) as peer, smart_host(peer) as relay:
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [2, 2, 2, 2]
+    for extensions in (("PIPELINING",), ()):
+        at = {"rcpt": at_most(4, then_close(b"421 4.5.3 too many recipients\r\n"))}
+        with Peer(at=at, extensions=extensions) as peer, smart_host(peer) as relay:
+            assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+            assert sorted(itertools.chain(*(message.recipients for message in peer.messages))) == list(people(8))
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(b"554 5.5.3 too many recipients\r\n", Bounced), (b"452 4.5.3 too many recipients\r\n", Deferred)])
+def test_a_server_that_finds_one_recipient_too_many_is_not_asked_for_each(answer: bytes, kind: type) -> None:
+    with Peer(at={"dot": answer}) as peer, smart_host(peer) as relay:
+        assert kinds(attempt(relay, Envelope("a@a.test", people(60), RAW))) == [kind] * 60
+        assert len(peer.messages) <= 8
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {kind}
+        assert len(peer.messages[-1].recipients) == 1
+
+
+def test_a_reply_lost_after_a_split_is_unknown_for_its_own_recipients_alone() -> None:
+    calls = Calls()
+    with Peer(at={"dot": in_turn(SES, hang_up, None)}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", people(60), RAW), calls)
+        assert kinds(outcomes) == [Unknown] * 50 + [Delivered] * 10
+        assert [reply and reply.code for reply in calls.after] == [554, None, 250]
+
+
+def test_a_limit_that_is_given_holds_from_the_beginning() -> None:
+    with Peer() as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 25)
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [25, 25, 10]
+
+
+def test_a_server_that_is_not_there_is_not_asked_for_each_part() -> None:
+    with Peer(at={"banner": b"554 no\r\n"}) as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 1)
+        assert kinds(attempt(relay, Envelope("a@a.test", people(9), RAW))) == [Deferred] * 9
+        assert peer.connections == 1
+
+
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "stepwise"])
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data", "body"])
+@pytest.mark.parametrize(
+    "behaviour",
+    [then_close(b"421 4.7.0 Maximum message count per session reached\r\n"), b"421 enough\r\n", hang_up,
+     b"452 4.5.0 too many messages in this session\r\n", b"554 5.7.0 session limit reached\r\n"],
+)
+def test_a_connection_that_has_carried_enough_is_replaced_at_once(phase: str, behaviour: Behaviour, extensions: tuple[str, ...]) -> None:
+    if phase == "body":
+        behaviour = then_close(behaviour) if isinstance(behaviour, bytes) else behaviour
+    with Peer(at={phase: in_turn(None if phase != "body" else nothing, behaviour, nothing if phase == "body" else None)},
+              extensions=extensions) as peer, smart_host(peer) as relay:
+        for _ in range(3):
+            calls = Calls()
+            assert kinds(attempt(relay, calls=calls)) == [Delivered]
+            assert len(calls.before) == 1
+        assert (len(peer.messages), peer.connections) == (3, 2)
+
+
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data"])
+@pytest.mark.parametrize("answer", [b"421 4.7.0 enough\r\n", b"452 4.5.0 too many messages in this session\r\n"])
+def test_a_fresh_connection_that_is_told_the_same_defers(phase: str, answer: bytes) -> None:
+    with Peer(at={phase: in_turn(None, then_close(answer))}) as peer, smart_host(peer) as relay:
+        attempt(relay)
+        assert kinds(attempt(relay)) == [Deferred]
+        assert peer.connections == 2
+
+
+def test_recipients_beyond_what_a_session_may_carry_go_over_a_fresh_one() -> None:
+    counts: Counter[int] = Counter()
+
+    def rcpt(dialogue: Dialogue) -> None:
+        counts[id(dialogue)] += 1
+        dialogue.do(dialogue.normal if counts[id(dialogue)] <= 10 else b"452 4.5.3 too many recipients\r\n")
+
+    with Peer(at={"rcpt": rcpt}) as peer, smart_host(peer) as relay:
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(25), RAW)))) == {Delivered}
+        assert sum(len(message.recipients) for message in peer.messages) == 25
+        assert peer.connections == 3
 
 
 @pytest.mark.parametrize("answer", [b"452 4.5.3 full\r\n", b"552 5.5.3 full\r\n", b"452 too many recipients\r\n"])
@@ -201,7 +339,7 @@ def exchangers(*peers: Peer, zone: dict[str, object] | None = None, **more: obje
         server = stack.enter_context(NameServer(records))
         connections = stack.enter_context(pool())
         resolver = Resolver(["127.0.0.1"], server.port, lifetime=2)
-        yield DirectMX(resolver, connections, port, **more)
+        yield DirectMX(resolver, connections, port, **{"guard": LOOPBACK, **more})
 
 
 def test_the_best_exchanger_gets_the_mail_for_all_recipients_in_one_transaction() -> None:
@@ -271,12 +409,54 @@ def test_a_domain_without_a_way_in_has_the_verdict_of_the_dns(
 
 def test_an_address_that_is_not_permitted_is_never_connected_to() -> None:
     first, second = Peer(), Peer()
-    with exchangers(first, second, permitted=lambda address: address != "127.0.0.1") as relay:
+    with exchangers(first, second, guard=Guard(allowed=Allowed.read(["127.0.0.2"]))) as relay:
         assert kinds(attempt(relay)) == [Delivered]
     assert (first.connections, len(second.messages)) == (0, 1)
-    with exchangers(first := Peer(), permitted=lambda _: False) as relay:
-        assert kinds(attempt(relay)) == [Bounced]
-    assert first.connections == 0
+
+
+PRIVATE = ["127.0.0.1", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "198.18.0.1", "224.0.0.1",
+           "255.255.255.255"]
+PRIVATE_V6 = ["::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1"]
+
+
+@pytest.mark.parametrize("address", PRIVATE + PRIVATE_V6)
+def test_a_domain_that_leads_to_an_address_that_is_not_public_bounces_and_is_not_connected_to(address: str) -> None:
+    kind = "AAAA" if ":" in address else "A"
+    for zone in ({"mx1.b.test": {kind: [address]}}, {"b.test": {kind: [address]}}):
+        with exchangers(only := Peer(), zone=zone, guard=Guard()) as relay:
+            (outcome,) = attempt(relay).values()
+        assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (Bounced, Phase.DNS, "5.4.4")
+        assert "no public address" in outcome.reply.text
+        assert address not in outcome.reply.text
+        assert only.connections == 0
+
+
+@pytest.mark.parametrize("domain", ["[127.0.0.1]", "[10.0.0.1]", "[IPv6:::1]", "[IPv6:::ffff:127.0.0.1]", "[IPv6:64:ff9b::7f00:1]"])
+def test_an_address_literal_that_is_not_public_bounces(domain: str) -> None:
+    with exchangers(only := Peer(), guard=Guard()) as relay:
+        (outcome,) = attempt(relay, Envelope("", (f"x@{domain}",), RAW)).values()
+    assert (type(outcome), outcome.reply.enhanced, only.connections) == (Bounced, "5.4.4", 0)
+
+
+@pytest.mark.parametrize("other", ["localhost.", "127.0.0.1.", "inner.b.test."])
+def test_a_host_that_is_not_public_is_skipped_where_another_exists(other: str) -> None:
+    first, second = Peer(), Peer()
+    zone = {"b.test": {"MX": [f"1 {other}", "20 mx2.b.test."]}, "localhost": {"A": ["127.0.0.1"]}, "inner.b.test": {"A": ["127.0.0.1", "127.0.0.2"]}}
+    with exchangers(first, second, zone=zone, guard=Guard(allowed=Allowed.read(["127.0.0.2"]))) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
+    assert (first.connections, len(second.messages)) == (0, 1)
+
+
+def test_a_host_that_cannot_be_looked_up_beside_one_that_is_not_public_is_waited_for() -> None:
+    for first, second in (("ill", "mx1"), ("mx1", "ill")):
+        zone = {"b.test": {"MX": [f"1 {first}.b.test.", f"2 {second}.b.test."]}, "ill.b.test": "SERVFAIL"}
+        with exchangers(Peer(), zone=zone, guard=Guard()) as relay:
+            assert kinds(attempt(relay)) == [Deferred]
+
+
+def test_a_host_that_the_operator_names_may_be_anywhere() -> None:
+    with exchangers(Peer(), guard=Guard(allowed=Allowed.read(["mx1.b.test"]))) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
 
 
 def test_there_is_no_account_to_pause_so_nothing_is_refused() -> None:

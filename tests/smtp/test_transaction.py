@@ -348,7 +348,9 @@ def test_too_many_recipients_are_marked_for_a_further_transaction() -> None:
     [
         (("SIZE 10",), ONE, "5.3.4"),
         (("PIPELINING",), Envelope("a@a.test", ("b@b.test",), b"x: \xc3\xa4\r\n"), "5.6.3"),
-        (("8BITMIME",), Envelope("a@a.test", ("b@b.test",), RAW, smtputf8=True), "5.6.7"),
+        (("8BITMIME",), Envelope("\u00e4@a.test", ("b@b.test",), RAW, smtputf8=True), "5.6.7"),
+        (("8BITMIME",), Envelope("a@a.test", ("b\u00e4@b.test",), RAW, smtputf8=True), "5.6.7"),
+        ((), Envelope("a@a.test", ("b@b.test",), "From: \u00e4@a.test\r\n\r\nx\r\n".encode(), smtputf8=True), "5.6.7"),
         (EXTENSIONS, Envelope("a@a.test", ("b\u00e4@b.test",), RAW), "5.6.7"),
         (EXTENSIONS, Envelope("a@a.test>\r\nRCPT TO:<e@x", ("b@b.test",), RAW), "5.1.7"),
         (EXTENSIONS, Envelope("a@a.test", ("b@b>\r\nRCPT TO:<e@x",), RAW), "5.1.3"),
@@ -380,6 +382,41 @@ def test_the_extensions_used_are_those_needed_and_offered() -> None:
         raw = b"Subject: \xc3\xa4\r\n\r\n"
         send(peer, Envelope("\u00e4@a.test", ("b\u00fc@b.test",), raw, smtputf8=True))
     assert "MAIL FROM:<\u00e4@a.test> SIZE=15 BODY=8BITMIME SMTPUTF8".encode() in peer.commands
+
+
+INTERNATIONAL = ("ann@b.test", "\u00fcser@b.test", "bob@b.test")
+HEADER = "From: a@a.test\r\nTo: ann@b.test, \u00fcser@b.test\r\nSubject: x\r\n\r\ny\r\n".encode()
+
+
+@pytest.mark.parametrize("extensions", [STEPWISE, ()], ids=["offered", "not offered"])
+def test_a_transaction_of_ascii_alone_does_not_ask_for_smtputf8(extensions: tuple[str, ...]) -> None:
+    with Peer(extensions=extensions) as peer:
+        assert isinstance(send(peer, replace(ONE, smtputf8=True))["to@b.test"], Delivered)
+    assert b"SMTPUTF8" not in b"".join(peer.commands)
+    assert peer.messages[0].raw == RAW
+
+
+@pytest.mark.parametrize(("raw", "header"), [(RAW, RAW), (HEADER, HEADER.replace("\u00fcser@b.test".encode(), b"=?utf-8?b?w7xzZXJAYi50ZXN0?= :;"))])
+@pytest.mark.parametrize("extensions", [("PIPELINING", "8BITMIME", "SIZE 10000"), ()], ids=["pipelined", "bare"])
+def test_without_smtputf8_an_international_recipient_fails_alone(extensions: tuple[str, ...], raw: bytes, header: bytes) -> None:
+    with Peer(extensions=extensions) as peer:
+        for _ in range(2):
+            outcomes = send(peer, Envelope("a@a.test", INTERNATIONAL, raw, smtputf8=True))
+            bounced = outcomes.pop("\u00fcser@b.test")
+            assert isinstance(bounced, Bounced)
+            assert (bounced.reply.enhanced, bounced.phase) == ("5.6.7", Phase.RCPT)
+            assert {type(outcome) for outcome in outcomes.values()} == {Delivered}
+    assert [message.recipients for message in peer.messages] == [["ann@b.test", "bob@b.test"]] * 2
+    assert {message.raw for message in peer.messages} == {header}
+    sizes = [command for command in peer.commands if b"SIZE=" in command]
+    assert all(command.endswith(b"SIZE=%d" % len(header)) for command in sizes)
+
+
+def test_with_smtputf8_all_go_as_they_are_in_one_transaction() -> None:
+    with Peer() as peer:
+        outcomes = send(peer, Envelope("a@a.test", INTERNATIONAL, HEADER, smtputf8=True))
+    assert {type(outcome) for outcome in outcomes.values()} == {Delivered}
+    assert [(message.recipients, message.raw) for message in peer.messages] == [(list(INTERNATIONAL), HEADER)]
 
 
 @pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE 99999999999999999999999999", "SIZE abc"])

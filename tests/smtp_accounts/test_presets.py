@@ -38,7 +38,8 @@ def test_a_limit_is_a_positive_number_or_unknown(name):
 def test_what_providers_ask_for_is_in_them():
     assert preset("sendgrid").username == "apikey"
     assert (preset("outlook").max_connections, preset("outlook").max_per_minute) == (3, 30)
-    assert preset("gmail").max_per_day == 500
+    assert (preset("gmail").max_per_day, preset("gmail").max_recipients_per_message) == (500, 100)
+    assert (preset("ses").max_recipients_per_message, preset("postmark").max_recipients_per_message) == (50, 50)
     assert "<region>" in preset("ses").host_hint
 
 

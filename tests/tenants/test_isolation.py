@@ -1,5 +1,6 @@
 """Every route there is, with two tenants: what one has the other cannot see, change or tell from what is missing; and none is without a policy."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -7,14 +8,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from mailbbgun.app import OPEN, create_app
-from mailbbgun.base.caller import Scope
+from mailbbgun.base.caller import KeyKind, Scope
+from mailbbgun.base.gate import needs
+from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.base.settings import Settings
+from mailbbgun.base.web import provided
 from mailbbgun.install import install
-from mailbbgun.services import build
+from mailbbgun.services import Services, build
+from mailbbgun.tenants import keys
 from tests.tenants.conftest import HELLO, Locked, code
 from tests.waiting import PATIENCE
 
@@ -102,10 +108,87 @@ def test_all_of_tenants_is_for_administrators(locked: Locked, owners: tuple[Owne
                 assert code(ask(locked, method, path, ours.key["key"], ids)) == (403, "forbidden"), (method, path)
 
 
+def world(door: Locked, owner: Owner) -> dict[str, Any]:
+    """Return all of an owner's live data that a test key could change: messages, accounts, tenant, keys."""
+    live = owner.key["key"]
+    shown = {path: door.ask("GET", path, live).json() for path in (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts")}
+    shown |= {path: door.ask("GET", path, door.admin).json() for path in (f"/tenants/{owner.tenant}", f"/tenants/{owner.tenant}/keys")}
+    for key in shown[f"/tenants/{owner.tenant}/keys"]["keys"]:
+        key.pop("last_used_at")
+    return shown
+
+
+def test_a_test_key_whatever_its_scopes_meets_no_live_data_by_any_route(locked: Locked, owners: tuple[Owner, Owner]) -> None:
+    ours, _ = owners
+    made = locked.key(ours.tenant, kind="test", scopes=list(Scope))
+    before, asked = world(locked, ours), 0
+    bodies: tuple[Any, ...] = ({}, {"name": "x"}, {"hours": 1}, HELLO, {"is_default": True}, ACCOUNT | {"setting_name": "another"})
+    for method, path in routes(locked):
+        if path in ("/", "/health", "/ready"):
+            continue
+        for body in bodies if method not in WITHOUT_BODY else [None]:
+            options = {} if body is None else {"json": body}
+            live = locked.ask(method, path.format(**ours.ids), made["key"], **options)
+            missing = locked.ask(method, path.format(**dict.fromkeys(ours.ids, MISSING)), made["key"], **options)
+            assert SECRET not in live.text, (method, path)
+            if path.startswith("/messages/"):
+                assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
+                assert live.status_code in (400, 404), (method, path)
+            elif not path.startswith("/messages"):
+                assert code(live) == (403, "test_key"), (method, path)
+            asked += 1
+    assert asked > 30
+    assert world(locked, ours) == before
+
+
+def test_a_test_key_works_with_test_data_and_a_live_key_sees_both(locked: Locked) -> None:
+    tenant = locked.tenant("two worlds")
+    live, test = locked.key(tenant)["key"], locked.key(tenant, kind="test")["key"]
+    sent = {}
+    for name, key in (("live", live), ("test", test)):
+        sent[name] = locked.ask("POST", "/messages", key, json=HELLO | {"subject": name, "tags": ["both"]}).json()["id"]
+    queries = ("", "?tag=both", "?to=ann@example.com", "?status=PENDING", "?since=2020-01-01", "?test=true", "?limit=1")
+    for query in queries:
+        page = locked.ask("GET", f"/messages{query}", test).json()
+        assert ([one["id"] for one in page["messages"]], page["count"]) == ([sent["test"]], 1), query
+    assert locked.ask("GET", "/messages?limit=0", test).json()["count"] == 1
+    assert locked.ask("GET", "/messages?test=false", test).json() == {"messages": [], "count": 0}
+    assert [one["id"] for one in locked.ask("GET", "/messages", live).json()["messages"]] == [sent["test"], sent["live"]]
+    for path in ("", "/raw", "/events"):
+        assert locked.ask("GET", f"/messages/{sent['test']}{path}", test).status_code == 200
+        assert locked.ask("GET", f"/messages/{sent['test']}{path}", live).status_code == 200
+        assert code(locked.ask("GET", f"/messages/{sent['live']}{path}", test)) == (404, "not_found")
+    assert code(locked.ask("POST", f"/messages/{sent['live']}/retry", test)) == (404, "not_found")
+    assert code(locked.ask("DELETE", f"/messages/{sent['live']}", test)) == (404, "not_found")
+    assert code(locked.ask("POST", f"/messages/{sent['test']}/retry", test)) == (409, "conflict")
+    assert locked.ask("DELETE", f"/messages/{sent['test']}", test).json()["status"] == "CANCELLED"
+    assert [event["kind"] for event in locked.ask("GET", f"/messages/{sent['test']}/events", test).json()["events"]] == ["cancelled", "accepted"]
+    assert locked.ask("GET", f"/messages/{sent['live']}", live).json()["status"] == "PENDING"
+
+
+def test_test_keys_and_live_keys_have_idempotency_keys_of_their_own(locked: Locked) -> None:
+    tenant = locked.tenant("idempotent worlds")
+    live, test = locked.key(tenant)["key"], locked.key(tenant, kind="test")["key"]
+    with_key = {"headers": {"Idempotency-Key": "order 1"}, "json": HELLO}
+    first, theirs, again = (locked.ask("POST", "/messages", key, **with_key) for key in (live, test, live))
+    assert [answer.status_code for answer in (first, theirs, again)] == [201, 201, 201]
+    assert first.json()["id"] == again.json()["id"] != theirs.json()["id"]
+
+
+def test_an_idempotency_key_of_the_tenant_default_cannot_be_chosen_to_meet_another_tenants(locked: Locked) -> None:
+    tenant = locked.tenant("met")
+    theirs = locked.ask("POST", "/messages", locked.key(tenant)["key"], json=HELLO, headers={"Idempotency-Key": "order 1"})
+    chosen = hashlib.sha256(UUID(tenant).bytes + b"order 1").hexdigest()
+    for key in (locked.admin, locked.key(str(DEFAULT_TENANT), kind="test")["key"]):
+        for _ in range(2):
+            ours = locked.ask("POST", "/messages", key, json=HELLO, headers={"Idempotency-Key": chosen})
+            assert (ours.status_code, ours.json()["id"] != theirs.json()["id"]) == (201, True)
+
+
 def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(locked: Locked, owners: tuple[Owner, Owner]) -> None:
     ours, _ = owners
     app = create_app(locked.services.settings)
-    keys = {scope: locked.key(ours.tenant, scopes=[one for one in Scope if one is not scope])["key"] for scope in Scope}
+    lacking = {scope: locked.key(ours.tenant, scopes=[one for one in Scope if one is not scope])["key"] for scope in Scope}
     by_path = {}
     for rule in app.url_map.iter_rules():
         for method in rule.methods or ():
@@ -113,7 +196,7 @@ def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(locked: 
     for method, path in routes(locked):
         needed = by_path[method, path]
         if needed is not None:
-            answer = ask(locked, method, path, keys[needed], dict.fromkeys(ours.ids, MISSING))
+            answer = ask(locked, method, path, lacking[needed], dict.fromkeys(ours.ids, MISSING))
             assert code(answer) == (403, "forbidden"), (method, path)
             assert needed in answer.json()["error"]["message"]
 
@@ -125,6 +208,11 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
     app = create_app(embedded_settings)
     for endpoint, view in app.view_functions.items():
         assert (endpoint in OPEN) != hasattr(view, "needs"), endpoint
+    app.add_url_rule("/scoped", view_func=needs(Scope.READ)(lambda: "everything live"))
+    with app.app_context(), provided(Services).db.write() as session:
+        test_key = keys.create(session, provided(Services).vault, DEFAULT_TENANT, keys.Wish(name="t", kind=KeyKind.TEST)).token
+    shut = app.test_client().get("/scoped", headers={"Authorization": f"Bearer {test_key}"})
+    assert (shut.status_code, shut.json["error"]["code"]) == (403, "test_key")
     app.add_url_rule("/forgotten", view_func=lambda: "everything")
     answer = app.test_client().get("/forgotten")
     assert (answer.status_code, answer.json["error"]["code"]) == (403, "forbidden")

@@ -7,7 +7,7 @@ import pytest
 
 from mailbbgun.base.errors import ConfigurationError, RedisUnavailable, explained
 from mailbbgun.base.ids import new_id
-from mailbbgun.tenants.rates import network_of
+from mailbbgun.base.net import network_of
 from mailbbgun.tenants.windows import MOST_NAMES, WINDOW, MemoryWindows, RedisWindows
 from tests.servers.process import free_port
 from tests.waiting import at_least, bounded

@@ -1,0 +1,65 @@
+"""Log lines about what a door refuses: so few that nobody can fill a disk with them, and none is left out unsaid."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+SECONDS = 60.0  # of a window in which lines are counted
+MOST = 100  # lines of a window, whoever they are about
+MOST_OF_ONE = 5  # lines of a window of one kind about one address
+
+log = logging.getLogger("mailbbgun.doors")
+
+
+class Refusals:
+    """Writes these lines. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, seconds: float = SECONDS) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._began = float("-inf")
+        self._written = 0
+        self._counts: Counter[tuple[str, str]] = Counter()  # of at most MOST pairs
+        self._left_out = 0
+        self._timer: threading.Timer | None = None
+
+    def tell(self, kind: str, about: str, fields: Mapping[str, object], *, most: int = MOST_OF_ONE, event: str = "request_refused") -> None:
+        """Write a line, unless this window has ``most`` of that kind about that address, or :data:`MOST` in all. Then it is counted."""
+        with self._lock:
+            now = self._clock()
+            if now - self._began >= self._seconds:
+                self._begin(now)
+            written = self._counts.get((kind, about), 0) < most and self._written < MOST
+            if written:
+                self._counts[kind, about] += 1
+                self._written += 1
+            else:
+                self._left_out += 1
+                self._tell_later(now)
+        if written:
+            log.warning(event, extra=dict(fields))
+
+    def close(self) -> None:
+        """Say how many lines were left out."""
+        with self._lock:
+            self._begin(self._clock())
+
+    def _begin(self, now: float) -> None:
+        """Begin a new window. The caller holds the lock."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._left_out:
+            log.warning("refusals_left_out", extra={"count": self._left_out, "seconds": round(self._seconds)})
+        self._began, self._written, self._left_out = now, 0, 0
+        self._counts.clear()
+
+    def _tell_later(self, now: float) -> None:
+        """Have it said at the end of the window, also if nothing more is refused then. The caller holds the lock."""
+        if self._timer is None:
+            self._timer = threading.Timer(max(self._began + self._seconds - now, 0.0), self.close)
+            self._timer.daemon = True
+            self._timer.start()

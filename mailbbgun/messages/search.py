@@ -1,0 +1,45 @@
+"""What the filters of a list look for, in the form in which it is stored. Pure."""
+
+import re
+from unicodedata import normalize
+from uuid import UUID
+
+import idna
+
+_ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
+
+
+def stored_address(address: str) -> str:
+    """Return an address as accept stores it, but for the case of its local part: in NFC (RFC 6532 §3.1), the domain in lower case and A-labels."""
+    local, at, domain = address.strip().rpartition("@")
+    try:
+        return f"{normalize('NFC', local)}{at}{domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
+    except idna.IDNAError:  # no domain at all: it will match nothing
+        return address
+
+
+def stored_message_id(header: str) -> str:
+    """Return a Message-ID as accept stores it: in angle brackets."""
+    return f"<{header.strip().removeprefix('<').removesuffix('>')}>"
+
+
+def id_within(message_id: str) -> UUID | None:
+    """Return the message's id that a Message-ID of our own making begins with; None if it begins with no id."""
+    found = _ID.match(message_id)
+    return UUID(found[1]) if found else None
+
+
+def part_as_regex(text: str) -> str:
+    """Return a PostgreSQL regular expression that finds a text, in upper and lower case, in whatever locale. Nothing in it repeats."""
+    return "".join(_any_of(one) or (f"\\{one}" if one.isascii() and not one.isalnum() and one != " " else one) for one in text)
+
+
+def part_as_glob(text: str) -> str:
+    """Return a GLOB pattern of SQLite that finds a text, in upper and lower case: its LIKE knows no letters but a to z."""
+    return f"*{''.join(_any_of(one) or (f'[{one}]' if one in '*?[' else one) for one in text)}*"
+
+
+def _any_of(character: str) -> str | None:
+    """Return a bracket expression of a letter's cases; None if it has but one."""
+    cases = {character} | {one for one in (character.lower(), character.upper(), character.casefold()) if len(one) == 1}
+    return f"[{''.join(sorted(cases))}]" if len(cases) > 1 else None

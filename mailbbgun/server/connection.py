@@ -1,0 +1,32 @@
+"""One client's connection: what is known of it. What happens to it is in ``clients.py``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from socket import socket
+from typing import Any
+
+from mailbbgun.server.incoming import Incoming
+from mailbbgun.server.limits import Stage
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection and its stage. Times are of the monotonic clock, in seconds."""
+
+    socket: socket
+    client: Any  # its address, as ``accept`` returned it
+    server: Any  # ours
+    network: str | None  # what it is counted by; None: it is not
+    incoming: Incoming
+    since: float  # when it came to its stage, or last kept the pace
+    began: float  # when it came to its stage
+    stage: Stage = Stage.NEW
+    moved: int = 0  # bytes of the body or answer since then
+    held: int = 0  # bytes kept for it
+    watched: int = 0  # what the poller watches it for
+    handler: Callable[[int], None] = lambda _: None
+    unsent: bytes | memoryview = b""
+    keeps: bool = False  # another request may follow the answer
+    ended: bool = False  # the client sends nothing more
+    broken: bool = False  # nor reads
+    thrown_away: int = 0  # bytes that came after an answer that ends the connection

@@ -1,0 +1,213 @@
+"""What one client sends becomes requests. No sockets here: bytes go in, complete requests come out."""
+
+import re
+from io import BytesIO
+from typing import Any
+
+from gunicorn.http.body import ChunkedReader  # type: ignore[import-untyped]  # it has no types
+from gunicorn.http.errors import InvalidHeader  # type: ignore[import-untyped]  # nor has this
+from gunicorn.http.message import Request  # type: ignore[import-untyped]  # nor this
+from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # nor this
+
+from mailbbgun.server.chunked import ChunkedBody
+from mailbbgun.server.limits import LONGEST_HEAD, SMALL
+from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of, too_large, unknown_version
+
+_END = b"\r\n\r\n"
+_SMALL_POST = re.compile(rb"POST [^ ?]*/messages HTTP/1\.1\r\n")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r\n", re.IGNORECASE)
+_NOT_PLAIN = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
+_FIRST_BYTES = re.compile(rb"[\r!#$%&'*+.^_`|~0-9A-Za-z-]")
+_TLS = b"\x16"  # the type of a handshake record (RFC 8446 §5.1)
+
+
+def size_of_small_post(received: bytes | bytearray, end: int) -> int:
+    """Return the size of a request, whose head ends at ``end``, if it seems a small ``POST …/messages``; 0 if not.
+
+    Only a hint, by which the quick way (``accept/quick.py``) gets a request whole: gunicorn's parser decides.
+    """
+    length = _LENGTH.search(received, 0, end)
+    if length is None or not _SMALL_POST.match(received) or _NOT_PLAIN.search(received, 0, end):
+        return 0
+    size = end + int(length[1])
+    return size if size <= SMALL else 0
+
+
+class Incoming:
+    """The requests of one connection, one after the other.
+
+    ``client`` is its address, as ``accept`` returned it. Methods that return a request return the whole bytes of a
+    small ``POST …/messages``, to be tried the quick way and else given to :meth:`parse`, or a request of gunicorn's
+    with a readable body, or None if more bytes must come. They raise :class:`Refusal`.
+    """
+
+    def __init__(self, cfg: Any, client: Any, body_limit: int) -> None:
+        self._cfg = cfg
+        self._client = client
+        self._body_limit = body_limit
+        self._received: bytes | bytearray = b""
+        self._searched = 0  # bytes that have no end of a head in them
+        self._size = 0  # of the small POST that is coming
+        self._request: Any = None  # whose body is coming
+        self._body: SizedBody | ChunkedBody | None = None
+        self._number = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return len(self._received) + (self._body.held if self._body else 0)
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a whole head has come, but not its body."""
+        return self._body is not None or self._size > 0
+
+    @property
+    def request(self) -> Any:
+        """gunicorn's request whose body is coming; None if there is none."""
+        return self._request
+
+    @property
+    def appetite(self) -> int:
+        """How many bytes to take at once."""
+        return self._body.appetite if self._body else SMALL
+
+    def wants_to_be_told_to_go_on(self) -> bool:
+        """Say, once, whether the client waits for ``100 Continue`` before it sends the body (RFC 9110 §10.1.1)."""
+        if self._body is None or not self._request._expected_100_continue:
+            return False
+        self._request._expected_100_continue = False
+        return self._body.held == 0
+
+    def take(self, data: bytes) -> bytes | Any | None:
+        """Take what has come; return a request."""
+        if self._body is not None:
+            return self._continue(data)
+        self.keep(data)
+        return self.next()
+
+    def keep(self, data: bytes) -> None:
+        """Take what has come while another request is served."""
+        if not self._received:
+            self._received = data
+            return
+        if isinstance(self._received, bytes):
+            self._received = bytearray(self._received)
+        self._received += data
+
+    def next(self) -> bytes | Any | None:
+        """Return a request of what was kept."""
+        received = self._received
+        if not received:
+            return None
+        if not self._size:
+            end = received.find(_END, max(self._searched - 3, 0)) + 4
+            if end < 4:
+                self._check_begun_head()
+                self._searched = len(received)
+                return None
+            if end > LONGEST_HEAD:
+                raise _head_too_large()
+            self._size = size_of_small_post(received, end)
+            if not self._size:
+                self._received = received[end:]
+                return self._begin(bytes(received[:end]))
+        if len(received) < self._size:
+            return None
+        whole, self._received = bytes(received[: self._size]), received[self._size :]
+        self._size = self._searched = 0
+        return whole
+
+    def parse(self, whole: bytes) -> Any | None:
+        """Return the request that these bytes are."""
+        ahead = self._received
+        end = whole.find(_END) + 4
+        self._received = whole[end:]
+        request = self._begin(whole[:end])
+        self._received = bytes(self._received) + bytes(ahead)
+        return request
+
+    def _begin(self, head: bytes) -> Any | None:
+        """Parse a head; go on with its body by what has come behind it."""
+        self._number += 1
+        self._searched = 0
+        try:
+            request = Request(self._cfg, IterUnreader([head]), self._client, self._number)
+        except Exception as error:
+            raise refusal_of(error, head) from error
+        if request.version not in ((1, 0), (1, 1)):
+            raise unknown_version()
+        self._request, reader = request, request.body.reader
+        if isinstance(reader, ChunkedReader):
+            self._body = ChunkedBody(reader, self._body_limit)
+        elif reader.length > self._body_limit:
+            raise too_large(self._body_limit)
+        elif reader.length == 0:
+            return self._complete(BytesIO())
+        else:
+            self._body = SizedBody(reader.length)
+        behind, self._received = bytes(self._received), b""
+        return self._continue(behind)
+
+    def _continue(self, data: bytes) -> Any | None:
+        assert self._body is not None
+        try:
+            rest = self._body.feed(data)
+        except Exception as error:
+            raise refusal_of(error, b"") from error
+        if rest is None:
+            return None
+        self._received = rest
+        return self._complete(self._body.content)
+
+    def _complete(self, content: BytesIO) -> Any:
+        request = self._request
+        request.body = content
+        request._expected_100_continue = False  # or gunicorn would write to the socket
+        content.seek(0)
+        self._request = self._body = None
+        return request
+
+    def _check_begun_head(self) -> None:
+        """Refuse early what can be no head, or none that we take, however it goes on."""
+        received = self._received
+        if not _FIRST_BYTES.match(received):
+            if received[:1] == _TLS:
+                raise Refusal(400, "This looks like TLS; this port speaks plain HTTP. Ask with http://, or put a proxy in front that speaks TLS.")
+            raise Refusal(400, "What came is not HTTP; a request begins with its method, such as GET.")
+        if BARE_LF.search(received, max(self._searched - 1, 0)):
+            raise refusal_of(InvalidHeader(b""), b"\n")
+        most = self._cfg.limit_request_line or LONGEST_HEAD
+        if len(received) - 4 > most and received.find(b"\r\n", 2, most + 4) < 0:
+            raise Refusal(414, f"The request's first line is longer than {most} bytes, the limit.")
+        if len(received) > LONGEST_HEAD:
+            raise _head_too_large()
+
+
+def _head_too_large() -> Refusal:
+    return Refusal(431, f"The request's head is larger than {LONGEST_HEAD} bytes, the limit.")
+
+
+class SizedBody:
+    """A body whose length is known."""
+
+    def __init__(self, length: int) -> None:
+        self.content = BytesIO()
+        self._left = length
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return self.content.tell()
+
+    @property
+    def appetite(self) -> int:
+        """How many bytes to take at once."""
+        return SMALL
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take more of the body. Return the bytes after it once it is complete, else None."""
+        self.content.write(data[: self._left])
+        rest = data[self._left :]
+        self._left -= len(data) - len(rest)
+        return None if self._left else rest

@@ -1,0 +1,218 @@
+"""Requests become answers: the quick way, in the poller, or in a thread of the pool.
+
+In the poller, where nothing may wait, are served: small ``POST …/messages`` (those that are written as usual
+without gunicorn's parser and the framework, ``accept/quick.py``), and ``GET /health``, which so is answered even
+while every thread waits for a slow database.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from mailbbgun.accept.quick import Begun, Quick
+from mailbbgun.base.web import INTERNAL_ERROR, Ending, Parked
+from mailbbgun.server.clients import Clients
+from mailbbgun.server.connection import Connection
+from mailbbgun.server.exchange import Exchange, created
+from mailbbgun.server.limits import SMALL
+from mailbbgun.server.poller import Poller
+from mailbbgun.server.refusal import Refusal
+
+
+class Serving:
+    """Serves the requests of one process. :attr:`clients` must be set before the first."""
+
+    clients: Clients
+
+    def __init__(self, worker: Any, quick: Quick | None, poller: Poller) -> None:
+        self._worker, self._quick, self._poller = worker, quick, poller
+        self._cfg, self._log, self._app = worker.cfg, worker.log, worker.wsgi
+        self._health = f"{self._worker.script_name}/health"
+        self._threads = ThreadPoolExecutor(worker.cfg.threads, "request")
+        # Of their own, because they wait for the database, or for a key that another process holds.
+        self._waiting_threads = ThreadPoolExecutor(worker.cfg.threads, "commit")
+        self._begun: list[_PendingMessage | _PendingResponse] = []
+
+    def serve(self, connection: Connection, request: bytes | Any) -> None:
+        """Serve a request; its answer goes to :attr:`clients`."""
+        if isinstance(request, bytes):
+            if not self._begin_quickly(connection, request):
+                self.clients.parse(connection, request)
+        elif self._suits_the_poller(request):
+            self._serve_here(connection, request, last=self._count())
+        else:
+            self._threads.submit(self._serve_in_thread, connection, request, last=self._count())
+
+    def begin_together(self) -> None:
+        """Begin what came up in one turn of the poller, so that it shares a commit."""
+        begun, self._begun = self._begun, []
+        for one in begun:
+            one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        """Write a line of log, and one of access log if there was a whole head."""
+        client = connection.client[0] if isinstance(connection.client, tuple) else connection.client
+        level = self._log.debug if refusal.status == 408 else self._log.warning
+        level("Invalid request from ip=%s: %s", client, refusal.message)
+        if (request := connection.incoming.request) is not None:
+            try:
+                exchange = Exchange(self._cfg, connection, request, last=True, parks=False)
+                exchange.response.status = f"{refusal.status} {refusal.phrase}"
+                self._log.access(exchange.response, request, exchange.environ, datetime.now() - exchange.began)
+            except Exception:  # noqa: BLE001 - the client is to be told all the same
+                self._log.exception("Error after a request")
+
+    def close(self) -> None:
+        """Wait for nobody."""
+        self._threads.shutdown(wait=False)
+        self._waiting_threads.shutdown(wait=False)
+
+    def _suits_the_poller(self, request: Any) -> bool:
+        if request.method == "POST":
+            path, size = request.path, len(request.body.getbuffer())
+            return bool(path.endswith("/messages")) and not request.query and size <= SMALL
+        return request.method in ("GET", "HEAD") and request.path == self._health
+
+    def _count(self) -> bool:
+        """Count a request; say whether its connection is closed after it."""
+        worker = self._worker
+        worker.nr += 1
+        if worker.nr >= worker.max_requests and worker.alive:
+            self._log.info("Autorestarting worker after current request.")
+            worker.alive = False
+        return not worker.alive or not self._cfg.keepalive
+
+    # The quick way.
+
+    def _begin_quickly(self, connection: Connection, whole: bytes) -> bool:
+        worker = self._worker
+        last = not worker.alive or worker.nr + 1 >= worker.max_requests or not self._cfg.keepalive
+        if self._quick is None or last or not isinstance(connection.client, tuple):
+            return False
+        try:
+            begun = self._quick.begin(whole, connection.client[0])
+        except Exception:  # noqa: BLE001 - a bug of ours: the framework makes its 500 of it; whoever else waits must not be ended with it
+            self._log.exception("Error in the quick way")
+            return False
+        if begun is None:
+            return False
+        worker.nr += 1
+        self._begun.append(_PendingMessage(connection, begun, whole))
+        return True
+
+    def _finish_quickly(self, one: "_PendingMessage") -> None:
+        if one.ending.ended:
+            try:
+                answer = created(*one.begun.answer())
+            except Exception as error:  # noqa: BLE001 - the framework logs it and says what it is
+                self._log.debug("No plain yes: %r", error)
+            else:
+                self.clients.send(one.connection, answer, keeps=True)
+                return
+        self._worker.nr -= 1  # it is counted once more
+        request = one.connection.incoming.parse(one.whole)
+        exchange = self._exchange(one.connection, request, last=self._count(), parks=True)
+        if exchange is not None:
+            self._finish(_PendingResponse(exchange, one.begun.parked(self._app)))
+
+    # In the poller.
+
+    def _serve_here(self, connection: Connection, request: Any, *, last: bool) -> None:
+        if (exchange := self._exchange(connection, request, last=last, parks=True)) is None:
+            return
+        try:
+            body = self._app(exchange.environ, exchange.response.start_response)
+        except Exception as error:  # noqa: BLE001 - one request's; whoever else waits must not be ended with it
+            self._fail(connection, request, error)
+            return
+        if isinstance(body, Parked):
+            self._begun.append(_PendingResponse(exchange, body))
+        else:
+            self._answer(exchange, lambda: body, self._send)
+
+    def _finish(self, one: "_PendingMessage | _PendingResponse") -> None:
+        """Answer what is finished, or let a thread wait for it."""
+        if isinstance(one, _PendingMessage):
+            self._finish_quickly(one)
+        elif one.ending.ended:
+            self._answer(one.exchange, partial(one.exchange.response_of, one.parked), self._send)
+        else:
+            self._waiting_threads.submit(self._answer, one.exchange, partial(one.exchange.response_of, one.parked), self._send_from_thread)
+
+    # In a thread.
+
+    def _serve_in_thread(self, connection: Connection, request: Any, *, last: bool) -> None:
+        if connection.broken:  # nobody reads the answer; safe methods or not, nothing has been done yet
+            self._send_from_thread(connection, b"", False)
+            return
+        exchange = self._exchange(connection, request, last=last, parks=False)
+        if exchange is not None:
+            self._answer(exchange, lambda: self._app(exchange.environ, exchange.response.start_response), self._send_from_thread)
+
+    # Anywhere.
+
+    def _exchange(self, connection: Connection, request: Any, *, last: bool, parks: bool) -> Exchange | None:
+        try:
+            self._cfg.pre_request(self._worker, request)
+            return Exchange(self._cfg, connection, request, last=last, parks=parks)
+        except Exception as error:  # noqa: BLE001 - a hook's, or a wrong setting's
+            self._fail(connection, request, error)
+            return None
+
+    def _answer(self, exchange: Exchange, body: Callable[[], Iterable[bytes]], send: Callable[[Connection, bytes, bool], None]) -> None:
+        """Write the response, log it, send it."""
+        try:
+            data = exchange.write(body())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one request's
+            self._fail(exchange.connection, exchange.request, error)
+            return
+        send(exchange.connection, data, self._note(exchange) and exchange.keeps)
+
+    def _note(self, exchange: Exchange) -> bool:
+        """Tell the access log and gunicorn's hook; say whether that went well."""
+        try:
+            self._log.access(exchange.response, exchange.request, exchange.environ, datetime.now() - exchange.began)
+            self._cfg.post_request(self._worker, exchange.request, exchange.environ, exchange.response)
+        except Exception:  # noqa: BLE001 - it is answered: a hook that fails ends its connection, not us and all who wait
+            self._log.exception("Error after a request")
+            return False
+        return True
+
+    def _fail(self, connection: Connection, request: Any, error: BaseException) -> None:
+        self._log.error("Error handling request %s %s", request.method, request.uri, exc_info=error)
+        code, message = INTERNAL_ERROR
+        self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
+
+    def _send(self, connection: Connection, data: bytes, keeps: bool) -> None:
+        self.clients.send(connection, data, keeps=keeps)
+
+    def _send_from_thread(self, connection: Connection, data: bytes, keeps: bool) -> None:
+        self._poller.call(partial(self._send, connection, data, keeps))
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingMessage:
+    """A message on its way to its commit, whose request no framework has seen."""
+
+    connection: Connection
+    begun: Begun
+    whole: bytes
+
+    @property
+    def ending(self) -> Ending:
+        return self.begun.ending
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingResponse:
+    """A response of the framework's that waits for a commit."""
+
+    exchange: Exchange
+    parked: Parked
+
+    @property
+    def ending(self) -> Ending:
+        return self.parked.ending

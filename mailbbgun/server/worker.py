@@ -1,0 +1,109 @@
+"""gunicorn's side of the server: a process that starts, runs, and stops when it is told to."""
+
+import os
+import socket
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from gunicorn.workers.base import Worker as BaseWorker  # type: ignore[import-untyped]  # it has no types
+
+from mailbbgun.accept.quick import Quick
+from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.settings import load
+from mailbbgun.base.web import EXTENSION
+from mailbbgun.server.clients import Clients
+from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
+from mailbbgun.server.poller import READ, Poller
+from mailbbgun.server.serving import Serving
+
+#: Seconds between two looks at deadlines, and at gunicorn's master.
+_LOOK_SECONDS = 0.5
+
+
+class Worker(BaseWorker):  # type: ignore[misc]  # no types
+    """A gunicorn worker; see the room's first page."""
+
+    alive: bool
+
+    @classmethod
+    def check_config(cls, cfg: Any, _log: Any) -> None:
+        """Stop the start, with one line, if gunicorn is told to do what this worker cannot."""
+        with explained_exit("api"):
+            check_gunicorn(cfg)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.script_name = os.environ.get("SCRIPT_NAME", "")
+        self.quick: Quick | None = None
+        self._poller: Poller | None = None
+
+    def load_wsgi(self) -> None:
+        """Load the application, and the quick way, unless somebody wants to know of each request."""
+        super().load_wsgi()
+        hooks = all(self.cfg.settings[hook].get() is self.cfg.settings[hook].default for hook in ("pre_request", "post_request"))
+        if hooks and not self.log.access_log_enabled and not self.cfg.statsd_host and not self.script_name:
+            self.quick = getattr(self.wsgi, "extensions", {}).get(EXTENSION, {}).get(Quick)
+
+    def handle_exit(self, _signal: int, _frame: Any) -> None:
+        """Begin to stop."""
+        self.alive = False
+        if self._poller is not None:
+            self._poller.call(lambda: None)
+
+    def run(self) -> None:
+        """Serve until told to stop; then finish what is begun, within gunicorn's graceful_timeout."""
+        self._poller = poller = Poller(partial(self.log.exception, "Error in the poller"))
+        serving = Serving(self, self.quick, poller)
+        limits = limits_of(load(), self.cfg.keepalive)
+        limits = replace(limits, connections=self._permitted(limits.connections))
+        serving.clients = clients = Clients(self.cfg, limits, poller, serving, self.log)
+        for listener in self.sockets:
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
+            poller.watch(listener, READ, partial(_accept, clients, listener, listener.getsockname()))
+        looked = 0.0
+        while self.alive:
+            poller.turn(_LOOK_SECONDS)
+            serving.begin_together()
+            if (now := time.monotonic()) - looked >= _LOOK_SECONDS:
+                looked = now
+                self.notify()
+                clients.end_late()
+                if self.ppid != os.getppid():
+                    self.log.info("Parent changed, shutting down: %s", self)
+                    break
+        self._drain(poller, serving, clients)
+
+    def _drain(self, poller: Poller, serving: Serving, clients: Clients) -> None:
+        for listener in self.sockets:
+            poller.ignore(listener)
+        end = time.monotonic() + self.cfg.graceful_timeout
+        poller.turn(0)  # requests that are here already are no idle connections
+        serving.begin_together()
+        clients.stop()
+        while len(clients) and time.monotonic() < end:
+            self.notify()
+            poller.turn(0.1)
+            serving.begin_together()
+            clients.end_late()
+        clients.close_all()
+        serving.close()
+        poller.close()
+        for listener in self.sockets:
+            listener.close()
+
+    def _permitted(self, connections: int) -> int:
+        permitted = permit_files(connections)
+        if permitted < connections:
+            self.log.warning(
+                "API_CONNECTIONS: this process may open files for %d connections only, not %d; raise its limit (ulimit -n, LimitNOFILE)",
+                permitted,
+                connections,
+            )
+        return permitted
+
+
+def _accept(clients: Clients, listener: Any, address: Any, _ready: int) -> None:
+    clients.accept(listener, address)

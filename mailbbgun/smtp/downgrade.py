@@ -1,0 +1,130 @@
+"""A header without octets outside ASCII, for a server that does not offer SMTPUTF8 (in the spirit of RFC 6857 §3). Pure.
+
+The same header always becomes the same octets: retries stay byte-identical.
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+
+from mailbbgun.smtp.envelope import EnvelopeError
+from mailbbgun.smtp.outcome import Phase
+
+LINE = 78
+"""Octets of a folded line (RFC 5322 §2.1.1: should)."""
+
+_WORD = 45
+"""Octets of text in one encoded word: with charset and base64 at most 75 characters (RFC 2047 §2)."""
+
+# Whoever wrote the mail cannot be left out of it.
+_AUTHORS = frozenset({b"from", b"sender", b"resent-from", b"resent-sender"})
+_MAILBOXES = frozenset({b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"})
+_FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
+_FIELD = re.compile(rb"([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n")  # `.` is no LF; what follows a fold is part of the field
+
+
+def header_of(raw: bytes) -> bytes:
+    """Return the header of a message with its last CRLF, without the empty line."""
+    end = raw.find(b"\r\n\r\n")
+    return raw if end < 0 else raw[: end + 2]
+
+
+def downgraded(raw: bytes) -> bytes:
+    """Return a message with a header in ASCII; one that has it is returned as it is.
+
+    A mailbox outside ASCII becomes an empty group named by the encoded address (RFC 6857 §3.1.8), free text becomes encoded words
+    (RFC 2047), any other field a ``Downgraded-`` one (§3.2.3). Raises EnvelopeError 5.6.7 if the author's address is one of those.
+    """
+    header = header_of(raw)
+    if header.isascii():
+        return raw
+    return _FIELD.sub(_field, header) + raw[len(header) :]
+
+
+def _field(found: re.Match[bytes]) -> bytes:
+    if found[0].isascii():
+        return found[0]
+    name, kind = found[1], found[1].lower()
+    text = re.sub(r"\r\n(?=[ \t])", "", found[2].decode("utf-8", "replace")).strip(" \t")
+    if kind in _AUTHORS | _MAILBOXES:
+        words = _mailboxes(text, replaceable=kind in _MAILBOXES)
+    else:
+        words = list(_encoded(text))
+        name = name if kind in _FREE_TEXT else b"Downgraded-" + name
+    return _folded(name.decode(), words)
+
+
+def _mailboxes(text: str, *, replaceable: bool) -> list[str]:
+    words: list[str] = []
+    for one in _split(text):
+        if words:
+            words[-1] += ","
+        words += one.split(" ") if one.isascii() else _mailbox(one, replaceable)
+    return [word for word in words if word]
+
+
+def _mailbox(text: str, replaceable: bool) -> list[str]:
+    """Return the words of a mailbox that has characters outside ASCII, in its address or in its display name."""
+    name, address = "", text
+    if text.endswith(">") and "<" in text:
+        name, _, address = text[:-1].rpartition("<")
+        name = name.strip(" \t")
+    if address.isascii():
+        return [*_encoded(_unquoted(name)), f"<{address}>"]
+    if not replaceable:
+        raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the address in From needs", Phase.MAIL)
+    if name.isascii():
+        return [*name.split(" "), *_encoded(address), ":;"]
+    # Blanks between encoded words are none (RFC 2047 §6.2), so the one before the address is encoded too.
+    return [*_encoded(f"{_unquoted(name)} "), *_encoded(address), ":;"]
+
+
+def _unquoted(name: str) -> str:
+    return re.sub(r"\\(.)", r"\1", name[1:-1]) if len(name) > 1 and name[0] == name[-1] == '"' else name
+
+
+def _split(text: str) -> Iterator[str]:
+    """Give the parts between commas that stand outside of quotes, angle brackets and comments."""
+    start, quoted, escaped, depth = 0, False, False, 0
+    for position, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif not quoted and character in "(<":
+            depth += 1
+        elif not quoted and character in ")>":
+            depth -= 1
+        elif not quoted and depth <= 0 and character == ",":
+            yield text[start:position].strip(" \t")
+            start = position + 1
+    yield text[start:].strip(" \t")
+
+
+def _encoded(text: str) -> Iterator[str]:
+    """Give the encoded words of a text, cut between characters."""
+    chunk = b""
+    for character in text:
+        octets = character.encode()
+        if len(chunk) + len(octets) > _WORD:
+            yield _encoded_word(chunk)
+            chunk = b""
+        chunk += octets
+    yield _encoded_word(chunk)
+
+
+def _encoded_word(octets: bytes) -> str:
+    return f"=?utf-8?b?{base64.b64encode(octets).decode()}?="
+
+
+def _folded(name: str, words: list[str]) -> bytes:
+    """Join words by spaces, folding before a word that would pass column ``LINE``."""
+    lines, line = [], f"{name}:"
+    for word in words:
+        if len(line) + 1 + len(word) > LINE and line.strip():
+            lines.append(line)
+            line = ""
+        line += f" {word}"
+    return "\r\n".join([*lines, line]).encode() + b"\r\n"

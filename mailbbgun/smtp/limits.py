@@ -1,0 +1,159 @@
+"""Which replies speak of a limit that fewer recipients, or a fresh connection, stay within; and what servers are known to take.
+
+The decisions are pure functions of a reply. Servers word these limits as they like and give them any code, so the text decides where no
+enhanced code does (RFC 3463 §3.6: X.5.3 is "too many recipients").
+"""
+
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Hashable
+from time import monotonic
+
+from mailbbgun.smtp.reply import Reply
+
+REMEMBERED_SECONDS = 3600.0
+"""How long it is believed that a server takes no more recipients than it took. It may have been changed since."""
+
+MOST_REMEMBERED = 1000
+"""Servers of which that is remembered; with MX delivery there are as many as domains."""
+
+_PEOPLE = (
+    r"(?:recipients?|rcpt[ -]?tos?|rcpts?|addressees?|envelope addresses|destination addresses|"
+    r"empf.{1,3}ngern?|adressaten|destinataires|destinatarios|destinat.{1,3}rios|destinatari|ontvangers|mottagare|modtagere|mottakere|"
+    r"odbiorc\w+|p.{1,3}.jemc\w+|vastaanottaj\w+|al.{1,2}c.{1,2}|получател\w+|адресат\w+)"
+)
+_TOO_MANY = (
+    r"(?:too many|too much|exces\w* (?:number of )?|zu viele|zuviele|trop de|demasiados|muitos|troppi|te veel|teveel|f.{1,2}r m.{1,2}nga|"
+    r"for mange|zbyt wiel[eu]|za du.{1,2}o|p.{1,3}li. mnoho|liian monta|.{1,2}ok fazla|слишком много)"
+)
+_NUMBER = (
+    r"(?:count|numbers?|amount|total|limits?|maximum|maximal\w*|max\.?|anzahl|zahl|nombre|maximale?|limite|n.{1,3}mero|m.{1,3}ximo|numero|"
+    r"massimo|aantal|liczb\w+|количеств\w+|число|лимит\w*)"
+)
+_OVER = (
+    r"(?:exceed\w*|reached|over|too (?:high|large|big|many)|greater|above|allowed|permitted|hit|.{1,2}berschritten|d.{1,3}pass\w+|atteint\w*|"
+    r"excedid\w*|superad\w*|superat\w*|supera|excede|ultrapass\w+|overschreden|przekrocz\w+|превы\w+)"
+)
+_NOT_COUNTED = r"(?!\S*(?:invalid|unknown|bad|failed|non-?exist|unexist|wrong|rejected|undeliver|unverif|unroutable))"
+
+# A number of people that is too high, in the order of the words. What may stand between is short, so that no two sentences are mixed.
+_COUNTED = re.compile(
+    "|".join(
+        (
+            rf"\b{_TOO_MANY} ?(?:{_NOT_COUNTED}\S+ ){{0,3}}?{_PEOPLE}\b",
+            rf"\b{_PEOPLE}(?: \S+){{0,2}}? ?\b{_NUMBER}\b(?: \S+){{0,6}}? \W?{_OVER}",
+            rf"{_OVER}\b(?: \S+){{0,6}}? {_PEOPLE}(?: \S+){{0,2}}? ?\b{_NUMBER}\b",
+            rf"\b{_NUMBER}(?: \S+){{0,4}}? {_PEOPLE}\b(?: \S+){{0,8}}? \W?{_OVER}",
+            rf"{_OVER}\b(?: \S+){{0,5}}? {_NUMBER}(?: \S+){{0,4}}? {_PEOPLE}\b",
+            rf"\b(?:more than|at most|only|up to|exceed\w*|over|above|(?:limit|max)\w*(?: is| of|:)?) "
+            rf"\W?\d+\W? (?:\S+ ){{0,2}}?{_PEOPLE}\b",
+            rf"\b\d+ {_PEOPLE}\W+(?:\S+ ){{0,6}}?(?:{_NUMBER}|{_OVER}|max)\b",
+            rf"\b{_PEOPLE}(?: \S+){{0,3}}? {_OVER}(?: \S+){{0,4}}? (?:{_NUMBER}|\d+)\b",
+            rf"\b{_PEOPLE} per (?:message|mail|e-?mail|transaction|envelope|session|connection)\b",
+            r"empf.{1,3}nger(?:an)?zahl|(?:收件人|收信人|收件者|宛先|受信者|送信先)[^。，,;；]{0,12}(?:过多|太多|過多|超|多すぎ|上限)|群发收件人",
+            r"(?:过多|太多|超过|超過|超出)[^。，,;；]{0,12}(?:收件人|收信人|收件者|宛先|受信者)|수신자.{0,10}(?:많|초과)|\brp:rcl\b",
+        )
+    )
+)
+# One at a time, for whatever reason: each of them may well be taken alone.
+_SEPARATELY = re.compile(
+    r"\bmultiple (?:destination|recipient) domains\b|\bbelong to multiple\b|\bseparate (?:transaction|message|mail|session|delivery)\b|"
+    r"\b(?:one|single) (?:recipient|rcpt)\b|\brecipients?\b.{0,40}\b(?:separately|one at a time|individually)\b|"
+    r"\bsplit (?:your|the|this) (?:message|mail|recipient)"
+)
+# How many in a time is another limit, which no splitting keeps; and a mailbox, or a mail, can be over a limit as well.
+_IN_A_TIME = re.compile(
+    r"\b(?:hour|hourly|day|daily|minutes?|today|per second|rate|week|month|quota|stunde|tag|heure|jour|hora|d.{1,3}a|час|сутки|день)\b|"
+    r"当天|短期|每日|每小时"
+)
+_OF_ANOTHER_KIND = re.compile(r"\b(?:mailbox|inbox|storage|disk|space|size|sizes|large|hops?|messages in)\b")
+_SPEAKS_OF_ADDRESS = re.compile(r"[245]\.[126]\.")
+
+_SESSION = r"(?:sessions?|connection|sitzung|verbindung|connexion|sesi.{1,3}n|conexi.{1,3}n|sessione|connessione|sess.{1,3}o|соединени\w*|сесси\w*)"
+_CARRIED = (
+    r"(?:messages?|mails?|e-?mails?|transactions?|deliver\w+|recipients?|rcpts?|commands?|envelopes?|nachrichten|courriels|mensajes|correos|"
+    r"messaggi|mensagens|сообщени\w*|писем|bytes|data)"
+)
+_WORN_OUT = re.compile(
+    "|".join(
+        (
+            rf"(?:too much|max\w*|limit\w*|exceed\w*|reached|enough|only|{_TOO_MANY})\b.{{0,40}}\b{_CARRIED}\b.{{0,40}}\b{_SESSION}\b(?! rate)",
+            rf"\b{_SESSION}\b.{{0,30}}\b(?:{_CARRIED}\b.{{0,20}})?(?:limit|quota|maximum|max)\b(?!.{{0,12}}rate)",
+            rf"\b(?:limit|maximum|max)\b.{{0,20}}\b(?:per|for|of|in) (?:this |a |one |the )?{_SESSION}\b",
+            r"\b(?:re-?connect|(?:new|fresh|another) (?:connection|session)|re-?open|re-?establish|start (?:a )?new)\b",
+            r"\bmessage (?:count|limit)\b.{0,20}\b(?:exceeded|reached)\b|\bmessages? per (?:session|connection)\b",
+            r"\btoo many (?:messages?|mails?|transactions?|mail transactions?)\b",
+            r"\b(?:session|connection) (?:has )?(?:expired|timed out|lifetime|too (?:long|old))\b",
+        )
+    )
+)
+_NAMED = re.compile(r"(?:exceed\w*|limit\w*|max\w*|more than|at most|only|up to|allow\w*|permit\w*|over|above)\D{0,24}?(\d{1,5})\b(?![.:])")
+
+
+def too_many_recipients(reply: Reply) -> bool:
+    """Say whether a refusal (4xx or 5xx) means that the same mail would be taken for fewer recipients at once.
+
+    X.5.3 says so (RFC 3463), and 552 by the old reading of RFC 5321 §4.5.3.1.10; else the words do, unless the enhanced code speaks of an
+    address, or the words of a rate, a size or a mailbox.
+    """
+    if reply.code // 100 not in (4, 5):
+        return False
+    if reply.enhanced is not None and reply.enhanced.endswith(".5.3") and reply.enhanced.count(".") == 2:
+        return True
+    if reply.enhanced is not None and _SPEAKS_OF_ADDRESS.match(reply.enhanced):
+        return False
+    text = _plain(reply.text)
+    if _OF_ANOTHER_KIND.search(text):
+        return False
+    if _IN_A_TIME.search(text) and not (reply.code == 452 and reply.enhanced is None):
+        return False
+    return bool(_COUNTED.search(text) or _SEPARATELY.search(text))
+
+
+def lasting(reply: Reply) -> bool:
+    """Say whether what such a refusal says is worth remembering: a number that holds for the next message too."""
+    text = _plain(reply.text)
+    return not (_SEPARATELY.search(text) or _IN_A_TIME.search(text))
+
+
+def session_limit(reply: Reply) -> bool:
+    """Say whether a refusal means that this connection has carried enough and a fresh one may do: 421 (RFC 5321 §3.8), or words to that effect.
+
+    To be asked only of a connection that carried mail, and acted on once: a fresh one that is told the same is told something else.
+    """
+    if reply.code == 421:
+        return True
+    return reply.code // 100 in (4, 5) and bool(_WORN_OUT.search(_plain(reply.text)))
+
+
+def fewer(reply: Reply, count: int) -> int:
+    """Return how many recipients to try instead of ``count`` (at least 2) that were too many: the number the reply names, else half."""
+    named = [int(number) for number in _NAMED.findall(_plain(reply.text))]
+    return next((number for number in named if 1 <= number < count), count // 2)
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+class Known:
+    """How many recipients servers took at once, when they would not take more. Thread-safe. ``clock`` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._most: dict[Hashable, tuple[int, float]] = {}
+
+    def most(self, server: Hashable) -> int | None:
+        """Return the most recipients to give a server at once; None if no limit of its is known."""
+        found = self._most.get(server)
+        return found[0] if found and found[1] > self._clock() else None
+
+    def learn(self, server: Hashable, most: int) -> None:
+        """Remember for ``REMEMBERED_SECONDS`` that a server takes no more than ``most`` (at least 1)."""
+        with self._lock:
+            self._most.pop(server, None)
+            self._most[server] = most, self._clock() + REMEMBERED_SECONDS
+            while len(self._most) > MOST_REMEMBERED:
+                del self._most[next(iter(self._most))]

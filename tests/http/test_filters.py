@@ -1,0 +1,249 @@
+"""Which messages a list shows: each filter alone and with others, on both databases."""
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import event, insert, text
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.events.kinds import Kind, Reason
+from mailbbgun.messages import repo
+from mailbbgun.messages.models import DELIVERIES, MESSAGES
+from tests.http.test_reading import claim, end, fail, ids
+from tests.messages.test_counts import MESSAGE
+
+
+@pytest.fixture
+def domain() -> str:
+    """A domain of this test alone."""
+    return f"{uuid4().hex}.example"
+
+
+def found(door, query):
+    """Return the ids of a list, as its query is written; its count must be right."""
+    answer = door.call("GET", f"/messages?{query}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["count"] == len(answer.json()["messages"])
+    return ids(answer.json())
+
+
+def test_a_plus_in_an_address_is_a_plus_however_it_is_written(door, domain):
+    plus = door.send(to=f"ann+t@{domain}")
+    plain = door.send(to=f"ann@{domain}")
+    blank = door.send(to=f"annt@{domain}")
+    assert found(door, f"to=ann+t@{domain}") == found(door, f"to=ann%2Bt@{domain}") == found(door, f"to=ANN%2Bt%40{domain}&limit=5") == [plus]
+    assert found(door, f"to=%20ann@{domain}%20") == [plain]
+    assert found(door, f"%74o=ann+t@{domain}") == [plus]  # the name may be written so too
+    assert found(door, f"to=ann%20t@{domain}") == []
+    assert found(door, f"domain={domain}") == [blank, plain, plus]
+
+
+def test_a_plus_in_a_sender_and_in_a_message_id_is_a_plus_and_in_a_subject_a_blank(door, domain):
+    sent = door.send(**{"from": f"Shop <shop+eu@{domain}>", "message_id_header": f"<a+b/c@{domain}>", "subject": f"one two {domain}"})
+    assert found(door, f"from=shop+eu@{domain}") == found(door, f"from=shop%2Beu@{domain}") == [sent]
+    assert found(door, f"message_id_header=a+b/c@{domain}") == found(door, f"message_id_header=%3Ca%2Bb%2Fc@{domain}%3E") == [sent]
+    assert found(door, f"subject=one+two+{domain}") == found(door, f"subject=one%20two%20{domain}") == [sent]
+    assert found(door, f"subject=one%2Btwo+{domain}") == []
+
+
+def test_links_keep_a_plus_a_plus_through_all_pages(door, domain):
+    sent = [door.send(to=f"ann+t@{domain}", subject=f"a b+{domain}") for _ in range(5)][::-1]
+    door.send(to=f"ann@{domain}")
+    walked, path = [], f"/messages?to=ann+t@{domain}&subject=a+b%2B{domain}&limit=2"
+    while path:
+        answer = door.call("GET", path)
+        assert answer.json()["count"] == 5
+        walked += ids(answer.json())
+        path = answer.links["next"]["url"].removeprefix(door.url) if answer.links else None
+    assert walked == sent
+
+
+def test_from_finds_the_address_beside_any_name_in_any_case(door, domain):
+    named = door.send(**{"from": f'"Lee, Ann <x>" <Ann@{domain}>'})
+    bare = door.send(**{"from": f"ANN@{domain}"})
+    other = door.send(**{"from": f"joann@{domain}"})
+    for spelt in (f"ann@{domain}", f"ANN@{domain.upper()}", f"Ann Lee <ann@{domain}>", f"<ann@{domain}>"):
+        assert found(door, f"from={quote(spelt)}") == [bare, named]
+    assert found(door, f"from=joann@{domain}") == [other]
+    assert found(door, f"from=x@{domain}") == found(door, f"from=nn@{domain}") == []
+    idn = door.send(**{"from": f"ann@bücher.{domain}"})
+    assert found(door, f"from={quote(f'ann@BÜCHER.{domain}')}") == found(door, f"from=ann@xn--bcher-kva.{domain}") == [idn]
+
+
+def test_domain_finds_recipients_of_a_domain_but_not_of_its_subdomains(door, domain):
+    sent = door.send(to="x@example.com", bcc=f"Ann@{domain}")
+    below = door.send(to=f"ann@mail.{domain}")
+    idn = door.send(to=f"ann@bücher.{domain}")
+    assert found(door, f"domain={domain}") == found(door, f"domain=@{domain.upper()}.") == [sent]
+    assert found(door, f"domain=mail.{domain}") == [below]
+    assert found(door, f"domain={quote(f'BÜCHER.{domain}')}") == found(door, f"domain=xn--bcher-kva.{domain}") == [idn]
+
+
+def test_subject_finds_a_part_in_any_case_and_no_character_is_a_wildcard(door, tag):
+    subjects = ["Rechnung Nº 17 für Ärger", "100% off_now [new] \\ * ? . ^ $", "日本語の件名", "ΟΔΟΣ straße"]
+    sent = {subject: door.send(subject=f"{subject} {tag}") for subject in subjects}
+    for part, subject in {
+        "rechnung": 0, "RECHNUNG nº 17 FÜR äRGER": 0, "100%": 1, "off_": 1, "[NEW]": 1, "\\ *": 1, "? . ^ $": 1, "語の": 2, "οδοσ": 3, "STRAßE": 3,
+    }.items():  # fmt: skip
+        assert sent[subjects[subject]] in found(door, f"subject={quote(part)}&limit=1000"), part
+        assert found(door, f"subject={quote(f'{subjects[subject]} {tag}'.upper().replace('SS', 'ß'))}") == [sent[subjects[subject]]]
+    for part in ("100_", "o%f", "Rech*g", "Rech.ung", "[a-z]echnung", "Rechnung%17", "?echnung"):
+        assert not set(found(door, f"subject={quote(part)}&limit=1000")) & set(sent.values()), part
+
+
+def test_a_message_id_header_finds_what_a_client_gave_and_what_we_made(door, domain):
+    given = door.send(message_id_header=f"<Order-17@{domain}>")
+    assert door.get(f"/messages/{given}")["message_id_header"] == f"<Order-17@{domain}>"
+    for header in (f"<Order-17@{domain}>", f"Order-17@{domain}", f" <Order-17@{domain}> "):
+        assert found(door, f"message_id_header={quote(header)}") == [given]
+    assert found(door, f"message_id_header=order-17@{domain}") == []  # RFC 5322 §3.6.4: its case matters
+    made = door.send()
+    header = door.get(f"/messages/{made}")["message_id_header"]
+    assert found(door, f"message_id_header={quote(header)}") == found(door, f"message_id_header={quote(header[1:-1])}") == [made]
+    # One that a client gave may look like ours, and be another message's id.
+    posed = door.send(message_id_header=f"<{made}@{domain}>")
+    twice = [door.send(message_id_header=f"<{new_id()}@{domain}>") for _ in range(2)]
+    assert found(door, f"message_id_header={made}@{domain}") == [posed]
+    own = door.get(f"/messages/{twice[1]}")["message_id_header"]
+    assert found(door, f"message_id_header={quote(own)}") == [twice[1]]
+    assert found(door, f"message_id_header={made}@other.example") == []
+
+
+def test_reason_finds_messages_of_which_a_delivery_failed_for_it_and_each_list_shows_it(door, tag, domain):
+    fine = door.send(tags=[tag], to=f"ann@{domain}")
+    bounced = door.send(tags=[tag], to=[f"ann@{domain}", f"ben@x.{domain}"])
+    fail(door, bounced)
+    expired = door.send(tags=[tag], to=f"ben@{domain}")
+    end(door, expired, Kind.EXPIRED, "ERROR", reason=Reason.EXPIRED)
+    assert found(door, f"tag={tag}&reason=bounced") == found(door, f"tag={tag}&reason=BOUNCED") == [bounced]
+    assert found(door, f"tag={tag}&reason=expired") == [expired]
+    assert found(door, f"tag={tag}&reason=parked") == []
+    shown = {one["id"]: one["reason"] for one in door.get("/messages", tag=tag)["messages"]}
+    assert shown == {fine: None, bounced: "bounced", expired: "expired"}
+    assert [door.get(f"/messages/{one}")["reason"] for one in (fine, bounced)] == [None, "bounced"]
+    assert door.call("POST", f"/messages/{expired}/retry").json()["reason"] is None
+    assert found(door, f"tag={tag}&reason=expired") == []
+
+
+def test_of_several_reasons_a_list_shows_the_gravest_while_others_wait(door, tag):
+    identifier = door.send(tags=[tag], to=["a@example.com", "b@example.com", "c@example.com"], bcc="d@example.com")
+    first, second, third, _ = claim(door, identifier)
+    for one, reason in ((first, "expired"), (second, "bounced"), (third, "outcome_unknown")):
+        with door.services.db.write() as session:
+            ended = {"status": "ERROR", "reason": reason, "lease_owner": None}
+            session.execute(DELIVERIES.update().where(DELIVERIES.c.id == one).values(**ended))
+        (message,) = door.get("/messages", tag=tag)["messages"]
+        assert (message["reason"], message["status"], len(message["to"])) == (reason, "PENDING", 3)
+
+
+def test_to_domain_and_reason_are_of_one_delivery(door, domain):
+    identifier = door.send(to=[f"ann@{domain}", f"ben@other.{domain}"])
+    ann, _ = claim(door, identifier)
+    with door.services.db.write() as session:
+        session.execute(DELIVERIES.update().where(DELIVERIES.c.id == ann).values(status="ERROR", reason="bounced", lease_owner=None))
+    assert found(door, f"domain={domain}&reason=bounced") == found(door, f"to=ann@{domain}&reason=bounced") == [identifier]
+    assert found(door, f"domain=other.{domain}&reason=bounced") == found(door, f"to=ben@other.{domain}&reason=bounced") == []
+    assert found(door, f"to=ann@{domain}&domain=other.{domain}") == []
+
+
+def test_all_filters_go_together(door, tag, domain):
+    sent = door.send(
+        **{"from": f"Shop <shop@{domain}>", "to": f"ann@{domain}", "tags": [tag], "message_id_header": f"<1@{domain}>", "subject": "Your Invoice 17"}
+    )
+    fail(door, sent)
+    every = {
+        "from": f"shop@{domain}", "to": f"ann@{domain}", "domain": domain, "tag": tag, "message_id_header": f"1@{domain}", "subject": "invoice",
+        "reason": "bounced", "status": "error", "test": "false", "since": "2020-01-01", "until": "2100-01-01",
+    }  # fmt: skip
+    assert ids(door.get("/messages", **every)) == [sent]
+    other = {
+        "from": f"shop@x.{domain}", "to": f"ben@{domain}", "domain": "example.com", "tag": "x", "message_id_header": f"2@{domain}",
+        "subject": "offer", "reason": "expired", "status": "pending", "test": "true", "since": "2100-01-01", "until": "2020-01-01",
+    }  # fmt: skip
+    for name, value in other.items():
+        assert door.get("/messages", **every | {name: value}) == {"messages": [], "count": 0}, name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({"to": "uSER7@D7.Example"}, "ix_deliveries_tenant_id_domain_address_message_id"),
+        ({"domain": "d7.example"}, "ix_deliveries_tenant_id_domain_address_message_id"),
+        ({"reason": "parked"}, "ix_deliveries_tenant_id_reason_message_id"),
+        ({"sender": "SHOP7@d7.example"}, "ix_messages_tenant_id_from_id"),
+        ({"message_id_header": "7@d7.example"}, "ix_messages_tenant_id_message_id"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_each_filter_walks_its_index(door, wanted, index):
+    messages = [new_id() for _ in range(3000)]
+    asked = []
+    with Session(door.services.db.engine) as session:  # nothing of this is committed
+        same = MESSAGE | {"status": "PENDING", "created_at": datetime.now(UTC)}
+        rows = [
+            same | {"id": one, "sender": f"Shop <Shop{n}@d{n}.example>", "message_id": f"<{n}@d{n}.example>"} for n, one in enumerate(messages)
+        ]
+        session.execute(insert(MESSAGES), rows)
+        delivery = {"kind": "to", "lane": "normal", "status": "PENDING"}
+        rows = [
+            delivery | {"id": new_id(), "message_id": one, "address": f"User{n}@d{n}.example", "reason": "parked" if n == 7 else None}
+            for n, one in enumerate(messages)
+        ]
+        session.execute(insert(DELIVERIES), rows)
+        session.execute(text("ANALYZE"))
+        event.listen(session.connection(), "before_cursor_execute", lambda *arguments: asked.append(arguments[2:4]))
+        shown, count, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, **wanted))
+        assert ([one["id"] for one in shown], count) == ([messages[7]], 1)
+        explain = "EXPLAIN" if door.services.db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+        for statement, parameters in asked[:2]:  # the count and the page
+            plan = str(session.connection().exec_driver_sql(f"{explain} {statement}", parameters).all())
+            assert index in plan
+            assert not re.search(r"Seq Scan|\bSCAN (?:messages|deliveries)\b", plan), plan
+
+
+def test_a_list_by_subject_looks_at_so_many_messages_and_not_at_all(door, tag, monkeypatch):
+    monkeypatch.setattr(repo, "SEARCHED", 3)
+    sent = [door.send(to=f"{tag}@example.com", subject=f"{tag} {n}") for n in range(5)]
+    with door.services.db.read() as session:
+
+        def searched(**wanted):
+            shown, count, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, subject=tag, **wanted))
+            assert count == len(shown)
+            return [str(one["id"]) for one in shown]
+
+        assert searched() == sent[:1:-1]
+        assert searched(to=f"{tag}@example.com") == sent[::-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "sentence"),
+    [
+        ("to=ann+t", "to", '"ann+t": Not a bare e-mail address, like ann@example.com.'),
+        ("from=ann", "from", '"ann": Not a bare e-mail address, like ann@example.com.'),
+        ("from=", "from", '"": Not a bare e-mail address, like ann@example.com.'),
+        ("domain=ann@example.com", "domain", '"ann@example.com": Not a domain, like example.com.'),
+        ("domain=", "domain", '"": Not a domain, like example.com.'),
+        ("message_id_header=17", "message_id_header", '"17": Not a Message-ID, like <1234@example.com>.'),
+        ("subject=", "subject", 'Must have 1 to 200 characters; "" has none.'),
+        ("tag=", "tag", 'Must have at least one character; "" has none.'),
+        ("reason=spam", "reason", 'Must be bounced, expired, outcome_unknown or parked, not "spam".'),
+        ("status=gone", "status", 'Must be PENDING, DELIVERED, ERROR or CANCELLED, not "gone".'),
+        ("test=maybe", "test", 'Must be true or false, not "maybe".'),
+        ("since=yesterday", "since", 'Must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date, not "yesterday".'),
+        ("limit=1001", "limit", 'Must be an integer from 0 to 1000, not "1001".'),
+        ("limit=x", "limit", 'Must be an integer from 0 to 1000, not "x".'),
+        ("after=17", "after", 'Must be a UUID, such as 019cdb4a-7c00-7000-8000-00000000002a, not "17".'),
+        ("limit=1&limit=2", "limit", "`limit` is given 2 times; give it once."),
+        ("form=x", "form", "Unknown parameter `form`; did you mean `from`?"),
+        ("recipient=x", "recipient", "Unknown parameter `recipient`; the parameters here are `limit`, `offset`, `after`, `status`, `reason`, `to`, "
+            "`domain`, `from`, `subject`, `message_id_header`, `tag`, `test`, `since` and `until`."),
+    ],
+)  # fmt: skip
+def test_a_bad_filter_is_told_with_its_value_and_what_would_be_right(door, query, field, sentence):
+    answer = door.call("GET", f"/messages?{query}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "validation_error")
+    assert answer.json()["error"]["fields"] == {field: [sentence]}

@@ -1,0 +1,117 @@
+"""gunicorn's side: stopping, reloading, starting anew, hooks and logs of operators."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.flow.service import until
+from tests.http.conftest import ROOT, Door
+from tests.server.test_slow_clients import BODY, answer, api, connect, get, post
+
+
+def log_of(door: Door) -> str:
+    return (door.var / "api.out").read_text()
+
+
+def workers(door: Door) -> set[int]:
+    """Return the process ids of gunicorn's workers."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(door.process.pid)], capture_output=True, text=True, check=False)
+    return {int(pid) for pid in found.stdout.split()}
+
+
+@contextmanager
+def message_in_flight(door: Door) -> Iterator[Any]:
+    """Give the answers of a client whose message waits for the database, until the block ends."""
+    with connect(door, get(b"/health") + post(BODY)) as line, line.makefile("rb") as answers:
+        with door.services.db.write():  # SQLite has one writer
+            assert answer(answers)[0] == 200
+            # Requests of one connection are served in turn, so by the answer to a later one the message has been begun.
+            with connect(door, get(b"/health")) as other, other.makefile("rb") as more:
+                assert answer(more)[0] == 200
+            yield answers
+        assert answer(answers)[0] == 201
+        assert answers.read() == b""
+
+
+def test_whoever_is_told_to_stop_answers_what_is_begun_and_closes_what_is_idle(tmp_path: Path) -> None:
+    with api(tmp_path) as door:
+        with message_in_flight(door), connect(door, get(b"/health")) as idle, connect(door, post(BODY)[:60]) as half:
+            assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+            until(lambda: half, what="the half request")
+            door.process.terminate()
+            assert idle.recv(100) == b""
+            assert half.recv(100).startswith(b"HTTP/1.1 408")
+            assert door.process.poll() is None
+        assert door.process.wait(20) == 0
+
+
+def test_a_reload_loses_no_request(tmp_path: Path) -> None:
+    with api(tmp_path) as door:
+        old = workers(door)
+        with message_in_flight(door):
+            door.process.send_signal(signal.SIGHUP)
+            until(lambda: workers(door) - old, what="a new process")
+            with connect(door, get(b"/health")) as line, line.makefile("rb") as answers:
+                assert answer(answers)[0] == 200
+        until(lambda: not workers(door) & old, what="the end of the old process")
+        assert door.get("/health") == {"status": "ok"}
+
+
+def test_processes_that_are_replaced_after_so_many_requests_lose_none(tmp_path: Path) -> None:
+    with api(tmp_path, max_requests=5) as door:
+        old = workers(door)
+        for number in range(24):
+            with connect(door, post(BODY) if number % 2 else get(b"/messages?limit=1")) as line, line.makefile("rb") as answers:
+                assert answer(answers)[0] == (201 if number % 2 else 200)
+        until(lambda: workers(door) and not workers(door) & old, what="another process")
+        assert log_of(door).count("Autorestarting worker") >= 3
+
+
+HOOKS = """
+globals().update(__import__("runpy").run_path({ours!r}))
+accesslog = "-"
+access_log_format = "seen %(m)s %(U)s %(s)s"
+def pre_request(worker, req):
+    worker.log.info("before %s", req.path)
+def post_request(worker, req, environ, resp):
+    worker.log.info("after %s %s", req.path, resp.status)
+"""
+
+
+def test_hooks_and_the_access_log_see_each_request(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(HOOKS.format(ours=str(ROOT / "gunicorn.conf.py")))
+    with api(tmp_path, command=["-m", "gunicorn", "-c", str(tmp_path / "conf.py"), "api:app"]) as door:
+        too_large = b"PUT /large HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n"
+        for request, status in ((get(b"/nothing"), 404), (post(BODY), 201), (post(b"{"), 400), (too_large, 413)):
+            with connect(door, request) as line, line.makefile("rb") as answers:
+                assert answer(answers)[0] == status
+        for line in ("seen GET /nothing 404", "seen POST /messages 201", "seen POST /messages 400", "seen PUT /large 413"):
+            until(lambda line=line: line in log_of(door), what=line)
+        assert "before /nothing" in log_of(door)
+        assert "after /messages 201 CREATED" in log_of(door)
+
+
+def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        # As systemd does (sd_listen_fds): the socket is file 3, and the environment says whose it is.
+        passing = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        os.set_inheritable(listener.fileno(), True)
+        command = ["sh", "-c", f'exec 3<&{listener.fileno()}; exec "$@"', "sh", sys.executable, "-c", passing, str(ROOT / "api.py")]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
+        environment |= {"MAILBBGUN_VAR": str(tmp_path), "LISTEN_FDS": "1"}
+        subprocess.run([sys.executable, str(ROOT / "initdb.py")], env=environment | {"LISTEN_FDS": "0"}, cwd=tmp_path, check=True)
+        with subprocess.Popen(command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL) as process:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=30) as line, line.makefile("rb") as answers:
+                    line.sendall(get(b"/health"))
+                    assert answer(answers)[0] == 200
+            finally:
+                process.terminate()
+            assert process.wait(20) == 0
