@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,14 @@ class Service:
         self._renewed = 0  # bytes of the sink's log that were there by then
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _open(self) -> None:
         services = build(load(self.environment))  # what initdb.py does, without a process of its own
         install(services)
         services.close()
@@ -69,12 +78,15 @@ class Service:
         self._spawn_api()
         until(lambda: _listens(self.sink_port), what="the sink")
         until(self._answers, what="the API")
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self.http.close()
         for process in self.processes.values():
-            process.kill()
+            with suppress(ProcessLookupError):  # all of the group has ended
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         # pytest shows this for a test that failed, and for no other.
         for path in sorted(self.var.glob("*.out")):
