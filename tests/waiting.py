@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: Seconds that nothing takes which ever ends: only a hang reaches them, however slow the machine is.
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 #: Seconds between two looks at a condition.
 LOOK = 0.02

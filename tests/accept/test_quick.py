@@ -31,6 +31,7 @@ from mailbbgun.services import Services
 from mailbbgun.tenants.rates import Rates
 from tests.flow.service import ROOT, until
 from tests.tenants.conftest import Locked, opened
+from tests.waiting import PATIENCE
 
 HELLO = {"to": "ann@example.com", "from": "shop@example.com", "subject": "Hello", "text": "Hi"}
 HEADERS = {"Host": "127.0.0.1:8000", "User-Agent": "curl/8", "Accept": "*/*", "Content-Type": "application/json"}
@@ -164,7 +165,7 @@ def test_the_server_takes_the_short_way_unless_somebody_wants_to_see_each_reques
 
 
 def answer(door: Locked, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, str], Any]:
-    line = http.client.HTTPConnection("127.0.0.1", int(door.url.rpartition(":")[2]), timeout=30)
+    line = http.client.HTTPConnection("127.0.0.1", int(door.url.rpartition(":")[2]), timeout=PATIENCE)
     line.request("POST", "/messages", body, {"Content-Type": "application/json"} | dict(headers))
     got = line.getresponse()
     told = {name: value for name, value in got.getheaders() if name not in ("Date", "Location", "Content-Length", "RateLimit-Reset")}

@@ -4,6 +4,8 @@ import contextlib
 import socket
 import threading
 
+from tests.waiting import PATIENCE
+
 
 class Canary:
     """A listener on `host`:`port` (0: a free one) that greets with `says` and keeps the line until the other end closes. A context manager.
@@ -32,7 +34,7 @@ class Canary:
             last.bind((self._listener.getsockname()[0], 0))
             self._last = last.getsockname()[1]
             last.connect((self.host, self.port))  # whoever is still in the backlog is served before
-            self._thread.join(30)
+            self._thread.join(PATIENCE)
         self._listener.close()
 
     def _accept(self) -> None:
@@ -42,7 +44,7 @@ class Canary:
                 if sender[1] == self._last:
                     return
                 self.connections += 1
-                connection.settimeout(10)
+                connection.settimeout(PATIENCE)
                 with contextlib.suppress(OSError):  # reset: it has sent all it will
                     connection.sendall(self.says)
                     while octets := connection.recv(65536):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mailbbgun.base.errors import InvalidInput, NotPermitted
 from mailbbgun.base.net import MAX_ADDRESSES, SMTP_PORTS, Allowed, Guard, hostname, permitted, system_look_up
 from tests.base.canary import Canary
+from tests.waiting import PATIENCE
 
 PUBLIC = """
     1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 168.63.129.15 169.253.255.255 169.255.0.0
@@ -253,7 +254,7 @@ def test_no_spelling_of_this_machine_reaches_a_listener_on_it() -> None:
             for port in ports:
                 with suppress(NotPermitted, OSError):
                     for address in guard.addresses(host, port):
-                        socket.create_connection((address, port), timeout=5).close()
+                        socket.create_connection((address, port), timeout=PATIENCE).close()
         assert [canary.connections for canary in canaries] == [0] * 20
 
 
@@ -261,5 +262,5 @@ def test_no_spelling_of_this_machine_reaches_a_listener_on_it() -> None:
 def test_without_the_guard_such_a_spelling_does_reach_it(host: str) -> None:
     with Canary(host="::1" if host == "::1" else "127.0.0.1") as canary:
         assert any(not permitted(address) for address in system_look_up(host, canary.port))
-        socket.create_connection((host, canary.port), timeout=5).close()
+        socket.create_connection((host, canary.port), timeout=PATIENCE).close()
     assert canary.connections == 1

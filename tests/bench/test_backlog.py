@@ -13,6 +13,7 @@ from bench.fill import fill
 from mailbbgun import schema
 from mailbbgun.base.ids import first_id_at
 from mailbbgun.services import build
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 MESSAGES = 3000
@@ -61,7 +62,7 @@ def test_what_is_filled_is_what_accept_would_have_left(services):
 @pytest.mark.long
 def test_a_short_run_measures_all_drains_all_and_keeps_its_figures(tmp_path):
     command = [str(ROOT / "bin" / "bench"), "--backlog", "1200", "--rounds", "3", "--sink", "asyncio", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     shown, paths = done.stdout.rstrip("\n").rsplit("\n\n", 1)
     written, kept = map(Path, paths.splitlines())

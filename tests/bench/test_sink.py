@@ -8,7 +8,7 @@ import pytest
 
 from bench import BenchError
 from bench.sink import Sink
-from tests.waiting import at_least, pause
+from tests.waiting import PATIENCE, at_least, pause
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_it_counts_messages_whatever_is_in_them():
 def test_it_understands_pipelining_in_pieces_of_any_size(size):
     one = b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nhi\r\n.\r\n"
     said = b"EHLO x\r\n" + one * 3 + b"MAIL FROM:<>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n.\r\nQUIT\r\n"
-    with Sink("asyncio") as sink, socket.create_connection(("127.0.0.1", sink.port), 10) as link:
+    with Sink("asyncio") as sink, socket.create_connection(("127.0.0.1", sink.port), PATIENCE) as link:
         for start in range(0, len(said), size):
             link.sendall(said[start : start + size])
             if size < 100:
@@ -56,7 +56,7 @@ def test_it_understands_pipelining_in_pieces_of_any_size(size):
 
 def test_a_slow_sink_takes_its_time_for_each_command_also_when_they_are_pipelined():
     said = b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
-    with Sink("asyncio", delay=0.1) as sink, socket.create_connection(("127.0.0.1", sink.port), 10) as link:
+    with Sink("asyncio", delay=0.1) as sink, socket.create_connection(("127.0.0.1", sink.port), PATIENCE) as link:
         replies = link.makefile("rb")
         assert replies.readline().startswith(b"220 ")
         with at_least(0.3):

@@ -64,14 +64,14 @@ class Catcher:
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit code."""
         self.process.send_signal(with_signal)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
 
 class Raw:
     """A client that sends exactly what it is told."""
 
     def __init__(self, port: int) -> None:
-        self.link = socket.create_connection(("127.0.0.1", port), 20)
+        self.link = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self._lines = self.link.makefile("rb")
         self.reply()
 

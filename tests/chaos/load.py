@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import requests
 
 from tests.flow.service import Service
-
-PATIENCE = 120.0  # seconds until one message must have been taken, whatever happens meanwhile
+from tests.waiting import PATIENCE
 
 
 class Load:
@@ -99,7 +98,7 @@ class Load:
         before = time.monotonic()
         try:
             answer: requests.Response = self._local.http.post(
-                f"{self._service.url}/messages", json=body, headers={"Idempotency-Key": to[0]}, timeout=60
+                f"{self._service.url}/messages", json=body, headers={"Idempotency-Key": to[0]}, timeout=PATIENCE
             )
         except requests.RequestException:
             return None

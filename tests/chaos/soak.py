@@ -18,6 +18,7 @@ from tests.chaos.gauges import Gauges, bounds
 from tests.chaos.load import Load
 from tests.chaos.trend import Sample, Trend, trends
 from tests.flow.service import Service, until
+from tests.waiting import PATIENCE
 
 EVERY = 10.0  # seconds between samples
 RATE = 45.0  # accepts and reads a second, of all clients together
@@ -95,7 +96,7 @@ class Clients:
         one = dice.choice(self._latest)
         lists = ["", "?status=PENDING", "?tag=invoice&limit=100", f"?after={one}&limit=50", "?limit=0&status=DELIVERED"]
         path = dice.choice([*lists, f"/{one}", f"/{one}/events", f"/{one}/raw"])
-        answer = self._local.http.get(f"{self._url}/messages{path}", timeout=60)
+        answer = self._local.http.get(f"{self._url}/messages{path}", timeout=PATIENCE)
         assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:300]}"
         self.reads += 1  # a few that are missed do not matter
 

@@ -16,6 +16,7 @@ from mailbbgun.base.settings import load
 from mailbbgun.cli.main import main
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ class Shell:
     def process(self, command: str, *arguments: str, code: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ``bin/`` to its end, from another folder."""
         argv = [str(ROOT / "bin" / command), *arguments]
-        done = subprocess.run(argv, cwd="/", env=self.environment(**settings), capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, cwd="/", env=self.environment(**settings), capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done

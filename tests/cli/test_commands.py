@@ -21,6 +21,7 @@ from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants.authenticate import Authenticator
 from tests.cli.conftest import ROOT, Shell
+from tests.waiting import PATIENCE
 
 TOKEN = re.compile(r"mbg_[a-z0-9]{12}_[A-Za-z0-9]{43}")
 
@@ -182,7 +183,7 @@ def test_a_shell_completes_commands_and_choices(sqlite: Shell) -> None:
         complete -p mailbbgun
         COMP_WORDS=(mailbbgun key create --kind ''); COMP_CWORD=4; _mailbbgun_completion mailbbgun; echo "${{COMPREPLY[@]}}"
     """
-    done = subprocess.run(["bash", "-euc", script], env=sqlite.environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-euc", script], env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "complete -o nosort -F _mailbbgun_completion mailbbgun\nlive test team\n"
 

@@ -22,6 +22,7 @@ from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.tenants import keys as api_keys
 from tests.cli.conftest import ROOT, Shell
 from tests.flow.service import until
+from tests.waiting import PATIENCE
 
 ACCOUNTS = 15 * BATCH
 
@@ -102,7 +103,7 @@ def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: S
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: _token(shell, first) != before[first], what="the first batch")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "mailbbgun: interrupted; what is done is kept, and the next run does the rest\n")
     both, between = shell.with_keys(new, old), tokens(shell)
     changed = sum(between[one] != before[one] for one in passwords)
@@ -146,7 +147,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
 
 def test_every_column_that_is_encrypted_is_known_to_the_command() -> None:
     known = "import mailbbgun.cli.encryption as e; print(len(e._places()))"
-    done = subprocess.run([sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert int(done.stdout) == len(places(schema.METADATA)) >= 2
 
 

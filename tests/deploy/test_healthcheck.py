@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,7 @@ def test_a_catcher_lives_when_it_greets(tmp_path: Path) -> None:
         assert b" catching " in catcher.stderr.readline()
         assert _healthy("catcher", CATCHER_PORT=port)
         catcher.terminate()
-        assert catcher.wait(10) == 0
+        assert catcher.wait(PATIENCE) == 0
 
 def test_an_api_lives_when_health_answers_200() -> None:
     class Answers(http.server.BaseHTTPRequestHandler):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,8 +60,17 @@ class Service:
         self.servers: dict[MailServer, int] = {}  # that mail leaves through besides the sink, and how many each had taken before
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
+        self._renewed = 0  # bytes of the sink's log that were there by then
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _open(self) -> None:
         services = build(load(self.environment))  # what initdb.py does, without a process of its own
         install(services)
         services.close()
@@ -68,12 +78,15 @@ class Service:
         self._spawn_api()
         until(lambda: _listens(self.sink_port), what="the sink")
         until(self._answers, what="the API")
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self.http.close()
         for process in self.processes.values():
-            process.kill()
+            with suppress(ProcessLookupError):  # all of the group has ended
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         # pytest shows this for a test that failed, and for no other.
         for path in sorted(self.var.glob("*.out")):
@@ -178,8 +191,19 @@ class Service:
     def taken(self) -> list[dict[str, Any]]:
         """Return what the sink took, oldest first, and then what each of ``servers`` did."""
         # A line that is being written is not there yet.
-        took = [json.loads(line) for line in self.log.read_bytes().split(b"\n")[:-1]] if self.log.exists() else []
+        took = [json.loads(line) for line in self.log.read_bytes()[self._renewed :].split(b"\n")[:-1]] if self.log.exists() else []
         return took + [message for server, before in self.servers.items() for message in server.taken()[before:]]
+
+    def renew(self) -> None:
+        """Be as new for the next test: nothing is pending, and only what the sink takes from now on counts as taken."""
+
+        def ended() -> bool:
+            for one in self.get("/messages?status=PENDING&limit=100")["messages"]:
+                self.http.delete(f"{self.url}/messages/{one['id']}", timeout=PATIENCE)  # or it is just being sent
+            return self.count("PENDING") == 0
+
+        until(ended, what="the end of what the test before left")
+        self._renewed = self.log.stat().st_size if self.log.exists() else 0
 
     def use(self, *servers: MailServer) -> None:
         """Let what these take from now on count as taken. Whoever started them closes them."""

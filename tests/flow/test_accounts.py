@@ -24,6 +24,7 @@ from tests.chaos.load import Load, addresses
 from tests.flow.service import Service, load, until
 from tests.servers.mailserver import Failure, MailServer
 from tests.smtp.peers import Peer
+from tests.waiting import PATIENCE
 
 USERS = {"user": "secret"}
 PAUSES = {"CIRCUIT_PAUSE_SECONDS": 1, "REFUSED_PAUSE_SECONDS": 1, "SWEEP_SECONDS": 1}
@@ -281,14 +282,14 @@ def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(se
         while not over.wait(0.05):
             with suppress(requests.ConnectionError):  # the API is being started again
                 url = f"{service.url}/smtp-accounts/{random.choice(accounts)}/credentials"
-                answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+                answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
                 told[answer.status_code, answer.json().get("smtp_password")] += 1
 
     def change() -> None:
         while not over.wait(0.1):
             with suppress(requests.ConnectionError):
                 url = f"{service.url}/smtp-accounts/{random.choice(accounts)}"
-                answer = requests.patch(url, json={"smtp_password": "secret"}, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+                answer = requests.patch(url, json={"smtp_password": "secret"}, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
                 told["changed", answer.status_code] += 1
 
     load_ = Load(service)

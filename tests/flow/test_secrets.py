@@ -24,6 +24,7 @@ from tests.flow.service import Service, until
 from tests.servers import PostgreSQL, RabbitMQ, Redis, install
 from tests.servers.mailserver import MailServer
 from tests.smtp.peers import Dialogue, Peer
+from tests.waiting import PATIENCE
 
 ADDRESSES = ("account", "refused", "tried", "relay", "database", "queue", "redis", "changed")
 PASSWORDS = {name: f"canary/{name}+7f3a é" for name in ADDRESSES}
@@ -139,7 +140,7 @@ def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[
     service.http.headers["Authorization"] = f"Bearer {tokens['admin']}"
 
     def ask(method: str, path: str, **options: object) -> bytes:
-        answer = service.http.request(method, f"{service.url}{path}", timeout=40, **options)
+        answer = service.http.request(method, f"{service.url}{path}", timeout=PATIENCE, **options)
         said[f"{method} {path} {len(said)}"] = answer.content + str(answer.headers).encode()
         return answer.content
 
@@ -160,7 +161,7 @@ def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[
     for identifier in accounts.values():
         ask("POST", f"/smtp-accounts/{identifier}/test", json={"to": "tried@example.test"})
         ask("GET", f"/smtp-accounts/{identifier}")
-    revealed = service.http.get(f"{service.url}/smtp-accounts/{accounts['good']}/credentials", timeout=30)
+    revealed = service.http.get(f"{service.url}/smtp-accounts/{accounts['good']}/credentials", timeout=PATIENCE)
     assert revealed.json()["smtp_password"] == PASSWORDS["account"]
     sent = [service.post(to=f"u{n}@example.test")["id"] for n in range(5)]
     for identifier in (relayed, *sent):
@@ -193,7 +194,7 @@ def _break(postgresql: PostgreSQL, service: Service, admin: str) -> None:
     """Let the database be away for a while."""
     postgresql.stop()
     for path in ("/messages", "/smtp-accounts/default/credentials"):
-        assert service.http.get(f"{service.url}{path}", timeout=40).status_code == 503, admin[:4]
+        assert service.http.get(f"{service.url}{path}", timeout=PATIENCE).status_code == 503, admin[:4]
     postgresql.start()
     until(lambda: service.http.get(f"{service.url}/messages").status_code == 200, what="the database")
 

@@ -21,6 +21,7 @@ from mailbbgun.services import build
 from mailbbgun.tenants import keys
 from tests.flow.service import ROOT, Service, until
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE
 
 WORKER = [sys.executable, "worker.py"]
 API = [sys.executable, "-m", "gunicorn", "api:app"]
@@ -46,7 +47,7 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
     lines = []
     for process in started:
         try:
-            out, errors = process.communicate(timeout=30)
+            out, errors = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
         said = [line for line in errors.splitlines() if " info Starting gunicorn" not in line]
@@ -72,7 +73,7 @@ def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(e
 
 def test_a_port_in_use_is_one_line_of_the_api(prepared):
     with socket.create_server(("127.0.0.1", prepared.port)):
-        done = subprocess.run(PROGRAMS["api"], cwd=ROOT, env=prepared.environment, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(PROGRAMS["api"], cwd=ROOT, env=prepared.environment, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"api: cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port\n"
 
@@ -80,7 +81,7 @@ def test_a_port_in_use_is_one_line_of_the_api(prepared):
 @pytest.mark.parametrize("name", ["initdb", "requeue-pending"])
 def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_settings, name):
     service = Service(embedded_settings, DATABASE_URL=f"postgresql+psycopg2://nobody:{CANARY}@127.0.0.1:1/none")
-    done = subprocess.run(PROGRAMS[name], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(PROGRAMS[name], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=PATIENCE)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith(f"{name}: the ")
@@ -96,14 +97,14 @@ def test_without_var_every_program_finds_the_same_database_wherever_it_is_starte
         shutil.copy(ROOT / name, clone)
     service = Service(embedded_settings)
     del service.environment["MAILBBGUN_VAR"], service.environment["MAILBBGUN_DATABASE_URL"]
-    subprocess.run([sys.executable, clone / "initdb.py"], cwd=elsewhere, env=service.environment, check=True, timeout=30)
+    subprocess.run([sys.executable, clone / "initdb.py"], cwd=elsewhere, env=service.environment, check=True, timeout=PATIENCE)
     for name, ready in (("api", "Listening at"), ("worker", "worker_started")):
         with subprocess.Popen(
             [sys.executable, clone / f"{name}.py"], cwd=elsewhere, env=service.environment, stderr=subprocess.PIPE, text=True
         ) as process:
             assert any(ready in line for line in process.stderr), "it would refuse a database without tables"
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE) == 0
     assert (clone / "var" / "mailbbgun.db").exists()
     assert list(elsewhere.iterdir()) == []
 
@@ -220,7 +221,8 @@ def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
 def test_gunicorn_without_our_configuration_serves_nobody(embedded_settings, tmp_path):
     with Service(embedded_settings) as service:
         argv = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "-b", f"127.0.0.1:{free_port()}", "api:app"]
-        done = subprocess.run(argv, cwd=tmp_path, env=service.environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+        environment = service.environment | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 3
         assert "gunicorn did not read gunicorn.conf.py" in done.stderr
 

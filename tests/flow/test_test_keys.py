@@ -33,7 +33,7 @@ class Tried(Service):
     def key(self, kind: str) -> str:
         """Make a key."""
         guests = {"guests": ["example.test", "simulator"]} if kind == "team" else {}
-        made = self.http.post(f"{self.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": kind, "kind": kind} | guests, timeout=30)
+        made = self.http.post(f"{self.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": kind, "kind": kind} | guests, timeout=PATIENCE)
         assert made.status_code == 201, made.text
         return str(made.json()["key"])
 
@@ -46,7 +46,7 @@ class Tried(Service):
     def ask(self, key: str | None, **message: Any) -> Any:
         """Send a message with a key, or without; return the answer."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, headers=headers, timeout=30)
+        return self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, headers=headers, timeout=PATIENCE)
 
     def try_out(self, **message: Any) -> str:
         """Send a message with the test key; return its id."""
@@ -121,7 +121,7 @@ def test_magic_recipients_behave_and_their_timelines_show_it(service):
     assert told(sent["bounce"], "bounce") == told(sent["bounce+17"], "bounce+17") == told(together, "bounce") == [bounced]
     assert told(sent["complain"], "complain") == told(sent["complain+17"], "complain+17") == told(together, "complain") == [delivered, complained]
     assert told(sent["defer"], "defer")[0] == ("deferred", 451)
-    until(lambda: service.http.delete(f"{service.url}/messages/{sent['defer']}", timeout=30).ok, what="a moment in which it is not being tried")
+    until(lambda: service.http.delete(f"{service.url}/messages/{sent['defer']}", timeout=PATIENCE).ok, what="a moment in which it is not being tried")
     (_, complaint) = service.timeline(sent["complain"], "complain@simulator")
     assert complaint["data"]["feedback_type"] == "abuse"
     assert service.message(sent["complain"])["deliveries"][0]["status"] == "DELIVERED"
@@ -146,7 +146,7 @@ def test_a_list_shows_what_test_keys_sent_or_what_others_did(service):
     assert all(one["test"] for one in service.get("/messages?test=true")["messages"])
     every, tried = (service.get(f"/messages?limit=0{query}")["count"] for query in ("", "&test=true"))
     assert every - tried == service.get("/messages?limit=0&test=false")["count"] > 0
-    assert service.http.get(f"{service.url}/messages?test=maybe", timeout=30).status_code == 400
+    assert service.http.get(f"{service.url}/messages?test=maybe", timeout=PATIENCE).status_code == 400
 
 
 def test_of_a_worker_that_dies_before_the_commit_one_complaint_comes_by_its_journal(service):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,7 +36,11 @@ class Door:
         self.process = subprocess.Popen(
             [sys.executable, *command], cwd=var, env=_clean() | environment, stdout=self.log, stderr=self.log, start_new_session=True
         )
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self._kill()
+            raise
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         return self.http.request(method, self.url + path, timeout=PATIENCE, **options)
@@ -63,7 +68,11 @@ class Door:
         """Kill it. It must have lived until now; how it stops is a matter of test_service.py, and takes seconds."""
         self.http.close()
         assert self.process.poll() is None, (self.var / "api.out").read_text()
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self._kill()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):  # all of the group has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.services.close()
         self.log.close()

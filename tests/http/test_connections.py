@@ -14,10 +14,11 @@ from mailbbgun.base import idempotency
 from mailbbgun.base.idempotency import Claim
 from mailbbgun.base.ids import new_id
 from mailbbgun.server.limits import SMALL
+from tests import waiting
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.servers.process import free_port
-from tests.waiting import PATIENCE, pause
+from tests.waiting import PATIENCE
 
 BODY = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "Hi"}).encode()
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -60,7 +61,7 @@ def test_requests_come_one_after_the_other_at_any_pace(door, pause):
             status, message = heard(answers)
             assert status == 201
             seen.add(message["id"])
-            pause(pause)
+            waiting.pause(pause)
         assert len(seen) == 8
 
 
@@ -71,7 +72,7 @@ def test_a_request_that_drips_is_whole_in_the_end(door, pause):
         assert heard(answers)[0] == 200
         for start in range(0, len(POST), 9):
             line.sendall(POST[start : start + 9])
-            pause(pause)
+            waiting.pause(pause)
         assert heard(answers)[0] == 201
         line.sendall(HEALTH)
         assert heard(answers)[0] == 200
@@ -112,7 +113,7 @@ def test_more_connections_than_threads_are_all_served_while_busy_ones_never_paus
 def test_a_connection_that_was_idle_is_served_again(door):
     with connected(door) as (line, answers):
         for pause in (0, 1.2):
-            pause(pause)
+            waiting.pause(pause)
             line.sendall(POST)
             assert heard(answers)[0] == 201
 
@@ -154,7 +155,7 @@ def test_requests_that_wait_for_keys_held_elsewhere_keep_nobody_from_being_answe
                 idempotency.take(rival, {Claim(key, "same"): (new_id(), {}) for key in keys}, 86_400)
             for (line, _), key in zip(lines, keys, strict=True):
                 line.sendall(post(BODY, b"Idempotency-Key: " + key.encode()))
-            pause(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others
+            waiting.pause(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others
             with connected(door) as (line, answers):
                 for _ in range(20):
                     line.sendall(HEALTH)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-START_SECONDS = 240.0
+START_SECONDS = 600.0
 
 # Reads until its parent closes the pipe or dies; then ends what is left and removes the folder. Process groups are
 # killed whole. QUIT first: it lets PostgreSQL give back its shared memory.

@@ -23,6 +23,7 @@ from tests.servers.mailserver import Failure, MailServer
 from tests.servers.process import free_port
 from tests.smtp.peers import Authority, Peer, only, silent
 from tests.tenants.test_keys import Locked, code
+from tests.waiting import PATIENCE
 
 PASSWORD = "s3cret-Pässword-of-the-account"
 USER = "shop"
@@ -229,7 +230,7 @@ def test_of_accounts_set_up_at_once_one_is_the_default(locked):
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda n: requests.post(
             f"{locked.url}/smtp-accounts", json={"setting_name": f"{n}", "smtp_host": "a.example"},
-            headers={"Authorization": f"Bearer {tenant.key}"}, timeout=30), range(8)))  # fmt: skip
+            headers={"Authorization": f"Bearer {tenant.key}"}, timeout=PATIENCE), range(8)))  # fmt: skip
     assert [answer.status_code for answer in made] == [201] * 8
     assert [one["is_default"] for one in tenant.ask("GET", "").json()["smtp_accounts"]].count(True) == 1
 
@@ -427,7 +428,7 @@ def test_a_few_accounts_are_tried_at_once_and_no_more(locked):
 
         def attempt(_: int) -> requests.Response:
             headers = {"Authorization": f"Bearer {tenant.key}"}
-            return requests.post(f"{locked.url}/smtp-accounts/test", json=body, headers=headers, timeout=60)
+            return requests.post(f"{locked.url}/smtp-accounts/test", json=body, headers=headers, timeout=PATIENCE)
 
         running = [threads.submit(attempt, n) for n in range(8)]
         until(lambda: sum(one.done() for one in running) >= 4, 10, "four refusals")  # two processes, two of a tenant in each

@@ -27,6 +27,7 @@ from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import sum_of
 from tests.flow.service import until
 from tests.sweep.conftest import Store
+from tests.waiting import PATIENCE
 
 # Where writers can lock each other out: SQLite has one at a time.
 on_postgresql = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
@@ -59,7 +60,7 @@ def held(store: Store, row: Select[object]) -> Iterator[Held]:
             lock = Held(store, pool)
             yield lock
         for writer in lock.writers:
-            writer.result(20)
+            writer.result(PATIENCE)
 
 
 def recipients(store: Store, message, count: int, **columns) -> list:
@@ -174,7 +175,7 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
         try:
             for first in range(0, count, 5):
                 batch = [Result(row, its, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED") for row, its in mine[first : first + 5]]
-                barrier.wait(10)
+                barrier.wait(PATIENCE)
                 with store.services.db.write() as session:
                     assert len(record.results(session, worker, batch)) == 5
         except Exception as error:  # noqa: BLE001 - told by the main thread

@@ -225,7 +225,7 @@ def test_strangers_are_counted_by_address_and_by_ipv6_network(postgresql, tmp_pa
         answers = Counter()
         for n in range(100):  # a connection each: they are spread over processes
             said = {"X-Forwarded-For": f"203.0.113.{n}, {addresses[n % len(addresses)]}", "Authorization": "Bearer guess"}
-            answers[requests.get(f"{door.url}/messages", headers=said, timeout=10).status_code] += 1
+            answers[requests.get(f"{door.url}/messages", headers=said, timeout=PATIENCE).status_code] += 1
         return answers
 
     with opened(tmp_path, 2, **settings) as door:
@@ -258,9 +258,12 @@ def test_without_redis_mail_is_accepted_and_shares_are_counted(postgresql, break
             breakable_redis.resume()
         assert set(paused) == {201}
         breakable_redis.kill9()
-        assert set(hammer(door, [free], 100, method="POST")) == {201}
-        assert (door.var / "api.out").read_text().count("rates_counted_in_memory") in range(1, 5)
-        breakable_redis.start()
+        try:
+            assert set(hammer(door, [free], 100, method="POST")) == {201}
+        finally:
+            breakable_redis.start()
+        # Told now and then, not with each of the four hundred requests.
+        assert 0 < (door.var / "api.out").read_text().count("rates_counted_in_memory") < 100
         pause(1.1)  # then it is asked again
         allowed(hammer(door, [other]), 40, exact=True)
 
