@@ -2,7 +2,8 @@
 
 ``run.py`` is the plan of a run, ``turns.py`` who has a turn in each round, ``phases.py`` what is measured, of anything that is a
 ``system.py``: ``service.py``, which is ours, and ``peers/``. ``sink.py``, ``servers.py`` and ``clients.py`` are started beside it; ``stats.py``,
-``report.py`` and ``plot.py`` make of figures what is read. ``load.py``, ``loop.py``, ``pipelined.py``, ``source.py``, ``threads.py`` and
+``report.py`` and ``plot.py`` make of figures what is read; ``shapes.py`` is what the mail looks like, and ``against.py`` sets another commit
+beside this one. ``load.py``, ``loop.py``, ``pipelined.py``, ``source.py``, ``threads.py`` and
 ``asyncio_sink.py`` are programs of their own, so that they do not share an interpreter with what they measure.
 """
 

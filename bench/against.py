@@ -31,8 +31,8 @@ from bench.stats import Figures, Spread, summary, times
 
 OURS, THEIRS = "this tree", "the other"
 NOTE = (
-    "CPU: µs a message. ÷: this tree's figure to the other's in the same round, median (range); of rates more is better, of CPU less.\n"
-    "own: API or worker; all: with PostgreSQL and RabbitMQ."
+    "CPU: µs a message. other: that of the other commit. ÷: this tree's figure to the other's in the same round, median (range).\n"
+    "Of rates more is better, of CPU less. own: API or worker; all: with PostgreSQL and RabbitMQ."
 )
 
 
@@ -146,9 +146,9 @@ def _table(head: str, rounds: list[dict[str, Figures]], shapes: Sequence[str]) -
     names = {accepting(shape): f"  accept, {title(shape)}" for shape in shapes} | {DRAINING: "  drain all of these"}
     found = summary(rounds)
     columns: list[tuple[str, list[str]]] = []
-    for metric, what, decimals in (("rate", "messages/s", 0), ("cpu_us", "CPU: own", 0), ("all_cpu_us", "CPU: all", 0)):
-        for tree in (OURS, THEIRS):
-            columns.append((f"{what}, {tree}", [cell(_median(found[tree][f"{phase}_{metric}"]), decimals) for phase in names]))
+    for metric, what in (("rate", "messages/s"), ("cpu_us", "CPU: own"), ("all_cpu_us", "CPU: all")):
+        for tree, column in ((OURS, what), (THEIRS, "other")):
+            columns.append((column, [cell(_median(found[tree][f"{phase}_{metric}"]), 0) for phase in names]))
         columns.append(("÷", [cell(times(rounds, f"{phase}_{metric}", OURS, THEIRS), 2) for phase in names]))
     return aligned(head, list(names.values()), columns)
 

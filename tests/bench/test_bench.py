@@ -25,7 +25,7 @@ def start(tmp_path):
     (tmp_path / "tmp").mkdir()
 
     def _start(*arguments: str) -> subprocess.Popen[str]:
-        alone = ["--only", "embedded", "--peers", "none", "--no-slow-sink", "--sink", "asyncio"]
+        alone = ["--only", "embedded", "--peers", "none", "--no-slow-sink", "--shapes", "none", "--sink", "asyncio"]
         command = [str(ROOT / "bin" / "bench"), "--quick", *alone, "--out", str(tmp_path / "out"), *arguments]
         environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -55,17 +55,25 @@ def _working_folders() -> list[str]:
 
 @pytest.mark.long
 def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tmp_path):
-    out, err = start("--messages", "200", "--connections", "4", "--setting", "WORKER_CONNECTIONS=5").communicate(timeout=4 * PATIENCE)
+    arguments = ("--messages", "200", "--connections", "4", "--shapes", "html,mix", "--setting", "WORKER_CONNECTIONS=5")
+    out, err = start(*arguments).communicate(timeout=4 * PATIENCE)
     assert err == ""
     tables, paths = out.rstrip("\n").rsplit("\n\n", 1)
     head, machine, *rest = tables.splitlines()
-    assert head == "200 messages of 4 KB · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
+    what = "200 messages of short lines, 4 KB, unless a table names another shape"
+    assert head == f"{what} · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
     assert all(f" {word} " in machine for word in ("cores", "Python", "SQLite", "ms an fsync", "commit"))
-    titles = ["accept, durably", "drain a backlog into the sink", "end to end, accept and deliver at once", "milliseconds"]
+    titles = ["accept, durably", "drain a backlog into the sink", "end to end, accept and deliver at once"]
+    titles += ["accept, durably, by shape of message", "milliseconds"]
     assert [line for line in titles if any(one.startswith(f"{line}  ") for one in rest)] == titles
     subjects = ["Mail BB Gun, embedded", "smtplib loop", "our client, bare", "limit: pipelined bytes", "limit: smtp-source"]
     drain = next(number for number, line in enumerate(rest) if line.startswith(titles[1]))
     assert [line[2 : 2 + len(subject)] for line, subject in zip(rest[drain + 1 :], subjects, strict=False)] == subjects
+
+    shaped = next(number for number, line in enumerate(rest) if line.startswith("accept, durably, by shape"))
+    assert [line.split("   ")[0].strip() or line.strip().split("   ")[0] for line in rest[shaped + 1 : shaped + 7]] == [
+        "html + text, 15 KB", "Mail BB Gun, embedded", "mix of 6", "Mail BB Gun, embedded", "drain all of these", "Mail BB Gun, embedded",
+    ]  # fmt: skip
 
     text, file, plot = map(Path, paths.splitlines())
     assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])
@@ -77,6 +85,8 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     assert kept["missing"] == {}
     [figures] = kept["rounds"]
     metrics = dict.fromkeys(("smtplib", "client", "pipelined", "smtp-source"), SENDING) | {"embedded": EMBEDDED}
+    shapes = {f"{phase}_{what}" for phase in ("accept_html", "accept_mix", "send_shapes") for what in ("rate", "cpu_us", "sink_cpu_us")}
+    metrics["embedded"] = metrics["embedded"] | shapes | {"accept_html_client_cpu_us", "accept_mix_client_cpu_us"}
     metrics["keys"] = {name for name in EMBEDDED if name.startswith("accept_")}
     assert {name: set(values) for name, values in figures.items()} == metrics
     assert figures["smtplib"]["send_rate_ratio"] == 1
@@ -126,3 +136,8 @@ def test_a_peer_that_nobody_knows_is_named(start):
     _, err = process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == 2
     assert "'sendmail' is not one of postfix, celery, post_office, design_2017" in err
+
+
+def test_a_shape_that_nobody_knows_is_named(start):
+    _, err = start("--shapes", "short,postcard").communicate(timeout=60)
+    assert "'postcard' is not one of short, paragraph, html, german, japanese, recipients, mix" in err
