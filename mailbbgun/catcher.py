@@ -11,7 +11,6 @@ import errno
 import logging
 import re
 import resource
-import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.maildir import Maildir
 from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.signals import heeded
 
 MAX_SIZE = 35 * 1024 * 1024  # bytes of a message, announced by SIZE (RFC 1870)
 MAX_RECIPIENTS = 1000
@@ -190,9 +190,9 @@ class Conversation(SMTP):
 
 
 async def serve(settings: Settings, maildir: Maildir) -> None:
-    """Catch mail until SIGTERM or SIGINT. Raises ``OSError`` when the address cannot be listened on."""
+    """Catch mail until asked to end. Raises ``OSError`` when the address cannot be listened on."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
+    for one in heeded():
         loop.add_signal_handler(one, stopped.set)
     catcher = Catcher(maildir)
     server = await loop.create_server(catcher.protocol, settings.CATCHER_HOST, settings.CATCHER_PORT, backlog=MAX_CONNECTIONS)

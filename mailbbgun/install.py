@@ -8,8 +8,8 @@ from mailbbgun import schema
 from mailbbgun.base import logs
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
+from mailbbgun.startup import load_checked
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.models import ApiKey
 
@@ -41,7 +41,7 @@ def first_admin_key(services: Services) -> keys.Minted | ApiKey:
 def main(admin_key: bool) -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
     with explained_exit("initdb"):
-        settings = load()
+        settings = load_checked()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = build(settings)
         install(services)

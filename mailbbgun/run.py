@@ -29,6 +29,8 @@ from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.exposure import check_exposure, taken
 from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.signals import heeded
+from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]
 OURS = "run"  # the name on our own lines
@@ -53,9 +55,8 @@ class Group:
         self._lines: queue.Queue[Message | str | None] = queue.Queue(LINES_WAITING)
         self._printing = threading.Thread(target=self._print, daemon=True)
         self._printing.start()
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup asked to ignore it
-                signal.signal(one, lambda number, _: self._events.put((SIGNAL, number)))
+        for one in heeded():
+            signal.signal(one, lambda number, _: self._events.put((SIGNAL, number)))
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a part: a Python program, with ``arguments`` as one would type them after ``python``."""
@@ -109,7 +110,8 @@ class Group:
         while waiting & set(self._running):
             try:
                 name, number = self._took(self._events.get(timeout=max(0.0, until - time.monotonic())))
-                impatient = name == SIGNAL and number != signal.SIGPIPE  # a closed terminal is SIGHUP and then that
+                # A terminal that closes is SIGHUP, more than once, and then SIGPIPE.
+                impatient = name == SIGNAL and number not in (signal.SIGPIPE, signal.SIGHUP)
             except queue.Empty:
                 impatient = True
             if impatient:
@@ -160,7 +162,7 @@ def main() -> int:
     """Run everything in the foreground; return the exit code."""
     os.chdir(ROOT)
     with explained_exit(OURS):
-        settings = load()
+        settings = load_checked()
         check_exposure([settings.HOST], settings)
         if (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
             raise ConfigurationError("CATCHER_PORT: is the API's PORT")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mailbbgun.base.errors import ConfigurationError, MailBBGunError, explained
+from mailbbgun.base.errors import ConfigurationError, MailBBGunError, Unavailable, explained
 
 
 @contextmanager
@@ -15,4 +15,5 @@ def explained_exit(program: str) -> Iterator[None]:
         yield
     except MailBBGunError as error:
         print(f"{program}: {' '.join(explained(error).split())}", file=sys.stderr)
-        raise SystemExit(os.EX_CONFIG if isinstance(error, ConfigurationError) else 1) from error
+        wrong = isinstance(error, ConfigurationError) or (isinstance(error, Unavailable) and error.refused)
+        raise SystemExit(os.EX_CONFIG if wrong else 1) from error

@@ -193,9 +193,10 @@ def _by_route(pages: Iterable[Page]) -> dict[str, Account]:
 
 def check(settings: Settings) -> None:
     """Raise :class:`ConfigurationError` for a way out that cannot be used, without taking it."""
-    if settings.SMTP_URL.startswith("mx:"):
+    mx = settings.SMTP_URL.startswith("mx:")
+    if mx or settings.DNS_SERVERS:
         resolver(settings)
-    else:
+    if not mx:
         endpoint(settings)
 
 

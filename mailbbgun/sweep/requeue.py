@@ -14,8 +14,8 @@ from tqdm import tqdm
 from mailbbgun.base import faults, logs
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
+from mailbbgun.startup import load_checked
 from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import replay_dead
 
@@ -35,7 +35,7 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a setting is wrong.
     """
     with explained_exit("requeue-pending"):
-        settings = load()
+        settings = load_checked()
         faults.arm()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
