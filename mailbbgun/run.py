@@ -21,14 +21,20 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from mailbbgun.environment import need
+
+if __name__ == "__main__":
+    need("run")
+
+import click
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
 from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.exposure import check_exposure, taken
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.settings import Settings
 from mailbbgun.base.signals import heeded
 from mailbbgun.startup import load_checked
 
@@ -158,16 +164,18 @@ class Group:
             self._events.put((SIGNAL, signal.SIGPIPE))
 
 
+@click.command(context_settings=CONTEXT)
+@version_option
 def main() -> int:
-    """Run everything in the foreground; return the exit code."""
+    """Run API, worker and mail catcher in the foreground until Ctrl-C."""
     os.chdir(ROOT)
     with explained_exit(OURS):
         settings = load_checked()
         check_exposure([settings.HOST], settings)
         if (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
             raise ConfigurationError("CATCHER_PORT: is the API's PORT")
-    uncaught = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
-    refused = taken(settings.HOST, settings.PORT, "PORT") or (_all_caught(settings) and uncaught)
+        uncaught = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
+        refused = taken(settings.HOST, settings.PORT, "PORT") or (_all_caught(settings) and uncaught)
     if refused:
         print(f"{OURS}: {refused}", file=sys.stderr)
         return 1
@@ -178,12 +186,15 @@ def main() -> int:
     return code
 
 
+@click.command(context_settings=CONTEXT)
+@version_option
 def become_the_api() -> NoReturn:
-    """Become gunicorn with our settings. Says in one line, exit code 1, that the port is taken: gunicorn by itself says it ten times."""
+    """Serve the HTTP API in the foreground: gunicorn with our settings. GUNICORN_CMD_ARGS may have more of its own."""
     with explained_exit("api"):
-        settings = load()
-    elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # which may name other addresses
-    if not elsewhere and (refused := taken(settings.HOST, settings.PORT, "PORT")):
+        settings = load_checked()
+        elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # which may name other addresses
+        refused = "" if elsewhere else taken(settings.HOST, settings.PORT, "PORT")
+    if refused:
         sys.exit(f"api: {refused}")
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
 
@@ -280,4 +291,4 @@ def _kill_group(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(OURS, main)

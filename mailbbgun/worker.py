@@ -16,13 +16,18 @@ from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
 
+from mailbbgun.environment import need
+
+if __name__ == "__main__":
+    need("worker")
+
 import click
 
 from mailbbgun import migrations
 from mailbbgun.base import faults, logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
-from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import BATCH as FORGETTING
 from mailbbgun.base.idempotency import forget_expired
@@ -238,7 +243,7 @@ class Worker:
             return
         owner = uuid4()
         command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner)]
-        child = subprocess.Popen(command, cwd=PROJECT)
+        child = subprocess.Popen(command, cwd=PROJECT, process_group=0)  # a Ctrl-C would tell it twice, once by us
         while (code := child.poll()) is None:
             if self._stop.wait(0.1):
                 child.terminate()
@@ -381,7 +386,8 @@ def _renew(desk: Desk) -> None:
             desk.leases.renew(desk.db)
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
+@version_option
 @click.option("--processes", type=click.IntRange(1, 64), help="How many deliver side by side.  [default: WORKER_PROCESSES]")
 @click.option("--member-of", type=int, hidden=True, help="Be one of those that process leads.")
 @click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
@@ -438,4 +444,4 @@ def shared(settings: Settings, members: int) -> Settings:
 
 
 if __name__ == "__main__":
-    main()
+    run("worker", main)

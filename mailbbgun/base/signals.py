@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
@@ -24,6 +25,17 @@ def on_stop(stop: Callable[[], None]) -> None:
 
     for number in heeded():
         signal.signal(number, told)
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Let every signal that asks to end do what Ctrl-C does, raise ``KeyboardInterrupt``: for commands that end by themselves."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def heeded() -> tuple[signal.Signals, ...]:

@@ -16,6 +16,7 @@ from mailbbgun import migrations
 from mailbbgun.base import logs
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.signals import interrupting
 from mailbbgun.base.web import flat
 from mailbbgun.services import Services, build
 from mailbbgun.startup import load_checked
@@ -60,7 +61,7 @@ def of_tenant(command: Command) -> Command:
 @contextmanager
 def opened() -> Iterator[Services]:
     """The services, on a database of our version. An error of ours becomes one line and an exit code."""
-    with explained_exit(PROGRAM):
+    with interrupting(), explained_exit(PROGRAM):
         settings = load_checked()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
