@@ -13,7 +13,7 @@ import threading
 import time
 
 from mailbbgun.base.settings import PROJECT
-from mailbbgun.base.signals import on_stop
+from mailbbgun.base.signals import STOPPING, on_stop
 
 REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
 YOUNG = 10.0  # seconds
@@ -47,7 +47,7 @@ class Crew:
             began = time.monotonic()
             code = self._member(place)
             if self._stop.is_set():
-                if code != -signal.SIGTERM:  # told before it had begun
+                if -code not in STOPPING:  # told before it had begun
                     self._code = self._code or abs(code)
                 return
             if code == os.EX_CONFIG:

@@ -52,6 +52,7 @@ from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
+from mailbbgun.sweep.mend import Mender, mend
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import keys
 from mailbbgun.tenants import repo as tenants
@@ -77,6 +78,7 @@ class Worker:
         self._services = services
         self._settings = services.settings
         self._desk = Desk.open(services, woken=lambda: self._lines.wake())
+        self._mender = Mender(services.queue)
         self._stop = threading.Event()
         self._code = 0
         self._connections = self._settings.WORKER_CONNECTIONS
@@ -146,6 +148,8 @@ class Worker:
                 if consumer is not None:
                     consumer.close()
                     consumer = None
+                if isinstance(error, QueueUnavailable) and not self._closed_way():
+                    self._mender.mend()
                 wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
                 failures += 1
                 log.warning("intake_paused", extra={"error": str(error), "retry_in": wait})
@@ -299,6 +303,7 @@ class Worker:
                     break
 
     def _sweep(self) -> None:
+        self._mender.mend()
         sweep(self._services, self._expired)
 
     def _sum_up(self) -> None:
@@ -316,6 +321,8 @@ class Worker:
             task()
         except (QueueUnavailable, DatabaseUnavailable) as error:
             log.warning("task_failed", extra={"task": getattr(task, "__name__", "task"), "error": str(error)})
+            if isinstance(error, QueueUnavailable):
+                self._mender.mend()
 
     # How it ends.
 
@@ -430,8 +437,8 @@ def start(settings: Settings, *, chief: bool = True) -> Services:
     wait(lambda: check_durability(services))
     wait(lambda: migrations.check(services.db))
     wait(lambda: keys.check(services.db, services.vault))
-    wait(services.queue.check)
     if chief:
+        wait(lambda: mend(services.queue))
         check_redis(services)
     replay.replay_dead(services.db, settings)
     return services

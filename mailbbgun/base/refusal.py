@@ -29,7 +29,7 @@ _POSTGRESQL = (
 )
 _SQLITE = (
     (r"file is not a database|file is encrypted", "{database} is not a SQLite database"),
-    (r"malformed", "{database} is damaged: restore it from a backup"),
+    (r"disk image is malformed", "{database} is damaged: restore it from a backup"),
     (r"readonly database", "{database} may not be written by this user"),
 )
 
@@ -48,6 +48,8 @@ class Refusal:
 
     def of(self, error: DBAPIError) -> str:
         """Return the sentence about it; "" if the settings may be right."""
+        if self._file is None and error.statement is not None:
+            return ""  # what a connection that was let in meets is no fault of the settings
         text = str(error.orig)
         if self._file and "unable to open database file" in text:
             return self._unopened(self._file)
