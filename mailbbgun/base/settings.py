@@ -204,8 +204,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     given = _from_file(environ.get(CONFIG_VARIABLE), known) | from_environment(environ, known, (CONFIG_VARIABLE, *faults.VARIABLES))
     hints = get_type_hints(Settings)
     checked: dict[str, Any] = {}
-    if given.get("HOSTNAME", "") == "":
-        given["HOSTNAME"] = hostname.of_this_machine()[0]
+    given["HOSTNAME"] = made("HOSTNAME", given.get("HOSTNAME", ""), str, {}) or hostname.of_this_machine()[0]  # before what names it in braces
     for one in fields(Settings):
         value = made(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(one.name, value, checked, given) if isinstance(value, str) else value
@@ -246,7 +245,7 @@ def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mappin
     """Put VAR and HOSTNAME where a value names them in braces; other braces (in a password, say) stay, and so do all in VAR and HOSTNAME."""
     if name in FILLED_IN:
         return value
-    values = {"VAR": settings["VAR"], "HOSTNAME": str(settings.get("HOSTNAME", given["HOSTNAME"]))}
+    values = {"VAR": settings["VAR"], "HOSTNAME": given["HOSTNAME"]}
     if name.endswith("_URL"):
         values = {one: quote(text) for one, text in values.items()}  # whoever reads a URL unquotes it
     return _BRACES.sub(lambda found: values[found[1]], value)

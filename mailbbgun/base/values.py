@@ -25,9 +25,9 @@ def checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{name}: {error}") from error
     for label, number in _numbers(name, converted):
-        if limits["least"] is not None and number < limits["least"]:
+        if limits.get("least") is not None and number < limits["least"]:
             raise ConfigurationError(f"{label}: {shown(number)} is less than {limits['least']}")
-        if limits["most"] is not None and number > limits["most"]:
+        if limits.get("most") is not None and number > limits["most"]:
             raise ConfigurationError(f"{label}: {shown(number)} is more than {limits['most']}")
     return converted
 
