@@ -1,9 +1,13 @@
 """The HTTP API: ``gunicorn api:app``, or ``python api.py``, which becomes that."""
 
 if __name__ == "__main__":
+    from mailbbgun.environment import need
+
+    need("api")
+    from mailbbgun.base.exits import run
     from mailbbgun.run import become_the_api
 
-    become_the_api()
+    run("api", become_the_api)
 
 from mailbbgun.app import create_app
 

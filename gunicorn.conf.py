@@ -1,5 +1,6 @@
 """gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mailbbgun.app import close, preflight
 from mailbbgun.base import faults, logs
 from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.exposure import check_exposure
+from mailbbgun.base.exposure import check_exposure, taken
 from mailbbgun.base.memory import few_arenas, no_core_dumps
 from mailbbgun.base.settings import load
 
@@ -49,8 +50,13 @@ forwarded_allow_ips = ""  # whom to believe about the client is PROXIES' busines
 
 def on_starting(server):
     """Stop with one line if something is not as it must be."""
+    addresses = [address for address in server.cfg.address if isinstance(address, tuple)]
+    inherited = {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys()  # sockets that are open already
     with explained_exit("api"):
-        check_exposure([address[0] for address in server.cfg.address if isinstance(address, tuple)], ours)
+        check_exposure([host for host, *_ in addresses], ours)
+        refused = [] if inherited else [why for host, port, *_ in addresses if (why := taken(host, port, "PORT"))]
+        if refused:
+            sys.exit(f"api: {refused[0]}")
         preflight(ours)
 
 
@@ -61,6 +67,12 @@ def post_fork(server, _worker):
     while not server.SIG_QUEUE.empty():
         if (number := server.SIG_QUEUE.get()) in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.raise_signal(number)
+
+
+def post_worker_init(worker):
+    """Let SIGHUP end a process gracefully, and be replaced: gunicorn leaves it deadly, and a terminal that closes sends it to all of a group."""
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, worker.handle_exit)
 
 
 def worker_exit(_server, worker):

@@ -1,6 +1,10 @@
 """Creates or upgrades the database and declares the queue's topology; safe to repeat: ``python initdb.py``."""
 
-from mailbbgun.install import main
-
 if __name__ == "__main__":
-    main()
+    from mailbbgun.environment import need
+
+    need("initdb")
+    from mailbbgun.base.exits import run
+    from mailbbgun.install import main
+
+    run("initdb", main)

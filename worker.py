@@ -1,6 +1,10 @@
 """Delivers mail: ``python worker.py``."""
 
-from mailbbgun.worker import main
-
 if __name__ == "__main__":
-    main()
+    from mailbbgun.environment import need
+
+    need("worker")
+    from mailbbgun.base.exits import run
+    from mailbbgun.worker import main
+
+    run("worker", main)

@@ -20,6 +20,7 @@ from bench.run import run
 from bench.shapes import NAMES
 from bench.sink import KINDS, Kind
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.exits import run as run_program
 from mailbbgun.base.settings import PREFIX, load
 from tests.servers.install import Missing
 
@@ -28,7 +29,7 @@ QUICK_MESSAGES, QUICK_ROUNDS, QUICK_PEERS = 1000, 1, ("postfix",)
 OUT = ROOT / "var" / "bench"
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
 @click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
 @click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]")
@@ -144,4 +145,4 @@ def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(prog_name="bin/bench")
+    run_program("bin/bench", main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 def api() -> bool:
     """Return whether /health answers."""
-    url = f"http://127.0.0.1:{os.environ.get('MAILBBGUN_PORT', '5000')}/health"
+    url = f"http://127.0.0.1:{_port('MAILBBGUN_PORT', 5000)}/health"
     try:
         with urllib.request.urlopen(url, timeout=4) as answer:
             return bool(answer.status == 200)
@@ -28,7 +28,7 @@ def worker() -> bool:
 
 def catcher() -> bool:
     """Return whether the catcher greets."""
-    address = ("127.0.0.1", int(os.environ.get("MAILBBGUN_CATCHER_PORT", "1025")))
+    address = ("127.0.0.1", _port("MAILBBGUN_CATCHER_PORT", 1025))
     try:
         with socket.create_connection(address, timeout=4) as link:
             greets = link.recv(4) == b"220 "
@@ -36,6 +36,12 @@ def catcher() -> bool:
             return greets
     except OSError:
         return False
+
+
+def _port(variable: str, usual: int) -> int:
+    """Read a port. Of a service called mailbbgun Kubernetes sets the same variable to tcp://…, which settings do not take for ours either."""
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() else usual
 
 
 def _held(journal: Path) -> bool:

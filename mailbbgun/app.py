@@ -1,7 +1,6 @@
 """The HTTP service, assembled: settings, services, one line for each room, health and documentation."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
@@ -13,19 +12,18 @@ from marshmallow import Schema, fields
 from sqlalchemy import select
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from mailbbgun import __version__, migrations
+from mailbbgun import __version__, migrations, startup
 from mailbbgun.accept import api as accept
-from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.base import gate, logs, web
-from mailbbgun.base.errors import MailBBGunError, QueueUnavailable, Unavailable
+from mailbbgun.base.errors import MailBBGunError, QueueMisconfigured, QueueUnavailable, explained
 from mailbbgun.base.exposure import check_was_made
 from mailbbgun.base.hosts import Hosts
 from mailbbgun.base.refusals import Refusals
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.deliver import api as deliver
-from mailbbgun.deliver import route, workers
+from mailbbgun.deliver import workers
 from mailbbgun.events import api as events
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
@@ -115,8 +113,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 def self_test(settings: Settings) -> None:
     """Look at ourselves. Raises :class:`ConfigurationError`."""
     mime.self_test()
-    check_default_sender(settings)
-    route.check(settings)
+    startup.check(settings)
 
 
 def preflight(settings: Settings) -> None:
@@ -125,21 +122,17 @@ def preflight(settings: Settings) -> None:
     Raises :class:`ConfigurationError` with one line to show.
     """
     self_test(settings)
+    startup.tell_host_name(settings)
     services = build(settings)
     try:
-        while True:
-            try:
-                check_durability(services)
-                migrations.check(services.db)
-                keys.check(services.db, services.vault)
-                break
-            except Unavailable as error:
-                log.warning("waiting", extra={"error": str(error), "cause": str(error.__cause__).partition("\n")[0]})
-                time.sleep(1.0)
+        startup.patiently(lambda: check_durability(services))
+        startup.patiently(lambda: migrations.check(services.db))
+        startup.patiently(lambda: keys.check(services.db, services.vault))
+        startup.check_redis(services)
         try:
             services.queue.check()
-        except QueueUnavailable as error:  # no reason to refuse mail
-            log.warning("queue_unavailable", extra={"error": str(error)})
+        except (QueueUnavailable, QueueMisconfigured) as error:  # no reason to refuse mail
+            log.warning("queue_unavailable", extra={"error": explained(error)})
     finally:
         services.close()
 

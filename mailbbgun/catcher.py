@@ -11,7 +11,6 @@ import errno
 import logging
 import re
 import resource
-import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,13 +18,20 @@ from concurrent.futures import ThreadPoolExecutor
 from email.header import decode_header, make_header
 from typing import cast
 
+from mailbbgun.environment import need
+
+if __name__ == "__main__":
+    need("catcher")
+
+import click
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from mailbbgun.base import logs, simulator
 from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.maildir import Maildir
 from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.signals import heeded
 
 MAX_SIZE = 35 * 1024 * 1024  # bytes of a message, announced by SIZE (RFC 1870)
 MAX_RECIPIENTS = 1000
@@ -190,9 +196,9 @@ class Conversation(SMTP):
 
 
 async def serve(settings: Settings, maildir: Maildir) -> None:
-    """Catch mail until SIGTERM or SIGINT. Raises ``OSError`` when the address cannot be listened on."""
+    """Catch mail until asked to end. Raises ``OSError`` when the address cannot be listened on."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
+    for one in heeded():
         loop.add_signal_handler(one, stopped.set)
     catcher = Catcher(maildir)
     server = await loop.create_server(catcher.protocol, settings.CATCHER_HOST, settings.CATCHER_PORT, backlog=MAX_CONNECTIONS)
@@ -204,8 +210,10 @@ async def serve(settings: Settings, maildir: Maildir) -> None:
         await asyncio.sleep(0.02)
 
 
-def main() -> int:
-    """Run in the foreground; return the exit code."""
+@click.command(context_settings=CONTEXT)
+@version_option
+def main() -> None:
+    """Catch mail in the foreground and keep it in VAR/mail, until told to stop."""
     with explained_exit("catcher"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
@@ -218,8 +226,7 @@ def main() -> int:
         where = f"{settings.CATCHER_HOST}:{settings.CATCHER_PORT}"
         hint = f" ({where} is in use: MAILBBGUN_CATCHER_PORT sets another port)" if error.errno == errno.EADDRINUSE else ""
         print(f"catcher: cannot start: {error}{hint}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(1)
 
 
 def _maildir(settings: Settings) -> Maildir:
@@ -258,4 +265,4 @@ def _subject(text: bytes) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("catcher", main)

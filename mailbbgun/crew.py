@@ -13,6 +13,7 @@ import threading
 import time
 
 from mailbbgun.base.settings import PROJECT
+from mailbbgun.base.signals import STOPPING, on_stop
 
 REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
 YOUNG = 10.0  # seconds
@@ -32,8 +33,7 @@ class Crew:
 
     def run(self) -> int:
         """Work until told to stop, or until a member finds that something is set wrong; return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
+        on_stop(self._end)
         places = [threading.Thread(target=self._fill, args=(place,), name=f"place-{place}") for place in range(self._count)]
         for place in places:
             place.start()
@@ -47,7 +47,7 @@ class Crew:
             began = time.monotonic()
             code = self._member(place)
             if self._stop.is_set():
-                if code != -signal.SIGTERM:  # told before it had begun
+                if -code not in STOPPING:  # told before it had begun
                     self._code = self._code or abs(code)
                 return
             if code == os.EX_CONFIG:
@@ -75,13 +75,10 @@ class Crew:
             member.terminate()  # told between the look and the start
         return member.wait()
 
-    def _told_to_stop(self, _number: int, _frame: object) -> None:
-        if self._stop.is_set():
-            os._exit(1)  # told twice: now, and the members with us
-        self._end()
-
     def _end(self) -> None:
         """Tell each member once: told twice it would not finish what it is sending."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         for member in list(self._members.values()):
             member.terminate()

@@ -6,10 +6,10 @@ import click
 
 from mailbbgun import schema
 from mailbbgun.base import logs
-from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exits import CONTEXT, explained_exit, version_option
 from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
+from mailbbgun.startup import load_checked
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.models import ApiKey
 
@@ -36,12 +36,13 @@ def first_admin_key(services: Services) -> keys.Minted | ApiKey:
         return repo.admin_key(session) or keys.create(session, services.vault, DEFAULT_TENANT, keys.ADMIN)
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
+@version_option
 @click.option("--admin-key", is_flag=True, help="Make the first admin key and print it, alone on standard output; if there is one, say so instead.")
 def main(admin_key: bool) -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
     with explained_exit("initdb"):
-        settings = load()
+        settings = load_checked()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         services = build(settings)
         install(services)

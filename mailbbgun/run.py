@@ -20,15 +20,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
+from mailbbgun.environment import need
+
+if __name__ == "__main__":
+    need("run")
+
+import click
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
 from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.exposure import check_exposure, taken
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.base.settings import Settings
+from mailbbgun.base.signals import heeded
 from mailbbgun.smtp.url import read
+from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]
 OURS = "run"  # the name on our own lines
@@ -53,9 +61,8 @@ class Group:
         self._lines: queue.Queue[Message | str | None] = queue.Queue(LINES_WAITING)
         self._printing = threading.Thread(target=self._print, daemon=True)
         self._printing.start()
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup asked to ignore it
-                signal.signal(one, lambda number, _: self._events.put((SIGNAL, number)))
+        for one in heeded():
+            signal.signal(one, lambda number, _: self._events.put((SIGNAL, number)))
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a part: a Python program, with ``arguments`` as one would type them after ``python``."""
@@ -109,7 +116,8 @@ class Group:
         while waiting & set(self._running):
             try:
                 name, number = self._took(self._events.get(timeout=max(0.0, until - time.monotonic())))
-                impatient = name == SIGNAL and number != signal.SIGPIPE  # a closed terminal is SIGHUP and then that
+                # A terminal that closes is SIGHUP, more than once, and then SIGPIPE.
+                impatient = name == SIGNAL and number not in (signal.SIGPIPE, signal.SIGHUP)
             except queue.Empty:
                 impatient = True
             if impatient:
@@ -156,16 +164,18 @@ class Group:
             self._events.put((SIGNAL, signal.SIGPIPE))
 
 
+@click.command(context_settings=CONTEXT)
+@version_option
 def main() -> int:
-    """Run everything in the foreground; return the exit code."""
+    """Run API, worker and mail catcher in the foreground until Ctrl-C."""
     os.chdir(ROOT)
     with explained_exit(OURS):
-        settings = load()
+        settings = load_checked()
         check_exposure([settings.HOST], settings)
         if (settings.CATCHER_HOST, settings.CATCHER_PORT) == (settings.HOST, settings.PORT):
             raise ConfigurationError("CATCHER_PORT: is the API's PORT")
-    uncaught = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
-    refused = taken(settings.HOST, settings.PORT, "PORT") or (_all_caught(settings) and uncaught)
+        uncaught = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
+        refused = taken(settings.HOST, settings.PORT, "PORT") or (settings.all_caught and uncaught)
     if refused:
         print(f"{OURS}: {refused}", file=sys.stderr)
         return 1
@@ -176,19 +186,17 @@ def main() -> int:
     return code
 
 
+@click.command(context_settings=CONTEXT)
+@version_option
 def become_the_api() -> NoReturn:
-    """Become gunicorn with our settings. Says in one line, exit code 1, that the port is taken: gunicorn by itself says it ten times."""
+    """Serve the HTTP API in the foreground: gunicorn with our settings. GUNICORN_CMD_ARGS may have more of its own."""
     with explained_exit("api"):
-        settings = load()
-    elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # which may name other addresses
-    if not elsewhere and (refused := taken(settings.HOST, settings.PORT, "PORT")):
+        settings = load_checked()
+        elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # which may name other addresses
+        refused = "" if elsewhere else taken(settings.HOST, settings.PORT, "PORT")
+    if refused:
         sys.exit(f"api: {refused}")
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
-
-
-def _all_caught(settings: Settings) -> bool:
-    """Say whether all mail goes to the catcher, and not that of test keys alone."""
-    return settings.SMTP_URL.startswith("catcher:")
 
 
 def _run(group: Group, settings: Settings, uncaught: str) -> int:
@@ -213,14 +221,14 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
     caught = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
-    server = None if _all_caught(settings) or settings.SMTP_URL == "mx:" else read(settings.SMTP_URL)
+    server = None if settings.all_caught or settings.direct_mx else read(settings.SMTP_URL)
     leaves = f"leaves through {server.host}:{server.port}" if server else "goes straight to each recipient's MX"
     body = '{"to": "you@example.com", "subject": "It works", "text": "Hello from Mail BB Gun"}'
     curl = ["curl", "-i", f"http://{address}/messages", "-H", "Content-Type: application/json", "-d", body]
     lines = [
         f"The API listens on http://{address} (documentation: http://{address}/docs)",
-        f"Mail {caught if _all_caught(settings) else leaves}",
-        *([f"Mail of test keys {caught}"] if catching and not _all_caught(settings) else []),
+        f"Mail {caught if settings.all_caught else leaves}",
+        *([f"Mail of test keys {caught}"] if catching and not settings.all_caught else []),
         "Try:",
         f"\n{_with_key(shlex.join(curl)) if settings.AUTH_REQUIRED else shlex.join(curl)}\n",
         "Ctrl-C stops everything.",
@@ -278,4 +286,4 @@ def _kill_group(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(OURS, main)

@@ -7,28 +7,34 @@ sent alone, in a child process.
 import contextlib
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
+
+from mailbbgun.environment import need
+
+if __name__ == "__main__":
+    need("worker")
 
 import click
 
 from mailbbgun import migrations
 from mailbbgun.base import faults, logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
-from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, explained
-from mailbbgun.base.exits import explained_exit
+from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import BATCH as FORGETTING
 from mailbbgun.base.idempotency import forget_expired
 from mailbbgun.base.memory import few_arenas, no_core_dumps
 from mailbbgun.base.pace import rest_after
-from mailbbgun.base.settings import PROJECT, Settings, load
+from mailbbgun.base.settings import PROJECT, Settings
+from mailbbgun.base.signals import on_stop
 from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.breaker import Opened
@@ -43,8 +49,10 @@ from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.services import Services, build, check_durability
 from mailbbgun.smtp_accounts import repo as accounts
+from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
+from mailbbgun.sweep.mend import Mender, mend
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import keys
 from mailbbgun.tenants import repo as tenants
@@ -70,6 +78,7 @@ class Worker:
         self._services = services
         self._settings = services.settings
         self._desk = Desk.open(services, woken=lambda: self._lines.wake())
+        self._mender = Mender(services.queue)
         self._stop = threading.Event()
         self._code = 0
         self._connections = self._settings.WORKER_CONNECTIONS
@@ -100,8 +109,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to stop; return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_stop)
+        on_stop(self._stop.set)
         threading.excepthook = self._thread_died
         self._guarded(self._beat)
         senders = [self._start(f"sender-{n}", self._send) for n in range(self._connections)]
@@ -140,6 +148,8 @@ class Worker:
                 if consumer is not None:
                     consumer.close()
                     consumer = None
+                if isinstance(error, QueueUnavailable) and not self._closed_way():
+                    self._mender.mend()
                 wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
                 failures += 1
                 log.warning("intake_paused", extra={"error": str(error), "retry_in": wait})
@@ -237,7 +247,7 @@ class Worker:
             return
         owner = uuid4()
         command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner)]
-        child = subprocess.Popen(command, cwd=PROJECT)
+        child = subprocess.Popen(command, cwd=PROJECT, process_group=0)  # a Ctrl-C would tell it twice, once by us
         while (code := child.poll()) is None:
             if self._stop.wait(0.1):
                 child.terminate()
@@ -293,6 +303,7 @@ class Worker:
                     break
 
     def _sweep(self) -> None:
+        self._mender.mend()
         sweep(self._services, self._expired)
 
     def _sum_up(self) -> None:
@@ -310,13 +321,10 @@ class Worker:
             task()
         except (QueueUnavailable, DatabaseUnavailable) as error:
             log.warning("task_failed", extra={"task": getattr(task, "__name__", "task"), "error": str(error)})
+            if isinstance(error, QueueUnavailable):
+                self._mender.mend()
 
     # How it ends.
-
-    def _told_to_stop(self, _number: int, _frame: object) -> None:
-        if self._stop.is_set():
-            os._exit(1)  # told twice: now
-        self._stop.set()
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:
@@ -353,12 +361,16 @@ def send_alone(services: Services, message_id: UUID, owner: UUID) -> None:
     """Deliver one message in this process, which may die of it without taking others along."""
     desk = Desk.open(services, owner)
 
-    def stop(_number: int, _frame: object) -> None:
+    ending = threading.Timer(desk.settings.SHUTDOWN_GRACE, _leave, (desk,))
+    ending.daemon = True
+
+    def stop() -> None:
         # Nothing more is sent from here on; what waits for a server's answer has the grace to get it.
         desk.leases.end()
-        threading.Timer(desk.settings.SHUTDOWN_GRACE, _leave, (desk,)).start()
+        if not ending.ident:
+            ending.start()
 
-    signal.signal(signal.SIGTERM, stop)
+    on_stop(stop)
     threading.Thread(target=_renew, args=(desk,), daemon=True).start()
     for transaction in take(desk, [message_id], alone=True):
         try:
@@ -381,7 +393,8 @@ def _renew(desk: Desk) -> None:
             desk.leases.renew(desk.db)
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
+@version_option
 @click.option("--processes", type=click.IntRange(1, 64), help="How many deliver side by side.  [default: WORKER_PROCESSES]")
 @click.option("--member-of", type=int, hidden=True, help="Be one of those that process leads.")
 @click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
@@ -390,14 +403,17 @@ def _renew(desk: Desk) -> None:
 def main(processes: int | None, member_of: int | None, share: int, alone: UUID | None, owner: UUID | None) -> None:
     """Deliver mail until told to stop."""
     with explained_exit("worker"):
-        settings = load()
+        settings = load_checked()
         faults.arm()
         few_arenas()
         no_core_dumps()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
         if member_of is not None:
             follow(member_of)
-        services = start(shared(settings, share))
+        chief = member_of is None and alone is None
+        if chief:
+            tell_host_name(settings)
+        services = start(shared(settings, share), chief=chief)
         if alone is not None:
             return send_alone(services, alone, owner or uuid4())
         if member_of is None and (count := processes or settings.worker_processes) > 1:
@@ -411,13 +427,19 @@ def main(processes: int | None, member_of: int | None, share: int, alone: UUID |
     os._exit(code)
 
 
-def start(settings: Settings) -> Services:
-    """Build the services, wait for database and queue, and settle what dead workers left. Raises :class:`ConfigurationError`."""
+def start(settings: Settings, *, chief: bool = True) -> Services:
+    """Build the services, wait for database and queue, and settle what dead workers left. Raises :class:`ConfigurationError`.
+
+    Only the ``chief`` of the processes ends over a server that refuses us: one that is started later, for another that died, waits for it.
+    """
     services = build(settings)
-    patiently(lambda: check_durability(services))
-    migrations.check(services.db)
-    patiently(lambda: keys.check(services.db, services.vault))
-    patiently(services.queue.check)
+    wait = partial(patiently, whatever=not chief)
+    wait(lambda: check_durability(services))
+    wait(lambda: migrations.check(services.db))
+    wait(lambda: keys.check(services.db, services.vault))
+    if chief:
+        wait(lambda: mend(services.queue))
+        check_redis(services)
     replay.replay_dead(services.db, settings)
     return services
 
@@ -428,15 +450,5 @@ def shared(settings: Settings, members: int) -> Settings:
     return replace(settings, **connections)
 
 
-def patiently(task: Callable[[], None]) -> None:
-    """Run a start-up check, waiting for a server that does not answer yet. Raises :class:`ConfigurationError` at once."""
-    while True:
-        try:
-            return task()
-        except (QueueUnavailable, DatabaseUnavailable) as error:
-            log.warning("waiting", extra={"error": explained(error)})
-            time.sleep(1.0)
-
-
 if __name__ == "__main__":
-    main()
+    run("worker", main)

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy import DateTime, Dialect, Double, Engine, MetaData, String, Uuid, create_engine, event, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
@@ -24,6 +25,7 @@ from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.base.ready import Runner, Step
+from mailbbgun.base.refusal import Refusal
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
@@ -164,11 +166,11 @@ class Database:
             self.dialect = self.url.get_backend_name()
             if self.dialect not in ("sqlite", "postgresql"):
                 raise ValueError(self.dialect)
-            if "@" in (self.url.host or ""):
-                raise ConfigurationError("DATABASE_URL: an @ in the user name or password must be written %40")
-            self.engine = _sqlite(url, pool_size, sqlite_synchronous) if self.dialect == "sqlite" else _postgresql(url, pool_size)
+            make = partial(_sqlite, synchronous=sqlite_synchronous) if self.dialect == "sqlite" else _postgresql
+            self.engine = make(self.url, pool_size)
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
+        self._refusal = Refusal(self.url)
         fence.guard(self.engine)
         self._ready = Runner(self.engine)
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
@@ -180,7 +182,7 @@ class Database:
 
         Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`.
         """
-        with _translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
+        with self._translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
             session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
 
@@ -191,7 +193,7 @@ class Database:
         Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`. With ``one_statement`` nothing more than one may be executed: PostgreSQL then
         commits it by itself, which saves two round trips.
         """
-        with _translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
+        with self._translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
             if one_statement and self.dialect == "postgresql":
                 session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             if tenant:
@@ -206,7 +208,7 @@ class Database:
         Raises :class:`DatabaseUnavailable`, after which they may be committed all the same; or what the database says of their values, and
         then they are not.
         """
-        with _translated(), self._writer:
+        with self._translated(), self._writer:
             self._ready.commit(steps)
 
     def weaknesses(self) -> list[str]:
@@ -222,6 +224,21 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as error:
+            raise DatabaseUnavailable("every connection to the database is busy") from error
+        except DBAPIError as error:
+            if why := self._refusal.of(error):
+                raise DatabaseUnavailable(f"DATABASE_URL: {why}", refused=True) from error
+            if isinstance(error, OperationalError | InterfaceError):
+                raise DatabaseUnavailable("the database does not answer") from error
+            if error.connection_invalidated:
+                raise DatabaseUnavailable("the connection to the database broke") from error
+            raise
 
 
 def after_commit(session: Session, tell: Callable[[], None]) -> None:
@@ -247,21 +264,7 @@ class _NoLock:
         return None
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailable("the database does not answer") from error
-    except PoolTimeout as error:
-        raise DatabaseUnavailable("every connection to the database is busy") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise DatabaseUnavailable("the connection to the database broke") from error
-        raise
-
-
-def _postgresql(url: str, pool_size: int) -> Engine:
+def _postgresql(url: URL, pool_size: int) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -303,7 +306,7 @@ def _has_ended(connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
-def _sqlite(url: str, pool_size: int, synchronous: str) -> Engine:
+def _sqlite(url: URL, pool_size: int, synchronous: str) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,

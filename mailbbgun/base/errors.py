@@ -156,13 +156,18 @@ class FencedQuery(MailBBGunError):
 
 
 class Unavailable(MailBBGunError):
-    """A server this needs does not answer; the same request may work in ``retry_after`` seconds."""
+    """A server this needs does not answer; the same request may work in ``retry_after`` seconds.
+
+    ``refused``: it does answer, and refuses what the settings say (a password, a database that it does not have). A program that starts ends then
+    instead of waiting; one that runs goes on trying, as the server may be about to be put right.
+    """
 
     code = "unavailable"
     status = 503
 
-    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+    def __init__(self, message: str, *, retry_after: int = 5, refused: bool = False) -> None:
         super().__init__(message, retry_after=retry_after)
+        self.refused = refused
 
 
 class DatabaseUnavailable(Unavailable):
@@ -187,7 +192,7 @@ def explained(error: MailBBGunError) -> str:
     Of a wrong setting never: there the cause may quote a password.
     """
     first: BaseException = error
-    while isinstance(first, Unavailable) and first.__cause__:
+    while isinstance(first, Unavailable) and first.__cause__ and not first.refused:
         first = first.__cause__
     cause = str(first).strip().partition("\n")[0] or type(first).__name__
     return str(error) if first is error else f"{error} ({cause})"

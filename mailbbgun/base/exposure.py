@@ -1,9 +1,11 @@
 """Whether we can listen on an address, and who can reach us there."""
 
+import errno
 import ipaddress
 import socket
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.settings import Settings
@@ -30,16 +32,40 @@ def check_was_made() -> None:
 
 
 def taken(host: str, port: int, setting: str) -> str:
-    """Return why we cannot listen there, in one line, or nothing."""
+    """Return why we cannot listen on a port, in one line, or nothing. ``setting`` is the port's: PORT or CATCHER_PORT.
+
+    Raises :class:`ConfigurationError` for a host that is none of this machine's.
+    """
+    problems: list[OSError | None] = []
+    for family, _, _, _, address in _addresses(host, port, setting):
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen()  # of two sockets that reuse an address only one may listen
+        except OSError as error:
+            problems.append(error)
+        else:
+            problems.append(None)
+    away = [error for error in problems if error and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    if len(away) == len(problems):  # of localhost one of two addresses may be away, the one of IPv6
+        raise ConfigurationError(f"{_host(setting)}: {host} is no address of this machine; 0.0.0.0 is all that it has")
+    problem = next((error for error in problems if error and error not in away), None)
+    if problem is None:
+        return ""
+    hint = "; below 1024 only root may listen" if problem.errno == errno.EACCES else ""
+    return f"cannot listen on {host}:{port}: {problem.strerror}{hint}; MAILBBGUN_{setting} sets another port"
+
+
+def _addresses(host: str, port: int, setting: str) -> list[tuple[Any, ...]]:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()  # of two sockets that reuse an address only one may listen
+        return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)]
     except OSError as error:
-        return f"cannot listen on {host}:{port}: {error.strerror}; MAILBBGUN_{setting} sets another port"
-    return ""
+        raise ConfigurationError(f"{_host(setting)}: {host} is no address, and a name that cannot be looked up: {error.strerror}") from error
+
+
+def _host(setting: str) -> str:
+    return setting.replace("PORT", "HOST")
 
 
 def _is_loopback(host: str) -> bool:

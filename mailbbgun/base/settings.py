@@ -3,29 +3,31 @@
 A wrong or unknown value stops start-up with one line that names it. ``python -m mailbbgun.base.settings`` prints ``config.py.sample``.
 """
 
+import ipaddress
 import os
 import re
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
+from typing import Any, Literal, get_type_hints
+from urllib.parse import quote
 
-from mailbbgun.base import faults
-from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base import faults, hostname, net, urls
+from mailbbgun.base.errors import ConfigurationError, NotPermitted
+from mailbbgun.base.given import PREFIX as PREFIX
+from mailbbgun.base.given import from_environment, from_file
 from mailbbgun.base.hosts import Pattern, public_url
 from mailbbgun.base.net import Allowed
 from mailbbgun.base.timeouts import SMTPTimeouts
-from mailbbgun.base.urls import misread
+from mailbbgun.base.values import checked as made
+from mailbbgun.base.values import shown
 
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
-PREFIX = "MAILBBGUN_"
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
 SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "smtps", "mx")}
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}  # of settings that may be empty
-_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
-TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+FILLED_IN = ("VAR", "HOSTNAME")  # what other settings may name in braces
+_BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")
 
 
 def _setting(default: Any, sentence: str, *, least: float | None = None, most: float | None = None) -> Any:
@@ -40,7 +42,9 @@ class Settings:
         "var", "Folder of everything the service keeps on this machine: database, journals, caught mail; if relative, in the project's folder."
     )
     DATABASE_URL: str = _setting(
-        "sqlite:///{VAR}/mailbbgun.db", "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database."
+        "sqlite:///{VAR}/mailbbgun.db",
+        "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database; as in all URLs, % and what is special "
+        "in a path, user or password is written %25, %23 for # and so on.",
     )
     QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
     SMTP_URL: str = _setting(
@@ -140,7 +144,10 @@ class Settings:
     CATCHER_MOST: int = _setting(10_000, "How many of the newest mails the catcher keeps.", least=1, most=1_000_000)
     CATCHER_SIZE: int = _setting(1_073_741_824, "How much of the newest mail the catcher keeps.", least=1_000_000, most=1_000_000_000_000)
 
-    HOSTNAME: str = _setting("", "Our name in EHLO and Message-ID: the machine's public name; empty: the name it has for itself.")
+    HOSTNAME: str = _setting(
+        "",
+        "Our name in EHLO and Message-ID: the machine's public name; empty: the name it has for itself, or, if that cannot be one, a name like it.",
+    )
     DEFAULT_FROM: str = _setting("Mail BB Gun <noreply@{HOSTNAME}>", "From of messages that name none.")
 
     MAX_SUBJECT_SIZE: int = _setting(256, "Longest subject, in characters.", least=1, most=10_000)
@@ -211,6 +218,16 @@ class Settings:
     ALLOW_WEAK_DURABILITY: bool = _setting(False, "Start although the database may lose commits in a power cut.")
 
     @property
+    def all_caught(self) -> bool:
+        """Whether all mail goes to the catcher, and not that of test keys alone."""
+        return urls.scheme_of(self.SMTP_URL) == "catcher"
+
+    @property
+    def direct_mx(self) -> bool:
+        """Whether mail goes straight to the mail exchangers of each recipient's domain."""
+        return urls.scheme_of(self.SMTP_URL) == "mx"
+
+    @property
     def var(self) -> Path:
         """The folder of local state."""
         return Path(self.VAR)
@@ -235,60 +252,44 @@ class Settings:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read ``config.py`` (path in ``MAILBBGUN_CONFIG``; by default the working folder's, if there) and the environment.
+    """Read ``config.py`` (path in ``MAILBBGUN_CONFIG``; by default the working folder's, else the project's, if there) and the environment.
 
     Raises :class:`ConfigurationError` naming the first wrong or unknown setting.
     """
     environ = os.environ if environ is None else environ
     faults.wanted_by(environ)
-    given = _from_file(environ.get(CONFIG_VARIABLE)) | _from_environment(environ)
+    known = [one.name for one in fields(Settings)]
+    given = _from_file(environ.get(CONFIG_VARIABLE), known) | from_environment(environ, known, (CONFIG_VARIABLE, *faults.VARIABLES))
     hints = get_type_hints(Settings)
     checked: dict[str, Any] = {}
-    if not given.get("HOSTNAME"):
-        given["HOSTNAME"] = socket.getfqdn()
+    given["HOSTNAME"] = made("HOSTNAME", given.get("HOSTNAME", ""), str, {}) or hostname.of_this_machine()[0]  # before what names it in braces
     for one in fields(Settings):
-        value = _checked(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
-        checked[one.name] = _filled_in(value, checked) if isinstance(value, str) else value
+        value = made(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
+        checked[one.name] = _filled_in(one.name, value, checked, given) if isinstance(value, str) else value
         if one.name == "VAR":
             checked["VAR"] = _in_project(checked["VAR"])
+    checked["DATABASE_URL"] = re.sub(r"^postgres(?=[:+])", "postgresql", checked["DATABASE_URL"])  # as many providers have it
     settings = Settings(**checked)
     _check_together(settings)
     return settings
 
 
-def _from_file(path: str | None) -> dict[str, Any]:
-    file = Path(path or "config.py")
+def unusable_machine_name(settings: Settings) -> str:
+    """Return the machine's name for itself, quoted, if it could not be ours and HOSTNAME, which was not given, is another; else ""."""
+    made, odd = hostname.of_this_machine()
+    return odd if made == settings.HOSTNAME else ""
+
+
+def _from_file(path: str | None, known: Collection[str]) -> dict[str, Any]:
     try:
-        source = file.read_text()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if path:
+            return from_file(Path(path), known)
+        here = Path("config.py")
+        return from_file(here if here.exists() else PROJECT / here, known)
+    except FileNotFoundError as error:
         if path:
             raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}") from error
         return {}
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    values: dict[str, Any] = {}
-    try:
-        exec(compile(source, str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
-    except Exception as error:
-        raise ConfigurationError(f"{file}: {type(error).__name__}: {error}") from error
-    names = {one.name for one in fields(Settings)}
-    settings = {name: value for name, value in values.items() if name.isupper() and not name.startswith("_")}
-    for name in settings:
-        if name not in names:
-            raise ConfigurationError(f"{file}: unknown setting {name}")
-    return settings
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    names = {one.name for one in fields(Settings)}
-    values = {}
-    for variable, value in environ.items():
-        if variable.startswith(PREFIX) and variable not in (CONFIG_VARIABLE, *faults.VARIABLES):
-            name = variable.removeprefix(PREFIX)
-            if name not in names:
-                raise ConfigurationError(f"{variable}: unknown setting")
-            values[name] = value
-    return values
 
 
 def _in_project(folder: str) -> str:
@@ -298,97 +299,26 @@ def _in_project(folder: str) -> str:
     return str(PROJECT / folder)
 
 
-def _checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
-    try:
-        converted = _converted(value, kind)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {error}") from error
-    for label, number in _numbers(name, converted):
-        if limits["least"] is not None and number < limits["least"]:
-            raise ConfigurationError(f"{label}: {number} is less than {limits['least']}")
-        if limits["most"] is not None and number > limits["most"]:
-            raise ConfigurationError(f"{label}: {number} is more than {limits['most']}")
-    return converted
-
-
-def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Give each number of a setting, with the name to tell about it by."""
-    if isinstance(value, SMTPTimeouts):
-        yield from ((f"{name}: {phase}", seconds) for phase, seconds in asdict(value).items())
-    else:
-        parts = value if isinstance(value, tuple) else (value,)
-        yield from ((name, part) for part in parts if isinstance(part, int | float) and not isinstance(part, bool))
-
-
-def _filled_in(value: str, settings: Mapping[str, Any]) -> str:
-    """Put VAR and HOSTNAME where a value names them in braces; other braces (in a password, say) stay."""
-    for name in ("VAR", "HOSTNAME"):
-        value = value.replace(f"{{{name}}}", str(settings.get(name, "")))
-    return value
-
-
-def _converted(value: Any, kind: Any) -> Any:
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ValueError(f"{value!r} is not one of {', '.join(get_args(kind))}")
+def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Put VAR and HOSTNAME where a value names them in braces; other braces (in a password, say) stay, and so do all in VAR and HOSTNAME."""
+    if name in FILLED_IN:
         return value
-    if get_origin(kind) is tuple:
-        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        return tuple(_converted(part, get_args(kind)[0]) for part in parts)
-    if kind is SMTPTimeouts:
-        return _timeouts(value)
-    if kind is bool:
-        text = str(value).lower()
-        if text not in TRUE | FALSE:
-            raise ValueError(f"{value!r} is not true or false")
-        return text in TRUE
-    if kind in (int, float):
-        if isinstance(value, bool):
-            raise ValueError(f"{value!r} is not a number")
-        try:
-            number = kind(value)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{value!r} is not a number") from None
-        if number != number:  # NaN, which no limit would stop
-            raise ValueError(f"{value!r} is not a number")
-        return number
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a string")
-    return value
-
-
-def _timeouts(value: Any) -> SMTPTimeouts:
-    """Read a mapping of phases to seconds, or ``phase=seconds,phase=seconds``."""
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        value = {phase.strip(): seconds for phase, _, seconds in pairs}
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{value!r} does not map phases to seconds")
-    phases, given = [one.name for one in fields(SMTPTimeouts)], {}
-    for phase, seconds in value.items():
-        if phase not in phases:
-            raise ValueError(f"unknown phase {phase!r}; there are {', '.join(phases)}")
-        try:
-            given[phase] = _converted(seconds, float)
-        except ValueError as error:
-            raise ValueError(f"{phase}: {error}") from error
-    return SMTPTimeouts(**given)
+    values = {"VAR": settings["VAR"], "HOSTNAME": given["HOSTNAME"]}
+    if name.endswith("_URL"):
+        values = {one: quote(text) for one, text in values.items()}  # whoever reads a URL unquotes it
+    return _BRACES.sub(lambda found: values[found[1]], value)
 
 
 def _check_together(settings: Settings) -> None:
     for name, schemes in (SCHEMES | {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}).items():
-        url = getattr(settings, name)
-        try:
-            scheme = url.partition(":")[0].lower() if name == "SMTP_URL" else urlsplit(url).scheme.partition("+")[0]
-        except ValueError as error:
-            raise ConfigurationError(f"{name}: is not a URL") from error
-        if scheme not in schemes:
-            raise ConfigurationError(f"{name}: must begin with one of {', '.join(s + ':' for s in schemes)}")
-        # SQLAlchemy reads DATABASE_URL by other rules, in which of these only a second @ is mistaken; smtp/url.py says more of SMTP_URL.
-        if name in ("QUEUE_URL", "REDIS_URL") and (why := misread(url)):
-            raise ConfigurationError(f"{name}: {why}")
-    if not _HOSTNAME.fullmatch(settings.HOSTNAME):
-        raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} is not a host name (RFC 5321 §4.1.2); write others than ASCII as xn--…")
+        if fault := urls.fault_of(getattr(settings, name), schemes):
+            raise ConfigurationError(f"{name}: {fault}")
+    if fault := hostname.fault_of(settings.HOSTNAME):
+        raise ConfigurationError(f"HOSTNAME: {settings.HOSTNAME!r} {fault}")
+    for name in ("HOST", "CATCHER_HOST"):
+        if not _is_host(getattr(settings, name)):
+            told = "is no IP address and no host name; the port is a setting of its own"
+            raise ConfigurationError(f"{name}: {shown(getattr(settings, name))} {told}")
     for entry in settings.ALLOWED_HOSTS:
         try:
             Pattern.read(entry)
@@ -404,6 +334,17 @@ def _check_together(settings: Settings) -> None:
         raise ConfigurationError(f"ALLOW_PRIVATE_HOSTS: {error}") from error
     if not settings.RETRY_DELAYS:
         raise ConfigurationError("RETRY_DELAYS: at least one delay is needed")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)  # which has a zone (RFC 4007 §11), too
+    except ValueError:
+        try:
+            net.hostname(text)
+        except NotPermitted:
+            return False
+    return True
 
 
 def sample() -> str:

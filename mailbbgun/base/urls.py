@@ -1,24 +1,60 @@
-"""URLs with a user name and a password: what in them is easily mistaken. A password with a ``#`` or ``@`` in it makes another host of its rest."""
+"""URLs of servers in settings: what is wrong with one, in a sentence that shows nothing of it but its scheme. There may be a password in it."""
 
-_ESCAPED = {"#": "%23", "/": "%2F", "?": "%3F", "@": "%40"}
+import re
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.-]*(?=(\+[A-Za-z0-9.-]+)?:)")
+_ESCAPES = "in a user name or password write # as %23, / as %2F, : as %3A, ? as %3F, @ as %40, [ as %5B"
 
 
-def authority(text: str) -> tuple[str, str]:
-    """Split what follows ``scheme://`` into ``user:password@host:port`` and the rest, which begins with ``/`` or ``?`` or is empty."""
-    end = min((at for at in (text.find("/"), text.find("?")) if at >= 0), default=len(text))
-    return text[:end], text[end:]
+def scheme_of(url: str) -> str:
+    """Return the scheme without its driver: ``postgresql`` of ``postgresql+psycopg2://…``; "" if there is none."""
+    found = _SCHEME.match(url)
+    return found[0].lower() if found else ""
 
 
-def misread(url: str) -> str | None:
-    """Say what in a URL would be taken for something else than was meant; None if nothing would. Nothing of the URL is in the sentence."""
-    text = url.partition("://")[2]
-    whole, rest = authority(text)
-    if "#" in text:
-        found = "#"
-    elif whole.count("@") > 1:
-        found = "@"
-    elif "@" in rest and "@" not in whole:
-        found = rest[0]
-    else:
-        return None
-    return f"a {found} in the user name or password must be written {_ESCAPED[found]} (percent-encoded), or the rest is taken for another host"
+def fault_of(url: str, schemes: Collection[str]) -> str:
+    """Say what is wrong with a URL that must have one of these schemes; "" if nothing is."""
+    scheme = scheme_of(url)
+    if scheme not in schemes:
+        shown = f", not {scheme}:" if scheme and "://" in url[: len(scheme) + 30] else ""
+        return f"must begin with {' or '.join(f'{one}:' for one in schemes)}{shown}"
+    if any(not character.isprintable() for character in url):
+        return "has a character that cannot be printed, a line break for example"
+    if scheme in ("embedded", "catcher", "mx"):
+        return "" if url.partition(":")[2] in ("", "//") else f"must be {scheme}: and nothing else"
+    if scheme.startswith("smtp"):
+        return ""  # SMTP_URL has a reader of its own
+    return _fault_of_file(url) if scheme == "sqlite" else _fault_of_server(url)
+
+
+def _fault_of_file(url: str) -> str:
+    path = url.partition(":")[2].partition("?")[0]
+    if not path.startswith("///") or len(path) == 3:
+        return "must be sqlite:/// and a path, with four slashes if the path is absolute"
+    if path[3:] == ":memory:":
+        return "must name a file: what is in memory no other process can read"
+    return ""
+
+
+def _fault_of_server(url: str) -> str:
+    _, _, rest = url.partition(":")
+    if not rest.startswith("//"):
+        return "is not a URL: after the scheme come :// and the host"
+    if " " in url:
+        return "has a blank in it; write it as %20"
+    if "#" in rest:
+        return f"has a # in it, where a URL ends: {_ESCAPES}"
+    authority, _, after = rest[2:].partition("/")
+    if authority.count("@") > 1 or "@" in after.partition("?")[0]:
+        return f"cannot be told apart at its @-signs: {_ESCAPES}"
+    if "?" in authority and "@" in authority.partition("?")[2]:
+        return f"has a ? before its @: {_ESCAPES}"
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+        for host in hosts.split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return f"is not a URL: the port must be a number from 0 to 65535, an IPv6 address in brackets, and {_ESCAPES}"
+    return ""

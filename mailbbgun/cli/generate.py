@@ -3,9 +3,11 @@
 import click
 
 from mailbbgun.base.crypto import new_key
+from mailbbgun.base.exits import CONTEXT, version_option
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
+@version_option
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many.")
 def main(count: int) -> None:
     """Print new keys for ENCRYPTION_KEYS, one a line."""

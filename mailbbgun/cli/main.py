@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from mailbbgun import __version__
+from mailbbgun.base.exits import CONTEXT, version_option
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.encryption import keys
 from mailbbgun.cli.keys import key
@@ -13,8 +13,8 @@ from mailbbgun.cli.terminal import PROGRAM
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name=PROGRAM)
+@click.group(context_settings=CONTEXT)
+@version_option
 def main() -> None:
     """Tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
 

@@ -17,8 +17,9 @@ from mailbbgun.base import logs
 from mailbbgun.base.bad_input import sentences
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.settings import load
+from mailbbgun.base.signals import interrupting
 from mailbbgun.services import Services, build
+from mailbbgun.startup import load_checked
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import Tenant
 
@@ -60,8 +61,8 @@ def of_tenant(command: Command) -> Command:
 @contextmanager
 def opened() -> Iterator[Services]:
     """The services, on a database of our version. An error of ours becomes one line and an exit code."""
-    with explained_exit(PROGRAM):
-        settings = load()
+    with interrupting(), explained_exit(PROGRAM):
+        settings = load_checked()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
         try:

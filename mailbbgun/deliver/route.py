@@ -61,7 +61,7 @@ class Routes:
 
     def __init__(self, settings: Settings, pacer: Pacer | None = None) -> None:
         """Raises :class:`ConfigurationError` for a ``SMTP_URL`` that cannot be used."""
-        self.per_domain = settings.SMTP_URL == "mx:"
+        self.per_domain = settings.direct_mx
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self.workers = 1  # processes that share what accounts allow
         self._settings = settings
@@ -208,9 +208,9 @@ def _by_route(pages: Iterable[Page]) -> dict[str, Account]:
 
 def check(settings: Settings) -> None:
     """Raise :class:`ConfigurationError` for a way out that cannot be used, without taking it."""
-    if settings.SMTP_URL == "mx:":
+    if settings.direct_mx or settings.DNS_SERVERS:
         resolver(settings)
-    else:
+    if not settings.direct_mx:
         endpoint(settings)
 
 
@@ -233,10 +233,8 @@ def catcher(settings: Settings) -> Endpoint:
 
 def endpoint(settings: Settings) -> Endpoint:
     """Return the one server all mail leaves through. Raises :class:`ConfigurationError`, naming no password."""
-    if settings.SMTP_URL == "catcher:":
+    if settings.all_caught:
         return catcher(settings)
-    if settings.SMTP_URL.startswith(("catcher:", "mx:")):
-        raise ConfigurationError(f"SMTP_URL: nothing may follow {settings.SMTP_URL.partition(':')[0]}:")
     try:
         return read_url(settings.SMTP_URL, settings.SMTP_CA_FILE or None)
     except ValueError as error:

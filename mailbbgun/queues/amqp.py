@@ -6,8 +6,9 @@ alarm for ever. So whoever calls waits on a condition with a deadline, while a t
 
 import contextlib
 import logging
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -92,6 +93,24 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
         raise Refused(error.reply_code, error.reply_text) from error
     except (AMQPError, AMQPConnectorException, OSError) as error:  # OSError: also names that do not resolve, and the deadline
         raise unreachable(error) from error
+
+
+def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> list[str]:
+    """Return the names whose look the broker answers with "not found" (404). Raises :class:`QueueUnavailable`, :class:`Refused`."""
+
+    def look(channel: Channel) -> list[str]:
+        connection, gone = channel.connection, []
+        for name, one in looks.items():
+            try:
+                one(channel)
+            except ChannelClosedByBroker as error:
+                if error.reply_code != 404:
+                    raise
+                gone.append(name)
+                channel = connection.channel()
+        return gone
+
+    return at_once(hosts, look)
 
 
 class Link:
@@ -213,8 +232,11 @@ class _Connection(pika.SelectConnection):
 
 def unreachable(cause: BaseException) -> QueueUnavailable:
     """Say what kept us from connecting, as far as it is safe to show."""
-    refused = isinstance(cause, AuthenticationError | ProbableAuthenticationError | ProbableAccessDeniedError)
-    refused = refused or (isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530))
-    error = QueueUnavailable("RabbitMQ refuses our user, password or virtual host" if refused else "RabbitMQ does not answer")
+    probably = isinstance(cause, ProbableAuthenticationError | ProbableAccessDeniedError)
+    refused = isinstance(cause, AuthenticationError) or (isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530))
+    # A broker that hangs up without a word may refuse us, or be going down: nobody is to give up over that. Pika keeps its word as text only.
+    refused = refused or (probably and bool(re.search(r"ConnectionClosedByBroker: \((403|530)\)", str(cause))))
+    told = "QUEUE_URL: RabbitMQ refuses our user, password or virtual host"
+    error = QueueUnavailable(told if refused or probably else "RabbitMQ does not answer", refused=refused)
     error.__cause__ = cause
     return error

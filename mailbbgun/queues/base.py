@@ -52,6 +52,13 @@ class Queue(ABC):
         """Look, changing nothing. Raises :class:`QueueUnavailable`, or :class:`QueueMisconfigured` if a part is missing."""
 
     @abstractmethod
+    def mend(self) -> Sequence[str]:
+        """Make what is missing of the topology, and nothing else; return the names of what was made. Cheap when nothing is missing.
+
+        Raises :class:`QueueUnavailable`, or :class:`QueueMisconfigured` if a part is missing and may not be made.
+        """
+
+    @abstractmethod
     def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
         """Store hints that appear on ``lane`` after ``delay`` seconds (0, or one of :attr:`delays`).
 

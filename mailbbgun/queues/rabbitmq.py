@@ -1,12 +1,6 @@
 """Hints on RabbitMQ: quorum queues, publisher confirms, one connection to publish and one for each consumer.
 
-Topology, made by :meth:`RabbitMQ.declare` and by nothing else. Arguments of a queue cannot change in place, so names carry a version::
-
-    mailbbgun.work.v1       direct ─ high, normal, bulk ─▸ mailbbgun.work.<lane>.v1
-    mailbbgun.delay.<N>.v1  fanout ─▸ mailbbgun.delay.<N>.v1 ─ after N seconds, still under its lane's key ─▸ mailbbgun.work.v1
-
-The work exchange has no alternate exchange: one would swallow what cannot be routed, and it would count as confirmed.
-A time to live per message would wait behind the head of the queue, so each delay has a queue of its own.
+What exchanges and queues there are says ``topology.py``.
 
 RabbitMQ, and we, take as long for an AMQP message of sixteen hints as for one of a single hint. So hints travel in *bunches*: the body is
 1 to :data:`BUNCH` message ids, in lower case, with a line break between two. A bunch is acked when all its hints are settled; until then it
@@ -19,8 +13,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -29,11 +22,12 @@ from uuid import UUID
 
 from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.base.logs import safe
-from mailbbgun.queues.amqp import DEADLINE, Channel, Hosts, Link, Refused, at_once, hosts_of, persistent
+from mailbbgun.queues.amqp import DEADLINE, Channel, Hosts, Link, at_once, hosts_of, persistent
 from mailbbgun.queues.base import Consumer, Hint, Queue
 from mailbbgun.queues.lanes import LANES, Turns
+from mailbbgun.queues.topology import WORK as WORK
+from mailbbgun.queues.topology import Topology, delay_queue, work_queue
 
-WORK = "mailbbgun.work.v1"
 LONGEST_WAIT = 5.0  # seconds between two tries to connect
 BUNCH = 16  # ids an AMQP message has at most; a consumer that knows fewer takes it for junk, and the sweep hints them again
 FEWEST_FETCHED = 8  # bunches; in quiet times each holds a single id, and so many must do for a claim
@@ -42,29 +36,9 @@ LARGEST_PREFETCH = 2000  # RabbitMQ's own limit for quorum queues
 _ID = b"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _BODY = re.compile(b"%b(?:\n%b){0,%d}" % (_ID, _ID, BUNCH - 1))
 
-# RabbitMQ 4 drops a hint after 20 deliveries unless told otherwise, but one that was prefetched by 20 workers that crashed is no verdict on
-# its message. -1, "no limit" to 4.0, lets 3.10 drop a hint that comes back even once, so: a number that works everywhere and is never met.
-_WORK_ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": 1_000_000}
-_DELAY_ARGUMENTS = {
-    "x-queue-type": "quorum",
-    "x-overflow": "reject-publish",  # without it dead-lettering is silently at most once
-    "x-dead-letter-exchange": WORK,
-    "x-dead-letter-strategy": "at-least-once",
-}
-
 _REFUSED = "RabbitMQ refused a hint"
 
 log = logging.getLogger(__name__)
-
-
-def work_queue(lane: str) -> str:
-    """Return the name of a lane's queue."""
-    return f"mailbbgun.work.{lane}.v1"
-
-
-def delay_queue(seconds: int) -> str:
-    """Return the name of a delay's queue, and of its exchange."""
-    return f"mailbbgun.delay.{seconds}.v1"
 
 
 def bodies_of(message_ids: Sequence[UUID]) -> list[bytes]:
@@ -97,6 +71,8 @@ class RabbitMQ(Queue):
     def __init__(self, url: str, delays: Sequence[int]) -> None:
         self._hosts = hosts_of(url)
         self._delays = tuple(sorted(set(delays)))
+        self._topology = Topology(self._hosts, self._delays)
+        self._unrouted = False  # something was published since the last look for which there was no queue
         self._publishing: dict[int, _Publishing] = {}  # by process: a connection does not survive a fork
 
     @property
@@ -106,29 +82,20 @@ class RabbitMQ(Queue):
 
     def declare(self) -> None:
         """Make exchanges, queues and bindings. Once per installation: a quorum queue killed in its first second can be lost."""
-        with _misconfigured(406, "was declared with other arguments; delete it when it is empty, then run initdb.py"):
-            at_once(self._hosts, self._declare)
-
-    def _declare(self, channel: Channel) -> None:
-        exchanges = [(WORK, "direct"), *((delay_queue(seconds), "fanout") for seconds in self._delays)]
-        queues = [(work_queue(lane), WORK, lane, _WORK_ARGUMENTS) for lane in LANES]
-        queues += [(delay_queue(one), delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in self._delays]
-        for name, kind in exchanges:
-            channel.exchange_declare(name, kind, durable=True)
-        for name, exchange, key, arguments in queues:
-            channel.queue_declare(name, durable=True, arguments=arguments)
-            channel.queue_bind(name, exchange, key)
+        self._topology.declare()
 
     def check(self) -> None:
         """Look for every exchange and queue. Bindings and arguments cannot be seen this way; publishing notices them."""
-        with _misconfigured(404, "is missing; run initdb.py"):
-            at_once(self._hosts, self._check)
+        self._topology.check()
 
-    def _check(self, channel: Channel) -> None:
-        for name in (WORK, *map(delay_queue, self._delays)):
-            channel.exchange_declare(name, passive=True)
-        for name in (*map(work_queue, LANES), *map(delay_queue, self._delays)):
-            channel.queue_declare(name, passive=True)
+    def mend(self) -> Sequence[str]:
+        """Make the exchanges and queues that are missing; bindings too, if something was, or if what was published had no queue."""
+        unrouted, self._unrouted = self._unrouted, False
+        try:
+            return self._topology.mend(unrouted=unrouted)
+        except (QueueUnavailable, QueueMisconfigured):
+            self._unrouted = self._unrouted or unrouted
+            raise
 
     def depth(self) -> dict[str, int]:
         """Return :data:`BUNCH` for each bunch that is ready, full or not: RabbitMQ counts messages, and does not look into them."""
@@ -144,7 +111,11 @@ class RabbitMQ(Queue):
         if delay and delay not in self._delays:
             raise ValueError(f"there is no delay of {delay} s")
         if message_ids:
-            self._of_this_process().publish(delay_queue(delay) if delay else WORK, lane, bodies_of(message_ids))
+            try:
+                self._of_this_process().publish(delay_queue(delay) if delay else WORK, lane, bodies_of(message_ids))
+            except _Unrouted:
+                self._unrouted = True
+                raise
 
     def consumer(self, prefetch: int) -> Consumer:
         """Connect, and consume all lanes; waits up to 10 s for the broker. What is fetched is counted in bunches: :func:`fetched`."""
@@ -168,9 +139,13 @@ class RabbitMQ(Queue):
         return found or self._publishing.setdefault(pid, _Publishing(self._hosts))
 
 
+class _Unrouted(QueueUnavailable):
+    """What was published has no queue to go to."""
+
+
 @dataclass(eq=False)
 class _Batch:
-    """What one call publishes. ``left`` counts what is not confirmed."""
+    """What one call publishes. ``left`` counts what is not confirmed; ``unrouted``: some of it had no queue."""
 
     exchange: str
     lane: str
@@ -178,6 +153,7 @@ class _Batch:
     left: int
     sent: float = field(default_factory=time.monotonic)
     refused: str = ""
+    unrouted: bool = False
 
 
 class _Publishing:
@@ -246,7 +222,7 @@ class _Publisher(Link):
             self.post(lambda: self._send(batch))
             done = self.guard.wait_for(lambda: not batch.left or batch.refused or self.error, until - time.monotonic())
             if batch.refused:
-                raise QueueUnavailable(batch.refused)
+                raise _Unrouted(batch.refused) if batch.unrouted else QueueUnavailable(batch.refused)
             if not done and self._last_confirm < batch.sent:
                 self.abort("RabbitMQ confirms nothing")
             if batch.left:
@@ -298,7 +274,7 @@ class _Publisher(Link):
         with self.guard:
             for batch in set(self._unconfirmed.values()):
                 if batch.exchange == method.exchange and batch.lane == method.routing_key and body in batch.bodies:
-                    batch.refused = f"RabbitMQ has no queue for {batch.exchange}; run initdb.py"
+                    batch.refused, batch.unrouted = f"RabbitMQ has no queue for {batch.exchange}; run initdb.py", True
             self.guard.notify_all()
 
 
@@ -401,15 +377,3 @@ class _RabbitConsumer(Link, Consumer):
                 channel.basic_ack(together[-1], multiple=True)
             for tag in done[len(together) :]:
                 channel.basic_ack(tag)
-
-
-@contextmanager
-def _misconfigured(code: int, fault: str) -> Iterator[None]:
-    try:
-        yield
-    except Refused as error:
-        if error.reply_code != code:
-            raise
-        # The broker's text names the culprit: "no queue 'x' in vhost 'y'", "inequivalent arg 'z' for queue 'x' in vhost 'y'…".
-        name = next((word for word in error.message.split("'") if word.startswith("mailbbgun.")), "the topology")
-        raise QueueMisconfigured(f"RabbitMQ: {name} {fault}") from error

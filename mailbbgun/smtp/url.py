@@ -8,13 +8,13 @@ from urllib.parse import unquote
 
 from mailbbgun.base.errors import NotPermitted
 from mailbbgun.base.net import hostname
-from mailbbgun.base.urls import authority, misread
 from mailbbgun.smtp.endpoint import Endpoint, Security
 
 FORM = "smtp://user:password@host:587?security=starttls|tls|none"
 PORTS: Mapping[Security, int] = {"starttls": 587, "tls": 465, "none": 25}
 """The port of each security where none is given."""
 
+_ESCAPED = {"#": "%23", "/": "%2F", "?": "%3F", "@": "%40"}
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NAME = re.compile(r"[a-z_]{1,20}")
 
@@ -32,16 +32,36 @@ def read(url: str, ca_file: str | None = None) -> Endpoint:
     scheme, separator, text = url.partition("://")
     if not separator or scheme.lower() not in ("smtp", "smtps"):
         raise ValueError(f"must be {FORM}")
-    if why := misread(url):
+    if why := _misread(text):
         raise ValueError(why)
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("has a blank or a control character; in the user name or password it must be written as %XX, a blank as %20")
-    whole, rest = authority(text)
+    whole, rest = _authority(text)
     login, at, place = whole.rpartition("@")
     username, password = _login(login) if at else (None, "")
     host, port = _place(place)
     security = _security(rest, port, "tls" if scheme.lower() == "smtps" else None)
     return Endpoint(host, port or PORTS[security], security, username=username, password=password, ca_file=ca_file)
+
+
+def _authority(text: str) -> tuple[str, str]:
+    """Split what follows ``scheme://`` into ``user:password@host:port`` and the rest, which begins with ``/`` or ``?`` or is empty."""
+    end = min((at for at in (text.find("/"), text.find("?")) if at >= 0), default=len(text))
+    return text[:end], text[end:]
+
+
+def _misread(text: str) -> str | None:
+    """Say which character of a password would make another host of its rest; None if none would. Nothing of the URL is in the sentence."""
+    whole, rest = _authority(text)
+    if "#" in text:
+        found = "#"
+    elif whole.count("@") > 1:
+        found = "@"
+    elif "@" in rest and "@" not in whole:
+        found = rest[0]
+    else:
+        return None
+    return f"a {found} in the user name or password must be written {_ESCAPED[found]} (percent-encoded), or the rest is taken for another host"
 
 
 def _login(text: str) -> tuple[str, str]:

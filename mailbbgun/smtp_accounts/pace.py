@@ -94,6 +94,10 @@ class Grants(ABC):
         Raises :class:`Unavailable` of the server's kind. Then some may have been counted that nobody was told of: never too few.
         """
 
+    def check(self) -> None:
+        """Look whether the server that counts lets us in, changing nothing. Raises :class:`Unavailable`. By default nothing is asked."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Close every connection of its own. Never raises, safe to repeat."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from mailbbgun.base.errors import ConfigurationError, RedisUnavailable
@@ -75,14 +75,29 @@ class RedisGrants(Grants):
         try:
             answers = cast(list[list[Any]], self._script(keys, arguments))
         except RedisError as error:
-            raise RedisUnavailable("Redis does not answer") from error
+            raise _translated(error) from error
         return [
             granted(want, int(n), int(used), float(ahead), float(day_left)) for want, (n, used, ahead, day_left) in zip(wants, answers, strict=True)
         ]
 
+    def check(self) -> None:
+        """Log in and read nothing."""
+        try:
+            self._redis.ping()
+        except RedisError as error:
+            raise _translated(error) from error
+
     def close(self) -> None:
         """Close what is pooled."""
         self._redis.close()
+
+
+def _translated(error: RedisError) -> RedisUnavailable:
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+        return RedisUnavailable("REDIS_URL: Redis refuses our user or password, or what that user may do", refused=True)
+    if isinstance(error, ResponseError) and "DB index" in str(error):
+        return RedisUnavailable("REDIS_URL: Redis has no database of that number", refused=True)
+    return RedisUnavailable("Redis does not answer")
 
 
 def _arguments(want: Want) -> tuple[int | str, ...]:

@@ -88,9 +88,16 @@ def count(session: Session, stranded: Stranded, most: int | None = None) -> int:
 
 
 def hint_again(
-    db: Database, queue: Queue, found: Sequence[Stranded], *, passes: int | None = None, progress: Progress | None = None
+    db: Database,
+    queue: Queue,
+    found: Sequence[Stranded],
+    *,
+    passes: int | None = None,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Publish and mark what is stranded, on each lane a pass at a time until none is left or ``passes`` are done; return how many messages.
+    """Publish and mark what is stranded, on each lane a pass at a time until none is left or ``passes`` are done, or between two of them
+    ``stopped`` says so; return how many messages.
 
     No lock is held while publishing: a hint too many is harmless. A lane whose queue is in trouble holds up no other. Raises
     :class:`QueueUnavailable`, :class:`DatabaseUnavailable` in the end; what was published until then is marked.
@@ -98,7 +105,7 @@ def hint_again(
     total, failed = 0, None
     for stranded in found:
         try:
-            done = _hint_lane(db, queue, stranded, passes, progress)
+            done = _hint_lane(db, queue, stranded, passes, progress, stopped)
         except QueueUnavailable as error:
             failed = error
             continue
@@ -110,9 +117,11 @@ def hint_again(
     return total
 
 
-def _hint_lane(db: Database, queue: Queue, stranded: Stranded, passes: int | None, progress: Progress | None) -> int:
+def _hint_lane(
+    db: Database, queue: Queue, stranded: Stranded, passes: int | None, progress: Progress | None, stopped: Callable[[], bool]
+) -> int:
     total = 0
-    while passes is None or passes > 0:
+    while (passes is None or passes > 0) and not stopped():
         with db.read() as session:
             chosen = select(Delivery.message_id).where(*stranded.which).order_by(stranded.order).limit(PASS)
             rows = session.execute(chosen).scalars().all()

@@ -3,7 +3,8 @@
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -13,16 +14,18 @@ from tqdm import tqdm
 
 from mailbbgun.base import faults, logs
 from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.settings import load
+from mailbbgun.base.exits import CONTEXT, explained_exit, version_option
+from mailbbgun.base.signals import on_stop
 from mailbbgun.services import Services, build
+from mailbbgun.startup import load_checked
 from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import replay_dead
 
 BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
+@version_option
 @click.option("--dry-run", is_flag=True, help="Count, change nothing.")
 @click.option("--older-than", type=click.IntRange(1), default=OVERDUE, show_default=True, help="Seconds a message must have waited since its hint.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when nothing was stranded.")
@@ -35,19 +38,23 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a setting is wrong.
     """
     with explained_exit("requeue-pending"):
-        settings = load()
+        settings = load_checked()
         faults.arm()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
         with _only_one(settings.var / "requeue-pending.lock"):
-            total = requeue(services, older_than, dry_run)
+            stopped = threading.Event()
+            on_stop(stopped.set)
+            total = requeue(services, older_than, dry_run, stopped.is_set)
         services.close()
+    if stopped.is_set():
+        print("requeue-pending: told to stop; the next run, or the workers, do the rest", file=sys.stderr)
     if total or not quiet:
         print(f"{total} stranded, nothing changed" if dry_run else f"requeued {total}")
 
 
-def requeue(services: Services, older_than: int, dry_run: bool) -> int:
-    """Requeue, or only count, what is stranded; return how many messages it was."""
+def requeue(services: Services, older_than: int, dry_run: bool, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Requeue, or only count, what is stranded, until ``stopped`` says so; return how many messages it was."""
     db, queue = services.db, services.queue
     if not dry_run:
         replay_dead(db, services.settings)
@@ -57,7 +64,7 @@ def requeue(services: Services, older_than: int, dry_run: bool) -> int:
     if dry_run:
         return sum(counts)
     with tqdm(total=sum(counts), unit="message", disable=None, file=sys.stderr) as bar:
-        return hint_again(db, queue, looked_for, progress=lambda done: _advance(bar, done))
+        return hint_again(db, queue, looked_for, progress=lambda done: _advance(bar, done), stopped=stopped)
 
 
 def _advance(bar: "tqdm[NoReturn]", done: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from mailbbgun.base.exits import run
 from tests.chaos.check import Figures, Wrong
 from tests.chaos.round import EMBEDDED, REAL, LeftOut, Round, settings_of
 from tests.chaos.scenarios import SCENARIOS, Scenario
@@ -186,4 +187,4 @@ def _folder(scenario: Scenario, seed: int) -> Path:
 
 
 if __name__ == "__main__":
-    main(prog_name="bin/chaos")
+    run("bin/chaos", main)

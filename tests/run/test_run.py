@@ -152,8 +152,9 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(started: Service) -> None:
 def test_a_schema_that_cannot_be_made_is_told_and_nothing_else_starts(service: Service) -> None:
     service.environment["MAILBBGUN_DATABASE_URL"] = "sqlite:////proc/nowhere/mailbbgun.db"
     done = _run(service)
-    assert done.returncode == 1
-    assert "initdb ended by itself, exit code 1" in done.stdout
+    assert done.returncode == os.EX_CONFIG
+    assert "initdb: DATABASE_URL: there is no folder '/proc/nowhere'" in done.stdout
+    assert "initdb ended by itself, exit code 78" in done.stdout
     assert "gunicorn" not in done.stdout
 
 

@@ -1,0 +1,78 @@
+"""Whether this Python can run us, looked at before anything is imported that it may not have. Standard library only; any Python 3 can read it.
+
+So ``python3 worker.py`` works with a Python that has none of our libraries, if ``bin/setup`` has put them into ``.venv``, and else says what to type.
+"""
+
+import importlib.util
+import os
+import signal
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PYTHON = (3, 11)  # the oldest
+MODULES = (
+    "flask",
+    "flask_smorest",
+    "marshmallow",
+    "sqlalchemy",
+    "alembic",
+    "psycopg2",
+    "pika",
+    "redis",
+    "limits",
+    "cryptography",
+    "gunicorn",
+    "aiosmtpd",
+    "dns",
+    "email_validator",
+    "idna",
+    "honcho",
+    "orjson",
+    "click",
+    "tqdm",
+    "tabulate",
+)
+AGAIN = "_MAILBBGUN_STARTED_AGAIN"  # set while another Python is tried, so that none is tried for ever
+
+
+def need(program: str) -> None:
+    """Return if this Python has all that is needed; else go on as the one in ``.venv``, or exit with one line and code 1.
+
+    Until the program is loaded Ctrl-C ends it without a traceback. Standard streams that are closed lead nowhere from here on.
+    """
+    _open_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    problem = _problem()
+    if not problem:
+        os.environ.pop(AGAIN, None)
+        return
+    ours = os.path.join(ROOT, ".venv", "bin", "python")
+    arguments = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
+    if os.access(ours, os.X_OK) and AGAIN not in os.environ:
+        os.environ[AGAIN] = "1"
+        os.execv(ours, [ours, *arguments[1:]])
+    sys.exit("{}: {}; type {}".format(program, problem, os.path.join(ROOT, "bin", "setup")))
+
+
+def _problem() -> str:
+    """Say in half a sentence what this Python lacks; nothing if it lacks nothing."""
+    if sys.version_info < PYTHON:
+        return "Python {}.{} or newer is needed, and {} is {}.{}".format(*PYTHON, sys.executable, *sys.version_info[:2])
+    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        return "{} lacks libraries ({})".format(sys.executable, shown)  # noqa: UP032
+    return ""
+
+
+def _open_streams() -> None:
+    """Let what is closed lead to /dev/null: else a socket of ours would become the standard output, and be written to."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number there is, this one
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - it stays open

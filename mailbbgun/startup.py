@@ -1,0 +1,86 @@
+"""What every program looks at before it works: settings that could not be used, and servers that are not up yet or refuse us.
+
+In: settings that :func:`mailbbgun.base.settings.load` has read. Promises: what is set wrong is a :class:`ConfigurationError` with one sentence, the
+same for every program, and what only takes time is waited for.
+"""
+
+import logging
+import ssl
+import time
+from collections.abc import Callable
+
+from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.base.crypto import Vault
+from mailbbgun.base.errors import ConfigurationError, Unavailable, explained
+from mailbbgun.base.settings import Settings, load, unusable_machine_name
+from mailbbgun.deliver import route
+from mailbbgun.services import Services
+from mailbbgun.smtp_accounts import grants
+
+log = logging.getLogger("mailbbgun.startup")
+
+
+def load_checked() -> Settings:
+    """Return the settings, looked at as :func:`check` does. Raises :class:`ConfigurationError`."""
+    settings = load()
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Look at the settings that reading them did not show to be right. Asks no server. Raises :class:`ConfigurationError`."""
+    check_default_sender(settings)
+    route.check(settings)
+    _check_authorities(settings.SMTP_CA_FILE)
+    if settings.ENCRYPTION_KEYS:
+        _ = Vault(settings).size
+
+
+def check_redis(services: Services) -> None:
+    """Ask Redis, if there is one, whether it lets us in. One that is away is no reason not to start. Raises :class:`ConfigurationError`."""
+    if not services.settings.REDIS_URL:
+        return
+    counting = grants.build(services.settings, services.db)
+    try:
+        counting.check()
+    except Unavailable as error:
+        if error.refused:
+            raise ConfigurationError(str(error)) from error
+        log.warning("redis_unavailable", extra={"error": explained(error)})
+    finally:
+        counting.close()
+
+
+def tell_host_name(settings: Settings) -> None:
+    """Say in the log if the machine's name could not be ours, and which is taken for it."""
+    if odd := unusable_machine_name(settings):
+        why = f"the machine's name {odd} cannot be used in mail; HOSTNAME sets another"
+        log.warning("host_name_replaced", extra={"hostname": settings.HOSTNAME, "why": why})
+
+
+def patiently(task: Callable[[], None], *, whatever: bool = False) -> None:
+    """Run a check, waiting for a server that does not answer yet.
+
+    Raises :class:`ConfigurationError` at once, and for a server that refuses what is set, unless ``whatever`` it says is waited for.
+    """
+    while True:
+        try:
+            return task()
+        except Unavailable as error:
+            if error.refused and not whatever:
+                raise ConfigurationError(str(error)) from error
+            log.warning("waiting", extra={"error": explained(error)})
+            time.sleep(1.0)
+
+
+def _check_authorities(file: str) -> None:
+    if not file:
+        return
+    try:
+        context = ssl.create_default_context(cafile=file)
+    except ssl.SSLError as error:  # which is an OSError, too
+        raise ConfigurationError(f"SMTP_CA_FILE: {file!r} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise ConfigurationError(f"SMTP_CA_FILE: {file!r} cannot be read: {error.strerror}") from error
+    if not context.get_ca_certs():
+        raise ConfigurationError(f"SMTP_CA_FILE: {file!r} holds no certificate of an authority")
