@@ -15,6 +15,7 @@ from mailbbgun.services import Services
 from mailbbgun.tenants import keys
 from tests.conftest import application
 from tests.http.conftest import Door
+from tests.waiting import PATIENCE
 
 HELLO = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}
 MISSING = "00000000-0000-7000-8000-00000000000f"
@@ -24,7 +25,7 @@ EVIL = "evil.example:5000"
 def raw(door: Door, *lines: str, body: bytes = b"") -> tuple[int, dict[str, Any], dict[str, str]]:
     """Send a request as it is written; return status, body and headers of the answer."""
     head = [*lines, "Connection: close", *([f"Content-Length: {len(body)}"] if body else [])]
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=30) as link:
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as link:
         link.sendall("\r\n".join([*head, "", ""]).encode() + body)
         answer = b"".join(iter(lambda: link.recv(65_536), b""))
     start, _, rest = answer.partition(b"\r\n\r\n")

@@ -17,6 +17,7 @@ from mailbbgun.server.connection import Connection
 from mailbbgun.server.limits import SLOWEST_RATE, SMALL, Limits, limits_of
 from mailbbgun.server.poller import READ, Poller
 from mailbbgun.server.refusal import Refusal
+from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)
 GET = b"GET /x HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -80,7 +81,7 @@ class House:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         line.bind((source, 0))
         line.connect(self.listener.getsockname())
-        line.settimeout(5)
+        line.settimeout(PATIENCE)
         if sent:
             line.sendall(sent)
         self.settle()
@@ -199,7 +200,7 @@ def test_a_late_head_or_body_gets_408(house: House, sent: bytes) -> None:
     line = house.connect(sent)
     house.later(19)
     assert not closed(line)
-    line.settimeout(5)
+    line.settimeout(PATIENCE)
     house.later(2)
     status, error = answer(line)
     assert (status, error["status"], error["code"]) == (408, 408, "request_timeout")
@@ -294,10 +295,10 @@ def test_whoever_stops_serving_ends_idle_connections_at_once_and_half_requests_s
         house.clients.stop()
         assert closed(silent)
         assert not closed(half)
-        half.settimeout(5)
+        half.settimeout(PATIENCE)
         house.later(1)
         assert not closed(half)
-        half.settimeout(5)
+        half.settimeout(PATIENCE)
         house.later(2)
         assert answer(half)[0] == 408
         house.clients.send(house.server.served[0], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE
 
 THREADS = 2
 MANY = 8 * THREADS
@@ -95,7 +96,7 @@ def connect(door: Door, sent: bytes = b"", source: str = "127.0.0.1") -> socket.
     line.setblocking(False)
     with suppress(BlockingIOError, ConnectionError):
         line.send(sent)
-    line.settimeout(20)
+    line.settimeout(PATIENCE)
     return line
 
 

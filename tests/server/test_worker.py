@@ -13,6 +13,7 @@ from typing import Any
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.server.test_slow_clients import BODY, answer, api, connect, get, post
+from tests.waiting import PATIENCE
 
 
 def log_of(door: Door) -> str:
@@ -108,7 +109,7 @@ def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
         subprocess.run([sys.executable, str(ROOT / "initdb.py")], env=environment | {"LISTEN_FDS": "0"}, cwd=tmp_path, check=True)
         with subprocess.Popen(command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL) as process:
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=120) as line, line.makefile("rb") as answers:
+                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as line, line.makefile("rb") as answers:
                     line.sendall(get(b"/health"))
                     assert answer(answers)[0] == 200
             finally:
