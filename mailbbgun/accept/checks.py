@@ -122,17 +122,21 @@ _ONE = ("from", "envelope_from")  # fields of one address
 
 
 def _parsed(name: str, texts: Sequence[str], settings: Settings, wrong: dict[str, list[str]]) -> list[Mailbox]:
+    if not texts:
+        return []
     most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
     # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
     separators = sum(text.count(",") + text.count(";") for text in texts)
     if len(texts) > most or separators > 10 * most or sum(map(len, texts)) > most * (longest + 300):
         wrong[name] = [f"More than {most} addresses."]
         return []
-    found, broken = _one(name, texts[0], longest) if name in _ONE and texts else mailboxes(texts, longest, most)
+    found, broken = _one(name, texts[0], longest) if name in _ONE else mailboxes(texts, longest, most)
     if len(found) > most:
         wrong[name] = [f"More than {most} addresses."]
     elif broken:
         wrong[name] = broken
+    if len(found) == 1:
+        return found
     unique: dict[str, Mailbox] = {}
     for box in found:
         unique.setdefault(_key(box, settings), box)

@@ -27,7 +27,7 @@ _BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322 §3.2.3
 _FOLD = re.compile(rb"\r\n[ \t]")
-_MIME = ("mime-version", "content-type", "content-transfer-encoding")
+_MIME = (b"mime-version", b"content-type", b"content-transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,12 @@ def check(raw: bytes, names: Sequence[str]) -> None:
     """
     line_ends = raw.count(b"\r\n")
     clean = raw.count(b"\r") == line_ends == raw.count(b"\n") and b"\0" not in raw and raw.endswith(b"\r\n")
-    head = raw[: raw.find(b"\r\n\r\n")]
-    found = [line.partition(b":")[0].decode("utf-8", "replace").lower() for line in _FOLD.sub(b" ", head).split(b"\r\n")]
+    head = raw[: raw.find(b"\r\n\r\n")].lower()
+    if b"\r\n " in head or b"\r\n\t" in head:
+        head = _FOLD.sub(b" ", head)
+    found = [line.partition(b":")[0] for line in head.split(b"\r\n")]
     mime = [name for name in found if name in _MIME]
-    exact = sorted(found) == sorted([name.lower() for name in names] + mime) and len(set(mime)) == len(mime)
+    exact = sorted(found) == sorted([name.lower().encode() for name in names] + mime) and len(set(mime)) == len(mime)
     if not clean or not exact or _has_long_line(raw):
         raise InvalidInput("The message cannot be put on the wire safely.", fields={"headers": ["A value would break out of its header."]})
 
