@@ -1,4 +1,4 @@
-"""A web page cannot reach this service by a name of its own, nor change something from another site; and no answer repeats a host that is not ours."""
+"""A web page cannot reach this service by a name of its own, nor change anything from another site. No answer repeats a foreign host."""
 
 import json
 import socket
