@@ -123,6 +123,7 @@ def _name(text: str, address: str) -> str:
     if text.startswith('"') and _QUOTED.fullmatch(text):
         text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
     elif any(special in text for special in '"<>'):
+        text = text if text.count('"') > 1 else text.strip('"')
         example = (text, address) if len(text) <= SHOWN_SIZE and len(address) <= SHOWN_SIZE else ('Ann "the cat" Lee', "ann@example.com")
         raise ValueError(f"Put the display name in quotes, and a backslash before each quote in it: {_in_quotes(*example)}.")
     if len(text) > NAME_SIZE:
