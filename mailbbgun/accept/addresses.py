@@ -15,7 +15,9 @@ BLANK = " \t"  # not line breaks: those are refused wherever they stand
 _QUOTES = r'"(?:[^"\\]|\\.)*+"'
 _QUOTED = re.compile(_QUOTES, re.DOTALL)
 _NAMED = re.compile(rf'((?:[^"<>]++|{_QUOTES})*+)<((?:[^"<>]++|{_QUOTES})*+)>', re.DOTALL)
-_PIECE = re.compile(r'((?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^",;]++)*+)(?:[,;]|\Z)', re.DOTALL)  # quotes that nobody closes go on to the end
+_PIECE = re.compile(
+    r'((?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^",;]++)*+)(?:[,;]|\Z)', re.DOTALL
+)  # quotes that nobody closes go on to the end
 _NO_BRACKETS = re.compile(r'([^"<>]*[^"<>@ ]) +([^"<>@ ]+@[^"<>@ ]+)')  # a name and an address
 
 
@@ -56,7 +58,9 @@ def mailbox(text: str, longest: int) -> Mailbox:
     if not _quoted_address(text):
         name, _, address = text.rpartition("<")
         _name(name.strip(BLANK), address.rstrip("> \t"))  # which says what is wrong with it, if it is the name
-        raise ValueError("Not a valid e-mail address: angle brackets stand around the address alone: Ann <ann@example.com>.")
+        raise ValueError(
+            "Not a valid e-mail address: angle brackets stand around the address alone: Ann <ann@example.com>."
+        )
     return Mailbox("", _address(text, longest))
 
 
@@ -107,9 +111,13 @@ def _address(text: str, longest: int) -> str:
         if (unbracketed := _NO_BRACKETS.fullmatch(text)) and text.isprintable():
             name, address = unbracketed.groups()
             written = f"{name} <{address}>" if name.replace(" ", "").isalnum() else _in_quotes(name, address)
-            raise ValueError(f"Not a valid e-mail address: after a display name it stands in angle brackets: {written}.") from error
+            raise ValueError(
+                f"Not a valid e-mail address: after a display name it stands in angle brackets: {written}."
+            ) from error
         if text.lower() in ("undisclosed-recipients:", "undisclosed recipients:"):
-            raise ValueError("Not an address: leave to out where all are cc or bcc; the header is written for you.") from error
+            raise ValueError(
+                "Not an address: leave to out where all are cc or bcc; the header is written for you."
+            ) from error
         raise
 
 
@@ -123,8 +131,15 @@ def _name(text: str, address: str) -> str:
     if text.startswith('"') and _QUOTED.fullmatch(text):
         text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
     elif any(special in text for special in '"<>'):
-        example = (text, address) if len(text) <= SHOWN_SIZE and len(address) <= SHOWN_SIZE else ('Ann "the cat" Lee', "ann@example.com")
-        raise ValueError(f"Put the display name in quotes, and a backslash before each quote in it: {_in_quotes(*example)}.")
+        text = text if text.count('"') > 1 else text.strip('"')
+        example = (
+            (text, address)
+            if len(text) <= SHOWN_SIZE and len(address) <= SHOWN_SIZE
+            else ('Ann "the cat" Lee', "ann@example.com")
+        )
+        raise ValueError(
+            f"Put the display name in quotes, and a backslash before each quote in it: {_in_quotes(*example)}."
+        )
     if len(text) > NAME_SIZE:
         raise ValueError(f"The display name is longer than {NAME_SIZE} characters.")
     if not one_line(text):

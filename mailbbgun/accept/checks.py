@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import orjson
 
-from mailbbgun.accept.addresses import mailbox, mailboxes, shown
+from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
 from mailbbgun.base import simulator
 from mailbbgun.base.addresses import mailbox_key
@@ -145,7 +145,7 @@ def _parsed(name: str, texts: Sequence[str], settings: Settings, wrong: dict[str
 
 def _one(name: str, text: str, longest: int) -> tuple[list[Mailbox], list[str]]:
     try:
-        box = mailbox(text, longest)
+        box = mailbox(text.strip(BLANK + ",;"), longest)
     except ValueError as error:
         return [], [f"{shown(text)}: {error}"]
     if box.name and name == "envelope_from":

@@ -1,7 +1,8 @@
 """One e-mail address, without a name: ``ann@example.com``. No DNS.
 
-Domains become A-labels in lower case at once, so header, envelope and table agree. Local parts keep their case, may be any script (RFC 6531), are in
-NFC (RFC 6532 §3.1), and have quotes only where they need them (RFC 5321 §4.1.2): ``"ann"@example.com`` is ``ann@example.com``.
+Domains become A-labels in lower case at once, so header, envelope and table agree. Local parts keep their case, may be
+any script (RFC 6531), are in NFC (RFC 6532 §3.1), and have quotes only where they need them (RFC 5321 §4.1.2):
+``"ann"@example.com`` is ``ann@example.com``.
 """
 
 import re
@@ -33,7 +34,9 @@ def address(text: str) -> str:
     """Return an address as it is kept. Raises ``ValueError`` with a sentence that is safe to show."""
     local, at, domain = text.rpartition("@")
     if not at:
-        raise _invalid("its @-sign is a full-width one." if "＠" in text else "it has no @-sign, as in ann@example.com.")
+        raise _invalid(
+            "its @-sign is a full-width one." if "＠" in text else "it has no @-sign, as in ann@example.com."
+        )
     found = f"{local if _DOT_ATOM.fullmatch(local) else _local(local, domain)}@{_domain(domain)}"
     # What a client gave and what is kept may differ in length either way.
     if len(text) + len(found) > LONGEST and (size := max(len(text.encode()), len(found.encode()))) > LONGEST:
@@ -51,13 +54,13 @@ def domain(text: str) -> str:
 def mailbox_key(address: str, *, case_sensitive: bool) -> str:
     """Return what addresses of one mailbox have in common, for addresses as :func:`address` returns them.
 
-    ``case_sensitive``: whether ``Ann`` and ``ann`` are two mailboxes, as RFC 5321 §2.4 allows, and hardly any server has it.
+    ``case_sensitive``: whether ``Ann`` and ``ann`` are two mailboxes. RFC 5321 §2.4 allows that; hardly any server does it.
     """
     return address if case_sensitive else address.lower()
 
 
 def foreign(text: str) -> bool:
-    """Say whether addresses in a text may take long to check: fifty times as long as others, the first time that their domain is seen."""
+    """Say whether addresses in a text may take long to check: ten times as long as others, when their domains are new."""
     return not text.isascii() or "xn--" in text.lower()
 
 
@@ -79,12 +82,18 @@ def _local(text: str, domain: str) -> str:
     if _UTF8_DOT_ATOM.fullmatch(plain) and (quoted or _UTF8_DOT_ATOM.fullmatch(text)):
         return plain
     if found := _NEVER_SENT.search(plain):
-        raise _invalid(f'"{found[0]}" is not taken before the @-sign, not even in quotes: not every server reads it so.')
+        raise _invalid(
+            f'"{found[0]}" is not taken before the @-sign, not even in quotes: not every server reads it so.'
+        )
     in_quotes = '"' + re.sub(r'(["\\])', r"\\\1", plain) + '"'
     if quoted:
         return in_quotes
     special = _SPECIAL.search(plain)
-    why = f"{special[0]} before the @-sign needs quotes" if special else "a dot that is first, last or beside another needs quotes"
+    why = (
+        f"{special[0]} before the @-sign needs quotes"
+        if special
+        else "a dot that is first, last or beside another needs quotes"
+    )
     raise _invalid(f"{why} (RFC 5321 §4.1.2): {in_quotes}@{domain if domain.isprintable() else 'example.com'}.")
 
 
@@ -99,20 +108,30 @@ def _domain(text: str) -> str:
 
 
 def _of_letters(text: str) -> str | None:
-    """Return an internationalised domain in A-labels if it is as most are: of letters and digits that mean the same wherever they stand."""
-    if len(text) > LONGEST_DOMAIN or not unicodedata.is_normalized("NFC", text) or not all(one < "\x80" or _simple(one) for one in text):
+    """Return an internationalised domain in A-labels if all its characters are :func:`_simple`; else None."""
+    if (
+        len(text) > LONGEST_DOMAIN
+        or not unicodedata.is_normalized("NFC", text)
+        or not all(one < "\x80" or _simple(one) for one in text)
+    ):
         return None
     if "--" in text or "-." in f"{text}." or ".-" in f".{text}":
         return None
-    labels = [label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in text.lower().split(".")]
+    labels = [
+        label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in text.lower().split(".")
+    ]
     found = ".".join(labels)
     return found if len(found) <= LONGEST_DOMAIN and _HOST.fullmatch(found) else None
 
 
 @lru_cache(maxsize=8192)
 def _simple(character: str) -> bool:
-    """Say whether a character is valid in any place of a label, whatever stands beside it, and stays as it is (RFC 5892, UTS #46)."""
-    if unicodedata.category(character)[0] not in "LN" or unicodedata.bidirectional(character) != "L" or character.lower() != character:
+    """Say whether a character is valid anywhere in a label, beside any other, and stays as it is (RFC 5892, UTS #46)."""
+    if (
+        unicodedata.category(character)[0] not in "LN"
+        or unicodedata.bidirectional(character) != "L"
+        or character.lower() != character
+    ):
         return False
     try:
         return idna.uts46_remap(character) == character and idna.ulabel(idna.alabel(character)) == character

@@ -1,7 +1,7 @@
 """Bodies: text and HTML become MIME parts (RFC 2045, RFC 2046), always 7-bit on the wire. Pure.
 
-The bytes are those that the standard library's ``EmailMessage`` makes (a property test compares them), written by its C encoders directly: its
-own way there costs ten times as much. Nothing is left to ``EmailMessage`` itself.
+The bytes are those that the standard library's ``EmailMessage`` makes (a property test compares them). They are written
+by the library's C encoders directly, since ``EmailMessage`` costs ten times as much. Nothing is left to it.
 """
 
 import binascii
@@ -20,19 +20,22 @@ _EQUALS = ord("=")
 def body(text: str | None, html: str | None, boundary: str | None = None) -> bytes:
     """Return the MIME headers, the empty line and the encoded body, with CRLF line ends.
 
-    At least one of ``text`` and ``html`` is given; both make a ``multipart/alternative`` whose parts ``boundary`` separates: by default a random
-    one, made anew until no part contains it.
+    At least one of ``text`` and ``html`` is given. Both make a ``multipart/alternative`` whose parts ``boundary``
+    separates: by default a random one, made anew until no part contains it.
     """
     if text is None or html is None:
         subtype, given = ("plain", text) if text is not None else ("html", html or "")
         encoding, payload = encoded(given)
         return _head(subtype, encoding, mime_version_last=True) + payload
     parts = [(subtype, *encoded(given)) for subtype, given in (("plain", text), ("html", html))]
-    separator = boundary.encode() if boundary else _boundary([payload for _, encoding, payload in parts if encoding == b"7bit"])
+    separator = (
+        boundary.encode() if boundary else _boundary([payload for _, encoding, payload in parts if encoding == b"7bit"])
+    )
     (plain, plain_encoding, plain_payload), (rich, rich_encoding, rich_payload) = parts
     return b"".join(
         (
-            b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="%b"\r\n\r\n--%b\r\n' % (separator, separator),
+            b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="%b"\r\n\r\n--%b\r\n'
+            % (separator, separator),
             _head(plain, plain_encoding, mime_version_last=False),
             plain_payload,
             b"\r\n--%b\r\n" % separator,
@@ -46,7 +49,8 @@ def body(text: str | None, html: str | None, boundary: str | None = None) -> byt
 def encoded(text: str) -> tuple[bytes, bytes]:
     """Return the content transfer encoding of a text, and the encoded text, whose lines, the last too, end in CRLF.
 
-    ASCII in lines of at most 76 octets is sent as it is; other text as quoted-printable or base64, whichever is shorter for its first lines.
+    ASCII in lines of at most 76 octets is sent as it is; other text as quoted-printable or base64, whichever is shorter
+    for its first lines.
     """
     octets = text.encode()
     if b"\r" in octets:
@@ -63,11 +67,15 @@ def encoded(text: str) -> tuple[bytes, bytes]:
 
 def _head(subtype: str, encoding: bytes, *, mime_version_last: bool) -> bytes:
     version = b"MIME-Version: 1.0\r\n" if mime_version_last else b""
-    return b'Content-Type: text/%b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n%b\r\n' % (subtype.encode(), encoding, version)
+    return b'Content-Type: text/%b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n%b\r\n' % (
+        subtype.encode(),
+        encoding,
+        version,
+    )
 
 
 def _boundary(plain: list[bytes]) -> bytes:
-    """Return a boundary that is in none of the parts. ``=_`` is in no encoded part (RFC 2045 §6.7): only plain ones are searched."""
+    """Return a boundary that no part contains. No encoded part has ``=_`` (RFC 2045 §6.7), so ``plain`` are the others."""
     while True:
         boundary = b"=_" + os.urandom(12).hex().encode()
         if not any(boundary in payload for payload in plain):
@@ -75,7 +83,10 @@ def _boundary(plain: list[bytes]) -> bytes:
 
 
 def _quoted_printable(octets: bytes, lines: list[bytes]) -> bytes | None:
-    """Return the text as quoted-printable; None if base64 makes its first lines shorter. ``octets`` are ``lines``, each with LF."""
+    """Return the text as quoted-printable; None if base64 makes its first lines shorter.
+
+    ``octets`` are ``lines``, each with LF.
+    """
     sample = lines[:SAMPLE]
     size = sum(map(len, sample))
     shortest = (size + 2 * len(sample) + 2) // 3 * 4 + 1  # of base64, whose lines end in CRLF and which ends in LF
@@ -94,11 +105,11 @@ _UNQUOTED = _PRINTABLE.replace(b"=", b"")  # as it is in a quoted-printable line
 
 
 def _escaped(octets: bytes) -> bytes:
-    """Return octets with ``=XX`` for what quoted-printable escapes, lines as they are. ``octets`` end their lines by LF."""
+    """Return octets, whose lines end in LF, with ``=XX`` for what quoted-printable escapes."""
     if not octets.translate(None, _PRINTABLE):
         return octets.replace(b"=", b"=3D")
-    # The C encoder also breaks long lines, and escapes blanks at line ends and lonely dots. That is undone, and there is no doubt about what it
-    # did: it escapes each "=" of the text.
+    # The C encoder also breaks long lines, and escapes blanks at line ends and lonely dots. That is undone. There is no
+    # doubt about what it did, since it escapes each "=" of the text.
     escaped = binascii.b2a_qp(octets, istext=True).replace(b"=\n", b"")
     for plain, quoted in ((b" ", b"=20"), (b"\t", b"=09"), (b".", b"=2E")):
         if plain + b"\n" in octets:
@@ -117,7 +128,7 @@ def _wrapped(lines: list[bytes]) -> list[bytes]:
 
 
 def _wrap(line: bytes, pieces: list[bytes]) -> None:
-    """Add an escaped line to ``pieces``, broken by soft line breaks into at most 76 octets, never inside an escape, with no blank at its end."""
+    """Add an escaped line to ``pieces``: soft line breaks keep them to 76 octets, and no blank stands at the line's end."""
     start, size = 0, len(line)
     while size - start > LINE:
         cut = start + LINE - 1

@@ -1,4 +1,4 @@
-"""Header fields that a client names: which are free text, which are read by programs, and what of a value cannot be sent. Pure."""
+"""Header fields that a client names: which are free text, which programs read, and which values cannot be sent. Pure."""
 
 import re
 
@@ -11,26 +11,32 @@ _BEYOND = re.compile(r"[^\x20-\x7e\t]")
 #: Text for people in a field that is always encoded rather than refused.
 TEXT = frozenset(("subject", "comments", "keywords", "thread-topic", "organization"))
 
-# Fields of the IANA registry, and of wide use, whose value has a grammar. In these an encoded word is an error (RFC 2047 §5): whoever reads them
-# compares or parses them as they are. What is not listed is taken for text.
+# Fields of the IANA registry, and of wide use, whose value has a grammar. An encoded word in them is an error
+# (RFC 2047 §5): programs compare or parse them as they are. A field that is not listed is taken for text.
 _STRUCTURED = frozenset(
-    # messages and threads: RFC 5322 §3.6.4, RFC 2156, RFC 5536
-    "in-reply-to references original-message-id x-message-id x-original-message-id supersedes obsoletes thread-index archived-at "  # noqa: SIM905
-    # lists: RFC 2369, RFC 2919 and RFC 8058 (all of list-*), and their elders
-    "mailing-list x-mailing-list x-loop x-been-there x-list-id "
-    # how it is to be taken: RFC 3834, RFC 2156, RFC 2076, RFC 3458, RFC 8689, RFC 6758
-    "auto-submitted precedence importance priority sensitivity x-priority x-msmail-priority x-auto-response-suppress message-context message-type "
-    "expires expiry-date reply-by latest-delivery-time deferred-delivery language accept-language mt-priority tls-required "
-    "autosubmitted autoforwarded conversion conversion-with-loss alternate-recipient disclose-recipients prevent-nondelivery-report "
-    "generate-delivery-report incomplete-copy "
-    # who is told: RFC 8098, RFC 9477, RFC 7293
-    "disposition-notification-to disposition-notification-options original-recipient feedback-id x-feedback-id cfbl-address cfbl-feedback-id "
-    "mail-followup-to mail-reply-to x-complaints-to x-abuse-reports-to x-csa-complaints require-recipient-valid-since "
-    # identities and signatures
-    "autocrypt openpgp bimi-location bimi-selector x-face face x-entity-ref-id x-originating-ip x-uidl "
-    # news: RFC 5536
-    "newsgroups followup-to distribution path control approved xref lines".split()
-)
+    (
+        # messages and threads: RFC 5322 §3.6.4, RFC 2156, RFC 5536
+        "in-reply-to", "references", "original-message-id", "x-message-id", "x-original-message-id", "supersedes",
+        "obsoletes", "thread-index", "archived-at",
+        # lists: RFC 2369, RFC 2919 and RFC 8058 (all of list-*), and their elders
+        "mailing-list", "x-mailing-list", "x-loop", "x-been-there", "x-list-id",
+        # how it is to be taken: RFC 3834, RFC 2156, RFC 2076, RFC 3458, RFC 8689, RFC 6758
+        "auto-submitted", "precedence", "importance", "priority", "sensitivity", "x-priority", "x-msmail-priority",
+        "x-auto-response-suppress", "message-context", "message-type", "expires", "expiry-date", "reply-by",
+        "latest-delivery-time", "deferred-delivery", "language", "accept-language", "mt-priority", "tls-required",
+        "autosubmitted", "autoforwarded", "conversion", "conversion-with-loss", "alternate-recipient",
+        "disclose-recipients", "prevent-nondelivery-report", "generate-delivery-report", "incomplete-copy",
+        # who is told: RFC 8098, RFC 9477, RFC 7293
+        "disposition-notification-to", "disposition-notification-options", "original-recipient", "feedback-id",
+        "x-feedback-id", "cfbl-address", "cfbl-feedback-id", "mail-followup-to", "mail-reply-to",
+        "x-complaints-to", "x-abuse-reports-to", "x-csa-complaints", "require-recipient-valid-since",
+        # identities and signatures
+        "autocrypt", "openpgp", "bimi-location", "bimi-selector", "x-face", "face", "x-entity-ref-id",
+        "x-originating-ip", "x-uidl",
+        # news: RFC 5536
+        "newsgroups", "followup-to", "distribution", "path", "control", "approved", "xref", "lines",
+    )
+)  # fmt: skip
 _STRUCTURED_KINDS = ("list-",)
 
 
@@ -44,22 +50,27 @@ def refusal(name: str, value: str) -> str | None:
     """Return a sentence that says why a value on one line cannot be sent in this field; None: it can."""
     if structured(name):
         if found := _BEYOND.search(value):
-            return f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): {_shown(found[0])} cannot be sent in it."
+            return (
+                f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): {_shown(found[0])} cannot be sent in it."
+            )
     elif name.lower() in TEXT or not _ASCII.fullmatch(value):
         return None  # it is encoded where it has to be
     size, room = longest_word(name, value)
     if size <= room:
         return None
     return (
-        f"Has {size} octets without a space, and a line takes {LONGEST_LINE} (RFC 5322 §2.1.1), which leaves {room} for the value of {name} here: "
-        "put spaces where it may be folded, or make it shorter."
+        f"Has {size} octets without a space, and a line takes {LONGEST_LINE} (RFC 5322 §2.1.1), which leaves {room} for "
+        f"the value of {name} here: put spaces where it may be folded, or make it shorter."
     )
 
 
 def longest_word(name: str, value: str) -> tuple[int, int]:
-    """Return the octets of the word of an ASCII value that fits its line least, and what room there is for it: a line has only whole words."""
+    """Return the octets of the word of an ASCII value that fits its line least, and the room on that line."""
     first, *others = value.split() or [""]
-    beside_name, alone = (len(first), LONGEST_LINE - len(name) - 2), (max(map(len, others), default=0), LONGEST_LINE - 1)
+    beside_name, alone = (
+        (len(first), LONGEST_LINE - len(name) - 2),
+        (max(map(len, others), default=0), LONGEST_LINE - 1),
+    )
     return max(beside_name, alone, key=lambda one: one[0] - one[1])
 
 

@@ -142,6 +142,8 @@ def test_an_address_is_what_the_library_says_of_the_whole_of_it(local, domain):
     ('Ann "the cat" Lee <ann@x.com>', [
         """'Ann "the cat" Lee <ann@x.com>': Put the display name in quotes, and a backslash before each quote in it: """
         '"Ann \\"the cat\\" Lee" <ann@x.com>.']),
+    ('"Ann <ann@x.com>', [
+        """'"Ann <ann@x.com>': Put the display name in quotes, and a backslash before each quote in it: "Ann" <ann@x.com>."""]),
     ("Ann Lee ann@x.com", [
         "'Ann Lee ann@x.com': Not a valid e-mail address: after a display name it stands in angle brackets: Ann Lee <ann@x.com>."]),
     ("Ann (sales) ann@x.com", [
