@@ -79,8 +79,15 @@ class Loaded(NamedTuple):
     sender: str  # From, as people read it: an address, or a name and an address in angle brackets
 
     @property
+    def own_mail_from(self) -> bool:
+        """Whether bounces go elsewhere than to From, since the message says so."""
+        return self.sender != self.mail_from and not self.sender.endswith(f"<{self.mail_from}>")
+
+    @property
     def author(self) -> str:
         """The address of From."""
+        if not self.own_mail_from:
+            return self.mail_from
         return self.sender[:-1].rpartition("<")[2] if self.sender.endswith(">") else self.sender
 
 
