@@ -86,9 +86,16 @@ class Loaded(NamedTuple):
     key_id: UUID | None  # by which it came
 
     @property
+    def own_mail_from(self) -> bool:
+        """Whether bounces go elsewhere than to From, since the message says so."""
+        return self.sender != self.mail_from and not self.sender.endswith(f"<{self.mail_from}>")
+
+    @property
     def from_address(self) -> str:
         """The address of From, which decides what account it leaves through."""
-        return self.sender.rpartition("<")[2].removesuffix(">")  # no address has either in it
+        if not self.own_mail_from:
+            return self.mail_from
+        return self.sender[:-1].rpartition("<")[2] if self.sender.endswith(">") else self.sender
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:

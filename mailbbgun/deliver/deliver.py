@@ -60,7 +60,7 @@ def _grouped(desk: Desk, claims: Sequence[Claim], messages: Mapping[UUID, Loaded
     transactions = []
     for (message_id, ways), members in groups.items():
         message = messages[message_id]
-        own = message.mail_from != message.from_address
+        own = message.own_mail_from
         while members:
             route, *others = desk.routes.ordered(ways, desk.breaker.wait)
             most = min(RECIPIENTS, desk.routes.recipients(route) or RECIPIENTS)

@@ -7,7 +7,8 @@ the mail are values; exceptions are for programming errors, and for what the two
 Files, in the order of the flow: `relay` (which host, which transaction) over `mx` (who takes mail for a domain) and
 `pool` (connections kept warm), which hands out a `client.Connection`: `opening` (TCP, TLS, EHLO, AUTH), then
 `transaction` (MAIL to the dot). `wire` moves bytes under absolute deadlines, `reply` understands what came back within
-bounds, `outcome` decides what it means. `endpoint` and `envelope` are the values that come in.
+bounds, `outcome` decides what it means, `limits` whether it wants fewer recipients or a fresh connection. `downgrade` makes a
+header ASCII for servers without SMTPUTF8, `url` reads where a server is. `endpoint` and `envelope` are the values that come in.
 `probe` is another way in, for a person: it listens to the same dialogue and tells each step, with what `certificate` reads
 and without what `redact` finds.
 
@@ -20,5 +21,8 @@ What it promises:
 * A password goes over an unencrypted line only where the endpoint says `security="none"`.
 * A server with a guard is connected to at addresses the guard permits and at no other, and hears nothing (with `tls` only
   the handshake) before it has greeted with 220. What greets otherwise than SMTP is not quoted, whoever named it.
+* An MX that a stranger's domain names is connected to at public addresses alone, unless the guard permits others.
+* A transaction is repeated at once only if the server said a definite no to it, or the dot had not left: for fewer recipients,
+  or on a fresh connection (once).
 * What a server says reaches the caller as at most 2 KB of printable text.
 """

@@ -24,7 +24,7 @@ _PEOPLE = (
     r"odbiorc\w+|p.{1,3}.jemc\w+|vastaanottaj\w+|al.{1,2}c.{1,2}|получател\w+|адресат\w+)"
 )
 _TOO_MANY = (
-    r"(?:too many|too much|exces\w* (?:number of )?|zu viele|zuviele|trop de|demasiados|muitos|troppi|te veel|teveel|f.{1,2}r m.{1,2}nga|"
+    r"(?:too? many|too much|exces\w* (?:number of )?|zu viele|zuviele|trop de|demasiados|muitos|troppi|te veel|teveel|f.{1,2}r m.{1,2}nga|"
     r"for mange|zbyt wiel[eu]|za du.{1,2}o|p.{1,3}li. mnoho|liian monta|.{1,2}ok fazla|слишком много)"
 )
 _NUMBER = (
@@ -46,10 +46,11 @@ _COUNTED = re.compile(
             rf"{_OVER}\b(?: \S+){{0,6}}? {_PEOPLE}(?: \S+){{0,2}}? ?\b{_NUMBER}\b",
             rf"\b{_NUMBER}(?: \S+){{0,4}}? {_PEOPLE}\b(?: \S+){{0,8}}? \W?{_OVER}",
             rf"{_OVER}\b(?: \S+){{0,5}}? {_NUMBER}(?: \S+){{0,4}}? {_PEOPLE}\b",
-            rf"\b(?:more than|at most|only|up to|exceed\w*|over|above|(?:limit|max)\w*(?: is| of|:)?) "
+            rf"\b(?:more than|at most|only|up to|exceed\w*|over|above|(?:limit|max)\w*(?: is| of|[.:])?) "
             rf"\W?\d+\W? (?:\S+ ){{0,2}}?{_PEOPLE}\b",
             rf"\b\d+ {_PEOPLE}\W+(?:\S+ ){{0,6}}?(?:{_NUMBER}|{_OVER}|max)\b",
             rf"\b{_PEOPLE}(?: \S+){{0,3}}? {_OVER}(?: \S+){{0,4}}? (?:{_NUMBER}|\d+)\b",
+            rf"\b(?:allowed|maximum|max) {_PEOPLE}\W+\d+",
             rf"\b{_PEOPLE} per (?:message|mail|e-?mail|transaction|envelope|session|connection)\b",
             r"empf.{1,3}nger(?:an)?zahl|(?:收件人|收信人|收件者|宛先|受信者|送信先)[^。，,;；]{0,12}(?:过多|太多|過多|超|多すぎ|上限)|群发收件人",
             r"(?:过多|太多|超过|超過|超出)[^。，,;；]{0,12}(?:收件人|收信人|收件者|宛先|受信者)|수신자.{0,10}(?:많|초과)|\brp:rcl\b",

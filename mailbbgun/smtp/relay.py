@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from mailbbgun.base.net import Guard
 from mailbbgun.smtp.client import Connection
+from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
-from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.envelope import Envelope, EnvelopeError
 from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
 from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
+from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
@@ -142,7 +143,8 @@ class _Split:
     """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10).
 
     How many go at once is the least of `most` and what the server is known to take. Where it says that they are too many, no
-    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message.
+    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message. Said of
+    one while it takes the next, it is about that one, who goes in a further transaction, and not about how many there are.
     """
 
     def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
@@ -164,9 +166,12 @@ class _Split:
             surplus = {recipient: outcome for recipient, outcome in said.items() if isinstance(outcome, TooMany)}
             decided = {recipient: outcome for recipient, outcome in said.items() if not isinstance(outcome, TooMany)}
             self._outcomes |= decided
+            if plain := self._without_smtputf8(decided):
+                self._pending = (*plain, *self._pending)
+                decided = {recipient: outcome for recipient, outcome in decided.items() if recipient not in plain}
             if surplus:
                 self._shrink(part, surplus)
-            elif self._shrunk is not None and lasting(self._shrunk.reply) and not _refused_alone(decided):
+            elif self._shrunk is not None and lasting(self._shrunk.reply) and any(isinstance(one, Delivered) for one in decided.values()):
                 self._pool.known.learn(self._server, self._size)
                 self._shrunk = None
             if (verdict := _verdict_for_all(decided, surplus)) is not None:
@@ -176,6 +181,21 @@ class _Split:
         text = f"the server takes so few recipients at once that {MAX_TRANSACTIONS} transactions were not enough"
         return self._outcomes | dict.fromkeys(self._pending, Deferred(Reply(0, "4.5.3", text), Phase.RCPT))
 
+    def _without_smtputf8(self, decided: Mapping[str, Outcome]) -> tuple[str, ...]:
+        """Prepares to send without SMTPUTF8 to those it was refused for (5.6.7, 5.6.9) who can do without; that is, who they are.
+
+        A server may offer it, and find only then that it cannot hand such mail on.
+        """
+        refused = tuple(r for r, outcome in decided.items() if r.isascii() and isinstance(outcome, Bounced) and _about_smtputf8(outcome.reply))
+        envelope = self._envelope
+        if not refused or not envelope.smtputf8 or not envelope.mail_from.isascii():
+            return ()
+        try:
+            self._envelope = replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)
+        except EnvelopeError:
+            return ()
+        return refused
+
     def _shrink(self, part: Sequence[str], surplus: Mapping[str, TooMany]) -> None:
         """Fewer at once from now on, those that were too many first; or none, if the server would not take the first of them."""
         full = next(iter(surplus.values()))
@@ -183,11 +203,15 @@ class _Split:
         if full.phase is not Phase.RCPT or full.reply.code == 421:  # said of all of them
             taken = fewer(full.reply, len(surplus))
         self._pending = (*surplus, *self._pending)
-        if taken:
+        if taken and set(part[-len(surplus) :]) == set(surplus):
             self._size, self._shrunk = taken, full
-        else:
+        elif not taken:
             self._outcomes |= dict.fromkeys(self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server))
             self._pending = ()
+
+
+def _about_smtputf8(reply: Reply) -> bool:
+    return reply.code != 0 and reply.enhanced in ("5.6.7", "5.6.9")  # RFC 6531 §3.5: addresses, headers
 
 
 def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMany]) -> Outcome | None:

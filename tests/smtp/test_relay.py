@@ -208,6 +208,42 @@ def test_a_server_that_finds_one_recipient_too_many_is_not_asked_for_each(answer
         assert len(peer.messages[-1].recipients) == 1
 
 
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data", "dot"])
+def test_a_server_that_offers_smtputf8_and_cannot_hand_it_on_gets_the_others_without(phase: str) -> None:
+    raw = "From: a@a.test\r\nTo: ann@b.test, \u00fcser@b.test\r\n\r\ny\r\n".encode()
+
+    def refuse(dialogue: Dialogue) -> None:
+        international = b"SMTPUTF8" in next(command for command in reversed(peer.commands) if command.startswith(b"MAIL"))
+        dialogue.do(b"553 5.6.7 SMTPUTF8 is not supported there\r\n" if international else dialogue.normal)
+
+    envelope = Envelope("a@a.test", ("ann@b.test", "\u00fcser@b.test", "bob@b.test"), raw, True)
+    with Peer(at={phase: refuse}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, envelope)
+        assert kinds(outcomes) == [Delivered, Bounced, Delivered]
+        assert outcomes["\u00fcser@b.test"].reply.enhanced == "5.6.7"
+        assert (peer.messages[-1].recipients, peer.messages[-1].raw.isascii()) == (["ann@b.test", "bob@b.test"], True)
+
+
+@pytest.mark.parametrize("phase", ["mail", "dot"])
+def test_a_sender_that_needs_smtputf8_bounces_with_all_of_them(phase: str) -> None:
+    raw = "From: \u00e4@a.test\r\n\r\ny\r\n".encode()
+    for sender in ("\u00e4@a.test", "bounces@a.test"):
+        with Peer(at={phase: b"553 5.6.7 no\r\n"}) as peer, smart_host(peer) as relay:
+            assert kinds(attempt(relay, Envelope(sender, ("ann@b.test",), raw, True))) == [Bounced]
+            assert len([command for command in peer.commands if command.startswith(b"MAIL")]) == 1
+
+
+def test_what_is_said_of_one_while_the_next_is_taken_is_no_limit() -> None:
+    def answer(address: str) -> bytes:
+        first = address == "r3@b.test" and not peer.messages
+        return b"452 4.5.3 please send this recipient in a separate transaction\r\n" if first else b"250 ok\r\n"
+
+    with Peer(rcpt=answer) as peer, smart_host(peer) as relay:
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [7, 1, 8]
+
+
 def test_a_reply_lost_after_a_split_is_unknown_for_its_own_recipients_alone() -> None:
     calls = Calls()
     with Peer(at={"dot": in_turn(SES, hang_up, None)}) as peer, smart_host(peer) as relay:

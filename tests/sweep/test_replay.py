@@ -16,6 +16,7 @@ from mailbbgun.smtp.reply import Reply
 from mailbbgun.sweep.replay import Expired, replay_dead, replay_one
 
 TAKEN, GREYLISTED, NEVER = Reply(250, "2.0.0", "taken"), Reply(451, "4.7.1", "later"), Reply(552, "5.3.4", "too large")
+CROWDED = Reply(554, None, "Transaction failed: Recipient count exceeds 50")  # after which it would have sent to fewer
 Told = Callable[[Journal, Claim], None]
 
 
@@ -66,6 +67,7 @@ def dies(written: Journal) -> None:
         (answered(GREYLISTED), {}, "PENDING", None, "deferred", (0, 0, 1)),
         (answered(GREYLISTED), {"tries": 3}, "ERROR", "expired", "expired", (0, 0, 4)),
         (answered(Reply(0, "4.4.2", "the dot never left")), {}, "PENDING", None, "deferred", (0, 0, 1)),
+        (answered(CROWDED), {}, "PENDING", None, "worker_lost", (1, 0, 0)),
         (dotted, {}, "PENDING", None, "outcome_unknown", (0, 1, 1)),
         (dotted, {"unknowns": 1}, "PENDING", None, "outcome_unknown", (0, 2, 1)),
         (dotted, {"unknowns": 2}, "ERROR", "outcome_unknown", "outcome_unknown", (0, 3, 1)),
