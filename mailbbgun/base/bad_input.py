@@ -70,6 +70,14 @@ def sentences(messages: Any, schema: Schema, given: Any, noun: str = "field") ->
     return dict(islice(_walk(messages, _Place("", None, schema, given, noun)), MOST_FIELDS))
 
 
+def summed_up(wrong: Mapping[str, Sequence[str]]) -> str:
+    """Return one sentence about all fields that are wrong: what is wrong, if it is one thing; else which they are."""
+    (name, why), *more = wrong.items()
+    if more or len(why) > 1:
+        return f"Some fields are not valid: {listed([name_of(one) for one in islice(wrong, MOST_FIELDS)], 'and')}."
+    return why[0] if name_of(name) in why[0] else f"{name_of(name)}: {why[0]}"
+
+
 def shown(value: Any) -> str:
     """Return a value as JSON on one line: printable characters only, at most ``SHOWN_SIZE`` of them."""
     if isinstance(value, Enum):

@@ -26,7 +26,7 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from mailbbgun.base.bad_input import EXAMPLE_ID, MOST_FIELDS, kind_of, name_of, sentences, shown
+from mailbbgun.base.bad_input import EXAMPLE_ID, MOST_FIELDS, kind_of, name_of, sentences, shown, summed_up
 from mailbbgun.base.caller import Caller
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.errors import (
@@ -98,7 +98,7 @@ def error_response(status: int, code: str, message: str, fields: Mapping[str, Se
 class _Error(marshmallow.Schema):
     status = fields.Integer(required=True, metadata={"example": 400})
     code = fields.String(required=True, metadata={"description": "Stable, for programs.", "example": "validation_error"})
-    message = fields.String(required=True, metadata={"description": "For people.", "example": "Some fields are not valid."})
+    message = fields.String(required=True, metadata={"description": "For people.", "example": "`to` is required."})
     wrong = fields.Dict(
         fields.String(),
         fields.List(fields.String()),
@@ -130,7 +130,8 @@ def _our_error(error: MailBBGunError) -> Response:
         log.warning("unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause})
     if error.status in TOLD:
         _tell_refused(error)
-    answer = error_response(error.status, error.code, error.message, error.fields)
+    message = summed_up(error.fields) if error.fields and error.message == INVALID else error.message
+    answer = error_response(error.status, error.code, message, error.fields)
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = 'Bearer realm="Mail BB Gun"'  # RFC 9110 §11.6.1 wants one
     if error.retry_after is not None:

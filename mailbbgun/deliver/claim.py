@@ -3,6 +3,7 @@
 Statements of the hot path are built once: building one takes longer than running it.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -75,6 +76,10 @@ class Transaction:
         return {"message_id": self.message_id, "tenant_id": self.tenant_id, "key_id": self.claims[0].key_id}
 
 
+#: The address behind a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
+_NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
+
+
 class Loaded(NamedTuple):
     """What a transaction needs to know of its message."""
 
@@ -95,7 +100,8 @@ class Loaded(NamedTuple):
         """The address of From, which decides what account it leaves through."""
         if not self.own_mail_from:
             return self.mail_from
-        return self.sender[:-1].rpartition("<")[2] if self.sender.endswith(">") else self.sender
+        named = _NAMED.search(self.sender)
+        return named[1] if named else self.sender
 
 
 def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:

@@ -7,7 +7,7 @@ import pytest
 from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.app import ROOMS
-from mailbbgun.base.bad_input import DEFAULTS, SECRET, listed, printable, sentences, shown
+from mailbbgun.base.bad_input import DEFAULTS, SECRET, listed, printable, sentences, shown, summed_up
 from mailbbgun.base.web import Time
 from mailbbgun.smtp_accounts.schemas import NewAccount
 
@@ -119,6 +119,19 @@ def test_of_a_body_with_a_million_wrong_fields_the_first_are_told_and_the_rest_i
 def test_a_value_is_shown_on_one_short_line_that_prints(value: object, text: str) -> None:
     assert shown(value) == text
     assert all(one.isprintable() for one in shown(value))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"to": ["`to` is required."]}, "`to` is required."),
+        ({"to": ["'x': Not an address."]}, "`to`: 'x': Not an address."),
+        ({"to": ["One.", "Two."]}, "Some fields are not valid: `to`."),
+        ({"to": ["One."], "cc": ["Two."]}, "Some fields are not valid: `to` and `cc`."),
+    ],
+)
+def test_one_sentence_sums_up_what_is_wrong(wrong: dict[str, list[str]], sentence: str) -> None:
+    assert summed_up(wrong) == sentence
 
 
 def test_words_are_listed_as_people_do() -> None:

@@ -247,3 +247,20 @@ def test_a_bad_filter_is_told_with_its_value_and_what_would_be_right(door, query
     answer = door.call("GET", f"/messages?{query}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "validation_error")
     assert answer.json()["error"]["fields"] == {field: [sentence]}
+
+
+def test_no_filter_finds_another_tenants_message(door, tag, domain):
+    sent = door.send(
+        **{"from": f"shop@{domain}", "to": f"ann@{domain}", "tags": [tag], "message_id_header": f"<1@{domain}>", "subject": f"Invoice {domain}"}
+    )
+    fail(door, sent)
+    own = door.get(f"/messages/{door.send()}")["message_id_header"]
+    each = {
+        "sender": f"shop@{domain}", "to": f"ann@{domain}", "domain": domain, "message_id_header": f"1@{domain}", "subject": domain,
+        "reason": "bounced",
+    }  # fmt: skip
+    for name, value in [*each.items(), ("message_id_header", own)]:
+        for tenant, count in ((DEFAULT_TENANT, True), (uuid4(), False)):
+            with door.services.db.read(tenant) as session:
+                shown, found, _ = repo.page(session, repo.Wanted(tenant_id=tenant, limit=10, offset=0, after=None, **{name: value}))
+            assert (bool(shown), bool(found)) == (count, count), name
