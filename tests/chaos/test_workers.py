@@ -84,6 +84,7 @@ def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arriv
         assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
 
 
+@pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
 def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_wonder_about_nothing(backend, request):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         load = Load(service)
@@ -101,6 +102,7 @@ def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_
         assert service.events("worker_lost") == 0
 
 
+@pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
 def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_seconds(backend):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()

@@ -70,10 +70,14 @@ class Service:
             raise
         return self
 
-    def _open(self) -> None:
-        services = build(load(self.environment))  # what initdb.py does, without a process of its own
+    def install(self) -> None:
+        """Do what initdb.py does, without a process of its own."""
+        services = build(load(self.environment))
         install(services)
         services.close()
+
+    def _open(self) -> None:
+        self.install()
         self._spawn_sink()
         self._spawn_api()
         until(lambda: _listens(self.sink_port), what="the sink")

@@ -201,6 +201,7 @@ def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(servic
     until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="what the journal remembers")
 
 
+@pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
 def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbours_arrive(service):
     sent = service.post(to="kill-ann@example.test")
     neighbours = [service.post(to=f"n{number}@example.test") for number in range(20)]

@@ -113,7 +113,7 @@ def test_without_var_every_program_finds_the_same_database_wherever_it_is_starte
 def prepared(embedded_settings) -> Service:
     """A service whose database is made, and nothing started."""
     service = Service(embedded_settings)
-    service.run("initdb.py")
+    service.install()
     return service
 
 
@@ -177,7 +177,7 @@ def altered(service: Service, statement: str, back: str) -> Iterator[None]:
 
 def test_a_postgresql_that_may_forget_commits_is_refused_and_a_broker_without_a_queue_is_given_it(real_settings):
     service = Service(real_settings)
-    service.run("initdb.py")
+    service.install()
     database = service.environment["MAILBBGUN_DATABASE_URL"].rpartition("/")[2]
     with altered(service, f'ALTER DATABASE "{database}" SET synchronous_commit = off', f'ALTER DATABASE "{database}" RESET synchronous_commit'):
         for line in refusals(service, WORKER, API):
