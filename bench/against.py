@@ -1,8 +1,9 @@
-"""Another commit beside the working tree: ``bin/bench --against <commit>``. The same phases in turns, on the same servers, into the same sink.
+"""Another commit beside the working tree: ``bin/bench --against <commit>``.
 
-The other commit's files come from ``git archive``; its programs run with the same interpreter and environment, but import their own tree.
-Each tree has an installation of its own for each round: its database and virtual host, or its SQLite file. What accepts is open in both at
-once, so that one shape of one tree is measured right after the same of the other; who begins changes with each shape and round.
+The same phases are measured in turns, on the same servers, into the same sink. The other commit's files come from
+``git archive``; its programs run with the same interpreter and environment, but import their own tree. Each tree has a
+fresh installation in each round: a database and a virtual host, or a SQLite file. Both APIs run at once, so that one
+shape is measured in one tree right after the other; the order changes with each shape and round.
 """
 
 import io
@@ -31,7 +32,7 @@ from bench.stats import Figures, Spread, summary, times
 
 OURS, THEIRS = "this tree", "the other"
 NOTE = (
-    "CPU: µs a message. other: that of the other commit. ÷: this tree's figure to the other's in the same round, median (range).\n"
+    "CPU: µs a message. other: the other commit. ÷: this tree's figure to the other's of the same round, median (range).\n"
     "Of rates more is better, of CPU less. own: API or worker; all: with PostgreSQL and RabbitMQ."
 )
 
@@ -54,7 +55,9 @@ def run(options: Options, commit: str, bar: Bar) -> Results:
         tree, name = stack.enter_context(checked_out(commit))
         servers = stack.enter_context(Servers()) if REAL in options.configurations else None
         sink, clients = stack.enter_context(Sink(options.sink)), stack.enter_context(Clients())
-        bench = Bench(phases.shape_messages(options.messages), options.connections, options.sessions(), sink, clients, bar)
+        bench = Bench(
+            phases.shape_messages(options.messages), options.connections, options.sessions(), sink, clients, bar
+        )
         facts, began = machine.facts(sink.name, servers.versions() if servers else {}), datetime.now(UTC)
         share = 2 * (len(options.shapes) * bench.messages + phases.shape_backlog(bench.messages, options.shapes))
         bar.reset(total=share * options.rounds * len(options.configurations))
@@ -62,13 +65,15 @@ def run(options: Options, commit: str, bar: Bar) -> Results:
         for number in range(options.rounds):
             for configuration in options.configurations:
                 bar.set_description(f"{number + 1}/{options.rounds} {configuration}")
-                rounds[configuration].append(_round(configuration, number, {OURS: ROOT, THEIRS: tree}, options, servers, bench))
+                rounds[configuration].append(
+                    _round(configuration, number, {OURS: ROOT, THEIRS: tree}, options, servers, bench)
+                )
         return Results(began, facts, options, name, rounds)
 
 
 @contextmanager
 def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
-    """Give a folder with the files of a commit, and its short name. Raises :class:`BenchError` if there is no such commit."""
+    """Give a folder with the files of a commit, and its short name. Raises :class:`BenchError` if there is none."""
     name = _git("rev-parse", "--short", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     with tempfile.TemporaryDirectory(prefix="mailbbgun-bench-against-") as folder:
         with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", name))) as archive:
@@ -90,7 +95,9 @@ def _git(*arguments: str) -> bytes:
 def _own_code(tree: Path) -> None:
     """Raise :class:`BenchError` unless what is started in a tree imports that tree's package."""
     show = [sys.executable, "-c", "import mailbbgun; print(mailbbgun.__path__[0])"]
-    done = subprocess.run(show, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        show, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, capture_output=True, text=True, check=False
+    )
     if done.returncode or not Path(done.stdout.strip()).resolve().is_relative_to(tree.resolve()):
         raise BenchError(f"--against: what runs in {tree} imports {done.stdout.strip() or done.stderr[-500:]}")
 
@@ -102,7 +109,10 @@ def _round(
     figures: dict[str, Figures] = {name: {} for name in trees}
     backlog = phases.shape_backlog(bench.messages, options.shapes)
     with ExitStack() as stack, Exactly(bench.sink, len(trees) * backlog):
-        services = {name: stack.enter_context(_installed(configuration, tree, options, servers, bench.sink)) for name, tree in trees.items()}
+        services = {
+            name: stack.enter_context(_installed(configuration, tree, options, servers, bench.sink))
+            for name, tree in trees.items()
+        }
         for service in services.values():
             service.open()
         for turn, shape in enumerate(options.shapes):
@@ -121,7 +131,9 @@ def _in_turn(names: dict[str, Path], number: int) -> Sequence[str]:
 
 
 @contextmanager
-def _installed(configuration: str, tree: Path, options: Options, servers: Servers | None, sink: Sink) -> Iterator[Service]:
+def _installed(
+    configuration: str, tree: Path, options: Options, servers: Servers | None, sink: Sink
+) -> Iterator[Service]:
     with ExitStack() as stack:
         settings, pids = {"SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none"}, {}
         if configuration == REAL and servers:
@@ -136,8 +148,8 @@ def table(results: Results) -> str:
     rounds = f"{options.rounds} rounds" if options.rounds > 1 else "1 round"
     settings = "".join(f" · {name}={value}" for name, value in options.settings.items())
     each = phases.shape_messages(options.messages)
-    what = f"this tree ({results.machine['commit']}) against {results.commit} · {each} messages of each shape · {options.connections} connections"
-    head = f"{what} · {rounds} · into {results.machine['sink']}{settings}"
+    what = f"this tree ({results.machine['commit']}) against {results.commit} · {each} messages of each shape"
+    head = f"{what} · {options.connections} connections · {rounds} · into {results.machine['sink']}{settings}"
     tables = [_table(f"Mail BB Gun, {name}", rounds, options.shapes) for name, rounds in results.rounds.items()]
     return "\n\n".join(["\n".join([head, machine.line(results.machine)]), *tables, NOTE])
 

@@ -1,6 +1,6 @@
-"""What mail looks like: the shapes of messages that are handed in. Nothing is imported here that a light program would not want.
+"""The shapes of messages that are handed in. Nothing is imported here that a light program would not want.
 
-``short`` is what the tables of all systems are measured with, now as before. ``mix`` is every shape in turn, message by message.
+``short`` is what the tables of all systems are measured with. ``mix`` is every shape in turn, message by message.
 """
 
 import json
@@ -39,7 +39,10 @@ def _repeated(text: str, length: int) -> str:
     return (text * (length // len(text) + 1))[: length - 1] + "\n"
 
 
-_WORDS = "Thank you for your order, which we have packed with care and handed to the carrier this morning; you will hear from us when it arrives. "
+_WORDS = (
+    "Thank you for your order, which we have packed with care and handed to the carrier this morning; "
+    "you will hear from us when it arrives. "
+)
 _ROW = (
     '<tr><td style="padding:8px 12px;border-bottom:1px solid #dde1e6">Reading lamp, brass &amp; oak</td>'
     '<td style="padding:8px 12px;text-align:right">2 &times; 49.90&nbsp;&euro;</td></tr>\n'
@@ -62,7 +65,10 @@ SHAPES = {
     "short": Shape("short lines, 4 KB", SUBJECT, TEXT),
     "paragraph": Shape("one paragraph of 4,000 characters", SUBJECT, _repeated(_WORDS, LETTERS)),
     "html": Shape(
-        "html + text, 15 KB", SUBJECT, _repeated(_WORDS[:70].rstrip() + "\n", HTML_TEXT_SIZE), _PAGE % (_ROW * (HTML_SIZE // len(_ROW)))
+        "html + text, 15 KB",
+        SUBJECT,
+        _repeated(_WORDS[:70].rstrip() + "\n", HTML_TEXT_SIZE),
+        _PAGE % (_ROW * (HTML_SIZE // len(_ROW))),
     ),
     "german": Shape("German, 4 KB", "Ihre Bestellung ist unterwegs – schöne Grüße", _repeated(_GERMAN, LETTERS)),
     "japanese": Shape("Japanese, 4 KB", "ご注文の商品を発送いたしました", _repeated(_JAPANESE, LETTERS // 3)),
@@ -83,16 +89,21 @@ def of(name: str) -> Sequence[Shape]:
 
 
 def requests(name: str, port: int, key: str = "") -> list[bytes]:
-    """Return whole HTTP requests with :data:`MARK` in place of the number, which show the API key if there is one. They follow each other."""
+    """Return whole HTTP requests, to be sent in turn, with :data:`MARK` for the number and the API key if there is one."""
     return [_request(shape, port, key) for shape in of(name)]
 
 
 def _request(shape: Shape, port: int, key: str) -> bytes:
     addresses = shape.addresses(MARK.decode())
-    given = {"to": addresses if shape.recipients > 1 else addresses[0], "from": SENDER, "subject": shape.subject, "text": shape.text}
+    given = {
+        "to": addresses if shape.recipients > 1 else addresses[0],
+        "from": SENDER,
+        "subject": shape.subject,
+        "text": shape.text,
+    }
     if shape.html:
         given["html"] = shape.html
     body = json.dumps(given, ensure_ascii=False).encode()
     shown = f"Authorization: Bearer {key}\r\n" if key else ""
-    head = f"POST /messages HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{shown}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    described = f"{shown}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"POST /messages HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{described}".encode() + body

@@ -1,8 +1,8 @@
-"""Ready statements: compiled once to the text of SQL, and executed on a pooled driver connection without a Session around them.
+"""Ready statements: compiled once to SQL text, and executed on a pooled driver connection without a Session.
 
-For hot paths. A Session with its transaction costs 0.4 ms of CPU for each commit; this costs 0.05. The caller gives up what a Session does:
-results, and a tenant that it is opened for. What stays: the fence (a statement is looked at when it is made ready), the pool and its settings,
-the errors of SQLAlchemy.
+They are for hot paths: a Session and its transaction cost half a millisecond of CPU for each commit. The caller
+gives up results, and a tenant that the session is opened for. What stays is the fence, which looks at a statement
+when it is made ready; the pool and its settings; and the errors of SQLAlchemy.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,9 +21,9 @@ Values = Mapping[str, Any]
 
 
 class Ready:
-    """A statement that may be executed without a Session. Make one for a statement and keep it: it is compiled once for each engine.
+    """A statement that may be executed without a Session. Keep it: it is compiled once for each engine.
 
-    Raises :class:`FencedQuery` for a statement that could reach rows of tenants that it does not name: see ``fence.refuse_unnamed``.
+    Raises :class:`FencedQuery` for a statement that could reach rows of every tenant (``fence.refuse_unnamed``).
     """
 
     __slots__ = ("statement",)
@@ -53,8 +53,8 @@ class Runner:
     def commit(self, steps: Sequence[Step]) -> None:
         """Execute all steps in one transaction and return when it is committed.
 
-        A single statement on PostgreSQL commits itself: one way there and back. Raises what a Session would: subclasses of
-        :class:`sqlalchemy.exc.DBAPIError`, and :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
+        A single statement on PostgreSQL commits itself, in one round trip. Raises what a Session would: subclasses
+        of :class:`sqlalchemy.exc.DBAPIError`, and :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
         """
         prepared = [(self._of(step.ready), step.given) for step in steps]
         connection = self._connection()
@@ -82,7 +82,7 @@ class Runner:
 
     def _failed(self, connection: PoolProxiedConnection, error: Exception) -> DBAPIError:
         dialect = self._engine.dialect
-        broken = dialect.is_disconnect(error, connection, None)  # type: ignore[arg-type]  # it asks for any of the kinds of Error
+        broken = dialect.is_disconnect(error, connection, None)  # type: ignore[arg-type]  # any Error will do
         if broken:
             connection.invalidate(error)
             self._engine.dispose()  # the others are as old: each would have to be found out on its own
@@ -100,7 +100,7 @@ def _execute(connection: Any, dialect: str, prepared: Sequence[tuple["_Compiled"
         _execute_all(connection.cursor(), prepared, "BEGIN IMMEDIATE")
         connection.commit()
     elif len(prepared) == 1 and len(prepared[0][1]) == 1:
-        # A flag of the driver's: unlike SQLAlchemy's isolation level it sends no SET, which PgBouncer would hand on to whoever comes next.
+        # The driver's flag sends nothing. SQLAlchemy's isolation level sends a SET, which PgBouncer hands on to others.
         connection.autocommit = True
         try:
             _execute_all(connection.cursor(), prepared)
@@ -112,7 +112,9 @@ def _execute(connection: Any, dialect: str, prepared: Sequence[tuple["_Compiled"
         connection.commit()
 
 
-def _execute_all(cursor: DBAPICursor, prepared: Iterable[tuple["_Compiled", Sequence[Values]]], begin: str | None = None) -> None:
+def _execute_all(
+    cursor: DBAPICursor, prepared: Iterable[tuple["_Compiled", Sequence[Values]]], begin: str | None = None
+) -> None:
     if begin:
         cursor.execute(begin)
     for compiled, given in prepared:
@@ -127,12 +129,14 @@ class _Compiled:
     """The text of a statement, and how its parameters are given to the driver."""
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # every statement that is executed has it
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # all have it
         assert isinstance(compiled, SQLCompiler)
         if compiled.post_compile_params or compiled.literal_execute_params:
             raise TypeError(f"its text depends on its parameters, so it cannot be made ready: {compiled}")
         if compiled.insert_prefetch or compiled.update_prefetch:
-            raise TypeError(f"Python has to compute defaults of columns that it does not name, so it cannot be made ready: {compiled}")
+            raise TypeError(
+                f"Python has to compute defaults of its columns, so it cannot be made ready: {compiled}"
+            )
         self.sql = compiled.string
         self._positional = compiled.positional
         names = compiled.positiontup if compiled.positiontup is not None else list(compiled.bind_names.values())

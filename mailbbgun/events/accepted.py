@@ -1,4 +1,4 @@
-"""The statements that store what was accepted: messages, deliveries, tags and first events. ``record.py`` executes them."""
+"""The statements that store accepted messages, deliveries, tags and first events. ``record.py`` executes them."""
 
 from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,11 @@ from mailbbgun.messages.status import PENDING
 
 EVENTS = cast(Table, Event.__table__)
 
-# The columns that are written with values of each row, on both databases. A new column is a name here and a key in ``accept/accept.py``.
-MESSAGE_COLUMNS = "id tenant_id key_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+# The columns that are written with values of each row, on both databases. A new column is a name here and a key in
+# ``accept/accept.py``.
+MESSAGE_COLUMNS = (
+    "id tenant_id key_id test created_at subject sender mail_from message_id priority smtputf8 size tags metadata raw"
+)
 DELIVERY_COLUMNS = "id tenant_id message_id address kind lane"
 TAG_COLUMNS = "tag message_id tenant_id"
 EVENT_COLUMNS = "id tenant_id message_id delivery_id at kind data"
@@ -35,9 +38,18 @@ def steps(dialect: str, new: New, events: Sequence[Mapping[str, Any]]) -> list[S
     """Return what to execute to store messages, their deliveries, due now, their tags, and these events."""
     messages = [message for message, _ in new]
     deliveries = [one for _, its in new for one in its]
-    tags = [{"tag": tag, "message_id": message["id"], "tenant_id": message["tenant_id"]} for message in messages for tag in message["tags"]]
+    tags = [
+        {"tag": tag, "message_id": message["id"], "tenant_id": message["tenant_id"]}
+        for message in messages
+        for tag in message["tags"]
+    ]
     if dialect == "postgresql":
-        given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags), "events": rows(events)}
+        given = {
+            "messages": rows(_placed(messages)),
+            "deliveries": rows(deliveries),
+            "tags": rows(tags),
+            "events": rows(events),
+        }
         return [Step(_all_at_once(), [given | _encoded(b"".join(message["raw"] for message in messages))])]
     rows_of_tables: tuple[Sequence[Mapping[str, Any]], ...] = (messages, deliveries, tags, events)
     return [Step(ready, given) for ready, given in zip(_table_by_table(), rows_of_tables, strict=True) if given]
@@ -51,9 +63,13 @@ def appended() -> Ready:
 
 @cache
 def _all_at_once() -> Ready:
-    """One statement for four tables: PostgreSQL may be a network away, and each way there and back costs more than the work."""
+    """One statement for four tables: PostgreSQL may be a network away, and a round trip costs more than the work."""
     message = _given("messages", MESSAGES, MESSAGE_COLUMNS, raw=Integer(), length=Integer())
-    raw = func.substr(func.decode(bindparam("raw", type_=Text), bindparam("encoding", type_=Text)), message["raw"], message.pop("length"))
+    raw = func.substr(
+        func.decode(bindparam("raw", type_=Text), bindparam("encoding", type_=Text)),
+        message["raw"],
+        message.pop("length"),
+    )
     delivery = _given("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     before = (
         _copied(MESSAGES, message | {"raw": raw} | _new_message()).cte("m"),
@@ -90,7 +106,7 @@ def _events() -> Insert:
 
 
 def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Say of each message where in all their bytes its own begin, and how many they are: JSON would be parsed twice, byte by byte."""
+    """Give each message the position and length of its bytes among all bytes, which JSON would be too slow for."""
     lengths = [len(message["raw"]) for message in messages]
     places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
     return [{**message, "raw": first, "length": length} for message, first, length in places]
@@ -99,7 +115,8 @@ def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _encoded(raw: bytes) -> dict[str, str]:
     """Return bytes as a text, and the name of the encoding by which PostgreSQL's ``decode`` makes bytes of it again.
 
-    Nearly all mail is ASCII, which stays as it is but for backslashes: of 13 KB of HTML base64 costs us a third more, and PostgreSQL a fifth.
+    Nearly all mail is ASCII, which stays as it is but for backslashes. For 13 KB of HTML base64 costs this process a
+    third more CPU, and PostgreSQL a fifth.
     """
     if raw.isascii() and b"\0" not in raw:
         return {"raw": raw.replace(b"\\", b"\\\\").decode("ascii"), "encoding": "escape"}

@@ -219,3 +219,28 @@ def test_what_waits_is_stored_before_the_store_is_closed(services, store):
     store.store.close()
     assert all(one.stored for one in begun)
     assert count(services, Message) == [MESSAGES + 5]
+
+
+BYTES = (
+    b"", b"plain", rb"a back\slash, \\two, \101, \x41 and \', 'quotes' and 100% %s %(raw)s", bytes(range(1, 128)), b"nul\0",
+    "gr\u00fc\u00dfe".encode(), bytes(range(256)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("together", [BYTES, BYTES[:4], BYTES[2:3]], ids=["all", "ascii", "backslashes"])
+def test_bytes_are_stored_as_they_are_whatever_shares_their_commit(services, at_once, together):
+    wanted = [rows(number, raw=raw, size=len(raw)) for number, raw in enumerate([b"first", *together])]
+    assert at_once([(one, None) for one in wanted]) == [None] * len(wanted)
+    with services.db.read() as session:
+        found = dict(session.execute(select(Message.id, Message.raw)).all())
+    assert [bytes(found[one.message["id"]]) for one in wanted] == [b"first", *together]
+
+
+@pytest.mark.parametrize("services", ["postgresql"], indirect=True)
+def test_connections_that_the_server_has_ended_cost_no_commit(services, store, postgresql, caplog):
+    assert store(rows()) is None
+    assert postgresql.terminate(services.db.url.database) > 0
+    with caplog.at_level("INFO", "mailbbgun.accept"):
+        assert [store(rows(number)) for number in range(3)] == [None] * 3
+    assert [one.message for one in caplog.records if one.name == "mailbbgun.accept"] == []  # no commit_shared_failed
+    assert count(services, Message, Event) == [4, 4]

@@ -19,7 +19,11 @@ from mailbbgun.schema import upgrade
 from tests.servers import PostgreSQL
 
 AT = datetime(2026, 11, 28, 12, 0, 0, 5, UTC)
-NEW = Ready(insert(Worker).values(id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), started_at=bindparam("at"), beat_at=db_now()))
+NEW = Ready(
+    insert(Worker).values(
+        id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), started_at=bindparam("at"), beat_at=db_now()
+    )
+)
 BEAT = Ready(update(Worker).where(Worker.id == bindparam("worker")).values(pid=Worker.pid + bindparam("more")))
 
 
@@ -46,13 +50,17 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 def workers(database: Database) -> list[tuple[UUID, str, int, datetime]]:
     with database.read() as session:
-        return [(one.id, one.host, one.pid, one.started_at) for one in session.scalars(select(Worker).order_by(Worker.pid))]
+        return [
+            (one.id, one.host, one.pid, one.started_at) for one in session.scalars(select(Worker).order_by(Worker.pid))
+        ]
 
 
 def test_steps_are_committed_together(database: Database) -> None:
     first, second = uuid4(), uuid4()
     database.commit([Step(NEW, [new(first)])])
-    database.commit([Step(NEW, [new(second, pid=5)]), Step(BEAT, [{"worker": first, "more": 2}, {"worker": second, "more": 2}])])
+    database.commit(
+        [Step(NEW, [new(second, pid=5)]), Step(BEAT, [{"worker": first, "more": 2}, {"worker": second, "more": 2}])]
+    )
     assert workers(database) == [(first, "100% 'my' \\host", 3, AT), (second, "100% 'my' \\host", 7, AT)]
 
 
@@ -108,17 +116,28 @@ def test_an_error_in_the_middle_gives_no_connection_back_that_is_in_a_transactio
 def test_nothing_is_left_with_the_servers_session(database: Database) -> None:
     database.commit([Step(NEW, [new(uuid4())])])
     with database.read() as session:
-        assert session.execute(text("SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE '%transaction%'")).all() == []
+        assert (
+            session.execute(
+                text("SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE '%transaction%'")
+            ).all()
+            == []
+        )
         assert session.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
         assert session.execute(text("SHOW application_name")).scalar_one() == "mailbbgun"
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("how", ["terminated", "restarted", "killed"])
-def test_connections_that_end_while_they_are_idle_are_noticed_by_nobody(database: Database, breakable_postgresql: PostgreSQL, how: str) -> None:
+def test_connections_that_end_while_they_are_idle_are_noticed_by_nobody(
+    database: Database, breakable_postgresql: PostgreSQL, how: str
+) -> None:
     name = database.url.database or ""
     with database.read() as one, database.read() as other:  # the pool's two
-        assert one.scalar(select(func.count()).select_from(Event)) == other.scalar(select(func.count()).select_from(MessageTag)) == 0
+        assert (
+            one.scalar(select(func.count()).select_from(Event))
+            == other.scalar(select(func.count()).select_from(MessageTag))
+            == 0
+        )
     for kind in ("ready", "session") * 2:
         if how == "terminated":
             assert breakable_postgresql.terminate(name) > 0
@@ -136,7 +155,9 @@ def test_connections_that_end_while_they_are_idle_are_noticed_by_nobody(database
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_server_that_is_away_is_unavailable_and_served_again_when_it_is_back(database: Database, breakable_postgresql: PostgreSQL) -> None:
+def test_a_server_that_is_away_is_unavailable_and_served_again_when_it_is_back(
+    database: Database, breakable_postgresql: PostgreSQL
+) -> None:
     database.commit([Step(NEW, [new(uuid4())])])
     breakable_postgresql.stop()
     try:
@@ -149,11 +170,15 @@ def test_a_server_that_is_away_is_unavailable_and_served_again_when_it_is_back(d
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_connection_that_breaks_in_the_middle_is_unavailable_and_takes_the_old_ones_with_it(database: Database) -> None:
+def test_a_connection_that_breaks_in_the_middle_is_unavailable_and_takes_the_old_ones_with_it(
+    database: Database,
+) -> None:
     identifier = uuid4()
     database.commit([Step(NEW, [new(identifier)])])
     suicide = Ready(
-        update(Worker).where(Worker.id == bindparam("worker")).values(host=func.concat(func.pg_terminate_backend(func.pg_backend_pid())))
+        update(Worker)
+        .where(Worker.id == bindparam("worker"))
+        .values(host=func.concat(func.pg_terminate_backend(func.pg_backend_pid())))
     )
     with pytest.raises(DatabaseUnavailable):
         database.commit([Step(suicide, [{"worker": identifier}])])

@@ -19,21 +19,43 @@ MACHINE = {
 
 
 def options(**given):
-    return Options(messages=500, connections=4, configurations=("embedded",), peers=(), slow_sink=False, sink="asyncio", settings={}, **given)
+    return Options(
+        messages=500,
+        connections=4,
+        configurations=("embedded",),
+        peers=(),
+        slow_sink=False,
+        sink="asyncio",
+        settings={},
+        **given,
+    )
 
 
 def figures(accept, drain):
-    own = {"accept_html_rate": accept, "accept_html_cpu_us": 1e6 / accept, "send_shapes_rate": drain, "send_shapes_cpu_us": 1e6 / drain}
+    own = {
+        "accept_html_rate": accept,
+        "accept_html_cpu_us": 1e6 / accept,
+        "send_shapes_rate": drain,
+        "send_shapes_cpu_us": 1e6 / drain,
+    }
     return own | {"accept_html_all_cpu_us": 2e6 / accept, "send_shapes_all_cpu_us": 2e6 / drain}
 
 
 def test_the_ratio_is_that_of_each_round():
-    rounds = [{OURS: figures(200.0, 100.0), THEIRS: figures(100.0, 100.0)}, {OURS: figures(100.0, 50.0), THEIRS: figures(25.0, 50.0)}]
+    rounds = [
+        {OURS: figures(200.0, 100.0), THEIRS: figures(100.0, 100.0)},
+        {OURS: figures(100.0, 50.0), THEIRS: figures(25.0, 50.0)},
+    ]
     results = Results(datetime.now(UTC), MACHINE, options(rounds=2, shapes=("html",)), "def", {"embedded": rounds})
     lines = [" ".join(line.split()) for line in table(results).splitlines()]
-    assert lines[0] == "this tree (abc) against def · 100 messages of each shape · 4 connections · 2 rounds · into asyncio"
+    assert (
+        lines[0] == "this tree (abc) against def · 100 messages of each shape · 4 connections · 2 rounds · into asyncio"
+    )
     assert lines[3] == "Mail BB Gun, embedded messages/s other ÷ CPU: own other ÷ CPU: all other ÷"
-    assert lines[4] == "accept, html + text, 15 KB 150 62 3.00 (2.00–4.00) 7500 25000 0.38 (0.25–0.50) 15000 50000 0.38 (0.25–0.50)"
+    assert (
+        lines[4]
+        == "accept, html + text, 15 KB 150 62 3.00 (2.00–4.00) 7500 25000 0.38 (0.25–0.50) 15000 50000 0.38 (0.25–0.50)"
+    )
     assert lines[5] == "drain all of these 75 75 1.00 15000 15000 1.00 30000 30000 1.00"
 
 
@@ -55,7 +77,20 @@ def test_what_is_no_commit_is_named(commit):
 
 def test_both_trees_accept_and_deliver_everything(tmp_path):
     (tmp_path / "tmp").mkdir()
-    few = ["--messages", "100", "--rounds", "1", "--connections", "4", "--shapes", "html", "--only", "embedded", "--sink", "asyncio"]
+    few = [
+        "--messages",
+        "100",
+        "--rounds",
+        "1",
+        "--connections",
+        "4",
+        "--shapes",
+        "html",
+        "--only",
+        "embedded",
+        "--sink",
+        "asyncio",
+    ]
     command = [str(ROOT / "bin" / "bench"), "--against", "HEAD", *few, "--out", str(tmp_path / "out")]
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
@@ -65,4 +100,8 @@ def test_both_trees_accept_and_deliver_everything(tmp_path):
     assert written.read_text() == f"{shown}\n"
     [one] = json.loads(kept.read_text())["rounds"]["embedded"]
     assert set(one) == {OURS, THEIRS}
-    assert all(one[tree][metric] > 0 for tree in one for metric in ("accept_html_rate", "accept_html_cpu_us", "send_shapes_rate"))
+    assert all(
+        one[tree][metric] > 0
+        for tree in one
+        for metric in ("accept_html_rate", "accept_html_cpu_us", "send_shapes_rate")
+    )
