@@ -79,7 +79,7 @@ class Settings:
         most=100_000,
     )
     API_BUFFER_SIZE: int = _setting(
-        268_435_456,
+        134_217_728,
         "Memory that one API process spends on requests and answers that are on their way; at least twice MAX_BODY_SIZE. "
         "Beyond it the connection is closed whose request or answer has moved least.",
         least=0,

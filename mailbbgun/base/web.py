@@ -117,6 +117,13 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # no types
     """flask-smorest's Api with our error shape."""
 
     ERROR_SCHEMA = ErrorSchema
+    _document: str | None = None
+
+    def _openapi_json(self) -> Response:
+        """Serve the OpenAPI document. It is written once: that takes milliseconds, which whoever asks again and again would take from others."""
+        if self._document is None:
+            self._document = current_app.json.dumps(self.spec.to_dict())
+        return current_app.response_class(self._document, mimetype="application/json")
 
     def _register_error_handlers(self) -> None:
         self._app.register_error_handler(MailBBGunError, _our_error)

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -89,8 +90,10 @@ def permit_files(connections: int) -> int:
     wanted = connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError):  # a sandbox forbids it: then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
     return connections if soft == resource.RLIM_INFINITY else max(min(connections, soft - OTHER_FILES), 16)
 
 
