@@ -6,8 +6,8 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.base.idempotency import stored
+from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 
 SHOP, MILL = new_id(), new_id()
 _tenants = st.sampled_from([DEFAULT_TENANT, SHOP, MILL]) | st.integers(0, 2**128 - 1).map(lambda number: UUID(int=number, version=None)).map(
