@@ -30,10 +30,14 @@ class Host(NamedTuple):
     @classmethod
     def read(cls, text: str) -> Self:
         """Read the value of a Host header (RFC 9110 §7.2). Raises :class:`ValueError` for what is no host."""
+        wrong = f"{text[:LONGEST]!r} is not a host like mail.example.com or 192.0.2.1:5000"
         found = _HOST.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
-            raise ValueError(f"{text[:LONGEST]!r} is not a host like mail.example.com or 192.0.2.1:5000")
-        name = (found["name"] or str(IPv6Address(found["literal"]))).lower()
+            raise ValueError(wrong)
+        try:
+            name = found["name"].lower() if found["name"] else str(IPv6Address(found["literal"]))
+        except ValueError as error:
+            raise ValueError(wrong) from error
         port = int(found["port"]) if found["port"] else None
         if port is not None and not 0 < port < 65_536:
             raise ValueError(f"{text!r} has a port that is none")

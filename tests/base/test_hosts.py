@@ -9,8 +9,8 @@ LOOPBACK = (
     "[0:0:0:0:0:0:0:1]:80", "[::ffff:127.0.0.1]",
 )  # fmt: skip
 OTHERS = (
-    "evil.example", "evil.example:5000", "localhost.evil.example", "evil-localhost", "xlocalhost", "127.0.0.1.evil.example", "0.0.0.0",
-    "0.0.0.0:5000",
+    "evil.example", "evil.example:5000", "localhost.evil.example", "evil-localhost", "xlocalhost",
+    "127.0.0.1.evil.example", "0.0.0.0", "0.0.0.0:5000",
     "192.0.2.1", "[2001:db8::1]:5000", "127.1", "2130706433", "0x7f000001", "[::]", "[::ffff:192.0.2.1]", "mail.example.com.evil.example",
 )  # fmt: skip
 NO_HOST = ("a..b", "a b", ".", "-a", "a/b", "user@localhost", "localhost:0", "localhost:65536", "localhost:x", "[::1", "[1]", "ex\xe4mple.com",
@@ -34,7 +34,7 @@ def test_any_other_host_is_not_unless_the_settings_name_it(text: str) -> None:
 @pytest.mark.parametrize("text", NO_HOST)
 def test_what_is_no_host_is_an_error_that_shows_it(text: str) -> None:
     for any_served in (False, True):
-        with pytest.raises(ValueError, match=r"is not a host|has a port that is none|IPv4|IPv6|At least|Only hex|colon"):
+        with pytest.raises(ValueError, match=r"is not a host like|has a port that is none"):
             Hosts(any_served=any_served).serves(text)
 
 
@@ -61,17 +61,13 @@ def test_an_entry_stands_for_what_it_says(entry: str, ours: list[str], others: l
     assert not any(hosts.serves(text) for text in others)
 
 
-@pytest.mark.parametrize("entry", [
-    "*", "", "https://mail.example.com", "mail.example.com/x", "*.*.example.com", "a*.example.com", "*.192.0.2.1", "a b",
-])  # fmt: skip
+@pytest.mark.parametrize("entry", ["*", "", "https://mail.example.com", "mail.example.com/x", "*.*.example.com", "a*.example.com", "*.192.0.2.1"])
 def test_an_entry_that_is_none_is_an_error_that_says_what_would_be_right(entry: str) -> None:
     with pytest.raises(ValueError, match=r"is not a host like mail\.example\.com"):
         Pattern.read(entry)
 
 
-@pytest.mark.parametrize("url", [
-    "mail.example.com", "ftp://mail.example.com", "https://", "https://a b", "https://u:p@x.test", "https://x.test/?a", "//x",
-])  # fmt: skip
+@pytest.mark.parametrize("url", ["mail.example.com", "ftp://mail.example.com", "https://", "https://a b", "https://u:p@x.test", "https://x.test/?a"])
 def test_a_public_url_that_is_none_is_an_error(url: str) -> None:
     with pytest.raises(ValueError, match="is not"):
         public_url(url)

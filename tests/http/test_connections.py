@@ -193,8 +193,8 @@ def test_clients_that_drip_hold_no_thread(door):
 def test_a_request_is_answered_alike_however_it_is_served(door):
     wrong = json.dumps({"to": "nobody", "subject": "Hello", "text": "Hi"}).encode()
     large = json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "x" * SMALL}).encode()
-    chunked = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    chunked += b"%x\r\n%b\r\n0\r\n\r\n"
+    head = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     with connected(door) as (line, answers):
         told = []
         for request in (POST, post(large), chunked % (len(BODY), BODY), post(wrong), chunked % (len(wrong), wrong), post(b"{"), post(b"")):

@@ -1,4 +1,4 @@
-"""A web page cannot reach this service by a name of its own, nor change anything from another site. No answer repeats a foreign host."""
+"""No web page reaches this service by a name of its own, or changes something from another site; no answer repeats a host that is not ours."""
 
 import json
 import socket
