@@ -11,14 +11,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 # Texts of PostgreSQL (src/backend/libpq/auth.c, utils/init), of its client library, and of PgBouncer; with the sentence to show.
-# {user}, {database} and {host} are the URL's.
+# {user}, {role}, {database} and {host} are the URL's.
 _POSTGRESQL = (
     (
         r"password authentication failed|SASL authentication failed|no password supplied",
         "PostgreSQL refuses the password of {user}, or has no such role",
     ),
-    (r"role \".*\" does not exist|no such user", "PostgreSQL has no role {user}"),
-    (r"role \".*\" is not permitted to log in", "the role {user} may not log in to PostgreSQL"),
+    (r"role \".*\" does not exist|no such user", "PostgreSQL has no role {role}"),
+    (r"role \".*\" is not permitted to log in", "the role {role} may not log in to PostgreSQL"),
     (r"(peer|ident|certificate|GSSAPI|LDAP|PAM|RADIUS) authentication failed", "PostgreSQL does not believe that we are {user}"),
     (r"database \".*\" does not exist|no such database", "PostgreSQL has no database {database}"),
     (r"permission denied for database", "{user} may not connect to the database {database}"),
@@ -42,6 +42,7 @@ class Refusal:
         self._file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
         self._names = {
             "user": f"the user {url.username!r}" if url.username else "this user",
+            "role": repr(url.username) if url.username else "of this user's name",
             "database": repr(url.database),
             "host": url.host or "this machine",
         }

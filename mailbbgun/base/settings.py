@@ -268,10 +268,15 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         checked[one.name] = _filled_in(one.name, value, checked, given) if isinstance(value, str) else value
         if one.name == "VAR":
             checked["VAR"] = _in_project(checked["VAR"])
-    checked["DATABASE_URL"] = re.sub(r"^postgres(?=[:+])", "postgresql", checked["DATABASE_URL"])  # as many providers have it
+    checked["DATABASE_URL"] = _with_driver(checked["DATABASE_URL"])
     settings = Settings(**checked)
     _check_together(settings)
     return settings
+
+
+def _with_driver(url: str) -> str:
+    """Name the driver there is. Providers give out postgres:// and postgresql://, for which SQLAlchemy would look for another one."""
+    return re.sub(r"^postgres(ql)?(\+psycopg2)?:", "postgresql+psycopg2:", url)
 
 
 def unusable_machine_name(settings: Settings) -> str:

@@ -117,7 +117,7 @@ DATABASE_URL = f"postgresql://robot:{password}@{host}/mail"
 """
     settings = configured(tmp_path, text)
     assert (settings.PORT, settings.SMTP_URL) == (5002, "smtp://relay:2525?security=none")
-    assert settings.DATABASE_URL == "postgresql://robot:p%23w@db.example.com/mail"
+    assert settings.DATABASE_URL == "postgresql+psycopg2://robot:p%23w@db.example.com/mail"
 
 
 def test_a_config_py_that_is_a_folder_is_told_and_none_at_all_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,10 +55,10 @@ def test_a_database_that_is_none_of_ours_is_told(url: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        ("postgres://u:p%40w@h/d", "postgresql://u:p%40w@h/d"),
+        ("postgres://u:p%40w@h/d", "postgresql+psycopg2://u:p%40w@h/d"),
         ("postgres+psycopg2://u:p@h/d", "postgresql+psycopg2://u:p@h/d"),
-        ("postgresql://u:p%w{x}:y@[::1]:5/d", "postgresql://u:p%w{x}:y@[::1]:5/d"),
-        ("postgresql:///d?host=/run/postgresql", "postgresql:///d?host=/run/postgresql"),
+        ("postgresql://u:p%w{x}:y@[::1]:5/d", "postgresql+psycopg2://u:p%w{x}:y@[::1]:5/d"),
+        ("postgresql+psycopg2:///d?host=/run/postgresql", "postgresql+psycopg2:///d?host=/run/postgresql"),
         ("sqlite:////srv/my mail#1/x.db", "sqlite:////srv/my mail#1/x.db"),
     ],
 )
