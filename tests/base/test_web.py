@@ -30,6 +30,8 @@ BAD = {
     "Latin-1": '{"a":"ü"}'.encode("latin-1"),
     "UTF-16": '{"a":1}'.encode("utf-16"),
     "UTF-32": '{"a":1}'.encode("utf-32-le"),
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}',
+    "only a byte order mark": b"\xef\xbb\xbf",
     "a CESU-8 surrogate": b'{"a":"\xed\xa0\x80"}',
     "a raw line break in a string": b'{"a":"x\ny"}',
     "something after the end": b'{"a":1} x',
@@ -55,6 +57,7 @@ def test_bad_json_is_refused(raw):
 @pytest.mark.parametrize(
     ("raw", "value"),
     [
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
         (b"{}", {}),
         (b' {"a":[1,-2.5,true,null,"x"]} ', {"a": [1, -2.5, True, None, "x"]}),
         (b'{"a":"\\ud83d\\ude00 \\u00fc"}', {"a": "😀 ü"}),
