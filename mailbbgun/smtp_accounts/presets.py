@@ -71,20 +71,20 @@ _ALL = (
         username_hint="The SMTP user name made in the SES console of this region; it is not an AWS access key.",
         host_hint="email-smtp.<region>.amazonaws.com, such as email-smtp.eu-west-1.amazonaws.com.",
     ),
-    # Twilio SendGrid, "Integrating with the SMTP API": up to 10,000 connections from one server, more than we would ever open; "Mail Send":
-    # 1,000 recipients of a message.
+    # Twilio SendGrid, "Integrating with the SMTP API": up to 10,000 connections from one server, more than we would ever open. Of
+    # recipients of a message only the v3 Mail Send API has a figure ("Limitations": 1,000), which is taken to hold here too.
     Preset(
         "sendgrid", "SendGrid", "smtp.sendgrid.net", 587, "STARTTLS", username="apikey", max_recipients_per_message=1000,
         username_hint="Literally apikey; the password is an API key that may send mail.",
     ),
-    # Mailgun User Manual, "Sending Messages": there are rate limits, without a figure; 1,000 recipients of a message.
+    # Mailgun User Manual, "Sending Messages": there are rate limits, without a figure.
     Preset(
-        "mailgun", "Mailgun", "smtp.mailgun.org", 587, "STARTTLS", max_recipients_per_message=1000,
+        "mailgun", "Mailgun", "smtp.mailgun.org", 587, "STARTTLS",
         username_hint="The SMTP credential of the sending domain, such as postmaster@mg.example.com; its password is not the API key.",
         host_hint="smtp.eu.mailgun.org for domains in the EU region.",
     ),
-    # Postmark support, "Do we have rate limits for SMTP?": no more than 10 connections for each IP address are asked for. "Sending email
-    # with SMTP" and "Email API": 50 recipients of a message.
+    # Postmark support, "Do we have rate limits for SMTP?": no more than 10 connections for each IP address are asked for. Developer
+    # documentation, "Things you should know": 50 recipients of a message.
     Preset(
         "postmark", "Postmark", "smtp.postmarkapp.com", 587, "STARTTLS", max_connections=10, max_recipients_per_message=50,
         username_hint="The server's API token, as user name and as password; or the access key and the secret key of an SMTP token.",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.base.errors import InvalidInput, NotPermitted
-from mailbbgun.base.net import MAX_ADDRESSES, SMTP_PORTS, Allowed, Guard, hostname, permitted, system_look_up
+from mailbbgun.base.net import MAX_ADDRESSES, SMTP_PORTS, Allowed, Guard, hostname, ours, permitted, system_look_up
 from tests.base.canary import Canary
 from tests.waiting import PATIENCE
 
@@ -264,3 +264,33 @@ def test_without_the_guard_such_a_spelling_does_reach_it(host: str) -> None:
         assert any(not permitted(address) for address in system_look_up(host, canary.port))
         socket.create_connection((host, canary.port), timeout=PATIENCE).close()
     assert canary.connections == 1
+
+
+# -- hosts that a recipient's domain names
+
+
+PUBLIC = "93.184.216.34"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "addresses", "reached"),
+    [
+        ((), "mx.b.test", ["127.0.0.1", PUBLIC, "10.0.0.1", "2606:4700::1", "::1"], (PUBLIC, "2606:4700::1")),
+        ((), "mx.b.test", ["0.0.0.0", "169.254.169.254", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1"], ()),
+        (("10.0.0.0/8",), "mx.b.test", ["127.0.0.1", "10.0.0.1"], ("10.0.0.1",)),
+        (("mx.b.test",), "MX.b.test.", ["127.0.0.1"], ("127.0.0.1",)),
+        (("b.test",), "mx.b.test", ["127.0.0.1"], ()),
+        (("*",), "any host at all", ["127.0.0.1"], ("127.0.0.1",)),
+        ((), "an odd_name of the DNS/", [PUBLIC], (PUBLIC,)),
+    ],
+)
+def test_of_a_strangers_host_only_public_and_allowed_addresses_are_reached(
+    allowed: tuple[str, ...], host: str, addresses: list[str], reached: tuple[str, ...]
+) -> None:
+    assert Guard(allowed=Allowed.read(allowed)).reachable(host, addresses) == reached
+
+
+def test_this_machine_knows_its_own_addresses_without_sending_a_packet() -> None:
+    assert ours("127.0.0.1")
+    assert not ours("192.0.2.1")
+    assert not ours("no address")
