@@ -75,7 +75,7 @@ def test_after_each_pause_one_message_asks_the_server_and_the_others_wait_for_it
         pause(0.5)  # time enough for all senders to come
         dialogue.normal(dialogue)
 
-    with Peer(at={"auth": slow}, users={"robot": "another"}) as peer:
+    with Peer(at={"auth": slow}, users={"robot": "another"}, mechanisms="PLAIN") as peer:  # one login for each connection
         url = f"smtp://robot:secret@127.0.0.1:{peer.port}?security=none"
         with Service(embedded_settings, SMTP_URL=url, WORKER_CONNECTIONS=senders, REFUSED_PAUSE_SECONDS=rest, SWEEP_SECONDS=1) as service:
             for number in range(3 * senders):

@@ -1,7 +1,6 @@
 """What a process knows of keys: it reads what changed, looks guesses up together, and forgets nothing that has ended."""
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.authenticate import Authenticator
 from mailbbgun.tenants.keyring import FRESH_SECONDS, MOST_ROWS, Keyring
 from tests.flow.service import until
+from tests.waiting import pause
 
 ACCOUNT = {"setting_name": "first", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS", "is_default": True,
            "recipient_domains": [], "priority": 10, "weight": 1, "max_connections": 5, "enabled": True, "from_email": "shop@example.com"}  # fmt: skip
@@ -78,7 +78,7 @@ def watched(db: Database, seconds: float = 0.0) -> Iterator[Statements]:
                 seen.count += 1
                 seen.running += 1
                 seen.most = max(seen.most, seen.running)
-            time.sleep(seconds)
+            pause(seconds)
 
     def ends(*args: Any) -> None:
         if "api_keys" in args[2]:
