@@ -46,7 +46,7 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
     lines = []
     for process in started:
         try:
-            out, errors = process.communicate(timeout=30)
+            out, errors = process.communicate(timeout=120)
         finally:
             process.kill()
         said = [line for line in errors.splitlines() if " info Starting gunicorn" not in line]
@@ -62,6 +62,12 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
 def test_a_wrong_setting_is_told_by_every_program_in_the_same_way(embedded_settings, name):
     (line,) = refusals(Service(embedded_settings), PROGRAMS[name], SMTP_TIMEOUTS="dot=soon")
     assert line == f"{name}: SMTP_TIMEOUTS: dot: 'soon' is not a number"
+
+
+def test_what_no_program_could_use_is_told_by_those_that_would_not_need_it_yet(embedded_settings):
+    service, programs = Service(embedded_settings), ("api", "worker", "initdb", "run", "requeue-pending", "mailbbgun")
+    lines = refusals(service, *(PROGRAMS[name] for name in programs), DEFAULT_FROM="nobody")
+    assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in programs]
 
 
 @pytest.mark.parametrize("name", ["worker", "initdb", "catcher", "requeue-pending"])
