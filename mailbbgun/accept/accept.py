@@ -87,7 +87,7 @@ def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Ro
     message = {
         "id": identifier,
         "tenant_id": caller.tenant_id,
-        "key_id": None if caller.tests_only else caller.key_id,
+        "key_id": caller.key_id,
         "test": caller.tests_only,
         "created_at": now,
         "subject": draft.subject,

@@ -181,7 +181,7 @@ class Details(Summary):
         attribute="message_id", metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
     )
     metadata = fields.Dict(attribute="meta")
-    key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: a test key, or none."})
+    key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
     deliveries = fields.List(fields.Nested(DeliveryShape))

@@ -44,7 +44,7 @@ class Message(Owned, Base):
     message_id: Mapped[str] = mapped_column(Text)  # the Message-ID header
     priority: Mapped[int] = mapped_column(SmallInteger)
     smtputf8: Mapped[bool]  # needs RFC 6531 all the way
-    key_id: Mapped[UUID | None]  # the API key that sent it; null: a test key, none, or before this was kept
+    key_id: Mapped[UUID | None]  # the API key that sent it; null: none, or before this was kept
     test: Mapped[bool] = mapped_column(server_default=false())  # by a test key: goes to the catcher, whatever accounts there are
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)

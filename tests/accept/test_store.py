@@ -54,7 +54,7 @@ class Watched:
 def rows(number=0, **wrong):
     identifier = new_id()
     message = {
-        "id": identifier, "tenant_id": DEFAULT_TENANT, "test": False, "created_at": datetime.now(UTC),
+        "id": identifier, "tenant_id": DEFAULT_TENANT, "key_id": None, "test": False, "created_at": datetime.now(UTC),
         "subject": f"n {number} \u2713 \"quoted\"", "sender": "a@example.com", "mail_from": "a@example.com",
         "message_id": f"<{identifier}@example.com>", "priority": 5, "smtputf8": False, "size": 6,
         "tags": ["one", "two"], "metadata": {"n": number}, "raw": bytes(range(number, 256)) * (number % 3),

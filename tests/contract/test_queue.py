@@ -336,6 +336,12 @@ def test_declaring_is_safe_to_repeat_and_keeps_what_is_queued(queue: Queue) -> N
     assert queue.depth()[NORMAL] == 32
 
 
+def test_mending_what_is_whole_makes_nothing_and_keeps_what_is_queued(queue: Queue) -> None:
+    queue.publish(NORMAL, [new_id()])
+    assert list(queue.mend()) == []
+    assert queue.depth()[NORMAL] >= 1
+
+
 def test_a_missing_part_is_named_by_check(driver: Driver) -> None:
     driver.queue.check()
     driver.missing()

@@ -65,6 +65,12 @@ def test_a_wrong_setting_is_told_by_every_program_in_the_same_way(embedded_setti
     assert line == f"{name}: SMTP_TIMEOUTS: dot: 'soon' is not a number"
 
 
+def test_what_no_program_could_use_is_told_by_those_that_would_not_need_it_yet(embedded_settings):
+    service, programs = Service(embedded_settings), ("api", "worker", "initdb", "run", "requeue-pending", "mailbbgun")
+    lines = refusals(service, *(PROGRAMS[name] for name in programs), DEFAULT_FROM="nobody")
+    assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in programs]
+
+
 @pytest.mark.parametrize("name", ["worker", "initdb", "catcher", "requeue-pending"])
 def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(embedded_settings, name):
     (line,) = refusals(Service(embedded_settings), PROGRAMS[name], VAR="/proc/nowhere")

@@ -79,6 +79,17 @@ def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.C
     return subprocess.run([str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
+def _bare_python(folder: Path) -> Path:
+    """Return a Python without any libraries but its own."""
+    python = folder / "bare" / "bin" / "python3"
+    if not python.exists():
+        base = Path(sys._base_executable)  # type: ignore[attr-defined]
+        python.parent.mkdir(parents=True)
+        (folder / "bare" / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+        python.symlink_to(base)
+    return python
+
+
 def _read_only(folder: Path) -> None:
     if os.geteuid() != 0:
         folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -167,21 +178,21 @@ def test_what_is_pinned_is_looked_for_by_name_and_version(clone: Path) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_with_a_python_that_lacks_the_libraries_a_program_says_what_to_type(clone: Path, tmp_path: Path, name: str) -> None:
     shutil.rmtree(clone / ".venv")
-    _program(tmp_path / "python3", f'#!/bin/sh\nexec "{sys._base_executable}" -S "$@"\n')  # type: ignore[attr-defined]
+    bare = _bare_python(tmp_path)
     program = PROGRAMS[name]
     argv = [clone / program[0]] if program[0].startswith("bin/") else ["python3", *program]
-    done = _plain(*argv, cwd=clone, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = _plain(*argv, cwd=clone, PATH=f"{bare.parent}:{os.environ['PATH']}")
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith(f"{name}: ")
     assert line.endswith(f"; type {clone}/bin/setup")
 
 
-def test_a_python_that_lacks_the_libraries_goes_on_as_the_one_that_has_them(clone: Path) -> None:
+def test_a_python_that_lacks_the_libraries_goes_on_as_the_one_that_has_them(clone: Path, tmp_path: Path) -> None:
     shutil.rmtree(clone / ".venv")
     (clone / ".venv").symlink_to(Path(sys.prefix))
     for program in (["worker.py"], ["-m", "mailbbgun.catcher"]):
-        done = _plain(sys._base_executable, "-S", *program, "--help", cwd=clone)  # type: ignore[attr-defined]
+        done = _plain(_bare_python(tmp_path), *program, "--help", cwd=clone)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("Usage: ")
 
