@@ -5,12 +5,12 @@ import math
 import socket
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Any
 
-from mailbbgun.server.connection import Connection
+from mailbbgun.server.buffers import Buffers
+from mailbbgun.server.connection import Connection, Server
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, Limits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
@@ -36,16 +36,6 @@ _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
-class Server(Protocol):
-    """Whom requests are handed to."""
-
-    def serve(self, connection: Connection, request: Any) -> None:
-        """Serve a request as :class:`Incoming` returns it; call :meth:`Clients.send` in the poller when it is done."""
-
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
-        """Note that a request was refused."""
-
-
 class Clients:
     """Owns every connection. Only for the poller's thread. ``clock`` gives seconds that never go back."""
 
@@ -57,8 +47,7 @@ class Clients:
         self._seconds = dict(limits.seconds)
         self._all = Waiting()
         self._networks: dict[str, Waiting] = {}
-        self._holding: OrderedDict[Connection, None] = OrderedDict()  # those that count, in the order of their progress
-        self._buffered = 0
+        self._buffers = Buffers(limits.buffers)
         self._stopping_since: float | None = None
         self._made_room, self._told = 0, -math.inf
 
@@ -174,25 +163,14 @@ class Clients:
             connection.since, connection.moved = now, 0
             for group in self._groups(connection):
                 group.renew(connection)
-            if connection in self._holding:
-                self._holding.move_to_end(connection)
+            self._buffers.renew(connection)
 
     def _hold(self, connection: Connection, held: int) -> None:
         """Note how many bytes are kept for a connection; close others, or this one, if that is too much in all."""
-        if held <= FREE and connection.held == 0:
-            return
-        self._buffered -= connection.held
-        connection.held = held if held > FREE else 0
-        self._buffered += connection.held
-        if not connection.held:
-            self._holding.pop(connection, None)
-            return
-        self._holding.setdefault(connection)
-        while self._buffered > self._limits.buffers and len(self._holding) > 1:
-            waiting = (one for one in self._holding if one.stage is not Stage.SERVED)
-            if (least := next(waiting, None)) is None:
-                return
-            self._abort(least)
+        if held > FREE or connection.held:
+            self._buffers.hold(connection, held)
+            while (least := self._buffers.excess()) is not None:
+                self._abort(least)
 
     def _watch(self, connection: Connection, ready: int) -> None:
         if connection.watched == ready:
