@@ -1,6 +1,5 @@
 """All connections of a process: accepted, read, answered and closed by the poller, within their limits."""
 
-import errno
 import math
 import socket
 import struct
@@ -18,9 +17,6 @@ from mailbbgun.server.refusal import Refusal, late
 from mailbbgun.server.waiting import Waiting
 from mailbbgun.tenants.rates import network_of
 
-#: Connections to accept in a row before others have their turn.
-_ACCEPTED_AT_ONCE = 8
-
 #: Late connections to end in a row.
 _ENDED_AT_ONCE = 16
 
@@ -32,7 +28,6 @@ _TELL_SECONDS = 60.0
 
 _network_of = lru_cache(maxsize=4096)(network_of)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
@@ -56,23 +51,8 @@ class Clients:
 
     # Connections come and go.
 
-    def accept(self, listener: Any, server_address: Any) -> None:
-        """Accept connections; close others if there are too many then."""
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                accepted, client = listener.accept()
-            except (BlockingIOError, InterruptedError):  # another process has taken it
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                if error.errno not in _NO_FILES:
-                    raise
-                self._make_room(self._all)
-                return
-            self._welcome(accepted, client, server_address)
-
-    def _welcome(self, accepted: socket.socket, client: Any, server_address: Any) -> None:
+    def welcome(self, accepted: socket.socket, client: Any, server_address: Any) -> None:
+        """Take a new connection; close another one if there are too many then."""
         accepted.setblocking(False)
         counted = self._limits.connections_per_address is not None and isinstance(client, tuple)
         network = _network_of(client[0]) if counted else None
@@ -89,6 +69,10 @@ class Clients:
             self._make_room(groups[1])
         elif self._all.connections > self._limits.connections:
             self._make_room(self._all)
+
+    def make_room(self) -> None:
+        """Close a connection because no file can be opened for another."""
+        self._make_room(self._all)
 
     def _make_room(self, group: Waiting) -> None:
         if (least := group.least()) is None:
