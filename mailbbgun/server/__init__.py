@@ -21,8 +21,8 @@ What it promises:
 - What is refused is refused in the API's error shape, with a sentence that says what is wrong (``refusal.py``).
 
 The files, in the order of a request: ``worker`` (gunicorn's side: start, run, stop), ``poller`` (readiness of
-sockets, calls from threads), ``clients`` (connections: accept, read, send, close), ``waiting`` and ``limits``,
-``incoming`` (bytes become requests), ``chunked``, ``refusal``, ``serving`` (requests become answers), ``exchange``.
+sockets, calls from threads), ``accepting`` and ``clients`` (connections: read, send, close), ``waiting``, ``buffers`` and
+``limits``, ``incoming`` (bytes become requests), ``chunked``, ``refusal``, ``serving`` (requests become answers), ``exchange``.
 
 Answers are kept in memory until they are sent, so a view must not stream without end.
 """

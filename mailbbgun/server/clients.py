@@ -1,25 +1,21 @@
 """All connections of a process: accepted, read, answered and closed by the poller, within their limits."""
 
-import errno
 import math
 import socket
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 from mailbbgun.base.net import network_of
-from mailbbgun.server.connection import Connection
+from mailbbgun.server.buffers import Buffers
+from mailbbgun.server.connection import Connection, Server
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, Limits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
 from mailbbgun.server.refusal import Refusal, late
 from mailbbgun.server.waiting import Waiting
-
-#: Connections to accept in a row before others have their turn.
-_ACCEPTED_AT_ONCE = 8
 
 #: Late connections to end in a row.
 _ENDED_AT_ONCE = 16
@@ -32,18 +28,7 @@ _TELL_SECONDS = 60.0
 
 _network_of = lru_cache(maxsize=4096)(network_of)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
-
-
-class Server(Protocol):
-    """Whom requests are handed to."""
-
-    def serve(self, connection: Connection, request: Any) -> None:
-        """Serve a request as :class:`Incoming` returns it; call :meth:`Clients.send` in the poller when it is done."""
-
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
-        """Note that a request was refused."""
 
 
 class Clients:
@@ -57,8 +42,7 @@ class Clients:
         self._seconds = dict(limits.seconds)
         self._all = Waiting()
         self._networks: dict[str, Waiting] = {}
-        self._holding: OrderedDict[Connection, None] = OrderedDict()  # those that count, in the order of their progress
-        self._buffered = 0
+        self._buffers = Buffers(limits.buffers)
         self._stopping_since: float | None = None
         self._made_room, self._told = 0, -math.inf
 
@@ -67,23 +51,8 @@ class Clients:
 
     # Connections come and go.
 
-    def accept(self, listener: Any, server_address: Any) -> None:
-        """Accept connections; close others if there are too many then."""
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                accepted, client = listener.accept()
-            except (BlockingIOError, InterruptedError):  # another process has taken it
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                if error.errno not in _NO_FILES:
-                    raise
-                self._make_room(self._all)
-                return
-            self._welcome(accepted, client, server_address)
-
-    def _welcome(self, accepted: socket.socket, client: Any, server_address: Any) -> None:
+    def welcome(self, accepted: socket.socket, client: Any, server_address: Any) -> None:
+        """Take a new connection; close another one if there are too many then."""
         accepted.setblocking(False)
         counted = self._limits.connections_per_address is not None and isinstance(client, tuple)
         network = _network_of(client[0]) if counted else None
@@ -100,6 +69,10 @@ class Clients:
             self._make_room(groups[1])
         elif self._all.connections > self._limits.connections:
             self._make_room(self._all)
+
+    def make_room(self) -> None:
+        """Close a connection because no file can be opened for another."""
+        self._make_room(self._all)
 
     def _make_room(self, group: Waiting) -> None:
         if (least := group.least()) is None:
@@ -174,25 +147,14 @@ class Clients:
             connection.since, connection.moved = now, 0
             for group in self._groups(connection):
                 group.renew(connection)
-            if connection in self._holding:
-                self._holding.move_to_end(connection)
+            self._buffers.renew(connection)
 
     def _hold(self, connection: Connection, held: int) -> None:
         """Note how many bytes are kept for a connection; close others, or this one, if that is too much in all."""
-        if held <= FREE and connection.held == 0:
-            return
-        self._buffered -= connection.held
-        connection.held = held if held > FREE else 0
-        self._buffered += connection.held
-        if not connection.held:
-            self._holding.pop(connection, None)
-            return
-        self._holding.setdefault(connection)
-        while self._buffered > self._limits.buffers and len(self._holding) > 1:
-            waiting = (one for one in self._holding if one.stage is not Stage.SERVED)
-            if (least := next(waiting, None)) is None:
-                return
-            self._abort(least)
+        if held > FREE or connection.held:
+            self._buffers.hold(connection, held)
+            while (least := self._buffers.excess()) is not None:
+                self._abort(least)
 
     def _watch(self, connection: Connection, ready: int) -> None:
         if connection.watched == ready:

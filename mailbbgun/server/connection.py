@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket
-from typing import Any
+from typing import Any, Protocol
 
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import Stage
+from mailbbgun.server.refusal import Refusal
 
 
 @dataclass(slots=True, eq=False)
@@ -30,3 +31,13 @@ class Connection:
     ended: bool = False  # the client sends nothing more
     broken: bool = False  # nor reads
     thrown_away: int = 0  # bytes that came after an answer that ends the connection
+
+
+class Server(Protocol):
+    """Whom requests are handed to."""
+
+    def serve(self, connection: Connection, request: Any) -> None:
+        """Serve a request as :class:`Incoming` returns it; call ``Clients.send`` in the poller when it is done."""
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        """Note that a request was refused."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -44,7 +45,8 @@ class Refusal(Exception):
         """Return the whole answer."""
         error = {"status": self.status, "code": self.code, "message": self.message}
         body = json.dumps({"error": error}).encode() + b"\n"
-        headers = {"Connection": "close", "Content-Type": "application/json", "Content-Length": str(len(body)), **SECURE}
+        headers = {"Date": formatdate(usegmt=True), "Connection": "close", "Content-Type": "application/json"}
+        headers |= {"Content-Length": str(len(body)), **SECURE}
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         return f"HTTP/1.1 {self.status} {self.phrase}\r\n{lines}\r\n".encode("ascii") + body
 

@@ -116,7 +116,7 @@ class Serving:
         request = one.connection.incoming.parse(one.whole)
         exchange = self._exchange(one.connection, request, last=self._count(), parks=True)
         if exchange is not None:
-            self._finish(_PendingResponse(exchange, one.begun.parked(self._app)))
+            self._finish_response(_PendingResponse(exchange, one.begun.parked(self._app)))
 
     # In the poller.
 
@@ -135,9 +135,17 @@ class Serving:
 
     def _finish(self, one: "_PendingMessage | _PendingResponse") -> None:
         """Answer what is finished, or let a thread wait for it."""
-        if isinstance(one, _PendingMessage):
-            self._finish_quickly(one)
-        elif one.ending.ended:
+        try:
+            if isinstance(one, _PendingMessage):
+                self._finish_quickly(one)
+            else:
+                self._finish_response(one)
+        except Exception:  # noqa: BLE001 - a bug of ours; the client must not wait for ever
+            self._log.exception("Error in an answer")
+            self.clients.close(one.connection)
+
+    def _finish_response(self, one: "_PendingResponse") -> None:
+        if one.ending.ended:
             self._answer(one.exchange, partial(one.exchange.response_of, one.parked), self._send)
         else:
             self._waiting_threads.submit(self._answer, one.exchange, partial(one.exchange.response_of, one.parked), self._send_from_thread)
@@ -212,6 +220,10 @@ class _PendingResponse:
 
     exchange: Exchange
     parked: Parked
+
+    @property
+    def connection(self) -> Connection:
+        return self.exchange.connection
 
     @property
     def ending(self) -> Ending:

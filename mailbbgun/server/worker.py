@@ -14,6 +14,7 @@ from mailbbgun.accept.quick import Quick
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.base.web import EXTENSION
+from mailbbgun.server.accepting import accept
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.poller import READ, Poller
@@ -68,7 +69,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # no types
         for listener in self.sockets:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
-            poller.watch(listener, READ, partial(_accept, clients, listener, listener.getsockname()))
+            poller.watch(listener, READ, partial(accept, clients, listener, listener.getsockname()))
         looked, more_to_end = 0.0, False
         while self.alive:
             poller.turn(0 if more_to_end else _LOOK_SECONDS)
@@ -111,7 +112,3 @@ class Worker(BaseWorker):  # type: ignore[misc]  # no types
                 connections,
             )
         return permitted
-
-
-def _accept(clients: Clients, listener: Any, address: Any, _ready: int) -> None:
-    clients.accept(listener, address)

@@ -6,12 +6,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.base.settings import load
+from mailbbgun.server.accepting import accept
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.limits import SLOWEST_RATE, SMALL, Limits, limits_of
@@ -62,7 +64,7 @@ class House:
         self.poller = Poller(lambda: pytest.fail("an error in the poller"))
         self.server = Answering(self.answer)
         self.server.clients = self.clients = Clients(Config(), self.limits, self.poller, self.server, log, lambda: self.now)
-        self.poller.watch(self.listener, READ, lambda _: self.clients.accept(self.listener, self.listener.getsockname()))
+        self.poller.watch(self.listener, READ, partial(accept, self.clients, self.listener, self.listener.getsockname()))
 
     def __enter__(self) -> Self:
         return self
