@@ -42,8 +42,6 @@ def _fault_of_server(url: str) -> str:
     _, _, rest = url.partition(":")
     if not rest.startswith("//"):
         return "is not a URL: after the scheme come :// and the host"
-    if " " in url:
-        return "has a blank in it; write it as %20"
     if "#" in rest:
         return f"has a # in it, where a URL ends: {_ESCAPES}"
     authority, _, after = rest[2:].partition("/")
@@ -53,6 +51,8 @@ def _fault_of_server(url: str) -> str:
         return f"has a ? before its @: {_ESCAPES}"
     try:
         hosts = urlsplit(url).netloc.rpartition("@")[2]
+        if " " in hosts:
+            return "has a blank in its host"
         for host in hosts.split(","):
             _ = urlsplit(f"//{host}").port
     except ValueError:

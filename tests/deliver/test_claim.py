@@ -19,5 +19,5 @@ from mailbbgun.deliver.claim import Loaded
     ],
 )
 def test_whose_mail_it_is_and_whether_it_names_who_gets_bounces(mail_from: str, sender: str, author: str, own: bool) -> None:
-    loaded = Loaded(mail_from, False, False, b"", sender)
-    assert (loaded.author, loaded.own_mail_from) == (author, own)
+    loaded = Loaded(mail_from, False, False, sender, b"", None)
+    assert (loaded.from_address, loaded.own_mail_from) == (author, own)

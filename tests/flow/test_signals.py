@@ -10,6 +10,7 @@ import pytest
 
 from tests.flow.service import ROOT, Service, until
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE
 
 
 def children(pid: int) -> list[int]:
@@ -32,7 +33,7 @@ def test_a_worker_that_is_hung_up_ends_what_it_sends_gives_back_the_rest_and_exi
         until(lambda: held(service) > 1, what="claims that wait")
         for _ in range(times):
             worker.send_signal(number)
-        assert worker.wait(40) == 0
+        assert worker.wait(PATIENCE) == 0
         assert service.message(slow)["status"] == "DELIVERED"
         assert held(service) == 0
         service.start_worker("again")
@@ -45,10 +46,10 @@ def test_a_terminal_that_closes_hangs_up_all_of_several_workers_and_each_ends_wh
     with Service(embedded_settings, WORKER_PROCESSES=2) as service:
         leader = service.start_worker()
         slow = service.post(to="hesitate-2-ann@example.test")["id"]
-        until(lambda: held(service) == 1, 40, what="the claim")
+        until(lambda: held(service) == 1, what="the claim")
         for pid in (leader.pid, *children(leader.pid), leader.pid):
             os.kill(pid, signal.SIGHUP)
-        assert leader.wait(40) == 0
+        assert leader.wait(PATIENCE) == 0
         assert service.message(slow)["status"] == "DELIVERED"
         assert held(service) == 0
 

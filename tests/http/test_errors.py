@@ -145,8 +145,8 @@ TIME = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
         ("/messages", {"to": "ann@example.com", "text": "y"}, "subject", "`subject` is required."),
         ("/messages", GOOD | {"to": 5}, "to", 'Must be a string or a list of strings, such as "Ann Lee <ann@example.com>"; 5 is a number.'),
         ("/messages", GOOD | {"cc": ["a", 5]}, "cc", 'Must be a string or a list of strings, such as ["bob@example.com"], not ["a", 5].'),
-        ("/messages", GOOD | {"to": None}, "to",
-            '`to` must not be null. It must be a string or a list of strings, such as "Ann Lee <ann@example.com>".'),
+        ("/messages", GOOD | {"to": None}, "to", NEEDS_RECIPIENT),
+        ("/messages", GOOD | {"subject": None}, "subject", '`subject` must not be null. It must be a string, such as "Your invoice".'),
         ("/messages", GOOD | {"headers": 5}, "headers", 'Must be an object, such as {"X-Order": "1234"}; 5 is a number.'),
         ("/messages", GOOD | {"headers": {"X-Order": 17}}, "headers.X-Order", "Must be a string; 17 is a number."),
         ("/messages", GOOD | {"htlm": "<p>"}, "htlm", "Unknown field `htlm`; did you mean `html`?"),
@@ -176,7 +176,7 @@ TIME = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
         ("/smtp-accounts", ACCOUNT | {"smtp_passwort": "S3CRET"}, "smtp_passwort", "Unknown field `smtp_passwort`; did you mean `smtp_password`?"),
         ("/smtp-accounts", ACCOUNT | {"smtp_username": "S3CRET\n"}, "smtp_username",
             "Must be one line without control characters, and without blanks at its ends."),
-        ("/smtp-accounts/test", {"to": "ann", **ACCOUNT}, "to", '"ann": Not a valid e-mail address: An email address must have an @-sign.'),
+        ("/smtp-accounts/test", {"to": "ann", **ACCOUNT}, "to", '"ann": Not a valid e-mail address: it has no @-sign, as in ann@example.com.'),
         (f"/smtp-accounts/{DEFAULT_TENANT}/test", {"too": "x"}, "too", "Unknown field `too`; did you mean `to`?"),
     ],
 )  # fmt: skip
@@ -209,7 +209,7 @@ def test_every_refusal_of_a_request_says_what_would_be_right(door):
     def message(method, path, status, code, **options):
         return error_of(requests.request(method, door.url + path, timeout=20, **options), status, code)["message"]
 
-    too_large = f"The request is larger than {MAX_BODY_SIZE} bytes, which is the most that the setting MAX_BODY_SIZE allows."
+    too_large = f"The request's body is larger than {MAX_BODY_SIZE} bytes, the limit (MAX_BODY_SIZE)."
     assert message("POST", "/messages", 413, "too_large", data=b"x" * (MAX_BODY_SIZE + 1), headers=JSON) == too_large
     assert message("POST", "/messages", 413, "too_large", data=iter([b"x" * MAX_BODY_SIZE, b"y"]), headers=JSON) == too_large
     says = message("POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers={"Content-Type": "text/plain"})

@@ -22,9 +22,9 @@ from mailbbgun.server.refusal import Refusal
 from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)
-GET = b"GET /x HTTP/1.1\r\nHost: t\r\n\r\n"
+GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF_HEAD = b"GET /x HTTP/1.1\r\nX"
-HALF_BODY = b"PUT /x HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\nabc"
+HALF_BODY = b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc"
 CHUNKED = b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"
 LARGE_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n" + b"x" * 4_000_000
 LIMITS = limits_of(load({"MAILBBGUN_API_CONNECTIONS": "16", "MAILBBGUN_API_CONNECTIONS_PER_ADDRESS": "8"}), 75.0)

@@ -22,8 +22,8 @@ def post(body: bytes = BODY, *more: bytes, path: bytes = b"/messages") -> bytes:
 
 
 POST = post()
-GET = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
-CHUNKED = b"POST /x HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def incoming() -> Incoming:
@@ -76,7 +76,7 @@ def test_a_chunked_body_is_what_was_cut_into_chunks(chunks: list[bytes], at: lis
     assert read([CHUNKED, *cut(sent + GET, at)]) == [("/x", b"".join(chunks)), ("/health", b"")]
 
 
-HEAD = b"POST /x HTTP/1.1\r\nHost: t\r\n"
+HEAD = b"POST /x HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ HEAD = b"POST /x HTTP/1.1\r\nHost: t\r\n"
     [
         (b"GET / HTTP/1.1\nHost: t\n\n", 400, "bare LF"),
         (b"GET / HTTP/1.1\r\nHost: t\nX: y\r\n\r\n", 400, "bare LF"),
-        (b"GET / HTTP/1.1\r\nHost: t\r\nX: y\n", 400, "bare LF"),
-        (b"GET / HTTP/1.9\r\nHost: t\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
-        (b"GET / HTTP/2.0\r\nHost: t\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
-        (b"GET / HTTP/0.9\r\nHost: t\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: y\n", 400, "bare LF"),
+        (b"GET / HTTP/1.9\r\nHost: localhost\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
+        (b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
+        (b"GET / HTTP/0.9\r\nHost: localhost\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, ""),
-        (b"GET / HTTP/x\r\nHost: t\r\n\r\n", 400, "HTTP Version"),
+        (b"GET / HTTP/x\r\nHost: localhost\r\n\r\n", 400, "HTTP Version"),
         (b"GARBAGE\r\n\r\n", 400, "GARBAGE"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "TLS"),
         (b"\x00\x00\x00\x01", 400, "not HTTP"),
@@ -123,10 +123,10 @@ HEAD = b"POST /x HTTP/1.1\r\nHost: t\r\n"
         (CHUNKED + b"0\r\n" + b"X: y\r\n" * 2000, 431, "trailer"),
         (b"GET /" + b"x" * 9000, 414, "first line"),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "first line"),
-        (b"GET / HTTP/1.1\r\nHost: t\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431, "header"),
-        (b"GET / HTTP/1.1\r\nHost: t\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431, "header"),
-        (b"GET / HTTP/1.1\r\nHost: t\r\n" + b"X: " + b"x" * LONGEST_HEAD, 431, "head"),
-        (b"GET / HTTP/1.1\r\nHost: t\r\n" + (b"X: " + b"x" * 8000 + b"\r\n") * 9 + b"\r\n", 431, "head"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431, "header"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431, "header"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"x" * LONGEST_HEAD, 431, "head"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + (b"X: " + b"x" * 8000 + b"\r\n") * 9 + b"\r\n", 431, "head"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused_with_a_reason(sent: bytes, status: int, why: str) -> None:

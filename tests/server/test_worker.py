@@ -30,7 +30,8 @@ def workers(door: Door) -> set[int]:
 def message_in_flight(door: Door) -> Iterator[Any]:
     """Give the answers of a client whose message waits for the database, until the block ends."""
     with connect(door, get(b"/health") + post(BODY)) as line, line.makefile("rb") as answers:
-        with door.services.db.write():  # SQLite has one writer
+        with door.services.db.write() as session:
+            session.connection()  # begins the transaction; SQLite has one writer
             assert answer(answers)[0] == 200
             # Requests of one connection are served in turn, so by the answer to a later one the message has been begun.
             with connect(door, get(b"/health")) as other, other.makefile("rb") as more:
@@ -87,7 +88,7 @@ def post_request(worker, req, environ, resp):
 def test_hooks_and_the_access_log_see_each_request(tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(HOOKS.format(ours=str(ROOT / "gunicorn.conf.py")))
     with api(tmp_path, command=["-m", "gunicorn", "-c", str(tmp_path / "conf.py"), "api:app"]) as door:
-        too_large = b"PUT /large HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n"
+        too_large = b"PUT /large HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
         for request, status in ((get(b"/nothing"), 404), (post(BODY), 201), (post(b"{"), 400), (too_large, 413)):
             with connect(door, request) as line, line.makefile("rb") as answers:
                 assert answer(answers)[0] == status
