@@ -49,7 +49,7 @@ def test_whoever_is_told_to_stop_answers_what_is_begun_and_closes_what_is_idle(t
             assert idle.recv(100) == b""
             assert half.recv(100).startswith(b"HTTP/1.1 408")
             assert door.process.poll() is None
-        assert door.process.wait(20) == 0
+        assert door.process.wait(PATIENCE) == 0
 
 
 def test_a_reload_loses_no_request(tmp_path: Path) -> None:
