@@ -1,9 +1,14 @@
 """The whole schema: every table once, brought up to date by Alembic. ``python initdb.py`` calls :func:`upgrade`."""
 
+import logging
+import time
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+from sqlalchemy.orm import Session
 
 import mailbbgun.base.models
 import mailbbgun.deliver.models
@@ -12,9 +17,21 @@ import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.tenants.models  # noqa: F401 - all of them for their tables
-from mailbbgun.base.db import Base, Database
+from mailbbgun.base.db import Base, Database, dialect_of
+from mailbbgun.base.errors import DatabaseUnavailable
 
 METADATA = Base.metadata
+
+#: What a step may wait for its tables. Whoever uses them waits behind it.
+LOCK_MILLISECONDS = 2000
+
+#: Seconds between tries to have all tables.
+RESTS = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
+
+#: PostgreSQL's codes for being ended in a deadlock, and for a lock that was not to be had in time.
+DEADLOCK, NO_LOCK = "40P01", "55P03"
+
+log = logging.getLogger("mailbbgun.schema")
 
 
 def configuration() -> Config:
@@ -25,9 +42,44 @@ def configuration() -> Config:
     return config
 
 
-def upgrade(db: Database) -> None:
-    """Create the tables or bring them up to date; safe to repeat and to run twice at once. Raises :class:`DatabaseUnavailable`."""
-    config = configuration()
-    with db.write() as session:
-        config.attributes["connection"] = session.connection()
-        command.upgrade(config, "head")
+def upgrade(db: Database, config: Config | None = None) -> None:
+    """Create the tables or bring them up to date; safe to repeat, to run twice at once, and beside a service that works.
+
+    ``config`` says where the steps are, if not in ``migrations/versions``. Raises :class:`DatabaseUnavailable`.
+    """
+    config = config or configuration()
+    for rest in (*RESTS, None):
+        try:
+            with db.write() as session:
+                _lock_tables(session, config)
+                config.attributes["connection"] = session.connection()
+                command.upgrade(config, "head")
+            return
+        except DatabaseUnavailable as error:
+            if rest is None or not _in_the_way(error):
+                raise
+            log.info("schema_waits", extra={"why": "the service is using the tables", "retry_in": rest})
+            time.sleep(rest)
+
+
+def _lock_tables(session: Session, config: Config) -> None:
+    """Take all tables at once if there is a step to take, or give up soon.
+
+    Steps lock one table after the other. A service that holds one of them and waits for another would be locked out together with us,
+    and PostgreSQL would end one of the two.
+    """
+    connection = session.connection()
+    if dialect_of(session) != "postgresql":
+        return
+    there = set(inspect(connection).get_table_names())
+    head = ScriptDirectory.from_config(config).get_current_head()
+    if "alembic_version" not in there or connection.scalar(text("SELECT version_num FROM alembic_version")) == head:
+        return
+    names = ", ".join(table.name for table in METADATA.sorted_tables if table.name in there)
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+    connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+
+
+def _in_the_way(error: DatabaseUnavailable) -> bool:
+    """Say whether somebody who uses the tables kept a step from being taken: it may be tried again."""
+    return getattr(getattr(error.__cause__, "orig", None), "pgcode", None) in (DEADLOCK, NO_LOCK)

@@ -1,10 +1,11 @@
 """PostgreSQL restarted and killed under load: everybody waits for it, nobody dies, nothing is lost."""
 
+import os
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from alembic import command
 from sqlalchemy.engine import make_url
 
 from mailbbgun import migrations, schema
@@ -65,26 +66,38 @@ def test_a_message_without_a_key_is_stored_once_though_the_reply_to_its_commit_i
             assert service.copies() == Counter(wanted)
 
 
-def test_the_last_step_of_the_schema_is_taken_under_load_and_nobody_notices(settings):
-    database = Database(settings.DATABASE_URL)
+STEP = """
+import sqlalchemy as sa
+from alembic import op
 
-    def step(way, revision: str) -> None:
-        with database.write() as session:
-            config = schema.configuration()
-            config.attributes["connection"] = session.connection()
-            way(config, revision)
+revision = "{this}"
+down_revision = "{before}"
+branch_labels = depends_on = None
 
+def upgrade():
+    for table in ("smtp_accounts", "deliveries", "messages"):
+        op.add_column(table, sa.Column("{this}", sa.Integer()))
+        op.add_column(table, sa.Column("given_{this}", sa.Text(), server_default=sa.text("'x'"), nullable=False))
+        op.create_index(f"ix_{{table}}_{this}", table, ["tenant_id", "{this}"])
+"""
+
+
+def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does_not_notice(settings, tmp_path):
+    """A rolling upgrade: the schema first, while processes of the version before still serve (reliability R42)."""
+    database, config = Database(settings.DATABASE_URL), schema.configuration()
+    config.set_main_option("version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}")
+    before = migrations.HEAD
     with Service(settings, API_PROCESSES=2) as service:
         worker = service.start_worker()
         load = Load(service)
         with load.in_the_background():
-            until(service.taken, 30, "mail on its way")  # who starts looks at the schema
+            until(service.taken, what="mail on its way")  # who starts looks at the schema
             for number in range(5):
-                step(command.downgrade, "-1")  # what the version before left
-                until(lambda: len(service.taken()) > 100 * (number + 1), 30, "mail on its way")  # noqa: B023 - asked at once
-                step(command.upgrade, "head")
-        migrations.check(database)
-        until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
+                (tmp_path / f"step{number}.py").write_text(STEP.format(this=f"step{number}", before=before))
+                before = f"step{number}"
+                schema.upgrade(database, config)
+                until(lambda: len(service.taken()) > 100 * (number + 1), what="mail on its way")  # noqa: B023 - asked at once
+        until(lambda: service.count("PENDING") == 0, what="the end of every delivery")
         assert (load.unavailable, load.failures, worker.poll()) == (0, 0, None)
         check(service, load.accepted)
     database.close()
