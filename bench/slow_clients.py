@@ -27,11 +27,11 @@ SAMPLES, MOST_SECONDS = 300, 60.0
 #: Times that an attacker opens one socket again, at the most.
 _REOPENED = 20
 
-_HEAD = b"POST /messages HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+_HEAD = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
 KINDS: dict[str, tuple[bytes, int]] = {
     "half heads of GET": (b"GET /health HTTP/1.1\r\nX", SOCKETS),
     "half heads of DELETE": (b"DELETE /messages HTTP/1.1\r\nX", SOCKETS),
-    "unread answers": (b"GET /openapi.json HTTP/1.1\r\nHost: t\r\n\r\n" * 100, SOCKETS),
+    "unread answers": (b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100, SOCKETS),
     "stalled bodies": (_HEAD + b"x" * 50_000, SOCKETS),
     "silent sockets": (b"", SILENT_SOCKETS),
 }
