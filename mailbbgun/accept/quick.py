@@ -13,9 +13,9 @@ from marshmallow import ValidationError
 
 from mailbbgun.accept.accept import Accepting, accept
 from mailbbgun.accept.api import OPTIONAL, NewMessage, answer, answered
+from mailbbgun.accept.checks import takes_long
 from mailbbgun.accept.draft import Submission, without_blanks
 from mailbbgun.accept.store import Store
-from mailbbgun.base import addresses
 from mailbbgun.base.caller import Caller, Scope
 from mailbbgun.base.errors import MailBBGunError
 from mailbbgun.base.gate import Authenticator, Limiter, admitted, counted
@@ -43,8 +43,6 @@ _STRINGS = {
 }
 _TEXTS_TO = frozenset({"to", "cc", "bcc"})
 _TEXTS = _TEXTS_TO | {"reply_to"}
-#: Characters of addresses with international domains, at most: to check them takes up to 30 µs each, and the thread that polls has others to serve.
-MOST_FOREIGN = 1000
 _SCHEMA = NewMessage()
 
 
@@ -99,7 +97,7 @@ class Quick:
             return None
         try:
             submission = submission_of(parse_object(request[found.end() :]))
-            if _takes_long(submission):
+            if takes_long(submission):
                 return None
             ending = accept(self._settings, self._store, self._publisher, who, submission, headers.get("idempotency-key"))
         except (MailBBGunError, ValidationError):
@@ -125,11 +123,6 @@ def submission_of(given: Mapping[str, Any]) -> Submission:
             return Submission(**values)
     loaded: Submission = _SCHEMA.load(given)
     return loaded
-
-
-def _takes_long(submission: Submission) -> bool:
-    texts = (*submission.to, *submission.cc, *submission.bcc, *submission.reply_to)
-    return sum(len(text) for text in texts if addresses.foreign(text)) > MOST_FOREIGN
 
 
 def _headers(lines: bytes) -> dict[str, str] | None:

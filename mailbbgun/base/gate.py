@@ -27,7 +27,7 @@ from mailbbgun.base.errors import (
 from mailbbgun.base.hosts import Hosts
 from mailbbgun.base.net import network_of
 from mailbbgun.base.refusals import Refusals
-from mailbbgun.base.web import NEEDS, PARKS, TESTS, WHO, Parked, View, add_headers, named_hosts, provided, rate_headers
+from mailbbgun.base.web import NEEDS, PARKS, TESTS, WHO, AtOnce, Parked, View, add_headers, named_hosts, provided, rate_headers
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -165,7 +165,7 @@ def _in_another_thread() -> Parked:
         environ.pop(PARKS, None)  # not before: what is parked must go back to the server first
         return current_app.full_dispatch_request()
 
-    return Parked(_AtOnce(), again)
+    return Parked(AtOnce(), again)
 
 
 def _count(standing: Standing | None) -> None:
@@ -225,13 +225,3 @@ def _check(who: Caller, needed: Scope | None, tests: bool) -> None:
         raise OnlyTestData("This is a test key: it may send, read and change test messages, and nothing else. Use a live key.")
     if who.suspended and request.method in WRITING and needed is not Scope.ADMIN:
         raise Suspended("This tenant is suspended.")
-
-
-class _AtOnce:
-    """Ends by whoever is asked for the answer."""
-
-    ended = False
-
-    def tell(self, callback: Callable[[], None]) -> None:
-        """Call back at once."""
-        callback()

@@ -6,9 +6,10 @@ from email.utils import getaddresses
 from uuid import UUID
 
 import pytest
+import requests
 
 from bench import cpu
-from tests.waiting import growth
+from tests.waiting import PATIENCE, growth
 
 ANOTHER_WAY = {"X-Unknown": "so the framework has it"}
 GOOD = {"to": "ann@example.com", "subject": "Hello", "text": "It works."}
@@ -413,3 +414,13 @@ def test_raw_bytes_of_utf8_are_taken_as_they_are(door):
         headers={"Content-Type": "application/json; charset=UTF-8"},
     )
     assert answer.json()["subject"] == "Grüße"
+
+
+def test_many_international_recipients_are_taken_by_another_thread_with_the_same_answers(door):
+    to = [f"jörg{number}@bücher{number}.example" for number in range(100)]
+    with requests.Session() as http:
+        taken = http.post(f"{door.url}/messages", json={"to": to, "subject": "s", "text": "t"}, timeout=PATIENCE)
+        wrong = http.post(f"{door.url}/messages", json={"to": to, "subject": "s", "text": "t", "message_id": "no"}, timeout=PATIENCE)
+    assert taken.status_code == 201
+    assert len(door.get(f"/messages/{taken.json()['id']}")["deliveries"]) == 100
+    assert (wrong.status_code, list(wrong.json()["error"]["fields"])) == (400, ["message_id"])
