@@ -243,6 +243,9 @@ class Keyring:
             with self._lock:
                 prefixes = list(self._known)
                 self._missing.clear()
+                # After the count: what a request reads from here on is as new as that. What one has read before, and keeps later, is not
+                # among these, and may be older than what was counted.
+                now = time.monotonic()
             found = self._read(session, prefixes, now)
         with self._lock:
             self._keep(prefixes, found)

@@ -23,7 +23,7 @@ from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.authenticate import Authenticator
 from mailbbgun.tenants.keyring import FRESH_SECONDS, MOST_ROWS, Keyring
 from tests.flow.service import until
-from tests.waiting import pause
+from tests.waiting import PATIENCE, pause
 
 ACCOUNT = {"setting_name": "first", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS", "is_default": True,
            "recipient_domains": [], "priority": 10, "weight": 1, "max_connections": 5, "enabled": True, "from_email": "shop@example.com"}  # fmt: skip
@@ -268,3 +268,46 @@ def test_what_is_no_key_by_its_form_or_was_none_just_now_is_not_looked_up(servic
                 authenticator.caller(f"Bearer {token}", None)
         assert seen.count == 0
     authenticator.close()
+
+
+class Held:
+    """A database and a look at identities that wait, each in the thread of that name, until they are let go."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.write = db.write
+        self.here = {name: threading.Event() for name in ("look", "request")}
+        self.go = {name: threading.Event() for name in ("look", "request")}
+
+    @contextmanager
+    def read(self, *args: Any) -> Iterator[Any]:
+        self._wait("look")  # as for a connection of the pool
+        with self._db.read(*args) as session:
+            yield session
+
+    def identities(self, session: Any, tenants: Any) -> Any:
+        self._wait("request")  # after its key was read, before it is kept
+        return identities(session, tenants)
+
+    def _wait(self, name: str) -> None:
+        if threading.current_thread().name == name:
+            self.here[name].set()
+            self.go[name].wait(PATIENCE)
+
+
+def test_a_key_that_was_read_before_its_end_and_kept_after_a_look_is_not_believed(services: Services) -> None:
+    held, minted, other = Held(services.db), mint(services), mint(services)
+    ring = Still(held, held.identities, None)  # type: ignore[arg-type]  # it only reads and writes
+    ring.look_up(other.key.prefix)
+    ring.look()
+    threads = [threading.Thread(target=ring.look, name="look"), threading.Thread(target=ring.look_up, args=(minted.key.prefix,), name="request")]
+    for thread in threads:
+        thread.start()
+        assert held.here[thread.name].wait(PATIENCE)
+    change(services, "revoked", minted.key.id)
+    for thread in threads:
+        held.go[thread.name].set()
+        thread.join(PATIENCE)
+    pause(FRESH_SECONDS)
+    ring.look()  # nothing has changed since
+    assert ring.look_up(minted.key.prefix).over
