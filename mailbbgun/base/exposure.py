@@ -20,6 +20,10 @@ def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
     exposed = [host for host in hosts if not _is_loopback(host)]
     if exposed and not (settings.AUTH_REQUIRED or settings.ALLOW_UNAUTHENTICATED):
         raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED")
+    if exposed and not (settings.AUTH_REQUIRED or settings.ALLOWED_HOSTS or settings.PUBLIC_URL):
+        raise ConfigurationError(
+            f"ALLOWED_HOSTS: say by which names clients reach {exposed[0]}, or set PUBLIC_URL; without AUTH_REQUIRED no other Host is answered"
+        )
 
 
 def check_was_made() -> None:

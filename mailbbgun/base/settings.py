@@ -102,7 +102,8 @@ class Settings:
         False, "Ask every request for an API key. Without it who has none is the tenant default, and only loopback addresses are listened on."
     )
     ALLOW_UNAUTHENTICATED: bool = _setting(
-        False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself."
+        False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself. "
+        "ALLOWED_HOSTS or PUBLIC_URL must name it then."
     )
     ALLOWED_HOSTS: tuple[str, ...] = _setting(
         (),

@@ -1,21 +1,21 @@
 """What the filters of a list look for, in the form in which it is stored. Pure."""
 
 import re
-from unicodedata import normalize
+from contextlib import suppress
 from uuid import UUID
 
-import idna
+from mailbbgun.base import addresses
 
 _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 
 def stored_address(address: str) -> str:
-    """Return an address as accept stores it, but for the case of its local part: in NFC (RFC 6532 §3.1), the domain in lower case and A-labels."""
-    local, at, domain = address.strip().rpartition("@")
-    try:
-        return f"{normalize('NFC', local)}{at}{domain.lower() if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
-    except idna.IDNAError:  # no domain at all: it will match nothing
-        return address
+    """Return an address as accept stores it, with its domain in lower case; a text that is no address as it is."""
+    text = address.strip()
+    with suppress(ValueError):  # with a name before it, or nothing that accept would have taken
+        text = addresses.address(text)
+    local, at, domain = text.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
 
 
 def stored_message_id(header: str) -> str:

@@ -42,6 +42,12 @@ def test_a_plus_in_an_address_is_a_plus_however_it_is_written(door, domain):
     assert found(door, f"domain={domain}") == [blank, plain, plus]
 
 
+def test_an_address_in_needless_quotes_is_found_as_it_is_kept(door, domain):
+    plain, quoted = door.send(to=f'"ann"@{domain}'), door.send(to=f'"a..b"@{domain}')
+    assert found(door, f"to={quote(chr(34) + 'ann' + chr(34))}@{domain}") == found(door, f"to=ann@{domain}") == [plain]
+    assert found(door, f"to={quote(chr(34) + 'a..b' + chr(34))}@{domain.upper()}") == [quoted]
+
+
 def test_a_plus_in_a_sender_and_in_a_message_id_is_a_plus_and_in_a_subject_a_blank(door, domain):
     sent = door.send(**{"from": f"Shop <shop+eu@{domain}>", "message_id_header": f"<a+b/c@{domain}>", "subject": f"one two {domain}"})
     assert found(door, f"from=shop+eu@{domain}") == found(door, f"from=shop%2Beu@{domain}") == [sent]

@@ -166,6 +166,7 @@ def run(tmp_path, **given):
         ({}, "the database's schema is missing, this version needs"),
         ({"PORT": "x"}, "PORT: 'x' is not a number"),
         ({"HOST": "0.0.0.0"}, "HOST: anybody who reaches 0.0.0.0 could send mail"),
+        ({"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "1"}, "ALLOWED_HOSTS: say by which names clients reach 0.0.0.0, or set PUBLIC_URL"),
     ],
 )
 def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given, why):
@@ -215,7 +216,7 @@ def api(var, port, **given):
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.3, 0.6])
 def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_it_is(tmp_path, seconds):
     port = free_port()
-    with api(tmp_path, port, MAILBBGUN_HOST="0.0.0.0", MAILBBGUN_ALLOW_UNAUTHENTICATED="1") as process:
+    with api(tmp_path, port, MAILBBGUN_HOST="0.0.0.0", MAILBBGUN_ALLOW_UNAUTHENTICATED="1", MAILBBGUN_ALLOWED_HOSTS="mail.test") as process:
         socket.create_connection(("127.0.0.2", port), timeout=PATIENCE).close()  # not the default address
         pause(seconds)
         process.terminate()
