@@ -97,7 +97,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     publisher = Publisher(services.db, services.queue)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     quick = Quick(settings, store, publisher, authenticator, rates, hosts)
-    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings), quick, hosts, Refusals())
+    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings, mime.note), quick, hosts, Refusals())
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

@@ -77,6 +77,13 @@ def compose(
     return raw
 
 
+def note(*, name: str, sender: str, to: str, subject: str, text: str, message_id: str, date: datetime) -> bytes:
+    """Return a message of our own in plain text, from one address, with or without a name, to another. Raises :class:`InvalidInput`."""
+    return compose(
+        sender=Mailbox(name, sender), to=[Mailbox("", to)], subject=subject, text=text, message_id=message_id, date=date
+    )
+
+
 def one_line(text: str) -> bool:
     """Say whether a text can stand in a header: one line, no control characters."""
     return not _BROKEN.search(text)

@@ -208,6 +208,9 @@ def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
     tenant_id = caller().tenant_id
     if to is not None and (caller().kind is KeyKind.TEST or not caller().may_send_to(to)):
         raise InvalidInput("Some fields are not valid.", fields={"to": ["This API key may not send there: a test mail is a real one."]})
+    _, sender = provided(Trials).sender(account)
+    if to is not None and not caller().may_send_as(sender):
+        raise InvalidInput("Some fields are not valid.", fields={"to": [f"This API key may not send as {sender}, whom the test mail would be from."]})
     found = provided(Trials).run(tenant_id, account, password, to)
     log.info("account_tried", extra={"account_id": account.id, "tenant_id": tenant_id, "ok": found.ok})
     return found

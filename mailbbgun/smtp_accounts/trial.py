@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
-from email.utils import format_datetime
+from typing import Protocol
 from uuid import UUID
 
 from mailbbgun.base.errors import Unavailable
@@ -27,10 +24,21 @@ MOST = 4  # at once in a process: each has a thread that other requests want
 MOST_OF_TENANT = 2  # of these
 
 
+class Compose(Protocol):
+    """Makes the bytes of a mail in plain text, from one address to another, such that no text becomes a header."""
+
+    def __call__(
+        self, *, name: str, sender: str, to: str, subject: str, text: str, message_id: str, date: datetime
+    ) -> bytes:
+        """Return the message. Raises :class:`InvalidInput`."""
+
+
 class Trials:
     """Tries accounts, a few at once. Thread-safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, compose: Compose) -> None:
+        """Test mails are made by ``compose``."""
+        self._compose = compose
         self.guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
         self._settings = settings
         self._timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
@@ -62,18 +70,19 @@ class Trials:
     def _mail(self, account: SMTPAccount, to: str | None) -> Envelope | None:
         if to is None:
             return None
-        name, sender = trial_sender(account, account.smtp_username, self._settings.DEFAULT_FROM)
+        name, sender = self.sender(account)
+        raw = self._compose(
+            name=name,
+            sender=sender,
+            to=to,
+            subject=f"Test of {account.setting_name}",
+            text=f"This mail left by the SMTP account {account.setting_name!r} of Mail BB Gun, which works.\n",
+            message_id=f"<{new_id()}@{self._settings.HOSTNAME}>",
+            date=datetime.now(UTC),
+        )
         mail_from = account.envelope_from or sender
-        smtputf8 = not (sender + mail_from + to).isascii()
-        mail = EmailMessage(policy=SMTPUTF8 if smtputf8 else SMTP)
-        mail["From"], mail["To"] = _mailbox(name, sender), _mailbox("", to)
-        mail["Subject"] = f"Test of {account.setting_name}"
-        mail["Message-ID"] = f"<{new_id()}@{self._settings.HOSTNAME}>"
-        mail["Date"] = format_datetime(datetime.now(UTC))
-        mail.set_content(f"This mail left by the SMTP account {account.setting_name!r} of Mail BB Gun, which works.\n")
-        return Envelope(mail_from, (to,), mail.as_bytes(), smtputf8)
+        return Envelope(mail_from, (to,), raw, smtputf8=not (sender + mail_from + to).isascii())
 
-
-def _mailbox(name: str, address: str) -> Address:
-    local, _, domain = address.rpartition("@")
-    return Address(name, local, domain)
+    def sender(self, account: SMTPAccount) -> tuple[str, str]:
+        """Return name and address that an account's test mail is from."""
+        return trial_sender(account, account.smtp_username, self._settings.DEFAULT_FROM)

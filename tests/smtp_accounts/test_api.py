@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from email import message_from_bytes, policy
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -539,3 +540,26 @@ def test_no_password_is_in_any_log_nor_in_a_dump_of_the_database(tenant, locked,
     for shown in (dump, (locked.var / "api.out").read_bytes()):
         for secret in (b"s3cret", b"not-the-pass-word"):  # both in ASCII: however it was escaped, that would be there
             assert secret not in shown
+
+
+EVIL_NAME = '=?UTF-8?Q?a=22_<x@y>=0D=0ABcc:_evil@x.test=0D=0AContent-Type:_text/html=0D=0A=0D=0A<h1>no</h1>?='
+
+
+def test_no_name_of_an_account_becomes_a_header_of_its_test_mail(tenant):
+    with Peer() as peer:
+        body = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE", "from_email": "shop@example.com",
+                "from_name": EVIL_NAME, "setting_name": "=?UTF-8?Q?a=0D=0AReply-To:_evil@x.test?=", "to": '"a;b"@example.com'}  # fmt: skip
+        assert tenant.ask("POST", "/test", json=body).json()["ok"]
+        [taken] = peer.messages
+    mail = message_from_bytes(taken.raw, policy=policy.default)
+    assert sorted(mail.keys()) == sorted(
+        ["From", "To", "Subject", "Date", "Message-ID", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"]
+    )
+    assert (mail.get_content_type(), str(mail["To"])) == ("text/plain", '"a;b"@example.com')
+
+
+def test_a_key_tries_only_with_a_test_mail_from_whom_it_may_send_as(tenant, locked, provider):
+    key = locked.key(tenant.id, scopes=MANAGER, senders=["example.org"])["key"]
+    body = settings_of(provider)
+    assert tenant.ask("POST", "/test", key=key, json=body).json()["ok"]
+    assert wrong(tenant.ask("POST", "/test", key=key, json=body | {"to": "ann@example.com"})) == ["to"]
