@@ -58,16 +58,16 @@ def tell_host_name(settings: Settings) -> None:
         log.warning("host_name_replaced", extra={"hostname": settings.HOSTNAME, "why": why})
 
 
-def patiently(task: Callable[[], None], *, whatever: bool = False) -> None:
+def patiently(task: Callable[[], None], *, wait_if_refused: bool = False) -> None:
     """Run a check, waiting for a server that does not answer yet.
 
-    Raises :class:`ConfigurationError` at once, and for a server that refuses what is set, unless ``whatever`` it says is waited for.
+    Raises :class:`ConfigurationError` at once, and for a server that refuses what is set, unless ``wait_if_refused``.
     """
     while True:
         try:
             return task()
         except Unavailable as error:
-            if error.refused and not whatever:
+            if error.refused and not wait_if_refused:
                 raise ConfigurationError(str(error)) from error
             log.warning("waiting", extra={"error": explained(error)})
             time.sleep(1.0)

@@ -246,7 +246,7 @@ class Worker:
         if message_id is None:
             return
         owner = uuid4()
-        command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner)]
+        command = [sys.executable, "-m", "mailbbgun.worker", "--alone", str(message_id), "--owner", str(owner), "--parent", str(os.getpid())]
         child = subprocess.Popen(command, cwd=PROJECT, process_group=0)  # a Ctrl-C would tell it twice, once by us
         while (code := child.poll()) is None:
             if self._stop.wait(0.1):
@@ -400,7 +400,8 @@ def _renew(desk: Desk) -> None:
 @click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
 @click.option("--alone", type=click.UUID, hidden=True, help="Deliver this one message and exit.")
 @click.option("--owner", type=click.UUID, hidden=True)
-def main(processes: int | None, member_of: int | None, share: int, alone: UUID | None, owner: UUID | None) -> None:
+@click.option("--parent", type=int, hidden=True, help="End with that process, which started us.")
+def main(processes: int | None, member_of: int | None, share: int, alone: UUID | None, owner: UUID | None, parent: int | None) -> None:
     """Deliver mail until told to stop."""
     with explained_exit("worker"):
         settings = load_checked()
@@ -408,8 +409,8 @@ def main(processes: int | None, member_of: int | None, share: int, alone: UUID |
         few_arenas()
         no_core_dumps()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
-        if member_of is not None:
-            follow(member_of)
+        if (started_by := parent if member_of is None else member_of) is not None:
+            follow(started_by)
         chief = member_of is None and alone is None
         if chief:
             tell_host_name(settings)
@@ -433,7 +434,7 @@ def start(settings: Settings, *, chief: bool = True) -> Services:
     Only the ``chief`` of the processes ends over a server that refuses us: one that is started later, for another that died, waits for it.
     """
     services = build(settings)
-    wait = partial(patiently, whatever=not chief)
+    wait = partial(patiently, wait_if_refused=not chief)
     wait(lambda: check_durability(services))
     wait(lambda: migrations.check(services.db))
     wait(lambda: keys.check(services.db, services.vault))

@@ -1,7 +1,7 @@
 """``POST /messages`` as nearly every client writes it, begun without the framework, where more than half of what a request costs is spent.
 
-What is unusual in any way is None here and goes the whole way from the beginning: a header that is not listed, a key that must be looked up, a
-limit that is reached, anything that is wrong. So this only ever says yes, and what is refused is refused in one place.
+``begin`` returns None for any unusual request; Flask then handles it. Unusual is a header that is not listed, a key that must be looked up, a limit
+that is reached, anything that is wrong. So this only ever says yes, and what is refused is refused in one place.
 """
 
 import re

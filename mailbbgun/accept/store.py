@@ -88,7 +88,7 @@ class Storing:
         return None if self.stored else self._store.settle(self)
 
     def ended(self) -> None:
-        """Let go on who waits."""
+        """Wake the waiting request."""
         with self._store.lock:
             self.tried = True
         self._bell.release()

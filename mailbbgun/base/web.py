@@ -81,8 +81,8 @@ INTERNAL_ERROR = ("internal_error", "Something went wrong here; the log says wha
 
 
 def too_large(most: int) -> str:
-    """Say that a request is larger than ``most`` bytes."""
-    return f"The request is larger than {most} bytes, which is the most that the setting MAX_BODY_SIZE allows."
+    """Say that a request's body is larger than ``most`` bytes."""
+    return f"The request's body is larger than {most} bytes, the limit (MAX_BODY_SIZE)."
 
 
 def error_response(status: int, code: str, message: str, fields: Mapping[str, Sequence[str]] | None = None) -> Response:
@@ -472,7 +472,7 @@ class Parked(Response):
 
 
 class AtOnce:
-    """The ending of an answer that a thread makes: nothing is waited for, but the thread that polls has no time for it."""
+    """An ending that is complete at once; the thread that builds the answer does the work."""
 
     ended = False
 

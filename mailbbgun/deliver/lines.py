@@ -123,7 +123,7 @@ class Lines:
             self._work.notify()
 
     def takes(self, route: str) -> bool:
-        """Say whether one more may be put in line: not where a line is slow, and as long as a cut leaves it. Else it would fill the room again."""
+        """Refuse new work for a throttled route once its quota in the queue is full."""
         with self._lock:
             now = time.monotonic()
             if now >= self._sluggish.get(route, 0.0):

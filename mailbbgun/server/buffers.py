@@ -27,6 +27,11 @@ class Buffers:
         else:
             self._holding.pop(connection, None)
 
+    @property
+    def full(self) -> bool:
+        """Whether more bytes are kept than may be."""
+        return self._bytes > self._most
+
     def renew(self, connection: Connection) -> None:
         """Note that a connection has made progress."""
         if connection in self._holding:
@@ -34,6 +39,6 @@ class Buffers:
 
     def excess(self) -> Connection | None:
         """Return the connection to close if too many bytes are kept: the one that has moved least for longest."""
-        if self._bytes <= self._most or len(self._holding) < 2:
+        if not self.full or len(self._holding) < 2:
             return None
         return next((one for one in self._holding if one.stage is not Stage.SERVED), None)

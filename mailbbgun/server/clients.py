@@ -14,7 +14,7 @@ from mailbbgun.server.connection import Connection, Server
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, Limits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
-from mailbbgun.server.refusal import Refusal, late
+from mailbbgun.server.refusal import Refusal, late, late_body
 from mailbbgun.server.waiting import Waiting
 
 #: Late connections to end in a row.
@@ -66,23 +66,21 @@ class Clients:
             group.add(connection)
         self._watch(connection, READ)
         if network is not None and groups[1].connections > (self._limits.connections_per_address or 0):
-            self._make_room(groups[1])
+            self.make_room(groups[1])
         elif self._all.connections > self._limits.connections:
-            self._make_room(self._all)
+            self.make_room()
 
-    def make_room(self) -> None:
-        """Close a connection because no file can be opened for another."""
-        self._make_room(self._all)
-
-    def _make_room(self, group: Waiting) -> None:
-        if (least := group.least()) is None:
-            return
+    def make_room(self, group: Waiting | None = None) -> bool:
+        """Close a connection, one of a group or any, for want of room for another; False if all are being served."""
+        if (least := (self._all if group is None else group).least()) is None:
+            return False
         self._abort(least)
         self._made_room += 1
         now = self._clock()
         if now - self._told > _TELL_SECONDS:
             self._log.warning("Closed %d slow or idle connections to make room for others", self._made_room)
             self._made_room, self._told = 0, now
+        return True
 
     def _groups(self, connection: Connection) -> tuple[Waiting, ...]:
         if connection.network is None:
@@ -177,10 +175,10 @@ class Clients:
             if ended == _ENDED_AT_ONCE:
                 return True
             match connection.stage:
-                case Stage.HEAD:
-                    self._refuse(connection, late("head", self._seconds[Stage.HEAD]))
-                case Stage.BODY:
-                    self._refuse(connection, late("body, or enough of it,", self._seconds[Stage.BODY]))
+                case Stage.BODY if self._stopping_since is None:
+                    self._refuse(connection, late_body(connection.moved, self._limits))
+                case Stage.HEAD | Stage.BODY as stage:
+                    self._refuse(connection, late(stage.name.lower(), self._seconds[stage]))
                 case _:
                     self._abort(connection)
         return False
@@ -205,6 +203,8 @@ class Clients:
         try:
             if connection.stage is Stage.ANSWER:
                 self._send_more(connection)
+            elif not ready:
+                self._go_on(connection, connection.incoming.next, 0)
             else:
                 self._read(connection)
         except Exception:  # noqa: BLE001 - a bug of ours: whoever else waits must not be ended with it
@@ -212,20 +212,20 @@ class Clients:
             self.close(connection)
 
     def _read(self, connection: Connection) -> None:
+        served = connection.stage is Stage.SERVED
         try:
-            data = connection.socket.recv(connection.incoming.appetite)
+            # While a request is served the next one stays in the kernel: here it would be kept, and nobody waits for it.
+            data = connection.socket.recv(1, socket.MSG_PEEK) if served else connection.socket.recv(connection.incoming.appetite)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # reset
             data, connection.broken = b"", True
         if not data:
             self._hear_the_end(connection)
+        elif served:
+            self._watch(connection, 0)  # until that request is answered
         elif connection.stage is Stage.CLOSING:
             self._throw_away(connection, len(data))
-        elif connection.stage is Stage.SERVED:
-            connection.incoming.keep(data)
-            if connection.incoming.held >= SMALL:
-                self._watch(connection, 0)  # until that request is answered
         else:
             self._go_on(connection, partial(connection.incoming.take, data), len(data))
 
@@ -253,9 +253,17 @@ class Clients:
         if request is not None:
             if connection.stage is not Stage.SERVED:
                 self._move(connection, Stage.SERVED)
+            self._hold(connection, connection.held + size)
+            if self._buffers.full and connection.incoming.held > FREE:
+                self._forget_what_came_ahead(connection)
             self._server.serve(connection, request)
         else:
             self._wait(connection, size)
+
+    def _forget_what_came_ahead(self, connection: Connection) -> None:
+        """Let the client send it again: it has to, if a connection ends before all is answered (RFC 9112 §9.3.2)."""
+        connection.cut = True
+        self._hold(connection, connection.held - connection.incoming.forget())
 
     def parse(self, connection: Connection, whole: bytes) -> None:
         """Have a request that the quick way has declined served the usual way."""
@@ -264,7 +272,7 @@ class Clients:
     def _wait(self, connection: Connection, size: int) -> None:
         incoming = connection.incoming
         stage = Stage.BODY if incoming.in_body else Stage.HEAD if incoming.held else Stage.IDLE
-        if connection.ended or (stage is Stage.IDLE and self._stopping_since is not None):
+        if connection.ended or connection.cut or (stage is Stage.IDLE and self._stopping_since is not None):
             self.close(connection)
             return
         if connection.stage is not stage:
@@ -296,7 +304,7 @@ class Clients:
 
     def send(self, connection: Connection, answer: bytes, *, keeps: bool) -> None:
         """Send the answer to the request that is being served; ``keeps``: another request may follow it."""
-        connection.keeps = keeps
+        connection.keeps = keeps and not connection.cut
         if connection.broken:
             self.close(connection)
             return
@@ -313,7 +321,7 @@ class Clients:
         connection.unsent = memoryview(answer)[sent:]
         self._move(connection, Stage.ANSWER)
         self._watch(connection, WRITE)
-        self._hold(connection, len(answer))
+        self._hold(connection, len(answer) + connection.incoming.held)
 
     def _send_more(self, connection: Connection) -> None:
         try:
@@ -331,20 +339,11 @@ class Clients:
             self._after_answer(connection)
 
     def _after_answer(self, connection: Connection) -> None:
-        self._hold(connection, 0)
         connection.unsent = b""
+        self._hold(connection, connection.incoming.held)
         if not connection.keeps or self._stopping_since is not None:
             self._say_goodbye(connection)
         elif connection.incoming.held:  # a request that was sent ahead: after others had their turn
-            self._poller.soon(partial(self._next, connection))
+            self._poller.soon(partial(self._on_ready, connection, 0))
         else:
             self._wait(connection, 0)
-
-    def _next(self, connection: Connection) -> None:
-        if connection.stage is Stage.CLOSED:
-            return
-        try:
-            self._go_on(connection, connection.incoming.next, 0)
-        except Exception:  # noqa: BLE001 - as in _on_ready
-            self._log.exception("Error in a connection")
-            self.close(connection)

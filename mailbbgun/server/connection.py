@@ -30,6 +30,7 @@ class Connection:
     keeps: bool = False  # another request may follow the answer
     ended: bool = False  # the client sends nothing more
     broken: bool = False  # nor reads
+    cut: bool = False  # what the client sent ahead was thrown away, so the connection ends with the answer
     thrown_away: int = 0  # bytes that came after an answer that ends the connection
 
 

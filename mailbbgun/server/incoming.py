@@ -87,13 +87,18 @@ class Incoming:
         return self.next()
 
     def keep(self, data: bytes) -> None:
-        """Take what has come while another request is served."""
+        """Take what has come."""
         if not self._received:
             self._received = data
             return
         if isinstance(self._received, bytes):
             self._received = bytearray(self._received)
         self._received += data
+
+    def forget(self) -> int:
+        """Throw away what came behind the last request; return how many bytes. No request may follow it then."""
+        forgotten, self._received = len(self._received), b""
+        return forgotten
 
     def next(self) -> bytes | Any | None:
         """Return a request of what was kept."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from gunicorn.http import errors as gunicorn_errors  # type: ignore[import-untyped]  # it has no types
 
+from mailbbgun.base import web
 from mailbbgun.base.web import SECURE
+from mailbbgun.server.limits import Limits, Stage
 
 #: A line feed without a carriage return before it.
 BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -53,12 +55,19 @@ class Refusal(Exception):
 
 def too_large(limit: int) -> Refusal:
     """Refuse a body over ``limit`` bytes."""
-    return Refusal(413, f"The request's body is larger than {limit} bytes, the limit (MAX_BODY_SIZE).", code="too_large")
+    return Refusal(413, web.too_large(limit), code="too_large")
 
 
 def late(what: str, seconds: float) -> Refusal:
     """Refuse a request of which ``what`` has not come in time (RFC 9110 §15.5.9)."""
     return Refusal(408, f"The request's {what} did not come within {seconds:g} s.")
+
+
+def late_body(moved: int, limits: Limits) -> Refusal:
+    """Refuse a body of which the last ``moved`` bytes kept the pace, but took too long in all, or did not keep it (RFC 9110 §15.5.9)."""
+    if moved >= limits.pace:
+        return late("body", limits.transfer)
+    return Refusal(408, f"The body came too slowly: less than {limits.pace} bytes in {limits.seconds[Stage.BODY]:g} s.")
 
 
 def refusal_of(error: Exception, head: bytes) -> Refusal:

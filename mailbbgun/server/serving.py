@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
-from mailbbgun.base.web import INTERNAL_ERROR, Ending, Parked
+from mailbbgun.base.net import network_of
+from mailbbgun.base.refusals import Refusals
+from mailbbgun.base.web import EXTENSION, INTERNAL_ERROR, Ending, Parked
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.exchange import Exchange, created
@@ -30,6 +32,7 @@ class Serving:
     def __init__(self, worker: Any, quick: Quick | None, poller: Poller) -> None:
         self._worker, self._quick, self._poller = worker, quick, poller
         self._cfg, self._log, self._app = worker.cfg, worker.log, worker.wsgi
+        self._refusals = getattr(self._app, "extensions", {}).get(EXTENSION, {}).get(Refusals) or Refusals()
         self._health = f"{self._worker.script_name}/health"
         self._threads = ThreadPoolExecutor(worker.cfg.threads, "request")
         # Of their own, because they wait for the database, or for a key that another process holds.
@@ -53,10 +56,13 @@ class Serving:
             one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
 
     def refused(self, connection: Connection, refusal: Refusal) -> None:
-        """Write a line of log, and one of access log if there was a whole head."""
-        client = connection.client[0] if isinstance(connection.client, tuple) else connection.client
-        level = self._log.debug if refusal.status == 408 else self._log.warning
-        level("Invalid request from ip=%s: %s", client, refusal.message)
+        """Write a line of log, but not too many, and one of access log if there was a whole head."""
+        client = connection.client[0] if isinstance(connection.client, tuple) else None
+        if refusal.status == 408:
+            self._log.debug("Late request from ip=%s: %s", client, refusal.message)
+        else:
+            fields = {"client": client, "status": refusal.status, "code": refusal.code, "error": refusal.message[:200]}
+            self._refusals.tell(refusal.code, network_of(client) if client else "", fields)
         if (request := connection.incoming.request) is not None:
             try:
                 exchange = Exchange(self._cfg, connection, request, last=True, parks=False)
@@ -69,6 +75,7 @@ class Serving:
         """Wait for nobody."""
         self._threads.shutdown(wait=False)
         self._waiting_threads.shutdown(wait=False)
+        self._refusals.close()
 
     def _suits_the_poller(self, request: Any) -> bool:
         if request.method == "POST":

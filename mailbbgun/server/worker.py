@@ -14,10 +14,10 @@ from mailbbgun.accept.quick import Quick
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.settings import load
 from mailbbgun.base.web import EXTENSION
-from mailbbgun.server.accepting import accept
+from mailbbgun.server.accepting import Doors
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
-from mailbbgun.server.poller import READ, Poller
+from mailbbgun.server.poller import Poller
 from mailbbgun.server.serving import Serving
 
 #: Seconds a computing thread keeps the interpreter when the poller wants it. With Python's 5 ms, sixteen threads that
@@ -69,7 +69,8 @@ class Worker(BaseWorker):  # type: ignore[misc]  # no types
         for listener in self.sockets:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
-            poller.watch(listener, READ, partial(accept, clients, listener, listener.getsockname()))
+        doors = Doors(poller, clients, self.sockets)
+        doors.open()
         looked, more_to_end = 0.0, False
         while self.alive:
             poller.turn(0 if more_to_end else _LOOK_SECONDS)
@@ -79,15 +80,15 @@ class Worker(BaseWorker):  # type: ignore[misc]  # no types
             if (now := time.monotonic()) - looked >= _LOOK_SECONDS:
                 looked = now
                 self.notify()
+                doors.open()  # those that were shut for want of files
                 more_to_end = clients.end_late()
                 if self.ppid != os.getppid():
                     self.log.info("Parent changed, shutting down: %s", self)
                     break
+        doors.shut()
         self._drain(poller, serving, clients)
 
     def _drain(self, poller: Poller, serving: Serving, clients: Clients) -> None:
-        for listener in self.sockets:
-            poller.ignore(listener)
         end = time.monotonic() + self.cfg.graceful_timeout
         poller.turn(0)  # requests that are here already are no idle connections
         serving.begin_together()

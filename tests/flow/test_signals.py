@@ -54,6 +54,26 @@ def test_a_terminal_that_closes_hangs_up_all_of_several_workers_and_each_ends_wh
         assert held(service) == 0
 
 
+def command_line(pid: int) -> str:
+    """Return what a process was started as; nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_a_worker_that_is_killed_takes_the_process_that_sends_alone_along(embedded_settings):
+    with Service(embedded_settings, WORKER_PROCESSES=1, SHUTDOWN_GRACE=1) as service:
+        service.post(to="hesitate-60-ann@example.test")
+        service.sql("UPDATE deliveries SET crashes = 2")
+        worker = service.start_worker()
+        until(lambda: held(service) == 1, what="the claim")
+        (child,) = (pid for pid in children(worker.pid) if "--alone" in command_line(pid))
+        worker.kill()
+        worker.wait(PATIENCE)
+        until(lambda: not command_line(child), what="the end of the child")
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
 def test_the_catcher_that_is_hung_up_exits_0(embedded_settings, number):
     service = Service(embedded_settings, CATCHER_PORT=free_port())

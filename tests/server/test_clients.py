@@ -2,27 +2,30 @@
 
 import json
 import logging
+import os
+import resource
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Self
 
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.base.settings import load
-from mailbbgun.server.accepting import accept
+from mailbbgun.server.accepting import Doors
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.limits import SLOWEST_RATE, SMALL, Limits, limits_of
-from mailbbgun.server.poller import READ, Poller
+from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
 from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 HALF_HEAD = b"GET /x HTTP/1.1\r\nX"
 HALF_BODY = b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc"
 CHUNKED = b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"
@@ -64,7 +67,8 @@ class House:
         self.poller = Poller(lambda: pytest.fail("an error in the poller"))
         self.server = Answering(self.answer)
         self.server.clients = self.clients = Clients(Config(), self.limits, self.poller, self.server, log, lambda: self.now)
-        self.poller.watch(self.listener, READ, partial(accept, self.clients, self.listener, self.listener.getsockname()))
+        self.doors = Doors(self.poller, self.clients, [self.listener])
+        self.doors.open()
 
     def __enter__(self) -> Self:
         return self
@@ -235,7 +239,8 @@ def test_a_body_that_keeps_the_pace_has_time_and_one_that_drips_has_not(house: H
             dripping.sendall(b"x" * 100)
         house.settle()
         house.later(6)
-    assert answer(dripping)[0] == 408
+    status, error = answer(dripping)
+    assert (status, error["message"]) == (408, "The body came too slowly: less than 81920 bytes in 20 s.")
     sent = 3 + 30 * SLOWEST_RATE * 7
     honest.sendall(b"x" * (1_000_000 - sent))
     house.settle()
@@ -249,7 +254,8 @@ def test_no_body_takes_longer_than_the_longest_whatever_its_pace() -> None:
             line.sendall(b"x" * (SLOWEST_RATE * 20))
             house.settle()
             house.later(10)
-        assert answer(line)[0] == 408
+        status, error = answer(line)
+        assert (status, error["message"]) == (408, "The request's body did not come within 60 s.")
 
 
 def test_an_answer_is_sent_to_whoever_reads_it_slowly_and_not_to_whoever_does_not() -> None:
@@ -277,6 +283,77 @@ def test_large_bodies_and_answers_are_bounded_together() -> None:
             house.settle()
             house.later(1)
         assert [closed(line) for line in [small, *lines]] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_sent_ahead_of_an_answer_is_not_kept_beyond_the_bound_of_all(together: bool) -> None:
+    ahead = GET * (60_000 // len(GET))
+    with House(replace(LIMITS, buffers=1_000_000, connections_per_address=100, connections=100), answer=None) as house:
+        lines = [house.connect(GET + ahead if together else GET) for _ in range(50)]
+        for line in lines:
+            line.sendall(ahead)
+        house.settle()
+        kept = sum(connection.incoming.held for connection in house.server.served)
+        assert kept < 1_000_000 + len(ahead)
+        assert (kept > 0) == together
+        assert len(house.server.served) == len(house.clients) == len(lines)
+        for connection, line in zip(list(house.server.served), lines, strict=True):
+            house.clients.send(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)
+            assert line.recv(100).startswith(b"HTTP/1.1 200")
+            assert not connection.cut or closed(line)
+
+
+def test_a_request_sent_while_another_is_served_is_served_after_it(house: House) -> None:
+    house.server.answer = None
+    line = house.connect(GET)
+    line.sendall(GET + GET)
+    house.settle()
+    for number in range(3):
+        assert len(house.server.served) == number + 1
+        house.clients.send(house.server.served[-1], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)
+        house.settle()
+        assert line.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_hangs_up_while_it_is_served_is_noticed(house: House) -> None:
+    house.server.answer = None
+    line = house.connect(GET)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    line.close()
+    house.settle()
+    assert house.server.served[0].broken
+
+
+def test_without_files_and_anybody_to_close_the_poller_rests_until_it_looks_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted = 0
+
+    def counted(listener: socket.socket, accept: Any = socket.socket.accept) -> Any:
+        nonlocal accepted
+        accepted += 1
+        return accept(listener)
+
+    house.server.answer = None
+    house.connect(GET)
+    line = house.sources.enter_context(socket.socket())
+    line.settimeout(PATIENCE)
+    lowest = os.dup(house.listener.fileno())
+    os.close(lowest)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        line.connect(house.listener.getsockname())
+        monkeypatch.setattr(socket.socket, "accept", counted)
+        for tried in (1, 2):
+            house.settle()
+            assert accepted == tried
+            house.doors.open()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    house.server.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    line.sendall(GET)
+    house.doors.open()
+    house.settle()
+    assert line.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_what_comes_after_an_answer_that_ends_the_connection_is_read_but_not_for_ever(house: House) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mailbbgun.base.refusals import MOST_OF_ONE
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.server.test_slow_clients import BODY, answer, api, connect, get, post
@@ -96,6 +97,26 @@ def test_hooks_and_the_access_log_see_each_request(tmp_path: Path) -> None:
             until(lambda line=line: line in log_of(door), what=line)
         assert "before /nothing" in log_of(door)
         assert "after /messages 201 CREATED" in log_of(door)
+
+
+def test_however_much_is_refused_the_log_gets_few_lines(tmp_path: Path) -> None:
+    refused = {
+        400: b"GET /nothing HTTP/1.1\nHost: localhost\n\n",
+        413: b"PUT /large HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
+        414: b"GET /" + b"x" * 10_000,
+        431: b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    }
+    with api(tmp_path) as door:
+        for status, request in refused.items():
+            for _ in range(8 * MOST_OF_ONE):
+                with connect(door, request) as line, line.makefile("rb") as answers:
+                    assert answer(answers)[0] == status
+    lines = log_of(door).splitlines()
+    for status in refused:
+        told = [line for line in lines if f"request_refused client=127.0.0.1 status={status} " in line]
+        assert 0 < len(told) <= 4 * MOST_OF_ONE
+    assert any("refusals_left_out" in line for line in lines)
+    assert "Invalid request" not in log_of(door)
 
 
 def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
