@@ -21,7 +21,8 @@ from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.models import Delivery, Message
-from mailbbgun.smtp.outcome import Phase, TooMany, classify
+from mailbbgun.smtp.limits import session_limit
+from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify
 
 PARK_AT = 5  # claims that died with their worker
 BATCH = 500  # claims a transaction
@@ -141,10 +142,23 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
         if reply is None:
             return lost_unknown(claim, rules)
         outcome = classify(Phase.DOT, reply)
-        if not isinstance(outcome, TooMany):
-            return judge(outcome, claim, rules)
-        # A definite no to this many recipients; the worker died before it sent to fewer.
-        return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
+        if _goes_again_at_once(outcome):
+            return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive, refusal=reply)
+        return judge(outcome, claim, rules)
     if replay is not None and replay.same_boot:
         return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
     return lost_unknown(claim, rules)
+
+
+def _goes_again_at_once(outcome: Outcome | TooMany) -> bool:
+    """Whether the worker may have been about to send again in the same attempt: the reply to the dot was a definite no.
+
+    To fewer recipients; over a fresh connection, of which the journal does not tell whether it was fresh; or without SMTPUTF8,
+    of which it does not tell whether it was used. One try too many does no harm, a bounce that was none does. Not after a 421:
+    that ends the attempt.
+    """
+    if isinstance(outcome, TooMany):
+        return True
+    if not isinstance(outcome, Bounced | Deferred) or outcome.reply.code == 421:
+        return False
+    return session_limit(outcome.reply) or (isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))
