@@ -12,7 +12,21 @@ from mailbbgun.smtp.envelope import Envelope, EnvelopeError
 from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
 from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Server, TooMany, about_smtputf8, retry_after, unserved
+from mailbbgun.smtp.outcome import (
+    OPENING,
+    Bounced,
+    Deferred,
+    Delivered,
+    Fenced,
+    Outcome,
+    Phase,
+    Refused,
+    Server,
+    TooMany,
+    about_smtputf8,
+    retry_after,
+    unserved,
+)
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe

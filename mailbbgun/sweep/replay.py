@@ -142,7 +142,7 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
         if reply is None:
             return lost_unknown(claim, rules)
         outcome = classify(Phase.DOT, reply)
-        if _goes_again_at_once(outcome):
+        if isinstance(outcome, TooMany) or _may_go_again_at_once(outcome):
             return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive, refusal=reply)
         return judge(outcome, claim, rules)
     if replay is not None and replay.same_boot:
@@ -150,15 +150,13 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
     return lost_unknown(claim, rules)
 
 
-def _goes_again_at_once(outcome: Outcome | TooMany) -> bool:
-    """Whether the worker may have been about to send again in the same attempt: the reply to the dot was a definite no.
+def _may_go_again_at_once(outcome: Outcome) -> bool:
+    """Whether the worker may have been about to send again in the same attempt, after a refusal of the dot.
 
-    To fewer recipients; over a fresh connection, of which the journal does not tell whether it was fresh; or without SMTPUTF8,
-    of which it does not tell whether it was used. One try too many does no harm, a bounce that was none does. Not after a 421:
-    that ends the attempt.
+    It sends again over a fresh connection after a session limit, if the connection had carried mail; and without SMTPUTF8 after
+    5.6.7 and 5.6.9, if the message was sent with it. The journal tells neither. One try too many does no harm; a wrong bounce
+    loses the mail. A 421 after the dot ends the attempt.
     """
-    if isinstance(outcome, TooMany):
-        return True
     if not isinstance(outcome, Bounced | Deferred) or outcome.reply.code == 421:
         return False
     return session_limit(outcome.reply) or (isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))
