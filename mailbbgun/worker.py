@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
@@ -39,7 +39,7 @@ from mailbbgun.crew import Crew, follow
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.breaker import Opened
 from mailbbgun.deliver.claim import Transaction, next_alone, put_early_back
-from mailbbgun.deliver.deliver import deliver, give_back, next_way, take
+from mailbbgun.deliver.deliver import deliver, give_back, move, next_way, take
 from mailbbgun.deliver.desk import Desk
 from mailbbgun.deliver.lines import AWAY, ROOM_PER_CONNECTION, Lines
 from mailbbgun.deliver.route import ACCOUNT, FAR, SMARTHOST
@@ -208,10 +208,13 @@ class Worker:
         """Let what waits for an account whose limits are reached for long go through another, or come back later."""
         for transaction in self._lines.shut_out(FAR, LATE):
             if way := next_way(self._desk, transaction):
-                transaction.route = way
-                self._lines.add(transaction)
+                self._line_up(move(self._desk, transaction, way))
             else:
                 self._come_back_later(transaction, REACHED, "the account's limits are used up for now")
+
+    def _line_up(self, transactions: Iterable[Transaction]) -> None:
+        for transaction in transactions:
+            self._lines.add(transaction)
 
     def _put_off(self) -> None:
         for transaction in self._lines.cut():
@@ -233,8 +236,7 @@ class Worker:
             finally:
                 self._lines.done(transaction)
             if way:
-                transaction.route = way
-                self._lines.add(transaction)
+                self._line_up(move(self._desk, transaction, way))
 
     def _send_alone(self) -> None:
         while not self._stop.wait(1.0):
@@ -372,10 +374,12 @@ def send_alone(services: Services, message_id: UUID, owner: UUID) -> None:
 
     on_stop(stop)
     threading.Thread(target=_renew, args=(desk,), daemon=True).start()
-    for transaction in take(desk, [message_id], alone=True):
+    waiting = take(desk, [message_id], alone=True)
+    while waiting:
+        transaction = waiting.pop(0)
         try:
-            while way := deliver(desk, transaction):
-                transaction.route = way
+            if way := deliver(desk, transaction):
+                waiting = [*move(desk, transaction, way), *waiting]
         except DatabaseUnavailable:  # before anything was sent
             give_back(desk, transaction, 1.0)
     _leave(desk)

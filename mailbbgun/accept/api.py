@@ -53,7 +53,11 @@ class NewMessage(Schema):
     sender = fields.String(data_key="from", metadata={"description": "By default the service's own.", "example": "Shop <shop@example.com>"})
     reply_to = _addresses("Where answers go.", "help@example.com")
     envelope_from = fields.String(
-        metadata={"description": "Where bounces go: an address that the API key may send as. By default from's.", "example": "bounces@example.com"}
+        metadata={
+            "description": "Where bounces go: an address that the API key may send as. By default, and where it is from's, the SMTP account's "
+            "envelope_from if it has one, else from's.",
+            "example": "bounces@example.com",
+        }
     )
     headers = fields.Dict(
         fields.String(), fields.String(), metadata={"description": "More headers; none that structure the message.", "example": {"X-Order": "1234"}}

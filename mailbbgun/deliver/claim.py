@@ -92,7 +92,7 @@ class Loaded(NamedTuple):
 
     @property
     def own_mail_from(self) -> bool:
-        """Whether bounces go elsewhere than to From, since the message says so."""
+        """Whether the message names its own envelope sender."""
         return self.sender != self.mail_from and not self.sender.endswith(f"<{self.mail_from}>")
 
     @property

@@ -115,6 +115,16 @@ def next_way(desk: Desk, transaction: Transaction) -> str | None:
     return way
 
 
+def move(desk: Desk, transaction: Transaction, way: str) -> list[Transaction]:
+    """Send it another way; return what is to be put in line there: several, where that way takes fewer recipients at once."""
+    most, claims = desk.routes.recipients(way) or RECIPIENTS, transaction.claims
+    transaction.route, transaction.claims = way, claims[:most]
+    rest = [claims[start : start + most] for start in range(most, len(claims), most)]
+    further = [replace(transaction, claims=part, ways=[*transaction.ways], failed=[*transaction.failed]) for part in rest]
+    desk.leases.hold(further)
+    return [transaction, *further]
+
+
 def attempt(desk: Desk, transaction: Transaction) -> str | None:
     """Go, since it is our turn."""
     if not desk.journal.works():  # then the dot may not be sent, and without it the mail need not be

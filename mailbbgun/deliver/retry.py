@@ -64,14 +64,19 @@ def lost_unknown(claim: Claim, policy: Policy) -> Result:
     return _unknown(claim, policy, Reply(0, None, "the worker was lost; the message may have arrived"), {})
 
 
-def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool) -> Result:
-    """The result of a claim whose worker was lost before the dot: free to go again, or parked when it killed too many workers."""
+def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal: Reply | None = None) -> Result:
+    """The result of a claim whose worker was lost before the dot: free to go again, or parked when it killed too many workers.
+
+    ``refusal``: a server's reply to an earlier dot of this attempt, after which the worker would have sent again; then the attempt counts.
+    """
+    asked = refusal is not None
     if died and crashes + 1 >= park_at:
         reply = Reply(0, None, f"{crashes + 1} workers died with this message in hand")
-        return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True, attempted=False)
+        return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True, attempted=asked)
     how = "died" if died else "was paused beyond its lease"
-    reply = Reply(0, None, f"the worker {how} before anything was sent")
-    return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=False)
+    what = f"it sent again after: {refusal}" if refusal else "anything was sent"
+    reply = Reply(0, None, f"the worker {how} before {what}")
+    return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
 def _where(server: Server | None, phase: Phase | None = None) -> dict[str, Any]:

@@ -163,6 +163,12 @@ def unserved(outcome: Outcome) -> bool:
     return isinstance(outcome, Deferred) and outcome.phase is not Phase.DOT and outcome.reply.code in (0, 421)
 
 
+def about_smtputf8(reply: Reply) -> bool:
+    """Whether a server's reply refuses addresses (5.6.7) or headers (5.6.9) for their need of SMTPUTF8 (RFC 6531 §3.5), so that a
+    message without it may be taken."""
+    return reply.code != 0 and reply.enhanced in ("5.6.7", "5.6.9")
+
+
 def retry_after(text: str) -> float | None:
     """Seconds of a server's own "try again in 5 minutes", held between a minute and a day; None if it named none."""
     found = _AGAIN.search(text)

@@ -12,7 +12,21 @@ from mailbbgun.smtp.envelope import Envelope, EnvelopeError
 from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
 from mailbbgun.smtp.mx import Host, Resolver, addresses, lookup
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.outcome import OPENING, Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Server, TooMany, retry_after, unserved
+from mailbbgun.smtp.outcome import (
+    OPENING,
+    Bounced,
+    Deferred,
+    Delivered,
+    Fenced,
+    Outcome,
+    Phase,
+    Refused,
+    Server,
+    TooMany,
+    about_smtputf8,
+    retry_after,
+    unserved,
+)
 from mailbbgun.smtp.pool import Pool
 from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
@@ -96,7 +110,7 @@ class DirectMX:
             for address in public:
                 yield Endpoint(host.name, self._port, self._security, addresses=(address,))
             if not public:  # which address it has is not told: our DNS may know names that are nobody's business
-                text = f"{safe(host.name)}: has no public address, and ALLOW_PRIVATE_HOSTS permits no other"
+                text = f"{safe(host.name)}: has no public address; to send there, set ALLOW_PRIVATE_HOSTS"
                 yield Bounced(Reply(0, "5.4.4", text), Phase.DNS)
 
 
@@ -143,14 +157,17 @@ class _Split:
     """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10).
 
     How many go at once is the least of `most` and what the server is known to take. Where it says that they are too many, no
-    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message. Said of
-    one while it takes the next, it is about that one, who goes in a further transaction, and not about how many there are.
+    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message. If the
+    server refuses one recipient but accepts a later one, the refusal is about that recipient: it goes in a further transaction,
+    and the size stays.
     """
 
     def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
         self._pool = pool
         self._endpoint = endpoint
         self._envelope = envelope
+        self._downgraded: Envelope | None = None  # without SMTPUTF8, made when it is needed
+        self._refused_smtputf8: set[str] = set()  # who get that one; never in one transaction with others
         self._server = (endpoint.host, endpoint.port, endpoint.username)
         limits = [limit for limit in (most, pool.known.most(self._server)) if limit is not None]
         self._size = min([max(1, len(envelope.recipients)), *limits])
@@ -161,14 +178,14 @@ class _Split:
     def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """An outcome for every recipient."""
         for _ in range(MAX_TRANSACTIONS):
-            part, self._pending = self._pending[: self._size], self._pending[self._size :]
-            said = _transact(self._pool, self._endpoint, replace(self._envelope, recipients=part), before_dot, after_dot)
+            envelope, part = self._next()
+            said = _transact(self._pool, self._endpoint, replace(envelope, recipients=part), before_dot, after_dot)
             surplus = {recipient: outcome for recipient, outcome in said.items() if isinstance(outcome, TooMany)}
             decided = {recipient: outcome for recipient, outcome in said.items() if not isinstance(outcome, TooMany)}
             self._outcomes |= decided
-            if plain := self._without_smtputf8(decided):
-                self._pending = (*plain, *self._pending)
-                decided = {recipient: outcome for recipient, outcome in decided.items() if recipient not in plain}
+            if again := self._without_smtputf8(decided):
+                self._pending = (*again, *self._pending)
+                decided = {recipient: outcome for recipient, outcome in decided.items() if recipient not in again}
             if surplus:
                 self._shrink(part, surplus)
             elif self._shrunk is not None and lasting(self._shrunk.reply) and any(isinstance(one, Delivered) for one in decided.values()):
@@ -181,19 +198,33 @@ class _Split:
         text = f"the server takes so few recipients at once that {MAX_TRANSACTIONS} transactions were not enough"
         return self._outcomes | dict.fromkeys(self._pending, Deferred(Reply(0, "4.5.3", text), Phase.RCPT))
 
-    def _without_smtputf8(self, decided: Mapping[str, Outcome]) -> tuple[str, ...]:
-        """Prepares to send without SMTPUTF8 to those it was refused for (5.6.7, 5.6.9) who can do without; that is, who they are.
+    def _next(self) -> tuple[Envelope, tuple[str, ...]]:
+        """Take from those that are still to go as many as go at once, and return what to send them and who they are."""
+        first_refused = bool(self._pending) and self._pending[0] in self._refused_smtputf8
+        alike = [r for r in self._pending if (r in self._refused_smtputf8) == first_refused]
+        part = tuple(alike[: self._size])
+        taken = set(part)
+        self._pending = tuple(r for r in self._pending if r not in taken)
+        envelope = self._downgraded if first_refused and self._downgraded else self._envelope
+        return envelope, part
 
-        A server may offer it, and find only then that it cannot hand such mail on.
+    def _without_smtputf8(self, decided: Mapping[str, Outcome]) -> tuple[str, ...]:
+        """Downgrade the message for recipients refused with 5.6.7 or 5.6.9 and return those recipients.
+
+        A server may offer SMTPUTF8, and find only then that it cannot hand such mail on to some of them. Who needs it, by the
+        own address or the sender's, is left out, and who was refused without it.
         """
-        refused = tuple(r for r, outcome in decided.items() if r.isascii() and isinstance(outcome, Bounced) and _about_smtputf8(outcome.reply))
+        bounced = (r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))
+        refused = tuple(r for r in bounced if r.isascii() and r not in self._refused_smtputf8)
         envelope = self._envelope
         if not refused or not envelope.smtputf8 or not envelope.mail_from.isascii():
             return ()
-        try:
-            self._envelope = replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)
-        except EnvelopeError:
-            return ()
+        if self._downgraded is None:
+            try:
+                self._downgraded = replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)
+            except EnvelopeError:
+                return ()
+        self._refused_smtputf8.update(refused)
         return refused
 
     def _shrink(self, part: Sequence[str], surplus: Mapping[str, TooMany]) -> None:
@@ -208,10 +239,6 @@ class _Split:
         elif not taken:
             self._outcomes |= dict.fromkeys(self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server))
             self._pending = ()
-
-
-def _about_smtputf8(reply: Reply) -> bool:
-    return reply.code != 0 and reply.enhanced in ("5.6.7", "5.6.9")  # RFC 6531 §3.5: addresses, headers
 
 
 def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMany]) -> Outcome | None:

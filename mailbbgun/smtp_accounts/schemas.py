@@ -46,6 +46,18 @@ class Address(fields.String):
         return _checked(addresses.address, super()._deserialize(value, attr, data, **kwargs).strip())
 
 
+class ASCIIAddress(Address):
+    """An e-mail address whose local part is ASCII; an international domain is kept in A-labels (IDNA)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        address = super()._deserialize(value, attr, data, **kwargs)
+        if not address.isascii():
+            raise ValidationError(
+                f"{address} is not ASCII before the @-sign: servers without SMTPUTF8 (RFC 6531) would take no mail from it. Give an ASCII address."
+            )
+        return address
+
+
 class AddressOrDomain(fields.String):
     """An e-mail address, whose local part keeps its case, or a domain."""
 
@@ -127,10 +139,10 @@ class Settings(Schema):
         allow_none=True, metadata={"description": "Mail from this address, or domain, leaves here; null: from any.", "example": "shop@example.com"}
     )
     from_name = Line(allow_none=True, validate=validate.Length(1, 256), metadata={"description": "The name beside from_email.", "example": "Shop"})
-    envelope_from = Address(
+    envelope_from = ASCIIAddress(
         allow_none=True,
         metadata={
-            "description": "Where bounces of its mail go: MAIL FROM, unless a message names its own; null: to From.",
+            "description": "Where bounces of its mail go: MAIL FROM, unless a message names another than From; in ASCII. null: to From.",
             "example": "bounces@example.com",
         },
     )

@@ -21,7 +21,8 @@ from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.models import Delivery, Message
-from mailbbgun.smtp.outcome import Phase, TooMany, classify
+from mailbbgun.smtp.limits import session_limit
+from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify
 
 PARK_AT = 5  # claims that died with their worker
 BATCH = 500  # claims a transaction
@@ -141,10 +142,21 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
         if reply is None:
             return lost_unknown(claim, rules)
         outcome = classify(Phase.DOT, reply)
-        if not isinstance(outcome, TooMany):
-            return judge(outcome, claim, rules)
-        # A definite no to this many recipients; the worker died before it sent to fewer.
-        return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
+        if isinstance(outcome, TooMany) or _may_go_again_at_once(outcome):
+            return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive, refusal=reply)
+        return judge(outcome, claim, rules)
     if replay is not None and replay.same_boot:
         return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
     return lost_unknown(claim, rules)
+
+
+def _may_go_again_at_once(outcome: Outcome) -> bool:
+    """Whether the worker may have been about to send again in the same attempt, after a refusal of the dot.
+
+    It sends again over a fresh connection after a session limit, if the connection had carried mail; and without SMTPUTF8 after
+    5.6.7 and 5.6.9, if the message was sent with it. The journal tells neither. One try too many does no harm; a wrong bounce
+    loses the mail. A 421 after the dot ends the attempt.
+    """
+    if not isinstance(outcome, Bounced | Deferred) or outcome.reply.code == 421:
+        return False
+    return session_limit(outcome.reply) or (isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))

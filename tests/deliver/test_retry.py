@@ -88,6 +88,12 @@ def test_a_lost_worker_that_had_not_sent_frees_its_claim_at_once():
     assert (result.kind, result.status, result.wait, result.crashed) == (Kind.WORKER_LOST, "PENDING", 0, True)
 
 
+def test_a_lost_worker_that_was_to_send_again_tells_after_what():
+    result = lost_unsent(claim(), 0, 5, died=True, refusal=NEVER)
+    assert (result.kind, result.status, result.attempted) == (Kind.WORKER_LOST, "PENDING", True)
+    assert result.reply == "the worker died before it sent again after: 550 5.1.1 no such user"
+
+
 def test_a_paused_worker_is_not_counted_as_a_crash():
     assert not lost_unsent(claim(), 4, 5, died=False).crashed
 

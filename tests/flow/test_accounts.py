@@ -138,6 +138,24 @@ def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_afte
     until(lambda: not service.sql("SELECT * FROM smtp_circuits"), 5, "a closed circuit that is told")
 
 
+def test_mail_that_moves_to_an_account_of_fewer_recipients_is_split_and_counted_for_each_part(embedded_settings: Settings) -> None:
+    people = [f"u{number}@example.test" for number in range(10)]
+    with Peer(at={"banner": b"554 no\r\n"}) as first, Peer() as second, Service(embedded_settings, **SETTINGS) as service:
+        for peer, priority, limits in ((first, 1, {}), (second, 2, {"max_recipients_per_message": 3, "max_per_day": 2})):
+            where = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE"}
+            made = service.http.post(f"{service.url}/smtp-accounts", json=where | {"setting_name": f"a{priority}", "priority": priority} | limits)
+            assert made.status_code == 201, made.text
+        sent = service.post(to=people)["id"]
+        service.start_worker()
+        until(lambda: {"waiting", "deferred"} & set(service.kinds(sent)), what="a timeline that says why the rest waits")
+        until(lambda: service.kinds(sent).count("delivered") == 6, what="what the limit lets go")
+        assert [len(message.recipients) for message in second.messages] == [3, 3]
+        service.sql("UPDATE smtp_accounts SET max_per_day = 100")
+        service.ended(sent, "DELIVERED")
+        taken = [address for message in second.messages for address in message.recipients]
+        assert sorted(taken) == people
+
+
 def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_waits(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], setting_name="wrong", priority=1)
     providers[0].fail(Failure.AUTH)

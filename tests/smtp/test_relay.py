@@ -233,6 +233,41 @@ def test_a_sender_that_needs_smtputf8_bounces_with_all_of_them(phase: str) -> No
             assert len([command for command in peer.commands if command.startswith(b"MAIL")]) == 1
 
 
+@pytest.mark.parametrize("most", [1, 2, None], ids=["one-at-once", "two-at-once", "452-after-one"])
+@pytest.mark.parametrize("extensions", [("PIPELINING", "8BITMIME", "SMTPUTF8"), ("8BITMIME", "SMTPUTF8")], ids=["pipelined", "stepwise"])
+def test_a_recipient_refused_with_smtputf8_costs_later_ones_nothing(most: int | None, extensions: tuple[str, ...]) -> None:
+    raw = "From: a@a.test\r\nTo: \u00fc@z.test\r\n\r\ny\r\n".encode()
+
+    def rcpt(address: str) -> bytes:
+        behind = len(peer.commands) - max(n for n, command in enumerate(peer.commands) if command.startswith(b"MAIL"))
+        if address.startswith("old") and b"SMTPUTF8" in peer.commands[-behind]:
+            return b"553 5.6.7 that mailbox cannot take SMTPUTF8\r\n"
+        return b"452 4.5.3 too many recipients\r\n" if most is None and behind > 2 else b"250 ok\r\n"
+
+    recipients = ("old@y.test", "\u00fc@z.test", "ann@z.test", "old2@y.test", "\u00e4@z.test")
+    with Peer(rcpt=rcpt, extensions=extensions) as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, most)
+        outcomes = attempt(relay, Envelope("a@a.test", recipients, raw, True))
+    assert set(kinds(outcomes)) == {Delivered}
+    assert tuple(outcomes) == recipients
+    assert sorted(itertools.chain(*(message.recipients for message in peer.messages))) == sorted(recipients)
+    for message in peer.messages:
+        without = {address.startswith("old") for address in message.recipients}
+        assert without == {message.raw.isascii()}  # each gets the one it can take, and no transaction mixes them
+
+
+def test_a_recipient_refused_without_smtputf8_too_bounces_after_that() -> None:
+    raw = "From: a@a.test\r\nTo: \u00fc@z.test\r\n\r\ny\r\n".encode()
+
+    def rcpt(address: str) -> bytes:
+        return b"553 5.6.7 no\r\n" if address.startswith("old") else b"250 ok\r\n"
+
+    with Peer(rcpt=rcpt) as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 1)
+        assert kinds(attempt(relay, Envelope("a@a.test", ("old@y.test", "\u00fc@z.test"), raw, True))) == [Bounced, Delivered]
+        assert sum(command.startswith(b"RCPT TO:<old@y.test>") for command in peer.commands) == 2
+
+
 def test_what_is_said_of_one_while_the_next_is_taken_is_no_limit() -> None:
     def answer(address: str) -> bytes:
         first = address == "r3@b.test" and not peer.messages
@@ -468,7 +503,7 @@ def test_a_domain_that_leads_to_an_address_that_is_not_public_bounces_and_is_not
         with exchangers(only := Peer(), zone=zone, guard=Guard()) as relay:
             (outcome,) = attempt(relay).values()
         assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (Bounced, Phase.DNS, "5.4.4")
-        assert "no public address" in outcome.reply.text
+        assert "no public address; to send there, set ALLOW_PRIVATE_HOSTS" in outcome.reply.text
         assert address not in outcome.reply.text
         assert only.connections == 0
 

@@ -178,6 +178,7 @@ def test_presets_are_listed_with_their_hints(tenant):
     ({"recipient_domains": ["*.*.cd"]}, "recipient_domains.0"), ({"recipient_domains": ["a.test"] * 101}, "recipient_domains"),
     ({"preset": "yahoo"}, "preset"), ({"smtp_host": None}, "smtp_host"), ({"envelope_from": "a b@c.de"}, "envelope_from"),
     ({"envelope_from": "Shop <a@b.cd>"}, "envelope_from"), ({"envelope_from": "b.cd"}, "envelope_from"), ({"envelope_from": ""}, "envelope_from"),
+    ({"envelope_from": "rückläufer@example.com"}, "envelope_from"), ({"envelope_from": '"ü b"@example.com'}, "envelope_from"),
     ({"max_recipients_per_message": 0}, "max_recipients_per_message"), ({"max_recipients_per_message": "50"}, "max_recipients_per_message"),
 ])  # fmt: skip
 def test_what_cannot_be_is_400_and_says_why_also_when_it_is_only_tried(tenant, given, field):
@@ -390,6 +391,14 @@ def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, 
     # What another key set stays when this one changes something else.
     assert tenant.ask("PATCH", f"/{account['id']}", json=foreign).status_code == 200
     assert tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"] == "bounces@example.org"
+
+
+def test_the_address_that_bounces_go_to_is_kept_in_ascii(tenant, provider):
+    account = tenant.ask("POST", "", json=settings_of(provider) | {"envelope_from": "bounces@BÜCHER.example"}).json()
+    assert account["envelope_from"] == "bounces@xn--bcher-kva.example"
+    refused = tenant.ask("PATCH", f"/{account['id']}", json={"envelope_from": "rückläufer@example.com"})
+    assert wrong(refused) == ["envelope_from"]
+    assert "rückläufer@example.com is not ASCII before the @-sign" in refused.json()["error"]["fields"]["envelope_from"][0]
 
 
 def test_a_mechanism_that_is_offered_and_refused_is_told_and_another_is_tried(tenant):

@@ -17,6 +17,10 @@ from mailbbgun.sweep.replay import Expired, replay_dead, replay_one
 
 TAKEN, GREYLISTED, NEVER = Reply(250, "2.0.0", "taken"), Reply(451, "4.7.1", "later"), Reply(552, "5.3.4", "too large")
 CROWDED = Reply(554, None, "Transaction failed: Recipient count exceeds 50")  # after which it would have sent to fewer
+WORN_OUT = Reply(554, "5.7.0", "Session limit reached, please reconnect")  # after which it would have reconnected
+WORN_OUT_FOR_NOW = Reply(451, "4.7.0", "too many messages in this session")
+OLD_MAILBOX = Reply(553, "5.6.7", "that mailbox cannot take SMTPUTF8")  # after which it would have sent without
+OLD_HEADERS = Reply(550, "5.6.9", "headers in UTF-8 are not supported there")
 Told = Callable[[Journal, Claim], None]
 
 
@@ -68,6 +72,12 @@ def dies(written: Journal) -> None:
         (answered(GREYLISTED), {"tries": 3}, "ERROR", "expired", "expired", (0, 0, 4)),
         (answered(Reply(0, "4.4.2", "the dot never left")), {}, "PENDING", None, "deferred", (0, 0, 1)),
         (answered(CROWDED), {}, "PENDING", None, "worker_lost", (1, 0, 0)),
+        (answered(WORN_OUT), {}, "PENDING", None, "worker_lost", (1, 0, 0)),
+        (answered(WORN_OUT_FOR_NOW), {"tries": 3}, "PENDING", None, "worker_lost", (1, 0, 3)),
+        (answered(OLD_MAILBOX), {}, "PENDING", None, "worker_lost", (1, 0, 0)),
+        (answered(OLD_HEADERS), {"crashes": 4}, "ERROR", "parked", "parked", (5, 0, 0)),
+        (answered(Reply(421, "4.7.0", "session limit reached")), {}, "PENDING", None, "deferred", (0, 0, 1)),
+        (answered(Reply(0, "5.6.7", "our own words")), {}, "ERROR", "bounced", "bounced", (0, 0, 1)),
         (dotted, {}, "PENDING", None, "outcome_unknown", (0, 1, 1)),
         (dotted, {"unknowns": 1}, "PENDING", None, "outcome_unknown", (0, 2, 1)),
         (dotted, {"unknowns": 2}, "ERROR", "outcome_unknown", "outcome_unknown", (0, 3, 1)),
@@ -88,6 +98,18 @@ def test_a_dead_workers_journal_decides(store, owner, told, columns, status, rea
     os.utime(path, (0, 0))
     assert replay_dead(store.services.db, store.services.settings) == 0
     assert list(store.services.settings.journal_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "attempts"), [(silence, 0), (undone, 0), (answered(CROWDED), 1), (answered(WORN_OUT), 1), (answered(OLD_MAILBOX), 1)]
+)
+def test_an_attempt_counts_as_one_where_a_server_has_replied_to_its_dot(store, owner, told, attempts):
+    row = store.claimed(owner)
+    written = Journal(store.services.settings.journal_folder, owner)
+    told(written, claim_of(row))
+    dies(written)
+    replay_dead(store.services.db, store.services.settings)
+    assert (store.row(row.id).status, store.row(row.id).attempts or 0) == ("PENDING", attempts)
 
 
 @pytest.mark.parametrize("told", [dotted, answered(TAKEN), answered(GREYLISTED)], ids=["dotted", "taken", "greylisted"])
