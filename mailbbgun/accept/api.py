@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flask import g, request
+from flask import g
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from mailbbgun.accept.accept import Accepted, Accepting, accept
-from mailbbgun.accept.checks import MOST_TAGS, NEEDS_RECIPIENT, takes_long
+from mailbbgun.accept.accept import Accepted, accept
+from mailbbgun.accept.checks import MOST_TAGS, NEEDS_RECIPIENT
 from mailbbgun.accept.draft import BCC, CC, DEFAULT_PRIORITY, TO, Submission, without_blanks
 from mailbbgun.accept.store import Store
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.errors import InvalidInput
 from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import PARKS, REPLAYED, AtOnce, Blueprint, Parked, Ready, Repeatable, own_base, provided
+from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, own_base, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -130,20 +130,14 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
 
     It is stored before this answers and handed to a mail server right after.
     """
-    who, messages, new_name = caller(), f"{own_base()}/messages", "message_id_header" in g.body
-
-    def begin() -> Accepting:
-        try:
-            return accept(provided(Services).settings, provided(Store), provided(Publisher), who, submission, key["key"])
-        except InvalidInput as error:
-            if new_name or "message_id_header" not in (error.fields or {}):
-                raise
-            raise _by_old_name(error) from error
-
-    if request.environ.get(PARKS) and takes_long(submission):
-        return Parked(AtOnce(), lambda: answer(begin().result(), messages), who=who)
-    accepting = begin()
-    return Parked(accepting, lambda: answer(accepting.result(), messages), who=who)
+    try:
+        accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+    except InvalidInput as error:
+        if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
+            raise
+        raise _by_old_name(error) from error
+    messages = f"{own_base()}/messages"
+    return Parked(accepting, lambda: answer(accepting.result(), messages), who=caller())
 
 
 def _by_old_name(error: InvalidInput) -> InvalidInput:

@@ -8,7 +8,7 @@ import orjson
 from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
 from mailbbgun.base import simulator
-from mailbbgun.base.addresses import foreign, mailbox_key
+from mailbbgun.base.addresses import mailbox_key
 from mailbbgun.base.caller import Caller, KeyKind
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
 from mailbbgun.base.settings import Settings
@@ -19,8 +19,6 @@ MOST_TAGS, TAG_SIZE = 10, 128  # characters
 METADATA_SIZE = 4096  # bytes of JSON
 MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000  # characters of a value; a long thread has a hundred References
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
-#: Characters of addresses with international domains, of which each may take 30 µs to check.
-MOST_FOREIGN = 1000
 MESSAGE_ID_SIZE = 250
 
 Broken = Iterator[tuple[str, str]]  # field, what is wrong
@@ -83,12 +81,6 @@ def _envelope(boxes: Mapping[str, Sequence[Mailbox]], settings: Settings) -> dic
 
 def _key(box: Mailbox, settings: Settings) -> str:
     return mailbox_key(box.address, case_sensitive=settings.CASE_SENSITIVE_LOCAL_PARTS)
-
-
-def takes_long(submission: Submission) -> bool:
-    """Say whether to check a submission would keep others waiting, where one thread serves all."""
-    texts = (*submission.to, *submission.cc, *submission.bcc, *submission.reply_to)
-    return sum(len(text) for text in texts if foreign(text)) > MOST_FOREIGN
 
 
 def _permissions(boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str], caller: Caller, *, given: bool) -> Broken:

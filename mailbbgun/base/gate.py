@@ -27,7 +27,7 @@ from mailbbgun.base.errors import (
 from mailbbgun.base.hosts import Hosts
 from mailbbgun.base.net import network_of
 from mailbbgun.base.refusals import Refusals
-from mailbbgun.base.web import NEEDS, PARKS, TESTS, WHO, AtOnce, Parked, View, add_headers, named_hosts, provided, rate_headers
+from mailbbgun.base.web import NEEDS, TESTS, WHO, Parked, View, add_headers, named_hosts, provided, rate_headers
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -140,8 +140,6 @@ def guard(app: Flask, authenticator: Authenticator, limiter: Limiter, open_to_al
             return None  # that there is nothing here is no secret
         needed = getattr(current_app.view_functions[request.endpoint], NEEDS, None)
         header, address = request.headers.get("Authorization"), request.remote_addr
-        if not authenticator.at_hand(header) and request.environ.get(PARKS):
-            return _in_another_thread()
         try:
             who = authenticator.caller(header, address)
         except Unauthorized as error:
@@ -149,23 +147,10 @@ def guard(app: Flask, authenticator: Authenticator, limiter: Limiter, open_to_al
             raise
         request.environ[WHO] = who
         if who.limited:
-            if limiter.waits and request.environ.get(PARKS):
-                return _in_another_thread()
             _count(limiter.taken(who))
         g.caller = who
         _check(who, needed, getattr(current_app.view_functions[request.endpoint], TESTS, False))
         return None
-
-
-def _in_another_thread() -> Parked:
-    """The thread that polls may wait for nobody: let another one begin this request again."""
-    environ = request.environ
-
-    def again() -> Response:
-        environ.pop(PARKS, None)  # not before: what is parked must go back to the server first
-        return current_app.full_dispatch_request()
-
-    return Parked(AtOnce(), again)
 
 
 def _count(standing: Standing | None) -> None:

@@ -471,16 +471,6 @@ class Parked(Response):
                 return cast(Response, self._app.finalize_request(self._app.handle_user_exception(error), from_error_handler=True))
 
 
-class AtOnce:
-    """An ending that is complete at once; the thread that builds the answer does the work."""
-
-    ended = False
-
-    def tell(self, callback: Callable[[], None]) -> None:
-        """Call back at once."""
-        callback()
-
-
 def secured(answer: Response, policy: str) -> Response:
     """Set what an answer lacks of :data:`SECURE`, with that content security policy."""
     if not isinstance(answer, Ready | Parked):

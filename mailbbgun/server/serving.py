@@ -1,8 +1,8 @@
 """Requests become answers: the quick way, in the poller, or in a thread of the pool.
 
-In the poller, where nothing may wait, are served: small ``POST …/messages`` (those that are written as usual
-without gunicorn's parser and the framework, ``accept/quick.py``), and ``GET /health``, which so is answered even
-while every thread waits for a slow database.
+In the poller, where nothing may wait or take long, are served: small ``POST /messages`` that are written as usual
+(``accept/quick.py``, without gunicorn's parser and the framework), and ``GET /health``, which so is answered even
+while every thread waits for a slow database. A message that a thread has begun waits for its commit in no thread.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,6 @@ from mailbbgun.base.web import EXTENSION, INTERNAL_ERROR, Ending, Parked
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.exchange import Exchange, created
-from mailbbgun.server.limits import SMALL
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
 
@@ -44,7 +43,7 @@ class Serving:
         if isinstance(request, bytes):
             if not self._begin_quickly(connection, request):
                 self.clients.parse(connection, request)
-        elif self._suits_the_poller(request):
+        elif request.method in ("GET", "HEAD") and request.path == self._health:
             self._serve_here(connection, request, last=self._count())
         else:
             self._threads.submit(self._serve_in_thread, connection, request, last=self._count())
@@ -76,12 +75,6 @@ class Serving:
         self._threads.shutdown(wait=False)
         self._waiting_threads.shutdown(wait=False)
         self._refusals.close()
-
-    def _suits_the_poller(self, request: Any) -> bool:
-        if request.method == "POST":
-            path, size = request.path, len(request.body.getbuffer())
-            return bool(path.endswith("/messages")) and not request.query and size <= SMALL
-        return request.method in ("GET", "HEAD") and request.path == self._health
 
     def _count(self) -> bool:
         """Count a request; say whether its connection is closed after it."""
@@ -128,17 +121,8 @@ class Serving:
     # In the poller.
 
     def _serve_here(self, connection: Connection, request: Any, *, last: bool) -> None:
-        if (exchange := self._exchange(connection, request, last=last, parks=True)) is None:
-            return
-        try:
-            body = self._app(exchange.environ, exchange.response.start_response)
-        except Exception as error:  # noqa: BLE001 - one request's; whoever else waits must not be ended with it
-            self._fail(connection, request, error)
-            return
-        if isinstance(body, Parked):
-            self._begun.append(_PendingResponse(exchange, body))
-        else:
-            self._answer(exchange, lambda: body, self._send)
+        if (exchange := self._exchange(connection, request, last=last, parks=False)) is not None:
+            self._answer(exchange, lambda: self._app(exchange.environ, exchange.response.start_response), self._send)
 
     def _finish(self, one: "_PendingMessage | _PendingResponse") -> None:
         """Answer what is finished, or let a thread wait for it."""
@@ -163,9 +147,17 @@ class Serving:
         if connection.broken:  # nobody reads the answer; safe methods or not, nothing has been done yet
             self._send_from_thread(connection, b"", False)
             return
-        exchange = self._exchange(connection, request, last=last, parks=False)
-        if exchange is not None:
-            self._answer(exchange, lambda: self._app(exchange.environ, exchange.response.start_response), self._send_from_thread)
+        if (exchange := self._exchange(connection, request, last=last, parks=True)) is None:
+            return
+        try:
+            body = self._app(exchange.environ, exchange.response.start_response)
+        except Exception as error:  # noqa: BLE001 - one request's
+            self._fail(connection, request, error)
+            return
+        if isinstance(body, Parked):
+            self._poller.call(partial(self._begun.append, _PendingResponse(exchange, body)))
+        else:
+            self._answer(exchange, lambda: body, self._send_from_thread)
 
     # Anywhere.
 
