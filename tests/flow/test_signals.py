@@ -64,7 +64,7 @@ def command_line(pid: int) -> str:
 
 def test_a_worker_that_is_killed_takes_the_process_that_sends_alone_along(embedded_settings):
     with Service(embedded_settings, WORKER_PROCESSES=1, SHUTDOWN_GRACE=1) as service:
-        service.post(to="hesitate-60-ann@example.test")
+        service.post(to="hesitate-600-ann@example.test")
         service.sql("UPDATE deliveries SET crashes = 2")
         worker = service.start_worker()
         until(lambda: held(service) == 1, what="the claim")

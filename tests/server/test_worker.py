@@ -111,6 +111,8 @@ def test_however_much_is_refused_the_log_gets_few_lines(tmp_path: Path) -> None:
             for _ in range(8 * MOST_OF_ONE):
                 with connect(door, request) as line, line.makefile("rb") as answers:
                     assert answer(answers)[0] == status
+        door.process.terminate()
+        assert door.process.wait(PATIENCE) == 0
     lines = log_of(door).splitlines()
     for status in refused:
         told = [line for line in lines if f"request_refused client=127.0.0.1 status={status} " in line]
