@@ -23,9 +23,7 @@ _ENDED_AT_ONCE = 16
 #: Bytes to hand to the kernel at once.
 _SENT_AT_ONCE = 262_144
 
-#: Seconds between two log lines that tell of connections closed to make room.
-_TELL_SECONDS = 60.0
-
+_TELL_SECONDS = 60.0  # between two log lines that tell of connections closed to make room
 _network_of = lru_cache(maxsize=4096)(network_of)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
@@ -264,7 +262,7 @@ class Clients:
     def _wait(self, connection: Connection, size: int) -> None:
         incoming = connection.incoming
         stage = Stage.BODY if incoming.in_body else Stage.HEAD if incoming.held else Stage.IDLE
-        if connection.ended or (stage is Stage.IDLE and self._stopping_since is not None):
+        if (connection.ended and not incoming.goes_on) or (stage is Stage.IDLE and self._stopping_since is not None):
             self.close(connection)
             return
         if connection.stage is not stage:
@@ -274,8 +272,10 @@ class Clients:
         self._hold(connection, incoming.held)
         if connection.stage is Stage.CLOSED:
             return
-        self._watch(connection, READ)
-        if incoming.wants_to_be_told_to_go_on():
+        self._watch(connection, 0 if incoming.goes_on else READ)
+        if incoming.goes_on:  # a body in tiny chunks: after others had their turn
+            self._poller.soon(partial(self._next, connection))
+        elif incoming.wants_to_be_told_to_go_on():
             self._tell_to_go_on(connection)
 
     def _tell_to_go_on(self, connection: Connection) -> None:
@@ -341,7 +341,7 @@ class Clients:
             self._wait(connection, 0)
 
     def _next(self, connection: Connection) -> None:
-        if connection.stage is Stage.CLOSED:
+        if connection.stage not in (Stage.SERVED, Stage.BODY):  # it was late, or closed
             return
         try:
             self._go_on(connection, connection.incoming.next, 0)
