@@ -83,8 +83,13 @@ class ChunkedBody:
         if self._in_trailers:
             return self._trailers(at)
         if (found := _SIZE.match(pending, at)) and (size := int(found[1], 16)):
-            self._begin(size, found.end() - at)
-            return found.end()
+            begin, end = found.end(), found.end() + size
+            self._begin(size, begin - at)
+            if pending[end : end + 2] != b"\r\n":
+                return begin
+            self.content.write(pending[begin:end])  # a whole chunk, in one step
+            self._left = 0
+            return end + 2
         return self._unusual_line(at)
 
     def _begin(self, size: int, line: int) -> None:
