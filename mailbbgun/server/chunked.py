@@ -83,28 +83,31 @@ class ChunkedBody:
         if self._in_trailers:
             return self._trailers(at)
         if (found := _SIZE.match(pending, at)) and (size := int(found[1], 16)):
-            begin, end = found.end(), found.end() + size
-            self._begin(size, begin - at)
-            if pending[end : end + 2] != b"\r\n":
-                return begin
-            self.content.write(pending[begin:end])  # a whole chunk, in one step
-            self._left = 0
-            return end + 2
+            return self._begin(size, at, found.end())
         return self._unusual_line(at)
 
-    def _begin(self, size: int, line: int) -> None:
-        """Begin a chunk of ``size`` bytes after a line of ``line`` bytes."""
+    def _begin(self, size: int, line: int, start: int) -> int:
+        """Begin a chunk of ``size`` bytes, whose line is pending at ``line`` and its content at ``start``.
+
+        Return where the next part begins: behind the chunk, if it is pending as a whole.
+        """
         content = self.content.tell()
         if content + size > self._limit:
             raise too_large(self._limit)
-        self._framing += line + 2
+        self._framing += start - line + 2
         if self._framing > FRAMING_PER_BYTE * content + FREE_FRAMING:
             raise Refusal(
                 400,
                 f"The lines between the body's chunks are more than {FRAMING_PER_BYTE} times as long as its content: "
                 "send larger chunks with shorter extensions.",
             )
-        self._left, self._searched = size, 0
+        self._searched = 0
+        end = start + size
+        if self._pending[end : end + 2] == b"\r\n":
+            self.content.write(self._pending[start:end])
+            return end + 2
+        self._left = size
+        return start
 
     def _unusual_line(self, at: int) -> int | None:
         """Parse a line with extensions, or that of the last chunk; return where the next part begins."""
@@ -124,8 +127,8 @@ class ChunkedBody:
                 "after it (RFC 9112 §7.1).",
             )
         if size := int(digits[0], 16):
-            self._begin(size, end + 2 - at)
-        self._in_trailers = not size
+            return self._begin(size, at, end + 2)
+        self._in_trailers = True
         return end + 2
 
     def _trailers(self, at: int) -> int | None:
