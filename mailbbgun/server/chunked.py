@@ -1,35 +1,37 @@
-"""Bodies that come in chunks (RFC 9112 §7.1), decoded as they come. gunicorn's parser judges every unusual line."""
+"""Bodies that come in chunks (RFC 9112 §7.1), decoded as they come. gunicorn's parser judges the trailers."""
 
 import re
 from io import BytesIO
 from typing import Any
 
-from gunicorn.http.errors import (  # type: ignore[import-untyped]  # it has no types
-    ChunkMissingTerminator,
-    InvalidChunkSize,
-    InvalidHeader,
-    LimitRequestHeaders,
-)
-from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # nor has this
+from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.server.limits import SMALL
-from mailbbgun.server.refusal import BARE_LF, too_large
+from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of_trailers, too_large
 
 #: Bytes of the line before a chunk, and of all trailers.
 LONGEST_LINE, LONGEST_TRAILERS = 8190, 8190
 
 #: Bytes to take at once while chunks may be tiny: decoding a thousand of them takes the poller a millisecond.
-_FEW = 4096
+FEW = 4096
+
+#: Bytes of framing (all but content and trailers) that a body may have: so many per byte of content, and so many more.
+FRAMING_PER_BYTE, FREE_FRAMING = 16, 16_384
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
-_ZERO = re.compile(rb"0+[ \t]*(?:;|\r\n)")
+_HEX = re.compile(rb"[0-9A-Fa-f]+")
+
+# A chunk's extensions (RFC 9112 §7.1.1). They mean nothing to us, but what is no extension may be a smuggled request.
+# No byte can belong to two parts of the pattern, so it takes as many steps as there are bytes.
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_EXTENSIONS = re.compile(rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
 
 
 class ChunkedBody:
     """A body that is complete after its last chunk and its trailers.
 
-    ``reader`` is gunicorn's ``ChunkedReader`` of the request: it parses lines with extensions, the last chunk and
-    trailers, each given to it whole.
+    ``reader`` is gunicorn's ``ChunkedReader`` of the request: it parses the trailers, given to it whole.
     """
 
     def __init__(self, reader: Any, limit: int) -> None:
@@ -37,8 +39,11 @@ class ChunkedBody:
         self._reader = reader
         self._limit = limit
         self._pending = bytearray()
+        self._searched = 0  # pending bytes that have no end of a line, or of the trailers, in them
+        self._framing = 0  # bytes of lines so far
         self._left = 0  # bytes of the current chunk
         self._ends = False  # the two bytes after a chunk come next
+        self._in_trailers = False
         self._complete = False
 
     @property
@@ -49,11 +54,10 @@ class ChunkedBody:
     @property
     def appetite(self) -> int:
         """How many bytes to take at once."""
-        return max(_FEW, min(self._left, SMALL))
+        return max(FEW, min(self._left, SMALL))
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Take more of the body. Return the bytes after it once it is complete, else None. Raises :class:`Refusal`,
-        and what gunicorn's parser raises."""
+    def feed(self, data: bytes | bytearray) -> bytes | None:
+        """Take more of the body. Return the bytes after it once it is complete, else None. Raises :class:`Refusal`."""
         self._pending += data
         at = 0
         while not self._complete and (after := self._step(at)) is not None:
@@ -73,45 +77,77 @@ class ChunkedBody:
         if self._ends:
             ending = pending[at : at + 2]
             if not b"\r\n".startswith(ending):
-                raise ChunkMissingTerminator(bytes(ending))
+                raise Refusal(400, "A chunk is longer than its size says: CR LF must follow its last byte (RFC 9112 §7.1).")
             self._ends = len(ending) < 2
             return None if self._ends else at + 2
+        if self._in_trailers:
+            return self._trailers(at)
         if (found := _SIZE.match(pending, at)) and (size := int(found[1], 16)):
-            self._begin(size)
-            return found.end()
+            return self._begin(size, at, found.end())
         return self._unusual_line(at)
 
-    def _begin(self, size: int) -> None:
-        if self.content.tell() + size > self._limit:
+    def _begin(self, size: int, line: int, start: int) -> int:
+        """Begin a chunk of ``size`` bytes, whose line is pending at ``line`` and its content at ``start``.
+
+        Return where the next part begins: behind the chunk, if it is pending as a whole.
+        """
+        content = self.content.tell()
+        if content + size > self._limit:
             raise too_large(self._limit)
+        self._framing += start - line + 2
+        if self._framing > FRAMING_PER_BYTE * content + FREE_FRAMING:
+            raise Refusal(
+                400,
+                f"The lines between the body's chunks are more than {FRAMING_PER_BYTE} times as long as its content: "
+                "send larger chunks with shorter extensions.",
+            )
+        self._searched = 0
+        end = start + size
+        if self._pending[end : end + 2] == b"\r\n":
+            self.content.write(self._pending[start:end])
+            return end + 2
         self._left = size
+        return start
 
     def _unusual_line(self, at: int) -> int | None:
-        """Parse a line with extensions, or the last chunk with its trailers; return where the next part begins."""
-        end = self._pending.find(b"\r\n", at)
-        if end < 0:
-            if len(self._pending) - at > LONGEST_LINE:
-                raise InvalidChunkSize(b"line over %d bytes with no terminator" % LONGEST_LINE)
-            return None
-        after: int | None = end + 2
-        if _ZERO.match(self._pending, at) and (after := self._trailers_end(end)) is None:
-            return None
-        size, _ = self._reader.parse_chunk_size(IterUnreader([]), data=bytes(self._pending[at:after]))
-        if size:
-            self._begin(size)
-        self._complete = not size
-        return after
-
-    def _trailers_end(self, end: int) -> int | None:
-        """Return where the trailers end, whose last chunk's line ends at ``end``; None if more must come."""
+        """Parse a line with extensions, or that of the last chunk; return where the next part begins."""
         pending = self._pending
-        if pending[end + 2 : end + 4] == b"\r\n":
-            return end + 4
-        found = pending.find(b"\r\n\r\n", end + 2)
-        if found >= 0:
-            return found + 4
-        if BARE_LF.search(pending, end + 2):
-            raise InvalidHeader("bare LF as line terminator")
-        if len(pending) - end > LONGEST_TRAILERS:
-            raise LimitRequestHeaders("limit request trailer section size")
-        return None
+        end = pending.find(b"\r\n", at + max(self._searched - 1, 0))
+        if (len(pending) if end < 0 else end) - at > LONGEST_LINE:
+            raise Refusal(400, f"The line before a chunk is longer than {LONGEST_LINE} bytes, the limit.")
+        if end < 0:
+            self._searched = len(pending) - at
+            return None
+        self._searched = 0
+        digits = _HEX.match(pending, at, end)
+        if digits is None or not _EXTENSIONS.fullmatch(pending, digits.end(), end):
+            raise Refusal(
+                400,
+                "The line before a chunk is not its size in hexadecimal digits, and at most extensions such as ;name=value "
+                "after it (RFC 9112 §7.1).",
+            )
+        if size := int(digits[0], 16):
+            return self._begin(size, at, end + 2)
+        self._in_trailers = True
+        return end + 2
+
+    def _trailers(self, at: int) -> int | None:
+        """Parse the trailers; return where they end, None if more must come."""
+        pending = self._pending
+        if pending[at : at + 2] == b"\r\n":
+            self._complete = True
+            return at + 2
+        found = pending.find(b"\r\n\r\n", at + max(self._searched - 3, 0))
+        if (len(pending) if found < 0 else found) - at > LONGEST_TRAILERS:
+            raise Refusal(431, f"The trailers after the last chunk are longer than {LONGEST_TRAILERS} bytes, the limit.")
+        if found < 0:
+            if BARE_LF.search(pending, at + max(self._searched - 1, 0)):
+                raise Refusal(400, "A trailer ends with a bare LF; every line must end with CR LF (RFC 9112 §2.2).")
+            self._searched = len(pending) - at
+            return None
+        try:
+            self._reader.parse_trailers(IterUnreader([]), bytes(pending[at : found + 4]))
+        except Exception as error:
+            raise refusal_of_trailers(error) from error
+        self._complete = True
+        return found + 4

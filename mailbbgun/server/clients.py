@@ -23,9 +23,7 @@ _ENDED_AT_ONCE = 16
 #: Bytes to hand to the kernel at once.
 _SENT_AT_ONCE = 262_144
 
-#: Seconds between two log lines that tell of connections closed to make room.
-_TELL_SECONDS = 60.0
-
+_TELL_SECONDS = 60.0  # between two log lines that tell of connections closed to make room
 _network_of = lru_cache(maxsize=4096)(network_of)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
@@ -203,10 +201,10 @@ class Clients:
         try:
             if connection.stage is Stage.ANSWER:
                 self._send_more(connection)
-            elif not ready:
-                self._go_on(connection, connection.incoming.next, 0)
-            else:
+            elif ready:
                 self._read(connection)
+            elif connection.stage in (Stage.SERVED, Stage.BODY):  # else it was late meanwhile
+                self._go_on(connection, connection.incoming.next, 0)
         except Exception:  # noqa: BLE001 - a bug of ours: whoever else waits must not be ended with it
             self._log.exception("Error in a connection")
             self.close(connection)
@@ -272,7 +270,7 @@ class Clients:
     def _wait(self, connection: Connection, size: int) -> None:
         incoming = connection.incoming
         stage = Stage.BODY if incoming.in_body else Stage.HEAD if incoming.held else Stage.IDLE
-        if connection.ended or connection.cut or (stage is Stage.IDLE and self._stopping_since is not None):
+        if (connection.ended and not incoming.goes_on) or connection.cut or (stage is Stage.IDLE and self._stopping_since is not None):
             self.close(connection)
             return
         if connection.stage is not stage:
@@ -282,8 +280,10 @@ class Clients:
         self._hold(connection, incoming.held)
         if connection.stage is Stage.CLOSED:
             return
-        self._watch(connection, READ)
-        if incoming.wants_to_be_told_to_go_on():
+        self._watch(connection, 0 if incoming.goes_on else READ)
+        if incoming.goes_on:  # a body in tiny chunks: after others had their turn
+            self._poller.soon(partial(self._on_ready, connection, 0))
+        elif incoming.wants_to_be_told_to_go_on():
             self._tell_to_go_on(connection)
 
     def _tell_to_go_on(self, connection: Connection) -> None:

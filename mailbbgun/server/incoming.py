@@ -9,7 +9,7 @@ from gunicorn.http.errors import InvalidHeader  # type: ignore[import-untyped]  
 from gunicorn.http.message import Request  # type: ignore[import-untyped]  # nor this
 from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # nor this
 
-from mailbbgun.server.chunked import ChunkedBody
+from mailbbgun.server.chunked import FEW, ChunkedBody
 from mailbbgun.server.limits import LONGEST_HEAD, SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of, too_large, unknown_version
 
@@ -38,7 +38,7 @@ class Incoming:
 
     ``client`` is its address, as ``accept`` returned it. Methods that return a request return the whole bytes of a
     small ``POST …/messages``, to be tried the quick way and else given to :meth:`parse`, or a request of gunicorn's
-    with a readable body, or None if more bytes must come. They raise :class:`Refusal`.
+    with a readable body, or None if more bytes must come, or :attr:`goes_on` says that there are more. They raise :class:`Refusal`.
     """
 
     def __init__(self, cfg: Any, client: Any, body_limit: int) -> None:
@@ -63,6 +63,11 @@ class Incoming:
         return self._body is not None or self._size > 0
 
     @property
+    def goes_on(self) -> bool:
+        """Whether more of a body has come than was taken in one turn: :meth:`next` takes more of it."""
+        return self._body is not None and bool(self._received)
+
+    @property
     def request(self) -> Any:
         """gunicorn's request whose body is coming; None if there is none."""
         return self._request
@@ -81,8 +86,6 @@ class Incoming:
 
     def take(self, data: bytes) -> bytes | Any | None:
         """Take what has come; return a request."""
-        if self._body is not None:
-            return self._continue(data)
         self.keep(data)
         return self.next()
 
@@ -101,7 +104,9 @@ class Incoming:
         return forgotten
 
     def next(self) -> bytes | Any | None:
-        """Return a request of what was kept."""
+        """Return a request of what was kept; take no more of a body than others can wait for."""
+        if self._body is not None:
+            return self._continue()
         received = self._received
         if not received:
             return None
@@ -151,19 +156,22 @@ class Incoming:
             return self._complete(BytesIO())
         else:
             self._body = SizedBody(reader.length)
-        behind, self._received = bytes(self._received), b""
-        return self._continue(behind)
+        return self._continue()
 
-    def _continue(self, data: bytes) -> Any | None:
-        assert self._body is not None
-        try:
-            rest = self._body.feed(data)
-        except Exception as error:
-            raise refusal_of(error, b"") from error
-        if rest is None:
-            return None
-        self._received = rest
-        return self._complete(self._body.content)
+    def _continue(self) -> Any | None:
+        """Take what has come of a body, up to where tiny chunks may begin once more."""
+        body = self._body
+        assert body is not None
+        while self._received:
+            most = body.appetite
+            piece, self._received = bytes(self._received[:most]), self._received[most:]
+            rest = body.feed(piece)
+            if rest is not None:
+                self._received = rest + self._received
+                return self._complete(body.content)
+            if body.appetite <= FEW:
+                break
+        return None
 
     def _complete(self, content: BytesIO) -> Any:
         request = self._request

@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterator
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
 
 from gunicorn.http import errors as gunicorn_errors  # type: ignore[import-untyped]  # it has no types
+from gunicorn.http.message import (  # type: ignore[import-untyped]  # nor has this
+    RFC9110_5_3_SINGLETON_FIELDS,
+    RFC9110_6_5_1_FORBIDDEN_TRAILER,
+)
 
 from mailbbgun.base import web
 from mailbbgun.base.web import SECURE
@@ -16,21 +20,32 @@ from mailbbgun.server.limits import Limits, Stage
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
 _VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9]\.[0-9]\r\n")
+_SPACE_BEFORE_COLON = re.compile(rb"[^:]*[ \t]:")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
+_DIGITS = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*")
 
-# The first that is found in a head explains why gunicorn's parser refused it.
-_WHYS = (
-    (BARE_LF, "A line of the head ends with a bare LF; every line must end with CR LF (RFC 9112 §2.2)."),
-    (re.compile(rb"\r\n[ \t]"), "A header goes on in the next line (obsolete folding); write it in one line (RFC 9112 §5.2)."),
-    (re.compile(rb"\r\n[^:\r\n]*[ \t]:"), "There is a space before the colon of a header; leave it out (RFC 9112 §5.1)."),
+# What may be repeated of a header: the name before its first blank or colon. Keys and passwords have other characters, or more of them.
+_NAME = re.compile(rb"[A-Za-z][A-Za-z-]{0,59}(?=[ \t:])")
+
+#: Bytes of a head that are searched for a reason why gunicorn's parser refused it.
+EXPLAINED = 8192
+
+# What gunicorn's parser refuses where the head itself, or as much of it as is looked at, shows no reason. Its own texts
+# repeat what was sent, which may be a secret, of any length; these repeat nothing.
+_SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (
-        re.compile(rb"(?is)(?=.*\r\ncontent-length:)(?=.*\r\ntransfer-encoding:)"),
-        "Content-Length and Transfer-Encoding are both given; send one of them (RFC 9112 §6.1).",
+        gunicorn_errors.InvalidRequestLine,
+        "The first line of a request is a method, a path, and a version, such as GET /health HTTP/1.1 (RFC 9112 §3).",
     ),
-    (re.compile(rb"(?is)\r\n(content-length):.*\r\n\1:"), "Content-Length is given twice; send it once (RFC 9112 §6.3)."),
-    (re.compile(rb"(?i)\r\ncontent-length:(?![ \t]*[0-9]+[ \t]*\r\n)"), "Content-Length is not a number of bytes, such as 42 (RFC 9110 §8.6)."),
-    (re.compile(rb"(?i)\r\ntransfer-encoding:"), "Transfer-Encoding must be chunked, once, and HTTP/1.1 (RFC 9112 §6.1)."),
-    (re.compile(rb"(?is)\r\n(host|content-type):.*\r\n\1:"), "Host or Content-Type is given twice; send it once (RFC 9110 §5.3)."),
+    (
+        gunicorn_errors.InvalidRequestMethod,
+        "A request begins with a method of 3 to 20 capital letters, such as GET or POST (RFC 9110 §9).",
+    ),
+    (gunicorn_errors.InvalidHTTPVersion, "Invalid HTTP Version at the end of the first line; write HTTP/1.1 (RFC 9112 §2.3)."),
+    (gunicorn_errors.InvalidSchemeHeaders, "The headers that say whether the client used TLS contradict each other; send one."),
 )
+_UNEXPLAINED = "A header is wrong, or given twice; each is a name, a colon, and a value of printable characters (RFC 9112 §5)."
 
 
 class Refusal(Exception):
@@ -71,22 +86,38 @@ def late_body(moved: int, limits: Limits) -> Refusal:
 
 
 def refusal_of(error: Exception, head: bytes) -> Refusal:
-    """Say why gunicorn's parser refused a head, or a chunk of a body. An unknown error is raised again."""
+    """Say why gunicorn's parser refused a head, by nothing of it but the names of headers. An unknown error is raised again."""
     match error:
         case Refusal():
             return error
         case gunicorn_errors.LimitRequestLine():
-            return Refusal(414, f"The request's first line is too long: {error}.")
+            return Refusal(414, "The request's first line is too long.")
         case gunicorn_errors.LimitRequestHeaders():
-            return Refusal(431, f"A header is too large, or there are too many: {error}.")
+            return Refusal(431, "A header is too large, or there are too many.")
         case gunicorn_errors.InvalidHTTPVersion() if _VERSION.match(head):
             return unknown_version()
         case gunicorn_errors.UnsupportedTransferCoding():
-            return Refusal(501, f"{error}; the only transfer coding is chunked.")
+            return Refusal(501, "Transfer-Encoding names a transfer coding that this server does not know; the only one is chunked.")
         case gunicorn_errors.ExpectationFailed():
-            return Refusal(417, f"{error}; the only expectation is 100-continue.")
+            return Refusal(417, "Expect names an expectation that this server does not know; the only one is 100-continue.")
         case gunicorn_errors.ParseException() | gunicorn_errors.NoMoreData():
-            return Refusal(400, _explained(error, head))
+            return Refusal(400, _explained(error, head[:EXPLAINED]))
+        case _:
+            raise error
+
+
+def refusal_of_trailers(error: Exception) -> Refusal:
+    """Say why gunicorn's parser refused the trailers of a body. An unknown error is raised again.
+
+    Only known names are repeated: what stands there may be a piece of the body, if a chunk's size is wrong.
+    """
+    match error:
+        case gunicorn_errors.LimitRequestHeaders():
+            return Refusal(431, "A trailer after the last chunk is too large, or there are too many.")
+        case gunicorn_errors.InvalidHeaderName() if error.hdr in RFC9110_6_5_1_FORBIDDEN_TRAILER:
+            return Refusal(400, f"{error.hdr} must not be a trailer; send it in the head (RFC 9110 §6.5.1).")
+        case gunicorn_errors.ParseException() | gunicorn_errors.NoMoreData():
+            return Refusal(400, "A trailer after the last chunk is not a name, a colon, and a value (RFC 9112 §7.1.2).")
         case _:
             raise error
 
@@ -96,8 +127,57 @@ def unknown_version() -> Refusal:
     return Refusal(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
 
 
-def _explained(error: Any, head: bytes) -> str:
-    for pattern, why in _WHYS:
-        if pattern.search(head):
-            return why
-    return f"{error}."
+def _explained(error: Exception, head: bytes) -> str:
+    """Return the first reason that is found, each in as many steps as there are bytes."""
+    if BARE_LF.search(head):
+        return "A line of the head ends with a bare LF; every line must end with CR LF (RFC 9112 §2.2)."
+    for kind, sentence in _SENTENCES:
+        if isinstance(error, kind):
+            return sentence
+    headers = head.split(b"\r\n")[1:-1]  # the last line is an empty one, or was cut off
+    return next(_reasons(headers), _UNEXPLAINED)
+
+
+def _reasons(headers: list[bytes]) -> Iterator[str]:
+    for line in headers:
+        if line.startswith((b" ", b"\t")):
+            yield "A header goes on in the next line (obsolete folding); write it in one line (RFC 9112 §5.2)."
+    for line in headers:
+        if _SPACE_BEFORE_COLON.match(line):
+            yield "There is a space before the colon of a header; leave it out (RFC 9112 §5.1)."
+    yield from _wrong_lengths(headers)
+    yield from _wrong_headers(headers)
+
+
+def _wrong_lengths(headers: list[bytes]) -> Iterator[str]:
+    lengths = [value for line in headers for name, _, value in [line.partition(b":")] if name.lower() == b"content-length"]
+    codings = [line for line in headers if line.lower().startswith(b"transfer-encoding:")]
+    if lengths and codings:
+        yield "Content-Length and Transfer-Encoding are both given; send one of them (RFC 9112 §6.1)."
+    if len(lengths) > 1:
+        yield "Content-Length is given twice; send it once (RFC 9112 §6.3)."
+    if any(not _DIGITS.fullmatch(value) for value in lengths):
+        yield "Content-Length is not a number of bytes, such as 42 (RFC 9110 §8.6)."
+
+
+def _wrong_headers(headers: list[bytes]) -> Iterator[str]:
+    """Yield what is wrong with single headers; then what one that is right by itself may have been refused for."""
+    seen = set()
+    for line in headers:
+        name, colon, value = line.partition(b":")
+        known = _NAME.match(line)
+        who = f"The header {known[0].decode()}" if known else "A header"
+        if not line:
+            continue  # the end of the head
+        if not colon or not name:
+            yield f"{who} has no colon between its name and its value; write it like Host: example.com (RFC 9112 §5)."
+        if not _TOKEN.fullmatch(name):
+            yield f"{who} has a name with other characters than letters, digits and - (RFC 9110 §5.1)."
+        if _CONTROL.search(value):
+            yield f"{who} has a control character in its value; leave it out (RFC 9110 §5.5)."
+        upper = name.decode("latin-1").upper()
+        if upper in RFC9110_5_3_SINGLETON_FIELDS and upper in seen:
+            yield f"{who} is given twice; send it once (RFC 9110 §5.3)."
+        seen.add(upper)
+    if "TRANSFER-ENCODING" in seen:
+        yield "Transfer-Encoding must be chunked, once, and HTTP/1.1 (RFC 9112 §6.1)."

@@ -126,6 +126,27 @@ def test_malformed_http_is_refused_in_the_one_shape(door, request_bytes, status)
     assert json.loads(body)["error"]["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "why"),
+    [
+        (b"GET /messages HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer mbg_canary\r\n\r\n", b"The header Authorization has no colon"),
+        (b"mbg_canary /messages HTTP/1.1\r\nHost: localhost\r\n\r\n", b"begins with a method"),
+        (b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nmbg_canary\r\n", b"before a chunk"),
+        (
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"1;" + b"mbg_canary" * 400 + b"\r\n \r\n") * 9,
+            b"send larger chunks",
+        ),
+    ],
+)
+def test_malformed_http_is_explained_without_a_word_of_it(door, request_bytes, why):
+    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw, raw.makefile("rb") as answers:
+        raw.sendall(request_bytes)
+        answer = answers.read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert why in answer
+    assert b"canary" not in answer
+
+
 def test_a_client_that_breaks_off_does_no_harm(door):
     with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw:
         raw.sendall(b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")

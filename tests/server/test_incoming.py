@@ -35,10 +35,11 @@ def read(pieces: list[bytes]) -> list[tuple[str, bytes]]:
     one, found = incoming(), []
     for piece in pieces:
         request = one.take(piece)
-        while request is not None:
+        while request is not None or one.goes_on:
             if isinstance(request, bytes):
                 request = one.parse(request)
-            found.append((request.path, request.body.read()))
+            if request is not None:
+                found.append((request.path, request.body.read()))
             request = one.next()
     return found
 
@@ -90,7 +91,7 @@ HEAD = b"POST /x HTTP/1.1\r\nHost: localhost\r\n"
         (b"GET / HTTP/0.9\r\nHost: localhost\r\n\r\n", 505, "HTTP/1.1 and HTTP/1.0"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, ""),
         (b"GET / HTTP/x\r\nHost: localhost\r\n\r\n", 400, "HTTP Version"),
-        (b"GARBAGE\r\n\r\n", 400, "GARBAGE"),
+        (b"GARBAGE\r\n\r\n", 400, "a method, a path, and a version"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "TLS"),
         (b"\x00\x00\x00\x01", 400, "not HTTP"),
         (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "both given"),
