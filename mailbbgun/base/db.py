@@ -26,6 +26,7 @@ from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.base.ready import Runner, Step
 from mailbbgun.base.refusal import Refusal
+from mailbbgun.base.texts import HAS_FOLDED, has_folded
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
@@ -322,6 +323,7 @@ def _sqlite(url: URL, pool_size: int, synchronous: str) -> Engine:
         connection.isolation_level = None  # the "begin" event below opens transactions, not the driver
         for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON", "cache_size=-16000"):
             connection.execute(f"PRAGMA {pragma}")
+        connection.create_function(HAS_FOLDED, 2, has_folded, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -151,6 +151,13 @@ class SecretUnreadable(ConfigurationError):
     status = 503  # no client's fault, and over when the sysadmin has put it right
 
 
+class TookTooLong(MailBBGunError):
+    """What was asked for takes the database longer than one caller may keep it; asked for again it would do so again."""
+
+    code = "took_too_long"
+    status = 503
+
+
 class FencedQuery(MailBBGunError):
     """A bug of ours: a statement would have read or changed rows of every tenant. It was not executed."""
 

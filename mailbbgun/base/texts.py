@@ -1,5 +1,8 @@
 """What lists ask of texts, as SQL: the domain of an address, the address in a From, a part of a subject. The same on both databases."""
 
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from sqlalchemy import String
@@ -59,8 +62,27 @@ def _message_id_is_given(element: message_id_is_given, compiler: SQLCompiler, **
     return f"(replace(substr({message_id}, 2, 36), '-', '') <> {identifier})"
 
 
+class contains(FunctionElement[bool]):
+    """``contains(text, part)``: whether a text has a part, as it is written. Never looks at a character as often as LIKE, GLOB and ~ may."""
+
+    type: TypeEngine[Any] = NullType()
+    inherit_cache = True
+    name = "contains"
+
+
+@compiles(contains, "postgresql")
+def _contains_postgresql(element: contains, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(strpos({compiler.process(element.clauses, **kw)}) > 0)"
+
+
+@compiles(contains, "sqlite")
+def _contains_sqlite(element: contains, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(instr({compiler.process(element.clauses, **kw)}) > 0)"
+
+
 class has_part(FunctionElement[bool]):
-    """``has_part(column, regex, glob)``: whether a text has a part that matches; PostgreSQL takes the regular expression, SQLite the glob."""
+    """``has_part(column, regex, folded)``: whether a text has a part in any case; PostgreSQL takes a regular expression, SQLite what :func:`folded`
+    returns of the part."""
 
     type: TypeEngine[Any] = NullType()
     inherit_cache = True
@@ -75,5 +97,39 @@ def _has_part_postgresql(element: has_part, compiler: SQLCompiler, **kw: Any) ->
 
 @compiles(has_part, "sqlite")
 def _has_part_sqlite(element: has_part, compiler: SQLCompiler, **kw: Any) -> str:
-    column, _, glob = element.clauses
-    return f"({compiler.process(column, **kw)} GLOB {compiler.process(glob, **kw)})"
+    column, _, part = element.clauses
+    return f"{HAS_FOLDED}({compiler.process(column, **kw)}, {compiler.process(part, **kw)})"
+
+
+HAS_FOLDED = "mailbbgun_has_folded"  # the name of has_folded as a function of SQLite, which knows no letters but a to z
+
+
+def has_folded(text: str, part: str) -> bool:
+    """Return whether a text has a part in any case; the part is as :func:`folded` returns it."""
+    return part in folded(text)
+
+
+def folded(text: str) -> str:
+    """Return a text with one and the same letter in place of all its cases (simple case folding: a letter stays one, so ß is not ss)."""
+    found = text.casefold()
+    return found if len(found) == len(text) else text.translate(_folds())
+
+
+def cases_of(character: str) -> str:
+    """Return all characters that :func:`folded` makes one of, this one among them."""
+    return _cases().get(folded(character), character)
+
+
+@cache
+def _folds() -> Mapping[int, str]:
+    """Return what each letter becomes that has cases. All of them are below U+20000."""
+    forms = ((one, (one.casefold(), one.lower())) for one in map(chr, range(0x20000)))
+    return {ord(one): form for one, two in forms if (form := next((each for each in two if len(each) == 1), one)) != one}
+
+
+@cache
+def _cases() -> Mapping[str, str]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for code, form in _folds().items():
+        found[form] |= {chr(code), form}
+    return {form: "".join(sorted(cases)) for form, cases in found.items()}

@@ -9,6 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from mailbbgun.base import addresses
 from mailbbgun.base.bad_input import listed
 from mailbbgun.base.caller import Scope
+from mailbbgun.base.deadline import at_most
 from mailbbgun.base.errors import NotFound
 from mailbbgun.base.gate import caller, needs, reading
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
@@ -18,6 +19,10 @@ from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
 from mailbbgun.services import Services
 
 LONGEST_PART = 200  # characters of a subject to search for
+LONGEST_MESSAGE_ID = 292  # a client's has 250 at most; ours is a UUID, an @, a host's name, and the brackets around them
+LONGEST_TAG = 128  # as accept takes them
+LIST_SECONDS = 10.0  # that the database may work for a list
+_TOO_SLOW = "It takes the database longer than {:g} s to find these messages; narrow the list by `since` and `until`, or by `to`."
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
 
@@ -37,16 +42,23 @@ class Choice(fields.String):
 
 
 class Address(fields.String):
-    """An address, or a Message-ID, in a query: a + in it is a plus."""
+    """An address, or a Message-ID, in a query: a + in it is a plus. Of its rules the first that is broken is told, and no later one is asked."""
 
     plus = True
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).strip()
+
+    def _validate(self, value: Any) -> None:
+        for rule in self.validators:
+            rule(value)
 
 
 class Sender(Address):
     """The address of a From, with or without its name."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
+        text: str = super()._deserialize(value, attr, data, **kwargs)
         return text[:-1].rpartition("<")[2] if text.endswith(">") and "<" in text else text
 
 
@@ -54,14 +66,23 @@ class Domain(Address):
     """A domain, in U-labels or A-labels."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
+        text: str = super()._deserialize(value, attr, data, **kwargs).removeprefix("@").removesuffix(".")
+        self._validate(text)
         try:
-            return addresses.domain(text.strip().removeprefix("@").removesuffix("."))
+            return addresses.domain(text)
         except ValueError as error:
             raise ValidationError("Not a domain, like example.com.") from error
 
 
-_BARE = validate.Regexp(r"\s*[^<>]+@[^\s<>@]+\s*\Z", error="Not a bare e-mail address, like ann@example.com.")
+# Linear, as the blanks around are gone and nothing behind an @ is looked at again.
+_BARE = (
+    validate.Length(max=addresses.LONGEST),
+    validate.Regexp(r"[^<>]+@[^\s<>@]++\Z", error="Not a bare e-mail address, like ann@example.com."),
+)
+_MESSAGE_ID = (
+    validate.Length(max=LONGEST_MESSAGE_ID),
+    validate.Regexp(r"<?[^\s<>@]++@[^\s<>@]++>?\Z", error="Not a Message-ID, like <1234@example.com>."),
+)
 
 
 class Filters(Page):
@@ -83,6 +104,7 @@ class Filters(Page):
     )
     domain = Domain(
         load_default=None,
+        validate=validate.Length(max=addresses.LONGEST_DOMAIN),
         metadata={"description": "A recipient's domain. With to and reason: of the same delivery.", "example": "example.com"},
     )
     sender = Sender(
@@ -101,10 +123,10 @@ class Filters(Page):
     )
     message_id_header = Address(
         load_default=None,
-        validate=validate.Regexp(r"\s*<?[^\s<>]+@[^\s<>]+>?\s*\Z", error="Not a Message-ID, like <1234@example.com>."),
+        validate=_MESSAGE_ID,
         metadata={"description": "The Message-ID header, with or without its angle brackets.", "example": "<1234@example.com>"},
     )
-    tag = fields.String(load_default=None, validate=validate.Length(1), metadata={"example": "invoice"})
+    tag = fields.String(load_default=None, validate=validate.Length(1, LONGEST_TAG), metadata={"example": "invoice"})
     test = fields.Boolean(load_default=None, metadata={"description": "Those that test keys sent, or those that others did. Both if not given."})
     since = Time(
         load_default=None,
@@ -199,12 +221,13 @@ def shown(message_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/messages", tags=["messages"])
 @blueprint.arguments(Filters, location="query")
+@blueprint.alt_response(503, description="It takes the database too long, or it does not answer.")
 @blueprint.response(200, Messages, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
 @needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:
     """List messages, newest first"""
     who = caller()
-    with reading(provided(Services).db) as session:
+    with reading(provided(Services).db) as session, at_most(session, LIST_SECONDS, _TOO_SLOW.format(LIST_SECONDS)):
         messages, count, last = repo.page(session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters))
     return {"messages": messages, "count": count}, 200, next_page(last)
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from mailbbgun.base import addresses
+from mailbbgun.base.texts import cases_of
 
 _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
@@ -34,12 +35,7 @@ def part_as_regex(text: str) -> str:
     return "".join(_any_of(one) or (f"\\{one}" if one.isascii() and not one.isalnum() and one != " " else one) for one in text)
 
 
-def part_as_glob(text: str) -> str:
-    """Return a GLOB pattern of SQLite that finds a text, in upper and lower case: its LIKE knows no letters but a to z."""
-    return f"*{''.join(_any_of(one) or (f'[{one}]' if one in '*?[' else one) for one in text)}*"
-
-
 def _any_of(character: str) -> str | None:
     """Return a bracket expression of a letter's cases; None if it has but one."""
-    cases = {character} | {one for one in (character.lower(), character.upper(), character.casefold()) if len(one) == 1}
-    return f"[{''.join(sorted(cases))}]" if len(cases) > 1 else None
+    cases = cases_of(character)
+    return f"[{cases}]" if len(cases) > 1 else None

@@ -7,14 +7,22 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import event, insert, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from mailbbgun.app import close, create_app
+from mailbbgun.base import deadline
+from mailbbgun.base.deadline import at_most
+from mailbbgun.base.errors import TookTooLong
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.messages import repo
+from mailbbgun.messages import api, repo
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from tests.http.test_reading import claim, end, fail, ids
 from tests.messages.test_counts import MESSAGE
+from tests.waiting import PATIENCE, cpu_of, growth
+
+LONG = "a" * 59 + "…"  # what an error shows of a long value
 
 
 @pytest.fixture
@@ -225,6 +233,56 @@ def test_a_list_by_subject_looks_at_so_many_messages_and_not_at_all(door, tag, m
         assert searched(to=f"{tag}@example.com") == sent[::-1]
 
 
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_part_that_is_like_each_subject_but_for_its_end_costs_little_more_than_a_short_one(door, letter):
+    with Session(door.services.db.engine) as session:  # nothing of this is committed
+        same = MESSAGE | {"status": "PENDING", "created_at": datetime.now(UTC), "subject": letter * 256}
+        session.execute(insert(MESSAGES), [same | {"id": new_id()} for _ in range(1000)])
+
+        def cost(length: int) -> float:
+            """CPU seconds of a search. PostgreSQL's are its own."""
+            wanted = repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, subject=letter * length + "b")
+            return cpu_of(lambda: repo.page(session, wanted))
+
+        assert growth(cost, 1, 199, turns=3, least=0.005) < 16  # of GLOB it was a hundred
+
+
+def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkeypatch):
+    monkeypatch.setattr(api, "LIST_SECONDS", 0.1)
+    monkeypatch.setattr(deadline, "_STEPS", 1)
+    app = create_app(door.services.settings)
+    try:
+        client = app.test_client()
+        with door.services.db.write() as session:
+            if door.services.db.dialect == "postgresql":
+                session.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
+            else:  # there nobody waits for a lock to read
+                monkeypatch.setattr(api, "LIST_SECONDS", 0.0)
+            answer = client.get("/messages?subject=x")
+        told = f"It takes the database longer than {api.LIST_SECONDS:g} s to find these messages; narrow the list by `since` and `until`, or by `to`."
+        assert (answer.status_code, answer.json["error"]) == (503, {"status": 503, "code": "took_too_long", "message": told})
+        monkeypatch.undo()
+        assert client.get("/messages?subject=x").status_code == 200  # the connection is as good as before
+    finally:
+        close(app)
+
+
+def test_an_endless_statement_is_broken_off_and_what_is_wrong_is_told_as_before(door):
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT (i + 1) % 1000 FROM n) SELECT count(*) FROM n"
+    with door.services.db.read() as session, pytest.raises(TookTooLong, match="too long"), at_most(session, 0.1, "too long"):
+        session.execute(text(endless))
+    with door.services.db.read() as session, pytest.raises(DBAPIError), at_most(session, PATIENCE, ""):
+        session.execute(text("SELECT * FROM nowhere"))
+
+
+def test_the_longest_that_accept_takes_is_found(door, tag):
+    header, address, label = f"<{'a' * 236}@example.com>", f"{tag}{'a' * 30}@{'.'.join(['d' * 47] * 4)}", tag.ljust(128, "x")
+    sent = door.send(message_id_header=header, to=address, tags=[label], subject=tag + "ä" * 168)
+    assert (len(header), len(address)) == (250, 254)
+    for query in (f"message_id_header={header}", f"to={address}", f"tag={label}", f"domain={address.partition('@')[2]}", f"subject={tag}{'Ä' * 168}"):
+        assert sent in found(door, query), query
+
+
 @pytest.mark.parametrize(
     ("query", "field", "sentence"),
     [
@@ -235,7 +293,13 @@ def test_a_list_by_subject_looks_at_so_many_messages_and_not_at_all(door, tag, m
         ("domain=", "domain", '"": Not a domain, like example.com.'),
         ("message_id_header=17", "message_id_header", '"17": Not a Message-ID, like <1234@example.com>.'),
         ("subject=", "subject", 'Must have 1 to 200 characters; "" has none.'),
-        ("tag=", "tag", 'Must have at least one character; "" has none.'),
+        ("tag=", "tag", 'Must have 1 to 128 characters; "" has none.'),
+        (f"tag={'a' * 129}", "tag", f'Must have 1 to 128 characters; "{LONG}" has 129.'),
+        (f"subject={'a' * 201}", "subject", f'Must have 1 to 200 characters; "{LONG}" has 201.'),
+        (f"to={'a' * 243}@example.com", "to", f'Must have at most 254 characters; "{LONG}" has 255.'),
+        (f"from={'a' * 8000}", "from", f'Must have at most 254 characters; "{LONG}" has 8000.'),
+        (f"domain={'a.' * 4000}", "domain", f'Must have at most 253 characters; "{"a." * 29}a…" has 8000.'),
+        (f"message_id_header=a{'@' * 7900}%20x", "message_id_header", f'Must have at most 292 characters; "a{"@" * 58}…" has 7903.'),
         ("reason=spam", "reason", 'Must be bounced, expired, outcome_unknown or parked, not "spam".'),
         ("status=gone", "status", 'Must be PENDING, DELIVERED, ERROR or CANCELLED, not "gone".'),
         ("test=maybe", "test", 'Must be true or false, not "maybe".'),

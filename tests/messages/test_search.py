@@ -1,0 +1,28 @@
+"""What a list is asked for is looked at in a time that grows as its length does."""
+
+import pytest
+
+from mailbbgun.messages import api
+from tests.waiting import cpu_of, growth
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "ending"),
+    [
+        ("message_id_header", "@", " x"), ("message_id_header", "a@", " x"), ("message_id_header", " ", "x"), ("message_id_header", "a", " x"),
+        ("to", " ", "x"), ("to", "@", " <"), ("to", "a@", "<"), ("from", " ", "x"), ("from", "<", ">"), ("domain", "a.", " x"), ("domain", "ä", " x"),
+        ("tag", "@", ""), ("subject", " ", ""),
+    ],
+)  # fmt: skip
+def test_a_filter_is_looked_at_in_linear_time(field, text, ending):
+    filters = api.Filters()
+    assert growth(lambda length: cpu_of(lambda: filters.validate({field: text * length + ending})), 2_000, 32_000) < 64  # 256, were it quadratic
+
+
+@pytest.mark.parametrize("rule", [api._BARE[1], api._MESSAGE_ID[1]])
+@pytest.mark.parametrize("text", ["@", "a@", " ", "a", "a @", "<", "@a"])
+def test_what_an_address_looks_like_is_told_in_linear_time(rule, text):
+    def cost(length: int) -> float:
+        return cpu_of(lambda: [rule.regex.match(text * length + ending) for ending in (" x", "<", "@", "")])
+
+    assert growth(cost, 2_000, 32_000) < 64
