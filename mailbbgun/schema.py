@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 import mailbbgun.base.models
@@ -18,7 +19,7 @@ import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.tenants.models  # noqa: F401 - all of them for their tables
 from mailbbgun.base.db import Base, Database, dialect_of
-from mailbbgun.base.errors import DatabaseUnavailable
+from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 
 METADATA = Base.metadata
 
@@ -30,6 +31,9 @@ RESTS = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 
 #: PostgreSQL's codes for being ended in a deadlock, and for a lock that was not to be had in time.
 DEADLOCK, NO_LOCK = "40P01", "55P03"
+
+#: And for a role that lacks a right.
+NOT_PERMITTED = "42501"
 
 log = logging.getLogger("mailbbgun.schema")
 
@@ -55,6 +59,11 @@ def upgrade(db: Database, config: Config | None = None) -> None:
                 config.attributes["connection"] = session.connection()
                 command.upgrade(config, "head")
             return
+        except ProgrammingError as error:
+            if getattr(error.orig, "pgcode", None) != NOT_PERMITTED:
+                raise
+            whose = f"the role {db.url.username} may not make tables in the database {db.url.database}"
+            raise ConfigurationError(f"DATABASE_URL: {whose}; bin/postgresql-create-user makes a role and a database of its own") from error
         except DatabaseUnavailable as error:
             if rest is None or not _in_the_way(error):
                 raise

@@ -4,6 +4,7 @@ import ipaddress
 import re
 import socket
 import threading
+from contextlib import suppress
 
 import idna
 
@@ -65,14 +66,19 @@ def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(bare)
     except ValueError:
-        return bool(re.fullmatch(r"(.*\.)?[0-9]+", name)) and "." in name  # 127.1 is read as an address, too
+        return bool(re.fullmatch(r"(.*\.)?[0-9]+", name))  # 127.1 and 1234 are read as addresses, too
     return True
 
 
 def _full_name() -> str:
     """Return the machine's name with its domain. The resolver may hang, so it is asked in a thread that is left behind."""
     found: list[str] = []
-    asking = threading.Thread(target=lambda: found.append(socket.getfqdn()), name="full-name", daemon=True)
+
+    def ask() -> None:
+        with suppress(OSError, UnicodeError):  # a label too long for IDNA, bytes that are no text
+            found.append(socket.getfqdn())
+
+    asking = threading.Thread(target=ask, name="full-name", daemon=True)
     asking.start()
     asking.join(LOOKUP_SECONDS)
     return found[0] if found else socket.gethostname()

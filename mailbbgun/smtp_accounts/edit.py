@@ -104,7 +104,8 @@ def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, accoun
         values.setdefault("smtp_password", None)  # without a name nobody asks for it
     kept = "smtp_password" not in values and account.smtp_password is not None
     if kept and any(name in values and values[name] != getattr(account, name) for name in DESTINATION):
-        raise InvalidInput("Some fields are not valid.", fields={"smtp_password": ["Give it again: where it goes, or how, has changed."]})
+        again = "Give the password again: host, port, security or authority have changed."
+        raise InvalidInput("Some fields are not valid.", fields={"smtp_password": [again]})
     _check_login(values.get("smtp_username", account.smtp_username), kept or values.get("smtp_password") is not None)
     if "smtp_password" in values:
         values["smtp_password"] = _encrypted(vault, values["smtp_password"])

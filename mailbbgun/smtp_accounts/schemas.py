@@ -149,7 +149,7 @@ class Settings(Schema):
     is_default = Flag(metadata={"description": "Its From is that of messages that name none. One at most; the first, unless it says false."})
     priority = _number(0, 1000, "The least goes first; 10 by default.")
     weight = _number(1, 1000, "Its share among accounts of one priority; 1 by default.")
-    max_connections = _number(1, 1000, "At once, of one worker; 5 by default.")
+    max_connections = _number(1, 1000, "At once, shared by all worker processes that are alive, one for each at least; 5 by default.")
     max_per_second = _rate("Mails; null: no limit.", 10_000)
     max_per_minute = _number(1, 1_000_000, "Mails; null: no limit.", allow_none=True)
     max_per_day = _number(1, 1_000_000_000, "Mails of a day (UTC); null: no limit.", allow_none=True)
