@@ -77,11 +77,11 @@ class Domain(Address):
 # Linear, as the blanks around are gone and nothing behind an @ is looked at again.
 _BARE = (
     validate.Length(max=addresses.LONGEST),
-    validate.Regexp(r"[^<>]+@[^\s<>@]++\Z", error="Not a bare e-mail address, like ann@example.com."),
+    validate.Regexp(r"[^<>]+@[^\s<>@]+\Z", error="Not a bare e-mail address, like ann@example.com."),
 )
 _MESSAGE_ID = (
     validate.Length(max=LONGEST_MESSAGE_ID),
-    validate.Regexp(r"<?[^\s<>@]++@[^\s<>@]++>?\Z", error="Not a Message-ID, like <1234@example.com>."),
+    validate.Regexp(r"<?[^\s<>@]+@[^\s<>@]+>?\Z", error="Not a Message-ID, like <1234@example.com>."),
 )
 
 
