@@ -1,6 +1,5 @@
 """``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -74,8 +73,6 @@ def create(context: click.Context, /, tenant: str, password_file: TextIO | None,
     if password_file is not None:
         wanted["smtp_password"] = password_file.readline().rstrip("\r\n")
     elif "smtp_username" in wanted or ("preset" in wanted and PRESETS[wanted["preset"]].username):
-        if not sys.stdin.isatty():
-            raise click.UsageError("there is no terminal to ask for the password at; --password-file - reads it from standard input")
         wanted["smtp_password"] = click.prompt("Password", hide_input=True, err=True)
     wanted = judged(NewAccount(), wanted)
     with _opened(tenant) as (services, its), judging():

@@ -12,7 +12,6 @@ from typing import NoReturn
 import click
 from tqdm import tqdm
 
-from mailbbgun import migrations
 from mailbbgun.base import faults, logs
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import CONTEXT, explained_exit, version_option
@@ -43,7 +42,6 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
         faults.arm()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
-        migrations.check(services.db)
         with _only_one(settings.var / "requeue-pending.lock"):
             stopped = threading.Event()
             on_stop(stopped.set)
