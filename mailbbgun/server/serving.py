@@ -54,6 +54,10 @@ class Serving:
         for one in begun:
             one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
 
+    def _join(self, one: "_PendingMessage | _PendingResponse") -> None:
+        """Let it begin with the others of this turn. Only in the poller, which empties the list between its turns."""
+        self._begun.append(one)
+
     def refused(self, connection: Connection, refusal: Refusal) -> None:
         """Write a line of log, but not too many, and one of access log if there was a whole head."""
         client = connection.client[0] if isinstance(connection.client, tuple) else None
@@ -100,7 +104,7 @@ class Serving:
         if begun is None:
             return False
         worker.nr += 1
-        self._begun.append(_PendingMessage(connection, begun, whole))
+        self._join(_PendingMessage(connection, begun, whole))
         return True
 
     def _finish_quickly(self, one: "_PendingMessage") -> None:
@@ -155,7 +159,7 @@ class Serving:
             self._fail(connection, request, error)
             return
         if isinstance(body, Parked):
-            self._poller.call(partial(self._begun.append, _PendingResponse(exchange, body)))
+            self._poller.call(partial(self._join, _PendingResponse(exchange, body)))
         else:
             self._answer(exchange, lambda: body, self._send_from_thread)
 
