@@ -1,6 +1,6 @@
 """Mail BB Gun: a self-hosted transactional mail service.
 
-door → accept → messages (store) → queue → deliver → events. HACKING.rst is the map of the house.
+door → accept → messages (store) → queue → deliver → events. CONTRIBUTING.rst says where to begin.
 """
 
 __version__ = "0.1.0"

@@ -1,0 +1,58 @@
+"""``.. command-line:: PROGRAM MODULE`` describes a program of ours by its click command, with all commands below it."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from textwrap import dedent, indent
+
+import click
+from docutils.nodes import Node
+from rst import code, inline, literal, title
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    for parameter in context.command.get_params(context):
+        if (
+            isinstance(parameter, click.Option)
+            and parameter.name != "help"
+            and (record := parameter.get_help_record(context))
+        ):
+            yield f"{code(record[0])}\n{indent(inline(record[1]) or 'As the field of that name.', '   ')}\n"
+
+
+def described(name: str, command: click.Command, underlines: str, above: click.Context | None = None) -> Iterator[str]:
+    """Yield a section about a command, then one about each command below it."""
+    context = click.Context(command, info_name=name, parent=above)
+    yield f".. _command-{context.command_path.replace(' ', '-').replace('/', '-')}:\n"
+    yield title(context.command_path, underlines[0])
+    if not isinstance(command, click.Group):
+        yield literal(" ".join([context.command_path, *command.collect_usage_pieces(context)]))
+    yield (
+        "\n\n".join(inline(part.replace("\n", " ")) for part in dedent(command.help or "").strip().split("\n\n")) + "\n"
+    )
+    yield from _options(context)
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            if (one := command.get_command(context, below)) and not one.hidden:
+                yield from described(below, one, underlines[1:] or underlines, context)
+
+
+class CommandLine(SphinxDirective):
+    """Describe a program."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[Node]:
+        """Return its section."""
+        self.env.note_reread()
+        program, _, module = self.arguments[0].rpartition(" ")
+        command = import_module(module).main
+        return self.parse_text_to_nodes("\n".join(described(program, command, "-~^")), allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("command-line", CommandLine)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,51 @@
+"""``.. error:: STATUS code`` describes an error of the HTTP API; every code and status that the code can answer must be described."""
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from described import compare
+from sphinx.application import Sphinx
+
+import mailbbgun
+from mailbbgun.base.errors import ConfigurationError, MailBBGunError, SecretUnreadable
+
+#: Errors that stop a program when it starts, so that no client ever meets them.
+OF_PROGRAMS = ConfigurationError
+
+#: What Flask itself refuses, and the application gives a code: a path or method that is not there, a fault of ours, a large body.
+OF_FLASK = ("400 bad_request", "404 not_found", "405 method_not_allowed", "413 too_large", "500 internal_error")
+
+_REFUSED = re.compile(r"Refusal\(\s*(\d{3}),(?![^\n]*code=)")
+
+
+def answered() -> list[str]:
+    """Return status and code of every error that a client can be answered with."""
+    return sorted({*_of_the_tree(MailBBGunError), *_of_the_server(), *OF_FLASK})
+
+
+def _of_the_tree(error: type[MailBBGunError]) -> Iterator[str]:
+    met = not issubclass(error, OF_PROGRAMS) or issubclass(error, SecretUnreadable)
+    if met and "code" in vars(error):
+        yield f"{error.status} {error.code}"
+    for below in error.__subclasses__():
+        yield from _of_the_tree(below)
+
+
+def _of_the_server() -> Iterator[str]:
+    """Find what the HTTP server refuses before the application sees it: there the code is the status's own phrase."""
+    found = {
+        int(status)
+        for path in Path(mailbbgun.__file__).parent.rglob("*.py")
+        for status in _REFUSED.findall(path.read_text())
+    }
+    assert found, "the HTTP server raises no Refusal(status, …) any more"
+    for status in found:
+        yield f"{status} {HTTPStatus(status).phrase.lower().replace(' ', '_').replace('-', '_')}"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    compare(app, "error", answered, "reference/errors")
+    return {"parallel_read_safe": True}

@@ -1,0 +1,54 @@
+"""``.. settings:: NAME …`` describes settings by what ``settings.py`` says of them; ``:setting:`NAME``` refers to one."""
+
+from dataclasses import asdict, fields, is_dataclass
+from textwrap import indent
+from typing import Any
+
+from described import compare
+from docutils.nodes import Node
+from rst import code, inline
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from mailbbgun.base.settings import PREFIX, Settings
+
+SETTINGS = {one.name: one for one in fields(Settings)}
+
+
+def _shown(value: Any) -> str:
+    return repr(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else repr(value)
+
+
+def _described(name: str) -> str:
+    setting = SETTINGS[name]
+    least, most = setting.metadata["least"], setting.metadata["most"]
+    bounds = (
+        f" From {least:,} to {most:,}."
+        if least is not None and most is not None
+        else f" At least {least:,}."
+        if least is not None
+        else ""
+    )
+    told = f"{inline(setting.metadata['doc'])}\n\nDefault: {code(_shown(setting.default))}.{bounds} In the environment: {code(PREFIX + name)}.\n"
+    return f".. setting:: {name}\n\n{indent(told, '   ')}\n"
+
+
+class SettingsDirective(SphinxDirective):
+    """Describe the settings that are named."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[Node]:
+        """Return a description of each."""
+        names = self.arguments[0].split()
+        if unknown := [name for name in names if name not in SETTINGS]:
+            raise self.error(f"there is no setting {unknown[0]}")
+        return self.parse_text_to_nodes("".join(map(_described, names)))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive; every setting must be on the page."""
+    app.add_directive("settings", SettingsDirective)
+    compare(app, "setting", lambda: SETTINGS, "reference/settings")
+    return {"parallel_read_safe": True}

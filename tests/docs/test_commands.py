@@ -1,0 +1,145 @@
+"""The commands of README and manual, pasted into a shell as they are; only the port and the folder ``var`` are ours."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from docs._ext.commands import HOW, ROOT, Block, blocks, pages
+from mailbbgun.base.settings import CONFIG_VARIABLE, load
+from tests.run.test_run import SECONDS, Service, until
+
+BLOCKS = [block for page in pages() for block in blocks(page)]
+RUN = ("run", "run until", "run beside")
+#: Where pages say how to reach things that are the test's own here.
+DATABASE = "postgresql://mailbbgun:secret@localhost/mailbbgun"
+RABBITMQ = "amqp://mailbbgun:secret@localhost/mailbbgun"
+
+
+def name(block: Block) -> str:
+    return f"{block.page}:{block.line}"
+
+
+class Reader:
+    """Somebody who reads a page and pastes its commands, in a folder that looks like the project's."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.service = Service(folder)
+        self.here = folder / "here"
+        self.here.mkdir()
+        for path in ROOT.iterdir():
+            if path.name not in ("var", "config.py", ".env", ".git"):
+                (self.here / path.name).symlink_to(path)
+        (self.here / "var").symlink_to(self.service.var)
+        self.beside: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self.other: dict[str, str] = {}  # what a page says → what it is here
+
+    def do(self, block: Block) -> None:
+        """Do what a block says. Raises AssertionError with its output where it does not do what the page says."""
+        block = replace(block, text=self._here(block.text), told=self._here(block.told))
+        if block.how == "run beside":
+            self._start(block)
+            return
+        shown = ""
+
+        def works() -> bool:
+            nonlocal shown
+            done = subprocess.run(self._argv(block), cwd=self.here, env=self.service.environment, capture_output=True, text=True, timeout=SECONDS)
+            shown = f"{name(block)}: exit code {done.returncode}\n{block.text}\n{done.stdout}\n{done.stderr}"
+            return done.returncode == 0 and block.told in done.stdout + done.stderr
+
+        if block.how == "run until":
+            until(works, lambda: shown)
+        else:
+            assert works(), shown
+
+    def leave(self) -> None:
+        """Stop what runs beside, as Ctrl-C does; it must end well."""
+        for process, output in reversed(self.beside):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SECONDS) == 0, output.read_text()
+        self.beside.clear()
+        assert self.service.alive() == {}
+
+    def kill(self) -> None:
+        """Leave nothing, whatever happened."""
+        for process, _ in self.beside:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def _start(self, block: Block) -> None:
+        output = self.here.parent / f"output-{len(self.beside)}"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                ["sh", "-c", f"exec {block.text}"],
+                cwd=self.here, env=self.service.environment, stdout=file, stderr=file, start_new_session=True,
+            )  # fmt: skip
+        self.beside.append((process, output))
+        until(lambda: block.told in output.read_text() or process.poll() is not None, output.read_text)
+        assert process.poll() is None, output.read_text()
+
+    def _here(self, text: str) -> str:
+        text = text.replace("127.0.0.1:5000", f"127.0.0.1:{self.service.port}")
+        for said, ours in self.other.items():
+            text = text.replace(said, ours)
+        return text
+
+    def _argv(self, block: Block) -> list[str]:
+        match block.language:
+            case "python":
+                return [sys.executable, "-c", block.text]
+            case "javascript":
+                return ["node", "--input-type=module", "-e", block.text]
+        # Variables stay, as in a shell that is typed into.
+        state = self.here.parent / "variables"
+        state.touch()
+        return ["bash", "-c", f"set -ea\n. {state}\n{block.text}\nexport -p >{state}"]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Somebody with a clone of the project and nothing running."""
+    one = Reader(tmp_path / "reader")
+    try:
+        yield one
+        one.leave()
+    finally:
+        one.kill()
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=name)
+def test_every_block_of_commands_says_how_it_is_run_or_why_not(block: Block) -> None:
+    assert block.how in HOW, f"{name(block)} begins with none of the comments of docs/_ext/commands.py"
+    assert block.told or block.how not in ("run until", "run beside", "not run"), name(block)
+
+
+def test_the_manual_has_no_block_of_commands_in_a_form_that_is_not_looked_at() -> None:
+    for page in pages():
+        found = re.findall(r"^ *\.\. (?:code-block|code|highlight|sourcecode):: *(\w*)", page.read_text(), re.MULTILINE)
+        assert not set(found) & {"bash", "shell", "console", "py", "js", "shell-session"}, page
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.how in RUN}))
+def test_the_commands_of_a_page_do_what_it_says(page: str, reader: Reader, request: pytest.FixtureRequest) -> None:
+    steps = [block for block in BLOCKS if block.page == page and block.how in RUN]
+    if any(DATABASE in block.text for block in steps):
+        server = request.getfixturevalue("postgresql")
+        reader.other[DATABASE] = server.url(server.create_database()).replace("+psycopg2", "")
+    if not any(block.how == "run beside" for block in steps) and any("127.0.0.1:5000" in block.text for block in steps):
+        reader.do(Block(page, 0, "sh", "run beside", "Ctrl-C stops everything", "bin/run\n"))
+    for block in steps:
+        reader.do(block)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.how == "settings"], ids=name)
+def test_settings_that_the_manual_shows_can_be_loaded(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text(block.text)
+    load({CONFIG_VARIABLE: str(file)})
