@@ -12,13 +12,14 @@ import pytest
 
 from docs._ext.commands import HOW, ROOT, Block, blocks, pages
 from mailbbgun.base.settings import CONFIG_VARIABLE, load
+from mailbbgun.install import install
+from mailbbgun.services import build
 from tests.run.test_run import SECONDS, Service, until
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 RUN = ("run", "run until", "run beside")
-#: Where pages say how to reach things that are the test's own here.
+#: What pages call the database of PostgreSQL; here it is one of the test's own.
 DATABASE = "postgresql://mailbbgun:secret@localhost/mailbbgun"
-RABBITMQ = "amqp://mailbbgun:secret@localhost/mailbbgun"
 
 
 def name(block: Block) -> str:
@@ -39,6 +40,12 @@ class Reader:
         (self.here / "var").symlink_to(self.service.var)
         self.beside: list[tuple[subprocess.Popen[bytes], Path]] = []
         self.other: dict[str, str] = {}  # what a page says → what it is here
+        self.variables = folder / "variables"
+        self.turn_the_page()
+
+    def turn_the_page(self) -> None:
+        """Open a new terminal, which has no variables of the page before."""
+        self.variables.write_text("")
 
     def do(self, block: Block) -> None:
         """Do what a block says. Raises AssertionError with its output where it does not do what the page says."""
@@ -50,7 +57,10 @@ class Reader:
 
         def works() -> bool:
             nonlocal shown
-            done = subprocess.run(self._argv(block), cwd=self.here, env=self.service.environment, capture_output=True, text=True, timeout=SECONDS)
+            done = subprocess.run(
+                self._argv(block),
+                cwd=self.here, env=self.service.environment, capture_output=True, text=True, timeout=SECONDS, check=False,
+            )  # fmt: skip
             shown = f"{name(block)}: exit code {done.returncode}\n{block.text}\n{done.stdout}\n{done.stderr}"
             return done.returncode == 0 and block.told in done.stdout + done.stderr
 
@@ -98,9 +108,7 @@ class Reader:
             case "javascript":
                 return ["node", "--input-type=module", "-e", block.text]
         # Variables stay, as in a shell that is typed into.
-        state = self.here.parent / "variables"
-        state.touch()
-        return ["bash", "-c", f"set -ea\n. {state}\n{block.text}\nexport -p >{state}"]
+        return ["bash", "-c", f"set -eua\n. {self.variables}\n{block.text}\nexport -p >{self.variables}"]
 
 
 @pytest.fixture
@@ -108,6 +116,18 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     """Somebody with a clone of the project and nothing running."""
     one = Reader(tmp_path / "reader")
     try:
+        yield one
+        one.leave()
+    finally:
+        one.kill()
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Somebody for whom the service runs already, and who reads one page after the other."""
+    one = Reader(tmp_path_factory.mktemp("reader") / "user")
+    try:
+        one.do(Block("before the page", 0, "sh", "run beside", "Ctrl-C stops everything", ".venv/bin/python -m mailbbgun.run"))
         yield one
         one.leave()
     finally:
@@ -126,16 +146,37 @@ def test_the_manual_has_no_block_of_commands_in_a_form_that_is_not_looked_at() -
         assert not set(found) & {"bash", "shell", "console", "py", "js", "shell-session"}, page
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.how in RUN}))
-def test_the_commands_of_a_page_do_what_it_says(page: str, reader: Reader, request: pytest.FixtureRequest) -> None:
-    steps = [block for block in BLOCKS if block.page == page and block.how in RUN]
-    if any(DATABASE in block.text for block in steps):
-        server = request.getfixturevalue("postgresql")
-        reader.other[DATABASE] = server.url(server.create_database()).replace("+psycopg2", "")
-    if not any(block.how == "run beside" for block in steps) and any("127.0.0.1:5000" in block.text for block in steps):
-        reader.do(Block(page, 0, "sh", "run beside", "Ctrl-C stops everything", "bin/run\n"))
-    for block in steps:
+def steps(page: str) -> list[Block]:
+    return [block for block in BLOCKS if block.page == page and block.how in RUN]
+
+
+def starts_it(page: str) -> bool:
+    return any(block.how == "run beside" for block in steps(page))
+
+
+PAGES = sorted({block.page for block in BLOCKS if block.how in RUN})
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if starts_it(page)])
+def test_the_commands_of_a_page_that_starts_the_service_do_what_it_says(page: str, reader: Reader) -> None:
+    for block in steps(page):
         reader.do(block)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not starts_it(page)])
+def test_the_commands_of_a_page_for_a_running_service_do_what_it_says(
+    page: str, user: Reader, request: pytest.FixtureRequest
+) -> None:
+    if any(DATABASE in block.text for block in steps(page)):
+        server = request.getfixturevalue("postgresql")
+        url = server.url(server.create_database())
+        services = build(load({"MAILBBGUN_VAR": str(user.service.var), "MAILBBGUN_DATABASE_URL": url}))
+        install(services)
+        services.close()
+        user.other[DATABASE] = url.replace("+psycopg2", "")
+    user.turn_the_page()
+    for block in steps(page):
+        user.do(block)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.how == "settings"], ids=name)

@@ -43,6 +43,11 @@ def pgbouncer() -> Path:
     return _found("pgbouncer")
 
 
+def nginx() -> Path:
+    """Return nginx itself. Raises :class:`Missing`."""
+    return _found("nginx")
+
+
 def systemd_analyze() -> Path:
     """Return systemd-analyze itself. Raises :class:`Missing`."""
     return _found("systemd-analyze")
