@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from importlib import import_module
-from textwrap import dedent, indent
+from inspect import cleandoc
+from textwrap import indent
 
 import click
 from docutils.nodes import Node
@@ -13,11 +14,9 @@ from sphinx.util.docutils import SphinxDirective
 
 def _options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
-        if (
-            isinstance(parameter, click.Option)
-            and parameter.name != "help"
-            and (record := parameter.get_help_record(context))
-        ):
+        if not isinstance(parameter, click.Option) or {"--help", "--version"} & {*parameter.opts}:
+            continue
+        if record := parameter.get_help_record(context):
             yield f"{code(record[0])}\n{indent(inline(record[1]) or 'As the field of that name.', '   ')}\n"
 
 
@@ -28,9 +27,7 @@ def described(name: str, command: click.Command, underlines: str, above: click.C
     yield title(context.command_path, underlines[0])
     if not isinstance(command, click.Group):
         yield literal(" ".join([context.command_path, *command.collect_usage_pieces(context)]))
-    yield (
-        "\n\n".join(inline(part.replace("\n", " ")) for part in dedent(command.help or "").strip().split("\n\n")) + "\n"
-    )
+    yield inline(cleandoc(command.help or "")) + "\n"
     yield from _options(context)
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

@@ -38,6 +38,10 @@ def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield from ((verb.upper(), path, verbs[verb]) for verb in VERBS if verb in verbs)
 
 
+def _label(verb: str, path: str) -> str:
+    return "-".join(["http", verb.lower(), *re.findall(r"[a-z]+", path)])
+
+
 def _type_of(schema: dict[str, Any]) -> str:
     if name := schema.get("$ref", "").rpartition("/")[2]:
         return f":ref:`{name} <shape-{name}>`"
@@ -89,11 +93,11 @@ def _answer(status: str, answer: dict[str, Any]) -> tuple[str, str]:
     content = answer.get("content", {}).get("application/json", {}).get("schema")
     shape = f" {_type_of(content)}." if content and status < "300" else ""
     told = inline(answer.get("description", "")).rstrip(".")
-    return code(status), f"{told}.{shape}"
+    return code(status), shape.strip() or "Done." if told == "OK" else f"{told}.{shape}"
 
 
 def _described(verb: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
-    yield f".. _http-{verb.lower()}{re.sub(r'[^a-z]+', '-', path)}:\n"
+    yield f".. _{_label(verb, path)}:\n"
     yield title(f"{verb} {path}", "~")
     yield inline(operation["summary"]) + ".\n"
     if told := operation.get("description"):
@@ -128,6 +132,19 @@ class Operations(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(parts), allow_section_headings=True)
 
 
+class Overview(SphinxDirective):
+    """List all operations."""
+
+    def run(self) -> list[Node]:
+        """Return a table."""
+        self.env.note_reread()
+        rows = [
+            (f":ref:`{verb} {path} <{_label(verb, path)}>`", f"{inline(one['summary'])}.")
+            for verb, path, one in _operations()
+        ]
+        return self.parse_text_to_nodes(table(("Operation", "What it does"), rows, "50 50"))
+
+
 class Shapes(SphinxDirective):
     """Describe every JSON object that operations take or answer."""
 
@@ -143,13 +160,14 @@ def _complete(app: Sphinx, env: Any) -> None:
     """Warn of operations under a tag that no page shows."""
     labels = env.domains.standard_domain.anonlabels
     for verb, path, _ in _operations():
-        if f"http-{verb.lower()}{re.sub(r'[^a-z]+', '-', path)}" not in labels:
+        if _label(verb, path) not in labels:
             log.warning("%s %s is not described", verb, path, location="reference/http")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register both directives."""
     app.add_directive("http-operations", Operations)
+    app.add_directive("http-overview", Overview)
     app.add_directive("http-shapes", Shapes)
     app.connect("env-check-consistency", _complete)
     return {"parallel_read_safe": True}
