@@ -151,8 +151,13 @@ class Store:
             if self._closed:
                 return False
             if self._thread is None:  # not made with the store: gunicorn forks after that
-                self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="store", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # this process may have no more threads, for now
+                    log.warning("store_not_started", extra={"error": str(error)})
+                    return False
+                self._thread = thread
             self._waiting.put(storing)
             return True
 

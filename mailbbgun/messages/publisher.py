@@ -130,8 +130,9 @@ class _Lane:
         with self._lock:
             self._waiting[delay].append(message_id)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: with one that could not start, nothing would ever be published
         self._bell.set()
 
     def stop(self) -> None:

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +42,11 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
         with _only_one(settings.var / "requeue-pending.lock"):
-            stopped = threading.Event()
-            on_stop(stopped.set)
-            total = requeue(services, older_than, dry_run, stopped.is_set)
+            stopped: list[bool] = []  # no Event: two signals at once would wait for each other in its lock
+            on_stop(lambda: stopped.append(True))
+            total = requeue(services, older_than, dry_run, lambda: bool(stopped))
         services.close()
-    if stopped.is_set():
+    if stopped:
         print("requeue-pending: told to stop; the next run, or the workers, do the rest", file=sys.stderr)
     if total or not quiet:
         print(f"{total} stranded, nothing changed" if dry_run else f"requeued {total}")

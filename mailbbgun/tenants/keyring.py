@@ -116,7 +116,8 @@ class Keyring:
 
     def note_use(self, key_id: UUID) -> None:
         """Remember that a key was used just now."""
-        self._used[key_id] = datetime.now(UTC)
+        with self._lock:
+            self._used[key_id] = datetime.now(UTC)
 
     def close(self) -> None:
         """Stop looking, and note what was used."""
@@ -159,8 +160,9 @@ class Keyring:
                 if len(self._missing) > MOST_KNOWN:
                     self._missing.popitem(last=False)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="keys", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: one that could not start would never look
         return found
 
     def _keep(self, prefixes: Collection[str], found: Mapping[str, Known]) -> None:
@@ -261,10 +263,16 @@ class Keyring:
                 del self._known[prefix]
 
     def _note_uses(self) -> None:
-        noted, self._used = self._used, {}
-        if noted:
-            with self._db.write() as session:
-                repo.used(session, noted)
+        with self._lock:
+            noted, self._used = self._used, {}
+        try:
+            if noted:
+                with self._db.write() as session:
+                    repo.used(session, noted)
+        except DatabaseUnavailable:
+            with self._lock:
+                self._used = noted | self._used
+            raise
 
 
 def _none(now: float) -> Known:
