@@ -281,12 +281,13 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
     """Make a key
 
-    The answer is the only place where it can be read whole. It gets no scope that you lack.
+    The answer is the only place where it can be read whole. It gets no scope that you lack; in your own tenant, and with the scope admin in any,
+    it may do no more, and lives no longer, than your own key.
     """
     services = provided(Services)
     with services.db.write() as session:
         _tenant(session, tenant_id)
-        grants.check(session, caller(), tenant_id, wish)
+        grants.check(session, caller(), tenant_id, wish, _per_minute(services))
         minted = keys.create(session, services.vault, tenant_id, wish)
     return _minted(minted)
 
@@ -328,9 +329,14 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     """Make a key like this one, which goes on working for some hours"""
     services = provided(Services)
     with services.db.write() as session:
-        permit = partial(grants.check, session, caller(), tenant_id)
+        permit = partial(grants.check, session, caller(), tenant_id, per_minute=_per_minute(services))
         minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600, permit)
     return _minted(minted)
+
+
+def _per_minute(services: Services) -> int | None:
+    """Return how often keys without a limit of their own may ask; None: without limit."""
+    return services.settings.RATE_LIMIT_PER_MINUTE or None
 
 
 def told_once(minted: keys.Minted) -> dict[str, Any]:
