@@ -22,6 +22,7 @@ from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
 NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="Must be 1 to 64 letters, digits, spaces and . _ -")
+NOT_BLANK = validate.Regexp(r"\s*\S|\Z", error="Must have more in it than white space.")
 MOST_ENTRIES = 100  # of each list of a key
 LONGEST_ADDRESS = 320  # characters: 64, an @, 255 (RFC 5321 §4.5.3.1)
 _ADDRESS_OR_DOMAIN = re.compile(r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -100,7 +101,7 @@ class Tenants(Schema):
 class NewKey(Schema):
     """A key to be."""
 
-    name = fields.String(required=True, validate=validate.Length(1, 100), metadata={"example": "shop's web server"})
+    name = fields.String(required=True, validate=(validate.Length(1, 100), NOT_BLANK), metadata={"example": "shop's web server"})
     kind = fields.Enum(KeyKind, by_value=True, metadata={"description": "live; test: all mail goes to the catcher; team: to guests only."})
     scopes = fields.List(
         fields.Enum(Scope, by_value=True),
