@@ -47,7 +47,10 @@ class NewMessage(Schema):
     )
     subject = fields.String(
         required=True,
-        metadata={"description": "One line. It must be given, and may be empty (RFC 5322 §3.6.5).", "example": "Your invoice"},
+        metadata={
+            "description": "One line. It must be given, and may be empty (RFC 5322 §3.6.5).",
+            "example": "Your invoice",
+        },
     )
     text = fields.String(metadata={"description": "The plain text; this or html is needed.", "example": "Dear Ann, …"})
     html = fields.String(metadata={"description": "The HTML; with text as well, readers choose."})
@@ -104,7 +107,7 @@ class NewMessage(Schema):
 OPTIONAL = frozenset(field.data_key or name for name, field in NewMessage().fields.items()) - {TO, "subject"}
 """Fields that, blank, are as if not given.
 
-``to`` is not: where it is given and blank, whoever fills it in has failed. Nor is ``subject``: a blank one is a subject.
+``to`` is not: where it is given and blank, whoever fills it in has failed. Nor is ``subject``: a blank one is one.
 """
 
 

@@ -210,7 +210,7 @@ class Database:
             self._ready.commit(steps)
 
     def ask(self, ready: Ready, values: Values) -> Rows:
-        """Execute one ready statement for all tenants, without a Session; return its rows when what it changes is committed.
+        """Execute one ready statement for all tenants, without a Session; return its rows when it is committed.
 
         Raises what :meth:`commit` does.
         """

@@ -198,7 +198,10 @@ def _not_ours(host: str | None) -> HostNotAllowed:
     if not host:
         return HostNotAllowed("The request names no host: send the Host header.")
     named = shown(host)
-    error = HostNotAllowed(f"This service does not answer for the host {named!r}. If that is its name, add it to the setting ALLOWED_HOSTS.")
+    error = HostNotAllowed(
+        f"This service does not answer for the host {named!r}. "
+        "If that is its name, add it to the setting ALLOWED_HOSTS."
+    )
     error.told = {"host": named}
     return error
 

@@ -19,18 +19,23 @@ PORTS = {"http": 80, "https": 443}  # which browsers leave out
 SAME = frozenset({"same-origin", "none"})  # values of Sec-Fetch-Site of our own pages, and of people who type an address
 
 _LABELS = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
-_LOGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)  # as far as the last @: people forget to quote one in a password
+_LOGIN = re.compile(
+    r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL
+)  # as far as the last @: people forget to quote one in a password
 _SHOWN = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/?#\\]*)(?::[0-9]{1,5}(?=$|[/?#\\]))?", re.IGNORECASE)
 _HOST = re.compile(rf"(?:(?P<name>{_LABELS})\.?|\[(?P<literal>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{{0,5}}))?")
 
 
 def without_login(text: str) -> str:
-    """Return a host or an address without what stands before its last ``@``: a user and a password, which nobody may repeat."""
+    """Return a host or an address without the user and password before its last ``@``, which nobody may repeat."""
     return _LOGIN.sub(r"\1", text)
 
 
 def shown(text: str) -> str:
-    """Return of a Host, or of an Origin, what names the host, for an error: no login, no path, and no more than :data:`SHOWN` characters of it."""
+    """Return what names the host in a Host or an Origin, for an error: no login, no path.
+
+    It is cut to :data:`SHOWN` characters, and ends in "…" if something was left out behind it.
+    """
     whole = without_login(text.strip())
     found = _SHOWN.match(whole)
     host = found[0] if found else ""
@@ -94,7 +99,9 @@ class Pattern(NamedTuple):
         except ValueError:
             host = None
         if host is None or (below and host.ip is not None):
-            raise ValueError(f"{without_login(text)!r} is not a host like mail.example.com, mail.example.com:8443 or *.example.com")
+            raise ValueError(
+                f"{without_login(text)!r} is not a host like mail.example.com, mail.example.com:8443 or *.example.com"
+            )
         return cls(host.name, host.port, below)
 
     def matches(self, host: Host) -> bool:
@@ -107,7 +114,10 @@ def public_url(text: str) -> str:
     """Return an address like ``https://mail.example.com/path`` without a slash at its end. Raises :class:`ValueError` for one that is none."""
     parts = urlsplit(text)
     if "@" in text:
-        raise ValueError(f"{without_login(text)!r} is not an address like https://mail.example.com: a user or password before the host is not taken")
+        raise ValueError(
+            f"{without_login(text)!r} is not an address like https://mail.example.com: "
+            "a user or password before the host is not taken"
+        )
     if parts.scheme not in PORTS or parts.query or parts.fragment or not re.fullmatch(r"[!-~]*", text):
         raise ValueError(f"{text!r} is not an address like https://mail.example.com")
     Host.read(parts.netloc)

@@ -61,7 +61,7 @@ class Runner:
         self._run([(self._of(step.ready), step.given) for step in steps])
 
     def ask(self, ready: Ready, values: Values) -> Rows:
-        """Execute one statement that returns rows, and return these when it is committed. Raises what :meth:`commit` does."""
+        """Execute one statement; return its rows when it is committed. Raises what :meth:`commit` does."""
         compiled = self._of(ready)
         return self._run([(compiled, [values])], compiled.rows)
 
@@ -177,7 +177,8 @@ class _Compiled:
         columns = zip(self._kinds, cursor.description or (), strict=True)
         converts = [kind.result_processor(self._dialect, column[1]) for kind, column in columns]
         return [
-            tuple(_bound(value, convert) for value, convert in zip(row, converts, strict=True)) for row in cursor.fetchall()
+            tuple(_bound(value, convert) for value, convert in zip(row, converts, strict=True))
+            for row in cursor.fetchall()
         ]
 
 

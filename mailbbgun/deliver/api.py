@@ -22,7 +22,6 @@ blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or t
 
 @blueprint.route("/messages/<uuid:message_id>", methods=["DELETE"], tags=["messages"])
 @blueprint.response(200, Details, description="What had not left is cancelled; the message as it is now.")
-@blueprint.alt_response(403, description="The API key may not send to one of those recipients, or not from that address; nothing is tried again.")
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Everything has left, is leaving this moment, or has ended.")
 @needs(Scope.WRITE, tests=True)
@@ -40,15 +39,18 @@ def cancel(message_id: UUID) -> Any:
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
 @blueprint.arguments(Nothing, required=False)
 @blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
-@blueprint.alt_response(403, description="The API key may not send to one of those recipients, or not from that address; nothing is tried again.")
+@blueprint.alt_response(
+    403,
+    description="The API key may not send this, to one of those recipients or from that address.",
+)
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.")
 @needs(Scope.WRITE, tests=True)
 def retry(_: dict[str, Any], message_id: UUID) -> Any:
     """Try again now
 
-    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on. A key must be allowed to
-    send what this sends: a team key to its guests only, one with senders from these only.
+    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
+    A key must be allowed to send what this sends: a team key to its guests only, one with senders from these only.
     """
     who = caller()
     with writing(provided(Services).db) as session:
@@ -65,12 +67,17 @@ def retry(_: dict[str, Any], message_id: UUID) -> Any:
 
 
 def _check_may_send(session: Session, who: Caller, message_id: UUID, recipients: Collection[str]) -> None:
-    """Raise :class:`Forbidden` unless the caller could send the message to these recipients itself. What goes to the catcher goes to nobody."""
+    """Raise :class:`Forbidden` unless the caller could send the message to these recipients itself.
+
+    A test message goes to the catcher, and so to nobody.
+    """
     sent = repo.senders(session, who.tenant_id, message_id, tests_only=who.tests_only)
     if sent.test:
         return
     if strangers := [address for address in recipients if not who.may_send_to(address)]:
-        raise Forbidden(f"This API key sends to its guests only, and {strangers[0]}, to whom this would go again, is none.")
+        raise Forbidden(
+            f"This API key sends to its guests only, and {strangers[0]}, to whom this would go again, is none."
+        )
     for address in (sent.header, sent.envelope):
         if not who.may_send_as(address):
             raise Forbidden(f"This API key may not send as {address}, whom this would come from again.")

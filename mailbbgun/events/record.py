@@ -213,9 +213,9 @@ def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only
 
 
 def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
-    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return whose mail that is.
+    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on.
 
-    Of a test message if ``tests_only``. Returns the recipients' addresses.
+    Of a test message if ``tests_only``. Return the recipients' addresses.
     """
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
@@ -233,7 +233,9 @@ class _Its(NamedTuple):
     tests_only: bool
 
 
-def _by_hand(session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> Sequence[str]:
+def _by_hand(
+    session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind
+) -> Sequence[str]:
     tenant_id, message_id, tests_only = message
     tests = of_test_messages(DELIVERIES.c.message_id, tenant_id, tests_only)
     its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *tests)

@@ -121,7 +121,9 @@ class Senders(NamedTuple):
 def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Senders:
     """Return the addresses that a tenant's message, which there must be, is from."""
     its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
-    return Senders(*session.execute(select(mailbox_in(Message.sender), Message.mail_from, Message.test).where(*its)).one())
+    return Senders(
+        *session.execute(select(mailbox_in(Message.sender), Message.mail_from, Message.test).where(*its)).one()
+    )
 
 
 def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:

@@ -23,7 +23,7 @@ _LEAST_OCTETS = 9
 
 
 def octets_beside(name: str) -> int:
-    """Return how many octets of text an encoded word may hold so that it fits on the first line of a field of this name."""
+    """Return how many octets of text an encoded word may hold to fit on the first line of a field of this name."""
     return max(_LEAST_OCTETS, (min(LONGEST_ENCODED_WORD, LINE - len(name) - 4) - _AROUND) // 4 * 3)
 
 
@@ -40,7 +40,10 @@ def encoded_words(text: str, octets: int = MOST_OCTETS) -> Iterator[str]:
 
 
 def folded_lines(first: str, words: Iterable[str]) -> list[str]:
-    """Return lines without their ends: ``first``, and words with a space before each. A word that would pass column :data:`LINE` begins a line."""
+    """Return lines without their ends: ``first``, and words with a space before each.
+
+    A word that would pass column :data:`LINE` begins a line.
+    """
     lines, line = [], first
     for word in words:
         if len(line) + 1 + len(word) > LINE:

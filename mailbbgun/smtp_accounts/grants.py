@@ -5,7 +5,21 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Double, Integer, Table, Uuid, case, func, literal, select, true, update
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    Table,
+    Uuid,
+    case,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
@@ -149,4 +163,6 @@ def _begin(dialect: str) -> Ready:
     nothing = literal(0, Integer)
     # SQLite needs the WHERE to tell the conflict's ON from a join's.
     values = select(new.id, literal(0.0, Double), nothing, nothing, nothing).where(true()).order_by(new.id)
-    return Ready(insert(_PACE).from_select(["account_id", "free_at", "day", "used", "granted"], values).on_conflict_do_nothing())
+    return Ready(
+        insert(_PACE).from_select(["account_id", "free_at", "day", "used", "granted"], values).on_conflict_do_nothing()
+    )

@@ -101,7 +101,9 @@ class Tenants(Schema):
 class NewKey(Schema):
     """A key to be."""
 
-    name = fields.String(required=True, validate=(validate.Length(1, 100), NOT_BLANK), metadata={"example": "shop's web server"})
+    name = fields.String(
+        required=True, validate=(validate.Length(1, 100), NOT_BLANK), metadata={"example": "shop's web server"}
+    )
     kind = fields.Enum(KeyKind, by_value=True, metadata={"description": "live; test: all mail goes to the catcher; team: to guests only."})
     scopes = fields.List(
         fields.Enum(Scope, by_value=True),
@@ -282,8 +284,8 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
     """Make a key
 
-    The answer is the only place where it can be read whole. It gets no scope that you lack; in your own tenant, and with the scope admin in any,
-    it may do no more, and lives no longer, than your own key.
+    The answer is the only place where it can be read whole. It gets no scope that you lack; in your own tenant, and
+    with the scope admin in any, it may do no more, and lives no longer, than your own key.
     """
     services = provided(Services)
     with services.db.write() as session:

@@ -1,8 +1,8 @@
-"""What a caller may grant: no scope that it lacks, in its own tenant no key that may do more, or lives longer, than its own, and in no tenant
-an administrator's key that may.
+"""What a caller may grant: no scope that it lacks, and no key that may do more, or lives longer, than its own.
 
-What limits a key in its own tenant (its kind, senders, guests, networks, requests and end) does not limit the ordinary keys that an administrator
-makes for others: there the tenant's own limits hold.
+That holds for every key of its own tenant, and for administrators' keys of any tenant. What limits a key (its kind,
+senders, guests, networks, requests and end) does not limit the ordinary keys that an administrator makes for others:
+there the tenant's own limits hold.
 """
 
 from collections.abc import Collection, Iterator
@@ -25,8 +25,9 @@ MOST_NAMED = 5  # entries of a list that an error names
 def check(session: Session, who: Caller, tenant_id: UUID, wish: Wish, per_minute: int | None) -> None:
     """Raise :class:`Forbidden` if ``who`` asks for a key, of that tenant, that ``who`` may not grant.
 
-    A key without a limit of its own may ask ``per_minute`` times a minute (None: without limit). Raises :class:`Unauthorized` if the caller's key
-    has ended meanwhile: other requests may be served for a second more, but no key outlives the one that it was made by so.
+    A key without a limit of its own may ask ``per_minute`` times a minute (None: without limit). Raises
+    :class:`Unauthorized` if the caller's key has ended meanwhile: what else it asks may be served for a second more,
+    but a key that it made then would outlive it.
     """
     if lacks := sorted(set(wish.scopes) - who.scopes):
         whose = "this API key lacks" if who.key_id else "without an API key nobody has"
@@ -41,7 +42,9 @@ def check(session: Session, who: Caller, tenant_id: UUID, wish: Wish, per_minute
     if more and tenant_id == who.tenant_id:
         raise Forbidden(f"A key of your own tenant may do no more than yours: it would by its {'; '.join(more)}.")
     if more:
-        raise Forbidden(f"A key with the scope {across[0]} may in no tenant do more than yours: it would by its {'; '.join(more)}.")
+        raise Forbidden(
+            f"A key with the scope {across[0]} may in no tenant do more than yours: it would by its {'; '.join(more)}."
+        )
 
 
 def _own(session: Session, who: Caller) -> ApiKey | None:
@@ -49,7 +52,11 @@ def _own(session: Session, who: Caller) -> ApiKey | None:
     if who.key_id is None:
         return None
     own = repo.key(session, who.tenant_id, who.key_id)
-    if own is None or own.revoked_at is not None or (own.expires_at is not None and own.expires_at <= datetime.now(UTC)):
+    if (
+        own is None
+        or own.revoked_at is not None
+        or (own.expires_at is not None and own.expires_at <= datetime.now(UTC))
+    ):
         raise Unauthorized("This API key has expired or was revoked.")
     return own
 

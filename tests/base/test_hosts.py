@@ -38,14 +38,28 @@ def test_what_is_no_host_is_an_error_that_shows_it(text: str) -> None:
             Hosts(any_served=any_served).serves(text)
 
 
-@pytest.mark.parametrize(("text", "named"), [
-    ("evil.example:5000", "evil.example:5000"), ("https://evil.example", "https://evil.example"), ("[2001:db8::1]:5000", "[2001:db8::1]:5000"),
-    ("null", "null"), ("", ""), ("http://user:secret@evil.example:80", "http://evil.example:80"), ("user:secret@evil.example", "evil.example"),
-    ("http://user:se/c@ret@evil.example", "http://evil.example"), ("http://us@er:secret@[::1]:5/x?y", "http://[::1]:5…"),
-    ("https://evil.example/path?token=secret#secret", "https://evil.example…"), ("evil.example\\@secret/", "secret…"),
-    ("user:secret", "user…"), ("http:user:secret", "http…"), ("https://a, https://user:secret@b", "https://b"),
-    ("x" * SHOWN, "x" * SHOWN), ("x" * SHOWN + "y", "x" * SHOWN + "…"), ("[" * 300, "[" * SHOWN + "…"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("evil.example:5000", "evil.example:5000"),
+        ("https://evil.example", "https://evil.example"),
+        ("[2001:db8::1]:5000", "[2001:db8::1]:5000"),
+        ("null", "null"),
+        ("", ""),
+        ("http://user:secret@evil.example:80", "http://evil.example:80"),
+        ("user:secret@evil.example", "evil.example"),
+        ("http://user:se/c@ret@evil.example", "http://evil.example"),
+        ("http://us@er:secret@[::1]:5/x?y", "http://[::1]:5…"),
+        ("https://evil.example/path?token=secret#secret", "https://evil.example…"),
+        ("evil.example\\@secret/", "secret…"),
+        ("user:secret", "user…"),
+        ("http:user:secret", "http…"),
+        ("https://a, https://user:secret@b", "https://b"),
+        ("x" * SHOWN, "x" * SHOWN),
+        ("x" * SHOWN + "y", "x" * SHOWN + "…"),
+        ("[" * 300, "[" * SHOWN + "…"),
+    ],
+)
 def test_an_error_names_no_more_than_the_host(text: str, named: str) -> None:
     assert shown(text) == named
 

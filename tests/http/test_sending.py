@@ -158,7 +158,11 @@ def test_an_empty_or_blank_subject_is_one(door, subject, way):
 @pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
 def test_a_subject_that_is_null_or_not_given_is_asked_for(door, way):
     without = {name: value for name, value in GOOD.items() if name != "subject"}
-    for body, why in ((GOOD | {"subject": None}, "must not be null"), (without, "is required"), (without | {"html": "", "cc": []}, "is required")):
+    for body, why in (
+        (GOOD | {"subject": None}, "must not be null"),
+        (without, "is required"),
+        (without | {"html": "", "cc": []}, "is required"),
+    ):
         answer = door.post(body, **way)
         wrong(answer, "subject")
         assert why in answer.json()["error"]["message"]
@@ -171,10 +175,19 @@ def test_a_subject_that_is_null_or_not_given_is_asked_for(door, way):
 @pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
 @pytest.mark.parametrize(
     ("fields", "names"),
-    [({"to": ""}, {"to"}), ({"to": " "}, {"to"}), ({"to": []}, {"to"}), ({"to": [""]}, {"to"}), ({"to": ["", " "]}, {"to"}), ({"to": ","}, {"to"}),
-     ({"text": ""}, {"text"}), ({"text": " \n", "html": ""}, {"text"}), ({"to": "", "text": ""}, {"to", "text"}),
-     ({"to": "", "cc": "ann@example.com"}, {"to"})],
-)  # fmt: skip
+    [
+        ({"to": ""}, {"to"}),
+        ({"to": " "}, {"to"}),
+        ({"to": []}, {"to"}),
+        ({"to": [""]}, {"to"}),
+        ({"to": ["", " "]}, {"to"}),
+        ({"to": ","}, {"to"}),
+        ({"text": ""}, {"text"}),
+        ({"text": " \n", "html": ""}, {"text"}),
+        ({"to": "", "text": ""}, {"to", "text"}),
+        ({"to": "", "cc": "ann@example.com"}, {"to"}),
+    ],
+)
 def test_other_needed_fields_that_are_blank_are_asked_for_whichever_way_a_request_takes(door, fields, names, way):
     answer = door.post(GOOD | fields, **way)
     assert (answer.status_code, set(answer.json()["error"]["fields"])) == (400, names)

@@ -21,7 +21,9 @@ def test_every_text_comes_back_from_its_encoded_words() -> None:
         for octets in (MOST_OCTETS, octets_beside("Subject"), octets_beside("X-" + "y" * 48)):
             words = list(encoded_words(text, octets))
             assert all(len(word) <= LONGEST_ENCODED_WORD for word in words)
-            assert "".join(part.decode(charset or "") for word in words for part, charset in decode_header(word)) == text
+            assert (
+                "".join(part.decode(charset or "") for word in words for part, charset in decode_header(word)) == text
+            )
 
 
 @pytest.mark.parametrize(("name", "octets"), [("To", 45), ("Subject", 39), ("X-" + "y" * 48, 9), ("x" * 300, 9)])

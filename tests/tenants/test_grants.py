@@ -129,8 +129,12 @@ def test_no_administrators_key_of_another_tenant_may_do_more_than_ones_own(
     for wish in granted:
         assert mint(app, caller, other, scopes=["admin", "messages:write"], **wish).status_code == 201, wish
     for wish in more:
-        assert refused(mint(app, caller, other, scopes=["messages:write", "admin"], **wish), "in no tenant", field), wish
-        assert mint(app, caller, other, **wish).status_code == 201, wish  # an ordinary key is limited by what limits its tenant alone
+        assert refused(mint(app, caller, other, scopes=["messages:write", "admin"], **wish), "in no tenant", field), (
+            wish
+        )
+        assert mint(app, caller, other, **wish).status_code == 201, (
+            wish
+        )  # an ordinary key is limited by what limits its tenant alone
     assert refused(rotate(app, caller, made(app, other)), "in no tenant", field)  # a copy of the secret is a key, too
     assert rotate(app, caller, made(app, other, scopes=(Scope.WRITE,))).status_code == 201
     equal = made(app, other, **limits)
@@ -138,17 +142,33 @@ def test_no_administrators_key_of_another_tenant_may_do_more_than_ones_own(
 
 
 def test_a_refusal_names_what_would_be_right(app: Flask) -> None:
-    caller = made(app, networks=["127.0.0.0/8", *(f"192.0.2.{n}/32" for n in range(6))], max_requests_per_minute=5, expires_at=SOON)
+    caller = made(
+        app,
+        networks=["127.0.0.0/8", *(f"192.0.2.{n}/32" for n in range(6))],
+        max_requests_per_minute=5,
+        expires_at=SOON,
+    )
     said = mint(app, caller).json["error"]["message"]
-    for words in ("max_requests_per_minute (at most 5)", "192.0.2.3/32 and 2 more", f"at the latest {SOON.strftime('%Y-%m-%dT%H:%M:%S')}"):
+    for words in (
+        "max_requests_per_minute (at most 5)",
+        "192.0.2.3/32 and 2 more",
+        f"at the latest {SOON.strftime('%Y-%m-%dT%H:%M:%S')}",
+    ):
         assert words in said
     assert "192.0.2.4" not in said
 
 
 RATES: list[tuple[int | None, int | None, int]] = [  # the caller's own limit, the one asked for, the answer
-    (None, None, 201), (None, DEFAULT_RATE, 201), (None, DEFAULT_RATE + 1, 403), (None, 1_000_000, 403), (DEFAULT_RATE - 1, None, 403),
-    (DEFAULT_RATE + 1, None, 201), (DEFAULT_RATE + 1, DEFAULT_RATE + 1, 201), (DEFAULT_RATE + 1, DEFAULT_RATE + 2, 403), (0, DEFAULT_RATE + 1, 403),
-]  # fmt: skip
+    (None, None, 201),
+    (None, DEFAULT_RATE, 201),
+    (None, DEFAULT_RATE + 1, 403),
+    (None, 1_000_000, 403),
+    (DEFAULT_RATE - 1, None, 403),
+    (DEFAULT_RATE + 1, None, 201),
+    (DEFAULT_RATE + 1, DEFAULT_RATE + 1, 201),
+    (DEFAULT_RATE + 1, DEFAULT_RATE + 2, 403),
+    (0, DEFAULT_RATE + 1, 403),
+]
 
 
 @pytest.mark.parametrize(("own", "wanted", "status"), RATES)
@@ -172,7 +192,9 @@ def test_a_key_asks_no_more_often_than_its_maker_may_where_the_settings_say_so_f
 def test_who_shows_no_key_makes_none_that_asks_more_often_than_all_without_a_key(paced: Flask) -> None:
     other = another(paced, "of nobody")
     assert refused(mint(paced, None, max_requests_per_minute=DEFAULT_RATE + 1), f"at most {DEFAULT_RATE}")
-    assert refused(mint(paced, None, other, scopes=["admin"], max_requests_per_minute=DEFAULT_RATE + 1), f"at most {DEFAULT_RATE}")
+    assert refused(
+        mint(paced, None, other, scopes=["admin"], max_requests_per_minute=DEFAULT_RATE + 1), f"at most {DEFAULT_RATE}"
+    )
     assert mint(paced, None, other, max_requests_per_minute=DEFAULT_RATE + 1).status_code == 201
     assert mint(paced, None, max_requests_per_minute=DEFAULT_RATE).status_code == 201
 
@@ -180,14 +202,20 @@ def test_who_shows_no_key_makes_none_that_asks_more_often_than_all_without_a_key
 PAST = SOON - timedelta(days=2)
 
 
-@pytest.mark.parametrize("ended", [{"revoked_at": PAST}, {"expires_at": PAST}, None], ids=["revoked", "expired", "gone"])
+@pytest.mark.parametrize(
+    "ended", [{"revoked_at": PAST}, {"expires_at": PAST}, None], ids=["revoked", "expired", "gone"]
+)
 def test_a_key_that_has_ended_makes_none_even_while_it_is_still_known(app: Flask, ended: dict[str, Any] | None) -> None:
     caller, other = made(app), another(app, f"of one that is {next(iter(ended), '') if ended else 'gone'}")
     assert mint(app, caller).status_code == 201  # from now on it is known, for up to a second
     its = (ApiKey.id == caller.key.id,)
     with app.app_context(), provided(Services).db.write() as session:
         session.execute(update(ApiKey).where(*its).values(**ended) if ended else delete(ApiKey).where(*its))
-    for answer in (mint(app, caller), mint(app, caller, other), rotate(app, caller, made(app, other, scopes=(Scope.READ,)))):
+    for answer in (
+        mint(app, caller),
+        mint(app, caller, other),
+        rotate(app, caller, made(app, other, scopes=(Scope.READ,))),
+    ):
         assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
 
 

@@ -119,7 +119,11 @@ def sent(locked: Locked, key: str, *failed: str, **message) -> str:
     assert answer.status_code == 201, answer.text
     status = case((Delivery.address.in_(failed), "ERROR"), else_="DELIVERED")
     with locked.services.db.write() as session:
-        session.execute(update(Delivery).where(Delivery.message_id == UUID(answer.json()["id"])).values(status=status, next_attempt_at=None))
+        session.execute(
+            update(Delivery)
+            .where(Delivery.message_id == UUID(answer.json()["id"]))
+            .values(status=status, next_attempt_at=None)
+        )
     return str(answer.json()["id"])
 
 
@@ -129,7 +133,9 @@ GUEST, STRANGER = "ann@example.com", "bob@example.com"
 def test_a_team_key_moves_no_mail_to_others_than_its_guests(locked):
     tenant = locked.tenant("team")
     live, test = locked.key(tenant)["key"], locked.key(tenant, kind="test")["key"]
-    team = locked.key(tenant, kind="team", guests=[GUEST, "team.example.com"], scopes=["messages:write", "messages:read", "accounts"])["key"]
+    team = locked.key(
+        tenant, kind="team", guests=[GUEST, "team.example.com"], scopes=["messages:write", "messages:read", "accounts"]
+    )["key"]
     for failed in ([STRANGER], [GUEST, STRANGER]):
         identifier = sent(locked, live, *failed, to=[GUEST, STRANGER])
         before = [locked.ask("GET", f"/messages/{identifier}{path}", team).json() for path in ("", "/events")]
@@ -138,14 +144,25 @@ def test_a_team_key_moves_no_mail_to_others_than_its_guests(locked):
         assert STRANGER in answer.json()["error"]["message"]
         assert [locked.ask("GET", f"/messages/{identifier}{path}", team).json() for path in ("", "/events")] == before
         assert locked.ask("POST", f"/messages/{identifier}/retry", live).status_code == 200
-    for fields in ({"to": "Bob <bob@example.com>"}, {"to": GUEST, "cc": STRANGER}, {"to": GUEST, "bcc": STRANGER}, {"to": "ann@sub.team.example.com"}):
+    for fields in (
+        {"to": "Bob <bob@example.com>"},
+        {"to": GUEST, "cc": STRANGER},
+        {"to": GUEST, "bcc": STRANGER},
+        {"to": "ann@sub.team.example.com"},
+    ):
         identifier = sent(locked, live, STRANGER, "ann@sub.team.example.com", **fields)
         assert code(locked.ask("POST", f"/messages/{identifier}/retry", team)) == (403, "forbidden"), fields
     with locked.services.db.write() as session:  # what waits for its next try is moved by a retry, too
         its = Delivery.message_id == UUID(identifier)
-        session.execute(update(Delivery).where(its).values(status="PENDING", next_attempt_at=datetime.now(UTC) + timedelta(hours=1)))
+        session.execute(
+            update(Delivery).where(its).values(status="PENDING", next_attempt_at=datetime.now(UTC) + timedelta(hours=1))
+        )
     assert code(locked.ask("POST", f"/messages/{identifier}/retry", team)) == (403, "forbidden")
-    for whose, to, failed in ((live, [GUEST, STRANGER], [GUEST]), (live, "x@team.example.com", ["x@team.example.com"]), (test, STRANGER, [STRANGER])):
+    for whose, to, failed in (
+        (live, [GUEST, STRANGER], [GUEST]),
+        (live, "x@team.example.com", ["x@team.example.com"]),
+        (test, STRANGER, [STRANGER]),
+    ):
         identifier = sent(locked, whose, *failed, to=to)  # of a test message all goes to the catcher
         assert locked.ask("POST", f"/messages/{identifier}/retry", team).status_code == 200, to
     account = {"setting_name": "a", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS"}
@@ -159,10 +176,12 @@ def test_a_key_with_senders_tries_nothing_again_that_it_could_not_have_sent(lock
     tenant = locked.tenant("senders")
     live, shop = locked.key(tenant)["key"], locked.key(tenant, senders=["shop.example.com", "ann@example.com"])["key"]
     for fields, status in (
-        ({"from": "x@shop.example.com"}, 200), ({"from": "Ann <Ann@Example.com>"}, 200), ({"from": "bob@example.com"}, 403),
+        ({"from": "x@shop.example.com"}, 200),
+        ({"from": "Ann <Ann@Example.com>"}, 200),
+        ({"from": "bob@example.com"}, 403),
         ({"from": '"ann@example.com" <bob@example.com>'}, 403),
         ({"from": "ann@example.com", "envelope_from": "bob@example.com"}, 403),
-    ):  # fmt: skip
+    ):
         identifier = sent(locked, live, "eve@example.com", to="eve@example.com", **fields)
         answer = locked.ask("POST", f"/messages/{identifier}/retry", shop)
         assert answer.status_code == status, fields
