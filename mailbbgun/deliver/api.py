@@ -41,7 +41,7 @@ def cancel(message_id: UUID) -> Any:
 @blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
 @blueprint.alt_response(
     403,
-    description="The API key may not send this, to one of those recipients or from that address.",
+    description=f"The API key lacks the scope {Scope.WRITE}, or may not send to such a recipient, or from that address.",
 )
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.")
