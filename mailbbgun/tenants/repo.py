@@ -6,7 +6,22 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, String, case, cast, delete, exists, func, insert, inspect, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    String,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -15,7 +30,17 @@ from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import Conflict
 from mailbbgun.base.ids import new_id
-from mailbbgun.tenants.models import ACTIVE, KEY_CHANGES, SUSPENDED, TENANTS, ApiKey, AuditEntry, Secret, Tenant
+from mailbbgun.tenants.models import (
+    ACTIVE,
+    API_KEYS,
+    KEY_CHANGES,
+    SUSPENDED,
+    TENANTS,
+    ApiKey,
+    AuditEntry,
+    Secret,
+    Tenant,
+)
 
 PEPPER = "pepper"
 
@@ -174,9 +199,10 @@ def any_test_key(session: Session) -> bool:
 
 
 def used(session: Session, when: Mapping[UUID, datetime]) -> None:
-    """Remember when these keys were used last."""
+    """Remember when these keys were used last. One whose row is gone is passed over."""
     if when:
-        session.execute(update(ApiKey), [{"id": key_id, "last_used_at": moment} for key_id, moment in sorted(when.items())])
+        noted = update(API_KEYS).where(API_KEYS.c.id == bindparam("key_id")).values(last_used_at=bindparam("moment"))
+        session.execute(noted, [{"key_id": key_id, "moment": moment} for key_id, moment in sorted(when.items())])
 
 
 def secret(session: Session, name: str) -> str | None:
