@@ -28,7 +28,7 @@ from mailbbgun.events import api as events
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.services import Services, build, check_durability
+from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.smtp_accounts.trial import Trials
@@ -123,10 +123,11 @@ def preflight(settings: Settings) -> None:
     """
     self_test(settings)
     startup.tell_host_name(settings)
-    services = build(settings)
+    services = build(settings, installed=True)
     try:
-        startup.patiently(lambda: check_durability(services))
         startup.patiently(lambda: migrations.check(services.db))
+        make_folder(settings)
+        startup.patiently(lambda: check_durability(services))
         startup.patiently(lambda: keys.check(services.db, services.vault))
         startup.check_redis(services)
         try:

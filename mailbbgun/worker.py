@@ -47,7 +47,7 @@ from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.services import Services, build, check_durability
+from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
 from mailbbgun.sweep import replay
@@ -437,10 +437,11 @@ def start(settings: Settings, *, chief: bool = True) -> Services:
 
     Only the ``chief`` of the processes ends over a server that refuses us: one that is started later, for another that died, waits for it.
     """
-    services = build(settings)
+    services = build(settings, installed=True)
     wait = partial(patiently, wait_if_refused=not chief)
-    wait(lambda: check_durability(services))
     wait(lambda: migrations.check(services.db))
+    make_folder(settings)
+    wait(lambda: check_durability(services))
     wait(lambda: keys.check(services.db, services.vault))
     if chief:
         wait(lambda: mend(services.queue))
