@@ -1,13 +1,14 @@
 """The one composition root: what every room is handed. Only here are drivers chosen and imported late."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailbbgun.base.clock import Clock
 from mailbbgun.base.crypto import Vault
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.outages import Outages
 from mailbbgun.base.settings import Settings
 from mailbbgun.queues.base import Queue
 
@@ -23,6 +24,7 @@ class Services:
     queue: Queue
     clock: Clock
     vault: Vault
+    outages: Outages = field(default_factory=Outages)
 
     def close(self) -> None:
         """Close every connection."""
