@@ -191,7 +191,8 @@ class Store:
             self._commit(batch, patience)
             fault("accept.committed")
         except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
-            log.info("commit_shared_failed", extra={"messages": len(batch), "error": str(error) if isinstance(error, MailBBGunError) else type(error).__name__})
+            why = str(error) if isinstance(error, MailBBGunError) else type(error).__name__
+            log.info("commit_shared_failed", extra={"messages": len(batch), "error": why})
             return
         for storing in batch:
             self._committed(storing)

@@ -257,7 +257,7 @@ def _reason(cause: BaseException) -> str:
             case socket.gaierror():
                 return "its host name cannot be resolved"
             case ssl.SSLError():
-                return f"TLS failed: {safe(seen.reason or 'the connection ended')}"
+                return f"TLS failed: {safe(seen.strerror or 'the connection ended')}"
             case AMQPConnectorStackTimeout():
                 return f"no answer within {OPEN_SECONDS:.0f} s"
             case AMQPHeartbeatTimeout():
