@@ -29,9 +29,10 @@ class Catcher:
     def __init__(self, var: Path, *, files: int | None = None, **settings: object) -> None:
         given = {f"MAILBBGUN_{name}": str(value) for name, value in settings.items()}
         self.port, self.mail, self._log = free_port(), var / "mail", var.with_suffix(".log")
+        limited = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*([] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]), sys.executable, "-W", "error", "-m", "mailbbgun.catcher"],
+                [*limited, sys.executable, "-W", "error", "-m", "mailbbgun.catcher"],
                 cwd=ROOT,
                 env=environment(var, self.port) | given,
                 stdout=log,

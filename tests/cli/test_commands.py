@@ -199,7 +199,8 @@ def test_a_key_that_could_not_be_printed_is_not_valid(sqlite: Shell, tmp_path: P
         # The reader of a pipe is gone before anything is written: the command starts when writing to it fails.
         waits = "trap '' PIPE; while echo 2>/dev/null; do sleep 0.1; done;" if "|" in where else ""
         gone = f"{{ {waits} \"$@\"; echo $? >'{tmp_path}/code'; }} {where}"
-        done = subprocess.run(["sh", "-c", gone, "sh", *map(str, command)], env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE)
+        argv = ["sh", "-c", gone, "sh", *map(str, command)]
+        done = subprocess.run(argv, env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE)
         line = done.stderr.splitlines()[-1]
         assert (tmp_path / "code").read_text() == "1\n"
         assert "could not be" in line
