@@ -27,7 +27,7 @@ import click
 from mailbbgun import migrations
 from mailbbgun.base import faults, logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
-from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
 from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import BATCH as FORGETTING
@@ -48,7 +48,7 @@ from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.services import Services, build, check_durability
+from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
 from mailbbgun.sweep import replay
@@ -70,6 +70,12 @@ RESUMING = 1000  # deliveries of a tenant that is active again, a commit
 FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 
 log = logging.getLogger("mailbbgun.worker")
+
+
+class _OnlyWayClosed(Unavailable):
+    """All mail leaves through one server, and that takes none now."""
+
+    kind = "mail_server"
 
 
 class Worker:
@@ -139,28 +145,38 @@ class Worker:
                 if not self._desk.results.healthy:
                     raise DatabaseUnavailable("results cannot be written")
                 if self._closed_way():
-                    raise QueueUnavailable("the only way out refuses us")
+                    raise _OnlyWayClosed("the mail server of SMTP_URL, the only way out, refuses us or does not answer")
                 room = self._lines.wait_for_room(0.5)
                 self._other_ways()
                 if not room:
                     self._put_off()
                     continue
                 consumer = consumer or self._services.queue.consumer(self._room)
-                self._stop.wait(self._claim(consumer, self._hints(consumer, room), room))
+                hints = self._hints(consumer, room)
+                self._stop.wait(self._claim(consumer, hints, room))
                 failures = 0
-            except (QueueUnavailable, DatabaseUnavailable) as error:
+                self._took_in(claimed=bool(hints))
+            except (QueueUnavailable, DatabaseUnavailable, _OnlyWayClosed) as error:
                 # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
                 if consumer is not None:
                     consumer.close()
                     consumer = None
-                if isinstance(error, QueueUnavailable) and not self._closed_way():
+                self._services.outages.failed("intake", error)
+                if isinstance(error, QueueUnavailable):
                     self._mender.mend()
                 wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
                 failures += 1
-                log.warning("intake_paused", extra={"error": str(error), "retry_in": wait})
                 self._stop.wait(wait)
         if consumer is not None:
             consumer.close()
+
+    def _took_in(self, *, claimed: bool) -> None:
+        """Note that what the intake needs is there. It reaches the broker more often than others, who failed for the same reason."""
+        outages = self._services.outages
+        outages.worked("queue", "intake", "sweep", "publish", "start")
+        outages.worked("mail_server", "intake")
+        if claimed:
+            outages.worked("database", "intake", "start")
 
     def _hints(self, consumer: Consumer, room: int) -> list[Hint]:
         """Take hints. A lane where much of what is claimed has nowhere to go has its turn now and then, and no other waits for that."""
@@ -325,10 +341,14 @@ class Worker:
                 forgotten = forget_expired(session, self._settings.IDEMPOTENCY_SECONDS)
 
     def _guarded(self, task: Callable[[], object]) -> None:
+        outages, name = self._services.outages, "sweep" if task == self._sweep else "tick" if task == self._tick else "other"
         try:
             task()
+            outages.worked("queue", name)
+            if task == self._beat:  # it writes, and often: whatever failed, the database is back
+                outages.worked("database", "tick", "sweep", "other", "intake", "publish", "start")
         except (QueueUnavailable, DatabaseUnavailable) as error:
-            log.warning("task_failed", extra={"task": getattr(task, "__name__", "task"), "error": str(error)})
+            outages.failed(name, error)
             if isinstance(error, QueueUnavailable):
                 self._mender.mend()
 
@@ -446,10 +466,11 @@ def start(settings: Settings, *, chief: bool = True) -> Services:
 
     Only the ``chief`` of the processes ends over a server that refuses us: one that is started later, for another that died, waits for it.
     """
-    services = build(settings)
-    wait = partial(patiently, wait_if_refused=not chief)
-    wait(lambda: check_durability(services))
+    services = build(settings, installed=True)
+    wait = partial(patiently, outages=services.outages, wait_if_refused=not chief)
     wait(lambda: migrations.check(services.db))
+    make_folder(settings)
+    wait(lambda: check_durability(services))
     wait(lambda: keys.check(services.db, services.vault))
     if chief:
         wait(lambda: mend(services.queue))

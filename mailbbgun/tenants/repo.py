@@ -147,6 +147,12 @@ def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> No
     session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id).values(expires_at=end, rotated_at=db_now()))
 
 
+def not_rotated(session: Session, tenant_id: UUID, key_id: UUID, expires_at: datetime | None) -> None:
+    """Undo :func:`rotated`; ``expires_at`` is when the key ended before that."""
+    its = (ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
+    session.execute(update(ApiKey).where(*its).values(expires_at=expires_at, rotated_at=None))
+
+
 class Found(NamedTuple):
     """A key with its tenant, whether it has ended by the database's clock, and in how many seconds it will, if that is known."""
 
