@@ -1,5 +1,6 @@
 """``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -73,7 +74,7 @@ def create(context: click.Context, /, tenant: str, password_file: TextIO | None,
     if password_file is not None:
         wanted["smtp_password"] = password_file.readline().rstrip("\r\n")
     elif "smtp_username" in wanted or ("preset" in wanted and PRESETS[wanted["preset"]].username):
-        wanted["smtp_password"] = click.prompt("Password", hide_input=True, err=True)
+        wanted["smtp_password"] = _asked_password()
     wanted = judged(NewAccount(), wanted)
     with _opened(tenant) as (services, its), judging():
         values = edit.filled(wanted, Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS)))
@@ -119,11 +120,34 @@ def delete(account: str, tenant: str, yes: bool) -> None:
     with _opened(tenant) as (services, its):
         with services.db.read(its) as session:
             found = _found(session, its, account)
-        if not yes:
-            click.confirm(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?", abort=True, err=True)
+        if not yes and not _confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
+            click.echo("nothing was deleted", err=True)
+            sys.exit(1)
         with services.db.write(its) as session:
             repo.remove(session, its, found.id)
     click.echo(f"deleted {found.setting_name}")
+
+
+def _asked_password() -> str:
+    """Ask for a password at the terminal. Raises :class:`click.UsageError` without one: there its letters would be shown, or nobody asked."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "There is no terminal to ask for the password at: --password-file FILE reads it from the first line of a file, "
+            "--password-file - from standard input."
+        )
+    password: str = click.prompt("Password", hide_input=True, err=True)
+    return password
+
+
+def _confirmed(question: str) -> bool:
+    """Ask for a yes, which may also come through a pipe. Raises :class:`click.UsageError` if nobody is there to give an answer."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        click.echo(err=True)
+        raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mailbbgun.base.bad_input import sentences
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.signals import interrupting
-from mailbbgun.services import Services, build
+from mailbbgun.services import Services, build, make_folder
 from mailbbgun.startup import load_checked
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import Tenant
@@ -62,11 +62,12 @@ def of_tenant(command: Command) -> Command:
 def opened() -> Iterator[Services]:
     """The services, on a database of our version. An error of ours becomes one line and an exit code."""
     with interrupting(), explained_exit(PROGRAM):
-        settings = load_checked()
+        settings = load_checked(sends=False)
         logs.configure("WARNING", settings.LOG_FORMAT)
-        services = build(settings)
+        services = build(settings, installed=True)
         try:
             migrations.check(services.db)
+            make_folder(settings)
             yield services
         finally:
             services.close()
