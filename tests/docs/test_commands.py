@@ -1,5 +1,6 @@
 """The commands of README and manual, pasted into a shell as they are; only the port and the folder ``var`` are ours."""
 
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from mailbbgun.base.settings import CONFIG_VARIABLE, load
 from mailbbgun.install import install
 from mailbbgun.services import build
 from tests.run.test_run import SECONDS, Service, until
+from tests.servers import install as tools
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 RUN = ("run", "run until", "run beside")
@@ -32,13 +34,14 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.service = Service(folder)
+        self.service.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.here = folder / "here"
         self.here.mkdir()
         for path in ROOT.iterdir():
             if path.name not in ("var", "config.py", ".env", ".git"):
                 (self.here / path.name).symlink_to(path)
         (self.here / "var").symlink_to(self.service.var)
-        self.beside: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self.beside: list[tuple[str, subprocess.Popen[bytes], Path]] = []
         self.other: dict[str, str] = {}  # what a page says → what it is here
         self.variables = folder / "variables"
         self.turn_the_page()
@@ -71,7 +74,7 @@ class Reader:
 
     def leave(self) -> None:
         """Stop what runs beside, as Ctrl-C does; it must end well."""
-        for process, output in reversed(self.beside):
+        for _, process, output in reversed(self.beside):
             process.send_signal(signal.SIGINT)
             assert process.wait(SECONDS) == 0, output.read_text()
         self.beside.clear()
@@ -79,19 +82,21 @@ class Reader:
 
     def kill(self) -> None:
         """Leave nothing, whatever happened."""
-        for process, _ in self.beside:
+        for _, process, _ in self.beside:
             if process.poll() is None:
                 process.kill()
                 process.wait()
 
     def _start(self, block: Block) -> None:
+        if any(block.text == running for running, _, _ in self.beside):
+            return
         output = self.here.parent / f"output-{len(self.beside)}"
         with output.open("wb") as file:
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {block.text}"],
                 cwd=self.here, env=self.service.environment, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
-        self.beside.append((process, output))
+        self.beside.append((block.text, process, output))
         until(lambda: block.told in output.read_text() or process.poll() is not None, output.read_text)
         assert process.poll() is None, output.read_text()
 
@@ -106,7 +111,7 @@ class Reader:
             case "python":
                 return [sys.executable, "-c", block.text]
             case "javascript":
-                return ["node", "--input-type=module", "-e", block.text]
+                return [str(tools.node()), "--input-type=module", "-e", block.text]
         # Variables stay, as in a shell that is typed into.
         return ["bash", "-c", f"set -eua\n. {self.variables}\n{block.text}\nexport -p >{self.variables}"]
 
@@ -155,9 +160,18 @@ def starts_it(page: str) -> bool:
 
 
 PAGES = sorted({block.page for block in BLOCKS if block.how in RUN})
+#: Read one after the other; the service goes on running.
+FIRST = ("README.rst", "docs/tutorial.rst")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if starts_it(page)])
+def test_the_commands_of_readme_and_tutorial_do_what_they_say(reader: Reader) -> None:
+    for page in FIRST:
+        reader.turn_the_page()
+        for block in steps(page):
+            reader.do(block)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if starts_it(page) and page not in FIRST])
 def test_the_commands_of_a_page_that_starts_the_service_do_what_it_says(page: str, reader: Reader) -> None:
     for block in steps(page):
         reader.do(block)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql", "redis": "redis-server"}  # of servers; a tool's has its name
-TOOLS = {"systemd-analyze": "systemd"}  # whose package has another
+TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # whose package has another
 LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
 
@@ -41,6 +41,11 @@ def strace() -> Path:
 def pgbouncer() -> Path:
     """Return pgbouncer itself. Raises :class:`Missing`."""
     return _found("pgbouncer")
+
+
+def node() -> Path:
+    """Return node itself. Raises :class:`Missing`."""
+    return _found("node")
 
 
 def nginx() -> Path:
