@@ -4,14 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from mailbbgun.base.caller import Scope
-from mailbbgun.base.errors import Conflict
-from mailbbgun.base.gate import caller, needs, writing
+from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import Blueprint, Nothing, provided
-from mailbbgun.events import record
-from mailbbgun.messages import repo
-from mailbbgun.messages.api import Details, shown
+from mailbbgun.deliver import intervene
+from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.messages.status import PENDING
 from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
@@ -25,12 +22,7 @@ blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or t
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet"""
     who = caller()
-    with writing(provided(Services).db) as session:
-        cancelled = record.cancelled(session, who.tenant_id, message_id, tests_only=who.tests_only)
-    message = shown(message_id)
-    if not cancelled:
-        raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
-    return message
+    return intervene.cancel(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only).message
 
 
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
@@ -45,18 +37,5 @@ def retry(_: dict[str, Any], message_id: UUID) -> Any:
     Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
     """
     who = caller()
-    with writing(provided(Services).db) as session:
-        retried = record.retried(session, who.tenant_id, message_id, tests_only=who.tests_only)
-        lane = repo.lane(session, who.tenant_id, message_id, tests_only=who.tests_only) if retried else ""
-    message = shown(message_id)
-    if not retried:
-        raise Conflict(f"Nothing to try again: {_standing(message)}.")
-    provided(Publisher).offer(lane, message_id)
-    return message
-
-
-def _standing(message: dict[str, Any]) -> str:
-    pending = [one for one in message["deliveries"] if one.status == PENDING]
-    if any(one.lease_owner for one in pending):
-        return "it is being sent at this moment"
-    return "it is due already, and waits for a worker" if pending else f"it has ended as {message['status']}"
+    offer, db = provided(Publisher).offer, provided(Services).db
+    return intervene.retry(db, offer, who.tenant_id, message_id, tests_only=who.tests_only).message
