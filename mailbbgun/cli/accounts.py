@@ -1,6 +1,6 @@
 """``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TextIO
@@ -9,9 +9,10 @@ from uuid import UUID
 import click
 from sqlalchemy.orm import Session
 
+from mailbbgun.base.bad_input import printable
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.db import ENCRYPTED, db_now
-from mailbbgun.base.errors import NotFound
+from mailbbgun.base.errors import NotFound, Unavailable
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.net import Allowed, Guard
 from mailbbgun.cli.terminal import (
@@ -30,13 +31,19 @@ from mailbbgun.cli.terminal import (
     tenant_called,
     uuid,
 )
+from mailbbgun.messages import mime
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import PRESETS
-from mailbbgun.smtp_accounts.schemas import NewAccount
+from mailbbgun.smtp_accounts.schemas import AccountChange, NewAccount, Settings, Trial, TrialShape
+from mailbbgun.smtp_accounts.trial import Trials
 
 COLUMNS = ("setting_name", "smtp_host", "smtp_port", "security_protocol", "smtp_username", "from_email", "priority", "weight", "enabled", "id")
+LONGEST_WORDS = 300  # characters of a server's words in the line that says why an account does not work
+STEP_COLUMNS = ("name", "ok", "milliseconds", "words")
+# What may be set to nothing. A password goes with its user name.
+CLEARABLE = [name.replace("_", "-") for name, field in Settings().fields.items() if field.allow_none or name == "recipient_domains"]
 SHOWN = tuple(column.name for column in SMTPAccount.__table__.columns if ENCRYPTED not in column.info and column.name != "tenant_id")
 
 
@@ -95,6 +102,60 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @account.command()
 @click.argument("account")
 @of_tenant
+@options_of(AccountChange(), "smtp_password", "ca_certificate")
+@click.option("--password-file", type=click.File(), help="Whose first line is the new password; - is standard input.")
+@click.option("--ask-password", is_flag=True, help="Ask for a new password.")
+@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set to nothing what was set: no limit, any sender, all recipients …")
+@as_json
+@click.pass_context
+def update(context: click.Context, /, account: str, tenant: str, as_json: bool, **_: Any) -> None:
+    """Change an account: what is given, and nothing else. Counts within a second in every process.
+
+    The password is needed again when host, port, security or authorities change, or a user name is set; you are asked for it then, unless
+    --password-file has it.
+    """
+    wanted = _changes(context)
+    if not wanted and not context.params["ask_password"]:
+        raise click.UsageError("Nothing is to be changed: see --help.")
+    values = judged(AccountChange(), wanted)
+    with _opened(tenant) as (services, its):
+        with services.db.read(its) as session:
+            found = _found(session, its, account)
+        if context.params["ask_password"] or _needs_password(found, values):
+            values |= judged(AccountChange(), {"smtp_password": click.prompt("Password", hide_input=True, err=True)})
+        guard = Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS))
+        with judging(), services.db.write(its) as session:
+            edit.change(session, services.vault, guard, its, found.id, values)
+        _print(services, its, str(found.id), as_json)
+
+
+@account.command()
+@click.argument("account")
+@of_tenant
+@click.option("--to", help="Send a test mail there as well, which counts for no limit.")
+@as_json
+def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
+    """Try an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
+    wanted = judged(Trial(), {} if to is None else {"to": to})
+    with _opened(tenant) as (services, its):
+        with services.db.read(its) as session:
+            found = _found(session, its, account)
+        password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
+        tried = Trials(services.settings, mime.note).run(its, found, password, wanted.get("to"))
+        shown: Any = TrialShape().dump(tried)
+        if as_json:
+            print_json(shown)
+        else:
+            print_table([one | {"milliseconds": round(one["milliseconds"]), "words": _words(one)} for one in shown["steps"]], STEP_COLUMNS)
+        if not tried.ok:
+            failed = next(one for one in reversed(shown["steps"]) if not one["ok"])
+            raise Unavailable(f"The account {found.setting_name} does not work: {failed['name']}: {printable(_words(failed), LONGEST_WORDS)}")
+
+
+@account.command()
+@click.argument("account")
+@of_tenant
 @as_json
 def enable(account: str, tenant: str, as_json: bool) -> None:
     """Let mail leave through an account again."""
@@ -124,6 +185,38 @@ def delete(account: str, tenant: str, yes: bool) -> None:
         with services.db.write(its) as session:
             repo.remove(session, its, found.id)
     click.echo(f"deleted {found.setting_name}")
+
+
+def _changes(context: click.Context) -> dict[str, Any]:
+    """Return what was typed to be changed, by field; null for what is to be cleared."""
+    ours = ("account", "tenant", "password_file", "ask_password", "ca_file", "clear", "as_json")
+    params = context.params
+    wanted = {name: value for name, value in given(context).items() if name not in ours}
+    if params["password_file"] is not None:
+        if params["ask_password"]:
+            raise click.UsageError("--ask-password asks for what --password-file has; give one or the other.")
+        wanted["smtp_password"] = params["password_file"].readline().rstrip("\r\n")
+    if params["ca_file"] is not None:
+        wanted["ca_certificate"] = params["ca_file"].read()
+    cleared = {one.replace("-", "_") for one in params["clear"]}
+    if both := sorted(cleared & wanted.keys()):
+        raise click.UsageError(f"--clear {both[0].replace('_', '-')} and a new value of it: give one or the other.")
+    return wanted | {name: [] if name == "recipient_domains" else None for name in cleared}
+
+
+def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
+    """Say whether the password must be told with these changes: it goes elsewhere, or there is none for the user who is named."""
+    if "smtp_password" in values or values.get("smtp_username", account.smtp_username) is None:
+        return False
+    moves = any(name in values and values[name] != getattr(account, name) for name in edit.DESTINATION)
+    return account.smtp_password is None or moves
+
+
+def _words(step: Mapping[str, Any]) -> str:
+    """Return what a server, or the connection, said in a step; of TLS how the line is encrypted."""
+    encrypted = step["tls"] or {}
+    said = [step["mechanism"], step.get("code"), step.get("enhanced"), step.get("words"), encrypted.get("version"), encrypted.get("cipher")]
+    return " ".join(str(one) for one in said if one)
 
 
 @contextmanager

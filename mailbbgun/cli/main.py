@@ -7,6 +7,7 @@ from mailbbgun.base.exits import CONTEXT, version_option
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.encryption import keys
 from mailbbgun.cli.keys import key
+from mailbbgun.cli.messages import message
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
 
@@ -16,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings=CONTEXT)
 @version_option
 def main() -> None:
-    """Tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
+    """Messages, tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
 
     Works on the database that the settings name, whether or not the service runs. Exit codes: 0 done, 1 not done, 2 wrong usage, 78 a setting is
     wrong.
@@ -32,5 +33,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for group in (tenant, key, account, keys):
+for group in (message, tenant, key, account, keys):
     main.add_command(group)
