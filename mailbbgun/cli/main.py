@@ -8,6 +8,7 @@ from mailbbgun.cli.accounts import account
 from mailbbgun.cli.encryption import keys
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.messages import message
+from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
 
@@ -33,5 +34,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for group in (message, tenant, key, account, keys):
-    main.add_command(group)
+for command in (status, message, tenant, key, account, keys):
+    main.add_command(command)

@@ -59,14 +59,15 @@ def of_tenant(command: Command) -> Command:
 
 
 @contextmanager
-def opened() -> Iterator[Services]:
-    """The services, on a database of our version. An error of ours becomes one line and an exit code."""
+def opened(*, checked: bool = True) -> Iterator[Services]:
+    """The services, on a database of our version unless not ``checked``. An error of ours becomes one line and an exit code."""
     with interrupting(), explained_exit(PROGRAM):
         settings = load_checked()
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings)
         try:
-            migrations.check(services.db)
+            if checked:
+                migrations.check(services.db)
             yield services
         finally:
             services.close()

@@ -83,11 +83,11 @@ def audit(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: 
     return _page(session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit)
 
 
-def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
-    """Return a page of a tenant's keys, newest first, the revoked and expired among them."""
-    its = ApiKey.tenant_id == tenant_id
-    count = session.scalar(select(func.count()).select_from(ApiKey).where(its)) or 0
-    statement = select(ApiKey).where(its).order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
+def keys(session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
+    """Return a page of a tenant's keys, or without one of every tenant's, newest first, the revoked and expired among them."""
+    its = [] if tenant_id is None else [ApiKey.tenant_id == tenant_id]
+    count = session.scalar(select(func.count()).select_from(ApiKey).where(*its)) or 0
+    statement = select(ApiKey).where(*its).order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
     return _page(session.scalars(statement if after is None else statement.where(ApiKey.id < after)).all(), count, limit)
 
 
