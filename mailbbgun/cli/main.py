@@ -5,6 +5,7 @@ from click.shell_completion import get_completion_class
 
 from mailbbgun.base.exits import CONTEXT, version_option
 from mailbbgun.cli.accounts import account
+from mailbbgun.cli.audit import audit
 from mailbbgun.cli.encryption import keys
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.messages import message
@@ -34,5 +35,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for command in (status, message, tenant, key, account, keys):
+for command in (status, message, tenant, key, account, audit, keys):
     main.add_command(command)
