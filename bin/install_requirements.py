@@ -1,9 +1,10 @@
-"""Install what a requirements file pins, and show how far that is. ``bin/setup`` runs it, before any library is there.
+"""Install what a requirements file pins, and show how far that is. ``bin/setup`` runs this.
 
     python bin/install_requirements.py REQUIREMENTS
 
-On a terminal one line of standard error is written over and over; elsewhere a few lines are printed. What pip says is
-kept back, and printed only if pip fails: then all of it, on standard error. The exit code is pip's.
+It needs no library. On a terminal one line of standard error is written over and over; elsewhere
+a few lines are printed. What pip says is kept back, and printed only if pip fails: then all of it,
+on standard error. The exit code is pip's.
 """
 
 import contextlib
@@ -40,22 +41,27 @@ class Progress(NamedTuple):
 
 
 def progress(said: Sequence[str], installed: int) -> Progress:
-    """Return how far pip is, by the lines it has said and by the number of packages it has put into place.
+    """Return how far pip is, by the lines it has said and by the number of packages it has installed.
 
-    pip first fetches packages, and finds out while it does so which others these need; so their number is known, and
-    said by pip, only when it begins to install them.
+    pip first fetches packages, and finds out while it does so which others these need. So their
+    number is known, and said by pip, only when it begins to install them.
     """
-    if names := next((line.strip().removeprefix(_INSTALLING).split(", ") for line in said if line.startswith(_INSTALLING)), None):
-        place = min(installed + 1, len(names))
-        return Progress(f"installing {place} of {len(names)}: {names[place - 1]}", f"installing {PARTS * (place - 1) // len(names)}")
+    begun = next((line.strip() for line in said if line.startswith(_INSTALLING)), None)
+    if begun:
+        names = begun.removeprefix(_INSTALLING).split(", ")
+        place, total = min(installed + 1, len(names)), len(names)
+        text = f"installing {place} of {total}: {names[place - 1]}"
+        return Progress(text, f"installing {PARTS * (place - 1) // total}")
     if said and said[-1].startswith(_RETRYING):
         return Progress("no answer from where packages come from; trying again", "retrying")
-    fetched = list(dict.fromkeys(found[1] for line in said if (found := _COLLECTING.match(line.lstrip()))))
-    return Progress(f"fetching {fetched[-1]}, package {len(fetched)}" if fetched else "fetching packages", "fetching")
+    matches = (_COLLECTING.match(line.lstrip()) for line in said)
+    fetched = list(dict.fromkeys(found[1] for found in matches if found))
+    text = f"fetching {fetched[-1]}, package {len(fetched)}" if fetched else "fetching packages"
+    return Progress(text, "fetching")
 
 
 class Display:
-    """Shows progress: on a terminal in one line, elsewhere a line for each part. Never fails: it is not what matters."""
+    """Shows progress: on a terminal in one line, elsewhere a line for each part. Never fails."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -75,7 +81,7 @@ class Display:
         self._write(f"\r{text}\x1b[K\n" if self._terminal else f"{text}\n")
 
     def _fitting(self, text: str) -> str:
-        """Cut a text to the width of the terminal; one that does not tell its width is taken to be wide enough."""
+        """Cut a text to the terminal's width. A terminal that tells none is taken to be wide enough."""
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns if self._stream else 0
         except OSError:
@@ -93,9 +99,14 @@ def main(requirements: str) -> int:
     """Run pip and show its progress; return its exit code."""
     display, name = Display(sys.stderr), Path(requirements).name
     before = _installed()
-    command = [sys.executable, "-m", "pip", "install", "--no-input", "--progress-bar", "off", "--disable-pip-version-check"]
+    options = ["--no-input", "--progress-bar", "off", "--disable-pip-version-check"]
     pip = subprocess.Popen(
-        [*command, "-r", requirements], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        [sys.executable, "-m", "pip", "install", *options, "-r", requirements],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(pip.stdout or ()), daemon=True)

@@ -43,7 +43,11 @@ COLUMNS = ("setting_name", "smtp_host", "smtp_port", "security_protocol", "smtp_
 LONGEST_WORDS = 300  # characters of a server's words in the line that says why an account does not work
 STEP_COLUMNS = ("name", "ok", "milliseconds", "words")
 # What may be set to nothing. A password goes with its user name.
-CLEARABLE = [name.replace("_", "-") for name, field in Settings().fields.items() if field.allow_none or name == "recipient_domains"]
+CLEARABLE = [
+    name.replace("_", "-")
+    for name, field in Settings().fields.items()
+    if field.allow_none or name == "recipient_domains"
+]
 SHOWN = tuple(column.name for column in SMTPAccount.__table__.columns if ENCRYPTED not in column.info and column.name != "tenant_id")
 
 
@@ -106,13 +110,13 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @click.option("--password-file", type=click.File(), help="Whose first line is the new password; - is standard input.")
 @click.option("--ask-password", is_flag=True, help="Ask for a new password.")
 @click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
-@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set to nothing what was set: no limit, any sender, all recipients …")
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set it to nothing: no limit, any sender, …")
 @as_json
 @click.pass_context
 def update(context: click.Context, /, account: str, tenant: str, as_json: bool, **_: Any) -> None:
     """Change an account: what is given, and nothing else. Counts within a second in every process.
 
-    The password is needed again when host, port, security or authorities change, or a user name is set; you are asked for it then, unless
+    The password is needed again when host, port, security or authorities change. You are asked for it then, unless
     --password-file has it.
     """
     wanted = _changes(context)
@@ -147,10 +151,11 @@ def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
         if as_json:
             print_json(shown)
         else:
-            print_table([one | {"milliseconds": round(one["milliseconds"]), "words": _words(one)} for one in shown["steps"]], STEP_COLUMNS)
+            print_table([one | {"words": _words(one)} for one in shown["steps"]], STEP_COLUMNS)
         if not tried.ok:
             failed = next(one for one in reversed(shown["steps"]) if not one["ok"])
-            raise Unavailable(f"The account {found.setting_name} does not work: {failed['name']}: {printable(_words(failed), LONGEST_WORDS)}")
+            why = f"{failed['name']}: {printable(_words(failed), LONGEST_WORDS)}"
+            raise Unavailable(f"The account {found.setting_name} does not work: {why}")
 
 
 @account.command()
@@ -205,7 +210,7 @@ def _changes(context: click.Context) -> dict[str, Any]:
 
 
 def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
-    """Say whether the password must be told with these changes: it goes elsewhere, or there is none for the user who is named."""
+    """Say whether these changes need the password: it would go elsewhere, or a user has none yet."""
     if "smtp_password" in values or values.get("smtp_username", account.smtp_username) is None:
         return False
     moves = any(name in values and values[name] != getattr(account, name) for name in edit.DESTINATION)
@@ -215,8 +220,8 @@ def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
 def _words(step: Mapping[str, Any]) -> str:
     """Return what a server, or the connection, said in a step; of TLS how the line is encrypted."""
     encrypted = step["tls"] or {}
-    said = [step["mechanism"], step.get("code"), step.get("enhanced"), step.get("words"), encrypted.get("version"), encrypted.get("cipher")]
-    return " ".join(str(one) for one in said if one)
+    said = [step.get(name) for name in ("mechanism", "code", "enhanced", "words")]
+    return " ".join(str(one) for one in (*said, encrypted.get("version"), encrypted.get("cipher")) if one)
 
 
 @contextmanager

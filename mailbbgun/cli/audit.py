@@ -1,7 +1,8 @@
-"""``mailbbgun audit``: what was done to tenants, API keys and SMTP accounts, and who read a password; as one timeline.
+"""``mailbbgun audit``: what was done to tenants, API keys and SMTP accounts, as one timeline.
 
-The table ``audit`` has who read which password. All else is told by the moments that tenants, keys and accounts keep of themselves, so of an
-account only the last change is known, of a key only its last use, and nothing of what was deleted.
+The table ``audit`` tells who read which password. All else comes from the moments that tenants,
+keys and accounts keep of themselves. So of an account only the last change is known, of a key only
+its last use, and nothing of what was deleted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,17 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.db import db_now
-from mailbbgun.cli.terminal import PAGE, as_json, everything, given, of_tenant, opened, print_json, print_table, tenant_called
+from mailbbgun.cli.terminal import (
+    PAGE,
+    as_json,
+    everything,
+    given,
+    of_tenant,
+    opened,
+    print_json,
+    print_table,
+    tenant_called,
+)
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.tenants import repo
@@ -52,7 +63,10 @@ def audit(context: click.Context, /, tenant: str, every: bool, limit: int, as_js
 
 
 def _timeline(session: Session, tenant: Tenant | None, limit: int) -> tuple[list[Entry], int]:
-    """Return the newest entries about a tenant, or about every one, newest first, and how many there are in all."""
+    """Return the newest entries about a tenant, or about every tenant, and how many there are in all.
+
+    The newest entry comes first.
+    """
     its = tenant.id if tenant else None
     read, readings, _ = repo.audit(session, its, limit=limit, offset=0, after=None)
     keys = everything(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
@@ -90,7 +104,9 @@ def _of_key(key: ApiKey, names: Mapping[UUID, str], now: datetime) -> Iterator[E
 
 def _has_expired(key: ApiKey, now: datetime) -> bool:
     """Say whether a key has come to its end by itself, and was not revoked before that."""
-    return key.expires_at is not None and key.expires_at <= now and (key.revoked_at is None or key.expires_at < key.revoked_at)
+    if key.expires_at is None or key.expires_at > now:
+        return False
+    return key.revoked_at is None or key.expires_at < key.revoked_at
 
 
 def _of_accounts(owned: Sequence[SMTPAccount], names: Mapping[UUID, str]) -> Iterator[Entry]:
@@ -102,13 +118,15 @@ def _of_accounts(owned: Sequence[SMTPAccount], names: Mapping[UUID, str]) -> Ite
 
 
 def _of_reading(entry: AuditEntry, names: Mapping[UUID, str], prefixes: Mapping[UUID, str]) -> Entry:
-    about = (entry.data.get("setting_name"), entry.data.get("account_id"))
-    by = prefixes.get(entry.key_id, str(entry.key_id)) if entry.key_id else None
-    return _entry(entry.at, entry.action, names[entry.tenant_id], *about, by, entry.address)
+    name, account_id = entry.data.get("setting_name"), entry.data.get("account_id")
+    by_key = prefixes.get(entry.key_id, str(entry.key_id)) if entry.key_id else None
+    who = {"by_key": by_key, "address": entry.address}
+    return _entry(entry.at, entry.action, names[entry.tenant_id], name, account_id, **who)
 
 
 def _entry(
-    at: datetime, action: str, tenant: str, name: str | None, identifier: UUID | str | None, by_key: str | None = None, address: str | None = None
+    at: datetime, action: str, tenant: str, name: str | None, identifier: UUID | str | None, **who: str | None
 ) -> Entry:
-    """Return an entry: what was done when, to which thing of that name and id, by which key, from which IP address, as far as that is known."""
-    return {"at": at, "action": action, "tenant": tenant, "name": name, "id": identifier, "by_key": by_key, "address": address}
+    """Return an entry: what was done when, and to which thing; ``who``: ``by_key`` and IP ``address``."""
+    about = {"at": at, "action": action, "tenant": tenant, "name": name, "id": identifier}
+    return about | {"by_key": None, "address": None} | who

@@ -43,7 +43,7 @@ def key() -> None:
 
 @key.command("list")
 @of_tenant
-@click.option("--all", "every", is_flag=True, help="The keys of all tenants; says whose each is, and whether it is active, expired or revoked.")
+@click.option("--all", "every", is_flag=True, help="Of all tenants; says whose, and whether active, expired or revoked.")
 @as_json
 @click.pass_context
 def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) -> None:

@@ -1,4 +1,7 @@
-"""``mailbbgun message``: find messages, see what became of them, cancel them or try them again. By the same rules and words as the HTTP API."""
+"""``mailbbgun message``: find messages, see what became of them, cancel them or try them again.
+
+The rules and the words are those of the HTTP API: both call the same functions.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +38,8 @@ from mailbbgun.messages.repo import Wanted
 from mailbbgun.services import Services
 
 COLUMNS = ("created_at", "status", "reason", "from", "to", "subject", "id")
-DELIVERY_COLUMNS = ("address", "kind", "status", "reason", "attempts", "last_reply", "next_attempt_at", "finished_at", "id")
+OUTCOME = ("status", "reason", "attempts", "last_reply", "next_attempt_at", "finished_at")
+DELIVERY_COLUMNS = ("address", "kind", *OUTCOME, "id")
 EVENT_COLUMNS = ("at", "kind", "address", "data")
 
 _message = click.argument("message_id", metavar="MESSAGE", type=click.UUID)
@@ -148,11 +152,12 @@ def _opened(tenant: str) -> Iterator[tuple[Services, UUID]]:
 
 
 def _publish(services: Services, lane: str, message_id: UUID) -> None:
-    """Publish a hint; where that fails it is no failure, since workers look in the database for what has no hint."""
+    """Publish a hint. No failure is one of the command: workers look for what has no hint."""
     try:
         publish(services.db, services.queue, lane, [message_id])
     except (Unavailable, QueueMisconfigured) as error:
-        click.echo(f"{PROGRAM}: {explained(error)}; workers find the message by themselves once the queue is back", err=True)
+        why = f"{PROGRAM}: {explained(error)}"
+        click.echo(f"{why}; workers find the message by themselves once the queue is back", err=True)
 
 
 def _print_changed(changed: intervene.Changed, what: str, as_json: bool) -> None:
@@ -170,4 +175,5 @@ def _json(value: Any) -> str | None:
 
 def _pairs(data: dict[str, Any]) -> str | None:
     """Return ``code=550 reply=5.1.1 no such user``."""
-    return " ".join(f"{name}={value if isinstance(value, str) else orjson.dumps(value).decode()}" for name, value in data.items()) or None
+    told = {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in data.items()}
+    return " ".join(f"{name}={value}" for name, value in told.items()) or None

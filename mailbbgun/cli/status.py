@@ -1,4 +1,7 @@
-"""``mailbbgun status``: what of the service works, and what is waiting. Reads the database and asks the servers; no API has to run."""
+"""``mailbbgun status``: which parts of the service work, and how many deliveries are waiting.
+
+It reads the database and asks the queue; no API has to run.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +45,8 @@ def status(as_json: bool) -> None:
 def _look(services: Services, problems: Problems) -> dict[str, Any]:
     database = _database(services.db, problems)
     usable = database["reachable"] and database["schema"] == migrations.HEAD
-    told: dict[str, Any] = {"database": database, "deliveries": None, "publisher": None, "queue": _queue(services, usable, problems)}
+    told: dict[str, Any] = {"database": database, "deliveries": None, "publisher": None}
+    told["queue"] = _queue(services, usable, problems)
     if services.settings.REDIS_URL:
         told["redis"] = _redis(services, problems)
     told["workers"] = None
@@ -64,7 +68,8 @@ def _database(db: Database, problems: Problems) -> dict[str, Any]:
 
 def _queue(services: Services, database_usable: bool, problems: Problems) -> dict[str, Any]:
     embedded = services.settings.QUEUE_URL.startswith("embedded")
-    told: dict[str, Any] = {"kind": "embedded" if embedded else "rabbitmq", "reachable": False, "depth": None, "depth_is_exact": embedded}
+    kind = "embedded" if embedded else "rabbitmq"
+    told: dict[str, Any] = {"kind": kind, "reachable": False, "depth": None, "depth_is_exact": embedded}
     if embedded and not database_usable:
         return told  # it is in that database, of which all was said
     with _noting(problems):
@@ -87,32 +92,37 @@ def _backlog(db: Database, problems: Problems) -> dict[str, Any]:
         found, seen = backlog.look(session), workers.registered(session)
     if not any(one.alive for one in seen):
         problems.append(Unavailable(workers.NONE_ALIVE))
-    due = found.due
-    claimed = sum(one.deliveries for one in found.claimed.values())
+    due, unpublished = found.due, found.unpublished
     return {
         "deliveries": {
-            "due": due.deliveries, "later": found.later, "held": found.held, "claimed": claimed, "oldest_due_seconds": due.oldest_seconds
+            "due": due.deliveries,
+            "later": found.later,
+            "held": found.held,
+            "claimed": sum(one.deliveries for one in found.claimed.values()),
+            "oldest_due_seconds": due.oldest_seconds,
         },
-        "publisher": {"unpublished": found.unpublished.deliveries, "oldest_seconds": found.unpublished.oldest_seconds},
+        "publisher": {"unpublished": unpublished.deliveries, "oldest_seconds": unpublished.oldest_seconds},
         "workers": [_worker(one, found.claimed) for one in seen] + _strangers(seen, found.claimed),
-    }  # fmt: skip
+    }
 
 
 def _worker(seen: workers.Seen, claimed: Mapping[UUID, backlog.Leased]) -> dict[str, Any]:
     worker = seen.worker
     moments = {"started_at": rfc3339(worker.started_at), "seen_at": rfc3339(worker.beat_at)}
-    return {"id": worker.id, "host": worker.host, "pid": worker.pid, "alive": seen.alive, **moments, **_holds(claimed.get(worker.id))}
+    told = {"id": worker.id, "host": worker.host, "pid": worker.pid, "alive": seen.alive}
+    return told | moments | _holds(claimed.get(worker.id))
 
 
 def _strangers(seen: list[workers.Seen], claimed: Mapping[UUID, backlog.Leased]) -> list[dict[str, Any]]:
-    """Return workers that are not on the register and hold claims all the same: they were killed, and forgotten since."""
+    """Return the workers that hold claims and are not on the register: they were killed long ago."""
     unknown: dict[str, Any] = {"host": None, "pid": None, "alive": False, "started_at": None, "seen_at": None}
     known = {one.worker.id for one in seen}
     return [{"id": owner} | unknown | _holds(its) for owner, its in claimed.items() if owner not in known]
 
 
 def _holds(leased: backlog.Leased | None) -> dict[str, Any]:
-    return {"claims": leased.deliveries if leased else 0, "lease_until": rfc3339(leased.lease_until) if leased and leased.lease_until else None}
+    until = leased.lease_until if leased else None
+    return {"claims": leased.deliveries if leased else 0, "lease_until": rfc3339(until) if until else None}
 
 
 @contextmanager
@@ -127,7 +137,8 @@ def _noting(problems: Problems) -> Iterator[None]:
 def _together(problems: Problems) -> MailBBGunError:
     """Return one error that says all of them."""
     told = "; ".join(dict.fromkeys(explained(one) for one in problems))
-    wrong = any(isinstance(one, ConfigurationError) or (isinstance(one, Unavailable) and one.refused) for one in problems)
+    refused = any(isinstance(one, Unavailable) and one.refused for one in problems)
+    wrong = refused or any(isinstance(one, ConfigurationError) for one in problems)
     return ConfigurationError(told) if wrong else Unavailable(told)
 
 
@@ -138,7 +149,8 @@ def _print(told: Mapping[str, Any]) -> None:
     if deliveries := told["deliveries"]:
         oldest = _since(deliveries["oldest_due_seconds"])
         lines["deliveries"] = "{due} due{}, {later} later, {held} held, {claimed} claimed".format(oldest, **deliveries)
-        lines["publisher"] = f"{told['publisher']['unpublished']} not given to the queue yet{_since(told['publisher']['oldest_seconds'])}"
+        waiting = told["publisher"]
+        lines["publisher"] = f"{waiting['unpublished']} not given to the queue yet{_since(waiting['oldest_seconds'])}"
     depth = ", ".join(f"{lane} {number}" for lane, number in (queue["depth"] or {}).items())
     most = "" if queue["depth_is_exact"] else " at most"
     lines["queue"] = f"{queue['kind']}, {_reached(queue)}" + (f", hints{most}: {depth}" if depth else "")

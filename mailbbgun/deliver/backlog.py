@@ -19,8 +19,12 @@ from mailbbgun.messages.status import PENDING
 _IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 _DUE = Delivery.next_attempt_at <= db_now()
 _UNPUBLISHED = Delivery.published_at.is_(None)
-# Which together are all that is pending, unclaimed and not held: by the index that has them.
-_PARTS = (_UNPUBLISHED, Delivery.published_at < Delivery.next_attempt_at, Delivery.published_at >= Delivery.next_attempt_at)
+# Together these are all that is pending and neither claimed nor held. Each has an index of its own.
+_PARTS = (
+    _UNPUBLISHED,
+    Delivery.published_at < Delivery.next_attempt_at,
+    Delivery.published_at >= Delivery.next_attempt_at,
+)
 
 
 class Waiting(NamedTuple):
@@ -31,16 +35,17 @@ class Waiting(NamedTuple):
 
 
 class Leased(NamedTuple):
-    """How many deliveries one worker has claimed, and when the first of these leases ends, if that is known."""
+    """How many deliveries one worker has claimed, and when the first of these leases ends."""
 
     deliveries: int
     lease_until: datetime | None
 
 
 class Backlog(NamedTuple):
-    """All that is pending: due now, due later, held because the tenant is suspended, or claimed by a worker's id.
+    """All pending deliveries: due now, due later, held for a suspended tenant, or claimed.
 
-    ``unpublished`` are those that are due and that the queue was not told of yet; they are counted in ``due`` as well.
+    ``claimed`` is by the id of the worker. ``unpublished`` are due, and not given to the queue yet;
+    ``due`` counts them, too.
     """
 
     due: Waiting
@@ -57,7 +62,10 @@ def look(session: Session) -> Backlog:
     # What must be sent alone is never published: workers look for it themselves.
     unpublished, _ = _count(session, now, *_IDLE, _UNPUBLISHED, Delivery.crashes < ALONE_FROM)
     ages = [due.oldest_seconds for due, _ in found if due.oldest_seconds is not None]
-    held = session.scalar(select(func.count()).select_from(Delivery).where(*_IDLE, Delivery.next_attempt_at.is_(None))) or 0
+    held = (
+        session.scalar(select(func.count()).select_from(Delivery).where(*_IDLE, Delivery.next_attempt_at.is_(None)))
+        or 0
+    )
     due = Waiting(sum(one.deliveries for one, _ in found), max(ages, default=None))
     return Backlog(due, sum(later for _, later in found), held, _claimed(session), unpublished)
 
@@ -72,5 +80,6 @@ def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> tupl
 
 def _claimed(session: Session) -> dict[UUID, Leased]:
     owner = Delivery.lease_owner
-    statement = select(owner, func.count(), func.min(Delivery.lease_until)).where(owner.is_not(None)).group_by(owner)
+    ends = func.min(Delivery.lease_until)
+    statement = select(owner, func.count(), ends).where(owner.is_not(None)).group_by(owner)
     return {worker: Leased(number, until) for worker, number, until in session.execute(statement) if worker is not None}

@@ -1,4 +1,7 @@
-"""The verbs of a person who intervenes: cancel a message's deliveries, or try them again. The HTTP API and the command line both use these."""
+"""The verbs of a person who intervenes: cancel a message's deliveries, or try them again.
+
+The HTTP API and the command line both use these.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ Offer = Callable[[str, UUID], None]
 
 
 class Changed(NamedTuple):
-    """A message as ``messages.api.Details`` takes it, after the change, and how many of its deliveries were changed."""
+    """A message after the change, as ``messages.api.Details`` takes it, and how many deliveries changed."""
 
     message: dict[str, Any]
     deliveries: int
@@ -35,9 +38,11 @@ def cancel(db: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool 
 
 
 def retry(db: Database, offer: Offer, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Changed:
-    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on.
+    """Make deliveries due now.
 
-    Calls ``offer`` once this is committed. Raises :class:`NotFound`, or :class:`Conflict` if there is no such delivery.
+    Failed deliveries begin a fresh schedule; those that wait for their next try stay on theirs.
+    Calls ``offer`` once this is committed. Raises :class:`NotFound`, or :class:`Conflict` if no
+    delivery has failed or waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
         retried = record.retried(session, tenant_id, message_id, tests_only=tests_only)

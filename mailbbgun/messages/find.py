@@ -1,4 +1,7 @@
-"""The verbs: list a tenant's messages by filters, and show one of them. The HTTP API and the command line both use these."""
+"""The verbs: list a tenant's messages by filters, and show one of them.
+
+The HTTP API and the command line both use these.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -12,19 +15,25 @@ from mailbbgun.messages import repo
 #: Seconds that the database may work for one list.
 LIST_SECONDS = 10.0
 
-_TOO_SLOW = "It takes the database longer than {:g} s to find these messages; narrow the list by `since` and `until`, or by `to`."
+_TOO_SLOW = (
+    "It takes the database longer than {:g} s to find these messages; "
+    "narrow the list by `since` and `until`, or by `to`."
+)
 
 
 def page(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
-    """Return what :func:`repo.page` does. Raises :class:`TookTooLong` if the database needs more than :data:`LIST_SECONDS`."""
+    """Return what :func:`repo.page` does.
+
+    Raises :class:`TookTooLong` if the database needs more than :data:`LIST_SECONDS`.
+    """
     with at_most(session, LIST_SECONDS, _TOO_SLOW.format(LIST_SECONDS)):
         return repo.page(session, wanted)
 
 
 def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any]:
-    """Return a tenant's message with its deliveries, as ``api.Details`` takes it; none but a test message if ``tests_only``.
+    """Return a tenant's message with its deliveries, as ``api.Details`` takes it.
 
-    Raises :class:`NotFound`.
+    Raises :class:`NotFound`; with ``tests_only``, for a message that is no test message, too.
     """
     found = repo.details(session, tenant_id, message_id, tests_only=tests_only)
     if found is None:

@@ -78,18 +78,21 @@ def lock(session: Session, tenant_id: UUID) -> None:
 def audit(
     session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None
 ) -> tuple[Sequence[AuditEntry], int, UUID | None]:
-    """Return a page of a tenant's audit, or without one of every tenant's, newest first."""
+    """Return a page of a tenant's audit, or of every tenant's, newest first."""
     its = [] if tenant_id is None else [AuditEntry.tenant_id == tenant_id]
     count = session.scalar(select(func.count()).select_from(AuditEntry).where(*its)) or 0
     statement = select(AuditEntry).where(*its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
     return _page(session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit)
 
 
-def keys(session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
-    """Return a page of a tenant's keys, or without one of every tenant's, newest first, the revoked and expired among them."""
+def keys(
+    session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None
+) -> tuple[Sequence[ApiKey], int, UUID | None]:
+    """Return a page of a tenant's keys, or of every tenant's, newest first, the revoked and expired among them."""
     its = [] if tenant_id is None else [ApiKey.tenant_id == tenant_id]
     count = session.scalar(select(func.count()).select_from(ApiKey).where(*its)) or 0
-    statement = select(ApiKey).options(undefer(ApiKey.rotated_at)).where(*its).order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
+    chosen = select(ApiKey).options(undefer(ApiKey.rotated_at)).where(*its)
+    statement = chosen.order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
     return _page(session.scalars(statement if after is None else statement.where(ApiKey.id < after)).all(), count, limit)
 
 

@@ -37,7 +37,11 @@ def password_file(tmp_path: Path) -> str:
 def password_of(shell: Shell, setting_name: str) -> str | None:
     """Return an account's password as it is in the database."""
     with shell.services.db.read() as session:
-        kept = session.connection().exec_driver_sql(f"SELECT smtp_password FROM smtp_accounts WHERE setting_name = '{setting_name}'").scalar()
+        kept = (
+            session.connection()
+            .exec_driver_sql(f"SELECT smtp_password FROM smtp_accounts WHERE setting_name = '{setting_name}'")
+            .scalar()
+        )
     return None if kept is None else shell.services.vault.decrypt(kept)
 
 
@@ -50,13 +54,49 @@ def refused(shell: Shell, *arguments: str, code: int = 2) -> str:
 
 
 def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, password_file: str) -> None:
-    made = shell.told("account", "create", "main", "--smtp-host", "smtp.example.com", "--smtp-username", USER, "--password-file", password_file,
-                      "--max-per-day", "500", "--recipient-domains", "example.com", "--from-email", "example.com")  # fmt: skip
-    changed = updated(shell, "main", "--max-per-minute", "60", "--weight", "3", "--no-enabled", "--recipient-domains", "a.example",
-                      "--recipient-domains", "*.b.example")  # fmt: skip
+    made = shell.told(
+        "account",
+        "create",
+        "main",
+        "--smtp-host",
+        "smtp.example.com",
+        "--smtp-username",
+        USER,
+        "--password-file",
+        password_file,
+        "--max-per-day",
+        "500",
+        "--recipient-domains",
+        "example.com",
+        "--from-email",
+        "example.com",
+    )
+    changed = updated(
+        shell,
+        "main",
+        "--max-per-minute",
+        "60",
+        "--weight",
+        "3",
+        "--no-enabled",
+        "--recipient-domains",
+        "a.example",
+        "--recipient-domains",
+        "*.b.example",
+    )
     wanted = {"max_per_minute": 60, "weight": 3, "enabled": False, "recipient_domains": ["a.example", "*.b.example"]}
     assert changed == made | wanted | {"updated_at": changed["updated_at"]}
-    cleared = updated(shell, made["id"], "--clear", "max-per-day", "--clear", "recipient-domains", "--clear", "from-email", "--enabled")
+    cleared = updated(
+        shell,
+        made["id"],
+        "--clear",
+        "max-per-day",
+        "--clear",
+        "recipient-domains",
+        "--clear",
+        "from-email",
+        "--enabled",
+    )
     wanted |= {"max_per_day": None, "recipient_domains": [], "from_email": None, "enabled": True}
     assert cleared == made | wanted | {"updated_at": cleared["updated_at"]}
     renamed = updated(shell, "main", "--setting-name", "the main one")
@@ -64,8 +104,20 @@ def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, pa
     assert password_of(shell, "the main one") == PASSWORD
 
 
-def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argument(shell: Shell, password_file: str, tmp_path: Path) -> None:
-    shell.told("account", "create", "moving", "--smtp-host", "smtp.example.com", "--smtp-username", USER, "--password-file", password_file)
+def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argument(
+    shell: Shell, password_file: str, tmp_path: Path
+) -> None:
+    shell.told(
+        "account",
+        "create",
+        "moving",
+        "--smtp-host",
+        "smtp.example.com",
+        "--smtp-username",
+        USER,
+        "--password-file",
+        password_file,
+    )
     (tmp_path / "new").write_text("another\n")
     new = str(tmp_path / "new")
     moved = updated(shell, "moving", "--smtp-host", "smtp.example.org", "--password-file", new)
@@ -78,16 +130,35 @@ def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argume
     assert password_of(shell, "moving") == "another"
     # An empty line is no password, and nothing of it changes.
     (tmp_path / "empty").write_text("\n")
-    assert "smtp_password: Must have" in refused(shell, "moving", "--smtp-port", "465", "--password-file", str(tmp_path / "empty"))
+    assert "smtp_password: Must have" in refused(
+        shell, "moving", "--smtp-port", "465", "--password-file", str(tmp_path / "empty")
+    )
     assert shell.told("account", "show", "moving")["smtp_port"] == 587
 
 
 def test_a_terminal_is_asked_for_a_password_that_would_go_elsewhere(sqlite: Shell, password_file: str) -> None:
-    sqlite.told("account", "create", "asked", "--smtp-host", "smtp.example.com", "--smtp-username", USER, "--password-file", password_file)
+    sqlite.told(
+        "account",
+        "create",
+        "asked",
+        "--smtp-host",
+        "smtp.example.com",
+        "--smtp-username",
+        USER,
+        "--password-file",
+        password_file,
+    )
     ours, theirs = pty.openpty()
     argv = [str(ROOT / "bin" / "mailbbgun"), "account", "update", "asked", "--smtp-port", "465"]
-    with subprocess.Popen(argv, env=sqlite.environment(), stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs, start_new_session=True,
-                          preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) as process:  # fmt: skip
+    with subprocess.Popen(
+        argv,
+        env=sqlite.environment(),
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
         os.close(theirs)
         written = b""
         while b"Password: " not in written:
@@ -104,7 +175,12 @@ def test_what_cannot_be_changed_so_says_why(shell: Shell, password_file: str) ->
     for arguments, said in {
         (): "Nothing is to be changed: see --help.",
         ("--smtp-port", "0"): "smtp_port: Must be an integer from 1 to 65535, not 0.",
-        ("--max-per-day", "5", "--clear", "max-per-day"): "--clear max-per-day and a new value of it: give one or the other.",
+        (
+            "--max-per-day",
+            "5",
+            "--clear",
+            "max-per-day",
+        ): "--clear max-per-day and a new value of it: give one or the other.",
         ("--clear", "priority"): "'priority' is not one of",
         ("--password-file", password_file): "smtp_username: `smtp_username` is required beside `smtp_password`.",
         ("--password-file", password_file, "--ask-password"): "give one or the other",
@@ -116,9 +192,27 @@ def test_what_cannot_be_changed_so_says_why(shell: Shell, password_file: str) ->
     assert "There is no account 'three'." in refused(shell, "three", "--weight", "2", code=1)
 
 
-def test_an_account_is_tried_step_by_step_with_a_test_mail_if_one_is_wanted(shell: Shell, provider: MailServer, password_file: str) -> None:
-    shell.run("account", "create", "tried", "--smtp-host", "localhost", "--smtp-port", str(provider.port), "--smtp-username", USER, "--password-file",
-              password_file, "--ca-file", provider.ca_file, "--from-email", "shop@example.com", **PRIVATE)  # fmt: skip
+def test_an_account_is_tried_step_by_step_with_a_test_mail_if_one_is_wanted(
+    shell: Shell, provider: MailServer, password_file: str
+) -> None:
+    shell.run(
+        "account",
+        "create",
+        "tried",
+        "--smtp-host",
+        "localhost",
+        "--smtp-port",
+        str(provider.port),
+        "--smtp-username",
+        USER,
+        "--password-file",
+        password_file,
+        "--ca-file",
+        provider.ca_file,
+        "--from-email",
+        "shop@example.com",
+        **PRIVATE,
+    )
     answer = shell.told("account", "test", "tried", **PRIVATE)
     assert answer["ok"]
     assert [one["name"] for one in answer["steps"]][-1] == "auth"
@@ -136,8 +230,22 @@ def test_an_account_is_tried_step_by_step_with_a_test_mail_if_one_is_wanted(shel
 def test_an_account_that_does_not_work_is_told_with_the_servers_words_and_exit_code_1(
     shell: Shell, provider: MailServer, password_file: str
 ) -> None:
-    shell.run("account", "create", "broken", "--smtp-host", "localhost", "--smtp-port", str(provider.port), "--smtp-username", USER,
-              "--password-file", password_file, "--ca-file", provider.ca_file, **PRIVATE)  # fmt: skip
+    shell.run(
+        "account",
+        "create",
+        "broken",
+        "--smtp-host",
+        "localhost",
+        "--smtp-port",
+        str(provider.port),
+        "--smtp-username",
+        USER,
+        "--password-file",
+        password_file,
+        "--ca-file",
+        provider.ca_file,
+        **PRIVATE,
+    )
     provider.fail(Failure.AUTH)
     try:
         done = shell.run("account", "test", "broken", code=1, **PRIVATE)

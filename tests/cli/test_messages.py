@@ -36,17 +36,34 @@ class Desk:
     def claim(self, message_id: str) -> list[UUID]:
         """Put a message's deliveries into a worker's hands."""
         with self.shell.services.db.write() as session:
-            session.execute(update(Delivery).where(Delivery.message_id == UUID(message_id)).values(lease_owner=OWNER, attempt=1))
+            session.execute(
+                update(Delivery).where(Delivery.message_id == UUID(message_id)).values(lease_owner=OWNER, attempt=1)
+            )
         with self.shell.services.db.read() as session:
-            return list(session.scalars(select(Delivery.id).where(Delivery.message_id == UUID(message_id)).order_by(Delivery.id)))
+            return list(
+                session.scalars(
+                    select(Delivery.id).where(Delivery.message_id == UUID(message_id)).order_by(Delivery.id)
+                )
+            )
 
     def bounce(self, message_id: str) -> None:
         """Let all deliveries of a message bounce."""
         results = [
-            record.Result(one, UUID(message_id), DEFAULT_TENANT, 1, Kind.BOUNCED, "ERROR", reason=Reason.BOUNCED, code=550, reply="5.1.1 nobody",
-                          counted=True, attempted=True)
+            record.Result(
+                one,
+                UUID(message_id),
+                DEFAULT_TENANT,
+                1,
+                Kind.BOUNCED,
+                "ERROR",
+                reason=Reason.BOUNCED,
+                code=550,
+                reply="5.1.1 nobody",
+                counted=True,
+                attempted=True,
+            )
             for one in self.claim(message_id)
-        ]  # fmt: skip
+        ]
         with self.shell.services.db.write() as session:
             record.results(session, OWNER, results)
 
@@ -78,7 +95,9 @@ def desk(shell: Shell) -> Iterator[Desk]:
 
 def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(desk: Desk) -> None:
     sent = [
-        desk.send(to="Ann <ann@example.com>", subject="The first invoice", tags=["a"], **{"from": "Shop <shop@example.com>"}),
+        desk.send(
+            to="Ann <ann@example.com>", subject="The first invoice", tags=["a"], **{"from": "Shop <shop@example.com>"}
+        ),
         desk.send(to="ben@example.org", subject="The second invoice", message_id_header="<order-1@example.com>"),
         desk.send(to="cis@example.com", subject="A letter"),
     ][::-1]
@@ -118,33 +137,42 @@ def test_a_page_for_people_says_how_to_go_on(desk: Desk) -> None:
     assert desk.shell.run("message", "list", "--subject", "paged").stderr == ""
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["list", "--status", "lost"], "'lost' is not one of"),
-    (["list", "--limit", "many"], 'limit: Must be an integer from 0 to 1000, not "many".'),
-    (["list", "--after", "x"], "after: Must be a UUID"),
-    (["list", "--to", "nobody"], 'to: "nobody": Not a bare e-mail address, like ann@example.com.'),
-    (["list", "--since", "yesterday"], "since: Must be a time as in RFC 3339"),
-    (["list", "--message-id-header", "x"], 'message_id_header: "x": Not a Message-ID'),
-    (["show", "7"], "'7' is not a valid UUID"),
-    (["retry"], "Missing argument 'MESSAGE'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "--status", "lost"], "'lost' is not one of"),
+        (["list", "--limit", "many"], 'limit: Must be an integer from 0 to 1000, not "many".'),
+        (["list", "--after", "x"], "after: Must be a UUID"),
+        (["list", "--to", "nobody"], 'to: "nobody": Not a bare e-mail address, like ann@example.com.'),
+        (["list", "--since", "yesterday"], "since: Must be a time as in RFC 3339"),
+        (["list", "--message-id-header", "x"], 'message_id_header: "x": Not a Message-ID'),
+        (["show", "7"], "'7' is not a valid UUID"),
+        (["retry"], "Missing argument 'MESSAGE'"),
+    ],
+)
 def test_what_the_api_refuses_is_wrong_usage(sqlite: Shell, arguments: list[str], said: str) -> None:
     assert said in sqlite.run("message", *arguments, code=2).stderr
 
 
 def test_a_message_is_shown_with_each_delivery(desk: Desk) -> None:
-    sent = desk.send(to=["ann@example.com", "ben@example.com"], cc="cis@example.com", metadata={"order": 17}, tags=["a", "b"])
+    sent = desk.send(
+        to=["ann@example.com", "ben@example.com"], cc="cis@example.com", metadata={"order": 17}, tags=["a", "b"]
+    )
     desk.bounce(sent)
     assert desk.told("show", sent) == desk.http.get(f"/messages/{sent}").json
     text = desk.said("show", sent)
     above, _, below = text.partition("\n\n")
     properties = {line.split()[0]: line.split(None, 1)[1] for line in above.splitlines()}
-    assert properties.items() >= {"id": sent, "status": "ERROR", "reason": "bounced", "tags": "a, b", "metadata": '{"order":17}'}.items()
+    assert (
+        properties.items()
+        >= {"id": sent, "status": "ERROR", "reason": "bounced", "tags": "a, b", "metadata": '{"order":17}'}.items()
+    )
     assert "deliveries" not in properties
     head, *rows = below.splitlines()
     assert head.split()[:5] == ["address", "kind", "status", "reason", "attempts"]
     assert [row.split()[:5] for row in rows] == [
-        [f"{name}@example.com", kind, "ERROR", "bounced", "1"] for name, kind in (("ann", "to"), ("ben", "to"), ("cis", "cc"))
+        [f"{name}@example.com", kind, "ERROR", "bounced", "1"]
+        for name, kind in (("ann", "to"), ("ben", "to"), ("cis", "cc"))
     ]
     assert all("550 5.1.1 nobody" in row for row in rows)
 
@@ -176,7 +204,10 @@ def test_cancel_says_of_how_many_deliveries_and_why_not(desk: Desk) -> None:
 
 def test_retry_makes_due_what_failed_or_waits_and_hints_it(desk: Desk) -> None:
     sent = desk.send(priority=9)
-    assert desk.said("retry", sent, code=1) == "mailbbgun: Nothing to try again: it is due already, and waits for a worker.\n"
+    assert (
+        desk.said("retry", sent, code=1)
+        == "mailbbgun: Nothing to try again: it is due already, and waits for a worker.\n"
+    )
     wait_until(lambda: desk.hints(sent) == ["high"], "the API hints what it accepted")
     desk.bounce(sent)
     assert desk.said("retry", sent) == "1 of 1 delivery is due now\n"
@@ -191,7 +222,10 @@ def test_retry_makes_due_what_failed_or_waits_and_hints_it(desk: Desk) -> None:
 def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(desk: Desk) -> None:
     sent = desk.send()
     desk.change(sent, next_attempt_at=None, published_at=None)
-    assert desk.said("retry", sent, code=1) == "mailbbgun: Nothing to try again: it is held until its tenant is active again.\n"
+    assert (
+        desk.said("retry", sent, code=1)
+        == "mailbbgun: Nothing to try again: it is held until its tenant is active again.\n"
+    )
     assert desk.said("cancel", sent) == "1 of 1 delivery is cancelled\n"
 
 
@@ -209,5 +243,7 @@ def test_the_message_of_another_tenant_is_not_there(desk: Desk) -> None:
     sent = desk.send()
     desk.shell.run("tenant", "create", "another")
     for command in ("show", "events", "cancel", "retry"):
-        assert desk.said(command, sent, "--tenant", "another", code=1) == "mailbbgun: There is no such message.\n", command
+        assert desk.said(command, sent, "--tenant", "another", code=1) == "mailbbgun: There is no such message.\n", (
+            command
+        )
     assert desk.told("show", sent)["status"] == "PENDING"

@@ -1,4 +1,4 @@
-"""``bin/mailbbgun status``: what waits and who works, by a real database, a real RabbitMQ, and servers that are not there."""
+"""``bin/mailbbgun status``: what waits and who works, with real servers, and with servers that are away."""
 
 import json
 import os
@@ -79,13 +79,28 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
         send(shell, api, lease_owner=owner, lease_until=db_now(300))
     send(shell, api, status="DELIVERED", next_attempt_at=None, finished_at=db_now())
     answer = told(shell.process("mailbbgun", "status", "--json"))
-    assert answer["database"] == {"kind": shell.services.db.dialect, "reachable": True, "schema": HEAD, "schema_needed": HEAD}
+    assert answer["database"] == {
+        "kind": shell.services.db.dialect,
+        "reachable": True,
+        "schema": HEAD,
+        "schema_needed": HEAD,
+    }
     counted = answer["deliveries"]
-    assert {name: counted[name] for name in ("due", "later", "held", "claimed")} == {"due": 4, "later": 2, "held": 1, "claimed": 3}
+    assert {name: counted[name] for name in ("due", "later", "held", "claimed")} == {
+        "due": 4,
+        "later": 2,
+        "held": 1,
+        "claimed": 3,
+    }
     assert counted["oldest_due_seconds"] >= 100
     assert answer["publisher"]["unpublished"] == 1
     assert answer["publisher"]["oldest_seconds"] >= 100
-    assert answer["queue"] == {"kind": "embedded", "reachable": True, "depth": dict.fromkeys(LANES, 0), "depth_is_exact": True}
+    assert answer["queue"] == {
+        "kind": "embedded",
+        "reachable": True,
+        "depth": dict.fromkeys(LANES, 0),
+        "depth_is_exact": True,
+    }
     ours, stranger = answer["workers"]
     assert (ours["id"], ours["pid"], ours["alive"], ours["claims"]) == (str(worker), os.getpid(), True, 2)
     assert (stranger["id"], stranger["host"], stranger["alive"], stranger["claims"]) == (str(gone), None, False, 1)
@@ -113,7 +128,11 @@ def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: She
 def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell: Shell, worker: UUID) -> None:
     done = shell.run("status", "--json", code=1, QUEUE_URL="amqp://127.0.0.1:1/", REDIS_URL="redis://127.0.0.1:1/0")
     answer = told(done)
-    assert (answer["queue"]["kind"], answer["queue"]["reachable"], answer["queue"]["depth"]) == ("rabbitmq", False, None)
+    assert (answer["queue"]["kind"], answer["queue"]["reachable"], answer["queue"]["depth"]) == (
+        "rabbitmq",
+        False,
+        None,
+    )
     assert answer["redis"] == {"reachable": False}
     assert answer["database"]["reachable"]
     assert answer["deliveries"] is not None
@@ -125,14 +144,18 @@ def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell:
     assert "hunter2" not in done.stdout + done.stderr
 
 
-def test_a_database_without_our_tables_is_told_with_the_code_of_a_wrong_setting(shell: Shell, postgresql: PostgreSQL) -> None:
+def test_a_database_without_our_tables_is_told_with_the_code_of_a_wrong_setting(
+    shell: Shell, postgresql: PostgreSQL
+) -> None:
     url = postgresql.url(postgresql.create_database())
     answer = told(shell.run("status", "--json", code=os.EX_CONFIG, DATABASE_URL=url))
     assert answer["problems"] == [f"the database's schema is missing, this version needs {HEAD}: run python initdb.py"]
     assert (answer["database"]["reachable"], answer["database"]["schema"], answer["deliveries"]) == (True, None, None)
 
 
-def test_of_rabbitmq_it_says_what_is_missing_or_how_many_hints_each_lane_holds_at_most(shell: Shell, worker: UUID, rabbitmq: RabbitMQ) -> None:
+def test_of_rabbitmq_it_says_what_is_missing_or_how_many_hints_each_lane_holds_at_most(
+    shell: Shell, worker: UUID, rabbitmq: RabbitMQ
+) -> None:
     vhost = rabbitmq.vhost()
     url = rabbitmq.url(vhost)
     answer = told(shell.run("status", "--json", code=os.EX_CONFIG, QUEUE_URL=url))
@@ -144,6 +167,11 @@ def test_of_rabbitmq_it_says_what_is_missing_or_how_many_hints_each_lane_holds_a
     queue.close()
     answer = told(shell.run("status", "--json", QUEUE_URL=url))
     assert (answer["queue"]["kind"], answer["queue"]["depth_is_exact"]) == ("rabbitmq", False)
-    assert {lane: number > 0 for lane, number in answer["queue"]["depth"].items()} == {lane: lane == "bulk" for lane in LANES}
-    assert "rabbitmq, reachable, hints at most: high 0, normal 0, crowd 0, bulk " in shell.run("status", QUEUE_URL=url).stdout
+    assert {lane: number > 0 for lane, number in answer["queue"]["depth"].items()} == {
+        lane: lane == "bulk" for lane in LANES
+    }
+    assert (
+        "rabbitmq, reachable, hints at most: high 0, normal 0, crowd 0, bulk "
+        in shell.run("status", QUEUE_URL=url).stdout
+    )
     rabbitmq.release(vhost)

@@ -259,7 +259,10 @@ def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkey
             else:  # there nobody waits for a lock to read
                 monkeypatch.setattr(find, "LIST_SECONDS", 0.0)
             answer = client.get("/messages?subject=x")
-        told = f"It takes the database longer than {find.LIST_SECONDS:g} s to find these messages; narrow the list by `since` and `until`, or by `to`."
+        told = (
+            f"It takes the database longer than {find.LIST_SECONDS:g} s to find these messages; "
+            "narrow the list by `since` and `until`, or by `to`."
+        )
         assert (answer.status_code, answer.json["error"]) == (503, {"status": 503, "code": "took_too_long", "message": told})
         monkeypatch.undo()
         assert client.get("/messages?subject=x").status_code == 200  # the connection is as good as before

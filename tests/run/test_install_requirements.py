@@ -19,7 +19,11 @@ def program() -> ModuleType:
     return module
 
 
-FETCHED = ["Looking in indexes: x\n", "Collecting click==8.5.1 (from -r requirements.txt (line 1))\n", "  Downloading click-8.5.1\n"]
+FETCHED = [
+    "Looking in indexes: x\n",
+    "Collecting click==8.5.1 (from -r requirements.txt (line 1))\n",
+    "  Downloading click-8.5.1\n",
+]
 DEPENDENCIES = [*FETCHED, "Collecting Mako\n", "  Using cached mako\n"]
 INSTALLING = [*DEPENDENCIES, "Installing collected packages: click, Mako, alembic, sqlalchemy\n"]
 
@@ -35,7 +39,9 @@ INSTALLING = [*DEPENDENCIES, "Installing collected packages: click, Mako, alembi
     (INSTALLING, 4, "installing 4 of 4: sqlalchemy"),
     ([*INSTALLING, "Successfully installed …\n"], 9, "installing 4 of 4: sqlalchemy"),
 ])  # fmt: skip
-def test_progress_names_the_package_at_work_and_how_many_there_are(program: ModuleType, said: list[str], installed: int, text: str) -> None:
+def test_progress_names_the_package_at_work_and_how_many_there_are(
+    program: ModuleType, said: list[str], installed: int, text: str
+) -> None:
     assert program.progress(said, installed).text == text
 
 

@@ -1,4 +1,4 @@
-"""``bin/setup`` installs with the real pip: what it shows meanwhile, on a terminal and elsewhere, and when pip fails."""
+"""``bin/setup`` with the real pip: what it shows on a terminal and elsewhere, and when pip fails."""
 
 import os
 import pty
@@ -69,7 +69,12 @@ def environment(wheels: Path) -> dict[str, str]:
 
 def setup(clone: Path, wheels: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [clone / "bin" / "setup"], env=environment(wheels), capture_output=True, text=True, timeout=PATIENCE, check=False
+        [clone / "bin" / "setup"],
+        env=environment(wheels),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == code, done.stderr
     return done
@@ -78,7 +83,9 @@ def setup(clone: Path, wheels: Path, code: int = 0) -> subprocess.CompletedProce
 def on_a_terminal(clone: Path, wheels: Path) -> str:
     """Run it with a terminal as standard error; return all that was written there."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen([clone / "bin" / "setup"], env=environment(wheels), stdout=subprocess.DEVNULL, stderr=theirs) as process:
+    with subprocess.Popen(
+        [clone / "bin" / "setup"], env=environment(wheels), stdout=subprocess.DEVNULL, stderr=theirs
+    ) as process:
         os.close(theirs)
         written = b""
         while piece := _read(ours):
@@ -115,7 +122,9 @@ def test_on_a_terminal_an_installation_is_one_line_that_is_written_over(clone: P
     assert "fetching packages" in shown
 
 
-def test_what_pip_says_is_printed_whole_when_it_fails_and_nothing_counts_as_installed(clone: Path, wheels: Path) -> None:
+def test_what_pip_says_is_printed_whole_when_it_fails_and_nothing_counts_as_installed(
+    clone: Path, wheels: Path
+) -> None:
     (clone / "requirements.txt").write_text(f"{PACKAGES[1]}==1.0\nmbg-of-nobody==2.0\n")
     done = setup(clone, wheels, code=1)
     lines = done.stderr.splitlines()
