@@ -4,6 +4,8 @@ import os
 import pty
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -135,3 +137,23 @@ def test_what_pip_says_is_printed_whole_when_it_fails_and_nothing_counts_as_inst
     assert (done.stdout, (clone / ".venv.lock").exists()) == ("", False)
     (clone / "requirements.txt").write_text(f"{PACKAGES[1]}==1.0\n")
     assert "installed 1 package for requirements.txt" in setup(clone, wheels).stderr
+
+
+def test_an_installation_that_is_interrupted_ends_without_a_traceback_and_leaves_no_lock(
+    clone: Path, wheels: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # pip connects and is not answered
+        asked = environment(wheels) | {"PIP_INDEX_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/simple"}
+        del asked["PIP_NO_INDEX"], asked["PIP_FIND_LINKS"]
+        with subprocess.Popen(
+            [clone / "bin" / "setup"], env=asked, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "fetching packages\n"
+            connection, _ = silent.accept()
+            with connection:
+                os.killpg(process.pid, signal.SIGINT)
+                assert process.wait(PATIENCE) == 128 + signal.SIGINT
+            said = process.stderr.read()
+    assert said == "interrupted\n"
+    assert not (clone / ".venv.lock").exists()
