@@ -21,6 +21,7 @@ from bench.shapes import NAMES
 from bench.sink import KINDS, Kind
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import run as run_program
+from mailbbgun.base.exits import version_option
 from mailbbgun.base.settings import PREFIX, load
 from tests.servers.install import Missing
 
@@ -30,6 +31,7 @@ OUT = ROOT / "var" / "bench"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
 @click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
 @click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]")

@@ -28,7 +28,7 @@ from mailbbgun.events import api as events
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.services import Services, build, check_durability
+from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.smtp_accounts.trial import Trials
@@ -92,9 +92,11 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
     per_minute = settings.RATE_LIMIT_PER_MINUTE
-    authenticator = Authenticator(services.db, services.vault, identities, required=settings.AUTH_REQUIRED, per_minute=per_minute)
+    authenticator = Authenticator(
+        services.db, services.vault, identities, required=settings.AUTH_REQUIRED, per_minute=per_minute, outages=services.outages
+    )
     rates = Rates(processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL)
-    publisher = Publisher(services.db, services.queue)
+    publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     quick = Quick(settings, store, publisher, authenticator, rates, hosts)
     web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings, mime.note), quick, hosts, Refusals())
@@ -123,11 +125,12 @@ def preflight(settings: Settings) -> None:
     """
     self_test(settings)
     startup.tell_host_name(settings)
-    services = build(settings)
+    services = build(settings, installed=True)
     try:
-        startup.patiently(lambda: check_durability(services))
-        startup.patiently(lambda: migrations.check(services.db))
-        startup.patiently(lambda: keys.check(services.db, services.vault))
+        startup.patiently(lambda: migrations.check(services.db), services.outages)
+        make_folder(settings)
+        startup.patiently(lambda: check_durability(services), services.outages)
+        startup.patiently(lambda: keys.check(services.db, services.vault), services.outages)
         startup.check_redis(services)
         try:
             services.queue.check()

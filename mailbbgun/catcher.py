@@ -2,7 +2,8 @@
 
 In: SMTP on ``CATCHER_HOST:CATCHER_PORT``. Out: one file a message, as sent but with LF line ends and, on top, ``X-Envelope-From:``
 and one ``X-Envelope-To:`` a recipient; one log line. Recipients of the domain ``simulator`` behave as ``base/simulator.py`` says.
-Promises: 250 means that the file and its name are on disk; nothing grows without a bound.
+Promises: 250 means that the file and its name are on disk; nothing grows without a bound; a web page cannot make a browser send mail here; and
+silent connections keep nobody out, as the one that has been idle the longest is closed to make room.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import logging
 import re
 import resource
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.header import decode_header, make_header
@@ -30,6 +31,7 @@ from mailbbgun.base import logs, simulator
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.maildir import Maildir
+from mailbbgun.base.net import network_of
 from mailbbgun.base.settings import Settings, load
 from mailbbgun.base.signals import heeded
 
@@ -38,8 +40,15 @@ MAX_RECIPIENTS = 1000
 MAX_CONNECTIONS = 1000
 MAX_COMMAND = 1000  # bytes; RFC 5321 §4.5.3.1.4 asks for 512, an internationalised address needs more
 IDLE_SECONDS = 300.0  # for the next command, and for the whole of DATA (RFC 5321 §4.5.3.2.7)
+OTHER_FILES = 64  # that may be open beside the connections
+TELL_SECONDS = 60.0  # between two log lines of a kind that strangers can cause
 STOP_SECONDS = 3.0  # for sessions that are in the middle of DATA when we are told to stop
 WRITERS = 8  # threads; the file system joins their fsyncs
+
+# Browsers send HTTP to any port that a web page names, and the lines of a form would be commands to us. They send the request line first.
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI")
+OPENING = 2048  # bytes of a connection that are looked at, at most its first line
+NOT_SMTP = re.compile(rb"(?:%b)[ \t\r\n]|[^\r\n]* HTTP/\d|\x16\x03" % "|".join(HTTP_METHODS).encode(), re.IGNORECASE)  # or TLS, by its first bytes
 
 BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 SUBJECT = re.compile(rb"^subject:[ \t]*(.*(?:\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE)
@@ -50,10 +59,12 @@ log = logging.getLogger("mailbbgun.catcher")
 class Catcher:
     """What all connections share, and aiosmtpd's handler: it judges envelopes and keeps messages."""
 
-    def __init__(self, maildir: Maildir) -> None:
+    def __init__(self, maildir: Maildir, most: int = MAX_CONNECTIONS) -> None:
         self.maildir = maildir
-        self.connections = 0
         self.receiving = 0
+        self._most = most
+        self._conversations: set[Conversation] = set()
+        self._told: dict[str, float] = {}  # when each kind of line that strangers can cause was logged; the loop's time
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
 
     async def handle_EHLO(self, server: SMTP, session: Session, envelope: Envelope, hostname: str, replies: list[str]) -> list[str]:
@@ -103,17 +114,29 @@ class Catcher:
 
     def protocol(self) -> asyncio.Protocol:
         """Return the other side of a new connection."""
-        return Conversation(self) if self.connections < MAX_CONNECTIONS else Busy()
+        return Conversation(self)
 
+    def welcome(self, conversation: "Conversation") -> None:
+        """Count a connection. If there are too many, close one: of whom has the most, the one that has been idle the longest."""
+        self._conversations.add(conversation)
+        if len(self._conversations) > self._most:
+            held = Counter(one.network for one in self._conversations)
+            idle = [one for one in self._conversations if not one.being_kept] or [conversation]
+            least = min(idle, key=lambda one: (-held[one.network], *one.worth))
+            self.forget(least)
+            least.hang_up(b"421 4.3.2 Too many connections")
+            self.tell("closed_to_make_room", {"client": least.network, "connections": self._most})
 
-class Busy(asyncio.Protocol):
-    """One connection too many."""
+    def forget(self, conversation: "Conversation") -> None:
+        """Count a connection out."""
+        self._conversations.discard(conversation)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say so and hang up."""
-        talk = cast(asyncio.Transport, transport)
-        talk.write(b"421 4.3.2 Too many connections\r\n")
-        talk.close()
+    def tell(self, event: str, fields: dict[str, object]) -> None:
+        """Log what strangers can cause as often as they like, at most once a minute."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told.get(event, -TELL_SECONDS) + TELL_SECONDS:
+            self._told[event] = now
+            log.warning(event, extra=fields)
 
 
 class Conversation(SMTP):
@@ -131,17 +154,64 @@ class Conversation(SMTP):
             loop=asyncio.get_running_loop(),
         )
         self.command_size_limits = defaultdict(lambda: MAX_COMMAND)  # aiosmtpd's own is shared by all connections and grows with each EHLO
+        self._smtp_methods |= dict.fromkeys(HTTP_METHODS, self._refuse_http)
         self._catcher = catcher
+        self._opening: bytes | None = b""  # what came so far, until it is known to be SMTP
+        self._hung_up = self._has_spoken = self._in_data = False
+        self._since = self.loop.time()
+        self.network = "unknown"
+        self.being_kept = False  # its message is whole: whoever sent it waits for an answer
+
+    @property
+    def worth(self) -> tuple[bool, bool, float]:
+        """The less, the sooner it is closed to make room: silent ones first, then those that do not send mail, the longest idle first."""
+        return self._in_data, self._has_spoken, self._since
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection."""
-        self._catcher.connections += 1
+        peer = transport.get_extra_info("peername")
+        self.network = network_of(peer[0]) if isinstance(peer, tuple) else "unknown"
         super().connection_made(transport)
+        self._catcher.welcome(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count it out."""
-        self._catcher.connections -= 1
+        self._catcher.forget(self)
         super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless this is another protocol than SMTP: of that, not a line is taken for a command."""
+        if self._hung_up:
+            return
+        if self._opening is not None:
+            self._opening = (self._opening + data)[:OPENING]
+            if NOT_SMTP.match(self._opening):
+                self._refuse_other_protocol()
+                return
+            if b"\n" in self._opening or len(self._opening) == OPENING:
+                self._opening = None
+        super().data_received(data)
+
+    async def _refuse_http(self, _arg: str | None) -> None:
+        self._refuse_other_protocol()
+        await self.loop.create_future()  # until the connection is closed: the lines behind it have been read already
+
+    def _refuse_other_protocol(self) -> None:
+        self.hang_up(b"421 4.7.0 This is an SMTP server: no HTTP, no TLS")
+        self._catcher.tell("other_protocol", {"client": self.network, "why": "it speaks HTTP or TLS; here is SMTP"})
+
+    def hang_up(self, reply: bytes) -> None:
+        """Say why and close. What still comes is thrown away."""
+        self._hung_up = True
+        talk = cast(asyncio.Transport, self.transport)
+        talk.write(reply + b"\r\n")
+        talk.close()
+        self.loop.call_later(5, talk.abort)  # close() waits for a peer that may never read
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Note that a command came: aiosmtpd calls this for each, and once at the beginning."""
+        self._has_spoken, self._since = self.transport is not None, self.loop.time()  # there is no transport yet at the beginning
+        super()._reset_timeout(duration)
 
     async def smtp_DATA(self, arg: str) -> None:
         """Receive a message and answer for it."""
@@ -150,20 +220,24 @@ class Conversation(SMTP):
         elif arg:
             await self.push("501 5.5.4 Syntax: DATA")
         else:
-            with self._in_data():
+            with self._receiving():
                 await self.push("354 End data with <CR><LF>.<CR><LF>")
                 refusal, content = await self._receive()
+                self.being_kept = True
                 reply = refusal or await self._catcher.keep(self.envelope, content)
                 self.envelope = self._create_envelope()
                 await self.push(reply)
 
     @contextlib.contextmanager
-    def _in_data(self) -> Iterator[None]:
+    def _receiving(self) -> Iterator[None]:
         self._catcher.receiving += 1
+        self._in_data = True
         try:
             yield
         finally:
             self._catcher.receiving -= 1
+            self._in_data = self.being_kept = False
+            self._since = self.loop.time()
 
     async def _receive(self) -> tuple[str, bytes]:
         """Read up to the final dot; return why it is refused, or the message without its dot-stuffing (RFC 5321 §4.5.2)."""
@@ -189,18 +263,15 @@ class Conversation(SMTP):
                     lines.clear()
 
     def _timeout_cb(self) -> None:
-        talk = cast(asyncio.Transport, self.transport)
-        talk.write(b"421 4.4.2 Too slow\r\n")
-        talk.close()
-        self.loop.call_later(5, talk.abort)  # close() waits for a peer that may never read
+        self.hang_up(b"421 4.4.2 Too slow")
 
 
-async def serve(settings: Settings, maildir: Maildir) -> None:
-    """Catch mail until asked to end. Raises ``OSError`` when the address cannot be listened on."""
+async def serve(settings: Settings, maildir: Maildir, most: int = MAX_CONNECTIONS) -> None:
+    """Catch mail until asked to end, on at most so many connections at once. Raises ``OSError`` when the address cannot be listened on."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for one in heeded():
         loop.add_signal_handler(one, stopped.set)
-    catcher = Catcher(maildir)
+    catcher = Catcher(maildir, most)
     server = await loop.create_server(catcher.protocol, settings.CATCHER_HOST, settings.CATCHER_PORT, backlog=MAX_CONNECTIONS)
     log.info("catching", extra={"host": settings.CATCHER_HOST, "port": settings.CATCHER_PORT, "maildir": maildir.folder})
     await stopped.wait()
@@ -221,7 +292,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        asyncio.run(serve(settings, maildir))
+        asyncio.run(serve(settings, maildir, max(1, min(MAX_CONNECTIONS, most - OTHER_FILES))))
     except OSError as error:
         where = f"{settings.CATCHER_HOST}:{settings.CATCHER_PORT}"
         hint = f" ({where} is in use: MAILBBGUN_CATCHER_PORT sets another port)" if error.errno == errno.EADDRINUSE else ""

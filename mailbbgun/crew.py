@@ -6,6 +6,7 @@ One process of Python uses one core; what they share is the queue and the databa
 import ctypes
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -28,12 +29,14 @@ class Crew:
     def __init__(self, count: int) -> None:
         self._count = count
         self._members: dict[int, subprocess.Popen[bytes]] = {}
+        self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._code = 0
 
     def run(self) -> int:
         """Work until told to stop, or until a member finds that something is set wrong; return the exit code."""
-        on_stop(self._end)
+        on_stop(lambda: self._asked_to_stop.put(None))
+        threading.Thread(target=self._await_the_end, name="end", daemon=True).start()
         places = [threading.Thread(target=self._fill, args=(place,), name=f"place-{place}") for place in range(self._count)]
         for place in places:
             place.start()
@@ -74,6 +77,10 @@ class Crew:
         if self._stop.is_set():
             member.terminate()  # told between the look and the start
         return member.wait()
+
+    def _await_the_end(self) -> None:
+        self._asked_to_stop.get()
+        self._end()
 
     def _end(self) -> None:
         """Tell each member once: told twice it would not finish what it is sending."""

@@ -6,7 +6,7 @@ import click
 
 from mailbbgun import schema
 from mailbbgun.base import logs
-from mailbbgun.base.exits import CONTEXT, explained_exit, version_option
+from mailbbgun.base.exits import CONTEXT, check_output, explained_exit, printed_or_undone, version_option
 from mailbbgun.base.ids import DEFAULT_TENANT
 from mailbbgun.services import Services, build
 from mailbbgun.startup import load_checked
@@ -42,15 +42,30 @@ def first_admin_key(services: Services) -> keys.Minted | ApiKey:
 def main(admin_key: bool) -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
     with explained_exit("initdb"):
-        settings = load_checked()
+        settings = load_checked(sends=False)
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        if admin_key:
+            check_output("the admin key")
         services = build(settings)
         install(services)
-        key = first_admin_key(services) if admin_key else None
+        ready = f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready"
+        print(ready, file=sys.stderr if admin_key else sys.stdout)
+        if admin_key:
+            _print_admin_key(services)
         services.close()
-    ready = f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready"
-    print(ready, file=sys.stderr if admin_key else sys.stdout)
-    if isinstance(key, keys.Minted):
-        print(key.token)
-    elif key:
+
+
+def _print_admin_key(services: Services) -> None:
+    """Make the first admin key and print it; one that cannot be printed is revoked, so the next run makes another."""
+    key = first_admin_key(services)
+    if isinstance(key, ApiKey):
         print(f"initdb: there is an admin key, mbg_{key.prefix}_…; bin/mailbbgun key create --admin makes another", file=sys.stderr)
+        return
+    minted = key
+
+    def take_back() -> None:
+        with services.db.write() as session:
+            keys.take_back(session, minted)
+
+    with printed_or_undone(f"the admin key mbg_{minted.key.prefix}_…", take_back):
+        print(minted.token)

@@ -1,12 +1,14 @@
 """The one composition root: what every room is handed. Only here are drivers chosen and imported late."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from mailbbgun.base.clock import Clock
 from mailbbgun.base.crypto import Vault
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.base.outages import Outages
 from mailbbgun.base.settings import Settings
 from mailbbgun.queues.base import Queue
 
@@ -22,6 +24,7 @@ class Services:
     queue: Queue
     clock: Clock
     vault: Vault
+    outages: Outages = field(default_factory=Outages)
 
     def close(self) -> None:
         """Close every connection."""
@@ -29,15 +32,27 @@ class Services:
         self.db.close()
 
 
-def build(settings: Settings) -> Services:
-    """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`."""
+def build(settings: Settings, *, installed: bool = False) -> Services:
+    """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`.
+
+    Makes the folder ``VAR``. For programs that work on what ``initdb.py`` has made, ``installed`` makes nothing: it refuses a SQLite
+    database that does not exist, which a look for its tables would make. They call :func:`make_folder` when they have found the tables.
+    """
+    if not installed:
+        make_folder(settings)
+    pool = max(settings.API_THREADS, 8) + 4
+    db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS)
+    if installed and db.dialect == "sqlite" and db.url.database and not Path(db.url.database).exists():
+        raise ConfigurationError(f"there is no database {db.url.database}: run python initdb.py")
+    return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))
+
+
+def make_folder(settings: Settings) -> None:
+    """Make the folder ``VAR``, which only we may enter, unless it exists. Raises :class:`ConfigurationError`."""
     try:
         settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is in it is people's mail
     except OSError as error:
         raise ConfigurationError(f"VAR: the folder {settings.var} cannot be made: {error.strerror}") from error
-    pool = max(settings.API_THREADS, 8) + 4
-    db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS)
-    return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))
 
 
 def check_durability(services: Services) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.base.crypto import Vault
 from mailbbgun.base.errors import ConfigurationError, Unavailable, explained
+from mailbbgun.base.outages import Outages
 from mailbbgun.base.settings import Settings, load, unusable_machine_name
 from mailbbgun.deliver import route
 from mailbbgun.services import Services
@@ -20,18 +21,22 @@ from mailbbgun.smtp_accounts import grants
 log = logging.getLogger("mailbbgun.startup")
 
 
-def load_checked() -> Settings:
+def load_checked(*, sends: bool = True) -> Settings:
     """Return the settings, looked at as :func:`check` does. Raises :class:`ConfigurationError`."""
     settings = load()
-    check(settings)
+    check(settings, sends=sends)
     return settings
 
 
-def check(settings: Settings) -> None:
-    """Look at the settings that reading them did not show to be right. Asks no server. Raises :class:`ConfigurationError`."""
+def check(settings: Settings, *, sends: bool = True) -> None:
+    """Look at the settings that reading them did not show to be right. Asks no server. Raises :class:`ConfigurationError`.
+
+    ``sends``: the program connects to mail servers, so it reads ``SMTP_CA_FILE``. The worker does to deliver, the API to test accounts.
+    """
     check_default_sender(settings)
     route.check(settings)
-    _check_authorities(settings.SMTP_CA_FILE)
+    if sends:
+        _check_authorities(settings.SMTP_CA_FILE)
     if settings.ENCRYPTION_KEYS:
         _ = Vault(settings).size
 
@@ -58,18 +63,23 @@ def tell_host_name(settings: Settings) -> None:
         log.warning("host_name_replaced", extra={"hostname": settings.HOSTNAME, "why": why})
 
 
-def patiently(task: Callable[[], None], *, wait_if_refused: bool = False) -> None:
-    """Run a check, waiting for a server that does not answer yet.
+def patiently(task: Callable[[], None], outages: Outages, *, wait_if_refused: bool = False) -> None:
+    """Run a check, waiting for a server that does not answer yet, and telling ``outages`` so.
 
     Raises :class:`ConfigurationError` at once, and for a server that refuses what is set, unless ``wait_if_refused``.
     """
+    away: set[str] = set()
     while True:
         try:
-            return task()
+            task()
+            for kind in away:
+                outages.worked(kind, "start")
+            return
         except Unavailable as error:
             if error.refused and not wait_if_refused:
                 raise ConfigurationError(str(error)) from error
-            log.warning("waiting", extra={"error": explained(error)})
+            away.add(error.kind)
+            outages.failed("start", error)
             time.sleep(1.0)
 
 

@@ -7,6 +7,7 @@ sent alone, in a child process.
 import contextlib
 import logging
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ import click
 from mailbbgun import migrations
 from mailbbgun.base import faults, logs
 from mailbbgun.base.db import SQLITE_BUSY_SECONDS
-from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
 from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import BATCH as FORGETTING
@@ -47,7 +48,7 @@ from mailbbgun.events import record
 from mailbbgun.messages import repo
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.services import Services, build, check_durability
+from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
 from mailbbgun.sweep import replay
@@ -71,6 +72,12 @@ FLUSH_SECONDS = 10.0  # to write the last results at shutdown
 log = logging.getLogger("mailbbgun.worker")
 
 
+class _OnlyWayClosed(Unavailable):
+    """All mail leaves through one server, and that takes none now."""
+
+    kind = "mail_server"
+
+
 class Worker:
     """One worker process."""
 
@@ -80,6 +87,8 @@ class Worker:
         self._desk = Desk.open(services, woken=lambda: self._lines.wake())
         self._mender = Mender(services.queue)
         self._stop = threading.Event()
+        self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # signal handlers may take no lock, as an Event does
+        self._nothing_held = threading.Event()
         self._code = 0
         self._connections = self._settings.WORKER_CONNECTIONS
         self._room = self._connections * ROOM_PER_CONNECTION
@@ -91,10 +100,10 @@ class Worker:
         self._sole_way = True  # SMTP_URL, which is one server, is the only way out there is
         self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
         self._expired = replay.Expired(services.db, services.settings)
-        # By the clock, each on a thread of its own: what keeps our claims ours, what waits for mail servers to say goodbye, and what may
-        # wait for a broker that is away.
+        # By the clock, each on a thread of its own: what keeps our claims ours, what says that we are there, what waits for mail servers to
+        # say goodbye, and what may wait for a broker that is away.
+        self._every_renew: list[tuple[float, Callable[[], object]]] = [(self._settings.LEASE_SECONDS / 4, self._renew)]
         self._every_keep: list[tuple[float, Callable[[], object]]] = [
-            (self._settings.LEASE_SECONDS / 4, self._renew),
             (LOOK_SECONDS, self._look),
             (5.0, self._beat),
         ]
@@ -109,19 +118,21 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to stop; return the exit code."""
-        on_stop(self._stop.set)
+        on_stop(lambda: self._asked_to_stop.put(None))
         threading.excepthook = self._thread_died
         self._guarded(self._beat)
         senders = [self._start(f"sender-{n}", self._send) for n in range(self._connections)]
         intake = self._start("intake", self._take_in)
-        self._start("keeper", lambda: self._by_the_clock(self._every_keep))
+        # Until the last result is written: a sender may be waiting for a reply for as long as the grace, and the mail is ours till then.
+        self._start("renewer", lambda: self._by_the_clock(self._every_renew, self._nothing_held))
+        keeper = self._start("keeper", lambda: self._by_the_clock(self._every_keep))
         self._start("reaper", lambda: self._by_the_clock(self._every_reap))
         self._start("sweeper", lambda: self._by_the_clock(self._every_sweep))
         alone = self._start("alone", self._send_alone)
         log.info("worker_started", extra={"worker": self._desk.owner, "worker_pid": os.getpid(), "connections": self._connections})
-        while not self._stop.wait(1.0):
-            pass
-        self._shut_down(intake, [*senders, alone])
+        self._asked_to_stop.get()
+        self._stop.set()
+        self._shut_down(intake, keeper, [*senders, alone])
         return self._code
 
     # What threads do.
@@ -134,28 +145,38 @@ class Worker:
                 if not self._desk.results.healthy:
                     raise DatabaseUnavailable("results cannot be written")
                 if self._closed_way():
-                    raise QueueUnavailable("the only way out refuses us")
+                    raise _OnlyWayClosed("the mail server of SMTP_URL, the only way out, refuses us or does not answer")
                 room = self._lines.wait_for_room(0.5)
                 self._other_ways()
                 if not room:
                     self._put_off()
                     continue
                 consumer = consumer or self._services.queue.consumer(self._room)
-                self._stop.wait(self._claim(consumer, self._hints(consumer, room), room))
+                hints = self._hints(consumer, room)
+                self._stop.wait(self._claim(consumer, hints, room))
                 failures = 0
-            except (QueueUnavailable, DatabaseUnavailable) as error:
+                self._took_in(claimed=bool(hints))
+            except (QueueUnavailable, DatabaseUnavailable, _OnlyWayClosed) as error:
                 # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
                 if consumer is not None:
                     consumer.close()
                     consumer = None
-                if isinstance(error, QueueUnavailable) and not self._closed_way():
+                self._services.outages.failed("intake", error)
+                if isinstance(error, QueueUnavailable):
                     self._mender.mend()
                 wait = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
                 failures += 1
-                log.warning("intake_paused", extra={"error": str(error), "retry_in": wait})
                 self._stop.wait(wait)
         if consumer is not None:
             consumer.close()
+
+    def _took_in(self, *, claimed: bool) -> None:
+        """Note that what the intake needs is there. It reaches the broker more often than others, who failed for the same reason."""
+        outages = self._services.outages
+        outages.worked("queue", "intake", "sweep", "publish", "start")
+        outages.worked("mail_server", "intake")
+        if claimed:
+            outages.worked("database", "intake", "start")
 
     def _hints(self, consumer: Consumer, room: int) -> list[Hint]:
         """Take hints. A lane where much of what is claimed has nowhere to go has its turn now and then, and no other waits for that."""
@@ -258,9 +279,10 @@ class Worker:
         if code:
             replay.replay_one(self._services.db, self._settings, owner)
 
-    def _by_the_clock(self, tasks: list[tuple[float, Callable[[], object]]]) -> None:
+    def _by_the_clock(self, tasks: list[tuple[float, Callable[[], object]]], end: threading.Event | None = None) -> None:
+        end = end or self._stop
         due = {task: time.monotonic() + seconds for seconds, task in tasks}
-        while not self._stop.wait(max(0.0, min(due.values()) - time.monotonic())):
+        while not end.wait(max(0.0, min(due.values()) - time.monotonic())):
             for seconds, task in tasks:
                 if due[task] <= time.monotonic():
                     self._guarded(task)
@@ -279,9 +301,9 @@ class Worker:
     def _look(self) -> None:
         """See who was suspended, and which accounts changed, and tell which are left alone."""
         with self._services.db.read() as session:
-            pages = self._desk.book.refresh(session, self._desk.leases.tenants())
+            self._desk.book.refresh(session, self._desk.leases.tenants())
             self._sole_way = not (accounts.any_account(session) or tenants.any_test_key(session))
-        self._desk.breaker.forget(self._desk.routes.replace(pages))
+        self._desk.breaker.forget(self._desk.routes.replace(self._desk.book.known))
         opened = self._desk.breaker.opened()
         mine = {one: opened[f"{ACCOUNT}{one}"] for one in self._desk.routes.known() if f"{ACCOUNT}{one}" in opened}
         if mine != self._told:
@@ -319,10 +341,14 @@ class Worker:
                 forgotten = forget_expired(session, self._settings.IDEMPOTENCY_SECONDS)
 
     def _guarded(self, task: Callable[[], object]) -> None:
+        outages, name = self._services.outages, "sweep" if task == self._sweep else "tick" if task == self._tick else "other"
         try:
             task()
+            outages.worked("queue", name)
+            if task == self._beat:  # it writes, and often: whatever failed, the database is back
+                outages.worked("database", "tick", "sweep", "other", "intake", "publish", "start")
         except (QueueUnavailable, DatabaseUnavailable) as error:
-            log.warning("task_failed", extra={"task": getattr(task, "__name__", "task"), "error": str(error)})
+            outages.failed(name, error)
             if isinstance(error, QueueUnavailable):
                 self._mender.mend()
 
@@ -332,10 +358,10 @@ class Worker:
         if args.exc_type is SystemExit:
             return
         self._code = 1
-        self._stop.set()
+        self._asked_to_stop.put(None)
         log.critical("thread_died", exc_info=args.exc_value, extra={"of": args.thread.name if args.thread else None})
 
-    def _shut_down(self, intake: threading.Thread, sending: list[threading.Thread]) -> None:
+    def _shut_down(self, intake: threading.Thread, keeper: threading.Thread, sending: list[threading.Thread]) -> None:
         """Claim nothing more, give back what waits, let what is being sent end, write the results."""
         deadline = time.monotonic() + self._settings.SHUTDOWN_GRACE
         intake.join(SQLITE_BUSY_SECONDS + 5.0)  # a claim it has begun must be in our hands before the journal may go
@@ -344,6 +370,8 @@ class Worker:
         for thread in sending:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._desk.close(FLUSH_SECONDS)
+        self._nothing_held.set()
+        keeper.join(SQLITE_BUSY_SECONDS)  # a beat after the leave would put us on the register again
         try:
             with self._services.db.write() as session:
                 workers.leave(session, self._desk.owner)
@@ -363,16 +391,17 @@ def send_alone(services: Services, message_id: UUID, owner: UUID) -> None:
     """Deliver one message in this process, which may die of it without taking others along."""
     desk = Desk.open(services, owner)
 
-    ending = threading.Timer(desk.settings.SHUTDOWN_GRACE, _leave, (desk,))
-    ending.daemon = True
+    asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def stop() -> None:
         # Nothing more is sent from here on; what waits for a server's answer has the grace to get it.
+        asked_to_stop.get()
         desk.leases.end()
-        if not ending.ident:
-            ending.start()
+        time.sleep(desk.settings.SHUTDOWN_GRACE)
+        _leave(desk)
 
-    on_stop(stop)
+    on_stop(lambda: asked_to_stop.put(None))
+    threading.Thread(target=stop, daemon=True).start()
     threading.Thread(target=_renew, args=(desk,), daemon=True).start()
     waiting = take(desk, [message_id], alone=True)
     while waiting:
@@ -437,10 +466,11 @@ def start(settings: Settings, *, chief: bool = True) -> Services:
 
     Only the ``chief`` of the processes ends over a server that refuses us: one that is started later, for another that died, waits for it.
     """
-    services = build(settings)
-    wait = partial(patiently, wait_if_refused=not chief)
-    wait(lambda: check_durability(services))
+    services = build(settings, installed=True)
+    wait = partial(patiently, outages=services.outages, wait_if_refused=not chief)
     wait(lambda: migrations.check(services.db))
+    make_folder(settings)
+    wait(lambda: check_durability(services))
     wait(lambda: keys.check(services.db, services.vault))
     if chief:
         wait(lambda: mend(services.queue))

@@ -39,13 +39,19 @@ def _addresses(sentence: str, example: Any, **options: Any) -> Texts:
 
 
 class NewMessage(Schema):
-    """A message to send. Null, and what is blank, stand for what is not given."""
+    """A message to send. Null, and what is blank, stand for what is not given; but a blank subject is one."""
 
     to = _addresses(
         "Recipients: one address, several with commas, or a list; display names are welcome. Needed unless there is cc or bcc.",
         "Ann Lee <ann@example.com>",
     )
-    subject = fields.String(required=True, metadata={"example": "Your invoice"})
+    subject = fields.String(
+        required=True,
+        metadata={
+            "description": "One line. It must be given, and may be empty (RFC 5322 §3.6.5).",
+            "example": "Your invoice",
+        },
+    )
     text = fields.String(metadata={"description": "The plain text; this or html is needed.", "example": "Dear Ann, …"})
     html = fields.String(metadata={"description": "The HTML; with text as well, readers choose."})
     cc = _addresses("Recipients who are shown as such.", ["bob@example.com"])
@@ -99,7 +105,10 @@ class NewMessage(Schema):
 
 
 OPTIONAL = frozenset(field.data_key or name for name, field in NewMessage().fields.items()) - {TO, "subject"}
-"""Fields that may be blank. ``to`` may not: where it is given and blank, whoever fills it in has failed."""
+"""Fields that, blank, are as if not given.
+
+``to`` is not: where it is given and blank, whoever fills it in has failed. Nor is ``subject``: a blank one is one.
+"""
 
 
 class Answer(Schema):

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.base import idempotency
 from mailbbgun.base.db import Database, wait_at_most
-from mailbbgun.base.errors import QuotaExceeded
+from mailbbgun.base.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.base.faults import fault
 from mailbbgun.base.idempotency import PATIENCE, Claim
 from mailbbgun.base.pace import rest_after
@@ -151,8 +151,13 @@ class Store:
             if self._closed:
                 return False
             if self._thread is None:  # not made with the store: gunicorn forks after that
-                self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="store", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # this process may have no more threads, for now
+                    log.warning("store_not_started", extra={"error": str(error)})
+                    return False
+                self._thread = thread
             self._waiting.put(storing)
             return True
 
@@ -191,7 +196,8 @@ class Store:
             self._commit(batch, patience)
             fault("accept.committed")
         except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
-            log.info("commit_shared_failed", extra={"messages": len(batch), "error": type(error).__name__})
+            why = str(error) if isinstance(error, MailBBGunError) else type(error).__name__
+            log.info("commit_shared_failed", extra={"messages": len(batch), "error": why})
             return
         for storing in batch:
             self._committed(storing)

@@ -20,6 +20,10 @@ class Scope(StrEnum):
     SMTP = "smtp"  # hand over mail by SMTP
 
 
+BEYOND_ITS_TENANT = frozenset({Scope.ADMIN})
+"""Scopes by which a key reads and changes what is another tenant's."""
+
+
 class KeyKind(StrEnum):
     """Where mail of a key goes."""
 

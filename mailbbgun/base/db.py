@@ -24,7 +24,7 @@ from sqlalchemy.types import TypeDecorator
 from mailbbgun.base import fence
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.ready import Runner, Step
+from mailbbgun.base.ready import Ready, Rows, Runner, Step, Values
 from mailbbgun.base.refusal import Refusal
 from mailbbgun.base.texts import HAS_FOLDED, has_folded
 
@@ -188,15 +188,12 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, tenant: UUID | None = None, *, tests_only: bool = False, one_statement: bool = False) -> Iterator[Session]:
+    def write(self, tenant: UUID | None = None, *, tests_only: bool = False) -> Iterator[Session]:
         """A session that commits at the end and rolls back on any error; in what one tenant owns if it is given, in its test data if ``tests_only``.
 
-        Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`. With ``one_statement`` nothing more than one may be executed: PostgreSQL then
-        commits it by itself, which saves two round trips.
+        Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`.
         """
         with self._translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
-            if one_statement and self.dialect == "postgresql":
-                session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             if tenant:
                 session.connection(execution_options={fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
@@ -211,6 +208,14 @@ class Database:
         """
         with self._translated(), self._writer:
             self._ready.commit(steps)
+
+    def ask(self, ready: Ready, values: Values) -> Rows:
+        """Execute one ready statement for all tenants, without a Session; return its rows when it is committed.
+
+        Raises what :meth:`commit` does.
+        """
+        with self._translated(), self._writer:
+            return self._ready.ask(ready, values)
 
     def weaknesses(self) -> list[str]:
         """Name each server setting that would let a committed message vanish in a power cut; empty when all is well."""

@@ -171,22 +171,31 @@ class Unavailable(MailBBGunError):
 
     code = "unavailable"
     status = 503
+    kind = "server"  # what is away, in names of log lines
 
-    def __init__(self, message: str, *, retry_after: int = 5, refused: bool = False) -> None:
+    def __init__(self, message: str, *, retry_after: int = 5, refused: bool = False, address: str = "") -> None:
         super().__init__(message, retry_after=retry_after)
         self.refused = refused
+        if address:  # for the log and the terminal; clients are not told where our servers are
+            self.told = MappingProxyType({"address": address})
 
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached, or the connection broke before a commit was confirmed."""
 
+    kind = "database"
+
 
 class QueueUnavailable(Unavailable):
-    """The queue cannot be reached, refuses, or did not confirm in time."""
+    """The queue cannot be reached, refuses, or did not confirm in time. If ``address`` is given, the message says the reason, too."""
+
+    kind = "queue"
 
 
 class RedisUnavailable(Unavailable):
     """Redis cannot be reached, refuses, or did not answer in time."""
+
+    kind = "redis"
 
 
 class QueueMisconfigured(ConfigurationError):
@@ -198,6 +207,8 @@ def explained(error: MailBBGunError) -> str:
 
     Of a wrong setting never: there the cause may quote a password.
     """
+    if isinstance(error, QueueUnavailable) and (address := error.told.get("address")):
+        return f"{error} ({address})"
     first: BaseException = error
     while isinstance(first, Unavailable) and first.__cause__ and not first.refused:
         first = first.__cause__

@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -31,6 +31,34 @@ def explained_exit(program: str) -> Iterator[None]:
         print(f"{program}: {' '.join(explained(error).split())}", file=sys.stderr)
         wrong = isinstance(error, ConfigurationError) or (isinstance(error, Unavailable) and error.refused)
         raise SystemExit(os.EX_CONFIG if wrong else 1) from error
+
+
+def check_output(what: str) -> None:
+    """Raise :class:`MailBBGunError` if standard output was closed, and with it ``what`` would never be seen. Call it before ``what`` is made."""
+    if getattr(sys.stdout, "name", None) == os.devnull:  # see environment.py
+        raise MailBBGunError(f"standard output is closed, so {what} could not be shown: nothing was done")
+
+
+@contextmanager
+def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
+    """Call ``undo`` if what is printed meanwhile cannot be printed: ``what`` was made for whoever reads it, and must not be valid unseen.
+
+    Raises :class:`MailBBGunError` then, which also says if ``undo`` raised one.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        undo()
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
+        why = f"{what} could not be printed ({error.strerror})"
+        try:
+            undo()
+        except MailBBGunError as failure:
+            raise MailBBGunError(f"{why}, and could not be made invalid: {explained(failure)}") from failure
+        raise MailBBGunError(f"{why}, so it is not valid") from error
 
 
 def run(program: str, command: click.Command) -> NoReturn:

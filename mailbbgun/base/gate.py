@@ -24,7 +24,7 @@ from mailbbgun.base.errors import (
     Suspended,
     Unauthorized,
 )
-from mailbbgun.base.hosts import Hosts
+from mailbbgun.base.hosts import Hosts, shown
 from mailbbgun.base.net import network_of
 from mailbbgun.base.refusals import Refusals
 from mailbbgun.base.web import NEEDS, TESTS, WHO, Parked, View, add_headers, named_hosts, provided, rate_headers
@@ -185,15 +185,19 @@ def _check_host(probes: Collection[str]) -> None:
     except ValueError as error:
         raise InvalidInput(f"Host: {error}.") from error
     if request.method in WRITING and (origin is not None or site is not None) and hosts.foreign(named[0], origin, site):
-        whose = f"Origin {origin[:200]!r}" if origin is not None else f"Sec-Fetch-Site {str(site)[:200]!r}"
+        whose = f"Origin {shown(origin)!r}" if origin is not None else f"Sec-Fetch-Site {shown(str(site))!r}"
         raise CrossSite(f"A web page of another site may change nothing here ({whose}). If it is this service's own page, set PUBLIC_URL.")
 
 
 def _not_ours(host: str | None) -> HostNotAllowed:
     if not host:
         return HostNotAllowed("The request names no host: send the Host header.")
-    error = HostNotAllowed(f"This service does not answer for the host {host!r}. If that is its name, add it to the setting ALLOWED_HOSTS.")
-    error.told = {"host": host}
+    named = shown(host)
+    error = HostNotAllowed(
+        f"This service does not answer for the host {named!r}. "
+        "If that is its name, add it to the setting ALLOWED_HOSTS."
+    )
+    error.told = {"host": named}
     return error
 
 

@@ -13,12 +13,33 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 LONGEST = 253 + 8  # characters of a Host: a DNS name (RFC 1035 §2.3.4), a dot, a colon and a port
+SHOWN = 100  # characters of a host that is not ours, in an error
 REMEMBERED = 256  # Hosts and Origins that each process knows again
 PORTS = {"http": 80, "https": 443}  # which browsers leave out
 SAME = frozenset({"same-origin", "none"})  # values of Sec-Fetch-Site of our own pages, and of people who type an address
 
 _LABELS = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
+_LOGIN = re.compile(
+    r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL
+)  # as far as the last @: people forget to quote one in a password
+_SHOWN = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/?#\\]*)(?::[0-9]{1,5}(?=$|[/?#\\]))?", re.IGNORECASE)
 _HOST = re.compile(rf"(?:(?P<name>{_LABELS})\.?|\[(?P<literal>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{{0,5}}))?")
+
+
+def without_login(text: str) -> str:
+    """Return a host or an address without the user and password before its last ``@``, which nobody may repeat."""
+    return _LOGIN.sub(r"\1", text)
+
+
+def shown(text: str) -> str:
+    """Return what names the host in a Host or an Origin, for an error: no login, no path.
+
+    It is cut to :data:`SHOWN` characters, and ends in "…" if something was left out behind it.
+    """
+    whole = without_login(text.strip())
+    found = _SHOWN.match(whole)
+    host = found[0] if found else ""
+    return host if host == whole and len(host) <= SHOWN else f"{host[:SHOWN]}…"
 
 
 class Host(NamedTuple):
@@ -30,7 +51,9 @@ class Host(NamedTuple):
     @classmethod
     def read(cls, text: str) -> Self:
         """Read the value of a Host header (RFC 9110 §7.2). Raises :class:`ValueError` for what is no host."""
-        wrong = f"{text[:LONGEST]!r} is not a host like mail.example.com or 192.0.2.1:5000"
+        wrong = f"{shown(text)!r} is not a host like mail.example.com or 192.0.2.1:5000"
+        if "@" in text:
+            wrong += ": a user or password before it is not taken"
         found = _HOST.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
             raise ValueError(wrong)
@@ -40,7 +63,7 @@ class Host(NamedTuple):
             raise ValueError(wrong) from error
         port = int(found["port"]) if found["port"] else None
         if port is not None and not 0 < port < 65_536:
-            raise ValueError(f"{text!r} has a port that is none")
+            raise ValueError(f"{shown(text)!r} has a port that is none: it must be from 1 to 65535")
         return cls(name, port)
 
     @property
@@ -76,7 +99,9 @@ class Pattern(NamedTuple):
         except ValueError:
             host = None
         if host is None or (below and host.ip is not None):
-            raise ValueError(f"{text!r} is not a host like mail.example.com, mail.example.com:8443 or *.example.com")
+            raise ValueError(
+                f"{without_login(text)!r} is not a host like mail.example.com, mail.example.com:8443 or *.example.com"
+            )
         return cls(host.name, host.port, below)
 
     def matches(self, host: Host) -> bool:
@@ -88,7 +113,12 @@ class Pattern(NamedTuple):
 def public_url(text: str) -> str:
     """Return an address like ``https://mail.example.com/path`` without a slash at its end. Raises :class:`ValueError` for one that is none."""
     parts = urlsplit(text)
-    if parts.scheme not in PORTS or parts.query or parts.fragment or "@" in parts.netloc or not re.fullmatch(r"[!-~]*", text):
+    if "@" in text:
+        raise ValueError(
+            f"{without_login(text)!r} is not an address like https://mail.example.com: "
+            "a user or password before the host is not taken"
+        )
+    if parts.scheme not in PORTS or parts.query or parts.fragment or not re.fullmatch(r"[!-~]*", text):
         raise ValueError(f"{text!r} is not an address like https://mail.example.com")
     Host.read(parts.netloc)
     return text.rstrip("/")

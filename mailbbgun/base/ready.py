@@ -1,8 +1,8 @@
 """Ready statements: compiled once to SQL text, and executed on a pooled driver connection without a Session.
 
 They are for hot paths: a Session and its transaction cost half a millisecond of CPU for each commit. The caller
-gives up results, and a tenant that the session is opened for. What stays is the fence, which looks at a statement
-when it is made ready; the pool and its settings; and the errors of SQLAlchemy.
+gives up objects for results, and a tenant that the session is opened for. What stays is the fence, which looks at a
+statement when it is made ready; the pool and its settings; and the errors of SQLAlchemy.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +18,8 @@ from sqlalchemy.types import TypeEngine
 from mailbbgun.base import fence
 
 Values = Mapping[str, Any]
+Rows = list[tuple[Any, ...]]
+Prepared = tuple["_Compiled", Sequence[Values]]
 
 
 class Ready:
@@ -56,10 +58,17 @@ class Runner:
         A single statement on PostgreSQL commits itself, in one round trip. Raises what a Session would: subclasses
         of :class:`sqlalchemy.exc.DBAPIError`, and :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
         """
-        prepared = [(self._of(step.ready), step.given) for step in steps]
+        self._run([(self._of(step.ready), step.given) for step in steps])
+
+    def ask(self, ready: Ready, values: Values) -> Rows:
+        """Execute one statement; return its rows when it is committed. Raises what :meth:`commit` does."""
+        compiled = self._of(ready)
+        return self._run([(compiled, [values])], compiled.rows)
+
+    def _run(self, prepared: Sequence[Prepared], read: Callable[[DBAPICursor], Rows] = lambda cursor: []) -> Rows:
         connection = self._connection()
         try:
-            _execute(connection.driver_connection, self._engine.name, prepared)
+            return _execute(connection.driver_connection, self._engine.name, prepared, read)
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise self._failed(connection, error) from error
         except BaseException:  # in the middle of anything: nobody may use this connection again
@@ -95,26 +104,36 @@ class Runner:
         return wrapped
 
 
-def _execute(connection: Any, dialect: str, prepared: Sequence[tuple["_Compiled", Sequence[Values]]]) -> None:
+def _execute(
+    connection: Any,
+    dialect: str,
+    prepared: Sequence[Prepared],
+    read: Callable[[DBAPICursor], Rows],
+) -> Rows:
+    """Execute statements in one transaction; return what ``read`` takes from the cursor after the last."""
     if dialect == "sqlite":
-        _execute_all(connection.cursor(), prepared, "BEGIN IMMEDIATE")
+        found = _execute_all(connection.cursor(), prepared, read, "BEGIN IMMEDIATE")
         connection.commit()
     elif len(prepared) == 1 and len(prepared[0][1]) == 1:
         # The driver's flag sends nothing. SQLAlchemy's isolation level sends a SET, which PgBouncer hands on to others.
         connection.autocommit = True
         try:
-            _execute_all(connection.cursor(), prepared)
+            found = _execute_all(connection.cursor(), prepared, read)
         finally:
             if not connection.closed:
                 connection.autocommit = False
     else:
-        _execute_all(connection.cursor(), prepared)
+        found = _execute_all(connection.cursor(), prepared, read)
         connection.commit()
+    return found
 
 
 def _execute_all(
-    cursor: DBAPICursor, prepared: Iterable[tuple["_Compiled", Sequence[Values]]], begin: str | None = None
-) -> None:
+    cursor: DBAPICursor,
+    prepared: Iterable[Prepared],
+    read: Callable[[DBAPICursor], Rows],
+    begin: str | None = None,
+) -> Rows:
     if begin:
         cursor.execute(begin)
     for compiled, given in prepared:
@@ -122,7 +141,9 @@ def _execute_all(
             cursor.execute(compiled.sql, compiled.parameters(given[0]))
         elif given:
             cursor.executemany(compiled.sql, list(map(compiled.parameters, given)))
+    found = read(cursor)
     cursor.close()
+    return found
 
 
 class _Compiled:
@@ -138,6 +159,8 @@ class _Compiled:
                 f"Python has to compute defaults of its columns, so it cannot be made ready: {compiled}"
             )
         self.sql = compiled.string
+        self._dialect = dialect
+        self._kinds = [column.type.dialect_impl(dialect) for column in compiled._result_columns]
         self._positional = compiled.positional
         names = compiled.positiontup if compiled.positiontup is not None else list(compiled.bind_names.values())
         binds = compiled.binds
@@ -148,6 +171,15 @@ class _Compiled:
         if self._positional:
             return [_bound(given.get(name, value), convert) for name, value, convert in self._slots]
         return {name: _bound(given.get(name, value), convert) for name, value, convert in self._slots}
+
+    def rows(self, cursor: DBAPICursor) -> Rows:
+        """Return the rows that it has found, as Python has their values."""
+        columns = zip(self._kinds, cursor.description or (), strict=True)
+        converts = [kind.result_processor(self._dialect, column[1]) for kind, column in columns]
+        return [
+            tuple(_bound(value, convert) for value, convert in zip(row, converts, strict=True))
+            for row in cursor.fetchall()
+        ]
 
 
 def _to_driver(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:

@@ -11,6 +11,9 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 def on_stop(stop: Callable[[], None]) -> None:
     """Call ``stop``, which may be called again, when this process is asked to end. Asked twice, it ends at once, with exit code 1.
 
+    ``stop`` runs between any two instructions of the main thread, so it must take no lock that this thread may hold: no Event, no Thread's
+    start. ``queue.SimpleQueue.put`` may be called.
+
     A SIGHUP never counts as the second: a terminal that closes sends several, and systemd may send one after SIGTERM. Where SIGHUP is ignored,
     as ``nohup`` asks for, it stays so.
     """

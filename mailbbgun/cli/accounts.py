@@ -1,5 +1,6 @@
 """``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -84,7 +85,7 @@ def create(context: click.Context, /, tenant: str, password_file: TextIO | None,
     if password_file is not None:
         wanted["smtp_password"] = password_file.readline().rstrip("\r\n")
     elif "smtp_username" in wanted or ("preset" in wanted and PRESETS[wanted["preset"]].username):
-        wanted["smtp_password"] = click.prompt("Password", hide_input=True, err=True)
+        wanted["smtp_password"] = _asked_password()
     wanted = judged(NewAccount(), wanted)
     with _opened(tenant) as (services, its), judging():
         values = edit.filled(wanted, Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS)))
@@ -127,7 +128,7 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
         with services.db.read(its) as session:
             found = _found(session, its, account)
         if context.params["ask_password"] or _needs_password(found, values):
-            values |= judged(AccountChange(), {"smtp_password": click.prompt("Password", hide_input=True, err=True)})
+            values |= judged(AccountChange(), {"smtp_password": _asked_password()})
         guard = Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS))
         with judging(), services.db.write(its) as session:
             edit.change(session, services.vault, guard, its, found.id, values)
@@ -142,7 +143,7 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
 def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
     """Try an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
     wanted = judged(Trial(), {} if to is None else {"to": to})
-    with _opened(tenant) as (services, its):
+    with _opened(tenant, sends=True) as (services, its):
         with services.db.read(its) as session:
             found = _found(session, its, account)
         password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
@@ -185,11 +186,34 @@ def delete(account: str, tenant: str, yes: bool) -> None:
     with _opened(tenant) as (services, its):
         with services.db.read(its) as session:
             found = _found(session, its, account)
-        if not yes:
-            click.confirm(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?", abort=True, err=True)
+        if not yes and not _confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
+            click.echo("nothing was deleted", err=True)
+            sys.exit(1)
         with services.db.write(its) as session:
             repo.remove(session, its, found.id)
     click.echo(f"deleted {found.setting_name}")
+
+
+def _asked_password() -> str:
+    """Ask for a password at the terminal. Raises :class:`click.UsageError` without one: there its letters would be shown, or nobody asked."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "There is no terminal to ask for the password at: --password-file FILE reads it from the first line of a file, "
+            "--password-file - from standard input."
+        )
+    password: str = click.prompt("Password", hide_input=True, err=True)
+    return password
+
+
+def _confirmed(question: str) -> bool:
+    """Ask for a yes, which may also come through a pipe. Raises :class:`click.UsageError` if nobody is there to give an answer."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        click.echo(err=True)
+        raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
 
 
 def _changes(context: click.Context) -> dict[str, Any]:
@@ -225,8 +249,8 @@ def _words(step: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _opened(tenant: str) -> Iterator[tuple[Services, UUID]]:
-    with opened() as services:
+def _opened(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, UUID]]:
+    with opened(sends=sends) as services:
         with services.db.read() as session:
             its = tenant_called(session, tenant).id
         yield services, its

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now
 from mailbbgun.base.errors import NotFound
+from mailbbgun.base.exits import check_output, printed_or_undone
 from mailbbgun.cli.terminal import (
     LIMIT,
     PAGE,
@@ -25,6 +26,7 @@ from mailbbgun.cli.terminal import (
     tenant_called,
     uuid,
 )
+from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.api import Keys, KeyShape, MintedKey, NewKey, Rotation, told_once
 from mailbbgun.tenants.models import ApiKey
@@ -87,9 +89,10 @@ def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_
     scopes = {"scopes": list(keys.ADMIN.scopes)} if admin else {}
     wish = judged(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
     with opened() as services:
+        check_output("the new key")
         with services.db.write() as session:
             minted = keys.create(session, services.vault, tenant_called(session, tenant).id, wish)
-    _print_new(minted, quiet, as_json)
+        _print_new(services, minted, quiet, as_json)
 
 
 @key.command()
@@ -123,10 +126,12 @@ def rotate(key: str, hours: int, quiet: bool, as_json: bool) -> None:
     """Make a key like another one, and print it, this once."""
     seconds = judged(Rotation(), {"hours": hours})["hours"] * 3600
     with opened() as services:
+        check_output("the new key")
         with services.db.write() as session:
             old = _found(session, key)
+            rotated = keys.Rotated(old.id, old.expires_at)
             minted = keys.rotate(session, services.vault, old.tenant_id, old.id, seconds)
-    _print_new(minted, quiet, as_json)
+        _print_new(services, minted, quiet, as_json, rotated)
 
 
 def _state(key: ApiKey, now: datetime) -> str:
@@ -150,13 +155,20 @@ def _print(key: ApiKey, as_json: bool) -> None:
         print_one(shown)
 
 
-def _print_new(minted: keys.Minted, quiet: bool, as_json: bool) -> None:
-    if quiet:
-        click.echo(minted.token)
-        return
+def _print_new(services: Services, minted: keys.Minted, quiet: bool, as_json: bool, rotated: keys.Rotated | None = None) -> None:
+    """Print a key this once. One that cannot be printed is revoked, and the key that it was to replace stays as it was."""
+
+    def take_back() -> None:
+        with services.db.write() as session:
+            keys.take_back(session, minted, rotated)
+
     shown: Any = MintedKey().dump(told_once(minted))
-    if as_json:
-        print_json(shown)
-    else:
-        print_one(shown)
+    with printed_or_undone(f"the new key mbg_{minted.key.prefix}_…", take_back):
+        if quiet:
+            click.echo(minted.token)
+        elif as_json:
+            print_json(shown)
+        else:
+            print_one(shown)
+    if not quiet and not as_json:
         click.echo("Keep the key: it is told this once.", err=True)

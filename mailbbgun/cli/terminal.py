@@ -18,7 +18,7 @@ from mailbbgun.base.bad_input import sentences
 from mailbbgun.base.errors import InvalidInput, NotFound
 from mailbbgun.base.exits import explained_exit
 from mailbbgun.base.signals import interrupting
-from mailbbgun.services import Services, build
+from mailbbgun.services import Services, build, make_folder
 from mailbbgun.startup import load_checked
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import Tenant
@@ -59,15 +59,19 @@ def of_tenant(command: Command) -> Command:
 
 
 @contextmanager
-def opened(*, checked: bool = True) -> Iterator[Services]:
-    """The services, on a database of our version unless not ``checked``. An error of ours becomes one line and an exit code."""
+def opened(*, checked: bool = True, sends: bool = False) -> Iterator[Services]:
+    """The services, on a database of our version unless not ``checked``. An error of ours becomes one line and an exit code.
+
+    ``sends``: the command connects to mail servers.
+    """
     with interrupting(), explained_exit(PROGRAM):
-        settings = load_checked()
+        settings = load_checked(sends=sends)
         logs.configure("WARNING", settings.LOG_FORMAT)
-        services = build(settings)
+        services = build(settings, installed=True)
         try:
             if checked:
                 migrations.check(services.db)
+                make_folder(settings)
             yield services
         finally:
             services.close()

@@ -1,12 +1,18 @@
 """``DELETE /messages/{id}`` cancels, ``POST /messages/{id}/retry`` tries again."""
 
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from mailbbgun.base.caller import Scope
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.caller import Caller, Scope
+from mailbbgun.base.errors import Forbidden
 from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import Blueprint, Nothing, provided
 from mailbbgun.deliver import intervene
+from mailbbgun.messages import repo
 from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services
@@ -28,6 +34,10 @@ def cancel(message_id: UUID) -> Any:
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
 @blueprint.arguments(Nothing, required=False)
 @blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
+@blueprint.alt_response(
+    403,
+    description=f"The API key lacks the scope {Scope.WRITE}, or may not send to such a recipient, or from that address.",
+)
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.")
 @needs(Scope.WRITE, tests=True)
@@ -35,7 +45,25 @@ def retry(_: dict[str, Any], message_id: UUID) -> Any:
     """Try again now
 
     Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
+    A key must be allowed to send what this sends: a team key to its guests only, one with senders from these only.
     """
     who = caller()
-    offer, db = provided(Publisher).offer, provided(Services).db
-    return intervene.retry(db, offer, who.tenant_id, message_id, tests_only=who.tests_only).message
+    offer, db, permit = provided(Publisher).offer, provided(Services).db, partial(_check_may_send, who, message_id)
+    return intervene.retry(db, offer, who.tenant_id, message_id, tests_only=who.tests_only, permit=permit).message
+
+
+def _check_may_send(who: Caller, message_id: UUID, session: Session, recipients: Collection[str]) -> None:
+    """Raise :class:`Forbidden` unless the caller could send the message to these recipients itself.
+
+    A test message goes to the catcher, and so to nobody.
+    """
+    sent = repo.senders(session, who.tenant_id, message_id, tests_only=who.tests_only)
+    if sent.test:
+        return
+    if strangers := [address for address in recipients if not who.may_send_to(address)]:
+        raise Forbidden(
+            f"This API key sends to its guests only, and {strangers[0]}, to whom this would go again, is none."
+        )
+    for address in (sent.header, sent.envelope):
+        if not who.may_send_as(address):
+            raise Forbidden(f"This API key may not send as {address}, whom this would come from again.")

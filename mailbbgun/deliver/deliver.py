@@ -136,7 +136,8 @@ def attempt(desk: Desk, transaction: Transaction) -> str | None:
     transaction.limit = DIALOGUES * desk.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = desk.clock.boot()
     outcomes = desk.breaker.about_whom(transaction, send(desk, transaction, envelope))
-    desk.breaker.record(transaction, outcomes.values())
+    if desk.routes.exists(transaction.route):  # an account that went while the mail was read says nothing of a server
+        desk.breaker.record(transaction, outcomes.values())
     if all(unserved(one) for one in outcomes.values()) and (way := next_way(desk, transaction)):
         # Nothing was sent, so another account may: in the same try, for the mail has met no server that would have it or not.
         first = next(iter(outcomes.values()))

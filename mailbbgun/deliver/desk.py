@@ -57,7 +57,7 @@ class Desk:
         routes = Routes(settings, pacer)
         journal = Journal(settings.journal_folder, owner)
         leases = Leases(owner, settings.LEASE_SECONDS, services.clock)
-        publisher = Publisher(services.db, services.queue)
+        publisher = Publisher(services.db, services.queue, services.outages)
         return cls(
             owner=owner,
             settings=settings,
@@ -72,7 +72,7 @@ class Desk:
             journal=journal,
             leases=leases,
             publisher=publisher,
-            results=Results(owner, services.db, journal, leases, publisher),
+            results=Results(owner, services.db, journal, leases, publisher, services.outages),
             policy=policy(settings),
         )
 

@@ -3,9 +3,11 @@
 The HTTP API and the command line both use these.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import Conflict
@@ -15,6 +17,9 @@ from mailbbgun.messages.status import PENDING
 
 #: Hands a message's id to the queue, on a lane.
 Offer = Callable[[str, UUID], None]
+
+#: Raises what forbids to send a message again to these recipients; nothing is changed then.
+Permit = Callable[[Session, Collection[str]], None]
 
 
 class Changed(NamedTuple):
@@ -37,21 +42,31 @@ def cancel(db: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool 
     return Changed(message, cancelled)
 
 
-def retry(db: Database, offer: Offer, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Changed:
+def retry(
+    db: Database,
+    offer: Offer,
+    tenant_id: UUID,
+    message_id: UUID,
+    *,
+    tests_only: bool = False,
+    permit: Permit | None = None,
+) -> Changed:
     """Make deliveries due now.
 
     Failed deliveries begin a fresh schedule; those that wait for their next try stay on theirs.
-    Calls ``offer`` once this is committed. Raises :class:`NotFound`, or :class:`Conflict` if no
-    delivery has failed or waits.
+    Calls ``permit``, if there is one, before this is committed, and ``offer`` after that. Raises
+    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if no delivery has failed or waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
         retried = record.retried(session, tenant_id, message_id, tests_only=tests_only)
+        if retried and permit:
+            permit(session, retried)
         lane = repo.lane(session, tenant_id, message_id, tests_only=tests_only) if retried else ""
     message = _shown(db, tenant_id, message_id, tests_only)
     if not retried:
         raise Conflict(f"Nothing to try again: {_standing(message)}.")
     offer(lane, message_id)
-    return Changed(message, retried)
+    return Changed(message, len(retried))
 
 
 def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) -> dict[str, Any]:

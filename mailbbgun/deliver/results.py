@@ -9,6 +9,7 @@ from uuid import UUID
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import DatabaseUnavailable
 from mailbbgun.base.faults import fault
+from mailbbgun.base.outages import Outages
 from mailbbgun.base.pace import rest_after
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
@@ -27,7 +28,10 @@ log = logging.getLogger("mailbbgun.results")
 class Results:
     """The writer of one process. While the database is away it keeps what it has and tries again; ``healthy`` says so to the claimer."""
 
-    def __init__(self, owner: UUID, database: Database, journal: Journal, leases: Leases, publisher: Publisher) -> None:
+    def __init__(
+        self, owner: UUID, database: Database, journal: Journal, leases: Leases, publisher: Publisher, outages: Outages | None = None
+    ) -> None:
+        self._outages = outages or Outages()
         self._owner = owner
         self._database = database
         self._journal = journal
@@ -85,10 +89,11 @@ class Results:
             except DatabaseUnavailable as error:
                 # Perhaps the commit went through and its answer was lost: then the repeat finds nothing standing, which is right too.
                 self._healthy.clear()
-                log.warning("commit_failed", extra={"error": str(error), "results": len(ended)})
+                self._outages.failed("results", error)
                 time.sleep(BACK_OFF_SECONDS)
         fault("results.committed")
         self._healthy.set()
+        self._outages.worked("database", "results")
         self._after(ended, standing)
 
     def _after(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:

@@ -98,13 +98,15 @@ class Routes:
         with self._lock:
             self._accounts |= _by_route(pages)
 
-    def replace(self, pages: Iterable[Page]) -> list[str]:
+    def replace(self, pages: Callable[[], Iterable[Page]]) -> list[str]:
         """Know these accounts and no others; return the routes of those that go elsewhere now, or no more, and whose past says nothing.
+
+        They are asked for while nobody calls :meth:`know`: what that brought meanwhile must not be forgotten.
 
         What waits for one that is not known any more goes another way.
         """
         with self._lock:
-            before, self._accounts = self._accounts, _by_route(pages)
+            before, self._accounts = self._accounts, _by_route(pages())
             changed = [one for one in before if one not in self._accounts or before[one].endpoint != self._accounts[one].endpoint]
             limits = [one for one in before if one not in self._accounts or before[one].limits != self._accounts[one].limits]
             for route in limits:

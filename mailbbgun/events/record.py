@@ -209,13 +209,13 @@ def resumed(session: Session, limit: int) -> int:
 def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
     """Cancel the deliveries of a message that are pending and in no worker's hands; return how many. Of a test message if ``tests_only``."""
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return _by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
+    return len(_by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED))
 
 
-def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
-    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on; return how many.
+def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
+    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on.
 
-    Of a test message if ``tests_only``.
+    Of a test message if ``tests_only``. Return the recipients' addresses.
     """
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
@@ -233,7 +233,9 @@ class _Its(NamedTuple):
     tests_only: bool
 
 
-def _by_hand(session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind) -> int:
+def _by_hand(
+    session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind
+) -> Sequence[str]:
     tenant_id, message_id, tests_only = message
     tests = of_test_messages(DELIVERIES.c.message_id, tenant_id, tests_only)
     its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *tests)
@@ -241,12 +243,12 @@ def _by_hand(session: Session, message: _Its, which: ColumnElement[bool], values
     locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests).values(**values)
-    changed = session.execute(statement.returning(DELIVERIES.c.id)).scalars().all()
-    events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier in changed]
+    changed = session.execute(statement.returning(DELIVERIES.c.id, DELIVERIES.c.address)).all()
+    events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
     _append(session, events)
     if changed:
         _tell(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
-    return len(changed)
+    return [address for _, address in changed]
 
 
 def _sum_up(

@@ -4,9 +4,8 @@ Headers are rendered here, each value encoded by us from text to wire, so that n
 encodes bodies. The result is checked byte for byte before it may be stored (CVE-2024-6923 and its kin).
 """
 
-import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -16,8 +15,8 @@ from functools import lru_cache
 from mailbbgun.base.errors import ConfigurationError, InvalidInput
 from mailbbgun.messages.body import body
 from mailbbgun.messages.headers import LONGEST_LINE, TEXT, refusal, structured
+from mailbbgun.smtp.folding import LINE, encoded_words, folded_lines, octets_beside
 
-LINE = 78  # RFC 5322 §2.1.1: should
 NOBODY_SHOWN = "undisclosed-recipients:;"  # an empty group: To of a message all of whose recipients are hidden (RFC 5322 §3.4)
 LONGEST_WORD = 900  # leaves room for the header's name beside it
 LONGEST_NAME = 50  # of a custom header: leaves room for an encoded word beside it
@@ -118,17 +117,13 @@ def _has_long_line(raw: bytes) -> bool:
 
 
 def _folded(name: str, field: str, words: Sequence[str]) -> str:
-    """Join words by spaces into header lines, folding before a word that would pass column 78 (RFC 5322 §2.2.3)."""
-    lines, line = [], f"{name}: {words[0]}"
-    for word in words[1:]:
-        if len(line) + 1 + len(word) > LINE:
-            lines.append(line)
-            line = ""
-        line += f" {word}"
-    folded = "\r\n".join([*lines, line])
-    if "\0" in folded or folded.count("\r") != len(lines) or folded.count("\n") != len(lines):
+    """Join words by spaces into header lines (RFC 5322 §2.2.3), the first beside the name."""
+    whole = f"{name}: {' '.join(words)}"
+    if "\r" in whole or "\n" in whole or "\0" in whole:
         raise InvalidInput(f"{field} would break out of its header.", fields={field: ["Must be one line."]})
-    return folded + "\r\n"
+    if len(whole) > LINE:
+        whole = "\r\n".join(folded_lines(f"{name}: {words[0]}", words[1:]))
+    return whole + "\r\n"
 
 
 def _words(name: str, value: str) -> list[str]:
@@ -149,7 +144,7 @@ def _text(name: str, text: str) -> list[str]:
         words = text.split(" ")
         if name.lower() not in TEXT or max(map(len, words)) <= LONGEST_WORD:
             return words
-    return list(_encoded(name, text))
+    return _encoded(name, text)
 
 
 def _phrases(name: str, text: str) -> list[str]:
@@ -160,17 +155,8 @@ def _phrases(name: str, text: str) -> list[str]:
     return [word for phrase in phrases for word in phrase] or [""]
 
 
-def _encoded(name: str, text: str) -> Iterator[str]:
-    """Yield RFC 2047 encoded words, cut between characters, that leave room for the header's name on the first line."""
-    room = max(9, (min(75, LINE - len(name) - 4) - len("=?utf-8?b??=")) // 4 * 3)
-    chunk = b""
-    for character in text:
-        encoded = character.encode()
-        if len(chunk) + len(encoded) > room:
-            yield f"=?utf-8?b?{base64.b64encode(chunk).decode()}?="
-            chunk = b""
-        chunk += encoded
-    yield f"=?utf-8?b?{base64.b64encode(chunk).decode()}?="
+def _encoded(name: str, text: str) -> list[str]:
+    return list(encoded_words(text, octets_beside(name)))
 
 
 def _mailboxes(name: str, boxes: Sequence[Mailbox]) -> list[str]:
@@ -185,7 +171,7 @@ def _mailboxes(name: str, boxes: Sequence[Mailbox]) -> list[str]:
 def _phrase(header: str, name: str) -> list[str]:
     """Return the words of a display name: atoms, else a quoted string, else encoded words (RFC 5322 §3.2.5)."""
     if "=?" in name or not _PLAIN.fullmatch(name):
-        return list(_encoded(header, name))
+        return _encoded(header, name)
     if _ATOMS.fullmatch(name):
         return name.split(" ")
     return ['"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"']

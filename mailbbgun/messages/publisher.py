@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.base.db import Database, db_now, dialect_of
 from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.base.faults import fault
+from mailbbgun.base.outages import Outages
 from mailbbgun.base.pace import rest_after
 from mailbbgun.base.sql import for_each, recordset, rows, unindexed
 from mailbbgun.messages.crowds import Crowds
@@ -90,8 +91,9 @@ class Publisher:
     Threads start with the first ``offer``, so they belong to the process that serves, not to the one gunicorn forked from.
     """
 
-    def __init__(self, database: Database, queue: Queue) -> None:
-        self._lanes = {lane: _Lane(database, queue, lane) for lane in LANES}
+    def __init__(self, database: Database, queue: Queue, outages: Outages | None = None) -> None:
+        outages = outages or Outages()
+        self._lanes = {lane: _Lane(database, queue, lane, outages) for lane in LANES}
         self._crowds = Crowds()
 
     def lane(self, tenant_id: UUID, priority: int) -> str:
@@ -115,7 +117,8 @@ class Publisher:
 
 
 class _Lane:
-    def __init__(self, database: Database, queue: Queue, lane: str) -> None:
+    def __init__(self, database: Database, queue: Queue, lane: str, outages: Outages) -> None:
+        self._outages = outages
         self._database = database
         self._queue = queue
         self._lane = lane
@@ -130,8 +133,9 @@ class _Lane:
         with self._lock:
             self._waiting[delay].append(message_id)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: with one that could not start, nothing would ever be published
         self._bell.set()
 
     def stop(self) -> None:
@@ -151,7 +155,7 @@ class _Lane:
                 self._work()
                 failures = 0
             except (QueueUnavailable, DatabaseUnavailable) as error:
-                log.warning("publish_failed", extra={"lane": self._lane, "error": str(error)})
+                self._outages.failed("publish", error)
                 failures += 1
             except Exception:  # a bug of ours must not end the lane: what was in hand the sweep hints
                 log.exception("publisher_failed", extra={"lane": self._lane})
@@ -181,6 +185,7 @@ class _Lane:
     def _publish(self, delay: int, batch: list[UUID]) -> None:
         started = time.monotonic()
         _hint(self._queue, self._lane, batch, delay)
+        self._outages.worked("queue", "publish")
         if not delay:
             self._unmarked |= dict.fromkeys(batch, started)
 
@@ -190,3 +195,4 @@ class _Lane:
         if self._unmarked and (len(self._unmarked) >= BATCH or now - next(iter(self._unmarked.values())) >= age):
             published, self._unmarked = self._unmarked, {}
             _mark(self._database, published)
+            self._outages.worked("database", "publish")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, cast, delete, func, insert, literal, or_, select, true, union_all
@@ -108,6 +108,22 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
 def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
     """Return the bytes of a tenant's message; None if it has none such."""
     return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
+
+
+class Senders(NamedTuple):
+    """Who a message is from: by its header, and by its envelope. ``test``: it goes to the catcher alone."""
+
+    header: str
+    envelope: str
+    test: bool
+
+
+def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Senders:
+    """Return the addresses that a tenant's message, which there must be, is from."""
+    its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    return Senders(
+        *session.execute(select(mailbox_in(Message.sender), Message.mail_from, Message.test).where(*its)).one()
+    )
 
 
 def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:

@@ -7,6 +7,8 @@ alarm for ever. So whoever calls waits on a condition with a deadline, while a t
 import contextlib
 import logging
 import re
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -15,12 +17,15 @@ from urllib.parse import urlsplit
 
 import pika
 from pika.adapters.select_connection import IOLoop
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
 from pika.exceptions import (
     AMQPError,
+    AMQPHeartbeatTimeout,
     AuthenticationError,
     ChannelClosedByBroker,
+    ConnectionBlockedTimeout,
     ConnectionClosedByBroker,
+    IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
@@ -30,6 +35,7 @@ from mailbbgun.base.logs import safe
 
 DEADLINE = 10.0  # seconds a caller waits at most, whatever the broker does
 CLOSE_SECONDS = 2.0
+CONNECT_SECONDS, OPEN_SECONDS = 3.0, 6.0  # for TCP to connect, and for all until AMQP is spoken
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -60,7 +66,7 @@ def hosts_of(url: str) -> Hosts:
         for host in hosts.split(","):
             one = pika.URLParameters(parts._replace(netloc=f"{login}{at}{host.strip()}").geturl())
             one.heartbeat, one.blocked_connection_timeout = 15, 5.0
-            one.socket_timeout, one.stack_timeout, one.connection_attempts = 3.0, 6.0, 1
+            one.socket_timeout, one.stack_timeout, one.connection_attempts = CONNECT_SECONDS, OPEN_SECONDS, 1
             one.client_properties = {"connection_name": "mailbbgun"}
             found.append(one)
     except (TypeError, ValueError) as error:
@@ -92,7 +98,8 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
     except ChannelClosedByBroker as error:
         raise Refused(error.reply_code, error.reply_text) from error
     except (AMQPError, AMQPConnectorException, OSError) as error:  # OSError: also names that do not resolve, and the deadline
-        raise unreachable(error) from error
+        late = isinstance(error, TimeoutError) and not outcome.done()
+        raise (not_answering(hosts, DEADLINE) if late else unreachable(error, hosts)) from error
 
 
 def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> list[str]:
@@ -130,13 +137,13 @@ class Link:
         """Wait until the link is ready for use. Raises :class:`QueueUnavailable`."""
         with self.guard:
             if not self.guard.wait_for(lambda: self._ready or self.error, timeout):
-                self.abort("RabbitMQ does not answer")
+                self.abort(not_answering(self._hosts, timeout).message)
             self.raise_error()
 
     def raise_error(self) -> None:
         """Raise what ended the link, if it has ended. Hold the guard."""
         if self.error:
-            raise QueueUnavailable(self.error.message) from self.error
+            raise QueueUnavailable(self.error.message, address=address_of(self._hosts)) from self.error
 
     def post(self, work: Callable[[], None]) -> None:
         """Run in the link's thread. Hold the guard. Raises :class:`QueueUnavailable`."""
@@ -182,7 +189,7 @@ class Link:
             self._loop.start()
         except Exception as error:
             log.exception("the RabbitMQ thread failed")
-            self._end(QueueUnavailable(f"the RabbitMQ thread failed: {type(error).__name__}"))
+            self._end(QueueUnavailable(f"the RabbitMQ thread failed: {safe(error) or 'see the traceback in the log'}"))
         finally:
             self._end(QueueUnavailable("the connection to RabbitMQ is closed"))
             self._loop.close()
@@ -190,7 +197,7 @@ class Link:
     def _connected(self, outcome: Any) -> None:
         if isinstance(outcome, BaseException):
             tries = getattr(outcome, "exceptions", ())  # one per host and address
-            self._end(unreachable(tries[-1].exception if tries and hasattr(tries[-1], "exception") else outcome))
+            self._end(unreachable(tries[-1].exception if tries and hasattr(tries[-1], "exception") else outcome, self._hosts))
             self._dropping = True  # there is nothing left to drop
             self._loop.stop()
             return
@@ -230,13 +237,54 @@ class _Connection(pika.SelectConnection):
         self._terminate_stream(error)
 
 
-def unreachable(cause: BaseException) -> QueueUnavailable:
+def address_of(hosts: Hosts) -> str:
+    """Return where the broker is, without user and password."""
+    return ", ".join(f"{one.host}:{one.port}" for one in hosts)
+
+
+def not_answering(hosts: Hosts, seconds: float) -> QueueUnavailable:
+    """Say that the broker said nothing for so long."""
+    return QueueUnavailable(f"RabbitMQ does not answer: no answer within {max(1, round(seconds))} s", address=address_of(hosts))
+
+
+def _reason(cause: BaseException) -> str:
+    """Say in plain words what pika met; "" if only pika has words for it."""
+    seen: BaseException | None = cause
+    while seen is not None:
+        match seen:
+            case ConnectionRefusedError():
+                return "connection refused"
+            case socket.gaierror():
+                return "its host name cannot be resolved"
+            case ssl.SSLError():
+                return f"TLS failed: {safe(seen.strerror or 'the connection ended')}"
+            case AMQPConnectorStackTimeout():
+                return f"no answer within {OPEN_SECONDS:.0f} s"
+            case AMQPHeartbeatTimeout():
+                return "it sent no heartbeat"
+            case TimeoutError():
+                return f"no answer within {CONNECT_SECONDS:.0f} s"
+            case ConnectionBlockedTimeout():
+                return "it is short of memory or disk"
+            case ConnectionClosedByBroker():
+                return f"it closed the connection: {safe(seen.reply_text)}"
+            case IncompatibleProtocolError():
+                return "what answers there does not speak AMQP 0-9-1"
+            case OSError() if seen.strerror:
+                return safe(seen.strerror).lower()
+        inner = [*getattr(seen, "exceptions", ())[-1:], getattr(seen, "exception", None), *seen.args, seen.__cause__]
+        seen = next((one for one in inner if isinstance(one, BaseException)), None)
+    return ""
+
+
+def unreachable(cause: BaseException, hosts: Hosts) -> QueueUnavailable:
     """Say what kept us from connecting, as far as it is safe to show."""
     probably = isinstance(cause, ProbableAuthenticationError | ProbableAccessDeniedError)
     refused = isinstance(cause, AuthenticationError) or (isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530))
     # A broker that hangs up without a word may refuse us, or be going down: nobody is to give up over that. Pika keeps its word as text only.
     refused = refused or (probably and bool(re.search(r"ConnectionClosedByBroker: \((403|530)\)", str(cause))))
     told = "QUEUE_URL: RabbitMQ refuses our user, password or virtual host"
-    error = QueueUnavailable(told if refused or probably else "RabbitMQ does not answer", refused=refused)
+    away = f"RabbitMQ does not answer: {_reason(cause) or 'it hung up'}"
+    error = QueueUnavailable(told if refused or probably else away, refused=refused, address=address_of(hosts))
     error.__cause__ = cause
     return error

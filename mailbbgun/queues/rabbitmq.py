@@ -22,7 +22,7 @@ from uuid import UUID
 
 from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.base.logs import safe
-from mailbbgun.queues.amqp import DEADLINE, Channel, Hosts, Link, at_once, hosts_of, persistent
+from mailbbgun.queues.amqp import DEADLINE, Channel, Hosts, Link, address_of, at_once, hosts_of, persistent
 from mailbbgun.queues.base import Consumer, Hint, Queue
 from mailbbgun.queues.lanes import LANES, Turns
 from mailbbgun.queues.topology import WORK as WORK
@@ -190,7 +190,9 @@ class _Publishing:
             if self._link is None or self._link.error or self._link.spent:  # an idle link may have died: that is no failure yet
                 wait = self._not_before - time.monotonic()
                 if wait > 0:
-                    raise QueueUnavailable("RabbitMQ did not answer; the next try is soon", retry_after=max(1, round(wait)))
+                    raise QueueUnavailable(
+                        "RabbitMQ did not answer; the next try is soon", retry_after=max(1, round(wait)), address=address_of(self._hosts)
+                    )
                 self._link = _Publisher(self._hosts, "rabbitmq-publisher")
             return self._link
 

@@ -336,6 +336,7 @@ class Clients:
             self._progress(connection, sent)
         else:
             self._move(connection, Stage.SERVED)
+            self._watch(connection, READ)  # no longer for room to write, of which there is plenty: it would be told in each turn
             self._after_answer(connection)
 
     def _after_answer(self, connection: Connection) -> None:

@@ -57,11 +57,12 @@ class Poller:
             self._try(self._calls.popleft())
 
     def close(self) -> None:
-        """Close what it waits by; not the files it watched. Calls are ignored from now on."""
-        self._woken = True  # so nobody writes to a descriptor that may be somebody else's by then
+        """Close what it waits by; not the files it watched. Calls are ignored from now on.
+
+        Its pipe stays open until the process ends: a thread that is about to write to it would write to whose file has its number then.
+        """
+        self._woken = True
         self._selector.close()
-        os.close(self._wake_reader)
-        os.close(self._wake_writer)
 
     def _try(self, function: Callable[[], None]) -> None:
         try:

@@ -52,7 +52,11 @@ class Serving:
         """Begin what came up in one turn of the poller, so that it shares a commit."""
         begun, self._begun = self._begun, []
         for one in begun:
-            one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
+            try:
+                one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
+            except Exception:  # noqa: BLE001 - a bug of ours, or no memory: its client must not wait for ever, and all others not lose theirs
+                self._log.exception("Error in the beginning of a message")
+                self.clients.close(one.connection)
 
     def _join(self, one: "_PendingMessage | _PendingResponse") -> None:
         """Let it begin with the others of this turn. Only in the poller, which empties the list between its turns."""
@@ -155,7 +159,7 @@ class Serving:
             return
         try:
             body = self._app(exchange.environ, exchange.response.start_response)
-        except Exception as error:  # noqa: BLE001 - one request's
+        except BaseException as error:  # noqa: BLE001 - one request's; some libraries' panics are no Exception, and nobody asks this future
             self._fail(connection, request, error)
             return
         if isinstance(body, Parked):
@@ -177,7 +181,7 @@ class Serving:
         """Write the response, log it, send it."""
         try:
             data = exchange.write(body())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one request's
+        except BaseException as error:  # noqa: BLE001 - one request's
             self._fail(exchange.connection, exchange.request, error)
             return
         send(exchange.connection, data, self._note(exchange) and exchange.keeps)

@@ -28,6 +28,10 @@ _SWITCH_SECONDS = 0.0005
 _LOOK_SECONDS = 0.5
 
 
+#: Seconds of gunicorn's graceful_timeout that are left to the application to close.
+_CLOSE_SECONDS = 8.0
+
+
 class Worker(BaseWorker):  # type: ignore[misc]  # no types
     """A gunicorn worker; see the room's first page."""
 
@@ -89,7 +93,8 @@ class Worker(BaseWorker):  # type: ignore[misc]  # no types
         self._drain(poller, serving, clients)
 
     def _drain(self, poller: Poller, serving: Serving, clients: Clients) -> None:
-        end = time.monotonic() + self.cfg.graceful_timeout
+        # gunicorn's master kills us after graceful_timeout; hints that wait to be published, and more, are put away before that.
+        end = time.monotonic() + max(self.cfg.graceful_timeout - _CLOSE_SECONDS, self.cfg.graceful_timeout / 2)
         poller.turn(0)  # requests that are here already are no idle connections
         serving.begin_together()
         clients.stop()

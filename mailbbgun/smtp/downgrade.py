@@ -3,18 +3,12 @@
 The same header always becomes the same octets: retries stay byte-identical.
 """
 
-import base64
 import re
 from collections.abc import Iterator
 
 from mailbbgun.smtp.envelope import EnvelopeError
+from mailbbgun.smtp.folding import encoded_words, folded_lines
 from mailbbgun.smtp.outcome import Phase
-
-LINE = 78
-"""Octets of a folded line (RFC 5322 §2.1.1: should)."""
-
-_WORD = 45
-"""Octets of text in one encoded word: with charset and base64 at most 75 characters (RFC 2047 §2)."""
 
 # Whoever wrote the mail cannot be left out of it.
 _AUTHORS = frozenset({b"from", b"sender", b"resent-from", b"resent-sender"})
@@ -49,9 +43,9 @@ def _field(found: re.Match[bytes]) -> bytes:
     if kind in _AUTHORS | _MAILBOXES:
         words = _mailboxes(text, replaceable=kind in _MAILBOXES)
     else:
-        words = list(_encoded(text))
+        words = list(encoded_words(text))
         name = name if kind in _FREE_TEXT else b"Downgraded-" + name
-    return _folded(name.decode(), words)
+    return "\r\n".join([*folded_lines(f"{name.decode()}:", words), ""]).encode()
 
 
 def _mailboxes(text: str, *, replaceable: bool) -> list[str]:
@@ -70,13 +64,13 @@ def _mailbox(text: str, replaceable: bool) -> list[str]:
         name, _, address = text[:-1].rpartition("<")
         name = name.strip(" \t")
     if address.isascii():
-        return [*_encoded(_unquoted(name)), f"<{address}>"]
+        return [*encoded_words(_unquoted(name)), f"<{address}>"]
     if not replaceable:
         raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the address in From needs", Phase.MAIL)
     if name.isascii():
-        return [*name.split(" "), *_encoded(address), ":;"]
+        return [*name.split(" "), *encoded_words(address), ":;"]
     # Blanks between encoded words are none (RFC 2047 §6.2), so the one before the address is encoded too.
-    return [*_encoded(f"{_unquoted(name)} "), *_encoded(address), ":;"]
+    return [*encoded_words(f"{_unquoted(name)} "), *encoded_words(address), ":;"]
 
 
 def _unquoted(name: str) -> str:
@@ -101,30 +95,3 @@ def _split(text: str) -> Iterator[str]:
             yield text[start:position].strip(" \t")
             start = position + 1
     yield text[start:].strip(" \t")
-
-
-def _encoded(text: str) -> Iterator[str]:
-    """Give the encoded words of a text, cut between characters."""
-    chunk = b""
-    for character in text:
-        octets = character.encode()
-        if len(chunk) + len(octets) > _WORD:
-            yield _encoded_word(chunk)
-            chunk = b""
-        chunk += octets
-    yield _encoded_word(chunk)
-
-
-def _encoded_word(octets: bytes) -> str:
-    return f"=?utf-8?b?{base64.b64encode(octets).decode()}?="
-
-
-def _folded(name: str, words: list[str]) -> bytes:
-    """Join words by spaces, folding before a word that would pass column ``LINE``."""
-    lines, line = [], f"{name}:"
-    for word in words:
-        if len(line) + 1 + len(word) > LINE and line.strip():
-            lines.append(line)
-            line = ""
-        line += f" {word}"
-    return "\r\n".join([*lines, line]).encode() + b"\r\n"

@@ -62,8 +62,13 @@ class Book:
             self._look(session, stale, now)
             return {one: self._pages[one] for one in tenant_ids}
 
-    def refresh(self, session: Session, waiting: Collection[UUID]) -> list[Page]:
-        """Look again at who is suspended and at the tenants in use, those whose mail is ``waiting`` among them; return their pages."""
+    def known(self) -> list[Page]:
+        """Return what is known of all tenants in use."""
+        with self._lock:
+            return list(self._pages.values())
+
+    def refresh(self, session: Session, waiting: Collection[UUID]) -> None:
+        """Look again at who is suspended and at the tenants in use, those whose mail is ``waiting`` among them."""
         now = time.monotonic()
         self.suspended = frozenset(tenants.suspended_ones(session))
         with self._lock:
@@ -75,7 +80,6 @@ class Book:
             self._look(session, list(self._used), now)
             if len(self._decrypted) > MOST_DECRYPTED:
                 self._decrypted.clear()
-            return list(self._pages.values())
 
     def _look(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
         if tenant_ids:

@@ -2,15 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Double, Executable, Integer, Row, Table, Uuid, case, func, literal, select, true, update
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    Table,
+    Uuid,
+    case,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from mailbbgun.base.db import Database, db_epoch
+from mailbbgun.base.ready import Ready, Step
 from mailbbgun.base.settings import Settings
 from mailbbgun.base.sql import id_rows, ids, recordset, rows
 from mailbbgun.smtp_accounts.models import SMTPPace
@@ -27,6 +42,16 @@ _WANTS: dict[str, TypeEngine[Any]] = {
     "burst": Double(),
     "per_day": Integer(),
 }
+
+
+class _Counted(NamedTuple):
+    """What is counted of an account after a question."""
+
+    account_id: UUID
+    granted: int
+    used: int
+    ahead: float  # seconds until what was granted is paid for
+    day_left: float  # seconds
 
 
 def build(settings: Settings, database: Database) -> Grants:
@@ -51,17 +76,16 @@ class DatabaseGrants(Grants):
     def close(self) -> None:
         """Nothing to close: the database belongs to others."""
 
-    def _granted(self, wants: Sequence[Want]) -> dict[UUID, Row[Any]]:
+    def _granted(self, wants: Sequence[Want]) -> dict[UUID, _Counted]:
         if not wants:
             return {}
         given = rows([_record(want) for want in wants])
-        with self._database.write(one_statement=True) as session:
-            return {row.account_id: row for row in session.execute(_ask(self._database.dialect), {"wants": given})}
+        found = self._database.ask(_ask(self._database.dialect), {"wants": given})
+        return {row.account_id: row for row in map(_Counted._make, found)}
 
     def _begin(self, account_ids: Sequence[UUID]) -> None:
         dialect = self._database.dialect
-        with self._database.write(one_statement=True) as session:
-            session.execute(_begin(dialect), {"new": id_rows(dialect, account_ids)})
+        self._database.commit([Step(_begin(dialect), [{"new": id_rows(dialect, account_ids)}])])
 
 
 def _record(want: Want) -> Mapping[str, Any]:
@@ -76,7 +100,7 @@ def _record(want: Want) -> Mapping[str, Any]:
     }
 
 
-def _answer(want: Want, row: Row[Any] | None) -> Grant:
+def _answer(want: Want, row: _Counted | None) -> Grant:
     if row is None:  # somebody deleted the row between two statements
         return Grant(want.account_id, 0, want.limits.interval)
     return granted(want, row.granted, row.used, row.ahead, row.day_left)
@@ -88,7 +112,7 @@ def _whole(dialect: str, number: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 @cache
-def _ask(dialect: str) -> Executable:
+def _ask(dialect: str) -> Ready:
     least, greatest = (func.least, func.greatest) if dialect == "postgresql" else (func.min, func.max)
     held = _held(dialect).c
     today = _whole(dialect, held.now / float(DAY))
@@ -111,11 +135,11 @@ def _ask(dialect: str) -> Executable:
         (owed.now + owed.ahead + n * owed.spacing).label("free_at"),
     ).cte("counted")
     left = (_PACE.c.day + 1) * float(DAY) - db_epoch()
-    return (
+    return Ready(
         update(_PACE)
         .where(_PACE.c.account_id == counted.c.account_id)
         .values({name: counted.c[name] for name in ("free_at", "day", "used", "granted")})
-        .returning(_PACE.c.account_id, _PACE.c.granted, _PACE.c.used, (_PACE.c.free_at - db_epoch()).label("ahead"), left.label("day_left"))
+        .returning(_PACE.c.account_id, _PACE.c.granted, _PACE.c.used, _PACE.c.free_at - db_epoch(), left)
     )
 
 
@@ -132,11 +156,13 @@ def _held(dialect: str) -> CTE:
 
 
 @cache
-def _begin(dialect: str) -> Executable:
+def _begin(dialect: str) -> Ready:
     """Make rows for accounts that have none; what another process has made meanwhile is as good."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     new = ids(dialect, "new").c
     nothing = literal(0, Integer)
     # SQLite needs the WHERE to tell the conflict's ON from a join's.
     values = select(new.id, literal(0.0, Double), nothing, nothing, nothing).where(true()).order_by(new.id)
-    return insert(_PACE).from_select(["account_id", "free_at", "day", "used", "granted"], values).on_conflict_do_nothing()
+    return Ready(
+        insert(_PACE).from_select(["account_id", "free_at", "day", "used", "granted"], values).on_conflict_do_nothing()
+    )

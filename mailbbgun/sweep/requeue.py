@@ -3,7 +3,6 @@
 import fcntl
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import NoReturn
 import click
 from tqdm import tqdm
 
+from mailbbgun import migrations
 from mailbbgun.base import faults, logs
 from mailbbgun.base.errors import ConfigurationError
 from mailbbgun.base.exits import CONTEXT, explained_exit, version_option
 from mailbbgun.base.signals import on_stop
-from mailbbgun.services import Services, build
+from mailbbgun.services import Services, build, make_folder
 from mailbbgun.startup import load_checked
 from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import replay_dead
@@ -38,16 +38,20 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a setting is wrong.
     """
     with explained_exit("requeue-pending"):
-        settings = load_checked()
+        settings = load_checked(sends=False)
         faults.arm()
         logs.configure("WARNING", settings.LOG_FORMAT)
-        services = build(settings)
-        with _only_one(settings.var / "requeue-pending.lock"):
-            stopped = threading.Event()
-            on_stop(stopped.set)
-            total = requeue(services, older_than, dry_run, stopped.is_set)
-        services.close()
-    if stopped.is_set():
+        services = build(settings, installed=True)
+        try:
+            migrations.check(services.db)
+            make_folder(settings)  # for the lock
+            with _only_one(settings.var / "requeue-pending.lock"):
+                stopped: list[bool] = []  # no Event: two signals at once would wait for each other in its lock
+                on_stop(lambda: stopped.append(True))
+                total = requeue(services, older_than, dry_run, lambda: bool(stopped))
+        finally:
+            services.close()
+    if stopped:
         print("requeue-pending: told to stop; the next run, or the workers, do the rest", file=sys.stderr)
     if total or not quiet:
         print(f"{total} stranded, nothing changed" if dry_run else f"requeued {total}")

@@ -22,6 +22,7 @@ from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
 NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="Must be 1 to 64 letters, digits, spaces and . _ -")
+NOT_BLANK = validate.Regexp(r"\s*\S|\Z", error="Must have more in it than white space.")
 MOST_ENTRIES = 100  # of each list of a key
 LONGEST_ADDRESS = 320  # characters: 64, an @, 255 (RFC 5321 §4.5.3.1)
 _ADDRESS_OR_DOMAIN = re.compile(r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -100,7 +101,9 @@ class Tenants(Schema):
 class NewKey(Schema):
     """A key to be."""
 
-    name = fields.String(required=True, validate=validate.Length(1, 100), metadata={"example": "shop's web server"})
+    name = fields.String(
+        required=True, validate=(validate.Length(1, 100), NOT_BLANK), metadata={"example": "shop's web server"}
+    )
     kind = fields.Enum(KeyKind, by_value=True, metadata={"description": "live; test: all mail goes to the catcher; team: to guests only."})
     scopes = fields.List(
         fields.Enum(Scope, by_value=True),
@@ -281,12 +284,13 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
     """Make a key
 
-    The answer is the only place where it can be read whole. It gets no scope that you lack.
+    The answer is the only place where it can be read whole. It gets no scope that you lack; in your own tenant, and
+    with the scope admin in any, it may do no more, and lives no longer, than your own key.
     """
     services = provided(Services)
     with services.db.write() as session:
         _tenant(session, tenant_id)
-        grants.check(session, caller(), tenant_id, wish)
+        grants.check(session, caller(), tenant_id, wish, _per_minute(services))
         minted = keys.create(session, services.vault, tenant_id, wish)
     return _minted(minted)
 
@@ -328,9 +332,14 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     """Make a key like this one, which goes on working for some hours"""
     services = provided(Services)
     with services.db.write() as session:
-        permit = partial(grants.check, session, caller(), tenant_id)
+        permit = partial(grants.check, session, caller(), tenant_id, per_minute=_per_minute(services))
         minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600, permit)
     return _minted(minted)
+
+
+def _per_minute(services: Services) -> int | None:
+    """Return how often keys without a limit of their own may ask; None: without limit."""
+    return services.settings.RATE_LIMIT_PER_MINUTE or None
 
 
 def told_once(minted: keys.Minted) -> dict[str, Any]:

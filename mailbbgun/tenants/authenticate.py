@@ -8,6 +8,7 @@ from mailbbgun.base.caller import Caller
 from mailbbgun.base.crypto import Vault, keyed_hash, same
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import Forbidden, Unauthorized
+from mailbbgun.base.outages import Outages
 from mailbbgun.tenants import keys
 from mailbbgun.tenants.keyring import LEEWAY, NOBODY, Identities, Keyring, Known, Network
 
@@ -15,12 +16,14 @@ from mailbbgun.tenants.keyring import LEEWAY, NOBODY, Identities, Keyring, Known
 class Authenticator:
     """Knows keys again. Thread-safe."""
 
-    def __init__(self, db: Database, vault: Vault, identities: Identities, *, required: bool, per_minute: int = 0) -> None:
+    def __init__(
+        self, db: Database, vault: Vault, identities: Identities, *, required: bool, per_minute: int = 0, outages: Outages | None = None
+    ) -> None:
         """Ask for a key if it is ``required``; keys without a limit of their own may ask ``per_minute`` times a minute (0: without limit)."""
         self._db = db
         self._vault = vault
         self._required = required
-        self._ring = Keyring(db, identities, per_minute or None)
+        self._ring = Keyring(db, identities, per_minute or None, outages)
         self._pepper: str | None = None
 
     def at_hand(self, header: str | None) -> bool:

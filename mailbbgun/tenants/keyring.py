@@ -24,6 +24,7 @@ from mailbbgun.base.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, Sc
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import DatabaseUnavailable, MailBBGunError
 from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.base.outages import Outages
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import SUSPENDED, Tenant
 from mailbbgun.tenants.repo import Found
@@ -83,8 +84,9 @@ class _Batch:
 class Keyring:
     """Thread-safe; its thread starts with the first request, so it belongs to the process that serves."""
 
-    def __init__(self, db: Database, identities: Identities, per_minute: int | None) -> None:
+    def __init__(self, db: Database, identities: Identities, per_minute: int | None, outages: Outages | None = None) -> None:
         """Keys without a limit of their own may ask ``per_minute`` times a minute."""
+        self._outages = outages or Outages()
         self._db = db
         self._identities = identities
         self._per_minute = per_minute
@@ -116,7 +118,8 @@ class Keyring:
 
     def note_use(self, key_id: UUID) -> None:
         """Remember that a key was used just now."""
-        self._used[key_id] = datetime.now(UTC)
+        with self._lock:
+            self._used[key_id] = datetime.now(UTC)
 
     def close(self) -> None:
         """Stop looking, and note what was used."""
@@ -159,8 +162,9 @@ class Keyring:
                 if len(self._missing) > MOST_KNOWN:
                     self._missing.popitem(last=False)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="keys", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: one that could not start would never look
         return found
 
     def _keep(self, prefixes: Collection[str], found: Mapping[str, Known]) -> None:
@@ -213,13 +217,14 @@ class Keyring:
         while not self._closed.wait(LOOK_SECONDS):
             try:
                 self._look_again()
+                self._outages.worked("database", "keys")
                 if time.monotonic() - written >= WRITE_SECONDS:
                     self._forget_idle()
                     self._note_uses()
                     written = time.monotonic()
             except DatabaseUnavailable as error:  # what we know grows old, and requests find out by themselves
                 self._changes = None
-                log.warning("keys_not_seen", extra={"error": str(error)})
+                self._outages.failed("keys", error)
             except Exception:  # a standby that cannot be written, a bug of ours: without this thread each request would ask the database
                 self._changes = None
                 log.exception("keys_thread_failed")
@@ -261,10 +266,16 @@ class Keyring:
                 del self._known[prefix]
 
     def _note_uses(self) -> None:
-        noted, self._used = self._used, {}
-        if noted:
-            with self._db.write() as session:
-                repo.used(session, noted)
+        with self._lock:
+            noted, self._used = self._used, {}
+        try:
+            if noted:
+                with self._db.write() as session:
+                    repo.used(session, noted)
+        except DatabaseUnavailable:
+            with self._lock:
+                self._used = noted | self._used
+            raise
 
 
 def _none(now: float) -> Known:

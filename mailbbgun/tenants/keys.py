@@ -130,5 +130,20 @@ def rotate(
     return create(session, vault, tenant_id, wish)
 
 
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A key that another one has taken the place of, and when it would have ended without that."""
+
+    key_id: UUID
+    expires_at: datetime | None
+
+
+def take_back(session: Session, minted: Minted, rotated: Rotated | None = None) -> None:
+    """Revoke a new key that nobody has seen, and let the one that it was to take the place of live as long as before."""
+    repo.revoke(session, minted.key.tenant_id, minted.key.id)
+    if rotated:
+        repo.not_rotated(session, minted.key.tenant_id, rotated.key_id, rotated.expires_at)
+
+
 def _drawn(alphabet: str, size: int) -> str:
     return "".join(secrets.choice(alphabet) for _ in range(size))

@@ -99,5 +99,6 @@ class AuditEntry(Owned, Base):
 
 
 TENANTS = cast(Table, Tenant.__table__)
+API_KEYS = cast(Table, ApiKey.__table__)
 KEY_CHANGES = cast(Table, KeyChange.__table__)
 USAGE = cast(Table, Usage.__table__)

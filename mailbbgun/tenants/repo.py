@@ -6,7 +6,22 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, String, case, cast, delete, exists, func, insert, inspect, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    String,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
@@ -15,7 +30,17 @@ from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now, dialect_of
 from mailbbgun.base.errors import Conflict
 from mailbbgun.base.ids import new_id
-from mailbbgun.tenants.models import ACTIVE, KEY_CHANGES, SUSPENDED, TENANTS, ApiKey, AuditEntry, Secret, Tenant
+from mailbbgun.tenants.models import (
+    ACTIVE,
+    API_KEYS,
+    KEY_CHANGES,
+    SUSPENDED,
+    TENANTS,
+    ApiKey,
+    AuditEntry,
+    Secret,
+    Tenant,
+)
 
 PEPPER = "pepper"
 
@@ -127,6 +152,12 @@ def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> No
     session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id).values(expires_at=end, rotated_at=db_now()))
 
 
+def not_rotated(session: Session, tenant_id: UUID, key_id: UUID, expires_at: datetime | None) -> None:
+    """Undo :func:`rotated`; ``expires_at`` is when the key ended before that."""
+    its = (ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
+    session.execute(update(ApiKey).where(*its).values(expires_at=expires_at, rotated_at=None))
+
+
 class Found(NamedTuple):
     """A key with its tenant, whether it has ended by the database's clock, and in how many seconds it will, if that is known."""
 
@@ -179,9 +210,10 @@ def any_test_key(session: Session) -> bool:
 
 
 def used(session: Session, when: Mapping[UUID, datetime]) -> None:
-    """Remember when these keys were used last."""
+    """Remember when these keys were used last. One whose row is gone is passed over."""
     if when:
-        session.execute(update(ApiKey), [{"id": key_id, "last_used_at": moment} for key_id, moment in sorted(when.items())])
+        noted = update(API_KEYS).where(API_KEYS.c.id == bindparam("key_id")).values(last_used_at=bindparam("moment"))
+        session.execute(noted, [{"key_id": key_id, "moment": moment} for key_id, moment in sorted(when.items())])
 
 
 def secret(session: Session, name: str) -> str | None:

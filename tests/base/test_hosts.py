@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.base.hosts import Host, Hosts, Pattern, public_url
+from mailbbgun.base.hosts import SHOWN, Host, Hosts, Pattern, public_url, shown
 
 LOOPBACK = (
     "localhost", "LOCALHOST:5000", "localhost.", "app.localhost", "127.0.0.1", "127.0.0.1:5000", "127.255.0.9:1", "[::1]", "[::1]:5000",
@@ -38,6 +38,32 @@ def test_what_is_no_host_is_an_error_that_shows_it(text: str) -> None:
             Hosts(any_served=any_served).serves(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("evil.example:5000", "evil.example:5000"),
+        ("https://evil.example", "https://evil.example"),
+        ("[2001:db8::1]:5000", "[2001:db8::1]:5000"),
+        ("null", "null"),
+        ("", ""),
+        ("http://user:secret@evil.example:80", "http://evil.example:80"),
+        ("user:secret@evil.example", "evil.example"),
+        ("http://user:se/c@ret@evil.example", "http://evil.example"),
+        ("http://us@er:secret@[::1]:5/x?y", "http://[::1]:5…"),
+        ("https://evil.example/path?token=secret#secret", "https://evil.example…"),
+        ("evil.example\\@secret/", "secret…"),
+        ("user:secret", "user…"),
+        ("http:user:secret", "http…"),
+        ("https://a, https://user:secret@b", "https://b"),
+        ("x" * SHOWN, "x" * SHOWN),
+        ("x" * SHOWN + "y", "x" * SHOWN + "…"),
+        ("[" * 300, "[" * SHOWN + "…"),
+    ],
+)
+def test_an_error_names_no_more_than_the_host(text: str, named: str) -> None:
+    assert shown(text) == named
+
+
 @pytest.mark.parametrize("text", ["192.0.2.1", "10.0.0.5:5000", "[2001:db8::1]:5000", None, ""])
 def test_probes_may_name_any_ip_address_or_nothing(text: str | None) -> None:
     hosts = Hosts(any_served=False)
@@ -69,8 +95,9 @@ def test_an_entry_that_is_none_is_an_error_that_says_what_would_be_right(entry: 
 
 @pytest.mark.parametrize("url", ["mail.example.com", "ftp://mail.example.com", "https://", "https://a b", "https://u:p@x.test", "https://x.test/?a"])
 def test_a_public_url_that_is_none_is_an_error(url: str) -> None:
-    with pytest.raises(ValueError, match="is not"):
+    with pytest.raises(ValueError, match="is not") as raised:
         public_url(url)
+    assert "u:p" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("public", "scheme", "host", "root", "base"), [

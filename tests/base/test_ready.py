@@ -64,6 +64,33 @@ def test_steps_are_committed_together(database: Database) -> None:
     assert workers(database) == [(first, "100% 'my' \\host", 3, AT), (second, "100% 'my' \\host", 7, AT)]
 
 
+GROWN = Ready(
+    update(Worker)
+    .where(Worker.pid < bindparam("below"))
+    .values(pid=Worker.pid + 1)
+    .returning(Worker.id, Worker.pid, Worker.started_at, Worker.pid / 4.0, Worker.host)
+)
+
+
+def test_what_a_statement_returns_comes_as_python_has_it_and_is_committed(database: Database) -> None:
+    first, second, third = (uuid4() for _ in range(3))
+    database.commit([Step(NEW, [new(first, "a", 1), new(second, "b", 2), new(third, "c", 30)])])
+    found = sorted(database.ask(GROWN, {"below": 10}), key=lambda row: row[1])
+    assert found == [(first, 2, AT, 0.5, "a"), (second, 3, AT, 0.75, "b")]
+    assert [type(value) for value in found[0]] == [UUID, int, datetime, float, str]
+    assert [pid for _, _, pid, _ in workers(database)] == [2, 3, 30]
+    assert database.ask(GROWN, {"below": 0}) == []
+    assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
+
+
+def test_what_is_asked_and_fails_leaves_nothing_and_the_next_goes_through(database: Database) -> None:
+    made = Ready(NEW.statement.returning(Worker.host))  # type: ignore[attr-defined]  # an INSERT has it
+    with pytest.raises(IntegrityError):
+        database.ask(made, new(uuid4(), host=None))
+    assert database.ask(made, new(uuid4(), host="good")) == [("good",)]
+    assert len(workers(database)) == 1
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_of_steps_of_which_one_fails_nothing_is_left_and_the_next_goes_through(database: Database, alone: bool) -> None:
     good, bad = Step(NEW, [new(uuid4())]), Step(NEW, [new(uuid4(), host=None)])

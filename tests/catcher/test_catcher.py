@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mailbbgun.catcher import HTTP_METHODS, OTHER_FILES
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, at_least, pause, wait_until
 
@@ -25,12 +26,13 @@ MEGABYTE = 1 << 20
 class Catcher:
     """A running catcher."""
 
-    def __init__(self, var: Path, **settings: object) -> None:
+    def __init__(self, var: Path, *, files: int | None = None, **settings: object) -> None:
         given = {f"MAILBBGUN_{name}": str(value) for name, value in settings.items()}
         self.port, self.mail, self._log = free_port(), var / "mail", var.with_suffix(".log")
+        limited = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "mailbbgun.catcher"],
+                [*limited, sys.executable, "-W", "error", "-m", "mailbbgun.catcher"],
                 cwd=ROOT,
                 env=environment(var, self.port) | given,
                 stdout=log,
@@ -70,8 +72,8 @@ class Catcher:
 class Raw:
     """A client that sends exactly what it is told."""
 
-    def __init__(self, port: int) -> None:
-        self.link = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self.link = socket.create_connection(("127.0.0.1", port), PATIENCE, (address, 0))
         self._lines = self.link.makefile("rb")
         self.reply()
 
@@ -325,6 +327,66 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_1(catcher: Catcher, tmp_p
     (line,) = second.stderr.splitlines()
     assert f"127.0.0.1:{catcher.port} is in use" in line
     assert "MAILBBGUN_CATCHER_PORT" in line
+
+
+SMUGGLED = b"EHLO a.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nSubject: from a web page\r\n\r\nx\r\n.\r\n"
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        *(b"%b / HTTP/1.1\r\nHost: localhost\r\n\r\n" % method.encode() for method in HTTP_METHODS),
+        b"GET /\r\n",
+        b"post / http/1.0\r\n",
+        b"PURGE / HTTP/1.1\r\n",
+        b"POST /" + b"x" * 5000 + b" HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n",
+    ],
+    ids=[*HTTP_METHODS, "HTTP 0.9", "lower case", "another method", "a long path", "TLS"],
+)
+def test_a_connection_that_begins_with_another_protocol_is_hung_up_on_and_none_of_its_lines_is_a_command(shared: Catcher, opening: bytes) -> None:
+    for pieces in ([opening + SMUGGLED], [opening[:2], opening[2:], SMUGGLED]):
+        with Raw(shared.port) as raw:
+            said = b""
+            try:
+                for piece in pieces:
+                    raw.link.sendall(piece)
+                while chunk := raw.link.recv(4096):
+                    said += chunk
+            except ConnectionError:  # it closed before it had read all
+                pass
+            assert said in (b"", b"421 4.7.0 This is an SMTP server: no HTTP, no TLS\r\n")
+    assert shared.kept() == []
+
+
+def test_a_request_line_among_commands_ends_the_connection_before_what_follows_it(shared: Catcher) -> None:
+    with Raw(shared.port) as raw:
+        assert raw.say(b"EHLO client.test").startswith(b"250")
+        raw.link.sendall(b"NOOP\r\nGET / HTTP/1.1\r\n" + SMUGGLED)
+        assert raw.reply().startswith(b"250")
+        assert raw.reply().startswith(b"421 4.7.0")
+        assert raw.reply() == b""
+    assert shared.kept() == []
+
+
+def test_connections_that_say_nothing_keep_nobody_out_and_whoever_sends_mail_stays(tmp_path: Path) -> None:
+    most = 20
+    catcher = Catcher(tmp_path / "var", files=most + OTHER_FILES)
+    with Raw(catcher.port) as sending, Raw(catcher.port) as talking:
+        sending.begin_data()
+        talking.say(b"EHLO client.test")
+        silent = [Raw(catcher.port) for _ in range(2 * most)]
+        assert silent[0].reply().startswith(b"421 4.3.2 Too many connections")  # the longest idle one
+        with Raw(catcher.port, "127.0.0.2") as other:  # of an address that has one, and it may stay
+            silent += [Raw(catcher.port) for _ in range(most)]
+            assert other.say(b"NOOP").startswith(b"250")
+        assert talking.say(b"NOOP").startswith(b"250")
+        assert sending.say(b"Subject: kept\r\n\r\nx\r\n.").startswith(b"250")
+        for one in silent:
+            one.__exit__()
+    assert catcher.only()["Subject"] == "kept"
+    assert catcher.log().count("closed_to_make_room") == 1
+    assert catcher.stop() == 0
 
 
 def test_recipients_of_the_simulator_are_refused_as_they_wish_and_the_others_get_their_mail(catcher: Catcher) -> None:

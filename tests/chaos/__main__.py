@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from mailbbgun.base.exits import run
+from mailbbgun.base.exits import run, version_option
 from tests.chaos.check import Figures, Wrong
 from tests.chaos.round import EMBEDDED, REAL, LeftOut, Round, settings_of
 from tests.chaos.scenarios import SCENARIOS, Scenario
@@ -48,6 +48,7 @@ class Servers(ExitStack):
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), default=ROUNDS, show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Of the first round; each next one has the next number.  [default: by chance]")
 @click.option("--only", "names", metavar="SCENARIO", type=click.Choice(list(SCENARIOS)), multiple=True, help="Draw from these alone.")

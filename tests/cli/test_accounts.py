@@ -186,6 +186,7 @@ def test_what_cannot_be_changed_so_says_why(shell: Shell, password_file: str) ->
         ("--password-file", password_file, "--ask-password"): "give one or the other",
         ("--smtp-host", "10.0.0.1"): "smtp_host: ",
         ("--envelope-from", "nobody"): "envelope_from: ",
+        ("--ask-password",): "There is no terminal to ask for the password at",
     }.items():
         assert said in refused(shell, "one", *arguments), arguments
     assert "There is an account of that name." in refused(shell, "one", "--setting-name", "two", code=1)
@@ -258,5 +259,9 @@ def test_an_account_that_does_not_work_is_told_with_the_servers_words_and_exit_c
     assert [row.split()[:2] for row in done.stdout.splitlines()][-1] == ["auth", "no"]
     assert '"ok": false' in as_json.stdout
     assert PASSWORD not in done.output + as_json.output
+    (line,) = shell.run(
+        "account", "test", "broken", code=os.EX_CONFIG, SMTP_CA_FILE="/nowhere", **PRIVATE
+    ).stderr.splitlines()
+    assert line == "mailbbgun: SMTP_CA_FILE: '/nowhere' cannot be read: No such file or directory"
     # Where private hosts are not allowed none is tried.
     assert "does not work" in shell.run("account", "test", "broken", code=1).stderr

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mailbbgun import install, migrations
+from mailbbgun import install
 from mailbbgun.base.caller import Scope
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.cli.main import main
@@ -104,7 +105,7 @@ def test_accounts_are_listed_switched_and_deleted_and_no_password_is_shown(sqlit
         assert secret not in listed + shown
     assert sqlite.told("account", "disable", "first")["enabled"] is False
     assert sqlite.told("account", "enable", kept)["enabled"] is True
-    assert "Aborted" in sqlite.run("account", "delete", "second", code=1).stderr  # nobody is there to say yes
+    assert "There is nobody to confirm it: --yes does not ask." in sqlite.run("account", "delete", "second", code=2).stderr
     assert sqlite.run("account", "delete", gone, "--yes").stdout == "deleted second\n"
     assert sqlite.told("account", "list")["count"] == 1
     sqlite.run("tenant", "create", "elsewhere")
@@ -125,10 +126,12 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
     with sqlite.services.db.read() as session:
         kept = next(one.smtp_password for one in session.query(SMTPAccount) if one.setting_name == "gmail")
     assert sqlite.services.vault.decrypt(str(kept)) == "open sesame"
-    asked = CliRunner().invoke(
-        main, ["account", "create", "asked", "--smtp-host", "smtp.example.com", "--smtp-username", "u"], env=sqlite.environment(), input="hush\n"
-    )
-    assert (asked.exit_code, "hush" in asked.output) == (0, False)
+    ask = ["account", "create", "asked", "--smtp-host", "smtp.example.com", "--smtp-username", "u"]
+    shown, code = typed(sqlite, *ask, text="hush\n")
+    assert (code, "Password: " in shown, "hush" in shown) == (0, True, False)
+    with sqlite.services.db.read() as session:
+        kept = next(one.smtp_password for one in session.query(SMTPAccount) if one.setting_name == "asked")
+    assert sqlite.services.vault.decrypt(str(kept)) == "hush"
     assert "There is an account of that name." in sqlite.run("account", "create", "asked", "--smtp-host", "smtp.example.com", code=1).stderr
     for arguments, said in {
         (): "smtp_host: `smtp_host` is required unless a `preset` says it.",
@@ -138,6 +141,92 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
         ("--preset", "none"): "is not one of",
     }.items():
         assert said in sqlite.run("account", "create", "wrong", *arguments, code=2).stderr
+
+
+def typed(shell: Shell, *arguments: str, text: str) -> tuple[str, int]:
+    """Run ``bin/mailbbgun`` at a terminal, type ``text`` when it asks, and return what the terminal showed, and the exit code."""
+    ours, theirs = os.openpty()
+    command = [str(ROOT / "bin" / "mailbbgun"), *arguments]
+    process = subprocess.Popen(command, env=shell.environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = ""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk.decode()
+            if text and shown.rstrip(" ").endswith(":"):
+                os.write(ours, text.encode())
+                text = ""
+    except OSError:  # so a terminal ends that nobody has open any more
+        pass
+    finally:
+        os.close(ours)
+    return shown, process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("given", ["hush\n", None], ids=["a pipe", "no standard input"])
+def test_without_a_terminal_it_is_told_how_to_give_a_password_and_how_to_confirm(sqlite: Shell, given: str | None) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        closed = "" if given is not None else "<&-"
+        command = ["sh", "-c", f'exec "$0" "$@" {closed}', str(ROOT / "bin" / "mailbbgun"), *arguments]
+        return subprocess.run(
+            command, input=given, env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE, start_new_session=True
+        )
+
+    done = run("account", "create", "unasked", "--smtp-host", "smtp.example.com", "--smtp-username", "u")
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith("mailbbgun: There is no terminal to ask for the password at: --password-file FILE reads it")
+    if given:
+        assert run("account", "create", "piped", "--smtp-host", "smtp.example.com", "--smtp-username", "u", "--password-file", "-").returncode == 0
+        done = run("account", "delete", "piped")  # "hush" is no answer, and nothing follows
+    else:
+        account(sqlite, kept := f"kept {given}")
+        done = run("account", "delete", kept)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "mailbbgun: There is nobody to confirm it: --yes does not ask."
+
+
+@pytest.mark.parametrize(
+    ("where", "form"),
+    [(">/dev/full", ()), ("| sleep 0", ("--json",)), (">&-", ("--quiet",))],
+    ids=["a full disk", "a reader that has gone", "no standard output"],
+)
+def test_a_key_that_could_not_be_printed_is_not_valid(sqlite: Shell, tmp_path: Path, where: str, form: Sequence[str]) -> None:
+    def valid() -> set[str]:
+        return {one["prefix"] for one in sqlite.told("key", "list")["keys"] if one["revoked_at"] is None}
+
+    def unseen(*command: object) -> None:
+        # The reader of a pipe is gone before anything is written: the command starts when writing to it fails.
+        waits = "trap '' PIPE; while echo 2>/dev/null; do sleep 0.1; done;" if "|" in where else ""
+        gone = f"{{ {waits} \"$@\"; echo $? >'{tmp_path}/code'; }} {where}"
+        argv = ["sh", "-c", gone, "sh", *map(str, command)]
+        done = subprocess.run(argv, env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE)
+        line = done.stderr.splitlines()[-1]
+        assert (tmp_path / "code").read_text() == "1\n"
+        assert "could not be" in line
+        assert line.endswith(("so it is not valid", "nothing was done"))
+        assert "Traceback" not in done.stderr
+        assert TOKEN.search(done.stdout + done.stderr) is None
+
+    old = sqlite.told("key", "create", "--expires", "2100-01-01")
+    before = valid()
+    unseen(ROOT / "bin" / "mailbbgun", "key", "create", *form)
+    unseen(ROOT / "bin" / "mailbbgun", "key", "rotate", old["prefix"], *form)
+    assert valid() == before
+    assert sqlite.told("key", "show", old["prefix"])["expires_at"] == old["expires_at"]
+    assert sqlite.told("key", "rotate", old["prefix"])["key"]  # it was not rotated before
+
+
+def test_a_first_admin_key_that_could_not_be_printed_is_made_anew(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "var")
+    for where, code in ((">/dev/full", 1), (">&-", 1), ("", 0)):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {where}', "sh", sys.executable, str(ROOT / "initdb.py"), "--admin-key"],
+            env=shell.environment(), capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert (done.returncode, bool(TOKEN.search(done.stdout))) == (code, code == 0)
+    assert [one["revoked_at"] is None for one in shell.told("key", "list")["keys"]] == [True, False]
+    shell.services.close()
 
 
 def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: Path) -> None:
@@ -153,7 +242,7 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
     done = sqlite.run("tenant", "list", code=1, DATABASE_URL="postgresql+psycopg2://nobody@127.0.0.1:1/none")
     assert done.stderr.startswith("mailbbgun: the database does not answer (")
     done = sqlite.run("tenant", "list", code=os.EX_CONFIG, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
-    assert done.stderr == f"mailbbgun: the database's schema is missing, this version needs {migrations.HEAD}: run python initdb.py\n"
+    assert done.stderr == f"mailbbgun: there is no database {tmp_path}/new.db: run python initdb.py\n"
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

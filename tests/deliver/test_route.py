@@ -1,10 +1,12 @@
 """The way out as the settings say, into real servers."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -14,8 +16,10 @@ from mailbbgun.deliver.route import SMARTHOST, Routes, check, endpoint
 from mailbbgun.smtp import client
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
+from mailbbgun.smtp_accounts.account import Account
+from mailbbgun.smtp_accounts.book import Page
 from tests.smtp.peers import Authority, Peer, silent
-from tests.waiting import PATIENCE, bounded
+from tests.waiting import PATIENCE, bounded, pause
 
 LIMIT = 0.3
 PHASES = [one.name for one in fields(SMTPTimeouts)]
@@ -95,3 +99,18 @@ def test_a_way_out_that_would_lead_elsewhere_is_refused_without_saying_the_passw
 def test_port_465_without_security_is_tls_as_it_is_with_an_account() -> None:
     found = endpoint(load({"MAILBBGUN_SMTP_URL": "smtp://u:p@mail.example.com:465", "MAILBBGUN_HOSTNAME": "client.test"}))
     assert (found.security, found.port) == ("tls", 465)
+
+
+def test_an_account_that_mail_is_claimed_for_while_all_are_read_anew_is_not_forgotten() -> None:
+    with routed(1, "banner=1") as routes:
+        account = Account(uuid4(), "new", None)
+        claiming = threading.Thread(target=routes.know, args=([Page(True, (account,))],))
+
+        def read() -> list[Page]:
+            claiming.start()
+            pause(0.1)  # it would be done by now, and what it said replaced by what was read before
+            return []
+
+        assert routes.replace(read) == []
+        claiming.join(PATIENCE)
+        assert routes.known() == [account.id]

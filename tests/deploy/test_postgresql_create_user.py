@@ -103,9 +103,27 @@ def test_exit_codes_tell_what_was_wrong(server: PostgreSQL) -> None:
     assert _script(server, "a", "b", "c").returncode == 2
     assert _script(server, MAILBBGUN_PORT="x").returncode == os.EX_CONFIG
     assert _script(server, PG_PASSWORD="").returncode == 1
-    away = _script(server, PGPORT="1")
-    assert away.returncode == 1
-    assert "Connection refused" in away.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "told", "advice"),
+    [
+        ({"PGPORT": "1"}, "Connection refused", "PostgreSQL does not run on 127.0.0.1, port 1: "),
+        ({"PGHOST": "/nowhere"}, "No such file or directory", "PostgreSQL does not run on the socket in /nowhere, port "),
+        ({"PGHOST": "nowhere.invalid"}, "could not translate host name", "say in PGHOST where PostgreSQL runs"),
+        ({"PGPORT": "many"}, 'invalid integer value "many"', "PGPORT must be a port number"),
+        ({"PGUSER": "nobody_knows"}, "no password supplied", "say the superuser in PGUSER and its password in PGPASSWORD"),
+    ],
+    ids=["nothing listens", "no socket", "no such machine", "no port", "no such superuser"],
+)
+def test_of_a_server_that_cannot_be_asked_the_advice_fits(server: PostgreSQL, environment: dict[str, str], told: str, advice: str) -> None:
+    done = _script(server, **environment)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith("postgresql-create-user: ")
+    assert told in line
+    assert advice in line.partition("; ")[2]
+    assert "as root" not in line
 
 
 def test_the_role_of_the_compose_file_owns_its_database(server: PostgreSQL) -> None:

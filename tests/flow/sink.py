@@ -1,8 +1,8 @@
 """A real SMTP server that takes mail and behaves by the recipient's local part: ``python -m tests.flow.sink PORT LOG``.
 
 ``later-N-…`` is refused with 451 N times; ``never-…`` with 550; ``lost-…`` is taken and the connection then dropped before the answer,
-once; ``slow-…`` is answered after two seconds, ``mute-…`` never, ``hesitate-N-…`` N seconds after RCPT; ``kill-…`` kills the process at
-the other end with -9 at RCPT, before it is answered.
+once; ``slow-…`` is answered after two seconds, ``late-N-…`` after N, ``mute-…`` never, ``hesitate-N-…`` N seconds after RCPT;
+``kill-…`` kills the process at the other end with -9 at RCPT, before it is answered.
 Every message taken is one JSON line in LOG, written before it is answered: recipients, Message-ID, SHA-256 of the data, and when.
 What is refused with 451 is a line on standard output, with when.
 """
@@ -111,8 +111,9 @@ class Sink(asyncio.Protocol):
         answer = b"250 2.0.0 taken\r\n"
         if "mute" in kinds:
             return False
-        if "slow" in kinds:
-            asyncio.get_running_loop().call_later(2.0, self._transport.write, answer)
+        if "slow" in kinds or "late" in kinds:
+            seconds = [float(address.split("-")[1]) for address in self._recipients if address.startswith("late-")]
+            asyncio.get_running_loop().call_later(max([2.0, *seconds]), self._transport.write, answer)
         else:
             self._transport.write(answer)
         return False

@@ -59,5 +59,5 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_se
     with Service(embedded_settings) as service:
         service.environment["MAILBBGUN_DATABASE_URL"] = "postgresql+psycopg2://nobody@127.0.0.1:1/none"
         (line,) = service.run("bin/requeue-pending", code=1).splitlines()
-        assert line.startswith("requeue-pending: the queue's database does not answer (")
+        assert line.startswith("requeue-pending: the database does not answer (")
         assert "port 1 failed" in line

@@ -72,9 +72,43 @@ def test_what_no_program_could_use_is_told_by_those_that_would_not_need_it_yet(e
 
 
 @pytest.mark.parametrize("name", ["worker", "initdb", "catcher", "requeue-pending"])
-def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(embedded_settings, name):
-    (line,) = refusals(Service(embedded_settings), PROGRAMS[name], VAR="/proc/nowhere")
+def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(prepared, name):
+    (line,) = refusals(prepared, PROGRAMS[name], VAR="/proc/nowhere")
     assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
+
+
+WORK_ON_WHAT_IS_THERE = ("api", "worker", "requeue-pending", "mailbbgun")
+
+
+def test_on_sqlite_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(embedded_settings, tmp_path):
+    service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
+    for var, database in ((tmp_path / "none", tmp_path / "none" / "mailbbgun.db"), (tmp_path, tmp_path / "mailbbgun.db")):
+        before = sorted(tmp_path.iterdir())
+        lines = refusals(service, *programs, VAR=str(var), DATABASE_URL=f"sqlite:///{database}")
+        assert lines == [f"{name}: there is no database {database}: run python initdb.py" for name in WORK_ON_WHAT_IS_THERE]
+        assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / "empty.db").touch()
+    lines = refusals(service, *programs, DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
+    assert [line.partition(", this version")[0] for line in lines] == [f"{name}: the database's schema is missing" for name in WORK_ON_WHAT_IS_THERE]
+    assert all(line.endswith(": run python initdb.py") for line in lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "var"]
+
+
+def test_on_postgresql_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(embedded_settings, postgresql, tmp_path):
+    service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
+    lines = refusals(service, *programs, VAR=str(tmp_path / "none"), DATABASE_URL=postgresql.url(postgresql.create_database()))
+    assert all(": the database's schema is missing" in line and line.endswith(": run python initdb.py") for line in lines)
+    assert not (tmp_path / "none").exists()
+
+
+def test_authorities_are_looked_at_by_programs_that_connect_to_mail_servers_and_by_no_other(prepared):
+    lines = refusals(prepared, PROGRAMS["api"], WORKER, PROGRAMS["run"], SMTP_CA_FILE="/nowhere/ca.pem")
+    told = ": SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory"
+    assert lines == [f"{name}{told}" for name in ("api", "worker", "run")]
+    prepared.environment["MAILBBGUN_SMTP_CA_FILE"] = "/nowhere/ca.pem"
+    assert "are ready" in prepared.run("initdb.py")
+    assert "default" in prepared.run("bin/mailbbgun", "tenant", "list")
+    assert prepared.run("bin/requeue-pending") == "requeued 0\n"
 
 
 def test_a_port_in_use_is_one_line_of_the_api(prepared):

@@ -182,6 +182,7 @@ TIME = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
         ("/tenants", {"name": "no/slash"}, "name", '"no/slash": Must be 1 to 64 letters, digits, spaces and . _ -'),
         ("/tenants", {"name": "x", "max_messages_per_day": -1}, "max_messages_per_day", "Must be an integer from 0 to 1000000000, not -1."),
         (KEYS, {"name": ""}, "name", 'Must have 1 to 100 characters; "" has none.'),
+        (KEYS, {"name": " \t"}, "name", '" \\t": Must have more in it than white space.'),
         (KEYS, {"name": "x", "kind": "dead"}, "kind", 'Must be live, test or team, not "dead".'),
         (KEYS, {"name": "x", "scopes": []}, "scopes", "Must have at least one entry, not none."),
         (KEYS, {"name": "x", "networks": ["10.0.0.0/33"]}, "networks.0",

@@ -22,10 +22,14 @@ MISSING = "00000000-0000-7000-8000-00000000000f"
 EVIL = "evil.example:5000"
 
 
-def raw(door: Door, *lines: str, body: bytes = b"") -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Send a request as it is written; return status, body and headers of the answer."""
+def raw(
+    door: Door, *lines: str, body: bytes = b"", source: str = "127.0.0.1"
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Send a request as it is written, from that address; return status, body and headers of the answer."""
     head = [*lines, "Connection: close", *([f"Content-Length: {len(body)}"] if body else [])]
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as link:
+    with socket.create_connection(
+        ("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE, source_address=(source, 0)
+    ) as link:
         link.sendall("\r\n".join([*head, "", ""]).encode() + body)
         answer = b"".join(iter(lambda: link.recv(65_536), b""))
     start, _, rest = answer.partition(b"\r\n\r\n")
@@ -102,6 +106,43 @@ def test_what_changes_something_is_refused_for_pages_of_other_sites(door: Door) 
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "cross_site")
     assert "https://evil.example" in answer.json()["error"]["message"]
     assert door.call("GET", "/messages", headers={"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+LOGIN = "user:secr3t@evil.example"
+
+
+def test_no_refusal_repeats_a_password_or_more_than_the_host(door: Door) -> None:
+    before, long = (door.var / "api.out").stat().st_size, "x" * 1500
+    head = ["Content-Type: application/json", "X-Unknown: so the framework has it"]
+    cases = (
+        ("/messages", "localhost", f"Origin: http://{LOGIN}", 403),
+        ("/messages", "localhost", f"Origin: https://{LOGIN}:1/secr3t", 403),
+        ("/messages", "localhost", "Origin: http://user:secr3t", 403),
+        ("/messages", "localhost", f"Origin: https://evil.example/{long}secr3t", 403),
+        ("/messages", "localhost", f"Sec-Fetch-Site: http://{LOGIN}", 403),
+        ("/messages", "localhost", f"Origin: https://evil.example{long}secr3t", 403),
+        ("/messages", LOGIN, "X-A: b", 400),
+        ("/messages", f"http://{LOGIN}/", "X-A: b", 400),
+        (f"http://{LOGIN}/messages", "localhost", "X-A: b", 400),
+        ("/messages", f"evil.example/?secr3t{long}", "X-A: b", 400),
+    )
+    for number, (target, host, more, status) in enumerate(cases, 2):
+        for path in (head, head[:1]):
+            lines, source = (
+                (f"POST {target} HTTP/1.1", f"Host: {host}", *path, more),
+                f"127.0.1.{number}",
+            )  # the log has a few lines for each client
+            found, answer, _ = raw(door, *lines, body=json.dumps(HELLO).encode(), source=source)
+            said = answer["error"]["message"]
+            assert (found, "secr3t" in said, "evil.example" in said or "user" in more, len(said) < 300) == (
+                status,
+                False,
+                True,
+                True,
+            ), (said, more)
+    log = (door.var / "api.out").read_bytes()[before:].decode()
+    assert log.count("code=cross_site") == 12
+    assert "secr3t" not in log
 
 
 def test_our_own_pages_and_programs_go_on_working(door: Door) -> None:

@@ -141,8 +141,56 @@ def test_addresses_of_tests_and_local_networks_are_taken(door, address):
     assert door.get(f"/messages/{door.send(to=address)}")["to"] == [address]
 
 
-def test_an_empty_subject_is_taken(door):
-    assert parsed(door, door.send(subject=""))["Subject"] == ""
+WAYS = [{}, {"X-Unknown": "so the framework has it"}]  # without the framework, and with it
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
+@pytest.mark.parametrize("subject", ["", " ", "  \u3000"])
+def test_an_empty_or_blank_subject_is_one(door, subject, way):
+    sent = door.post(GOOD | {"subject": subject}, **way)
+    assert (sent.status_code, sent.json()["subject"]) == (201, subject)
+    assert door.get(f"/messages/{sent.json()['id']}")["subject"] == subject
+    raw = door.call("GET", f"/messages/{sent.json()['id']}/raw").content
+    assert raw.lower().count(b"\r\nsubject:") == 1
+    assert parsed(door, sent.json()["id"])["Subject"] == subject
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
+def test_a_subject_that_is_null_or_not_given_is_asked_for(door, way):
+    without = {name: value for name, value in GOOD.items() if name != "subject"}
+    for body, why in (
+        (GOOD | {"subject": None}, "must not be null"),
+        (without, "is required"),
+        (without | {"html": "", "cc": []}, "is required"),
+    ):
+        answer = door.post(body, **way)
+        wrong(answer, "subject")
+        assert why in answer.json()["error"]["message"]
+    shape = door.get("/openapi.json")["components"]["schemas"]["NewMessage"]
+    assert "subject" in shape["required"]
+    assert not shape["properties"]["subject"].keys() & {"minLength", "nullable"}
+    assert "may be empty" in shape["properties"]["subject"]["description"]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"to": ""}, {"to"}),
+        ({"to": " "}, {"to"}),
+        ({"to": []}, {"to"}),
+        ({"to": [""]}, {"to"}),
+        ({"to": ["", " "]}, {"to"}),
+        ({"to": ","}, {"to"}),
+        ({"text": ""}, {"text"}),
+        ({"text": " \n", "html": ""}, {"text"}),
+        ({"to": "", "text": ""}, {"to", "text"}),
+        ({"to": "", "cc": "ann@example.com"}, {"to"}),
+    ],
+)
+def test_other_needed_fields_that_are_blank_are_asked_for_whichever_way_a_request_takes(door, fields, names, way):
+    answer = door.post(GOOD | fields, **way)
+    assert (answer.status_code, set(answer.json()["error"]["fields"])) == (400, names)
 
 
 BLANKS = [

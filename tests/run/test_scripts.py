@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mailbbgun import __version__
 from mailbbgun.environment import MODULES
 
 ROOT = Path(__file__).parents[2]
@@ -210,6 +211,21 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
         assert done.stderr.startswith(f"{name}: ")
     assert not (tmp_path / "var").exists()
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, *SCRIPTS, "bin/test"])
+def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(clone: Path, name: str) -> None:
+    program = (PROGRAMS | SCRIPTS).get(name, ["bin/test"])
+    if name in PROGRAMS:  # which need their libraries; the scripts tell it without
+        shutil.rmtree(clone / ".venv")
+        (clone / ".venv").symlink_to(Path(sys.prefix))
+    else:
+        (clone / "requirements.txt").write_text("not-installed==1.0\n")
+    argv = [clone / program[0]] if program[0].startswith("bin/") else [sys.executable, *program]
+    before = sorted(path.name for path in clone.iterdir())
+    done = _plain(*argv, "--version", cwd=clone, MAILBBGUN_PORT="nonsense", PYTHONDONTWRITEBYTECODE="1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"Mail BB Gun, version {__version__}\n", "")
+    assert sorted(path.name for path in clone.iterdir()) == before
 
 
 def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:

@@ -19,7 +19,7 @@ from mailbbgun.server.accepting import Doors
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import Connection
 from mailbbgun.server.limits import SLOWEST_RATE, SMALL, Limits, limits_of
-from mailbbgun.server.poller import Poller
+from mailbbgun.server.poller import READ, Poller
 from mailbbgun.server.refusal import Refusal
 from tests.waiting import PATIENCE
 
@@ -165,6 +165,19 @@ def test_whoever_is_new_gets_in_among_however_many_that_are_as_new(sent: bytes) 
         line.sendall(GET)
         house.settle()
         assert line.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_while_a_request_that_came_ahead_is_served_the_poller_has_nothing_to_do() -> None:
+    with House(answer=None) as house:
+        line = house.connect(GET + GET)
+        (connection,) = house.server.served
+        house.clients.send(connection, LARGE_ANSWER, keeps=True)
+        left = len(LARGE_ANSWER)
+        while left:
+            left -= len(line.recv(left))
+            house.settle()
+        assert house.server.served == [connection, connection]
+        assert connection.watched == READ  # there is room to write, of which it would be told in each turn
 
 
 def test_a_request_that_is_being_served_is_never_closed() -> None:

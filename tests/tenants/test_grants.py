@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import delete, update
 
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.ids import DEFAULT_TENANT
@@ -13,16 +14,34 @@ from mailbbgun.base.settings import load
 from mailbbgun.base.web import provided
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
+from mailbbgun.tenants.models import ApiKey
 from tests.conftest import application
 
 ALL = tuple(Scope)
 SOON, LATER = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
 
 
+DEFAULT_RATE = 60
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     with application(load({"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("grants")), "MAILBBGUN_HOSTNAME": "mail.example.com"})) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """One in which a key without a limit of its own may ask DEFAULT_RATE times a minute."""
+    folder = str(tmp_path_factory.mktemp("paced"))
+    given = {"VAR": folder, "HOSTNAME": "mail.example.com", "RATE_LIMIT_PER_MINUTE": str(DEFAULT_RATE)}
+    with application(load({f"MAILBBGUN_{name}": value for name, value in given.items()})) as made:
+        yield made
+
+
+def another(app: Flask, name: str) -> Any:
+    with app.app_context(), provided(Services).db.write() as session:
+        return repo.add_tenant(session, {"name": name}).id
 
 
 def made(app: Flask, tenant: Any = DEFAULT_TENANT, **wish: Any) -> keys.Minted:
@@ -55,8 +74,7 @@ def test_who_shows_no_key_makes_none_that_reveals_passwords(app: Flask) -> None:
 @pytest.mark.parametrize("lacking", [scope for scope in Scope if scope is not Scope.ADMIN])
 def test_a_scope_that_the_caller_lacks_is_not_granted_in_any_tenant(app: Flask, lacking: Scope) -> None:
     caller = made(app, scopes=tuple(scope for scope in Scope if scope is not lacking))
-    with app.app_context(), provided(Services).db.write() as session:
-        other = repo.add_tenant(session, {"name": f"without {lacking.name}"}).id
+    other = another(app, f"without {lacking.name}")
     for tenant in (DEFAULT_TENANT, other):
         assert refused(mint(app, caller, tenant, scopes=[lacking]), lacking)
         assert mint(app, caller, tenant, scopes=["admin"]).status_code == 201
@@ -99,11 +117,106 @@ def test_a_key_of_ones_own_tenant_may_do_no_more_than_ones_own(
         assert mint(app, caller, **wish).status_code == 201, wish
     for wish in more:
         assert refused(mint(app, caller, **wish), "own tenant"), wish
-    with app.app_context(), provided(Services).db.write() as session:
-        other = repo.add_tenant(session, {"name": f"of {next(iter(limits))}"}).id
-    assert mint(app, caller, other).status_code == 201  # what limits the administrator's own key is not about other tenants
     assert refused(rotate(app, caller, made(app)), "own tenant")
     assert rotate(app, caller, caller).status_code == 201
+
+
+@pytest.mark.parametrize(("limits", "granted", "more"), LIMITED, ids=[next(iter(limits)) for limits, _, _ in LIMITED])
+def test_no_administrators_key_of_another_tenant_may_do_more_than_ones_own(
+    app: Flask, limits: dict[str, Any], granted: list[dict[str, Any]], more: list[dict[str, Any]]
+) -> None:
+    caller, other, field = made(app, **limits), another(app, f"of {next(iter(limits))}"), next(iter(limits))
+    for wish in granted:
+        assert mint(app, caller, other, scopes=["admin", "messages:write"], **wish).status_code == 201, wish
+    for wish in more:
+        assert refused(mint(app, caller, other, scopes=["messages:write", "admin"], **wish), "in no tenant", field), (
+            wish
+        )
+        assert mint(app, caller, other, **wish).status_code == 201, (
+            wish
+        )  # an ordinary key is limited by what limits its tenant alone
+    assert refused(rotate(app, caller, made(app, other)), "in no tenant", field)  # a copy of the secret is a key, too
+    assert rotate(app, caller, made(app, other, scopes=(Scope.WRITE,))).status_code == 201
+    equal = made(app, other, **limits)
+    assert rotate(app, caller, equal).status_code == 201
+
+
+def test_a_refusal_names_what_would_be_right(app: Flask) -> None:
+    caller = made(
+        app,
+        networks=["127.0.0.0/8", *(f"192.0.2.{n}/32" for n in range(6))],
+        max_requests_per_minute=5,
+        expires_at=SOON,
+    )
+    said = mint(app, caller).json["error"]["message"]
+    for words in (
+        "max_requests_per_minute (at most 5)",
+        "192.0.2.3/32 and 2 more",
+        f"at the latest {SOON.strftime('%Y-%m-%dT%H:%M:%S')}",
+    ):
+        assert words in said
+    assert "192.0.2.4" not in said
+
+
+RATES: list[tuple[int | None, int | None, int]] = [  # the caller's own limit, the one asked for, the answer
+    (None, None, 201),
+    (None, DEFAULT_RATE, 201),
+    (None, DEFAULT_RATE + 1, 403),
+    (None, 1_000_000, 403),
+    (DEFAULT_RATE - 1, None, 403),
+    (DEFAULT_RATE + 1, None, 201),
+    (DEFAULT_RATE + 1, DEFAULT_RATE + 1, 201),
+    (DEFAULT_RATE + 1, DEFAULT_RATE + 2, 403),
+    (0, DEFAULT_RATE + 1, 403),
+]
+
+
+@pytest.mark.parametrize(("own", "wanted", "status"), RATES)
+def test_a_key_asks_no_more_often_than_its_maker_may_where_the_settings_say_so_for_both(
+    paced: Flask, own: int | None, wanted: int | None, status: int
+) -> None:
+    other = another(paced, f"paced {own} {wanted}")
+    wish = {"max_requests_per_minute": wanted}
+    for answer in (
+        mint(paced, made(paced, max_requests_per_minute=own), **wish),
+        mint(paced, made(paced, max_requests_per_minute=own), other, scopes=["admin"], **wish),
+        rotate(paced, made(paced, max_requests_per_minute=own), made(paced, max_requests_per_minute=wanted)),
+        rotate(paced, made(paced, max_requests_per_minute=own), made(paced, other, max_requests_per_minute=wanted)),
+    ):
+        assert answer.status_code == status, answer.json
+        if status == 403:
+            assert f"at most {own or DEFAULT_RATE}" in answer.json["error"]["message"]
+    assert mint(paced, made(paced, max_requests_per_minute=own), other, **wish).status_code == 201
+
+
+def test_who_shows_no_key_makes_none_that_asks_more_often_than_all_without_a_key(paced: Flask) -> None:
+    other = another(paced, "of nobody")
+    assert refused(mint(paced, None, max_requests_per_minute=DEFAULT_RATE + 1), f"at most {DEFAULT_RATE}")
+    assert refused(
+        mint(paced, None, other, scopes=["admin"], max_requests_per_minute=DEFAULT_RATE + 1), f"at most {DEFAULT_RATE}"
+    )
+    assert mint(paced, None, other, max_requests_per_minute=DEFAULT_RATE + 1).status_code == 201
+    assert mint(paced, None, max_requests_per_minute=DEFAULT_RATE).status_code == 201
+
+
+PAST = SOON - timedelta(days=2)
+
+
+@pytest.mark.parametrize(
+    "ended", [{"revoked_at": PAST}, {"expires_at": PAST}, None], ids=["revoked", "expired", "gone"]
+)
+def test_a_key_that_has_ended_makes_none_even_while_it_is_still_known(app: Flask, ended: dict[str, Any] | None) -> None:
+    caller, other = made(app), another(app, f"of one that is {next(iter(ended), '') if ended else 'gone'}")
+    assert mint(app, caller).status_code == 201  # from now on it is known, for up to a second
+    its = (ApiKey.id == caller.key.id,)
+    with app.app_context(), provided(Services).db.write() as session:
+        session.execute(update(ApiKey).where(*its).values(**ended) if ended else delete(ApiKey).where(*its))
+    for answer in (
+        mint(app, caller),
+        mint(app, caller, other),
+        rotate(app, caller, made(app, other, scopes=(Scope.READ,))),
+    ):
+        assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
 
 
 def test_a_test_key_makes_no_key_at_all(app: Flask) -> None:

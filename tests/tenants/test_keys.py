@@ -2,11 +2,14 @@
 
 import base64
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 import requests
+from sqlalchemy import case, update
 
 from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.messages.models import Delivery
 from tests.flow.service import until
 from tests.tenants.conftest import HELLO, Locked, code
 from tests.waiting import PATIENCE, growing, wait_until
@@ -108,6 +111,82 @@ def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
     for to, status in (("ann@example.com", 201), ("bob@team.example.com", 201), ("bob@example.com", 400)):
         assert locked.ask("POST", "/messages", team, json=HELLO | {"to": to}).status_code == status
     assert locked.ask("POST", "/messages", team, json=HELLO | {"bcc": "bob@example.com"}).json()["error"]["fields"].keys() == {"bcc"}
+
+
+def sent(locked: Locked, key: str, *failed: str, **message) -> str:
+    """Send a message whose deliveries to these addresses have failed, and to others have ended well; return its id."""
+    answer = locked.ask("POST", "/messages", key, json=HELLO | message)
+    assert answer.status_code == 201, answer.text
+    status = case((Delivery.address.in_(failed), "ERROR"), else_="DELIVERED")
+    with locked.services.db.write() as session:
+        session.execute(
+            update(Delivery)
+            .where(Delivery.message_id == UUID(answer.json()["id"]))
+            .values(status=status, next_attempt_at=None)
+        )
+    return str(answer.json()["id"])
+
+
+GUEST, STRANGER = "ann@example.com", "bob@example.com"
+
+
+def test_a_team_key_moves_no_mail_to_others_than_its_guests(locked):
+    tenant = locked.tenant("team")
+    live, test = locked.key(tenant)["key"], locked.key(tenant, kind="test")["key"]
+    team = locked.key(
+        tenant, kind="team", guests=[GUEST, "team.example.com"], scopes=["messages:write", "messages:read", "accounts"]
+    )["key"]
+    for failed in ([STRANGER], [GUEST, STRANGER]):
+        identifier = sent(locked, live, *failed, to=[GUEST, STRANGER])
+        before = [locked.ask("GET", f"/messages/{identifier}{path}", team).json() for path in ("", "/events")]
+        answer = locked.ask("POST", f"/messages/{identifier}/retry", team)
+        assert code(answer) == (403, "forbidden")
+        assert STRANGER in answer.json()["error"]["message"]
+        assert [locked.ask("GET", f"/messages/{identifier}{path}", team).json() for path in ("", "/events")] == before
+        assert locked.ask("POST", f"/messages/{identifier}/retry", live).status_code == 200
+    for fields in (
+        {"to": "Bob <bob@example.com>"},
+        {"to": GUEST, "cc": STRANGER},
+        {"to": GUEST, "bcc": STRANGER},
+        {"to": "ann@sub.team.example.com"},
+    ):
+        identifier = sent(locked, live, STRANGER, "ann@sub.team.example.com", **fields)
+        assert code(locked.ask("POST", f"/messages/{identifier}/retry", team)) == (403, "forbidden"), fields
+    with locked.services.db.write() as session:  # what waits for its next try is moved by a retry, too
+        its = Delivery.message_id == UUID(identifier)
+        session.execute(
+            update(Delivery).where(its).values(status="PENDING", next_attempt_at=datetime.now(UTC) + timedelta(hours=1))
+        )
+    assert code(locked.ask("POST", f"/messages/{identifier}/retry", team)) == (403, "forbidden")
+    for whose, to, failed in (
+        (live, [GUEST, STRANGER], [GUEST]),
+        (live, "x@team.example.com", ["x@team.example.com"]),
+        (test, STRANGER, [STRANGER]),
+    ):
+        identifier = sent(locked, whose, *failed, to=to)  # of a test message all goes to the catcher
+        assert locked.ask("POST", f"/messages/{identifier}/retry", team).status_code == 200, to
+    account = {"setting_name": "a", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS"}
+    saved = locked.ask("POST", "/smtp-accounts", team, json=account).json()["id"]
+    for path, body in (("/smtp-accounts/test", account), (f"/smtp-accounts/{saved}/test", {})):
+        answer = locked.ask("POST", path, team, json=body | {"to": STRANGER})
+        assert (answer.status_code, list(answer.json()["error"]["fields"])) == (400, ["to"])
+
+
+def test_a_key_with_senders_tries_nothing_again_that_it_could_not_have_sent(locked):
+    tenant = locked.tenant("senders")
+    live, shop = locked.key(tenant)["key"], locked.key(tenant, senders=["shop.example.com", "ann@example.com"])["key"]
+    for fields, status in (
+        ({"from": "x@shop.example.com"}, 200),
+        ({"from": "Ann <Ann@Example.com>"}, 200),
+        ({"from": "bob@example.com"}, 403),
+        ({"from": '"ann@example.com" <bob@example.com>'}, 403),
+        ({"from": "ann@example.com", "envelope_from": "bob@example.com"}, 403),
+    ):
+        identifier = sent(locked, live, "eve@example.com", to="eve@example.com", **fields)
+        answer = locked.ask("POST", f"/messages/{identifier}/retry", shop)
+        assert answer.status_code == status, fields
+        assert locked.ask("POST", f"/messages/{identifier}/retry", live).status_code == (409 if status == 200 else 200)
+    assert "bob@example.com" in answer.json()["error"]["message"]
 
 
 def refused_by_all(locked: Locked, key: str) -> None:
