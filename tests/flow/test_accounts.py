@@ -292,7 +292,7 @@ def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(service: Ser
     assert (figures.lost, figures.duplicated) == (0, 0)
 
 
-@MOSTLY_REAL
+@pytest.mark.long
 def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(service: Service, providers: list[MailServer]) -> None:
     old, new = key_file(load(service.environment)).read_text().strip(), new_key()  # the one that initdb.py made, and one that is told
 
