@@ -190,7 +190,7 @@ class Readiness:
     def _worker(self) -> str:
         with self._services.db.read() as session:
             alive = workers.any_alive(session)
-        return "ok" if alive else f"no worker is running, or none has reported in {workers.ALIVE_SECONDS} s"
+        return "ok" if alive else workers.NONE_ALIVE
 
 
 class Health(Schema):

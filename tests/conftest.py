@@ -20,6 +20,10 @@ from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
 
+#: For slow tests that behave alike on both: every time on one of them, with ``--all`` on both.
+MOSTLY_REAL = pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
+MOSTLY_EMBEDDED = pytest.mark.parametrize("backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--all``: what is marked ``long`` too, and more of the rest."""

@@ -81,7 +81,7 @@ class Limiter(Protocol):
 def needs(scope: Scope, *, tests: bool = False) -> Callable[[View], View]:
     """Mark a view as one for keys that have this scope; with ``tests`` for test keys as well.
 
-    Such a view reads and writes by :func:`reading` and :func:`writing` alone, so that a test key meets test data alone.
+    Such a view reads by :func:`reading` alone, and hands the caller's ``tests_only`` to what writes, so that a test key meets test data alone.
     """
 
     def marked(view: View) -> View:
@@ -100,11 +100,6 @@ def caller() -> Caller:
 def reading(db: Database) -> AbstractContextManager[Session]:
     """Open a session to read what the caller may see: its tenant's; of a test key, the test data of it."""
     return db.read(caller().tenant_id, tests_only=caller().tests_only)
-
-
-def writing(db: Database) -> AbstractContextManager[Session]:
-    """Open a session to change what the caller may change, as :func:`reading` does."""
-    return db.write(caller().tenant_id, tests_only=caller().tests_only)
 
 
 def admitted(authenticator: Authenticator, needed: Scope, header: str | None, address: str | None) -> Caller | None:

@@ -1,7 +1,7 @@
 """``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TextIO
@@ -10,9 +10,10 @@ from uuid import UUID
 import click
 from sqlalchemy.orm import Session
 
+from mailbbgun.base.bad_input import printable
 from mailbbgun.base.clock import rfc3339
 from mailbbgun.base.db import ENCRYPTED, db_now
-from mailbbgun.base.errors import NotFound
+from mailbbgun.base.errors import NotFound, Unavailable
 from mailbbgun.base.ids import new_id
 from mailbbgun.base.net import Allowed, Guard
 from mailbbgun.cli.terminal import (
@@ -31,13 +32,23 @@ from mailbbgun.cli.terminal import (
     tenant_called,
     uuid,
 )
+from mailbbgun.messages import mime
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import PRESETS
-from mailbbgun.smtp_accounts.schemas import NewAccount
+from mailbbgun.smtp_accounts.schemas import AccountChange, NewAccount, Settings, Trial, TrialShape
+from mailbbgun.smtp_accounts.trial import Trials
 
 COLUMNS = ("setting_name", "smtp_host", "smtp_port", "security_protocol", "smtp_username", "from_email", "priority", "weight", "enabled", "id")
+LONGEST_WORDS = 300  # characters of a server's words in the line that says why an account does not work
+STEP_COLUMNS = ("name", "ok", "milliseconds", "words")
+# What may be set to nothing. A password goes with its user name.
+CLEARABLE = [
+    name.replace("_", "-")
+    for name, field in Settings().fields.items()
+    if field.allow_none or name == "recipient_domains"
+]
 SHOWN = tuple(column.name for column in SMTPAccount.__table__.columns if ENCRYPTED not in column.info and column.name != "tenant_id")
 
 
@@ -91,6 +102,61 @@ def show(account: str, tenant: str, as_json: bool) -> None:
     """Show an account."""
     with _opened(tenant) as (services, its):
         _print(services, its, account, as_json)
+
+
+@account.command()
+@click.argument("account")
+@of_tenant
+@options_of(AccountChange(), "smtp_password", "ca_certificate")
+@click.option("--password-file", type=click.File(), help="Whose first line is the new password; - is standard input.")
+@click.option("--ask-password", is_flag=True, help="Ask for a new password.")
+@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set it to nothing: no limit, any sender, …")
+@as_json
+@click.pass_context
+def update(context: click.Context, /, account: str, tenant: str, as_json: bool, **_: Any) -> None:
+    """Change an account: what is given, and nothing else. Counts within a second in every process.
+
+    The password is needed again when host, port, security or authorities change. You are asked for it then, unless
+    --password-file has it.
+    """
+    wanted = _changes(context)
+    if not wanted and not context.params["ask_password"]:
+        raise click.UsageError("Nothing is to be changed: see --help.")
+    values = judged(AccountChange(), wanted)
+    with _opened(tenant) as (services, its):
+        with services.db.read(its) as session:
+            found = _found(session, its, account)
+        if context.params["ask_password"] or _needs_password(found, values):
+            values |= judged(AccountChange(), {"smtp_password": _asked_password()})
+        guard = Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS))
+        with judging(), services.db.write(its) as session:
+            edit.change(session, services.vault, guard, its, found.id, values)
+        _print(services, its, str(found.id), as_json)
+
+
+@account.command()
+@click.argument("account")
+@of_tenant
+@click.option("--to", help="Send a test mail there as well, which counts for no limit.")
+@as_json
+def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
+    """Try an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
+    wanted = judged(Trial(), {} if to is None else {"to": to})
+    with _opened(tenant, sends=True) as (services, its):
+        with services.db.read(its) as session:
+            found = _found(session, its, account)
+        password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
+        tried = Trials(services.settings, mime.note).run(its, found, password, wanted.get("to"))
+        shown: Any = TrialShape().dump(tried)
+        if as_json:
+            print_json(shown)
+        else:
+            print_table([one | {"words": _words(one)} for one in shown["steps"]], STEP_COLUMNS)
+        if not tried.ok:
+            failed = next(one for one in reversed(shown["steps"]) if not one["ok"])
+            why = f"{failed['name']}: {printable(_words(failed), LONGEST_WORDS)}"
+            raise Unavailable(f"The account {found.setting_name} does not work: {why}")
 
 
 @account.command()
@@ -150,9 +216,41 @@ def _confirmed(question: str) -> bool:
         raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
 
 
+def _changes(context: click.Context) -> dict[str, Any]:
+    """Return what was typed to be changed, by field; null for what is to be cleared."""
+    ours = ("account", "tenant", "password_file", "ask_password", "ca_file", "clear", "as_json")
+    params = context.params
+    wanted = {name: value for name, value in given(context).items() if name not in ours}
+    if params["password_file"] is not None:
+        if params["ask_password"]:
+            raise click.UsageError("--ask-password asks for what --password-file has; give one or the other.")
+        wanted["smtp_password"] = params["password_file"].readline().rstrip("\r\n")
+    if params["ca_file"] is not None:
+        wanted["ca_certificate"] = params["ca_file"].read()
+    cleared = {one.replace("-", "_") for one in params["clear"]}
+    if both := sorted(cleared & wanted.keys()):
+        raise click.UsageError(f"--clear {both[0].replace('_', '-')} and a new value of it: give one or the other.")
+    return wanted | {name: [] if name == "recipient_domains" else None for name in cleared}
+
+
+def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
+    """Say whether these changes need the password: it would go elsewhere, or a user has none yet."""
+    if "smtp_password" in values or values.get("smtp_username", account.smtp_username) is None:
+        return False
+    moves = any(name in values and values[name] != getattr(account, name) for name in edit.DESTINATION)
+    return account.smtp_password is None or moves
+
+
+def _words(step: Mapping[str, Any]) -> str:
+    """Return what a server, or the connection, said in a step; of TLS how the line is encrypted."""
+    encrypted = step["tls"] or {}
+    said = [step.get(name) for name in ("mechanism", "code", "enhanced", "words")]
+    return " ".join(str(one) for one in (*said, encrypted.get("version"), encrypted.get("cipher")) if one)
+
+
 @contextmanager
-def _opened(tenant: str) -> Iterator[tuple[Services, UUID]]:
-    with opened() as services:
+def _opened(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, UUID]]:
+    with opened(sends=sends) as services:
         with services.db.read() as session:
             its = tenant_called(session, tenant).id
         yield services, its

@@ -1,11 +1,14 @@
 """``mailbbgun key``: API keys. A new one is printed once, and with ``--quiet`` alone, for ``KEY=$(bin/mailbbgun key create --admin --quiet)``."""
 
+from datetime import datetime
 from typing import Any
 
 import click
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.caller import KeyKind, Scope
+from mailbbgun.base.db import db_now
 from mailbbgun.base.errors import NotFound
 from mailbbgun.base.exits import check_output, printed_or_undone
 from mailbbgun.cli.terminal import (
@@ -42,17 +45,26 @@ def key() -> None:
 
 @key.command("list")
 @of_tenant
+@click.option("--all", "every", is_flag=True, help="Of all tenants; says whose, and whether active, expired or revoked.")
 @as_json
-def index(tenant: str, as_json: bool) -> None:
+@click.pass_context
+def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) -> None:
     """List all keys of a tenant, newest first, those that have ended among them."""
+    if every and "tenant" in given(context):
+        raise click.UsageError("--all is of every tenant, --tenant of one; give one or the other.")
     with opened() as services, services.db.read() as session:
-        its = tenant_called(session, tenant).id
+        its = None if every else tenant_called(session, tenant).id
         found = everything(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
+        names = repo.names(session, {one.tenant_id for one in found}) if every else {}
+        now = session.scalars(select(db_now())).one()
     shown: Any = Keys().dump({"keys": found, "count": len(found)})
+    if every:
+        more = [{"tenant": names[one.tenant_id], "state": _state(one, now)} for one in found]
+        shown["keys"] = [listed | told for listed, told in zip(shown["keys"], more, strict=True)]
     if as_json:
         print_json(shown)
     else:
-        print_table(shown["keys"], COLUMNS)
+        print_table(shown["keys"], ("tenant", "state", *COLUMNS) if every else COLUMNS)
 
 
 @key.command()
@@ -120,6 +132,12 @@ def rotate(key: str, hours: int, quiet: bool, as_json: bool) -> None:
             rotated = keys.Rotated(old.id, old.expires_at)
             minted = keys.rotate(session, services.vault, old.tenant_id, old.id, seconds)
         _print_new(services, minted, quiet, as_json, rotated)
+
+
+def _state(key: ApiKey, now: datetime) -> str:
+    if key.revoked_at is not None and key.revoked_at <= now:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"
 
 
 def _found(session: Session, shown: str) -> ApiKey:

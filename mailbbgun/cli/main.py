@@ -5,8 +5,11 @@ from click.shell_completion import get_completion_class
 
 from mailbbgun.base.exits import CONTEXT, version_option
 from mailbbgun.cli.accounts import account
+from mailbbgun.cli.audit import audit
 from mailbbgun.cli.encryption import keys
 from mailbbgun.cli.keys import key
+from mailbbgun.cli.messages import message
+from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
 
@@ -16,7 +19,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings=CONTEXT)
 @version_option
 def main() -> None:
-    """Tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
+    """Messages, tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
 
     Works on the database that the settings name, whether or not the service runs. Exit codes: 0 done, 1 not done, 2 wrong usage, 78 a setting is
     wrong.
@@ -32,5 +35,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for group in (tenant, key, account, keys):
-    main.add_command(group)
+for command in (status, message, tenant, key, account, audit, keys):
+    main.add_command(command)

@@ -59,15 +59,19 @@ def of_tenant(command: Command) -> Command:
 
 
 @contextmanager
-def opened() -> Iterator[Services]:
-    """The services, on a database of our version. An error of ours becomes one line and an exit code."""
+def opened(*, checked: bool = True, sends: bool = False) -> Iterator[Services]:
+    """The services, on a database of our version unless not ``checked``. An error of ours becomes one line and an exit code.
+
+    ``sends``: the command connects to mail servers.
+    """
     with interrupting(), explained_exit(PROGRAM):
-        settings = load_checked(sends=False)
+        settings = load_checked(sends=sends)
         logs.configure("WARNING", settings.LOG_FORMAT)
         services = build(settings, installed=True)
         try:
-            migrations.check(services.db)
-            make_folder(settings)
+            if checked:
+                migrations.check(services.db)
+                make_folder(settings)
             yield services
         finally:
             services.close()

@@ -1,20 +1,20 @@
 """``DELETE /messages/{id}`` cancels, ``POST /messages/{id}/retry`` tries again."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from mailbbgun.base.caller import Caller, Scope
-from mailbbgun.base.errors import Conflict, Forbidden
-from mailbbgun.base.gate import caller, needs, writing
+from mailbbgun.base.errors import Forbidden
+from mailbbgun.base.gate import caller, needs
 from mailbbgun.base.web import Blueprint, Nothing, provided
-from mailbbgun.events import record
+from mailbbgun.deliver import intervene
 from mailbbgun.messages import repo
-from mailbbgun.messages.api import Details, shown
+from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.messages.status import PENDING
 from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
@@ -28,12 +28,7 @@ blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or t
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet"""
     who = caller()
-    with writing(provided(Services).db) as session:
-        cancelled = record.cancelled(session, who.tenant_id, message_id, tests_only=who.tests_only)
-    message = shown(message_id)
-    if not cancelled:
-        raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
-    return message
+    return intervene.cancel(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only).message
 
 
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
@@ -53,20 +48,11 @@ def retry(_: dict[str, Any], message_id: UUID) -> Any:
     A key must be allowed to send what this sends: a team key to its guests only, one with senders from these only.
     """
     who = caller()
-    with writing(provided(Services).db) as session:
-        retried = record.retried(session, who.tenant_id, message_id, tests_only=who.tests_only)
-        lane = ""
-        if retried:
-            _check_may_send(session, who, message_id, retried)  # what it refuses is rolled back
-            lane = repo.lane(session, who.tenant_id, message_id, tests_only=who.tests_only)
-    message = shown(message_id)
-    if not retried:
-        raise Conflict(f"Nothing to try again: {_standing(message)}.")
-    provided(Publisher).offer(lane, message_id)
-    return message
+    offer, db, permit = provided(Publisher).offer, provided(Services).db, partial(_check_may_send, who, message_id)
+    return intervene.retry(db, offer, who.tenant_id, message_id, tests_only=who.tests_only, permit=permit).message
 
 
-def _check_may_send(session: Session, who: Caller, message_id: UUID, recipients: Collection[str]) -> None:
+def _check_may_send(who: Caller, message_id: UUID, session: Session, recipients: Collection[str]) -> None:
     """Raise :class:`Forbidden` unless the caller could send the message to these recipients itself.
 
     A test message goes to the catcher, and so to nobody.
@@ -81,10 +67,3 @@ def _check_may_send(session: Session, who: Caller, message_id: UUID, recipients:
     for address in (sent.header, sent.envelope):
         if not who.may_send_as(address):
             raise Forbidden(f"This API key may not send as {address}, whom this would come from again.")
-
-
-def _standing(message: dict[str, Any]) -> str:
-    pending = [one for one in message["deliveries"] if one.status == PENDING]
-    if any(one.lease_owner for one in pending):
-        return "it is being sent at this moment"
-    return "it is due already, and waits for a worker" if pending else f"it has ended as {message['status']}"

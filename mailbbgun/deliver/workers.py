@@ -2,6 +2,7 @@
 
 import os
 import socket
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import delete, exists, func, insert, select, update
@@ -12,6 +13,7 @@ from mailbbgun.deliver.models import Worker
 
 ALIVE_SECONDS = 30
 FORGET_SECONDS = 86_400
+NONE_ALIVE = f"no worker is running, or none has reported in {ALIVE_SECONDS} s"
 
 
 def enter(session: Session, owner: UUID) -> None:
@@ -41,3 +43,16 @@ def count_alive(session: Session) -> int:
 def any_alive(session: Session) -> bool:
     """Say whether any worker has reported lately."""
     return bool(session.execute(select(exists().where(Worker.beat_at > db_now(-ALIVE_SECONDS)))).scalar_one())
+
+
+class Seen(NamedTuple):
+    """A worker on the register, and whether it has reported lately."""
+
+    worker: Worker
+    alive: bool
+
+
+def registered(session: Session) -> list[Seen]:
+    """Return every worker on the register, the last that reported first."""
+    rows = session.execute(select(Worker, Worker.beat_at > db_now(-ALIVE_SECONDS)).order_by(Worker.beat_at.desc()))
+    return [Seen(worker, bool(alive)) for worker, alive in rows]

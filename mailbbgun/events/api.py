@@ -6,12 +6,10 @@ from uuid import UUID
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.base.caller import Scope
-from mailbbgun.base.errors import NotFound
 from mailbbgun.base.gate import caller, needs, reading
 from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
-from mailbbgun.events import repo
+from mailbbgun.events import timeline as told
 from mailbbgun.events.kinds import Kind
-from mailbbgun.messages import repo as messages
 from mailbbgun.services import Services
 
 blueprint = Blueprint("events", __name__, description="What happened to a message.")
@@ -43,7 +41,5 @@ def timeline(page: dict[str, Any], message_id: UUID) -> Any:
     """Show what happened to a message, newest first"""
     who = caller()
     with reading(provided(Services).db) as session:
-        if not messages.exists(session, who.tenant_id, message_id, tests_only=who.tests_only):
-            raise NotFound("There is no such message.")
-        events, count, last = repo.page(session, who.tenant_id, message_id, tests_only=who.tests_only, **page)
+        events, count, last = told.page(session, who.tenant_id, message_id, tests_only=who.tests_only, **page)
     return {"events": events, "count": count}, 200, next_page(last)

@@ -180,7 +180,7 @@ def _has_part(text: str) -> ColumnElement[bool]:
     """Return the condition that a subject has a part in any case.
 
     Of ASCII alone it costs the database a few µs a message, whatever is in the two: nothing is tried again. A regular expression of other
-    letters is looked at in a time that grows with the square of its length, where it is like the subject but for the end; see LIST_SECONDS.
+    letters is looked at in a time that grows with the square of its length, where it is like the subject but for the end; see ``find.LIST_SECONDS``.
     """
     if text.isascii():
         return contains(ascii_lower(Message.subject), literal(text.lower()))

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from mailbbgun.base.caller import KeyKind, Scope
 from mailbbgun.base.db import db_now, dialect_of
@@ -100,19 +100,24 @@ def lock(session: Session, tenant_id: UUID) -> None:
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update())
 
 
-def audit(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[AuditEntry], int, UUID | None]:
-    """Return a page of a tenant's audit, newest first."""
-    its = AuditEntry.tenant_id == tenant_id
-    count = session.scalar(select(func.count()).select_from(AuditEntry).where(its)) or 0
-    statement = select(AuditEntry).where(its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
+def audit(
+    session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None
+) -> tuple[Sequence[AuditEntry], int, UUID | None]:
+    """Return a page of a tenant's audit, or of every tenant's, newest first."""
+    its = [] if tenant_id is None else [AuditEntry.tenant_id == tenant_id]
+    count = session.scalar(select(func.count()).select_from(AuditEntry).where(*its)) or 0
+    statement = select(AuditEntry).where(*its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
     return _page(session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit)
 
 
-def keys(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[ApiKey], int, UUID | None]:
-    """Return a page of a tenant's keys, newest first, the revoked and expired among them."""
-    its = ApiKey.tenant_id == tenant_id
-    count = session.scalar(select(func.count()).select_from(ApiKey).where(its)) or 0
-    statement = select(ApiKey).where(its).order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
+def keys(
+    session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None
+) -> tuple[Sequence[ApiKey], int, UUID | None]:
+    """Return a page of a tenant's keys, or of every tenant's, newest first, the revoked and expired among them."""
+    its = [] if tenant_id is None else [ApiKey.tenant_id == tenant_id]
+    count = session.scalar(select(func.count()).select_from(ApiKey).where(*its)) or 0
+    chosen = select(ApiKey).options(undefer(ApiKey.rotated_at)).where(*its)
+    statement = chosen.order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
     return _page(session.scalars(statement if after is None else statement.where(ApiKey.id < after)).all(), count, limit)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import signal, sys, threading
@@ -52,7 +54,7 @@ def test_a_program_that_is_asked_to_end_finishes_what_it_does(numbers: list[sign
     with started() as process:
         for number in numbers:
             told(process, number)
-        process.communicate("go on\n", timeout=30)
+        process.communicate("go on\n", timeout=PATIENCE)
         assert process.returncode == 0
 
 
@@ -69,7 +71,7 @@ def test_under_nohup_a_hang_up_stays_ignored() -> None:
     with started(prefix=("nohup",)) as process:
         process.send_signal(signal.SIGHUP)
         told(process, signal.SIGTERM)
-        process.communicate("go on\n", timeout=30)
+        process.communicate("go on\n", timeout=PATIENCE)
         assert process.returncode == 0
 
 
@@ -88,7 +90,7 @@ run("command", main)
 """
     with started(program) as process:
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors.strip()) == (130, "command: interrupted")
 
 
@@ -103,5 +105,5 @@ def test_output_that_nobody_reads_or_that_cannot_be_written_is_no_traceback() ->
         (f"'{ROOT}/bin/mailbbgun' --help >/dev/full", 1, "mailbbgun: cannot write: No space left on device\n"),
         (f"'{ROOT}/bin/mailbbgun' --help | true", 0, ""),
     ):
-        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert (done.returncode, done.stderr) == (code, said), command

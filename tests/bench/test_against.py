@@ -11,6 +11,7 @@ import pytest
 from bench import ROOT, BenchError
 from bench.against import OURS, THEIRS, Results, checked_out, table
 from bench.options import Options
+from tests.waiting import PATIENCE
 
 MACHINE = {
     "cpu": "one", "cores": 2, "python": "3 (PGO)", "servers": {}, "sink": "asyncio", "filesystem": "ext4", "fsync_ms": 1.0, "load": 0.0,
@@ -75,6 +76,7 @@ def test_what_is_no_commit_is_named(commit):
         pass
 
 
+@pytest.mark.long
 def test_both_trees_accept_and_deliver_everything(tmp_path):
     (tmp_path / "tmp").mkdir()
     few = [
@@ -93,7 +95,7 @@ def test_both_trees_accept_and_deliver_everything(tmp_path):
     ]
     command = [str(ROOT / "bin" / "bench"), "--against", "HEAD", *few, "--out", str(tmp_path / "out")]
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     shown, paths = done.stdout.rstrip("\n").rsplit("\n\n", 1)
     written, kept = map(Path, paths.splitlines())

@@ -139,5 +139,5 @@ def test_a_peer_that_nobody_knows_is_named(start):
 
 
 def test_a_shape_that_nobody_knows_is_named(start):
-    _, err = start("--shapes", "short,postcard").communicate(timeout=60)
+    _, err = start("--shapes", "short,postcard").communicate(timeout=PATIENCE)
     assert "'postcard' is not one of short, paragraph, html, german, japanese, recipients, mix" in err

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from mailbbgun.base.settings import Settings
 from mailbbgun.base.settings import load as load_settings
 from mailbbgun.services import Services, build
@@ -50,6 +52,7 @@ def rss(pid: int) -> int:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
+@pytest.mark.long
 def test_thirty_passes_of_requeue_pending_do_not_make_the_queue_deeper_than_the_backlog(real_settings, backlog):
     with waiting(real_settings, backlog) as (service, services):
         depths = [depth(services.queue)]
@@ -78,6 +81,7 @@ def test_thirty_passes_of_requeue_pending_do_not_make_the_queue_deeper_than_the_
         assert backlog + LEFT <= depths[-1] == max(depths) < most(backlog) + most(LEFT)
 
 
+@pytest.mark.long
 def test_a_broker_that_restarts_with_a_deep_queue_is_soon_back(real_settings, rabbitmq, backlog):
     with waiting(real_settings, backlog) as (service, services):
         assert requeue(services, 60, dry_run=False) == backlog - 1

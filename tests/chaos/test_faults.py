@@ -77,14 +77,16 @@ def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_t
 
 def test_a_fault_is_refused_where_it_is_not_allowed_and_where_it_names_no_point(embedded_settings):
     service = Service(embedded_settings)
-    for wanted, allowed, why in (
-        ("claim.committed:1:kill", {}, "only for tests"),
-        ("claim.comitted:1:kill", {"MAILBBGUN_FAULTS_ALLOWED": "1"}, "is not POINT:TIME:kill"),
-        ("sweep:1:stop:soon", {"MAILBBGUN_FAULTS_ALLOWED": "1"}, "is not POINT:TIME:kill"),
+    for program, wanted, allowed, why in (
+        ("api.py", "claim.committed:1:kill", {}, "only for tests"),
+        ("worker.py", "claim.comitted:1:kill", {"MAILBBGUN_FAULTS_ALLOWED": "1"}, "is not POINT:TIME:kill"),
+        ("initdb.py", "sweep:1:stop:soon", {"MAILBBGUN_FAULTS_ALLOWED": "1"}, "is not POINT:TIME:kill"),
+        ("worker.py", "sweep:1:kill", {}, "only for tests"),
+        ("initdb.py", "sweep:1:kill", {}, "only for tests"),
     ):
         service.environment |= {"MAILBBGUN_FAULT": wanted} | allowed
-        for program in ("api.py", "worker.py", "initdb.py"):
-            assert why in service.run(program, code=78)
+        assert why in service.run(program, code=78)
+        service.environment.pop("MAILBBGUN_FAULTS_ALLOWED", None)
 
 
 def test_every_point_is_somewhere_and_no_other():

@@ -9,6 +9,7 @@ import pytest
 from mailbbgun.base.settings import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
+from tests.conftest import MOSTLY_EMBEDDED
 from tests.flow.service import Service, until
 from tests.waiting import pause
 
@@ -21,7 +22,7 @@ def sending(service: Service, load: Load, messages: int, connections: int) -> It
     until(lambda: service.count("PENDING") == 0, 60 + messages / 50, "the end of every delivery")
 
 
-@pytest.mark.parametrize("backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
+@MOSTLY_EMBEDDED
 def test_killing_worker_and_api_loses_nothing(backend, messages):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1, API_PROCESSES=2) as service:
         service.start_worker()

@@ -8,6 +8,7 @@ import pytest
 from tests.chaos.gauges import bounds, of_tree
 from tests.chaos.soak import soak
 from tests.chaos.trend import trends
+from tests.conftest import MOSTLY_EMBEDDED
 
 MINUTES, EVERY = 1 / 3, 1.0
 RATE = 20.0  # a second, which a slow machine can do as well
@@ -24,7 +25,7 @@ for number in range(10):
 """
 
 
-@pytest.mark.parametrize("backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
+@MOSTLY_EMBEDDED
 def test_twenty_seconds_of_everything_leave_nothing_behind_and_nothing_grows(backend):
     soaked = soak(backend, MINUTES, EVERY, rate=RATE)
     assert soaked.well, {name: trend for name, trend in soaked.trends.items() if not trend.well}

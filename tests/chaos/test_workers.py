@@ -12,6 +12,7 @@ import pytest
 from mailbbgun.deliver.journal import read
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
+from tests.conftest import MOSTLY_REAL
 from tests.flow.service import ROOT, Service, until
 from tests.waiting import PATIENCE, pause
 
@@ -97,7 +98,7 @@ def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arriv
         assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
 
 
-@pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
+@MOSTLY_REAL
 def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_wonder_about_nothing(backend, request):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         load = Load(service)
@@ -115,7 +116,7 @@ def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_
         assert service.events("worker_lost") == 0
 
 
-@pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
+@MOSTLY_REAL
 def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_seconds(backend):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()
@@ -205,6 +206,7 @@ def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):
         assert service.kinds(sent) == ["accepted", "delivered"]
 
 
+@pytest.mark.long
 def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_settings, tmp_path):
     with Service(real_settings, WORKER_PROCESSES=2) as service:
         environment = service.environment

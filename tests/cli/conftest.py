@@ -36,7 +36,10 @@ class Shell:
 
     def with_keys(self, *keys: str) -> Services:
         """Return the services with these encryption keys."""
-        settings = {"ENCRYPTION_KEYS": ",".join(keys)} if keys else {}
+        return self.with_settings(**({"ENCRYPTION_KEYS": ",".join(keys)} if keys else {}))
+
+    def with_settings(self, **settings: str) -> Services:
+        """Return the services with these settings besides ours."""
         return build(load(self.environment(**settings)))
 
     def process(self, command: str, *arguments: str, code: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -25,6 +25,7 @@ from tests.flow.service import until
 from tests.waiting import PATIENCE
 
 ACCOUNTS = 15 * BATCH
+MOSTLY_POSTGRESQL = pytest.mark.parametrize("shell", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -76,6 +77,7 @@ def changing(shell: Shell, vault: Vault, passwords: dict[UUID, str]) -> Iterator
     writer.join()
 
 
+@MOSTLY_POSTGRESQL
 def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell: Shell, old: str) -> None:
     new = new_key()
     both = shell.with_keys(new, old)
@@ -94,6 +96,7 @@ def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell:
     alone.close()
 
 
+@MOSTLY_POSTGRESQL
 def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: Shell, old: str) -> None:
     new = new_key()
     passwords = fill(shell, ACCOUNTS, shell.services.vault)

@@ -21,6 +21,7 @@ from mailbbgun.tenants import keys
 from mailbbgun.tenants.models import Tenant
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
+from tests.conftest import MOSTLY_EMBEDDED, MOSTLY_REAL
 from tests.flow.service import Service, load, until
 from tests.servers.mailserver import Failure, MailServer
 from tests.smtp.peers import Peer
@@ -70,6 +71,7 @@ def event(service: Service, identifier: str, kind: str) -> dict:
     return next(one["data"] for one in service.get(f"/messages/{identifier}/events")["events"] if one["kind"] == kind)
 
 
+@MOSTLY_REAL
 def test_mail_leaves_through_the_first_account_that_fits_and_its_timeline_names_it(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], setting_name="main", from_email="shop.test", priority=1)
     service.add_account(providers[1], setting_name="intern", recipient_domains=["*.corp.test", "corp.test"], priority=2)
@@ -112,6 +114,7 @@ def test_an_accounts_bounce_address_and_its_most_recipients_are_kept_to(embedded
         assert {message.mail_from for message in second.messages} == {"a@other.test"}
 
 
+@MOSTLY_EMBEDDED
 def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_after_the_probe(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], setting_name="first", priority=1)
     service.add_account(providers[1], setting_name="second", priority=2)
@@ -156,6 +159,7 @@ def test_mail_that_moves_to_an_account_of_fewer_recipients_is_split_and_counted_
         assert sorted(taken) == people
 
 
+@MOSTLY_REAL
 def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_waits(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], setting_name="wrong", priority=1)
     providers[0].fail(Failure.AUTH)
@@ -166,6 +170,7 @@ def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_
     delivered(service, [waiting, *send(service, 3)])
 
 
+@MOSTLY_EMBEDDED
 def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(backend: Settings, providers: list[MailServer]) -> None:
     with Service(backend, **SETTINGS | {"REFUSED_PAUSE_SECONDS": 2}) as service:
         service.start_worker()
@@ -190,6 +195,7 @@ def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(bac
         assert max(waits) <= max(claims).bit_length()  # at claims 1, 2, 4, 8 and so on
 
 
+@MOSTLY_REAL
 def test_mail_over_a_days_limit_says_that_it_waits_for_it(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], setting_name="small", max_per_day=1)
     delivered(service, send(service, 1))
@@ -199,6 +205,7 @@ def test_mail_over_a_days_limit_says_that_it_waits_for_it(service: Service, prov
     assert service.attempts(over) == [0]
 
 
+@MOSTLY_EMBEDDED
 def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(service: Service, providers: list[MailServer]) -> None:
     narrow = service.add_account(providers[0], setting_name="narrow", recipient_domains=["corp.test"])
     (waiting,) = send(service, 1)
@@ -215,6 +222,7 @@ def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(servic
     assert narrow != unreadable
 
 
+@MOSTLY_REAL
 def test_shares_are_as_the_weights(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], weight=3)
     service.add_account(providers[1], weight=1)
@@ -226,6 +234,7 @@ def test_shares_are_as_the_weights(service: Service, providers: list[MailServer]
     assert 120 <= first <= 176  # 150, and four standard deviations; tests/smtp_accounts/test_account.py draws many more
 
 
+@MOSTLY_EMBEDDED
 def test_limits_hold_and_what_is_over_them_goes_through_the_next_account(service: Service, providers: list[MailServer]) -> None:
     service.add_account(providers[0], priority=1, max_per_day=5)
     service.add_account(providers[1], priority=2, max_per_second=20)
@@ -239,6 +248,7 @@ def test_limits_hold_and_what_is_over_them_goes_through_the_next_account(service
     assert max(Counter(int(moment) for moment in moments).values()) <= 27  # the rate, and its burst of a quarter of a second at either end
 
 
+@MOSTLY_REAL
 def test_a_suspended_tenants_mail_is_held_and_goes_when_it_is_active_again(service: Service) -> None:
     services = build(load(service.environment))
     tenant = uuid4()
@@ -262,6 +272,7 @@ def test_a_suspended_tenants_mail_is_held_and_goes_when_it_is_active_again(servi
     delivered(service, held)
 
 
+@MOSTLY_EMBEDDED
 def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(service: Service, providers: list[MailServer], messages: int) -> None:
     for number, server in enumerate(providers):
         service.add_account(server, priority=number // 2)
@@ -281,6 +292,7 @@ def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(service: Ser
     assert (figures.lost, figures.duplicated) == (0, 0)
 
 
+@pytest.mark.long
 def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(service: Service, providers: list[MailServer]) -> None:
     old, new = key_file(load(service.environment)).read_text().strip(), new_key()  # the one that initdb.py made, and one that is told
 

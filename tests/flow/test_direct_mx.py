@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from mailbbgun.base.settings import Settings
+from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until
 from tests.smtp.peers import Dialogue, NameServer, Peer, silent
 from tests.waiting import pause
@@ -88,6 +89,7 @@ def test_a_domain_whose_servers_are_not_public_bounces_and_nothing_connects_ther
         assert inner.connections == 0
 
 
+@MOSTLY_REAL
 def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(backend, names):
     with direct(backend, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2, SHUTDOWN_GRACE=1) as service:
         with Peer(at={"banner": silent}, host="127.0.0.3", port=service.sink_port) as tarpit:
@@ -114,6 +116,7 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
         assert service.count("PENDING") == STUCK
 
 
+@pytest.mark.long
 def test_a_slow_server_is_kept_busy_while_most_of_its_mail_is_put_off(embedded_settings, names):
     with direct(embedded_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2) as service:
         accompanied: list[bool] = []  # for each dot, whether another was answered during a part of the time that its answer took

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mailbbgun.base.settings import Settings
+from tests.conftest import MOSTLY_EMBEDDED, MOSTLY_REAL
 from tests.flow.service import Service, until
 
 
@@ -81,6 +82,7 @@ def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_
     assert len({(message["sha"], message["id"]) for message in shared.taken()}) == 1
 
 
+@MOSTLY_EMBEDDED
 def test_a_schedule_that_ends_expires_the_delivery(service):
     sent = service.post(to="later-9-ann@example.test")
     shown = service.ended(sent["id"], "ERROR", 30)
@@ -132,6 +134,7 @@ def test_a_deferral_says_when_the_next_try_is_due(shared):
     assert not ended["data"].keys() & {"retry_in", "retry_at"}
 
 
+@MOSTLY_REAL
 def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_delay_hint_does_no_harm(backend):
     with Service(backend, RETRY_DELAYS="6,600", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
@@ -168,6 +171,7 @@ def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(shared):
     assert shared.copies()["later-1-fay@example.test"] == 0
 
 
+@MOSTLY_REAL
 def test_a_worker_killed_between_dot_and_answer_marks_the_outcome_unknown(service):
     sent = service.post(to="slow-ann@example.test")
     until(lambda: service.taken())
@@ -178,6 +182,7 @@ def test_a_worker_killed_between_dot_and_answer_marks_the_outcome_unknown(servic
     assert service.attempts(sent["id"]) == [2]
 
 
+@MOSTLY_EMBEDDED
 def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
     sent = service.post(to="slow-ann@example.test")
     until(lambda: service.taken())
@@ -186,6 +191,7 @@ def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
     assert list((service.var / "journal").iterdir()) == []
 
 
+@MOSTLY_EMBEDDED
 def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(service):
     sent = service.post(to="mute-ann@example.test")  # its dot is never answered: the worker cannot be done with it first
     until(lambda: service.taken())
@@ -201,7 +207,7 @@ def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(servic
     until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="what the journal remembers")
 
 
-@pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
+@MOSTLY_REAL
 def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbours_arrive(service):
     sent = service.post(to="kill-ann@example.test")
     neighbours = [service.post(to=f"n{number}@example.test") for number in range(20)]
@@ -222,6 +228,7 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
         assert service.copies()[f"n{number}@example.test"] == 1 + service.kinds(neighbour["id"]).count("outcome_unknown")
 
 
+@MOSTLY_REAL
 def test_what_is_sent_alone_may_take_longer_than_a_lease(backend):
     with Service(backend, LEASE_SECONDS=4, SWEEP_SECONDS=1) as service:
         slow = service.post(to="hesitate-7-ann@example.test")["id"]  # a lease, and half of one more, and then some
@@ -234,6 +241,7 @@ def test_what_is_sent_alone_may_take_longer_than_a_lease(backend):
         assert "fenced" not in (service.var / "worker.out").read_text()
 
 
+@MOSTLY_REAL
 def test_ready_names_the_part_that_is_not(service):
     until(lambda: service.http.get(f"{service.url}/ready").status_code == 200, what="/ready")
     service.stop("worker")
@@ -242,6 +250,7 @@ def test_ready_names_the_part_that_is_not(service):
     assert "worker" in answer.text
 
 
+@MOSTLY_REAL
 def test_bulk_waits_for_nobody_for_ever_and_high_overtakes_it(backend):
     with Service(backend, WORKER_CONNECTIONS=1, MESSAGES_PER_CONNECTION=1000) as service:
         for number in range(60):

@@ -8,6 +8,7 @@ import pytest
 from mailbbgun.base.settings import load
 from mailbbgun.services import build
 from tests.chaos.load import Load, addresses
+from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until
 
 MESSAGES = 1100  # more than NEARLY_EMPTY, so that a healthy queue looks like one
@@ -31,6 +32,7 @@ def _purge(service: Service, services) -> None:
     consumer.close()
 
 
+@MOSTLY_REAL
 def test_a_healthy_backlog_is_not_requeued_and_a_purged_one_wholly_and_each_arrives_once(backlog):
     service, services = backlog
     assert service.run("bin/requeue-pending", "--older-than", "1") == "requeued 0\n"

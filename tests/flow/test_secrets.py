@@ -94,7 +94,7 @@ def _service(folder: Path, **urls: str) -> Service:
     return service
 
 
-@pytest.mark.parametrize("confided", ["embedded", "real"], indirect=True)
+@pytest.mark.parametrize("confided", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
 def test_nothing_that_was_written_or_sent_tells_a_secret(confided: Service, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     service, real = confided, request.node.callspec.params["confided"] == "real"
     users = {"user": PASSWORDS["account"]}

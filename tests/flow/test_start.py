@@ -38,6 +38,11 @@ PROGRAMS = {
 CANARY = "hunter2"
 
 
+def some(*names: str) -> list[object]:
+    """Return the names of programs, all but the first of which are tried with ``--all`` only."""
+    return [names[0], *(pytest.param(name, marks=pytest.mark.long) for name in names[1:])]
+
+
 def refusals(service: Service, *programs: list[str], **settings: str) -> list[str]:
     """Start programs that must refuse to; return the one line of each."""
     environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
@@ -59,7 +64,7 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
     return lines
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", some(*PROGRAMS))
 def test_a_wrong_setting_is_told_by_every_program_in_the_same_way(embedded_settings, name):
     (line,) = refusals(Service(embedded_settings), PROGRAMS[name], SMTP_TIMEOUTS="dot=soon")
     assert line == f"{name}: SMTP_TIMEOUTS: dot: 'soon' is not a number"
@@ -71,7 +76,7 @@ def test_what_no_program_could_use_is_told_by_those_that_would_not_need_it_yet(e
     assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in programs]
 
 
-@pytest.mark.parametrize("name", ["worker", "initdb", "catcher", "requeue-pending"])
+@pytest.mark.parametrize("name", some("worker", "initdb", "catcher", "requeue-pending"))
 def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(prepared, name):
     (line,) = refusals(prepared, PROGRAMS[name], VAR="/proc/nowhere")
     assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
@@ -118,7 +123,7 @@ def test_a_port_in_use_is_one_line_of_the_api(prepared):
     assert done.stderr == f"api: cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port\n"
 
 
-@pytest.mark.parametrize("name", ["initdb", "requeue-pending"])
+@pytest.mark.parametrize("name", some("initdb", "requeue-pending"))
 def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_settings, name):
     service = Service(embedded_settings, DATABASE_URL=f"postgresql+psycopg2://nobody:{CANARY}@127.0.0.1:1/none")
     done = subprocess.run(PROGRAMS[name], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=PATIENCE)
@@ -235,6 +240,7 @@ def test_a_postgresql_that_may_forget_commits_is_refused_and_a_broker_without_a_
         service.ended(service.post(to="ann@example.test", priority=0)["id"], "DELIVERED")
 
 
+@pytest.mark.long
 def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
     database = breakable_postgresql.create_database()
     service = Service(load({"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_DATABASE_URL": breakable_postgresql.url(database)}))

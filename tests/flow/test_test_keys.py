@@ -65,7 +65,7 @@ class Tried(Service):
         return sorted(address for mail in mails for address in mail.get_all("X-Envelope-To"))
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     var: Path = tmp_path_factory.mktemp("tried") / "var"
     environment = {"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"}
@@ -91,7 +91,7 @@ def test_mail_of_a_test_key_is_caught_and_all_other_mail_leaves(service):
 
 
 def test_a_message_and_each_line_about_it_say_by_whose_key_it_came(service):
-    made = service.http.post(f"{service.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": "told"}, timeout=30).json()
+    made = service.http.post(f"{service.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": "told"}, timeout=PATIENCE).json()
     sent = service.ask(made["key"], to=["ann@told.test", "never@told.test"]).json()["id"]
     without, tried = service.post(to="ben@told.test")["id"], service.try_out(to="ann@simulator")
     for identifier, status in ((sent, "DELIVERED"), (without, "DELIVERED"), (tried, "DELIVERED")):

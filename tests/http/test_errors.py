@@ -229,7 +229,7 @@ def test_a_body_that_is_no_json_object_is_told_where_and_why(door, raw, message)
 
 def test_every_refusal_of_a_request_says_what_would_be_right(door):
     def message(method, path, status, code, **options):
-        return error_of(requests.request(method, door.url + path, timeout=20, **options), status, code)["message"]
+        return error_of(requests.request(method, door.url + path, timeout=PATIENCE, **options), status, code)["message"]
 
     too_large = f"The request's body is larger than {MAX_BODY_SIZE} bytes, the limit (MAX_BODY_SIZE)."
     assert message("POST", "/messages", 413, "too_large", data=b"x" * (MAX_BODY_SIZE + 1), headers=JSON) == too_large

@@ -16,7 +16,7 @@ from mailbbgun.base.deadline import at_most
 from mailbbgun.base.errors import TookTooLong
 from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.messages import api, repo
+from mailbbgun.messages import find, repo
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from tests.http.test_reading import claim, end, fail, ids
 from tests.messages.test_counts import MESSAGE
@@ -248,7 +248,7 @@ def test_a_part_that_is_like_each_subject_but_for_its_end_costs_little_more_than
 
 
 def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkeypatch):
-    monkeypatch.setattr(api, "LIST_SECONDS", 0.1)
+    monkeypatch.setattr(find, "LIST_SECONDS", 0.1)
     monkeypatch.setattr(deadline, "_STEPS", 1)
     app = create_app(door.services.settings)
     try:
@@ -257,9 +257,12 @@ def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkey
             if door.services.db.dialect == "postgresql":
                 session.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
             else:  # there nobody waits for a lock to read
-                monkeypatch.setattr(api, "LIST_SECONDS", 0.0)
+                monkeypatch.setattr(find, "LIST_SECONDS", 0.0)
             answer = client.get("/messages?subject=x")
-        told = f"It takes the database longer than {api.LIST_SECONDS:g} s to find these messages; narrow the list by `since` and `until`, or by `to`."
+        told = (
+            f"It takes the database longer than {find.LIST_SECONDS:g} s to find these messages; "
+            "narrow the list by `since` and `until`, or by `to`."
+        )
         assert (answer.status_code, answer.json["error"]) == (503, {"status": 503, "code": "took_too_long", "message": told})
         monkeypatch.undo()
         assert client.get("/messages?subject=x").status_code == 200  # the connection is as good as before

@@ -208,7 +208,7 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
     clone, here = tmp_path / "a clone", tmp_path / "elsewhere"
     (clone / "bin").mkdir(parents=True)
     here.mkdir()
-    for name in ("run", "setup"):
+    for name in ("run", "setup", "install_requirements.py"):
         shutil.copy(ROOT / "bin" / name, clone / "bin")
     (clone / "requirements.txt").touch()
     (clone / "mailbbgun").mkdir()

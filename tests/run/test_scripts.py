@@ -14,9 +14,9 @@ import pytest
 
 from mailbbgun import __version__
 from mailbbgun.environment import MODULES
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
 NOBODY = 65534
 PROGRAMS = {
     "worker": ["worker.py"],
@@ -30,6 +30,9 @@ PROGRAMS = {
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 SCRIPTS = {"bin/run": ["bin/run"], "setup": ["bin/setup"], "bin/bench": ["bin/bench"], "bin/chaos": ["bin/chaos"]}
+# Each starts several times; a few of every kind do so every time.
+EVERY = [*PROGRAMS, *SCRIPTS, "bin/test"]
+SOME = [one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long) for one in EVERY]
 
 # Stands for a Python in .venv that has everything: what is tested with it are the scripts alone.
 STUB = '#!/bin/sh\n[ "$1" = -c ] && exit 0\nprintf "%s|" "$PWD" "$@"\n'
@@ -71,13 +74,13 @@ def _run(*argv: object, cwd: object = "/", **environment: str) -> subprocess.Com
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(
-        [str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=SECONDS, check=False, **user
+        [str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False, **user
     )
 
 
 def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-    return subprocess.run([str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    return subprocess.run([str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def _bare_python(folder: Path) -> Path:
@@ -176,7 +179,7 @@ def test_what_is_pinned_is_looked_for_by_name_and_version(clone: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (code, *said)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", SOME[: len(PROGRAMS)])
 def test_with_a_python_that_lacks_the_libraries_a_program_says_what_to_type(clone: Path, tmp_path: Path, name: str) -> None:
     shutil.rmtree(clone / ".venv")
     bare = _bare_python(tmp_path)
@@ -198,7 +201,7 @@ def test_a_python_that_lacks_the_libraries_goes_on_as_the_one_that_has_them(clon
         assert done.stdout.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("name", [*PROGRAMS, *SCRIPTS, "bin/test"])
+@pytest.mark.parametrize("name", SOME)
 def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
     program = (PROGRAMS | SCRIPTS).get(name, ["bin/test"])
     argv = [ROOT / program[0]] if program[0].startswith("bin/") else [sys.executable, *program]
@@ -213,7 +216,7 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
     assert not (tmp_path / "var").exists()
 
 
-@pytest.mark.parametrize("name", [*PROGRAMS, *SCRIPTS, "bin/test"])
+@pytest.mark.parametrize("name", SOME)
 def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(clone: Path, name: str) -> None:
     program = (PROGRAMS | SCRIPTS).get(name, ["bin/test"])
     if name in PROGRAMS:  # which need their libraries; the scripts tell it without

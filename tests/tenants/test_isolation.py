@@ -218,7 +218,11 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
     assert (answer.status_code, answer.json["error"]["code"]) == (403, "forbidden")
 
 
-@pytest.mark.parametrize("examples", ["3", pytest.param("40", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("locked", "examples"),
+    [("sqlite", "3"), *(pytest.param(database, "40", marks=pytest.mark.long) for database in ("sqlite", "postgresql"))],
+    indirect=["locked"],
+)
 def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(
     locked: Locked, owners: tuple[Owner, Owner], tmp_path: Path, examples: str
 ) -> None:

@@ -1,0 +1,179 @@
+"""``mailbbgun message``: find messages, see what became of them, cancel them or try them again.
+
+The rules and the words are those of the HTTP API: both call the same functions.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import click
+import orjson
+from marshmallow import fields, validate
+
+from mailbbgun.base.errors import QueueMisconfigured, Unavailable, explained
+from mailbbgun.cli.terminal import (
+    PAGE,
+    PROGRAM,
+    Command,
+    as_json,
+    everything,
+    given,
+    judged,
+    of_tenant,
+    opened,
+    print_json,
+    print_one,
+    print_table,
+    tenant_called,
+)
+from mailbbgun.deliver import intervene
+from mailbbgun.events import timeline
+from mailbbgun.events.api import Timeline
+from mailbbgun.messages import find
+from mailbbgun.messages.api import Details, Filters, Messages
+from mailbbgun.messages.publisher import publish
+from mailbbgun.messages.repo import Wanted
+from mailbbgun.services import Services
+
+COLUMNS = ("created_at", "status", "reason", "from", "to", "subject", "id")
+OUTCOME = ("status", "reason", "attempts", "last_reply", "next_attempt_at", "finished_at")
+DELIVERY_COLUMNS = ("address", "kind", *OUTCOME, "id")
+EVENT_COLUMNS = ("at", "kind", "address", "data")
+
+_message = click.argument("message_id", metavar="MESSAGE", type=click.UUID)
+
+
+@click.group()
+def message() -> None:
+    """Messages of a tenant, and what became of them. MESSAGE is the id that POST /messages answered."""
+
+
+def _filters(command: Command) -> Command:
+    """Give a command an option for each parameter of ``GET /messages``, named like it."""
+    for attribute, field in reversed(Filters().fields.items()):
+        name = field.data_key or attribute
+        flag, sentence = f"--{name.replace('_', '-')}", field.metadata.get("description", "")
+        choices = next((list(one.choices) for one in field.validators if isinstance(one, validate.OneOf)), None)
+        if isinstance(field, fields.Boolean):
+            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=sentence)(command)
+        else:
+            kind: Any = click.Choice(choices, case_sensitive=False) if choices else str
+            default = f"  [default: {field.load_default}]" if field.load_default is not None else ""
+            command = click.option(flag, name, type=kind, help=sentence + default)(command)
+    return command
+
+
+@message.command("list")
+@of_tenant
+@_filters
+@as_json
+@click.pass_context
+def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> None:
+    """List messages, newest first, by the filters of GET /messages; what is given must all be so."""
+    typed = {name: value for name, value in given(context).items() if name not in ("tenant", "as_json")}
+    filters = judged(Filters(), typed)
+    with _opened(tenant) as (services, its), services.db.read(its) as session:
+        found, count, last = find.page(session, Wanted(tenant_id=its, **filters))
+    shown: Any = Messages().dump({"messages": found, "count": count})
+    if as_json:
+        print_json(shown)
+        return
+    print_table(shown["messages"], COLUMNS)
+    if len(found) < count:
+        click.echo(f"{len(found)} of {count}" + (f"; to go on: --after {last}" if last else ""), err=True)
+
+
+@message.command()
+@_message
+@of_tenant
+@as_json
+def show(message_id: UUID, tenant: str, as_json: bool) -> None:
+    """Show a message with its deliveries: status, reason, attempts, and what the other server said last."""
+    with _opened(tenant) as (services, its), services.db.read(its) as session:
+        found = find.details(session, its, message_id)
+    shown: Any = Details().dump(found)
+    if as_json:
+        print_json(shown)
+        return
+    deliveries = shown.pop("deliveries")
+    print_one(shown | {"metadata": _json(shown["metadata"])})
+    click.echo()
+    print_table(deliveries, DELIVERY_COLUMNS)
+
+
+@message.command()
+@_message
+@of_tenant
+@as_json
+def events(message_id: UUID, tenant: str, as_json: bool) -> None:
+    """Show all that happened to a message, newest first."""
+    with _opened(tenant) as (services, its), services.db.read(its) as session:
+        found = everything(lambda after: timeline.page(session, its, message_id, limit=PAGE, offset=0, after=after))
+    shown: Any = Timeline().dump({"events": found, "count": len(found)})
+    if as_json:
+        print_json(shown)
+    else:
+        print_table([one | {"data": _pairs(one["data"])} for one in shown["events"]], EVENT_COLUMNS)
+
+
+@message.command()
+@_message
+@of_tenant
+@as_json
+def cancel(message_id: UUID, tenant: str, as_json: bool) -> None:
+    """Cancel the deliveries of a message that have not left yet."""
+    with _opened(tenant) as (services, its):
+        changed = intervene.cancel(services.db, its, message_id)
+    _print_changed(changed, "cancelled", as_json)
+
+
+@message.command()
+@_message
+@of_tenant
+@as_json
+def retry(message_id: UUID, tenant: str, as_json: bool) -> None:
+    """Try a message again now.
+
+    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
+    """
+    with _opened(tenant) as (services, its):
+        changed = intervene.retry(services.db, lambda lane, one: _publish(services, lane, one), its, message_id)
+    _print_changed(changed, "due now", as_json)
+
+
+@contextmanager
+def _opened(tenant: str) -> Iterator[tuple[Services, UUID]]:
+    with opened() as services:
+        with services.db.read() as session:
+            its = tenant_called(session, tenant).id
+        yield services, its
+
+
+def _publish(services: Services, lane: str, message_id: UUID) -> None:
+    """Publish a hint. No failure is one of the command: workers look for what has no hint."""
+    try:
+        publish(services.db, services.queue, lane, [message_id])
+    except (Unavailable, QueueMisconfigured) as error:
+        why = f"{PROGRAM}: {explained(error)}"
+        click.echo(f"{why}; workers find the message by themselves once the queue is back", err=True)
+
+
+def _print_changed(changed: intervene.Changed, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(Details().dump(changed.message))
+        return
+    total = len(changed.message["deliveries"])
+    verb = "is" if changed.deliveries == 1 else "are"
+    click.echo(f"{changed.deliveries} of {total} {'delivery' if total == 1 else 'deliveries'} {verb} {what}")
+
+
+def _json(value: Any) -> str | None:
+    return orjson.dumps(value).decode() if value else None
+
+
+def _pairs(data: dict[str, Any]) -> str | None:
+    """Return ``code=550 reply=5.1.1 no such user``."""
+    told = {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in data.items()}
+    return " ".join(f"{name}={value}" for name, value in told.items()) or None

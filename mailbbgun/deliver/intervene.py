@@ -1,0 +1,84 @@
+"""The verbs of a person who intervenes: cancel a message's deliveries, or try them again.
+
+The HTTP API and the command line both use these.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.db import Database
+from mailbbgun.base.errors import Conflict
+from mailbbgun.events import record
+from mailbbgun.messages import find, repo
+from mailbbgun.messages.status import PENDING
+
+#: Hands a message's id to the queue, on a lane.
+Offer = Callable[[str, UUID], None]
+
+#: Raises what forbids to send a message again to these recipients; nothing is changed then.
+Permit = Callable[[Session, Collection[str]], None]
+
+
+class Changed(NamedTuple):
+    """A message after the change, as ``messages.api.Details`` takes it, and how many deliveries changed."""
+
+    message: dict[str, Any]
+    deliveries: int
+
+
+def cancel(db: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Changed:
+    """Cancel the deliveries that have not left yet and that no worker is sending.
+
+    Raises :class:`NotFound`, or :class:`Conflict` if there is no such delivery.
+    """
+    with db.write(tenant_id, tests_only=tests_only) as session:
+        cancelled = record.cancelled(session, tenant_id, message_id, tests_only=tests_only)
+    message = _shown(db, tenant_id, message_id, tests_only)
+    if not cancelled:
+        raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
+    return Changed(message, cancelled)
+
+
+def retry(
+    db: Database,
+    offer: Offer,
+    tenant_id: UUID,
+    message_id: UUID,
+    *,
+    tests_only: bool = False,
+    permit: Permit | None = None,
+) -> Changed:
+    """Make deliveries due now.
+
+    Failed deliveries begin a fresh schedule; those that wait for their next try stay on theirs.
+    Calls ``permit``, if there is one, before this is committed, and ``offer`` after that. Raises
+    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if no delivery has failed or waits.
+    """
+    with db.write(tenant_id, tests_only=tests_only) as session:
+        retried = record.retried(session, tenant_id, message_id, tests_only=tests_only)
+        if retried and permit:
+            permit(session, retried)
+        lane = repo.lane(session, tenant_id, message_id, tests_only=tests_only) if retried else ""
+    message = _shown(db, tenant_id, message_id, tests_only)
+    if not retried:
+        raise Conflict(f"Nothing to try again: {_standing(message)}.")
+    offer(lane, message_id)
+    return Changed(message, len(retried))
+
+
+def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) -> dict[str, Any]:
+    with db.read(tenant_id, tests_only=tests_only) as session:
+        return find.details(session, tenant_id, message_id, tests_only=tests_only)
+
+
+def _standing(message: dict[str, Any]) -> str:
+    """Say why nothing of a message can be changed."""
+    pending = [one for one in message["deliveries"] if one.status == PENDING]
+    if any(one.lease_owner for one in pending):
+        return "it is being sent at this moment"
+    if any(one.next_attempt_at is None for one in pending):
+        return "it is held until its tenant is active again"
+    return "it is due already, and waits for a worker" if pending else f"it has ended as {message['status']}"

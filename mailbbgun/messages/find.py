@@ -1,0 +1,46 @@
+"""The verbs: list a tenant's messages by filters, and show one of them.
+
+The HTTP API and the command line both use these.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from mailbbgun.base.deadline import at_most
+from mailbbgun.base.errors import NotFound
+from mailbbgun.messages import repo
+
+#: Seconds that the database may work for one list.
+LIST_SECONDS = 10.0
+
+_TOO_SLOW = (
+    "It takes the database longer than {:g} s to find these messages; "
+    "narrow the list by `since` and `until`, or by `to`."
+)
+
+
+def page(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
+    """Return what :func:`repo.page` does.
+
+    Raises :class:`TookTooLong` if the database needs more than :data:`LIST_SECONDS`.
+    """
+    with at_most(session, LIST_SECONDS, _TOO_SLOW.format(LIST_SECONDS)):
+        return repo.page(session, wanted)
+
+
+def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any]:
+    """Return a tenant's message with its deliveries, as ``api.Details`` takes it.
+
+    Raises :class:`NotFound`; with ``tests_only``, for a message that is no test message, too.
+    """
+    found = repo.details(session, tenant_id, message_id, tests_only=tests_only)
+    if found is None:
+        raise missing()
+    return found
+
+
+def missing() -> NotFound:
+    """Return the error of a message that is not there, or is another tenant's."""
+    return NotFound("There is no such message.")
