@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 
 from described import compare
@@ -10,6 +9,7 @@ from sphinx.application import Sphinx
 
 import mailbbgun
 from mailbbgun.base.errors import ConfigurationError, MailBBGunError, SecretUnreadable
+from mailbbgun.server.refusal import Refusal
 
 #: Errors that stop a program when it starts, so that no client ever meets them.
 OF_PROGRAMS = ConfigurationError
@@ -34,7 +34,7 @@ def _of_the_tree(error: type[MailBBGunError]) -> Iterator[str]:
 
 
 def _of_the_server() -> Iterator[str]:
-    """Find what the HTTP server refuses before the application sees it: there the code is the status's own phrase."""
+    """Find what the HTTP server refuses before the application sees it: there the status says the code."""
     found = {
         int(status)
         for path in Path(mailbbgun.__file__).parent.rglob("*.py")
@@ -42,7 +42,7 @@ def _of_the_server() -> Iterator[str]:
     }
     assert found, "the HTTP server raises no Refusal(status, …) any more"
     for status in found:
-        yield f"{status} {HTTPStatus(status).phrase.lower().replace(' ', '_').replace('-', '_')}"
+        yield f"{status} {Refusal(status, '').code}"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

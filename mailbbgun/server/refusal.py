@@ -28,6 +28,9 @@ _DIGITS = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*")
 # What may be repeated of a header: the name before its first blank or colon. Keys and passwords have other characters, or more of them.
 _NAME = re.compile(rb"[A-Za-z][A-Za-z-]{0,59}(?=[ \t:])")
 
+#: Codes where the status's own words differ between versions of Python: a code is stable.
+_CODES = {414: "request_uri_too_long"}
+
 #: Bytes of a head that are searched for a reason why gunicorn's parser refused it.
 EXPLAINED = 8192
 
@@ -56,7 +59,7 @@ class Refusal(Exception):
         self.status = status
         self.message = message
         self.phrase = HTTPStatus(status).phrase
-        self.code = code or self.phrase.lower().replace(" ", "_").replace("-", "_")
+        self.code = code or _CODES.get(status) or self.phrase.lower().replace(" ", "_").replace("-", "_")
 
     def response(self) -> bytes:
         """Return the whole answer."""
