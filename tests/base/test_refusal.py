@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 
 from mailbbgun.base.db import Database
 from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable, RedisUnavailable
+from mailbbgun.base.outages import Outages
 from mailbbgun.smtp_accounts.redis_grants import RedisGrants
 from mailbbgun.startup import patiently
 from tests.servers import PostgreSQL, Redis
@@ -70,7 +71,7 @@ def test_what_postgresql_refuses_is_told_and_ends_a_start(guarded: URL, changes:
         raise error
 
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):
-        patiently(start)
+        patiently(start, Outages())
 
 
 def test_a_postgresql_that_is_away_is_waited_for() -> None:

@@ -72,16 +72,16 @@ def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(
 
 
 def test_a_worker_that_is_told_to_stop_keeps_what_it_sends_until_the_reply_however_short_its_leases_are(real_settings):
-    with Service(real_settings, LEASE_SECONDS=2, SWEEP_SECONDS=1, SHUTDOWN_GRACE=60, RETRY_DELAYS="1") as service:
+    with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, SHUTDOWN_GRACE=60, RETRY_DELAYS="1") as service:
         start(service, "leaving")
-        identifier = service.post(to="late-8-ann@example.test")["id"]
+        identifier = service.post(to="late-12-ann@example.test")["id"]
         until(lambda: service.taken())
         service.processes["leaving"].terminate()
         start(service, "other")  # would find the lease at its end, and the dot in the journal without a reply
-        assert service.stop("leaving") == 0
+        assert service.processes["leaving"].wait(PATIENCE) == 0
         service.ended(identifier, "DELIVERED")
         assert service.kinds(identifier) == ["accepted", "delivered"]
-        assert service.copies() == {"late-8-ann@example.test": 1}
+        assert service.copies() == {"late-12-ann@example.test": 1}
 
 
 def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arrive(embedded_settings):

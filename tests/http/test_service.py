@@ -22,6 +22,8 @@ from mailbbgun.base.exposure import check_exposure
 from mailbbgun.base.gate import needs
 from mailbbgun.base.settings import load
 from mailbbgun.deliver.models import Worker
+from mailbbgun.install import install
+from mailbbgun.services import build
 from tests.http.conftest import ROOT
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, pause
@@ -163,7 +165,7 @@ def run(tmp_path, **given):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({}, "the database's schema is missing, this version needs"),
+        ({}, "there is no database "),
         ({"PORT": "x"}, "PORT: 'x' is not a number"),
         ({"HOST": "0.0.0.0"}, "HOST: anybody who reaches 0.0.0.0 could send mail"),
         ({"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "1"}, "ALLOWED_HOSTS: say by which names clients reach 0.0.0.0, or set PUBLIC_URL"),
@@ -185,6 +187,9 @@ def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given
 )
 def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given, why):
     settings = load({"MAILBBGUN_VAR": str(tmp_path)} | {f"MAILBBGUN_{name}": value for name, value in given.items()})
+    services = build(settings)
+    install(services)
+    services.close()
     with pytest.raises(ConfigurationError, match=why):
         preflight(settings)
 

@@ -7,7 +7,7 @@ import resource
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -123,6 +123,15 @@ def closed(line: socket.socket) -> bool:
         return True
 
 
+def read_all(house: House, line: socket.socket, size: int) -> None:
+    """Read so many bytes while the poller sends them."""
+    line.setblocking(False)
+    while size:
+        house.settle()
+        with suppress(BlockingIOError):
+            size -= len(line.recv(size))
+
+
 def answer(line: socket.socket) -> tuple[int, Any]:
     """Return status and error of an answer that ends the connection."""
     received = b""
@@ -172,10 +181,7 @@ def test_while_a_request_that_came_ahead_is_served_the_poller_has_nothing_to_do(
         line = house.connect(GET + GET)
         (connection,) = house.server.served
         house.clients.send(connection, LARGE_ANSWER, keeps=True)
-        left = len(LARGE_ANSWER)
-        while left:
-            left -= len(line.recv(left))
-            house.settle()
+        read_all(house, line, len(LARGE_ANSWER))
         assert house.server.served == [connection, connection]
         assert connection.watched == READ  # there is room to write, of which it would be told in each turn
 
