@@ -4,7 +4,7 @@ if __name__ == "__main__":
     from mailbbgun.environment import need
 
     need("api")
-    from mailbbgun.base.exits import run
+    from mailbbgun.core.process import run
     from mailbbgun.run import become_the_api
 
     run("api", become_the_api)

@@ -10,11 +10,10 @@ from gunicorn import glogging
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from mailbbgun.app import close, preflight
-from mailbbgun.base import faults, logs
-from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.exposure import check_exposure, taken
-from mailbbgun.base.memory import few_arenas, no_core_dumps
-from mailbbgun.base.settings import load
+from mailbbgun.core import faults, logs
+from mailbbgun.core.process import explained_exit, few_arenas, no_core_dumps
+from mailbbgun.exposure import check_exposure, taken
+from mailbbgun.settings.settings import load
 
 with explained_exit("api"):
     ours = load()
@@ -35,7 +34,7 @@ class logger_class(glogging.Logger):
 
 
 bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
-worker_class = "mailbbgun.server.worker.Worker"
+worker_class = "mailbbgun.server.worker.GunicornWorker"
 workers = ours.api_processes
 threads = ours.API_THREADS
 timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others

@@ -4,7 +4,7 @@ if __name__ == "__main__":
     from mailbbgun.environment import need
 
     need("initdb")
-    from mailbbgun.base.exits import run
+    from mailbbgun.core.process import run
     from mailbbgun.install import main
 
     run("initdb", main)

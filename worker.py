@@ -4,7 +4,7 @@ if __name__ == "__main__":
     from mailbbgun.environment import need
 
     need("worker")
-    from mailbbgun.base.exits import run
+    from mailbbgun.core.process import run
     from mailbbgun.worker import main
 
     run("worker", main)

@@ -19,10 +19,10 @@ from bench.phases import Bar
 from bench.run import run
 from bench.shapes import NAMES
 from bench.sink import KINDS, Kind
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import run as run_program
-from mailbbgun.base.exits import version_option
-from mailbbgun.base.settings import PREFIX, load
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.process import run as run_program
+from mailbbgun.core.process import version_option
+from mailbbgun.settings.settings import PREFIX, load
 from tests.servers.install import Missing
 
 MESSAGES, ROUNDS = 5000, 3

@@ -26,8 +26,8 @@ from bench.phases import Bar
 from bench.servers import Servers
 from bench.service import Service
 from bench.sink import Kind, Sink
-from mailbbgun.base.idempotency import forget_expired
-from mailbbgun.deliver.claim import claim, load, next_alone
+from mailbbgun.database.idempotency import forget_expired
+from mailbbgun.deliver.claim import claim, load, next_isolated
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind as EventKind
 from mailbbgun.events.record import Result
@@ -35,7 +35,7 @@ from mailbbgun.messages.status import DELIVERED
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.sweep.hints import Stranded, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import Expired
-from mailbbgun.worker import CLAIM_BATCH
+from mailbbgun.worker.intake import CLAIM_BATCH
 
 FEW = 1000  # messages of the smaller backlog
 MOST = 1.3  # times what it costs beside few
@@ -127,7 +127,7 @@ class Place:
     def alone(self) -> int:
         """Look for a message to be sent alone."""
         with self.services.db.read() as session:
-            return int(next_alone(session) is not None)
+            return int(next_isolated(session) is not None)
 
     def forget(self) -> int:
         """Look for keys to forget."""

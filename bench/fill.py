@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, text
 
 from bench.payload import DOMAIN, SENDER, SUBJECT, TEXT
-from mailbbgun.base.db import Database
+from mailbbgun.database.db import Database
 
 CHUNK = 50_000  # messages a transaction
 STEP = 2  # ms from one message to the next

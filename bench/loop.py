@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from bench.payload import SENDER, recipient
 from bench.shapes import SHAPES, Shape
 from mailbbgun.messages.mime import Mailbox, compose
-from mailbbgun.smtp.client import Connection
+from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered
@@ -39,7 +39,7 @@ def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 
 def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
     """Return how to send to an address with our client, and how to end."""
-    connection = Connection.open(Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts())
+    connection = SMTPConnection.open(Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts())
 
     def send(address: str) -> None:
         outcome = connection.send(Envelope(SENDER, (address,), raw), lambda _: True, lambda *_: None)[address]

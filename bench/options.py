@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from bench.sink import Kind
-from mailbbgun.base.settings import Settings
+from mailbbgun.settings.settings import Settings
 
 EMBEDDED, REAL = "embedded", "real"
 CONFIGURATIONS = (EMBEDDED, REAL)

@@ -15,7 +15,7 @@ from bench.phases import Bar, Bench
 from bench.servers import Servers
 from bench.sink import Sink
 from bench.stats import Figures, with_ratios
-from bench.turns import Turn, Turns
+from bench.turns import Turn, WeightedRoundRobin
 from tests.servers.install import Missing
 
 
@@ -43,7 +43,7 @@ def run(options: Options, bar: Bar) -> Results:
             bar.write(f"the sink is a slower one in Python: {sink.why}")
         facts = machine.facts(sink.name, (servers.versions() if servers else {}) | _versions(options, missing))
         bench = Bench(options.messages, options.connections, options.sessions(), sink, clients, bar)
-        turns = [turn for turn in Turns(options, servers, bench, python).all() if turn.subject not in missing]
+        turns = [turn for turn in WeightedRoundRobin(options, servers, bench, python).all() if turn.subject not in missing]
         began = datetime.now(UTC)
         bar.reset(total=options.rounds * sum(turn.share for turn in turns))
         rounds = [with_ratios(one_round(turns, number, options, bar, missing), REFERENCE) for number in range(options.rounds)]

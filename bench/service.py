@@ -15,8 +15,8 @@ from bench import load as loading
 from bench.clients import Clients
 from bench.shapes import SHORT
 from bench.system import Told
-from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
+from mailbbgun.settings.settings import load
 from tests.servers.process import Sandbox, free_port
 
 STOP_SECONDS = 40.0

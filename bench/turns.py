@@ -32,7 +32,7 @@ class Turn:
     measure: Callable[[], Figures]
 
 
-class Turns:
+class WeightedRoundRobin:
     """The turns of a round."""
 
     def __init__(self, options: Options, servers: Servers | None, bench: Bench, python: Path) -> None:

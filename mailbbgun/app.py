@@ -16,26 +16,27 @@ from mailbbgun import __version__, migrations, startup
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
-from mailbbgun.base import gate, logs, web
-from mailbbgun.base.errors import MailBBGunError, QueueMisconfigured, QueueUnavailable, explained
-from mailbbgun.base.exposure import check_was_made
-from mailbbgun.base.hosts import Hosts
-from mailbbgun.base.refusals import Refusals
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.core import logs
+from mailbbgun.core.errors import MailBBGunError, QueueMisconfigured, QueueUnavailable, explained
+from mailbbgun.core.hosts import Hosts
 from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import workers
 from mailbbgun.events import api as events
+from mailbbgun.exposure import check_was_made
+from mailbbgun.http import gate, web
+from mailbbgun.http.refusals import Refusals
+from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services, build, check_durability, make_folder
+from mailbbgun.settings.settings import Settings, load
 from mailbbgun.smtp_accounts import api as smtp_accounts
+from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
-from mailbbgun.smtp_accounts.trial import Trials
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants import keys
 from mailbbgun.tenants.authenticate import Authenticator
-from mailbbgun.tenants.rates import Rates
 
 ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)  # each has a blueprint
 
@@ -99,7 +100,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     quick = Quick(settings, store, publisher, authenticator, rates, hosts)
-    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, Trials(settings, mime.note), quick, hosts, Refusals())
+    tests = ConnectionTests(settings, mime.note)
+    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, tests, quick, hosts, Refusals())
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
@@ -193,13 +195,13 @@ class Readiness:
         return "ok" if alive else workers.NONE_ALIVE
 
 
-class Health(Schema):
+class HealthAnswer(Schema):
     """That the process is alive."""
 
     status = fields.String(metadata={"example": "ok"})
 
 
-class Parts(Health):
+class Parts(HealthAnswer):
     """What of the service works."""
 
     parts = fields.Dict(fields.String(), fields.String(), metadata={"example": {"database": "ok", "queue": "ok", "worker": "ok"}})
@@ -225,7 +227,7 @@ def welcome() -> Any:
 
 
 @_service.route("/health")
-@_service.response(200, Health)
+@_service.response(200, HealthAnswer)
 def health() -> Any:
     """Say that the process is alive"""
     return {"status": "ok"}

@@ -1,7 +1,7 @@
 """The built-in mail catcher: an SMTP server that keeps what it gets in the Maildir ``VAR/mail``, so that nobody mails the world by accident.
 
 In: SMTP on ``CATCHER_HOST:CATCHER_PORT``. Out: one file a message, as sent but with LF line ends and, on top, ``X-Envelope-From:``
-and one ``X-Envelope-To:`` a recipient; one log line. Recipients of the domain ``simulator`` behave as ``base/simulator.py`` says.
+and one ``X-Envelope-To:`` a recipient; one log line. Recipients of the domain ``simulator`` behave as ``messages/simulator.py`` says.
 Promises: 250 means that the file and its name are on disk; nothing grows without a bound; a web page cannot make a browser send mail here; and
 silent connections keep nobody out, as the one that has been idle the longest is closed to make room.
 """
@@ -27,13 +27,13 @@ if __name__ == "__main__":
 import click
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mailbbgun.base import logs, simulator
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
-from mailbbgun.base.maildir import Maildir
-from mailbbgun.base.net import network_of
-from mailbbgun.base.settings import Settings, load
-from mailbbgun.base.signals import heeded
+from mailbbgun.core import logs
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.net import network_of
+from mailbbgun.core.process import CONTEXT, explained_exit, heeded, run, version_option
+from mailbbgun.mailboxes.maildir import Maildir
+from mailbbgun.messages import simulator
+from mailbbgun.settings.settings import Settings, load
 
 MAX_SIZE = 35 * 1024 * 1024  # bytes of a message, announced by SIZE (RFC 1870)
 MAX_RECIPIENTS = 1000

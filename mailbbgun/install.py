@@ -5,9 +5,9 @@ import sys
 import click
 
 from mailbbgun import schema
-from mailbbgun.base import logs
-from mailbbgun.base.exits import CONTEXT, check_output, explained_exit, printed_or_undone, version_option
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.core import logs
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.core.process import CONTEXT, check_output, explained_exit, printed_or_undone, version_option
 from mailbbgun.services import Services, build
 from mailbbgun.startup import load_checked
 from mailbbgun.tenants import keys, repo

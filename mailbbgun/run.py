@@ -30,12 +30,11 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import CONTEXT, explained_exit, run, version_option
-from mailbbgun.base.exposure import check_exposure, taken
-from mailbbgun.base.settings import Settings
-from mailbbgun.base.signals import heeded
-from mailbbgun.smtp.url import read
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.process import CONTEXT, explained_exit, heeded, run, version_option
+from mailbbgun.exposure import check_exposure, taken
+from mailbbgun.relays.url import read
+from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]

@@ -11,15 +11,16 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-import mailbbgun.base.models
+import mailbbgun.database.models
 import mailbbgun.deliver.models
 import mailbbgun.events.models
+import mailbbgun.limits.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.tenants.models  # noqa: F401 - all of them for their tables
-from mailbbgun.base.db import Base, Database, dialect_of
-from mailbbgun.base.errors import ConfigurationError, DatabaseUnavailable
+from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
+from mailbbgun.database.db import Base, Database, dialect_of
 
 METADATA = Base.metadata
 

@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailbbgun.base.clock import Clock
-from mailbbgun.base.crypto import Vault
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.outages import Outages
-from mailbbgun.base.settings import Settings
+from mailbbgun.core.clock import Clock
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.crypto import Vault
+from mailbbgun.database.db import Database
 from mailbbgun.queues.base import Queue
+from mailbbgun.settings.settings import Settings
 
 log = logging.getLogger("mailbbgun.services")
 

@@ -1,7 +1,7 @@
 """What every program looks at before it works: settings that could not be used, and servers that are not up yet or refuse us.
 
-In: settings that :func:`mailbbgun.base.settings.load` has read. Promises: what is set wrong is a :class:`ConfigurationError` with one sentence, the
-same for every program, and what only takes time is waited for.
+In: settings that ``settings.load`` has read. Promises: what is set wrong is a :class:`ConfigurationError` with one
+sentence, the same for every program, and what only takes time is waited for.
 """
 
 import logging
@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 
 from mailbbgun.accept.checks import check_default_sender
-from mailbbgun.base.crypto import Vault
-from mailbbgun.base.errors import ConfigurationError, Unavailable, explained
-from mailbbgun.base.outages import Outages
-from mailbbgun.base.settings import Settings, load, unusable_machine_name
-from mailbbgun.deliver import route
+from mailbbgun.core.errors import ConfigurationError, Unavailable, explained
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.crypto import Vault
+from mailbbgun.limits import database_permits as grants
+from mailbbgun.routing import routes as route
 from mailbbgun.services import Services
-from mailbbgun.smtp_accounts import grants
+from mailbbgun.settings.settings import Settings, load, unusable_machine_name
 
 log = logging.getLogger("mailbbgun.startup")
 

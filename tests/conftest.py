@@ -12,10 +12,10 @@ import pytest
 from flask import Flask
 
 from mailbbgun.app import close, create_app
-from mailbbgun.base.settings import Settings, load
-from mailbbgun.base.web import provided
+from mailbbgun.http.web import provided
 from mailbbgun.install import install
 from mailbbgun.services import Services
+from mailbbgun.settings.settings import Settings, load
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")

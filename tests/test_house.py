@@ -10,9 +10,9 @@ import pytest
 
 from mailbbgun.accept.api import NewMessage
 from mailbbgun.app import create_app
-from mailbbgun.base.settings import Settings, sample
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.queues.lanes import LANES, WEIGHTS
+from mailbbgun.settings.settings import Settings, sample
 from mailbbgun.smtp_accounts.schemas import NewAccount
 
 ROOT = Path(__file__).parents[1]
@@ -147,13 +147,13 @@ CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "
 # What compares moments all the same, and why it holds on any machine.
 JUSTIFIED = {
     "chaos/test_clocks.py": "two clocks an hour apart, and waits that may only be longer",
-    "contract/test_grants.py": "what was granted in a time may only be less on a slow machine; a day is told to some minutes",
+    "contract/test_permits.py": "what was granted in a time may only be less on a slow machine; a day is told to some minutes",
     "contract/test_queue.py": "a delay may only be longer",
-    "deliver/test_sparing.py": "as many turns as the time it took had room for, at most",
+    "worker/test_sparing.py": "as many turns as the time it took had room for, at most",
     "flow/test_smarthost.py": "a pause may only be longer",
     "servers/test_mailserver.py": "a moment lies between two others of the same clock",
-    "smtp/test_probe.py": "the parts are not more than the whole, by one clock",
-    "smtp_accounts/test_pacer.py": "what was granted in a time may only be less on a slow machine",
+    "relays/test_probe.py": "the parts are not more than the whole, by one clock",
+    "limits/test_rate_limiter.py": "what was granted in a time may only be less on a slow machine",
 }
 
 

@@ -10,12 +10,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import func, insert, select
 
 from mailbbgun import migrations, schema
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.settings import Settings
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import Database
 from mailbbgun.events import accepted
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
+from mailbbgun.settings.settings import Settings
 from tests.messages.test_counts import MESSAGE
 
 

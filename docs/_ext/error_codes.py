@@ -8,7 +8,7 @@ from described import compare
 from sphinx.application import Sphinx
 
 import mailbbgun
-from mailbbgun.base.errors import ConfigurationError, MailBBGunError, SecretUnreadable
+from mailbbgun.core.errors import ConfigurationError, MailBBGunError, SecretUnreadable
 from mailbbgun.server.refusal import Refusal
 
 #: Errors that stop a program when it starts, so that no client ever meets them.

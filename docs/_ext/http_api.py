@@ -14,7 +14,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from mailbbgun.app import close, create_app
-from mailbbgun.base.settings import load
+from mailbbgun.settings.settings import load
 
 VERBS = ("get", "post", "put", "patch", "delete")
 #: Answers that every operation has alike; the page says so once.

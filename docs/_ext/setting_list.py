@@ -10,7 +10,7 @@ from rst import code, inline
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mailbbgun.base.settings import PREFIX, Settings
+from mailbbgun.settings.settings import PREFIX, Settings
 
 SETTINGS = {one.name: one for one in fields(Settings)}
 

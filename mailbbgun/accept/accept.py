@@ -8,14 +8,14 @@ from uuid import UUID
 
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft, Submission
-from mailbbgun.accept.store import Rows, Store, Storing
-from mailbbgun.base import idempotency
-from mailbbgun.base.caller import Caller
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.settings import Settings
+from mailbbgun.accept.store import PendingWrite, Rows, Store
+from mailbbgun.core.caller import Caller
+from mailbbgun.core.ids import new_id
+from mailbbgun.database import idempotency
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
+from mailbbgun.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Accepted:
 class Accepting:
     """A submission that is valid. It is stored from when :meth:`tell` or :meth:`result` is called."""
 
-    def __init__(self, storing: Storing) -> None:
-        self._storing = storing
+    def __init__(self, pending: PendingWrite) -> None:
+        self._storing = pending
 
     @property
     def ended(self) -> bool:
@@ -61,7 +61,7 @@ def accept(
     lane = publisher.lane(caller.tenant_id, draft.priority)
     rows = _composed(draft, settings, caller, lane)
     identifier = rows.message["id"]
-    return Accepting(store.storing(rows, claim, lambda: publisher.offer(lane, identifier)))
+    return Accepting(store.pending(rows, claim, lambda: publisher.offer(lane, identifier)))
 
 
 def _given(submission: Submission) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from mailbbgun.base import addresses
+from mailbbgun.core import addresses
 from mailbbgun.messages.mime import Mailbox, one_line
 
 NAME_SIZE = 256  # characters of a display name

@@ -10,10 +10,10 @@ from mailbbgun.accept.accept import Accepted, accept
 from mailbbgun.accept.checks import MOST_TAGS, NEEDS_RECIPIENT
 from mailbbgun.accept.draft import BCC, CC, DEFAULT_PRIORITY, TO, Submission, without_blanks
 from mailbbgun.accept.store import Store
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.errors import InvalidInput
-from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import REPLAYED, Blueprint, Parked, Ready, Repeatable, own_base, provided
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.errors import InvalidInput
+from mailbbgun.http.gate import caller, needs
+from mailbbgun.http.web import REPLAYED, Blueprint, PendingResponse, ReadyResponse, Repeatable, own_base, provided
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services
@@ -146,7 +146,7 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
             raise
         raise _by_old_name(error) from error
     messages = f"{own_base()}/messages"
-    return Parked(accepting, lambda: answer(accepting.result(), messages), who=caller())
+    return PendingResponse(accepting, lambda: answer(accepting.result(), messages), who=caller())
 
 
 def _by_old_name(error: InvalidInput) -> InvalidInput:
@@ -155,9 +155,9 @@ def _by_old_name(error: InvalidInput) -> InvalidInput:
     return InvalidInput(error.message, fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()})
 
 
-def answer(accepted: Accepted, messages: str) -> Ready:
+def answer(accepted: Accepted, messages: str) -> ReadyResponse:
     """Answer that a message is accepted. ``messages`` is the address of all."""
-    return Ready.of(201, *answered(accepted, messages))
+    return ReadyResponse.of(201, *answered(accepted, messages))
 
 
 def answered(accepted: Accepted, messages: str) -> tuple[Mapping[str, str], Mapping[str, str]]:

@@ -7,13 +7,13 @@ import orjson
 
 from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
-from mailbbgun.base import simulator
-from mailbbgun.base.addresses import mailbox_key
-from mailbbgun.base.caller import Caller, KeyKind
-from mailbbgun.base.errors import ConfigurationError, InvalidInput
-from mailbbgun.base.settings import Settings
+from mailbbgun.core.addresses import mailbox_key
+from mailbbgun.core.caller import Caller, KeyKind
+from mailbbgun.core.errors import ConfigurationError, InvalidInput
+from mailbbgun.messages import simulator
 from mailbbgun.messages.headers import refusal, structured
 from mailbbgun.messages.mime import LONGEST_NAME, Mailbox, one_line
+from mailbbgun.settings.settings import Settings
 
 MOST_TAGS, TAG_SIZE = 10, 128  # characters
 METADATA_SIZE = 4096  # bytes of JSON

@@ -26,7 +26,7 @@ class Submission:
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    message_id: str | None = None  # the header message_id_header; the name is part of old fingerprints (base/idempotency.py)
+    message_id: str | None = None  # the header message_id_header; the name is part of old fingerprints (database/idempotency.py)
     priority: int = DEFAULT_PRIORITY
 
 

@@ -15,14 +15,14 @@ from mailbbgun.accept.accept import Accepting, accept
 from mailbbgun.accept.api import OPTIONAL, NewMessage, answer, answered
 from mailbbgun.accept.draft import Submission, without_blanks
 from mailbbgun.accept.store import Store
-from mailbbgun.base import addresses
-from mailbbgun.base.caller import Caller, Scope
-from mailbbgun.base.errors import MailBBGunError
-from mailbbgun.base.gate import Authenticator, Limiter, admitted, counted
-from mailbbgun.base.hosts import Hosts
-from mailbbgun.base.settings import Settings
-from mailbbgun.base.web import Parked, parse_object, ready
+from mailbbgun.core import addresses
+from mailbbgun.core.caller import Caller, Scope
+from mailbbgun.core.errors import MailBBGunError
+from mailbbgun.core.hosts import Hosts
+from mailbbgun.http.gate import AuthenticatorContract, Limiter, admitted, counted
+from mailbbgun.http.web import PendingResponse, parse_object, ready
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.settings.settings import Settings
 
 _REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n")  # linear: nothing matches in two ways
 _JSON = ("application/json", "application/json; charset=utf-8")
@@ -66,18 +66,18 @@ class Begun:
         value, headers = answered(self.ending.result(), self.address)
         return ready(value, {**headers, **self.limits})
 
-    def parked(self, app: Any) -> Parked:
+    def pending(self, app: Any) -> PendingResponse:
         """Return what the application makes an answer of, whatever it is."""
-        parked = Parked(self.ending, lambda: answer(self.ending.result(), self.address), app, self.who)
-        parked.more = self.limits
-        return parked
+        pending = PendingResponse(self.ending, lambda: answer(self.ending.result(), self.address), app, self.who)
+        pending.more = self.limits
+        return pending
 
 
 class Quick:
     """Begins what it may."""
 
     def __init__(
-        self, settings: Settings, store: Store, publisher: Publisher, authenticator: Authenticator, limiter: Limiter, hosts: Hosts
+        self, settings: Settings, store: Store, publisher: Publisher, authenticator: AuthenticatorContract, limiter: Limiter, hosts: Hosts
     ) -> None:
         self._settings = settings
         self._store = store

@@ -14,15 +14,15 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.base import idempotency
-from mailbbgun.base.db import Database, wait_at_most
-from mailbbgun.base.errors import MailBBGunError, QuotaExceeded
-from mailbbgun.base.faults import fault
-from mailbbgun.base.idempotency import PATIENCE, Claim
-from mailbbgun.base.pace import rest_after
+from mailbbgun.core.clock import rest_after
+from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
+from mailbbgun.core.faults import fault
+from mailbbgun.database import idempotency
+from mailbbgun.database.db import Database, wait_at_most
+from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import record
+from mailbbgun.limits import quota
 from mailbbgun.messages import repo
-from mailbbgun.tenants import quota
 
 MESSAGES, BYTES = 50, 4_000_000  # of one commit
 LARGE = 1_000_000  # bytes; larger messages are written by their own requests, and hold up nobody
@@ -44,12 +44,12 @@ class Rows:
     per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
 
 
-class Storing:
+class PendingWrite:
     """A message on its way into the database. It begins with :meth:`tell` or :meth:`result`."""
 
     __slots__ = ("_bell", "_store", "_tell", "begun", "claim", "committed", "refused", "rows", "taken", "then", "tried")
 
-    def __init__(self, store: "Store", rows: Rows, claim: Claim | None, then: Callable[[], None]) -> None:
+    def __init__(self, store: "Store", rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> None:
         self.rows = rows
         self.claim = claim
         self.then = then
@@ -105,11 +105,11 @@ class Store:
         self._database = database
         self._remembered = remembered
         self._used_up: dict[UUID, tuple[int, float]] = {}  # by tenant: the quota, and the monotonic second of midnight
-        self._waiting: queue.SimpleQueue[Storing | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def storing(self, rows: Rows, claim: Claim | None, then: Callable[[], None]) -> Storing:
+    def pending(self, rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> PendingWrite:
         """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out.
 
         Raises :class:`QuotaExceeded` if it is known already that its tenant's quota is used up, and no earlier answer could be asked for.
@@ -118,25 +118,25 @@ class Store:
             per_day, midnight = self._used_up.get(rows.message["tenant_id"], (-1, 0.0))
             if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
                 raise _exceeded(rows.per_day, left)
-        return Storing(self, rows, claim, then)
+        return PendingWrite(self, rows, claim, then)
 
-    def begin(self, storing: Storing) -> None:
+    def begin(self, pending: PendingWrite) -> None:
         """Begin to store it, once, unless it is so large, or so late, that who asks for the result has to."""
-        if storing.begun:
+        if pending.begun:
             return
-        storing.begun = True
-        if storing.rows.message["size"] > LARGE or not self._enqueue(storing):
-            storing.ended()
+        pending.begun = True
+        if pending.rows.message["size"] > LARGE or not self._enqueue(pending):
+            pending.ended()
 
-    def settle(self, storing: Storing) -> Answer | None:
-        """Do for one what no common commit has done for it. See :meth:`Storing.result`."""
-        if storing.rows.message["size"] > LARGE:
-            self._write([storing], PATIENCE)
-        if not storing.committed:
-            self._by_itself(storing)
-        if storing.refused is not None:
-            raise storing.refused
-        return self._replayed(storing) if storing.taken else None
+    def settle(self, pending: PendingWrite) -> Answer | None:
+        """Do for one what no common commit has done for it. See :meth:`PendingWrite.result`."""
+        if pending.rows.message["size"] > LARGE:
+            self._write([pending], PATIENCE)
+        if not pending.committed:
+            self._by_itself(pending)
+        if pending.refused is not None:
+            raise pending.refused
+        return self._replayed(pending) if pending.taken else None
 
     def close(self, timeout: float = 5.0) -> None:
         """Store what waits, for up to ``timeout`` seconds, and stop. Who comes later has to write by itself."""
@@ -146,7 +146,7 @@ class Store:
             self._waiting.put(None)
             self._thread.join(timeout)
 
-    def _enqueue(self, storing: Storing) -> bool:
+    def _enqueue(self, pending: PendingWrite) -> bool:
         with self.lock:
             if self._closed:
                 return False
@@ -158,39 +158,39 @@ class Store:
                     log.warning("store_not_started", extra={"error": str(error)})
                     return False
                 self._thread = thread
-            self._waiting.put(storing)
+            self._waiting.put(pending)
             return True
 
     def _run(self) -> None:
         while first := self._waiting.get():
             batch, alone = self._batch(first)
-            for storing in alone:
-                storing.ended()
+            for pending in alone:
+                pending.ended()
             started = time.monotonic()
             self._write(batch, PATIENCE_FOR_ALL)
             took = time.monotonic() - started
-            for storing in batch:
-                storing.ended()
+            for pending in batch:
+                pending.ended()
             time.sleep(rest_after(took, times=1))  # clients wait for this one
 
-    def _batch(self, first: Storing) -> tuple[list[Storing], list[Storing]]:
+    def _batch(self, first: PendingWrite) -> tuple[list[PendingWrite], list[PendingWrite]]:
         """Take what waits: what goes into one commit, and what has to see what one of these with the same key will have answered."""
         batch, alone, size, keys = [first], [], first.rows.message["size"], {first.claim.key} if first.claim else set()
         while len(batch) < MESSAGES and size < BYTES and not self._waiting.empty():
-            storing = self._waiting.get()
-            if storing is None:
+            pending = self._waiting.get()
+            if pending is None:
                 self._waiting.put(None)
                 break
-            if storing.claim and storing.claim.key in keys:
-                alone.append(storing)
+            if pending.claim and pending.claim.key in keys:
+                alone.append(pending)
                 continue
-            if storing.claim:
-                keys.add(storing.claim.key)
-            batch.append(storing)
-            size += storing.rows.message["size"]
+            if pending.claim:
+                keys.add(pending.claim.key)
+            batch.append(pending)
+            size += pending.rows.message["size"]
         return batch, alone
 
-    def _write(self, batch: Sequence[Storing], patience: float) -> None:
+    def _write(self, batch: Sequence[PendingWrite], patience: float) -> None:
         try:
             fault("accept.commit")
             self._commit(batch, patience)
@@ -199,87 +199,87 @@ class Store:
             why = str(error) if isinstance(error, MailBBGunError) else type(error).__name__
             log.info("commit_shared_failed", extra={"messages": len(batch), "error": why})
             return
-        for storing in batch:
-            self._committed(storing)
+        for pending in batch:
+            self._committed(pending)
 
-    def _commit(self, batch: Sequence[Storing], patience: float) -> None:
+    def _commit(self, batch: Sequence[PendingWrite], patience: float) -> None:
         if any(map(_asks_first, batch)):
             with self._database.write() as session:
                 self._insert(session, batch, patience)
         else:
-            record.commit_accepted(self._database, [(storing.rows.message, storing.rows.deliveries) for storing in batch])
+            record.commit_accepted(self._database, [(pending.rows.message, pending.rows.deliveries) for pending in batch])
 
-    def _committed(self, storing: Storing) -> None:
-        storing.committed = True
-        if storing.refused is not None:
-            self._used_up[storing.rows.message["tenant_id"]] = storing.refused.limit, time.monotonic() + (storing.refused.retry_after or 0)
-        if not storing.stored:
+    def _committed(self, pending: PendingWrite) -> None:
+        pending.committed = True
+        if pending.refused is not None:
+            self._used_up[pending.rows.message["tenant_id"]] = pending.refused.limit, time.monotonic() + (pending.refused.retry_after or 0)
+        if not pending.stored:
             return
         try:
-            storing.then()
+            pending.then()
         except Exception:  # it is stored: who waits for that must be told, and others must be stored
-            log.exception("after_commit_failed", extra=_about(storing))
+            log.exception("after_commit_failed", extra=_about(pending))
 
-    def _insert(self, session: Session, batch: Sequence[Storing], patience: float) -> None:
+    def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> None:
         if any(map(_asks_first, batch)):
             wait_at_most(session, patience)
-        claiming = {storing.claim: storing for storing in batch if storing.claim}
-        wanted = {claim: (storing.rows.message["id"], storing.rows.response) for claim, storing in claiming.items()}
+        claiming = {pending.claim: pending for pending in batch if pending.claim}
+        wanted = {claim: (pending.rows.message["id"], pending.rows.response) for claim, pending in claiming.items()}
         for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered):
             claiming[claim].taken = True
-        left = [storing for storing in batch if not storing.taken]
+        left = [pending for pending in batch if not pending.taken]
         if refused := _refused(session, left):
-            idempotency.give_back(session, [storing.claim for storing in refused if storing.claim])
-            left = [storing for storing in left if storing.refused is None]
-        record.accepted(session, [(storing.rows.message, storing.rows.deliveries) for storing in left])
+            idempotency.give_back(session, [pending.claim for pending in refused if pending.claim])
+            left = [pending for pending in left if pending.refused is None]
+        record.accepted(session, [(pending.rows.message, pending.rows.deliveries) for pending in left])
 
-    def _by_itself(self, storing: Storing) -> None:
+    def _by_itself(self, pending: PendingWrite) -> None:
         # The connection may have broken after the commit: look before trying again, and try only once.
-        storing.taken, storing.refused = False, None
-        if not self._is_stored(storing):
+        pending.taken, pending.refused = False, None
+        if not self._is_stored(pending):
             try:
                 with self._database.write() as session:
-                    self._insert(session, [storing], PATIENCE)
+                    self._insert(session, [pending], PATIENCE)
             except IntegrityError:
-                if not self._is_stored(storing):  # the first commit came through after the look
+                if not self._is_stored(pending):  # the first commit came through after the look
                     raise
-        self._committed(storing)
+        self._committed(pending)
 
-    def _replayed(self, storing: Storing) -> Answer:
-        assert storing.claim is not None  # only a key can be taken
+    def _replayed(self, pending: PendingWrite) -> Answer:
+        assert pending.claim is not None  # only a key can be taken
         with self._database.read() as session:
-            return idempotency.replay(session, storing.claim)
+            return idempotency.replay(session, pending.claim)
 
-    def _is_stored(self, storing: Storing) -> bool:
+    def _is_stored(self, pending: PendingWrite) -> bool:
         with self._database.read() as session:
-            return repo.is_stored(session, storing.rows.message["id"])
+            return repo.is_stored(session, pending.rows.message["id"])
 
 
-def _about(storing: Storing) -> Mapping[str, Any]:
+def _about(pending: PendingWrite) -> Mapping[str, Any]:
     """Return what a log line about it tells."""
-    message = storing.rows.message
+    message = pending.rows.message
     return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
-def _asks_first(storing: Storing) -> bool:
+def _asks_first(pending: PendingWrite) -> bool:
     """Say whether something else must be written before it is known that it may be stored."""
-    return storing.claim is not None or storing.rows.per_day is not None
+    return pending.claim is not None or pending.rows.per_day is not None
 
 
-def _refused(session: Session, batch: Sequence[Storing]) -> list[Storing]:
+def _refused(session: Session, batch: Sequence[PendingWrite]) -> list[PendingWrite]:
     """Count what has a quota, mark what has no room in it, and return that. First come, first served."""
-    limited = [storing for storing in batch if storing.rows.per_day is not None]
-    counts = Counter(storing.rows.message["tenant_id"] for storing in limited)
-    per_day = {storing.rows.message["tenant_id"]: storing.rows.per_day or 0 for storing in limited}  # the last one's: it is the newest
+    limited = [pending for pending in batch if pending.rows.per_day is not None]
+    counts = Counter(pending.rows.message["tenant_id"] for pending in limited)
+    per_day = {pending.rows.message["tenant_id"]: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
     rooms = quota.take(session, {tenant_id: quota.Want(n, per_day[tenant_id]) for tenant_id, n in counts.items()})
     seen: Counter[UUID] = Counter()
     refused = []
-    for storing in limited:
-        tenant_id = storing.rows.message["tenant_id"]
+    for pending in limited:
+        tenant_id = pending.rows.message["tenant_id"]
         seen[tenant_id] += 1
         if seen[tenant_id] > (room := rooms[tenant_id]).n:
-            storing.refused = _exceeded(per_day[tenant_id], room.day_left)
-            refused.append(storing)
+            pending.refused = _exceeded(per_day[tenant_id], room.day_left)
+            refused.append(pending)
     return refused
 
 

@@ -10,12 +10,6 @@ from uuid import UUID
 import click
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.bad_input import printable
-from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import ENCRYPTED, db_now
-from mailbbgun.base.errors import NotFound, Unavailable
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.net import Allowed, Guard
 from mailbbgun.cli.terminal import (
     PAGE,
     as_json,
@@ -32,13 +26,19 @@ from mailbbgun.cli.terminal import (
     tenant_called,
     uuid,
 )
+from mailbbgun.core.clock import rfc3339
+from mailbbgun.core.errors import NotFound, Unavailable
+from mailbbgun.core.ids import new_id
+from mailbbgun.core.net import Allowed, Guard
+from mailbbgun.database.db import ENCRYPTED, db_now
+from mailbbgun.http.bad_input import printable
 from mailbbgun.messages import mime
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo
+from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import PRESETS
-from mailbbgun.smtp_accounts.schemas import AccountChange, NewAccount, Settings, Trial, TrialShape
-from mailbbgun.smtp_accounts.trial import Trials
+from mailbbgun.smtp_accounts.schemas import AccountChange, AccountSettings, NewAccount, Trial, TrialShape
 
 COLUMNS = ("setting_name", "smtp_host", "smtp_port", "security_protocol", "smtp_username", "from_email", "priority", "weight", "enabled", "id")
 LONGEST_WORDS = 300  # characters of a server's words in the line that says why an account does not work
@@ -46,7 +46,7 @@ STEP_COLUMNS = ("name", "ok", "milliseconds", "words")
 # What may be set to nothing. A password goes with its user name.
 CLEARABLE = [
     name.replace("_", "-")
-    for name, field in Settings().fields.items()
+    for name, field in AccountSettings().fields.items()
     if field.allow_none or name == "recipient_domains"
 ]
 SHOWN = tuple(column.name for column in SMTPAccount.__table__.columns if ENCRYPTED not in column.info and column.name != "tenant_id")
@@ -147,7 +147,7 @@ def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
         with services.db.read(its) as session:
             found = _found(session, its, account)
         password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
-        tried = Trials(services.settings, mime.note).run(its, found, password, wanted.get("to"))
+        tried = ConnectionTests(services.settings, mime.note).run(its, found, password, wanted.get("to"))
         shown: Any = TrialShape().dump(tried)
         if as_json:
             print_json(shown)

@@ -14,8 +14,6 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import db_now
 from mailbbgun.cli.terminal import (
     PAGE,
     as_json,
@@ -27,6 +25,8 @@ from mailbbgun.cli.terminal import (
     print_table,
     tenant_called,
 )
+from mailbbgun.core.clock import rfc3339
+from mailbbgun.database.db import db_now
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.tenants import repo

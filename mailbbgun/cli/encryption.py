@@ -13,9 +13,9 @@ from uuid import UUID
 import click
 from tqdm import tqdm
 
-from mailbbgun.base.db import Base
-from mailbbgun.base.reencrypt import Place, Tally, count, places, reencrypt, tally
 from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_table
+from mailbbgun.database.db import Base
+from mailbbgun.database.reencrypt import Place, Tally, count, places, reencrypt, tally
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import models as smtp_accounts
 from mailbbgun.tenants import models as tenants

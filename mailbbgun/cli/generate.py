@@ -2,8 +2,8 @@
 
 import click
 
-from mailbbgun.base.crypto import new_key
-from mailbbgun.base.exits import CONTEXT, version_option
+from mailbbgun.core.process import CONTEXT, version_option
+from mailbbgun.database.crypto import new_key
 
 
 @click.command(context_settings=CONTEXT)

@@ -7,10 +7,6 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.db import db_now
-from mailbbgun.base.errors import NotFound
-from mailbbgun.base.exits import check_output, printed_or_undone
 from mailbbgun.cli.terminal import (
     LIMIT,
     PAGE,
@@ -26,6 +22,10 @@ from mailbbgun.cli.terminal import (
     tenant_called,
     uuid,
 )
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.errors import NotFound
+from mailbbgun.core.process import check_output, printed_or_undone
+from mailbbgun.database.db import db_now
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.api import Keys, KeyShape, MintedKey, NewKey, Rotation, told_once

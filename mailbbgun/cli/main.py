@@ -3,7 +3,6 @@
 import click
 from click.shell_completion import get_completion_class
 
-from mailbbgun.base.exits import CONTEXT, version_option
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
 from mailbbgun.cli.encryption import keys
@@ -12,6 +11,7 @@ from mailbbgun.cli.messages import message
 from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
+from mailbbgun.core.process import CONTEXT, version_option
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -12,7 +12,6 @@ import click
 import orjson
 from marshmallow import fields, validate
 
-from mailbbgun.base.errors import QueueMisconfigured, Unavailable, explained
 from mailbbgun.cli.terminal import (
     PAGE,
     PROGRAM,
@@ -28,6 +27,7 @@ from mailbbgun.cli.terminal import (
     print_table,
     tenant_called,
 )
+from mailbbgun.core.errors import QueueMisconfigured, Unavailable, explained
 from mailbbgun.deliver import intervene
 from mailbbgun.events import timeline
 from mailbbgun.events.api import Timeline

@@ -11,13 +11,13 @@ from uuid import UUID
 import click
 
 from mailbbgun import migrations
-from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import ConfigurationError, MailBBGunError, Unavailable, explained
 from mailbbgun.cli.terminal import as_json, opened, print_json, print_one, print_table
+from mailbbgun.core.clock import rfc3339
+from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
+from mailbbgun.database.db import Database
 from mailbbgun.deliver import backlog, workers
+from mailbbgun.limits import database_permits as grants
 from mailbbgun.services import Services
-from mailbbgun.smtp_accounts import grants
 
 COLUMNS = ("host", "pid", "alive", "claims", "lease_until", "seen_at", "started_at", "id")
 

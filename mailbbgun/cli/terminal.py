@@ -13,11 +13,10 @@ from sqlalchemy.orm import Session
 from tabulate import tabulate
 
 from mailbbgun import migrations
-from mailbbgun.base import logs
-from mailbbgun.base.bad_input import sentences
-from mailbbgun.base.errors import InvalidInput, NotFound
-from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.signals import interrupting
+from mailbbgun.core import logs
+from mailbbgun.core.errors import InvalidInput, NotFound
+from mailbbgun.core.process import explained_exit, interrupting
+from mailbbgun.http.bad_input import sentences
 from mailbbgun.services import Services, build, make_folder
 from mailbbgun.startup import load_checked
 from mailbbgun.tenants import repo

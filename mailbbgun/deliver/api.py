@@ -7,11 +7,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import Caller, Scope
-from mailbbgun.base.errors import Forbidden
-from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import Blueprint, Nothing, provided
+from mailbbgun.core.caller import Caller, Scope
+from mailbbgun.core.errors import Forbidden
 from mailbbgun.deliver import intervene
+from mailbbgun.http.gate import caller, needs
+from mailbbgun.http.web import Blueprint, Nothing, provided
 from mailbbgun.messages import repo
 from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher

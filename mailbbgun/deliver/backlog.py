@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now
-from mailbbgun.deliver.claim import ALONE_FROM
+from mailbbgun.database.db import db_now
+from mailbbgun.deliver.claim import ISOLATED_FROM
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.status import PENDING
 
@@ -60,7 +60,7 @@ def look(session: Session) -> Backlog:
     now = session.scalars(select(db_now())).one()
     found = [_count(session, now, *_IDLE, part) for part in _PARTS]
     # What must be sent alone is never published: workers look for it themselves.
-    unpublished, _ = _count(session, now, *_IDLE, _UNPUBLISHED, Delivery.crashes < ALONE_FROM)
+    unpublished, _ = _count(session, now, *_IDLE, _UNPUBLISHED, Delivery.crashes < ISOLATED_FROM)
     ages = [due.oldest_seconds for due, _ in found if due.oldest_seconds is not None]
     held = (
         session.scalar(select(func.count()).select_from(Delivery).where(*_IDLE, Delivery.next_attempt_at.is_(None)))

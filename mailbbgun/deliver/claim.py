@@ -13,13 +13,13 @@ from uuid import UUID
 from sqlalchemy import CTE, Executable, Integer, Select, bindparam, case, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now, dialect_of
-from mailbbgun.base.sql import among, for_each, id_rows, ids, unindexed
+from mailbbgun.database.db import db_now, dialect_of
+from mailbbgun.database.sql import among, for_each, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 from mailbbgun.tenants.repo import suspended
 
-ALONE_FROM = 2  # claims that died with their worker; from here on a message is sent alone, in a child process
+ISOLATED_FROM = 2  # claims that died with their worker; from here on a message is sent alone, in a child process
 EAGER_SIZE = 65_536  # bytes; larger messages are read from the database only when their turn comes
 
 _D, _M = DELIVERIES.c, MESSAGES.c
@@ -53,7 +53,7 @@ class Transaction:
     raw: bytes | None  # None: read it when its turn comes
     route: str
     claims: list[Claim]
-    ways: list[str] = field(default_factory=list)  # the routes it may take besides, best first
+    candidates: list[str] = field(default_factory=list)  # the routes it may take besides, best first
     own_mail_from: bool = False  # the message names its envelope's sender; else an account may have one
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
     lined_up: float = 0.0  # monotonic seconds
@@ -104,21 +104,23 @@ class Loaded(NamedTuple):
         return named[1] if named else self.sender
 
 
-def claim(session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, alone: bool = False) -> list[Claim]:
+def claim(
+    session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, isolated: bool = False
+) -> list[Claim]:
     """Claim what is due, pending and unclaimed of these messages and return it.
 
-    ``alone`` takes also what killed workers before (``crashes`` ≥ ``ALONE_FROM``); only a child process may ask for that.
+    ``isolated`` takes also what killed workers before (``crashes`` ≥ ``ISOLATED_FROM``); only a child process may ask for that.
     """
     given = {"owner": owner, "messages": id_rows(dialect_of(session), sorted(message_ids)), "seconds": lease_seconds}
-    rows = session.execute(_claim(dialect_of(session), alone), given).mappings()
+    rows = session.execute(_claim(dialect_of(session), isolated), given).mappings()
     return [Claim(**row, lease_ends=lease_ends) for row in rows]
 
 
 @cache
-def _claim(dialect: str, alone: bool) -> Executable:
+def _claim(dialect: str, isolated: bool) -> Executable:
     due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
-    if not alone:
-        due = due.where(_D.crashes < ALONE_FROM)
+    if not isolated:
+        due = due.where(_D.crashes < ISOLATED_FROM)
     # Not SKIP LOCKED: the publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again
     # for a minute.
     chosen = _locked(dialect, due)
@@ -184,7 +186,7 @@ def _put_early_back(dialect: str) -> Executable:
     return update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
 
 
-def next_alone(session: Session) -> UUID | None:
+def next_isolated(session: Session) -> UUID | None:
     """Return a message that is due and must be sent alone; None if there is none. No hint is needed for these, and none is lost."""
-    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ALONE_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
+    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ISOLATED_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
     return session.execute(statement.order_by(_D.next_attempt_at).limit(1)).scalar_one_or_none()

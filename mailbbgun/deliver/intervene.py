@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import Conflict
+from mailbbgun.core.errors import Conflict
+from mailbbgun.database.db import Database
 from mailbbgun.events import record
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.status import PENDING

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import orjson
 
-from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.smtp.reply import Reply
 

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from mailbbgun.base.clock import Clock
-from mailbbgun.base.db import Database
+from mailbbgun.core.clock import Clock
+from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim, Transaction, renew
 
 

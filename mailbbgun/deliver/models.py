@@ -6,10 +6,10 @@ from uuid import UUID
 from sqlalchemy import Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.database.db import Base, UTCDateTime
 
 
-class Worker(Base):
+class RegisteredWorker(Base):
     """One start of a worker process; ``id`` is what its claims carry as ``lease_owner``."""
 
     __tablename__ = "workers"

@@ -6,11 +6,11 @@ import threading
 import time
 from uuid import UUID
 
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import DatabaseUnavailable
-from mailbbgun.base.faults import fault
-from mailbbgun.base.outages import Outages
-from mailbbgun.base.pace import rest_after
+from mailbbgun.core.clock import rest_after
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.core.faults import fault
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailbbgun.base import simulator
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.record import Result
+from mailbbgun.messages import simulator
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
-from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Outcome, Phase, Refused, Server, Unknown
+from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
 UNKNOWN_RETRIES = 2  # so a recipient gets three copies at the most
@@ -79,7 +79,7 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
-def _where(server: Server | None, phase: Phase | None = None) -> dict[str, Any]:
+def _where(server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
     """Return what the event tells besides the reply; what it does not know is left out there."""
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip}
 

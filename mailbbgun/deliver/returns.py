@@ -2,7 +2,7 @@
 
 import threading
 
-from mailbbgun.base.clock import Clock
+from mailbbgun.core.clock import Clock
 
 PACE = 0.01  # seconds between one and the next: a backlog of any size comes back at no more than 100 a second
 

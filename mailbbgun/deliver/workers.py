@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now
-from mailbbgun.deliver.models import Worker
+from mailbbgun.database.db import db_now
+from mailbbgun.deliver.models import RegisteredWorker
 
 ALIVE_SECONDS = 30
 FORGET_SECONDS = 86_400
@@ -18,41 +18,43 @@ NONE_ALIVE = f"no worker is running, or none has reported in {ALIVE_SECONDS} s"
 
 def enter(session: Session, owner: UUID) -> None:
     """Register this process, and forget those that have been silent for a day."""
-    session.execute(delete(Worker).where(Worker.beat_at < db_now(-FORGET_SECONDS)))
+    session.execute(delete(RegisteredWorker).where(RegisteredWorker.beat_at < db_now(-FORGET_SECONDS)))
     session.execute(
-        insert(Worker).values(id=owner, host=socket.gethostname(), pid=os.getpid(), started_at=db_now(), beat_at=db_now())
+        insert(RegisteredWorker).values(id=owner, host=socket.gethostname(), pid=os.getpid(), started_at=db_now(), beat_at=db_now())
     )
 
 
 def beat(session: Session, owner: UUID) -> None:
     """Say that this process is alive; register it if it is not on the register, or no longer."""
-    if not session.execute(update(Worker).where(Worker.id == owner).values(beat_at=db_now()).returning(Worker.id)).all():
+    beat_again = update(RegisteredWorker).where(RegisteredWorker.id == owner).values(beat_at=db_now())
+    if not session.execute(beat_again.returning(RegisteredWorker.id)).all():
         enter(session, owner)
 
 
 def leave(session: Session, owner: UUID) -> None:
     """Take this process off the register."""
-    session.execute(delete(Worker).where(Worker.id == owner))
+    session.execute(delete(RegisteredWorker).where(RegisteredWorker.id == owner))
 
 
 def count_alive(session: Session) -> int:
     """Return how many workers have reported lately; at least one, who asks."""
-    return max(1, session.execute(select(func.count()).select_from(Worker).where(Worker.beat_at > db_now(-ALIVE_SECONDS))).scalar_one())
+    alive = select(func.count()).select_from(RegisteredWorker).where(RegisteredWorker.beat_at > db_now(-ALIVE_SECONDS))
+    return max(1, session.execute(alive).scalar_one())
 
 
 def any_alive(session: Session) -> bool:
     """Say whether any worker has reported lately."""
-    return bool(session.execute(select(exists().where(Worker.beat_at > db_now(-ALIVE_SECONDS)))).scalar_one())
+    return bool(session.execute(select(exists().where(RegisteredWorker.beat_at > db_now(-ALIVE_SECONDS)))).scalar_one())
 
 
 class Seen(NamedTuple):
     """A worker on the register, and whether it has reported lately."""
 
-    worker: Worker
+    worker: RegisteredWorker
     alive: bool
 
 
 def registered(session: Session) -> list[Seen]:
     """Return every worker on the register, the last that reported first."""
-    rows = session.execute(select(Worker, Worker.beat_at > db_now(-ALIVE_SECONDS)).order_by(Worker.beat_at.desc()))
+    rows = session.execute(select(RegisteredWorker, RegisteredWorker.beat_at > db_now(-ALIVE_SECONDS)).order_by(RegisteredWorker.beat_at.desc()))
     return [Seen(worker, bool(alive)) for worker, alive in rows]

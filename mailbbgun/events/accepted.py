@@ -9,9 +9,9 @@ from typing import Any, cast
 from sqlalchemy import Insert, Integer, Table, Text, bindparam, func, insert, literal, select
 from sqlalchemy.types import TypeEngine
 
-from mailbbgun.base.db import db_now
-from mailbbgun.base.ready import Ready, Step
-from mailbbgun.base.sql import recordset, rows
+from mailbbgun.database.db import db_now
+from mailbbgun.database.ready import ReadyStatement, StatementStep
+from mailbbgun.database.sql import recordset, rows
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
@@ -34,7 +34,7 @@ New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 """Messages as they are stored, each with its deliveries. Keys are names of columns."""
 
 
-def steps(dialect: str, new: New, events: Sequence[Mapping[str, Any]]) -> list[Step]:
+def steps(dialect: str, new: New, events: Sequence[Mapping[str, Any]]) -> list[StatementStep]:
     """Return what to execute to store messages, their deliveries, due now, their tags, and these events."""
     messages = [message for message, _ in new]
     deliveries = [one for _, its in new for one in its]
@@ -50,19 +50,19 @@ def steps(dialect: str, new: New, events: Sequence[Mapping[str, Any]]) -> list[S
             "tags": rows(tags),
             "events": rows(events),
         }
-        return [Step(_all_at_once(), [given | _encoded(b"".join(message["raw"] for message in messages))])]
+        return [StatementStep(_all_at_once(), [given | _encoded(b"".join(message["raw"] for message in messages))])]
     rows_of_tables: tuple[Sequence[Mapping[str, Any]], ...] = (messages, deliveries, tags, events)
-    return [Step(ready, given) for ready, given in zip(_table_by_table(), rows_of_tables, strict=True) if given]
+    return [StatementStep(ready, given) for ready, given in zip(_table_by_table(), rows_of_tables, strict=True) if given]
 
 
 @cache
-def appended() -> Ready:
+def appended() -> ReadyStatement:
     """Return the statement that inserts events into PostgreSQL from one parameter, ``events``."""
-    return Ready(_events())
+    return ReadyStatement(_events())
 
 
 @cache
-def _all_at_once() -> Ready:
+def _all_at_once() -> ReadyStatement:
     """One statement for four tables: PostgreSQL may be a network away, and a round trip costs more than the work."""
     message = _given("messages", MESSAGES, MESSAGE_COLUMNS, raw=Integer(), length=Integer())
     raw = func.substr(
@@ -76,14 +76,14 @@ def _all_at_once() -> Ready:
         _copied(DELIVERIES, delivery | _new_delivery()).cte("d"),
         _copied(TAGS, _given("tags", TAGS, TAG_COLUMNS)).cte("t"),
     )
-    return Ready(_events().add_cte(*before))
+    return ReadyStatement(_events().add_cte(*before))
 
 
 @cache
-def _table_by_table() -> Sequence[Ready]:
+def _table_by_table() -> Sequence[ReadyStatement]:
     """A statement for each table: SQLite is in this process, and takes values as they are."""
     return [
-        Ready(insert(table).values({column: bindparam(column) for column in columns.split()} | same))
+        ReadyStatement(insert(table).values({column: bindparam(column) for column in columns.split()} | same))
         for table, columns, same in (
             (MESSAGES, MESSAGE_COLUMNS, _new_message()),
             (DELIVERIES, DELIVERY_COLUMNS, _new_delivery()),

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from marshmallow import Schema, fields, validate
 
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.gate import caller, needs, reading
-from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.core.caller import Scope
 from mailbbgun.events import timeline as told
 from mailbbgun.events.kinds import Kind
+from mailbbgun.http.gate import caller, needs, reading
+from mailbbgun.http.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.services import Services
 
 blueprint = Blueprint("events", __name__, description="What happened to a message.")

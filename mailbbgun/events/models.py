@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import JSON, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, Owned, UTCDateTime
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import Base, Owned, UTCDateTime
 
 
 class Event(Owned, Base):

@@ -30,10 +30,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
-from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.db import Database, after_commit, db_now, dialect_of
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
+from mailbbgun.core.clock import rfc3339
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import Database, after_commit, db_now, dialect_of
+from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
 from mailbbgun.events.accepted import EVENTS, New, appended, steps
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery

@@ -6,11 +6,11 @@ from uuid import UUID
 from flask import Response
 from marshmallow import Schema, ValidationError, fields, validate
 
-from mailbbgun.base import addresses
-from mailbbgun.base.bad_input import listed
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.gate import caller, needs, reading
-from mailbbgun.base.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.core import addresses
+from mailbbgun.core.caller import Scope
+from mailbbgun.http.bad_input import listed
+from mailbbgun.http.gate import caller, needs, reading
+from mailbbgun.http.web import Blueprint, Page, Time, next_page, provided
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
@@ -37,7 +37,7 @@ class Choice(fields.String):
         return super()._deserialize(value, attr, data, **kwargs).lower()
 
 
-class Address(fields.String):
+class AddressQuery(fields.String):
     """An address, or a Message-ID, in a query: a + in it is a plus. Of its rules the first that is broken is told, and no later one is asked."""
 
     plus = True
@@ -50,7 +50,7 @@ class Address(fields.String):
             rule(value)
 
 
-class Sender(Address):
+class SenderQuery(AddressQuery):
     """The address of a From, with or without its name."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -58,7 +58,7 @@ class Sender(Address):
         return text[:-1].rpartition("<")[2] if text.endswith(">") and "<" in text else text
 
 
-class Domain(Address):
+class Domain(AddressQuery):
     """A domain, in U-labels or A-labels."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -90,7 +90,7 @@ class Filters(Page):
         validate=validate.OneOf([reason.value for reason in Reason]),
         metadata={"description": "Those with a delivery that ended as ERROR for this."},
     )
-    to = Address(
+    to = AddressQuery(
         load_default=None,
         validate=_BARE,
         metadata={
@@ -103,7 +103,7 @@ class Filters(Page):
         validate=validate.Length(max=addresses.LONGEST_DOMAIN),
         metadata={"description": "A recipient's domain. With to and reason: of the same delivery.", "example": "example.com"},
     )
-    sender = Sender(
+    sender = SenderQuery(
         load_default=None,
         data_key="from",
         validate=_BARE,
@@ -117,7 +117,7 @@ class Filters(Page):
             "example": "invoice",
         },
     )
-    message_id_header = Address(
+    message_id_header = AddressQuery(
         load_default=None,
         validate=_MESSAGE_ID,
         metadata={"description": "The Message-ID header, with or without its angle brackets.", "example": "<1234@example.com>"},

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.deadline import at_most
-from mailbbgun.base.errors import NotFound
+from mailbbgun.core.errors import NotFound
+from mailbbgun.database.deadline import at_most
 from mailbbgun.messages import repo
 
 #: Seconds that the database may work for one list.

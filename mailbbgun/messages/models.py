@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, SmallInteger, String, Table, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, Owned, UTCDateTime, ascii_lower
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.texts import domain_of, mailbox_in
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import Base, Owned, UTCDateTime, ascii_lower
+from mailbbgun.database.texts import domain_of, mailbox_in
 
 _IDLE = "status = 'PENDING' AND lease_owner IS NULL"
 

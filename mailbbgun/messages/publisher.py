@@ -15,14 +15,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Executable, Float, Uuid, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now, dialect_of
-from mailbbgun.base.errors import DatabaseUnavailable, QueueUnavailable
-from mailbbgun.base.faults import fault
-from mailbbgun.base.outages import Outages
-from mailbbgun.base.pace import rest_after
-from mailbbgun.base.sql import for_each, recordset, rows, unindexed
-from mailbbgun.messages.crowds import Crowds
+from mailbbgun.core.clock import rest_after
+from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.core.faults import fault
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.db import Database, db_now, dialect_of
+from mailbbgun.database.sql import for_each, recordset, rows, unindexed
 from mailbbgun.messages.models import DELIVERIES, Delivery
+from mailbbgun.messages.overflow import Overflow
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
@@ -94,11 +94,11 @@ class Publisher:
     def __init__(self, database: Database, queue: Queue, outages: Outages | None = None) -> None:
         outages = outages or Outages()
         self._lanes = {lane: _Lane(database, queue, lane, outages) for lane in LANES}
-        self._crowds = Crowds()
+        self._overflow = Overflow()
 
     def lane(self, tenant_id: UUID, priority: int) -> str:
         """Return the lane for a message that a tenant hands over now."""
-        return self._crowds.lane(tenant_id, priority)
+        return self._overflow.lane(tenant_id, priority)
 
     def offer(self, lane: str, message_id: UUID, delay: int = 0) -> None:
         """Hand over a message whose change is committed. Never waits; the oldest are dropped when the buffer is full.

@@ -11,9 +11,9 @@ from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, cast, 
 from sqlalchemy import exists as sql_exists
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import ascii_lower, dialect_of
-from mailbbgun.base.ids import first_id_at
-from mailbbgun.base.texts import contains, domain_of, folded, has_part, mailbox_in, message_id_is_given
+from mailbbgun.core.ids import first_id_at
+from mailbbgun.database.db import ascii_lower, dialect_of
+from mailbbgun.database.texts import contains, domain_of, folded, has_part, mailbox_in, message_id_is_given
 from mailbbgun.messages.models import MESSAGES, Delivery, Message, MessageCount, MessageTag
 from mailbbgun.messages.search import id_within, part_as_regex, stored_address, stored_message_id
 from mailbbgun.messages.status import reason_of
@@ -110,7 +110,7 @@ def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool
     return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
 
 
-class Senders(NamedTuple):
+class AllowedSenders(NamedTuple):
     """Who a message is from: by its header, and by its envelope. ``test``: it goes to the catcher alone."""
 
     header: str
@@ -118,10 +118,10 @@ class Senders(NamedTuple):
     test: bool
 
 
-def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Senders:
+def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> AllowedSenders:
     """Return the addresses that a tenant's message, which there must be, is from."""
     its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
-    return Senders(
+    return AllowedSenders(
         *session.execute(select(mailbox_in(Message.sender), Message.mail_from, Message.test).where(*its)).one()
     )
 

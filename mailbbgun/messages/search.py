@@ -4,8 +4,8 @@ import re
 from contextlib import suppress
 from uuid import UUID
 
-from mailbbgun.base import addresses
-from mailbbgun.base.texts import cases_of
+from mailbbgun.core import addresses
+from mailbbgun.database.texts import cases_of
 
 _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 

@@ -2,8 +2,8 @@
 
 from sqlalchemy import inspect, text
 
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.database.db import Database
 
 HEAD = "0011"
 """The last step. Alembic would tell, but importing it takes as long as all the rest of a worker."""

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
-from mailbbgun.base.db import Base
+from mailbbgun.database.db import Base
 
 LOCK = 0x6D626267  # of PostgreSQL's advisory locks: two upgrades at once take turns
 

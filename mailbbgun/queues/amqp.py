@@ -30,8 +30,8 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from mailbbgun.base.errors import ConfigurationError, QueueUnavailable
-from mailbbgun.base.logs import safe
+from mailbbgun.core.errors import ConfigurationError, QueueUnavailable
+from mailbbgun.core.logs import safe
 
 DEADLINE = 10.0  # seconds a caller waits at most, whatever the broker does
 CLOSE_SECONDS = 2.0
@@ -44,7 +44,7 @@ Hosts = Sequence[pika.URLParameters]
 Channel = Any  # pika's: that of a BlockingConnection for work(), else that of a SelectConnection
 
 
-class Refused(QueueUnavailable):
+class BrokerRefused(QueueUnavailable):
     """The broker closed a channel over what was asked. ``reply_code``: 404 there is none, 406 it is different; the text names it."""
 
     def __init__(self, reply_code: int, text: str) -> None:
@@ -77,7 +77,7 @@ def hosts_of(url: str) -> Hosts:
 def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
     """Run blocking work on a channel of its own connection, in a thread that is left behind when 10 s have passed.
 
-    Raises :class:`QueueUnavailable`, :class:`Refused`.
+    Raises :class:`QueueUnavailable`, :class:`BrokerRefused`.
     """
     outcome: Future[T] = Future()
 
@@ -96,14 +96,14 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
     try:
         return outcome.result(DEADLINE)
     except ChannelClosedByBroker as error:
-        raise Refused(error.reply_code, error.reply_text) from error
+        raise BrokerRefused(error.reply_code, error.reply_text) from error
     except (AMQPError, AMQPConnectorException, OSError) as error:  # OSError: also names that do not resolve, and the deadline
         late = isinstance(error, TimeoutError) and not outcome.done()
         raise (not_answering(hosts, DEADLINE) if late else unreachable(error, hosts)) from error
 
 
 def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> list[str]:
-    """Return the names whose look the broker answers with "not found" (404). Raises :class:`QueueUnavailable`, :class:`Refused`."""
+    """Return the names whose look the broker answers with "not found" (404). Raises :class:`QueueUnavailable`, :class:`BrokerRefused`."""
 
     def look(channel: Channel) -> list[str]:
         connection, gone = channel.connection, []

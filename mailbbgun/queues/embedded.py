@@ -13,11 +13,11 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Select, String, Table, bindparam, delete, func, insert, inspect, literal, literal_column, select, union_all, update
 
-from mailbbgun.base.db import Database, db_now
-from mailbbgun.base.errors import DatabaseUnavailable, QueueMisconfigured, QueueUnavailable
-from mailbbgun.base.sql import id_rows, ids, recordset, rows
+from mailbbgun.core.errors import DatabaseUnavailable, QueueMisconfigured, QueueUnavailable
+from mailbbgun.database.db import Database, db_now
+from mailbbgun.database.sql import id_rows, ids, recordset, rows
 from mailbbgun.queues.base import Consumer, Hint, Queue
-from mailbbgun.queues.lanes import LANES, Turns
+from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.queues.models import QueuedHint
 
 HOLD_SECONDS = 15  # far longer than from taking a hint to settling it
@@ -89,7 +89,7 @@ class _EmbeddedConsumer(Consumer):
     def __init__(self, database: Database, prefetch: int) -> None:
         self._database = database
         self._prefetch = prefetch
-        self._turns = Turns()
+        self._turns = WeightedRoundRobin()
         self._held: dict[str, set[int]] = {lane: set() for lane in LANES}
 
     def take(self, limit: int, timeout: float, lanes: Collection[str] = LANES) -> list[Hint]:

@@ -1,10 +1,11 @@
-"""Lanes with weighted turns: bulk always moves, high never waits behind it, and nobody waits behind a crowd."""
+"""Lanes in weighted round robin: bulk always moves, high never waits behind it, and nobody behind another tenant's overflow."""
 
 from collections.abc import Mapping, Sized
 
-HIGH, NORMAL, CROWD, BULK = "high", "normal", "crowd", "bulk"  # crowd: normal mail of a tenant that hands over much at once
-LANES = (HIGH, NORMAL, CROWD, BULK)
-WEIGHTS = {HIGH: 16, NORMAL: 4, CROWD: 3, BULK: 1}
+#: Overflow, "crowd" in the names of queues, is normal mail of a tenant that hands over much at once.
+HIGH, NORMAL, OVERFLOW, BULK = "high", "normal", "crowd", "bulk"
+LANES = (HIGH, NORMAL, OVERFLOW, BULK)
+WEIGHTS = {HIGH: 16, NORMAL: 4, OVERFLOW: 3, BULK: 1}
 
 
 def lane_of(priority: int) -> str:
@@ -12,10 +13,10 @@ def lane_of(priority: int) -> str:
     return HIGH if priority >= 7 else NORMAL if priority >= 4 else BULK
 
 
-class Turns:
+class WeightedRoundRobin:
     """Smooth weighted round robin over the lanes that have something.
 
-    Of 24 turns with all lanes busy, high gets 16, normal 4, the crowd 3 and bulk 1, spread evenly. Not thread-safe.
+    Of 24 turns with all lanes busy, high gets 16, normal 4, overflow 3 and bulk 1, spread evenly. Not thread-safe.
     """
 
     def __init__(self) -> None:

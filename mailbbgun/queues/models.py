@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, UTCDateTime
+from mailbbgun.database.db import Base, UTCDateTime
 
 
 class QueuedHint(Base):

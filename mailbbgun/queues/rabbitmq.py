@@ -20,11 +20,11 @@ from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
-from mailbbgun.base.logs import safe
+from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
+from mailbbgun.core.logs import safe
 from mailbbgun.queues.amqp import DEADLINE, Channel, Hosts, Link, address_of, at_once, hosts_of, persistent
 from mailbbgun.queues.base import Consumer, Hint, Queue
-from mailbbgun.queues.lanes import LANES, Turns
+from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.queues.topology import WORK as WORK
 from mailbbgun.queues.topology import Topology, delay_queue, work_queue
 
@@ -144,7 +144,7 @@ class _Unrouted(QueueUnavailable):
 
 
 @dataclass(eq=False)
-class _Batch:
+class _HintBatch:
     """What one call publishes. ``left`` counts what is not confirmed; ``unrouted``: some of it had no queue."""
 
     exchange: str
@@ -172,7 +172,7 @@ class _Publishing:
         link = self._current()
         try:
             link.wait(until - time.monotonic())
-            link.publish(_Batch(exchange, lane, bodies, len(bodies)), until)
+            link.publish(_HintBatch(exchange, lane, bodies, len(bodies)), until)
         except QueueUnavailable:
             self._failed(link)
             raise
@@ -213,12 +213,12 @@ class _Publisher(Link):
 
     def __init__(self, hosts: Hosts, name: str) -> None:
         self.spent = False  # publish the next on another link
-        self._unconfirmed: dict[int, _Batch] = {}  # by delivery tag, ascending; belongs to the link's thread
+        self._unconfirmed: dict[int, _HintBatch] = {}  # by delivery tag, ascending; belongs to the link's thread
         self._tag = 0
         self._last_confirm = 0.0
         super().__init__(hosts, name)
 
-    def publish(self, batch: _Batch, until: float) -> None:
+    def publish(self, batch: _HintBatch, until: float) -> None:
         """Publish and wait for every confirm. Raises :class:`QueueUnavailable`."""
         with self.guard:
             self.post(lambda: self._send(batch))
@@ -242,7 +242,7 @@ class _Publisher(Link):
         channel.add_on_return_callback(self._returned)
         channel.confirm_delivery(self._confirmed, callback=lambda _: self.is_ready())
 
-    def _send(self, batch: _Batch) -> None:
+    def _send(self, batch: _HintBatch) -> None:
         if self.error:
             return  # the channel may be closed by now, and who waits for this has been told
         if self.spent:
@@ -294,7 +294,7 @@ class _RabbitConsumer(Link, Consumer):
 
     def __init__(self, hosts: Hosts, bunches: int) -> None:
         self._bunches = bunches
-        self._turns = Turns()
+        self._turns = WeightedRoundRobin()
         self._buffers: dict[str, deque[Hint]] = {lane: deque() for lane in LANES}
         self._channels: dict[str, Any] = {}
         self._waiting_for = set(LANES)

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from mailbbgun.base.errors import QueueMisconfigured
-from mailbbgun.queues.amqp import Channel, Hosts, Refused, at_once, missing
+from mailbbgun.core.errors import QueueMisconfigured
+from mailbbgun.queues.amqp import BrokerRefused, Channel, Hosts, at_once, missing
 from mailbbgun.queues.lanes import LANES
 
 WORK = "mailbbgun.work.v1"
@@ -100,7 +100,7 @@ def _look_for_queue(channel: Channel, name: str) -> None:
 def _misconfigured(faults: dict[int, str], gone: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
-    except Refused as error:
+    except BrokerRefused as error:
         if error.reply_code not in faults:
             raise
         # The broker's text names the culprit: "no queue 'x' in vhost 'y'", "inequivalent arg 'z' for queue 'x' in vhost 'y'…".

@@ -13,7 +13,7 @@ What it promises:
 - One thread, the *poller*, reads and writes every socket and never blocks. It gathers heads and bodies and sends
   answers. A thread of the pool only ever gets a complete request, and never touches a socket.
 - ``GET /health`` and small ``POST …/messages`` are begun by the poller, so busy threads keep neither waiting. A POST
-  whose message waits for its commit takes no thread at all (``base/web.Parked``, ``accept/quick.py``).
+  whose message waits for its commit takes no thread at all (``http/web.PendingResponse``, ``accept/quick.py``).
 - Heads, bodies and answers have deadlines (``limits.py``). A late request gets 408 (RFC 9110 §15.5.9); a connection
   on which nothing was asked is closed without a word.
 - Connections, and the bytes kept for them, are bounded. Where there are too many, the connection without progress

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from mailbbgun.server.connection import Connection
+from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.limits import FREE, Stage
 
 
@@ -15,9 +15,9 @@ class Buffers:
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = 0
-        self._holding: OrderedDict[Connection, None] = OrderedDict()  # those that count, in the order of their progress
+        self._holding: OrderedDict[ClientConnection, None] = OrderedDict()  # those that count, in the order of their progress
 
-    def hold(self, connection: Connection, held: int) -> None:
+    def hold(self, connection: ClientConnection, held: int) -> None:
         """Note how many bytes are kept for a connection now."""
         counted = held if held > FREE else 0
         self._bytes += counted - connection.held
@@ -32,12 +32,12 @@ class Buffers:
         """Whether more bytes are kept than may be."""
         return self._bytes > self._most
 
-    def renew(self, connection: Connection) -> None:
+    def renew(self, connection: ClientConnection) -> None:
         """Note that a connection has made progress."""
         if connection in self._holding:
             self._holding.move_to_end(connection)
 
-    def excess(self) -> Connection | None:
+    def excess(self) -> ClientConnection | None:
         """Return the connection to close if too many bytes are kept: the one that has moved least for longest."""
         if not self.full or len(self._holding) < 2:
             return None

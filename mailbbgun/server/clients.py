@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-from mailbbgun.base.net import network_of
+from mailbbgun.core.net import network_of
 from mailbbgun.server.buffers import Buffers
-from mailbbgun.server.connection import Connection, Server
+from mailbbgun.server.connection import ClientConnection, RequestServer
 from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, Limits, Stage
+from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, ServerLimits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
 from mailbbgun.server.refusal import Refusal, late, late_body
 from mailbbgun.server.waiting import Waiting
@@ -33,7 +33,7 @@ class Clients:
     """Owns every connection. Only for the poller's thread. ``clock`` gives seconds that never go back."""
 
     def __init__(
-        self, cfg: Any, limits: Limits, poller: Poller, server: Server, log: Any, clock: Callable[[], float] = time.monotonic
+        self, cfg: Any, limits: ServerLimits, poller: Poller, server: RequestServer, log: Any, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._cfg, self._limits, self._poller, self._server, self._log = cfg, limits, poller, server, log
         self._clock = clock
@@ -56,7 +56,7 @@ class Clients:
         network = _network_of(client[0]) if counted else None
         now = self._clock()
         incoming = Incoming(self._cfg, client, self._limits.body)
-        connection = Connection(accepted, client, server_address, network, incoming, since=now, began=now)
+        connection = ClientConnection(accepted, client, server_address, network, incoming, since=now, began=now)
         connection.handler = partial(self._on_ready, connection)
         groups = self._groups(connection)
         for group in groups:
@@ -80,14 +80,14 @@ class Clients:
             self._made_room, self._told = 0, now
         return True
 
-    def _groups(self, connection: Connection) -> tuple[Waiting, ...]:
+    def _groups(self, connection: ClientConnection) -> tuple[Waiting, ...]:
         if connection.network is None:
             return (self._all,)
         if (group := self._networks.get(connection.network)) is None:
             group = self._networks[connection.network] = Waiting()
         return self._all, group
 
-    def close(self, connection: Connection) -> None:
+    def close(self, connection: ClientConnection) -> None:
         """Close a connection at once."""
         if connection.stage is Stage.CLOSED:
             return
@@ -101,13 +101,13 @@ class Clients:
         connection.unsent = b""
         connection.socket.close()
 
-    def _abort(self, connection: Connection) -> None:
+    def _abort(self, connection: ClientConnection) -> None:
         """Close a connection and let the kernel forget what it has not sent."""
         if connection.stage is Stage.ANSWER:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close(connection)
 
-    def _say_goodbye(self, connection: Connection) -> None:
+    def _say_goodbye(self, connection: ClientConnection) -> None:
         """Close our side; then read what still comes, or the answer could be lost (RFC 9112 §9.6)."""
         if connection.ended:
             self.close(connection)
@@ -122,7 +122,7 @@ class Clients:
 
     # What connections wait for.
 
-    def _move(self, connection: Connection, stage: Stage) -> None:
+    def _move(self, connection: ClientConnection, stage: Stage) -> None:
         groups = self._groups(connection)
         for group in groups:
             group.remove(connection)
@@ -133,7 +133,7 @@ class Clients:
         for group in groups:
             group.add(connection)
 
-    def _progress(self, connection: Connection, moved: int) -> None:
+    def _progress(self, connection: ClientConnection, moved: int) -> None:
         """Give a body or an answer that keeps the pace more time, up to the longest that one may take."""
         connection.moved += moved
         if connection.moved < self._limits.pace:
@@ -145,14 +145,14 @@ class Clients:
                 group.renew(connection)
             self._buffers.renew(connection)
 
-    def _hold(self, connection: Connection, held: int) -> None:
+    def _hold(self, connection: ClientConnection, held: int) -> None:
         """Note how many bytes are kept for a connection; close others, or this one, if that is too much in all."""
         if held > FREE or connection.held:
             self._buffers.hold(connection, held)
             while (least := self._buffers.excess()) is not None:
                 self._abort(least)
 
-    def _watch(self, connection: Connection, ready: int) -> None:
+    def _watch(self, connection: ClientConnection, ready: int) -> None:
         if connection.watched == ready:
             return
         if not ready:
@@ -195,7 +195,7 @@ class Clients:
 
     # What comes in.
 
-    def _on_ready(self, connection: Connection, ready: int) -> None:
+    def _on_ready(self, connection: ClientConnection, ready: int) -> None:
         if connection.stage is Stage.CLOSED:  # by another's turn
             return
         try:
@@ -209,7 +209,7 @@ class Clients:
             self._log.exception("Error in a connection")
             self.close(connection)
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, connection: ClientConnection) -> None:
         served = connection.stage is Stage.SERVED
         try:
             # While a request is served the next one stays in the kernel: here it would be kept, and nobody waits for it.
@@ -227,21 +227,21 @@ class Clients:
         else:
             self._go_on(connection, partial(connection.incoming.take, data), len(data))
 
-    def _hear_the_end(self, connection: Connection) -> None:
+    def _hear_the_end(self, connection: ClientConnection) -> None:
         connection.ended = True
         if connection.stage is Stage.SERVED:  # it counts until it is served, so nobody has more requests served than connections
             self._watch(connection, 0)
         else:
             self.close(connection)
 
-    def _throw_away(self, connection: Connection, size: int) -> None:
+    def _throw_away(self, connection: ClientConnection, size: int) -> None:
         connection.thrown_away += size
         if connection.thrown_away > self._limits.body + SMALL:
             self.close(connection)
         else:
             self._progress(connection, size)
 
-    def _go_on(self, connection: Connection, step: Callable[[], Any], size: int) -> None:
+    def _go_on(self, connection: ClientConnection, step: Callable[[], Any], size: int) -> None:
         """Have a complete request served, or wait for the rest of it."""
         try:
             request = step()
@@ -258,16 +258,16 @@ class Clients:
         else:
             self._wait(connection, size)
 
-    def _forget_what_came_ahead(self, connection: Connection) -> None:
+    def _forget_what_came_ahead(self, connection: ClientConnection) -> None:
         """Let the client send it again: it has to, if a connection ends before all is answered (RFC 9112 §9.3.2)."""
         connection.cut = True
         self._hold(connection, connection.held - connection.incoming.forget())
 
-    def parse(self, connection: Connection, whole: bytes) -> None:
+    def parse(self, connection: ClientConnection, whole: bytes) -> None:
         """Have a request that the quick way has declined served the usual way."""
         self._go_on(connection, partial(connection.incoming.parse, whole), 0)
 
-    def _wait(self, connection: Connection, size: int) -> None:
+    def _wait(self, connection: ClientConnection, size: int) -> None:
         incoming = connection.incoming
         stage = Stage.BODY if incoming.in_body else Stage.HEAD if incoming.held else Stage.IDLE
         if (connection.ended and not incoming.goes_on) or connection.cut or (stage is Stage.IDLE and self._stopping_since is not None):
@@ -286,7 +286,7 @@ class Clients:
         elif incoming.wants_to_be_told_to_go_on():
             self._tell_to_go_on(connection)
 
-    def _tell_to_go_on(self, connection: Connection) -> None:
+    def _tell_to_go_on(self, connection: ClientConnection) -> None:
         try:
             if connection.socket.send(_CONTINUE) < len(_CONTINUE):
                 self.close(connection)
@@ -295,14 +295,14 @@ class Clients:
         except OSError:
             self.close(connection)
 
-    def _refuse(self, connection: Connection, refusal: Refusal) -> None:
+    def _refuse(self, connection: ClientConnection, refusal: Refusal) -> None:
         self._move(connection, Stage.SERVED)
         self._server.refused(connection, refusal)
         self.send(connection, refusal.response(), keeps=False)
 
     # What goes out.
 
-    def send(self, connection: Connection, answer: bytes, *, keeps: bool) -> None:
+    def send(self, connection: ClientConnection, answer: bytes, *, keeps: bool) -> None:
         """Send the answer to the request that is being served; ``keeps``: another request may follow it."""
         connection.keeps = keeps and not connection.cut
         if connection.broken:
@@ -323,7 +323,7 @@ class Clients:
         self._watch(connection, WRITE)
         self._hold(connection, len(answer) + connection.incoming.held)
 
-    def _send_more(self, connection: Connection) -> None:
+    def _send_more(self, connection: ClientConnection) -> None:
         try:
             sent = connection.socket.send(connection.unsent[:_SENT_AT_ONCE])
         except (BlockingIOError, InterruptedError):
@@ -339,7 +339,7 @@ class Clients:
             self._watch(connection, READ)  # no longer for room to write, of which there is plenty: it would be told in each turn
             self._after_answer(connection)
 
-    def _after_answer(self, connection: Connection) -> None:
+    def _after_answer(self, connection: ClientConnection) -> None:
         connection.unsent = b""
         self._hold(connection, connection.incoming.held)
         if not connection.keeps or self._stopping_since is not None:

@@ -11,7 +11,7 @@ from mailbbgun.server.refusal import Refusal
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
+class ClientConnection:
     """A connection and its stage. Times are of the monotonic clock, in seconds."""
 
     socket: socket
@@ -34,11 +34,11 @@ class Connection:
     thrown_away: int = 0  # bytes that came after an answer that ends the connection
 
 
-class Server(Protocol):
+class RequestServer(Protocol):
     """Whom requests are handed to."""
 
-    def serve(self, connection: Connection, request: Any) -> None:
+    def serve(self, connection: ClientConnection, request: Any) -> None:
         """Serve a request as :class:`Incoming` returns it; call ``Clients.send`` in the poller when it is done."""
 
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
+    def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Note that a request was refused."""

@@ -9,15 +9,15 @@ from typing import Any
 from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
-from mailbbgun.base.web import PARKS, Parked
-from mailbbgun.server.connection import Connection
+from mailbbgun.http.web import AWAITS, PendingResponse
+from mailbbgun.server.connection import ClientConnection
 
 
 class Exchange:
     """A request, with what gunicorn makes of it for the application."""
 
-    def __init__(self, cfg: Any, connection: Connection, request: Any, *, last: bool, parks: bool) -> None:
-        """``last``: the connection is closed after it. ``parks``: the application may return :class:`Parked`.
+    def __init__(self, cfg: Any, connection: ClientConnection, request: Any, *, last: bool, parks: bool) -> None:
+        """``last``: the connection is closed after it. ``parks``: the application may return :class:`PendingResponse`.
 
         Raises what gunicorn does with its settings.
         """
@@ -28,13 +28,13 @@ class Exchange:
         self.response, self.environ = wsgi.create(request, self._written, connection.client, connection.server, cfg)
         self.environ["wsgi.multithread"] = True
         if parks:
-            self.environ[PARKS] = True
+            self.environ[AWAITS] = True
         if last:
             self.response.force_close()
 
-    def response_of(self, parked: Parked) -> Iterable[bytes]:
+    def response_of(self, pending: PendingResponse) -> Iterable[bytes]:
         """Return the body of a pending response, waiting for it if it is not finished."""
-        return parked.answer(self.environ)(self.environ, self.response.start_response)
+        return pending.answer(self.environ)(self.environ, self.response.start_response)
 
     def write(self, body: Iterable[bytes]) -> bytes:
         """Return the whole response. Raises what the application does."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.settings import Settings
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.settings.settings import Settings
 
 #: Bytes of a request that the poller may serve itself, and of input kept unread for the next request.
 SMALL = 65_536
@@ -47,7 +47,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Bounds of one process; times are seconds, sizes are bytes."""
 
     connections: int
@@ -63,11 +63,11 @@ class Limits:
         return int(SLOWEST_RATE * self.seconds[Stage.BODY])
 
 
-def limits_of(settings: Settings, keepalive: float) -> Limits:
+def limits_of(settings: Settings, keepalive: float) -> ServerLimits:
     """Return the limits that the settings ask for. ``keepalive`` is gunicorn's: seconds an idle connection is kept."""
     stalled = float(settings.API_STALL_SECONDS)
     head = float(settings.API_HEAD_SECONDS)
-    return Limits(
+    return ServerLimits(
         connections=settings.API_CONNECTIONS,
         # Behind proxies all clients have the proxies' addresses.
         connections_per_address=None if settings.PROXIES else settings.API_CONNECTIONS_PER_ADDRESS,

@@ -12,9 +12,9 @@ from gunicorn.http.message import (  # type: ignore[import-untyped]  # nor has t
     RFC9110_6_5_1_FORBIDDEN_TRAILER,
 )
 
-from mailbbgun.base import web
-from mailbbgun.base.web import SECURE
-from mailbbgun.server.limits import Limits, Stage
+from mailbbgun.http import web
+from mailbbgun.http.web import SECURE
+from mailbbgun.server.limits import ServerLimits, Stage
 
 #: A line feed without a carriage return before it.
 BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -81,7 +81,7 @@ def late(what: str, seconds: float) -> Refusal:
     return Refusal(408, f"The request's {what} did not come within {seconds:g} s.")
 
 
-def late_body(moved: int, limits: Limits) -> Refusal:
+def late_body(moved: int, limits: ServerLimits) -> Refusal:
     """Refuse a body of which the last ``moved`` bytes kept the pace, but took too long in all, or did not keep it (RFC 9110 §15.5.9)."""
     if moved >= limits.pace:
         return late("body", limits.transfer)

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
-from mailbbgun.base.net import network_of
-from mailbbgun.base.refusals import Refusals
-from mailbbgun.base.web import EXTENSION, INTERNAL_ERROR, Ending, Parked
+from mailbbgun.core.net import network_of
+from mailbbgun.http.refusals import Refusals
+from mailbbgun.http.web import EXTENSION, INTERNAL_ERROR, Ending, PendingResponse
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.connection import Connection
+from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.exchange import Exchange, created
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
@@ -36,9 +36,9 @@ class Serving:
         self._threads = ThreadPoolExecutor(worker.cfg.threads, "request")
         # Of their own, because they wait for the database, or for a key that another process holds.
         self._waiting_threads = ThreadPoolExecutor(worker.cfg.threads, "commit")
-        self._begun: list[_PendingMessage | _PendingResponse] = []
+        self._begun: list[_WaitingMessage | _WaitingResponse] = []
 
-    def serve(self, connection: Connection, request: bytes | Any) -> None:
+    def serve(self, connection: ClientConnection, request: bytes | Any) -> None:
         """Serve a request; its answer goes to :attr:`clients`."""
         if isinstance(request, bytes):
             if not self._begin_quickly(connection, request):
@@ -58,11 +58,11 @@ class Serving:
                 self._log.exception("Error in the beginning of a message")
                 self.clients.close(one.connection)
 
-    def _join(self, one: "_PendingMessage | _PendingResponse") -> None:
+    def _join(self, one: "_WaitingMessage | _WaitingResponse") -> None:
         """Let it begin with the others of this turn. Only in the poller, which empties the list between its turns."""
         self._begun.append(one)
 
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
+    def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Write a line of log, but not too many, and one of access log if there was a whole head."""
         client = connection.client[0] if isinstance(connection.client, tuple) else None
         if refusal.status == 408:
@@ -95,7 +95,7 @@ class Serving:
 
     # The quick way.
 
-    def _begin_quickly(self, connection: Connection, whole: bytes) -> bool:
+    def _begin_quickly(self, connection: ClientConnection, whole: bytes) -> bool:
         worker = self._worker
         last = not worker.alive or worker.nr + 1 >= worker.max_requests or not self._cfg.keepalive
         if self._quick is None or last or not isinstance(connection.client, tuple):
@@ -108,10 +108,10 @@ class Serving:
         if begun is None:
             return False
         worker.nr += 1
-        self._join(_PendingMessage(connection, begun, whole))
+        self._join(_WaitingMessage(connection, begun, whole))
         return True
 
-    def _finish_quickly(self, one: "_PendingMessage") -> None:
+    def _finish_quickly(self, one: "_WaitingMessage") -> None:
         if one.ending.ended:
             try:
                 answer = created(*one.begun.answer())
@@ -124,18 +124,18 @@ class Serving:
         request = one.connection.incoming.parse(one.whole)
         exchange = self._exchange(one.connection, request, last=self._count(), parks=True)
         if exchange is not None:
-            self._finish_response(_PendingResponse(exchange, one.begun.parked(self._app)))
+            self._finish_response(_WaitingResponse(exchange, one.begun.pending(self._app)))
 
     # In the poller.
 
-    def _serve_here(self, connection: Connection, request: Any, *, last: bool) -> None:
+    def _serve_here(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if (exchange := self._exchange(connection, request, last=last, parks=False)) is not None:
             self._answer(exchange, lambda: self._app(exchange.environ, exchange.response.start_response), self._send)
 
-    def _finish(self, one: "_PendingMessage | _PendingResponse") -> None:
+    def _finish(self, one: "_WaitingMessage | _WaitingResponse") -> None:
         """Answer what is finished, or let a thread wait for it."""
         try:
-            if isinstance(one, _PendingMessage):
+            if isinstance(one, _WaitingMessage):
                 self._finish_quickly(one)
             else:
                 self._finish_response(one)
@@ -143,15 +143,15 @@ class Serving:
             self._log.exception("Error in an answer")
             self.clients.close(one.connection)
 
-    def _finish_response(self, one: "_PendingResponse") -> None:
+    def _finish_response(self, one: "_WaitingResponse") -> None:
         if one.ending.ended:
-            self._answer(one.exchange, partial(one.exchange.response_of, one.parked), self._send)
+            self._answer(one.exchange, partial(one.exchange.response_of, one.pending), self._send)
         else:
-            self._waiting_threads.submit(self._answer, one.exchange, partial(one.exchange.response_of, one.parked), self._send_from_thread)
+            self._waiting_threads.submit(self._answer, one.exchange, partial(one.exchange.response_of, one.pending), self._send_from_thread)
 
     # In a thread.
 
-    def _serve_in_thread(self, connection: Connection, request: Any, *, last: bool) -> None:
+    def _serve_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if connection.broken:  # nobody reads the answer; safe methods or not, nothing has been done yet
             self._send_from_thread(connection, b"", False)
             return
@@ -162,14 +162,14 @@ class Serving:
         except BaseException as error:  # noqa: BLE001 - one request's; some libraries' panics are no Exception, and nobody asks this future
             self._fail(connection, request, error)
             return
-        if isinstance(body, Parked):
-            self._poller.call(partial(self._join, _PendingResponse(exchange, body)))
+        if isinstance(body, PendingResponse):
+            self._poller.call(partial(self._join, _WaitingResponse(exchange, body)))
         else:
             self._answer(exchange, lambda: body, self._send_from_thread)
 
     # Anywhere.
 
-    def _exchange(self, connection: Connection, request: Any, *, last: bool, parks: bool) -> Exchange | None:
+    def _exchange(self, connection: ClientConnection, request: Any, *, last: bool, parks: bool) -> Exchange | None:
         try:
             self._cfg.pre_request(self._worker, request)
             return Exchange(self._cfg, connection, request, last=last, parks=parks)
@@ -177,7 +177,7 @@ class Serving:
             self._fail(connection, request, error)
             return None
 
-    def _answer(self, exchange: Exchange, body: Callable[[], Iterable[bytes]], send: Callable[[Connection, bytes, bool], None]) -> None:
+    def _answer(self, exchange: Exchange, body: Callable[[], Iterable[bytes]], send: Callable[[ClientConnection, bytes, bool], None]) -> None:
         """Write the response, log it, send it."""
         try:
             data = exchange.write(body())
@@ -196,23 +196,23 @@ class Serving:
             return False
         return True
 
-    def _fail(self, connection: Connection, request: Any, error: BaseException) -> None:
+    def _fail(self, connection: ClientConnection, request: Any, error: BaseException) -> None:
         self._log.error("Error handling request %s %s", request.method, request.uri, exc_info=error)
         code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 
-    def _send(self, connection: Connection, data: bytes, keeps: bool) -> None:
+    def _send(self, connection: ClientConnection, data: bytes, keeps: bool) -> None:
         self.clients.send(connection, data, keeps=keeps)
 
-    def _send_from_thread(self, connection: Connection, data: bytes, keeps: bool) -> None:
+    def _send_from_thread(self, connection: ClientConnection, data: bytes, keeps: bool) -> None:
         self._poller.call(partial(self._send, connection, data, keeps))
 
 
 @dataclass(frozen=True, slots=True)
-class _PendingMessage:
+class _WaitingMessage:
     """A message on its way to its commit, whose request no framework has seen."""
 
-    connection: Connection
+    connection: ClientConnection
     begun: Begun
     whole: bytes
 
@@ -222,16 +222,16 @@ class _PendingMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class _PendingResponse:
+class _WaitingResponse:
     """A response of the framework's that waits for a commit."""
 
     exchange: Exchange
-    parked: Parked
+    pending: PendingResponse
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> ClientConnection:
         return self.exchange.connection
 
     @property
     def ending(self) -> Ending:
-        return self.parked.ending
+        return self.pending.ending

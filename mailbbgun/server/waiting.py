@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mailbbgun.server.limits import Stage
 
 if TYPE_CHECKING:
-    from mailbbgun.server.connection import Connection
+    from mailbbgun.server.connection import ClientConnection
 
 # In all other stages a connection waits for us, or for nobody.
 _WAITING = (Stage.CLOSING, Stage.IDLE, Stage.NEW, Stage.HEAD, Stage.BODY, Stage.ANSWER)
@@ -23,23 +23,23 @@ class Waiting:
 
     def __init__(self) -> None:
         self.connections = 0  # also those that do not wait
-        self._lists: dict[Stage, OrderedDict[Connection, None]] = {stage: OrderedDict() for stage in _WAITING}
+        self._lists: dict[Stage, OrderedDict[ClientConnection, None]] = {stage: OrderedDict() for stage in _WAITING}
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: "ClientConnection") -> None:
         """Put a connection at the end of its stage's list, if connections wait in that stage."""
         if (waiting := self._lists.get(connection.stage)) is not None:
             waiting[connection] = None
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: "ClientConnection") -> None:
         """Take a connection out of its stage's list."""
         if (waiting := self._lists.get(connection.stage)) is not None:
             waiting.pop(connection, None)
 
-    def renew(self, connection: "Connection") -> None:
+    def renew(self, connection: "ClientConnection") -> None:
         """Put a connection that has made progress at the end of its list."""
         self._lists[connection.stage].move_to_end(connection)
 
-    def least(self) -> "Connection | None":
+    def least(self) -> "ClientConnection | None":
         """Return the connection to close when there are too many; None if all are being served.
 
         That is the one without progress for longest, whatever its stage. To prefer a stage would close honest clients
@@ -48,7 +48,7 @@ class Waiting:
         firsts = [next(iter(waiting)) for waiting in self._lists.values() if waiting]
         return min(firsts, key=lambda one: one.since, default=None)
 
-    def late(self, now: float, seconds: Mapping[Stage, float], not_before: float) -> Iterator["Connection"]:
+    def late(self, now: float, seconds: Mapping[Stage, float], not_before: float) -> Iterator["ClientConnection"]:
         """Give each connection that has been in its stage for longer than that, counted from ``not_before`` at the earliest.
 
         The caller moves it to another stage, or closes it, before it asks for the next.
@@ -57,6 +57,6 @@ class Waiting:
             while waiting and max((first := next(iter(waiting))).since, not_before) + seconds[stage] <= now:
                 yield first
 
-    def all(self, *stages: Stage) -> list["Connection"]:
+    def all(self, *stages: Stage) -> list["ClientConnection"]:
         """Return all connections of these stages."""
         return [connection for stage in stages for connection in self._lists[stage]]

@@ -11,14 +11,14 @@ from typing import Any
 from gunicorn.workers.base import Worker as BaseWorker  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.accept.quick import Quick
-from mailbbgun.base.exits import explained_exit
-from mailbbgun.base.settings import load
-from mailbbgun.base.web import EXTENSION
+from mailbbgun.core.process import explained_exit
+from mailbbgun.http.web import EXTENSION
 from mailbbgun.server.accepting import Doors
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.serving import Serving
+from mailbbgun.settings.settings import load
 
 #: Seconds a computing thread keeps the interpreter when the poller wants it. With Python's 5 ms, sixteen threads that
 #: compute let the poller wait for a tenth of a second each time it comes back from the kernel.
@@ -32,7 +32,7 @@ _LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 8.0
 
 
-class Worker(BaseWorker):  # type: ignore[misc]  # no types
+class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
     """A gunicorn worker; see the room's first page."""
 
     alive: bool

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from mailbbgun.base.clock import rfc3339
+from mailbbgun.core.clock import rfc3339
 from mailbbgun.smtp.reply import safe
 
 MAX_NAMES = 100

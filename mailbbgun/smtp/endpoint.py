@@ -6,8 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mailbbgun.base.net import Guard
-from mailbbgun.base.timeouts import SMTPTimeouts
+from mailbbgun.core.net import Guard
+from mailbbgun.settings.timeouts import SMTPTimeouts
 
 Security = Literal["none", "opportunistic", "starttls", "tls"]
 """none: in clear. opportunistic: STARTTLS if offered, unchecked, else in clear (RFC 7435). starttls: STARTTLS or

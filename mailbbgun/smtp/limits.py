@@ -138,7 +138,7 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-class Known:
+class KnownLimits:
     """How many recipients servers took at once, when they would not take more. Thread-safe. ``clock`` gives seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import inf
 from time import monotonic
 
-from mailbbgun.base.errors import NotPermitted
-from mailbbgun.base.net import system_look_up
+from mailbbgun.core.errors import NotPermitted
+from mailbbgun.core.net import system_look_up
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused, classify
 from mailbbgun.smtp.reply import Reply

@@ -32,7 +32,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class AnsweringServer:
     """Who it was that said so, or said nothing: the name it was asked for by, and its IP address where one was chosen."""
 
     host: str
@@ -44,7 +44,7 @@ class Delivered:
     """The server took responsibility for the mail (2xx after the dot)."""
 
     reply: Reply
-    server: Server | None = None
+    server: AnsweringServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Deferred:
     reply: Reply
     phase: Phase
     after: float | None = None
-    server: Server | None = None
+    server: AnsweringServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Bounced:
 
     reply: Reply
     phase: Phase
-    server: Server | None = None
+    server: AnsweringServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Unknown:
 
     reply: Reply
     phase: Phase
-    server: Server | None = None
+    server: AnsweringServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Refused:
 
     reply: Reply
     phase: Phase
-    server: Server | None = None
+    server: AnsweringServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class TooMany:
 
     reply: Reply
     phase: Phase
-    server: Server | None = None
+    server: AnsweringServer | None = None
 
 
 Outcome = Delivered | Deferred | Bounced | Unknown | Refused | Fenced

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
-from mailbbgun.base.faults import fault
+from mailbbgun.core.faults import fault
 from mailbbgun.smtp.downgrade import downgraded, header_of
 from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError, content, path
@@ -32,7 +32,7 @@ class Stale(Exception):
     """A connection that had carried mail was dead, was closed (421), or had carried all it may. This mail was not taken."""
 
 
-class Transaction:
+class SMTPTransaction:
     """Runs once. Afterwards `broken` says whether the session can take another one, `halfway` whether RSET must come first.
 
     `reused`: the session has carried mail. `reset`: begin with RSET (RFC 5321 §4.1.1.5). After an answered dot the server has

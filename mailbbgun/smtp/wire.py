@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 
-from mailbbgun.base.net import LookUp
+from mailbbgun.core.net import LookUp
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, safe, understood
 

@@ -6,6 +6,6 @@ allow holds for all workers and processes together, by one clock; asking never h
 
 By hand, through ``api``: ``edit`` sets them up, ``trial`` tries them, ``health`` looks at them; ``sender`` says as whom they send.
 
-How fast, in the order of the flow: ``pacer`` (in each process: hands out what was granted) asks a ``Grants`` (the contract, beside the
+How fast, in the order of the flow: ``rate_limiter`` (in each process: hands out what was granted) asks a ``PermitStore`` (the contract, beside the
 arithmetic, in ``pace``), which counts in the database (``grants``) or in Redis (``redis_grants``).
 """

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from mailbbgun.limits.permits import NONE, SendingLimits
 from mailbbgun.smtp.endpoint import Endpoint, Security
-from mailbbgun.smtp_accounts.pace import NONE, Limits
 
 NO_SECURITY, STARTTLS, TLS = PROTOCOLS = ("NONE", "STARTTLS", "TLS")
 SECURITIES: dict[str, Security] = {NO_SECURITY: "none", STARTTLS: "starttls", TLS: "tls"}
@@ -24,7 +24,7 @@ class Account:
     priority: int = 10
     weight: int = 1
     max_connections: int = 5
-    limits: Limits = field(default=NONE)
+    limits: SendingLimits = field(default=NONE)
     max_recipients: int | None = None  # of a message at once; None: no limit is known
     envelope_from: str | None = None  # MAIL FROM of mail that names no sender of its own; None: its From
     domains: tuple[str, ...] = ()  # in lower case; *.example.com is every subdomain, and not example.com itself

@@ -7,18 +7,18 @@ from uuid import UUID
 from flask import request
 from sqlalchemy.orm import Session
 
-from mailbbgun.base import idempotency
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.db import after_commit
-from mailbbgun.base.errors import InvalidInput, NotFound
-from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, address_of, created, next_page, provided
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.errors import InvalidInput, NotFound
+from mailbbgun.database import idempotency
+from mailbbgun.database.db import after_commit
+from mailbbgun.http.gate import caller, needs
+from mailbbgun.http.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, address_of, created, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo, schemas
-from mailbbgun.smtp_accounts.health import Health, look
+from mailbbgun.smtp_accounts.connection_test import ConnectionTests
+from mailbbgun.smtp_accounts.health import AccountHealth, look
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import PRESETS
-from mailbbgun.smtp_accounts.trial import Trials
 from mailbbgun.tenants import audit, keys
 
 blueprint = Blueprint("smtp_accounts", __name__, description="The servers your mail leaves through.")
@@ -57,7 +57,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """
     services, tenant_id = provided(Services), caller().tenant_id
     _check_sender(wanted)
-    values = edit.filled(wanted, provided(Trials).guard)
+    values = edit.filled(wanted, provided(ConnectionTests).guard)
 
     def add(account_id: UUID) -> dict[str, Any]:
         return _shape(edit.create(session, services.vault, tenant_id, account_id, values))
@@ -91,7 +91,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     _check_sender(wanted)
     with services.db.write(tenant_id) as session:
-        edit.change(session, services.vault, provided(Trials).guard, tenant_id, account_id, wanted)
+        edit.change(session, services.vault, provided(ConnectionTests).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
 
 
@@ -174,7 +174,7 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
     """
     to = wanted.pop("to", None)
     _check_sender(wanted)
-    values = edit.filled(wanted, provided(Trials).guard)
+    values = edit.filled(wanted, provided(ConnectionTests).guard)
     password = values.pop("smtp_password") or ""
     return _tried(SMTPAccount(**values), password, to)
 
@@ -208,10 +208,10 @@ def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
     tenant_id = caller().tenant_id
     if to is not None and (caller().kind is KeyKind.TEST or not caller().may_send_to(to)):
         raise InvalidInput("Some fields are not valid.", fields={"to": ["This API key may not send there: a test mail is a real one."]})
-    _, sender = provided(Trials).sender(account)
+    _, sender = provided(ConnectionTests).sender(account)
     if to is not None and not caller().may_send_as(sender):
         raise InvalidInput("Some fields are not valid.", fields={"to": [f"This API key may not send as {sender}, whom the test mail would be from."]})
-    found = provided(Trials).run(tenant_id, account, password, to)
+    found = provided(ConnectionTests).run(tenant_id, account, password, to)
     log.info("account_tried", extra={"account_id": account.id, "tenant_id": tenant_id, "ok": found.ok})
     return found
 
@@ -226,7 +226,7 @@ def _revealed(session: Session, account: SMTPAccount) -> dict[str, Any]:
     return {**shown, "smtp_password": password}
 
 
-def _claim(session: Session, key: str | None, wanted: dict[str, Any]) -> idempotency.Claim | None:
+def _claim(session: Session, key: str | None, wanted: dict[str, Any]) -> idempotency.KeyClaim | None:
     if key is None:
         return None
     pepper = keys.pepper(session, provided(Services).vault)
@@ -247,7 +247,7 @@ def _details(tenant_id: UUID, account_id: UUID) -> dict[str, Any]:
     return {**{name: getattr(account, name) for name in schemas.AccountShape().fields}, "health": found}
 
 
-def _health(session: Session, *accounts: SMTPAccount) -> list[Health]:
+def _health(session: Session, *accounts: SMTPAccount) -> list[AccountHealth]:
     services = provided(Services)
     return look(session, services.vault, accounts, counted_here=not services.settings.REDIS_URL)
 

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.crypto import Vault
-from mailbbgun.base.errors import Conflict, InvalidInput, NotFound, NotPermitted
-from mailbbgun.base.net import Guard
-from mailbbgun.smtp.url import PORTS, usual_security
+from mailbbgun.core.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from mailbbgun.core.net import Guard
+from mailbbgun.database.crypto import Vault
+from mailbbgun.relays.url import PORTS, usual_security
 from mailbbgun.smtp_accounts import repo
 from mailbbgun.smtp_accounts.account import PROTOCOL_OF, SECURITIES
 from mailbbgun.smtp_accounts.models import SMTPAccount

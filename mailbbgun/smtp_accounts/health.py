@@ -7,17 +7,17 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.crypto import Vault
-from mailbbgun.base.errors import SecretUnreadable
+from mailbbgun.core.errors import SecretUnreadable
+from mailbbgun.database.crypto import Vault
+from mailbbgun.limits.permits import SendingLimits
 from mailbbgun.smtp_accounts import repo
 from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit
-from mailbbgun.smtp_accounts.pace import Limits
 
 CLOSED, OPEN = CIRCUITS = ("closed", "open")
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class AccountHealth:
     """How an account does. ``workers`` processes leave it alone, the first of them ``since``, after so many ``failures`` and the last ``reply``."""
 
     id: UUID
@@ -33,7 +33,7 @@ class Health:
     password_readable: bool | None  # None: it has none
 
 
-def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, counted_here: bool) -> list[Health]:
+def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, counted_here: bool) -> list[AccountHealth]:
     """Return how accounts do, in their order. ``counted_here``: the database counts what they send, not Redis."""
     account_ids = [account.id for account in accounts]
     circuits = repo.open_circuits(session, account_ids)
@@ -41,9 +41,9 @@ def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, cou
     return [_health(account, circuits.get(account.id, ()), used, _readable(vault, account.smtp_password)) for account in accounts]
 
 
-def _health(account: SMTPAccount, open_: Sequence[SMTPCircuit], used: Mapping[UUID, int] | None, readable: bool | None) -> Health:
-    limits = Limits(account.max_per_second, account.max_per_minute, account.max_per_day, account.send_interval)
-    return Health(
+def _health(account: SMTPAccount, open_: Sequence[SMTPCircuit], used: Mapping[UUID, int] | None, readable: bool | None) -> AccountHealth:
+    limits = SendingLimits(account.max_per_second, account.max_per_minute, account.max_per_day, account.send_interval)
+    return AccountHealth(
         id=account.id,
         setting_name=account.setting_name,
         enabled=account.enabled,

@@ -1,13 +1,13 @@
-"""Tables of SMTP accounts: what they are, how far their limits are used up, which circuits are open."""
+"""Tables of SMTP accounts: what they are, and which circuits are open."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import JSON, Double, Index, Integer, String, Text
+from sqlalchemy import JSON, Double, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mailbbgun.base.db import Base, Owned, UTCDateTime, encrypted
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import Base, Owned, UTCDateTime, encrypted
 
 
 class SMTPAccount(Owned, Base):
@@ -46,21 +46,6 @@ class SMTPAccount(Owned, Base):
     def has_password(self) -> bool:
         """Whether there is one, which is all that may be shown of it."""
         return self.smtp_password is not None
-
-
-class SMTPPace(Base):
-    """How far the sending limits of one account are used up. Made when it is first asked for; only accounts with limits have one.
-
-    No foreign key: a question about many accounts must not fail for one that was deleted meanwhile.
-    """
-
-    __tablename__ = "smtp_pace"
-
-    account_id: Mapped[UUID] = mapped_column(primary_key=True)
-    free_at: Mapped[float] = mapped_column(Double)  # when all that was granted is paid off; seconds since 1970, by the database's clock
-    day: Mapped[int] = mapped_column(Integer)  # that ``used`` is of: whole days since 1970, UTC
-    used: Mapped[int] = mapped_column(Integer)  # granted on that day
-    granted: Mapped[int] = mapped_column(Integer)  # by the last question; SQLite returns nothing of an UPDATE but the row's new values
 
 
 class SMTPCircuit(Base):

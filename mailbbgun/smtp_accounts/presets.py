@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from mailbbgun.base.errors import InvalidInput
+from mailbbgun.core.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)

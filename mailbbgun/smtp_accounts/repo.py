@@ -8,9 +8,10 @@ from uuid import UUID
 from sqlalchemy import Row, Uuid, column, delete, exists, func, insert, select, table, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import UTCDateTime, db_epoch, db_now
-from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit, SMTPPace
-from mailbbgun.smtp_accounts.pace import DAY
+from mailbbgun.database.db import UTCDateTime, db_epoch, db_now
+from mailbbgun.limits.models import PermitCount
+from mailbbgun.limits.permits import DAY
+from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit
 
 ALIVE_SECONDS = 30  # as in deliver/workers.py, whose table this is; that room is above us
 _WORKERS = table("workers", column("id", Uuid()), column("beat_at", UTCDateTime()))
@@ -75,14 +76,15 @@ def remove(session: Session, tenant_id: UUID, account_id: UUID) -> bool:
     its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)
     if session.scalar(delete(SMTPAccount).where(*its).returning(SMTPAccount.id).execution_options(synchronize_session=False)) is None:
         return False
-    session.execute(delete(SMTPPace).where(SMTPPace.account_id == account_id))
+    session.execute(delete(PermitCount).where(PermitCount.account_id == account_id))
     session.execute(delete(SMTPCircuit).where(SMTPCircuit.account_id == account_id))
     return True
 
 
 def used_today(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID, int]:
     """Return how many mails of today's each of these accounts was granted, of those that were asked for today (UTC, by the database's clock)."""
-    counted = session.execute(select(SMTPPace.account_id, SMTPPace.day, SMTPPace.used, db_epoch()).where(SMTPPace.account_id.in_(account_ids)))
+    counts = select(PermitCount.account_id, PermitCount.day, PermitCount.used, db_epoch())
+    counted = session.execute(counts.where(PermitCount.account_id.in_(account_ids)))
     return {account_id: used for account_id, day, used, now in counted if day == now // DAY}
 
 

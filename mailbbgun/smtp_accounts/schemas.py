@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from marshmallow import Schema, ValidationError, fields, validate
 
-from mailbbgun.base import addresses
-from mailbbgun.base.bad_input import SECRET
-from mailbbgun.base.web import Time
+from mailbbgun.core import addresses
+from mailbbgun.http.bad_input import SECRET
+from mailbbgun.http.web import Time
 from mailbbgun.smtp_accounts.account import PROTOCOLS
 from mailbbgun.smtp_accounts.health import CIRCUITS
 from mailbbgun.smtp_accounts.presets import PRESETS
@@ -58,7 +58,7 @@ class ASCIIAddress(Address):
         return address
 
 
-class AddressOrDomain(fields.String):
+class AccountAddressOrDomain(fields.String):
     """An e-mail address, whose local part keeps its case, or a domain."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -122,7 +122,7 @@ def _rate(sentence: str, most: int) -> Seconds:
     return Seconds(allow_none=True, validate=validate.Range(0.001, most), metadata={"description": sentence})
 
 
-class Settings(Schema):
+class AccountSettings(Schema):
     """What there is to set of an account."""
 
     setting_name = Line(validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"})
@@ -135,7 +135,7 @@ class Settings(Schema):
     ca_certificate = Certificates(
         allow_none=True, metadata={"description": "PEM of the authorities its certificate must come from; null: those of the system.", **SECRET}
     )
-    from_email = AddressOrDomain(
+    from_email = AccountAddressOrDomain(
         allow_none=True, metadata={"description": "Mail from this address, or domain, leaves here; null: from any.", "example": "shop@example.com"}
     )
     from_name = Line(allow_none=True, validate=validate.Length(1, 256), metadata={"description": "The name beside from_email.", "example": "Shop"})
@@ -163,7 +163,7 @@ class Settings(Schema):
     enabled = Flag(metadata={"description": "Whether mail leaves here; true by default."})
 
 
-class AccountChange(Settings):
+class AccountChange(AccountSettings):
     """What is to change of an account. What is not given stays."""
 
     smtp_password = fields.String(
@@ -197,7 +197,7 @@ class NewTrial(NewAccount, Trial):
     setting_name = Line(load_default="settings not saved yet", validate=validate.Length(1, 64), metadata={"example": "main"})
 
 
-class AccountShape(Settings):
+class AccountShape(AccountSettings):
     """An account, but for its password."""
 
     id = fields.UUID()

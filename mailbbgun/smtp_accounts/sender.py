@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.addresses import address
-from mailbbgun.base.caller import Identity
+from mailbbgun.core.addresses import address
+from mailbbgun.core.caller import Identity
 from mailbbgun.smtp_accounts import repo
 
 
@@ -63,7 +63,7 @@ def as_written(name: str, spec: str) -> str:
     return f'"{quoted}" <{spec}>' if name else spec
 
 
-def trial_sender(account: Sender, username: str | None, default_from: str) -> tuple[str, str]:
+def test_mail_sender(account: Sender, username: str | None, default_from: str) -> tuple[str, str]:
     """Return name and address that a test mail is from: such that the account's server should take it."""
     if account.from_email:
         return account.from_name or "", account.from_email if "@" in account.from_email else f"noreply@{account.from_email}"

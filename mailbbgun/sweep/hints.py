@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now
-from mailbbgun.base.errors import QueueUnavailable
-from mailbbgun.deliver.claim import ALONE_FROM
+from mailbbgun.core.errors import QueueUnavailable
+from mailbbgun.database.db import Database, db_now
+from mailbbgun.deliver.claim import ISOLATED_FROM
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.publisher import publish
 from mailbbgun.messages.status import PENDING
@@ -26,7 +26,7 @@ RECIPIENTS = 10  # of a message, on average, that are looked through for countin
 log = logging.getLogger("mailbbgun.sweep")
 
 # What must be sent alone needs no hint: workers look for it themselves.
-_IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None), Delivery.crashes < ALONE_FROM)
+_IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None), Delivery.crashes < ISOLATED_FROM)
 Progress = Callable[[int], None]
 
 

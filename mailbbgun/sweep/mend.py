@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 
-from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
+from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.queues.base import Queue
 
 LEAST_SECONDS = 1.0  # between two looks of a process, however many threads are in trouble

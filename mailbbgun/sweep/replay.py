@@ -10,17 +10,17 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import Database, db_now
-from mailbbgun.base.errors import DatabaseUnavailable
-from mailbbgun.base.faults import fault
-from mailbbgun.base.settings import Settings
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.core.faults import fault
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.deliver.claim import Claim
-from mailbbgun.deliver.desk import policy
+from mailbbgun.deliver.context import policy
 from mailbbgun.deliver.journal import FRESH, SUFFIX, Replay, held, path_of, read
 from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.models import Delivery, Message
+from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.limits import session_limit
 from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify
 

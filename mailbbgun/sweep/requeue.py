@@ -12,10 +12,9 @@ import click
 from tqdm import tqdm
 
 from mailbbgun import migrations
-from mailbbgun.base import faults, logs
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exits import CONTEXT, explained_exit, version_option
-from mailbbgun.base.signals import on_stop
+from mailbbgun.core import faults, logs
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.process import CONTEXT, explained_exit, on_stop, version_option
 from mailbbgun.services import Services, build, make_folder
 from mailbbgun.startup import load_checked
 from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, overdue, unhinted

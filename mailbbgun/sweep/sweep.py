@@ -1,6 +1,6 @@
 """One sweep: what every worker does each ``SWEEP_SECONDS``."""
 
-from mailbbgun.base.faults import fault
+from mailbbgun.core.faults import fault
 from mailbbgun.services import Services
 from mailbbgun.sweep.hints import hint_again, lost, overdue
 from mailbbgun.sweep.replay import Expired, replay_dead

@@ -10,11 +10,11 @@ from uuid import UUID
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 from sqlalchemy.orm import Session
 
-from mailbbgun.base import idempotency
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.errors import NotFound
-from mailbbgun.base.gate import caller, needs
-from mailbbgun.base.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, address_of, created, next_page, provided
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.errors import NotFound
+from mailbbgun.database import idempotency
+from mailbbgun.http.gate import caller, needs
+from mailbbgun.http.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, address_of, created, next_page, provided
 from mailbbgun.services import Services
 from mailbbgun.tenants import audit, grants, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import Caller
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.caller import Caller
+from mailbbgun.core.ids import new_id
 from mailbbgun.tenants.models import AuditEntry
 
 REVEALED = "credentials.revealed"

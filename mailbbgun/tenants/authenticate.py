@@ -4,13 +4,13 @@ import base64
 import ipaddress
 from typing import TypeVar
 
-from mailbbgun.base.caller import Caller
-from mailbbgun.base.crypto import Vault, keyed_hash, same
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import Forbidden, Unauthorized
-from mailbbgun.base.outages import Outages
+from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import Forbidden, Unauthorized
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.crypto import Vault, keyed_hash, same
+from mailbbgun.database.db import Database
 from mailbbgun.tenants import keys
-from mailbbgun.tenants.keyring import LEEWAY, NOBODY, Identities, Keyring, Known, Network
+from mailbbgun.tenants.keyring import LEEWAY, NOBODY, Identities, Keyring, KnownKey, Network
 
 
 class Authenticator:
@@ -74,7 +74,7 @@ class Authenticator:
 Refused = TypeVar("Refused", Unauthorized, Forbidden)
 
 
-def _about(known: Known, error: Refused) -> Refused:
+def _about(known: KnownKey, error: Refused) -> Refused:
     """Return an error of which the log line says whose key it was."""
     error.told = {"tenant_id": known.caller.tenant_id, "key_id": known.caller.key_id}
     return error

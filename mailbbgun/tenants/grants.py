@@ -12,9 +12,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import BEYOND_ITS_TENANT, Caller, KeyKind
-from mailbbgun.base.clock import rfc3339
-from mailbbgun.base.errors import Forbidden, Unauthorized
+from mailbbgun.core.caller import BEYOND_ITS_TENANT, Caller, KeyKind
+from mailbbgun.core.clock import rfc3339
+from mailbbgun.core.errors import Forbidden, Unauthorized
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.keys import Wish
 from mailbbgun.tenants.models import ApiKey

@@ -20,11 +20,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, Scope
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import DatabaseUnavailable, MailBBGunError
-from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.outages import Outages
+from mailbbgun.core.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, Scope
+from mailbbgun.core.errors import DatabaseUnavailable, MailBBGunError
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.db import Database
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import SUSPENDED, Tenant
 from mailbbgun.tenants.repo import Found
@@ -48,7 +48,7 @@ Identities = Callable[[Session, Collection[UUID]], Mapping[UUID, Identity]]
 
 
 @dataclass(slots=True)
-class Known:
+class KnownKey:
     """A key as this process knows it. Moments are monotonic seconds."""
 
     hash: str
@@ -71,13 +71,13 @@ class _Look(NamedTuple):
     confirmed: float
 
 
-class _Batch:
+class _KeyLookUp:
     """Prefixes that several requests ask for together."""
 
     def __init__(self) -> None:
         self.prefixes: set[str] = set()
         self.over = threading.Event()
-        self.found: Mapping[str, Known] = {}
+        self.found: Mapping[str, KnownKey] = {}
         self.error: Exception | None = DatabaseUnavailable("the look-up was broken off")
 
 
@@ -91,18 +91,18 @@ class Keyring:
         self._identities = identities
         self._per_minute = per_minute
         self._lock = threading.Lock()
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownKey] = {}
         self._missing: OrderedDict[str, float] = OrderedDict()  # prefixes without a key → when that was so
         self._look = _Look(float("inf"), float("-inf"))
         self._changes: int | None = None  # the count of changes at the last look; None: it is not known
         self._read_at = float("-inf")
-        self._gathering = _Batch()
+        self._gathering = _KeyLookUp()
         self._asking = threading.Lock()
         self._used: dict[UUID, datetime] = {}
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def get(self, prefix: str, leeway: float = 0.0) -> Known | None:
+    def get(self, prefix: str, leeway: float = 0.0) -> KnownKey | None:
         """Return what is known of a key and will be fresh for ``leeway`` seconds more; None if the database must be asked. Waits for nobody."""
         known, now = self._known.get(prefix), time.monotonic() + leeway
         if known is None:
@@ -110,7 +110,7 @@ class Keyring:
         look = self._look
         return known if now - (look.confirmed if known.seen >= look.read else known.seen) < FRESH_SECONDS else None
 
-    def look_up(self, prefix: str) -> Known:
+    def look_up(self, prefix: str) -> KnownKey:
         """Return what is known of a key, asking the database if need be. Raises :class:`DatabaseUnavailable`."""
         known = self.get(prefix) or self._ask(prefix).get(prefix) or _none(time.monotonic())
         known.used = time.monotonic()
@@ -127,7 +127,7 @@ class Keyring:
         if self._thread is not None:
             self._thread.join(5.0)
 
-    def _ask(self, prefix: str) -> Mapping[str, Known]:
+    def _ask(self, prefix: str) -> Mapping[str, KnownKey]:
         """Ask the database together with who else asks: the first of them waits for the statement before, and asks for all."""
         with self._lock:
             batch, first = self._gathering, not self._gathering.prefixes
@@ -137,7 +137,7 @@ class Keyring:
         else:
             with self._asking:
                 with self._lock:
-                    self._gathering = _Batch()
+                    self._gathering = _KeyLookUp()
                 try:
                     batch.found, batch.error = self._load(sorted(batch.prefixes)), None
                 except Exception as error:  # noqa: BLE001 - raised below, in each of them
@@ -150,7 +150,7 @@ class Keyring:
             raise batch.error
         return batch.found
 
-    def _load(self, prefixes: list[str]) -> Mapping[str, Known]:
+    def _load(self, prefixes: list[str]) -> Mapping[str, KnownKey]:
         now = time.monotonic()
         with self._db.read() as session:
             found = self._read(session, prefixes, now)
@@ -167,7 +167,7 @@ class Keyring:
                 self._thread = thread  # not before: one that could not start would never look
         return found
 
-    def _keep(self, prefixes: Collection[str], found: Mapping[str, Known]) -> None:
+    def _keep(self, prefixes: Collection[str], found: Mapping[str, KnownKey]) -> None:
         """Put what was read in the place of what was known. The caller holds the lock; others look without it, so each key changes in one step."""
         for prefix in prefixes:
             before, new = self._known.get(prefix), found.get(prefix)
@@ -180,7 +180,7 @@ class Keyring:
                 new.used = before.used
                 self._known[prefix] = new
 
-    def _read(self, session: Session, prefixes: Collection[str], now: float) -> dict[str, Known]:
+    def _read(self, session: Session, prefixes: Collection[str], now: float) -> dict[str, KnownKey]:
         rows = repo.lookup(session, prefixes)
         tenants = {row.tenant.id for row in rows} | ({DEFAULT_TENANT} if NOBODY in prefixes else set())
         identities = self._identities(session, tenants)
@@ -189,7 +189,7 @@ class Keyring:
             found[NOBODY] = self._nobody(session, identities, now)
         return found
 
-    def _known_by(self, found: Found, identities: Mapping[UUID, Identity], now: float) -> Known:
+    def _known_by(self, found: Found, identities: Mapping[UUID, Identity], now: float) -> KnownKey:
         key, tenant = found.key, found.tenant
         caller = Caller(
             tenant_id=tenant.id,
@@ -204,13 +204,13 @@ class Keyring:
         )
         networks = tuple(ipaddress.ip_network(network) for network in key.networks)
         ends = float("-inf") if found.ended else now + found.left if found.left is not None else float("inf")
-        return Known(key.hash, caller, networks, ends, seen=now, used=now)
+        return KnownKey(key.hash, caller, networks, ends, seen=now, used=now)
 
-    def _nobody(self, session: Session, identities: Mapping[UUID, Identity], now: float) -> Known:
+    def _nobody(self, session: Session, identities: Mapping[UUID, Identity], now: float) -> KnownKey:
         tenant = repo.tenant(session, DEFAULT_TENANT)
         its = _of_tenant(tenant) if tenant else {}
         caller = replace(ANYBODY, requests_per_minute=self._per_minute, identity=identities.get(DEFAULT_TENANT, ANYONE), **its)
-        return Known("", caller, (), float("inf"), seen=now, used=now)
+        return KnownKey("", caller, (), float("inf"), seen=now, used=now)
 
     def _run(self) -> None:
         written = time.monotonic()
@@ -278,9 +278,9 @@ class Keyring:
             raise
 
 
-def _none(now: float) -> Known:
+def _none(now: float) -> KnownKey:
     """Return what is known of a key that is not there."""
-    return Known("", Caller(DEFAULT_TENANT), (), float("-inf"), seen=now, used=now)
+    return KnownKey("", Caller(DEFAULT_TENANT), (), float("-inf"), seen=now, used=now)
 
 
 def _of_tenant(tenant: Tenant) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.crypto import Vault, keyed_hash, new_pepper
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import Conflict, NotFound, SecretUnreadable
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.errors import Conflict, NotFound, SecretUnreadable
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.crypto import Vault, keyed_hash, new_pepper
+from mailbbgun.database.db import Database
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import ApiKey
 

@@ -26,10 +26,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.db import db_now, dialect_of
-from mailbbgun.base.errors import Conflict
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.errors import Conflict
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import db_now, dialect_of
 from mailbbgun.tenants.models import (
     ACTIVE,
     API_KEYS,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mailbbgun import schema
-from mailbbgun.base.settings import load
 from mailbbgun.services import Services, build
+from mailbbgun.settings.settings import load
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

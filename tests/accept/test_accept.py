@@ -10,11 +10,11 @@ from sqlalchemy import func, select, update
 from mailbbgun.accept import accept as verb
 from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.store import Store
-from mailbbgun.base.caller import ANYBODY
-from mailbbgun.base.db import Database, db_now
-from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
-from mailbbgun.base.idempotency import forget_expired
-from mailbbgun.base.models import IdempotencyKey
+from mailbbgun.core.caller import ANYBODY
+from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
+from mailbbgun.database.db import Database, db_now
+from mailbbgun.database.idempotency import forget_expired
+from mailbbgun.database.models import IdempotencyKey
 from mailbbgun.messages.models import Message
 from mailbbgun.messages.publisher import Publisher
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbbgun.accept.addresses import mailbox, mailboxes
-from mailbbgun.base.addresses import address, mailbox_key
+from mailbbgun.core.addresses import address, mailbox_key
 from mailbbgun.messages.mime import Mailbox, compose
 from tests.messages.test_mime import DATE
 from tests.waiting import cpu_of, growth

@@ -21,13 +21,13 @@ from mailbbgun.accept.api import NewMessage
 from mailbbgun.accept.draft import Submission
 from mailbbgun.accept.quick import Quick, submission_of
 from mailbbgun.app import close, create_app
-from mailbbgun.base.caller import ANYBODY, Caller
-from mailbbgun.base.idempotency import claim_of
-from mailbbgun.base.settings import load
-from mailbbgun.base.web import EXTENSION, provided
+from mailbbgun.core.caller import ANYBODY, Caller
+from mailbbgun.database.idempotency import claim_of
+from mailbbgun.http.web import EXTENSION, provided
 from mailbbgun.install import install
+from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services
-from mailbbgun.tenants.rates import Rates
+from mailbbgun.settings.settings import load
 from tests.flow.service import ROOT, until
 from tests.tenants.conftest import Locked, opened
 from tests.waiting import PATIENCE
@@ -144,8 +144,8 @@ WHICH_WAY = """
 import sys
 sys.argv = ["gunicorn", "api:app"]
 from gunicorn.app.wsgiapp import WSGIApplication
-from mailbbgun.base.exposure import check_exposure
-from mailbbgun.base.settings import load
+from mailbbgun.exposure import check_exposure
+from mailbbgun.settings.settings import load
 application = WSGIApplication()
 settings = application.cfg
 worker = settings.worker_class(1, 0, [], application, 30, settings, settings.logger_class(settings))
@@ -226,13 +226,13 @@ def both_ways(door: Locked, key: str, body: dict[str, Any], more: dict[str, str]
     headers = {"Authorization": f"Bearer {key}"} | more
     octets = json.dumps(body).encode()
     answer(door, octets, headers | {"Idempotency-Key": "first"})  # looks the key up
-    ways = [answer(door, octets, headers | one) for one in ({}, ANOTHER_WAY)]
-    told = [(code, {name: value for name, value in shown.items() if name != "RateLimit-Remaining"}, body) for code, shown, body in ways]
+    candidates = [answer(door, octets, headers | one) for one in ({}, ANOTHER_WAY)]
+    told = [(code, {name: value for name, value in shown.items() if name != "RateLimit-Remaining"}, body) for code, shown, body in candidates]
     if "Idempotency-Key" in more:
         assert told[1][1].pop("Idempotent-Replayed") == "true"
     assert told[0] == told[1]
     assert told[0][0] == status
-    left = [int(shown["RateLimit-Remaining"]) for _, shown, _ in ways if "RateLimit-Remaining" in shown]
+    left = [int(shown["RateLimit-Remaining"]) for _, shown, _ in candidates if "RateLimit-Remaining" in shown]
     assert status == 429 or not left or left[0] - left[1] == 1  # each is counted once
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from mailbbgun.accept.store import LARGE, MESSAGES, Rows, Store
-from mailbbgun.base import idempotency
-from mailbbgun.base.errors import DatabaseUnavailable, IdempotencyMismatch
-from mailbbgun.base.idempotency import Claim
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database import idempotency
+from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message, MessageTag
 from tests.waiting import PATIENCE, pause, wait_until
@@ -77,12 +77,12 @@ class Stored(list):
         self.store = Store(database, 86_400)
 
     def begin(self, rows, claim=None):
-        storing = self.store.storing(rows, claim, lambda: self.append(rows.message["id"]))
-        self.store.begin(storing)
-        return storing
+        pending = self.store.pending(rows, claim, lambda: self.append(rows.message["id"]))
+        self.store.begin(pending)
+        return pending
 
     def __call__(self, rows, claim=None):
-        return self.store.storing(rows, claim, lambda: self.append(rows.message["id"])).result()
+        return self.store.pending(rows, claim, lambda: self.append(rows.message["id"])).result()
 
 
 @pytest.fixture
@@ -138,8 +138,8 @@ def test_more_than_a_commit_holds_go_into_several(services, database, at_once):
 
 
 def test_requests_with_one_key_are_one_message_and_each_hears_its_answer(services, at_once):
-    claim, other = Claim("key", "same"), Claim("key", "different")
-    answers = at_once([(rows(number), claim) for number in range(6)] + [(rows(), other), (rows(), Claim("key2", "same"))])
+    claim, other = KeyClaim("key", "same"), KeyClaim("key", "different")
+    answers = at_once([(rows(number), claim) for number in range(6)] + [(rows(), other), (rows(), KeyClaim("key2", "same"))])
     stored = [one for one in answers[:6] if one is None]
     assert len(stored) == 1
     with services.db.read() as session:
@@ -169,7 +169,7 @@ def test_a_database_that_is_away_is_told_to_each_and_used_again_when_it_is_back(
 
 @pytest.mark.parametrize("services", ["postgresql"], indirect=True)  # SQLite has one writer: a held key is a held database
 def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services, store):
-    held = Claim("held", "same")
+    held = KeyClaim("held", "same")
     with services.db.write() as rival:
         idempotency.take(rival, {held: (new_id(), {"id": "rival's"})}, 86_400)
         with ThreadPoolExecutor(6) as pool:
@@ -187,8 +187,8 @@ def test_a_large_message_goes_by_itself(services, store):
     assert not large.stored, "nobody else's commit has taken it"
     assert large.result() is None
     assert large.stored
-    assert store(rows(size=LARGE + 1), Claim("key", "same")) is None
-    assert set(store(rows(size=LARGE + 1), Claim("key", "same"))) == {"id"}
+    assert store(rows(size=LARGE + 1), KeyClaim("key", "same")) is None
+    assert set(store(rows(size=LARGE + 1), KeyClaim("key", "same"))) == {"id"}
     assert count(services, Message) == [2]
     assert len(store) == 2
 
@@ -207,7 +207,7 @@ def test_who_cannot_wait_is_told(store):
 def test_who_comes_after_the_store_is_closed_writes_by_itself(services, store):
     store.store.close()
     assert store(rows()) is None
-    late, told = store.store.storing(rows(), None, lambda: None), Queue()
+    late, told = store.store.pending(rows(), None, lambda: None), Queue()
     late.tell(lambda: told.put("to be done"))
     assert told.get(timeout=PATIENCE) == "to be done"
     assert late.result() is None

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from bench.backlog import MEASURES, Cost, Memory, Results, table
 from bench.fill import fill
 from mailbbgun import schema
-from mailbbgun.base.ids import first_id_at
+from mailbbgun.core.ids import first_id_at
 from mailbbgun.services import build
 from tests.waiting import PATIENCE
 

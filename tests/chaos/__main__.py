@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from mailbbgun.base.exits import run, version_option
+from mailbbgun.core.process import run, version_option
 from tests.chaos.check import Figures, Wrong
 from tests.chaos.round import EMBEDDED, REAL, LeftOut, Round, settings_of
 from tests.chaos.scenarios import SCENARIOS, Scenario

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.settings.settings import Settings, load
 from tests.chaos.check import Figures, check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy

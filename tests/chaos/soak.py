@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import requests
 
-from mailbbgun.base.settings import Settings, load
 from mailbbgun.services import build
+from mailbbgun.settings.settings import Settings, load
 from tests.chaos.check import Figures, check
 from tests.chaos.gauges import Gauges, bounds
 from tests.chaos.load import Load

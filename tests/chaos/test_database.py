@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from mailbbgun import migrations, schema
-from mailbbgun.base.db import Database
-from mailbbgun.base.settings import load as load_settings
+from mailbbgun.database.db import Database
+from mailbbgun.settings.settings import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from mailbbgun.base.faults import POINTS, fault
+from mailbbgun.core.faults import POINTS, fault
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
 from tests.flow.service import ROOT, Service, until

@@ -11,11 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from mailbbgun.base.crypto import new_key
-from mailbbgun.base.settings import load
 from mailbbgun.cli.main import main
+from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
+from mailbbgun.settings.settings import load
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from mailbbgun.app import close, create_app
-from mailbbgun.base.db import db_now
+from mailbbgun.database.db import db_now
 from mailbbgun.tenants.models import ApiKey
 from tests.cli.conftest import Shell
 

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from mailbbgun import install
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
 from mailbbgun.cli.main import main
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants.authenticate import Authenticator

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from mailbbgun import schema
-from mailbbgun.base.crypto import Vault, new_key
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
-from mailbbgun.base.reencrypt import BATCH, places
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.crypto import Vault, new_key
+from mailbbgun.database.reencrypt import BATCH, places
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.tenants import keys as api_keys
 from tests.cli.conftest import ROOT, Shell

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
 from mailbbgun.app import close, create_app
-from mailbbgun.base.db import db_now
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.database.db import db_now
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import Delivery
@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 OWNER = uuid4()
 
 
-class Desk:
+class WorkerContext:
     """The command line, and the API of the same installation to send by."""
 
     def __init__(self, shell: Shell, http: FlaskClient) -> None:
@@ -87,21 +87,21 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(shell: Shell) -> Iterator[Desk]:
+def context(shell: Shell) -> Iterator[WorkerContext]:
     app = create_app(services=shell.services)
-    yield Desk(shell, app.test_client())
+    yield WorkerContext(shell, app.test_client())
     close(app)
 
 
-def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(desk: Desk) -> None:
+def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: WorkerContext) -> None:
     sent = [
-        desk.send(
+        context.send(
             to="Ann <ann@example.com>", subject="The first invoice", tags=["a"], **{"from": "Shop <shop@example.com>"}
         ),
-        desk.send(to="ben@example.org", subject="The second invoice", message_id_header="<order-1@example.com>"),
-        desk.send(to="cis@example.com", subject="A letter"),
+        context.send(to="ben@example.org", subject="The second invoice", message_id_header="<order-1@example.com>"),
+        context.send(to="cis@example.com", subject="A letter"),
     ][::-1]
-    desk.bounce(sent[0])
+    context.bounce(sent[0])
     filters = {
         (): sent,
         ("--to", "ANN@example.com"): [sent[2]],
@@ -120,21 +120,21 @@ def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(desk: Desk) -> 
         ("--offset", "2"): sent[2:],
     }
     for arguments, wanted in filters.items():
-        answer = desk.told("list", *arguments)
+        answer = context.told("list", *arguments)
         assert [one["id"] for one in answer["messages"]] == wanted, arguments
-    assert desk.told("list") == desk.http.get("/messages").json
-    desk.shell.run("tenant", "create", "empty")
-    assert desk.told("list", "--tenant", "empty") == {"messages": [], "count": 0}
+    assert context.told("list") == context.http.get("/messages").json
+    context.shell.run("tenant", "create", "empty")
+    assert context.told("list", "--tenant", "empty") == {"messages": [], "count": 0}
 
 
-def test_a_page_for_people_says_how_to_go_on(desk: Desk) -> None:
-    sent = [desk.send(subject="paged") for _ in range(3)][::-1]
-    done = desk.shell.run("message", "list", "--subject", "paged", "--limit", "2")
+def test_a_page_for_people_says_how_to_go_on(context: WorkerContext) -> None:
+    sent = [context.send(subject="paged") for _ in range(3)][::-1]
+    done = context.shell.run("message", "list", "--subject", "paged", "--limit", "2")
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["created_at", "status", "reason", "from", "to", "subject", "id"]
     assert [row.split()[-1] for row in rows] == sent[:2]
     assert done.stderr == f"2 of 3; to go on: --after {sent[1]}\n"
-    assert desk.shell.run("message", "list", "--subject", "paged").stderr == ""
+    assert context.shell.run("message", "list", "--subject", "paged").stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,13 @@ def test_what_the_api_refuses_is_wrong_usage(sqlite: Shell, arguments: list[str]
     assert said in sqlite.run("message", *arguments, code=2).stderr
 
 
-def test_a_message_is_shown_with_each_delivery(desk: Desk) -> None:
-    sent = desk.send(
+def test_a_message_is_shown_with_each_delivery(context: WorkerContext) -> None:
+    sent = context.send(
         to=["ann@example.com", "ben@example.com"], cc="cis@example.com", metadata={"order": 17}, tags=["a", "b"]
     )
-    desk.bounce(sent)
-    assert desk.told("show", sent) == desk.http.get(f"/messages/{sent}").json
-    text = desk.said("show", sent)
+    context.bounce(sent)
+    assert context.told("show", sent) == context.http.get(f"/messages/{sent}").json
+    text = context.said("show", sent)
     above, _, below = text.partition("\n\n")
     properties = {line.split()[0]: line.split(None, 1)[1] for line in above.splitlines()}
     assert (
@@ -177,73 +177,73 @@ def test_a_message_is_shown_with_each_delivery(desk: Desk) -> None:
     assert all("550 5.1.1 nobody" in row for row in rows)
 
 
-def test_a_timeline_is_told_whole_newest_first(desk: Desk) -> None:
-    sent = desk.send()
-    desk.bounce(sent)
-    answer = desk.told("events", sent)
-    assert answer == desk.http.get(f"/messages/{sent}/events").json
+def test_a_timeline_is_told_whole_newest_first(context: WorkerContext) -> None:
+    sent = context.send()
+    context.bounce(sent)
+    answer = context.told("events", sent)
+    assert answer == context.http.get(f"/messages/{sent}/events").json
     assert [one["kind"] for one in answer["events"]] == ["bounced", "accepted"]
-    _, bounced, accepted = desk.said("events", sent).splitlines()
+    _, bounced, accepted = context.said("events", sent).splitlines()
     assert bounced.split()[1:3] == ["bounced", "ann@example.com"]
     assert "code=550 reply=5.1.1 nobody" in bounced
     assert accepted.split()[1:4] == ["accepted", "-", "recipients=1"]
 
 
-def test_cancel_says_of_how_many_deliveries_and_why_not(desk: Desk) -> None:
-    sent = desk.send(to=["ann@example.com", "ben@example.com", "cis@example.com"])
-    first, *_ = desk.claim(sent)
-    desk.change(sent, lease_owner=None)
-    with desk.shell.services.db.write() as session:
+def test_cancel_says_of_how_many_deliveries_and_why_not(context: WorkerContext) -> None:
+    sent = context.send(to=["ann@example.com", "ben@example.com", "cis@example.com"])
+    first, *_ = context.claim(sent)
+    context.change(sent, lease_owner=None)
+    with context.shell.services.db.write() as session:
         session.execute(update(Delivery).where(Delivery.id == first).values(lease_owner=OWNER))
-    assert desk.said("cancel", sent) == "2 of 3 deliveries are cancelled\n"
-    assert desk.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
-    other = desk.send()
-    assert desk.told("cancel", other) == desk.http.get(f"/messages/{other}").json
-    assert desk.said("cancel", other, code=1) == "mailbbgun: Nothing left to cancel: it has ended as CANCELLED.\n"
+    assert context.said("cancel", sent) == "2 of 3 deliveries are cancelled\n"
+    assert context.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
+    other = context.send()
+    assert context.told("cancel", other) == context.http.get(f"/messages/{other}").json
+    assert context.said("cancel", other, code=1) == "mailbbgun: Nothing left to cancel: it has ended as CANCELLED.\n"
 
 
-def test_retry_makes_due_what_failed_or_waits_and_hints_it(desk: Desk) -> None:
-    sent = desk.send(priority=9)
+def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: WorkerContext) -> None:
+    sent = context.send(priority=9)
     assert (
-        desk.said("retry", sent, code=1)
+        context.said("retry", sent, code=1)
         == "mailbbgun: Nothing to try again: it is due already, and waits for a worker.\n"
     )
-    wait_until(lambda: desk.hints(sent) == ["high"], "the API hints what it accepted")
-    desk.bounce(sent)
-    assert desk.said("retry", sent) == "1 of 1 delivery is due now\n"
-    assert desk.hints(sent) == ["high", "high"]
-    with desk.shell.services.db.read() as session:
+    wait_until(lambda: context.hints(sent) == ["high"], "the API hints what it accepted")
+    context.bounce(sent)
+    assert context.said("retry", sent) == "1 of 1 delivery is due now\n"
+    assert context.hints(sent) == ["high", "high"]
+    with context.shell.services.db.read() as session:
         assert session.scalars(select(Delivery.published_at).where(Delivery.message_id == UUID(sent))).one() is not None
-    assert [one["kind"] for one in desk.told("events", sent)["events"]] == ["retried", "bounced", "accepted"]
-    desk.change(sent, next_attempt_at=db_now(600))
-    assert desk.told("retry", sent) == desk.http.get(f"/messages/{sent}").json
+    assert [one["kind"] for one in context.told("events", sent)["events"]] == ["retried", "bounced", "accepted"]
+    context.change(sent, next_attempt_at=db_now(600))
+    assert context.told("retry", sent) == context.http.get(f"/messages/{sent}").json
 
 
-def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(desk: Desk) -> None:
-    sent = desk.send()
-    desk.change(sent, next_attempt_at=None, published_at=None)
+def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: WorkerContext) -> None:
+    sent = context.send()
+    context.change(sent, next_attempt_at=None, published_at=None)
     assert (
-        desk.said("retry", sent, code=1)
+        context.said("retry", sent, code=1)
         == "mailbbgun: Nothing to try again: it is held until its tenant is active again.\n"
     )
-    assert desk.said("cancel", sent) == "1 of 1 delivery is cancelled\n"
+    assert context.said("cancel", sent) == "1 of 1 delivery is cancelled\n"
 
 
-def test_a_retry_stands_although_the_queue_does_not_answer(desk: Desk) -> None:
-    sent = desk.send()
-    desk.bounce(sent)
-    done = desk.shell.run("message", "retry", sent, QUEUE_URL="amqp://127.0.0.1:1/")
+def test_a_retry_stands_although_the_queue_does_not_answer(context: WorkerContext) -> None:
+    sent = context.send()
+    context.bounce(sent)
+    done = context.shell.run("message", "retry", sent, QUEUE_URL="amqp://127.0.0.1:1/")
     assert done.stdout == "1 of 1 delivery is due now\n"
     assert done.stderr.startswith("mailbbgun: RabbitMQ does not answer")
     assert done.stderr.endswith("workers find the message by themselves once the queue is back\n")
-    assert desk.told("show", sent)["status"] == "PENDING"
+    assert context.told("show", sent)["status"] == "PENDING"
 
 
-def test_the_message_of_another_tenant_is_not_there(desk: Desk) -> None:
-    sent = desk.send()
-    desk.shell.run("tenant", "create", "another")
+def test_the_message_of_another_tenant_is_not_there(context: WorkerContext) -> None:
+    sent = context.send()
+    context.shell.run("tenant", "create", "another")
     for command in ("show", "events", "cancel", "retry"):
-        assert desk.said(command, sent, "--tenant", "another", code=1) == "mailbbgun: There is no such message.\n", (
+        assert context.said(command, sent, "--tenant", "another", code=1) == "mailbbgun: There is no such message.\n", (
             command
         )
-    assert desk.told("show", sent)["status"] == "PENDING"
+    assert context.told("show", sent)["status"] == "PENDING"

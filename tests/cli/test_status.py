@@ -13,9 +13,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, update
 
 from mailbbgun.app import close, create_app
-from mailbbgun.base.db import db_now
+from mailbbgun.database.db import db_now
 from mailbbgun.deliver import workers
-from mailbbgun.deliver.models import Worker
+from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.messages.models import Delivery
 from mailbbgun.migrations import HEAD
 from mailbbgun.queues.lanes import LANES
@@ -46,7 +46,7 @@ def worker(shell: Shell) -> Iterator[UUID]:
         workers.enter(session, owner)
     yield owner
     with shell.services.db.write() as session:
-        session.execute(delete(Worker))
+        session.execute(delete(RegisteredWorker))
         session.execute(delete(Delivery))
 
 
@@ -118,7 +118,7 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
 
 def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: Shell, worker: UUID) -> None:
     with shell.services.db.write() as session:
-        session.execute(update(Worker).values(beat_at=db_now(-31)))
+        session.execute(update(RegisteredWorker).values(beat_at=db_now(-31)))
     answer = told(shell.run("status", "--json", code=1))
     assert answer["problems"] == [SILENT]
     assert [one["alive"] for one in answer["workers"]] == [False]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mailbbgun.base.db import Base, Database
+from mailbbgun.database.db import Base, Database
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.embedded import Embedded
 from mailbbgun.queues.models import QueuedHint

@@ -12,10 +12,10 @@ from uuid import UUID
 
 import pytest
 
-from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
+from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Consumer, Hint, Queue
-from mailbbgun.queues.lanes import BULK, CROWD, HIGH, LANES, NORMAL
+from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL, OVERFLOW
 from tests.contract.conftest import Driver
 from tests.servers import RabbitMQ
 from tests.waiting import PATIENCE, at_least, bounded, pause, wait_until
@@ -62,7 +62,7 @@ def _another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str
     """Run ``code`` with a ``queue`` until it printed a line; it is killed by ``kill -9`` in the end."""
     script = f"""
 import sys, time, uuid
-from mailbbgun.base.db import Database
+from mailbbgun.database.db import Database
 from mailbbgun.queues.embedded import Embedded
 from mailbbgun.queues.rabbitmq import RabbitMQ
 queue = {driver.source}
@@ -207,7 +207,7 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
             pause(0.2)  # from the broker's sockets to the buffers
         for _ in range(2):
             lanes = [hint.lane for hint in consumer.take(21, PATIENCE)]
-            assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, CROWD: 0, BULK: 1}
+            assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, OVERFLOW: 0, BULK: 1}
             assert lanes[0] == HIGH
 
 
@@ -235,7 +235,7 @@ def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bu
     with _consumer(queue, prefetch) as consumer:
         hints = _all(consumer, 960, 0.5)
         assert sorted(hint.lane for hint in hints) == [HIGH] * held + [NORMAL] * held
-        assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, CROWD: 0, BULK: 0}
+        assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0}
         consumer.settle(hints)
         assert len(_all(consumer, 2 * held, 1)) == 2 * held
 
@@ -303,7 +303,7 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     assert 4 <= depth[BULK] <= 4 * driver.bunch
     with _consumer(queue, prefetch=4) as consumer:
         assert len(_all(consumer, held + 4, 0.5)) == held + 4
-        wait_until(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, CROWD: 0, BULK: 0})
+        wait_until(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0})
 
 
 def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mailbbgun.base.errors import ConfigurationError
+from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.deliver import journal
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal, held, path_of, read

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mailbbgun.base.settings import PREFIX, Settings, load
+from mailbbgun.settings.settings import PREFIX, Settings, load
 from tests.deploy.yamls import ROOT, documents
 
 (COMPOSE,) = documents("docker-compose.yml")

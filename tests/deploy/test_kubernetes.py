@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.settings.settings import Settings, load
 from tests.deploy.yamls import ROOT, documents
 
 FOLDER = "deploy/kubernetes"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.base.settings import Settings
+from mailbbgun.settings.settings import Settings
 from tests.servers import install
 
 ROOT = Path(__file__).parents[2]

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mailbbgun.base.settings import load
 from mailbbgun.install import first_admin_key
 from mailbbgun.install import install as install_service
 from mailbbgun.services import build
+from mailbbgun.settings.settings import load
 from mailbbgun.tenants.keys import Minted
 from tests.run.test_run import ROOT, SECONDS, Service, until
 from tests.servers import install

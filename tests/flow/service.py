@@ -19,10 +19,10 @@ from uuid import UUID
 import requests
 from sqlalchemy import CursorResult, text
 
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
-from mailbbgun.base.settings import Settings, load
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.install import install
 from mailbbgun.services import build
+from mailbbgun.settings.settings import Settings, load
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from tests.servers.mailserver import MailServer
 from tests.servers.process import free_port
@@ -109,7 +109,7 @@ class Service:
         until(lambda: _listens(self.sink_port), what="the sink")
 
     def start_api(self, fault: str | None = None) -> None:
-        """Start the API and wait until it answers; with a ``fault`` (see ``mailbbgun/base/faults.py``) in its way."""
+        """Start the API and wait until it answers; with a ``fault`` (see ``mailbbgun/core/faults.py``) in its way."""
         self._spawn_api(fault)
         until(self._answers, what="the API")
 

@@ -13,10 +13,10 @@ from uuid import uuid4
 import pytest
 import requests
 
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.crypto import key_file, new_key
-from mailbbgun.base.settings import Settings
+from mailbbgun.core.caller import Scope
+from mailbbgun.database.crypto import key_file, new_key
 from mailbbgun.services import build
+from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys
 from mailbbgun.tenants.models import Tenant
 from tests.chaos.check import check

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mailbbgun.base.settings import Settings
+from mailbbgun.settings.settings import Settings
 from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until
 from tests.smtp.peers import Dialogue, NameServer, Peer, silent

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mailbbgun.base.settings import Settings
+from mailbbgun.settings.settings import Settings
 from tests.conftest import MOSTLY_EMBEDDED, MOSTLY_REAL
 from tests.flow.service import Service, until
 
@@ -237,7 +237,7 @@ def test_what_is_sent_alone_may_take_longer_than_a_lease(backend):
         service.ended(slow, "DELIVERED", 30)
         assert service.kinds(slow) == ["accepted", "delivered"]
         assert service.copies() == {"hesitate-7-ann@example.test": 1}
-        until(lambda: "sent_alone" in (service.var / "worker.out").read_text(), what="the end of the child")
+        until(lambda: "sent_isolated" in (service.var / "worker.out").read_text(), what="the end of the child")
         assert "fenced" not in (service.var / "worker.out").read_text()
 
 

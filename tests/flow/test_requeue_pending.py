@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from mailbbgun.base.settings import load
 from mailbbgun.services import build
+from mailbbgun.settings.settings import load
 from tests.chaos.load import Load, addresses
 from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until

@@ -14,11 +14,11 @@ import pika
 import pytest
 from sqlalchemy.engine import make_url
 
-from mailbbgun.base.crypto import new_key
-from mailbbgun.base.settings import load
+from mailbbgun.database.crypto import new_key
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.rabbitmq import WORK
 from mailbbgun.services import build
+from mailbbgun.settings.settings import load
 from mailbbgun.tenants import keys as api_keys
 from tests.flow.service import Service, until
 from tests.servers import PostgreSQL, RabbitMQ, Redis, install

@@ -68,7 +68,7 @@ def test_a_worker_that_is_killed_takes_the_process_that_sends_alone_along(embedd
         service.sql("UPDATE deliveries SET crashes = 2")
         worker = service.start_worker()
         until(lambda: held(service) == 1, what="the claim")
-        (child,) = (pid for pid in children(worker.pid) if "--alone" in command_line(pid))
+        (child,) = (pid for pid in children(worker.pid) if "--isolated" in command_line(pid))
         worker.kill()
         worker.wait(PATIENCE)
         until(lambda: not command_line(child), what="the end of the child")

@@ -13,11 +13,11 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from mailbbgun.base.crypto import new_key
-from mailbbgun.base.settings import load
+from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
 from mailbbgun.queues.rabbitmq import work_queue
 from mailbbgun.services import build
+from mailbbgun.settings.settings import load
 from mailbbgun.tenants import keys
 from tests.flow.service import ROOT, Service, until
 from tests.servers.process import free_port

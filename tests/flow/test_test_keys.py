@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import load
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.settings.settings import load
 from tests.flow.service import Service, until
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, at_least

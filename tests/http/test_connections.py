@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from mailbbgun.accept.store import PATIENCE_FOR_ALL
-from mailbbgun.base import idempotency
-from mailbbgun.base.idempotency import Claim
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.ids import new_id
+from mailbbgun.database import idempotency
+from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.server.limits import SMALL
 from tests import waiting
 from tests.flow.service import until
@@ -152,7 +152,7 @@ def test_requests_that_wait_for_keys_held_elsewhere_keep_nobody_from_being_answe
         lines = [stack.enter_context(connected(door)) for _ in keys]
         with door.services.db.write() as rival:  # on SQLite it holds the whole database
             if door.services.db.dialect == "postgresql":
-                idempotency.take(rival, {Claim(key, "same"): (new_id(), {}) for key in keys}, 86_400)
+                idempotency.take(rival, {KeyClaim(key, "same"): (new_id(), {}) for key in keys}, 86_400)
             for (line, _), key in zip(lines, keys, strict=True):
                 line.sendall(post(BODY, b"Idempotency-Key: " + key.encode()))
             waiting.pause(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others

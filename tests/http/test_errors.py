@@ -7,9 +7,9 @@ import pytest
 import requests
 
 from mailbbgun.accept.checks import NEEDS_RECIPIENT
-from mailbbgun.base.ids import DEFAULT_TENANT
-from tests.base.test_web import BAD
+from mailbbgun.core.ids import DEFAULT_TENANT
 from tests.http.conftest import MAX_BODY_SIZE
+from tests.http.test_web import BAD
 from tests.waiting import PATIENCE
 
 JSON = {"Content-Type": "application/json"}

@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from mailbbgun.app import close, create_app
-from mailbbgun.base import deadline
-from mailbbgun.base.deadline import at_most
-from mailbbgun.base.errors import TookTooLong
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.core.errors import TookTooLong
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database import deadline
+from mailbbgun.database.deadline import at_most
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.models import DELIVERIES, MESSAGES

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailbbgun import schema, services
 from mailbbgun.app import close, create_app
-from mailbbgun.base.settings import load
+from mailbbgun.settings.settings import load
 
 FIELDS = ["to", "cc", "bcc", "from", "reply_to", "subject", "text", "html", "headers", "tags", "metadata", "message_id", "priority", "x"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import Settings, load
-from mailbbgun.base.web import provided
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.http.web import provided
 from mailbbgun.services import Services
+from mailbbgun.settings.settings import Settings, load
 from mailbbgun.tenants import keys
 from tests.conftest import application
 from tests.http.conftest import Door

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.db import db_now
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.db import db_now
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages import repo

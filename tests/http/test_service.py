@@ -15,15 +15,15 @@ from sqlalchemy import delete, insert
 
 from mailbbgun import schema, services
 from mailbbgun.app import create_app, preflight
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.exposure import check_exposure
-from mailbbgun.base.gate import needs
-from mailbbgun.base.settings import load
-from mailbbgun.deliver.models import Worker
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.database.db import Database
+from mailbbgun.deliver.models import RegisteredWorker
+from mailbbgun.exposure import check_exposure
+from mailbbgun.http.gate import needs
 from mailbbgun.install import install
 from mailbbgun.services import build
+from mailbbgun.settings.settings import load
 from tests.http.conftest import ROOT
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, pause
@@ -32,8 +32,8 @@ from tests.waiting import PATIENCE, pause
 def beat(door, ago):
     with door.services.db.write() as session:
         now = datetime.now(UTC)
-        session.execute(delete(Worker))
-        session.execute(insert(Worker).values(id=uuid4(), host="here", pid=1, started_at=now, beat_at=now - timedelta(seconds=ago)))
+        session.execute(delete(RegisteredWorker))
+        session.execute(insert(RegisteredWorker).values(id=uuid4(), host="here", pid=1, started_at=now, beat_at=now - timedelta(seconds=ago)))
 
 
 def test_health_says_that_the_process_is_alive(door):

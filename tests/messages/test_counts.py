@@ -9,8 +9,8 @@ from alembic import command
 from sqlalchemy import delete, func, insert, select, text, update
 
 from mailbbgun import schema
-from mailbbgun.base.db import Database
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.db import Database
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import MESSAGES, MessageCount
 from mailbbgun.messages.status import STATUSES

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailbbgun.base.errors import InvalidInput
+from mailbbgun.core.errors import InvalidInput
 from mailbbgun.messages import mime
 from mailbbgun.messages.mime import EVIL, Mailbox, compose, one_line, self_test
 

@@ -14,8 +14,8 @@ from pika.adapters.utils.connection_workflow import (
 )
 from pika.exceptions import AMQPConnectionError, AMQPHeartbeatTimeout, ConnectionClosedByBroker, StreamLostError
 
-from mailbbgun.base.errors import QueueUnavailable, explained
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.errors import QueueUnavailable, explained
+from mailbbgun.core.ids import new_id
 from mailbbgun.queues.amqp import hosts_of, unreachable
 from mailbbgun.queues.rabbitmq import RabbitMQ
 from tests.servers.process import free_port

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mailbbgun.base.db import Base, Database
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import Base, Database
 from mailbbgun.queues.embedded import _COUNTS, _TAKE, HOLD_SECONDS, Embedded
 from mailbbgun.queues.lanes import BULK, LANES, NORMAL
 from mailbbgun.queues.models import QueuedHint

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from mailbbgun.queues.lanes import BULK, CROWD, HIGH, LANES, NORMAL, Turns, lane_of
+from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL, OVERFLOW, WeightedRoundRobin, lane_of
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ def test_a_priority_has_its_lane(priority: int, lane: str) -> None:
 @pytest.mark.parametrize(
     ("busy", "turns"),
     [
-        ({HIGH, NORMAL, CROWD, BULK}, {HIGH: 16, NORMAL: 4, CROWD: 3, BULK: 1}),
+        ({HIGH, NORMAL, OVERFLOW, BULK}, {HIGH: 16, NORMAL: 4, OVERFLOW: 3, BULK: 1}),
         ({HIGH, NORMAL, BULK}, {HIGH: 16, NORMAL: 4, BULK: 1}),
-        ({NORMAL, CROWD}, {NORMAL: 4, CROWD: 3}),
+        ({NORMAL, OVERFLOW}, {NORMAL: 4, OVERFLOW: 3}),
         ({HIGH, NORMAL}, {HIGH: 16, NORMAL: 4}),
         ({HIGH, BULK}, {HIGH: 16, BULK: 1}),
         ({NORMAL, BULK}, {NORMAL: 4, BULK: 1}),
@@ -31,18 +31,18 @@ def test_a_priority_has_its_lane(priority: int, lane: str) -> None:
 )
 def test_busy_lanes_share_the_turns_by_weight(busy: set[str], turns: dict[str, int]) -> None:
     waiting = {lane: [1] if lane in busy else [] for lane in LANES}
-    order = Turns()
+    order = WeightedRoundRobin()
     for _ in range(3):
         assert Counter(order.next(waiting) for _ in range(sum(turns.values()))) == turns
 
 
 def test_nobody_has_the_turn_when_all_lanes_are_empty() -> None:
-    assert Turns().next({lane: [] for lane in LANES}) is None
+    assert WeightedRoundRobin().next({lane: [] for lane in LANES}) is None
 
 
 def test_high_goes_first_and_bulk_is_spread_between() -> None:
     waiting = {lane: [1] for lane in LANES}
-    order = Turns()
+    order = WeightedRoundRobin()
     sequence = [order.next(waiting) for _ in range(240)]
     assert sequence[0] == HIGH
     bulk = [turn for turn, lane in enumerate(sequence) if lane == BULK]
@@ -50,9 +50,9 @@ def test_high_goes_first_and_bulk_is_spread_between() -> None:
 
 
 def test_a_lane_that_was_empty_saves_up_no_turns() -> None:
-    order = Turns()
-    only_bulk = {HIGH: [], NORMAL: [], CROWD: [], BULK: [1]}
+    order = WeightedRoundRobin()
+    only_bulk = {HIGH: [], NORMAL: [], OVERFLOW: [], BULK: [1]}
     for _ in range(1000):
         order.next(only_bulk)
     everything = {lane: [1] for lane in LANES}
-    assert Counter(order.next(everything) for _ in range(24)) == {HIGH: 16, NORMAL: 4, CROWD: 3, BULK: 1}
+    assert Counter(order.next(everything) for _ in range(24)) == {HIGH: 16, NORMAL: 4, OVERFLOW: 3, BULK: 1}

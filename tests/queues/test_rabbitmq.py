@@ -13,8 +13,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from mailbbgun.base.errors import ConfigurationError, QueueMisconfigured, QueueUnavailable
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.errors import ConfigurationError, QueueMisconfigured, QueueUnavailable
+from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
 from mailbbgun.queues.rabbitmq import BUNCH, WORK, bodies_of, delay_queue, fetched, ids_of, work_queue

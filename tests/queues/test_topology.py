@@ -7,8 +7,8 @@ from typing import Any
 import pika
 import pytest
 
-from mailbbgun.base.errors import QueueMisconfigured, QueueUnavailable
-from mailbbgun.base.ids import new_id
+from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
+from mailbbgun.core.ids import new_id
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
 from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue

@@ -14,13 +14,13 @@ from typing import Any, Self
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
-from mailbbgun.base.settings import load
 from mailbbgun.server.accepting import Doors
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.connection import Connection
-from mailbbgun.server.limits import SLOWEST_RATE, SMALL, Limits, limits_of
+from mailbbgun.server.connection import ClientConnection
+from mailbbgun.server.limits import SLOWEST_RATE, SMALL, ServerLimits, limits_of
 from mailbbgun.server.poller import READ, Poller
 from mailbbgun.server.refusal import Refusal
+from mailbbgun.settings.settings import load
 from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ class Answering:
 
     def __init__(self, answer: bytes | None) -> None:
         self.answer = answer
-        self.served: list[Connection] = []
+        self.served: list[ClientConnection] = []
 
-    def serve(self, connection: Connection, _request: Any) -> None:
+    def serve(self, connection: ClientConnection, _request: Any) -> None:
         self.served.append(connection)
         if self.answer is not None:
             self.clients.send(connection, self.answer, keeps=True)
 
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
+    def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         log.info("%s %s", connection.client, refusal)
 
 
@@ -55,7 +55,7 @@ class Answering:
 class House:
     """Clients on a port of their own."""
 
-    limits: Limits = LIMITS
+    limits: ServerLimits = LIMITS
     answer: bytes | None = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     now: float = 1000.0
     sources: ExitStack = field(default_factory=ExitStack)

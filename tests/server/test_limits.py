@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
-from mailbbgun.base.errors import ConfigurationError
-from mailbbgun.base.settings import load
+from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.server.limits import OTHER_FILES, Stage, check_gunicorn, limits_of, permit_files
+from mailbbgun.settings.settings import load
 
 
 @pytest.mark.parametrize(

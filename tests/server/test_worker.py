@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mailbbgun.base.refusals import MOST_OF_ONE
+from mailbbgun.http.refusals import MOST_OF_ONE
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.server.test_slow_clients import BODY, answer, api, connect, get, post

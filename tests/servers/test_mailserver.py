@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.smtp.client import Connection
+from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
@@ -37,7 +37,7 @@ def endpoint(server: MailServer, security: str = "starttls", password: str = "op
 
 
 def send(to: Endpoint) -> dict[str, Outcome | TooMany]:
-    connection = Connection.open(to, "client.test", PATIENT)
+    connection = SMTPConnection.open(to, "client.test", PATIENT)
     outcomes = connection.send(MAIL, lambda _: True, lambda *_: None)
     connection.quit()
     return outcomes
@@ -72,7 +72,8 @@ def test_what_it_took_is_there_when_it_answers_and_after_it_was_killed(server: M
 def test_it_wants_tls_and_then_the_right_password(server: MailServer) -> None:
     assert refusal(endpoint(server, "none")).phase is Phase.AUTH
     assert refusal(endpoint(server, password="wrong")).reply.code == 535
-    connection = Connection.open(Endpoint("localhost", server.port, "starttls", addresses=("127.0.0.1",), ca_file=server.ca_file), "c.test", PATIENT)
+    there = Endpoint("localhost", server.port, "starttls", addresses=("127.0.0.1",), ca_file=server.ca_file)
+    connection = SMTPConnection.open(there, "c.test", PATIENT)
     outcomes = connection.send(MAIL, lambda _: True, lambda *_: None)
     assert {outcome.reply.code for outcome in outcomes.values()} == {530}
     connection.quit()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.smtp.limits import MOST_REMEMBERED, REMEMBERED_SECONDS, Known, fewer, lasting, session_limit, too_many_recipients
+from mailbbgun.smtp.limits import MOST_REMEMBERED, REMEMBERED_SECONDS, KnownLimits, fewer, lasting, session_limit, too_many_recipients
 from mailbbgun.smtp.reply import Reply, understood
 
 TOO_MANY = [
@@ -164,7 +164,7 @@ def test_only_a_number_is_worth_remembering() -> None:
 
 def test_what_a_server_took_is_remembered_for_a_while_and_for_so_many_servers() -> None:
     now = [0.0]
-    known = Known(lambda: now[0])
+    known = KnownLimits(lambda: now[0])
     assert known.most("a") is None
     known.learn("a", 50)
     assert known.most("a") == 50

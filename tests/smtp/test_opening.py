@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.smtp.client import Connection
+from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused
@@ -46,7 +46,7 @@ def plain(peer: Peer, **more: object) -> Endpoint:
 
 def refusal(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refused:
     with pytest.raises(CannotOpen) as caught:
-        Connection.open(endpoint, "client.test", timeouts)
+        SMTPConnection.open(endpoint, "client.test", timeouts)
     return caught.value.outcome
 
 
@@ -106,7 +106,7 @@ def test_a_broken_handshake_fails_where_tls_is_required_and_falls_back_where_it_
         outcome = refusal(plain(peer, security="starttls", ca_file=authority.ca_file), quick("tls"))
         assert outcome.phase is Phase.TLS
         assert isinstance(outcome, Refused if isinstance(behaviour, bytes) else Deferred)
-        connection = Connection.open(plain(peer, security="opportunistic"), "client.test", quick("tls"))
+        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", quick("tls"))
         assert (connection.tls, peer.connections) == (False, 3)
         connection.quit()
 
@@ -126,7 +126,7 @@ def test_a_name_that_does_not_resolve_is_deferred_at_dns() -> None:
 
 def test_the_next_address_is_tried_when_one_refuses() -> None:
     with Peer() as peer:
-        Connection.open(plain(peer, addresses=("127.0.0.9", "127.0.0.1")), "client.test", PATIENT).quit()
+        SMTPConnection.open(plain(peer, addresses=("127.0.0.9", "127.0.0.1")), "client.test", PATIENT).quit()
 
 
 def test_no_byte_is_sent_before_a_valid_banner() -> None:
@@ -139,13 +139,13 @@ def test_no_byte_is_sent_before_a_valid_banner() -> None:
 
 def test_an_impossible_name_to_greet_with_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="EHLO"):
-        Connection.open(Endpoint("127.0.0.1", 1), "a\r\nMAIL", PATIENT)
+        SMTPConnection.open(Endpoint("127.0.0.1", 1), "a\r\nMAIL", PATIENT)
 
 
 @pytest.mark.parametrize("code", [500, 501, 502, 503, 504])
 def test_a_server_without_ehlo_is_greeted_with_helo(code: int) -> None:
     with Peer(at={"ehlo": b"%d unknown\r\n" % code}) as peer:
-        connection = Connection.open(plain(peer), "client.test", PATIENT)
+        connection = SMTPConnection.open(plain(peer), "client.test", PATIENT)
         assert connection.extensions == {}
         connection.quit()
     assert peer.commands == [b"EHLO client.test", b"HELO client.test", b"QUIT"]
@@ -157,7 +157,7 @@ def test_a_server_without_ehlo_is_greeted_with_helo(code: int) -> None:
 def test_required_starttls_checks_and_asks_again_what_is_offered(authority: Authority) -> None:
     with Peer(tls=authority.server("peer.test")) as peer:
         endpoint = plain(peer, security="starttls", ca_file=authority.ca_file)
-        connection = Connection.open(endpoint, "client.test", PATIENT)
+        connection = SMTPConnection.open(endpoint, "client.test", PATIENT)
         assert connection.tls
         assert "STARTTLS" not in connection.extensions
         connection.quit()
@@ -166,7 +166,7 @@ def test_required_starttls_checks_and_asks_again_what_is_offered(authority: Auth
 
 def test_implicit_tls_is_spoken_from_the_first_byte(authority: Authority) -> None:
     with Peer(tls=authority.server("peer.test"), implicit=True) as peer:
-        connection = Connection.open(plain(peer, security="tls", ca_file=authority.ca_file), "client.test", PATIENT)
+        connection = SMTPConnection.open(plain(peer, security="tls", ca_file=authority.ca_file), "client.test", PATIENT)
         assert connection.tls
         connection.quit()
 
@@ -174,7 +174,7 @@ def test_implicit_tls_is_spoken_from_the_first_byte(authority: Authority) -> Non
 def test_an_address_can_be_certified_too(authority: Authority) -> None:
     with Peer(tls=authority.server("127.0.0.1"), implicit=True) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls", ca_file=authority.ca_file)
-        Connection.open(endpoint, "client.test", PATIENT).quit()
+        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
@@ -191,12 +191,12 @@ def test_a_bad_certificate_is_refused_before_anything_is_said(
         assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (Refused, Phase.TLS, "4.7.5")
         assert "certificate" in outcome.reply.text
         assert not any(command.startswith((b"AUTH", b"MAIL")) for command in peer.commands)
-        Connection.open(replace(endpoint, verify=False), "client.test", PATIENT).quit()
+        SMTPConnection.open(replace(endpoint, verify=False), "client.test", PATIENT).quit()
 
 
 def test_opportunistic_tls_takes_any_certificate(authority: Authority) -> None:
     with Peer(tls=authority.server("other.test", expired=True, self_signed=True)) as peer:
-        connection = Connection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
+        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
         assert connection.tls
         connection.quit()
 
@@ -206,14 +206,14 @@ def test_a_server_without_starttls_is_refused_where_tls_is_required_only(at: dic
     with Peer(at=at) as peer:
         outcome = refusal(plain(peer, security="starttls"))
         assert (type(outcome), outcome.phase) == (Refused, Phase.STARTTLS)
-        connection = Connection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
+        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
         assert not connection.tls
         connection.quit()
 
 
 def test_a_refused_starttls_leaves_an_opportunistic_session_in_clear(authority: Authority) -> None:
     with Peer(at={"starttls": b"454 4.7.0 not now\r\n"}, tls=authority.server("peer.test")) as peer:
-        connection = Connection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
+        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
         assert (connection.tls, peer.connections) == (False, 1)
         connection.quit()
 
@@ -247,7 +247,7 @@ def test_a_ca_file_that_is_missing_or_empty_is_refused_without_connecting(tmp_pa
 def test_each_mechanism_authenticates_and_a_wrong_password_is_refused(mechanism: str) -> None:
     with Peer(users={"j\u00fcrgen": "p\u00e4ss wort"}, mechanisms=mechanism) as peer:
         endpoint = plain(peer, username="j\u00fcrgen", password="p\u00e4ss wort")
-        Connection.open(endpoint, "client.test", PATIENT).quit()
+        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
         outcome = refusal(replace(endpoint, password="wrong"))
     assert (type(outcome), outcome.phase, outcome.reply.code) == (Refused, Phase.AUTH, 535)
 
@@ -263,7 +263,7 @@ def test_the_safest_mechanism_for_the_line_is_used(
     with Peer(users={"u": "p"}, mechanisms=offered, tls=authority.server("peer.test"), implicit=encrypted) as peer:
         security = "tls" if encrypted else "none"
         endpoint = plain(peer, security=security, username="u", password="p", ca_file=authority.ca_file)
-        Connection.open(endpoint, "client.test", PATIENT).quit()
+        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
     assert next(command for command in peer.commands if command.startswith(b"AUTH")).startswith(used)
 
 
@@ -276,7 +276,7 @@ REFUSALS = [b"504 5.5.4 unrecognized\r\n", b"502 5.5.1 not implemented\r\n", b"5
 @pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
 def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_another(works: str, refusal: bytes, hangs_up: bool) -> None:
     with Peer(at={"auth": only(works, refusal, hangs_up)}, users={"u": "p"}) as peer:
-        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
     tried = [command.split()[1].decode() for command in peer.commands if command.startswith(b"AUTH")]
     order = ["CRAM-MD5", "PLAIN", "LOGIN"]
     # One that was refused is not tried again, on whichever connection.
@@ -287,7 +287,7 @@ def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_anothe
 def test_a_421_after_a_refused_mechanism_leads_to_a_fresh_connection() -> None:
     at = {"auth": in_turn(b"535 5.7.8 no\r\n", then_close(b"421 4.7.0 too many errors\r\n"), None)}
     with Peer(at=at, users={"u": "p"}) as peer:
-        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
     assert peer.connections == 2
 
 
@@ -317,17 +317,17 @@ def test_a_server_that_wants_the_answer_of_plain_on_a_line_of_its_own_gets_it() 
         dialogue.normal(dialogue)
 
     with Peer(at={"auth": ask}, users={"u": "p"}, mechanisms="PLAIN") as peer:
-        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
 
 
 def test_mechanisms_of_two_lines_are_put_together() -> None:
     with Peer(extensions=("AUTH GSSAPI PLAIN", "AUTH=LOGIN"), users={"u": "p"}, mechanisms="NTLM", at={"auth": only("LOGIN", b"504 no\r\n")}) as peer:
-        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
 
 
 def test_the_old_spelling_of_auth_is_understood() -> None:
     with Peer(extensions=("AUTH=LOGIN", "8BITMIME")) as peer, pytest.raises(CannotOpen):
-        Connection.open(plain(peer, username="u", password="p"), "client.test", PATIENT)
+        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT)
     assert b"AUTH LOGIN" in peer.commands
 
 
@@ -365,4 +365,4 @@ def test_the_password_is_not_in_the_representation() -> None:
 def test_an_opening_that_fails_once_succeeds_the_next_time() -> None:
     with Peer(at={"banner": in_turn(then_close(b"421 busy\r\n"), None)}) as peer:
         assert refusal(plain(peer)).reply.code == 421
-        Connection.open(plain(peer), "client.test", PATIENT).quit()
+        SMTPConnection.open(plain(peer), "client.test", PATIENT).quit()

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from mailbbgun.relays.pool import Pool
+from mailbbgun.relays.probe import probe
+from mailbbgun.relays.relay import SmartHost
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered, Outcome, Phase, Refused
-from mailbbgun.smtp.pool import Pool
-from mailbbgun.smtp.probe import probe
 from mailbbgun.smtp.redact import MARK, Redactor
-from mailbbgun.smtp.relay import SmartHost
 from tests.servers.mailserver import MailServer
 from tests.smtp.peers import PATIENT, Authority, Peer
 from tests.waiting import PATIENCE

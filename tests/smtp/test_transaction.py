@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.smtp.client import Connection
+from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, TooMany, Unknown
@@ -64,8 +64,8 @@ class Journal:
 
 
 @contextmanager
-def connected(peer: Peer, timeouts: Timeouts = PATIENT) -> Iterator[Connection]:
-    connection = Connection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)
+def connected(peer: Peer, timeouts: Timeouts = PATIENT) -> Iterator[SMTPConnection]:
+    connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)
     yield connection
     connection.quit()
 
@@ -437,7 +437,7 @@ def test_everything_works_under_tls_too(implicit: bool, tmp_path: Path) -> None:
     authority, journal = Authority(tmp_path), Journal()
     with Peer(tls=authority.server("127.0.0.1"), implicit=implicit, extensions=("PIPELINING",)) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls" if implicit else "starttls", ca_file=authority.ca_file)
-        connection = Connection.open(endpoint, "client.test", PATIENT)
+        connection = SMTPConnection.open(endpoint, "client.test", PATIENT)
         for envelope in (ONE, BIG, ONE):
             assert connection.alive()  # session tickets are waiting by now: they are not speech
             (outcome,) = connection.send(envelope, journal.before_dot, journal.after_dot).values()
@@ -453,7 +453,7 @@ def test_a_reply_lost_under_tls_is_unknown_too(behaviour: Behaviour, tmp_path: P
     authority, journal = Authority(tmp_path), Journal()
     with Peer(at={"dot": behaviour}, tls=authority.server("127.0.0.1"), implicit=True) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls", ca_file=authority.ca_file)
-        connection = Connection.open(endpoint, "client.test", quick("dot"))
+        connection = SMTPConnection.open(endpoint, "client.test", quick("dot"))
         (outcome,) = connection.send(ONE, journal.before_dot, journal.after_dot).values()
     assert isinstance(outcome, Unknown)
     assert (len(peer.messages), journal.after) == (1, [(("to@b.test",), None)])

@@ -12,12 +12,12 @@ import pytest
 import requests
 from sqlalchemy import insert, text, update
 
-from mailbbgun.base.db import db_now
+from mailbbgun.database.db import db_now
 from mailbbgun.deliver import workers
-from mailbbgun.deliver.models import Worker
+from mailbbgun.deliver.models import RegisteredWorker
+from mailbbgun.limits.models import PermitCount
 from mailbbgun.smtp_accounts import repo
 from mailbbgun.smtp_accounts.health import look
-from mailbbgun.smtp_accounts.models import SMTPPace
 from mailbbgun.smtp_accounts.presets import PRESETS
 from tests.flow.service import until
 from tests.servers.mailserver import Failure, MailServer
@@ -468,11 +468,11 @@ def test_health_tells_of_circuits_of_workers_that_live_of_what_was_used_and_of_p
     with locked.services.db.write() as session:
         for worker in (alive, silent_):
             workers.enter(session, worker)
-        session.execute(update(Worker).where(Worker.id == silent_).values(beat_at=db_now(-workers.ALIVE_SECONDS - 1)))
+        session.execute(update(RegisteredWorker).where(RegisteredWorker.id == silent_).values(beat_at=db_now(-workers.ALIVE_SECONDS - 1)))
         for worker, failures in ((alive, 5), (silent_, 7), (gone, 9)):
             repo.report_circuits(session, worker, {UUID(limited["id"]): {"failures": failures, "reply": f"421 {failures}"}})
-        session.execute(insert(SMTPPace).values(account_id=UUID(limited["id"]), free_at=0.0, day=today, used=17, granted=1))
-        session.execute(insert(SMTPPace).values(account_id=UUID(plain["id"]), free_at=0.0, day=today - 1, used=17, granted=1))
+        session.execute(insert(PermitCount).values(account_id=UUID(limited["id"]), free_at=0.0, day=today, used=17, granted=1))
+        session.execute(insert(PermitCount).values(account_id=UUID(plain["id"]), free_at=0.0, day=today - 1, used=17, granted=1))
     health = tenant.shown(limited)["health"]
     assert health.pop("since") is not None
     expected = fresh | {"circuit": "open", "workers": 1, "failures": 5, "reply": "421 5", "used_today": 17}

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from mailbbgun.base.errors import InvalidInput
+from mailbbgun.core.errors import InvalidInput
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp_accounts.presets import PRESETS, Preset, preset
 

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import insert, select
 
 from mailbbgun import schema
-from mailbbgun.base.db import db_now
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.settings import load
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import db_now
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.services import Services, build
+from mailbbgun.settings.settings import load
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import event, text, update
 
 from bench.fill import fill
-from mailbbgun.base.db import db_now
-from mailbbgun.base.errors import QueueUnavailable
+from mailbbgun.core.errors import QueueUnavailable
+from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import put_early_back
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.publisher import mark_published

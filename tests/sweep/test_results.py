@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Select, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.base.clock import Clock
-from mailbbgun.base.db import db_now
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
+from mailbbgun.core.clock import Clock
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import Transaction, claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.tenants import keys
 from tests.http.conftest import Door
 from tests.servers.process import free_port

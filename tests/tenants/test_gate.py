@@ -8,12 +8,12 @@ from flask import Flask
 from sqlalchemy import select
 from werkzeug.test import EnvironBuilder
 
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import Settings
-from mailbbgun.base.web import PARKS, Parked, provided
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.http.web import AWAITS, PendingResponse, provided
 from mailbbgun.messages.models import Message
 from mailbbgun.services import Services
+from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys
 from tests.conftest import application
 
@@ -36,7 +36,7 @@ def key(app: Flask, **wish: Any) -> str:
 def polled(app: Flask, token: str) -> tuple[Any, dict[str, Any], list[str]]:
     """Ask as the thread that polls does; return what comes back, the environment, and statuses told."""
     builder = EnvironBuilder("/messages", method="POST", json=HELLO, headers={"Authorization": f"Bearer {token}"})
-    environ = builder.get_environ() | {PARKS: True}
+    environ = builder.get_environ() | {AWAITS: True}
     told: list[str] = []
     return app.wsgi_app(environ, lambda status, headers: told.append(status)), environ, told
 
@@ -44,7 +44,7 @@ def polled(app: Flask, token: str) -> tuple[Any, dict[str, Any], list[str]]:
 def test_a_request_whose_key_must_be_looked_up_goes_back_to_the_server_before_anything_is_asked(app: Flask) -> None:
     token = key(app)
     parked, environ, told = polled(app, token)
-    assert isinstance(parked, Parked)
+    assert isinstance(parked, PendingResponse)
     assert not parked.ending.ended
     assert told == []
     answer = parked.answer(environ)  # as another thread does
@@ -56,9 +56,9 @@ def test_once_the_key_is_known_the_request_is_begun_by_the_thread_that_polls(app
     token = key(app)
     assert app.test_client().get("/messages", headers={"Authorization": f"Bearer {token}"}).status_code == 200
     parked, environ, told = polled(app, token)
-    assert isinstance(parked, Parked)
-    assert environ[PARKS]  # it waits for the commit, and not for another thread to begin it
-    list(parked.answer(environ)(environ | {PARKS: False}, lambda status, headers: told.append(status)))
+    assert isinstance(parked, PendingResponse)
+    assert environ[AWAITS]  # it waits for the commit, and not for another thread to begin it
+    list(parked.answer(environ)(environ | {AWAITS: False}, lambda status, headers: told.append(status)))
     assert told == ["201 CREATED"]
 
 

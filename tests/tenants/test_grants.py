@@ -8,11 +8,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import delete, update
 
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import load
-from mailbbgun.base.web import provided
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.http.web import provided
 from mailbbgun.services import Services
+from mailbbgun.settings.settings import load
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.models import ApiKey
 from tests.conftest import application

@@ -13,13 +13,13 @@ from uuid import UUID
 import pytest
 
 from mailbbgun.app import OPEN, create_app
-from mailbbgun.base.caller import KeyKind, Scope
-from mailbbgun.base.gate import needs
-from mailbbgun.base.ids import DEFAULT_TENANT
-from mailbbgun.base.settings import Settings
-from mailbbgun.base.web import provided
+from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.http.gate import needs
+from mailbbgun.http.web import provided
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
+from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys
 from tests.tenants.conftest import HELLO, Locked, code
 from tests.waiting import PATIENCE

@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event, insert, text, update
 
-from mailbbgun.base.db import Database
-from mailbbgun.base.errors import Unauthorized
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
-from mailbbgun.base.settings import load
+from mailbbgun.core.errors import Unauthorized
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.db import Database
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
+from mailbbgun.settings.settings import load
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants import keys, repo

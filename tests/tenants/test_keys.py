@@ -8,7 +8,7 @@ import pytest
 import requests
 from sqlalchemy import case, update
 
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.messages.models import Delivery
 from tests.flow.service import until
 from tests.tenants.conftest import HELLO, Locked, code

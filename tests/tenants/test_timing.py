@@ -9,17 +9,17 @@ from itertools import cycle
 import pytest
 from flask import Flask
 
-from mailbbgun.base.caller import Scope
-from mailbbgun.base.crypto import keyed_hash, same
-from mailbbgun.base.errors import Unauthorized
-from mailbbgun.base.gate import Authenticator
-from mailbbgun.base.ids import DEFAULT_TENANT, new_id
-from mailbbgun.base.settings import Settings
-from mailbbgun.base.web import EXTENSION
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.errors import Unauthorized
+from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.crypto import keyed_hash, same
+from mailbbgun.http.gate import AuthenticatorContract
+from mailbbgun.http.web import EXTENSION
 from mailbbgun.services import Services
+from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import authenticate, keys, repo
-from tests.base.dudect import least_t
 from tests.conftest import application
+from tests.tenants.dudect import least_t
 
 KEYS = 50_000  # of each kind, as dudect's row asks: 100,000 in all
 READS = 500  # of each kind
@@ -47,7 +47,7 @@ def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(
     with services.db.write() as session:
         token = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k")).token
     begin, _, secret = token.rpartition("_")
-    authenticator: Authenticator = authenticate.Authenticator(services.db, services.vault, lambda session, tenants: {}, required=True)
+    authenticator: AuthenticatorContract = authenticate.Authenticator(services.db, services.vault, lambda session, tenants: {}, required=True)
 
     def refused(header: str) -> None:
         with suppress(Unauthorized):

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from mailbbgun.base.db import UTCDateTime, ascii_lower
+from mailbbgun.database.db import UTCDateTime, ascii_lower
 
 revision = "0001"
 down_revision = None

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
-from mailbbgun.base.db import UTCDateTime, ascii_lower
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.database.db import UTCDateTime, ascii_lower
 
 revision = "0004"
 down_revision = "0003"

@@ -5,8 +5,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from alembic import op
 
-from mailbbgun.base.db import UTCDateTime
-from mailbbgun.base.ids import DEFAULT_TENANT
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.database.db import UTCDateTime
 
 revision = "0005"
 down_revision = "0004"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from mailbbgun.base.db import UTCDateTime
+from mailbbgun.database.db import UTCDateTime
 
 revision = "0007"
 down_revision = "0006"

@@ -5,8 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from mailbbgun.base.db import ascii_lower
-from mailbbgun.base.texts import domain_of, mailbox_in
+from mailbbgun.database.db import ascii_lower
+from mailbbgun.database.texts import domain_of, mailbox_in
 
 revision = "0011"
 down_revision = "0009"

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from mailbbgun.base.faults import POINTS
+from mailbbgun.core.faults import POINTS
 from tests.chaos.round import EMBEDDED, REAL, Round
 from tests.chaos.scenarios.table import scenario
 from tests.flow.service import Service

@@ -13,13 +13,13 @@ from uuid import UUID
 
 import pika
 
-from mailbbgun.base.errors import QueueUnavailable
-from mailbbgun.base.ids import new_id
-from mailbbgun.base.settings import load as load_settings
+from mailbbgun.core.errors import QueueUnavailable
+from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.rabbitmq import BUNCH, WORK, RabbitMQ, work_queue
 from mailbbgun.services import build
+from mailbbgun.settings.settings import load as load_settings
 from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, TICK_GRACE
 from mailbbgun.sweep.requeue import requeue
 from tests.chaos.load import Load, addresses

@@ -1,0 +1,97 @@
+"""Who asks: what a door knows of its client once the key is checked."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from mailbbgun.core.ids import DEFAULT_TENANT
+
+
+class Scope(StrEnum):
+    """What a key may be allowed to do."""
+
+    WRITE = "messages:write"  # send, cancel, retry
+    READ = "messages:read"
+    ACCOUNTS = "accounts"  # SMTP accounts
+    REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
+    TEMPLATES = "templates"
+    WEBHOOKS = "webhooks"
+    ADMIN = "admin"  # tenants and keys, everybody's
+    SMTP = "smtp"  # hand over mail by SMTP
+
+
+BEYOND_ITS_TENANT = frozenset({Scope.ADMIN})
+"""Scopes by which a key reads and changes what is another tenant's."""
+
+
+class KeyKind(StrEnum):
+    """Where mail of a key goes."""
+
+    LIVE = "live"
+    TEST = "test"  # the whole way, but to the catcher
+    TEAM = "team"  # to guests only
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom a tenant's SMTP accounts send.
+
+    ``default`` is the From of messages that name none, as people write it; None: the service's. ``allowed`` are addresses and domains in lower
+    case, of which From must be; None: any.
+    """
+
+    default: str | None = None
+    allowed: frozenset[str] | None = None
+
+
+ANYONE = Identity()
+"""Of a tenant without accounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant, by one of its keys or by none. ``senders`` and ``guests`` are addresses and domains in lower case; no ``senders``: any."""
+
+    tenant_id: UUID
+    key_id: UUID | None = None
+    kind: KeyKind = KeyKind.LIVE
+    scopes: frozenset[Scope] = frozenset()
+    senders: frozenset[str] = frozenset()
+    guests: frozenset[str] = frozenset()
+    suspended: bool = False
+    identity: Identity = ANYONE
+    requests_per_minute: int | None = None  # the key's limit; None: no limit, here and below
+    tenant_requests_per_minute: int | None = None  # of all the tenant's keys together
+    messages_per_day: int | None = None  # the tenant's
+
+    @property
+    def tests_only(self) -> bool:
+        """Whether it sees and changes test data alone."""
+        return self.kind is KeyKind.TEST
+
+    @property
+    def limited(self) -> bool:
+        """Whether its requests are counted."""
+        return self.requests_per_minute is not None or self.tenant_requests_per_minute is not None
+
+    def may_send_as(self, address: str) -> bool:
+        """Say whether From may be this address."""
+        return not self.senders or among(address, self.senders)
+
+    def has_account_for(self, address: str) -> bool:
+        """Say whether an SMTP account of the tenant's may send as this address, or it has none at all."""
+        return self.identity.allowed is None or among(address, self.identity.allowed)
+
+    def may_send_to(self, address: str) -> bool:
+        """Say whether mail may go to this address."""
+        return self.kind is not KeyKind.TEAM or among(address, self.guests)
+
+
+ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope) - {Scope.REVEAL})
+"""Who shows no key where none is asked for: may do everything but read passwords."""
+
+
+def among(address: str, allowed: frozenset[str]) -> bool:
+    """Say whether an address, or its domain, is one of these, in lower case. A subdomain is another domain."""
+    lower = address.lower()
+    return lower in allowed or lower.rpartition("@")[2] in allowed

@@ -1,0 +1,197 @@
+"""Which hosts this service answers for, and which web pages may change something here.
+
+A web page can give its own name the address 127.0.0.1 (DNS rebinding): its requests then reach this service, and their Host names the page's site.
+Host is what tells them apart. So without AUTH_REQUIRED a request is served only for a host that is ours. A page on another site can also send
+requests to our real address; Origin and Sec-Fetch-Site (RFC 6454 §7, W3C Fetch Metadata §2.4) tell those apart.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+LONGEST = 253 + 8  # characters of a Host: a DNS name (RFC 1035 §2.3.4), a dot, a colon and a port
+SHOWN = 100  # characters of a host that is not ours, in an error
+REMEMBERED = 256  # Hosts and Origins that each process knows again
+PORTS = {"http": 80, "https": 443}  # which browsers leave out
+SAME = frozenset({"same-origin", "none"})  # values of Sec-Fetch-Site of our own pages, and of people who type an address
+
+_LABELS = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
+_LOGIN = re.compile(
+    r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL
+)  # as far as the last @: people forget to quote one in a password
+_SHOWN = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/?#\\]*)(?::[0-9]{1,5}(?=$|[/?#\\]))?", re.IGNORECASE)
+_HOST = re.compile(rf"(?:(?P<name>{_LABELS})\.?|\[(?P<literal>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{{0,5}}))?")
+
+
+def without_login(text: str) -> str:
+    """Return a host or an address without the user and password before its last ``@``, which nobody may repeat."""
+    return _LOGIN.sub(r"\1", text)
+
+
+def shown(text: str) -> str:
+    """Return what names the host in a Host or an Origin, for an error: no login, no path.
+
+    It is cut to :data:`SHOWN` characters, and ends in "…" if something was left out behind it.
+    """
+    whole = without_login(text.strip())
+    found = _SHOWN.match(whole)
+    host = found[0] if found else ""
+    return host if host == whole and len(host) <= SHOWN else f"{host[:SHOWN]}…"
+
+
+class ServedHost(NamedTuple):
+    """A host as a request names it: a name in lower case or an IP address, and a port if one was given."""
+
+    name: str
+    port: int | None
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read the value of a Host header (RFC 9110 §7.2). Raises :class:`ValueError` for what is no host."""
+        wrong = f"{shown(text)!r} is not a host like mail.example.com or 192.0.2.1:5000"
+        if "@" in text:
+            wrong += ": a user or password before it is not taken"
+        found = _HOST.fullmatch(text) if len(text) <= LONGEST else None
+        if found is None:
+            raise ValueError(wrong)
+        try:
+            name = found["name"].lower() if found["name"] else str(IPv6Address(found["literal"]))
+        except ValueError as error:
+            raise ValueError(wrong) from error
+        port = int(found["port"]) if found["port"] else None
+        if port is not None and not 0 < port < 65_536:
+            raise ValueError(f"{shown(text)!r} has a port that is none: it must be from 1 to 65535")
+        return cls(name, port)
+
+    @property
+    def ip(self) -> IPv4Address | IPv6Address | None:
+        """The IP address, if that is what it is."""
+        try:
+            return ip_address(self.name)
+        except ValueError:
+            return None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it always means this machine: localhost, names below it (RFC 6761 §6.3), 127.0.0.0/8, ::1."""
+        ip = self.ip
+        if ip is None:
+            return self.name == "localhost" or self.name.endswith(".localhost")
+        return ip.is_loopback or bool(isinstance(ip, IPv6Address) and ip.ipv4_mapped and ip.ipv4_mapped.is_loopback)
+
+
+class Pattern(NamedTuple):
+    """An entry of ALLOWED_HOSTS. ``port`` None: any."""
+
+    name: str
+    port: int | None
+    below: bool  # names below it, and not itself
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read ``mail.example.com``, ``mail.example.com:8443``, ``192.0.2.1``, ``[2001:db8::1]`` or ``*.example.com``. Raises :class:`ValueError`."""
+        below = text.startswith("*.")
+        try:
+            host = ServedHost.read(text.removeprefix("*."))
+        except ValueError:
+            host = None
+        if host is None or (below and host.ip is not None):
+            raise ValueError(
+                f"{without_login(text)!r} is not a host like mail.example.com, mail.example.com:8443 or *.example.com"
+            )
+        return cls(host.name, host.port, below)
+
+    def matches(self, host: ServedHost) -> bool:
+        """Say whether it stands for this host. A host without a port has that of http or of https."""
+        named = host.name.endswith(f".{self.name}") if self.below else host.name == self.name
+        return named and (self.port is None or host.port == self.port or (host.port is None and self.port in PORTS.values()))
+
+
+def public_url(text: str) -> str:
+    """Return an address like ``https://mail.example.com/path`` without a slash at its end. Raises :class:`ValueError` for one that is none."""
+    parts = urlsplit(text)
+    if "@" in text:
+        raise ValueError(
+            f"{without_login(text)!r} is not an address like https://mail.example.com: "
+            "a user or password before the host is not taken"
+        )
+    if parts.scheme not in PORTS or parts.query or parts.fragment or not re.fullmatch(r"[!-~]*", text):
+        raise ValueError(f"{text!r} is not an address like https://mail.example.com")
+    ServedHost.read(parts.netloc)
+    return text.rstrip("/")
+
+
+class Hosts:
+    """Knows the hosts that are ours."""
+
+    def __init__(self, *, any_served: bool, allowed: Sequence[str] = (), public: str = "") -> None:
+        """Serve any host if ``any_served``, else loopback, the patterns ``allowed`` and the host of the URL ``public``."""
+        self._any_served = any_served
+        self._patterns = [Pattern.read(text) for text in allowed]
+        self._public = public_url(public) if public else ""
+        if self._public:
+            parts = urlsplit(self._public)
+            host = ServedHost.read(parts.netloc)
+            self._patterns += [Pattern(host.name, port, below=False) for port in (None, host.port or PORTS[parts.scheme])]
+        # Looking twice at what nearly every request repeats would cost a few microseconds each time.
+        self.is_ours = lru_cache(maxsize=REMEMBERED)(self._is_ours)
+        self.base = lru_cache(maxsize=REMEMBERED)(self._base)
+
+    def serves(self, text: str | None, *, probe: bool = False) -> bool:
+        """Say whether a request with this Host (None: without any) is served; a ``probe`` may name any IP address, or nothing.
+
+        Raises :class:`ValueError` for what is no host.
+        """
+        if not text:
+            return self._any_served or probe
+        ours = self.is_ours(text)
+        return ours or self._any_served or (probe and ServedHost.read(text).ip is not None)
+
+    def _is_ours(self, text: str) -> bool:
+        host = ServedHost.read(text)
+        return host.is_loopback or any(one.matches(host) for one in self._patterns)
+
+    def _base(self, scheme: str, text: str | None, root: str) -> str:
+        """Return what addresses in answers begin with, ``root`` being the path that we are mounted at.
+
+        That is PUBLIC_URL; else the Host of the request if it is ours; else only the path, which means the same to the client (RFC 9110 §10.2.2).
+        Raises :class:`ValueError` for what is no host.
+        """
+        if self._public:
+            return self._public
+        if not text or not self.is_ours(text):
+            return root
+        host = ServedHost.read(text)
+        name = f"[{host.name}]" if ":" in host.name else host.name
+        port = "" if host.port in (None, PORTS.get(scheme)) else f":{host.port}"
+        return f"{scheme}://{name}{port}{root}"
+
+    def foreign(self, text: str | None, origin: str | None, fetch_site: str | None) -> bool:
+        """Say whether a browser sends this request for a page that is not ours: by its Host, its Origin and its Sec-Fetch-Site, None: not there."""
+        if fetch_site is not None and fetch_site.strip().lower() not in SAME:
+            return True
+        if origin is None:
+            return False
+        try:
+            parts = urlsplit(origin.strip())
+            page = ServedHost.read(parts.netloc)
+            here = ServedHost.read(text) if text else None
+        except ValueError:
+            return True  # null, for one: a sandboxed page, a file (RFC 6454 §7.1)
+        if parts.scheme not in PORTS or parts.path or parts.query or parts.fragment:
+            return True
+        same_port = _without_default(page.port) == (_without_default(here.port) if here else None)
+        for one in self._patterns:
+            if one.matches(page) and (one.port is not None or same_port or _without_default(page.port) is None):
+                return False
+        if here is None or page.name != here.name:
+            return True
+        # The scheme may be another one, where a proxy takes care of TLS, and the port, where that leaves it out: then the browser must vouch for it.
+        return not (same_port or fetch_site is not None)
+
+
+def _without_default(port: int | None) -> int | None:
+    return None if port in PORTS.values() else port

@@ -1,0 +1,121 @@
+"""Secrets at rest: what must be read again is encrypted (Fernet), what must only be recognised is hashed.
+
+Keys come from ``ENCRYPTION_KEYS``, or from the file that ``initdb.py`` makes in ``VAR`` when that names none. The first encrypts, all decrypt.
+"""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import os
+from functools import cached_property
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from mailbbgun.core.errors import ConfigurationError, SecretUnreadable
+from mailbbgun.settings.settings import Settings
+
+
+def new_key() -> str:
+    """Return a new key for ``ENCRYPTION_KEYS``: 32 random bytes in URL-safe base64, as Fernet wants them."""
+    return Fernet.generate_key().decode()
+
+
+class Vault:
+    """Encrypts and decrypts by the settings' keys. Thread-safe. Reads no file before it is first used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def encrypt(self, secret: str) -> str:
+        """Return a secret so that only a holder of the keys can read it. Raises :class:`ConfigurationError` if there is no key."""
+        return self._fernets[0].encrypt(secret.encode()).decode()
+
+    def decrypt(self, token: str) -> str:
+        """Return what :meth:`encrypt` was given. Raises :class:`SecretUnreadable` if none of the keys made the token."""
+        try:
+            return MultiFernet(self._fernets).decrypt(token.encode()).decode()
+        except InvalidToken as error:
+            told = "a secret in the database was encrypted by a key that ENCRYPTION_KEYS does not have"
+            raise SecretUnreadable(told, retry_after=60) from error
+
+    def rotate(self, token: str) -> str:
+        """Return a token made anew by the first key. Raises :class:`SecretUnreadable`."""
+        return self.encrypt(self.decrypt(token))
+
+    def key_of(self, token: str) -> int | None:
+        """Return which of the keys made this token, 0 for the first; None if none did."""
+        for place, fernet in enumerate(self._fernets):
+            with contextlib.suppress(InvalidToken):
+                fernet.decrypt(token.encode())
+                return place
+        return None
+
+    @property
+    def size(self) -> int:
+        """How many keys there are. Raises :class:`ConfigurationError`."""
+        return len(self._fernets)
+
+    def prepare(self) -> None:
+        """Make the file with a key if the settings name none and it is missing. Raises :class:`ConfigurationError` if it cannot be written."""
+        path = key_file(self._settings)
+        if self._settings.ENCRYPTION_KEYS or path.exists():
+            return
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            with open(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(new_key() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(fresh, path)  # unlike a rename it replaces no key that another has made meanwhile
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # before anything is encrypted by it
+            os.close(folder)
+        except FileExistsError:
+            pass  # by that other one
+        except OSError as error:
+            raise ConfigurationError(f"the key file {path} cannot be written: {error.strerror}") from error
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    @cached_property
+    def _keys(self) -> list[bytes]:
+        if self._settings.ENCRYPTION_KEYS:
+            return [key.encode() for key in self._settings.ENCRYPTION_KEYS]
+        path = key_file(self._settings)
+        try:
+            return path.read_bytes().split()
+        except OSError as error:
+            why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
+            raise ConfigurationError(f"{why}: put the file back; on a new installation python initdb.py makes one") from error
+
+    @cached_property
+    def _fernets(self) -> list[Fernet]:
+        try:
+            fernets = [Fernet(key) for key in self._keys]
+        except ValueError as error:
+            raise ConfigurationError("ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64, as bin/generate-keys makes them") from error
+        if not fernets:
+            raise ConfigurationError(f"ENCRYPTION_KEYS: is not set, and {key_file(self._settings)} is empty: put the key back")
+        return fernets
+
+
+def key_file(settings: Settings) -> Path:
+    """Return where the key is kept when the settings name none."""
+    return settings.var / "encryption.key"
+
+
+def new_pepper() -> str:
+    """Return a new key for :func:`keyed_hash`."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+def keyed_hash(pepper: str, secret: str) -> str:
+    """Return the HMAC-SHA256 (RFC 2104) of a secret in hex: who reads the database cannot even try guesses without the pepper."""
+    return hmac.new(pepper.encode(), secret.encode(), hashlib.sha256).hexdigest()
+
+
+def same(one: str, other: str) -> bool:
+    """Compare two hashes in a time that does not tell where they differ."""
+    return hmac.compare_digest(one, other)

@@ -1,0 +1,79 @@
+"""Whether we can listen on an address, and who can reach us there."""
+
+import errno
+import ipaddress
+import socket
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.settings.settings import Settings
+
+_checked = False
+
+
+def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
+    """Refuse to listen where strangers are while nobody has to show a key. Raises :class:`ConfigurationError`."""
+    global _checked
+    _checked = True
+    exposed = [host for host in hosts if not _is_loopback(host)]
+    if exposed and not (settings.AUTH_REQUIRED or settings.ALLOW_UNAUTHENTICATED):
+        raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED")
+    if exposed and not (settings.AUTH_REQUIRED or settings.ALLOWED_HOSTS or settings.PUBLIC_URL):
+        raise ConfigurationError(
+            f"ALLOWED_HOSTS: say by which names clients reach {exposed[0]}, or set PUBLIC_URL; without AUTH_REQUIRED no other Host is answered"
+        )
+
+
+def check_was_made() -> None:
+    """Refuse to serve under a gunicorn that was started without our ``gunicorn.conf.py``. Raises :class:`ConfigurationError`.
+
+    It reads that file only in the folder it is started in, and knows nothing of our settings without it.
+    """
+    if "gunicorn.arbiter" in sys.modules and not _checked:
+        raise ConfigurationError("gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c /path/to/gunicorn.conf.py")
+
+
+def taken(host: str, port: int, setting: str) -> str:
+    """Return why we cannot listen on a port, in one line, or nothing. ``setting`` is the port's: PORT or CATCHER_PORT.
+
+    Raises :class:`ConfigurationError` for a host that is none of this machine's.
+    """
+    problems: list[OSError | None] = []
+    for family, _, _, _, address in _addresses(host, port, setting):
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen()  # of two sockets that reuse an address only one may listen
+        except OSError as error:
+            problems.append(error)
+        else:
+            problems.append(None)
+    away = [error for error in problems if error and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    if len(away) == len(problems):  # of localhost one of two addresses may be away, the one of IPv6
+        raise ConfigurationError(f"{_host(setting)}: {host} is no address of this machine; 0.0.0.0 is all that it has")
+    problem = next((error for error in problems if error and error not in away), None)
+    if problem is None:
+        return ""
+    hint = "; below 1024 only root may listen" if problem.errno == errno.EACCES else ""
+    return f"cannot listen on {host}:{port}: {problem.strerror}{hint}; MAILBBGUN_{setting} sets another port"
+
+
+def _addresses(host: str, port: int, setting: str) -> list[tuple[Any, ...]]:
+    try:
+        return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)]
+    except OSError as error:
+        raise ConfigurationError(f"{_host(setting)}: {host} is no address, and a name that cannot be looked up: {error.strerror}") from error
+
+
+def _host(setting: str) -> str:
+    return setting.replace("PORT", "HOST")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,201 @@
+"""Which hosts take mail for a domain, and at which addresses (RFC 5321 §5.1, RFC 7505). The one file that asks the DNS.
+
+What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary. "There is none"
+is certain only with the SOA record that RFC 2308 §3 asks for: broken resolvers say it too, and without.
+"""
+
+import ipaddress
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic, time
+
+import dns.exception
+import dns.message
+import dns.name
+import dns.rdata
+import dns.rdatatype
+import dns.resolver
+from dns.rdtypes.ANY.MX import MX
+
+from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
+from mailbbgun.smtp.reply import Reply, safe
+
+MAX_HOSTS = 20
+"""Mail exchangers considered for one domain."""
+
+MAX_CACHED = 300.0
+"""Seconds an answer is believed at most, whatever its TTL."""
+
+MAX_CACHED_NONE = 60.0
+"""Seconds it is believed that there is no such name or record. RFC 2308 allows longer; a new domain should not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class MXHost:
+    """A mail exchanger: its name, or an IP address where the domain was an address literal."""
+
+    name: str
+    preference: int
+
+
+class NoData(Exception):
+    """The DNS is certain that there is nothing of that kind. `exists`: whether the name itself exists."""
+
+    def __init__(self, exists: bool) -> None:
+        super().__init__("no such record" if exists else "no such name")
+        self.exists = exists
+
+
+class NoAnswer(Exception):
+    """The DNS did not answer, said SERVFAIL or REFUSED, or "there is none" without an SOA."""
+
+
+class Resolver:
+    """DNS questions with a time limit and a cache. Thread-safe.
+
+    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. ValueError if they are not, or there are none.
+    One question takes at most `lifetime` seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there
+    is none" for `MAX_CACHED_NONE`), the latest `cached` of them.
+    """
+
+    def __init__(
+        self, nameservers: Sequence[str] = (), port: int = 53, lifetime: float = 10.0, cached: int = 2000
+    ) -> None:
+        try:
+            self._dns = dns.resolver.Resolver(configure=not nameservers)
+        except dns.resolver.NoResolverConfiguration as error:
+            raise ValueError("none given, and /etc/resolv.conf names none") from error
+        if nameservers:
+            self._dns.nameservers = [str(ipaddress.ip_address(server)) for server in nameservers]
+            self._dns.port = port
+        self._dns.timeout = min(3.0, lifetime)
+        self._lifetime = lifetime
+        self._cached = cached
+        self._lock = threading.Lock()
+        self._answers: dict[tuple[str, str], tuple[float, list[dns.rdata.Rdata] | NoData]] = {}
+
+    def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
+        """The records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name. Raises NoData and NoAnswer."""
+        question = (name.lower(), kind)
+        until, answer = self._answers.get(question, (0.0, []))
+        if until <= monotonic():
+            seconds, answer = self._fetch(name, kind)
+            with self._lock:
+                self._answers.pop(question, None)
+                self._answers[question] = (monotonic() + seconds, answer)
+                while len(self._answers) > self._cached:
+                    del self._answers[next(iter(self._answers))]
+        if isinstance(answer, NoData):
+            raise NoData(answer.exists)
+        return answer
+
+    def _fetch(self, name: str, kind: str) -> tuple[float, list[dns.rdata.Rdata] | NoData]:
+        """What the DNS says, and for how many seconds to believe it. Raises NoAnswer."""
+        try:
+            absolute = dns.name.from_text(name, dns.name.root)
+        except (dns.exception.DNSException, UnicodeError):
+            return MAX_CACHED_NONE, NoData(exists=False)  # not a name that could exist
+        try:
+            answer = self._dns.resolve(absolute, kind, lifetime=self._lifetime, search=False)
+        except dns.resolver.NXDOMAIN as error:
+            response = error.response(absolute)  # type: ignore[no-untyped-call]  # dnspython annotates all but its errors
+            return MAX_CACHED_NONE, _none(response, NoData(exists=False))
+        except dns.resolver.NoAnswer as error:
+            response = error.response()  # type: ignore[no-untyped-call]  # as above
+            return MAX_CACHED_NONE, _none(response, NoData(exists=True))
+        except (dns.exception.DNSException, OSError) as error:
+            raise NoAnswer(_why(error)) from error
+        return min(answer.expiration - time(), MAX_CACHED), list(answer)
+
+
+def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred:
+    """The hosts that take mail for `domain`, best first; equal preferences in random order (RFC 5321 §5.1).
+
+    A domain without MX is its own exchanger if it has an address. `[192.0.2.1]` stands for itself (§4.1.3).
+    """
+    literal = _literal(domain)
+    if literal is not None:
+        return [MXHost(literal, 0)] if literal else _bounced("5.1.2", f"{safe(domain)}: not an address literal")
+    try:
+        records = resolver.ask(domain, "MX")
+    except NoData as error:
+        return _implicit(domain, resolver) if error.exists else _bounced("5.1.2", f"{safe(domain)}: no such domain")
+    except NoAnswer as error:
+        return _deferred(domain, error)
+    hosts = [MXHost(str(mx.exchange)[:-1], mx.preference) for mx in records if isinstance(mx, MX)]
+    named = [host for host in hosts if host.name]
+    if not named:
+        return _bounced("5.1.10", f"{safe(domain)}: takes no mail (null MX)")
+    random.shuffle(named)
+    return sorted(named, key=lambda host: host.preference)[:MAX_HOSTS]
+
+
+def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
+    """The IP addresses of `host`, IPv4 first, each kind in random order.
+
+    IPv4 first: mail servers judge a client by the name and standing of its address, which few IPv6 addresses have.
+    """
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass  # a name: ask for it
+    found: list[str] = []
+    trouble: NoAnswer | None = None
+    for kind in ("A", "AAAA"):
+        try:
+            records = [str(record) for record in resolver.ask(host, kind)]
+        except NoData as error:
+            if not error.exists:
+                break
+            continue
+        except NoAnswer as error:
+            trouble = error
+            continue
+        random.shuffle(records)
+        found += records
+    if found:
+        return found
+    return _deferred(host, trouble) if trouble else _bounced("5.4.4", f"{safe(host)}: has no address")
+
+
+def _none(response: dns.message.Message, none: NoData) -> NoData:
+    """`none`, if `response` has the SOA record that makes it certain. Raises NoAnswer."""
+    if not any(records.rdtype == dns.rdatatype.SOA for records in response.authority):
+        raise NoAnswer(f"the DNS says {none}, but shows no SOA record for it")
+    return none
+
+
+def _why(error: Exception) -> str:
+    """What each server did when it was last asked; dnspython's own words tell it for every time."""
+    if not isinstance(error, dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers):
+        return safe(str(error))
+    last = {server.removeprefix("Do53:").rpartition("@")[0]: what for server, _, _, what, _ in error.kwargs["errors"]}
+    told = [f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()]
+    return f"the DNS gives no answer ({', '.join(told)})"
+
+
+def _implicit(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred:
+    found = addresses(domain, resolver)
+    return [MXHost(domain, 0)] if isinstance(found, list) else found
+
+
+def _literal(domain: str) -> str | None:
+    """The address in a literal, "" if it is none of the two kinds we know, None if `domain` is no literal at all."""
+    if not domain.startswith("["):
+        return None
+    text = domain[1:-1] if domain.endswith("]") else ""
+    is_v6 = text[:5].lower() == "ipv6:"
+    try:
+        return str(ipaddress.IPv6Address(text[5:]) if is_v6 else ipaddress.IPv4Address(text))
+    except ValueError:
+        return ""
+
+
+def _bounced(enhanced: str, text: str) -> Bounced:
+    return Bounced(Reply(0, enhanced, text), Phase.DNS)
+
+
+def _deferred(name: str, error: NoAnswer) -> Deferred:
+    return Deferred(Reply(0, "4.4.3", safe(f"{name}: {error}")), Phase.DNS)

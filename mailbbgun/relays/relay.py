@@ -1,0 +1,289 @@
+"""From an envelope to an outcome for each recipient: choosing the host, the connection and the transactions."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from mailbbgun.core.net import Guard
+from mailbbgun.relays.client import SMTPConnection
+from mailbbgun.relays.mx import MXHost, Resolver, addresses, lookup
+from mailbbgun.relays.pool import Pool
+from mailbbgun.smtp.downgrade import downgraded
+from mailbbgun.smtp.endpoint import Endpoint, Security
+from mailbbgun.smtp.envelope import Envelope, EnvelopeError
+from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
+from mailbbgun.smtp.opening import CannotOpen
+from mailbbgun.smtp.outcome import (
+    OPENING,
+    AnsweringServer,
+    Bounced,
+    Deferred,
+    Delivered,
+    Fenced,
+    Outcome,
+    Phase,
+    Refused,
+    TooMany,
+    about_smtputf8,
+    retry_after,
+    unserved,
+)
+from mailbbgun.smtp.redact import Redactor
+from mailbbgun.smtp.reply import Reply, safe
+from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
+
+MAX_SERVERS = 5
+"""Addresses tried in one attempt (Postfix: smtp_mx_address_limit)."""
+
+MAX_TRANSACTIONS = 200
+"""Transactions one attempt may be split into by servers that take few recipients at a time."""
+
+
+class SmartHost:
+    """Sends everything through one server, such as a customer's SMTP account, at most `most` recipients at once."""
+
+    def __init__(self, endpoint: Endpoint, pool: Pool, most: int | None = None) -> None:
+        self.endpoint = endpoint
+        self._pool = pool
+        self._most = most
+
+    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        """One try to send `envelope`: an outcome for every recipient. Raises only what the two functions raise.
+
+        They are called once for each transaction that gets as far as the dot. A password that a server says back is in
+        no reply that is returned or handed on: replies are kept, logged and shown.
+        """
+        redacted = _redacting(self.endpoint.password)
+
+        def heard(accepted: tuple[str, ...], reply: Reply | None) -> None:
+            after_dot(accepted, reply and redacted(reply))
+
+        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, heard, self._most)
+        return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
+
+
+class DirectMX:
+    """Sends straight to the mail exchangers of the recipients' domain.
+
+    What a recipient's domain says is a stranger's word: only addresses that `guard` permits are connected to, each at the
+    very address that was judged.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        pool: Pool,
+        port: int = 25,
+        security: Security = "opportunistic",
+        guard: Guard | None = None,
+    ) -> None:
+        self._resolver = resolver
+        self._pool = pool
+        self._port = port
+        self._security = security
+        self._guard = guard or Guard()
+
+    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        """Like `SmartHost.attempt`. All recipients must be of one domain; the first one's is looked up.
+
+        Never Refused: there is no account to pause, so such a refusal is Deferred.
+        """
+        if not envelope.recipients:
+            return {}
+        hosts = lookup(envelope.recipients[0].rpartition("@")[2], self._resolver)
+        if not isinstance(hosts, list):
+            return dict.fromkeys(envelope.recipients, hosts)
+        outcomes = _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
+        return {
+            recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server) if isinstance(outcome, Refused) else outcome
+            for recipient, outcome in outcomes.items()
+        }
+
+    def _servers(self, hosts: list[MXHost]) -> Iterator[Endpoint | Bounced | Deferred]:
+        """Each address of each host in turn, looked up only when it is needed."""
+        for host in hosts:
+            found = addresses(host.name, self._resolver)
+            if not isinstance(found, list):
+                yield found
+                continue
+            public = self._guard.reachable(host.name, found)
+            for address in public:
+                yield Endpoint(host.name, self._port, self._security, addresses=(address,))
+            if not public:  # which address it has is not told: our DNS may know names that are nobody's business
+                text = f"{safe(host.name)}: has no public address; to send there, set ALLOW_PRIVATE_HOSTS"
+                yield Bounced(Reply(0, "5.4.4", text), Phase.DNS)
+
+
+@functools.lru_cache(maxsize=1024)
+def _redacting(password: str) -> Callable[[Reply], Reply]:
+    redactor = Redactor(password)
+    return lambda reply: reply if (text := redactor(reply.text)) == reply.text else replace(reply, text=text)
+
+
+def _with_reply(outcome: Outcome, redacted: Callable[[Reply], Reply]) -> Outcome:
+    if isinstance(outcome, Fenced) or (reply := redacted(outcome.reply)) is outcome.reply:
+        return outcome
+    return replace(outcome, reply=reply)
+
+
+def _deliver(
+    pool: Pool,
+    servers: Iterable[Endpoint | Bounced | Deferred],
+    envelope: Envelope,
+    before_dot: BeforeDot,
+    after_dot: AfterDot,
+    most: int | None = None,
+) -> dict[str, Outcome]:
+    """Goes from server to server with the recipients that no server has decided on yet."""
+    outcomes: dict[str, Outcome] = dict.fromkeys(
+        envelope.recipients, Bounced(Reply(0, "5.4.4", "no server to send to"), Phase.DNS)
+    )
+    open_ones, tried = tuple(outcomes), 0
+    for server in servers:
+        if not open_ones or tried >= MAX_SERVERS:
+            break
+        if isinstance(server, Endpoint):
+            tried += 1
+            left = replace(envelope, recipients=open_ones)
+            outcomes |= _Split(pool, server, left, most).run(before_dot, after_dot)
+            open_ones = tuple(recipient for recipient in open_ones if unserved(outcomes[recipient]))
+        else:
+            # A host without address says less than one that was there but did not answer.
+            outcomes |= {r: server for r in open_ones if isinstance(outcomes[r], Bounced)}
+    return outcomes
+
+
+class _Split:
+    """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10).
+
+    How many go at once is the least of `most` and what the server is known to take. Where it says that they are too many, no
+    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message. If the
+    server refuses one recipient but accepts a later one, the refusal is about that recipient: it goes in a further transaction,
+    and the size stays.
+    """
+
+    def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
+        self._pool = pool
+        self._endpoint = endpoint
+        self._envelope = envelope
+        self._downgraded: Envelope | None = None  # without SMTPUTF8, made when it is needed
+        self._refused_smtputf8: set[str] = set()  # who get that one; never in one transaction with others
+        self._server = (endpoint.host, endpoint.port, endpoint.username)
+        limits = [limit for limit in (most, pool.known.most(self._server)) if limit is not None]
+        self._size = min([max(1, len(envelope.recipients)), *limits])
+        self._shrunk: TooMany | None = None  # what made the size less, until that has proved right
+        self._outcomes: dict[str, Outcome] = {}
+        self._pending = tuple(dict.fromkeys(envelope.recipients))
+
+    def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        """An outcome for every recipient."""
+        for _ in range(MAX_TRANSACTIONS):
+            envelope, part = self._next()
+            said = _transact(self._pool, self._endpoint, replace(envelope, recipients=part), before_dot, after_dot)
+            surplus = {recipient: outcome for recipient, outcome in said.items() if isinstance(outcome, TooMany)}
+            decided = {recipient: outcome for recipient, outcome in said.items() if not isinstance(outcome, TooMany)}
+            self._outcomes |= decided
+            if again := self._without_smtputf8(decided):
+                self._pending = (*again, *self._pending)
+                decided = {recipient: outcome for recipient, outcome in decided.items() if recipient not in again}
+            if surplus:
+                self._shrink(part, surplus)
+            elif self._shrunk is not None and lasting(self._shrunk.reply) and any(isinstance(one, Delivered) for one in decided.values()):
+                self._pool.known.learn(self._server, self._size)
+                self._shrunk = None
+            if (verdict := _verdict_for_all(decided, surplus)) is not None:
+                return self._outcomes | dict.fromkeys(self._pending, verdict)
+            if not self._pending:
+                return self._outcomes
+        text = f"the server takes so few recipients at once that {MAX_TRANSACTIONS} transactions were not enough"
+        return self._outcomes | dict.fromkeys(self._pending, Deferred(Reply(0, "4.5.3", text), Phase.RCPT))
+
+    def _next(self) -> tuple[Envelope, tuple[str, ...]]:
+        """Take from those that are still to go as many as go at once, and return what to send them and who they are."""
+        first_refused = bool(self._pending) and self._pending[0] in self._refused_smtputf8
+        alike = [r for r in self._pending if (r in self._refused_smtputf8) == first_refused]
+        part = tuple(alike[: self._size])
+        taken = set(part)
+        self._pending = tuple(r for r in self._pending if r not in taken)
+        envelope = self._downgraded if first_refused and self._downgraded else self._envelope
+        return envelope, part
+
+    def _without_smtputf8(self, decided: Mapping[str, Outcome]) -> tuple[str, ...]:
+        """Downgrade the message for recipients refused with 5.6.7 or 5.6.9 and return those recipients.
+
+        A server may offer SMTPUTF8, and find only then that it cannot hand such mail on to some of them. Who needs it, by the
+        own address or the sender's, is left out, and who was refused without it.
+        """
+        bounced = (r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))
+        refused = tuple(r for r in bounced if r.isascii() and r not in self._refused_smtputf8)
+        envelope = self._envelope
+        if not refused or not envelope.smtputf8 or not envelope.mail_from.isascii():
+            return ()
+        if self._downgraded is None:
+            try:
+                self._downgraded = replace(envelope, raw=downgraded(envelope.raw), smtputf8=False)
+            except EnvelopeError:
+                return ()
+        self._refused_smtputf8.update(refused)
+        return refused
+
+    def _shrink(self, part: Sequence[str], surplus: Mapping[str, TooMany]) -> None:
+        """Fewer at once from now on, those that were too many first; or none, if the server would not take the first of them."""
+        full = next(iter(surplus.values()))
+        taken = len(part) - len(surplus)
+        if full.phase is not Phase.RCPT or full.reply.code == 421:  # said of all of them
+            taken = fewer(full.reply, len(surplus))
+        self._pending = (*surplus, *self._pending)
+        if taken and set(part[-len(surplus) :]) == set(surplus):
+            self._size, self._shrunk = taken, full
+        elif not taken:
+            self._outcomes |= dict.fromkeys(self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server))
+            self._pending = ()
+
+
+def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMany]) -> Outcome | None:
+    """The outcome of the recipients that are still to go, where it can be foreseen: from those of one transaction."""
+    first = next(iter(decided.values()), None)
+    if any(isinstance(outcome, Fenced) for outcome in decided.values()):
+        return Fenced(Phase.RCPT)
+    if surplus or first is None:
+        return None
+    if all(unserved(outcome) or isinstance(outcome, Refused) for outcome in decided.values()):
+        return first  # nobody is there, or it is about us
+    return first if _refused_alone(decided) else None
+
+
+def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
+    """Whether not even one recipient is few enough. Then it is another limit, and all have been refused for it, in company."""
+    outcome = next(iter(decided.values()), None)
+    if len(decided) != 1 or not isinstance(outcome, Bounced | Deferred) or outcome.phase in OPENING | {Phase.RCPT}:
+        return False
+    return too_many_recipients(outcome.reply)
+
+
+def _transact(
+    pool: Pool, endpoint: Endpoint, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
+) -> dict[str, Outcome | TooMany]:
+    """One transaction on a kept connection, or on a fresh one if that proves dead."""
+    try:
+        connection = pool.checkout(endpoint)
+        try:
+            return _send(pool, connection, envelope, before_dot, after_dot)
+        except Stale:
+            return _send(pool, pool.fresh(endpoint), envelope, before_dot, after_dot)
+    except CannotOpen as error:
+        ip = endpoint.addresses[0] if len(endpoint.addresses) == 1 else None
+        return dict.fromkeys(envelope.recipients, replace(error.outcome, server=AnsweringServer(endpoint.host, ip)))
+
+
+def _send(
+    pool: Pool, connection: SMTPConnection, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
+) -> dict[str, Outcome | TooMany]:
+    try:
+        said = connection.send(envelope, before_dot, after_dot)
+        return {
+            recipient: outcome if isinstance(outcome, Fenced) else replace(outcome, server=connection.server)
+            for recipient, outcome in said.items()
+        }
+    finally:
+        pool.checkin(connection)

@@ -1,0 +1,134 @@
+"""What the sysadmin gave: the settings in ``config.py`` and in ``MAILBBGUN_<NAME>`` environment variables, by name, and which names are none.
+
+A misspelt setting must not be ignored in silence. So each name that is neither a setting nor plainly something else is an error.
+"""
+
+import ast
+import difflib
+import re
+import traceback
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mailbbgun.core.errors import ConfigurationError
+
+PREFIX = "MAILBBGUN_"
+SURE = 0.8  # how alike (difflib's ratio, 0 to 1) a helper's name may be to a setting's before it is taken for a slip of the pen
+LIKELY = 0.6  # how alike a known name must be to be suggested
+
+# Kubernetes and Docker set variables for each service; one called mailbbgun or mailbbgun-api has our prefix. They are told by their shape.
+_SERVICE_NAMES = re.compile(
+    r"MAILBBGUN(_\w+?)??_("
+    r"SERVICE_(HOST|PORT(_\w+)?)"  # Kubernetes
+    r"|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR)(_START|_END)?)?"  # both
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(START|END)"
+    r"|ENV_\w+"  # Docker's links
+    r")"
+)
+_SERVICE_VALUES = {"_PORT": re.compile(r"(tcp|udp|sctp)://\S+"), "_NAME": re.compile(r"/\S+/\S+")}
+
+
+def from_environment(environ: Mapping[str, str], known: Collection[str], others: Collection[str]) -> dict[str, str]:
+    """Return the settings among environment variables, by their names without the prefix.
+
+    ``others`` are variables with our prefix that are no settings. Raises :class:`ConfigurationError` for an unknown variable with our prefix.
+    """
+    values = {}
+    for variable, value in environ.items():
+        if not variable.upper().startswith(PREFIX) or variable in others or _of_a_service(variable, value):
+            continue
+        name = variable[len(PREFIX) :]
+        if variable.startswith(PREFIX) and name in known:
+            values[name] = value
+        elif variable.startswith(PREFIX) or name.upper() in known:
+            raise ConfigurationError(f"{variable}: unknown setting{_meant(name, known, PREFIX)}")
+    return values
+
+
+def from_file(file: Path, known: Collection[str]) -> dict[str, Any]:
+    """Run a ``config.py`` and return the settings it makes.
+
+    Raises :class:`ConfigurationError` with the line it fails in, or with the first name that is no setting. ``FileNotFoundError`` if there is none.
+    """
+    try:
+        source = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(str(file)) from error
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    values: dict[str, Any] = {"__file__": str(file), "__name__": "config"}
+    try:
+        tree = ast.parse(source, str(file))
+        exec(compile(tree, str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too, which would end us without a word
+        raise ConfigurationError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
+    names = _Names(tree)
+    for name in names.without_value - values.keys():
+        if name in known:
+            raise ConfigurationError(f"{file}: {name} has no value: write {name} = …")
+    for name, value in values.items():
+        if name not in known and not _is_a_helper(name, value, names, known):
+            raise ConfigurationError(f"{file}: {name}: unknown setting{_meant(name, known)}")
+    return {name: value for name, value in values.items() if name in known}
+
+
+class _Names(ast.NodeVisitor):
+    """The names a file uses: ``read`` anywhere, ``imported`` one by one, ``without_value`` annotated only (``SMTP_URL: "…"``)."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.read: set[str] = set()
+        self.imported: set[str] = set()
+        self.without_value: set[str] = set()
+        self.visit(tree)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        """Note a name that is read."""
+        if isinstance(node.ctx, ast.Load):
+            self.read.add(node.id)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """Note names that are imported."""
+        self.imported |= {alias.asname or alias.name for alias in node.names}
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """Note a name that is annotated only."""
+        if node.value is None and isinstance(node.target, ast.Name):
+            self.without_value.add(node.target.id)
+        self.generic_visit(node)
+
+
+def _is_a_helper(name: str, value: object, names: _Names, known: Collection[str]) -> bool:
+    """Say whether a name that is no setting is not meant to be one.
+
+    That is a name with a leading underscore, a module, function or class; a name in lower case that something in the file reads, or that resembles
+    no setting; and an imported constant that resembles none.
+    """
+    if name.startswith("_") or isinstance(value, ModuleType) or callable(value):
+        return True
+    resembles = bool(difflib.get_close_matches(name.upper(), known, 1, SURE))
+    if name == name.lower():
+        return name in names.read or not resembles
+    return name in names.imported and not resembles
+
+
+def _of_a_service(variable: str, value: str) -> bool:
+    if _SERVICE_NAMES.fullmatch(variable):
+        return True
+    return any(variable.endswith(end) and shape.fullmatch(value) for end, shape in _SERVICE_VALUES.items())
+
+
+def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
+    nearest = difflib.get_close_matches(name.upper(), known, 1, LIKELY)
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else "; config.py.sample has all there are"
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """Return where in the file it failed, if that is known."""
+    if isinstance(error, SyntaxError):
+        return ""  # which says so itself
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f", line {lines[-1]}" if lines else ""

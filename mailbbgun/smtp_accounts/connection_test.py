@@ -1,0 +1,88 @@
+"""The connection test of an account: it is tried now, while somebody waits, with a mail or without."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from mailbbgun.core.errors import Unavailable
+from mailbbgun.core.ids import new_id
+from mailbbgun.core.net import Allowed, Guard
+from mailbbgun.relays.probe import LIMIT, Probe, probe
+from mailbbgun.settings.settings import Settings
+from mailbbgun.smtp.endpoint import Timeouts
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp_accounts.cache import endpoint
+from mailbbgun.smtp_accounts.models import SMTPAccount
+from mailbbgun.smtp_accounts.sender import test_mail_sender
+
+MOST = 4  # at once in a process: each has a thread that other requests want
+MOST_OF_TENANT = 2  # of these
+
+
+class Compose(Protocol):
+    """Makes the bytes of a mail in plain text, from one address to another, such that no text becomes a header."""
+
+    def __call__(
+        self, *, name: str, sender: str, to: str, subject: str, text: str, message_id: str, date: datetime
+    ) -> bytes:
+        """Return the message. Raises :class:`InvalidInput`."""
+
+
+class ConnectionTests:
+    """Tries accounts, a few at once. Thread-safe."""
+
+    def __init__(self, settings: Settings, compose: Compose) -> None:
+        """Test mails are made by ``compose``."""
+        self._compose = compose
+        self.guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
+        self._settings = settings
+        self._timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
+        self._lock = threading.Lock()
+        self._running: Counter[UUID] = Counter()
+
+    def run(self, tenant_id: UUID, account: SMTPAccount, password: str, to: str | None) -> Probe:
+        """Try an account of a tenant's, which need not be saved, for up to :data:`LIMIT` seconds; send a mail to ``to`` if it is given.
+
+        Raises :class:`Unavailable` while too many are being tried.
+        """
+        ca_file = self._settings.SMTP_CA_FILE or None
+        with self._place(tenant_id):
+            return probe(endpoint(account, password, self.guard, ca_file), self._settings.HOSTNAME, self._timeouts, self._mail(account, to), LIMIT)
+
+    @contextmanager
+    def _place(self, tenant_id: UUID) -> Iterator[None]:
+        with self._lock:
+            if self._running.total() >= MOST or self._running[tenant_id] >= MOST_OF_TENANT:
+                raise Unavailable("Too many accounts are being tried just now.", retry_after=int(LIMIT))
+            self._running[tenant_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[tenant_id] -= 1
+                self._running += Counter()  # drops who has none
+
+    def _mail(self, account: SMTPAccount, to: str | None) -> Envelope | None:
+        if to is None:
+            return None
+        name, sender = self.sender(account)
+        raw = self._compose(
+            name=name,
+            sender=sender,
+            to=to,
+            subject=f"Test of {account.setting_name}",
+            text=f"This mail left by the SMTP account {account.setting_name!r} of Mail BB Gun, which works.\n",
+            message_id=f"<{new_id()}@{self._settings.HOSTNAME}>",
+            date=datetime.now(UTC),
+        )
+        mail_from = account.envelope_from or sender
+        return Envelope(mail_from, (to,), raw, smtputf8=not (sender + mail_from + to).isascii())
+
+    def sender(self, account: SMTPAccount) -> tuple[str, str]:
+        """Return name and address that an account's test mail is from."""
+        return test_mail_sender(account, account.smtp_username, self._settings.DEFAULT_FROM)

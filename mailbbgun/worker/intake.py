@@ -1,0 +1,168 @@
+"""The intake: takes hints, claims the deliveries they name, and puts them into the send queue."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from mailbbgun.core.clock import rest_after
+from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
+from mailbbgun.core.faults import fault
+from mailbbgun.deliver.claim import Transaction, put_early_back
+from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.deliver import give_back, move, next_candidate, take
+from mailbbgun.queues.base import Consumer, Hint
+from mailbbgun.queues.lanes import LANES
+from mailbbgun.routing.routes import FAR, SMARTHOST
+from mailbbgun.routing.send_queue import AWAY, ROOM_PER_CONNECTION, SendQueue
+from mailbbgun.services import Services
+from mailbbgun.sweep.mend import Mender
+
+#: Hints a claim.
+CLAIM_BATCH = 200
+
+#: Seconds; a transaction that can leave no sooner, because of a day's limit say, does not wait for it in the queue.
+LATE = 60.0
+
+#: Seconds at least, until a transaction that no account's limits let leave is looked at again.
+REACHED = 15.0
+
+#: A lane from which a transaction was claimed that has nowhere to go is taken from sparingly: so many hints a claim,
+#: with so many seconds between two claims, for so many seconds.
+SPARING_BATCH, SPARING_REST, SPARING_SECONDS = 8, 0.04, 1.0
+
+#: Seconds to wait after the first, second … failure in a row.
+BACK_OFF = (0.5, 1.0, 2.0, 5.0)
+
+
+class _OnlyRouteClosed(Unavailable):
+    """All mail leaves through one server, and that takes none now."""
+
+    kind = "mail_server"
+
+
+class Intake:
+    """Claims until ``stop`` is set. :meth:`run` is the job of one thread."""
+
+    def __init__(
+        self,
+        services: Services,
+        context: WorkerContext,
+        send_queue: SendQueue[Transaction],
+        mender: Mender,
+        stop: threading.Event,
+    ) -> None:
+        self._services, self._context, self._send_queue = services, context, send_queue
+        self._mender, self._stop = mender, stop
+        self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
+        self.sparing: dict[str, float] = {}  # lane → until when it is taken from sparingly; monotonic seconds
+        self._their_turn = 0.0  # when sparing lanes have their next turn; monotonic seconds
+
+    def run(self) -> None:
+        """Take hints and claim, as long as there is room, and rest while a server that it needs is away."""
+        consumer: Consumer | None = None
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._check()
+                room = self._send_queue.wait_for_room(0.5)
+                self._move_what_is_shut_out()
+                if not room:
+                    self._put_off()
+                    continue
+                consumer = consumer or self._services.queue.consumer(self._room)
+                hints = self.hints(consumer, room)
+                self._stop.wait(self._claim(consumer, hints, room))
+                failures = 0
+                self._worked(claimed=bool(hints))
+            except (QueueUnavailable, DatabaseUnavailable, _OnlyRouteClosed) as error:
+                # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
+                if consumer is not None:
+                    consumer.close()
+                    consumer = None
+                self._failed(error)
+                self._stop.wait(BACK_OFF[min(failures, len(BACK_OFF) - 1)])
+                failures += 1
+        if consumer is not None:
+            consumer.close()
+
+    def _check(self) -> None:
+        """Raise an error if to claim would make no sense: what is claimed could not be sent, or its result not written."""
+        if not self._context.results.healthy:
+            raise DatabaseUnavailable("results cannot be written")
+        routes = self._context.routes
+        if routes.sole and not routes.per_domain and self._context.breaker.wait(SMARTHOST) > 0:
+            raise _OnlyRouteClosed("the mail server of SMTP_URL, the only way out, refuses us or does not answer")
+
+    def _worked(self, *, claimed: bool) -> None:
+        """Note that what the intake needs is there. It reaches the broker more often than others, who failed as it did."""
+        outages = self._services.outages
+        outages.worked("queue", "intake", "sweep", "publish", "start")
+        outages.worked("mail_server", "intake")
+        if claimed:
+            outages.worked("database", "intake", "start")
+
+    def _failed(self, error: Unavailable) -> None:
+        self._services.outages.failed("intake", error)
+        if isinstance(error, QueueUnavailable):
+            self._mender.mend()
+
+    def hints(self, consumer: Consumer, room: int) -> list[Hint]:
+        """Take hints, for at most ``room`` transactions.
+
+        A lane where much of what is claimed has nowhere to go has its turn now and then, and no other waits for that.
+        """
+        now = time.monotonic()
+        limit = min(room, CLAIM_BATCH)
+        sparing = {lane for lane, until in self.sparing.items() if now < until}
+        if not sparing:
+            return consumer.take(limit, timeout=0.5)
+        if now >= self._their_turn and (hints := consumer.take(min(room, SPARING_BATCH), 0.0, sparing)):
+            self._their_turn = now + SPARING_REST
+            return hints
+        others = [lane for lane in LANES if lane not in sparing]
+        wait = self._their_turn - now
+        return consumer.take(limit, wait if wait > 0 else SPARING_REST, others)
+
+    def _claim(self, consumer: Consumer, taken: Sequence[Hint], room: int) -> float:
+        """Claim what hints name; return how many seconds to rest."""
+        if not taken:
+            return 0.0
+        started = time.monotonic()
+        wanted = list(dict.fromkeys(hint.message_id for hint in taken))
+        transactions = take(self._context, wanted)
+        for transaction in transactions:
+            if not self._line_up(transaction):
+                self.sparing[transaction.lane] = started + SPARING_SECONDS
+        claimed = {transaction.message_id for transaction in transactions}
+        if missing := [message_id for message_id in wanted if message_id not in claimed]:
+            with self._services.db.write() as session:  # before their hints are gone
+                put_early_back(session, missing)
+        consumer.settle(taken)
+        fault("claim.acked")
+        spared = all(started < self.sparing.get(hint.lane, 0.0) for hint in taken)  # rests between its turns
+        return 0.0 if spared or len(taken) == min(room, CLAIM_BATCH) else rest_after(time.monotonic() - started)
+
+    def _line_up(self, transaction: Transaction) -> bool:
+        """Put a transaction into the send queue, or give it back; say whether it can leave now."""
+        goes = self._context.breaker.wait(transaction.route) <= 0
+        if self._send_queue.takes(transaction.route):
+            self._send_queue.add(transaction)
+            return goes
+        self._come_back_later(transaction)
+        return False
+
+    def _move_what_is_shut_out(self) -> None:
+        """Let what waits for an account whose limits are reached for long go through another, or come back later."""
+        for transaction in self._send_queue.shut_out(FAR, LATE):
+            if route := next_candidate(self._context, transaction):
+                for moved in move(self._context, transaction, route):
+                    self._send_queue.add(moved)
+            else:
+                self._come_back_later(transaction, REACHED, "the account's limits are used up for now")
+
+    def _put_off(self) -> None:
+        for transaction in self._send_queue.cut():
+            self._come_back_later(transaction)
+
+    def _come_back_later(self, transaction: Transaction, least: float = AWAY, why: str | None = None) -> None:
+        give_back(self._context, transaction, self._context.returns.wait(transaction.route, least), why)

@@ -1,0 +1,98 @@
+"""Isolated delivery: a message that has killed workers is sent by a child process, which may die of it alone."""
+
+import contextlib
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from uuid import UUID, uuid4
+
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.core.process import on_stop
+from mailbbgun.deliver.claim import next_isolated
+from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.deliver import deliver, give_back, move, take
+from mailbbgun.services import Services
+from mailbbgun.settings.settings import PROJECT
+from mailbbgun.sweep import replay
+
+#: Seconds to write the results before the child ends.
+_FLUSH_SECONDS = 10.0
+
+#: Seconds between two looks for a message that must go alone.
+_LOOK_SECONDS = 1.0
+
+log = logging.getLogger("mailbbgun.worker")
+
+
+class Isolated:
+    """The parent's side: starts a child for one message after another until ``stop`` is set."""
+
+    def __init__(self, services: Services, stop: threading.Event) -> None:
+        self._services, self._stop = services, stop
+
+    def run(self) -> None:
+        """Look for messages, and wait for the child that sends one."""
+        while not self._stop.wait(_LOOK_SECONDS):
+            try:
+                self._next()
+            except DatabaseUnavailable as error:
+                self._services.outages.failed("other", error)
+
+    def _next(self) -> None:
+        with self._services.db.read() as session:
+            message_id = next_isolated(session)
+        if message_id is None:
+            return
+        owner = uuid4()
+        told = ["--isolated", str(message_id), "--owner", str(owner), "--parent", str(os.getpid())]
+        # In a group of its own: a Ctrl-C would tell it twice, once by us.
+        child = subprocess.Popen([sys.executable, "-m", "mailbbgun.worker", *told], cwd=PROJECT, process_group=0)
+        while (code := child.poll()) is None:
+            if self._stop.wait(0.1):
+                child.terminate()
+                code = child.wait()
+        log.info("sent_isolated", extra={"message_id": message_id, "exit_code": code})
+        if code:
+            replay.replay_one(self._services.db, self._services.settings, owner)
+
+
+def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
+    """Deliver one message in this process, the child, and end it. ``owner`` is known to the parent, which settles its journal."""
+    context = WorkerContext.open(services, owner)
+    asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+    on_stop(lambda: asked_to_stop.put(None))
+    for job in (lambda: _end_when_told(context, asked_to_stop), lambda: _renew_leases(context)):
+        threading.Thread(target=job, daemon=True).start()
+    waiting = take(context, [message_id], isolated=True)
+    while waiting:
+        transaction = waiting.pop(0)
+        try:
+            if route := deliver(context, transaction):
+                waiting = [*move(context, transaction, route), *waiting]
+        except DatabaseUnavailable:  # before anything was sent
+            give_back(context, transaction, 1.0)
+    _leave(context)
+
+
+def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[None]") -> None:
+    """Send nothing more once told to stop; what waits for a server's answer has the grace to get it."""
+    asked_to_stop.get()
+    context.leases.end()
+    time.sleep(context.settings.SHUTDOWN_GRACE)
+    _leave(context)
+
+
+def _renew_leases(context: WorkerContext) -> None:
+    while True:
+        time.sleep(context.settings.LEASE_SECONDS / 4)
+        with contextlib.suppress(DatabaseUnavailable):
+            context.leases.renew(context.db)
+
+
+def _leave(context: WorkerContext) -> None:
+    context.close(_FLUSH_SECONDS)
+    os._exit(0)

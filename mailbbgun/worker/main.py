@@ -1,0 +1,84 @@
+"""The command: which of its processes this one is, and what must be right before it delivers."""
+
+import os
+import sys
+from dataclasses import replace
+from functools import partial
+from uuid import UUID, uuid4
+
+import click
+
+from mailbbgun import migrations
+from mailbbgun.core import faults, logs
+from mailbbgun.core.process import CONTEXT, explained_exit, few_arenas, no_core_dumps, version_option
+from mailbbgun.services import Services, build, check_durability, make_folder
+from mailbbgun.settings.settings import Settings
+from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
+from mailbbgun.sweep import replay
+from mailbbgun.sweep.mend import mend
+from mailbbgun.tenants import keys
+from mailbbgun.worker.isolated import send_isolated
+from mailbbgun.worker.process import WorkerProcess
+from mailbbgun.worker.supervisor import Supervisor, follow
+
+
+@click.command(context_settings=CONTEXT)
+@version_option
+@click.option("--processes", type=click.IntRange(1, 64), help="How many deliver side by side.  [default: WORKER_PROCESSES]")
+@click.option("--member-of", type=int, hidden=True, help="Be one of those that process supervises.")
+@click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
+@click.option("--isolated", type=click.UUID, hidden=True, help="Deliver this one message and exit.")
+@click.option("--owner", type=click.UUID, hidden=True)
+@click.option("--parent", type=int, hidden=True, help="End with that process, which started us.")
+def main(
+    processes: int | None, member_of: int | None, share: int, isolated: UUID | None, owner: UUID | None, parent: int | None
+) -> None:
+    """Deliver mail until told to stop."""
+    with explained_exit("worker"):
+        settings = load_checked()
+        faults.arm()
+        few_arenas()
+        no_core_dumps()
+        logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        if (started_by := parent if member_of is None else member_of) is not None:
+            follow(started_by)
+        first = member_of is None and isolated is None
+        if first:
+            tell_host_name(settings)
+        services = start(shared(settings, share), first=first)
+        if isolated is not None:
+            return send_isolated(services, isolated, owner or uuid4())
+        if member_of is None and (count := processes or settings.worker_processes) > 1:
+            services.close()
+            sys.exit(Supervisor(count).run())
+        worker = WorkerProcess(services)
+    code = worker.run()
+    services.close()
+    # Senders that outlived the grace are inside a server's silence; what they did is in the journal.
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def start(settings: Settings, *, first: bool = True) -> Services:
+    """Build the services, wait for database and queue, and settle what dead workers left.
+
+    Only the ``first`` of the processes ends over a server that refuses us: one that is started later, for another that
+    died, waits for it. Raises :class:`ConfigurationError`.
+    """
+    services = build(settings, installed=True)
+    wait = partial(patiently, outages=services.outages, wait_if_refused=not first)
+    wait(lambda: migrations.check(services.db))
+    make_folder(settings)
+    wait(lambda: check_durability(services))
+    wait(lambda: keys.check(services.db, services.vault))
+    if first:
+        wait(lambda: mend(services.queue))
+        check_redis(services)
+    replay.replay_dead(services.db, settings)
+    return services
+
+
+def shared(settings: Settings, members: int) -> Settings:
+    """Return the settings of one of so many processes: other people's servers see the connections of all of them."""
+    names = ("WORKER_CONNECTIONS", "CONNECTIONS_PER_DOMAIN")
+    return replace(settings, **{name: max(1, getattr(settings, name) // members) for name in names})

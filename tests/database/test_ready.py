@@ -1,0 +1,214 @@
+"""Ready statements on each database: committed together or not at all, on connections that outlive their server and keep nothing."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.database.db import Database, db_now
+from mailbbgun.database.ready import ReadyStatement, StatementStep
+from mailbbgun.deliver.models import RegisteredWorker
+from mailbbgun.events.models import Event
+from mailbbgun.messages.models import DELIVERIES, MessageTag
+from mailbbgun.schema import upgrade
+from tests.servers import PostgreSQL
+
+AT = datetime(2026, 11, 28, 12, 0, 0, 5, UTC)
+NEW = ReadyStatement(
+    insert(RegisteredWorker).values(
+        id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), started_at=bindparam("at"), beat_at=db_now()
+    )
+)
+BEAT = ReadyStatement(update(RegisteredWorker).where(RegisteredWorker.id == bindparam("worker")).values(pid=RegisteredWorker.pid + bindparam("more")))
+
+
+def new(identifier: UUID, host: str | None = "100% 'my' \\host", pid: int = 1) -> dict[str, object]:
+    return {"id": identifier, "host": host, "pid": pid, "at": AT}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        opened = Database(f"sqlite:///{tmp_path}/x.db", pool_size=2)
+        upgrade(opened)
+        yield opened
+        opened.close()
+    else:
+        server: PostgreSQL = request.getfixturevalue("breakable_postgresql")
+        name = server.create_database()
+        opened = Database(server.url(name), pool_size=2)
+        upgrade(opened)
+        yield opened
+        opened.close()
+        server.drop_database(name)
+
+
+def workers(database: Database) -> list[tuple[UUID, str, int, datetime]]:
+    with database.read() as session:
+        return [
+            (one.id, one.host, one.pid, one.started_at) for one in session.scalars(select(RegisteredWorker).order_by(RegisteredWorker.pid))
+        ]
+
+
+def test_steps_are_committed_together(database: Database) -> None:
+    first, second = uuid4(), uuid4()
+    database.commit([StatementStep(NEW, [new(first)])])
+    database.commit(
+        [StatementStep(NEW, [new(second, pid=5)]), StatementStep(BEAT, [{"worker": first, "more": 2}, {"worker": second, "more": 2}])]
+    )
+    assert workers(database) == [(first, "100% 'my' \\host", 3, AT), (second, "100% 'my' \\host", 7, AT)]
+
+
+GROWN = ReadyStatement(
+    update(RegisteredWorker)
+    .where(RegisteredWorker.pid < bindparam("below"))
+    .values(pid=RegisteredWorker.pid + 1)
+    .returning(RegisteredWorker.id, RegisteredWorker.pid, RegisteredWorker.started_at, RegisteredWorker.pid / 4.0, RegisteredWorker.host)
+)
+
+
+def test_what_a_statement_returns_comes_as_python_has_it_and_is_committed(database: Database) -> None:
+    first, second, third = (uuid4() for _ in range(3))
+    database.commit([StatementStep(NEW, [new(first, "a", 1), new(second, "b", 2), new(third, "c", 30)])])
+    found = sorted(database.ask(GROWN, {"below": 10}), key=lambda row: row[1])
+    assert found == [(first, 2, AT, 0.5, "a"), (second, 3, AT, 0.75, "b")]
+    assert [type(value) for value in found[0]] == [UUID, int, datetime, float, str]
+    assert [pid for _, _, pid, _ in workers(database)] == [2, 3, 30]
+    assert database.ask(GROWN, {"below": 0}) == []
+    assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
+
+
+def test_what_is_asked_and_fails_leaves_nothing_and_the_next_goes_through(database: Database) -> None:
+    made = ReadyStatement(NEW.statement.returning(RegisteredWorker.host))  # type: ignore[attr-defined]  # an INSERT has it
+    with pytest.raises(IntegrityError):
+        database.ask(made, new(uuid4(), host=None))
+    assert database.ask(made, new(uuid4(), host="good")) == [("good",)]
+    assert len(workers(database)) == 1
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_of_steps_of_which_one_fails_nothing_is_left_and_the_next_goes_through(database: Database, alone: bool) -> None:
+    good, bad = StatementStep(NEW, [new(uuid4())]), StatementStep(NEW, [new(uuid4(), host=None)])
+    with pytest.raises(IntegrityError) as caught:
+        database.commit([bad] if alone else [good, bad])
+    assert caught.value.orig is not None
+    assert workers(database) == []
+    database.commit([good])
+    assert len(workers(database)) == 1
+
+
+def test_what_is_not_given_is_null_unless_the_statement_says_it(database: Database) -> None:
+    with pytest.raises(IntegrityError):
+        database.commit([StatementStep(NEW, [{"id": uuid4(), "pid": 1, "at": AT}])])
+
+
+def test_a_statement_whose_text_or_values_come_from_python_each_time_cannot_be_ready(database: Database) -> None:
+    listed = ReadyStatement(update(RegisteredWorker).where(RegisteredWorker.id.in_([uuid4(), uuid4()])).values(pid=1))
+    with pytest.raises(TypeError, match="depends on its parameters"):
+        database.commit([StatementStep(listed, [{}])])
+    made = ReadyStatement(insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x"))  # the model makes an id
+    with pytest.raises(TypeError, match="has to compute defaults"):
+        database.commit([StatementStep(made, [{"tenant_id": uuid4()}])])
+
+
+def test_sessions_and_ready_statements_share_connections_and_neither_disturbs_the_other(database: Database) -> None:
+    ids = [uuid4() for _ in range(6)]
+    for number, one in enumerate(ids):
+        if number % 2:
+            database.commit([StatementStep(NEW, [new(one)])])
+        else:
+            with database.write() as session:
+                session.execute(insert(RegisteredWorker).values(id=one, host="x", pid=1, started_at=AT, beat_at=AT))
+                session.rollback()  # of what is in autocommit there would be nothing to roll back
+    assert {identifier for identifier, *_ in workers(database)} == set(ids[1::2])
+    assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
+
+
+def test_an_error_in_the_middle_gives_no_connection_back_that_is_in_a_transaction(database: Database) -> None:
+    class Unbindable:
+        pass
+
+    with pytest.raises(Exception, match=r"(adapt|type 'Unbindable'|supported)"):
+        database.commit([StatementStep(NEW, [new(uuid4()), new(uuid4(), host=Unbindable())])])  # type: ignore[arg-type]  # that is the error
+    database.commit([StatementStep(NEW, [new(uuid4())])])
+    assert len(workers(database)) == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_nothing_is_left_with_the_servers_session(database: Database) -> None:
+    database.commit([StatementStep(NEW, [new(uuid4())])])
+    with database.read() as session:
+        assert (
+            session.execute(
+                text("SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE '%transaction%'")
+            ).all()
+            == []
+        )
+        assert session.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
+        assert session.execute(text("SHOW application_name")).scalar_one() == "mailbbgun"
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("how", ["terminated", "restarted", "killed"])
+def test_connections_that_end_while_they_are_idle_are_noticed_by_nobody(
+    database: Database, breakable_postgresql: PostgreSQL, how: str
+) -> None:
+    name = database.url.database or ""
+    with database.read() as one, database.read() as other:  # the pool's two
+        assert (
+            one.scalar(select(func.count()).select_from(Event))
+            == other.scalar(select(func.count()).select_from(MessageTag))
+            == 0
+        )
+    for kind in ("ready", "session") * 2:
+        if how == "terminated":
+            assert breakable_postgresql.terminate(name) > 0
+        elif how == "restarted":
+            breakable_postgresql.restart()
+        else:
+            breakable_postgresql.kill9()
+            breakable_postgresql.start()
+        if kind == "ready":
+            database.commit([StatementStep(NEW, [new(uuid4())])])
+        else:
+            with database.write() as session:
+                session.execute(insert(RegisteredWorker).values(id=uuid4(), host="x", pid=1, started_at=AT, beat_at=AT))
+    assert len(workers(database)) == 4
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_server_that_is_away_is_unavailable_and_served_again_when_it_is_back(
+    database: Database, breakable_postgresql: PostgreSQL
+) -> None:
+    database.commit([StatementStep(NEW, [new(uuid4())])])
+    breakable_postgresql.stop()
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            database.commit([StatementStep(NEW, [new(uuid4())])])
+    finally:
+        breakable_postgresql.start()
+    database.commit([StatementStep(NEW, [new(uuid4())])])
+    assert len(workers(database)) == 2
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_connection_that_breaks_in_the_middle_is_unavailable_and_takes_the_old_ones_with_it(
+    database: Database,
+) -> None:
+    identifier = uuid4()
+    database.commit([StatementStep(NEW, [new(identifier)])])
+    suicide = ReadyStatement(
+        update(RegisteredWorker)
+        .where(RegisteredWorker.id == bindparam("worker"))
+        .values(host=func.concat(func.pg_terminate_backend(func.pg_backend_pid())))
+    )
+    with pytest.raises(DatabaseUnavailable):
+        database.commit([StatementStep(suicide, [{"worker": identifier}])])
+    assert database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]  # of a QueuePool
+    database.commit([StatementStep(BEAT, [{"worker": identifier, "more": 1}])])
+    assert [pid for _, _, pid, _ in workers(database)] == [2]

@@ -1,0 +1,108 @@
+"""What a server refuses because the settings are wrong is told so, and is not waited for; what only takes time is."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+
+from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable, RedisUnavailable
+from mailbbgun.core.outages import Outages
+from mailbbgun.database.db import Database
+from mailbbgun.limits.redis_permits import RedisPermitStore
+from mailbbgun.startup import patiently
+from tests.servers import PostgreSQL, Redis
+from tests.servers.process import free_port
+
+CANARY = "hunter2"
+
+
+def refusal(url: str | URL) -> DatabaseUnavailable:
+    """Return what is raised when the database is asked something."""
+    database = Database(url if isinstance(url, str) else url.render_as_string(hide_password=False))
+    try:
+        with pytest.raises(DatabaseUnavailable) as caught, database.read() as session:
+            session.execute(text("SELECT name FROM sqlite_master" if database.dialect == "sqlite" else "SELECT 1"))
+    finally:
+        database.close()
+    assert CANARY not in str(caught.value)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def guarded(breakable_postgresql: PostgreSQL) -> Iterator[URL]:
+    """The URL of a role that must show its password."""
+    url = make_url(breakable_postgresql.url())
+    server = psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    server.autocommit = True
+    rules = breakable_postgresql.folder / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    with server.cursor() as cursor:
+        cursor.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'; CREATE ROLE idle NOLOGIN")
+        rules.write_text("host all guarded all scram-sha-256\nhost all stranger all reject\n" + before)
+        cursor.execute("SELECT pg_reload_conf()")
+        yield url.set(username="guarded", password="right")
+        rules.write_text(before)
+        cursor.execute("SELECT pg_reload_conf()")
+        cursor.execute("DROP ROLE guarded; DROP ROLE idle")
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"password": CANARY}, "DATABASE_URL: PostgreSQL refuses the password of the user 'guarded', or has no such role"),
+        ({"username": "nobody_here"}, "DATABASE_URL: PostgreSQL has no role 'nobody_here'"),
+        ({"username": "idle"}, "DATABASE_URL: the role 'idle' may not log in to PostgreSQL"),
+        ({"database": "none_such"}, "DATABASE_URL: PostgreSQL has no database 'none_such'"),
+        ({"query": {"sslmode": "verify-full"}}, "DATABASE_URL: "),
+        ({"query": {"sslmode": "require"}}, "DATABASE_URL: PostgreSQL on 127.0.0.1 does not speak TLS, which sslmode demands"),
+    ],
+)
+def test_what_postgresql_refuses_is_told_and_ends_a_start(guarded: URL, changes: dict[str, object], told: str) -> None:
+    error = refusal(guarded.set(**changes))  # type: ignore[arg-type]
+    assert error.refused
+    assert str(error).startswith(told)
+
+    def start() -> None:
+        raise error
+
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        patiently(start, Outages())
+
+
+def test_a_postgresql_that_is_away_is_waited_for() -> None:
+    assert not refusal(f"postgresql+psycopg2://u:{CANARY}@127.0.0.1:{free_port()}/x").refused
+
+
+def test_a_sqlite_file_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("no database at all, and longer than a header of SQLite's is " * 30)
+    for name, told in (("folder", "is a folder, not a file"), ("none/x.db", "there is no folder"), ("text", "is not a SQLite database")):
+        error = refusal(f"sqlite:///{tmp_path}/{name}")
+        assert error.refused
+        assert told in str(error)
+        assert str(tmp_path) in str(error)
+    whole = tmp_path / "whole.db"
+    sqlite3.connect(whole).close()
+    Database(f"sqlite:///{whole}").close()
+
+
+def test_a_redis_that_refuses_us_is_told_and_one_that_is_away_is_not(redis: Redis) -> None:
+    RedisPermitStore(redis.url()).check()
+    address = redis.url().rpartition("@")[2]
+    number = f"{redis.url().rpartition('/')[0]}/99999"
+    for url in (f"redis://:{CANARY}@{address}", f"redis://{address}", f"redis://nobody:{CANARY}@{address}", number):
+        counting = RedisPermitStore(url)
+        with pytest.raises(RedisUnavailable, match=r"^REDIS_URL: ") as caught:
+            counting.check()
+        assert caught.value.refused
+        assert CANARY not in str(caught.value)
+        counting.close()
+    away = RedisPermitStore(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(RedisUnavailable) as caught:
+        away.check()
+    assert not caught.value.refused

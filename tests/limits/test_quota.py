@@ -1,0 +1,169 @@
+"""Messages a day: exact, whoever hands over how many at once, and nobody else's business."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+from sqlalchemy import func, insert, select
+
+from mailbbgun.core.errors import QuotaExceeded
+from mailbbgun.core.ids import new_id
+from mailbbgun.limits import quota
+from mailbbgun.limits.quota import DAY, Want
+from mailbbgun.messages.models import Message
+from mailbbgun.tenants.models import USAGE
+from tests.accept.conftest import services  # noqa: F401 - a fixture
+from tests.accept.test_store import Stored, rows
+from tests.flow.service import until
+from tests.tenants.conftest import HELLO, code, opened
+from tests.waiting import PATIENCE
+
+
+def taken(services, **wants: tuple[object, int, int]) -> dict:  # noqa: F811
+    with services.db.write() as session:
+        rooms = quota.take(session, {tenant: Want(n, per_day) for tenant, n, per_day in wants.values()})
+    assert all(0 < room.day_left <= 2 * DAY for room in rooms.values())  # two: when the clock was wrong
+    return {name: rooms[tenant].n for name, (tenant, _, _) in wants.items()}
+
+
+def test_as_many_are_granted_as_there_is_room_for(services):  # noqa: F811
+    one, other = new_id(), new_id()
+    assert taken(services) == {}
+    assert taken(services, a=(one, 3, 5), b=(other, 9, 4)) == {"a": 3, "b": 4}
+    assert taken(services, a=(one, 3, 5), b=(other, 1, 4)) == {"a": 2, "b": 0}
+    assert taken(services, a=(one, 3, 5)) == {"a": 0}
+    assert taken(services, a=(one, 3, 7)) == {"a": 2}  # raised
+    assert taken(services, a=(one, 3, 2)) == {"a": 0}  # lowered
+    assert taken(services, a=(one, 3, 0), b=(new_id(), 1, 0)) == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize(("ahead", "granted"), [(-400, 4), (-1, 4), (0, 1), (1, 1), (2, 4), (400, 4)])
+def test_a_count_is_of_its_day_and_a_clock_that_was_wrong_leaves_nobody_out(services, ahead, granted):  # noqa: F811
+    tenant = new_id()
+    today = int(datetime.now(UTC).timestamp()) // DAY
+    with services.db.write() as session:
+        session.execute(insert(USAGE), {"tenant_id": tenant, "day": today + ahead, "used": 3, "granted": 3, "per_day": 4})
+    assert sum(taken(services, a=(tenant, 1, 4))["a"] for _ in range(6)) == granted
+
+
+def test_what_is_rolled_back_was_not_used(services):  # noqa: F811
+    tenant = new_id()
+    with services.db.write() as session:
+        assert quota.take(session, {tenant: Want(4, 5)})[tenant].n == 4
+        session.rollback()
+    assert taken(services, a=(tenant, 9, 5)) == {"a": 5}
+
+
+def of(tenant, per_day, number=0):
+    made = rows(number, tenant_id=tenant)
+    return type(made)(made.message, [one | {"tenant_id": tenant} for one in made.deliveries], made.response, per_day)
+
+
+def stored_of(services, tenant) -> int:  # noqa: F811
+    with services.db.read() as session:
+        return session.scalar(select(func.count()).select_from(Message).where(Message.tenant_id == tenant))
+
+
+def test_in_a_common_commit_one_that_is_over_its_quota_fails_no_neighbour(services):  # noqa: F811
+    small, large, free = new_id(), new_id(), new_id()
+    store = Stored(services.db)
+    begun = [store.begin(of(tenant, per_day, n % 20)) for n in range(60) for tenant, per_day in ((small, 7), (large, 1000), (free, None))]
+    assert [pending.result() for n, pending in enumerate(begun) if n % 3 or n < 21] == [None] * 127  # first come, first served
+    for pending in begun[21::3]:
+        with pytest.raises(QuotaExceeded) as caught:
+            pending.result()
+        assert (caught.value.status, caught.value.limit) == (429, 7)
+        assert 0 < caught.value.retry_after <= DAY
+    assert [stored_of(services, tenant) for tenant in (small, large, free)] == [7, 60, 60]
+    assert len(store) == 127  # none of the refused is hinted
+    with pytest.raises(QuotaExceeded):  # known by now: no commit is needed for that
+        store.store.pending(of(small, 7), None, lambda: None)
+    assert store(of(small, 8)) is None
+    store.store.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def door(request, tmp_path_factory):
+    settings = {}
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        settings["DATABASE_URL"] = server.url(server.create_database())
+    with opened(tmp_path_factory.mktemp("quota"), 2, **settings) as opened_:
+        yield opened_
+
+
+def post(door, key: str, **options) -> requests.Response:
+    headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
+    # A connection of its own, to either process.
+    return requests.post(f"{door.url}/messages", json=HELLO | options, headers=headers, timeout=PATIENCE)
+
+
+def test_sixteen_clients_of_two_processes_get_exactly_the_quota(door):
+    tenant = door.tenant("sixteen", max_messages_per_day=100)
+    keys = [door.key(tenant)["key"] for _ in range(4)]
+    neighbour = door.key(door.tenant("neighbour of sixteen"))["key"]
+
+    def send(number: int) -> tuple[int, int]:
+        idempotent = {"headers": {"Idempotency-Key": f"sixteen {number}"}} if number % 3 == 0 else {}
+        return post(door, keys[number % 4], **idempotent).status_code, post(door, neighbour).status_code if number % 10 == 0 else 201
+
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(send, range(240)))
+    assert Counter(status for status, _ in answers) == {201: 100, 429: 140}
+    assert {status for _, status in answers} == {201}
+    assert door.ask("GET", "/messages?limit=0", keys[0]).json()["count"] == 100
+
+
+def test_over_the_quota_is_429_until_midnight_and_reading_goes_on(door):
+    tenant = door.tenant("midnight", max_messages_per_day=2)
+    key = door.key(tenant)["key"]
+    assert [post(door, key).status_code for _ in range(2)] == [201, 201]
+    for _ in range(6):
+        refused = post(door, key)
+        assert code(refused) == (429, "quota_exceeded")
+        now = datetime.now(UTC)
+        midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        assert abs(int(refused.headers["Retry-After"]) - (midnight - now).total_seconds()) < 5
+        assert refused.headers["RateLimit-Limit"] == "2"
+        assert refused.headers["RateLimit-Remaining"] == "0"
+        assert refused.headers["RateLimit-Reset"] == refused.headers["Retry-After"]
+    assert door.ask("GET", "/messages", key).json()["count"] == 2
+    door.ask("PATCH", f"/tenants/{tenant}", door.admin, json={"max_messages_per_day": 3})
+    until(lambda: post(door, key).status_code == 201, 2.0)
+    assert code(post(door, key)) == (429, "quota_exceeded")
+    door.ask("PATCH", f"/tenants/{tenant}", door.admin, json={"max_messages_per_day": None})
+    until(lambda: {post(door, key).status_code for _ in range(8)} == {201}, 3.0)
+
+
+def test_an_answer_that_is_given_again_is_not_counted_and_given_even_when_all_is_used_up(door):
+    key = door.key(door.tenant("replays", max_messages_per_day=3))["key"]
+    first = post(door, key, headers={"Idempotency-Key": "one"})
+    again = [post(door, key, headers={"Idempotency-Key": "one"}) for _ in range(5)]
+    assert {answer.json()["id"] for answer in again} == {first.json()["id"]}
+    assert [post(door, key).status_code for _ in range(3)] == [201, 201, 429]
+    assert post(door, key, headers={"Idempotency-Key": "one"}).json()["id"] == first.json()["id"]
+    assert code(post(door, key, headers={"Idempotency-Key": "one"}, text="another")) == (422, "idempotency_mismatch")
+
+
+def test_a_key_of_a_message_that_was_refused_is_as_good_as_new(door):
+    tenant = door.tenant("refused key", max_messages_per_day=0)
+    key = door.key(tenant)["key"]
+    assert [code(post(door, key, headers={"Idempotency-Key": "two"})) for _ in range(3)] == [(429, "quota_exceeded")] * 3
+    door.ask("PATCH", f"/tenants/{tenant}", door.admin, json={"max_messages_per_day": 1})
+    taken_ = until(lambda: (answer := post(door, key, headers={"Idempotency-Key": "two"})).status_code == 201 and answer, 2.0)
+    assert "Idempotent-Replayed" not in taken_.headers
+    assert post(door, key, headers={"Idempotency-Key": "two"}).json()["id"] == taken_.json()["id"]
+
+
+def test_a_message_that_is_not_valid_is_not_counted(door):
+    key = door.key(door.tenant("invalid", max_messages_per_day=1))["key"]
+    assert {post(door, key, to="nobody").status_code for _ in range(4)} == {400}
+    assert [post(door, key).status_code for _ in range(2)] == [201, 429]
+
+
+def test_a_large_message_is_counted_as_every_other(door):
+    key = door.key(door.tenant("large", max_messages_per_day=2))["key"]
+    text = "All work and no play. " * 47_000  # beyond what shares a commit
+    assert [post(door, key, text=text).status_code for _ in range(3)] == [201, 201, 429]

@@ -1,0 +1,305 @@
+"""Limits of requests through the front door: API processes hammered by many connections, with shares in memory and with Redis."""
+
+import re
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from mailbbgun.app import OPEN, create_app
+from mailbbgun.http.gate import Standing
+from mailbbgun.http.refusals import MOST_OF_ONE
+from mailbbgun.http.web import NEEDS
+from tests.flow.service import until
+from tests.servers.process import free_port
+from tests.tenants.conftest import HELLO, Locked, code, opened
+from tests.waiting import PATIENCE, wait_until
+
+PROCESSES = 4
+
+
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def limited(request, postgresql, tmp_path_factory):
+    """Four processes, with one proxy in front of them."""
+    settings = {"DATABASE_URL": postgresql.url(postgresql.create_database()), "PROXIES": "1"}
+    if request.param == "redis":
+        settings["REDIS_URL"] = request.getfixturevalue("redis").url()
+    with opened(tmp_path_factory.mktemp("limited"), PROCESSES, **settings) as door:
+        yield door
+
+
+@pytest.fixture
+def exact(limited):
+    """Whether a limit is had whole: in memory each process has a share."""
+    return bool(limited.services.settings.REDIS_URL)
+
+
+def hammer(locked: Locked, keys: list[str], enough: int = 300, *, method: str = "GET", paths: tuple[str, ...] = ("/messages",), **headers: str):
+    """Ask as fast as possible, by twelve clients that change connections, and so processes, until there are enough answers.
+
+    Return how many had which status.
+    """
+    body = {"json": HELLO} if method == "POST" else {}
+    answers, over = Counter(), threading.Event()
+
+    def client(number: int) -> None:
+        n = 0
+        while not over.is_set():
+            with requests.Session() as fresh:
+                for _ in range(5):
+                    n += 1
+                    path, key = paths[n % len(paths)], keys[(number + n) % len(keys)]
+                    called = fresh.request(method, locked.url + path, headers={"Authorization": f"Bearer {key}", **headers}, timeout=PATIENCE, **body)
+                    answers[called.status_code] += 1
+
+    with ThreadPoolExecutor(12) as clients:
+        working = clients.map(client, range(12))
+        try:
+            wait_until(lambda: sum(answers.values()) >= enough, "so many answers")
+        finally:
+            over.set()
+        list(working)
+    return answers
+
+
+def allowed(answers: Counter, limit: int, exact: bool) -> None:
+    done = answers[200] + answers[201]
+    assert answers[429] > 0, answers
+    assert set(answers) <= {200, 201, 404, 429}, answers
+    assert done == limit if exact else limit / 2 <= done <= limit, answers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_key_is_served_as_often_as_its_limit_says_by_all_processes_together(limited, exact, method):
+    key = limited.key(limited.tenant(f"key {method}"), max_requests_per_minute=60)["key"]
+    allowed(hammer(limited, [key], method=method), 60, exact)
+
+
+def test_all_keys_of_a_tenant_share_its_limit(limited, exact):
+    tenant = limited.tenant("many keys", max_requests_per_minute=40)
+    keys = [limited.key(tenant, max_requests_per_minute=30)["key"] for _ in range(10)]
+    allowed(hammer(limited, keys), 40, exact)
+    assert code(limited.ask("GET", "/messages", limited.key(tenant)["key"])) == (429, "rate_limited")
+    assert limited.ask("GET", "/messages", limited.key(limited.tenant("another"))["key"]).status_code == 200
+
+
+def test_no_spelling_of_an_address_gets_round_a_limit(limited, exact):
+    key = limited.key(limited.tenant("spelling"), max_requests_per_minute=40)["key"]
+    paths = ("/messages", "/%6dessages", "/messages?limit=1", "/messages?", "/Messages", "//messages", "/messages/", "/messages#x", "/./messages")
+    allowed(hammer(limited, [key], paths=paths), 40, exact)
+
+
+def test_who_says_to_be_behind_more_proxies_is_counted_all_the_same(limited, exact):
+    key = limited.key(limited.tenant("spoofed"), max_requests_per_minute=40)["key"]
+    headers = {"X-Forwarded-For": "198.51.100.7, 198.51.100.8", "Forwarded": "for=192.0.2.60", "X-Real-IP": "192.0.2.61"}
+    allowed(hammer(limited, [key], **headers), 40, exact)
+
+
+def test_every_answer_tells_how_much_is_left(limited, exact):
+    key = limited.key(limited.tenant("headers", max_requests_per_minute=400), max_requests_per_minute=PROCESSES * 2)["key"]
+    refused = None
+    seen = []
+    for number in range(40):
+        answer = limited.ask("POST" if number % 2 else "GET", "/messages", key, json=HELLO if number % 2 else None)
+        assert answer.headers["RateLimit-Limit"] == str(PROCESSES * 2)
+        assert 0 < int(answer.headers["RateLimit-Reset"]) <= 60
+        seen.append(int(answer.headers["RateLimit-Remaining"]))
+        if answer.status_code == 429:
+            refused = answer
+            break
+        assert "Retry-After" not in answer.headers
+    assert refused is not None
+    assert seen == ([7, 6, 5, 4, 3, 2, 1, 0, 0] if exact else seen)
+    assert seen[-1] == 0
+    assert code(refused) == (429, "rate_limited")
+    assert refused.headers["Retry-After"] == refused.headers["RateLimit-Reset"]
+    assert refused.headers["Content-Type"] == "application/json"
+    assert "RateLimit-Limit" not in limited.ask("GET", "/messages", limited.admin).headers
+
+
+def test_what_needs_no_key_is_never_limited(limited):
+    key = limited.key(limited.tenant("open"), max_requests_per_minute=1)["key"]
+    until(lambda: limited.ask("GET", "/messages", key).status_code == 429)
+    for path in ("/health", "/"):
+        assert {limited.ask("GET", path, key).status_code for _ in range(100)} == {200}
+        assert "RateLimit-Limit" not in limited.ask("GET", path, key).headers
+
+
+def in_every_process(locked: Locked, key: str, status: int) -> None:
+    """Wait until every process answers so: 40 answers in a row, by as many connections."""
+
+    def answered() -> int:
+        with requests.Session() as fresh:
+            return fresh.get(f"{locked.url}/messages", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE).status_code
+
+    wait_until(lambda: all(answered() == status for _ in range(40)), f"an answer of {status} by every process")
+
+
+def test_a_limit_that_changes_counts_soon(limited):
+    tenant = limited.tenant("changes")
+    key = limited.key(tenant)["key"]
+    assert {limited.ask("GET", "/messages", key).status_code for _ in range(20)} == {200}
+    limited.ask("PATCH", f"/tenants/{tenant}", limited.admin, json={"max_requests_per_minute": PROCESSES})
+    in_every_process(limited, key, 429)
+    assert set(hammer(limited, [key], 100)) == {429}
+    limited.ask("PATCH", f"/tenants/{tenant}", limited.admin, json={"max_requests_per_minute": None})
+    in_every_process(limited, key, 200)
+    assert set(hammer(limited, [key], 100)) == {200}
+
+
+def test_a_client_is_where_the_one_proxy_says_and_not_where_it_says_itself(limited):
+    key = limited.key(limited.tenant("networks"), networks=["192.0.2.0/24"])["key"]
+
+    def status(**headers: str) -> int:
+        return limited.ask("GET", "/messages", key, headers=headers).status_code
+
+    assert status(**{"X-Forwarded-For": "192.0.2.7"}) == 200
+    assert status(**{"X-Forwarded-For": "203.0.113.1, 192.0.2.7"}) == 200
+    assert status(**{"X-Forwarded-For": "192.0.2.7, 203.0.113.1"}) == 403
+    for name in ("Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP"):
+        assert status(**{name: "for=192.0.2.7" if name == "Forwarded" else "192.0.2.7"}) == 403
+    sent = limited.ask("POST", "/messages", limited.admin, json=HELLO, headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
+    assert sent.headers["Location"].startswith(limited.url.replace("http:", "https:"))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """One process without a proxy; an address may show thirty keys a minute that are none."""
+    with opened(tmp_path_factory.mktemp("guarded"), 1, UNAUTHORIZED_PER_MINUTE="30") as door:
+        yield door
+
+
+def test_without_a_proxy_of_ours_nobody_is_believed_where_it_comes_from(guarded):
+    key = guarded.key(guarded.tenant("near"), networks=["192.0.2.0/24"])["key"]
+    for headers in ({"X-Forwarded-For": "192.0.2.7"}, {"X-Forwarded-For": "192.0.2.7, 192.0.2.7"}, {"Forwarded": "for=192.0.2.7"}):
+        assert code(guarded.ask("GET", "/messages", key, headers=headers)) == (403, "forbidden")
+    sent = guarded.ask("POST", "/messages", guarded.admin, json=HELLO, headers={"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "on"})
+    assert sent.headers["Location"].startswith(guarded.url)
+
+
+def test_keys_cannot_be_guessed_at_will_and_who_has_one_is_served(guarded):
+    good = guarded.key(guarded.tenant("good"))
+    unseen = guarded.key(guarded.tenant("unseen"))["key"]
+    assert guarded.ask("GET", "/messages", good["key"]).status_code == 200
+    wrong = [None, "nonsense", good["key"][:-1] + "-", f"mbg_{'x' * 12}_{'y' * 43}"]
+    answers = [guarded.ask("POST" if n % 2 else "GET", "/messages", wrong[n // 2 % 4], json=HELLO if n % 2 else None) for n in range(60)]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [401] * 30 + [429] * 30
+    assert code(answers[-1]) == (429, "rate_limited")
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+    assert (answers[-1].headers["RateLimit-Limit"], answers[-1].headers["RateLimit-Remaining"]) == ("30", "0")
+    # A key that is one is served, whatever others did at its client's address, also if it was not used before.
+    assert {guarded.ask("POST", "/messages", good["key"], json=HELLO).status_code for _ in range(100)} == {201}
+    assert guarded.ask("GET", "/messages", unseen).status_code == 200
+    assert guarded.ask("GET", "/health").status_code == 200
+    lines = (guarded.var / "api.out").read_text().splitlines()
+    (locked,) = [line for line in lines if "address_locked" in line]
+    assert "client=127.0.0.1 count=30" in locked
+    refused = [line for line in lines if "request_refused" in line]
+    assert 0 < len([line for line in refused if "status=401 code=unauthorized" in line]) <= MOST_OF_ONE
+    assert 0 < len([line for line in refused if "status=429 code=rate_limited" in line]) <= MOST_OF_ONE
+    assert not [line for line in lines if good["key"] in line or good["key"].rpartition("_")[2] in line]
+
+
+def test_a_refusal_leaves_a_line_that_says_who_was_refused_what(guarded):
+    tenant = guarded.tenant("refused", max_messages_per_day=0)
+    key = guarded.key(tenant)
+    for method, path, more in (("GET", "/smtp-accounts?x=forged%20line", {}), ("POST", "/messages", {"json": HELLO})):
+        assert guarded.ask(method, path, key["key"], **more).status_code in (403, 429)
+    whose = f"tenant_id={tenant} key_id={key['id']}"
+    log = (guarded.var / "api.out").read_text()
+    assert f"client=127.0.0.1 method=GET path=/smtp-accounts status=403 code=forbidden {whose}" in log
+    assert f"client=127.0.0.1 method=POST path=/messages status=429 code=quota_exceeded {whose}" in log
+    elsewhere = guarded.key(tenant, networks=["192.0.2.0/24"])
+    assert guarded.ask("GET", "/messages", elsewhere["key"]).status_code == 403
+    assert f"key_id={elsewhere['id']}" in (guarded.var / "api.out").read_text()
+
+
+def test_strangers_are_counted_by_address_and_by_ipv6_network(postgresql, tmp_path):
+    settings = {"DATABASE_URL": postgresql.url(postgresql.create_database()), "PROXIES": "1", "UNAUTHORIZED_PER_MINUTE": "20"}
+
+    def refused(door, addresses) -> Counter:
+        answers = Counter()
+        for n in range(100):  # a connection each: they are spread over processes
+            said = {"X-Forwarded-For": f"203.0.113.{n}, {addresses[n % len(addresses)]}", "Authorization": "Bearer guess"}
+            answers[requests.get(f"{door.url}/messages", headers=said, timeout=PATIENCE).status_code] += 1
+        return answers
+
+    with opened(tmp_path, 2, **settings) as door:
+        assert 10 <= refused(door, [f"2001:db8::{n:x}:1" for n in range(100)])[401] <= 20
+        assert 10 <= refused(door, ["198.51.100.1"])[401] <= 20
+        assert refused(door, [f"2001:db8:0:{n:x}::1" for n in range(1, 101)]) == {401: 100}
+
+
+def test_keys_without_a_limit_of_their_own_have_the_settings(tmp_path):
+    with opened(tmp_path, 1, RATE_LIMIT_PER_MINUTE="5", AUTH_REQUIRED="false") as door:
+        keyless = [door.ask("GET", "/messages").status_code for _ in range(7)]
+        assert keyless == [200] * 5 + [429] * 2
+        answer = door.ask("GET", "/messages", door.admin)
+        assert (answer.status_code, answer.headers["RateLimit-Limit"], answer.headers["RateLimit-Remaining"]) == (200, "5", "4")
+        own = door.key(door.tenant("often"), max_requests_per_minute=9)["key"]
+        assert door.ask("GET", "/messages", own).headers["RateLimit-Limit"] == "9"
+
+
+def test_without_redis_mail_is_accepted_and_shares_are_counted(postgresql, breakable_redis, tmp_path):
+    settings = {"DATABASE_URL": postgresql.url(postgresql.create_database()), "REDIS_URL": breakable_redis.url()}
+    with opened(tmp_path, 2, **settings) as door:
+        tenant = door.tenant("away", max_requests_per_minute=1_000_000)
+        free, one = (door.key(tenant, **wish)["key"] for wish in ({}, {"max_requests_per_minute": 40}))
+        assert door.ask("POST", "/messages", free, json=HELLO).status_code == 201
+        breakable_redis.pause()
+        try:
+            paused = [_post(door, free) for _ in range(60)]
+            allowed(hammer(door, [one], method="POST"), 40, exact=False)
+        finally:
+            breakable_redis.resume()
+        assert set(paused) == {201}
+        breakable_redis.kill9()
+        try:
+            assert set(hammer(door, [free], 100, method="POST")) == {201}
+        finally:
+            breakable_redis.start()
+        # Told now and then, not with each of the four hundred requests.
+        assert 0 < (door.var / "api.out").read_text().count("rates_counted_in_memory") < 100
+
+        def had_whole() -> bool:
+            fresh = door.key(tenant, max_requests_per_minute=40)["key"]
+            return hammer(door, [fresh])[200] == 40
+
+        wait_until(had_whole, "limits that are counted in Redis again")
+
+
+def _post(door: Locked, key: str) -> int:
+    with requests.Session() as fresh:
+        return fresh.post(f"{door.url}/messages", json=HELLO, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE).status_code
+
+
+def test_a_redis_that_never_was_there_stops_nothing(tmp_path):
+    with opened(tmp_path, 1, REDIS_URL=f"redis://127.0.0.1:{free_port()}") as door:
+        key = door.key(door.tenant("alone"), max_requests_per_minute=3)["key"]
+        assert [door.ask("POST", "/messages", key, json=HELLO).status_code for _ in range(4)] == [201, 201, 201, 429]
+
+
+def test_every_route_that_asks_for_a_key_documents_that_it_may_be_asked_too_often(embedded_settings):
+    app = create_app(embedded_settings)
+    spec = app.test_client().get("/openapi.json").get_json()
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        shown = spec["paths"].get(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for method in rule.methods - {"HEAD", "OPTIONS"} if shown else ():
+            responses = shown[method.lower()]["responses"]
+            needs_key = hasattr(app.view_functions[rule.endpoint], NEEDS)
+            assert needs_key == (rule.endpoint not in OPEN)
+            assert ("429" in responses) == needs_key, rule
+            asked += needs_key
+            if needs_key:
+                assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
+                assert responses["429"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
+    assert asked > 10
+
+
+@pytest.mark.parametrize(("reset", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.1, 2), (60.0, 60)])
+def test_a_reset_is_told_in_whole_seconds_and_never_too_early(reset, seconds):
+    assert Standing(False, 5, 0, reset).headers == {"RateLimit-Limit": "5", "RateLimit-Remaining": "0", "RateLimit-Reset": str(seconds)}

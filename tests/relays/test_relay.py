@@ -1,0 +1,561 @@
+"""Choosing the host, the connection and the transactions."""
+
+import itertools
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import pytest
+
+from mailbbgun.core.net import Allowed, Guard
+from mailbbgun.relays.mx import Resolver
+from mailbbgun.relays.pool import Pool
+from mailbbgun.relays.relay import DirectMX, SmartHost
+from mailbbgun.smtp.endpoint import Endpoint
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.reply import Reply
+from tests.smtp.peers import PATIENT, Behaviour, Dialogue, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
+
+TIMEOUTS = replace(PATIENT, rset=0.2, quit=0.2)
+RAW = b"Subject: x\r\n\r\ny\r\n"
+ONE = Envelope("a@a.test", ("b@b.test",), RAW)
+LOOPBACK = Guard(allowed=Allowed.read(["127.0.0.0/8"]))
+
+
+@contextmanager
+def pool(clock: Callable[[], float] = time.monotonic) -> Iterator[Pool]:
+    pool = Pool(TIMEOUTS, "client.test", clock=clock)
+    yield pool
+    pool.close_all()
+
+
+@contextmanager
+def smart_host(peer: Peer, clock: Callable[[], float] = time.monotonic, **endpoint: object) -> Iterator[SmartHost]:
+    with pool(clock) as connections:
+        yield SmartHost(Endpoint("127.0.0.1", peer.port, "none", **endpoint), connections)
+
+
+class Calls:
+    """How often the two functions were called, and with whom."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.answers = list(answers)
+        self.before: list[tuple[str, ...]] = []
+        self.after: list[Reply | None] = []
+
+    def before_dot(self, accepted: tuple[str, ...]) -> bool:
+        self.before.append(accepted)
+        return self.answers.pop(0) if self.answers else True
+
+    def after_dot(self, accepted: tuple[str, ...], reply: Reply | None) -> None:
+        self.after.append(reply)
+
+
+def attempt(relay: SmartHost | DirectMX, envelope: Envelope = ONE, calls: Calls | None = None) -> dict[str, Outcome]:
+    calls = calls or Calls()
+    return relay.attempt(envelope, calls.before_dot, calls.after_dot)
+
+
+def kinds(outcomes: dict[str, Outcome]) -> list[type]:
+    return [type(outcome) for outcome in outcomes.values()]
+
+
+# -- one server
+
+
+def test_message_after_message_goes_over_one_connection() -> None:
+    with Peer() as peer, smart_host(peer) as relay:
+        for _ in range(10):
+            assert kinds(attempt(relay)) == [Delivered]
+        assert (peer.connections, len(peer.messages)) == (1, 10)
+
+
+def test_a_server_that_cannot_be_reached_defers_and_one_that_refuses_us_refuses() -> None:
+    with Peer(users={"u": "p"}) as peer, smart_host(peer, username="u", password="bad") as relay:
+        (outcome,) = attempt(relay).values()
+        assert isinstance(outcome, Refused)
+        assert outcome.phase is Phase.AUTH
+    assert kinds(attempt(relay)) == [Deferred]
+
+
+@pytest.mark.parametrize(
+    ("phase", "behaviour"),
+    [("rset", hang_up), ("rset", reset), ("rset", then_close(b"421 4.4.2 enough\r\n")), ("rset", silent),
+     ("rset", b"500 what\r\n"), ("rset", b"junk\r\n"), ("mail", hang_up),
+     ("mail", then_close(b"421 4.7.0 enough\r\n"))],
+)
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "stepwise"])
+def test_a_kept_connection_that_proves_dead_is_replaced_with_nothing_counted(
+    phase: str, behaviour: Behaviour, extensions: tuple[str, ...]
+) -> None:
+    normally_once = in_turn(*([None] if phase == "mail" else []), behaviour, None)
+    rests = itertools.count(0, 2 if phase == "rset" else 0)  # with every look at the clock
+    with Peer(at={phase: normally_once}, extensions=extensions) as peer, smart_host(peer, rests.__next__) as relay:
+        calls = Calls()
+        assert kinds(attempt(relay, calls=calls)) == [Delivered]
+        assert kinds(attempt(relay, calls=calls)) == [Delivered]
+        assert (len(peer.messages), peer.connections, len(calls.before)) == (2, 2, 2)
+
+
+def test_a_fresh_connection_that_fails_too_is_not_replaced_again() -> None:
+    with Peer(at={"mail": in_turn(None, then_close(b"421 no more\r\n"))}) as peer, smart_host(peer) as relay:
+        attempt(relay)
+        (outcome,) = attempt(relay).values()
+        assert isinstance(outcome, Deferred)
+        assert (outcome.phase, outcome.reply.code, peer.connections) == (Phase.MAIL, 421, 2)
+
+
+def test_a_421_after_the_100th_message_hurts_no_message() -> None:
+    closing = in_turn(*[None] * 5, then_close(b"421 4.7.0 too many messages\r\n"), None)
+    with Peer(at={"mail": closing}) as peer, smart_host(peer) as relay:
+        for _ in range(20):
+            assert kinds(attempt(relay)) == [Delivered]
+        assert (len(peer.messages), peer.connections) == (20, 2)
+
+
+def test_a_reply_lost_after_the_dot_is_unknown_and_not_tried_again() -> None:
+    for behaviour in (hang_up, reset):
+        calls = Calls()
+        with Peer(at={"dot": behaviour}) as peer, smart_host(peer) as relay:
+            (outcome,) = attempt(relay, calls=calls).values()
+            assert isinstance(outcome, Unknown)
+            assert (len(peer.messages), peer.connections, calls.after) == (1, 1, [None])
+
+
+def nothing(dialogue: object) -> None:
+    """No behaviour of its own."""
+    del dialogue
+
+
+def at_most(limit: int, answer: Behaviour = b"452 4.5.3 too many recipients\r\n") -> Behaviour:
+    def rcpt(dialogue: object) -> None:
+        if len(dialogue.recipients) < limit:
+            dialogue.normal(dialogue)
+        else:
+            dialogue.do(answer)
+
+    return rcpt
+
+
+def people(count: int) -> tuple[str, ...]:
+    return tuple(f"r{number}@b.test" for number in range(count))
+
+
+def crowded(limit: int, answer: bytes, phase: str = "dot") -> dict[str, Behaviour]:
+    """A server that refuses more recipients than that, at the end of a phase."""
+
+    def behave(dialogue: Dialogue) -> None:
+        count = len(dialogue.peer.messages[-1].recipients) if phase == "dot" else len(dialogue.recipients)
+        if count > limit:
+            dialogue.say(answer)
+        else:
+            dialogue.do(dialogue.normal)
+
+    return {phase: behave}
+
+
+SES = b"554 Transaction failed: Expected something else. Recipient count exceeds 50\r\n"
+
+
+@pytest.mark.parametrize("phase", ["dot", "data"])
+@pytest.mark.parametrize(
+    ("limit", "answer", "sizes"),
+    [
+        (50, SES, [50, 10]),
+        (50, b"554 5.7.1 too many recipients\r\n", [30, 30]),
+        (50, b"452 4.5.3 too many recipients\r\n", [30, 30]),
+        (10, b"550 maximum number of recipients exceeded\r\n", [7] * 8 + [4]),
+        (1, b"554 Zu viele Empf\xc3\xa4nger\r\n", [1] * 60),
+    ],
+)
+def test_a_message_that_was_refused_for_its_many_recipients_goes_to_fewer_at_once(phase: str, limit: int, answer: bytes, sizes: list[int]) -> None:
+    calls = Calls()
+    with Peer(at=crowded(limit, answer, phase)) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", people(60), RAW), calls)
+        assert set(kinds(outcomes)) == {Delivered}
+        taken = [message.recipients for message in peer.messages if len(message.recipients) <= limit]
+        assert [len(recipients) for recipients in taken] == sizes
+        assert sorted(itertools.chain(*taken)) == sorted(people(60))
+        assert len(calls.before) == len(calls.after) == len(peer.messages)
+        # The next message is split at once.
+        before = len(peer.messages)
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages[before:]] == sizes
+
+
+def test_too_many_at_mail_is_split_too_and_a_421_that_says_so() -> None:
+    refused = b"452 4.5.3 too many recipients\r\n"
+    with Peer(at={"mail": in_turn(refused, refused, None)}) as peer, smart_host(peer) as relay:
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [2, 2, 2, 2]
+    for extensions in (("PIPELINING",), ()):
+        at = {"rcpt": at_most(4, then_close(b"421 4.5.3 too many recipients\r\n"))}
+        with Peer(at=at, extensions=extensions) as peer, smart_host(peer) as relay:
+            assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+            assert sorted(itertools.chain(*(message.recipients for message in peer.messages))) == list(people(8))
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(b"554 5.5.3 too many recipients\r\n", Bounced), (b"452 4.5.3 too many recipients\r\n", Deferred)])
+def test_a_server_that_finds_one_recipient_too_many_is_not_asked_for_each(answer: bytes, kind: type) -> None:
+    with Peer(at={"dot": answer}) as peer, smart_host(peer) as relay:
+        assert kinds(attempt(relay, Envelope("a@a.test", people(60), RAW))) == [kind] * 60
+        assert len(peer.messages) <= 8
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {kind}
+        assert len(peer.messages[-1].recipients) == 1
+
+
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data", "dot"])
+def test_a_server_that_offers_smtputf8_and_cannot_hand_it_on_gets_the_others_without(phase: str) -> None:
+    raw = "From: a@a.test\r\nTo: ann@b.test, \u00fcser@b.test\r\n\r\ny\r\n".encode()
+
+    def refuse(dialogue: Dialogue) -> None:
+        international = b"SMTPUTF8" in next(command for command in reversed(peer.commands) if command.startswith(b"MAIL"))
+        dialogue.do(b"553 5.6.7 SMTPUTF8 is not supported there\r\n" if international else dialogue.normal)
+
+    envelope = Envelope("a@a.test", ("ann@b.test", "\u00fcser@b.test", "bob@b.test"), raw, True)
+    with Peer(at={phase: refuse}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, envelope)
+        assert kinds(outcomes) == [Delivered, Bounced, Delivered]
+        assert outcomes["\u00fcser@b.test"].reply.enhanced == "5.6.7"
+        assert (peer.messages[-1].recipients, peer.messages[-1].raw.isascii()) == (["ann@b.test", "bob@b.test"], True)
+
+
+@pytest.mark.parametrize("phase", ["mail", "dot"])
+def test_a_sender_that_needs_smtputf8_bounces_with_all_of_them(phase: str) -> None:
+    raw = "From: \u00e4@a.test\r\n\r\ny\r\n".encode()
+    for sender in ("\u00e4@a.test", "bounces@a.test"):
+        with Peer(at={phase: b"553 5.6.7 no\r\n"}) as peer, smart_host(peer) as relay:
+            assert kinds(attempt(relay, Envelope(sender, ("ann@b.test",), raw, True))) == [Bounced]
+            assert len([command for command in peer.commands if command.startswith(b"MAIL")]) == 1
+
+
+@pytest.mark.parametrize("most", [1, 2, None], ids=["one-at-once", "two-at-once", "452-after-one"])
+@pytest.mark.parametrize("extensions", [("PIPELINING", "8BITMIME", "SMTPUTF8"), ("8BITMIME", "SMTPUTF8")], ids=["pipelined", "stepwise"])
+def test_a_recipient_refused_with_smtputf8_costs_later_ones_nothing(most: int | None, extensions: tuple[str, ...]) -> None:
+    raw = "From: a@a.test\r\nTo: \u00fc@z.test\r\n\r\ny\r\n".encode()
+
+    def rcpt(address: str) -> bytes:
+        behind = len(peer.commands) - max(n for n, command in enumerate(peer.commands) if command.startswith(b"MAIL"))
+        if address.startswith("old") and b"SMTPUTF8" in peer.commands[-behind]:
+            return b"553 5.6.7 that mailbox cannot take SMTPUTF8\r\n"
+        return b"452 4.5.3 too many recipients\r\n" if most is None and behind > 2 else b"250 ok\r\n"
+
+    recipients = ("old@y.test", "\u00fc@z.test", "ann@z.test", "old2@y.test", "\u00e4@z.test")
+    with Peer(rcpt=rcpt, extensions=extensions) as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, most)
+        outcomes = attempt(relay, Envelope("a@a.test", recipients, raw, True))
+    assert set(kinds(outcomes)) == {Delivered}
+    assert tuple(outcomes) == recipients
+    assert sorted(itertools.chain(*(message.recipients for message in peer.messages))) == sorted(recipients)
+    for message in peer.messages:
+        without = {address.startswith("old") for address in message.recipients}
+        assert without == {message.raw.isascii()}  # each gets the one it can take, and no transaction mixes them
+
+
+def test_a_recipient_refused_without_smtputf8_too_bounces_after_that() -> None:
+    raw = "From: a@a.test\r\nTo: \u00fc@z.test\r\n\r\ny\r\n".encode()
+
+    def rcpt(address: str) -> bytes:
+        return b"553 5.6.7 no\r\n" if address.startswith("old") else b"250 ok\r\n"
+
+    with Peer(rcpt=rcpt) as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 1)
+        assert kinds(attempt(relay, Envelope("a@a.test", ("old@y.test", "\u00fc@z.test"), raw, True))) == [Bounced, Delivered]
+        assert sum(command.startswith(b"RCPT TO:<old@y.test>") for command in peer.commands) == 2
+
+
+def test_what_is_said_of_one_while_the_next_is_taken_is_no_limit() -> None:
+    def answer(address: str) -> bytes:
+        first = address == "r3@b.test" and not peer.messages
+        return b"452 4.5.3 please send this recipient in a separate transaction\r\n" if first else b"250 ok\r\n"
+
+    with Peer(rcpt=answer) as peer, smart_host(peer) as relay:
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(8), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [7, 1, 8]
+
+
+def test_a_reply_lost_after_a_split_is_unknown_for_its_own_recipients_alone() -> None:
+    calls = Calls()
+    with Peer(at={"dot": in_turn(SES, hang_up, None)}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", people(60), RAW), calls)
+        assert kinds(outcomes) == [Unknown] * 50 + [Delivered] * 10
+        assert [reply and reply.code for reply in calls.after] == [554, None, 250]
+
+
+def test_a_limit_that_is_given_holds_from_the_beginning() -> None:
+    with Peer() as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 25)
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [25, 25, 10]
+
+
+def test_a_server_that_is_not_there_is_not_asked_for_each_part() -> None:
+    with Peer(at={"banner": b"554 no\r\n"}) as peer, pool() as connections:
+        relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 1)
+        assert kinds(attempt(relay, Envelope("a@a.test", people(9), RAW))) == [Deferred] * 9
+        assert peer.connections == 1
+
+
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "stepwise"])
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data"])
+@pytest.mark.parametrize(
+    "behaviour",
+    [then_close(b"421 4.7.0 Maximum message count per session reached\r\n"), b"421 enough\r\n", hang_up,
+     b"452 4.5.0 too many messages in this session\r\n", b"554 5.7.0 session limit reached\r\n"],
+)
+def test_a_connection_that_has_carried_enough_is_replaced_at_once(phase: str, behaviour: Behaviour, extensions: tuple[str, ...]) -> None:
+    with Peer(at={phase: in_turn(None, behaviour, None)}, extensions=extensions) as peer, smart_host(peer) as relay:
+        for _ in range(3):
+            calls = Calls()
+            assert kinds(attempt(relay, calls=calls)) == [Delivered]
+            assert len(calls.before) == 1
+        assert (len(peer.messages), peer.connections) == (3, 2)
+
+
+@pytest.mark.parametrize("behaviour", [then_close(b"421 4.7.0 enough\r\n"), hang_up])
+def test_a_connection_that_ends_within_a_message_is_replaced_at_once(behaviour: Behaviour) -> None:
+    big = replace(ONE, raw=(b"y" * 76 + b"\r\n") * 130_000)  # more than a socket holds: the dot has not left
+    with Peer(at={"body": in_turn(nothing, behaviour, nothing)}, extensions=()) as peer, smart_host(peer) as relay:
+        for envelope in (ONE, big, ONE):
+            assert kinds(attempt(relay, envelope)) == [Delivered]
+        assert (len(peer.messages), peer.connections) == (3, 2)
+
+
+@pytest.mark.parametrize("phase", ["mail", "rcpt", "data"])
+@pytest.mark.parametrize("answer", [b"421 4.7.0 enough\r\n", b"452 4.5.0 too many messages in this session\r\n"])
+def test_a_fresh_connection_that_is_told_the_same_defers(phase: str, answer: bytes) -> None:
+    with Peer(at={phase: in_turn(None, then_close(answer))}) as peer, smart_host(peer) as relay:
+        attempt(relay)
+        assert kinds(attempt(relay)) == [Deferred]
+        assert peer.connections == 2
+
+
+def test_recipients_beyond_what_a_session_may_carry_go_over_a_fresh_one() -> None:
+    counts: Counter[int] = Counter()
+
+    def rcpt(dialogue: Dialogue) -> None:
+        counts[id(dialogue)] += 1
+        dialogue.do(dialogue.normal if counts[id(dialogue)] <= 10 else b"452 4.5.3 too many recipients\r\n")
+
+    with Peer(at={"rcpt": rcpt}) as peer, smart_host(peer) as relay:
+        assert set(kinds(attempt(relay, Envelope("a@a.test", people(25), RAW)))) == {Delivered}
+        assert sum(len(message.recipients) for message in peer.messages) == 25
+        assert peer.connections == 3
+
+
+@pytest.mark.parametrize("answer", [b"452 4.5.3 full\r\n", b"552 5.5.3 full\r\n", b"452 too many recipients\r\n"])
+def test_recipients_beyond_a_servers_limit_go_in_further_transactions(answer: bytes) -> None:
+    recipients = tuple(f"r{number}@b.test" for number in range(25))
+    calls = Calls()
+    with Peer(at={"rcpt": at_most(10, answer)}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", recipients, RAW), calls)
+        assert set(kinds(outcomes)) == {Delivered}
+        assert [len(message.recipients) for message in peer.messages] == [10, 10, 5]
+        assert peer.connections == 1
+    assert calls.before == [recipients[:10], recipients[10:20], recipients[20:]]
+
+
+def test_too_many_at_the_very_first_recipient_is_deferred() -> None:
+    with Peer(at={"rcpt": b"452 4.5.3 too many, try again in 5 minutes\r\n"}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", ("a@b.test", "b@b.test"), RAW))
+        assert kinds(outcomes) == [Deferred, Deferred]
+        assert outcomes["a@b.test"].after == 300.0
+        assert peer.commands.count(b"MAIL FROM:<a@a.test> SIZE=%d" % len(RAW)) == 1
+
+
+def test_a_fence_between_split_transactions_fences_the_rest() -> None:
+    recipients = ("a@b.test", "b@b.test", "c@b.test")
+    with Peer(at={"rcpt": at_most(1)}) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", recipients, RAW), Calls(True, False))
+        assert kinds(outcomes) == [Delivered, Fenced, Fenced]
+        assert len(peer.messages) == 1
+
+
+def test_a_connection_lost_between_split_transactions_keeps_what_was_delivered() -> None:
+    at: dict[str, Behaviour] = {"rcpt": at_most(1), "mail": in_turn(None, hang_up), "banner": in_turn(None, b"554 no more\r\n")}
+    with Peer(at=at) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", ("a@b.test", "b@b.test"), RAW))
+        assert isinstance(outcomes["a@b.test"], Delivered)
+        assert isinstance(outcomes["b@b.test"], Deferred)
+
+
+def test_no_accepted_recipient_is_ever_sent_again() -> None:
+    def answer(address: str) -> bytes:
+        number = int(address.split("@")[0][1:])
+        return b"450 busy\r\n" if number < 10 else b"550 5.1.1 no\r\n" if number < 20 else b"250 ok\r\n"
+
+    recipients = tuple(f"r{number}@b.test" for number in range(100))
+    with Peer(rcpt=answer) as peer, smart_host(peer) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", recipients, RAW))
+        assert kinds(outcomes).count(Delivered) == 80
+        assert len([address for message in peer.messages for address in message.recipients]) == 80
+
+
+# -- straight to the exchangers
+
+
+@contextmanager
+def exchangers(*peers: Peer, zone: dict[str, object] | None = None, **more: object) -> Iterator[DirectMX]:
+    """`peers` at 127.0.0.1, .2, … on one port, as mx1, mx2, … of b.test in that order of preference."""
+    with ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        for number, peer in enumerate(peers, 1):
+            peer.host, peer.port = f"127.0.0.{number}", port
+            stack.enter_context(peer)
+        records: dict[str, object] = {
+            "b.test": {"MX": [f"{number}0 mx{number}.b.test." for number in range(1, len(peers) + 1)]},
+            **{f"mx{number}.b.test": {"A": [f"127.0.0.{number}"]} for number in range(1, len(peers) + 1)},
+            **(zone or {}),
+        }
+        server = stack.enter_context(NameServer(records))
+        connections = stack.enter_context(pool())
+        resolver = Resolver(["127.0.0.1"], server.port, lifetime=2)
+        yield DirectMX(resolver, connections, port, **{"guard": LOOPBACK, **more})
+
+
+def test_the_best_exchanger_gets_the_mail_for_all_recipients_in_one_transaction() -> None:
+    first, second = Peer(), Peer()
+    with exchangers(first, second) as relay:
+        outcomes = attempt(relay, Envelope("a@a.test", ("x@b.test", "y@b.test"), RAW))
+        assert kinds(outcomes) == [Delivered, Delivered]
+    assert ([m.recipients for m in first.messages], second.messages) == ([["x@b.test", "y@b.test"]], [])
+
+
+@pytest.mark.parametrize(
+    "at",
+    [{"banner": b"554 no\r\n"}, {"banner": hang_up}, {"banner": b"junk\r\n"}, {"ehlo": b"550 no\r\n"},
+     {"mail": hang_up}, {"mail": then_close(b"421 no\r\n")}, {"rcpt": reset}, {"data": hang_up}],
+    ids=lambda at: " ".join(at),
+)
+def test_the_next_exchanger_is_tried_when_one_cannot_be_talked_to(at: dict[str, Behaviour]) -> None:
+    first, second = Peer(at=at), Peer()
+    with exchangers(first, second) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
+    assert (first.connections, len(second.messages)) == (1, 1)
+
+
+def test_the_next_address_is_tried_when_nobody_listens_at_the_first() -> None:
+    only = Peer()
+    with exchangers(only, zone={"b.test": {"MX": ["1 gone.b.test.", "2 dead.b.test.", "3 mx1.b.test."]},
+                                "dead.b.test": {"A": ["127.0.0.77"]}}) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "phase"),
+    [({"mail": b"450 4.7.1 grey\r\n"}, Deferred, Phase.MAIL), ({"rcpt": b"450 4.7.1 grey\r\n"}, Deferred, Phase.RCPT),
+     ({"rcpt": b"550 5.1.1 no\r\n"}, Bounced, Phase.RCPT), ({"dot": hang_up}, Unknown, Phase.DOT),
+     ({"dot": b"451 4.3.0 later\r\n"}, Deferred, Phase.DOT),
+     ({"dot": then_close(b"421 bye\r\n")}, Deferred, Phase.DOT)],
+)
+def test_a_verdict_of_one_exchanger_stands(at: dict[str, Behaviour], kind: type, phase: Phase) -> None:
+    first, second = Peer(at=at), Peer()
+    with exchangers(first, second) as relay:
+        (outcome,) = attempt(relay).values()
+    assert (type(outcome), outcome.phase) == (kind, phase)
+    assert second.connections == 0
+
+
+def test_no_exchanger_answering_is_deferred_with_the_last_reason() -> None:
+    with exchangers(Peer(at={"banner": b"554 one\r\n"}), Peer(at={"banner": b"421 two\r\n"})) as relay:
+        (outcome,) = attempt(relay).values()
+    assert outcome == Deferred(Reply(421, None, "two"), Phase.BANNER, server=AnsweringServer("mx2.b.test", "127.0.0.2"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "kind", "enhanced"),
+    [({"b.test": {"MX": ["0 ."]}}, Bounced, "5.1.10"), ({"b.test": "SERVFAIL"}, Deferred, "4.4.3"),
+     ({"b.test": {"MX": ["1 gone.b.test."]}}, Bounced, "5.4.4"),
+     ({"b.test": {"MX": ["1 gone.b.test.", "2 ill.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3"),
+     ({"b.test": {"MX": ["1 ill.b.test.", "2 gone.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3")],
+)
+def test_a_domain_without_a_way_in_has_the_verdict_of_the_dns(
+    zone: dict[str, object], kind: type, enhanced: str
+) -> None:
+    with exchangers(zone=zone) as relay:
+        (outcome,) = attempt(relay).values()
+    assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (
+        kind, Phase.DNS, enhanced)
+
+
+def test_an_address_that_is_not_permitted_is_never_connected_to() -> None:
+    first, second = Peer(), Peer()
+    with exchangers(first, second, guard=Guard(allowed=Allowed.read(["127.0.0.2"]))) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
+    assert (first.connections, len(second.messages)) == (0, 1)
+
+
+PRIVATE = ["127.0.0.1", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "198.18.0.1", "224.0.0.1",
+           "255.255.255.255"]
+PRIVATE_V6 = ["::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1"]
+
+
+@pytest.mark.parametrize("address", PRIVATE + PRIVATE_V6)
+def test_a_domain_that_leads_to_an_address_that_is_not_public_bounces_and_is_not_connected_to(address: str) -> None:
+    kind = "AAAA" if ":" in address else "A"
+    for zone in ({"mx1.b.test": {kind: [address]}}, {"b.test": {kind: [address]}}):
+        with exchangers(only := Peer(), zone=zone, guard=Guard()) as relay:
+            (outcome,) = attempt(relay).values()
+        assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (Bounced, Phase.DNS, "5.4.4")
+        assert "no public address; to send there, set ALLOW_PRIVATE_HOSTS" in outcome.reply.text
+        assert address not in outcome.reply.text
+        assert only.connections == 0
+
+
+@pytest.mark.parametrize("domain", ["[127.0.0.1]", "[10.0.0.1]", "[IPv6:::1]", "[IPv6:::ffff:127.0.0.1]", "[IPv6:64:ff9b::7f00:1]"])
+def test_an_address_literal_that_is_not_public_bounces(domain: str) -> None:
+    with exchangers(only := Peer(), guard=Guard()) as relay:
+        (outcome,) = attempt(relay, Envelope("", (f"x@{domain}",), RAW)).values()
+    assert (type(outcome), outcome.reply.enhanced, only.connections) == (Bounced, "5.4.4", 0)
+
+
+@pytest.mark.parametrize("other", ["localhost.", "127.0.0.1.", "inner.b.test."])
+def test_a_host_that_is_not_public_is_skipped_where_another_exists(other: str) -> None:
+    first, second = Peer(), Peer()
+    zone = {"b.test": {"MX": [f"1 {other}", "20 mx2.b.test."]}, "localhost": {"A": ["127.0.0.1"]}, "inner.b.test": {"A": ["127.0.0.1", "127.0.0.2"]}}
+    with exchangers(first, second, zone=zone, guard=Guard(allowed=Allowed.read(["127.0.0.2"]))) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
+    assert (first.connections, len(second.messages)) == (0, 1)
+
+
+def test_a_host_that_cannot_be_looked_up_beside_one_that_is_not_public_is_waited_for() -> None:
+    for first, second in (("ill", "mx1"), ("mx1", "ill")):
+        zone = {"b.test": {"MX": [f"1 {first}.b.test.", f"2 {second}.b.test."]}, "ill.b.test": "SERVFAIL"}
+        with exchangers(Peer(), zone=zone, guard=Guard()) as relay:
+            assert kinds(attempt(relay)) == [Deferred]
+
+
+def test_a_host_that_the_operator_names_may_be_anywhere() -> None:
+    with exchangers(Peer(), guard=Guard(allowed=Allowed.read(["mx1.b.test"]))) as relay:
+        assert kinds(attempt(relay)) == [Delivered]
+
+
+def test_there_is_no_account_to_pause_so_nothing_is_refused() -> None:
+    with exchangers(Peer(at={"mail": b"530 5.7.0 authentication required\r\n"})) as relay:
+        assert kinds(attempt(relay)) == [Deferred]
+    with exchangers(Peer(), security="starttls") as relay:
+        assert kinds(attempt(relay)) == [Deferred]
+
+
+def test_an_address_literal_needs_no_dns() -> None:
+    only = Peer()
+    with exchangers(only) as relay:
+        assert kinds(attempt(relay, Envelope("", ("x@[127.0.0.1]",), RAW))) == [Delivered]
+
+
+def test_no_more_than_five_servers_are_tried() -> None:
+    peers = [Peer(at={"banner": b"554 no\r\n"}) for _ in range(7)]
+    with exchangers(*peers) as relay:
+        assert kinds(attempt(relay)) == [Deferred]
+    assert [peer.connections for peer in peers] == [1] * 5 + [0] * 2
+
+
+def test_no_recipients_are_no_work() -> None:
+    with exchangers() as relay:
+        assert attempt(relay, Envelope("a@a.test", (), RAW)) == {}

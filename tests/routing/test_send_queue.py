@@ -1,0 +1,294 @@
+"""Fair turns between routes and lanes, and bounded room."""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import UUID, uuid4
+
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.deliver.claim import Claim, Transaction
+from mailbbgun.routing.send_queue import WINDOW, Pace, SendQueue
+from tests.waiting import PATIENCE, at_least, bounded, pause
+
+
+def transaction(route: str = "a.test", lane: str = "normal", tenant: UUID = DEFAULT_TENANT) -> Transaction:
+    claim = Claim(uuid4(), uuid4(), tenant, f"x@{route}", lane, 1, 0, 0, 0.0)
+    return Transaction(claim.message_id, "f@x.test", False, b"", route, [claim])
+
+
+def test_a_route_has_no_more_under_way_than_it_may():
+    lines = SendQueue(100, lambda _: 2)
+    for _ in range(3):
+        lines.add(transaction())
+    first, second = lines.next(0), lines.next(0)
+    assert first
+    assert second
+    assert lines.next(0) is None
+    lines.done(first)
+    assert lines.next(0) is not None
+
+
+def test_a_slow_route_holds_back_only_its_own_mail():
+    lines = SendQueue(100, lambda _: 1)
+    for _ in range(5):
+        lines.add(transaction("slow.test"))
+    lines.add(transaction("fast.test"))
+    assert {lines.next(0).route, lines.next(0).route} == {"slow.test", "fast.test"}
+
+
+def test_some_routes_have_fewer_under_way_than_others():
+    lines = SendQueue(100, lambda route: 1 if route == "test" else 3)
+    for _ in range(3):
+        lines.add(transaction("test"))
+        lines.add(transaction("a.test"))
+    taken = [lines.next(0) for _ in range(4)]
+    assert Counter(one.route for one in taken) == {"test": 1, "a.test": 3}
+    assert lines.next(0) is None
+    lines.done(next(one for one in taken if one.route == "test"))
+    assert lines.next(0).route == "test"
+
+
+def test_routes_take_turns():
+    lines = SendQueue(100, lambda _: 10)
+    for route in ("a.test",) * 4 + ("b.test",) * 2:
+        lines.add(transaction(route))
+    assert [lines.next(0).route for _ in range(6)] == ["a.test", "b.test", "a.test", "b.test", "a.test", "a.test"]
+
+
+def test_bulk_moves_and_high_goes_first():
+    lines = SendQueue(1000, lambda _: 1000)
+    for _ in range(100):
+        for lane in ("bulk", "high"):
+            lines.add(transaction(lane=lane))
+    first = Counter(lines.next(0).lane for _ in range(34))
+    assert first == {"high": 32, "bulk": 2}
+
+
+def test_room_counts_what_waits_and_what_is_under_way():
+    lines = SendQueue(2, lambda _: 2)
+    assert lines.wait_for_room(0) == 2
+    lines.add(transaction())
+    taken = lines.next(0)
+    lines.add(transaction())
+    assert lines.wait_for_room(0) == 0
+    lines.done(taken)
+    assert lines.wait_for_room(0) == 1
+
+
+@contextmanager
+def idle_sender(lines: SendQueue) -> Iterator[None]:
+    """Have a sender wait for something to send; there must be nothing for it."""
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lines.next, 5.0)
+        while not lines._idle:
+            pass
+        yield
+        lines.close()
+        assert found.result() is None
+
+
+def lined_up(lines: SendQueue, count: int, route: str = "slow.test", lane: str = "normal") -> list[Transaction]:
+    added = [transaction(route, lane) for _ in range(count)]
+    for one in added:
+        lines.add(one)
+    return added
+
+
+def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
+    lines = SendQueue(9, lambda _: 1, patience=0.2)
+    lined_up(lines, 1)
+    assert lines.next(0)
+    bulk, high = lined_up(lines, 5, lane="bulk"), lined_up(lines, 3, lane="high")
+    pause(0.3)
+    assert lines.cut() == []  # no sender waits: nothing is held back
+    with idle_sender(lines):
+        assert lines.wait_for_room(5) == 0
+        assert lines.cut() == [*high[1:], *bulk[1:]]  # two are left, one of each lane
+        assert lines.cut() == []
+        assert lines.wait_for_room(0) == 6
+        lined_up(lines, 6)
+        with bounded("a wait for room of a line whose head has waited"):
+            assert lines.wait_for_room(2 * PATIENCE) == 0
+        assert len(lines.cut()) == 6
+        assert [one.lane for one in lines.close()] == ["high", "normal"]
+
+
+def test_of_a_route_that_has_few_less_stays_when_its_line_is_cut():
+    lines = SendQueue(8, lambda route: 1 if route == "test" else 4, patience=0.0)
+    for _ in range(8):
+        lines.add(transaction("test"))
+    assert lines.next(0)
+    with idle_sender(lines):
+        assert len(lines.cut()) == 5
+
+
+def test_a_line_is_not_cut_before_its_head_has_waited():
+    lines = SendQueue(4, lambda _: 1, patience=0.2)
+    lined_up(lines, 4)
+    assert lines.next(0)
+    with idle_sender(lines):
+        with at_least(0.1):
+            while not lines.cut():
+                lines.wait_for_room(0.05)
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkeypatch):
+    clock = Hands()
+    monkeypatch.setattr("mailbbgun.routing.send_queue.time", clock)
+    lines = SendQueue(9, lambda _: 1, patience=0.6)
+    lined_up(lines, 3, "short.test")
+    lined_up(lines, 6, "moving.test")
+    short, moving = lines.next(0), lines.next(0)
+    assert (short.route, moving.route) == ("short.test", "moving.test")
+    lines._idle = 1  # a sender that waits, and is not as quick as this thread
+    for _ in range(50):
+        clock.now += 0.02
+        assert lines.cut() == []
+        lines.done(moving)
+        moving = lines.next(0)
+        lined_up(lines, 1, "moving.test")
+
+
+def test_who_waits_for_room_learns_at_once_that_a_sender_has_become_idle():
+    lines = SendQueue(4, lambda _: 1, patience=0.0)
+    lined_up(lines, 4)
+    assert lines.next(0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lines.wait_for_room, 2 * PATIENCE)
+        pause(0.1)
+        with bounded("a wait for room"), idle_sender(lines):
+            assert waiting.result() == 0
+            assert len(lines.cut()) == 1
+
+
+def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
+    lines = SendQueue(10, lambda _: 10)
+    for _ in range(3):
+        lines.add(transaction())
+    lines.next(0)
+    assert len(lines.close()) == 2
+    assert lines.next(0) is None
+    assert lines.wait_for_room(0) == 0
+
+
+def shut(seconds):
+    """A gate that lets nothing through to routes of "shut.test", for so many seconds."""
+    return lambda route, waiting: seconds if route == "shut.test" else 0.0
+
+
+def with_ways(*candidates):
+    made = transaction("shut.test")
+    made.candidates = list(candidates)
+    return made
+
+
+def test_what_waits_a_while_before_a_gate_leaves_the_line_if_it_has_another_way_and_else_stays():
+    lines = SendQueue(10, lambda _: 5, gate=shut(5.0))
+    stays, goes = with_ways(), with_ways("other.test")
+    lines.add(stays)
+    lines.add(goes)
+    assert lines.next(0) is None
+    assert lines.shut_out(10.0, 60.0) == []
+    assert lines.shut_out(2.0, 60.0) == [goes]
+    assert lines.wait_for_room(0) == 9
+    assert lines.close() == [stays]
+
+
+def test_what_waits_for_long_leaves_the_line_with_or_without_another_way():
+    lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
+    for one in (with_ways(), with_ways("other.test")):
+        lines.add(one)
+    assert lines.next(0) is None
+    assert len(lines.shut_out(2.0, 60.0)) == 2
+    assert lines.wait_for_room(0) == 10
+
+
+def test_a_shut_gate_holds_back_its_own_route_alone():
+    lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
+    lines.add(with_ways())
+    lines.add(transaction("open.test"))
+    assert lines.next(0).route == "open.test"
+    assert lines.next(0) is None
+
+
+def test_tenants_who_share_a_route_take_turns():
+    lines = SendQueue(100, lambda _: 100)
+    for number in (1, 1, 1, 2):
+        one = transaction("a.test")
+        one.claims[0].tenant_id = UUID(int=number)
+        lines.add(one)
+    assert [lines.next(0).tenant_id.int for _ in range(4)] == [1, 2, 1, 1]
+
+
+def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
+    lines = SendQueue(4, lambda _: 1, patience=0.0)
+    for _ in range(4):
+        lines.add(transaction("a.test"))
+    assert lines.next(0)
+    with idle_sender(lines):
+        assert lines.cut()
+        assert not lines.takes("a.test")
+        assert lines.takes("b.test")
+
+
+def test_a_route_that_is_answered_in_bursts_looks_no_faster_than_it_is():
+    pace = Pace(0.0)
+    for tick in range(1, 400):
+        now = tick / 10
+        if tick % 10 == 0:
+            for _ in range(7):
+                pace.went(now)
+        if now > 2 * WINDOW:
+            assert 5 < pace.at(now) < 9
+    assert pace.at(now + 10 * WINDOW) < 1
+
+
+def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
+    lines = SendQueue(40, lambda _: 4, patience=0.0)
+    for _ in range(40):
+        lines.add(transaction("a.test"))
+    for _ in range(20):  # in no time
+        lines.done(lines.next(0))
+        lines.add(transaction("a.test"))
+    for _ in range(4):
+        assert lines.next(0)
+    with idle_sender(lines):
+        assert len(lines.cut()) == 36 - 40 * 3 // 4
+
+
+def test_one_tenants_slow_accounts_do_not_keep_every_sender():
+    ours, theirs = uuid4(), uuid4()
+    lines = SendQueue(12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100)
+    for route in ("account a", "account b", "account c"):
+        for _ in range(4):
+            lines.add(transaction(route, tenant=ours))
+    taken = [lines.next(0) for _ in range(4)]
+    assert all(taken)
+    assert lines.next(0) is None  # each account has a connection to spare, their tenant has none
+    lines.add(transaction("account d", tenant=theirs))
+    lines.add(transaction("elsewhere", tenant=ours))
+    others = [lines.next(0), lines.next(0)]
+    assert {one.route for one in others} == {"account d", "elsewhere"}
+    for one in (*others, taken[0]):
+        lines.done(one)
+    assert lines.next(0).tenant_id == ours
+    assert lines.next(0) is None
+
+
+def test_lines_of_accounts_whose_tenant_has_no_connection_to_spare_are_cut():
+    lines = SendQueue(12, lambda route: 3, patience=0.0, together=lambda route: 1)
+    for _ in range(12):
+        lines.add(transaction("account a"))
+    assert lines.next(0)
+    with idle_sender(lines):
+        assert len(lines.cut()) == 12 - 1 - 6

@@ -1,0 +1,162 @@
+"""Settings: what is taken from file and environment, and what stops the start, with the line it says."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text as sql
+
+from mailbbgun import startup
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.database.db import Database
+from mailbbgun.settings.settings import Settings, load, sample
+from mailbbgun.settings.timeouts import SMTPTimeouts
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def configured(folder: Path, text: str, **environment: str) -> Settings:
+    file = folder / "config.py"
+    file.write_text(text)
+    return load({"MAILBBGUN_CONFIG": str(file)} | environment)
+
+
+def test_the_sample_with_every_setting_uncommented_is_the_default(tmp_path: Path) -> None:
+    lines = [line.removeprefix("# ") if " = " in line else line for line in sample().splitlines()]
+    assert configured(tmp_path, "\n".join(lines)) == load({})
+
+
+def test_phases_not_named_keep_their_limit(tmp_path: Path) -> None:
+    wanted = SMTPTimeouts(connect=3.5, dot=600.0)
+    assert wanted == load({"MAILBBGUN_SMTP_TIMEOUTS": "connect=3.5, dot=600,"}).SMTP_TIMEOUTS
+    file = "SMTP_TIMEOUTS = {'connect': 3.5, 'dot': 600}"
+    assert wanted == configured(tmp_path, file).SMTP_TIMEOUTS
+    assert SMTPTimeouts() == configured(tmp_path, file, MAILBBGUN_SMTP_TIMEOUTS="").SMTP_TIMEOUTS
+
+
+def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load({})
+    assert (f"{ROOT}/var", f"sqlite:///{ROOT}/var/mailbbgun.db") == (settings.VAR, settings.DATABASE_URL)
+    assert load({"MAILBBGUN_VAR": "some/state"}).var == ROOT / "some" / "state"
+    assert load({"MAILBBGUN_VAR": str(tmp_path)}).var == tmp_path
+    with pytest.raises(ConfigurationError, match="VAR: must name a folder"):
+        load({"MAILBBGUN_VAR": ""})
+
+
+PHASES = "connect, banner, ehlo, tls, auth, mail, rcpt, data, body, dot, rset, quit"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("{'dots': 1}", f"unknown phase 'dots'; there are {PHASES}"),
+        ("{'min_rate': 1}", f"unknown phase 'min_rate'; there are {PHASES}"),
+        ("'30'", f"unknown phase '30'; there are {PHASES}"),
+        ("{1: 1}", f"unknown phase 1; there are {PHASES}"),
+        ("30", "30 does not map phases to seconds"),
+        ("None", "None does not map phases to seconds"),
+        ("'dot'", "dot: '' is not a number"),
+        ("'dot=soon'", "dot: 'soon' is not a number"),
+        ("{'dot': None}", "dot: None is not a number"),
+        ("{'dot': True}", "dot: True is not a number"),
+        ("{'dot': float('nan')}", "dot: nan is not a number"),
+        ("'dot=1,tls=inf'", "tls: inf is more than 1800"),
+        ("'tls=0.09'", "tls: 0.09 is less than 0.1"),
+        ("{'dot': 1800.5}", "dot: 1800.5 is more than 1800"),
+        ("{'dot': 10**400}", f"dot: 1{'0' * 99}… is not a number"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_told_with_its_phase(tmp_path: Path, value: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configured(tmp_path, f"SMTP_TIMEOUTS = {value}")
+    assert str(caught.value) == f"SMTP_TIMEOUTS: {told}"
+
+
+def test_hosts_that_are_no_networks_and_no_names_are_told(tmp_path: Path) -> None:
+    wanted = ("10.0.0.0/8", "relay.internal", "::1")
+    assert wanted == load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "10.0.0.0/8, relay.internal,::1"}).ALLOW_PRIVATE_HOSTS
+    assert wanted == configured(tmp_path, f"ALLOW_PRIVATE_HOSTS = {wanted}").ALLOW_PRIVATE_HOSTS
+    assert load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "*"}).ALLOW_PRIVATE_HOSTS == ("*",)
+    with pytest.raises(ConfigurationError) as caught:
+        load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "relay.internal,10.0.0.1/8"})
+    assert str(caught.value) == "ALLOW_PRIVATE_HOSTS: '10.0.0.1/8' is no network (10.0.0.0/8), address, host name or *"
+
+
+NASTY = [None, True, 3.7, -1, -0.0, 10**5000, "", " ", "x" * 300, "a\nb", "\x00", "\udcff", b"x", [], [None], {}, {"hunter2": 1}, ("hunter2",)]
+NASTY.append(object())
+SECRET = ("DATABASE_URL", "QUEUE_URL", "SMTP_URL", "REDIS_URL", "ENCRYPTION_KEYS")
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Settings)])
+def test_whatever_a_setting_is_given_it_is_taken_or_told_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
+    for place in range(len(NASTY)):
+        text = f"from tests.base import test_settings as tests\n{name} = tests.NASTY[{place}]"
+        try:
+            settings = configured(tmp_path, text)
+            startup.check(settings)
+        except ConfigurationError as error:
+            said = str(error)
+            assert said.startswith((f"{name}: ", "DEFAULT_FROM: ")), said
+            assert said.isprintable()
+            assert len(said) < 500
+            assert name not in SECRET or "hunter2" not in said
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Settings)])
+def test_what_the_environment_gives_is_taken_or_told_in_one_line_that_names_it(name: str) -> None:
+    for value in ("", " ", "x y", "-1", "9" * 5000, "3.7", "\udcff", "'", "{", "a\nb", "\\"):
+        try:
+            startup.check(load({f"MAILBBGUN_{name}": value}))
+        except ConfigurationError as error:
+            said = str(error)
+            assert said.startswith((f"{name}: ", "DEFAULT_FROM: ")), said
+            assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PORT", "3.7", "PORT: '3.7' is not a whole number"),
+        ("PORT", "0", "PORT: 0 is less than 1"),
+        ("PORT", "70000", "PORT: 70000 is more than 65535"),
+        ("HOST", "", "HOST: '' is no IP address and no host name"),
+        ("HOST", "127.0.0.1:5000", "HOST: '127.0.0.1:5000' is no IP address and no host name; the port is a setting of its own"),
+        ("HOST", "http://here", "HOST: 'http://here' is no IP address and no host name"),
+        ("HOST", "256.0.0.1", "HOST: '256.0.0.1' is no IP address and no host name"),
+        ("CATCHER_HOST", "[::1]", "CATCHER_HOST: '[::1]' is no IP address and no host name"),
+        ("DNS_SERVERS", "ns.example.com", "DNS_SERVERS: "),
+        ("DNS_SERVERS", "127.0.0.1:70000", "DNS_SERVERS: "),
+        ("DEFAULT_FROM", "nobody", "DEFAULT_FROM: 'nobody': "),
+        ("ENCRYPTION_KEYS", "hunter2", "ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64"),
+        ("SMTP_CA_FILE", "/nowhere/ca.pem", "SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory"),
+        ("SMTP_CA_FILE", "/", "SMTP_CA_FILE: '/' cannot be read: Is a directory"),
+        ("SMTP_CA_FILE", "/etc/hostname", "SMTP_CA_FILE: '/etc/hostname' holds no certificate"),
+        ("RETRY_DELAYS", "", "RETRY_DELAYS: at least one delay is needed"),
+        ("AUTH_REQUIRED", "perhaps", "AUTH_REQUIRED: 'perhaps' is not true or false"),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL: 'LOUD' is not one of DEBUG, INFO, WARNING, ERROR"),
+    ],
+)
+def test_what_cannot_be_is_told_with_what_would_be_right(name: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        startup.check(load({f"MAILBBGUN_{name}": value}))
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("folder", ["a%20b", "a?b#c", "a b", "ü{x}", "{HOSTNAME}", "{VAR}", "100%", "a+b&c=d;e", "quote'\"", "a:b@c", "back\\slash"])
+def test_whatever_the_folder_of_state_is_called_its_very_database_is_opened(folder: str, tmp_path: Path) -> None:
+    settings = load({"MAILBBGUN_VAR": str(tmp_path / folder)})
+    assert settings.var == tmp_path / folder
+    settings.var.mkdir()
+    database = Database(settings.DATABASE_URL)
+    with database.write() as session:
+        session.execute(sql("CREATE TABLE found (here INTEGER)"))
+    database.close()
+    assert (tmp_path / folder / "mailbbgun.db").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_names_in_braces_are_filled_in_and_other_braces_stay(tmp_path: Path) -> None:
+    settings = load({"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOSTNAME": "mail.example.com", "MAILBBGUN_DEFAULT_FROM": "{x} <a@{HOSTNAME}>"})
+    assert settings.DEFAULT_FROM == "{x} <a@mail.example.com>"
+    assert load({"MAILBBGUN_SMTP_URL": "smtp://u:{p}%7B@h"}).SMTP_URL == "smtp://u:{p}%7B@h"
