@@ -76,5 +76,5 @@ def post_worker_init(worker):
 
 def worker_exit(_server, worker):
     """Hand over what is waiting and close every connection."""
-    if worker.wsgi is not None:
-        close(worker.wsgi)
+    if (app := getattr(worker, "wsgi", None)) is not None:  # told to stop before it had one, it has none
+        close(app)

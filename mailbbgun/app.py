@@ -1,6 +1,7 @@
 """The HTTP service, assembled: settings, services, one line for each room, health and documentation."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
@@ -161,9 +162,23 @@ class Readiness:
         self._services = services
         self._parts: Mapping[str, Callable[[], str]] = {"database": self._database, "queue": self._queue, "worker": self._worker}
         self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
+        self._looking = threading.Lock()
+        self._found = dict.fromkeys(self._parts, "not known yet: the first look goes on")
 
     def parts(self) -> dict[str, str]:
-        """Return ``ok`` or what is wrong, by part."""
+        """Return ``ok`` or what is wrong, by part.
+
+        One request looks at a time: who asks meanwhile gets what was found before, or strangers could keep every thread
+        waiting for a part that hangs.
+        """
+        if self._looking.acquire(blocking=False):
+            try:
+                self._found = self._look()
+            finally:
+                self._looking.release()
+        return dict(self._found)
+
+    def _look(self) -> dict[str, str]:
         asked = {name: self._threads.submit(part) for name, part in self._parts.items()}
         answers = {}
         for name, future in asked.items():

@@ -185,10 +185,11 @@ class Conversation(SMTP):
             return
         if self._opening is not None:
             self._opening = (self._opening + data)[:OPENING]
-            if NOT_SMTP.match(self._opening):
+            # A first line that is so long is no command (RFC 5321 §4.5.3.1.4), and what it is may stand at its end.
+            if NOT_SMTP.match(self._opening) or (len(self._opening) == OPENING and b"\n" not in self._opening):
                 self._refuse_other_protocol()
                 return
-            if b"\n" in self._opening or len(self._opening) == OPENING:
+            if b"\n" in self._opening:
                 self._opening = None
         super().data_received(data)
 

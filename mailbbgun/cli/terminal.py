@@ -1,5 +1,6 @@
 """What commands share: how they begin, how they judge what was typed, how they print."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -152,8 +153,9 @@ def everything(page: Callable[[UUID | None], tuple[Sequence[Entry], int, UUID | 
 
 
 def print_json(value: Any) -> None:
-    """Print a value for programs."""
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    """Print a value for programs. What a terminal could take for a command, in texts of others, is escaped."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    click.echo("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -164,6 +164,7 @@ class Hosts:
             return self._public
         if not text or not self.is_ours(text):
             return root
+        scheme = scheme if scheme in PORTS else "http"  # a proxy may hand on what a client has said
         host = ServedHost.read(text)
         name = f"[{host.name}]" if ":" in host.name else host.name
         port = "" if host.port in (None, PORTS.get(scheme)) else f":{host.port}"

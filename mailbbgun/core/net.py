@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import idna
 
 from mailbbgun.core.errors import NotPermitted
+from mailbbgun.core.hosts import without_login
 
 SMTP_PORTS = frozenset({25, 465, 587, 2525})
 """Where mail is handed in: relay, submission over TLS (RFC 8314 §3.3), submission (RFC 6409), and what providers offer where 25 is blocked."""
@@ -93,13 +94,33 @@ def permitted(address: str) -> bool:
 
 
 def ours(address: str) -> bool:
-    """Whether an IP address is this machine's own: what it would be connected to from. No packet is sent for that."""
+    """Whether an IP address is this machine's own: what it would be connected to from, or could be bound to.
+
+    No packet is sent for that. Of a second address of a network the first says nothing; where any address may be bound
+    (``ip_nonlocal_bind``) the second does not.
+    """
     try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))
-            return bool(probe.getsockname()[0] == address)
-    except OSError:  # no way there: it is not ours, and connecting will tell
+        own = str(_plain(ipaddress.ip_address(address)))
+    except ValueError:
         return False
+    family, nobodys = (socket.AF_INET6, "2001:db8::1") if ":" in own else (socket.AF_INET, "192.0.2.1")  # RFC 3849, RFC 5737
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((own, 9))
+            if probe.getsockname()[0] == own:
+                return True
+    except OSError:  # no way there; connecting will tell
+        pass
+    return _may_be_bound(family, own) and not _may_be_bound(family, nobodys)
+
+
+def _may_be_bound(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def hostname(host: str) -> str:
@@ -260,7 +281,7 @@ def _no_address(name: str) -> NotPermitted:
 
 
 def _no_host(host: str) -> NotPermitted:
-    return NotPermitted(f"{host[:80]!r} is neither a host name nor an IP address", about="host")
+    return NotPermitted(f"{without_login(host)[:80]!r} is neither a host name nor an IP address", about="host")
 
 
 def network_of(address: str | None) -> str:

@@ -558,7 +558,7 @@ def created(answer: Mapping[str, Any], location: str, replayed: bool) -> ReadyRe
     return ReadyResponse.of(201, answer, {"Location": location} | ({"Idempotent-Replayed": "true"} if replayed else {}))
 
 
-_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 
 
 def named_hosts() -> list[str | None]:

@@ -219,6 +219,7 @@ def test_lines_have_at_most_998_characters(catcher: Catcher, length: int, answer
 
 def test_an_endless_command_is_refused(shared: Catcher) -> None:
     with Raw(shared.port) as raw:
+        raw.say(b"EHLO client.test")
         assert raw.say(b"NOOP " + b"x" * MEGABYTE).startswith(b"500")
         assert raw.say(b"NOOP").startswith(b"250")
 
@@ -340,9 +341,10 @@ SMUGGLED = b"EHLO a.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r
         b"post / http/1.0\r\n",
         b"PURGE / HTTP/1.1\r\n",
         b"POST /" + b"x" * 5000 + b" HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n",
+        b"FOOBAR /" + b"x" * 5000 + b" HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\r\n",
     ],
-    ids=[*HTTP_METHODS, "HTTP 0.9", "lower case", "another method", "a long path", "TLS"],
+    ids=[*HTTP_METHODS, "HTTP 0.9", "lower case", "another method", "a long path", "another method and a long path", "TLS"],
 )
 def test_a_connection_that_begins_with_another_protocol_is_hung_up_on_and_none_of_its_lines_is_a_command(shared: Catcher, opening: bytes) -> None:
     for pieces in ([opening + SMUGGLED], [opening[:2], opening[2:], SMUGGLED]):

@@ -229,7 +229,7 @@ def test_a_worker_of_which_a_thread_has_died_ends_and_says_why(real_settings):
         assert worker.wait(PATIENCE) == 1
         service.sql("ALTER TABLE away RENAME TO workers")
         told = (service.var / "worker.out").read_text()
-        assert "critical thread_died of=keeper" in told
+        assert "critical thread_died of=reporter" in told
         assert "UndefinedTable" in told
         service.start_worker()
         service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")

@@ -104,6 +104,7 @@ def test_what_is_no_host_name_or_address_is_refused_and_told_in_printable_words(
         hostname(written)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
+    assert "password" not in str(caught.value)
     assert (caught.value.about, isinstance(caught.value, InvalidInput)) == ("host", True)
 
 

@@ -72,6 +72,7 @@ def test_an_absolute_target_counts_and_so_does_the_header_beside_it(door: Door) 
     for target, host, status in (
         ("http://localhost:5000/messages", "localhost", 200), ("http://evil.example/messages", "localhost", 421),
         ("http://localhost/messages", "evil.example", 421), ("HTTP://evil.example/messages", "localhost", 421),
+        ("ws://evil.example/messages", "localhost", 421), ("a+b.c-1://evil.example/messages", "localhost", 421),
         ("//evil.example/messages", "localhost", 404),
     ):  # fmt: skip
         assert raw(door, f"GET {target} HTTP/1.1", f"Host: {host}")[0] == status, (target, host)

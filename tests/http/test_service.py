@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import delete, insert
 
 from mailbbgun import schema, services
-from mailbbgun.app import create_app, preflight
+from mailbbgun.app import Readiness, create_app, preflight
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.database.db import Database
@@ -239,3 +240,18 @@ def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from
             assert third.recv(100).startswith(b"HTTP/1.1 200")
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+def test_ready_makes_nobody_wait_for_a_queue_that_hangs_while_another_looks(tmp_path):
+    given = {"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = build(load(given | {"MAILBBGUN_QUEUE_URL": f"amqp://127.0.0.1:{silent.getsockname()[1]}"}))
+        readiness = Readiness(made)
+        looking, asked = threading.Thread(target=readiness.parts), 0
+        looking.start()
+        while looking.is_alive():
+            asked += 1
+            assert readiness.parts()["queue"] != "ok"
+        assert asked > 10  # each of which would have waited as long as the first
+        readiness.close()
+        made.close()

@@ -143,7 +143,9 @@ def test_a_limit_that_changes_counts_soon(limited):
     assert {limited.ask("GET", "/messages", key).status_code for _ in range(20)} == {200}
     limited.ask("PATCH", f"/tenants/{tenant}", limited.admin, json={"max_requests_per_minute": PROCESSES})
     in_every_process(limited, key, 429)
-    assert set(hammer(limited, [key], 100)) == {429}
+    answers = hammer(limited, [key], 100)  # on a slow machine for more than a minute, which lets a few more through
+    assert set(answers) <= {200, 429}
+    assert answers[429] > 10 * answers[200]
     limited.ask("PATCH", f"/tenants/{tenant}", limited.admin, json={"max_requests_per_minute": None})
     in_every_process(limited, key, 200)
     assert set(hammer(limited, [key], 100)) == {200}

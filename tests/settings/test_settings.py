@@ -91,7 +91,7 @@ SECRET = ("DATABASE_URL", "QUEUE_URL", "SMTP_URL", "REDIS_URL", "ENCRYPTION_KEYS
 @pytest.mark.parametrize("name", [one.name for one in fields(Settings)])
 def test_whatever_a_setting_is_given_it_is_taken_or_told_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
     for place in range(len(NASTY)):
-        text = f"from tests.base import test_settings as tests\n{name} = tests.NASTY[{place}]"
+        text = f"from tests.settings import test_settings as tests\n{name} = tests.NASTY[{place}]"
         try:
             settings = configured(tmp_path, text)
             startup.check(settings)
