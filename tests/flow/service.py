@@ -79,9 +79,9 @@ class Service:
     def _open(self) -> None:
         self.install()
         self._spawn_sink()
-        self._spawn_api()
+        self.spawn_api()
         until(lambda: _listens(self.sink_port), what="the sink")
-        until(self._answers, what="the API")
+        until(self.answers, what="the API")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end()
@@ -110,8 +110,8 @@ class Service:
 
     def start_api(self, fault: str | None = None) -> None:
         """Start the API and wait until it answers; with a ``fault`` (see ``mailbbgun/core/faults.py``) in its way."""
-        self._spawn_api(fault)
-        until(self._answers, what="the API")
+        self.spawn_api(fault)
+        until(self.answers, what="the API")
 
     def start_worker(self, name: str = "worker", fault: str | None = None) -> subprocess.Popen[bytes]:
         """Start a worker; it may not be ready yet. With a ``fault`` in its way."""
@@ -234,7 +234,8 @@ class Service:
     def _spawn_sink(self) -> None:
         self._spawn("sink", "-m", "tests.flow.sink", str(self.sink_port), str(self.log))
 
-    def _spawn_api(self, fault: str | None = None) -> None:
+    def spawn_api(self, fault: str | None = None) -> None:
+        """Start the API; it may not answer yet."""
         self._spawn("api", "-m", "gunicorn", "api:app", settings=self.only["api"] | _armed(fault))
 
     def _spawn(self, name: str, *arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -245,7 +246,8 @@ class Service:
         self.processes[name] = process
         return process
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Say whether the API answers. It must not have ended."""
         assert self.processes["api"].poll() is None, (self.var / "api.out").read_text()
         try:
             return self.http.get(f"{self.url}/health", timeout=2).status_code == 200

@@ -91,6 +91,6 @@ def test_an_api_process_that_is_hung_up_is_replaced_and_the_service_goes_on(embe
         (first,) = children(service.processes["api"].pid)
         os.kill(first, signal.SIGHUP)
         until(lambda: children(service.processes["api"].pid) not in ([first], []), what="another process")
-        until(service._answers, what="the API")
+        until(service.answers, what="the API")
         assert service.post(to="ann@example.test")["status"] == "PENDING"
         assert "SIGHUP" not in (service.var / "api.out").read_text()  # as gunicorn says of one that was killed by it
