@@ -121,7 +121,7 @@ def test_the_pages_at_the_top_are_short(page, most):
 def test_the_manual_names_every_room():
     architecture = (MANUAL / "explanation" / "architecture.rst").read_text()
     for path in (ROOT / "mailbbgun").iterdir():
-        if path.is_dir() and path.name != "__pycache__":
+        if (path / "__init__.py").exists():
             assert f"``{path.name}/``" in architecture, path.name
 
 
