@@ -27,7 +27,7 @@ _PARTS = (
 )
 
 
-class Waiting(NamedTuple):
+class WaitingDeliveries(NamedTuple):
     """How many deliveries are due, and for how many seconds the first of them has been; None if none is."""
 
     deliveries: int
@@ -48,11 +48,11 @@ class Backlog(NamedTuple):
     ``due`` counts them, too.
     """
 
-    due: Waiting
+    due: WaitingDeliveries
     later: int
     held: int
     claimed: Mapping[UUID, Leased]
-    unpublished: Waiting
+    unpublished: WaitingDeliveries
 
 
 def look(session: Session) -> Backlog:
@@ -66,16 +66,16 @@ def look(session: Session) -> Backlog:
         session.scalar(select(func.count()).select_from(Delivery).where(*_IDLE, Delivery.next_attempt_at.is_(None)))
         or 0
     )
-    due = Waiting(sum(one.deliveries for one, _ in found), max(ages, default=None))
+    due = WaitingDeliveries(sum(one.deliveries for one, _ in found), max(ages, default=None))
     return Backlog(due, sum(later for _, later in found), held, _claimed(session), unpublished)
 
 
-def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> tuple[Waiting, int]:
+def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> tuple[WaitingDeliveries, int]:
     """Return what is due of these rows, and how many are due later."""
     due, oldest = func.count().filter(_DUE), func.min(Delivery.next_attempt_at).filter(_DUE)
     later = func.count().filter(Delivery.next_attempt_at > db_now())
     number, since, waiting = session.execute(select(due, oldest, later).select_from(Delivery).where(*which)).one()
-    return Waiting(number, None if since is None else max((now - since).total_seconds(), 0.0)), waiting
+    return WaitingDeliveries(number, None if since is None else max((now - since).total_seconds(), 0.0)), waiting
 
 
 def _claimed(session: Session) -> dict[UUID, Leased]:

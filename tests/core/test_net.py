@@ -293,5 +293,7 @@ def test_of_a_strangers_host_only_public_and_allowed_addresses_are_reached(
 
 def test_this_machine_knows_its_own_addresses_without_sending_a_packet() -> None:
     assert ours("127.0.0.1")
+    assert ours("127.0.0.2")  # a second address, which is answered from the first
+    assert ours("::ffff:127.0.0.1")
     assert not ours("192.0.2.1")
     assert not ours("no address")
