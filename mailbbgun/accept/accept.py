@@ -8,7 +8,8 @@ from uuid import UUID
 
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft, Submission
-from mailbbgun.accept.store import PendingWrite, Rows, Store
+from mailbbgun.accept.pending import PendingWrite, Rows
+from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency

@@ -1,6 +1,6 @@
-"""The only writer of statuses and events. Log lines follow the commit.
+"""The only writer of events, and of statuses from the first change on. Log lines follow the commit.
 
-Every function takes a session and never commits, but for ``commit_accepted``, which does without a session.
+Functions that write take a session and never commit. Rows of messages are inserted by ``messages/storing.py``.
 """
 
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Executable,
     Integer,
     String,
+    Table,
     Uuid,
     and_,
     bindparam,
@@ -32,15 +33,19 @@ from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.ids import new_id
-from mailbbgun.database.db import Database, after_commit, db_now, dialect_of
+from mailbbgun.database.db import after_commit, db_now, dialect_of
+from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
-from mailbbgun.events.accepted import EVENTS, New, appended, steps
 from mailbbgun.events.kinds import Kind, Reason
+from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
+from mailbbgun.messages.storing import New, copied, given_rows
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
+
+EVENTS = cast(Table, Event.__table__)
 
 log = logging.getLogger("mailbbgun.events")
 
@@ -72,32 +77,24 @@ class Result:
     key_id: UUID | None = None  # by which the message came; for the log
 
 
-def accepted(session: Session, new: New) -> None:
-    """Insert messages, their deliveries, due now, and their first events."""
-    if new:
-        events = _first_events(new)
-        for ready, given in steps(dialect_of(session), new, events):
-            session.execute(ready.statement, given)
-        _tell(session, events, _keys(new))
-
-
-def commit_accepted(database: Database, new: New) -> None:
-    """Do the same in a transaction of its own, without a Session: it costs half. Raises what ``Database.commit`` does."""
-    events = _first_events(new)
-    database.commit(steps(database.dialect, new, events))
-    if log.isEnabledFor(logging.INFO):
-        _print(events, _keys(new))
-
-
-def _first_events(new: New) -> list[dict[str, Any]]:
+def accepted(new: New) -> list[dict[str, Any]]:
+    """Return the first events of messages that are about to be stored. :func:`appending` inserts them with the rows."""
     return [
         _event(message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new
     ]
 
 
-def _keys(new: New) -> dict[UUID, UUID | None]:
-    """Return by which API key each message came."""
-    return {message["id"]: message["key_id"] for message, _ in new}
+def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementStep:
+    """Return what to execute to append events to the log, in the transaction of what they tell."""
+    return StatementStep(_appended(dialect), [{"events": rows(events)}] if dialect == "postgresql" else events)
+
+
+def tell(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+    """Print a line for each event, which is committed; ``keys`` says by which API key each message came."""
+    if log.isEnabledFor(logging.INFO):
+        for event in events:
+            whose = {"message_id": event["message_id"], "tenant_id": event["tenant_id"], "key_id": keys.get(event["message_id"])}
+            log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -335,21 +332,20 @@ def _event(tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Ki
 
 
 def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if not events:
-        return
-    if dialect_of(session) == "postgresql":
-        session.execute(appended().statement, {"events": rows(events)})
-    else:
-        session.execute(insert(EVENTS), list(events))
+    if events:
+        ready, given = appending(dialect_of(session), events)
+        session.execute(ready.statement, given)
+
+
+@cache
+def _appended(dialect: str) -> ReadyStatement:
+    columns = [column.name for column in EVENTS.columns]
+    if dialect == "postgresql":
+        return ReadyStatement(copied(EVENTS, given_rows("events", EVENTS, columns)))
+    return ReadyStatement(insert(EVENTS).values({column: bindparam(column) for column in columns}))
 
 
 def _tell(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print a line for each event once it is committed; ``keys`` says by which API key each message came."""
-    if events and log.isEnabledFor(logging.INFO):
-        after_commit(session, lambda: _print(events, keys))
-
-
-def _print(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    for event in events:
-        whose = {"message_id": event["message_id"], "tenant_id": event["tenant_id"], "key_id": keys.get(event["message_id"])}
-        log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})
+    """Print what :func:`tell` does once it is committed."""
+    if events:
+        after_commit(session, lambda: tell(events, keys))
