@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mailbbgun import __version__, migrations, startup
 from mailbbgun.accept import api as accept
+from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.core import logs
@@ -100,9 +101,10 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     rates = Rates(processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL)
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    quick = Quick(settings, store, publisher, authenticator, rates, hosts)
+    acceptor = Acceptor(settings, store, publisher)
+    quick = Quick(settings, acceptor, authenticator, rates, hosts)
     tests = ConnectionTests(settings, mime.note)
-    web.provide(app, services, store, publisher, Readiness(services), authenticator, rates, tests, quick, hosts, Refusals())
+    web.provide(app, services, store, publisher, acceptor, Readiness(services), authenticator, rates, tests, quick, hosts, Refusals())
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

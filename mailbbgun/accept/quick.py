@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import ValidationError
+from marshmallow.fields import String
 
-from mailbbgun.accept.accept import Accepting, accept
-from mailbbgun.accept.api import OPTIONAL, NewMessage, answer, answered
-from mailbbgun.accept.draft import Submission, without_blanks
-from mailbbgun.accept.store import Store
+from mailbbgun.accept.accept import Accepting, Acceptor
+from mailbbgun.accept.api import answer, answered
+from mailbbgun.accept.fields import SHAPES, Fields, Options, Texts, name_in_json, parted
+from mailbbgun.accept.schema import OPTIONAL, NewMessage, without_blanks
 from mailbbgun.core import addresses
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.http.gate import AuthenticatorContract, Limiter, admitted, counted
 from mailbbgun.http.web import PendingResponse, parse_object, ready
-from mailbbgun.messages.publisher import Publisher
 from mailbbgun.settings.settings import Settings
 
 _REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n")  # linear: nothing matches in two ways
@@ -32,17 +32,10 @@ _HEADERS = frozenset(
     "user-agent accept accept-encoding accept-language cache-control pragma referer traceparent tracestate x-request-id".split()
 )
 LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
-_STRINGS = {
-    "subject": "subject",
-    "text": "text",
-    "html": "html",
-    "from": "sender",
-    "envelope_from": "envelope_from",
-    "message_id_header": "message_id",
-    "message_id": "message_id",  # its old name
-}
+# Fields whose values need no schema, if they are of that type; a name in JSON → in Python.
+_STRINGS = {name_in_json(name): name for name, shape in SHAPES.items() if type(shape) is String} | {"message_id": "message_id"}  # an old name
+_TEXTS = frozenset(name for name, shape in SHAPES.items() if type(shape) is Texts)
 _TEXTS_TO = frozenset({"to", "cc", "bcc"})
-_TEXTS = _TEXTS_TO | {"reply_to"}
 #: Fields of a body, and entries of its lists and objects, at most: each that is wrong takes 60 µs to say so.
 MOST_ENTRIES = 300
 #: Characters of addresses with international domains, at most: each address takes 30 µs to check, in some scripts 1 ms.
@@ -77,11 +70,10 @@ class Quick:
     """Begins what it may."""
 
     def __init__(
-        self, settings: Settings, store: Store, publisher: Publisher, authenticator: AuthenticatorContract, limiter: Limiter, hosts: Hosts
+        self, settings: Settings, acceptor: Acceptor, authenticator: AuthenticatorContract, limiter: Limiter, hosts: Hosts
     ) -> None:
         self._settings = settings
-        self._store = store
-        self._publisher = publisher
+        self._acceptor = acceptor
         self._authenticator = authenticator
         self._limiter = limiter
         self._hosts = hosts
@@ -105,8 +97,8 @@ class Quick:
             given = parse_object(request[found.end() :])
             if _takes_long(given):
                 return None
-            submission = submission_of(given)
-            ending = accept(self._settings, self._store, self._publisher, who, submission, headers.get("idempotency-key"))
+            submission, options = submission_of(given)
+            ending = self._acceptor.accept(submission, who, options.once(headers.get("idempotency-key")))
         except (MailBBGunError, ValidationError):
             return None
         # Last: what is refused for something else is counted there.
@@ -114,7 +106,7 @@ class Quick:
         return None if limits is None else Begun(ending, f"{address}/messages", limits, who)
 
 
-def submission_of(given: Mapping[str, Any]) -> Submission:
+def submission_of(given: Mapping[str, Any]) -> tuple[Fields, Options]:
     """Return what the schema makes of a body. Raises :class:`ValidationError`."""
     values: dict[str, Any] = {}
     given = without_blanks(given, OPTIONAL)
@@ -127,8 +119,8 @@ def submission_of(given: Mapping[str, Any]) -> Submission:
             break
     else:
         if "subject" in values and not _TEXTS_TO.isdisjoint(values):
-            return Submission(**values)
-    loaded: Submission = _SCHEMA.load(given)
+            return parted(values)
+    loaded: tuple[Fields, Options] = _SCHEMA.load(given)
     return loaded
 
 

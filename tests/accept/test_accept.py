@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, update
 
-from mailbbgun.accept import accept as verb
-from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import ANYBODY
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
@@ -18,7 +18,7 @@ from mailbbgun.database.models import IdempotencyKey
 from mailbbgun.messages.models import Message
 from mailbbgun.messages.publisher import Publisher
 
-HELLO = Submission(to=["ann@example.com"], subject="Hello", text="Hi")
+HELLO = Fields(to=["ann@example.com"], subject="Hello", text="Hi")
 DAY = 86_400
 
 
@@ -64,7 +64,7 @@ def publisher(services):
 def accept(services, publisher, submission, key=None):
     store = Store(services.db, DAY)
     try:
-        return verb.accept(services.settings, store, publisher, ANYBODY, submission, key).result()
+        return Acceptor(services.settings, store, publisher).accept(submission, ANYBODY, Options(idempotency_key=key)).result()
     finally:
         store.close()
 
