@@ -33,9 +33,10 @@ from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.ids import new_id
+from mailbbgun.database import leasing
 from mailbbgun.database.db import after_commit, db_now, dialect_of
 from mailbbgun.database.ready import ReadyStatement, StatementStep
-from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
+from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
@@ -142,7 +143,7 @@ def _results(dialect: str) -> Executable:
     ours, pending = DELIVERIES.c, given.status == PENDING
     # By id; the index on the owner holds, until the next vacuum, all it ever claimed.
     known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
-    standing = unguessed(ours.attempt == given.attempt, ours.lease_owner == bindparam("owner"), ours.status == PENDING)
+    standing = leasing.standing(DELIVERIES, given.attempt, ours.status == PENDING)
     return (
         update(DELIVERIES)
         .where(ours.id == given.id, known, standing)
@@ -157,8 +158,7 @@ def _results(dialect: str) -> Executable:
             crashes=ours.crashes + given.crashed,
             next_attempt_at=case((pending, db_now(given.wait))),
             published_at=case((given.hinted > 0, db_now())),
-            lease_owner=None,
-            lease_until=None,
+            **leasing.ENDED,
             finished_at=case((~pending, db_now())),
         )
         .returning(ours.id, ours.attempt, ours.next_attempt_at)
