@@ -6,8 +6,7 @@ from functools import partial
 
 from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import BCC, CC, TO, Fields, Options, name_in_json
-from mailbbgun.accept.rules import Rule, in_brackets
+from mailbbgun.accept.fields import BCC, CC, TO, Fields, Options, Rule, in_brackets, name_in_json
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput

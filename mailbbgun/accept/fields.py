@@ -1,22 +1,100 @@
-"""What goes into accept: a submission, and options. Here every field of a new message is declared, once.
+"""What goes into accept: a submission, and options. Every field of a new message is declared here, once.
 
 A declaration has the name and type that Python sees, how JSON has the field, the sentence that OpenAPI shows, and the
-rule that a value must keep. The schema of ``POST /messages``, the checks, and the columns that options are kept in
-follow from it.
+rule that a value must keep; rules stand above the table. The schema of ``POST /messages``, the checks, and the columns
+that options are kept in follow from it.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import orjson
 from marshmallow import fields as json
 from marshmallow import validate
 
-from mailbbgun.accept import rules
-from mailbbgun.accept.rules import Rule
+from mailbbgun.messages.headers import refusal, structured
+from mailbbgun.messages.mime import LONGEST_NAME, one_line
+from mailbbgun.settings.settings import Settings
 
 TO, CC, BCC = "to", "cc", "bcc"
 DEFAULT_PRIORITY = 5
+MOST_TAGS, TAG_SIZE = 10, 128  # characters
+METADATA_SIZE = 4096  # bytes of JSON
+MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000  # characters of a value; a long thread has a hundred References
+MESSAGE_ID_SIZE = 250
+
+Broken = Iterator[tuple[str, str]]
+Rule = Callable[[Any, Settings], Broken]
+"""Takes a value that is not empty; yields for each fault the part of the value that has it, "" for all of it, and a sentence."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_MESSAGE_ID = re.compile(r"<?([!-;=?A-~]+@[!-;=?A-~]+)>?")  # one @, no angle bracket inside: linear
+# Headers we set, the transport sets, or that carry meaning only their own field may give.
+_STRUCTURAL = frozenset(
+    "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
+    "dkim-signature domainkey-signature authentication-results received-spf return-receipt-to".split()
+)
+_STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
+
+
+def _body(value: str, settings: Settings) -> Broken:
+    # UTF-8 needs at most 4 bytes a character: most texts need no encoding to be measured.
+    if len(value) * 4 > settings.MAX_TEXT_SIZE and len(value.encode()) > settings.MAX_TEXT_SIZE:
+        yield "", f"Longer than {settings.MAX_TEXT_SIZE} bytes."
+    if "\0" in value:
+        yield "", "Has a NUL character."
+
+
+def _subject(value: str, settings: Settings) -> Broken:
+    if len(value) > settings.MAX_SUBJECT_SIZE:
+        yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
+    if not one_line(value):
+        yield "", "Must be one line without control characters."
+
+
+def _headers(value: Mapping[str, str], _: Settings) -> Broken:
+    if len(value) > MOST_HEADERS:
+        yield "", f"More than {MOST_HEADERS} headers."
+    if len({name.lower() for name in value}) < len(value):
+        yield "", "The same header twice."
+    for name, text in value.items():
+        if not _HEADER_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+            yield "", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
+        elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
+            yield name, "Is set by the service and cannot be given."
+        elif not one_line(text.replace("\t", " ") if structured(name) else text):
+            yield name, "Must be one line without control characters."
+        elif len(text) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
+            yield name, f"Has {len(text)} characters, and {most} are the most."
+        elif why := refusal(name, text):
+            yield name, why
+
+
+def _tags(value: Sequence[str], _: Settings) -> Broken:
+    if len(value) > MOST_TAGS:
+        yield "", f"More than {MOST_TAGS} tags."
+    if any(not tag or len(tag) > TAG_SIZE or not one_line(tag) for tag in value):
+        yield "", f"Each must be one line of 1 to {TAG_SIZE} characters."
+
+
+def _metadata(value: Mapping[str, Any], _: Settings) -> Broken:
+    if not all(one is None or isinstance(one, str | int | float) for one in value.values()):
+        yield "", "Must be flat: strings, numbers, true, false and null."
+    elif len(orjson.dumps(value)) > METADATA_SIZE:
+        yield "", f"Longer than {METADATA_SIZE} bytes of JSON."
+
+
+def _message_id(value: str, _: Settings) -> Broken:
+    found = _MESSAGE_ID.fullmatch(value) if len(value) <= MESSAGE_ID_SIZE else None
+    if not found or any(c in found[1] for c in '()[],;:\\"'):
+        yield "", "Not a message id like <something@example.com>."
+
+
+def _priority(value: int, _: Settings) -> Broken:
+    if not 0 <= value <= 9:
+        yield "", "Must be from 0 to 9, 9 first."
 
 
 class Texts(json.Field[list[str]]):
@@ -65,10 +143,10 @@ class Fields:
         json.String(),
         "One line. It must be given, and may be empty (RFC 5322 §3.6.5).",
         "Your invoice",
-        rules.subject,
+        _subject,
     )
-    text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", rules.body)
-    html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", rules.body)
+    text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", _body)
+    html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", _body)
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
@@ -82,14 +160,14 @@ class Fields:
         json.Dict(json.String(), json.String()),
         "More headers; none that structure the message.",
         {"X-Order": "1234"},
-        rules.headers,
+        _headers,
         default_factory=dict,
     )
     # Its name here is part of old fingerprints (database/idempotency.py).
     message_id: str | None = _text(
         "The Message-ID header; by default one is made of the message's id.",
         "<1234@example.com>",
-        rules.message_id,
+        _message_id,
         "message_id_header",
     )
 
@@ -119,23 +197,23 @@ class Options:
 
     tags: Sequence[str] = _given(
         json.List(json.String()),
-        f"At most {rules.MOST_TAGS}, to find messages by.",
+        f"At most {MOST_TAGS}, to find messages by.",
         ["invoice"],
-        rules.tags,
+        _tags,
         default=(),
     )
     metadata: Mapping[str, Any] = _given(
         json.Dict(json.String()),
         "Yours: a flat object of up to 4 KB.",
         {"order": 1234},
-        rules.metadata,
+        _metadata,
         default_factory=dict,
     )
     priority: int = _given(
         json.Integer(strict=True, validate=validate.Range(0, 9)),
         f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.",
         5,
-        rules.priority,
+        _priority,
         default=DEFAULT_PRIORITY,
     )
     idempotency_key: str | None = None  # one key, one message
@@ -165,3 +243,8 @@ def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
     """Part what a client gave, by names in Python, into a submission and options."""
     kept = {name: given.pop(name) for name in KEPT if name in given}
     return Fields(**given), Options(**kept) if kept else PLAIN
+
+
+def in_brackets(value: str) -> str:
+    """Return a Message-ID that keeps its rule in angle brackets."""
+    return value if value.startswith("<") and value.endswith(">") else f"<{value.removeprefix('<').removesuffix('>')}>"

@@ -32,9 +32,11 @@ _HEADERS = frozenset(
     "user-agent accept accept-encoding accept-language cache-control pragma referer traceparent tracestate x-request-id".split()
 )
 LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
-# Fields whose values need no schema, if they are of that type; a name in JSON → in Python.
-_STRINGS = {name_in_json(name): name for name, shape in SHAPES.items() if type(shape) is String} | {"message_id": "message_id"}  # an old name
-_TEXTS = frozenset(name for name, shape in SHAPES.items() if type(shape) is Texts)
+# Fields whose values need no schema, if they are of that type: by their names in JSON, the names in Python.
+_PLAIN = [(name, type(shape)) for name, shape in SHAPES.items() if not shape.validators]
+_STRINGS = {name_in_json(name): name for name, kind in _PLAIN if kind is String}
+_STRINGS["message_id"] = "message_id"  # the old name of message_id_header
+_TEXTS = frozenset(name for name, kind in _PLAIN if kind is Texts)
 _TEXTS_TO = frozenset({"to", "cc", "bcc"})
 #: Fields of a body, and entries of its lists and objects, at most: each that is wrong takes 60 µs to say so.
 MOST_ENTRIES = 300

@@ -15,8 +15,7 @@ from typing import NamedTuple
 from mailbbgun.accept.addresses import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
 from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import BCC, CC, TO, Options, Raw
-from mailbbgun.accept.rules import MESSAGE_ID_SIZE
+from mailbbgun.accept.fields import BCC, CC, MESSAGE_ID_SIZE, TO, Options, Raw
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.messages.headers import LONGEST_LINE
