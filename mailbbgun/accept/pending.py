@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Any, Protocol
 
 from mailbbgun.core.errors import QuotaExceeded
@@ -22,7 +22,7 @@ class Rows:
     per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
 
 
-class State(Enum):
+class State(IntEnum):
     """Where a pending write stands. ``_NEXT`` says what follows what."""
 
     NEW = auto()  #: Nobody has asked for it yet.
@@ -33,13 +33,16 @@ class State(Enum):
     REFUSED = auto()  #: Its tenant's quota is used up.
 
 
-_NEXT = {
-    State.NEW: (State.WAITING,),
-    State.WAITING: (State.STORED, State.ALONE, State.ANSWERED, State.REFUSED),
-    State.ALONE: (State.STORED, State.ANSWERED, State.REFUSED),
-    State.STORED: (),
-    State.ANSWERED: (),
-    State.REFUSED: (),
+# Module-level names, and an IntEnum: to look a member up in its class costs 0.2 µs, and to hash one of an Enum 0.3 µs.
+NEW, WAITING, ALONE, STORED, ANSWERED, REFUSED = State
+
+_NEXT: Mapping[State, tuple[State, ...]] = {
+    NEW: (WAITING,),
+    WAITING: (STORED, ALONE, ANSWERED, REFUSED),
+    ALONE: (STORED, ANSWERED, REFUSED),
+    STORED: (),
+    ANSWERED: (),
+    REFUSED: (),
 }
 
 
@@ -67,7 +70,7 @@ class PendingWrite:
         self.rows = rows
         self.claim = claim
         self.then = then
-        self.state = State.NEW
+        self.state = NEW
         self.refusal: QuotaExceeded | None = None  # why it is REFUSED
         self._store = store
         self._callback: Callable[[], None] | None = None
@@ -77,12 +80,12 @@ class PendingWrite:
     @property
     def stored(self) -> bool:
         """Whether it is in, so that :meth:`result` has nothing left to do."""
-        return self.state is State.STORED
+        return self.state is STORED
 
     @property
     def waits(self) -> bool:
         """Whether a common commit has yet to take it or to leave it."""
-        return self.state is State.WAITING or self.state is State.NEW
+        return self.state is WAITING or self.state is NEW
 
     def tell(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""

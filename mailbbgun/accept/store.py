@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.accept.pending import Answer, PendingWrite, Rows, State
+from mailbbgun.accept.pending import ALONE, ANSWERED, NEW, REFUSED, STORED, WAITING, Answer, PendingWrite, Rows, State
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -41,11 +41,18 @@ class _Turned(NamedTuple):
 
     def state(self, pending: PendingWrite) -> tuple[State, QuotaExceeded | None]:
         """Return what has become of a message by that commit, and why it is refused if it is."""
+        if self is _NONE_TURNED:
+            return _STORED
         if pending in self.refused:
-            return State.REFUSED, self.refused[pending]
-        return State.ANSWERED if pending in self.answered else State.STORED, None
+            return REFUSED, self.refused[pending]
+        return (ANSWERED, None) if pending in self.answered else _STORED
+
+    def stored(self, batch: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
+        """Return the others of the commit's messages."""
+        return batch if self is _NONE_TURNED else [one for one in batch if self.state(one) is _STORED]
 
 
+_STORED = (STORED, None)
 _NONE_TURNED = _Turned()
 
 
@@ -75,20 +82,20 @@ class Store:
 
     def begin(self, pending: PendingWrite) -> None:
         """Begin to store it, once, unless it is so large, or so late, that whoever asks for the result has to."""
-        if pending.state is not State.NEW:
+        if pending.state is not NEW:
             return
-        pending.move(State.WAITING)
+        pending.move(WAITING)
         if pending.rows.message["size"] > LARGE or not self._enqueue(pending):
-            pending.leave(State.ALONE)
+            pending.leave(ALONE)
 
     def settle(self, pending: PendingWrite) -> Answer | None:
         """Do for one what no common commit has done for it. See :meth:`PendingWrite.result`."""
-        if pending.state is State.ALONE:
+        if pending.state is ALONE:
             turned = self._write([pending], PATIENCE) if pending.rows.message["size"] > LARGE else None
             pending.move(*(turned or self._by_itself(pending)).state(pending))
         if pending.refusal is not None:
             raise pending.refusal
-        return self._replayed(pending) if pending.state is State.ANSWERED else None
+        return self._replayed(pending) if pending.state is ANSWERED else None
 
     def close(self, timeout: float = 5.0) -> None:
         """Store what waits, for up to ``timeout`` seconds, and stop. Who comes later has to write by itself."""
@@ -117,13 +124,13 @@ class Store:
         while first := self._waiting.get():
             batch, alone = self._batch(first)
             for pending in alone:
-                pending.leave(State.ALONE)
+                pending.leave(ALONE)
             started = time.monotonic()
             turned = self._write(batch, PATIENCE_FOR_ALL)
             took = time.monotonic() - started
             for pending in batch:
                 if turned is None:
-                    pending.leave(State.ALONE)
+                    pending.leave(ALONE)
                 else:
                     pending.leave(*turned.state(pending))
             time.sleep(rest_after(took, times=1))  # clients wait for this one
@@ -174,9 +181,7 @@ class Store:
         """Hint what is stored, and remember whose quota is used up."""
         for pending, refusal in turned.refused.items():
             self._used_up[pending.rows.message["tenant_id"]] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
-        for pending in batch:
-            if pending in turned.answered or pending in turned.refused:
-                continue
+        for pending in turned.stored(batch):
             try:
                 pending.then()
             except Exception:  # it is stored: who waits for that must be told, and others must be stored
