@@ -5,7 +5,7 @@ line ends are CRLF if all were LF. So a signature of the client's stays valid. W
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -33,6 +33,8 @@ _HIDDEN = (b"bcc", b"resent-bcc")
 #: Fields besides From that say who sends.
 _SENDERS = (b"sender", b"resent-from", b"resent-sender")
 
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_SPECIAL = re.compile('["<>]')
 _NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _UNFOLDED = re.compile(rb"\r\n(?![ \t])")  # where a field ends
@@ -61,7 +63,7 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
     whole = _with_crlf(submission.mime)
     header, rest = _header(whole, wrong)
     values: dict[bytes, str] = {one.name: one.value for one in header}
-    sender = _sender(values, settings, caller, wrong)
+    sender = _sender(header, settings, caller, wrong)
     mail_from = _mail_from(submission, sender, settings, caller, wrong)
     recipients = _recipients(submission, header, settings, wrong)
     for name, why in permissions([sender] if sender else [], [], recipients, caller, given=True):
@@ -139,21 +141,15 @@ def _fields(head: bytes, faults: list[str]) -> list[_Field]:
     return found
 
 
-def _sender(values: Mapping[bytes, str], settings: Settings, caller: Caller, wrong: Wrong) -> Mailbox | None:
+def _sender(header: Sequence[_Field], settings: Settings, caller: Caller, wrong: Wrong) -> Mailbox | None:
     """Return From; add to ``wrong`` what is wrong with it, and whoever else is named as a sender and the key may not send as."""
     if "mime" in wrong:
         return None
-    faults = []
-    for name in _SENDERS:
-        for text in split(_without_comments(values.get(name, ""))) if caller.senders else ():
-            try:
-                address = _author(text, settings).address
-            except ValueError as error:
-                faults.append(f"{name.decode().title()}: {shown(text)}: {error}")
-                continue
-            if not caller.may_send_as(address):
-                faults.append(f"This API key may not send as {address}, whom {name.decode().title()} names.")
-    authors = split(_without_comments(values.get(b"from", "")))
+    faults: list[str] = []
+    for one in header if caller.senders else ():
+        if one.name in _SENDERS:
+            faults += _not_permitted(one, settings, caller)
+    authors = [text for one in header if one.name == b"from" for text in split(_without_comments(one.value))]
     sender = None
     if len(authors) != 1:
         faults.append(f"The message has {len(authors)} addresses in its From header, and takes one (RFC 5322 §3.6.2).")
@@ -167,14 +163,29 @@ def _sender(values: Mapping[bytes, str], settings: Settings, caller: Caller, wro
     return sender
 
 
+def _not_permitted(field: _Field, settings: Settings, caller: Caller) -> Iterator[str]:
+    """Give a sentence for each address of a field that the key may not send as."""
+    name = field.name.decode().title()
+    for text in split(_without_comments(field.value)):
+        try:
+            address = _author(text, settings).address
+        except ValueError as error:
+            yield f"{name}: {shown(text)}: {error}"
+            continue
+        if not caller.may_send_as(address):
+            yield f"This API key may not send as {address}, whom {name} names."
+
+
 def _author(text: str, settings: Settings) -> Mailbox:
     """Return a mailbox, its name as people read it. Raises ``ValueError`` with a sentence."""
     name, address = "", text
     if text.endswith(">") and "<" in text:
         name, _, address = text[:-1].rpartition("<")
         name = name.strip(BLANK)
-    if len(name) > 1 and name[0] == name[-1] == '"':
+    if _QUOTED.fullmatch(name):
         name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    elif found := _SPECIAL.search(name):
+        raise ValueError(f"The display name has {found[0]} outside of quotes, so two readers may see two addresses.")
     return Mailbox(as_one_line(_readable(name))[:NAME_SIZE].strip(), mailbox(address, settings.MAX_EMAIL_ADDRESS_SIZE).address)
 
 

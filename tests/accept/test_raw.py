@@ -109,6 +109,7 @@ def parted(message):
     (headed(b"Message-ID: <" + b"x" * 250 + b"@example.com>"), "264 characters"), (headed(b"Message-ID: "), "0 characters"),
     (headed(*[b"X-%d: %s" % (n, b"x" * 900) for n in range(HEADER_SIZE // 900 + 1)]), "262144 are the most"),
     (b"From: \r\n\r\n", "0 addresses"), (b"From: a@example.com, b@example.com\r\n\r\n", "2 addresses"),
+    (b"From: <eve@example.com> <a@example.com>\r\n\r\n", "has < outside of quotes"), (b"From: \"Eve <a@example.com>\r\n\r\n", 'has " outside'),
     (b"From: nobody\r\n\r\n", "it has no @-sign"), (b"From: a@example..com\r\n\r\n", "Not a valid"),
 ])  # fmt: skip
 def test_what_is_no_message_or_could_be_read_in_two_ways_is_refused_with_the_reason(mime, sentence):
@@ -164,6 +165,8 @@ SHOP_ONLY = Caller(TENANT, senders=frozenset({"shop@example.com", "sub.example.c
     ([b"Sender: eve@example.com"], None, "from", "may not send as eve@example.com, whom Sender names"),
     ([b"Resent-From: shop@example.com, eve@example.com"], None, "from", "eve@example.com, whom Resent-From names"),
     ([b"Resent-Sender: \"shop@example.com\" <eve@example.com>"], None, "from", "whom Resent-Sender names"),
+    ([b"Resent-From: eve@example.com", b"Resent-From: shop@example.com"], None, "from", "eve@example.com, whom Resent-From names"),
+    ([b"Sender: shop@example.com, eve@example.com"], None, "from", "eve@example.com, whom Sender names"),
     ([b"Sender: <a@b"], None, "from", "Sender: "), ([], "Eve <eve@example.com>", "mail_from", "without a name"),
 ])  # fmt: skip
 def test_a_key_with_senders_sends_as_these_only_whatever_header_or_envelope_says_it(lines, mail_from, name, sentence):
