@@ -46,6 +46,10 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
+    return _draft(submission, boxes, recipients)
+
+
+def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str]) -> Draft:
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Executable,
     Integer,
     String,
-    Table,
     Uuid,
     and_,
     bindparam,
@@ -38,15 +37,13 @@ from mailbbgun.database.db import after_commit, db_now, dialect_of
 from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.models import Event
+from mailbbgun.events.models import EVENTS
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 from mailbbgun.messages.storing import New, copied, given_rows
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
-
-EVENTS = cast(Table, Event.__table__)
 
 log = logging.getLogger("mailbbgun.events")
 
