@@ -6,7 +6,7 @@ from functools import partial
 
 from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import BCC, CC, TO, Fields, Options, Rule, in_brackets, name_in_json
+from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
@@ -76,7 +76,8 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
 
 def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
     """Add to ``wrong`` what options break."""
-    _keep_rules(options, _OF_OPTIONS, settings, wrong)
+    if options is not PLAIN:
+        _keep_rules(options, _OF_OPTIONS, settings, wrong)
 
 
 def _keep_rules(given: Fields | Options, ruled: Sequence[tuple[str, str, Rule]], settings: Settings, wrong: Wrong) -> None:
