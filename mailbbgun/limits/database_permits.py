@@ -29,7 +29,6 @@ from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import id_rows, ids, recordset, rows
 from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import DAY, Permit, PermitRequest, PermitStore, granted
-from mailbbgun.limits.redis_permits import RedisPermitStore
 from mailbbgun.settings.settings import Settings
 
 _PACE = cast(Table, PermitCount.__table__)
@@ -56,7 +55,11 @@ class _Counted(NamedTuple):
 
 def build(settings: Settings, database: Database) -> PermitStore:
     """Pick who counts: Redis if ``REDIS_URL`` names one, else the database. Connects to nothing yet. Raises :class:`ConfigurationError`."""
-    return RedisPermitStore(settings.REDIS_URL) if settings.REDIS_URL else DatabasePermitStore(database)
+    if not settings.REDIS_URL:
+        return DatabasePermitStore(database)
+    from mailbbgun.limits.redis_permits import RedisPermitStore  # loading its client takes 0.1 s, for those who have no Redis too
+
+    return RedisPermitStore(settings.REDIS_URL)
 
 
 class DatabasePermitStore(PermitStore):
