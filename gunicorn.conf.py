@@ -1,5 +1,6 @@
 """gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
 
+import gc
 import os
 import signal
 import sys
@@ -7,17 +8,20 @@ from pathlib import Path
 
 from gunicorn import glogging
 
+gc.disable()  # while modules are loaded
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from mailbbgun.app import close, preflight
 from mailbbgun.core import faults, logs
-from mailbbgun.core.process import explained_exit, few_arenas, no_core_dumps
+from mailbbgun.core.process import explained_exit, few_arenas, gc_from_here, no_core_dumps
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.settings.settings import load
 
 with explained_exit("api"):
     ours = load()
     faults.arm()
+gc_from_here()
 few_arenas()  # before the fork: processes inherit it
 no_core_dumps()
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)

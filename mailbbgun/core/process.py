@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import gc
 import os
 import resource
 import signal
@@ -64,10 +65,17 @@ def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
         raise MailBBGunError(f"{why}, so it is not valid") from error
 
 
+def gc_from_here() -> None:
+    """Look for garbage from here on, and never again among what is loaded: it is there to stay, and processes forked share its pages."""
+    gc.freeze()
+    gc.enable()
+
+
 def run(program: str, command: click.Command) -> NoReturn:
     """Run a command of click's as a program: like click itself, but each end is one line."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc_from_here()
     try:
         with explained_exit(program):
             code = command.main(prog_name=program, standalone_mode=False)
