@@ -12,13 +12,13 @@ from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import signal, sys, threading
-from mailbbgun.core.process import interrupting, on_stop
-stop = threading.Event()
-on_stop(lambda: (print("told", flush=True), stop.set()))
+import os, sys, time
+from mailbbgun.core.process import on_stop
+stops = []  # an Event must not be set in a handler of signals: the next one may interrupt that, and wait for its lock for ever
+on_stop(lambda: (os.write(1, b"told\\n"), stops.append(True)))
 print("ready", flush=True)
-while not (stop.is_set() and sys.stdin.readline()):
-    stop.wait(0.05)
+while not (stops and sys.stdin.readline()):
+    time.sleep(0.05)
 """
 
 
