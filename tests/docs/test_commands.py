@@ -177,7 +177,19 @@ def test_the_commands_of_a_page_that_starts_the_service_do_what_it_says(page: st
         reader.do(block)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if not starts_it(page)])
+def every_time(page: str) -> bool:
+    """Say whether a page for a running service is tried every time; what the others type, tests of its doors type too."""
+    return page in ("docs/howto/find-a-mail.rst", "docs/howto/test-keys.rst")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if every_time(page) else pytest.mark.long, id=page)
+        for page in PAGES
+        if not starts_it(page)
+    ],
+)
 def test_the_commands_of_a_page_for_a_running_service_do_what_it_says(
     page: str, user: Reader, request: pytest.FixtureRequest
 ) -> None:
