@@ -5,6 +5,7 @@ import time
 from statistics import median
 
 import pika
+import pytest
 
 from mailbbgun.queues.rabbitmq import WORK, work_queue
 from tests.chaos.check import check
@@ -23,6 +24,7 @@ def measured(load: Load, name: str) -> float:
     return middle
 
 
+@pytest.mark.long
 def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_and_go_out_when_it_is_back(real_settings, rabbitmq):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()

@@ -82,6 +82,7 @@ def upgrade():
 """
 
 
+@pytest.mark.long
 def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does_not_notice(settings, tmp_path):
     """A rolling upgrade: the schema first, while processes of the version before still serve (reliability R42)."""
     database, config = Database(settings.DATABASE_URL), schema.configuration()

@@ -78,6 +78,7 @@ def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_t
         assert len(service.taken()) == (0 if hold else 1)
 
 
+@pytest.mark.long
 def test_a_fault_is_refused_where_it_is_not_allowed_and_where_it_names_no_point(embedded_settings):
     service = Service(embedded_settings)
     for program, wanted, allowed, why in (
