@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from mailbbgun.core.ids import DEFAULT_TENANT
 
@@ -70,6 +70,11 @@ class Caller:
         return self.kind is KeyKind.TEST
 
     @property
+    def counts_as(self) -> UUID:
+        """What is counted for its tenant is counted under this id: live and test use never take from each other."""
+        return counts_as(self.tenant_id, test=self.tests_only)
+
+    @property
     def limited(self) -> bool:
         """Whether its requests are counted."""
         return self.requests_per_minute is not None or self.tenant_requests_per_minute is not None
@@ -89,6 +94,14 @@ class Caller:
 
 ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope) - {Scope.REVEAL})
 """Who shows no key where none is asked for: may do everything but read passwords."""
+
+
+def counts_as(tenant_id: UUID, *, test: bool) -> UUID:
+    """Return the id under which a tenant's use of its limits is counted; its test data has one of its own.
+
+    That is a UUIDv5 (RFC 9562 §5.5), and ids of tenants are UUIDv7, so it is no tenant's.
+    """
+    return uuid5(tenant_id, "test") if test else tenant_id
 
 
 def among(address: str, allowed: frozenset[str]) -> bool:
