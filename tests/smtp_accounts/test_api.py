@@ -187,6 +187,19 @@ def test_what_cannot_be_is_400_and_says_why_also_when_it_is_only_tried(tenant, g
     assert wrong(tenant.ask("POST", "/test", json=body)) == [field]
 
 
+@pytest.mark.parametrize(("given", "field", "words"), [
+    ({"smtp_host": "10.0.0.1", "smtp_port": 8025}, "smtp_port", ("port 8025", "2525", "10.0.0.1 is no public host", "on any port")),
+    ({"smtp_host": "::1", "smtp_port": 8025}, "smtp_port", ("port 8025", "::1 is no public host")),
+    ({"smtp_host": "192.88.98.1", "smtp_port": 8025}, "smtp_port", ("port 8025", "2525", "permits the host")),
+    ({"smtp_host": "10.0.0.1"}, "smtp_host", ("10.0.0.1: no public address",)),
+])  # fmt: skip
+def test_a_refusal_of_a_host_or_a_port_names_all_that_is_wrong_and_the_setting(tenant, given, field, words):
+    for path, method in (("", "POST"), ("/test", "POST"), (f"/{tenant.account()['id']}", "PATCH")):
+        body = given if method == "PATCH" else {"setting_name": "x"} | given
+        (said,) = tenant.ask(method, path, json=body).json()["error"]["fields"][field]
+        assert all(word in said for word in (*words, "ALLOW_PRIVATE_HOSTS")), said
+
+
 def test_a_password_that_no_database_or_server_could_be_given_is_400(tenant):
     for password in ("a\\u0000b", "a\\ud800b"):
         body = f'{{"setting_name": "x", "smtp_host": "a.example", "smtp_username": "u", "smtp_password": "{password}"}}'
