@@ -1,5 +1,6 @@
 """Who asks: what a door knows of its client once the key is checked."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -8,21 +9,21 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 
 
 class Scope(StrEnum):
-    """What a key may be allowed to do."""
+    """What a key may be allowed to do. A scope comes with the capability that asks for it, never before."""
 
     WRITE = "messages:write"  # send, cancel, retry
     READ = "messages:read"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
-    TEMPLATES = "templates"
-    WEBHOOKS = "webhooks"
     ADMIN = "admin"  # tenants and keys, everybody's
-    SMTP = "smtp"  # hand over mail by SMTP
 
 
-BEYOND_ITS_TENANT = frozenset({Scope.ADMIN})
-"""Scopes by which a key reads and changes what is another tenant's."""
+def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
+    """Return the scopes of these names. A key may have others, of an earlier or a later version: they allow nothing here."""
+    return frozenset(Scope(name) for name in names if name in _SCOPES)
 
+
+_SCOPES = frozenset(Scope)
 
 class KeyKind(StrEnum):
     """Where mail of a key goes."""

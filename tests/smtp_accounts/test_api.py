@@ -406,6 +406,19 @@ def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, 
     assert tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"] == "bounces@example.org"
 
 
+def test_an_account_sends_only_as_whom_the_key_may_that_sets_it_up(tenant, locked):
+    key = locked.key(tenant.id, scopes=MANAGER, senders=["example.com", "ann@example.org"])["key"]
+    body = {"setting_name": uuid4().hex, "smtp_host": "smtp.example.com"}
+    for foreign in ("bob@example.org", "example.org", "shop@sub.example.com"):
+        assert wrong(tenant.ask("POST", "", key=key, json=body | {"from_email": foreign})) == ["from_email"]
+    account = tenant.ask("POST", "", key=key, json=body | {"from_email": "Shop@example.com"}).json()
+    path = f"/{account['id']}"
+    assert wrong(tenant.ask("PATCH", path, key=key, json={"from_email": "example.org", "is_default": True})) == ["from_email"]
+    for own in ("ann@example.org", "example.com", None):
+        assert tenant.ask("PATCH", path, key=key, json={"from_email": own}).status_code == 200
+    assert tenant.ask("PATCH", path, json={"from_email": "example.org"}).status_code == 200  # by a key without that limit
+
+
 def test_the_address_that_bounces_go_to_is_kept_in_ascii(tenant, provider):
     account = tenant.ask("POST", "", json=settings_of(provider) | {"envelope_from": "bounces@BÜCHER.example"}).json()
     assert account["envelope_from"] == "bounces@xn--bcher-kva.example"
