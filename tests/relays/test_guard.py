@@ -69,7 +69,8 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
 
 @pytest.mark.parametrize(
     ("host", "told"),
-    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"), ("127.1", "'127.1' is neither a host name nor an IP address"),
+    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"),
+     ("127.1", "'127.1' is neither a host name nor an IP address"),
      ("localhost", "localhost: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"),
      ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are, and localhost is no public host; "
       "ALLOW_PRIVATE_HOSTS can permit it, on any port")],

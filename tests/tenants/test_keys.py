@@ -137,6 +137,29 @@ def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
     assert locked.ask("POST", "/messages", team, json=HELLO | {"bcc": "bob@example.com"}).json()["error"]["fields"].keys() == {"bcc"}
 
 
+ORDERS = [  # a header, and what it gets with a key: without limits, with senders, with guests
+    ("X-MC-BccAddress", "eve@evil.test", (400, 400, 400)), ("X-SMTPAPI", '{"to": ["eve@evil.test"]}', (400, 400, 400)),
+    ("x-msys-api", '{"cc": [{"email": "eve@evil.test"}]}', (400, 400, 400)), ("X-SES-SOURCE-ARN", "arn:aws:ses:other", (201, 400, 400)),
+    ("X-Mailgun-Recipient-Variables", '{"eve@evil.test": {}}', (201, 400, 400)), ("X-PM-Unheard-Of", "1", (201, 400, 400)),
+    ("X-PM-Message-Stream", "outbound", (201, 201, 201)), ("X-PM-Tag", "order", (201, 201, 201)), ("X-Mailgun-Tag", "order", (201, 201, 201)),
+    ("X-SES-CONFIGURATION-SET", "main", (201, 201, 201)), ("X-MC-Tags", "order", (201, 201, 201)), ("X-Order", "17", (201, 201, 201)),
+    ("X-SMTPAPI", '{"category": ["order"]}', (201, 201, 201)),
+]  # fmt: skip
+
+
+def test_no_header_makes_a_provider_send_to_others_or_as_others_than_the_key_may(locked):
+    tenant = locked.tenant("orders")
+    limits = ({}, {"senders": ["example.com"]}, {"kind": "team", "guests": ["example.com"]})
+    keys = [locked.key(tenant, **one)["key"] for one in limits]
+    for name, value, statuses in ORDERS:
+        for key, status, limit in zip(keys, statuses, limits, strict=True):
+            answer = locked.ask("POST", "/messages", key, json=HELLO | {"headers": {name: value}})
+            assert answer.status_code == status, (name, limit, answer.text)
+            if status == 400:
+                ((field, (why,)),) = answer.json()["error"]["fields"].items()
+                assert (field, name in why) == (f"headers.{name}", True)
+
+
 def sent(locked: Locked, key: str, *failed: str, **message) -> str:
     """Send a message whose deliveries to these addresses have failed, and to others have ended well; return its id."""
     answer = locked.ask("POST", "/messages", key, json=HELLO | message)
