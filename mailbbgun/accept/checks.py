@@ -106,6 +106,8 @@ def _permissions(boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str
 
 def _orders(given: Submission, caller: Caller) -> Broken:
     """Headers that the provider behind an SMTP account obeys."""
+    if not given.headers:
+        return
     limits = ", ".join(name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries)
     for name, value in given.headers.items():
         if why := provider_headers.refusal(name, value, limits):
