@@ -58,7 +58,7 @@ def accept(
     """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`, :class:`QuotaExceeded`."""
     draft = check(submission, settings, caller)
     claim = None if key is None else idempotency.claim_of(caller, key, _given(submission))
-    lane = publisher.lane(caller.tenant_id, draft.priority)
+    lane = publisher.lane(caller.counts_as, draft.priority)
     rows = _composed(draft, settings, caller, lane)
     identifier = rows.message["id"]
     return Accepting(store.pending(rows, claim, lambda: publisher.offer(lane, identifier)))

@@ -10,7 +10,7 @@ from mailbbgun.accept.draft import BCC, CC, TO, Draft, Submission
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages import simulator
+from mailbbgun.messages import provider_headers, simulator
 from mailbbgun.messages.headers import refusal, structured
 from mailbbgun.messages.mime import LONGEST_NAME, Mailbox, one_line
 from mailbbgun.settings.settings import Settings
@@ -45,6 +45,8 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     if not boxes[TO] and TO not in wrong and (submission.to or not (recipients or CC in wrong or BCC in wrong)):
         wrong[TO] = [NEEDS_RECIPIENT]
     for name, why in _permissions(boxes, recipients, caller, given=submission.sender is not None):
+        wrong.setdefault(name, []).append(why)
+    for name, why in _orders(submission, caller):
         wrong.setdefault(name, []).append(why)
     for rule in RULES:
         for name, why in rule(submission, settings):
@@ -100,6 +102,16 @@ def _permissions(boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str
             yield kind, f"This API key sends to its guests only, and {address} is none."
         if caller.kind is not KeyKind.TEST and simulator.simulated(address):
             yield kind, f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients."
+
+
+def _orders(given: Submission, caller: Caller) -> Broken:
+    """Headers that the provider behind an SMTP account obeys."""
+    if not given.headers:
+        return
+    limits = ", ".join(name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries)
+    for name, value in given.headers.items():
+        if why := provider_headers.refusal(name, value, limits):
+            yield f"headers.{name}", why
 
 
 def check_default_sender(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from mailbbgun.core.caller import counts_as
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -42,6 +43,11 @@ class Rows:
     deliveries: Sequence[Mapping[str, Any]]
     response: Answer
     per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
+
+    @property
+    def counts_as(self) -> UUID:
+        """The id under which it is counted."""
+        return counts_as(self.message["tenant_id"], test=self.message["test"])
 
 
 class PendingWrite:
@@ -104,7 +110,7 @@ class Store:
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
-        self._used_up: dict[UUID, tuple[int, float]] = {}  # by tenant: the quota, and the monotonic second of midnight
+        self._used_up: dict[UUID, tuple[int, float]] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
         self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -115,7 +121,7 @@ class Store:
         Raises :class:`QuotaExceeded` if it is known already that its tenant's quota is used up, and no earlier answer could be asked for.
         """
         if rows.per_day is not None and claim is None:
-            per_day, midnight = self._used_up.get(rows.message["tenant_id"], (-1, 0.0))
+            per_day, midnight = self._used_up.get(rows.counts_as, (-1, 0.0))
             if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
                 raise _exceeded(rows.per_day, left)
         return PendingWrite(self, rows, claim, then)
@@ -212,7 +218,7 @@ class Store:
     def _committed(self, pending: PendingWrite) -> None:
         pending.committed = True
         if pending.refused is not None:
-            self._used_up[pending.rows.message["tenant_id"]] = pending.refused.limit, time.monotonic() + (pending.refused.retry_after or 0)
+            self._used_up[pending.rows.counts_as] = pending.refused.limit, time.monotonic() + (pending.refused.retry_after or 0)
         if not pending.stored:
             return
         try:
@@ -269,16 +275,16 @@ def _asks_first(pending: PendingWrite) -> bool:
 def _refused(session: Session, batch: Sequence[PendingWrite]) -> list[PendingWrite]:
     """Count what has a quota, mark what has no room in it, and return that. First come, first served."""
     limited = [pending for pending in batch if pending.rows.per_day is not None]
-    counts = Counter(pending.rows.message["tenant_id"] for pending in limited)
-    per_day = {pending.rows.message["tenant_id"]: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
-    rooms = quota.take(session, {tenant_id: quota.Want(n, per_day[tenant_id]) for tenant_id, n in counts.items()})
+    counts = Counter(pending.rows.counts_as for pending in limited)
+    per_day = {pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
+    rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
     refused = []
     for pending in limited:
-        tenant_id = pending.rows.message["tenant_id"]
-        seen[tenant_id] += 1
-        if seen[tenant_id] > (room := rooms[tenant_id]).n:
-            pending.refused = _exceeded(per_day[tenant_id], room.day_left)
+        counted = pending.rows.counts_as
+        seen[counted] += 1
+        if seen[counted] > (room := rooms[counted]).n:
+            pending.refused = _exceeded(per_day[counted], room.day_left)
             refused.append(pending)
     return refused
 

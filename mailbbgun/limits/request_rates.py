@@ -3,6 +3,8 @@
 Without Redis each process counts for itself and allows its share, a limit divided by the processes: together never more than the limit (a lower
 limit than there are processes counts as one for each). With Redis all processes count together, and exactly. Redis that is away is no reason to
 refuse mail: until it is back, shares are counted.
+
+A tenant's test keys are counted apart from its other keys, up to the same limit: tests use up nothing of what live mail may have.
 """
 
 import logging
@@ -112,7 +114,7 @@ class Rates:
 
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
     """Return what a caller is counted by, its key first, and how many each may be."""
-    return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.tenant_id}", caller.tenant_requests_per_minute)
+    return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.counts_as}", caller.tenant_requests_per_minute)
 
 
 def _in_redis(url: str) -> "RedisWindows":

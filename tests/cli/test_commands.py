@@ -254,7 +254,7 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
     (["key", "create", "--kind", "team"], "guests: `guests` is required: a team key sends to them only."),
     (["key", "create", "--network", "10.0.0.1/8"], 'networks.0: "10.0.0.1/8": Not a network'),
     (["key", "create", "--expires", "2020-01-01"], 'expires_at: "2020-01-01": Is in the past.'),
-    (["key", "create", "--admin", "--scope", "smtp"], "--admin is every --scope"),
+    (["key", "create", "--admin", "--scope", "accounts"], "--admin is every --scope"),
     (["key", "rotate", "x", "--hours", "-1"], "hours: Must be an integer from 0 to 8760, not -1."),
 ])  # fmt: skip
 def test_what_the_api_refuses_is_refused_before_anything_is_opened(arguments: Sequence[str], said: str) -> None:

@@ -61,7 +61,7 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
         (outcome,) = relay.attempt(Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None).values()
         assert isinstance(outcome, Refused)
         assert (outcome.phase, outcome.reply.code, outcome.reply.enhanced) == (Phase.CONNECT, 0, "5.7.1")
-        assert outcome.reply.text == "mx.test: no public address, and no other is permitted"
+        assert outcome.reply.text == "mx.test: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"
         assert outcome.server is not None
         assert (outcome.server.host, outcome.server.ip) == ("mx.test", None)
     assert canary.connections == 0
@@ -69,9 +69,11 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
 
 @pytest.mark.parametrize(
     ("host", "told"),
-    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted"), ("127.1", "'127.1' is neither a host name nor an IP address"),
-     ("localhost", "localhost: no public address, and no other is permitted"),
-     ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are")],
+    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"),
+     ("127.1", "'127.1' is neither a host name nor an IP address"),
+     ("localhost", "localhost: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"),
+     ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are, and localhost is no public host; "
+      "ALLOW_PRIVATE_HOSTS can permit it, on any port")],
 )  # fmt: skip
 def test_what_the_system_resolves_is_judged_and_the_port_as_well(host: str, told: str) -> None:
     name, _, port = host.partition(":")
