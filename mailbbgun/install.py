@@ -48,7 +48,7 @@ def main(admin_key: bool) -> None:
             check_output("the admin key")
         services = build(settings)
         install(services)
-        ready = f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready"
+        ready = f"initdb: {services.db.shown} and the queue are ready"
         print(ready, file=sys.stderr if admin_key else sys.stdout)
         if admin_key:
             _print_admin_key(services)

@@ -16,7 +16,7 @@ from mailbbgun.core import faults, net
 from mailbbgun.core.errors import ConfigurationError, NotPermitted
 from mailbbgun.core.hosts import Pattern, public_url
 from mailbbgun.core.net import Allowed
-from mailbbgun.settings import hostname, urls
+from mailbbgun.settings import hostname, paths, urls
 from mailbbgun.settings.given import PREFIX as PREFIX
 from mailbbgun.settings.given import from_environment, from_file
 from mailbbgun.settings.timeouts import SMTPTimeouts
@@ -40,11 +40,14 @@ class Settings:
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
-        "var", "Folder of everything the service keeps on this machine: database, journals, caught mail; if relative, in the project's folder."
+        "var",
+        "Folder of everything the service keeps on this machine: database, journals, caught mail. A relative path starts at the project's folder; "
+        "~ is not expanded.",
     )
     DATABASE_URL: str = _setting(
         "sqlite:///{VAR}/mailbbgun.db",
-        "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database; as in all URLs, % and what is special "
+        "The database: sqlite:///path (relative to the project's folder; absolute with four slashes) or "
+        "postgresql+psycopg2://user:password@host/database; as in all URLs, % and what is special "
         "in a path, user or password is written %25, %23 for # and so on.",
     )
     QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
@@ -269,8 +272,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         value = made(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(one.name, value, checked, given) if isinstance(value, str) else value
         if one.name == "VAR":
-            checked["VAR"] = _in_project(checked["VAR"])
-    checked["DATABASE_URL"] = _with_driver(checked["DATABASE_URL"])
+            checked["VAR"] = paths.of_folder(checked["VAR"], PROJECT)
+    checked["SMTP_CA_FILE"] = paths.of_file("SMTP_CA_FILE", checked["SMTP_CA_FILE"], PROJECT)
+    checked["DATABASE_URL"] = paths.of_database(_with_driver(checked["DATABASE_URL"]), PROJECT)
     settings = Settings(**checked)
     _check_together(settings)
     return settings
@@ -295,15 +299,8 @@ def _from_file(path: str | None, known: Collection[str]) -> dict[str, Any]:
         return from_file(here if here.exists() else PROJECT / here, known)
     except FileNotFoundError as error:
         if path:
-            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}") from error
+            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}{paths.hint(path)}") from error
         return {}
-
-
-def _in_project(folder: str) -> str:
-    """Make a relative folder absolute. Not by the working folder: started from another one, a program would make a second, empty database."""
-    if not folder:
-        raise ConfigurationError("VAR: must name a folder")
-    return str(PROJECT / folder)
 
 
 def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:
