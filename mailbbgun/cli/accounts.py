@@ -74,8 +74,8 @@ def index(tenant: str, as_json: bool) -> None:
 @click.argument("setting_name")
 @of_tenant
 @options_of(NewAccount(), "setting_name", "smtp_password", "ca_certificate")
-@click.option("--password-file", type=click.File(), help="Whose first line is the password; - is standard input. By default you are asked.")
-@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
+@click.option("--password-file", type=click.File(), help="File with the password in its first line; - is standard input. By default you are asked.")
+@click.option("--ca-file", type=click.File(), help="PEM file of the authorities to trust for this server, instead of the system's.")
 @as_json
 @click.pass_context
 def create(context: click.Context, /, tenant: str, password_file: TextIO | None, ca_file: TextIO | None, as_json: bool, **_: Any) -> None:
@@ -108,17 +108,17 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @click.argument("account")
 @of_tenant
 @options_of(AccountChange(), "smtp_password", "ca_certificate")
-@click.option("--password-file", type=click.File(), help="Whose first line is the new password; - is standard input.")
+@click.option("--password-file", type=click.File(), help="File with the new password in its first line; - is standard input.")
 @click.option("--ask-password", is_flag=True, help="Ask for a new password.")
-@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
-@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set it to nothing: no limit, any sender, …")
+@click.option("--ca-file", type=click.File(), help="PEM file of the authorities to trust for this server, instead of the system's.")
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Remove a field's value: then there is no limit, any sender, …")
 @as_json
 @click.pass_context
 def update(context: click.Context, /, account: str, tenant: str, as_json: bool, **_: Any) -> None:
-    """Change an account: what is given, and nothing else. Counts within a second in every process.
+    """Change the given fields of an account. Every process uses them within a second.
 
-    The password is needed again when host, port, security or authorities change. You are asked for it then, unless
-    --password-file has it.
+    When host, port, security or authorities change, the password is needed again: you are asked for it, unless you give
+    --password-file.
     """
     wanted = _changes(context)
     if not wanted and not context.params["ask_password"]:
@@ -138,10 +138,10 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
 @account.command()
 @click.argument("account")
 @of_tenant
-@click.option("--to", help="Send a test mail there as well, which counts for no limit.")
+@click.option("--to", help="Also send a test mail to this address. It counts towards no limit.")
 @as_json
 def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
-    """Try an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
+    """Connect to an account's server and show each step; 30 seconds at most. Exit code 1: it does not work."""
     wanted = judged(Trial(), {} if to is None else {"to": to})
     with _opened(tenant, sends=True) as (services, its):
         with services.db.read(its) as session:
@@ -164,7 +164,7 @@ def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
 @of_tenant
 @as_json
 def enable(account: str, tenant: str, as_json: bool) -> None:
-    """Let mail leave through an account again."""
+    """Send mail through an account again."""
     _switch(account, tenant, as_json, enabled=True)
 
 
@@ -173,7 +173,7 @@ def enable(account: str, tenant: str, as_json: bool) -> None:
 @of_tenant
 @as_json
 def disable(account: str, tenant: str, as_json: bool) -> None:
-    """Let no mail leave through an account."""
+    """Send no more mail through an account."""
     _switch(account, tenant, as_json, enabled=False)
 
 

@@ -40,14 +40,14 @@ Entry = dict[str, Any]
 
 @click.command()
 @of_tenant
-@click.option("--all", "every", is_flag=True, help="Of all tenants.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="So many entries at most.")
+@click.option("--all", "every", is_flag=True, help="Show entries of all tenants.")
+@click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="Most entries to show.")
 @as_json
 @click.pass_context
 def audit(context: click.Context, /, tenant: str, every: bool, limit: int, as_json: bool) -> None:
     """Show what was done to a tenant, its keys and its accounts, and who read a password, newest first.
 
-    Of an account the last change is known, of a key the last use, to within some seconds; of what was deleted nothing.
+    An account shows its last change only, and a key its last use, to within some seconds. Deleted accounts are not shown.
     """
     if every and "tenant" in given(context):
         raise click.UsageError("--all is of every tenant, --tenant of one; give one or the other.")

@@ -13,7 +13,7 @@ from uuid import UUID
 import click
 from tqdm import tqdm
 
-from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_table
+from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_one, print_table
 from mailbbgun.database.db import Base
 from mailbbgun.database.reencrypt import Place, Tally, count, places, reencrypt, tally
 from mailbbgun.services import Services
@@ -33,18 +33,24 @@ def keys() -> None:
 @keys.command()
 @as_json
 def status(as_json: bool) -> None:
-    """Say how many secrets each key opens, and which none does. A key that opens none may go."""
+    """Say which database it is, how many secrets in it each key opens, and which none does. A key that opens none may go.
+
+    The exit code is 1 if there is a secret that no key opens.
+    """
     with opened() as services:
         where = _places()
         with _bar(services, where, "looking") as advance:
             found = tally(services.db, services.vault, where, advance)
         lost = _lost(services, found)
         rows = [{"key": place + 1, "secrets": found.by_key[place], "use": _use(place, found)} for place in range(services.vault.size)]
+    database = services.db.shown
     if as_json:
-        print_json({"keys": [{name: row[name] for name in ("key", "secrets")} for row in rows], "unreadable": lost})
-        return
-    print_table(rows, ("key", "secrets", "use"))
-    _tell_lost(lost)
+        print_json({"database": database, "keys": [{name: row[name] for name in ("key", "secrets")} for row in rows], "unreadable": lost})
+    else:
+        print_one({"database": database})
+        click.echo()
+        print_table(rows, ("key", "secrets", "use"))
+    _exit_if_lost(lost, found, database)
 
 
 @keys.command()
@@ -65,11 +71,11 @@ def rotate() -> None:
             click.echo(f"{PROGRAM}: interrupted; what is done is kept, and the next run does the rest", err=True)
             sys.exit(INTERRUPTED)
         lost = _lost(services, found)
-    click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.by_key.total() + len(lost)}")
+    click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.total}")
     if found.behind:
         click.echo(f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this", err=True)
-    _tell_lost(lost)
-    if found.behind or lost:
+    _exit_if_lost(lost, found, services.db.shown)
+    if found.behind:
         sys.exit(1)
 
 
@@ -93,11 +99,15 @@ def _lost(services: Services, found: Tally) -> list[dict[str, Any]]:
     return [{"table": one.table, "tenant": names.get(one.tenant_id) if one.tenant_id else None, "name": one.name} for one in found.unreadable]
 
 
-def _tell_lost(lost: Sequence[dict[str, Any]]) -> None:
-    if lost:
-        click.echo(f"{PROGRAM}: no key opens these {len(lost)}; they are left as they are, and readable again when their key is back:", err=True)
-        for one in lost:
-            click.echo(f"  {one['table']}: {one['tenant'] + ': ' if one['tenant'] else ''}{one['name']}", err=True)
+def _exit_if_lost(lost: Sequence[dict[str, Any]], found: Tally, database: str) -> None:
+    """Exit with code 1 if no key opens some of the secrets in this database: say how many, and which."""
+    if not lost:
+        return
+    told = f"no key opens {len(lost)} of {found.total} secrets in {database}"
+    click.echo(f"{PROGRAM}: {told}; they are left as they are, and readable again when their key is back:", err=True)
+    for one in lost:
+        click.echo(f"  {one['table']}: {one['tenant'] + ': ' if one['tenant'] else ''}{one['name']}", err=True)
+    sys.exit(1)
 
 
 def _use(place: int, found: Tally) -> str:

@@ -8,7 +8,7 @@ from mailbbgun.database.crypto import new_key
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many.")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many keys to print.")
 def main(count: int) -> None:
     """Print new keys for ENCRYPTION_KEYS, one a line."""
     for _ in range(count):

@@ -21,8 +21,7 @@ SHELLS = ("bash", "zsh", "fish")
 def main() -> None:
     """Messages, tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
 
-    Works on the database that the settings name, whether or not the service runs. Exit codes: 0 done, 1 not done, 2 wrong usage, 78 a setting is
-    wrong.
+    Works on the database that the settings name; the service need not run. Exit codes: 0 done, 1 not done, 2 wrong usage, 78 a setting is wrong.
     """
 
 

@@ -30,6 +30,7 @@ from mailbbgun.database.texts import HAS_FOLDED, has_folded
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
+_SECRET_OPTIONS = ("password", "sslpassword")  # of libpq
 
 
 class Base(DeclarativeBase):
@@ -176,6 +177,11 @@ class Database:
         self._ready = Runner(self.engine)
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
+
+    @property
+    def shown(self) -> str:
+        """The database's URL for people to read: without its password, which libpq also takes as an option of the URL."""
+        return self.url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
     @contextmanager
     def read(self, tenant: UUID | None = None, *, tests_only: bool = False) -> Iterator[Session]:

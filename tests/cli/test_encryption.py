@@ -1,5 +1,6 @@
 """``mailbbgun keys``: another encryption key, beside a running service, interrupted, and with secrets that nothing opens."""
 
+import json
 import random
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, make_url, select, update
 
 from mailbbgun import schema
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
@@ -138,14 +139,36 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     assert not [token for token in before.values() if token in done.stderr]
     after = tokens(shell)
     assert {one for one in before if after[one] == before[one]} == set(lost)
-    status = shell.told("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
-    assert status["keys"] == [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}]
-    assert status["unreadable"] == [{"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)]
-    shown = shell.run("keys", "status", ENCRYPTION_KEYS=f"{new},{old}").stdout
-    assert [line.split()[:2] for line in shown.splitlines()] == [["key", "secrets"], ["1", "4"], ["2", "0"]]
-    assert "may go" in shown
+    database = shell.services.db.shown
+    done = shell.process("mailbbgun", "keys", "status", "--json", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    assert json.loads(done.stdout) == {
+        "database": database,
+        "keys": [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}],
+        "unreadable": [{"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)],
+    }
+    told = f"mailbbgun: no key opens 2 of 6 secrets in {database}; they are left as they are, and readable again when their key is back:"
+    assert done.stderr.splitlines()[0] == told
+    shown = shell.run("keys", "status", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [["database", database], [], ["key", "secrets"], ["1", "4"], ["2", "0"]]
+    assert "may go" in shown.stdout
+    assert shown.stderr.splitlines()[0] == told
     done = shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new},{lost_key}")  # it was found
     assert done.stdout == "encrypted by the first key: 6 of 6\n"
+
+
+def test_the_database_that_was_looked_at_is_named_without_its_password(shell: Shell) -> None:
+    url = make_url(shell.services.settings.DATABASE_URL)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(password="hunter2").update_query_dict({"password": "hunter3"})
+    shown = shell.run("keys", "status", DATABASE_URL=url.render_as_string(hide_password=False)).stdout
+    assert shown.splitlines()[0].split() == ["database", shell.services.db.shown.replace("postgres@", "postgres:***@")]
+    assert "hunter" not in shown
+
+
+def test_a_database_of_which_no_key_opens_anything_is_no_success(shell: Shell) -> None:
+    done = shell.run("keys", "status", code=1, ENCRYPTION_KEYS=new_key())
+    told = "they are left as they are, and readable again when their key is back:"
+    assert done.stderr.splitlines()[0] == f"mailbbgun: no key opens 1 of 1 secrets in {shell.services.db.shown}; {told}"
 
 
 def test_every_column_that_is_encrypted_is_known_to_the_command() -> None:

@@ -195,7 +195,9 @@ def test_the_commands_of_a_page_for_a_running_service_do_what_it_says(
 ) -> None:
     if any(DATABASE in block.text for block in steps(page)):
         server = request.getfixturevalue("postgresql")
-        url = server.url(server.create_database())
+        database = server.create_database()
+        server.create_database(f"{database}_restored")
+        url = server.url(database)
         services = build(load({"MAILBBGUN_VAR": str(user.service.var), "MAILBBGUN_DATABASE_URL": url}))
         install(services)
         services.close()

@@ -1,6 +1,7 @@
 """The scripts of ``bin/`` and the programs at the top, wherever they lie, whoever starts them, and with whatever Python."""
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -229,6 +230,58 @@ def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(cl
     done = _plain(*argv, "--version", cwd=clone, MAILBBGUN_PORT="nonsense", PYTHONDONTWRITEBYTECODE="1")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"Mail BB Gun, version {__version__}\n", "")
     assert sorted(path.name for path in clone.iterdir()) == before
+
+
+def test_a_python_in_a_folder_that_is_closed_to_this_user_is_told_not_python3_or_setup(clone: Path) -> None:
+    above = Path(tempfile.mkdtemp(prefix="mailbbgun-"))
+    home, tools = above / "home of its owner", above / "tools"
+    try:
+        _program(home / "python", STUB)
+        (clone / ".venv" / "bin" / "python").unlink()
+        (clone / ".venv" / "bin" / "python").symlink_to(home / "python")
+        tools.mkdir()
+        for tool in ("sh", "dirname", "readlink", "cat", "cksum"):
+            (tools / tool).symlink_to(str(shutil.which(tool)))
+        above.chmod(0o755)
+        home.chmod(0)
+        _read_only(clone)
+        for name in ("mailbbgun", "generate-keys", "requeue-pending", "run", "setup"):
+            done = _run(clone / "bin" / name, PATH=str(tools))
+            told = f"as its owner type rm -r {clone}/.venv, then {clone}/bin/setup with a python3 that every user may run"
+            line = f"{name}: this user may not run {clone}/.venv/bin/python: {told}\n"
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    finally:
+        home.chmod(0o755)
+        shutil.rmtree(above)
+
+
+def test_another_python_tells_that_the_one_with_the_libraries_is_closed_to_this_user(clone: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "python"
+    theirs.write_text(STUB)  # which nobody may run, not even root
+    (clone / ".venv" / "bin" / "python").unlink()
+    (clone / ".venv" / "bin" / "python").symlink_to(theirs)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for name, program in PROGRAMS.items():
+        bare = _bare_python(tmp_path)
+        argv = [clone / program[0]] if program[0].startswith("bin/") else ["python3", *program]
+        done = _plain(*argv, cwd=clone, PATH=f"{bare.parent}:{os.environ['PATH']}")
+        told = f"as its owner type rm -r {clone}/.venv, then {clone}/bin/setup with a python3 that every user may run"
+        line = f"{name}: {theirs} is closed to this user ({user}), and so is what bin/setup installed; {told}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Path) -> None:
+    library = clone / ".venv" / "lib" / "flask"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("")
+    library.chmod(0)
+    become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
+    begin = f"import os, sys; from mailbbgun.environment import need; sys.path = ['.venv/lib']; sys.prefix = '.venv'; {become}need('worker')"
+    done = _plain(sys.executable, "-c", begin, cwd=clone, _MAILBBGUN_STARTED_AGAIN="1")
+    user = pwd.getpwuid(NOBODY if become else os.geteuid()).pw_name
+    told = f".venv/lib/flask is closed to this user ({user}), and so is what bin/setup installed; as its owner type chmod -R a+rX {clone}/.venv"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"worker: {told}\n")
+    library.chmod(0o755)
 
 
 def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
