@@ -22,7 +22,7 @@ from gunicorn import glogging
 from mailbbgun.app import close
 from mailbbgun.core import faults, logs
 from mailbbgun.core.errors import MailBBGunError, explained
-from mailbbgun.core.process import explained_exit, few_arenas, no_core_dumps
+from mailbbgun.core.process import end_undisturbed, explained_exit, few_arenas, no_core_dumps
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.preflight import address_of, check_again, preflight
 from mailbbgun.settings import running
@@ -106,6 +106,11 @@ def post_worker_init(worker):
     """Let SIGHUP end a process gracefully, and be replaced: gunicorn leaves it deadly, and a terminal that closes sends it to all of a group."""
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, worker.handle_exit)
+
+
+def on_exit(_server):
+    """Let the exit code be what it is to be: all has been stopped."""
+    end_undisturbed()
 
 
 def worker_exit(_server, worker):

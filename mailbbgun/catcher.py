@@ -289,17 +289,15 @@ def main() -> None:
     with explained_exit("catcher"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
-        refused = taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT")
+        if refused := taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"):
+            sys.exit(f"catcher: {refused}")
         maildir = _maildir(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if not refused:
-        try:
-            asyncio.run(serve(settings, maildir, max(1, min(MAX_CONNECTIONS, most - OTHER_FILES))))
-        except OSError as error:  # another program has taken the port since, say
-            refused = cannot_listen(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT", error)
-    if refused:
-        sys.exit(f"catcher: {refused}")
+    try:
+        asyncio.run(serve(settings, maildir, max(1, min(MAX_CONNECTIONS, most - OTHER_FILES))))
+    except OSError as error:  # another program has taken the port since, say
+        sys.exit(f"catcher: {cannot_listen(settings.CATCHER_HOST, settings.CATCHER_PORT, 'CATCHER_PORT', error)}")
 
 
 def _maildir(settings: Settings) -> Maildir:

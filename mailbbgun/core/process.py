@@ -97,7 +97,14 @@ def _no_output(program: str, error: OSError) -> int:
     return _SIGNALS + signal.SIGPIPE if error.errno == errno.EPIPE else 1
 
 
+def end_undisturbed() -> None:
+    """Ignore signals that ask to end from now on: the interpreter puts their handlers away before it has ended, and one more would kill it."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(code: int) -> NoReturn:
+    end_undisturbed()
     try:
         sys.stdout.flush()
     except OSError:
