@@ -179,7 +179,8 @@ WRONG = {
 def test_a_running_api_that_is_told_to_load_wrong_settings_says_so_and_goes_on_with_the_old_ones(embedded_settings):
     service = Service(embedded_settings)
     file = service.var / "config.py"
-    given = {name: service.environment.pop(f"MAILBBGUN_{name}") for name in ("PORT", "DATABASE_URL", "DEFAULT_FROM") if f"MAILBBGUN_{name}" in service.environment}
+    names = [name for name in ("PORT", "DATABASE_URL", "DEFAULT_FROM") if f"MAILBBGUN_{name}" in service.environment]
+    given = {name: service.environment.pop(f"MAILBBGUN_{name}") for name in names}
     right = "".join(f"{name} = {int(value) if name == 'PORT' else value!r}\n" for name, value in given.items())
     file.write_text(right)
     service.environment["MAILBBGUN_CONFIG"] = str(file)
