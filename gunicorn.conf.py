@@ -1,25 +1,37 @@
 """gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
 
 import gc
+import logging
 import os
+import queue
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+
+gc.disable()  # while modules are loaded
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mailbbgun.environment import STOPPING, end_when_told
+
+early = queue.SimpleQueue()  # each SIGHUP that came before gunicorn has its handlers
+if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    signal.signal(signal.SIGHUP, lambda number, _frame: early.put(number))
+end_when_told(STOPPING)  # until gunicorn has them; when this file is read anew, it has
 
 from gunicorn import glogging
 
-gc.disable()  # while modules are loaded
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from mailbbgun.app import close, preflight
+from mailbbgun.app import close
 from mailbbgun.core import faults, logs
-from mailbbgun.core.process import explained_exit, few_arenas, gc_from_here, no_core_dumps
+from mailbbgun.core.errors import MailBBGunError, explained
+from mailbbgun.core.process import end_undisturbed, explained_exit, few_arenas, gc_from_here, no_core_dumps
 from mailbbgun.exposure import check_exposure, taken
+from mailbbgun.preflight import address_of, check_again, preflight
+from mailbbgun.settings import running
 from mailbbgun.settings.settings import load
 
 with explained_exit("api"):
-    ours = load()
+    ours = running.current().settings  # read now; on SIGHUP, those that load_anew() has read and found right
     faults.arm()
 gc_from_here()
 few_arenas()  # before the fork: processes inherit it
@@ -37,7 +49,7 @@ class logger_class(glogging.Logger):
         self.error_log.propagate = True
 
 
-bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
+bind = address_of(ours)
 worker_class = "mailbbgun.server.worker.GunicornWorker"
 workers = ours.api_processes
 threads = ours.API_THREADS
@@ -60,7 +72,28 @@ def on_starting(server):
         refused = [] if inherited else [why for host, port, *_ in addresses if (why := taken(host, port, "PORT"))]
         if refused:
             sys.exit(f"api: {refused[0]}")
-        preflight(ours)
+        running.keep(ours, database_found=preflight(ours))
+    server.handle_hup = partial(load_anew, server)
+
+
+def when_ready(server):
+    """Heed a SIGHUP that came early: the settings may have changed since we read them."""
+    while not early.empty():
+        server.SIG_QUEUE.put(early.get())
+
+
+def load_anew(server):
+    """Load the settings anew, as SIGHUP asks for. If they are wrong, say so and go on with the old ones: gunicorn alone would end."""
+    try:
+        new = load()
+        found = check_again(new, running.current().settings, list(server.cfg.bind))
+    except MailBBGunError as error:
+        logging.getLogger("mailbbgun.api").error(
+            "settings_not_loaded", extra={"why": explained(error), "meanwhile": "the API goes on with the settings it had"}
+        )
+        return
+    running.keep(new, database_found=found)
+    type(server).handle_hup(server)
 
 
 def post_fork(server, _worker):
@@ -76,6 +109,11 @@ def post_worker_init(worker):
     """Let SIGHUP end a process gracefully, and be replaced: gunicorn leaves it deadly, and a terminal that closes sends it to all of a group."""
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, worker.handle_exit)
+
+
+def on_exit(_server):
+    """Let the exit code be what it is to be: all has been stopped."""
+    end_undisturbed()
 
 
 def worker_exit(_server, worker):

@@ -10,6 +10,11 @@ import pwd
 import signal
 import sys
 
+TYPE_CHECKING = False  # as typing's; every older Python can read this
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NoReturn
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 SETUP = os.path.join(ROOT, "bin", "setup")
@@ -36,15 +41,23 @@ MODULES = (
     "tqdm",
     "tabulate",
 )
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # they ask a program to end
 AGAIN = "_MAILBBGUN_STARTED_AGAIN"  # set while another Python is tried, so that none is tried for ever
 
 
-def need(program: str) -> None:
+def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
     """Return if this Python has all that is needed; else go on as the one in ``.venv``, or exit with one line and code 1.
 
     Until the program is loaded Ctrl-C ends it without a traceback, and Python does not look for garbage, which would take
     a quarter of the time. :func:`mailbbgun.core.process.run` undoes both. Standard streams that are closed lead nowhere from here on.
+
+    ``serves``: the program runs until it is told to end, so :func:`end_when_told` is called first. ``reloads``: SIGHUP does not
+    end it; one that comes now waits for the handler of what the program becomes.
     """
+    if reloads:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    if serves:
+        end_when_told(STOPPING[:3] if reloads else STOPPING)
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -57,7 +70,7 @@ def need(program: str) -> None:
     arguments = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
     if os.access(ours, os.X_OK) and AGAIN not in os.environ:
         os.environ[AGAIN] = "1"
-        os.execv(ours, [ours, *arguments[1:]])
+        (become if serves else os.execv)(ours, [ours, *arguments[1:]])
     closed = _first_closed(ours) or _first_closed_library()
     told = _of_another_user(closed) if closed else "{}; type {}".format(problem, SETUP)  # noqa: UP032
     sys.exit("{}: {}".format(program, told))  # noqa: UP032
@@ -103,6 +116,27 @@ def _user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def end_when_told(numbers: "Iterable[signal.Signals]" = STOPPING) -> None:
+    """Exit with code 0 on these signals, until the program has handlers of its own. It has begun nothing that it would have to finish.
+
+    A signal that has a handler, or is ignored as ``nohup`` asks for, keeps that. One that has waited since :func:`become` arrives now.
+    """
+    for number in numbers:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def become(program: str, argv: "list[str]") -> "NoReturn":
+    """Run another program in this one's place. Signals that ask to end wait until it calls :func:`end_when_told`: none is lost, none kills it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    os.execv(program, argv)
+
+
+def _end(_number: int, _frame: object) -> None:
+    os._exit(0)
 
 
 def _problem() -> str:

@@ -18,7 +18,7 @@ from mailbbgun.smtp_accounts.schemas import NewAccount
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "mailbbgun").rglob("*.py"))
 MANUAL = ROOT / "docs"
-LATE_IMPORTS = {"services.py"}
+LATE_IMPORTS = {"services.py", "stores.py"}
 
 
 def code_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
 from mailbbgun.database.db import Database
 from mailbbgun.deliver import backlog, workers
-from mailbbgun.limits import database_permits as grants
+from mailbbgun.limits.stores import permit_store
 from mailbbgun.services import Services
 
 COLUMNS = ("host", "pid", "alive", "claims", "lease_until", "seen_at", "started_at", "id")
@@ -79,7 +79,7 @@ def _queue(services: Services, database_usable: bool, problems: Problems) -> dic
 
 
 def _redis(services: Services, problems: Problems) -> dict[str, Any]:
-    told, counting = {"reachable": False}, grants.build(services.settings, services.db)
+    told, counting = {"reachable": False}, permit_store(services.settings, services.db)
     with _noting(problems):
         counting.check()
         told["reachable"] = True

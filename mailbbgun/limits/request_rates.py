@@ -10,16 +10,13 @@ A tenant's test keys are counted apart from its other keys, up to the same limit
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import RedisUnavailable
 from mailbbgun.core.net import network_of
 from mailbbgun.http.gate import Standing
+from mailbbgun.limits.stores import redis_windows
 from mailbbgun.limits.windows import MemoryWindows
-
-if TYPE_CHECKING:
-    from mailbbgun.limits.redis_windows import RedisWindows
 
 PROBE_SECONDS = 1.0  # between looks whether Redis is back: one request waits for it, the others do not
 LOG_SECONDS = 10.0  # between lines about that
@@ -36,7 +33,7 @@ class Rates:
         self._unauthorized = unauthorized
         self._memory = MemoryWindows()
         self._addresses = MemoryWindows()  # apart: so many strangers that some are forgotten make no caller be
-        self._redis = _in_redis(redis_url) if redis_url else None
+        self._redis = redis_windows(redis_url)
         self._lock = threading.Lock()
         self._away = False
         self._probe = self._told = float("-inf")
@@ -115,9 +112,3 @@ class Rates:
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
     """Return what a caller is counted by, its key first, and how many each may be."""
     return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.counts_as}", caller.tenant_requests_per_minute)
-
-
-def _in_redis(url: str) -> "RedisWindows":
-    from mailbbgun.limits.redis_windows import RedisWindows  # loading its client takes 0.1 s, for those who have no Redis too
-
-    return RedisWindows(url)

@@ -65,7 +65,12 @@ class Settings:
 
     HOST: str = _setting("127.0.0.1", "Address the API listens on.")
     PORT: int = _setting(5000, "Port the API listens on.", least=1, most=65535)
-    API_THREADS: int = _setting(16, "Requests that one API process serves at once, besides those that are being stored.", least=1, most=256)
+    API_THREADS: int = _setting(
+        16,
+        "Requests that one API process serves at once, besides those that are being stored. SMTP accounts can be tested from 2 on.",
+        least=1,
+        most=256,
+    )
     API_PROCESSES: int = _setting(
         0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
     )

@@ -165,7 +165,7 @@ def credentials(account_id: UUID) -> Any:
 @blueprint.route("/smtp-accounts/test", methods=["POST"])
 @blueprint.arguments(schemas.NewTrial)
 @blueprint.response(200, schemas.TrialShape)
-@blueprint.alt_response(503, description="Too many are being tried just now.")
+@blueprint.alt_response(503, description="Too many are being tried just now; or there is one thread only.")
 @needs(Scope.ACCOUNTS)
 def try_unsaved(wanted: dict[str, Any]) -> Any:
     """Try settings that are not saved
@@ -183,7 +183,7 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
 @blueprint.arguments(schemas.Trial)
 @blueprint.response(200, schemas.TrialShape)
 @blueprint.alt_response(404, description=_NONE)
-@blueprint.alt_response(503, description=f"Too many are being tried just now; or {_UNREADABLE}")
+@blueprint.alt_response(503, description=f"Too many are being tried just now; or there is one thread only; or {_UNREADABLE}")
 @needs(Scope.ACCOUNTS)
 def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Try an SMTP account

@@ -139,11 +139,24 @@ def test_killed_with_9_it_takes_its_parts_with_it(started: Service) -> None:
     until(lambda: not started.alive(), started.alive)
 
 
+def test_signals_that_come_double_stop_it_in_order(started: Service) -> None:
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        started.send(number)
+    assert started.ended() == 0
+    assert "killing" not in started.output()
+    assert started.alive() == {}
+
+
 def test_a_second_ctrl_c_kills_what_does_not_stop(started: Service) -> None:
     os.kill(started.pid("worker.py"), signal.SIGSTOP)
     started.send(signal.SIGINT)
     until(lambda: "stopping" in started.output(), started.output)
-    started.send(signal.SIGINT)
+
+    def told_again() -> bool:
+        started.send(signal.SIGINT)  # what comes within a second of the first is the same request
+        return started.process is not None and started.process.poll() is not None
+
+    until(told_again, started.output)
     assert started.ended() == 1
     assert "killing" in started.output()
     assert started.alive() == {}

@@ -139,21 +139,22 @@ def test_what_pip_says_is_printed_whole_when_it_fails_and_nothing_counts_as_inst
     assert "installed 1 package for requirements.txt" in setup(clone, wheels).stderr
 
 
+@pytest.mark.parametrize(("script", "code"), [("setup", 128 + signal.SIGINT), ("run", 0)])
 def test_an_installation_that_is_interrupted_ends_without_a_traceback_and_leaves_no_lock(
-    clone: Path, wheels: Path
+    clone: Path, wheels: Path, script: str, code: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # pip connects and is not answered
         asked = environment(wheels) | {"PIP_INDEX_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/simple"}
         del asked["PIP_NO_INDEX"], asked["PIP_FIND_LINKS"]
         with subprocess.Popen(
-            [clone / "bin" / "setup"], env=asked, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [clone / "bin" / script], env=asked, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == "fetching packages\n"
             connection, _ = silent.accept()
             with connection:
                 os.killpg(process.pid, signal.SIGINT)
-                assert process.wait(PATIENCE) == 128 + signal.SIGINT
+                assert process.wait(PATIENCE) == code
             said = process.stderr.read()
     assert said == "interrupted\n"
     assert not (clone / ".venv.lock").exists()
