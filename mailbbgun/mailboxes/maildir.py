@@ -31,7 +31,10 @@ class Maildir:
         self._host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
         self._counting = threading.Lock()
         self._looking = threading.Lock()
-        self._came, self._bytes = most, size  # since the last look; as if all was new, since nobody knows what is there at first
+        self._came, self._bytes = (
+            most,
+            size,
+        )  # since the last look; as if all was new, since nobody knows what is there at first
 
     def make(self) -> None:
         """Create the folders that are missing. Raises ``OSError``."""

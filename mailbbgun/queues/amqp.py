@@ -97,7 +97,11 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
         return outcome.result(DEADLINE)
     except ChannelClosedByBroker as error:
         raise BrokerRefused(error.reply_code, error.reply_text) from error
-    except (AMQPError, AMQPConnectorException, OSError) as error:  # OSError: also names that do not resolve, and the deadline
+    except (
+        AMQPError,
+        AMQPConnectorException,
+        OSError,
+    ) as error:  # OSError: also names that do not resolve, and the deadline
         late = isinstance(error, TimeoutError) and not outcome.done()
         raise (not_answering(hosts, DEADLINE) if late else unreachable(error, hosts)) from error
 
@@ -177,7 +181,9 @@ class Link:
     def broke(self, _source: object, reason: object) -> None:
         """End the link: pika's callback for channels and connections that close."""
         text = getattr(reason, "reply_text", "") if isinstance(reason, Exception) else ""
-        error = QueueUnavailable(f"RabbitMQ closed the connection: {safe(text)}" if text else "the connection to RabbitMQ broke")
+        error = QueueUnavailable(
+            f"RabbitMQ closed the connection: {safe(text)}" if text else "the connection to RabbitMQ broke"
+        )
         error.__cause__ = reason if isinstance(reason, BaseException) else None
         self._end(error)
         if not (self._connection and self._connection.is_closing):  # saying goodbye closes the channels one by one
@@ -197,7 +203,9 @@ class Link:
     def _connected(self, outcome: Any) -> None:
         if isinstance(outcome, BaseException):
             tries = getattr(outcome, "exceptions", ())  # one per host and address
-            self._end(unreachable(tries[-1].exception if tries and hasattr(tries[-1], "exception") else outcome, self._hosts))
+            self._end(
+                unreachable(tries[-1].exception if tries and hasattr(tries[-1], "exception") else outcome, self._hosts)
+            )
             self._dropping = True  # there is nothing left to drop
             self._loop.stop()
             return
@@ -244,7 +252,9 @@ def address_of(hosts: Hosts) -> str:
 
 def not_answering(hosts: Hosts, seconds: float) -> QueueUnavailable:
     """Say that the broker said nothing for so long."""
-    return QueueUnavailable(f"RabbitMQ does not answer: no answer within {max(1, round(seconds))} s", address=address_of(hosts))
+    return QueueUnavailable(
+        f"RabbitMQ does not answer: no answer within {max(1, round(seconds))} s", address=address_of(hosts)
+    )
 
 
 def _reason(cause: BaseException) -> str:
@@ -280,7 +290,9 @@ def _reason(cause: BaseException) -> str:
 def unreachable(cause: BaseException, hosts: Hosts) -> QueueUnavailable:
     """Say what kept us from connecting, as far as it is safe to show."""
     probably = isinstance(cause, ProbableAuthenticationError | ProbableAccessDeniedError)
-    refused = isinstance(cause, AuthenticationError) or (isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530))
+    refused = isinstance(cause, AuthenticationError) or (
+        isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530)
+    )
     # A broker that hangs up without a word may refuse us, or be going down: nobody is to give up over that. Pika keeps its word as text only.
     refused = refused or (probably and bool(re.search(r"ConnectionClosedByBroker: \((403|530)\)", str(cause))))
     told = "QUEUE_URL: RabbitMQ refuses our user, password or virtual host"

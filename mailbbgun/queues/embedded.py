@@ -11,7 +11,22 @@ from contextlib import contextmanager
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, String, Table, bindparam, delete, func, insert, inspect, literal, literal_column, select, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    inspect,
+    literal,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
 from mailbbgun.core.errors import DatabaseUnavailable, QueueMisconfigured, QueueUnavailable
 from mailbbgun.database.db import Database, db_now
@@ -69,7 +84,9 @@ class Embedded(Queue):
         hints = select(bindparam("lane", type_=String), given.c.id, db_now(bindparam("delay", type_=BigInteger)))
         statement = insert(_HINTS).from_select(["lane", "message_id", "visible_at"], hints)
         with _translated(), self._database.write() as session:
-            session.execute(statement, {"lane": lane, "given": id_rows(self._database.dialect, message_ids), "delay": delay})
+            session.execute(
+                statement, {"lane": lane, "given": id_rows(self._database.dialect, message_ids), "delay": delay}
+            )
 
     def consumer(self, prefetch: int) -> Consumer:
         """Return a consumer; nothing is taken before :meth:`Consumer.take`."""
@@ -127,7 +144,9 @@ class _EmbeddedConsumer(Consumer):
             with _translated(), self._database.write() as session:
                 session.execute(statement, {"given_back": rows(held)})
         except QueueUnavailable as error:
-            log.warning("hints could not be given back and come again soon", extra={"count": len(held), "error": error.message})
+            log.warning(
+                "hints could not be given back and come again soon", extra={"count": len(held), "error": error.message}
+            )
 
     def _choose(self, limit: int, lanes: Collection[str]) -> list[str]:
         """Return the lanes of the next turns, as many as there are hints to take, at most ``limit``."""
@@ -171,7 +190,9 @@ def _due(lane: str) -> Select[int]:
 
 
 # Both statements have one bind per lane, named like it: the most rows of that lane.
-_COUNTS = select(*(select(func.count()).select_from(_due(lane).subquery()).scalar_subquery().label(lane) for lane in LANES))
+_COUNTS = select(
+    *(select(func.count()).select_from(_due(lane).subquery()).scalar_subquery().label(lane) for lane in LANES)
+)
 _DUE = [_due(lane).with_for_update(skip_locked=True).cte(f"due_{lane}").prefix_with("MATERIALIZED") for lane in LANES]
 _TAKE = (
     update(_HINTS)

@@ -29,7 +29,9 @@ from mailbbgun.queues.topology import WORK as WORK
 from mailbbgun.queues.topology import Topology, delay_queue, work_queue
 
 LONGEST_WAIT = 5.0  # seconds between two tries to connect
-BUNCH = 16  # ids an AMQP message has at most; a consumer that knows fewer takes it for junk, and the sweep hints them again
+BUNCH = (
+    16  # ids an AMQP message has at most; a consumer that knows fewer takes it for junk, and the sweep hints them again
+)
 FEWEST_FETCHED = 8  # bunches; in quiet times each holds a single id, and so many must do for a claim
 LARGEST_PREFETCH = 2000  # RabbitMQ's own limit for quorum queues
 
@@ -102,7 +104,9 @@ class RabbitMQ(Queue):
         return at_once(self._hosts, self._depth)
 
     def _depth(self, channel: Channel) -> dict[str, int]:
-        return {lane: BUNCH * channel.queue_declare(work_queue(lane), passive=True).method.message_count for lane in LANES}
+        return {
+            lane: BUNCH * channel.queue_declare(work_queue(lane), passive=True).method.message_count for lane in LANES
+        }
 
     def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
         """Publish persistent, mandatory and confirmed, the whole batch in flight at once."""
@@ -187,11 +191,15 @@ class _Publishing:
 
     def _current(self) -> "_Publisher":
         with self._lock:
-            if self._link is None or self._link.error or self._link.spent:  # an idle link may have died: that is no failure yet
+            if (
+                self._link is None or self._link.error or self._link.spent
+            ):  # an idle link may have died: that is no failure yet
                 wait = self._not_before - time.monotonic()
                 if wait > 0:
                     raise QueueUnavailable(
-                        "RabbitMQ did not answer; the next try is soon", retry_after=max(1, round(wait)), address=address_of(self._hosts)
+                        "RabbitMQ did not answer; the next try is soon",
+                        retry_after=max(1, round(wait)),
+                        address=address_of(self._hosts),
                     )
                 self._link = _Publisher(self._hosts, "rabbitmq-publisher")
             return self._link
@@ -229,7 +237,9 @@ class _Publisher(Link):
                 self.abort("RabbitMQ confirms nothing")
             if batch.left:
                 self.raise_error()
-                raise QueueUnavailable("RabbitMQ did not confirm in time")  # a queue without a leader: others may be well
+                raise QueueUnavailable(
+                    "RabbitMQ did not confirm in time"
+                )  # a queue without a leader: others may be well
 
     def opened(self, connection: Any) -> None:
         """Open the one channel."""
@@ -331,7 +341,9 @@ class _RabbitConsumer(Link, Consumer):
     def _channel_opened(self, lane: str, channel: Channel) -> None:
         self._channels[lane] = channel
         channel.add_on_close_callback(self.broke)
-        channel.add_on_cancel_callback(lambda _frame: self.abort(f"RabbitMQ cancelled the consumer of {work_queue(lane)}"))
+        channel.add_on_cancel_callback(
+            lambda _frame: self.abort(f"RabbitMQ cancelled the consumer of {work_queue(lane)}")
+        )
         channel.basic_qos(prefetch_count=self._bunches, callback=lambda _: self._consume(lane, channel))
 
     def _consume(self, lane: str, channel: Channel) -> None:
@@ -354,7 +366,9 @@ class _RabbitConsumer(Link, Consumer):
             return
         self._unsettled[lane][tag] = set(range(len(message_ids)))
         with self.guard:
-            self._buffers[lane].extend(Hint(one, lane, _Token(self, tag, place)) for place, one in enumerate(message_ids))
+            self._buffers[lane].extend(
+                Hint(one, lane, _Token(self, tag, place)) for place, one in enumerate(message_ids)
+            )
             self.guard.notify_all()
 
     def _settle(self, tokens: dict[str, list[_Token]]) -> None:

@@ -49,7 +49,9 @@ class Topology:
         self._hosts = hosts
         self._exchanges = {WORK: "direct"} | {delay_queue(seconds): "fanout" for seconds in delays}
         self._queues = {work_queue(lane): (WORK, lane, _WORK_ARGUMENTS) for lane in LANES}
-        self._queues |= {delay_queue(one): (delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in delays}
+        self._queues |= {
+            delay_queue(one): (delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in delays
+        }
 
     def declare(self) -> None:
         """Make all of it; what is there stays. Raises :class:`QueueMisconfigured` for what is there with other arguments."""

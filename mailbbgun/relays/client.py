@@ -23,7 +23,18 @@ class SMTPConnection:
     encrypted.
     """
 
-    __slots__ = ("_clock", "_halfway", "_session", "_timeouts", "endpoint", "last_used", "opened", "sent", "server", "usable")
+    __slots__ = (
+        "_clock",
+        "_halfway",
+        "_session",
+        "_timeouts",
+        "endpoint",
+        "last_used",
+        "opened",
+        "sent",
+        "server",
+        "usable",
+    )
 
     def __init__(self, endpoint: Endpoint, session: Session, timeouts: Timeouts, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
@@ -51,9 +62,7 @@ class SMTPConnection:
     def tls(self) -> bool:
         return self._session.wire.tls
 
-    def send(
-        self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
-    ) -> dict[str, Outcome | TooMany]:
+    def send(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
         """One transaction; an outcome for every recipient.
 
         Raises `transaction.Stale` if this connection had sent before and proves dead: repeat on a fresh one. What the

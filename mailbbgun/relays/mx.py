@@ -172,7 +172,9 @@ def _why(error: Exception) -> str:
     if not isinstance(error, dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers):
         return safe(str(error))
     last = {server.removeprefix("Do53:").rpartition("@")[0]: what for server, _, _, what, _ in error.kwargs["errors"]}
-    told = [f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()]
+    told = [
+        f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()
+    ]
     return f"the DNS gives no answer ({', '.join(told)})"
 
 

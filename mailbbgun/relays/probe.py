@@ -77,7 +77,9 @@ class Probe:
         return self.verdict is None
 
 
-def probe(endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | None = None, limit: float = LIMIT) -> Probe:
+def probe(
+    endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | None = None, limit: float = LIMIT
+) -> Probe:
     """Connects to `endpoint` as for sending, sends `mail` if it is given, and says QUIT, in `limit` seconds all told.
 
     Where the endpoint names no addresses, its host is resolved here. Whatever the server does is in the value returned;
@@ -195,7 +197,9 @@ def _used(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelo
     stepwise = {word: value for word, value in session.extensions.items() if word != "PIPELINING"}
     connection = SMTPConnection(endpoint, Session(session.wire, stepwise), timeouts, monotonic)
     try:
-        outcomes = connection.send(mail, lambda accepted: True, lambda accepted, reply: None) if mail is not None else {}
+        outcomes = (
+            connection.send(mail, lambda accepted: True, lambda accepted, reply: None) if mail is not None else {}
+        )
     finally:
         connection.quit()
     return next((found for outcome in outcomes.values() if (found := _failure(outcome)) is not None), None)

@@ -95,7 +95,9 @@ class DirectMX:
             return dict.fromkeys(envelope.recipients, hosts)
         outcomes = _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
         return {
-            recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server) if isinstance(outcome, Refused) else outcome
+            recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server)
+            if isinstance(outcome, Refused)
+            else outcome
             for recipient, outcome in outcomes.items()
         }
 
@@ -188,7 +190,11 @@ class _Split:
                 decided = {recipient: outcome for recipient, outcome in decided.items() if recipient not in again}
             if surplus:
                 self._shrink(part, surplus)
-            elif self._shrunk is not None and lasting(self._shrunk.reply) and any(isinstance(one, Delivered) for one in decided.values()):
+            elif (
+                self._shrunk is not None
+                and lasting(self._shrunk.reply)
+                and any(isinstance(one, Delivered) for one in decided.values())
+            ):
                 self._pool.known.learn(self._server, self._size)
                 self._shrunk = None
             if (verdict := _verdict_for_all(decided, surplus)) is not None:
@@ -214,7 +220,9 @@ class _Split:
         A server may offer SMTPUTF8, and find only then that it cannot hand such mail on to some of them. Who needs it, by the
         own address or the sender's, is left out, and who was refused without it.
         """
-        bounced = (r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))
+        bounced = (
+            r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply)
+        )
         refused = tuple(r for r in bounced if r.isascii() and r not in self._refused_smtputf8)
         envelope = self._envelope
         if not refused or not envelope.smtputf8 or not envelope.mail_from.isascii():
@@ -237,7 +245,9 @@ class _Split:
         if taken and set(part[-len(surplus) :]) == set(surplus):
             self._size, self._shrunk = taken, full
         elif not taken:
-            self._outcomes |= dict.fromkeys(self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server))
+            self._outcomes |= dict.fromkeys(
+                self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server)
+            )
             self._pending = ()
 
 

@@ -35,7 +35,9 @@ def read(url: str, ca_file: str | None = None) -> Endpoint:
     if why := _misread(text):
         raise ValueError(why)
     if any(character.isspace() or not character.isprintable() for character in text):
-        raise ValueError("has a blank or a control character; in the user name or password it must be written as %XX, a blank as %20")
+        raise ValueError(
+            "has a blank or a control character; in the user name or password it must be written as %XX, a blank as %20"
+        )
     whole, rest = _authority(text)
     login, at, place = whole.rpartition("@")
     username, password = _login(login) if at else (None, "")

@@ -124,7 +124,9 @@ class CircuitBreaker:
                     return
             else:
                 self._failing.pop(route, None)
-            if self._probing(transaction) and any(isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes):
+            if self._probing(transaction) and any(
+                isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes
+            ):
                 del self._open[route]
 
     def leave(self, transaction: OnRoute) -> None:
@@ -154,4 +156,8 @@ class CircuitBreaker:
 
 
 def _of_recipient(one: Outcome) -> Outcome:
-    return Deferred(one.reply, one.phase, server=one.server) if isinstance(one, Refused) and one.phase is Phase.RCPT else one
+    return (
+        Deferred(one.reply, one.phase, server=one.server)
+        if isinstance(one, Refused) and one.phase is Phase.RCPT
+        else one
+    )

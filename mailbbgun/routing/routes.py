@@ -78,7 +78,9 @@ class Routes:
         self._catcher = SmartHost(catcher(settings), self._pool)
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}  # by route
-        self._free: dict[str, float] = {}  # route → when its limits let something go again, as far as is known; monotonic seconds
+        self._free: dict[
+            str, float
+        ] = {}  # route → when its limits let something go again, as far as is known; monotonic seconds
 
     def candidates(self, page: TenantAccounts, sender: str, address: str, *, test: bool = False) -> tuple[str, ...]:
         """Return what recipients of one message must share to go in one transaction: the routes they may take, in no order."""
@@ -109,8 +111,14 @@ class Routes:
         """
         with self._lock:
             before, self._accounts = self._accounts, _by_route(pages())
-            changed = [one for one in before if one not in self._accounts or before[one].endpoint != self._accounts[one].endpoint]
-            limits = [one for one in before if one not in self._accounts or before[one].limits != self._accounts[one].limits]
+            changed = [
+                one
+                for one in before
+                if one not in self._accounts or before[one].endpoint != self._accounts[one].endpoint
+            ]
+            limits = [
+                one for one in before if one not in self._accounts or before[one].limits != self._accounts[one].limits
+            ]
             for route in limits:
                 self._free.pop(route, None)
         return changed

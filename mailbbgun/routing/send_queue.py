@@ -91,7 +91,9 @@ class SendQueue(Generic[Q]):
         self._gate = gate
         self._together = together
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
-        self._sluggish: dict[str, float] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
+        self._sluggish: dict[
+            str, float
+        ] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
         self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds, as it said last
         self._lock = threading.Lock()

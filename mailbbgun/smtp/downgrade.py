@@ -12,7 +12,9 @@ from mailbbgun.smtp.outcome import Phase
 
 # Whoever wrote the mail cannot be left out of it.
 _AUTHORS = frozenset({b"from", b"sender", b"resent-from", b"resent-sender"})
-_MAILBOXES = frozenset({b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"})
+_MAILBOXES = frozenset(
+    {b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"}
+)
 _FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
 _FIELD = re.compile(rb"([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n")  # `.` is no LF; what follows a fold is part of the field
 

@@ -89,7 +89,9 @@ _WORN_OUT = re.compile(
         )
     )
 )
-_NAMED = re.compile(r"(?:exceed\w*|limit\w*|max\w*|more than|at most|only|up to|allow\w*|permit\w*|over|above)\D{0,24}?(\d{1,5})\b(?![.:])")
+_NAMED = re.compile(
+    r"(?:exceed\w*|limit\w*|max\w*|more than|at most|only|up to|allow\w*|permit\w*|over|above)\D{0,24}?(\d{1,5})\b(?![.:])"
+)
 
 
 def too_many_recipients(reply: Reply) -> bool:

@@ -87,7 +87,9 @@ class _Dialling:
                 if self._upgrade and self._endpoint.security == "opportunistic" and error.phase is Phase.TLS:
                     # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
                     self._upgrade = False
-                elif not (isinstance(error, Dropped | Closing) and error.phase is Phase.AUTH and len(self._refused) > refused):
+                elif not (
+                    isinstance(error, Dropped | Closing) and error.phase is Phase.AUTH and len(self._refused) > refused
+                ):
                     raise
                 # Else the server refused a mechanism and hung up on the next one: that is tried on a fresh connection.
                 if self._trace is not None and not isinstance(error, Closing):
@@ -228,7 +230,9 @@ class _Opening:
         if mechanism == "PLAIN":  # RFC 4616
             answer = _base64(f"\0{username}\0{password}")
             reply = self._auth(f"AUTH PLAIN {answer}", deadline)
-            return self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply  # it wants it on a line of its own
+            return (
+                self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply
+            )  # it wants it on a line of its own
         if mechanism == "LOGIN":
             for line in ("AUTH LOGIN", _base64(username)):
                 reply = self._auth(line, deadline)
@@ -278,7 +282,9 @@ def _extensions(lines: list[bytes]) -> dict[str, str]:
         # "AUTH=LOGIN PLAIN" is how servers older than RFC 2554 wrote it; many still say both.
         words = line[4:].decode("ascii", "replace").upper().replace("AUTH=", "AUTH ").split(None, 1)
         if words:
-            found[words[0]] = f"{found[words[0]]} {words[1]}" if words[0] in found and len(words) > 1 else "".join(words[1:])
+            found[words[0]] = (
+                f"{found[words[0]]} {words[1]}" if words[0] in found and len(words) > 1 else "".join(words[1:])
+            )
     return found
 
 

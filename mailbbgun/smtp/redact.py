@@ -28,8 +28,18 @@ class Redactor:
 
 def _forms(secret: str) -> set[str]:
     octets = secret.encode("utf-8", "surrogatepass")
-    quoted = repr(f'{secret}"')[1:-2]  # as Python writes it between single quotes, which is how we name what is no reply
-    return {secret, safe(secret), quoted, quoted.replace("\\'", "'"), quote(octets, safe=""), octets.hex(), *_encoded(octets)}
+    quoted = repr(f'{secret}"')[
+        1:-2
+    ]  # as Python writes it between single quotes, which is how we name what is no reply
+    return {
+        secret,
+        safe(secret),
+        quoted,
+        quoted.replace("\\'", "'"),
+        quote(octets, safe=""),
+        octets.hex(),
+        *_encoded(octets),
+    }
 
 
 def _encoded(octets: bytes) -> set[str]:

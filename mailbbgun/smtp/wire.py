@@ -162,7 +162,11 @@ class Wire:
         """The protocol version, the cipher and the server's certificate (DER), checked or not. Only once TLS stands."""
         assert isinstance(self._socket, ssl.SSLSocket)
         cipher = self._socket.cipher()
-        return self._socket.version() or "", cipher[0] if cipher else "", self._socket.getpeercert(binary_form=True) or b""
+        return (
+            self._socket.version() or "",
+            cipher[0] if cipher else "",
+            self._socket.getpeercert(binary_form=True) or b"",
+        )
 
     def ends(self) -> tuple[str, str]:
         """The IP addresses that the kernel says are at the other end and at ours. Raises Dropped if reset meanwhile."""

@@ -118,7 +118,12 @@ def hint_again(
 
 
 def _hint_lane(
-    db: Database, queue: Queue, stranded: Stranded, passes: int | None, progress: Progress | None, stopped: Callable[[], bool]
+    db: Database,
+    queue: Queue,
+    stranded: Stranded,
+    passes: int | None,
+    progress: Progress | None,
+    stopped: Callable[[], bool],
 ) -> int:
     total = 0
     while (passes is None or passes > 0) and not stopped():

@@ -19,7 +19,10 @@ log = logging.getLogger("mailbbgun.sweep")
 def mend(queue: Queue) -> None:
     """Make what is missing, and say so. Raises :class:`QueueUnavailable`, :class:`QueueMisconfigured`."""
     if made := queue.mend():
-        log.warning("queue_mended", extra={"made": ", ".join(made), "why": "it was missing: the broker lost it, or somebody deleted it"})
+        log.warning(
+            "queue_mended",
+            extra={"made": ", ".join(made), "why": "it was missing: the broker lost it, or somebody deleted it"},
+        )
 
 
 class Mender:

@@ -54,7 +54,12 @@ def _replay(db: Database, settings: Settings, path: Path) -> int:
             if path.stat().st_mtime + settings.LEASE_SECONDS < time.time():
                 path.unlink()
                 path.with_suffix(FRESH).unlink(missing_ok=True)
-        except (OSError, ValueError, TypeError, KeyError) as error:  # another's, or damaged: it must not keep the mail from going
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ) as error:  # another's, or damaged: it must not keep the mail from going
             log.error("journal_unreadable", extra={"journal": path.name, "error": f"{type(error).__name__}: {error}"})
             return 0
     return settled
@@ -100,7 +105,9 @@ def _read_any(path: Path) -> Replay | None:
         return read(path, alive=not dead)
 
 
-def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[], Replay | None], *, expired_only: bool) -> int:
+def _settle(
+    db: Database, settings: Settings, owner: UUID, journal: Callable[[], Replay | None], *, expired_only: bool
+) -> int:
     """Settle what a worker held. The journal is read when its rows are locked: a line may be written until then."""
     total = 0
     rules = policy(settings)
@@ -126,13 +133,21 @@ def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tu
     whose = (Delivery.id.label("delivery_id"), Delivery.message_id, Delivery.tenant_id, Delivery.address)
     counters = (Delivery.attempt, Delivery.tries, Delivery.unknowns, Delivery.crashes)
     key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery().label("key_id")
-    statement = select(*whose, Delivery.lane, *counters, key).where(Delivery.lease_owner == owner).order_by(Delivery.id).limit(BATCH)
+    statement = (
+        select(*whose, Delivery.lane, *counters, key)
+        .where(Delivery.lease_owner == owner)
+        .order_by(Delivery.id)
+        .limit(BATCH)
+    )
     # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
     statement = statement.with_for_update(skip_locked=expired_only)
     if expired_only:
         statement = statement.where(Delivery.lease_until < db_now())
     rows = session.execute(statement).mappings()
-    return [(Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"]) for row in rows]
+    return [
+        (Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"])
+        for row in rows
+    ]
 
 
 def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) -> Result:

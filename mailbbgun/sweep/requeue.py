@@ -26,7 +26,13 @@ BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
 @click.command(context_settings=CONTEXT)
 @version_option
 @click.option("--dry-run", is_flag=True, help="Count, change nothing.")
-@click.option("--older-than", type=click.IntRange(1), default=OVERDUE, show_default=True, help="Seconds a message must have waited since its hint.")
+@click.option(
+    "--older-than",
+    type=click.IntRange(1),
+    default=OVERDUE,
+    show_default=True,
+    help="Seconds a message must have waited since its hint.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when nothing was stranded.")
 def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     """Put stranded PENDING messages back on the queue and print how many.

@@ -5,7 +5,9 @@ from mailbbgun.services import Services
 from mailbbgun.sweep.hints import hint_again, lost, overdue
 from mailbbgun.sweep.replay import Expired, replay_dead
 
-PASSES = 10  # of a thousand, a lane and sweep: a wiped broker with 100,000 pending is whole again after ten sweeps, 150 s
+PASSES = (
+    10  # of a thousand, a lane and sweep: a wiped broker with 100,000 pending is whole again after ten sweeps, 150 s
+)
 
 
 def sweep(services: Services, expired: Expired) -> None:

@@ -83,7 +83,9 @@ def redis_grants(breakable_redis: Redis) -> Iterator[Counter]:
             return permits
 
         client = stack.enter_context(breakable_redis.client())
-        yield Counter(connected(), connected, breakable_redis, lambda one: client.hincrby(f"mailbbgun:pace:{one}", "day", -1))
+        yield Counter(
+            connected(), connected, breakable_redis, lambda one: client.hincrby(f"mailbbgun:pace:{one}", "day", -1)
+        )
 
 
 @pytest.fixture(params=["sqlite_grants", "postgresql_grants", "redis_grants"])
@@ -149,7 +151,9 @@ def test_an_interval_lets_nothing_go_early(permits: PermitStore) -> None:
         moments += [(before, time.monotonic())] * n
         pause(0.002)
     assert moments
-    assert all(after - before > 0.198 for (before, _), (_, after) in pairwise(moments))  # SQLite's clock has milliseconds
+    assert all(
+        after - before > 0.198 for (before, _), (_, after) in pairwise(moments)
+    )  # SQLite's clock has milliseconds
 
 
 def test_minutes_are_spread_out(permits: PermitStore) -> None:
@@ -157,7 +161,9 @@ def test_minutes_are_spread_out(permits: PermitStore) -> None:
     limits = SendingLimits(max_per_minute=600)  # a burst of 3.5
     assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3
     pause(0.55)
-    assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3  # no more than a burst has gathered, however long it was
+    assert (
+        permits.ask([PermitRequest(account, 100, limits)])[0].n == 3
+    )  # no more than a burst has gathered, however long it was
 
 
 def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter) -> None:
@@ -199,7 +205,9 @@ def test_other_limits_take_effect_at_once(permits: PermitStore) -> None:
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=3600))])[0].wait > 3600 - PATIENCE
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1))])[0].wait <= 0.1
     pause(0.1)
-    assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=1))])[0].n == 0  # one has gone today
+    assert (
+        permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=1))])[0].n == 0
+    )  # one has gone today
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=2))])[0].n == 1
 
 
@@ -272,7 +280,9 @@ def test_a_wait_for_a_lock_forgets_nothing_that_others_were_granted_meanwhile(br
             session.execute(select(PACE).with_for_update()).all()
             waiting = thread.submit(permits.ask, [want])
             pause(0.5)
-            free_at = time.time() + want.limits.burst * want.limits.interval  # as if others had been granted all there was
+            free_at = (
+                time.time() + want.limits.burst * want.limits.interval
+            )  # as if others had been granted all there was
             session.execute(update(PACE).values(free_at=free_at))
         assert waiting.result()[0].n == 0
     with database.read() as session:

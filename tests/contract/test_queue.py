@@ -166,7 +166,9 @@ def test_unsettled_hints_come_again_when_their_consumer_closes(queue: Queue) -> 
 def test_unsettled_hints_come_again_when_their_consumer_is_killed(driver: Driver) -> None:
     ids = _ids(20)
     driver.queue.publish(NORMAL, ids)
-    with _another_process(driver, "consumer = queue.consumer(20); hints = []\nwhile len(hints) < 20: hints += consumer.take(20, 5)"):
+    with _another_process(
+        driver, "consumer = queue.consumer(20); hints = []\nwhile len(hints) < 20: hints += consumer.take(20, 5)"
+    ):
         assert driver.queue.depth()[NORMAL] == 0
     driver.hold_passes()
     with _consumer(driver.queue) as consumer:
@@ -227,7 +229,9 @@ def test_some_lanes_can_be_taken_from_alone_and_waited_for(driver: Driver) -> No
 
 
 @pytest.mark.parametrize("prefetch", [5, 80])
-def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bunches(driver: Driver, prefetch: int) -> None:
+def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bunches(
+    driver: Driver, prefetch: int
+) -> None:
     queue, held = driver.queue, driver.held(prefetch)
     assert held == prefetch if driver.bunch == 1 else held <= max(2 * prefetch, 128)
     queue.publish(NORMAL, _ids(480))

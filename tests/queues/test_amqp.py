@@ -26,14 +26,23 @@ HOSTS = hosts_of("amqp://robot:hunter2@one.example.com,two.example.com:5673/x")
 @pytest.mark.parametrize(
     ("cause", "reason"),
     [
-        (AMQPConnectionError(AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))), "connection refused"),
-        (AMQPConnectionWorkflowFailed([AMQPConnectorSocketConnectError(OSError(113, "No route to host"))]), "no route to host"),
+        (
+            AMQPConnectionError(AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))),
+            "connection refused",
+        ),
+        (
+            AMQPConnectionWorkflowFailed([AMQPConnectorSocketConnectError(OSError(113, "No route to host"))]),
+            "no route to host",
+        ),
         (AMQPConnectorSocketConnectError(TimeoutError("TCP connection attempt timed out")), "no answer within 3 s"),
         (AMQPConnectorStackTimeout("Timeout while setting up AMQP"), "no answer within 6 s"),
         (socket.gaierror(-2, "Name or service not known"), "its host name cannot be resolved"),
         (ssl.SSLError(1, "certificate verify failed"), "TLS failed: certificate verify failed"),
         (AMQPHeartbeatTimeout("No activity"), "it sent no heartbeat"),
-        (ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"), "it closed the connection: CONNECTION_FORCED"),
+        (
+            ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"),
+            "it closed the connection: CONNECTION_FORCED",
+        ),
         (StreamLostError("Stream connection lost"), "it hung up"),
     ],
 )
@@ -81,4 +90,7 @@ def test_a_port_where_nothing_listens_is_a_refused_connection_for_all_who_connec
 
 
 def test_a_server_that_speaks_another_language_is_told(web_server: int) -> None:
-    assert all(one.startswith("RabbitMQ does not answer: ") and one.endswith(f" (127.0.0.1:{web_server})") for one in _told(web_server))
+    assert all(
+        one.startswith("RabbitMQ does not answer: ") and one.endswith(f" (127.0.0.1:{web_server})")
+        for one in _told(web_server)
+    )

@@ -62,7 +62,9 @@ def test_settling_leaves_no_row_and_a_held_hint_moves_on(sqlite: Database) -> No
     first, *_ = consumer.take(3, 1)
     consumer.settle([first])
     with sqlite.read() as session:
-        seconds = session.scalars(text("SELECT (julianday(visible_at) - julianday('now')) * 86400 FROM queue_hints")).all()
+        seconds = session.scalars(
+            text("SELECT (julianday(visible_at) - julianday('now')) * 86400 FROM queue_hints")
+        ).all()
     assert len(seconds) == 2
     assert all(HOLD_SECONDS - 5 < one <= HOLD_SECONDS + 0.1 for one in seconds)
 

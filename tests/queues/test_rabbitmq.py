@@ -131,9 +131,21 @@ def test_a_body_is_ids_in_lines_or_junk_as_a_whole(body: bytes, ids: list[UUID])
 
 @pytest.mark.parametrize(
     ("count", "sizes"),
-    [(0, []), (1, [1]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (17, [9, 8]), (31, [16, 15]), (40, [16, 16, 8]), (500, [16] * 31 + [4])],
+    [
+        (0, []),
+        (1, [1]),
+        (8, [8]),
+        (9, [8, 1]),
+        (16, [8, 8]),
+        (17, [9, 8]),
+        (31, [16, 15]),
+        (40, [16, 16, 8]),
+        (500, [16] * 31 + [4]),
+    ],
 )
-def test_ids_are_cut_into_bunches_in_their_order_and_more_than_half_a_bunch_in_two(count: int, sizes: list[int]) -> None:
+def test_ids_are_cut_into_bunches_in_their_order_and_more_than_half_a_bunch_in_two(
+    count: int, sizes: list[int]
+) -> None:
     ids = [new_id() for _ in range(count)]
     bodies = bodies_of(ids)
     assert [len(ids_of(body)) for body in bodies] == sizes
@@ -209,7 +221,9 @@ def test_bunches_settled_crosswise_are_acked_each_for_itself(queue: RabbitQueue)
     consumer.close()
 
 
-def test_many_bodies_of_one_id_as_they_were_before_bunches_all_come_though_few_are_fetched_at_once(queue: RabbitQueue, url: str) -> None:
+def test_many_bodies_of_one_id_as_they_were_before_bunches_all_come_though_few_are_fetched_at_once(
+    queue: RabbitQueue, url: str
+) -> None:
     ids = [new_id() for _ in range(100)]
     with _raw(url) as channel:
         for one in ids:
@@ -257,7 +271,9 @@ def test_after_a_refusal_the_next_is_published_on_another_connection_and_what_is
         return set(broker.ctl("list_connections", "pid", "vhost").splitlines())
 
     queue.publish(HIGH, [new_id()])
-    broker.ctl("set_policy", "--vhost", vhost, "full", f"^{work_queue(NORMAL)}$", '{"max-length": 1}', "--apply-to", "queues")
+    broker.ctl(
+        "set_policy", "--vhost", vhost, "full", f"^{work_queue(NORMAL)}$", '{"max-length": 1}', "--apply-to", "queues"
+    )
     before = connections()
     with ThreadPoolExecutor() as pool:
         others = [pool.submit(queue.publish, HIGH, [new_id() for _ in range(500)]) for _ in range(4)]
@@ -298,12 +314,24 @@ def test_declare_names_a_queue_that_has_other_arguments(queue: RabbitQueue, url:
         queue.declare()
 
 
-def test_junk_is_acked_logged_safely_and_skipped(queue: RabbitQueue, url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_junk_is_acked_logged_safely_and_skipped(
+    queue: RabbitQueue, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     one = new_id()
     shout, braces = str(one).upper().encode(), b"{%s}" % str(one).encode()
     half = b"\n".join([str(new_id()).encode(), shout])
     many = b"\n".join([str(new_id()).encode()] * (BUNCH + 1))
-    junk = [b"", b"junk\r\n2026 forged log line", b"\xff" * 40, b"0" * 100_000, shout, braces, os.urandom(36), half, many]
+    junk = [
+        b"",
+        b"junk\r\n2026 forged log line",
+        b"\xff" * 40,
+        b"0" * 100_000,
+        shout,
+        braces,
+        os.urandom(36),
+        half,
+        many,
+    ]
     with _raw(url) as channel:
         for body in junk:
             channel.basic_publish(WORK, NORMAL, body)
@@ -319,7 +347,9 @@ def test_junk_is_acked_logged_safely_and_skipped(queue: RabbitQueue, url: str, c
     _waits(queue, NORMAL, 0)
 
 
-def test_under_a_memory_alarm_publishing_fails_at_once_and_works_again_after_it(queue: RabbitQueue, broker: RabbitMQ) -> None:
+def test_under_a_memory_alarm_publishing_fails_at_once_and_works_again_after_it(
+    queue: RabbitQueue, broker: RabbitMQ
+) -> None:
     queue.publish(NORMAL, [new_id()])
     consumer = queue.consumer(10)
     broker.memory_alarm(on=True)

@@ -109,7 +109,9 @@ def test_a_binding_that_is_missing_is_made_once_publishing_noticed(queue: Rabbit
     queue.publish(HIGH, [new_id()], delay)
 
 
-def test_a_user_that_may_not_declare_is_told_what_to_run(queue: RabbitQueue, url: str, breakable_rabbitmq: RabbitMQ) -> None:
+def test_a_user_that_may_not_declare_is_told_what_to_run(
+    queue: RabbitQueue, url: str, breakable_rabbitmq: RabbitMQ
+) -> None:
     vhost = url.rpartition("/")[2]
     breakable_rabbitmq.ctl("add_user", "guarded", "secret")
     try:
@@ -134,7 +136,9 @@ def test_who_is_refused_is_told_so_and_who_only_waits_is_not(queue: RabbitQueue,
     told = url.replace("tests:tests@", "tests:wrong@") if wrong == "password" else f"{url.rpartition('/')[0]}/nowhere"
     refused = RabbitQueue(told, DELAYS)
     for action in (refused.mend, refused.check):
-        with pytest.raises(QueueUnavailable, match="QUEUE_URL: RabbitMQ refuses our user, password or virtual host") as caught:
+        with pytest.raises(
+            QueueUnavailable, match="QUEUE_URL: RabbitMQ refuses our user, password or virtual host"
+        ) as caught:
             action()
         assert caught.value.refused
     away = RabbitQueue("amqp://tests:tests@127.0.0.1:1/", DELAYS)

@@ -58,7 +58,9 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
         pool = Pool(PATIENT, "client.test")
         inner = Guard(frozenset({canary.port}), look_up=alternating([PRIVATE, "::1", "10.0.0.1"]))
         relay = SmartHost(Endpoint("mx.test", canary.port, "none", guard=inner), pool)
-        (outcome,) = relay.attempt(Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None).values()
+        (outcome,) = relay.attempt(
+            Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
+        ).values()
         assert isinstance(outcome, Refused)
         assert (outcome.phase, outcome.reply.code, outcome.reply.enhanced) == (Phase.CONNECT, 0, "5.7.1")
         assert outcome.reply.text == "mx.test: no public address, and no other is permitted"
@@ -89,9 +91,13 @@ def test_what_the_operator_allows_is_sent_through_and_its_connection_kept() -> N
         pool = Pool(PATIENT, "client.test")
         relay = SmartHost(Endpoint("localhost", peer.port, "none", guard=guard(system_look_up, "127.0.0.0/8")), pool)
         for _ in range(3):
-            (outcome,) = relay.attempt(Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None).values()
+            (outcome,) = relay.attempt(
+                Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
+            ).values()
             assert isinstance(outcome, Delivered)
-            relay = SmartHost(replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool)  # equal rules, the same key
+            relay = SmartHost(
+                replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool
+            )  # equal rules, the same key
         pool.close_all()
     assert (peer.connections, len(peer.messages)) == (1, 3)
 
@@ -134,7 +140,11 @@ class Rebinding(NameServer):
 
 
 def test_with_a_real_name_server_that_rebinds_the_address_that_was_judged_is_the_one_connected_to() -> None:
-    with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public, Rebinding(PUBLIC, PRIVATE) as server:
+    with (
+        Canary(host=PRIVATE) as private,
+        Peer(host=PUBLIC, port=private.port) as public,
+        Rebinding(PUBLIC, PRIVATE) as server,
+    ):
         resolver = Resolver(["127.0.0.1"], server.port)
 
         def look_up(host: str, _port: int) -> list[str]:
@@ -219,11 +229,18 @@ def test_a_server_that_greets_with_a_refusal_hears_nothing_either(greeting: byte
     assert (canary.heard, type(outcome), outcome.reply.code) == (b"", Deferred, int(greeting[:3]))
 
 
-def test_with_tls_from_the_start_what_is_no_tls_server_hears_a_handshake_without_a_word_of_the_tenant_but_the_host(tmp_path: Path) -> None:
+def test_with_tls_from_the_start_what_is_no_tls_server_hears_a_handshake_without_a_word_of_the_tenant_but_the_host(
+    tmp_path: Path,
+) -> None:
     ca_file = Authority(tmp_path).ca_file
     for greeting in OTHER_SERVICES.values():
         with Canary(greeting, PUBLIC) as canary:
-            endpoint = replace(guarded(canary, guard(alternating([PUBLIC])), "tls"), username="tenant-word", password="tenant-word", ca_file=ca_file)
+            endpoint = replace(
+                guarded(canary, guard(alternating([PUBLIC])), "tls"),
+                username="tenant-word",
+                password="tenant-word",
+                ca_file=ca_file,
+            )
             outcome = failure(endpoint, HASTY)
         assert canary.heard[:2] in (b"", b"\x16\x03")  # a TLS record of a handshake (RFC 8446 §5.1)
         assert b"tenant-word" not in canary.heard

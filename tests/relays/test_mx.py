@@ -47,9 +47,14 @@ def test_hosts_come_by_preference_and_equal_ones_in_random_order() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "found"),
-    [("bare.test", MXHost("bare.test", 0)), ("bare6.test", MXHost("bare6.test", 0)),
-     ("nullish.test", MXHost("mx.nullish.test", 10)), ("b\u00fccher.test", MXHost("mx.test", 10)),
-     ("[192.0.2.1]", MXHost("192.0.2.1", 0)), ("[IPv6:2001:db8::1]", MXHost("2001:db8::1", 0))],
+    [
+        ("bare.test", MXHost("bare.test", 0)),
+        ("bare6.test", MXHost("bare6.test", 0)),
+        ("nullish.test", MXHost("mx.nullish.test", 10)),
+        ("b\u00fccher.test", MXHost("mx.test", 10)),
+        ("[192.0.2.1]", MXHost("192.0.2.1", 0)),
+        ("[IPv6:2001:db8::1]", MXHost("2001:db8::1", 0)),
+    ],
 )
 def test_a_domain_with_one_way_in_gives_that_host(domain: str, found: MXHost) -> None:
     with NameServer(ZONE) as server:
@@ -116,9 +121,16 @@ def test_addresses_are_ipv4_first() -> None:
         assert addresses("192.0.2.9", resolver(server)) == ["192.0.2.9"]
 
 
-@pytest.mark.parametrize(("host", "kind"), [("no-such.test", Bounced), ("nothing.test", Bounced),
-                                            ("fail.test", Deferred), ("no-name.test", Deferred),
-                                            ("no-data.test", Deferred)])
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [
+        ("no-such.test", Bounced),
+        ("nothing.test", Bounced),
+        ("fail.test", Deferred),
+        ("no-name.test", Deferred),
+        ("no-data.test", Deferred),
+    ],
+)
 def test_a_host_without_address_is_permanent_only_if_the_dns_said_so(host: str, kind: type) -> None:
     with NameServer(ZONE) as server:
         assert isinstance(addresses(host, resolver(server)), kind)

@@ -150,7 +150,10 @@ def test_many_silent_servers_cost_one_goodbye() -> None:
     for patience in growing(0.2):
         seen.clear()
         with Peer(at={"quit": told}) as peer:
-            pool, endpoint = Pool(replace(PATIENT, quit=patience), "client.test"), Endpoint("127.0.0.1", peer.port, "none")
+            pool, endpoint = (
+                Pool(replace(PATIENT, quit=patience), "client.test"),
+                Endpoint("127.0.0.1", peer.port, "none"),
+            )
             held = [pool.checkout(endpoint) for _ in range(6)]
             for connection in held:
                 pool.checkin(connection)

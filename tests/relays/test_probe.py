@@ -52,7 +52,9 @@ def plain(peer: Peer, **more: object) -> Endpoint:
     return replace(Endpoint("peer.test", peer.port, "none", addresses=("127.0.0.1",)), **more)
 
 
-def tried(endpoint: Endpoint, mail: Envelope | None = None, timeouts: Timeouts = PATIENT, limit: float = PATIENCE) -> Probe:
+def tried(
+    endpoint: Endpoint, mail: Envelope | None = None, timeouts: Timeouts = PATIENT, limit: float = PATIENCE
+) -> Probe:
     told = probe(endpoint, "client.test", timeouts, mail, limit)
     assert told.ok is (told.verdict is None)
     assert all(step.milliseconds >= 0 for step in told.steps)
@@ -69,7 +71,9 @@ def names(told: Probe) -> list[str]:
 
 @pytest.mark.parametrize("mail", [None, MAIL])
 @pytest.mark.parametrize(("security", "opening"), [("none", IN_CLEAR), ("starttls", UPGRADED), ("tls", IMPLICIT)])
-def test_every_step_is_told_in_its_order(security: str, opening: list[str], mail: Envelope | None, authority: Authority) -> None:
+def test_every_step_is_told_in_its_order(
+    security: str, opening: list[str], mail: Envelope | None, authority: Authority
+) -> None:
     with Peer(tls=authority.server("peer.test"), implicit=security == "tls", users={"u": PASSWORD}) as peer:
         endpoint = plain(peer, security=security, ca_file=authority.ca_file, username="u", password=PASSWORD)
         told = tried(endpoint, mail)
@@ -126,14 +130,23 @@ def test_authentication_is_one_step_whatever_its_mechanism(mechanism: str) -> No
 
 
 def test_each_mechanism_that_is_tried_is_a_step_that_names_it() -> None:
-    with Peer(users={"u": PASSWORD}, at={"auth": only("LOGIN", b"504 5.5.4 not that\r\n")}, mechanisms="PLAIN LOGIN XOAUTH2") as peer:
+    with Peer(
+        users={"u": PASSWORD}, at={"auth": only("LOGIN", b"504 5.5.4 not that\r\n")}, mechanisms="PLAIN LOGIN XOAUTH2"
+    ) as peer:
         told = tried(plain(peer, username="u", password=PASSWORD), MAIL)
         assert told.ok
-        steps = [(step.name, step.mechanism, step.ok, step.reply.code) for step in told.steps if step.reply and step.name == "auth"]
+        steps = [
+            (step.name, step.mechanism, step.ok, step.reply.code)
+            for step in told.steps
+            if step.reply and step.name == "auth"
+        ]
         assert steps == [("auth", "PLAIN", False, 504), ("auth", "LOGIN", True, 235)]
         wrong = tried(plain(peer, username="u", password="another one"))
         assert isinstance(wrong.verdict, Refused)
-        assert [(step.mechanism, step.ok) for step in wrong.steps if step.name == "auth"] == [("PLAIN", False), ("LOGIN", False)]
+        assert [(step.mechanism, step.ok) for step in wrong.steps if step.name == "auth"] == [
+            ("PLAIN", False),
+            ("LOGIN", False),
+        ]
         assert str(wrong.verdict.reply) == "535 5.7.8 wrong"  # which tells more than that PLAIN is not known
 
 
@@ -171,7 +184,9 @@ IDS = [f"{name} at {phase}" for phase in PHASES for name, _ in FAILURES if (phas
 
 
 @pytest.mark.parametrize(("phase", "behaviour"), CASES, ids=IDS)
-def test_a_failing_step_is_the_last_one_told_and_the_verdict_says_why(phase: str, behaviour: bytes, authority: Authority) -> None:
+def test_a_failing_step_is_the_last_one_told_and_the_verdict_says_why(
+    phase: str, behaviour: bytes, authority: Authority
+) -> None:
     def handshake(dialogue: Dialogue) -> None:
         dialogue.socket.recv(1)
         dialogue.do(behaviour)
@@ -226,7 +241,11 @@ def test_what_we_refuse_ourselves_is_told_as_the_step_it_prevents(authority: Aut
         stripped = tried(plain(peer, security="starttls", username="u", password="secret word"))
         clear = tried(plain(peer, security="opportunistic", username="u", password="secret word"))
         unread = tried(plain(peer, security="tls", ca_file=str(tmp_path / "missing")))
-    assert [(told.steps[-1].name, told.steps[-1].ok) for told in (stripped, clear, unread)] == [("starttls", False), ("auth", False), ("tls", False)]
+    assert [(told.steps[-1].name, told.steps[-1].ok) for told in (stripped, clear, unread)] == [
+        ("starttls", False),
+        ("auth", False),
+        ("tls", False),
+    ]
     assert all(isinstance(told.verdict, Refused) for told in (stripped, clear, unread))
 
 
@@ -236,7 +255,12 @@ def test_what_we_refuse_ourselves_is_told_as_the_step_it_prevents(authority: Aut
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 @pytest.mark.parametrize(
     ("fault", "why"),
-    [("wrong host", "mismatch"), ("expired", "expired"), ("self-signed", "self-signed"), ("unknown authority", "signature")],
+    [
+        ("wrong host", "mismatch"),
+        ("expired", "expired"),
+        ("self-signed", "self-signed"),
+        ("unknown authority", "signature"),
+    ],
 )
 def test_a_refused_certificate_is_shown_and_nothing_is_said_to_who_has_it(
     security: str, fault: str, why: str, authority: Authority, tmp_path: Path
@@ -255,7 +279,9 @@ def test_a_refused_certificate_is_shown_and_nothing_is_said_to_who_has_it(
     assert failed.tls.certificate.subject == f"CN={host}"
     assert failed.tls.certificate.issuer == (f"CN={host}" if fault == "self-signed" else "CN=test authority")
     assert failed.tls.certificate.names == (host,)
-    assert failed.tls.certificate.not_after < ("2099" if fault != "expired" else time.strftime("%Y-%m-%dT%H", time.gmtime()))
+    assert failed.tls.certificate.not_after < (
+        "2099" if fault != "expired" else time.strftime("%Y-%m-%dT%H", time.gmtime())
+    )
     assert isinstance(told.verdict, Refused)
     assert peer.connections == 2
     assert peer.commands == ([b"EHLO client.test", b"STARTTLS"] * 2 if security == "starttls" else [])
@@ -291,7 +317,13 @@ def test_what_is_no_tls_at_all_is_not_asked_for_its_certificate() -> None:
 # -- time
 
 
-SLOW: list[tuple[str, Behaviour]] = [("banner", drip), ("ehlo", silent), ("auth", endless_line), ("rcpt", half_a_line), ("dot", silent)]
+SLOW: list[tuple[str, Behaviour]] = [
+    ("banner", drip),
+    ("ehlo", silent),
+    ("auth", endless_line),
+    ("rcpt", half_a_line),
+    ("dot", silent),
+]
 
 
 @pytest.mark.parametrize(("phase", "behaviour"), SLOW, ids=[row[0] for row in SLOW])
@@ -314,7 +346,9 @@ def test_the_limit_is_for_all_steps_together_and_for_the_handshake_and_the_secon
         if peer.connections % 2 == 0:
             silent(dialogue)
 
-    with Peer(at=dict.fromkeys(("banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"), slowly), users={"u": "secret word"}) as peer:
+    with Peer(
+        at=dict.fromkeys(("banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"), slowly), users={"u": "secret word"}
+    ) as peer:
         told = tried(plain(peer, username="u", password="secret word"), MAIL, limit=0.5)
         assert not told.ok  # each step is in time for itself
     with Peer(tls=authority.server("other.test"), implicit=True, at={"tls": second_time_silent}) as peer:
@@ -322,7 +356,9 @@ def test_the_limit_is_for_all_steps_together_and_for_the_handshake_and_the_secon
         assert told.steps[-1].name == "tls"
 
 
-def test_a_resolver_that_does_not_answer_is_waited_for_no_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_does_not_answer_is_waited_for_no_longer_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     answer = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(2 * PATIENCE) and [])
     with bounded("a resolver that does not answer"):
@@ -346,8 +382,9 @@ ECHOES: dict[str, Callable[[Dialogue], bytes]] = {
     "the password in capitals": lambda dialogue: b"454 4.7.0 no: %b\r\n" % PASSWORD.upper().encode(),
     "its base64": lambda dialogue: b"535 5.7.8 no: %b\r\n" % b64(PASSWORD),
     "its hexadecimal": lambda dialogue: b"535 5.7.8 no: %b\r\n" % PASSWORD.encode().hex().encode(),
-    "what it was told, over several lines": lambda dialogue: b"535-%b\r\n535-%b\r\n535 %b\r\n"
-    % (dialogue.command[:16], dialogue.command[16:24], dialogue.command[24:]),
+    "what it was told, over several lines": lambda dialogue: (
+        b"535-%b\r\n535-%b\r\n535 %b\r\n" % (dialogue.command[:16], dialogue.command[16:24], dialogue.command[24:])
+    ),
     "no reply at all": lambda dialogue: b"%b\r\n" % PASSWORD.encode(),
     "a good answer": lambda dialogue: b"235 2.7.0 welcome %b\r\n" % dialogue.command,
     "the end of a long answer": lambda dialogue: b"535 %b%b\r\n" % (b"x" * 2040, PASSWORD.encode()),
@@ -356,7 +393,9 @@ ECHOES: dict[str, Callable[[Dialogue], bytes]] = {
 
 
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
-def test_a_server_that_says_the_password_back_is_not_quoted(echo: Callable[[Dialogue], bytes], authority: Authority) -> None:
+def test_a_server_that_says_the_password_back_is_not_quoted(
+    echo: Callable[[Dialogue], bytes], authority: Authority
+) -> None:
     with Peer(
         at={"auth": lambda dialogue: dialogue.say(echo(dialogue)), "mail": b"550 5.7.1 %b\r\n" % PASSWORD.encode()},
         users={"u": PASSWORD}, tls=authority.server("peer.test"), implicit=True,

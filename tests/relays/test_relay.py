@@ -16,7 +16,17 @@ from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.outcome import (
+    AnsweringServer,
+    Bounced,
+    Deferred,
+    Delivered,
+    Fenced,
+    Outcome,
+    Phase,
+    Refused,
+    Unknown,
+)
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.peers import PATIENT, Behaviour, Dialogue, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
 
@@ -84,9 +94,16 @@ def test_a_server_that_cannot_be_reached_defers_and_one_that_refuses_us_refuses(
 
 @pytest.mark.parametrize(
     ("phase", "behaviour"),
-    [("rset", hang_up), ("rset", reset), ("rset", then_close(b"421 4.4.2 enough\r\n")), ("rset", silent),
-     ("rset", b"500 what\r\n"), ("rset", b"junk\r\n"), ("mail", hang_up),
-     ("mail", then_close(b"421 4.7.0 enough\r\n"))],
+    [
+        ("rset", hang_up),
+        ("rset", reset),
+        ("rset", then_close(b"421 4.4.2 enough\r\n")),
+        ("rset", silent),
+        ("rset", b"500 what\r\n"),
+        ("rset", b"junk\r\n"),
+        ("mail", hang_up),
+        ("mail", then_close(b"421 4.7.0 enough\r\n")),
+    ],
 )
 @pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "stepwise"])
 def test_a_kept_connection_that_proves_dead_is_replaced_with_nothing_counted(
@@ -172,7 +189,9 @@ SES = b"554 Transaction failed: Expected something else. Recipient count exceeds
         (1, b"554 Zu viele Empf\xc3\xa4nger\r\n", [1] * 60),
     ],
 )
-def test_a_message_that_was_refused_for_its_many_recipients_goes_to_fewer_at_once(phase: str, limit: int, answer: bytes, sizes: list[int]) -> None:
+def test_a_message_that_was_refused_for_its_many_recipients_goes_to_fewer_at_once(
+    phase: str, limit: int, answer: bytes, sizes: list[int]
+) -> None:
     calls = Calls()
     with Peer(at=crowded(limit, answer, phase)) as peer, smart_host(peer) as relay:
         outcomes = attempt(relay, Envelope("a@a.test", people(60), RAW), calls)
@@ -199,7 +218,10 @@ def test_too_many_at_mail_is_split_too_and_a_421_that_says_so() -> None:
             assert sorted(itertools.chain(*(message.recipients for message in peer.messages))) == list(people(8))
 
 
-@pytest.mark.parametrize(("answer", "kind"), [(b"554 5.5.3 too many recipients\r\n", Bounced), (b"452 4.5.3 too many recipients\r\n", Deferred)])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(b"554 5.5.3 too many recipients\r\n", Bounced), (b"452 4.5.3 too many recipients\r\n", Deferred)],
+)
 def test_a_server_that_finds_one_recipient_too_many_is_not_asked_for_each(answer: bytes, kind: type) -> None:
     with Peer(at={"dot": answer}) as peer, smart_host(peer) as relay:
         assert kinds(attempt(relay, Envelope("a@a.test", people(60), RAW))) == [kind] * 60
@@ -213,7 +235,9 @@ def test_a_server_that_offers_smtputf8_and_cannot_hand_it_on_gets_the_others_wit
     raw = "From: a@a.test\r\nTo: ann@b.test, \u00fcser@b.test\r\n\r\ny\r\n".encode()
 
     def refuse(dialogue: Dialogue) -> None:
-        international = b"SMTPUTF8" in next(command for command in reversed(peer.commands) if command.startswith(b"MAIL"))
+        international = b"SMTPUTF8" in next(
+            command for command in reversed(peer.commands) if command.startswith(b"MAIL")
+        )
         dialogue.do(b"553 5.6.7 SMTPUTF8 is not supported there\r\n" if international else dialogue.normal)
 
     envelope = Envelope("a@a.test", ("ann@b.test", "\u00fcser@b.test", "bob@b.test"), raw, True)
@@ -234,8 +258,12 @@ def test_a_sender_that_needs_smtputf8_bounces_with_all_of_them(phase: str) -> No
 
 
 @pytest.mark.parametrize("most", [1, 2, None], ids=["one-at-once", "two-at-once", "452-after-one"])
-@pytest.mark.parametrize("extensions", [("PIPELINING", "8BITMIME", "SMTPUTF8"), ("8BITMIME", "SMTPUTF8")], ids=["pipelined", "stepwise"])
-def test_a_recipient_refused_with_smtputf8_costs_later_ones_nothing(most: int | None, extensions: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "extensions", [("PIPELINING", "8BITMIME", "SMTPUTF8"), ("8BITMIME", "SMTPUTF8")], ids=["pipelined", "stepwise"]
+)
+def test_a_recipient_refused_with_smtputf8_costs_later_ones_nothing(
+    most: int | None, extensions: tuple[str, ...]
+) -> None:
     raw = "From: a@a.test\r\nTo: \u00fc@z.test\r\n\r\ny\r\n".encode()
 
     def rcpt(address: str) -> bytes:
@@ -264,7 +292,10 @@ def test_a_recipient_refused_without_smtputf8_too_bounces_after_that() -> None:
 
     with Peer(rcpt=rcpt) as peer, pool() as connections:
         relay = SmartHost(Endpoint("127.0.0.1", peer.port, "none"), connections, 1)
-        assert kinds(attempt(relay, Envelope("a@a.test", ("old@y.test", "\u00fc@z.test"), raw, True))) == [Bounced, Delivered]
+        assert kinds(attempt(relay, Envelope("a@a.test", ("old@y.test", "\u00fc@z.test"), raw, True))) == [
+            Bounced,
+            Delivered,
+        ]
         assert sum(command.startswith(b"RCPT TO:<old@y.test>") for command in peer.commands) == 2
 
 
@@ -305,10 +336,17 @@ def test_a_server_that_is_not_there_is_not_asked_for_each_part() -> None:
 @pytest.mark.parametrize("phase", ["mail", "rcpt", "data"])
 @pytest.mark.parametrize(
     "behaviour",
-    [then_close(b"421 4.7.0 Maximum message count per session reached\r\n"), b"421 enough\r\n", hang_up,
-     b"452 4.5.0 too many messages in this session\r\n", b"554 5.7.0 session limit reached\r\n"],
+    [
+        then_close(b"421 4.7.0 Maximum message count per session reached\r\n"),
+        b"421 enough\r\n",
+        hang_up,
+        b"452 4.5.0 too many messages in this session\r\n",
+        b"554 5.7.0 session limit reached\r\n",
+    ],
 )
-def test_a_connection_that_has_carried_enough_is_replaced_at_once(phase: str, behaviour: Behaviour, extensions: tuple[str, ...]) -> None:
+def test_a_connection_that_has_carried_enough_is_replaced_at_once(
+    phase: str, behaviour: Behaviour, extensions: tuple[str, ...]
+) -> None:
     with Peer(at={phase: in_turn(None, behaviour, None)}, extensions=extensions) as peer, smart_host(peer) as relay:
         for _ in range(3):
             calls = Calls()
@@ -377,7 +415,11 @@ def test_a_fence_between_split_transactions_fences_the_rest() -> None:
 
 
 def test_a_connection_lost_between_split_transactions_keeps_what_was_delivered() -> None:
-    at: dict[str, Behaviour] = {"rcpt": at_most(1), "mail": in_turn(None, hang_up), "banner": in_turn(None, b"554 no more\r\n")}
+    at: dict[str, Behaviour] = {
+        "rcpt": at_most(1),
+        "mail": in_turn(None, hang_up),
+        "banner": in_turn(None, b"554 no more\r\n"),
+    }
     with Peer(at=at) as peer, smart_host(peer) as relay:
         outcomes = attempt(relay, Envelope("a@a.test", ("a@b.test", "b@b.test"), RAW))
         assert isinstance(outcomes["a@b.test"], Delivered)
@@ -429,8 +471,16 @@ def test_the_best_exchanger_gets_the_mail_for_all_recipients_in_one_transaction(
 
 @pytest.mark.parametrize(
     "at",
-    [{"banner": b"554 no\r\n"}, {"banner": hang_up}, {"banner": b"junk\r\n"}, {"ehlo": b"550 no\r\n"},
-     {"mail": hang_up}, {"mail": then_close(b"421 no\r\n")}, {"rcpt": reset}, {"data": hang_up}],
+    [
+        {"banner": b"554 no\r\n"},
+        {"banner": hang_up},
+        {"banner": b"junk\r\n"},
+        {"ehlo": b"550 no\r\n"},
+        {"mail": hang_up},
+        {"mail": then_close(b"421 no\r\n")},
+        {"rcpt": reset},
+        {"data": hang_up},
+    ],
     ids=lambda at: " ".join(at),
 )
 def test_the_next_exchanger_is_tried_when_one_cannot_be_talked_to(at: dict[str, Behaviour]) -> None:
@@ -442,17 +492,26 @@ def test_the_next_exchanger_is_tried_when_one_cannot_be_talked_to(at: dict[str, 
 
 def test_the_next_address_is_tried_when_nobody_listens_at_the_first() -> None:
     only = Peer()
-    with exchangers(only, zone={"b.test": {"MX": ["1 gone.b.test.", "2 dead.b.test.", "3 mx1.b.test."]},
-                                "dead.b.test": {"A": ["127.0.0.77"]}}) as relay:
+    with exchangers(
+        only,
+        zone={
+            "b.test": {"MX": ["1 gone.b.test.", "2 dead.b.test.", "3 mx1.b.test."]},
+            "dead.b.test": {"A": ["127.0.0.77"]},
+        },
+    ) as relay:
         assert kinds(attempt(relay)) == [Delivered]
 
 
 @pytest.mark.parametrize(
     ("at", "kind", "phase"),
-    [({"mail": b"450 4.7.1 grey\r\n"}, Deferred, Phase.MAIL), ({"rcpt": b"450 4.7.1 grey\r\n"}, Deferred, Phase.RCPT),
-     ({"rcpt": b"550 5.1.1 no\r\n"}, Bounced, Phase.RCPT), ({"dot": hang_up}, Unknown, Phase.DOT),
-     ({"dot": b"451 4.3.0 later\r\n"}, Deferred, Phase.DOT),
-     ({"dot": then_close(b"421 bye\r\n")}, Deferred, Phase.DOT)],
+    [
+        ({"mail": b"450 4.7.1 grey\r\n"}, Deferred, Phase.MAIL),
+        ({"rcpt": b"450 4.7.1 grey\r\n"}, Deferred, Phase.RCPT),
+        ({"rcpt": b"550 5.1.1 no\r\n"}, Bounced, Phase.RCPT),
+        ({"dot": hang_up}, Unknown, Phase.DOT),
+        ({"dot": b"451 4.3.0 later\r\n"}, Deferred, Phase.DOT),
+        ({"dot": then_close(b"421 bye\r\n")}, Deferred, Phase.DOT),
+    ],
 )
 def test_a_verdict_of_one_exchanger_stands(at: dict[str, Behaviour], kind: type, phase: Phase) -> None:
     first, second = Peer(at=at), Peer()
@@ -470,18 +529,20 @@ def test_no_exchanger_answering_is_deferred_with_the_last_reason() -> None:
 
 @pytest.mark.parametrize(
     ("zone", "kind", "enhanced"),
-    [({"b.test": {"MX": ["0 ."]}}, Bounced, "5.1.10"), ({"b.test": "SERVFAIL"}, Deferred, "4.4.3"),
-     ({"b.test": {"MX": ["1 gone.b.test."]}}, Bounced, "5.4.4"),
-     ({"b.test": {"MX": ["1 gone.b.test.", "2 ill.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3"),
-     ({"b.test": {"MX": ["1 ill.b.test.", "2 gone.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3")],
+    [
+        ({"b.test": {"MX": ["0 ."]}}, Bounced, "5.1.10"),
+        ({"b.test": "SERVFAIL"}, Deferred, "4.4.3"),
+        ({"b.test": {"MX": ["1 gone.b.test."]}}, Bounced, "5.4.4"),
+        ({"b.test": {"MX": ["1 gone.b.test.", "2 ill.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3"),
+        ({"b.test": {"MX": ["1 ill.b.test.", "2 gone.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3"),
+    ],
 )
 def test_a_domain_without_a_way_in_has_the_verdict_of_the_dns(
     zone: dict[str, object], kind: type, enhanced: str
 ) -> None:
     with exchangers(zone=zone) as relay:
         (outcome,) = attempt(relay).values()
-    assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (
-        kind, Phase.DNS, enhanced)
+    assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (kind, Phase.DNS, enhanced)
 
 
 def test_an_address_that_is_not_permitted_is_never_connected_to() -> None:
@@ -491,9 +552,30 @@ def test_an_address_that_is_not_permitted_is_never_connected_to() -> None:
     assert (first.connections, len(second.messages)) == (0, 1)
 
 
-PRIVATE = ["127.0.0.1", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "198.18.0.1", "224.0.0.1",
-           "255.255.255.255"]
-PRIVATE_V6 = ["::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1"]
+PRIVATE = [
+    "127.0.0.1",
+    "0.0.0.0",
+    "10.0.0.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "255.255.255.255",
+]
+PRIVATE_V6 = [
+    "::1",
+    "::",
+    "::ffff:127.0.0.1",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::1",
+    "fe80::1",
+    "fc00::1",
+    "ff02::1",
+    "2001:db8::1",
+]
 
 
 @pytest.mark.parametrize("address", PRIVATE + PRIVATE_V6)
@@ -508,7 +590,9 @@ def test_a_domain_that_leads_to_an_address_that_is_not_public_bounces_and_is_not
         assert only.connections == 0
 
 
-@pytest.mark.parametrize("domain", ["[127.0.0.1]", "[10.0.0.1]", "[IPv6:::1]", "[IPv6:::ffff:127.0.0.1]", "[IPv6:64:ff9b::7f00:1]"])
+@pytest.mark.parametrize(
+    "domain", ["[127.0.0.1]", "[10.0.0.1]", "[IPv6:::1]", "[IPv6:::ffff:127.0.0.1]", "[IPv6:64:ff9b::7f00:1]"]
+)
 def test_an_address_literal_that_is_not_public_bounces(domain: str) -> None:
     with exchangers(only := Peer(), guard=Guard()) as relay:
         (outcome,) = attempt(relay, Envelope("", (f"x@{domain}",), RAW)).values()
@@ -518,7 +602,11 @@ def test_an_address_literal_that_is_not_public_bounces(domain: str) -> None:
 @pytest.mark.parametrize("other", ["localhost.", "127.0.0.1.", "inner.b.test."])
 def test_a_host_that_is_not_public_is_skipped_where_another_exists(other: str) -> None:
     first, second = Peer(), Peer()
-    zone = {"b.test": {"MX": [f"1 {other}", "20 mx2.b.test."]}, "localhost": {"A": ["127.0.0.1"]}, "inner.b.test": {"A": ["127.0.0.1", "127.0.0.2"]}}
+    zone = {
+        "b.test": {"MX": [f"1 {other}", "20 mx2.b.test."]},
+        "localhost": {"A": ["127.0.0.1"]},
+        "inner.b.test": {"A": ["127.0.0.1", "127.0.0.2"]},
+    }
     with exchangers(first, second, zone=zone, guard=Guard(allowed=Allowed.read(["127.0.0.2"]))) as relay:
         assert kinds(attempt(relay)) == [Delivered]
     assert (first.connections, len(second.messages)) == (0, 1)

@@ -80,7 +80,13 @@ def test_of_many_senders_one_goes_after_the_pause(breaker: CircuitBreaker, clock
 
 @pytest.mark.parametrize(
     "outcome",
-    [Delivered(REPLY), Bounced(REPLY, Phase.RCPT), Unknown(REPLY, Phase.DOT), Deferred(REPLY, Phase.MAIL), Fenced(Phase.BODY)],
+    [
+        Delivered(REPLY),
+        Bounced(REPLY, Phase.RCPT),
+        Unknown(REPLY, Phase.DOT),
+        Deferred(REPLY, Phase.MAIL),
+        Fenced(Phase.BODY),
+    ],
     ids=lambda outcome: type(outcome).__name__,
 )
 def test_all_go_once_the_probe_got_in(breaker: CircuitBreaker, clock: Stopped, outcome: Outcome) -> None:
@@ -100,14 +106,18 @@ def test_a_refused_probe_begins_the_pause_anew(breaker: CircuitBreaker, clock: S
 
 
 @pytest.mark.parametrize("outcomes", [[], [Deferred(REPLY, Phase.CONNECT)]], ids=["nothing", "no connection"])
-def test_a_probe_that_learned_nothing_makes_way_for_one_other(breaker: CircuitBreaker, clock: Stopped, outcomes: list[Outcome]) -> None:
+def test_a_probe_that_learned_nothing_makes_way_for_one_other(
+    breaker: CircuitBreaker, clock: Stopped, outcomes: list[Outcome]
+) -> None:
     clock.now += PAUSE
     returns(breaker, going(breaker), *outcomes)
     going(breaker)
     assert breaker.enter(transaction()) == PROBE_WAIT
 
 
-def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(breaker: CircuitBreaker, clock: Stopped) -> None:
+def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(
+    breaker: CircuitBreaker, clock: Stopped
+) -> None:
     clock.now += PAUSE
     lost = going(breaker)
     clock.now += PROBE_SECONDS

@@ -51,7 +51,10 @@ def attempt(routes: Routes) -> Outcome:
 
 @pytest.mark.parametrize("phase", ["banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"])
 def test_a_silent_server_is_given_up_at_the_limit_of_its_phase(phase: str) -> None:
-    with Peer(at={phase: silent}, users={"u": "p"}) as peer, routed(peer.port, f"{phase}={LIMIT}", user="u:p@") as routes:
+    with (
+        Peer(at={phase: silent}, users={"u": "p"}) as peer,
+        routed(peer.port, f"{phase}={LIMIT}", user="u:p@") as routes,
+    ):
         outcome = attempt(routes)
     assert isinstance(outcome, Unknown if phase == "dot" else Deferred)
     assert outcome.phase == phase
@@ -75,9 +78,14 @@ def test_a_machine_that_takes_no_connection_is_given_up_at_its_limit() -> None:
     assert outcome.phase == "connect"
 
 
-def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(client, "PAUSE", 0.0)  # as if it had rested
-    with Peer(at={"rset": silent, "quit": silent}, extensions=()) as peer, routed(peer.port, f"rset={LIMIT},quit={LIMIT}") as routes:
+    with (
+        Peer(at={"rset": silent, "quit": silent}, extensions=()) as peer,
+        routed(peer.port, f"rset={LIMIT},quit={LIMIT}") as routes,
+    ):
         assert isinstance(attempt(routes), Delivered)
         assert isinstance(attempt(routes), Delivered)
         with bounded("a goodbye to a silent server"):
@@ -87,8 +95,14 @@ def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and
 
 @pytest.mark.parametrize(
     ("url", "says"),
-    [("smtp://u:CANARY#x@h", "%23"), ("smtp://u:x@CANARY@h", "%40"), ("smtp://u:CANARY[", "port"), ("mx:CANARY", "must be mx: and nothing else"),
-     ("catcher://CANARY", "must be catcher: and nothing else"), ("smtp:CANARY", "must be smtp://")],
+    [
+        ("smtp://u:CANARY#x@h", "%23"),
+        ("smtp://u:x@CANARY@h", "%40"),
+        ("smtp://u:CANARY[", "port"),
+        ("mx:CANARY", "must be mx: and nothing else"),
+        ("catcher://CANARY", "must be catcher: and nothing else"),
+        ("smtp:CANARY", "must be smtp://"),
+    ],
 )
 def test_a_way_out_that_would_lead_elsewhere_is_refused_without_saying_the_password(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=f"SMTP_URL: .*{says}") as caught:
@@ -97,7 +111,9 @@ def test_a_way_out_that_would_lead_elsewhere_is_refused_without_saying_the_passw
 
 
 def test_port_465_without_security_is_tls_as_it_is_with_an_account() -> None:
-    found = endpoint(load({"MAILBBGUN_SMTP_URL": "smtp://u:p@mail.example.com:465", "MAILBBGUN_HOSTNAME": "client.test"}))
+    found = endpoint(
+        load({"MAILBBGUN_SMTP_URL": "smtp://u:p@mail.example.com:465", "MAILBBGUN_HOSTNAME": "client.test"})
+    )
     assert (found.security, found.port) == ("tls", 465)
 
 

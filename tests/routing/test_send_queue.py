@@ -268,7 +268,9 @@ def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
 
 def test_one_tenants_slow_accounts_do_not_keep_every_sender():
     ours, theirs = uuid4(), uuid4()
-    lines = SendQueue(12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100)
+    lines = SendQueue(
+        12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100
+    )
     for route in ("account a", "account b", "account c"):
         for _ in range(4):
             lines.add(transaction(route, tenant=ours))

@@ -33,7 +33,11 @@ from mailbbgun.smtp.endpoint import Timeouts
 from tests.waiting import PATIENCE
 
 Behaviour = "bytes | Callable[[Dialogue], None]"
-PATIENT = Timeouts(**dict.fromkeys(("connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "dot", "rset", "quit"), PATIENCE))
+PATIENT = Timeouts(
+    **dict.fromkeys(
+        ("connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "dot", "rset", "quit"), PATIENCE
+    )
+)
 EXTENSIONS = ("PIPELINING", "8BITMIME", "SIZE 10000000", "SMTPUTF8")
 
 

@@ -32,7 +32,13 @@ def test_a_certificate_without_names_has_none(tmp_path: Path) -> None:
 
 
 def test_thousands_of_names_and_long_ones_are_cut(tmp_path: Path) -> None:
-    found = read(der(Authority(tmp_path).issue(*(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 60}.{n}.test"[:300] for n in range(400)))))
+    found = read(
+        der(
+            Authority(tmp_path).issue(
+                *(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 60}.{n}.test"[:300] for n in range(400))
+            )
+        )
+    )
     assert found is None or (len(found.names) == MAX_NAMES and all(len(name) <= 255 for name in found.names))
 
 

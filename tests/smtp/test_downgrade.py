@@ -21,10 +21,15 @@ def header(text: str) -> bytes:
     [
         ("To: üser@example.com", "To: =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;"),
         ("To: ann@example.com, üser@example.com", "To: ann@example.com, =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;"),
-        ('Cc: "Lee, Ann" <ann@example.com>,\r\n Üser <üser@example.com>',
-         'Cc: "Lee, Ann" <ann@example.com>, =?utf-8?b?w5xzZXIg?=\r\n =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;'),
+        (
+            'Cc: "Lee, Ann" <ann@example.com>,\r\n Üser <üser@example.com>',
+            'Cc: "Lee, Ann" <ann@example.com>, =?utf-8?b?w5xzZXIg?=\r\n =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;',
+        ),
         ("Reply-To: Team <üser@example.com>", "Reply-To: Team =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;"),
-        ("To: =?utf-8?b?w5w=?= <ann@example.com>, ü@a.b", "To: =?utf-8?b?w5w=?= <ann@example.com>, =?utf-8?b?w7xAYS5i?= :;"),
+        (
+            "To: =?utf-8?b?w5w=?= <ann@example.com>, ü@a.b",
+            "To: =?utf-8?b?w5w=?= <ann@example.com>, =?utf-8?b?w7xAYS5i?= :;",
+        ),
         ('To: "Ü, b" <ann@example.com>', "To: =?utf-8?b?w5wsIGI=?= <ann@example.com>"),
         ('To: "ü a"@example.com', "To: =?utf-8?b?IsO8IGEiQGV4YW1wbGUuY29t?= :;"),
         ("From: Ü <ann@example.com>", "From: =?utf-8?b?w5w=?= <ann@example.com>"),
@@ -48,7 +53,9 @@ def test_a_header_in_ascii_is_left_as_it_is_whatever_the_body() -> None:
     assert downgraded(raw) is raw
 
 
-INTERNATIONAL = st.text(st.characters(min_codepoint=0xA1, max_codepoint=0xFFFD, categories=["L", "N"]), min_size=1, max_size=60)
+INTERNATIONAL = st.text(
+    st.characters(min_codepoint=0xA1, max_codepoint=0xFFFD, categories=["L", "N"]), min_size=1, max_size=60
+)
 
 
 @given(st.lists(INTERNATIONAL, min_size=1, max_size=9))

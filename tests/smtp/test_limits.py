@@ -2,7 +2,15 @@
 
 import pytest
 
-from mailbbgun.smtp.limits import MOST_REMEMBERED, REMEMBERED_SECONDS, KnownLimits, fewer, lasting, session_limit, too_many_recipients
+from mailbbgun.smtp.limits import (
+    MOST_REMEMBERED,
+    REMEMBERED_SECONDS,
+    KnownLimits,
+    fewer,
+    lasting,
+    session_limit,
+    too_many_recipients,
+)
 from mailbbgun.smtp.reply import Reply, understood
 
 TOO_MANY = [
@@ -130,8 +138,16 @@ def test_a_sessions_limit_is_understood_in_many_words(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["250 2.0.0 too many messages in this session", "451 4.7.1 greylisted", "550 5.1.1 no such user", "452 4.3.1 insufficient storage",
-     "450 4.7.1 connection rate limited", "550 5.7.1 spam message rejected", "451 4.4.2 timeout", "454 4.7.0 TLS not available"],
+    [
+        "250 2.0.0 too many messages in this session",
+        "451 4.7.1 greylisted",
+        "550 5.1.1 no such user",
+        "452 4.3.1 insufficient storage",
+        "450 4.7.1 connection rate limited",
+        "550 5.7.1 spam message rejected",
+        "451 4.4.2 timeout",
+        "454 4.7.0 TLS not available",
+    ],
 )
 def test_what_is_no_sessions_limit_is_not_taken_for_it(line: str) -> None:
     assert not session_limit(reply(line))

@@ -67,9 +67,7 @@ FAILURES: list[tuple[str, Behaviour, type, int]] = [
 
 @pytest.mark.parametrize("phase", [Phase.BANNER, Phase.EHLO])
 @pytest.mark.parametrize(("name", "behaviour", "kind", "code"), FAILURES, ids=[row[0] for row in FAILURES])
-def test_a_server_failing_before_mail_defers(
-    phase: Phase, name: str, behaviour: bytes, kind: type, code: int
-) -> None:
+def test_a_server_failing_before_mail_defers(phase: Phase, name: str, behaviour: bytes, kind: type, code: int) -> None:
     with Peer(at={phase: behaviour}) as peer:
         outcome = refusal(plain(peer), quick(phase))
     assert (type(outcome), outcome.phase, outcome.reply.code) == (kind, phase, code)
@@ -254,8 +252,12 @@ def test_each_mechanism_authenticates_and_a_wrong_password_is_refused(mechanism:
 
 @pytest.mark.parametrize(
     ("encrypted", "offered", "used"),
-    [(True, "CRAM-MD5 LOGIN PLAIN", b"AUTH PLAIN"), (True, "LOGIN CRAM-MD5", b"AUTH LOGIN"),
-     (False, "PLAIN LOGIN CRAM-MD5", b"AUTH CRAM-MD5"), (False, "LOGIN PLAIN", b"AUTH PLAIN")],
+    [
+        (True, "CRAM-MD5 LOGIN PLAIN", b"AUTH PLAIN"),
+        (True, "LOGIN CRAM-MD5", b"AUTH LOGIN"),
+        (False, "PLAIN LOGIN CRAM-MD5", b"AUTH CRAM-MD5"),
+        (False, "LOGIN PLAIN", b"AUTH PLAIN"),
+    ],
 )
 def test_the_safest_mechanism_for_the_line_is_used(
     encrypted: bool, offered: str, used: bytes, authority: Authority
@@ -267,14 +269,25 @@ def test_the_safest_mechanism_for_the_line_is_used(
     assert next(command for command in peer.commands if command.startswith(b"AUTH")).startswith(used)
 
 
-REFUSALS = [b"504 5.5.4 unrecognized\r\n", b"502 5.5.1 not implemented\r\n", b"500 what\r\n", b"501 5.5.2 cannot decode\r\n",
-            b"535 5.7.8 wrong\r\n", b"534 5.7.9 too weak\r\n", b"538 5.7.11 not so\r\n", b"550 5.7.1 no\r\n", b"554 5.7.0 no\r\n"]
+REFUSALS = [
+    b"504 5.5.4 unrecognized\r\n",
+    b"502 5.5.1 not implemented\r\n",
+    b"500 what\r\n",
+    b"501 5.5.2 cannot decode\r\n",
+    b"535 5.7.8 wrong\r\n",
+    b"534 5.7.9 too weak\r\n",
+    b"538 5.7.11 not so\r\n",
+    b"550 5.7.1 no\r\n",
+    b"554 5.7.0 no\r\n",
+]
 
 
 @pytest.mark.parametrize("hangs_up", [False, True])
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal[:3].decode())
 @pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_another(works: str, refusal: bytes, hangs_up: bool) -> None:
+def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_another(
+    works: str, refusal: bytes, hangs_up: bool
+) -> None:
     with Peer(at={"auth": only(works, refusal, hangs_up)}, users={"u": "p"}) as peer:
         SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
     tried = [command.split()[1].decode() for command in peer.commands if command.startswith(b"AUTH")]
@@ -321,7 +334,12 @@ def test_a_server_that_wants_the_answer_of_plain_on_a_line_of_its_own_gets_it() 
 
 
 def test_mechanisms_of_two_lines_are_put_together() -> None:
-    with Peer(extensions=("AUTH GSSAPI PLAIN", "AUTH=LOGIN"), users={"u": "p"}, mechanisms="NTLM", at={"auth": only("LOGIN", b"504 no\r\n")}) as peer:
+    with Peer(
+        extensions=("AUTH GSSAPI PLAIN", "AUTH=LOGIN"),
+        users={"u": "p"},
+        mechanisms="NTLM",
+        at={"auth": only("LOGIN", b"504 no\r\n")},
+    ) as peer:
         SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
 
 

@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Refused, TooMany, Unknown, classify, retry_after
 from mailbbgun.smtp.reply import Reply
 
-KINDS = {"delivered": Delivered, "deferred": Deferred, "bounced": Bounced, "unknown": Unknown, "refused": Refused,
-         "split": TooMany}
+KINDS = {
+    "delivered": Delivered,
+    "deferred": Deferred,
+    "bounced": Bounced,
+    "unknown": Unknown,
+    "refused": Refused,
+    "split": TooMany,
+}
 
 # phase   code  enhanced  outcome    text ("-": none given)
 TABLE = """

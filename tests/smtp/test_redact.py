@@ -40,7 +40,11 @@ def test_a_form_of_the_secret_is_replaced_and_the_rest_stays(said: str) -> None:
     assert MARK in shown
     assert shown.startswith("denied: ")
     assert shown.endswith(" (try again)")
-    assert not [form for form in (SECRET, SECRET.upper(), b64(SECRET)[:8], SECRET.encode().hex()) if form in shown.replace(" ", "")]
+    assert not [
+        form
+        for form in (SECRET, SECRET.upper(), b64(SECRET)[:8], SECRET.encode().hex())
+        if form in shown.replace(" ", "")
+    ]
 
 
 def test_a_secret_spread_over_the_lines_of_a_reply_is_found() -> None:

@@ -31,7 +31,9 @@ PASSWORD = "open sesame, 40 thieves"
 BODY = b"Subject: for nobody else\r\n\r\nthe treasure is in the cave\r\n"
 MAIL = Envelope("from@client.test", ("to@peer.test",), BODY)
 RECORD_ALERT, RECORD_HANDSHAKE, RECORD_DATA, RECORD_CHANGE = 21, 22, 23, 20
-ALERT_SIZE = 2 + 1 + 16  # an alert of TLS 1.3 is told from data by nothing but its size: two octets, their type, the tag
+ALERT_SIZE = (
+    2 + 1 + 16
+)  # an alert of TLS 1.3 is told from data by nothing but its size: two octets, their type, the tag
 
 
 @dataclass
@@ -73,7 +75,10 @@ class Tap:
                 server = socket.create_connection(("127.0.0.1", self.upstream))
                 said = bytearray()
                 self.said.append(said)
-                for work in (lambda c=client, s=server, w=said: self._forth(c, s, w), lambda c=client, s=server, w=said: self._back(c, s, w)):
+                for work in (
+                    lambda c=client, s=server, w=said: self._forth(c, s, w),
+                    lambda c=client, s=server, w=said: self._back(c, s, w),
+                ):
                     self._threads.append(threading.Thread(target=work, daemon=True))
                     self._threads[-1].start()
 
@@ -146,7 +151,9 @@ def secrets_in(octets: bytes) -> list[str]:
 # -- the watcher itself
 
 
-def test_the_watcher_sees_a_password_that_crosses_in_clear_and_none_under_tls(tempting: Peer, authority: Authority) -> None:
+def test_the_watcher_sees_a_password_that_crosses_in_clear_and_none_under_tls(
+    tempting: Peer, authority: Authority
+) -> None:
     with Tap(tempting.port) as tap:
         assert isinstance(attempts(account(tap.port, authority, "none"))[0], Delivered)
         assert isinstance(attempts(account(tap.port, authority))[0], Delivered)
@@ -165,7 +172,10 @@ MEDDLING: dict[str, tuple[dict[bytes, bytes], Callable[[bytes], bytes]]] = {
     "unknown": ({b"STARTTLS": b"502 5.5.1 command not implemented\r\n"}, bytes),
     "answered as if it were done": ({b"STARTTLS": b"250 2.0.0 ok\r\n"}, without_starttls),
     "agreed to and then not spoken": ({b"STARTTLS": b"220 go ahead\r\n"}, bytes),
-    "agreed to with words in clear behind": ({b"STARTTLS": b"220 go ahead\r\n250-peer.test\r\n250 AUTH PLAIN LOGIN\r\n"}, bytes),
+    "agreed to with words in clear behind": (
+        {b"STARTTLS": b"220 go ahead\r\n250-peer.test\r\n250 AUTH PLAIN LOGIN\r\n"},
+        bytes,
+    ),
     "EHLO unknown": ({b"EHLO": b"502 5.5.1 command not implemented\r\n"}, bytes),
 }
 
@@ -200,7 +210,10 @@ def test_mail_goes_through_as_soon_as_nobody_meddles_any_more(tempting: Peer, au
 
 
 def test_a_providers_server_behind_the_stripper_hears_no_password_either(tmp_path: Path) -> None:
-    with MailServer(tmp_path, {"u": PASSWORD}, hosts=("peer.test",)) as server, Tap(server.port, rewrite=without_starttls) as tap:
+    with (
+        MailServer(tmp_path, {"u": PASSWORD}, hosts=("peer.test",)) as server,
+        Tap(server.port, rewrite=without_starttls) as tap,
+    ):
         endpoint = Endpoint("peer.test", tap.port, "starttls", "u", PASSWORD, ("127.0.0.1",), server.ca_file)
         assert isinstance(attempts(endpoint)[0], Refused)
         tap.settled()
@@ -274,6 +287,8 @@ def test_who_is_asked_a_second_time_for_a_bad_certificate_is_told_nothing(
     assert not [command for command in peer.commands if command not in (b"EHLO client.test", b"STARTTLS")]
 
 
-@pytest.mark.parametrize("endpoint", [Endpoint("h"), Endpoint("h", security="starttls"), Endpoint("h", security="tls", verify=False)])
+@pytest.mark.parametrize(
+    "endpoint", [Endpoint("h"), Endpoint("h", security="starttls"), Endpoint("h", security="tls", verify=False)]
+)
 def test_nothing_older_than_tls_1_2_is_spoken(endpoint: Endpoint) -> None:
     assert endpoint.tls_context().minimum_version is ssl.TLSVersion.TLSv1_2

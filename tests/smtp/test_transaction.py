@@ -70,8 +70,12 @@ def connected(peer: Peer, timeouts: Timeouts = PATIENT) -> Iterator[SMTPConnecti
     connection.quit()
 
 
-def send(peer: Peer, envelope: Envelope = ONE, timeouts: Timeouts = PATIENT, journal: Journal | None = None,
-         ) -> dict[str, Outcome | TooMany]:
+def send(
+    peer: Peer,
+    envelope: Envelope = ONE,
+    timeouts: Timeouts = PATIENT,
+    journal: Journal | None = None,
+) -> dict[str, Outcome | TooMany]:
     journal = journal or Journal()
     with connected(peer, timeouts) as connection:
         return connection.send(envelope, journal.before_dot, journal.after_dot)
@@ -138,8 +142,13 @@ def test_a_failure_after_the_dot_is_a_verdict_or_unknown(
 
 @pytest.mark.parametrize(
     ("verdict", "kind"),
-    [(b"552 5.3.4 too big\r\n", Bounced), (b"421 4.4.2 slow\r\n", Deferred), (b"451 4.3.0 disk\r\n", Deferred),
-     (b"250 2.0.0 so soon\r\n", Deferred), (b"junk\r\n", Deferred)],
+    [
+        (b"552 5.3.4 too big\r\n", Bounced),
+        (b"421 4.4.2 slow\r\n", Deferred),
+        (b"451 4.3.0 disk\r\n", Deferred),
+        (b"250 2.0.0 so soon\r\n", Deferred),
+        (b"junk\r\n", Deferred),
+    ],
 )
 def test_a_verdict_before_the_dot_is_heard_and_the_dot_not_sent(verdict: bytes, kind: type) -> None:
     journal = Journal()
@@ -396,9 +405,14 @@ def test_a_transaction_of_ascii_alone_does_not_ask_for_smtputf8(extensions: tupl
     assert peer.messages[0].raw == RAW
 
 
-@pytest.mark.parametrize(("raw", "header"), [(RAW, RAW), (HEADER, HEADER.replace("\u00fcser@b.test".encode(), b"=?utf-8?b?w7xzZXJAYi50ZXN0?= :;"))])
+@pytest.mark.parametrize(
+    ("raw", "header"),
+    [(RAW, RAW), (HEADER, HEADER.replace("\u00fcser@b.test".encode(), b"=?utf-8?b?w7xzZXJAYi50ZXN0?= :;"))],
+)
 @pytest.mark.parametrize("extensions", [("PIPELINING", "8BITMIME", "SIZE 10000"), ()], ids=["pipelined", "bare"])
-def test_without_smtputf8_an_international_recipient_fails_alone(extensions: tuple[str, ...], raw: bytes, header: bytes) -> None:
+def test_without_smtputf8_an_international_recipient_fails_alone(
+    extensions: tuple[str, ...], raw: bytes, header: bytes
+) -> None:
     with Peer(extensions=extensions) as peer:
         for _ in range(2):
             outcomes = send(peer, Envelope("a@a.test", INTERNATIONAL, raw, smtputf8=True))

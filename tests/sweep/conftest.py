@@ -26,7 +26,14 @@ class Store:
     services: Services
 
     def add(
-        self, count: int = 1, *, lane: str = "normal", due: float = 0, hinted: float | None = None, recipients: int = 1, **columns: Any
+        self,
+        count: int = 1,
+        *,
+        lane: str = "normal",
+        due: float = 0,
+        hinted: float | None = None,
+        recipients: int = 1,
+        **columns: Any,
     ) -> list[UUID]:
         """Insert pending messages; ``due`` and ``hinted`` are seconds from now. Returns the ids of their deliveries."""
         messages = [new_id() for _ in range(count)]
@@ -41,7 +48,10 @@ class Store:
         delivery = {"address": "a@b.test", "kind": "to", "lane": lane, "status": "PENDING"} | columns
         with self.services.db.write() as session:
             session.execute(insert(Message), [message | {"id": one} for one in messages])
-            rows = [delivery | {"id": one, "message_id": messages[number // recipients]} for number, one in enumerate(deliveries)]
+            rows = [
+                delivery | {"id": one, "message_id": messages[number // recipients]}
+                for number, one in enumerate(deliveries)
+            ]
             session.execute(insert(Delivery.__table__).values(**times), rows)
         return deliveries
 
@@ -73,7 +83,11 @@ class Store:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Fresh tables and the embedded queue."""
-    given = {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOSTNAME": "mail.example.com", "MAILBBGUN_RETRY_DELAYS": "600,600,1800"}
+    given = {
+        "MAILBBGUN_VAR": str(tmp_path),
+        "MAILBBGUN_HOSTNAME": "mail.example.com",
+        "MAILBBGUN_RETRY_DELAYS": "600,600,1800",
+    }
     server = database = None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")

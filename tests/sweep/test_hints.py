@@ -68,7 +68,9 @@ def test_a_lane_that_holds_as_many_hints_as_rows_wait_is_not_touched_and_one_wit
     assert messages_of(store, gone) <= set(hints)
     assert not messages_of(store, fresh) & set(hints)
     sweep(store.services, Expired(store.services.db, store.services.settings))
-    assert set(store.hints()) == messages_of(store, waiting)  # whose hints are gone by now; the others were hinted a moment ago
+    assert set(store.hints()) == messages_of(
+        store, waiting
+    )  # whose hints are gone by now; the others were hinted a moment ago
 
 
 class AtMost(Embedded):
@@ -123,7 +125,9 @@ def test_a_hint_that_came_again_with_its_bunch_costs_one_hint_at_the_most(store,
 def test_what_is_lost_is_looked_for_in_its_own_index_even_when_statistics_say_that_all_is(store):
     db, statements = store.services.db, []
     fill(db, 10_000)
-    long_ago = "UPDATE deliveries SET published_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'"
+    long_ago = (
+        "UPDATE deliveries SET published_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'"
+    )
     quiet, gone = "ALTER TABLE deliveries SET (autovacuum_enabled = off)", "UPDATE deliveries SET status = 'DELIVERED'"
     for statement in (quiet, long_ago, "ANALYZE deliveries", gone):
         with db.write() as session:
@@ -138,7 +142,9 @@ def test_what_is_lost_is_looked_for_in_its_own_index_even_when_statistics_say_th
             assert "ix_deliveries_hinted" in plan, plan
 
 
-@pytest.mark.parametrize(("recipients", "counted"), [(1, NEARLY_EMPTY), (2, NEARLY_EMPTY), (25, NEARLY_EMPTY * 10 // 25)])
+@pytest.mark.parametrize(
+    ("recipients", "counted"), [(1, NEARLY_EMPTY), (2, NEARLY_EMPTY), (25, NEARLY_EMPTY * 10 // 25)]
+)
 def test_what_is_lost_is_counted_by_messages_and_no_further_than_the_most(store, recipients, counted):
     count_of = NEARLY_EMPTY + 300 if recipients < 10 else 500
     store.add(count_of, due=-3600, hinted=-3600, recipients=recipients)

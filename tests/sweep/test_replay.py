@@ -101,7 +101,8 @@ def test_a_dead_workers_journal_decides(store, owner, told, columns, status, rea
 
 
 @pytest.mark.parametrize(
-    ("told", "attempts"), [(silence, 0), (undone, 0), (answered(CROWDED), 1), (answered(WORN_OUT), 1), (answered(OLD_MAILBOX), 1)]
+    ("told", "attempts"),
+    [(silence, 0), (undone, 0), (answered(CROWDED), 1), (answered(WORN_OUT), 1), (answered(OLD_MAILBOX), 1)],
 )
 def test_an_attempt_counts_as_one_where_a_server_has_replied_to_its_dot(store, owner, told, attempts):
     row = store.claimed(owner)
@@ -139,7 +140,9 @@ def settle_after_a_while(store):
     """Let a sweeper see expired claims twice, half a lease apart."""
     expired = Expired(store.services.db, store.services.settings)
     assert expired.settle() == 0, "they may be renewed any moment"
-    expired._seen = {worker: first - store.services.settings.LEASE_SECONDS / 2 for worker, first in expired._seen.items()}
+    expired._seen = {
+        worker: first - store.services.settings.LEASE_SECONDS / 2 for worker, first in expired._seen.items()
+    }
     return expired.settle()
 
 

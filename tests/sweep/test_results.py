@@ -47,7 +47,9 @@ class Held:
 
     def waiting(self) -> int:
         with self._store.services.db.read() as session:
-            of_ours = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+            of_ours = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             return int(session.execute(of_ours).scalar_one())
 
 
@@ -67,14 +69,23 @@ def recipients(store: Store, message, count: int, **columns) -> list:
     """Add deliveries of a message; return their ids."""
     rows = [new_id() for _ in range(count)]
     with store.services.db.write() as session:
-        same = {"message_id": message, "address": "x@b.test", "kind": "to", "lane": "normal", "status": "PENDING", "attempt": 1}
+        same = {
+            "message_id": message,
+            "address": "x@b.test",
+            "kind": "to",
+            "lane": "normal",
+            "status": "PENDING",
+            "attempt": 1,
+        }
         session.execute(insert(DELIVERIES), [same | columns | {"id": one} for one in rows])
     return rows
 
 
 def in_place(session: Session, rows: list) -> list:
     """Return delivery ids in the order in which a statement that walks the table meets them."""
-    return list(session.execute(text("SELECT id FROM deliveries WHERE id = ANY(:rows) ORDER BY ctid"), {"rows": rows}).scalars())
+    return list(
+        session.execute(text("SELECT id FROM deliveries WHERE id = ANY(:rows) ORDER BY ctid"), {"rows": rows}).scalars()
+    )
 
 
 def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store, owner):
@@ -147,7 +158,15 @@ def test_a_message_is_the_sum_of_its_deliveries(store, owner, statuses):
     message = store.row(first).message_id
     rows = [first, new_id(), new_id()]
     with store.services.db.write() as session:
-        same = {"message_id": message, "address": "x@b.test", "kind": "to", "lane": "normal", "status": "PENDING", "lease_owner": owner, "attempt": 1}
+        same = {
+            "message_id": message,
+            "address": "x@b.test",
+            "kind": "to",
+            "lane": "normal",
+            "status": "PENDING",
+            "lease_owner": owner,
+            "attempt": 1,
+        }
         session.execute(insert(DELIVERIES), [same | {"id": one} for one in rows[1:]])
     ended = [(row, status) for row, status in zip(rows, statuses, strict=True) if status != "PENDING"]
     for row, status in ended:  # each in a commit of its own
@@ -174,7 +193,10 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
     def end(worker, mine):
         try:
             for first in range(0, count, 5):
-                batch = [Result(row, its, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED") for row, its in mine[first : first + 5]]
+                batch = [
+                    Result(row, its, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")
+                    for row, its in mine[first : first + 5]
+                ]
                 barrier.wait(PATIENCE)
                 with store.services.db.write() as session:
                     assert len(record.results(session, worker, batch)) == 5
@@ -201,7 +223,9 @@ def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_ot
 
     def ends(worker, row):
         with store.services.db.write() as session:
-            assert record.results(session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")])
+            assert record.results(
+                session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")]
+            )
 
     # Both have told their event, which holds the message by its key, before either may sum the message up.
     with held(store, select(Message.id).where(Message.id == message).with_for_update(key_share=True)) as lock:
@@ -236,7 +260,9 @@ def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, c
     db = store.services.db
     rows = store.add(9, due=-1)
     with db.write() as session:
-        claims = {one.delivery_id: one for one in claim(session, owner, [store.row(row).message_id for row in rows], 60, 0.0)}
+        claims = {
+            one.delivery_id: one for one in claim(session, owner, [store.row(row).message_id for row in rows], 60, 0.0)
+        }
     with db.read() as session:
         rows = in_place(session, rows)
     leases = Leases(owner, 60, Clock())
