@@ -1,4 +1,6 @@
-"""A Maildir (https://cr.yp.to/proto/maildir.html) that is written durably and never outgrows its bounds."""
+"""A Maildir (https://cr.yp.to/proto/maildir.html) that is written durably and never outgrows its
+bounds.
+"""
 
 import contextlib
 import itertools
@@ -17,10 +19,12 @@ log = logging.getLogger("mailbbgun.maildir")
 
 
 class Maildir:
-    """The standard library's does not sync the name of what it adds, nor does it forget. Thread-safe.
+    """The standard library's does not sync the name of what it adds, nor does it forget.
 
-    Of the messages in ``new`` and ``cur`` the newest stay: at most ``most``, of at most ``size`` bytes together, and the last one in any case.
-    Between two looks there may be a hundredth more.
+    Thread-safe.
+
+    Of the messages in ``new`` and ``cur`` the newest stay: at most ``most``, of at most ``size``
+    bytes together, and the last one in any case. Between two looks there may be a hundredth more.
     """
 
     def __init__(self, folder: Path, most: int, size: int) -> None:
@@ -42,7 +46,10 @@ class Maildir:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def keep(self, content: bytes) -> Path:
-        """Write a message to disk and return its file; it shows up complete or not at all. Raises ``OSError``."""
+        """Write a message to disk and return its file; it shows up complete or not at all.
+
+        Raises ``OSError``.
+        """
         try:
             file = self._keep(content)
         except FileNotFoundError:
@@ -79,7 +86,10 @@ class Maildir:
             return self._came > self._most // LOOK_SHARE or self._bytes > self._size // LOOK_SHARE
 
     def _forget(self) -> None:
-        """Remove the oldest beyond the bounds, read or not, and drafts nobody will end. What cannot be removed is told of and stays."""
+        """Remove the oldest beyond the bounds, read or not, and drafts nobody will end.
+
+        What cannot be removed is told of and stays.
+        """
         with self._counting:
             self._came = self._bytes = 0
         try:

@@ -1,7 +1,10 @@
-"""Connections to an AMQP broker, by pika: the only file that imports it. Its errors leave here as ours, the cause kept.
+"""Connections to an AMQP broker, by pika: the only file that imports it.
 
-pika's own time-outs do not cover a broker that accepts and then says nothing: a queue without a leader holds a publisher for 65 s, a memory
-alarm for ever. So whoever calls waits on a condition with a deadline, while a thread of ours owns the connection.
+Its errors leave here as ours, the cause kept.
+
+pika's own time-outs do not cover a broker that accepts and then says nothing: a queue without a
+leader holds a publisher for 65 s, a memory alarm for ever. So whoever calls waits on a condition
+with a deadline, while a thread of ours owns the connection.
 """
 
 import contextlib
@@ -45,7 +48,10 @@ Channel = Any  # pika's: that of a BlockingConnection for work(), else that of a
 
 
 class BrokerRefused(QueueUnavailable):
-    """The broker closed a channel over what was asked. ``reply_code``: 404 there is none, 406 it is different; the text names it."""
+    """The broker closed a channel over what was asked.
+
+    ``reply_code``: 404 there is none, 406 it is different; the text names it.
+    """
 
     def __init__(self, reply_code: int, text: str) -> None:
         super().__init__(f"RabbitMQ: {safe(text)}")
@@ -53,12 +59,18 @@ class BrokerRefused(QueueUnavailable):
 
 
 def persistent() -> pika.BasicProperties:
-    """Return new properties. Always new: a header of dead-lettering carried over lets RabbitMQ drop a message as a cycle."""
+    """Return new properties.
+
+    Always new: a header of dead-lettering carried over lets RabbitMQ drop a message as a cycle.
+    """
     return pika.BasicProperties(delivery_mode=2)  # type: ignore[no-untyped-call]  # pika's
 
 
 def hosts_of(url: str) -> Hosts:
-    """Split ``amqp://user:password@host1:port,host2,host3/vhost?options``. Raises :class:`ConfigurationError`."""
+    """Split ``amqp://user:password@host1:port,host2,host3/vhost?options``.
+
+    Raises :class:`ConfigurationError`.
+    """
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
     found = []
@@ -75,7 +87,8 @@ def hosts_of(url: str) -> Hosts:
 
 
 def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
-    """Run blocking work on a channel of its own connection, in a thread that is left behind when 10 s have passed.
+    """Run blocking work on a channel of its own connection, in a thread that is left behind when 10
+    s have passed.
 
     Raises :class:`QueueUnavailable`, :class:`BrokerRefused`.
     """
@@ -107,7 +120,10 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
 
 
 def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> list[str]:
-    """Return the names whose look the broker answers with "not found" (404). Raises :class:`QueueUnavailable`, :class:`BrokerRefused`."""
+    """Return the names whose look the broker answers with "not found" (404).
+
+    Raises :class:`QueueUnavailable`, :class:`BrokerRefused`.
+    """
 
     def look(channel: Channel) -> list[str]:
         connection, gone = channel.connection, []
@@ -125,7 +141,10 @@ def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> l
 
 
 class Link:
-    """One connection and the one thread that owns it. Whatever goes wrong ends the link, once, with one error for all who wait."""
+    """One connection and the one thread that owns it.
+
+    Whatever goes wrong ends the link, once, with one error for all who wait.
+    """
 
     def __init__(self, hosts: Hosts, name: str) -> None:
         self.error: QueueUnavailable | None = None
@@ -169,7 +188,10 @@ class Link:
         self._thread.join(CLOSE_SECONDS + 1)
 
     def opened(self, connection: pika.SelectConnection) -> None:
-        """Open channels; call :meth:`is_ready` when done. Runs in the link's thread, as every callback."""
+        """Open channels; call :meth:`is_ready` when done.
+
+        Runs in the link's thread, as every callback.
+        """
         raise NotImplementedError
 
     def is_ready(self) -> None:
@@ -241,7 +263,9 @@ class Link:
 
 class _Connection(pika.SelectConnection):
     def terminate(self, error: Exception) -> None:
-        """Close the socket now. pika keeps this for its adapters, and its close() waits for an answer."""
+        """Close the socket now. pika keeps this for its adapters, and its close() waits for an
+        answer.
+        """
         self._terminate_stream(error)
 
 
@@ -293,7 +317,8 @@ def unreachable(cause: BaseException, hosts: Hosts) -> QueueUnavailable:
     refused = isinstance(cause, AuthenticationError) or (
         isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530)
     )
-    # A broker that hangs up without a word may refuse us, or be going down: nobody is to give up over that. Pika keeps its word as text only.
+    # A broker that hangs up without a word may refuse us, or be going down: nobody is to give up
+    # over that. Pika keeps its word as text only.
     refused = refused or (probably and bool(re.search(r"ConnectionClosedByBroker: \((403|530)\)", str(cause))))
     told = "QUEUE_URL: RabbitMQ refuses our user, password or virtual host"
     away = f"RabbitMQ does not answer: {_reason(cause) or 'it hung up'}"

@@ -1,7 +1,8 @@
 """Hints as rows of the service's own database: the default, with nothing to install.
 
-A hint may be taken once its ``visible_at`` has passed; taking it moves that moment on by :data:`HOLD_SECONDS`, settling it deletes the row.
-So what a killed consumer held comes again by itself. Only the database's clock counts.
+A hint may be taken once its ``visible_at`` has passed; taking it moves that moment on by
+:data:`HOLD_SECONDS`, settling it deletes the row. So what a killed consumer held comes again by
+itself. Only the database's clock counts.
 """
 
 import logging
@@ -149,7 +150,9 @@ class _EmbeddedConsumer(Consumer):
             )
 
     def _choose(self, limit: int, lanes: Collection[str]) -> list[str]:
-        """Return the lanes of the next turns, as many as there are hints to take, at most ``limit``."""
+        """Return the lanes of the next turns, as many as there are hints to take, at most
+        ``limit``.
+        """
         room = {lane: min(limit, self._prefetch - len(self._held[lane])) if lane in lanes else 0 for lane in LANES}
         with _translated(), self._database.read() as session:
             found = session.execute(_COUNTS, room).one()

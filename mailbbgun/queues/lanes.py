@@ -1,8 +1,11 @@
-"""Lanes in weighted round robin: bulk always moves, high never waits behind it, and nobody behind another tenant's overflow."""
+"""Lanes in weighted round robin: bulk always moves, high never waits behind it, and nobody behind
+another tenant's overflow.
+"""
 
 from collections.abc import Mapping, Sized
 
-#: Overflow, "crowd" in the names of queues, is normal mail of a tenant that hands over much at once.
+#: Overflow, "crowd" in the names of queues, is normal mail of a tenant that hands over much at
+#: once.
 HIGH, NORMAL, OVERFLOW, BULK = "high", "normal", "crowd", "bulk"
 LANES = (HIGH, NORMAL, OVERFLOW, BULK)
 WEIGHTS = {HIGH: 16, NORMAL: 4, OVERFLOW: 3, BULK: 1}
@@ -16,14 +19,17 @@ def lane_of(priority: int) -> str:
 class WeightedRoundRobin:
     """Smooth weighted round robin over the lanes that have something.
 
-    Of 24 turns with all lanes busy, high gets 16, normal 4, overflow 3 and bulk 1, spread evenly. Not thread-safe.
+    Of 24 turns with all lanes busy, high gets 16, normal 4, overflow 3 and bulk 1, spread evenly.
+    Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._credit = dict.fromkeys(LANES, 0)
 
     def next(self, waiting: Mapping[str, Sized]) -> str | None:
-        """Return the lane whose turn it is among those with something waiting; None when all are empty."""
+        """Return the lane whose turn it is among those with something waiting; None when all are
+        empty.
+        """
         busy = [lane for lane in LANES if waiting[lane]]
         if not busy:
             return None

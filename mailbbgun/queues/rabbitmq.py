@@ -1,10 +1,11 @@
-"""Hints on RabbitMQ: quorum queues, publisher confirms, one connection to publish and one for each consumer.
+"""Hints on RabbitMQ: quorum queues, publisher confirms, one connection to publish and one for each
+consumer.
 
 What exchanges and queues there are says ``topology.py``.
 
-RabbitMQ, and we, take as long for an AMQP message of sixteen hints as for one of a single hint. So hints travel in *bunches*: the body is
-1 to :data:`BUNCH` message ids, in lower case, with a line break between two. A bunch is acked when all its hints are settled; until then it
-comes again whole.
+RabbitMQ, and we, take as long for an AMQP message of sixteen hints as for one of a single hint. So
+hints travel in *bunches*: the body is 1 to :data:`BUNCH` message ids, in lower case, with a line
+break between two. A bunch is acked when all its hints are settled; until then it comes again whole.
 """
 
 import logging
@@ -44,30 +45,39 @@ log = logging.getLogger(__name__)
 
 
 def bodies_of(message_ids: Sequence[UUID]) -> list[bytes]:
-    """Cut ids into bunches, in their order. More than half a bunch is cut in two: of a burst a second worker process shall have its share."""
+    """Cut ids into bunches, in their order.
+
+    More than half a bunch is cut in two: of a burst a second worker process shall have its share.
+    """
     size = min(BUNCH, max(BUNCH // 2, (len(message_ids) + 1) // 2))
     ids = [str(one) for one in message_ids]
     return ["\n".join(ids[first : first + size]).encode() for first in range(0, len(ids), size)]
 
 
 def ids_of(body: bytes) -> list[UUID]:
-    """Return the ids of a bunch; none at all if any part of it is junk. What was lost with that is hinted again by the sweep."""
+    """Return the ids of a bunch; none at all if any part of it is junk.
+
+    What was lost with that is hinted again by the sweep.
+    """
     return [UUID(one) for one in body.decode("ascii").split("\n")] if _BODY.fullmatch(body) else []
 
 
 def fetched(prefetch: int) -> int:
     """Return how many bunches to fetch for so many hints.
 
-    If all are full, which is when there is a backlog, they hold twice as many: more would let one process sit on a small backlog while
-    others have nothing to do. If each holds one id, an eighth: they are settled as soon as they are claimed, and the next come.
+    If all are full, which is when there is a backlog, they hold twice as many: more would let one
+    process sit on a small backlog while others have nothing to do. If each holds one id, an eighth:
+    they are settled as soon as they are claimed, and the next come.
     """
     return min(max(prefetch // 8, FEWEST_FETCHED), LARGEST_PREFETCH)
 
 
 class RabbitMQ(Queue):
-    """The queue of ``amqp://user:password@host1:port,host2,host3/vhost``: the hosts of one cluster, tried in turn.
+    """The queue of ``amqp://user:password@host1:port,host2,host3/vhost``: the hosts of one cluster,
+    tried in turn.
 
-    ``delays`` are seconds. Nothing connects before it is used; raises :class:`ConfigurationError` for a malformed URL.
+    ``delays`` are seconds. Nothing connects before it is used; raises :class:`ConfigurationError`
+    for a malformed URL.
     """
 
     def __init__(self, url: str, delays: Sequence[int]) -> None:
@@ -83,15 +93,23 @@ class RabbitMQ(Queue):
         return self._delays
 
     def declare(self) -> None:
-        """Make exchanges, queues and bindings. Once per installation: a quorum queue killed in its first second can be lost."""
+        """Make exchanges, queues and bindings.
+
+        Once per installation: a quorum queue killed in its first second can be lost.
+        """
         self._topology.declare()
 
     def check(self) -> None:
-        """Look for every exchange and queue. Bindings and arguments cannot be seen this way; publishing notices them."""
+        """Look for every exchange and queue.
+
+        Bindings and arguments cannot be seen this way; publishing notices them.
+        """
         self._topology.check()
 
     def mend(self) -> Sequence[str]:
-        """Make the exchanges and queues that are missing; bindings too, if something was, or if what was published had no queue."""
+        """Make the exchanges and queues that are missing; bindings too, if something was, or if
+        what was published had no queue.
+        """
         unrouted, self._unrouted = self._unrouted, False
         try:
             return self._topology.mend(unrouted=unrouted)
@@ -100,7 +118,10 @@ class RabbitMQ(Queue):
             raise
 
     def depth(self) -> dict[str, int]:
-        """Return :data:`BUNCH` for each bunch that is ready, full or not: RabbitMQ counts messages, and does not look into them."""
+        """Return :data:`BUNCH` for each bunch that is ready, full or not:
+
+        RabbitMQ counts messages, and does not look into them.
+        """
         return at_once(self._hosts, self._depth)
 
     def _depth(self, channel: Channel) -> dict[str, int]:
@@ -122,7 +143,10 @@ class RabbitMQ(Queue):
                 raise
 
     def consumer(self, prefetch: int) -> Consumer:
-        """Connect, and consume all lanes; waits up to 10 s for the broker. What is fetched is counted in bunches: :func:`fetched`."""
+        """Connect, and consume all lanes; waits up to 10 s for the broker.
+
+        What is fetched is counted in bunches: :func:`fetched`.
+        """
         consumer = _RabbitConsumer(self._hosts, fetched(prefetch))
         try:
             consumer.wait(DEADLINE)
@@ -149,7 +173,10 @@ class _Unrouted(QueueUnavailable):
 
 @dataclass(eq=False)
 class _HintBatch:
-    """What one call publishes. ``left`` counts what is not confirmed; ``unrouted``: some of it had no queue."""
+    """What one call publishes.
+
+    ``left`` counts what is not confirmed; ``unrouted``: some of it had no queue.
+    """
 
     exchange: str
     lane: str
@@ -213,10 +240,13 @@ class _Publishing:
 
 
 class _Publisher(Link):
-    """Publishes with confirms. A nack or a return fails its own batch; anything else fails the link.
+    """Publishes with confirms.
 
-    After a nack it ends by itself, when all it has sent is answered: RabbitMQ 3.10 lets a channel that was opened while a queue had no leader
-    refuse whatever is published on it for as long as the former leader is down, although there is a new one.
+    A nack or a return fails its own batch; anything else fails the link.
+
+    After a nack it ends by itself, when all it has sent is answered: RabbitMQ 3.10 lets a channel
+    that was opened while a queue had no leader refuse whatever is published on it for as long as
+    the former leader is down, although there is a new one.
     """
 
     def __init__(self, hosts: Hosts, name: str) -> None:
@@ -372,7 +402,9 @@ class _RabbitConsumer(Link, Consumer):
             self.guard.notify_all()
 
     def _settle(self, tokens: dict[str, list[_Token]]) -> None:
-        """Ack the bunches none of whose hints is left: with one frame all up to the oldest still held, the rest one by one."""
+        """Ack the bunches none of whose hints is left: with one frame all up to the oldest still
+        held, the rest one by one.
+        """
         if self.error:
             return  # they come again
         for lane, settled in tokens.items():

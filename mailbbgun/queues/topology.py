@@ -1,11 +1,16 @@
-"""The exchanges and queues of ours on RabbitMQ. Arguments of a queue cannot change in place, so names carry a version::
+"""The exchanges and queues of ours on RabbitMQ.
+
+Arguments of a queue cannot change in place, so names carry a version::
 
     mailbbgun.work.v1       direct ─ high, normal, bulk ─▸ mailbbgun.work.<lane>.v1
-    mailbbgun.delay.<N>.v1  fanout ─▸ mailbbgun.delay.<N>.v1 ─ after N seconds, still under its lane's key ─▸ mailbbgun.work.v1
+    mailbbgun.delay.<N>.v1  fanout ─▸ mailbbgun.delay.<N>.v1 ─ after N seconds, still under its
+    lane's key ─▸ mailbbgun.work.v1
 
-``initdb.py`` makes them once, and a worker only those that are missing: a quorum queue that is killed in its first second can be lost, so nothing
-is declared at each start. The work exchange has no alternate exchange: one would swallow what cannot be routed, and it would count as confirmed.
-A time to live per message would wait behind the head of the queue, so each delay has a queue of its own.
+``initdb.py`` makes them once, and a worker only those that are missing: a quorum queue that is
+killed in its first second can be lost, so nothing is declared at each start. The work exchange has
+no alternate exchange: one would swallow what cannot be routed, and it would count as confirmed. A
+time to live per message would wait behind the head of the queue, so each delay has a queue of its
+own.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -18,8 +23,9 @@ from mailbbgun.queues.lanes import LANES
 
 WORK = "mailbbgun.work.v1"
 
-# RabbitMQ 4 drops a hint after 20 deliveries unless told otherwise, but one that was prefetched by 20 workers that crashed is no verdict on
-# its message. -1, "no limit" to 4.0, lets 3.10 drop a hint that comes back even once, so: a number that works everywhere and is never met.
+# RabbitMQ 4 drops a hint after 20 deliveries unless told otherwise, but one that was prefetched by
+# 20 workers that crashed is no verdict on its message. -1, "no limit" to 4.0, lets 3.10 drop a hint
+# that comes back even once, so: a number that works everywhere and is never met.
 _WORK_ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": 1_000_000}
 _DELAY_ARGUMENTS = {
     "x-queue-type": "quorum",
@@ -43,7 +49,10 @@ def delay_queue(seconds: int) -> str:
 
 
 class Topology:
-    """Makes and looks for what there must be on one broker, for these delays in seconds. All may raise :class:`QueueUnavailable`."""
+    """Makes and looks for what there must be on one broker, for these delays in seconds.
+
+    All may raise :class:`QueueUnavailable`.
+    """
 
     def __init__(self, hosts: Hosts, delays: Sequence[int]) -> None:
         self._hosts = hosts
@@ -54,17 +63,24 @@ class Topology:
         }
 
     def declare(self) -> None:
-        """Make all of it; what is there stays. Raises :class:`QueueMisconfigured` for what is there with other arguments."""
+        """Make all of it; what is there stays.
+
+        Raises :class:`QueueMisconfigured` for what is there with other arguments.
+        """
         with _misconfigured({406: _OTHER_ARGUMENTS, 403: _NOT_ALLOWED}):
             at_once(self._hosts, partial(self._make, exchanges=self._exchanges, queues=self._queues))
 
     def check(self) -> None:
-        """Look for each exchange and queue; bindings cannot be seen. Raises :class:`QueueMisconfigured` for the first that is missing."""
+        """Look for each exchange and queue; bindings cannot be seen.
+
+        Raises :class:`QueueMisconfigured` for the first that is missing.
+        """
         with _misconfigured({404: "is missing; run initdb.py"}):
             at_once(self._hosts, self._look)
 
     def mend(self, *, unrouted: bool) -> list[str]:
-        """Make what is missing and return its names; bind it, and, if something is known to be ``unrouted``, all the rest.
+        """Make what is missing and return its names; bind it, and, if something is known to be
+        ``unrouted``, all the rest.
 
         Raises :class:`QueueMisconfigured` if our user may not.
         """
@@ -105,7 +121,8 @@ def _misconfigured(faults: dict[int, str], gone: Sequence[str] = ()) -> Iterator
     except BrokerRefused as error:
         if error.reply_code not in faults:
             raise
-        # The broker's text names the culprit: "no queue 'x' in vhost 'y'", "inequivalent arg 'z' for queue 'x' in vhost 'y'…".
+        # The broker's text names the culprit: "no queue 'x' in vhost 'y'", "inequivalent arg 'z'
+        # for queue 'x' in vhost 'y'…".
         named = next((word for word in error.message.split("'") if word.startswith("mailbbgun.")), "the topology")
         name = gone[0] if gone and error.reply_code == 403 else named
         raise QueueMisconfigured(f"RabbitMQ: {name} {faults[error.reply_code]}") from error

@@ -11,16 +11,17 @@ from mailbbgun.smtp.outcome import AnsweringServer, Outcome, Phase, TooMany
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, SMTPTransaction
 from mailbbgun.smtp.wire import Dropped, WireError
 
+#: Seconds of rest after which a connection is asked by RSET whether it still lives: firewalls
+#: forget idle lines.
 PAUSE = 1.0
-"""Seconds of rest after which a connection is asked by RSET whether it still lives: firewalls forget idle lines."""
 
 
 class SMTPConnection:
     """An open session. Used by one thread at a time.
 
-    `usable`: whether it can take a further message. `sent`: transactions begun. `opened`, `last_used`: by the clock
-    it was opened with. `server`: who is at the other end. `extensions`: what it offers. `tls`: whether the line is
-    encrypted.
+    `usable`: whether it can take a further message. `sent`: transactions begun. `opened`,
+    `last_used`: by the clock it was opened with. `server`: who is at the other end. `extensions`:
+    what it offers. `tls`: whether the line is encrypted.
     """
 
     __slots__ = (
@@ -51,7 +52,10 @@ class SMTPConnection:
     def open(
         cls, endpoint: Endpoint, helo: str, timeouts: Timeouts, clock: Callable[[], float] = monotonic
     ) -> "SMTPConnection":
-        """Connects, greets, authenticates. Raises `opening.CannotOpen`, whose `outcome` says what became of it."""
+        """Connects, greets, authenticates.
+
+        Raises `opening.CannotOpen`, whose `outcome` says what became of it.
+        """
         return cls(endpoint, open_session(endpoint, helo, timeouts), timeouts, clock)
 
     @property
@@ -65,8 +69,8 @@ class SMTPConnection:
     def send(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
         """One transaction; an outcome for every recipient.
 
-        Raises `transaction.Stale` if this connection had sent before and proves dead: repeat on a fresh one. What the
-        two functions raise passes through, with the connection reset.
+        Raises `transaction.Stale` if this connection had sent before and proves dead: repeat on a
+        fresh one. What the two functions raise passes through, with the connection reset.
         """
         reset = self.sent > 0 and (self._halfway or self._clock() - self.last_used > PAUSE)
         transaction = SMTPTransaction(self._session, self._timeouts, envelope, reused=self.sent > 0, reset=reset)
@@ -82,20 +86,26 @@ class SMTPConnection:
         return outcomes
 
     def alive(self) -> bool:
-        """Whether a kept connection is still open and the server has said nothing (such as a 421) meanwhile."""
+        """Whether a kept connection is still open and the server has said nothing (such as a 421)
+        meanwhile.
+        """
         try:
             return self.usable and not self._session.wire.unasked(Phase.RSET)
         except Dropped:
             return False
 
     def say_quit(self) -> None:
-        """The first half of `quit`, which does not wait: several connections can be closed in the time of one."""
+        """The first half of `quit`, which does not wait: several connections can be closed in the
+        time of one.
+        """
         if self.usable:
             with contextlib.suppress(WireError):  # hung up already: there is nobody to say it to
                 self._session.wire.write(b"QUIT\r\n", Phase.QUIT, monotonic() + self._timeouts.quit)
 
     def hear_quit(self, deadline: float) -> None:
-        """The second half: waits for the 221 until `deadline` (monotonic) and closes (RFC 5321 §4.1.1.10)."""
+        """The second half: waits for the 221 until `deadline` (monotonic) and closes (RFC 5321
+        §4.1.1.10).
+        """
         if self.usable:
             with contextlib.suppress(WireError):  # the answer changes nothing; we only owe the server the wait
                 self._session.wire.read_reply(Phase.QUIT, deadline)

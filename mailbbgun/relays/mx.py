@@ -1,7 +1,10 @@
-"""Which hosts take mail for a domain, and at which addresses (RFC 5321 §5.1, RFC 7505). The one file that asks the DNS.
+"""Which hosts take mail for a domain, and at which addresses (RFC 5321 §5.1, RFC 7505).
 
-What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary. "There is none"
-is certain only with the SOA record that RFC 2308 §3 asks for: broken resolvers say it too, and without.
+The one file that asks the DNS.
+
+What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is
+temporary. "There is none" is certain only with the SOA record that RFC 2308 §3 asks for: broken
+resolvers say it too, and without.
 """
 
 import ipaddress
@@ -22,14 +25,15 @@ from dns.rdtypes.ANY.MX import MX
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
 from mailbbgun.smtp.reply import Reply, safe
 
+#: Mail exchangers considered for one domain.
 MAX_HOSTS = 20
-"""Mail exchangers considered for one domain."""
 
+#: Seconds an answer is believed at most, whatever its TTL.
 MAX_CACHED = 300.0
-"""Seconds an answer is believed at most, whatever its TTL."""
 
+#: Seconds it is believed that there is no such name or record. RFC 2308 allows longer; a new domain
+#: should not wait.
 MAX_CACHED_NONE = 60.0
-"""Seconds it is believed that there is no such name or record. RFC 2308 allows longer; a new domain should not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,10 @@ class MXHost:
 
 
 class NoData(Exception):
-    """The DNS is certain that there is nothing of that kind. `exists`: whether the name itself exists."""
+    """The DNS is certain that there is nothing of that kind.
+
+    `exists`: whether the name itself exists.
+    """
 
     def __init__(self, exists: bool) -> None:
         super().__init__("no such record" if exists else "no such name")
@@ -55,9 +62,10 @@ class NoAnswer(Exception):
 class Resolver:
     """DNS questions with a time limit and a cache. Thread-safe.
 
-    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. ValueError if they are not, or there are none.
-    One question takes at most `lifetime` seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there
-    is none" for `MAX_CACHED_NONE`), the latest `cached` of them.
+    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. ValueError if they are
+    not, or there are none. One question takes at most `lifetime` seconds. Answers are kept by their
+    TTL but not longer than `MAX_CACHED` ("there is none" for `MAX_CACHED_NONE`), the latest
+    `cached` of them.
     """
 
     def __init__(
@@ -77,7 +85,10 @@ class Resolver:
         self._answers: dict[tuple[str, str], tuple[float, list[dns.rdata.Rdata] | NoData]] = {}
 
     def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
-        """The records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name. Raises NoData and NoAnswer."""
+        """The records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name.
+
+        Raises NoData and NoAnswer.
+        """
         question = (name.lower(), kind)
         until, answer = self._answers.get(question, (0.0, []))
         if until <= monotonic():
@@ -111,9 +122,11 @@ class Resolver:
 
 
 def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred:
-    """The hosts that take mail for `domain`, best first; equal preferences in random order (RFC 5321 §5.1).
+    """The hosts that take mail for `domain`, best first; equal preferences in random order (RFC
+    5321 §5.1).
 
-    A domain without MX is its own exchanger if it has an address. `[192.0.2.1]` stands for itself (§4.1.3).
+    A domain without MX is its own exchanger if it has an address. `[192.0.2.1]` stands for itself
+    (§4.1.3).
     """
     literal = _literal(domain)
     if literal is not None:
@@ -135,7 +148,8 @@ def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred
 def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
     """The IP addresses of `host`, IPv4 first, each kind in random order.
 
-    IPv4 first: mail servers judge a client by the name and standing of its address, which few IPv6 addresses have.
+    IPv4 first: mail servers judge a client by the name and standing of its address, which few IPv6
+    addresses have.
     """
     try:
         return [str(ipaddress.ip_address(host))]
@@ -184,7 +198,9 @@ def _implicit(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Defer
 
 
 def _literal(domain: str) -> str | None:
-    """The address in a literal, "" if it is none of the two kinds we know, None if `domain` is no literal at all."""
+    """The address in a literal, "" if it is none of the two kinds we know, None if `domain` is no
+    literal at all.
+    """
     if not domain.startswith("["):
         return None
     text = domain[1:-1] if domain.endswith("]") else ""

@@ -12,9 +12,9 @@ from mailbbgun.smtp.limits import KnownLimits
 class Pool:
     """Hands out connections and takes them back. Thread-safe; not to be carried over a fork.
 
-    `helo` is the name we greet with. A connection carries at most `max_messages` and is used for `max_age` seconds; it
-    is closed when idle for `idle` seconds. At most `keep` idle ones are held, the longest idle go first. `known` is what
-    servers were found to take.
+    `helo` is the name we greet with. A connection carries at most `max_messages` and is used for
+    `max_age` seconds; it is closed when idle for `idle` seconds. At most `keep` idle ones are held,
+    the longest idle go first. `known` is what servers were found to take.
     """
 
     def __init__(
@@ -41,7 +41,10 @@ class Pool:
         self._closed = False
 
     def checkout(self, endpoint: Endpoint) -> SMTPConnection:
-        """A connection to `endpoint` for the calling thread alone, kept or fresh. Raises `opening.CannotOpen`."""
+        """A connection to `endpoint` for the calling thread alone, kept or fresh.
+
+        Raises `opening.CannotOpen`.
+        """
         while (connection := self._kept_one(endpoint)) is not None:
             if self._fit(connection) and connection.alive():
                 return connection
@@ -97,7 +100,10 @@ class Pool:
         )
 
     def _take(self, most: int, wanted: Callable[[SMTPConnection], bool]) -> list[SMTPConnection]:
-        """Removes up to `most` connections that are `wanted`, longest idle first. The lock is held."""
+        """Removes up to `most` connections that are `wanted`, longest idle first.
+
+        The lock is held.
+        """
         kept = sorted((c for group in self._kept.values() for c in group if wanted(c)), key=lambda c: c.last_used)
         for connection in kept[:most]:
             group = self._kept[connection.endpoint]
@@ -108,7 +114,9 @@ class Pool:
         return kept[:most]
 
     def _part(self, connections: Iterable[SMTPConnection]) -> None:
-        """Says QUIT to all, then waits for the answers together: silent servers cost one time limit, not one each."""
+        """Says QUIT to all, then waits for the answers together: silent servers cost one time
+        limit, not one each.
+        """
         parting = list(connections)
         for connection in parting:
             connection.say_quit()

@@ -1,7 +1,9 @@
-"""Tries a server step by step and tells what happened: what a person needs to know whose SMTP account does not work.
+"""Tries a server step by step and tells what happened: what a person needs to know whose SMTP
+account does not work.
 
-The dialogue is that of `opening` and `transaction`, listened to; nothing is asked of the server that sending would not ask.
-What it says is untrusted text and may repeat the password: everything that is told goes through `redact`.
+The dialogue is that of `opening` and `transaction`, listened to; nothing is asked of the server
+that sending would not ask. What it says is untrusted text and may repeat the password: everything
+that is told goes through `redact`.
 """
 
 import base64
@@ -25,18 +27,22 @@ from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import Dropped, TimedOut, TlsFailed, Wire, WireError, resolve
 
+#: Seconds a probe takes at most: a person waits for it.
 LIMIT = 30.0
-"""Seconds a probe takes at most: a person waits for it."""
 
+#: Characters of a server's words that are told. Less than `reply.MAX_TEXT`, whose end may cut a
+#: password in two.
 MAX_SHOWN = 1000
-"""Characters of a server's words that are told. Less than `reply.MAX_TEXT`, whose end may cut a password in two."""
 
 Failure = Deferred | Refused | Bounced | Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a line is encrypted. Where the certificate was refused, `version` and `cipher` are empty: nothing was said."""
+    """How a line is encrypted.
+
+    Where the certificate was refused, `version` and `cipher` are empty: nothing was said.
+    """
 
     version: str
     cipher: str
@@ -45,11 +51,12 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """One step: resolve, connect, tls, banner, ehlo, starttls, auth (for each mechanism that is tried), mail, rcpt (for each
-    recipient), data, body or dot.
+    """One step: resolve, connect, tls, banner, ehlo, starttls, auth (for each mechanism that is
+    tried), mail, rcpt (for each recipient), data, body or dot.
 
-    `reply` is what the server said, or with code 0 our own words; None where there is nothing to say. `tls` comes with
-    the step of that name, also where the certificate was refused, `mechanism` with auth.
+    `reply` is what the server said, or with code 0 our own words; None where there is nothing to
+    say. `tls` comes with the step of that name, also where the certificate was refused, `mechanism`
+    with auth.
     """
 
     name: str
@@ -62,10 +69,13 @@ class ProbeStep:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What happened, in order. `verdict` is None if all went well, else what became of the step that failed.
+    """What happened, in order.
 
-    Bounced and Unknown are said of a mail only. A step may fail and all go well nevertheless: opportunistic TLS goes on
-    in clear, a server that knows no EHLO is greeted with HELO, another AUTH mechanism works.
+    `verdict` is None if all went well, else what became of the step that failed.
+
+    Bounced and Unknown are said of a mail only. A step may fail and all go well nevertheless:
+    opportunistic TLS goes on in clear, a server that knows no EHLO is greeted with HELO, another
+    AUTH mechanism works.
     """
 
     steps: tuple[ProbeStep, ...]
@@ -80,10 +90,11 @@ class Probe:
 def probe(
     endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | None = None, limit: float = LIMIT
 ) -> Probe:
-    """Connects to `endpoint` as for sending, sends `mail` if it is given, and says QUIT, in `limit` seconds all told.
+    """Connects to `endpoint` as for sending, sends `mail` if it is given, and says QUIT, in `limit`
+    seconds all told.
 
-    Where the endpoint names no addresses, its host is resolved here. Whatever the server does is in the value returned;
-    raises ValueError for an impossible `helo`.
+    Where the endpoint names no addresses, its host is resolved here. Whatever the server does is in
+    the value returned; raises ValueError for an impossible `helo`.
     """
     until, recorder = monotonic() + limit, _Recorder()
     try:
@@ -107,7 +118,9 @@ def probe(
 
 
 class _Recorder:
-    """Listens to a session (`wire.Trace`) and keeps its steps, each with the time since the one before."""
+    """Listens to a session (`wire.Trace`) and keeps its steps, each with the time since the one
+    before.
+    """
 
     def __init__(self) -> None:
         self.steps: list[ProbeStep] = []
@@ -130,7 +143,10 @@ class _Recorder:
         self._add(ProbeStep(_name(phase), True, 0.0, reply))
 
     def failed(self, phase: Phase, reply: Reply) -> None:
-        """`reply` at `phase` decided against us. It may be the last words of the server that were heard, or none of it."""
+        """`reply` at `phase` decided against us.
+
+        It may be the last words of the server that were heard, or none of it.
+        """
         for position, step in enumerate(self.steps):
             if (step.name, step.reply) == (_name(phase), reply):
                 self.steps[position] = replace(step, ok=False)
@@ -150,7 +166,10 @@ class _Recorder:
 
 
 def _goes_on(before: ProbeStep, step: ProbeStep) -> bool:
-    """Whether a reply belongs to the step before: AUTH LOGIN has three replies, of which the first two are 334, and is one step."""
+    """Whether a reply belongs to the step before:
+
+    AUTH LOGIN has three replies, of which the first two are 334, and is one step.
+    """
     asked = before.reply is not None and before.reply.code // 100 == 3
     return step.name == before.name == Phase.AUTH and asked and step.mechanism in (None, before.mechanism)
 
@@ -160,7 +179,10 @@ def _name(phase: Phase) -> str:
 
 
 def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
-    """Where the endpoint is. Raises WireError, CannotOpen. The system's resolver knows no deadline, so a thread waits for it."""
+    """Where the endpoint is.
+
+    Raises WireError, CannotOpen. The system's resolver knows no deadline, so a thread waits for it.
+    """
     if endpoint.addresses:
         return endpoint.addresses
     look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
@@ -185,15 +207,21 @@ def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
 
 
 def _at(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
-    """The endpoint at these addresses: a guard judges them again, and whoever answers, but asks nobody."""
+    """The endpoint at these addresses: a guard judges them again, and whoever answers, but asks
+    nobody.
+    """
     if endpoint.guard is None:
         return replace(endpoint, addresses=addresses)
     return replace(endpoint, guard=replace(endpoint.guard, look_up=lambda host, port: addresses))
 
 
 def _used(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None) -> Failure | None:
-    """Sends `mail`, if any, and parts. What failed, for the first recipient for whom anything did."""
-    # One command at a time: else their times say nothing, and DATA is said although RCPT is refused.
+    """Sends `mail`, if any, and parts.
+
+    What failed, for the first recipient for whom anything did.
+    """
+    # One command at a time: else their times say nothing, and DATA is said although RCPT is
+    # refused.
     stepwise = {word: value for word, value in session.extensions.items() if word != "PIPELINING"}
     connection = SMTPConnection(endpoint, Session(session.wire, stepwise), timeouts, monotonic)
     try:
@@ -224,10 +252,11 @@ def _certificate_refused(error: CannotOpen) -> bool:
 
 
 def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float) -> Certificate | None:
-    """What the server shows when asked again, which OpenSSL does not tell of a handshake that failed.
+    """What the server shows when asked again, which OpenSSL does not tell of a handshake that
+    failed.
 
-    This one checks nothing, so the line is worth nothing: it is reset before a word is said on it, and there is no
-    password in the endpoint it is made with.
+    This one checks nothing, so the line is worth nothing: it is reset before a word is said on it,
+    and there is no password in the endpoint it is made with.
     """
     certificates: list[Certificate | None] = []
 

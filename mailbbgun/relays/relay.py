@@ -1,4 +1,6 @@
-"""From an envelope to an outcome for each recipient: choosing the host, the connection and the transactions."""
+"""From an envelope to an outcome for each recipient: choosing the host, the connection and the
+transactions.
+"""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,15 +34,17 @@ from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
+#: Addresses tried in one attempt (Postfix: smtp_mx_address_limit).
 MAX_SERVERS = 5
-"""Addresses tried in one attempt (Postfix: smtp_mx_address_limit)."""
 
+#: Transactions one attempt may be split into by servers that take few recipients at a time.
 MAX_TRANSACTIONS = 200
-"""Transactions one attempt may be split into by servers that take few recipients at a time."""
 
 
 class SmartHost:
-    """Sends everything through one server, such as a customer's SMTP account, at most `most` recipients at once."""
+    """Sends everything through one server, such as a customer's SMTP account, at most `most`
+    recipients at once.
+    """
 
     def __init__(self, endpoint: Endpoint, pool: Pool, most: int | None = None) -> None:
         self.endpoint = endpoint
@@ -48,10 +52,13 @@ class SmartHost:
         self._most = most
 
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """One try to send `envelope`: an outcome for every recipient. Raises only what the two functions raise.
+        """One try to send `envelope`: an outcome for every recipient.
 
-        They are called once for each transaction that gets as far as the dot. A password that a server says back is in
-        no reply that is returned or handed on: replies are kept, logged and shown.
+        Raises only what the two functions raise.
+
+        They are called once for each transaction that gets as far as the dot. A password that a
+        server says back is in no reply that is returned or handed on: replies are kept, logged and
+        shown.
         """
         redacted = _redacting(self.endpoint.password)
 
@@ -65,8 +72,8 @@ class SmartHost:
 class DirectMX:
     """Sends straight to the mail exchangers of the recipients' domain.
 
-    What a recipient's domain says is a stranger's word: only addresses that `guard` permits are connected to, each at the
-    very address that was judged.
+    What a recipient's domain says is a stranger's word: only addresses that `guard` permits are
+    connected to, each at the very address that was judged.
     """
 
     def __init__(
@@ -84,7 +91,9 @@ class DirectMX:
         self._guard = guard or Guard()
 
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """Like `SmartHost.attempt`. All recipients must be of one domain; the first one's is looked up.
+        """Like `SmartHost.attempt`.
+
+        All recipients must be of one domain; the first one's is looked up.
 
         Never Refused: there is no account to pause, so such a refusal is Deferred.
         """
@@ -156,12 +165,14 @@ def _deliver(
 
 
 class _Split:
-    """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10).
+    """All recipients on one server, in as many transactions as it wants them split (RFC 5321
+    §4.5.3.1.10).
 
-    How many go at once is the least of `most` and what the server is known to take. Where it says that they are too many, no
-    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message. If the
-    server refuses one recipient but accepts a later one, the refusal is about that recipient: it goes in a further transaction,
-    and the size stays.
+    How many go at once is the least of `most` and what the server is known to take. Where it says
+    that they are too many, no matter when, fewer go: as many as it took, or names, or half. What it
+    then takes is remembered for the next message. If the server refuses one recipient but accepts a
+    later one, the refusal is about that recipient: it goes in a further transaction, and the size
+    stays.
     """
 
     def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
@@ -205,7 +216,9 @@ class _Split:
         return self._outcomes | dict.fromkeys(self._pending, Deferred(Reply(0, "4.5.3", text), Phase.RCPT))
 
     def _next(self) -> tuple[Envelope, tuple[str, ...]]:
-        """Take from those that are still to go as many as go at once, and return what to send them and who they are."""
+        """Take from those that are still to go as many as go at once, and return what to send them
+        and who they are.
+        """
         first_refused = bool(self._pending) and self._pending[0] in self._refused_smtputf8
         alike = [r for r in self._pending if (r in self._refused_smtputf8) == first_refused]
         part = tuple(alike[: self._size])
@@ -215,10 +228,12 @@ class _Split:
         return envelope, part
 
     def _without_smtputf8(self, decided: Mapping[str, Outcome]) -> tuple[str, ...]:
-        """Downgrade the message for recipients refused with 5.6.7 or 5.6.9 and return those recipients.
+        """Downgrade the message for recipients refused with 5.6.7 or 5.6.9 and return those
+        recipients.
 
-        A server may offer SMTPUTF8, and find only then that it cannot hand such mail on to some of them. Who needs it, by the
-        own address or the sender's, is left out, and who was refused without it.
+        A server may offer SMTPUTF8, and find only then that it cannot hand such mail on to some of
+        them. Who needs it, by the own address or the sender's, is left out, and who was refused
+        without it.
         """
         bounced = (
             r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply)
@@ -236,7 +251,9 @@ class _Split:
         return refused
 
     def _shrink(self, part: Sequence[str], surplus: Mapping[str, TooMany]) -> None:
-        """Fewer at once from now on, those that were too many first; or none, if the server would not take the first of them."""
+        """Fewer at once from now on, those that were too many first; or none, if the server would
+        not take the first of them.
+        """
         full = next(iter(surplus.values()))
         taken = len(part) - len(surplus)
         if full.phase is not Phase.RCPT or full.reply.code == 421:  # said of all of them
@@ -252,7 +269,9 @@ class _Split:
 
 
 def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMany]) -> Outcome | None:
-    """The outcome of the recipients that are still to go, where it can be foreseen: from those of one transaction."""
+    """The outcome of the recipients that are still to go, where it can be foreseen: from those of
+    one transaction.
+    """
     first = next(iter(decided.values()), None)
     if any(isinstance(outcome, Fenced) for outcome in decided.values()):
         return Fenced(Phase.RCPT)
@@ -264,7 +283,10 @@ def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMa
 
 
 def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
-    """Whether not even one recipient is few enough. Then it is another limit, and all have been refused for it, in company."""
+    """Whether not even one recipient is few enough.
+
+    Then it is another limit, and all have been refused for it, in company.
+    """
     outcome = next(iter(decided.values()), None)
     if len(decided) != 1 or not isinstance(outcome, Bounced | Deferred) or outcome.phase in OPENING | {Phase.RCPT}:
         return False

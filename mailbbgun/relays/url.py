@@ -1,4 +1,7 @@
-"""Where a server is, as a URL says it: ``smtp://user:password@host:587?security=starttls``, or ``smtps://``. Pure."""
+"""Where a server is, as a URL says it:
+
+``smtp://user:password@host:587?security=starttls``, or ``smtps://``. Pure.
+"""
 
 import ipaddress
 import re
@@ -11,8 +14,8 @@ from mailbbgun.core.net import hostname
 from mailbbgun.smtp.endpoint import Endpoint, Security
 
 FORM = "smtp://user:password@host:587?security=starttls|tls|none"
+#: The port of each security where none is given.
 PORTS: Mapping[Security, int] = {"starttls": 587, "tls": 465, "none": 25}
-"""The port of each security where none is given."""
 
 _ESCAPED = {"#": "%23", "/": "%2F", "?": "%3F", "@": "%40"}
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -20,14 +23,18 @@ _NAME = re.compile(r"[a-z_]{1,20}")
 
 
 def usual_security(port: int | None) -> Security:
-    """The security where none is given: TLS from the first byte on port 465 (RFC 8314 §3.3), else STARTTLS."""
+    """The security where none is given:
+
+    TLS from the first byte on port 465 (RFC 8314 §3.3), else STARTTLS.
+    """
     return "tls" if port == PORTS["tls"] else "starttls"
 
 
 def read(url: str, ca_file: str | None = None) -> Endpoint:
     """The endpoint of a URL; user name and password are percent-decoded.
 
-    Raises ValueError for what is not exactly of that form. No part of the URL that may be the password's is in its text.
+    Raises ValueError for what is not exactly of that form. No part of the URL that may be the
+    password's is in its text.
     """
     scheme, separator, text = url.partition("://")
     if not separator or scheme.lower() not in ("smtp", "smtps"):
@@ -47,13 +54,18 @@ def read(url: str, ca_file: str | None = None) -> Endpoint:
 
 
 def _authority(text: str) -> tuple[str, str]:
-    """Split what follows ``scheme://`` into ``user:password@host:port`` and the rest, which begins with ``/`` or ``?`` or is empty."""
+    """Split what follows ``scheme://`` into ``user:password@host:port`` and the rest, which begins
+    with ``/`` or ``?`` or is empty.
+    """
     end = min((at for at in (text.find("/"), text.find("?")) if at >= 0), default=len(text))
     return text[:end], text[end:]
 
 
 def _misread(text: str) -> str | None:
-    """Say which character of a password would make another host of its rest; None if none would. Nothing of the URL is in the sentence."""
+    """Say which character of a password would make another host of its rest; None if none would.
+
+    Nothing of the URL is in the sentence.
+    """
     whole, rest = _authority(text)
     if "#" in text:
         found = "#"

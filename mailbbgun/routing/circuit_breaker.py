@@ -35,11 +35,13 @@ class Opened:
 class CircuitBreaker:
     """A circuit per route. Thread-safe.
 
-    A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock the account. So do ``failures`` in a row of a
-    server that cannot be talked to, for ``rest`` seconds. Who comes first after that is the probe, and the others wait: if it gets in, all go;
-    if it fails, the pause starts anew; if it learns nothing, the next one is the probe.
+    A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock
+    the account. So do ``failures`` in a row of a server that cannot be talked to, for ``rest``
+    seconds. Who comes first after that is the probe, and the others wait: if it gets in, all go; if
+    it fails, the pause starts anew; if it learns nothing, the next one is the probe.
 
-    Some servers say only of a recipient that they refuse us (RCPT), and some say it of one recipient alone: see :meth:`about_whom`.
+    Some servers say only of a recipient that they refuse us (RCPT), and some say it of one
+    recipient alone: see :meth:`about_whom`.
     """
 
     def __init__(self, pause: float, clock: Clock, *, failures: int = 5, rest: float = 30.0) -> None:
@@ -66,7 +68,9 @@ class CircuitBreaker:
             return wait
 
     def unreachable(self, route: str) -> Deferred | None:
-        """Return the failure because of which nobody goes there now; None if somebody is trying, or it was a refusal, or one may go."""
+        """Return the failure because of which nobody goes there now; None if somebody is trying, or
+        it was a refusal, or one may go.
+        """
         with self._lock:
             circuit = self._open.get(route)
             if circuit is None or circuit.probe or not self._wait(route):
@@ -92,9 +96,11 @@ class CircuitBreaker:
                     known.pop(route, None)
 
     def about_whom(self, transaction: OnRoute, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-        """Return them with refusals of recipients as deferrals if the server takes other mail, now or within the pause before.
+        """Return them with refusals of recipients as deferrals if the server takes other mail, now
+        or within the pause before.
 
-        Such a refusal is not about us: one recipient would hold up all mail, since it is refused whenever it is asked for.
+        Such a refusal is not about us: one recipient would hold up all mail, since it is refused
+        whenever it is asked for.
         """
         with self._lock:
             now = self._clock.boot()

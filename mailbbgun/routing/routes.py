@@ -1,7 +1,8 @@
-"""Which way a mail leaves: through an account of its tenant's; else as ``SMTP_URL`` says, one server for all or each domain's MX.
+"""Which way a mail leaves: through an account of its tenant's; else as ``SMTP_URL`` says, one
+server for all or each domain's MX.
 
-A *route* is a name: transactions on one route share a line of the send queue, a circuit and connections. A mail has
-*candidates*: the routes it may take, best first.
+A *route* is a name: transactions on one route share a line of the send queue, a circuit and
+connections. A mail has *candidates*: the routes it may take, best first.
 """
 
 import random
@@ -47,7 +48,9 @@ class Relay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """The way of mail whose tenant has accounts, none of which may take it: it waits until one may, and is never lost for that."""
+    """The way of mail whose tenant has accounts, none of which may take it: it waits until one may,
+    and is never lost for that.
+    """
 
     why: str
 
@@ -83,7 +86,9 @@ class Routes:
         ] = {}  # route → when its limits let something go again, as far as is known; monotonic seconds
 
     def candidates(self, page: TenantAccounts, sender: str, address: str, *, test: bool = False) -> tuple[str, ...]:
-        """Return what recipients of one message must share to go in one transaction: the routes they may take, in no order."""
+        """Return what recipients of one message must share to go in one transaction: the routes
+        they may take, in no order.
+        """
         if test:
             return (CATCHER,)
         domain = address.rpartition("@")[2].lower()
@@ -103,9 +108,11 @@ class Routes:
             self._accounts |= _by_route(pages)
 
     def replace(self, pages: Callable[[], Iterable[TenantAccounts]]) -> list[str]:
-        """Know these accounts and no others; return the routes of those that go elsewhere now, or no more, and whose past says nothing.
+        """Know these accounts and no others; return the routes of those that go elsewhere now, or
+        no more, and whose past says nothing.
 
-        They are asked for while nobody calls :meth:`know`: what that brought meanwhile must not be forgotten.
+        They are asked for while nobody calls :meth:`know`: what that brought meanwhile must not be
+        forgotten.
 
         What waits for one that is not known any more goes another way.
         """
@@ -137,7 +144,9 @@ class Routes:
             return [account.id for account in self._accounts.values()]
 
     def ordered(self, candidates: Sequence[str], wait: Ready) -> list[str]:
-        """Put ways in the order in which they are to be tried; those that ``wait`` seconds for something, or whose limit is reached, come last."""
+        """Put ways in the order in which they are to be tried; those that ``wait`` seconds for
+        something, or whose limit is reached, come last.
+        """
         if len(candidates) == 1:
             return list(candidates)
         known = [account for way in candidates if (account := self._accounts.get(way))]
@@ -167,12 +176,16 @@ class Routes:
         return SmartHost(account.endpoint, self._pool, account.max_recipients)
 
     def recipients(self, route: str) -> int | None:
-        """Return how many recipients of one message a route takes at once; None where no limit is set."""
+        """Return how many recipients of one message a route takes at once; None where no limit is
+        set.
+        """
         account = self._accounts.get(route)
         return account.max_recipients if account else None
 
     def envelope_from(self, route: str) -> str | None:
-        """Return the sender that a route gives to mail which names none of its own; None: the address of its From."""
+        """Return the sender that a route gives to mail which names none of its own; None: the
+        address of its From.
+        """
         account = self._accounts.get(route)
         return account.envelope_from if account else None
 
@@ -186,12 +199,16 @@ class Routes:
         return self._settings.CONNECTIONS_PER_DOMAIN if self.per_domain else self._settings.WORKER_CONNECTIONS
 
     def together(self, route: str) -> int:
-        """Return how many connections of this process one tenant may keep busy by all routes of that kind."""
+        """Return how many connections of this process one tenant may keep busy by all routes of
+        that kind.
+        """
         # By its accounts not all there are: those that are slow must not keep every sender.
         return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize
 
     def gate(self, route: str, waiting: int) -> float:
-        """Return 0 if one more mail may go now, which uses up a part of the account's limits; else about how many seconds to wait."""
+        """Return 0 if one more mail may go now, which uses up a part of the account's limits; else
+        about how many seconds to wait.
+        """
         account = self._accounts.get(route)
         if account is None or self._rate_limiter is None or not account.limits.any:
             return 0.0
@@ -227,7 +244,10 @@ def check(settings: Settings) -> None:
 
 
 def resolver(settings: Settings) -> Resolver:
-    """Return what asks the DNS. Raises :class:`ConfigurationError` for servers that are none, or do not share a port."""
+    """Return what asks the DNS.
+
+    Raises :class:`ConfigurationError` for servers that are none, or do not share a port.
+    """
     servers = [server.partition("]:" if server.startswith("[") else ":") for server in settings.DNS_SERVERS]
     ports = {port or "53" for _, _, port in servers} or {"53"}
     if len(ports) > 1 or not min(ports).isdecimal() or not 0 < int(min(ports)) < 65_536:
@@ -244,7 +264,10 @@ def catcher(settings: Settings) -> Endpoint:
 
 
 def endpoint(settings: Settings) -> Endpoint:
-    """Return the one server all mail leaves through. Raises :class:`ConfigurationError`, naming no password."""
+    """Return the one server all mail leaves through.
+
+    Raises :class:`ConfigurationError`, naming no password.
+    """
     if settings.all_caught:
         return catcher(settings)
     try:

@@ -1,7 +1,9 @@
-"""The send queue: claimed transactions wait for a sender, in a line for each lane, route and tenant, with fair turns and bounded room.
+"""The send queue: claimed transactions wait for a sender, in a line for each lane, route and
+tenant, with fair turns and bounded room.
 
-A sender takes the next transaction whose route has a connection to spare, and whose account's limits let it go, so a slow destination holds back
-only its own mail; where many tenants share a route they take turns.
+A sender takes the next transaction whose route has a connection to spare, and whose account's
+limits let it go, so a slow destination holds back only its own mail; where many tenants share a
+route they take turns.
 """
 
 import math
@@ -17,7 +19,8 @@ from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.routing.transaction import Queued
 
 ROOM_PER_CONNECTION = 8  # claims waiting and under way for each sender
-# What stays of a line that is cut: what goes until the rest comes back, and not so much that a line which hardly moves fills the room.
+# What stays of a line that is cut: what goes until the rest comes back, and not so much that a line
+# which hardly moves fills the room.
 LEFT_PER_CONNECTION = 2
 AWAY = 5.0  # seconds at least, until what was cut comes back
 AWAY_AND_BACK = AWAY + 2.0  # seconds, until it is in line again
@@ -50,8 +53,9 @@ class Pace:
 
     def at(self, now: float) -> float:
         """Return how many a second."""
-        # What goes in bursts, as when all connections are answered at once, must not look faster than it is when a window has just begun:
-        # so many would stay in line that nothing else has room.
+        # What goes in bursts, as when all connections are answered at once, must not look faster
+        # than it is when a window has just begun: so many would stay in line that nothing else has
+        # room.
         elapsed = now - self._began
         if self._before is None:
             return self._count / (elapsed if elapsed >= WINDOW / 4 else WINDOW)
@@ -71,10 +75,14 @@ def open_gate(route: str, waiting: int) -> float:
 
 
 class SendQueue(Generic[Q]):
-    """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``connections`` what a route has under way.
+    """Thread-safe.
 
-    ``together`` bounds what one tenant has under way by all routes of that kind: of several accounts that are slow each is within its own bound.
-    ``gate`` is asked before one goes, with its route and how many there could go at once: 0 lets it go, else it says for how many seconds not.
+    ``room`` bounds what is claimed here, waiting and under way; ``connections`` what a route has
+    under way.
+
+    ``together`` bounds what one tenant has under way by all routes of that kind: of several
+    accounts that are slow each is within its own bound. ``gate`` is asked before one goes, with its
+    route and how many there could go at once: 0 lets it go, else it says for how many seconds not.
     """
 
     def __init__(
@@ -108,7 +116,8 @@ class SendQueue(Generic[Q]):
         self._closed = False
 
     def wait_for_room(self, timeout: float) -> int:
-        """Return how many more transactions there is room for, waiting up to ``timeout`` seconds until a claim is worth while.
+        """Return how many more transactions there is room for, waiting up to ``timeout`` seconds
+        until a claim is worth while.
 
         Returns 0 at once when :meth:`cut` would make room.
         """
@@ -138,7 +147,9 @@ class SendQueue(Generic[Q]):
             return False
 
     def next(self, timeout: float) -> Q | None:
-        """Take the transaction whose turn it is, waiting up to ``timeout`` seconds; call :meth:`done` with it afterwards."""
+        """Take the transaction whose turn it is, waiting up to ``timeout`` seconds; call
+        :meth:`done` with it afterwards.
+        """
         with self._lock:
             taken = self._take()
             if taken is None:
@@ -150,7 +161,9 @@ class SendQueue(Generic[Q]):
             return taken
 
     def done(self, transaction: Q) -> None:
-        """Give back the place of a transaction that :meth:`next` gave; whoever calls this calls :meth:`next` again, or :meth:`close` was called."""
+        """Give back the place of a transaction that :meth:`next` gave; whoever calls this calls
+        :meth:`next` again, or :meth:`close` was called.
+        """
         with self._lock:
             self._count -= 1
             if _less(self._under_way, transaction.route) and not self._length(transaction.route):
@@ -168,7 +181,8 @@ class SendQueue(Generic[Q]):
     def shut_out(self, soon: float, late: float) -> list[Q]:
         """Take out what waits before gates that stay shut for long.
 
-        For more than ``soon`` seconds: what has other candidate routes; for more than ``late``: all.
+        For more than ``soon`` seconds: what has other candidate routes; for more than ``late``:
+        all.
         """
         with self._lock:
             now = time.monotonic()
@@ -188,9 +202,11 @@ class SendQueue(Generic[Q]):
             return out
 
     def cut(self) -> list[Q]:
-        """Take out the ends of the lines that are slow if the room is full while a sender has nothing to do; else nothing.
+        """Take out the ends of the lines that are slow if the room is full while a sender has
+        nothing to do; else nothing.
 
-        A line is slow if its head has waited for ``patience`` seconds. What is left of it keeps its connections busy meanwhile.
+        A line is slow if its head has waited for ``patience`` seconds. What is left of it keeps its
+        connections busy meanwhile.
         """
         with self._lock:
             slow = self._slow()
@@ -282,7 +298,9 @@ class SendQueue(Generic[Q]):
             self._passed.discard(route)
 
     def _remove(self, route: str, left: int) -> list[Q]:
-        """Take out a route's lines but for the first ``left``: those of higher lanes, but one of each line if there are enough."""
+        """Take out a route's lines but for the first ``left``: those of higher lanes, but one of
+        each line if there are enough.
+        """
         lines = self._queues_of(route)
         removed: list[Q] = []
         for behind, (line, key) in zip(range(len(lines) - 1, -1, -1), lines, strict=True):

@@ -1,4 +1,7 @@
-"""What a server's X.509 certificate says of itself (RFC 5280), as text that is safe to show. Decides nothing: OpenSSL does."""
+"""What a server's X.509 certificate says of itself (RFC 5280), as text that is safe to show.
+
+Decides nothing: OpenSSL does.
+"""
 
 from dataclasses import dataclass
 
@@ -7,16 +10,19 @@ from cryptography import x509
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.smtp.reply import safe
 
+#: Alternative names that are shown. Certificates of hosting companies carry hundreds, hostile ones
+#: thousands.
 MAX_NAMES = 100
-"""Alternative names that are shown. Certificates of hosting companies carry hundreds, hostile ones thousands."""
 
+#: Characters of one name.
 MAX_NAME = 255
-"""Characters of one name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """`subject` and `issuer` as in RFC 4514; `names` are the host names and IP addresses it is for; `not_after` as in RFC 3339."""
+    """`subject` and `issuer` as in RFC 4514; `names` are the host names and IP addresses it is for;
+    `not_after` as in RFC 3339.
+    """
 
     subject: str
     issuer: str

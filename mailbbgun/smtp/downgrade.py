@@ -1,4 +1,5 @@
-"""A header without octets outside ASCII, for a server that does not offer SMTPUTF8 (in the spirit of RFC 6857 §3). Pure.
+"""A header without octets outside ASCII, for a server that does not offer SMTPUTF8 (in the spirit
+of RFC 6857 §3). Pure.
 
 The same header always becomes the same octets: retries stay byte-identical.
 """
@@ -28,8 +29,9 @@ def header_of(raw: bytes) -> bytes:
 def downgraded(raw: bytes) -> bytes:
     """Return a message with a header in ASCII; one that has it is returned as it is.
 
-    A mailbox outside ASCII becomes an empty group named by the encoded address (RFC 6857 §3.1.8), free text becomes encoded words
-    (RFC 2047), any other field a ``Downgraded-`` one (§3.2.3). Raises EnvelopeError 5.6.7 if the author's address is one of those.
+    A mailbox outside ASCII becomes an empty group named by the encoded address (RFC 6857 §3.1.8),
+    free text becomes encoded words (RFC 2047), any other field a ``Downgraded-`` one (§3.2.3).
+    Raises EnvelopeError 5.6.7 if the author's address is one of those.
     """
     header = header_of(raw)
     if header.isascii():
@@ -60,7 +62,9 @@ def _mailboxes(text: str, *, replaceable: bool) -> list[str]:
 
 
 def _mailbox(text: str, replaceable: bool) -> list[str]:
-    """Return the words of a mailbox that has characters outside ASCII, in its address or in its display name."""
+    """Return the words of a mailbox that has characters outside ASCII, in its address or in its
+    display name.
+    """
     name, address = "", text
     if text.endswith(">") and "<" in text:
         name, _, address = text[:-1].rpartition("<")
@@ -71,7 +75,8 @@ def _mailbox(text: str, replaceable: bool) -> list[str]:
         raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the address in From needs", Phase.MAIL)
     if name.isascii():
         return [*name.split(" "), *encoded_words(address), ":;"]
-    # Blanks between encoded words are none (RFC 2047 §6.2), so the one before the address is encoded too.
+    # Blanks between encoded words are none (RFC 2047 §6.2), so the one before the address is
+    # encoded too.
     return [*encoded_words(f"{_unquoted(name)} "), *encoded_words(address), ":;"]
 
 

@@ -9,22 +9,25 @@ from typing import Literal
 from mailbbgun.core.net import Guard
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
+#: none: in clear. opportunistic: STARTTLS if offered, unchecked, else in clear (RFC 7435).
+#: starttls: STARTTLS or nothing (RFC 3207). tls: TLS from the first byte (RFC 8314 §3.3). The last
+#: two check certificate and host name.
 Security = Literal["none", "opportunistic", "starttls", "tls"]
-"""none: in clear. opportunistic: STARTTLS if offered, unchecked, else in clear (RFC 7435). starttls: STARTTLS or
-nothing (RFC 3207). tls: TLS from the first byte (RFC 8314 §3.3). The last two check certificate and host name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One server to hand mail to. Hashable: connections are kept by it.
 
-    `addresses` are the IP addresses to connect to; empty means whatever the system resolves `host` to. Pass them where
-    they were chosen elsewhere (MX). `host` is the name the certificate must carry. `ca_file` and `ca_data` (PEM) replace
-    the system's authorities. `verify=False` gives up the certificate check of starttls and tls. With a `username` the session
-    authenticates or is Refused.
+    `addresses` are the IP addresses to connect to; empty means whatever the system resolves `host`
+    to. Pass them where they were chosen elsewhere (MX). `host` is the name the certificate must
+    carry. `ca_file` and `ca_data` (PEM) replace the system's authorities. `verify=False` gives up
+    the certificate check of starttls and tls. With a `username` the session authenticates or is
+    Refused.
 
-    A server that a tenant named has a `guard`, which looks the host up and says which addresses are connected to; so it
-    has no `addresses` (else ValueError). Give `host` as `net.hostname` returns it: so it is looked for in certificates.
+    A server that a tenant named has a `guard`, which looks the host up and says which addresses are
+    connected to; so it has no `addresses` (else ValueError). Give `host` as `net.hostname` returns
+    it: so it is looked for in certificates.
     """
 
     host: str
@@ -43,7 +46,10 @@ class Endpoint:
             raise ValueError("a guard chooses the addresses itself")
 
     def tls_context(self) -> ssl.SSLContext:
-        """The TLS rules of this endpoint. Raises OSError if `ca_file` cannot be read, or holds no certificate, or `ca_data` none."""
+        """The TLS rules of this endpoint.
+
+        Raises OSError if `ca_file` cannot be read, or holds no certificate, or `ca_data` none.
+        """
         if self.security == "opportunistic" or not self.verify:
             return _unchecked()
         return _checked(self.ca_file, os.stat(self.ca_file).st_mtime_ns if self.ca_file else 0, self.ca_data)
@@ -59,7 +65,10 @@ class Timeouts(SMTPTimeouts):
     min_rate: float = 500.0
 
     def recipients(self, count: int) -> float:
-        """Seconds for all RCPT replies of a transaction: `rcpt` for the first, a twentieth for each further one."""
+        """Seconds for all RCPT replies of a transaction:
+
+        `rcpt` for the first, a twentieth for each further one.
+        """
         return self.rcpt * (1 + (count - 1) / 20)
 
     def transfer(self, size: int) -> float:
@@ -67,7 +76,9 @@ class Timeouts(SMTPTimeouts):
         return self.body + size / self.min_rate
 
     def dialogue(self, count: int, size: int) -> float:
-        """Seconds from connect to the answer to the dot, for `count` recipients and `size` octets, every phase at its limit."""
+        """Seconds from connect to the answer to the dot, for `count` recipients and `size` octets,
+        every phase at its limit.
+        """
         opening = self.connect + self.banner + self.ehlo + self.tls + self.auth
         return opening + self.mail + self.recipients(count) + self.data + self.transfer(size) + self.dot
 

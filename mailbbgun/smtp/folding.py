@@ -23,12 +23,16 @@ _LEAST_OCTETS = 9
 
 
 def octets_beside(name: str) -> int:
-    """Return how many octets of text an encoded word may hold to fit on the first line of a field of this name."""
+    """Return how many octets of text an encoded word may hold to fit on the first line of a field
+    of this name.
+    """
     return max(_LEAST_OCTETS, (min(LONGEST_ENCODED_WORD, LINE - len(name) - 4) - _AROUND) // 4 * 3)
 
 
 def encoded_words(text: str, octets: int = MOST_OCTETS) -> Iterator[str]:
-    """Yield the encoded words of a text, at least one, cut between characters, each of at most so many octets of it."""
+    """Yield the encoded words of a text, at least one, cut between characters, each of at most so
+    many octets of it.
+    """
     chunk = b""
     for character in text:
         encoded = character.encode()

@@ -1,7 +1,9 @@
-"""Which replies speak of a limit that fewer recipients, or a fresh connection, stay within; and what servers are known to take.
+"""Which replies speak of a limit that fewer recipients, or a fresh connection, stay within; and
+what servers are known to take.
 
-The decisions are pure functions of a reply. Servers word these limits as they like and give them any code, so the text decides where no
-enhanced code does (RFC 3463 §3.6: X.5.3 is "too many recipients").
+The decisions are pure functions of a reply. Servers word these limits as they like and give them
+any code, so the text decides where no enhanced code does (RFC 3463 §3.6: X.5.3 is "too many
+recipients").
 """
 
 import re
@@ -12,11 +14,12 @@ from time import monotonic
 
 from mailbbgun.smtp.reply import Reply
 
+#: How long it is believed that a server takes no more recipients than it took. It may have been
+#: changed since.
 REMEMBERED_SECONDS = 3600.0
-"""How long it is believed that a server takes no more recipients than it took. It may have been changed since."""
 
+#: Servers of which that is remembered; with MX delivery there are as many as domains.
 MOST_REMEMBERED = 1000
-"""Servers of which that is remembered; with MX delivery there are as many as domains."""
 
 _PEOPLE = (
     r"(?:recipients?|rcpt[ -]?tos?|rcpts?|addressees?|envelope addresses|destination addresses|"
@@ -37,7 +40,8 @@ _OVER = (
 )
 _NOT_COUNTED = r"(?!\S*(?:invalid|unknown|bad|failed|non-?exist|unexist|wrong|rejected|undeliver|unverif|unroutable))"
 
-# A number of people that is too high, in the order of the words. What may stand between is short, so that no two sentences are mixed.
+# A number of people that is too high, in the order of the words. What may stand between is short,
+# so that no two sentences are mixed.
 _COUNTED = re.compile(
     "|".join(
         (
@@ -63,7 +67,8 @@ _SEPARATELY = re.compile(
     r"\b(?:one|single) (?:recipient|rcpt)\b|\brecipients?\b.{0,40}\b(?:separately|one at a time|individually)\b|"
     r"\bsplit (?:your|the|this) (?:message|mail|recipient)"
 )
-# How many in a time is another limit, which no splitting keeps; and a mailbox, or a mail, can be over a limit as well.
+# How many in a time is another limit, which no splitting keeps; and a mailbox, or a mail, can be
+# over a limit as well.
 _IN_A_TIME = re.compile(
     r"\b(?:hour|hourly|day|daily|minutes?|today|per second|rate|week|month|quota|stunde|tag|heure|jour|hora|d.{1,3}a|час|сутки|день)\b|"
     r"当天|短期|每日|每小时"
@@ -95,10 +100,11 @@ _NAMED = re.compile(
 
 
 def too_many_recipients(reply: Reply) -> bool:
-    """Say whether a refusal (4xx or 5xx) means that the same mail would be taken for fewer recipients at once.
+    """Say whether a refusal (4xx or 5xx) means that the same mail would be taken for fewer
+    recipients at once.
 
-    X.5.3 says so (RFC 3463), and 552 by the old reading of RFC 5321 §4.5.3.1.10; else the words do, unless the enhanced code speaks of an
-    address, or the words of a rate, a size or a mailbox.
+    X.5.3 says so (RFC 3463), and 552 by the old reading of RFC 5321 §4.5.3.1.10; else the words do,
+    unless the enhanced code speaks of an address, or the words of a rate, a size or a mailbox.
     """
     if reply.code // 100 not in (4, 5):
         return False
@@ -115,15 +121,19 @@ def too_many_recipients(reply: Reply) -> bool:
 
 
 def lasting(reply: Reply) -> bool:
-    """Say whether what such a refusal says is worth remembering: a number that holds for the next message too."""
+    """Say whether what such a refusal says is worth remembering: a number that holds for the next
+    message too.
+    """
     text = _plain(reply.text)
     return not (_SEPARATELY.search(text) or _IN_A_TIME.search(text))
 
 
 def session_limit(reply: Reply) -> bool:
-    """Say whether a refusal means that this connection has carried enough and a fresh one may do: 421 (RFC 5321 §3.8), or words to that effect.
+    """Say whether a refusal means that this connection has carried enough and a fresh one may do:
+    421 (RFC 5321 §3.8), or words to that effect.
 
-    To be asked only of a connection that carried mail, and acted on once: a fresh one that is told the same is told something else.
+    To be asked only of a connection that carried mail, and acted on once: a fresh one that is told
+    the same is told something else.
     """
     if reply.code == 421:
         return True
@@ -131,7 +141,9 @@ def session_limit(reply: Reply) -> bool:
 
 
 def fewer(reply: Reply, count: int) -> int:
-    """Return how many recipients to try instead of ``count`` (at least 2) that were too many: the number the reply names, else half."""
+    """Return how many recipients to try instead of ``count`` (at least 2) that were too many: the
+    number the reply names, else half.
+    """
     named = [int(number) for number in _NAMED.findall(_plain(reply.text))]
     return next((number for number in named if 1 <= number < count), count // 2)
 
@@ -141,7 +153,10 @@ def _plain(text: str) -> str:
 
 
 class KnownLimits:
-    """How many recipients servers took at once, when they would not take more. Thread-safe. ``clock`` gives seconds."""
+    """How many recipients servers took at once, when they would not take more.
+
+    Thread-safe. ``clock`` gives seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -154,7 +169,9 @@ class KnownLimits:
         return found[0] if found and found[1] > self._clock() else None
 
     def learn(self, server: Hashable, most: int) -> None:
-        """Remember for ``REMEMBERED_SECONDS`` that a server takes no more than ``most`` (at least 1)."""
+        """Remember for ``REMEMBERED_SECONDS`` that a server takes no more than ``most`` (at least
+        1).
+        """
         with self._lock:
             self._most.pop(server, None)
             self._most[server] = most, self._clock() + REMEMBERED_SECONDS

@@ -17,14 +17,15 @@ from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import Closing, Dropped, Garbled, TlsFailed, Trace, Wire, WireError, dial, resolve
 
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}", re.ASCII)
+#: A server that does not know EHLO (RFC 5321 §3.2, §4.1.4); other 5xx refuse us, under whatever
+#: verb.
 _NO_EHLO = frozenset({500, 501, 502, 503, 504})
-"""A server that does not know EHLO (RFC 5321 §3.2, §4.1.4); other 5xx refuse us, under whatever verb."""
 
+#: Refusals of an AUTH mechanism that say nothing of user and password; others tell more.
 _UNSUPPORTED = frozenset({500, 501, 502, 503, 504})
-"""Refusals of an AUTH mechanism that say nothing of user and password; others tell more."""
 
+#: In place of what it said, which may be the secrets of something that was never meant to be asked.
 _NOT_SMTP = Reply(0, "4.5.0", "the server's greeting is not SMTP")
-"""In place of what it said, which may be the secrets of something that was never meant to be asked."""
 
 
 class CannotOpen(Exception):
@@ -37,7 +38,10 @@ class CannotOpen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A wire on which MAIL may be said. `extensions` maps EHLO keywords, in capitals, to their parameters."""
+    """A wire on which MAIL may be said.
+
+    `extensions` maps EHLO keywords, in capitals, to their parameters.
+    """
 
     wire: Wire
     extensions: dict[str, str]
@@ -46,10 +50,12 @@ class Session:
 def open_session(
     endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None = None, until: float = inf
 ) -> Session:
-    """Connects and greets; `helo` is the name we go by. Raises CannotOpen, and ValueError for an impossible `helo`.
+    """Connects and greets; `helo` is the name we go by.
 
-    `trace` is told how it goes, also afterwards by the session's wire. Nothing is waited for beyond `until` (monotonic),
-    except for the system's resolver where the endpoint names no addresses.
+    Raises CannotOpen, and ValueError for an impossible `helo`.
+
+    `trace` is told how it goes, also afterwards by the session's wire. Nothing is waited for beyond
+    `until` (monotonic), except for the system's resolver where the endpoint names no addresses.
     """
     if not _HELO.fullmatch(helo):
         raise ValueError(f"not a host name to say EHLO with: {helo!r}")
@@ -66,7 +72,9 @@ def open_session(
 
 
 class _Dialling:
-    """The connections that lead to a session: one, or another where the first was spoilt on the way."""
+    """The connections that lead to a session: one, or another where the first was spoilt on the
+    way.
+    """
 
     def __init__(self, endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None, until: float) -> None:
         self._endpoint = endpoint
@@ -85,13 +93,15 @@ class _Dialling:
                 return self._connect()
             except WireError as error:
                 if self._upgrade and self._endpoint.security == "opportunistic" and error.phase is Phase.TLS:
-                    # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
+                    # RFC 7435 §3: a broken TLS must not be worse than none. The connection is
+                    # spoilt; a fresh one is not.
                     self._upgrade = False
                 elif not (
                     isinstance(error, Dropped | Closing) and error.phase is Phase.AUTH and len(self._refused) > refused
                 ):
                     raise
-                # Else the server refused a mechanism and hung up on the next one: that is tried on a fresh connection.
+                # Else the server refused a mechanism and hung up on the next one: that is tried on
+                # a fresh connection.
                 if self._trace is not None and not isinstance(error, Closing):
                     self._trace(error.phase, error.reply, None)
 
@@ -109,7 +119,8 @@ class _Dialling:
                 self._trace(Phase.CONNECT, None, wire)
             return _Opening(wire, context, endpoint, self._helo, self._timeouts, self._refused).run(self._upgrade)
         except CannotOpen as error:
-            # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named gets no byte ahead of its 220.
+            # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named
+            # gets no byte ahead of its 220.
             if endpoint.guard is None or error.outcome.phase is not Phase.BANNER:
                 with contextlib.suppress(WireError):
                     wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
@@ -121,7 +132,10 @@ class _Dialling:
 
 
 class _Opening:
-    """The dialogue up to the first MAIL. `refused` gets the AUTH mechanisms that do not work here, and says which need not be tried."""
+    """The dialogue up to the first MAIL.
+
+    `refused` gets the AUTH mechanisms that do not work here, and says which need not be tried.
+    """
 
     def __init__(
         self,
@@ -197,7 +211,8 @@ class _Opening:
         offered = mechanisms(extensions.get("AUTH", ""), self._wire.tls)
         if not offered:
             raise CannotOpen(_refused("the server offers no way to authenticate that we know", Phase.AUTH, "5.7.4"))
-        # What is offered need not work: of several ways each is tried before the server is said to refuse us.
+        # What is offered need not work: of several ways each is tried before the server is said to
+        # refuse us.
         for mechanism in offered:
             if mechanism not in self._refused:
                 reply = self._try(mechanism, username, endpoint.password)
@@ -209,7 +224,9 @@ class _Opening:
         raise _failed(Phase.AUTH, most_telling(list(self._refused.values())))
 
     def _try(self, mechanism: str, username: str, password: str) -> Reply:
-        """The answer to one mechanism: no 3xx but where the server asks on and on; of code 0 where it cannot be understood."""
+        """The answer to one mechanism: no 3xx but where the server asks on and on; of code 0 where
+        it cannot be understood.
+        """
         self._wire.mechanism = mechanism
         deadline = monotonic() + self._timeouts.auth
         try:
@@ -221,7 +238,10 @@ class _Opening:
         return reply
 
     def _cancel(self, deadline: float) -> None:
-        """Gives up a mechanism that is under way (RFC 4954 §4), so that another may be tried. The answer means nothing and is not told."""
+        """Gives up a mechanism that is under way (RFC 4954 §4), so that another may be tried.
+
+        The answer means nothing and is not told.
+        """
         trace, self._wire.trace = self._wire.trace, None
         self._auth("*", deadline)
         self._wire.trace = trace
@@ -276,7 +296,10 @@ def _refused(text: str, phase: Phase, enhanced: str = "5.7.10") -> Refused:
 
 
 def _extensions(lines: list[bytes]) -> dict[str, str]:
-    """EHLO keywords and their parameters, in capitals. What is said in two lines of one keyword is put together."""
+    """EHLO keywords and their parameters, in capitals.
+
+    What is said in two lines of one keyword is put together.
+    """
     found: dict[str, str] = {}
     for line in lines:
         # "AUTH=LOGIN PLAIN" is how servers older than RFC 2554 wrote it; many still say both.
@@ -289,14 +312,19 @@ def _extensions(lines: list[bytes]) -> dict[str, str]:
 
 
 def mechanisms(offered: str, encrypted: bool) -> list[str]:
-    """The AUTH mechanisms to try, in order, of those that a server offers in a line of EHLO in capitals."""
-    # Under TLS, PLAIN leaves the server free to store a hash; in clear, only CRAM-MD5 does not give the password away.
+    """The AUTH mechanisms to try, in order, of those that a server offers in a line of EHLO in
+    capitals.
+    """
+    # Under TLS, PLAIN leaves the server free to store a hash; in clear, only CRAM-MD5 does not give
+    # the password away.
     order = ("PLAIN", "LOGIN", "CRAM-MD5") if encrypted else ("CRAM-MD5", "PLAIN", "LOGIN")
     return [mechanism for mechanism in order if mechanism in offered.split()]
 
 
 def most_telling(replies: list[Reply]) -> Reply:
-    """Of what became of all mechanisms the first refusal of user and password; else what could not be understood; else the first."""
+    """Of what became of all mechanisms the first refusal of user and password; else what could not
+    be understood; else the first.
+    """
     return min(replies, key=lambda reply: 2 if reply.code in _UNSUPPORTED else reply.code // 100 != 5)
 
 

@@ -1,7 +1,8 @@
 """What became of one recipient, and what a reply means for it. Pure: no network, no clock.
 
-The rules follow RFC 5321 §4.2, RFC 3463, RFC 7504, the IANA registry of enhanced codes, and what large senders learned:
-the class comes from the three-digit code, also where the enhanced code disagrees; only a 5xx about *this mail* ends it.
+The rules follow RFC 5321 §4.2, RFC 3463, RFC 7504, the IANA registry of enhanced codes, and what
+large senders learned: the class comes from the three-digit code, also where the enhanced code
+disagrees; only a 5xx about *this mail* ends it.
 """
 
 import re
@@ -33,7 +34,9 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AnsweringServer:
-    """Who it was that said so, or said nothing: the name it was asked for by, and its IP address where one was chosen."""
+    """Who it was that said so, or said nothing: the name it was asked for by, and its IP address
+    where one was chosen.
+    """
 
     host: str
     ip: str | None
@@ -49,7 +52,9 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not sent; to be tried again `after` seconds if the server named a time, by the schedule if None."""
+    """Not sent; to be tried again `after` seconds if the server named a time, by the schedule if
+    None.
+    """
 
     reply: Reply
     phase: Phase
@@ -68,7 +73,9 @@ class Bounced:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The final dot may have left and no verdict came back: nobody can say whether the mail was taken."""
+    """The final dot may have left and no verdict came back: nobody can say whether the mail was
+    taken.
+    """
 
     reply: Reply
     phase: Phase
@@ -77,7 +84,9 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server refuses *us* (password, missing or wrong TLS), not the mail: pause the account, keep the mail."""
+    """The server refuses *us* (password, missing or wrong TLS), not the mail: pause the account,
+    keep the mail.
+    """
 
     reply: Reply
     phase: Phase
@@ -93,37 +102,40 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class TooMany:
-    """This recipient did not fit into the transaction (RFC 5321 §4.5.3.1.10), and nothing was sent to it: send it in a further one."""
+    """This recipient did not fit into the transaction (RFC 5321 §4.5.3.1.10), and nothing was sent
+    to it: send it in a further one.
+    """
 
     reply: Reply
     phase: Phase
     server: AnsweringServer | None = None
 
 
+#: Where a server was asked, `server` says which; a Fenced mail was taken from it before it could
+#: say anything.
 Outcome = Delivered | Deferred | Bounced | Unknown | Refused | Fenced
-"""Where a server was asked, `server` says which; a Fenced mail was taken from it before it could say anything."""
 
+#: Phases before any mail is spoken of: a failure there says nothing about the mail.
 OPENING = frozenset({Phase.DNS, Phase.CONNECT, Phase.TLS, Phase.BANNER, Phase.EHLO, Phase.STARTTLS, Phase.AUTH})
-"""Phases before any mail is spoken of: a failure there says nothing about the mail."""
 
+#: RFC 4954 §6 and RFC 5248: authentication or encryption is missing, wrong or too weak. Not 525
+#: (account disabled), which servers say of recipients too; at AUTH every 5xx is about us anyway.
 _ABOUT_US = frozenset({523, 524, 530, 534, 535, 538})
-"""RFC 4954 §6 and RFC 5248: authentication or encryption is missing, wrong or too weak. Not 525 (account disabled),
-which servers say of recipients too; at AUTH every 5xx is about us anyway."""
 
+#: Not 5.7.9 and 5.7.13: Yahoo says the one of content, others the other of recipients.
 _ABOUT_US_ENHANCED = frozenset({"5.7.8", "5.7.10", "5.7.11", "5.7.12"})
-"""Not 5.7.9 and 5.7.13: Yahoo says the one of content, others the other of recipients."""
 
 _AUTH_FIRST = re.compile(
     r"\bauth(?:entication)? (?:is )?(?:required|needed|first)\b|\bneed(?: to)? (?:auth\b|authenticate)|"
     r"\b(?:must|please) (?:auth\b|authenticate\b|log ?in\b)|\bclient (?:was|is) not authenticated\b",
     re.IGNORECASE,
 )
-# 5.7.26 (DMARC), Microsoft's 5.7.1xx and its RESOLVER.RST.AuthRequired speak of the sender's or one recipient's policy
-# in the same words.
+# 5.7.26 (DMARC), Microsoft's 5.7.1xx and its RESOLVER.RST.AuthRequired speak of the sender's or one
+# recipient's policy in the same words.
 _AUTH_FIRST_ENHANCED = frozenset({None, "5.0.0", "5.5.0", "5.5.1", "5.7.0", "5.7.1"})
 
+#: Phases in which a server may say that there are too many recipients.
 _OF_MAIL = frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT})
-"""Phases in which a server may say that there are too many recipients."""
 
 _AGAIN = re.compile(
     r"(?:\btry|\bretry|\bagain|\bcome back|\bwait|\blater|gr[ae]y-?list\w*|\bresend|\bdelay\w*)[^\d.;]{0,40}"
@@ -136,11 +148,13 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | TooMany:
     """What `reply`, being the answer at `phase`, means for the recipients it speaks of.
 
-    TooMany is possible at each phase of a mail, as a definite no it is safe even after the dot. `alone`: there is one
-    recipient, so there is nothing to split. Its refusal goes by its code, but at RCPT, where RFC 5321 §4.5.3.1.10 calls it temporary.
+    TooMany is possible at each phase of a mail, as a definite no it is safe even after the dot.
+    `alone`: there is one recipient, so there is nothing to split. Its refusal goes by its code, but
+    at RCPT, where RFC 5321 §4.5.3.1.10 calls it temporary.
 
-    Delivered comes from a 2xx to the dot and nothing else: a positive reply elsewhere that ended a transaction did not
-    deliver anything, and is Deferred. A reply of code 0 (our own words) goes by the class of its enhanced code.
+    Delivered comes from a 2xx to the dot and nothing else: a positive reply elsewhere that ended a
+    transaction did not deliver anything, and is Deferred. A reply of code 0 (our own words) goes by
+    the class of its enhanced code.
     """
     kind = reply.code // 100
     if phase in _OF_MAIL and too_many_recipients(reply) and not (alone and phase is not Phase.RCPT):
@@ -157,20 +171,25 @@ def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | To
 
 
 def unserved(outcome: Outcome) -> bool:
-    """Whether another server may do better: this one could not be talked to, or closes (421), and the dot was not sent."""
+    """Whether another server may do better: this one could not be talked to, or closes (421), and
+    the dot was not sent.
+    """
     if isinstance(outcome, Deferred | Refused) and outcome.phase in OPENING:
         return True
     return isinstance(outcome, Deferred) and outcome.phase is not Phase.DOT and outcome.reply.code in (0, 421)
 
 
 def about_smtputf8(reply: Reply) -> bool:
-    """Whether a server's reply refuses addresses (5.6.7) or headers (5.6.9) for their need of SMTPUTF8 (RFC 6531 §3.5), so that a
-    message without it may be taken."""
+    """Whether a server's reply refuses addresses (5.6.7) or headers (5.6.9) for their need of
+    SMTPUTF8 (RFC 6531 §3.5), so that a message without it may be taken.
+    """
     return reply.code != 0 and reply.enhanced in ("5.6.7", "5.6.9")
 
 
 def retry_after(text: str) -> float | None:
-    """Seconds of a server's own "try again in 5 minutes", held between a minute and a day; None if it named none."""
+    """Seconds of a server's own "try again in 5 minutes", held between a minute and a day; None if
+    it named none.
+    """
     found = _AGAIN.search(text)
     if found is None:
         return None
@@ -194,7 +213,8 @@ def _permanent(phase: Phase, reply: Reply) -> Outcome:
     if phase in (Phase.STARTTLS, Phase.TLS, Phase.AUTH):
         return Refused(reply, phase)
     if phase in OPENING or phase in (Phase.RSET, Phase.QUIT):
-        # 521 and 554 at the banner (RFC 7504, RFC 5321 §3.1): this host takes no mail; another one may.
+        # 521 and 554 at the banner (RFC 7504, RFC 5321 §3.1): this host takes no mail; another one
+        # may.
         return Deferred(reply, phase)
     return Refused(reply, phase) if _about_us(phase, reply) else Bounced(reply, phase)
 

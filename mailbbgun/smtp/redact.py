@@ -1,8 +1,10 @@
-"""Takes a secret out of text that somebody else wrote: a server may say back what it was told, to be shown, logged and kept.
+"""Takes a secret out of text that somebody else wrote: a server may say back what it was told, to
+be shown, logged and kept.
 
-What a server does to a password before it says it cannot be foreseen; found are the forms in which it was sent or that are usual:
-as it is, in base64 (also inside a longer text, such as the answer of AUTH PLAIN), in hexadecimal and percent-encoded, in
-whatever case, and with spaces in between, as they come from a reply of several lines.
+What a server does to a password before it says it cannot be foreseen; found are the forms in which
+it was sent or that are usual: as it is, in base64 (also inside a longer text, such as the answer of
+AUTH PLAIN), in hexadecimal and percent-encoded, in whatever case, and with spaces in between, as
+they come from a reply of several lines.
 """
 
 import base64
@@ -45,7 +47,8 @@ def _forms(secret: str) -> set[str]:
 def _encoded(octets: bytes) -> set[str]:
     """What base64 makes of `octets` at each of the three places they may have in a longer text.
 
-    The characters at either end, which depend on the neighbours, are left out; RFC 4648 §5 has two other signs.
+    The characters at either end, which depend on the neighbours, are left out; RFC 4648 §5 has two
+    other signs.
     """
     alone = base64.b64encode(octets).decode()
     forms = {alone, alone.rstrip("=")}

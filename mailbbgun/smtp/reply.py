@@ -1,38 +1,43 @@
 """Replies of a server (RFC 5321 §4.2): read within bounds, kept as text that is safe to show.
 
-Knows no socket. Everything a server says is attacker's text: it ends up in logs, pages and webhooks.
+Knows no socket. Everything a server says is attacker's text: it ends up in logs, pages and
+webhooks.
 """
 
 import functools
 import re
 from dataclasses import dataclass
 
+#: Octets of one reply line. RFC 5321 §4.5.3.1.5 allows 512; real servers exceed that.
 MAX_LINE = 4096
-"""Octets of one reply line. RFC 5321 §4.5.3.1.5 allows 512; real servers exceed that."""
 
+#: Lines of one reply.
 MAX_LINES = 128
-"""Lines of one reply."""
 
+#: Octets of one reply, all lines together.
 MAX_REPLY = 64 * 1024
-"""Octets of one reply, all lines together."""
 
+#: Octets (UTF-8) of the text that is kept.
 MAX_TEXT = 2048
-"""Octets (UTF-8) of the text that is kept."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)", re.ASCII)
 _QMAIL = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b", re.ASCII)
 
 
 class ProtocolError(Exception):
-    """What came is not a reply of RFC 5321 §4.2, or is larger than the bounds above. The text is safe to show."""
+    """What came is not a reply of RFC 5321 §4.2, or is larger than the bounds above.
+
+    The text is safe to show.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a server said, or (code 0) our own diagnosis where it said nothing.
 
-    `code` is the three-digit code, `enhanced` the code of RFC 3463 if one was given, `text` the rest of all lines
-    joined by spaces: printable, at most `MAX_TEXT` octets, without the enhanced code.
+    `code` is the three-digit code, `enhanced` the code of RFC 3463 if one was given, `text` the
+    rest of all lines joined by spaces: printable, at most `MAX_TEXT` octets, without the enhanced
+    code.
     """
 
     code: int
@@ -50,8 +55,8 @@ def understood(code: int, lines: list[bytes]) -> Reply:
     return _understood(code, lines)
 
 
-# A server says the same few words for every message ("250 2.1.0 Ok"): worth remembering, since each costs as much to
-# understand as to receive. Bounded in number and size, whatever the server says.
+# A server says the same few words for every message ("250 2.1.0 Ok"): worth remembering, since each
+# costs as much to understand as to receive. Bounded in number and size, whatever the server says.
 @functools.lru_cache(maxsize=256)
 def _brief(line: bytes) -> Reply:
     return _understood(int(line[:3]), [line])
@@ -87,8 +92,8 @@ def _continued(line: bytes, enhanced: str | None) -> str:
 class ReplyBuffer:
     """Octets received and not yet understood, and the reply growing out of them.
 
-    Fill `space()`, say how much with `received()`, then `take()`. What follows a whole reply stays for the next
-    (RFC 2920 servers answer several commands in one segment).
+    Fill `space()`, say how much with `received()`, then `take()`. What follows a whole reply stays
+    for the next (RFC 2920 servers answer several commands in one segment).
     """
 
     __slots__ = ("_bytes", "_end", "_lines", "_octets", "_start", "_view")
@@ -120,7 +125,8 @@ class ReplyBuffer:
         self._end += count
 
     def take(self) -> tuple[int, list[bytes]] | None:
-        """The next whole reply as its code and raw lines (without line ends), or None if more octets are needed.
+        """The next whole reply as its code and raw lines (without line ends), or None if more
+        octets are needed.
 
         Raises ProtocolError for what is malformed or too large; nothing can be read after that.
         """

@@ -1,4 +1,7 @@
-"""One mail transaction: MAIL, RCPT, DATA, the message, the dot (RFC 5321 §3.3), pipelined where offered (RFC 2920)."""
+"""One mail transaction:
+
+MAIL, RCPT, DATA, the message, the dot (RFC 5321 §3.3), pipelined where offered (RFC 2920).
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,29 +17,37 @@ from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, cla
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import Closing, Dropped, WireError
 
+#: RCPT commands written before their replies are read: more could fill both directions and block
+#: for ever.
 GROUP = 100
-"""RCPT commands written before their replies are read: more could fill both directions and block for ever."""
 
+#: Called with the accepted recipients when all but the final dot is written; True lets the dot go.
 BeforeDot = Callable[[tuple[str, ...]], bool]
-"""Called with the accepted recipients when all but the final dot is written; True lets the dot go."""
 
+#: Called with the accepted recipients as soon as the reply to the dot is read. None: it was lost,
+#: nobody knows. A reply of code 0: the dot never left.
 AfterDot = Callable[[tuple[str, ...], Reply | None], None]
-"""Called with the accepted recipients as soon as the reply to the dot is read. None: it was lost, nobody knows. A reply
-of code 0: the dot never left."""
 
 _DOT = b".\r\n"
 _AFTER_RCPT = frozenset({Phase.DATA, Phase.BODY, Phase.DOT})
 
 
 class Stale(Exception):
-    """A connection that had carried mail was dead, was closed (421), or had carried all it may. This mail was not taken."""
+    """A connection that had carried mail was dead, was closed (421), or had carried all it may.
+
+    This mail was not taken.
+    """
 
 
 class SMTPTransaction:
-    """Runs once. Afterwards `broken` says whether the session can take another one, `halfway` whether RSET must come first.
+    """Runs once.
 
-    `reused`: the session has carried mail. `reset`: begin with RSET (RFC 5321 §4.1.1.5). After an answered dot the server has
-    forgotten the transaction (§4.1.1.4) and needs none: it is a command and a wait less for each message.
+    Afterwards `broken` says whether the session can take another one, `halfway` whether RSET must
+    come first.
+
+    `reused`: the session has carried mail. `reset`: begin with RSET (RFC 5321 §4.1.1.5). After an
+    answered dot the server has forgotten the transaction (§4.1.1.4) and needs none: it is a command
+    and a wait less for each message.
     """
 
     def __init__(self, session: Session, timeouts: Timeouts, envelope: Envelope, *, reused: bool, reset: bool) -> None:
@@ -51,7 +62,10 @@ class SMTPTransaction:
         self.broken = self.halfway = False
 
     def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
-        """The outcome for every recipient of the envelope. Raises Stale, and what the two functions raise."""
+        """The outcome for every recipient of the envelope.
+
+        Raises Stale, and what the two functions raise.
+        """
         try:
             self._envelope = offered(self._envelope, self._extensions)
             self._check_offer()
@@ -234,7 +248,10 @@ class SMTPTransaction:
     # -- what came of it
 
     def _meaning(self, phase: Phase, reply: Reply) -> Outcome | TooMany:
-        """What a reply that is no success means. Raises Stale where it may mean this connection, which has carried mail."""
+        """What a reply that is no success means.
+
+        Raises Stale where it may mean this connection, which has carried mail.
+        """
         crowded = too_many_recipients(reply) and (self._alone(phase) or (phase is Phase.RCPT and not self._accepted))
         if self._reused and (crowded or session_limit(reply)):
             raise Stale(str(reply))
@@ -246,7 +263,9 @@ class SMTPTransaction:
         return TooMany(error.reply, error.phase) if splits else error.outcome
 
     def _alone(self, phase: Phase) -> bool:
-        """Whether a refusal at this phase speaks of one recipient, so that there is nothing to split."""
+        """Whether a refusal at this phase speaks of one recipient, so that there is nothing to
+        split.
+        """
         return len(self._accepted if phase in _AFTER_RCPT else self._envelope.recipients) == 1
 
     def _settle(self, outcome: Outcome | TooMany) -> None:
@@ -256,15 +275,19 @@ class SMTPTransaction:
 
 
 def _breaks_off(error: WireError) -> bool:
-    """Whether the server left before the dot. On a connection that has carried mail it may have had enough of that."""
+    """Whether the server left before the dot.
+
+    On a connection that has carried mail it may have had enough of that.
+    """
     return error.phase is Phase.RSET or (isinstance(error, Dropped | Closing) and error.phase is not Phase.DOT)
 
 
 def offered(envelope: Envelope, extensions: dict[str, str]) -> Envelope:
-    """The envelope as a server with these extensions can take it: with SMTPUTF8 where that is offered and needed (RFC 6531 §3.4).
+    """The envelope as a server with these extensions can take it: with SMTPUTF8 where that is
+    offered and needed (RFC 6531 §3.4).
 
-    Where it is needed and not offered, recipients in ASCII get a header in ASCII, and the others are refused one by one. Raises
-    EnvelopeError 5.6.7 where the sender cannot do without.
+    Where it is needed and not offered, recipients in ASCII get a header in ASCII, and the others
+    are refused one by one. Raises EnvelopeError 5.6.7 where the sender cannot do without.
     """
     addresses = (envelope.mail_from, *envelope.recipients)
     if not envelope.smtputf8 or (all(map(str.isascii, addresses)) and header_of(envelope.raw).isascii()):

@@ -1,6 +1,8 @@
-"""One TCP or TLS connection under absolute deadlines: a peer that drips cannot stretch them (RFC 5321 §4.5.3.2).
+"""One TCP or TLS connection under absolute deadlines: a peer that drips cannot stretch them (RFC
+5321 §4.5.3.2).
 
-Deadlines are points of `time.monotonic()`. The socket is non-blocking throughout; waiting is done by poll(2).
+Deadlines are points of `time.monotonic()`. The socket is non-blocking throughout; waiting is done
+by poll(2).
 """
 
 import contextlib
@@ -16,13 +18,16 @@ from mailbbgun.core.net import LookUp
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, safe, understood
 
+#: Octets offered to the kernel at once.
 CHUNK = 64 * 1024
-"""Octets offered to the kernel at once."""
 
 
 class WireError(Exception):
-    """The connection is of no further use. `phase` says where, `reply` why, `handed` whether the write that failed may
-    have left this process."""
+    """The connection is of no further use.
+
+    `phase` says where, `reply` why, `handed` whether the write that failed may have left this
+    process.
+    """
 
     def __init__(self, phase: Phase, reply: Reply, handed: bool = False) -> None:
         super().__init__(f"{phase}: {reply}")
@@ -56,23 +61,27 @@ class TlsFailed(WireError):
     """No TLS with this server: handshake or certificate."""
 
 
+#: Told of each thing that happened, in order: where, what was said (None: it went well without a
+#: word, as connecting and TLS do), and on which wire (None: on one that is gone). What it raises
+#: ends the session.
 Trace = Callable[[Phase, Reply | None, "Wire | None"], None]
-"""Told of each thing that happened, in order: where, what was said (None: it went well without a word, as connecting and TLS
-do), and on which wire (None: on one that is gone). What it raises ends the session."""
 
 
 class Wire:
-    """A socket connected to `ip`, from which replies are read and to which commands are written. Not thread-safe.
+    """A socket connected to `ip`, from which replies are read and to which commands are written.
 
-    `trace` is told of every reply and of TLS; `mechanism` is how AUTH is tried just then. No wait goes on beyond `until`, whatever
-    the deadline of its phase.
+    Not thread-safe.
+
+    `trace` is told of every reply and of TLS; `mechanism` is how AUTH is tried just then. No wait
+    goes on beyond `until`, whatever the deadline of its phase.
     """
 
     __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "mechanism", "tls", "trace", "until")
 
     def __init__(self, connected: socket.socket, ip: str) -> None:
         connected.setblocking(False)
-        # The final dot is a small write of its own; Nagle would hold it back for the ACK of the body.
+        # The final dot is a small write of its own; Nagle would hold it back for the ACK of the
+        # body.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.ip = ip
         self._socket = connected
@@ -104,7 +113,10 @@ class Wire:
         return reply, taken[1]
 
     def write(self, data: bytes, phase: Phase, deadline: float) -> None:
-        """Hands all of `data` to the kernel. Raises TimedOut or Dropped, `handed` if any of it may be on its way."""
+        """Hands all of `data` to the kernel.
+
+        Raises TimedOut or Dropped, `handed` if any of it may be on its way.
+        """
         view, sent, handed = memoryview(data), 0, False
         while sent < len(data):
             try:
@@ -121,7 +133,10 @@ class Wire:
                 raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed)
 
     def unasked(self, phase: Phase) -> bool:
-        """Whether the server spoke although nothing was asked. Does not wait. Raises Dropped if it hung up."""
+        """Whether the server spoke although nothing was asked.
+
+        Does not wait. Raises Dropped if it hung up.
+        """
         if not self._buffer.empty:
             return True
         if not self.tls and not self._readable.poll(0):
@@ -133,9 +148,13 @@ class Wire:
         return True
 
     def start_tls(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
-        """Turns the connection into TLS. Raises TlsFailed (also if plain text is waiting), Dropped, TimedOut."""
+        """Turns the connection into TLS.
+
+        Raises TlsFailed (also if plain text is waiting), Dropped, TimedOut.
+        """
         if not self._buffer.empty:
-            # Words said in clear must not be taken for the encrypted server's (CVE-2011-0411 and its kin).
+            # Words said in clear must not be taken for the encrypted server's (CVE-2011-0411 and
+            # its kin).
             raise TlsFailed(Phase.STARTTLS, Reply(0, "4.7.5", "the server sent plain text ahead of the TLS handshake"))
         try:
             self._socket.getpeername()  # raises if reset meanwhile: wrap_socket would too, and forget to close
@@ -159,7 +178,10 @@ class Wire:
             self.trace(Phase.TLS, None, self)
 
     def secured(self) -> tuple[str, str, bytes]:
-        """The protocol version, the cipher and the server's certificate (DER), checked or not. Only once TLS stands."""
+        """The protocol version, the cipher and the server's certificate (DER), checked or not.
+
+        Only once TLS stands.
+        """
         assert isinstance(self._socket, ssl.SSLSocket)
         cipher = self._socket.cipher()
         return (
@@ -169,7 +191,10 @@ class Wire:
         )
 
     def ends(self) -> tuple[str, str]:
-        """The IP addresses that the kernel says are at the other end and at ours. Raises Dropped if reset meanwhile."""
+        """The IP addresses that the kernel says are at the other end and at ours.
+
+        Raises Dropped if reset meanwhile.
+        """
         try:
             return self._socket.getpeername()[0], self._socket.getsockname()[0]
         except OSError as error:
@@ -180,7 +205,9 @@ class Wire:
         self._socket.close()
 
     def abort(self) -> None:
-        """Resets the connection: what the kernel still holds is thrown away, the server sees no orderly end."""
+        """Resets the connection: what the kernel still holds is thrown away, the server sees no
+        orderly end.
+        """
         with contextlib.suppress(OSError):  # already gone: all the better
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
@@ -216,7 +243,8 @@ class Wire:
 
 
 def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
-    """Connects to the first of `addresses` (IP addresses) that answers, each having an equal share of the time left.
+    """Connects to the first of `addresses` (IP addresses) that answers, each having an equal share
+    of the time left.
 
     Raises TimedOut or Dropped with what the last one did.
     """
@@ -233,7 +261,10 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
 
 
 def resolve(host: str, port: int, look_up: LookUp) -> Sequence[str]:
-    """The IP addresses of `host` by what looks them up. Raises Dropped (phase dns), and what else `look_up` raises."""
+    """The IP addresses of `host` by what looks them up.
+
+    Raises Dropped (phase dns), and what else `look_up` raises.
+    """
     try:
         return look_up(host, port)
     except (OSError, UnicodeError) as error:

@@ -1,4 +1,6 @@
-"""Hints that were never given, got lost, or are overdue: given again, a thousand at a time, and never onto a healthy backlog."""
+"""Hints that were never given, got lost, or are overdue: given again, a thousand at a time, and
+never onto a healthy backlog.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -43,9 +45,10 @@ class Stranded:
 def unhinted(grace: float = TICK_GRACE) -> list[Stranded]:
     """Due for ``grace`` seconds, and no hint was confirmed.
 
-    New ones whose accepting process was killed or had no queue; and, as the ordinary way of many retries, those due again by a wait that
-    no delay queue has: a server's own "in so many minutes", a pause, jitter, a claim given back, a lost worker. Not asked which of the two
-    each is: whatever is asked beside the index is looked for through the whole backlog, each second.
+    New ones whose accepting process was killed or had no queue; and, as the ordinary way of many
+    retries, those due again by a wait that no delay queue has: a server's own "in so many minutes",
+    a pause, jitter, a claim given back, a lost worker. Not asked which of the two each is: whatever
+    is asked beside the index is looked for through the whole backlog, each second.
     """
     which = (Delivery.published_at.is_(None), Delivery.next_attempt_at <= db_now(-grace))
     return [_stranded("due", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
@@ -58,11 +61,13 @@ def overdue(seconds: float = OVERDUE) -> list[Stranded]:
 
 
 def lost(db: Database, queue: Queue, seconds: float = OVERDUE) -> list[Stranded]:
-    """Hinted ``seconds`` ago onto a lane that is nearly empty by now, and still not taken, although more than the hints that can be left.
+    """Hinted ``seconds`` ago onto a lane that is nearly empty by now, and still not taken, although
+    more than the hints that can be left.
 
-    A backlog that waits on the queue is none. What a lane holds is known as the most that it may hold, and a loss only if even that is
-    less than the rows that wait. So where bunches are not full, the loss of a part is found later, once the lane has drained; never wrongly.
-    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
+    A backlog that waits on the queue is none. What a lane holds is known as the most that it may
+    hold, and a loss only if even that is less than the rows that wait. So where bunches are not
+    full, the loss of a part is found later, once the lane has drained; never wrongly. Raises
+    :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
     """
     depths = queue.depth()
     found = []
@@ -78,10 +83,13 @@ def lost(db: Database, queue: Queue, seconds: float = OVERDUE) -> list[Stranded]
 
 
 def count(session: Session, stranded: Stranded, most: int | None = None) -> int:
-    """Return how many messages are stranded so, counting no further than ``most``, nor than ten recipients for each of these."""
+    """Return how many messages are stranded so, counting no further than ``most``, nor than ten
+    recipients for each of these.
+    """
     rows = select(Delivery.message_id).where(*stranded.which)
     if most is not None:
-        # In the order of the partial index: left to itself PostgreSQL may look for the first few along all messages there ever were.
+        # In the order of the partial index: left to itself PostgreSQL may look for the first few
+        # along all messages there ever were.
         rows = rows.order_by(stranded.order).limit(most * RECIPIENTS)
     messages = select(rows.subquery().c.message_id).distinct().limit(most).subquery()
     return session.execute(select(func.count()).select_from(messages)).scalar_one()
@@ -96,11 +104,12 @@ def hint_again(
     progress: Progress | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Publish and mark what is stranded, on each lane a pass at a time until none is left or ``passes`` are done, or between two of them
-    ``stopped`` says so; return how many messages.
+    """Publish and mark what is stranded, on each lane a pass at a time until none is left or
+    ``passes`` are done, or between two of them ``stopped`` says so; return how many messages.
 
-    No lock is held while publishing: a hint too many is harmless. A lane whose queue is in trouble holds up no other. Raises
-    :class:`QueueUnavailable`, :class:`DatabaseUnavailable` in the end; what was published until then is marked.
+    No lock is held while publishing: a hint too many is harmless. A lane whose queue is in trouble
+    holds up no other. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable` in the end;
+    what was published until then is marked.
     """
     total, failed = 0, None
     for stranded in found:

@@ -1,4 +1,5 @@
-"""A broker that came back empty, or lost a part: its queues are made again, or it is said loudly what to run.
+"""A broker that came back empty, or lost a part: its queues are made again, or it is said loudly
+what to run.
 
 The hints that went with the queues need nothing here: ``hints.py`` gives lost ones again.
 """
@@ -17,7 +18,10 @@ log = logging.getLogger("mailbbgun.sweep")
 
 
 def mend(queue: Queue) -> None:
-    """Make what is missing, and say so. Raises :class:`QueueUnavailable`, :class:`QueueMisconfigured`."""
+    """Make what is missing, and say so.
+
+    Raises :class:`QueueUnavailable`, :class:`QueueMisconfigured`.
+    """
     if made := queue.mend():
         log.warning(
             "queue_mended",

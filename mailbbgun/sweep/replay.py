@@ -31,15 +31,20 @@ log = logging.getLogger("mailbbgun.sweep")
 
 
 def replay_dead(db: Database, settings: Settings) -> int:
-    """Replay every journal in the folder whose worker is dead. Returns how many claims were settled.
+    """Replay every journal in the folder whose worker is dead.
 
-    Raises :class:`DatabaseUnavailable`; what is not settled stays in its file. A file goes when it is older than a lease.
+    Returns how many claims were settled.
+
+    Raises :class:`DatabaseUnavailable`; what is not settled stays in its file. A file goes when it
+    is older than a lease.
     """
     return sum(_replay(db, settings, path) for path in sorted(settings.journal_folder.glob(f"*{SUFFIX}")))
 
 
 def replay_one(db: Database, settings: Settings, owner: UUID) -> int:
-    """Replay the journal of one worker that is known to be dead; without a journal its claims wait for their lease's end."""
+    """Replay the journal of one worker that is known to be dead; without a journal its claims wait
+    for their lease's end.
+    """
     return _replay(db, settings, path_of(settings.journal_folder, owner))
 
 
@@ -50,7 +55,8 @@ def _replay(db: Database, settings: Settings, path: Path) -> int:
         try:
             owner = UUID(path.stem)
             settled = _settle(db, settings, owner, lambda: read(path, alive=False), expired_only=False)
-            # Not sooner: for as long as a lease lives, a commit that the dead worker had begun may still come through.
+            # Not sooner: for as long as a lease lives, a commit that the dead worker had begun may
+            # still come through.
             if path.stat().st_mtime + settings.LEASE_SECONDS < time.time():
                 path.unlink()
                 path.with_suffix(FRESH).unlink(missing_ok=True)
@@ -66,10 +72,11 @@ def _replay(db: Database, settings: Settings, path: Path) -> int:
 
 
 class Expired:
-    """Settles claims whose lease has run out: by the journal if it is on this machine, else as unknown.
+    """Settles claims whose lease has run out: by the journal if it is on this machine, else as
+    unknown.
 
-    Only after it has seen them expired for half a lease: when a database was away, or its clock was set, every lease looks expired until
-    its worker renews it.
+    Only after it has seen them expired for half a lease: when a database was away, or its clock was
+    set, every lease looks expired until its worker renews it.
     """
 
     def __init__(self, db: Database, settings: Settings) -> None:
@@ -78,7 +85,10 @@ class Expired:
         self._seen: dict[UUID, float] = {}  # worker → when its claims were first seen expired
 
     def settle(self) -> int:
-        """Return how many claims were settled. Raises :class:`DatabaseUnavailable`, and then begins to watch anew."""
+        """Return how many claims were settled.
+
+        Raises :class:`DatabaseUnavailable`, and then begins to watch anew.
+        """
         try:
             owners = self._owners()
             now = time.monotonic()
@@ -108,7 +118,10 @@ def _read_any(path: Path) -> Replay | None:
 def _settle(
     db: Database, settings: Settings, owner: UUID, journal: Callable[[], Replay | None], *, expired_only: bool
 ) -> int:
-    """Settle what a worker held. The journal is read when its rows are locked: a line may be written until then."""
+    """Settle what a worker held.
+
+    The journal is read when its rows are locked: a line may be written until then.
+    """
     total = 0
     rules = policy(settings)
     while True:
@@ -139,7 +152,8 @@ def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tu
         .order_by(Delivery.id)
         .limit(BATCH)
     )
-    # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
+    # Of a dead worker, rows may be locked by the connection it left behind: wait for what that
+    # still commits.
     statement = statement.with_for_update(skip_locked=expired_only)
     if expired_only:
         statement = statement.where(Delivery.lease_until < db_now())
@@ -166,11 +180,13 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
 
 
 def _may_go_again_at_once(outcome: Outcome) -> bool:
-    """Whether the worker may have been about to send again in the same attempt, after a refusal of the dot.
+    """Whether the worker may have been about to send again in the same attempt, after a refusal of
+    the dot.
 
-    It sends again over a fresh connection after a session limit, if the connection had carried mail; and without SMTPUTF8 after
-    5.6.7 and 5.6.9, if the message was sent with it. The journal tells neither. One try too many does no harm; a wrong bounce
-    loses the mail. A 421 after the dot ends the attempt.
+    It sends again over a fresh connection after a session limit, if the connection had carried
+    mail; and without SMTPUTF8 after 5.6.7 and 5.6.9, if the message was sent with it. The journal
+    tells neither. One try too many does no harm; a wrong bounce loses the mail. A 421 after the dot
+    ends the attempt.
     """
     if not isinstance(outcome, Bounced | Deferred) or outcome.reply.code == 421:
         return False

@@ -1,4 +1,6 @@
-"""``bin/requeue-pending``: the same rescue as the workers' sweep, by hand or by cron, whatever the number."""
+"""``bin/requeue-pending``: the same rescue as the workers' sweep, by hand or by cron, whatever the
+number.
+"""
 
 import fcntl
 import os
@@ -37,10 +39,12 @@ BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
 def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     """Put stranded PENDING messages back on the queue and print how many.
 
-    Stranded is what is due, in no worker's hands, and has no hint on its way: never hinted, a retry whose delay hint did not come, or
-    hinted onto a lane that is nearly empty by now. A backlog that waits on the queue is left alone.
+    Stranded is what is due, in no worker's hands, and has no hint on its way: never hinted, a retry
+    whose delay hint did not come, or hinted onto a lane that is nearly empty by now. A backlog that
+    waits on the queue is left alone.
 
-    Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a setting is wrong.
+    Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a
+    setting is wrong.
     """
     with explained_exit("requeue-pending"):
         settings = load_checked(sends=False)
@@ -63,7 +67,9 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
 
 
 def requeue(services: Services, older_than: int, dry_run: bool, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Requeue, or only count, what is stranded, until ``stopped`` says so; return how many messages it was."""
+    """Requeue, or only count, what is stranded, until ``stopped`` says so; return how many messages
+    it was.
+    """
     db, queue = services.db, services.queue
     if not dry_run:
         replay_dead(db, services.settings)

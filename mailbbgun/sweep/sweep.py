@@ -13,7 +13,8 @@ PASSES = (
 def sweep(services: Services, expired: Expired) -> None:
     """Settle claims whose worker is gone, then hint again what no hint is on its way for.
 
-    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then is done.
+    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then is
+    done.
     """
     replay_dead(services.db, services.settings)
     expired.settle()

@@ -22,10 +22,11 @@ DELAYS = (1, 3)
 class Driver:
     """A queue, and its world.
 
-    ``server`` is what keeps the hints, None for SQLite. ``source`` is an expression that makes the queue in another process.
-    ``missing`` takes away a part of the topology. ``hold_passes`` lets the time pass after which a dead consumer's hints come again.
-    ``prefetches`` tells whether consumers fetch before they are asked. ``bunch`` is how many hints go together at the most, ``held`` how many
-    a consumer of such a prefetch holds of each lane of a backlog.
+    ``server`` is what keeps the hints, None for SQLite. ``source`` is an expression that makes the
+    queue in another process. ``missing`` takes away a part of the topology. ``hold_passes`` lets
+    the time pass after which a dead consumer's hints come again. ``prefetches`` tells whether
+    consumers fetch before they are asked. ``bunch`` is how many hints go together at the most,
+    ``held`` how many a consumer of such a prefetch holds of each lane of a backlog.
     """
 
     queue: Queue

@@ -30,7 +30,10 @@ RATE = 20  # mails a second
 
 @dataclass(frozen=True)
 class Counter:
-    """A driver and its world. ``another`` makes one more, with connections of its own; ``server`` is what it depends on, None for SQLite.
+    """A driver and its world.
+
+    ``another`` makes one more, with connections of its own; ``server`` is what it depends on, None
+    for SQLite.
 
     ``back_by_a_day`` makes what was counted yesterday's.
     """

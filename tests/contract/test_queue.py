@@ -59,7 +59,9 @@ def _consumer(queue: Queue, prefetch: int = 100) -> Iterator[Consumer]:
 
 @contextmanager
 def _another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``code`` with a ``queue`` until it printed a line; it is killed by ``kill -9`` in the end."""
+    """Run ``code`` with a ``queue`` until it printed a line; it is killed by ``kill -9`` in the
+    end.
+    """
     script = f"""
 import sys, time, uuid
 from mailbbgun.database.db import Database

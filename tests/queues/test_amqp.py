@@ -72,7 +72,9 @@ def web_server() -> Iterator[int]:
 
 
 def _told(port: int) -> set[str]:
-    """Return what is told of a broker at that port by all who connect to it: to look, to publish, and to consume."""
+    """Return what is told of a broker at that port by all who connect to it: to look, to publish,
+    and to consume.
+    """
     queue = RabbitMQ(f"amqp://robot:hunter2@127.0.0.1:{port}/x", [60])
     told = set()
     for connect in (queue.check, lambda: queue.publish("normal", [HINT]), lambda: queue.consumer(10)):

@@ -1,4 +1,6 @@
-"""Rows S15 and S16: a server that a tenant named is connected to only where the guard permits, and hears nothing before it greets as SMTP."""
+"""Rows S15 and S16: a server that a tenant named is connected to only where the guard permits, and
+hears nothing before it greets as SMTP.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -24,8 +26,9 @@ from tests.tenants.canary import Canary
 from tests.waiting import PATIENCE
 
 HASTY = replace(PATIENT, banner=0.1, tls=0.1)
+#: Tests reach only this machine: 127.0.0.2 stands for a public address, being allowed; 127.0.0.1 is
+#: not.
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
-"""Tests reach only this machine: 127.0.0.2 stands for a public address, being allowed; 127.0.0.1 is not."""
 
 
 def guard(look_up: LookUp = system_look_up, *allowed: str) -> Guard:
@@ -128,7 +131,9 @@ def test_of_mixed_answers_only_the_permitted_address_is_connected_to() -> None:
 
 
 class Rebinding(NameServer):
-    """A name server whose every answer for mx.test names the other of two addresses, with a TTL of 0."""
+    """A name server whose every answer for mx.test names the other of two addresses, with a TTL of
+    0.
+    """
 
     def __init__(self, *addresses: str) -> None:
         super().__init__({}, ttl=0)

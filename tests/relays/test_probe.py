@@ -1,4 +1,6 @@
-"""A server is tried step by step: what is told of each, of certificates above all, and that no password ever is."""
+"""A server is tried step by step: what is told of each, of certificates above all, and that no
+password ever is.
+"""
 
 import base64
 import json

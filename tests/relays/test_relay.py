@@ -443,7 +443,9 @@ def test_no_accepted_recipient_is_ever_sent_again() -> None:
 
 @contextmanager
 def exchangers(*peers: Peer, zone: dict[str, object] | None = None, **more: object) -> Iterator[DirectMX]:
-    """`peers` at 127.0.0.1, .2, … on one port, as mx1, mx2, … of b.test in that order of preference."""
+    """`peers` at 127.0.0.1, .2, … on one port, as mx1, mx2, … of b.test in that order of
+    preference.
+    """
     with ExitStack() as stack:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]

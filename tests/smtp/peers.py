@@ -1,7 +1,10 @@
-"""Real servers on loopback for tests: SMTP peers that misbehave at any phase, a certificate authority, a name server.
+"""Real servers on loopback for tests:
 
-A `Peer` is a plain thread-per-connection SMTP server. What it does at a phase is a `Behaviour`: a function of the
-`Dialogue`, or the bytes to answer. Everything it saw is kept: `commands`, `messages`, `connections`.
+SMTP peers that misbehave at any phase, a certificate authority, a name server.
+
+A `Peer` is a plain thread-per-connection SMTP server. What it does at a phase is a `Behaviour`: a
+function of the `Dialogue`, or the bytes to answer. Everything it saw is kept: `commands`,
+`messages`, `connections`.
 """
 
 import base64
@@ -131,7 +134,10 @@ def then_close(answer: bytes) -> Callable[["Dialogue"], None]:
 
 
 def only(mechanism: str, answer: bytes, hangs_up: bool = False) -> Callable[["Dialogue"], None]:
-    """At AUTH: `answer` to every mechanism but one; with `hangs_up` the connection is closed after it."""
+    """At AUTH:
+
+    `answer` to every mechanism but one; with `hangs_up` the connection is closed after it.
+    """
 
     def behave(dialogue: "Dialogue") -> None:
         if dialogue.command.split()[1] == mechanism.encode():
@@ -162,10 +168,11 @@ def in_turn(*behaviours: "bytes | Callable[[Dialogue], None] | None") -> Callabl
 class Peer:
     """An SMTP server on `host`:`port`; use as a context manager.
 
-    `at` maps phases (banner, ehlo, helo, starttls, tls, auth, mail, rcpt, data, body, dot, rset, quit) to behaviours.
-    `rcpt` answers by address and wins over `at["rcpt"]`. `tls` is a server context: with `implicit` from the first
-    byte, else STARTTLS is offered. `users` maps names to passwords; `mechanisms` is what AUTH offers. `auth_required`
-    refuses mail without AUTH; `auth_in_clear=False` offers and takes AUTH only under TLS.
+    `at` maps phases (banner, ehlo, helo, starttls, tls, auth, mail, rcpt, data, body, dot, rset,
+    quit) to behaviours. `rcpt` answers by address and wins over `at["rcpt"]`. `tls` is a server
+    context: with `implicit` from the first byte, else STARTTLS is offered. `users` maps names to
+    passwords; `mechanisms` is what AUTH offers. `auth_required` refuses mail without AUTH;
+    `auth_in_clear=False` offers and takes AUTH only under TLS.
     """
 
     at: Mapping[str, "bytes | Callable[[Dialogue], None]"] = field(default_factory=dict)
@@ -184,7 +191,9 @@ class Peer:
     connections: int = 0
 
     def took(self, user: str | None, message: Received) -> None:
-        """A message is here, from `user` if authenticated; the answer to its dot has not been given yet."""
+        """A message is here, from `user` if authenticated; the answer to its dot has not been given
+        yet.
+        """
         self.messages.append(message)
 
     def __enter__(self) -> "Peer":
@@ -473,10 +482,10 @@ def _general_name(host: str) -> x509.GeneralName:
 class NameServer:
     """A small authoritative server on UDP and TCP of 127.0.0.1:`port`; use as a context manager.
 
-    `zone` maps names to {kind: [data]}; a name not in it does not exist. Instead of the mapping a name may say
-    "SERVFAIL", "REFUSED", "silent" (no answer), or "truncated" with the records in `zone[name + "/tcp"]`. "There is none"
-    comes with an SOA record; for a name that says "NXDOMAIN" or "NOERROR" without, as from a broken resolver.
-    `asked` is the list of (name, kind) seen.
+    `zone` maps names to {kind: [data]}; a name not in it does not exist. Instead of the mapping a
+    name may say "SERVFAIL", "REFUSED", "silent" (no answer), or "truncated" with the records in
+    `zone[name + "/tcp"]`. "There is none" comes with an SOA record; for a name that says "NXDOMAIN"
+    or "NOERROR" without, as from a broken resolver. `asked` is the list of (name, kind) seen.
     """
 
     def __init__(self, zone: Mapping[str, "Mapping[str, Sequence[str]] | str"], ttl: int = 60) -> None:

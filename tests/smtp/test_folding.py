@@ -1,4 +1,6 @@
-"""Encoded words and folding: every reader gets the text back, and no line or word is longer than it may be."""
+"""Encoded words and folding: every reader gets the text back, and no line or word is longer than it
+may be.
+"""
 
 import random
 from email.header import decode_header

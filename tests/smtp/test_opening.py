@@ -1,4 +1,6 @@
-"""From nothing to a session: greeting, TLS, authentication, and every way a server can fail at them."""
+"""From nothing to a session: greeting, TLS, authentication, and every way a server can fail at
+them.
+"""
 
 import socket
 from dataclasses import replace

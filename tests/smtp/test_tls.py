@@ -1,6 +1,8 @@
-"""Somebody sits on the line (S17): no password crosses it in clear, and nothing at all follows a handshake that failed.
+"""Somebody sits on the line (S17): no password crosses it in clear, and nothing at all follows a
+handshake that failed.
 
-A `Tap` stands between client and server, writes down every octet the client says, and meddles with what is said in clear.
+A `Tap` stands between client and server, writes down every octet the client says, and meddles with
+what is said in clear.
 """
 
 import contextlib
@@ -40,8 +42,9 @@ ALERT_SIZE = (
 class Tap:
     """Listens on ``port`` and passes on to ``upstream``. Use as a context manager.
 
-    ``answers`` maps commands to what the tap says itself, and keeps from the server; ``rewrite`` changes what the server says. Both see only
-    what is in clear. ``said`` has the octets of the client, one entry for each connection.
+    ``answers`` maps commands to what the tap says itself, and keeps from the server; ``rewrite``
+    changes what the server says. Both see only what is in clear. ``said`` has the octets of the
+    client, one entry for each connection.
     """
 
     upstream: int
@@ -107,7 +110,9 @@ def is_encrypted(said: bytes) -> bool:
 
 
 def without_starttls(octets: bytes) -> bytes:
-    """An EHLO reply as if it had not been offered; where it was the last line another takes its place."""
+    """An EHLO reply as if it had not been offered; where it was the last line another takes its
+    place.
+    """
     return octets.replace(b"250-STARTTLS\r\n", b"").replace(b"250 STARTTLS\r\n", b"250 AUTH PLAIN LOGIN\r\n")
 
 
@@ -133,7 +138,9 @@ def account(port: int, authority: Authority, security: str = "starttls") -> Endp
 
 
 def attempts(endpoint: Endpoint, times: int = 1, timeouts: Timeouts = TIMEOUTS) -> list[Outcome]:
-    """What becomes of so many attempts in a row, by the way that mail takes, with its pool of connections."""
+    """What becomes of so many attempts in a row, by the way that mail takes, with its pool of
+    connections.
+    """
     pool = Pool(timeouts, "client.test")
     relay = SmartHost(endpoint, pool)
     outcomes = [relay.attempt(MAIL, lambda _: True, lambda *_: None)["to@peer.test"] for _ in range(times)]

@@ -35,7 +35,10 @@ class Store:
         recipients: int = 1,
         **columns: Any,
     ) -> list[UUID]:
-        """Insert pending messages; ``due`` and ``hinted`` are seconds from now. Returns the ids of their deliveries."""
+        """Insert pending messages; ``due`` and ``hinted`` are seconds from now.
+
+        Returns the ids of their deliveries.
+        """
         messages = [new_id() for _ in range(count)]
         deliveries = [new_id() for _ in range(count * recipients)]
         message = {

@@ -74,7 +74,9 @@ def test_a_lane_that_holds_as_many_hints_as_rows_wait_is_not_touched_and_one_wit
 
 
 class AtMost(Embedded):
-    """A queue that knows only how many hints it may hold at the most, as one whose hints go in bunches."""
+    """A queue that knows only how many hints it may hold at the most, as one whose hints go in
+    bunches.
+    """
 
     most = 0
 

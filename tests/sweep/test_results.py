@@ -1,4 +1,6 @@
-"""Results against real rows: what stands, what is fenced, and a message's status as the sum of its deliveries'."""
+"""Results against real rows: what stands, what is fenced, and a message's status as the sum of its
+deliveries'.
+"""
 
 import itertools
 import threading
@@ -227,7 +229,8 @@ def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_ot
                 session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")]
             )
 
-    # Both have told their event, which holds the message by its key, before either may sum the message up.
+    # Both have told their event, which holds the message by its key, before either may sum the
+    # message up.
     with held(store, select(Message.id).where(Message.id == message).with_for_update(key_share=True)) as lock:
         lock.arrives(ends, one, first)
         lock.arrives(ends, other, second)
