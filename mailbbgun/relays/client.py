@@ -90,11 +90,11 @@ class SMTPConnection:
         meanwhile.
         """
         try:
-            return self.usable and not self._session.wire.unasked(Phase.RSET)
+            return self.usable and not self._session.wire.has_unasked_reply(Phase.RSET)
         except Dropped:
             return False
 
-    def say_quit(self) -> None:
+    def send_quit(self) -> None:
         """The first half of `quit`, which does not wait: several connections can be closed in the
         time of one.
         """
@@ -102,7 +102,7 @@ class SMTPConnection:
             with contextlib.suppress(WireError):  # hung up already: there is nobody to say it to
                 self._session.wire.write(b"QUIT\r\n", Phase.QUIT, monotonic() + self._timeouts.quit)
 
-    def hear_quit(self, deadline: float) -> None:
+    def await_quit_reply(self, deadline: float) -> None:
         """The second half: waits for the 221 until `deadline` (monotonic) and closes (RFC 5321
         §4.1.1.10).
         """
@@ -114,8 +114,8 @@ class SMTPConnection:
 
     def quit(self) -> None:
         """Ends the session in good order, within `Timeouts.quit` seconds."""
-        self.say_quit()
-        self.hear_quit(monotonic() + self._timeouts.quit)
+        self.send_quit()
+        self.await_quit_reply(monotonic() + self._timeouts.quit)
 
     def abort(self) -> None:
         """Resets the connection without a word. Safe to repeat."""

@@ -119,7 +119,7 @@ class Pool:
         """
         parting = list(connections)
         for connection in parting:
-            connection.say_quit()
+            connection.send_quit()
         deadline = monotonic() + self._timeouts.quit
         for connection in parting:
-            connection.hear_quit(deadline)
+            connection.await_quit_reply(deadline)

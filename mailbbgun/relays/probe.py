@@ -133,7 +133,7 @@ class _Recorder:
             mechanism = wire.mechanism if wire is not None and phase is Phase.AUTH else None
             self._add(ProbeStep(_name(phase), reply.code // 100 in (2, 3), 0.0, reply, mechanism=mechanism))
         elif wire is not None and phase is Phase.TLS:
-            version, cipher, der = wire.secured()
+            version, cipher, der = wire.tls_details()
             self._add(ProbeStep(_name(phase), True, 0.0, None, Tls(version, cipher, read(der))))
         elif wire is not None:
             self.passed(phase, Reply(0, None, wire.ip))
@@ -262,7 +262,7 @@ def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float
 
     def look(phase: Phase, reply: Reply | None, wire: Wire | None) -> None:
         if phase is Phase.TLS and reply is None and wire is not None:
-            certificates.append(read(wire.secured()[2]))
+            certificates.append(read(wire.tls_details()[2]))
             raise _Seen
 
     stranger = replace(endpoint, verify=False, username=None, password="")

@@ -13,7 +13,7 @@ from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError
-from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
+from mailbbgun.smtp.limits import fewer, is_lasting_limit, too_many_recipients
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import (
     OPENING,
@@ -203,7 +203,7 @@ class _Split:
                 self._shrink(part, surplus)
             elif (
                 self._shrunk is not None
-                and lasting(self._shrunk.reply)
+                and is_lasting_limit(self._shrunk.reply)
                 and any(isinstance(one, Delivered) for one in decided.values())
             ):
                 self._pool.known.learn(self._server, self._size)

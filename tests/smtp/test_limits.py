@@ -7,11 +7,11 @@ from mailbbgun.smtp.limits import (
     REMEMBERED_SECONDS,
     KnownLimits,
     fewer,
-    lasting,
+    is_lasting_limit,
     session_limit,
     too_many_recipients,
 )
-from mailbbgun.smtp.reply import Reply, understood
+from mailbbgun.smtp.reply import Reply, parse_reply
 
 TOO_MANY = [
     "554 Transaction failed: Expected MIME header. Recipient count exceeds 50",
@@ -98,7 +98,7 @@ SOMETHING_ELSE = [
 
 
 def reply(line: str) -> Reply:
-    return understood(int(line[:3]), [line.encode()])
+    return parse_reply(int(line[:3]), [line.encode()])
 
 
 @pytest.mark.parametrize("line", TOO_MANY)
@@ -112,7 +112,7 @@ def test_what_speaks_of_something_else_is_not_taken_for_it(line: str) -> None:
 
 
 def test_umlauts_that_are_not_utf_8_are_understood_too() -> None:
-    assert too_many_recipients(understood(554, ["554 Zu viele Empfänger".encode("latin-1")]))
+    assert too_many_recipients(parse_reply(554, ["554 Zu viele Empfänger".encode("latin-1")]))
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_the_next_try_has_as_many_as_the_reply_names_or_half(line: str, count: i
 
 
 def test_only_a_number_is_worth_remembering() -> None:
-    assert lasting(reply("554 Recipient count exceeds 50"))
-    assert not lasting(reply("452 4.5.3 Recipients belong to multiple regions ATTR38"))
-    assert not lasting(reply("452 Too many recipients received this hour"))
+    assert is_lasting_limit(reply("554 Recipient count exceeds 50"))
+    assert not is_lasting_limit(reply("452 4.5.3 Recipients belong to multiple regions ATTR38"))
+    assert not is_lasting_limit(reply("452 Too many recipients received this hour"))
 
 
 def test_what_a_server_took_is_remembered_for_a_while_and_for_so_many_servers() -> None:

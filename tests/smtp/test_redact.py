@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.smtp.redact import MARK, Redactor
-from mailbbgun.smtp.reply import understood
+from mailbbgun.smtp.reply import parse_reply
 
 SECRET = "s3cr\u00e9t+/ pass'word\\"
 
@@ -50,7 +50,7 @@ def test_a_form_of_the_secret_is_replaced_and_the_rest_stays(said: str) -> None:
 def test_a_secret_spread_over_the_lines_of_a_reply_is_found() -> None:
     line = b64("\0user\0correct horse")
     lines = [f"535-5.7.8 {line[:9]}".encode(), f"535-5.7.8 {line[9:15]}".encode(), f"535 5.7.8 {line[15:]}".encode()]
-    assert MARK in Redactor("correct horse")(understood(535, lines).text)
+    assert MARK in Redactor("correct horse")(parse_reply(535, lines).text)
 
 
 def test_what_was_sent_is_found_where_the_secret_alone_is_too_short() -> None:

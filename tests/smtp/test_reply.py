@@ -12,8 +12,8 @@ from mailbbgun.smtp.reply import (
     ProtocolError,
     Reply,
     ReplyBuffer,
+    parse_reply,
     safe,
-    understood,
 )
 
 
@@ -25,7 +25,7 @@ def feed(buffer: ReplyBuffer, octets: bytes, step: int = 1 << 20) -> list[Reply]
         space[: len(part)] = part
         buffer.received(len(part))
         while taken := buffer.take():
-            replies.append(understood(*taken))
+            replies.append(parse_reply(*taken))
     return replies
 
 
