@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from mailbbgun.database.db import Base, Database
 from mailbbgun.queues.base import Queue
+from mailbbgun.queues.bunches import BUNCH, fetched
 from mailbbgun.queues.embedded import Embedded
 from mailbbgun.queues.models import QueuedHint
-from mailbbgun.queues.rabbitmq import BUNCH, fetched
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
 from tests.servers import PostgreSQL, RabbitMQ
 

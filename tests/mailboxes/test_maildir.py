@@ -76,7 +76,7 @@ def test_what_cannot_be_removed_is_told_of_and_mail_is_kept(tmp_path, caplog: py
     (one.folder / "cur").rmdir()
     (one.folder / "cur").touch()  # no folder to look into
     assert one.keep(b"x").read_bytes() == b"x"
-    assert [record.message for record in caplog.records] == ["not_forgotten"]
+    assert [record.message for record in caplog.records] == ["maildir_not_trimmed"]
 
 
 def test_many_threads_keep_no_more_than_they_may_and_lose_none_of_the_newest(tmp_path):

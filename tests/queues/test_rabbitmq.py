@@ -16,9 +16,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from mailbbgun.core.errors import ConfigurationError, QueueMisconfigured, QueueUnavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Consumer, Hint
+from mailbbgun.queues.bunches import BUNCH, bodies_of, fetched, ids_of
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
-from mailbbgun.queues.rabbitmq import BUNCH, WORK, bodies_of, delay_queue, fetched, ids_of, work_queue
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
+from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from tests.servers import RabbitMQ
 from tests.servers.process import free_port
 from tests.waiting import bounded, wait_until

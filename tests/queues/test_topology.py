@@ -10,8 +10,8 @@ import pytest
 from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
-from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
+from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from tests.servers import RabbitMQ
 
 DELAYS = (1, 600)
