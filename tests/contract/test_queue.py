@@ -21,7 +21,7 @@ from tests.servers import RabbitMQ
 from tests.waiting import PATIENCE, at_least, bounded, pause, wait_until
 
 ROOT = Path(__file__).parents[2]
-SETTLED_TOPOLOGY = 3.0  # a quorum queue killed younger than this can be lost with what was confirmed
+SETTLED_TOPOLOGY = 3.0  # seconds; a quorum queue killed when younger can be lost with confirmed hints
 
 
 def _ids(count: int) -> list[UUID]:
@@ -59,9 +59,7 @@ def _consumer(queue: Queue, prefetch: int = 100) -> Iterator[Consumer]:
 
 @contextmanager
 def _another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``code`` with a ``queue`` until it printed a line; it is killed by ``kill -9`` in the
-    end.
-    """
+    """Run ``code`` with a ``queue`` until it prints a line; in the end kill it with ``kill -9``."""
     script = f"""
 import sys, time, uuid
 from mailbbgun.database.db import Database
@@ -116,7 +114,7 @@ def test_settled_hints_do_not_come_again(queue: Queue) -> None:
 
 
 def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> None:
-    for one in _ids(10):  # each a bunch of its own
+    for one in _ids(10):  # each in a bunch of its own
         driver.queue.publish(NORMAL, [one])
     with _consumer(driver.queue) as consumer:
         hints = _all(consumer, 10)
@@ -303,7 +301,7 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     queue.publish(NORMAL, _ids(480))
     queue.publish(BULK, _ids(4))
     queue.publish(HIGH, _ids(480), 3)
-    wait_until(lambda: queue.depth()[NORMAL] == 480)  # bunches are full, but those of four
+    wait_until(lambda: queue.depth()[NORMAL] == 480)  # all bunches are full but those of four
     depth = queue.depth()
     assert depth[HIGH] == 0
     assert 4 <= depth[BULK] <= 4 * driver.bunch
@@ -367,7 +365,10 @@ def test_closing_is_safe_to_repeat(queue: Queue) -> None:
 def test_confirmed_hints_survive_the_death_of_publisher_and_server(driver: Driver) -> None:
     if isinstance(driver.server, RabbitMQ):
         pause(SETTLED_TOPOLOGY)
-    publish = "ids = [uuid.UUID(int=n) for n in range(500)]\nfor start in range(0, 500, 100): queue.publish('bulk', ids[start:start + 100])"
+    publish = (
+        "ids = [uuid.UUID(int=n) for n in range(500)]\n"
+        "for start in range(0, 500, 100): queue.publish('bulk', ids[start:start + 100])"
+    )
     with _another_process(driver, publish):
         if driver.server:
             driver.server.kill9()

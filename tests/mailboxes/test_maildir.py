@@ -1,4 +1,4 @@
-"""What a Maildir keeps and forgets, on a real disk."""
+"""A Maildir keeps the newest messages and deletes the oldest, on a real disk."""
 
 import os
 import threading

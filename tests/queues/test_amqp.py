@@ -1,4 +1,4 @@
-"""Why a broker cannot be reached, in words for people, with its address and without a password."""
+"""An error says in plain words why a broker cannot be reached, with its address and no password."""
 
 import socket
 import socketserver
@@ -72,9 +72,7 @@ def web_server() -> Iterator[int]:
 
 
 def _told(port: int) -> set[str]:
-    """Return what is told of a broker at that port by all who connect to it: to look, to publish,
-    and to consume.
-    """
+    """Return the errors of all that connects to a broker: checking, publishing, consuming."""
     queue = RabbitMQ(f"amqp://robot:hunter2@127.0.0.1:{port}/x", [60])
     told = set()
     for connect in (queue.check, lambda: queue.publish("normal", [HINT]), lambda: queue.consumer(10)):

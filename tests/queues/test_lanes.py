@@ -1,4 +1,4 @@
-"""Lanes: which priority rides where, and who goes next."""
+"""Lanes: the lane of each priority, and the turns of the lanes."""
 
 from collections import Counter
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What only RabbitMQ can do to us, on a real one."""
+"""Failures that only RabbitMQ has, on a real broker."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ from tests.waiting import bounded, wait_until
 
 @pytest.fixture
 def broker(breakable_rabbitmq: RabbitMQ) -> RabbitMQ:
-    """A broker to be hurt."""
+    """A broker that a test may damage."""
     return breakable_rabbitmq
 
 
@@ -56,7 +56,7 @@ def queue(url: str) -> Iterator[RabbitQueue]:
 
 @contextmanager
 def _raw(url: str) -> Iterator[BlockingChannel]:
-    """A channel to do things with that our code never does."""
+    """Yield a channel for things that our code never does."""
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         yield connection.channel()
@@ -77,7 +77,7 @@ def _publishes_again(queue: RabbitQueue) -> None:
 
 
 def _waits(queue: RabbitQueue, lane: str, depth: int) -> None:
-    """Wait until a lane is that deep: acks, and what a closed consumer held, arrive a moment later."""
+    """Wait until a lane is that deep: acks and a closed consumer's hints arrive a moment later."""
     wait_until(lambda: queue.depth()[lane] == depth, f"a depth of {depth}", look=0.05)
 
 
@@ -100,7 +100,7 @@ A, B = str(ONE).encode(), str(TWO).encode()
 @pytest.mark.parametrize(
     ("body", "ids"),
     [
-        (A, [ONE]),  # all there was before there were bunches
+        (A, [ONE]),  # the only form before there were bunches
         (A + b"\n" + B, [ONE, TWO]),
         (B + b"\n" + A + b"\n" + A, [TWO, ONE, ONE]),
         (b"\n".join([A] * BUNCH), [ONE] * BUNCH),
@@ -120,7 +120,7 @@ A, B = str(ONE).encode(), str(TWO).encode()
         (A + b"\n" + B[:-1], []),
         (A + b"\n" + B[:-1] + b"\n", []),
         (A + b"\n" + B[:-1] + b"g", []),
-        (A + b"\n" + B[:-1] + "٣".encode(), []),  # a digit, elsewhere
+        (A + b"\n" + B[:-1] + "٣".encode(), []),  # a digit in another alphabet
         (A + b"\n" + b"\xff" * 36, []),
         (A + b"\0", []),
         (b"\n".join([A] * 100_000), []),
@@ -193,7 +193,7 @@ def test_a_bunch_is_acked_when_all_its_hints_are_settled_and_else_comes_again_wh
     second, third = hints[BUNCH : 2 * BUNCH], hints[2 * BUNCH :]
     consumer.settle(third)
     consumer.settle(second[:7])
-    for _ in range(BUNCH):  # however often
+    for _ in range(BUNCH):  # settled as often as there are hints
         consumer.settle(second[7:8])
     consumer.settle(hints[1:BUNCH])
     consumer.settle(hints[:1])
@@ -202,7 +202,7 @@ def test_a_bunch_is_acked_when_all_its_hints_are_settled_and_else_comes_again_wh
     consumer = queue.consumer(100)
     again = _all(consumer, len(ids))
     assert _of(again) == _of(second)
-    consumer.settle(hints)  # of another connection: they mean nothing here
+    consumer.settle(hints)  # hints of another connection mean nothing here
     consumer.settle([*reversed(again[1:]), again[0]])
     consumer.close()
     _waits(queue, NORMAL, 0)
@@ -214,7 +214,7 @@ def test_bunches_settled_crosswise_are_acked_each_for_itself(queue: RabbitQueue)
     consumer = queue.consumer(100)
     hints = _all(consumer, len(ids))
     crosswise = [hint for place in range(BUNCH) for hint in hints[place::BUNCH]]
-    consumer.settle(crosswise[:-3])  # of the last three bunches each last hint is held
+    consumer.settle(crosswise[:-3])  # the last hint of each of the last three bunches is held
     consumer.settle(crosswise[-2:-1])
     consumer.close()
     consumer = queue.consumer(100)
@@ -255,13 +255,13 @@ def test_what_has_no_queue_is_not_taken_for_published(queue: RabbitQueue, url: s
     for _ in range(3):
         with pytest.raises(QueueUnavailable, match="no queue"):
             queue.publish(HIGH, [new_id(), new_id()], delay)
-    queue.publish(NORMAL, [new_id()])  # at once: the other lanes, and the connection, are as they were
+    queue.publish(NORMAL, [new_id()])  # at once: the other lanes and the connection are unharmed
     queue.declare()
     queue.publish(HIGH, [new_id()], delay)
 
 
 def _publish_until_refused(queue: RabbitQueue) -> None:
-    for _ in range(20):  # a full quorum queue takes some more
+    for _ in range(20):  # a full quorum queue accepts some more
         queue.publish(NORMAL, [new_id() for _ in range(10 * BUNCH)])
 
 
@@ -280,7 +280,8 @@ def test_after_a_refusal_the_next_is_published_on_another_connection_and_what_is
         others = [pool.submit(queue.publish, HIGH, [new_id() for _ in range(500)]) for _ in range(4)]
         with pytest.raises(QueueUnavailable, match="refused"):
             _publish_until_refused(queue)
-    refused = [one.exception() for one in others if one.exception()]  # unsent, or depth() below is wrong
+    # These were not sent, else depth() below is wrong.
+    refused = [one.exception() for one in others if one.exception()]
     queue.publish(HIGH, [new_id()])
     after = connections()
     assert len(after) == len(before)
@@ -358,7 +359,7 @@ def test_under_a_memory_alarm_publishing_fails_at_once_and_works_again_after_it(
         for _ in range(3):
             with bounded("a publish under an alarm"), pytest.raises(QueueUnavailable):
                 queue.publish(NORMAL, [new_id()])
-        assert queue.depth()  # reading goes on
+        assert queue.depth()  # reading still works
         consumer.settle(consumer.take(10, 5))
         with bounded("closing under an alarm"):
             queue.close()

@@ -1,4 +1,4 @@
-"""What is missing of RabbitMQ's topology is made again, by whoever may, on a real one."""
+"""Missing parts of RabbitMQ's topology are made again by a user that may, on a real broker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +87,7 @@ def test_an_exchange_that_is_made_again_is_bound_to_its_queues(queue: RabbitQueu
     with _raw(url) as channel:
         channel.exchange_delete(WORK)
     assert list(queue.mend()) == [WORK]
-    for _ in range(20):  # the connection that met the missing exchange is closed, and the next is tried soon
+    for _ in range(20):  # the connection that met the missing exchange is closed; a new one is tried soon
         try:
             queue.publish(HIGH, [new_id()])
         except QueueUnavailable:

@@ -1,5 +1,5 @@
-"""Rows S15 and S16: a server that a tenant named is connected to only where the guard permits, and
-hears nothing before it greets as SMTP.
+"""Rows S15 and S16: the client connects to a server that a tenant named only where the guard
+permits, and sends it nothing before it greets as SMTP.
 """
 
 import threading
@@ -21,13 +21,15 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Delivered, Phase, Refused
 from mailbbgun.smtp.wire import Dropped, dial
-from tests.smtp.peers import PATIENT, Authority, NameServer, Peer, reset
+from tests.smtp.authority import Authority
+from tests.smtp.name_server import NameServer
+from tests.smtp.peers import PATIENT, Peer, reset
 from tests.tenants.canary import Canary
 from tests.waiting import PATIENCE
 
 HASTY = replace(PATIENT, banner=0.1, tls=0.1)
-#: Tests reach only this machine: 127.0.0.2 stands for a public address, being allowed; 127.0.0.1 is
-#: not.
+#: Tests reach only this machine: 127.0.0.2 is allowed and stands for a public address, 127.0.0.1 is
+#: not allowed.
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
 
 
@@ -46,7 +48,7 @@ def failure(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refu
 
 
 def alternating(*answers: Sequence[str]) -> Callable[[str, int], Sequence[str]]:
-    """A look-up that gives each answer in turn."""
+    """Return a look-up that gives each answer in turn."""
     turns, lock = cycle(answers), threading.Lock()
 
     def look_up(_host: str, _port: int) -> Sequence[str]:
@@ -74,10 +76,13 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
 
 @pytest.mark.parametrize(
     ("host", "told"),
-    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted"), ("127.1", "'127.1' is neither a host name nor an IP address"),
-     ("localhost", "localhost: no public address, and no other is permitted"),
-     ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are")],
-)  # fmt: skip
+    [
+        ("127.0.0.1", "127.0.0.1: no public address, and no other is permitted"),
+        ("127.1", "'127.1' is neither a host name nor an IP address"),
+        ("localhost", "localhost: no public address, and no other is permitted"),
+        ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are"),
+    ],
+)
 def test_what_the_system_resolves_is_judged_and_the_port_as_well(host: str, told: str) -> None:
     name, _, port = host.partition(":")
     outcome = failure(Endpoint(name, int(port or 25), "none", guard=Guard()))
@@ -98,9 +103,8 @@ def test_what_the_operator_allows_is_sent_through_and_its_connection_kept() -> N
                 Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
             ).values()
             assert isinstance(outcome, Delivered)
-            relay = SmartHost(
-                replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool
-            )  # equal rules, the same key
+            # Equal rules are the same key.
+            relay = SmartHost(replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool)
         pool.close_all()
     assert (peer.connections, len(peer.messages)) == (1, 3)
 
@@ -131,9 +135,7 @@ def test_of_mixed_answers_only_the_permitted_address_is_connected_to() -> None:
 
 
 class Rebinding(NameServer):
-    """A name server whose every answer for mx.test names the other of two addresses, with a TTL of
-    0.
-    """
+    """A name server that answers for mx.test with two addresses in turn, with a TTL of 0."""
 
     def __init__(self, *addresses: str) -> None:
         super().__init__({}, ttl=0)

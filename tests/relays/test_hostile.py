@@ -34,7 +34,7 @@ def resident_megabytes() -> float:
 
 
 def hasty(phase: str) -> Timeouts:
-    """Short at the phase under test and at the goodbye: a busy machine shall not fail another one."""
+    """Return timeouts that are short at the phase under test and at QUIT."""
     return replace(PATIENT, **{phase: LIMIT, "quit": LIMIT})
 
 
@@ -81,7 +81,7 @@ def test_slow_answers_to_many_recipients_share_one_deadline() -> None:
         dialogue.say(b"250 ok\r\n")
 
     many = Envelope("a@a.test", tuple(f"r{n}@b.test" for n in range(60)), b"x\r\n")
-    timeouts = replace(PATIENT, rcpt=0.1)  # an answer is in time for itself; all of them together take three seconds
+    timeouts = replace(PATIENT, rcpt=0.1)  # each answer alone is in time; all together take three seconds
     for extensions in (EXTENSIONS, ()):
         with Peer(at={"rcpt": slow}, extensions=extensions) as peer:
             connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)

@@ -1,4 +1,4 @@
-"""Who takes mail for a domain (RFC 5321 §5.1, RFC 7505), asked of a real name server."""
+"""The hosts that accept mail for a domain (RFC 5321 §5.1, RFC 7505), by a real name server."""
 
 import threading
 
@@ -6,7 +6,7 @@ import pytest
 
 from mailbbgun.relays.mx import MXHost, Resolver, addresses, lookup
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
-from tests.smtp.peers import NameServer
+from tests.smtp.name_server import NameServer
 from tests.waiting import PATIENCE, growing
 
 ZONE = {

@@ -1,4 +1,4 @@
-"""Connections are kept, reused, and let go by count, age and idleness."""
+"""Connections are kept, reused, and closed by count, age and idleness."""
 
 import threading
 import time
@@ -162,7 +162,7 @@ def test_many_silent_servers_cost_one_goodbye() -> None:
             pool.checkin(late)
             assert not late.usable
         if "closed" not in seen[:6]:
-            return  # the last one was told before the first one was given up
+            return  # the last server got its QUIT before the first was given up
     raise AssertionError(seen)
 
 

@@ -1,6 +1,4 @@
-"""A server is tried step by step: what is told of each, of certificates above all, and that no
-password ever is.
-"""
+"""A probe tries a server step by step; it shows each step and certificate, and no password."""
 
 import base64
 import json
@@ -18,9 +16,9 @@ from mailbbgun.relays.probe import Probe, probe
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Refused, Unknown
+from tests.smtp.authority import Authority
 from tests.smtp.peers import (
     PATIENT,
-    Authority,
     Behaviour,
     Dialogue,
     Gone,
@@ -105,7 +103,7 @@ def test_the_time_of_a_step_is_its_own() -> None:
     milliseconds = {step.name: step.milliseconds for step in told.steps}
     assert milliseconds["banner"] >= 190
     assert milliseconds["rcpt"] >= 90
-    assert sum(milliseconds.values()) <= whole + 1  # nothing is counted twice: of one clock in one run
+    assert sum(milliseconds.values()) <= whole + 1  # no time counts twice: one clock in one run
 
 
 def test_the_line_and_its_certificate_are_described(authority: Authority) -> None:
@@ -149,7 +147,7 @@ def test_each_mechanism_that_is_tried_is_a_step_that_names_it() -> None:
             ("PLAIN", False),
             ("LOGIN", False),
         ]
-        assert str(wrong.verdict.reply) == "535 5.7.8 wrong"  # which tells more than that PLAIN is not known
+        assert str(wrong.verdict.reply) == "535 5.7.8 wrong"  # says more than that PLAIN is not known
 
 
 def test_a_server_without_ehlo_and_one_whose_optional_tls_is_broken_are_well_all_the_same(authority: Authority) -> None:
@@ -352,7 +350,7 @@ def test_the_limit_is_for_all_steps_together_and_for_the_handshake_and_the_secon
         at=dict.fromkeys(("banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"), slowly), users={"u": "secret word"}
     ) as peer:
         told = tried(plain(peer, username="u", password="secret word"), MAIL, limit=0.5)
-        assert not told.ok  # each step is in time for itself
+        assert not told.ok  # each step alone is in time
     with Peer(tls=authority.server("other.test"), implicit=True, at={"tls": second_time_silent}) as peer:
         told = tried(plain(peer, security="tls", ca_file=authority.ca_file), limit=0.5)
         assert told.steps[-1].name == "tls"

@@ -1,4 +1,4 @@
-"""Choosing the host, the connection and the transactions."""
+"""Relays choose the host, the connection and the transactions."""
 
 import itertools
 import socket
@@ -28,7 +28,8 @@ from mailbbgun.smtp.outcome import (
     Unknown,
 )
 from mailbbgun.smtp.reply import Reply
-from tests.smtp.peers import PATIENT, Behaviour, Dialogue, NameServer, Peer, hang_up, in_turn, reset, silent, then_close
+from tests.smtp.name_server import NameServer
+from tests.smtp.peers import PATIENT, Behaviour, Dialogue, Peer, hang_up, in_turn, reset, silent, then_close
 
 TIMEOUTS = replace(PATIENT, rset=0.2, quit=0.2)
 RAW = b"Subject: x\r\n\r\ny\r\n"
@@ -50,7 +51,7 @@ def smart_host(peer: Peer, clock: Callable[[], float] = time.monotonic, **endpoi
 
 
 class Calls:
-    """How often the two functions were called, and with whom."""
+    """The two functions around the dot; keeps how often they were called, and for whom."""
 
     def __init__(self, *answers: bool) -> None:
         self.answers = list(answers)
@@ -110,7 +111,7 @@ def test_a_kept_connection_that_proves_dead_is_replaced_with_nothing_counted(
     phase: str, behaviour: Behaviour, extensions: tuple[str, ...]
 ) -> None:
     normally_once = in_turn(*([None] if phase == "mail" else []), behaviour, None)
-    rests = itertools.count(0, 2 if phase == "rset" else 0)  # with every look at the clock
+    rests = itertools.count(0, 2 if phase == "rset" else 0)  # the time moves on with every call of the clock
     with Peer(at={phase: normally_once}, extensions=extensions) as peer, smart_host(peer, rests.__next__) as relay:
         calls = Calls()
         assert kinds(attempt(relay, calls=calls)) == [Delivered]
@@ -144,7 +145,7 @@ def test_a_reply_lost_after_the_dot_is_unknown_and_not_tried_again() -> None:
 
 
 def nothing(dialogue: object) -> None:
-    """No behaviour of its own."""
+    """Do what the peer does anyway."""
     del dialogue
 
 
@@ -163,7 +164,7 @@ def people(count: int) -> tuple[str, ...]:
 
 
 def crowded(limit: int, answer: bytes, phase: str = "dot") -> dict[str, Behaviour]:
-    """A server that refuses more recipients than that, at the end of a phase."""
+    """Return a behaviour that refuses more recipients than ``limit``, at the end of a phase."""
 
     def behave(dialogue: Dialogue) -> None:
         count = len(dialogue.peer.messages[-1].recipients) if phase == "dot" else len(dialogue.recipients)
@@ -200,7 +201,7 @@ def test_a_message_that_was_refused_for_its_many_recipients_goes_to_fewer_at_onc
         assert [len(recipients) for recipients in taken] == sizes
         assert sorted(itertools.chain(*taken)) == sorted(people(60))
         assert len(calls.before) == len(calls.after) == len(peer.messages)
-        # The next message is split at once.
+        # The next message is split from the start.
         before = len(peer.messages)
         assert set(kinds(attempt(relay, Envelope("a@a.test", people(60), RAW)))) == {Delivered}
         assert [len(message.recipients) for message in peer.messages[before:]] == sizes
@@ -281,7 +282,7 @@ def test_a_recipient_refused_with_smtputf8_costs_later_ones_nothing(
     assert sorted(itertools.chain(*(message.recipients for message in peer.messages))) == sorted(recipients)
     for message in peer.messages:
         without = {address.startswith("old") for address in message.recipients}
-        assert without == {message.raw.isascii()}  # each gets the one it can take, and no transaction mixes them
+        assert without == {message.raw.isascii()}  # each recipient gets its version; no transaction mixes them
 
 
 def test_a_recipient_refused_without_smtputf8_too_bounces_after_that() -> None:
@@ -357,7 +358,7 @@ def test_a_connection_that_has_carried_enough_is_replaced_at_once(
 
 @pytest.mark.parametrize("behaviour", [then_close(b"421 4.7.0 enough\r\n"), hang_up])
 def test_a_connection_that_ends_within_a_message_is_replaced_at_once(behaviour: Behaviour) -> None:
-    big = replace(ONE, raw=(b"y" * 76 + b"\r\n") * 130_000)  # more than a socket holds: the dot has not left
+    big = replace(ONE, raw=(b"y" * 76 + b"\r\n") * 130_000)  # larger than a socket's buffer: the dot has not left
     with Peer(at={"body": in_turn(nothing, behaviour, nothing)}, extensions=()) as peer, smart_host(peer) as relay:
         for envelope in (ONE, big, ONE):
             assert kinds(attempt(relay, envelope)) == [Delivered]
@@ -438,14 +439,12 @@ def test_no_accepted_recipient_is_ever_sent_again() -> None:
         assert len([address for message in peer.messages for address in message.recipients]) == 80
 
 
-# -- straight to the exchangers
+# -- directly to the exchangers
 
 
 @contextmanager
 def exchangers(*peers: Peer, zone: dict[str, object] | None = None, **more: object) -> Iterator[DirectMX]:
-    """`peers` at 127.0.0.1, .2, … on one port, as mx1, mx2, … of b.test in that order of
-    preference.
-    """
+    """Peers at 127.0.0.1, .2, … on one port: mx1, mx2, … of b.test, in that order of preference."""
     with ExitStack() as stack:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]

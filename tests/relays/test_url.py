@@ -1,4 +1,4 @@
-"""The one reader of servers' URLs: what it takes, and that it never says a password."""
+"""A server's URL is read, and no error shows its password."""
 
 from urllib.parse import quote
 

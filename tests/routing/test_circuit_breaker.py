@@ -1,4 +1,4 @@
-"""Who may go to a server that refused us, and when."""
+"""The circuit breaker decides which transaction may try a server that refused us, and when."""
 
 import threading
 from uuid import uuid4
@@ -17,7 +17,7 @@ REFUSED = Refused(REPLY, Phase.AUTH)
 
 
 class Stopped(Clock):
-    """A clock that goes when it is told to."""
+    """A clock that moves only when it is told to."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,7 +33,7 @@ def clock() -> Stopped:
 
 @pytest.fixture
 def breaker(clock: Stopped) -> CircuitBreaker:
-    """One that was opened just now."""
+    """A breaker whose circuit was opened just now."""
     one = CircuitBreaker(PAUSE, clock)
     returns(one, going(one), REFUSED)
     return one

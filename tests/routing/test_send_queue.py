@@ -1,4 +1,4 @@
-"""Fair turns between routes and lanes, and bounded room."""
+"""The send queue gives fair turns to routes and lanes, and is bounded."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_room_counts_what_waits_and_what_is_under_way():
 
 @contextmanager
 def idle_sender(lines: SendQueue) -> Iterator[None]:
-    """Have a sender wait for something to send; there must be nothing for it."""
+    """A sender that waits for work while there is none it may take."""
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(lines.next, 5.0)
         while not lines._idle:
@@ -104,7 +104,7 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
     assert lines.cut() == []  # no sender waits: nothing is held back
     with idle_sender(lines):
         assert lines.wait_for_room(5) == 0
-        assert lines.cut() == [*high[1:], *bulk[1:]]  # two are left, one of each lane
+        assert lines.cut() == [*high[1:], *bulk[1:]]  # two stay, one of each lane
         assert lines.cut() == []
         assert lines.wait_for_room(0) == 6
         lined_up(lines, 6)
@@ -150,7 +150,7 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkey
     lined_up(lines, 6, "moving.test")
     short, moving = lines.next(0), lines.next(0)
     assert (short.route, moving.route) == ("short.test", "moving.test")
-    lines._idle = 1  # a sender that waits, and is not as quick as this thread
+    lines._idle = 1  # a waiting sender, which is not as quick as this thread
     for _ in range(50):
         clock.now += 0.02
         assert lines.cut() == []
@@ -182,7 +182,7 @@ def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
 
 
 def shut(seconds):
-    """A gate that lets nothing through to routes of "shut.test", for so many seconds."""
+    """Return a gate that stays shut for routes of "shut.test", for so many seconds."""
     return lambda route, waiting: seconds if route == "shut.test" else 0.0
 
 
@@ -257,7 +257,7 @@ def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
     lines = SendQueue(40, lambda _: 4, patience=0.0)
     for _ in range(40):
         lines.add(transaction("a.test"))
-    for _ in range(20):  # in no time
+    for _ in range(20):  # in no time at all
         lines.done(lines.next(0))
         lines.add(transaction("a.test"))
     for _ in range(4):
@@ -276,7 +276,7 @@ def test_one_tenants_slow_accounts_do_not_keep_every_sender():
             lines.add(transaction(route, tenant=ours))
     taken = [lines.next(0) for _ in range(4)]
     assert all(taken)
-    assert lines.next(0) is None  # each account has a connection to spare, their tenant has none
+    assert lines.next(0) is None  # each account has a free connection, but their tenant has none
     lines.add(transaction("account d", tenant=theirs))
     lines.add(transaction("elsewhere", tenant=ours))
     others = [lines.next(0), lines.next(0)]

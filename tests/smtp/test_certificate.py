@@ -1,4 +1,4 @@
-"""A certificate as a person is told of it."""
+"""A certificate is read into text for people."""
 
 import re
 import ssl
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.smtp.certificate import MAX_NAMES, read
-from tests.smtp.peers import Authority
+from tests.smtp.authority import Authority
 
 
 def der(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""A header outside ASCII, made fit for a server without SMTPUTF8."""
+"""A header outside ASCII is rewritten for a server without SMTPUTF8."""
 
 from email import message_from_bytes, policy
 
@@ -67,7 +67,7 @@ def test_what_comes_out_is_ascii_in_short_lines_that_a_reader_decodes_and_always
     assert first == downgraded(raw) == downgraded(first)
     parsed = message_from_bytes(first, policy=policy.default)
     groups = [group for group in parsed["To"].groups if group.display_name]
-    # Python's parser keeps the blanks between encoded words, which RFC 2047 §6.2 says are none.
+    # Python's parser keeps the blanks between encoded words, which RFC 2047 §6.2 tells it to drop.
     assert [group.display_name.replace(" ", "") for group in groups] == [f"{one}@b.test" for one in locals_]
     assert [address.addr_spec for address in parsed["To"].addresses] == ["ann@a.test"] * len(locals_)
     assert parsed["Subject"] == "x"

@@ -121,8 +121,8 @@ def test_a_message_is_dot_stuffed_and_ends_in_crlf(raw: bytes, written: bytes) -
     assert content(raw) == written
 
 
-# The eleven sequences of SMTP smuggling, and their like: some server somewhere takes each for the
-# end of the message.
+# The eleven sequences of SMTP smuggling, and similar ones: for each there is a server that takes it
+# for the end of the message.
 SMUGGLING = [
     b"\n.\n",
     b"\n.\r\n",

@@ -1,4 +1,4 @@
-"""Which replies speak of a limit, in the words of many servers."""
+"""Replies that state a limit are recognised in the words of many servers."""
 
 import pytest
 

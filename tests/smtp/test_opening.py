@@ -1,6 +1,4 @@
-"""From nothing to a session: greeting, TLS, authentication, and every way a server can fail at
-them.
-"""
+"""Opening a session: greeting, TLS, authentication, and every way a server can fail at them."""
 
 import socket
 from dataclasses import replace
@@ -12,9 +10,9 @@ from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused
+from tests.smtp.authority import Authority
 from tests.smtp.peers import (
     PATIENT,
-    Authority,
     Behaviour,
     Dialogue,
     Gone,
@@ -33,7 +31,7 @@ from tests.smtp.peers import (
 
 
 def quick(phase: str) -> Timeouts:
-    """Short at the phase under test only, so that a busy machine does not fail another one."""
+    """Return timeouts that are short only at the phase under test, for a busy machine's sake."""
     return replace(PATIENT, **{phase: 0.1})
 
 
@@ -294,7 +292,7 @@ def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_anothe
         SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
     tried = [command.split()[1].decode() for command in peer.commands if command.startswith(b"AUTH")]
     order = ["CRAM-MD5", "PLAIN", "LOGIN"]
-    # One that was refused is not tried again, on whichever connection.
+    # A refused mechanism is not tried again, on any connection.
     assert list(dict.fromkeys(tried)) == order[: order.index(works) + 1]
     assert peer.connections == (order.index(works) + 1 if hangs_up else 1)
 
@@ -328,7 +326,7 @@ def test_a_server_that_hangs_up_on_every_mechanism_is_not_asked_for_ever() -> No
 
 def test_a_server_that_wants_the_answer_of_plain_on_a_line_of_its_own_gets_it() -> None:
     def ask(dialogue: Dialogue) -> None:
-        dialogue.command = b"AUTH PLAIN"  # as if it had not heard the rest
+        dialogue.command = b"AUTH PLAIN"  # as if the rest had not been sent
         dialogue.normal(dialogue)
 
     with Peer(at={"auth": ask}, users={"u": "p"}, mechanisms="PLAIN") as peer:

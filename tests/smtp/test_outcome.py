@@ -1,4 +1,4 @@
-"""The oracle of row R19: code by enhanced code by phase: what becomes of the mail."""
+"""The table of row R19: the outcome for each code, enhanced code and phase."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ KINDS = {
     "split": TooMany,
 }
 
-# phase   code  enhanced  outcome    text ("-": none given)
+# phase   code  enhanced  outcome    text ("-": none)
 TABLE = """
 dns       0     4.4.3     deferred   SERVFAIL
 dns       0     5.1.2     bounced    no such domain

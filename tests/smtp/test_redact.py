@@ -1,4 +1,4 @@
-"""A password does not come back in what a server says, however it writes it."""
+"""A password is removed from a server's words, in whatever form the server writes it."""
 
 import base64
 
@@ -68,7 +68,8 @@ def test_whatever_the_secret_it_is_not_in_the_text_any_more(secret: str, before:
     if secret.isspace() or secret.casefold() in MARK:
         return
     shown = Redactor(secret)(f"{before}{secret}{after}")
-    assert shown.count(secret) <= shown.count(MARK)  # the two sides of a mark may make up a short one anew
+    # The text on both sides of a mark may form a short secret anew.
+    assert shown.count(secret) <= shown.count(MARK)
 
 
 CHARACTERS = st.characters(codec="utf-8")  # no lone surrogates: they have no octets

@@ -1,4 +1,4 @@
-"""MAIL to the dot: every phase by failure, with and without pipelining, and the law about the dot."""
+"""One transaction: failures at every phase, with and without pipelining, and the rules of the dot."""
 
 import threading
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, TooMany, Unknown
 from mailbbgun.smtp.reply import Reply
+from tests.smtp.authority import Authority
 from tests.smtp.peers import (
     EXTENSIONS,
     PATIENT,
-    Authority,
     Behaviour,
     Dialogue,
     Gone,
@@ -35,7 +35,7 @@ from tests.waiting import PATIENCE
 
 
 def quick(phase: str) -> Timeouts:
-    """Short at the phase under test only, so that a busy machine does not fail another one."""
+    """Return timeouts that are short only at the phase under test, for a busy machine's sake."""
     return replace(PATIENT, **{phase: 0.1})
 
 
@@ -49,7 +49,7 @@ both_ways = pytest.mark.parametrize("extensions", [EXTENSIONS, STEPWISE], ids=["
 
 @dataclass
 class Journal:
-    """The two functions around the dot, and what they were told."""
+    """The two functions around the dot, and the arguments they were called with."""
 
     say: bool = True
     before: list[tuple[str, ...]] = field(default_factory=list)
@@ -190,7 +190,7 @@ def test_a_peer_that_never_reads_is_deferred_at_the_body() -> None:
     assert outcome.phase is Phase.BODY
 
 
-# -- the law of the dot
+# -- the rules of the dot
 
 
 def test_before_dot_saying_no_closes_without_the_dot() -> None:
@@ -243,7 +243,7 @@ def test_a_dot_that_never_left_is_deferred_not_unknown(monkeypatch: pytest.Monke
     with Peer() as peer, connected(peer) as connection:
 
         def shut(accepted: tuple[str, ...]) -> bool:
-            connection._session.wire.close()  # as a network that goes away does to the next send()
+            connection._session.wire.close()  # the next send() fails, as when the network is gone
             return journal.before_dot(accepted)
 
         outcome = connection.send(ONE, shut, journal.after_dot)["to@b.test"]
@@ -349,7 +349,7 @@ def test_too_many_recipients_are_marked_for_a_further_transaction() -> None:
     assert [type(outcome) for outcome in outcomes.values()] == [TooMany, Delivered, Delivered]
 
 
-# -- what is checked before a byte is written
+# -- what is checked before anything is sent
 
 
 @pytest.mark.parametrize(
@@ -453,7 +453,7 @@ def test_everything_works_under_tls_too(implicit: bool, tmp_path: Path) -> None:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls" if implicit else "starttls", ca_file=authority.ca_file)
         connection = SMTPConnection.open(endpoint, "client.test", PATIENT)
         for envelope in (ONE, BIG, ONE):
-            assert connection.alive()  # session tickets are waiting by now: they are not speech
+            assert connection.alive()  # session tickets are waiting by now, which are not replies
             (outcome,) = connection.send(envelope, journal.before_dot, journal.after_dot).values()
             assert isinstance(outcome, Delivered)
         assert [message.raw for message in peer.messages] == [RAW, BIG.raw, RAW]
