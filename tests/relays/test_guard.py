@@ -22,8 +22,9 @@ from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Delivered, Phase, Refused
 from mailbbgun.smtp.wire import Dropped, dial
 from tests.smtp.authority import Authority
+from tests.smtp.behaviours import reset
 from tests.smtp.name_server import NameServer
-from tests.smtp.peers import PATIENT, Peer, reset
+from tests.smtp.peers import PATIENT, Peer
 from tests.tenants.canary import Canary
 from tests.waiting import PATIENCE
 

@@ -10,18 +10,8 @@ from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Unknown
-from tests.smtp.peers import (
-    EXTENSIONS,
-    PATIENT,
-    Behaviour,
-    Dialogue,
-    Peer,
-    drip,
-    endless,
-    endless_line,
-    half_a_line,
-    silent,
-)
+from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, silent
+from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Dialogue, Peer
 from tests.waiting import at_least, bounded, pause
 
 LIMIT = 0.3

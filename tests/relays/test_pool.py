@@ -13,7 +13,8 @@ from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered
-from tests.smtp.peers import PATIENT, Dialogue, Peer, silent
+from tests.smtp.behaviours import silent
+from tests.smtp.peers import PATIENT, Dialogue, Peer
 from tests.waiting import PATIENCE, growing
 
 ONE = Envelope("a@a.test", ("b@b.test",), b"x\r\n")

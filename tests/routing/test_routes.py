@@ -19,7 +19,8 @@ from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp_accounts.account import Account
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 from tests.smtp.authority import Authority
-from tests.smtp.peers import Peer, silent
+from tests.smtp.behaviours import silent
+from tests.smtp.peers import Peer
 from tests.waiting import PATIENCE, bounded, pause
 
 LIMIT = 0.3

@@ -24,7 +24,8 @@ from typing import Any, Self
 
 from tests.servers.process import Sandbox, free_port
 from tests.smtp.authority import Authority, server_context
-from tests.smtp.peers import Dialogue, Gone, Peer, Received, then_close
+from tests.smtp.behaviours import then_close
+from tests.smtp.peers import Dialogue, Gone, Peer, Received
 
 ROOT = Path(__file__).parents[2]
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)

@@ -23,7 +23,8 @@ from tests.flow.service import until
 from tests.servers.mailserver import Failure, MailServer
 from tests.servers.process import free_port
 from tests.smtp.authority import Authority
-from tests.smtp.peers import Peer, only, silent
+from tests.smtp.behaviours import only, silent
+from tests.smtp.peers import Peer
 from tests.tenants.test_keys import Locked, code
 from tests.waiting import PATIENCE
 
