@@ -189,20 +189,20 @@ class Link:
     def close(self) -> None:
         """Close in good order, or after 2 s without an answer. Never raises; safe to repeat."""
         with self.guard, contextlib.suppress(QueueUnavailable):
-            self.post(self._goodbye)
+            self.post(self._close_connection)
         self._thread.join(CLOSE_SECONDS + 1)
 
-    def opened(self, connection: pika.SelectConnection) -> None:
-        """Open channels, then call :meth:`is_ready`. Callbacks run in the link's thread."""
+    def on_opened(self, connection: pika.SelectConnection) -> None:
+        """Open channels, then call :meth:`set_ready`. Callbacks run in the link's thread."""
         raise NotImplementedError
 
-    def is_ready(self) -> None:
+    def set_ready(self) -> None:
         """Wake the callers that wait for the link."""
         with self.guard:
             self._ready = True
             self.guard.notify_all()
 
-    def broke(self, _source: object, reason: object) -> None:
+    def on_closed(self, _source: object, reason: object) -> None:
         """End the link. pika calls this when a channel or connection closes."""
         text = getattr(reason, "reply_text", "") if isinstance(reason, Exception) else ""
         error = QueueUnavailable(
@@ -234,13 +234,13 @@ class Link:
             self._loop.stop()
             return
         self._connection = outcome
-        outcome.add_on_close_callback(self.broke)
+        outcome.add_on_close_callback(self.on_closed)
         if self.error:  # the caller stopped waiting just now
             outcome.terminate(self.error)
         else:
-            self.opened(outcome)
+            self.on_opened(outcome)
 
-    def _goodbye(self) -> None:
+    def _close_connection(self) -> None:
         if self._connection and self._connection.is_open:
             self._connection.close()
             self._loop.call_later(CLOSE_SECONDS, lambda: self._drop(QueueUnavailable("RabbitMQ did not say goodbye")))
@@ -253,7 +253,7 @@ class Link:
         elif not self._dropping:
             self._dropping = True
             if self._connection:
-                self._connection.terminate(error)  # pika then calls broke()
+                self._connection.terminate(error)  # pika then calls on_closed()
             else:
                 self._workflow.abort()  # pika then calls _connected()
 

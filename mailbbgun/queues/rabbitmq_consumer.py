@@ -62,14 +62,14 @@ class RabbitConsumer(Link, Consumer):
         with self.guard:
             self.post(lambda: self._settle(tokens))
 
-    def opened(self, connection: Any) -> None:
+    def on_opened(self, connection: Any) -> None:
         """Open a channel for each lane."""
         for lane in LANES:
             connection.channel(on_open_callback=partial(self._channel_opened, lane))
 
     def _channel_opened(self, lane: str, channel: Channel) -> None:
         self._channels[lane] = channel
-        channel.add_on_close_callback(self.broke)
+        channel.add_on_close_callback(self.on_closed)
         channel.add_on_cancel_callback(
             lambda _frame: self.abort(f"RabbitMQ cancelled the consumer of {work_queue(lane)}")
         )
@@ -85,7 +85,7 @@ class RabbitConsumer(Link, Consumer):
     def _consuming(self, lane: str) -> None:
         self._waiting_for.discard(lane)
         if not self._waiting_for:
-            self.is_ready()
+            self.set_ready()
 
     def _delivered(self, lane: str, tag: int, body: bytes) -> None:
         message_ids = ids_of(body)

@@ -116,16 +116,16 @@ class _Publisher(Link):
                 # The queue may have no leader; other queues may work.
                 raise QueueUnavailable("RabbitMQ did not confirm in time")
 
-    def opened(self, connection: Any) -> None:
+    def on_opened(self, connection: Any) -> None:
         """Open the channel."""
         connection.add_on_connection_blocked_callback(lambda *_: self.abort("RabbitMQ is short of memory or disk"))
         connection.channel(on_open_callback=self._channel_opened)
 
     def _channel_opened(self, channel: Channel) -> None:
         self._channel = channel
-        channel.add_on_close_callback(self.broke)
+        channel.add_on_close_callback(self.on_closed)
         channel.add_on_return_callback(self._returned)
-        channel.confirm_delivery(self._confirmed, callback=lambda _: self.is_ready())
+        channel.confirm_delivery(self._confirmed, callback=lambda _: self.set_ready())
 
     def _send(self, batch: _HintBatch) -> None:
         if self.error:
@@ -154,7 +154,7 @@ class _Publisher(Link):
                     self.guard.notify_all()
             self.spent = self.spent or nack
         if self.spent and not self._unconfirmed:
-            self._goodbye()
+            self._close_connection()
 
     def _returned(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
         # A confirm follows each return, but says only that the broker is done with the message.

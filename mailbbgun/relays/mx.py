@@ -110,10 +110,10 @@ class Resolver:
             answer = self._dns.resolve(absolute, kind, lifetime=self._lifetime, search=False)
         except dns.resolver.NXDOMAIN as error:
             response = error.response(absolute)  # type: ignore[no-untyped-call]  # dnspython annotates all but its errors
-            return MAX_CACHED_NONE, _none(response, NoData(exists=False))
+            return MAX_CACHED_NONE, _certain(response, NoData(exists=False))
         except dns.resolver.NoAnswer as error:
             response = error.response()  # type: ignore[no-untyped-call]  # as above
-            return MAX_CACHED_NONE, _none(response, NoData(exists=True))
+            return MAX_CACHED_NONE, _certain(response, NoData(exists=True))
         except (dns.exception.DNSException, OSError) as error:
             raise NoAnswer(_why(error)) from error
         return min(answer.expiration - time(), MAX_CACHED), list(answer)
@@ -171,7 +171,7 @@ def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
     return _deferred(host, trouble) if trouble else _bounced("5.4.4", f"{safe(host)}: has no address")
 
 
-def _none(response: dns.message.Message, none: NoData) -> NoData:
+def _certain(response: dns.message.Message, none: NoData) -> NoData:
     """Return `none` if `response` has the SOA record that makes it certain. Raises NoAnswer."""
     if not any(records.rdtype == dns.rdatatype.SOA for records in response.authority):
         raise NoAnswer(f"the DNS says {none}, but shows no SOA record for it")

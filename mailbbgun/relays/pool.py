@@ -46,10 +46,10 @@ class Pool:
 
         Raises `opening.CannotOpen`.
         """
-        while (connection := self._kept_one(endpoint)) is not None:
-            if self._fit(connection) and connection.alive():
+        while (connection := self._take_kept(endpoint)) is not None:
+            if self._reusable(connection) and connection.alive():
                 return connection
-            self._part([connection])
+            self._close([connection])
         return self.fresh(endpoint)
 
     def fresh(self, endpoint: Endpoint) -> SMTPConnection:
@@ -60,17 +60,17 @@ class Pool:
         """Give a connection back; close it if it is worn out or broken."""
         surplus = [connection]
         with self._lock:
-            if self._fit(connection) and not self._closed and self._keep > 0:
+            if self._reusable(connection) and not self._closed and self._keep > 0:
                 surplus = self._take(1, lambda _: True) if self._count >= self._keep else []
                 self._kept.setdefault(connection.endpoint, []).append(connection)
                 self._count += 1
-        self._part(surplus)
+        self._close(surplus)
 
     def reap(self) -> int:
         """Close connections that were idle too long; return how many. Call it every few seconds."""
         with self._lock:
-            worn = self._take(self._count, lambda kept: not self._fit(kept))
-        self._part(worn)
+            worn = self._take(self._count, lambda kept: not self._reusable(kept))
+        self._close(worn)
         return len(worn)
 
     def close_all(self) -> None:
@@ -78,9 +78,9 @@ class Pool:
         with self._lock:
             self._closed = True
             kept = self._take(self._count, lambda _: True)
-        self._part(kept)
+        self._close(kept)
 
-    def _kept_one(self, endpoint: Endpoint) -> SMTPConnection | None:
+    def _take_kept(self, endpoint: Endpoint) -> SMTPConnection | None:
         with self._lock:
             kept = self._kept.get(endpoint)
             if not kept:
@@ -91,7 +91,7 @@ class Pool:
                 del self._kept[endpoint]
             return connection
 
-    def _fit(self, connection: SMTPConnection) -> bool:
+    def _reusable(self, connection: SMTPConnection) -> bool:
         now = self._clock()
         return (
             connection.usable
@@ -111,14 +111,14 @@ class Pool:
             self._count -= 1
         return kept[:most]
 
-    def _part(self, connections: Iterable[SMTPConnection]) -> None:
+    def _close(self, connections: Iterable[SMTPConnection]) -> None:
         """Send QUIT to all, then wait for the answers together.
 
         So all silent servers together cost one time limit.
         """
-        parting = list(connections)
-        for connection in parting:
+        closing = list(connections)
+        for connection in closing:
             connection.send_quit()
         deadline = monotonic() + self._timeouts.quit
-        for connection in parting:
+        for connection in closing:
             connection.await_quit_reply(deadline)

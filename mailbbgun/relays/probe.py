@@ -96,7 +96,7 @@ def probe(
     try:
         addresses = _addresses(endpoint, min(monotonic() + timeouts.connect, until))
         recorder.passed(Phase.DNS, Reply(0, None, ", ".join(addresses)))
-        found = _at(endpoint, addresses)
+        found = _with_addresses(endpoint, addresses)
         session = open_session(found, helo, timeouts, recorder, until)
     except WireError as error:
         verdict: Failure | None = error.outcome
@@ -107,7 +107,7 @@ def probe(
         if _certificate_refused(error):
             recorder.certified(_certificate(found, helo, timeouts, until))
     else:
-        verdict = _used(found, session, timeouts, mail)
+        verdict = _send_and_quit(found, session, timeouts, mail)
         if verdict is not None:
             recorder.failed(verdict.phase, verdict.reply)
     return _redacted(Probe(tuple(recorder.steps), verdict), endpoint)
@@ -151,12 +151,12 @@ class _Recorder:
     def _add(self, step: ProbeStep) -> None:
         now = monotonic()
         milliseconds, self._mark = (now - self._mark) * 1000, now
-        if self.steps and _goes_on(self.steps[-1], step):
+        if self.steps and _same_step(self.steps[-1], step):
             milliseconds += self.steps.pop().milliseconds
         self.steps.append(replace(step, milliseconds=round(milliseconds, 1)))
 
 
-def _goes_on(before: ProbeStep, step: ProbeStep) -> bool:
+def _same_step(before: ProbeStep, step: ProbeStep) -> bool:
     """Return whether a reply belongs to the step before.
 
     AUTH LOGIN gets three replies, the first two with code 334, and is one step.
@@ -197,7 +197,7 @@ def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _at(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
+def _with_addresses(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
     """Return the endpoint with these addresses, which are not looked up again.
 
     A guard still checks them, and the address that answers.
@@ -207,7 +207,7 @@ def _at(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
     return replace(endpoint, guard=replace(endpoint.guard, look_up=lambda host, port: addresses))
 
 
-def _used(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None) -> Failure | None:
+def _send_and_quit(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None) -> Failure | None:
     """Send `mail`, if there is one, and say QUIT; return the first recipient's failure, if any."""
     # Without PIPELINING each command has its own time, and DATA is not sent if RCPT is refused.
     stepwise = {word: value for word, value in session.extensions.items() if word != "PIPELINING"}
@@ -252,9 +252,9 @@ def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float
             certificates.append(read(wire.tls_details()[2]))
             raise _Seen
 
-    stranger = replace(endpoint, verify=False, username=None, password="")
+    unchecked = replace(endpoint, verify=False, username=None, password="")
     with contextlib.suppress(_Seen, CannotOpen):  # in either case the list has what there is to know
-        open_session(stranger, helo, timeouts, look, until).wire.abort()
+        open_session(unchecked, helo, timeouts, look, until).wire.abort()
     return certificates[0] if certificates else None
 
 

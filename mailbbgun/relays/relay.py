@@ -62,10 +62,10 @@ class SmartHost:
         """
         redacted = _redacting(self.endpoint.password)
 
-        def heard(accepted: tuple[str, ...], reply: Reply | None) -> None:
+        def after_dot_redacted(accepted: tuple[str, ...], reply: Reply | None) -> None:
             after_dot(accepted, reply and redacted(reply))
 
-        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, heard, self._most)
+        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, after_dot_redacted, self._most)
         return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
 
 
@@ -149,18 +149,18 @@ def _deliver(
     outcomes: dict[str, Outcome] = dict.fromkeys(
         envelope.recipients, Bounced(Reply(0, "5.4.4", "no server to send to"), Phase.DNS)
     )
-    open_ones, tried = tuple(outcomes), 0
+    pending, tried = tuple(outcomes), 0
     for server in servers:
-        if not open_ones or tried >= MAX_SERVERS:
+        if not pending or tried >= MAX_SERVERS:
             break
         if isinstance(server, Endpoint):
             tried += 1
-            left = replace(envelope, recipients=open_ones)
-            outcomes |= _Split(pool, server, left, most).run(before_dot, after_dot)
-            open_ones = tuple(recipient for recipient in open_ones if unserved(outcomes[recipient]))
+            remaining = replace(envelope, recipients=pending)
+            outcomes |= _Split(pool, server, remaining, most).run(before_dot, after_dot)
+            pending = tuple(recipient for recipient in pending if unserved(outcomes[recipient]))
         else:
             # A host without an address tells less than a host that did not answer.
-            outcomes |= {r: server for r in open_ones if isinstance(outcomes[r], Bounced)}
+            outcomes |= {r: server for r in pending if isinstance(outcomes[r], Bounced)}
     return outcomes
 
 

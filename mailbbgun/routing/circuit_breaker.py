@@ -53,13 +53,13 @@ class CircuitBreaker:
     def __init__(self, pause: float, clock: Clock, *, failures: int = 5, rest: float = 30.0) -> None:
         self._pause = pause
         self._clock = clock
-        self._most = failures
+        self._most_failures = failures
         self._rest = rest
         self._lock = threading.Lock()
         self._open: dict[str, _Circuit] = {}
         self._failing: dict[str, int] = {}  # route → failures in a row
         # Route → when its server last took mail, in boot-clock seconds; oldest first.
-        self._took: dict[str, float] = {}
+        self._accepted_at: dict[str, float] = {}
 
     def wait(self, route: str) -> float:
         """Return for how many seconds a route is paused; 0 if a transaction may go."""
@@ -101,7 +101,7 @@ class CircuitBreaker:
         """Forget the past of these routes: they lead to other servers now."""
         with self._lock:
             for route in routes:
-                for known in (self._open, self._failing, self._took):
+                for known in (self._open, self._failing, self._accepted_at):
                     known.pop(route, None)
 
     def about_whom(self, transaction: OnRoute, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
@@ -114,14 +114,14 @@ class CircuitBreaker:
         with self._lock:
             now = self._clock.boot()
             if any(isinstance(one, Delivered) for one in outcomes.values()):
-                self._took.pop(transaction.route, None)
-                self._took[transaction.route] = now
-            while self._took and now - next(iter(self._took.values())) >= self._pause:
+                self._accepted_at.pop(transaction.route, None)
+                self._accepted_at[transaction.route] = now
+            while self._accepted_at and now - next(iter(self._accepted_at.values())) >= self._pause:
                 # Forget old entries: with MX delivery there are as many routes as domains.
-                del self._took[next(iter(self._took))]
-            if transaction.route not in self._took:
+                del self._accepted_at[next(iter(self._accepted_at))]
+            if transaction.route not in self._accepted_at:
                 return dict(outcomes)
-        return {recipient: _of_recipient(one) for recipient, one in outcomes.items()}
+        return {recipient: _deferred_at_rcpt(one) for recipient, one in outcomes.items()}
 
     def record(self, transaction: OnRoute, outcomes: Collection[Outcome]) -> None:
         """Open or close the circuit by these outcomes.
@@ -138,7 +138,7 @@ class CircuitBreaker:
             if failure and not any(isinstance(one, Delivered) or not unserved(one) for one in outcomes):
                 self._failing[route] = self._failing.get(route, 0) + 1
                 circuit = self._open.get(route)
-                if self._failing[route] >= self._most or (circuit and isinstance(circuit.cause, Deferred)):
+                if self._failing[route] >= self._most_failures or (circuit and isinstance(circuit.cause, Deferred)):
                     self._failed(route, failure, self._rest)
                     return
             else:
@@ -175,7 +175,7 @@ class CircuitBreaker:
         return circuit is not None and circuit.probe is transaction
 
 
-def _of_recipient(one: Outcome) -> Outcome:
+def _deferred_at_rcpt(one: Outcome) -> Outcome:
     return (
         Deferred(one.reply, one.phase, server=one.server)
         if isinstance(one, Refused) and one.phase is Phase.RCPT

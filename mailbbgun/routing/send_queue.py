@@ -133,7 +133,7 @@ class SendQueue(Generic[Q]):
         Returns 0 at once if :meth:`cut` would make room.
         """
         with self._lock:
-            self._space.wait_for(lambda: self._closed or self._roomy() or self._slow(), timeout)
+            self._space.wait_for(lambda: self._closed or self._has_room() or self._slow(), timeout)
             return 0 if self._closed else max(0, self._room - self._count)
 
     def add(self, transaction: Q) -> None:
@@ -155,7 +155,7 @@ class SendQueue(Generic[Q]):
             if now >= self._throttled.get(route, 0.0):
                 self._throttled.pop(route, None)
                 return True
-            if self._length(route) < self._left(route):
+            if self._length(route) < self._quota(route):
                 return True
             self._throttled[route] = now + THROTTLED_SECONDS
             return False
@@ -186,7 +186,7 @@ class SendQueue(Generic[Q]):
                 self._paces.pop(transaction.route, None)
             if self._together(transaction.route) < sys.maxsize:
                 _less(self._of_tenants, transaction.tenant_id)
-            if self._roomy():
+            if self._has_room():
                 self._space.notify()
 
     def wake(self) -> None:
@@ -226,7 +226,7 @@ class SendQueue(Generic[Q]):
         with self._lock:
             slow = self._slow()
             self._throttled |= dict.fromkeys(slow, time.monotonic() + THROTTLED_SECONDS)
-            return [transaction for route in slow for transaction in self._remove(route, self._left(route))]
+            return [transaction for route in slow for transaction in self._remove(route, self._quota(route))]
 
     def close(self) -> list[Q]:
         """Take out everything that waits; from now on :meth:`next` returns nothing."""
@@ -241,7 +241,7 @@ class SendQueue(Generic[Q]):
         """Take the next transaction: by lane first, then by route and tenant in turn."""
         ready = {lane: [key for key in line if self._has_connection(key)] for lane, line in self._waiting.items()}
         while not self._closed and (lane := self._turns.next(ready)) is not None:
-            key = next((key for key in ready[lane] if self._passes(key[0])), None)
+            key = next((key for key in ready[lane] if self._gate_open(key[0])), None)
             if key is None:
                 ready[lane] = []
                 continue
@@ -266,7 +266,7 @@ class SendQueue(Generic[Q]):
         route, tenant_id = key
         return self._under_way[route] < self._connections(route) and self._of_tenants[tenant_id] < self._together(route)
 
-    def _passes(self, route: str) -> bool:
+    def _gate_open(self, route: str) -> bool:
         if route in self._passed:
             return True
         wait = self._gate(route, min(self._length(route), self._connections(route) - self._under_way[route]))
@@ -277,7 +277,7 @@ class SendQueue(Generic[Q]):
         self._passed.add(route)
         return True
 
-    def _roomy(self) -> bool:
+    def _has_room(self) -> bool:
         return self._room - self._count >= (1 if self._idle else max(1, self._room // CHUNK))
 
     def _slow(self) -> list[str]:
@@ -287,9 +287,11 @@ class SendQueue(Generic[Q]):
         latest = time.monotonic() - self._patience
         full = [key[0] for line in self._waiting.values() for key in line if not self._has_connection(key)]
         slow = dict.fromkeys([*full, *self._shut])
-        return [route for route in slow if self._length(route) > self._left(route) and self._since(route) <= latest]
+        return [
+            route for route in slow if self._length(route) > self._quota(route) and self._waiting_since(route) <= latest
+        ]
 
-    def _left(self, route: str) -> int:
+    def _quota(self, route: str) -> int:
         pace = self._paces.get(route)
         going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
         most = max(1, self._room * 3 // 4)
@@ -304,7 +306,7 @@ class SendQueue(Generic[Q]):
     def _length(self, route: str) -> int:
         return sum(len(line[key]) for line, key in self._queues_of(route))
 
-    def _since(self, route: str) -> float:
+    def _waiting_since(self, route: str) -> float:
         return min(line[key][0].lined_up for line, key in self._queues_of(route))
 
     def _clear(self, route: str) -> None:

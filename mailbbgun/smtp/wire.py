@@ -248,7 +248,7 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
     for position, address in enumerate(addresses):
         share = (deadline - monotonic()) / (len(addresses) - position)
         try:
-            return _wired(socket.create_connection((address, port), timeout=max(share, 0.001)), address)
+            return _wire_on(socket.create_connection((address, port), timeout=max(share, 0.001)), address)
         except TimeoutError:
             failure = TimedOut(Phase.CONNECT, Reply(0, "4.4.1", f"{address} port {port}: timed out"))
         except OSError as error:
@@ -267,7 +267,7 @@ def resolve(host: str, port: int, look_up: LookUp) -> Sequence[str]:
         raise Dropped(Phase.DNS, Reply(0, "4.4.3", f"{safe(host)}: {_why(error)}")) from error
 
 
-def _wired(connected: socket.socket, ip: str) -> Wire:
+def _wire_on(connected: socket.socket, ip: str) -> Wire:
     try:
         return Wire(connected, ip)
     except OSError:  # reset at once

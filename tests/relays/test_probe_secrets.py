@@ -1,4 +1,4 @@
-"""A probe of a server that is not to be trusted: certificates that are refused, passwords said back."""
+"""A probe of an untrusted server: refused certificates, and passwords in the replies."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A relay splits the recipients into transactions, and replaces a connection that has carried enough."""
+"""A relay splits recipients into transactions, and replaces a connection that carried enough."""
 
 import itertools
 from collections import Counter

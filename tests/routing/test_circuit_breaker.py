@@ -151,4 +151,4 @@ def test_of_servers_that_took_mail_long_ago_nothing_is_kept(clock: Stopped) -> N
     for number in range(1000):
         breaker.about_whom(transaction(f"{number % 990}.test"), {"a": Delivered(REPLY)})
         clock.now += 1
-    assert list(breaker._took) == [f"{number % 990}.test" for number in range(940, 1000)]
+    assert list(breaker._accepted_at) == [f"{number % 990}.test" for number in range(940, 1000)]

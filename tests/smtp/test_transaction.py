@@ -1,4 +1,4 @@
-"""One transaction: failures at every phase, with and without pipelining, and the rules of the dot."""
+"""One transaction: failures at each phase, with and without pipelining; the rules of the dot."""
 
 import threading
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Results on real rows: which of them count, and a message's status as the sum of its deliveries."""
+"""Results on real rows: which count, and a message's status as the sum of its deliveries."""
 
 import itertools
 import threading
