@@ -111,7 +111,7 @@ class _Dialling:
         wire.trace, wire.until = self._trace, self._until
         try:
             if endpoint.guard is not None:
-                endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.ends())
+                endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.peer_and_own_address())
             if self._trace is not None:
                 self._trace(Phase.CONNECT, None, wire)
             return _Opening(wire, context, endpoint, self._helo, self._timeouts, self._refused).run(self._upgrade)

@@ -40,7 +40,7 @@ class Stale(Exception):
 
 
 class SMTPTransaction:
-    """Runs once. Afterwards `broken` and `halfway` tell how the session can be used.
+    """One transaction, run once. Afterwards `broken` and `halfway` say what the session can do.
 
     `broken`: it cannot carry another transaction. `halfway`: RSET must come first.
 

@@ -188,7 +188,7 @@ class Wire:
             self._socket.getpeercert(binary_form=True) or b"",
         )
 
-    def ends(self) -> tuple[str, str]:
+    def peer_and_own_address(self) -> tuple[str, str]:
         """Return the IP addresses of the server and of this end, as the kernel knows them.
 
         Raises Dropped if the connection was reset.

@@ -186,7 +186,7 @@ def test_a_connection_reset_before_it_can_be_judged_is_deferred() -> None:
         with pytest.raises(Dropped):
             wire.read_reply(Phase.BANNER, monotonic() + PATIENCE)
         with pytest.raises(Dropped) as caught:
-            wire.ends()
+            wire.peer_and_own_address()
         wire.close()
     assert (caught.value.phase, caught.value.reply.enhanced) == (Phase.CONNECT, "4.4.1")
 
