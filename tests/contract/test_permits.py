@@ -134,7 +134,7 @@ def test_many_accounts_are_answered_at_once_in_the_order_of_the_wants(permits: P
     assert permits.ask([]) == []
 
 
-def test_who_needs_less_than_there_is_gets_that_and_may_come_again(permits: PermitStore) -> None:
+def test_a_request_for_fewer_permits_than_there_are_gets_them_and_may_come_again(permits: PermitStore) -> None:
     account = new_id()
     limits = SendingLimits(max_per_second=40)  # a burst of 11
     answers = [permits.ask([PermitRequest(account, n, limits)])[0] for n in (3, 0, 4, 50)]

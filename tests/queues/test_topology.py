@@ -132,7 +132,9 @@ def test_a_user_that_may_not_declare_is_told_what_to_run(
 
 
 @pytest.mark.parametrize("wrong", ["password", "virtual host"])
-def test_who_is_refused_is_told_so_and_who_only_waits_is_not(queue: RabbitQueue, url: str, wrong: str) -> None:
+def test_a_refused_user_is_reported_as_refused_and_an_absent_broker_is_not(
+    queue: RabbitQueue, url: str, wrong: str
+) -> None:
     told = url.replace("tests:tests@", "tests:wrong@") if wrong == "password" else f"{url.rpartition('/')[0]}/nowhere"
     refused = RabbitQueue(told, DELAYS)
     for action in (refused.mend, refused.check):

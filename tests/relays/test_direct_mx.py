@@ -121,7 +121,7 @@ def test_no_exchanger_answering_is_deferred_with_the_last_reason() -> None:
         ({"b.test": {"MX": ["1 ill.b.test.", "2 gone.b.test."]}, "ill.b.test": "SERVFAIL"}, Deferred, "4.4.3"),
     ],
 )
-def test_a_domain_without_a_way_in_has_the_verdict_of_the_dns(
+def test_a_domain_without_an_exchanger_has_the_outcome_that_the_dns_decides(
     zone: dict[str, object], kind: type, enhanced: str
 ) -> None:
     with exchangers(zone=zone) as relay:

@@ -165,7 +165,7 @@ def test_with_a_real_name_server_that_rebinds_the_address_that_was_judged_is_the
     assert (private.connections, public.connections, len(server.asked)) == (0, 100, 200)
 
 
-def test_to_judge_one_answer_and_connect_to_the_next_would_be_found_out_here() -> None:
+def test_this_test_would_notice_a_check_of_one_answer_and_a_connection_to_the_next() -> None:
     with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public:
         look_up = alternating([PUBLIC], [PRIVATE])
         guard(look_up).addresses("mx.test", public.port)

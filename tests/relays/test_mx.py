@@ -56,7 +56,7 @@ def test_hosts_come_by_preference_and_equal_ones_in_random_order() -> None:
         ("[IPv6:2001:db8::1]", MXHost("2001:db8::1", 0)),
     ],
 )
-def test_a_domain_with_one_way_in_gives_that_host(domain: str, found: MXHost) -> None:
+def test_a_domain_with_one_exchanger_gives_that_host(domain: str, found: MXHost) -> None:
     with NameServer(ZONE) as server:
         assert lookup(domain, resolver(server)) == [found]
 

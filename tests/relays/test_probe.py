@@ -215,7 +215,7 @@ SLOW: list[tuple[str, Behaviour]] = [
 
 
 @pytest.mark.parametrize(("phase", "behaviour"), SLOW, ids=[row[0] for row in SLOW])
-def test_the_total_limit_ends_it_wherever_it_is(phase: str, behaviour: bytes) -> None:
+def test_the_total_limit_ends_a_probe_at_any_step(phase: str, behaviour: bytes) -> None:
     with Peer(at={phase: behaviour}, users={"u": "secret word"}) as peer:
         for limit in growing(0.3):
             told = tried(plain(peer, username="u", password="secret word"), MAIL, PATIENT, limit=limit)

@@ -54,7 +54,7 @@ def test_a_refused_certificate_is_shown_and_nothing_is_said_to_who_has_it(
     assert peer.commands == ([b"EHLO client.test", b"STARTTLS"] * 2 if security == "starttls" else [])
 
 
-def test_a_server_that_hides_its_certificate_the_second_time_is_told_of_without(authority: Authority) -> None:
+def test_a_certificate_hidden_at_the_second_connection_is_not_shown(authority: Authority) -> None:
     tries: list[int] = []
 
     def second_time_shy(dialogue: Dialogue) -> None:

@@ -177,7 +177,7 @@ def test_a_recipient_refused_without_smtputf8_too_bounces_after_that() -> None:
         assert sum(command.startswith(b"RCPT TO:<old@y.test>") for command in peer.commands) == 2
 
 
-def test_what_is_said_of_one_while_the_next_is_taken_is_no_limit() -> None:
+def test_a_recipient_refused_while_a_later_one_is_accepted_shows_no_limit() -> None:
     def answer(address: str) -> bytes:
         first = address == "r3@b.test" and not peer.messages
         return b"452 4.5.3 please send this recipient in a separate transaction\r\n" if first else b"250 ok\r\n"
@@ -244,7 +244,7 @@ def test_a_connection_that_ends_within_a_message_is_replaced_at_once(behaviour: 
 
 @pytest.mark.parametrize("phase", ["mail", "rcpt", "data"])
 @pytest.mark.parametrize("answer", [b"421 4.7.0 enough\r\n", b"452 4.5.0 too many messages in this session\r\n"])
-def test_a_fresh_connection_that_is_told_the_same_defers(phase: str, answer: bytes) -> None:
+def test_a_fresh_connection_with_the_same_refusal_defers(phase: str, answer: bytes) -> None:
     with Peer(at={phase: in_turn(None, then_close(answer))}) as peer, smart_host(peer) as relay:
         attempt(relay)
         assert kinds(attempt(relay)) == [Deferred]

@@ -62,7 +62,7 @@ def test_a_refusal_pauses_its_route_alone(breaker: CircuitBreaker, clock: Stoppe
     assert breaker.enter(transaction()) == 1
 
 
-def test_of_many_senders_one_goes_after_the_pause(breaker: CircuitBreaker, clock: Stopped) -> None:
+def test_after_the_pause_only_one_sender_tries_the_server(breaker: CircuitBreaker, clock: Stopped) -> None:
     def come() -> None:
         line.wait()
         waits.append(breaker.enter(transaction()))
@@ -89,7 +89,9 @@ def test_of_many_senders_one_goes_after_the_pause(breaker: CircuitBreaker, clock
     ],
     ids=lambda outcome: type(outcome).__name__,
 )
-def test_all_go_once_the_probe_got_in(breaker: CircuitBreaker, clock: Stopped, outcome: Outcome) -> None:
+def test_all_transactions_go_once_the_probe_got_through(
+    breaker: CircuitBreaker, clock: Stopped, outcome: Outcome
+) -> None:
     clock.now += PAUSE
     returns(breaker, going(breaker), Deferred(REPLY, Phase.AUTH), outcome)
     for _ in range(3):
@@ -115,7 +117,7 @@ def test_a_probe_that_learned_nothing_makes_way_for_one_other(
     assert breaker.enter(transaction()) == PROBE_WAIT
 
 
-def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(
+def test_a_probe_that_never_comes_back_is_replaced_and_its_result_ignored(
     breaker: CircuitBreaker, clock: Stopped
 ) -> None:
     clock.now += PAUSE
@@ -126,7 +128,7 @@ def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(
     assert breaker.enter(transaction()) == PROBE_WAIT
 
 
-def test_one_that_left_before_the_refusal_closes_nothing(clock: Stopped) -> None:
+def test_a_transaction_that_left_before_the_refusal_does_not_close_the_circuit(clock: Stopped) -> None:
     breaker = CircuitBreaker(PAUSE, clock)
     early, refused = going(breaker), going(breaker)
     returns(breaker, refused, REFUSED)
@@ -146,7 +148,7 @@ def test_a_refusal_of_one_recipient_by_a_server_that_takes_other_mail_is_not_abo
     assert breaker.about_whom(transaction(), {"a": of_one}) == {"a": of_one}
 
 
-def test_of_servers_that_took_mail_long_ago_nothing_is_kept(clock: Stopped) -> None:
+def test_servers_that_accepted_mail_long_ago_are_forgotten(clock: Stopped) -> None:
     breaker = CircuitBreaker(PAUSE, clock)
     for number in range(1000):
         breaker.about_whom(transaction(f"{number % 990}.test"), {"a": Delivered(REPLY)})

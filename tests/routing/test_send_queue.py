@@ -114,7 +114,7 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
         assert [one.lane for one in lines.close()] == ["high", "normal"]
 
 
-def test_of_a_route_that_has_few_less_stays_when_its_line_is_cut():
+def test_a_route_with_few_connections_keeps_fewer_when_its_line_is_cut():
     lines = SendQueue(8, lambda route: 1 if route == "test" else 4, patience=0.0)
     for _ in range(8):
         lines.add(transaction("test"))
@@ -159,7 +159,7 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkey
         lined_up(lines, 1, "moving.test")
 
 
-def test_who_waits_for_room_learns_at_once_that_a_sender_has_become_idle():
+def test_a_wait_for_room_ends_at_once_when_a_sender_becomes_idle():
     lines = SendQueue(4, lambda _: 1, patience=0.0)
     lined_up(lines, 4)
     assert lines.next(0)
@@ -192,7 +192,7 @@ def with_ways(*candidates):
     return made
 
 
-def test_what_waits_a_while_before_a_gate_leaves_the_line_if_it_has_another_way_and_else_stays():
+def test_a_transaction_before_a_shut_gate_leaves_only_if_it_has_another_route():
     lines = SendQueue(10, lambda _: 5, gate=shut(5.0))
     stays, goes = with_ways(), with_ways("other.test")
     lines.add(stays)
@@ -204,7 +204,7 @@ def test_what_waits_a_while_before_a_gate_leaves_the_line_if_it_has_another_way_
     assert lines.close() == [stays]
 
 
-def test_what_waits_for_long_leaves_the_line_with_or_without_another_way():
+def test_a_transaction_before_a_gate_shut_for_long_leaves_in_any_case():
     lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
     for one in (with_ways(), with_ways("other.test")):
         lines.add(one)
@@ -241,7 +241,7 @@ def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
         assert lines.takes("b.test")
 
 
-def test_a_route_that_is_answered_in_bursts_looks_no_faster_than_it_is():
+def test_a_route_that_is_answered_in_bursts_is_not_measured_faster_than_it_is():
     pace = Pace(0.0)
     for tick in range(1, 400):
         now = tick / 10

@@ -85,7 +85,7 @@ def test_a_temporary_failure_of_a_mechanism_ends_the_tries(code: int) -> None:
 
 
 @pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_only_when_all_are_refused_are_we_and_the_refusal_that_tells_most_is_kept(works: str) -> None:
+def test_login_fails_only_if_all_mechanisms_are_refused_and_the_most_telling_refusal_is_kept(works: str) -> None:
     with Peer(at={"auth": only(works, b"504 5.5.4 unrecognized\r\n")}, users={"u": "another"}) as peer:
         outcome = refusal(plain(peer, username="u", password="p"))
     assert (type(outcome), outcome.reply.code) == (Refused, 535)

@@ -107,7 +107,7 @@ def test_too_many_recipients_is_understood_in_many_words(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", SOMETHING_ELSE)
-def test_what_speaks_of_something_else_is_not_taken_for_it(line: str) -> None:
+def test_other_refusals_are_not_taken_for_too_many_recipients(line: str) -> None:
     assert not too_many_recipients(reply(line))
 
 
@@ -149,7 +149,7 @@ def test_a_sessions_limit_is_understood_in_many_words(line: str) -> None:
         "454 4.7.0 TLS not available",
     ],
 )
-def test_what_is_no_sessions_limit_is_not_taken_for_it(line: str) -> None:
+def test_other_refusals_are_not_taken_for_a_limit_of_the_session(line: str) -> None:
     assert not session_limit(reply(line))
 
 

@@ -270,7 +270,7 @@ def test_after_a_failed_handshake_there_is_an_alert_and_nothing_else(
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_who_is_asked_a_second_time_for_a_bad_certificate_is_told_nothing(
+def test_the_second_connection_for_a_bad_certificate_sends_nothing_secret(
     security: str, version: ssl.TLSVersion, authority: Authority
 ) -> None:
     context = authority.server("other.test")

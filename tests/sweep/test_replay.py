@@ -190,7 +190,7 @@ def test_a_journal_that_may_have_lost_lines_proves_nothing_by_silence(store, own
     assert store.kinds(known.id) == ["delivered"]
 
 
-def test_told_to_hold_what_may_have_arrived_ends(store, owner):
+def test_an_unknown_outcome_is_final_where_on_unknown_is_hold(store, owner):
     settings = load({"MAILBBGUN_VAR": store.services.settings.VAR, "MAILBBGUN_ON_UNKNOWN": "hold"})
     row = store.claimed(owner)
     written = Journal(settings.journal_folder, owner)

@@ -135,7 +135,7 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
     assert not leases.stand(first)
 
 
-def test_two_ends_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(store, owner):
+def test_two_results_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(store, owner):
     (row,) = store.add(due=-1)
     message = store.row(row).message_id
     with store.services.db.write() as session:
