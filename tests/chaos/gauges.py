@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from bench import cpu
 from mailbbgun.deliver.journal import ROTATE_SIZE
-from mailbbgun.queues.rabbitmq import BUNCH
+from mailbbgun.queues.bunches import BUNCH
 from mailbbgun.services import Services
 from tests.chaos.trend import Bound
 from tests.flow.service import Service

@@ -7,7 +7,7 @@ from statistics import median
 import pika
 import pytest
 
-from mailbbgun.queues.rabbitmq import WORK, work_queue
+from mailbbgun.queues.topology import WORK, work_queue
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses, p99
 from tests.flow.service import Service, until

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
-from mailbbgun.queues.rabbitmq import work_queue
+from mailbbgun.queues.topology import work_queue
 from mailbbgun.services import build
 from mailbbgun.settings.settings import load
 from mailbbgun.tenants import keys

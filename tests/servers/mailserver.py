@@ -23,7 +23,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.servers.process import Sandbox, free_port
-from tests.smtp.peers import Authority, Dialogue, Gone, Peer, Received, server_context, then_close
+from tests.smtp.authority import Authority, server_context
+from tests.smtp.behaviours import then_close
+from tests.smtp.peers import Dialogue, Gone, Peer, Received
 
 ROOT = Path(__file__).parents[2]
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)

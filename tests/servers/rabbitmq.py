@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import pika
 
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
+from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from mailbbgun.settings.settings import load
 from tests.servers import install
 from tests.servers.process import Sandbox, free_port

@@ -15,7 +15,8 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Phase, Refused, TooMany
 from tests.servers.mailserver import Failure, MailServer
-from tests.smtp.peers import PATIENT, Authority
+from tests.smtp.authority import Authority
+from tests.smtp.peers import PATIENT
 from tests.waiting import at_least
 
 MAIL = Envelope("from@client.test", ("ann@peer.test", "ben@peer.test"), b"Message-ID: <one@client.test>\r\n\r\nHello\r\n")

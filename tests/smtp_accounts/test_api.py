@@ -22,7 +22,9 @@ from mailbbgun.smtp_accounts.presets import PRESETS
 from tests.flow.service import until
 from tests.servers.mailserver import Failure, MailServer
 from tests.servers.process import free_port
-from tests.smtp.peers import Authority, Peer, only, silent
+from tests.smtp.authority import Authority
+from tests.smtp.behaviours import only, silent
+from tests.smtp.peers import Peer
 from tests.tenants.test_keys import Locked, code
 from tests.waiting import PATIENCE
 

@@ -16,8 +16,10 @@ import pika
 from mailbbgun.core.errors import QueueUnavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Queue
+from mailbbgun.queues.bunches import BUNCH
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import BUNCH, WORK, RabbitMQ, work_queue
+from mailbbgun.queues.rabbitmq import RabbitMQ
+from mailbbgun.queues.topology import WORK, work_queue
 from mailbbgun.services import build
 from mailbbgun.settings.settings import load as load_settings
 from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, TICK_GRACE
