@@ -32,20 +32,73 @@ OUT = ROOT / "var" / "bench"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
-@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
-@click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
-@click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]")
-@click.option("--connections", type=click.IntRange(1, 200), default=16, show_default=True, help="Keep-alive connections that POST.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.",
+)
+@click.option(
+    "--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]"
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 200),
+    default=16,
+    show_default=True,
+    help="Keep-alive connections that POST.",
+)
 @click.option("--only", type=click.Choice(CONFIGURATIONS), multiple=True, help="Only this configuration.")
-@click.option("--peers", metavar="LIST", help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]")
-@click.option("--shapes", metavar="LIST", help=f"Shapes of mail to accept: any of {', '.join(NAMES)}, with commas; or all, or none.  [default: all]")
-@click.option("--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time.")
-@click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
-@click.option("--backlog", "pending", metavar="N", type=click.IntRange(backlog.FEW), help="Instead: what so many pending ones cost.")
-@click.option("--against", metavar="COMMIT", help="Instead: this tree and another commit in turns: accept of each shape, and drain.")
+@click.option(
+    "--peers",
+    metavar="LIST",
+    help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]",
+)
+@click.option(
+    "--shapes",
+    metavar="LIST",
+    help=f"Shapes of mail to accept: any of {', '.join(NAMES)}, with commas; or all, or none.  [default: all]",
+)
+@click.option(
+    "--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time."
+)
+@click.option(
+    "--sink",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="Where the mail goes; auto: smtp-sink if it can be had.",
+)
+@click.option(
+    "--backlog",
+    "pending",
+    metavar="N",
+    type=click.IntRange(backlog.FEW),
+    help="Instead: what so many pending ones cost.",
+)
+@click.option(
+    "--against",
+    metavar="COMMIT",
+    help="Instead: this tree and another commit in turns: accept of each shape, and drain.",
+)
 @click.option("--slow-clients", is_flag=True, help="Instead: latency beside hundreds of clients that stall.")
-@click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
+@click.option(
+    "--setting",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A setting of the service other than its default.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=OUT,
+    help="Folder of what is written.  [default: var/bench]",
+)
 def main(
     quick: bool,
     messages: int | None,

@@ -147,7 +147,9 @@ class Place:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._line.close()
         self.services.close()
 
@@ -220,7 +222,11 @@ def run(messages: int, kind: Kind, settings: dict[str, str], bar: Bar, repetitio
         places = []
         for count in (FEW, messages):
             lent = stack.enter_context(servers.lend())
-            own = {"SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none", "DATABASE_URL": lent.database_url, "QUEUE_URL": lent.amqp_url}
+            own = {
+                "SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none",
+                "DATABASE_URL": lent.database_url,
+                "QUEUE_URL": lent.amqp_url,
+            }
             service = stack.enter_context(Service("backlog", own | settings, servers.pids()))
             places.append(stack.enter_context(Place(service, count, dice)))
             bar.set_description(f"fill {count}")
@@ -244,7 +250,10 @@ def _costs(few: Place, many: Place, repetitions: int, bar: Bar) -> dict[str, Cos
                 if number >= WARM:
                     taken[name][place].append(took)
         few.tidy()
-    median = {name: {place: statistics.median(seconds) * 1e3 for place, seconds in both.items()} for name, both in taken.items()}
+    median = {
+        name: {place: statistics.median(seconds) * 1e3 for place, seconds in both.items()}
+        for name, both in taken.items()
+    }
     return {name: Cost(both[few], both[many]) for name, both in median.items()}
 
 
@@ -260,7 +269,9 @@ def _drain(place: Place, sink: Sink, wanted: int, bar: Bar) -> Memory:
             bar.update(count - had)
             had, since = count, time.perf_counter()
         elif time.perf_counter() - since > SILENCE:
-            raise BenchError(f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{service.log()}")
+            raise BenchError(
+                f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{service.log()}"
+            )
         if count >= wanted * SETTLED:
             samples.append(_memory_mb(service))
     end = _memory_mb(service)
@@ -269,7 +280,9 @@ def _drain(place: Place, sink: Sink, wanted: int, bar: Bar) -> Memory:
     with place.services.db.read() as session:
         left = session.execute(text("SELECT count(*) FROM messages WHERE status = 'PENDING'")).scalar_one()
     if (count, left) != (wanted, place.messages - wanted):
-        raise BenchError(f"{count} of {wanted} arrived, and {left} of {place.messages} are said to be pending\n{service.log()}")
+        raise BenchError(
+            f"{count} of {wanted} arrived, and {left} of {place.messages} are said to be pending\n{service.log()}"
+        )
     return Memory(wanted, samples[0] if samples else end, end, max([*samples, end]))
 
 
@@ -283,9 +296,20 @@ def table(results: Results) -> str:
     head = f"{many} messages pending · median of {results.repetitions}, in turns · milliseconds"
     rows = [["", f"at {FEW:,}", f"at {many}", "ratio", ""]]
     for name, cost in results.costs.items():
-        rows.append([name, f"{cost.few_ms:.2f}", f"{cost.many_ms:.2f}", f"{cost.ratio:.2f}", "" if cost.ratio <= MOST else f"more than {MOST}"])
+        rows.append(
+            [
+                name,
+                f"{cost.few_ms:.2f}",
+                f"{cost.many_ms:.2f}",
+                f"{cost.ratio:.2f}",
+                "" if cost.ratio <= MOST else f"more than {MOST}",
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:4], widths[1:4]))}   {row[4]}".rstrip() for row in rows]
+    lines = [
+        f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:4], widths[1:4]))}   {row[4]}".rstrip()
+        for row in rows
+    ]
     told = f"{memory.start_mb:.0f} MB after a tenth, {memory.end_mb:.0f} at the end, {memory.most_mb:.0f} at most"
     verdict = "flat" if abs(memory.growth) <= FLAT else f"more than {FLAT:.0%}"
     worker = f"worker, draining {memory.drained:,}: {told} ({memory.growth:+.0%}: {verdict})"

@@ -37,7 +37,10 @@ class Meter:
 
     def _seconds(self) -> dict[str, float]:
         own, children = _processes()
-        return {group: sum(own.get(one, 0.0) for pid in pids for one in _tree(pid, children)) for group, pids in self._groups.items()}
+        return {
+            group: sum(own.get(one, 0.0) for pid in pids for one in _tree(pid, children))
+            for group, pids in self._groups.items()
+        }
 
 
 def _processes() -> tuple[dict[int, float], dict[int, list[int]]]:

@@ -76,7 +76,10 @@ def fill(database: Database, messages: int, told: Callable[[int], object] = lamb
     pool = _text()
     with database.engine.connect() as connection:
         with connection.begin():
-            first = connection.execute(text("SELECT (extract(epoch FROM now()) * 1000)::bigint")).scalar_one() - messages * STEP
+            first = (
+                connection.execute(text("SELECT (extract(epoch FROM now()) * 1000)::bigint")).scalar_one()
+                - messages * STEP
+            )
             connection.exec_driver_sql(_ID.format(first=first, step=STEP))
         for low in range(0, messages, CHUNK):
             high = min(messages, low + CHUNK)

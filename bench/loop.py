@@ -39,7 +39,9 @@ def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 
 def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
     """Return how to send to an address with our client, and how to end."""
-    connection = SMTPConnection.open(Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts())
+    connection = SMTPConnection.open(
+        Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts()
+    )
 
     def send(address: str) -> None:
         outcome = connection.send(Envelope(SENDER, (address,), raw), lambda _: True, lambda *_: None)[address]

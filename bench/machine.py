@@ -36,7 +36,9 @@ def build() -> str:
     """Return how the interpreter was built: one without optimizations costs 12 to 15 % more."""
     given = sysconfig.get_config_var("CONFIG_ARGS") or ""
     # A distribution may give its flags to make instead of configure: then they are in those that it was compiled with.
-    flags = " ".join(str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "PY_LDFLAGS"))
+    flags = " ".join(
+        str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "PY_LDFLAGS")
+    )
     found = {
         "PGO": "--enable-optimizations" in given or "-fprofile-use" in flags or "-fprofile-instr-use" in flags,
         "LTO": "--with-lto" in given.replace("--with-lto=no", "") or "-flto" in flags,
@@ -108,7 +110,13 @@ def _cpu() -> str:
 def _commit() -> str:
     """Return the commit, with a + if the working tree has changes; a tree without git has none."""
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--match="], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--match="],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError:
         return "unknown"
     return done.stdout.strip() or "unknown"

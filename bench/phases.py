@@ -198,7 +198,10 @@ def latency(service: Service, bench: Bench) -> Figures:
 def slow_threads(bench: Bench) -> Figures:
     """Send with ``bench.threads`` into a slow sink."""
     figures = bench.clients.run("threads", bench.sink.port, bench.messages, bench.sessions)
-    return {"slow_rate": (bench.messages - bench.sessions) / figures["seconds"], "slow_cpu_us": figures["cpu"] / bench.messages * 1e6}
+    return {
+        "slow_rate": (bench.messages - bench.sessions) / figures["seconds"],
+        "slow_cpu_us": figures["cpu"] / bench.messages * 1e6,
+    }
 
 
 def slow(system: System, bench: Bench) -> Figures:
@@ -244,7 +247,10 @@ def _meter(system: System, sink: Sink) -> cpu.Meter:
 
 
 def _costs(phase: str, used: Mapping[str, float], messages: int) -> Figures:
-    return {f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us": seconds / messages * 1e6 for group, seconds in used.items()}
+    return {
+        f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us": seconds / messages * 1e6
+        for group, seconds in used.items()
+    }
 
 
 def _memory_mb(system: System) -> float:
@@ -262,7 +268,9 @@ def _await(sink: Sink, wanted: int, system: System, look: float, told: Callable[
         elif time.perf_counter() - since > 1.0:
             system.own()
             if time.perf_counter() - since > SILENCE:
-                raise BenchError(f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{system.log()}")
+                raise BenchError(
+                    f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{system.log()}"
+                )
     now = time.perf_counter()
     told(count)
     return now

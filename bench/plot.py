@@ -62,7 +62,9 @@ def _panel(panel: Panel, top: int) -> list[str]:
         f'<text class="faint" x="{left}" y="{top + 40}">messages a second: more is better</text>',
     ]
     if any(bar.cpu_us for bar in panel.bars):
-        parts.append(f'<text class="faint" x="{right}" y="{top + 40}">CPU seconds for 1,000 messages, own and servers: less is better</text>')
+        parts.append(
+            f'<text class="faint" x="{right}" y="{top + 40}">CPU seconds for 1,000 messages, own and servers: less is better</text>'
+        )
     most = max(bar.rate.high for bar in panel.bars)
     most_cpu = max((bar.cpu_us.high for bar in panel.bars if bar.cpu_us), default=1.0)
     for number, bar in enumerate(panel.bars):
@@ -72,16 +74,22 @@ def _panel(panel: Panel, top: int) -> list[str]:
         if bar.cpu_us:
             parts += _bar(right, y, bar.cpu_us, most_cpu, f"{bar.cpu_us.median / 1e3:.2f}", bar.ours)
     if panel.note:
-        parts.append(f'<text class="faint" x="{MARGIN}" y="{top + HEAD + ROW * len(panel.bars) + BAR}">{escape(panel.note)}</text>')
+        parts.append(
+            f'<text class="faint" x="{MARGIN}" y="{top + HEAD + ROW * len(panel.bars) + BAR}">{escape(panel.note)}</text>'
+        )
     return parts
 
 
 def _bar(left: int, y: int, figure: Spread, most: float, text: str, ours: bool) -> list[str]:
     scale, middle = (BARS - GAP) / most, y + BAR / 2
     low, end, high = (left + scale * value for value in (figure.low, figure.median, figure.high))
-    parts = [f'<rect class="{"ours" if ours else "other"}" x="{left}" y="{y}" width="{end - left:.1f}" height="{BAR}" rx="2"/>']
+    parts = [
+        f'<rect class="{"ours" if ours else "other"}" x="{left}" y="{y}" width="{end - left:.1f}" height="{BAR}" rx="2"/>'
+    ]
     if figure.low != figure.high:
-        parts.append(f'<path class="range" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {y + 3}v{BAR - 6}M{high:.1f} {y + 3}v{BAR - 6}"/>')
+        parts.append(
+            f'<path class="range" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {y + 3}v{BAR - 6}M{high:.1f} {y + 3}v{BAR - 6}"/>'
+        )
     parts.append(f'<text x="{high + 6:.1f}" y="{y + BAR - 2}">{text}</text>')
     return parts
 

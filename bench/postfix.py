@@ -23,7 +23,9 @@ def program(name: str) -> str:
 
 def default(parameter: str) -> str:
     """Return what a parameter of ``main.cf`` is when that does not name it. Raises :class:`tests.servers.install.Missing`."""
-    return subprocess.run([program("postconf"), "-d", "-h", parameter], capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        [program("postconf"), "-d", "-h", parameter], capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def _find(name: str) -> str | None:
@@ -42,11 +44,25 @@ def _install(name: str) -> None:
             _run(["debconf-set-selections"], ANSWERS)
             _run(["apt-get", "update", "-q"])
             # No removals: another mail server of this machine would have to go.
-            _run(["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-q", "-y", "--no-remove", "--no-install-recommends", "postfix"])
+            _run(
+                [
+                    "apt-get",
+                    "-o",
+                    "DPkg::Lock::Timeout=300",
+                    "install",
+                    "-q",
+                    "-y",
+                    "--no-remove",
+                    "--no-install-recommends",
+                    "postfix",
+                ]
+            )
 
 
 def _run(argv: list[str], given: str = "") -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(argv, env=environment, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        argv, env=environment, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode:
         raise install.Missing(f"{' '.join(argv)} failed: {' '.join(done.stdout[-500:].split())}")

@@ -84,7 +84,9 @@ def table(results: Results) -> str:
     found = _found(results)
     missing = [f"missing: {TITLES[subject]}: {' '.join(why.split())[:500]}" for subject, why in results.missing.items()]
     tables = [*(_phase(phase, found) for phase in PHASES), _shapes(found, options.shapes), _latency(found)]
-    return "\n\n".join(["\n".join([head, machine.line(results.machine)]), *filter(None, tables), "\n".join([*missing, NOTE])])
+    return "\n\n".join(
+        ["\n".join([head, machine.line(results.machine)]), *filter(None, tables), "\n".join([*missing, NOTE])]
+    )
 
 
 def save(results: Results, folder: Path) -> list[Path]:
@@ -96,7 +98,10 @@ def save(results: Results, folder: Path) -> list[Path]:
         "machine": results.machine,
         "options": asdict(results.options),
         "missing": results.missing,
-        "summary": {subject: {metric: asdict(one) for metric, one in metrics.items()} for subject, metrics in found.summary.items()},
+        "summary": {
+            subject: {metric: asdict(one) for metric, one in metrics.items()}
+            for subject, metrics in found.summary.items()
+        },
         "ratios": {ours: _ratios(found, ours) for ours in found.ours},
         "rounds": results.rounds,
     }
@@ -119,7 +124,11 @@ def _found(results: Results) -> _Found:
 
 def sums(own: Figures) -> Figures:
     """Return the CPU of own processes and servers together, for each phase."""
-    return {f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM) for phase in _phases(own) if _cpu(phase, "") in own}
+    return {
+        f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM)
+        for phase in _phases(own)
+        if _cpu(phase, "") in own
+    }
 
 
 def _phases(metrics: Iterable[str]) -> list[str]:
@@ -140,7 +149,9 @@ def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list
     rate, last = f"{phase}_rate", found.ours[-1]
     subjects = [subject for subject in SUBJECTS if found.summary.get(subject, {}).get(rate)]
     columns = [("messages/s", [cell(found.metric(subject, rate), 0) for subject in subjects])]
-    columns += [(f"{ours} ÷ it", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours]
+    columns += [
+        (f"{ours} ÷ it", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours
+    ]
     columns += [(title, _seconds(phase, group, subjects, found)) for group, title in GROUPS.items()]
     columns += [(f"{last} ÷ it", [cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
     columns += [(group, _seconds(phase, group, subjects, found)) for group in ("client", "sink")]
@@ -181,7 +192,9 @@ def aligned(head: str, names: list[str], columns: list[tuple[str, list[str]]]) -
 
 def _justified(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines)
+    return "\n".join(
+        "   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+    )
 
 
 def cell(figure: Spread | None, decimals: int) -> str:
@@ -202,15 +215,25 @@ def _ratios(found: _Found, ours: str) -> dict[str, dict[str, dict[str, float]]]:
     phases = _phases(metric for own in found.summary.values() for metric in own)
     metrics = [f"{phase}_{what}" for phase in phases for what in ("rate", "all_cpu_us")]
     ratios = {metric: {subject: found.times(subject, metric, ours) for subject in found.summary} for metric in metrics}
-    return {metric: {subject: asdict(one) for subject, one in of.items() if one} for metric, of in ratios.items() if any(of.values())}
+    return {
+        metric: {subject: asdict(one) for subject, one in of.items() if one}
+        for metric, of in ratios.items()
+        if any(of.values())
+    }
 
 
 def _panel(phase: str, found: _Found) -> plot.Panel:
-    rates = {subject: own[f"{phase}_rate"] for subject in SUBJECTS if f"{phase}_rate" in (own := found.summary.get(subject, {}))}
+    rates = {
+        subject: own[f"{phase}_rate"]
+        for subject in SUBJECTS
+        if f"{phase}_rate" in (own := found.summary.get(subject, {}))
+    }
     bars = [
         plot.Bar(TITLES[subject], rate, found.metric(subject, f"{phase}_all_cpu_us"), subject in found.ours)
         for subject, rate in rates.items()
         if subject not in LOOPS
     ]
     loops = [f"{TITLES[subject]} {rate.median:,.0f}" for subject, rate in rates.items() if subject in LOOPS]
-    return plot.Panel(PHASES[phase], bars, f"messages a second of what only sends: {' · '.join(loops)}" if loops else "")
+    return plot.Panel(
+        PHASES[phase], bars, f"messages a second of what only sends: {' · '.join(loops)}" if loops else ""
+    )

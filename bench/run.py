@@ -43,10 +43,14 @@ def run(options: Options, bar: Bar) -> Results:
             bar.write(f"the sink is a slower one in Python: {sink.why}")
         facts = machine.facts(sink.name, (servers.versions() if servers else {}) | _versions(options, missing))
         bench = Bench(options.messages, options.connections, options.sessions(), sink, clients, bar)
-        turns = [turn for turn in WeightedRoundRobin(options, servers, bench, python).all() if turn.subject not in missing]
+        turns = [
+            turn for turn in WeightedRoundRobin(options, servers, bench, python).all() if turn.subject not in missing
+        ]
         began = datetime.now(UTC)
         bar.reset(total=options.rounds * sum(turn.share for turn in turns))
-        rounds = [with_ratios(one_round(turns, number, options, bar, missing), REFERENCE) for number in range(options.rounds)]
+        rounds = [
+            with_ratios(one_round(turns, number, options, bar, missing), REFERENCE) for number in range(options.rounds)
+        ]
         return Results(began, facts, options, rounds, missing)
 
 
@@ -70,7 +74,9 @@ def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
 
 def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Servers | None:
     """Return the servers if anybody needs them. Who cannot have them is put among the missing, but not the last of ours."""
-    needing = [name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing]
+    needing = [
+        name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing
+    ]
     if not needing:
         return None
     try:
@@ -83,14 +89,21 @@ def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Ser
 
 
 def _versions(options: Options, missing: dict[str, str]) -> dict[str, str]:
-    names = {"postfix": ["Postfix"], "celery": ["celery"], "post_office": ["django-post_office", "Django"], "design_2017": ["pika"]}
+    names = {
+        "postfix": ["Postfix"],
+        "celery": ["celery"],
+        "post_office": ["django-post_office", "Django"],
+        "design_2017": ["pika"],
+    }
     known = environment.versions()
     if "postfix" in options.peers and "postfix" not in missing:
         known["Postfix"] = postfix.default("mail_version")
     return {name: known[name] for peer in options.peers if peer not in missing for name in names[peer]}
 
 
-def one_round(turns: list[Turn], number: int, options: Options, bar: Bar, missing: dict[str, str]) -> dict[str, Figures]:
+def one_round(
+    turns: list[Turn], number: int, options: Options, bar: Bar, missing: dict[str, str]
+) -> dict[str, Figures]:
     """Give everyone a turn and return subject → figures. An optional one that fails is put among the missing and has no more turns."""
     figures: dict[str, Figures] = {}
     first = number % len(turns)

@@ -34,7 +34,10 @@ class Servers(ExitStack):
 
     def versions(self) -> dict[str, str]:
         """Return what they are."""
-        return {"PostgreSQL": machine.postgresql_version(self._database.url()), "RabbitMQ": self._broker.ctl("version").strip()}
+        return {
+            "PostgreSQL": machine.postgresql_version(self._database.url()),
+            "RabbitMQ": self._broker.ctl("version").strip(),
+        }
 
     def pids(self) -> dict[str, int]:
         """Return their process ids, by the names that figures have. Raises :class:`BenchError` if one has ended."""

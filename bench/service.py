@@ -37,7 +37,11 @@ class Service:
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
         ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-        self._environment = others | {"PYTHONPATH": str(root)} | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
+        self._environment = (
+            others
+            | {"PYTHONPATH": str(root)}
+            | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
+        )
 
     def open(self) -> None:
         """Start the API and wait until it answers."""
@@ -53,10 +57,18 @@ class Service:
         self._spawn("worker")
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+        self,
+        clients: Clients,
+        first: int,
+        count: int,
+        connections: int,
+        told: Told = lambda _: None,
+        shape: str = SHORT,
     ) -> dict[str, Any]:
         """POST. Also returns the seconds of each answer, ``answers``."""
-        return clients.run("load", self.port, first, count, connections, shape, told=told, environment={loading.KEY: self._key})
+        return clients.run(
+            "load", self.port, first, count, connections, shape, told=told, environment={loading.KEY: self._key}
+        )
 
     def own(self) -> list[int]:
         """Return the process ids of API and worker, of those that were started."""
@@ -88,13 +100,17 @@ class Service:
         try:
             self._sandbox.run([sys.executable, str(self._root / "initdb.py")], self._environment)
             if load(self._environment).AUTH_REQUIRED:
-                self._key = self._sandbox.run([str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment).split()[-1]
+                self._key = self._sandbox.run(
+                    [str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment
+                ).split()[-1]
         except RuntimeError as error:
             self._sandbox.close()
             raise BenchError(str(error)) from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.close()
 
     def _pid(self, name: str) -> int:

@@ -71,7 +71,9 @@ class Sink:
         self._sandbox.wait_until("sink", self._listens)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._log)
         self._sandbox.close()
 

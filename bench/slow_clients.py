@@ -27,7 +27,9 @@ SAMPLES, MOST_SECONDS = 300, 60.0
 #: Times that an attacker opens one socket again, at the most.
 _REOPENED = 20
 
-_HEAD = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+_HEAD = (
+    b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+)
 KINDS: dict[str, tuple[bytes, int]] = {
     "half heads of GET": (b"GET /health HTTP/1.1\r\nX", SOCKETS),
     "half heads of DELETE": (b"DELETE /messages HTTP/1.1\r\nX", SOCKETS),
@@ -57,7 +59,9 @@ def run(settings: Mapping[str, str], told: Callable[[str], None]) -> str:
     return "\n".join(lines)
 
 
-def _rows(kind: str, sockets: int, measured: Mapping[str, list[float]], idle: Mapping[str, list[float]]) -> Iterator[str]:
+def _rows(
+    kind: str, sockets: int, measured: Mapping[str, list[float]], idle: Mapping[str, list[float]]
+) -> Iterator[str]:
     for request, seconds in measured.items():
         p50, p99, before = statistics.median(seconds) * 1000, _p99(seconds), _p99(idle[request])
         yield f"{kind:24}{sockets:8}{'':3}{request:16}{p50:8.2f}{p99:9.2f}{p99 / before:12.2f}"

@@ -33,7 +33,16 @@ def _send(port: int, count: int, sessions: int, shape: Shape) -> float:
         file.flush()
         # -N and -r: no address is used twice.
         what = ["-F", file.name, "-f", SENDER, "-t", f"u@{DOMAIN}", "-N", "-r", str(shape.recipients), "-M", HOSTNAME]
-        argv = [postfix.program("smtp-source"), "-d", "-s", str(min(sessions, count)), "-m", str(count), *what, f"127.0.0.1:{port}"]
+        argv = [
+            postfix.program("smtp-source"),
+            "-d",
+            "-s",
+            str(min(sessions, count)),
+            "-m",
+            str(count),
+            *what,
+            f"127.0.0.1:{port}",
+        ]
         began = time.perf_counter()
         done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:

@@ -43,7 +43,11 @@ def with_ratios(figures: Mapping[str, Figures], reference: str) -> dict[str, Fig
 
 def times(rounds: Sequence[Mapping[str, Figures]], metric: str, ours: str, other: str) -> Spread | None:
     """Return how many times the other's figure ours is, round by round; None if they never were in the same round."""
-    found = [one[ours][metric] / one[other][metric] for one in rounds if metric in one.get(ours, {}) and one.get(other, {}).get(metric)]
+    found = [
+        one[ours][metric] / one[other][metric]
+        for one in rounds
+        if metric in one.get(ours, {}) and one.get(other, {}).get(metric)
+    ]
     return spread(found) if found else None
 
 
@@ -53,4 +57,7 @@ def _spreads(figures: Sequence[Figures]) -> dict[str, Spread]:
 
 
 def _ratios(own: Figures, base: Figures) -> Figures:
-    return {"send_rate_ratio": own["send_rate"] / base["send_rate"], "send_cpu_ratio": own["send_cpu_us"] / base["send_cpu_us"]}
+    return {
+        "send_rate_ratio": own["send_rate"] / base["send_rate"],
+        "send_cpu_ratio": own["send_cpu_us"] / base["send_cpu_us"],
+    }

@@ -24,7 +24,9 @@ class System(Protocol):
     def deliver(self) -> None:
         """Start to deliver, without waiting until it does."""
 
-    def hand_in(self, clients: Clients, first: int, count: int, connections: int, told: Told = ..., shape: str = ...) -> dict[str, Any]:
+    def hand_in(
+        self, clients: Clients, first: int, count: int, connections: int, told: Told = ..., shape: str = ...
+    ) -> dict[str, Any]:
         """Hand messages of a shape in as fast as they are taken; what is compared by ``short`` alone takes no other.
 
         Return ``seconds``, the client's ``cpu`` seconds, and when it ``began``.

@@ -26,7 +26,9 @@ def run(port: int, count: int, threads: int) -> dict[str, float]:
             answered.append(time.perf_counter())
         end()
 
-    all_of_them = [threading.Thread(target=work, args=by_smtplib(port, raw), daemon=True) for _ in range(min(threads, count))]
+    all_of_them = [
+        threading.Thread(target=work, args=by_smtplib(port, raw), daemon=True) for _ in range(min(threads, count))
+    ]
     before = _cpu()
     for one in all_of_them:
         one.start()

@@ -7,7 +7,18 @@ from functools import partial
 from pathlib import Path
 
 from bench import phases, postfix
-from bench.options import KEYS, OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
+from bench.options import (
+    KEYS,
+    OUR_CLIENT,
+    PIPELINED,
+    REAL,
+    REFERENCE,
+    SLOW_CONNECTIONS,
+    SLOW_SECONDS,
+    SOURCE,
+    THREADS,
+    Options,
+)
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
 from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
@@ -44,12 +55,32 @@ class WeightedRoundRobin:
         messages = options.messages
         loops, limits = loop_messages(messages), limit_messages(messages)
         turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
-        turns += [Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name)) for name in options.configurations]
+        turns += [
+            Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name))
+            for name in options.configurations
+        ]
         if options.shapes:
-            share = len(options.shapes) * phases.shape_messages(messages) + phases.shape_backlog(phases.shape_messages(messages), options.shapes)
-            turns += [Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name)) for name in options.configurations]
-            turns += [Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name)) for name in options.peers if name in SHAPED]
-        turns += [Turn(KEYS, f"{options.configurations[-1]}, API keys", messages, False, partial(self._with_keys, options.configurations[-1]))]
+            share = len(options.shapes) * phases.shape_messages(messages) + phases.shape_backlog(
+                phases.shape_messages(messages), options.shapes
+            )
+            turns += [
+                Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name))
+                for name in options.configurations
+            ]
+            turns += [
+                Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name))
+                for name in options.peers
+                if name in SHAPED
+            ]
+        turns += [
+            Turn(
+                KEYS,
+                f"{options.configurations[-1]}, API keys",
+                messages,
+                False,
+                partial(self._with_keys, options.configurations[-1]),
+            )
+        ]
         turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
@@ -74,7 +105,10 @@ class WeightedRoundRobin:
     def _shapes(self, name: str) -> Figures:
         """Accept each shape, and drain them all, of one fresh installation."""
         bench, names = self._bench_of_shapes(), self._options.shapes
-        with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, phases.shape_backlog(bench.messages, names)):
+        with (
+            self._service(name, bench.sink, {}) as service,
+            Exactly(bench.sink, phases.shape_backlog(bench.messages, names)),
+        ):
             figures = phases.shapes(service, bench, names)
             service.stop("worker")
         return figures
@@ -104,7 +138,11 @@ class WeightedRoundRobin:
 
     def _slow_ours(self, name: str) -> Figures:
         connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all processes together
-        with self._slow() as bench, self._service(name, bench.sink, connections) as service, Exactly(bench.sink, bench.messages):
+        with (
+            self._slow() as bench,
+            self._service(name, bench.sink, connections) as service,
+            Exactly(bench.sink, bench.messages),
+        ):
             return phases.slow(service, bench)
 
     def _slow_threads(self) -> Figures:
@@ -132,5 +170,8 @@ class WeightedRoundRobin:
                 yield instance
         else:
             assert self._servers
-            with self._servers.lend() as lent, Program(peer, self._python, self._bench.sink.port, lent, self._servers.pids()) as program:
+            with (
+                self._servers.lend() as lent,
+                Program(peer, self._python, self._bench.sink.port, lent, self._servers.pids()) as program,
+            ):
                 yield program

@@ -21,8 +21,12 @@ from tests.servers import PostgreSQL, RabbitMQ, Redis
 BACKENDS = ("embedded", "real")
 
 #: For slow tests that behave alike on both: every time on one of them, with ``--all`` on both.
-MOSTLY_REAL = pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
-MOSTLY_EMBEDDED = pytest.mark.parametrize("backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
+MOSTLY_REAL = pytest.mark.parametrize(
+    "backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True
+)
+MOSTLY_EMBEDDED = pytest.mark.parametrize(
+    "backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -104,7 +104,11 @@ def test_every_file_says_what_it_is_and_no_function_is_longer_than_sixty_lines(p
     tree = ast.parse(code_of(path))
     assert ast.get_docstring(tree)
     if "migrations" not in path.parts:
-        long = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60]
+        long = [
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60
+        ]
         assert not long
 
 
@@ -160,13 +164,21 @@ JUSTIFIED = {
 def reads_a_clock(node):
     """Say whether an expression asks a clock how late it is, or an answer how long it took."""
     calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
-    named = {one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)}
-    return bool(named & CLOCKS) or any(isinstance(one, ast.Attribute) and one.attr == "elapsed" for one in ast.walk(node))
+    named = {
+        one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)
+    }
+    return bool(named & CLOCKS) or any(
+        isinstance(one, ast.Attribute) and one.attr == "elapsed" for one in ast.walk(node)
+    )
 
 
 def is_of_dates(function):
     """Say whether it is ``datetime.time`` of a datetime, which is no clock."""
-    return isinstance(function, ast.Attribute) and function.attr == "time" and getattr(function.value, "id", "time") != "time"
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr == "time"
+        and getattr(function.value, "id", "time") != "time"
+    )
 
 
 def compared_with_a_clock(function):
@@ -175,11 +187,21 @@ def compared_with_a_clock(function):
     for _ in range(3):  # names of names
         for node in ast.walk(function):
             value = getattr(node, "value", None)
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign | ast.NamedExpr) else []
-            if targets and (reads_a_clock(value) or {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} & late):
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AugAssign | ast.NamedExpr)
+                else []
+            )
+            if targets and (
+                reads_a_clock(value) or {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} & late
+            ):
                 late |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
             match node:
-                case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name)), args=[moment]) if reads_a_clock(moment):
+                case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name)), args=[moment]) if (
+                    reads_a_clock(moment)
+                ):
                     late.add(name)
     asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
     return [
@@ -210,9 +232,13 @@ def test_no_test_compares_with_a_clock_or_sleeps_or_is_skipped(path):
     tree = ast.parse(code_of(path))
     name = str(path.relative_to(ROOT / "tests"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    assert name in JUSTIFIED or not [line for function in functions for line in compared_with_a_clock(function)], "tests/waiting.py has better ways"
+    assert name in JUSTIFIED or not [line for function in functions for line in compared_with_a_clock(function)], (
+        "tests/waiting.py has better ways"
+    )
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert "time.sleep" not in calls, "wait for a condition (wait_until of tests/waiting.py), or say pause where there is none"
+    assert "time.sleep" not in calls, (
+        "wait for a condition (wait_until of tests/waiting.py), or say pause where there is none"
+    )
     assert not calls & {"pytest.skip", "pytest.importorskip", "pytest.xfail"}
     marks = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not marks & {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}

@@ -30,7 +30,9 @@ def _channel() -> "pika.adapters.blocking_connection.BlockingChannel":
 def install() -> None:
     """Create the table and the queue."""
     with _database() as database, database.cursor() as cursor:
-        cursor.execute("CREATE TABLE mail (id serial PRIMARY KEY, recipient text, subject text, body text, status text)")
+        cursor.execute(
+            "CREATE TABLE mail (id serial PRIMARY KEY, recipient text, subject text, body text, status text)"
+        )
     _channel().queue_declare(QUEUE, durable=True)
 
 
@@ -42,7 +44,10 @@ def submitter() -> Callable[[str], None]:
     def submit(to: str) -> None:
         with database, database.cursor() as cursor:
             values = (to, SUBJECT, TEXT)
-            cursor.execute("INSERT INTO mail (recipient, subject, body, status) VALUES (%s, %s, %s, 'PENDING') RETURNING id", values)
+            cursor.execute(
+                "INSERT INTO mail (recipient, subject, body, status) VALUES (%s, %s, %s, 'PENDING') RETURNING id",
+                values,
+            )
             (number,) = cursor.fetchone()
         channel.basic_publish("", QUEUE, str(number).encode(), PERSISTENT, mandatory=True)
 

@@ -20,7 +20,9 @@ def python() -> Path:
         if not stamp.exists() or stamp.read_text() != wanted:
             FOLDER.parent.mkdir(parents=True, exist_ok=True)
             _run([sys.executable, "-m", "venv", "--clear", str(FOLDER)])
-            _run([str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(REQUIREMENTS)])
+            _run(
+                [str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+            )
             stamp.write_text(wanted)
     return interpreter
 
@@ -34,4 +36,6 @@ def versions() -> dict[str, str]:
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        raise Missing(f"the Python peers' environment could not be made: {argv[2]}: {done.stdout.strip().rpartition(chr(10))[2]}")
+        raise Missing(
+            f"the Python peers' environment could not be made: {argv[2]}: {done.stdout.strip().rpartition(chr(10))[2]}"
+        )

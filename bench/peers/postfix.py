@@ -128,7 +128,13 @@ class Postfix:
         self._start(_QUEUE_MANAGER)
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+        self,
+        clients: Clients,
+        first: int,
+        count: int,
+        connections: int,
+        told: Told = lambda _: None,
+        shape: str = SHORT,
     ) -> dict[str, Any]:
         """Send by SMTP with ``smtp-source``, over connections that stay."""
         return clients.run("source", self.port, count, connections, shape, told=told)
@@ -147,7 +153,9 @@ class Postfix:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.shut()
         self._sandbox.close()
 
@@ -165,7 +173,9 @@ class Postfix:
         path = self._folder / "queue" / "public" / "qmgr"
         os.mkfifo(path, 0o600)
         shutil.chown(path, USER)
-        self._bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # with no reader at all they would log a warning for each message
+        self._bell = os.open(
+            path, os.O_RDWR | os.O_NONBLOCK
+        )  # with no reader at all they would log a warning for each message
 
     def _start(self, more: str) -> None:
         (self._folder / "etc" / "master.cf").write_text(_SERVICES.format(port=self.port) + more)

@@ -48,7 +48,13 @@ class Program:
         self._sandbox.spawn("worker", self._argv("work"), self._environment)
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+        self,
+        clients: Clients,
+        first: int,
+        count: int,
+        connections: int,
+        told: Told = lambda _: None,
+        shape: str = SHORT,
     ) -> dict[str, Any]:
         """Call its ``submitter`` in as many threads as there are connections. Raises :class:`BenchError` for a shape but ``short``."""
         if shape != SHORT:
@@ -76,7 +82,9 @@ class Program:
             raise BenchError(str(error)) from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.end("worker", signal.SIGTERM)
         self._sandbox.close()
 

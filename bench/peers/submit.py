@@ -28,7 +28,9 @@ def run(peer: str, first: int, count: int, connections: int) -> dict[str, float]
     for number, threads in enumerate(shares):
         numbers = range(first + number, first + count, processes)
         ours, theirs = context.Pipe(duplex=False)
-        context.Process(target=_process, args=(peer, iter(numbers), len(numbers), threads, processes, ready, theirs), daemon=True).start()
+        context.Process(
+            target=_process, args=(peer, iter(numbers), len(numbers), threads, processes, ready, theirs), daemon=True
+        ).start()
         theirs.close()
         pipes.append(ours)
     ready.wait(60)
@@ -43,7 +45,9 @@ def run(peer: str, first: int, count: int, connections: int) -> dict[str, float]
     return {"began": began, "seconds": seconds, "cpu": sum(cpu for _, cpu, _ in told)}
 
 
-def _process(peer: str, numbers: Iterator[int], count: int, threads: int, processes: int, ready: Barrier, pipe: Connection) -> None:
+def _process(
+    peer: str, numbers: Iterator[int], count: int, threads: int, processes: int, ready: Barrier, pipe: Connection
+) -> None:
     module = importlib.import_module(f"bench.peers.{peer}")
     done: list[int] = []
 

@@ -40,7 +40,18 @@ from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import PRESETS
 from mailbbgun.smtp_accounts.schemas import AccountChange, AccountSettings, NewAccount, Trial, TrialShape
 
-COLUMNS = ("setting_name", "smtp_host", "smtp_port", "security_protocol", "smtp_username", "from_email", "priority", "weight", "enabled", "id")
+COLUMNS = (
+    "setting_name",
+    "smtp_host",
+    "smtp_port",
+    "security_protocol",
+    "smtp_username",
+    "from_email",
+    "priority",
+    "weight",
+    "enabled",
+    "id",
+)
 LONGEST_WORDS = 300  # characters of a server's words in the line that says why an account does not work
 STEP_COLUMNS = ("name", "ok", "milliseconds", "words")
 # What may be set to nothing. A password goes with its user name.
@@ -49,7 +60,11 @@ CLEARABLE = [
     for name, field in AccountSettings().fields.items()
     if field.allow_none or name == "recipient_domains"
 ]
-SHOWN = tuple(column.name for column in SMTPAccount.__table__.columns if ENCRYPTED not in column.info and column.name != "tenant_id")
+SHOWN = tuple(
+    column.name
+    for column in SMTPAccount.__table__.columns
+    if ENCRYPTED not in column.info and column.name != "tenant_id"
+)
 
 
 @click.group()
@@ -63,7 +78,10 @@ def account() -> None:
 def index(tenant: str, as_json: bool) -> None:
     """List all accounts of a tenant, newest first."""
     with _opened(tenant) as (services, its), services.db.read(its) as session:
-        shown = [_shown(one) for one in everything(lambda after: repo.accounts(session, its, limit=PAGE, offset=0, after=after))]
+        shown = [
+            _shown(one)
+            for one in everything(lambda after: repo.accounts(session, its, limit=PAGE, offset=0, after=after))
+        ]
     if as_json:
         print_json({"smtp_accounts": shown, "count": len(shown)})
     else:
@@ -74,13 +92,33 @@ def index(tenant: str, as_json: bool) -> None:
 @click.argument("setting_name")
 @of_tenant
 @options_of(NewAccount(), "setting_name", "smtp_password", "ca_certificate")
-@click.option("--password-file", type=click.File(), help="Whose first line is the password; - is standard input. By default you are asked.")
-@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
+@click.option(
+    "--password-file",
+    type=click.File(),
+    help="Whose first line is the password; - is standard input. By default you are asked.",
+)
+@click.option(
+    "--ca-file",
+    type=click.File(),
+    help="PEM of the authorities its certificate must come from, instead of the system's.",
+)
 @as_json
 @click.pass_context
-def create(context: click.Context, /, tenant: str, password_file: TextIO | None, ca_file: TextIO | None, as_json: bool, **_: Any) -> None:
+def create(
+    context: click.Context,
+    /,
+    tenant: str,
+    password_file: TextIO | None,
+    ca_file: TextIO | None,
+    as_json: bool,
+    **_: Any,
+) -> None:
     """Set up an account called SETTING_NAME. Its password is never an argument, which others on this machine could read."""
-    wanted = {name: value for name, value in given(context).items() if name not in ("tenant", "password_file", "ca_file", "as_json")}
+    wanted = {
+        name: value
+        for name, value in given(context).items()
+        if name not in ("tenant", "password_file", "ca_file", "as_json")
+    }
     wanted |= {"setting_name": context.params["setting_name"]} | ({"ca_certificate": ca_file.read()} if ca_file else {})
     if password_file is not None:
         wanted["smtp_password"] = password_file.readline().rstrip("\r\n")
@@ -110,7 +148,11 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @options_of(AccountChange(), "smtp_password", "ca_certificate")
 @click.option("--password-file", type=click.File(), help="Whose first line is the new password; - is standard input.")
 @click.option("--ask-password", is_flag=True, help="Ask for a new password.")
-@click.option("--ca-file", type=click.File(), help="PEM of the authorities its certificate must come from, instead of the system's.")
+@click.option(
+    "--ca-file",
+    type=click.File(),
+    help="PEM of the authorities its certificate must come from, instead of the system's.",
+)
 @click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set it to nothing: no limit, any sender, …")
 @as_json
 @click.pass_context
@@ -258,7 +300,9 @@ def _opened(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, UUI
 
 def _found(session: Session, tenant_id: UUID, called: str) -> SMTPAccount:
     identifier = uuid(called)
-    found = (repo.account(session, tenant_id, identifier) if identifier else None) or repo.account_named(session, tenant_id, called)
+    found = (repo.account(session, tenant_id, identifier) if identifier else None) or repo.account_named(
+        session, tenant_id, called
+    )
     if found is None:
         raise NotFound(f"There is no account {called!r}.")
     return found

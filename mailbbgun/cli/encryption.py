@@ -39,7 +39,10 @@ def status(as_json: bool) -> None:
         with _bar(services, where, "looking") as advance:
             found = tally(services.db, services.vault, where, advance)
         lost = _lost(services, found)
-        rows = [{"key": place + 1, "secrets": found.by_key[place], "use": _use(place, found)} for place in range(services.vault.size)]
+        rows = [
+            {"key": place + 1, "secrets": found.by_key[place], "use": _use(place, found)}
+            for place in range(services.vault.size)
+        ]
     if as_json:
         print_json({"keys": [{name: row[name] for name in ("key", "secrets")} for row in rows], "unreadable": lost})
         return
@@ -67,7 +70,10 @@ def rotate() -> None:
         lost = _lost(services, found)
     click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.by_key.total() + len(lost)}")
     if found.behind:
-        click.echo(f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this", err=True)
+        click.echo(
+            f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this",
+            err=True,
+        )
     _tell_lost(lost)
     if found.behind or lost:
         sys.exit(1)
@@ -90,12 +96,18 @@ def _lost(services: Services, found: Tally) -> list[dict[str, Any]]:
     identifiers = {one.tenant_id for one in found.unreadable if one.tenant_id}
     with services.db.read() as session:
         names: dict[UUID, str] = repo.names(session, identifiers)
-    return [{"table": one.table, "tenant": names.get(one.tenant_id) if one.tenant_id else None, "name": one.name} for one in found.unreadable]
+    return [
+        {"table": one.table, "tenant": names.get(one.tenant_id) if one.tenant_id else None, "name": one.name}
+        for one in found.unreadable
+    ]
 
 
 def _tell_lost(lost: Sequence[dict[str, Any]]) -> None:
     if lost:
-        click.echo(f"{PROGRAM}: no key opens these {len(lost)}; they are left as they are, and readable again when their key is back:", err=True)
+        click.echo(
+            f"{PROGRAM}: no key opens these {len(lost)}; they are left as they are, and readable again when their key is back:",
+            err=True,
+        )
         for one in lost:
             click.echo(f"  {one['table']}: {one['tenant'] + ': ' if one['tenant'] else ''}{one['name']}", err=True)
 

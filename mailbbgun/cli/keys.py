@@ -32,7 +32,13 @@ from mailbbgun.tenants.api import Keys, KeyShape, MintedKey, NewKey, Rotation, t
 from mailbbgun.tenants.models import ApiKey
 
 COLUMNS = ("prefix", "name", "kind", "scopes", "last_used_at", "expires_at", "revoked_at", "id")
-FIELDS = {"scope": "scopes", "sender": "senders", "network": "networks", "guest": "guests", "expires": "expires_at"}  # option → field of the API
+FIELDS = {
+    "scope": "scopes",
+    "sender": "senders",
+    "network": "networks",
+    "guest": "guests",
+    "expires": "expires_at",
+}  # option → field of the API
 NAME = "command line"
 
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Print the new key and nothing else.")
@@ -45,7 +51,9 @@ def key() -> None:
 
 @key.command("list")
 @of_tenant
-@click.option("--all", "every", is_flag=True, help="Of all tenants; says whose, and whether active, expired or revoked.")
+@click.option(
+    "--all", "every", is_flag=True, help="Of all tenants; says whose, and whether active, expired or revoked."
+)
 @as_json
 @click.pass_context
 def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) -> None:
@@ -70,8 +78,17 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 @key.command()
 @of_tenant
 @click.option("--name", help=f"What it is for.  [default: {NAME}, or {keys.ADMIN.name}]")
-@click.option("--kind", type=click.Choice([kind.value for kind in KeyKind]), help="live (the default); test: to the catcher; team: to guests only.")
-@click.option("--scope", multiple=True, type=click.Choice([scope.value for scope in Scope]), help="What it may do; by default send and read mail.")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in KeyKind]),
+    help="live (the default); test: to the catcher; team: to guests only.",
+)
+@click.option(
+    "--scope",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it may do; by default send and read mail.",
+)
 @click.option("--admin", is_flag=True, help="It may do everything: all scopes.")
 @click.option("--sender", multiple=True, help="From must be this address, or of this domain.")
 @click.option("--network", multiple=True, help="Requests must come from this network, as 192.0.2.0/24.")
@@ -83,7 +100,11 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 @click.pass_context
 def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_json: bool, **_: Any) -> None:
     """Make a key for a tenant and print it, this once. What may be many (--scope, --sender …) is given as often."""
-    wanted = {FIELDS.get(name, name): value for name, value in given(context).items() if name not in ("tenant", "admin", "quiet", "as_json")}
+    wanted = {
+        FIELDS.get(name, name): value
+        for name, value in given(context).items()
+        if name not in ("tenant", "admin", "quiet", "as_json")
+    }
     if admin and "scopes" in wanted:
         raise click.UsageError("--admin is every --scope; give one or the other.")
     scopes = {"scopes": list(keys.ADMIN.scopes)} if admin else {}
@@ -155,7 +176,9 @@ def _print(key: ApiKey, as_json: bool) -> None:
         print_one(shown)
 
 
-def _print_new(services: Services, minted: keys.Minted, quiet: bool, as_json: bool, rotated: keys.Rotated | None = None) -> None:
+def _print_new(
+    services: Services, minted: keys.Minted, quiet: bool, as_json: bool, rotated: keys.Rotated | None = None
+) -> None:
     """Print a key this once. One that cannot be printed is revoked, and the key that it was to replace stays as it was."""
 
     def take_back() -> None:

@@ -4,7 +4,20 @@ from typing import Any
 
 import click
 
-from mailbbgun.cli.terminal import LIMIT, PAGE, Command, as_json, everything, given, judged, opened, print_json, print_one, print_table, tenant_called
+from mailbbgun.cli.terminal import (
+    LIMIT,
+    PAGE,
+    Command,
+    as_json,
+    everything,
+    given,
+    judged,
+    opened,
+    print_json,
+    print_one,
+    print_table,
+    tenant_called,
+)
 from mailbbgun.services import Services
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.api import NewTenant, TenantChange, Tenants, TenantShape

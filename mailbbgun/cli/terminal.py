@@ -55,7 +55,9 @@ def as_json(command: Command) -> Command:
 
 def of_tenant(command: Command) -> Command:
     """Give a command the option ``--tenant``."""
-    return click.option("--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="Whose it is.")(command)
+    return click.option("--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="Whose it is.")(
+        command
+    )
 
 
 @contextmanager
@@ -79,7 +81,11 @@ def opened(*, checked: bool = True, sends: bool = False) -> Iterator[Services]:
 
 def given(context: click.Context) -> dict[str, Any]:
     """Return the options that were typed, by name, those that may be repeated as lists."""
-    typed = {name: value for name, value in context.params.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    typed = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
 
 
@@ -121,7 +127,15 @@ def _option(name: str, field: fields.Field[Any]) -> Callable[[Command], Command]
     if isinstance(field, fields.Boolean):
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=sentence)
     choices = next((list(one.choices) for one in field.validators if isinstance(one, validate.OneOf)), None)
-    kind: Any = click.Choice(choices) if choices else int if isinstance(field, fields.Integer) else float if isinstance(field, fields.Float) else str
+    kind: Any = (
+        click.Choice(choices)
+        if choices
+        else int
+        if isinstance(field, fields.Integer)
+        else float
+        if isinstance(field, fields.Float)
+        else str
+    )
     return click.option(flag, type=kind, multiple=isinstance(field, fields.List), help=sentence)
 
 
@@ -160,7 +174,11 @@ def print_json(value: Any) -> None:
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print rows below each other: aligned, whole, and without colours, wherever it goes."""
-    click.echo(tabulate([[_text(row[name]) for name in columns] for row in rows], columns, tablefmt="plain", disable_numparse=True))
+    click.echo(
+        tabulate(
+            [[_text(row[name]) for name in columns] for row in rows], columns, tablefmt="plain", disable_numparse=True
+        )
+    )
 
 
 def print_one(row: Mapping[str, Any]) -> None:

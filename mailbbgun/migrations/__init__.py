@@ -24,4 +24,6 @@ def check(db: Database) -> None:
 
 def wrong(last: str | None) -> ConfigurationError:
     """Return the error of tables that have come to another step than this version needs."""
-    return ConfigurationError(f"the database's schema is {last or 'missing'}, this version needs {HEAD}: run python initdb.py")
+    return ConfigurationError(
+        f"the database's schema is {last or 'missing'}, this version needs {HEAD}: run python initdb.py"
+    )

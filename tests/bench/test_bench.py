@@ -28,7 +28,9 @@ def start(tmp_path):
         alone = ["--only", "embedded", "--peers", "none", "--no-slow-sink", "--shapes", "none", "--sink", "asyncio"]
         command = [str(ROOT / "bin" / "bench"), "--quick", *alone, "--out", str(tmp_path / "out"), *arguments]
         environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     return _start
 
@@ -37,7 +39,9 @@ def left_behind(folder: Path) -> list[str]:
     """Return the folders that are still there and the processes at work in them, waiting a little for the last to go."""
 
     def found() -> list[str]:
-        return [str(path) for path in (folder / "tmp").iterdir()] + [path for path in _working_folders() if path.startswith(str(folder))]
+        return [str(path) for path in (folder / "tmp").iterdir()] + [
+            path for path in _working_folders() if path.startswith(str(folder))
+        ]
 
     wait_until(lambda: not found(), "the end of all that it started", look=0.1)
     return found()
@@ -66,7 +70,13 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     titles = ["accept, durably", "drain a backlog into the sink", "end to end, accept and deliver at once"]
     titles += ["accept, durably, by shape of message", "milliseconds"]
     assert [line for line in titles if any(one.startswith(f"{line}  ") for one in rest)] == titles
-    subjects = ["Mail BB Gun, embedded", "smtplib loop", "our client, bare", "limit: pipelined bytes", "limit: smtp-source"]
+    subjects = [
+        "Mail BB Gun, embedded",
+        "smtplib loop",
+        "our client, bare",
+        "limit: pipelined bytes",
+        "limit: smtp-source",
+    ]
     drain = next(number for number, line in enumerate(rest) if line.startswith(titles[1]))
     assert [line[2 : 2 + len(subject)] for line, subject in zip(rest[drain + 1 :], subjects, strict=False)] == subjects
 
@@ -85,13 +95,19 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     assert kept["missing"] == {}
     [figures] = kept["rounds"]
     metrics = dict.fromkeys(("smtplib", "client", "pipelined", "smtp-source"), SENDING) | {"embedded": EMBEDDED}
-    shapes = {f"{phase}_{what}" for phase in ("accept_html", "accept_mix", "send_shapes") for what in ("rate", "cpu_us", "sink_cpu_us")}
+    shapes = {
+        f"{phase}_{what}"
+        for phase in ("accept_html", "accept_mix", "send_shapes")
+        for what in ("rate", "cpu_us", "sink_cpu_us")
+    }
     metrics["embedded"] = metrics["embedded"] | shapes | {"accept_html_client_cpu_us", "accept_mix_client_cpu_us"}
     metrics["keys"] = {name for name in EMBEDDED if name.startswith("accept_")}
     assert {name: set(values) for name, values in figures.items()} == metrics
     assert figures["smtplib"]["send_rate_ratio"] == 1
     assert all(figures["embedded"][metric] > 0 for metric in EMBEDDED if "sink" not in metric)
-    assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(("median", "low", "high"), figures["embedded"]["send_rate"])
+    assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(
+        ("median", "low", "high"), figures["embedded"]["send_rate"]
+    )
     assert not left_behind(tmp_path)
 
 

@@ -49,7 +49,9 @@ def test_a_private_postfix_accepts_drains_and_does_both_at_once(bench):
         [master] = instance.own()
         folder = Path(f"/proc/{master}/cwd").resolve().parent
         log = (folder / "mail.log").read_text()
-        settings = subprocess.run([postfix.program("postconf"), "-c", folder / "etc", "-n"], capture_output=True, text=True, check=True)
+        settings = subprocess.run(
+            [postfix.program("postconf"), "-c", folder / "etc", "-n"], capture_output=True, text=True, check=True
+        )
     assert {"accept_rate", "send_rate", "through_rate", "send_memory_mb"} < set(figures)
     assert log.count("status=sent") == 2 * (MESSAGES + ACCEPT_WARM)
     # Of the machine's clocks Postfix may say what it likes: it has two that need not agree, and did not by a second.
@@ -71,7 +73,13 @@ def test_the_design_of_2017_accepts_drains_and_does_both_at_once(bench, postgres
 
 def test_a_peer_that_cannot_be_installed_says_why(bench):
     with pytest.raises(RuntimeError, match="Connection refused"):
-        Program("design_2017", Path(sys.executable), bench.sink.port, Lent("postgresql://x@127.0.0.1:1/x", "amqp://127.0.0.1:1/"), {}).__enter__()
+        Program(
+            "design_2017",
+            Path(sys.executable),
+            bench.sink.port,
+            Lent("postgresql://x@127.0.0.1:1/x", "amqp://127.0.0.1:1/"),
+            {},
+        ).__enter__()
 
 
 def test_the_environment_of_the_python_peers_is_pinned():

@@ -50,14 +50,39 @@ class Servers(ExitStack):
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), default=ROUNDS, show_default=True)
-@click.option("--seed", type=click.IntRange(0), help="Of the first round; each next one has the next number.  [default: by chance]")
-@click.option("--only", "names", metavar="SCENARIO", type=click.Choice(list(SCENARIOS)), multiple=True, help="Draw from these alone.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Of the first round; each next one has the next number.  [default: by chance]",
+)
+@click.option(
+    "--only",
+    "names",
+    metavar="SCENARIO",
+    type=click.Choice(list(SCENARIOS)),
+    multiple=True,
+    help="Draw from these alone.",
+)
 @click.option("--messages", type=click.IntRange(1), help="Messages of each round.  [default: 100 to 300, drawn]")
-@click.option("--soak", "minutes", metavar="MINUTES", type=click.FloatRange(0.2), help="Instead: do nothing to it for so long, and see what grows.")
-@click.option("--on", "kind", type=click.Choice([REAL, EMBEDDED]), default=REAL, show_default=True, help="What --soak runs on.")
+@click.option(
+    "--soak",
+    "minutes",
+    metavar="MINUTES",
+    type=click.FloatRange(0.2),
+    help="Instead: do nothing to it for so long, and see what grows.",
+)
+@click.option(
+    "--on", "kind", type=click.Choice([REAL, EMBEDDED]), default=REAL, show_default=True, help="What --soak runs on."
+)
 @click.option("--list", "listed", is_flag=True, help="Say what there is, and end.")
 def main(
-    rounds: int, seed: int | None, names: tuple[str, ...], messages: int | None, minutes: float | None, kind: str, listed: bool
+    rounds: int,
+    seed: int | None,
+    names: tuple[str, ...],
+    messages: int | None,
+    minutes: float | None,
+    kind: str,
+    listed: bool,
 ) -> None:
     """Do to a running Mail BB Gun what happens to servers, and compare every message accepted with every message that arrived.
 
@@ -77,7 +102,10 @@ def main(
     if minutes:
         sys.exit(_soak(minutes, kind, first))
     try:
-        with Servers() as servers, tqdm(total=rounds, unit="round", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr) as bar:
+        with (
+            Servers() as servers,
+            tqdm(total=rounds, unit="round", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr) as bar,
+        ):
             done = list(_rounds(servers, chosen, range(first, first + rounds), messages, bar))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -86,7 +114,9 @@ def main(
     figures = [one.figures for one in done if one.figures]
     failed = sum(1 for one in done if not one.well)
     print(f"{len(done)} rounds, {failed} failed, {sum(one.accepted for one in figures)} accepted")
-    print(", ".join(f"{name} {sum(getattr(one, name) for one in figures)}" for name in ("lost", "duplicated", "unknown")))
+    print(
+        ", ".join(f"{name} {sum(getattr(one, name) for one in figures)}" for name in ("lost", "duplicated", "unknown"))
+    )
     sys.exit(1 if failed else 0)
 
 
@@ -114,12 +144,16 @@ def _soak(minutes: float, kind: str, seed: int) -> int:
     except Missing as error:
         sys.exit(f"chaos: {error}")
     except Exception as error:  # noqa: BLE001 - what failed is what the person wants to know
-        print(f"soak [{kind}] seed {seed}: FAILED: {' '.join(str(error).split())[:2000] or type(error).__name__}\n    logs: {folder}")
+        print(
+            f"soak [{kind}] seed {seed}: FAILED: {' '.join(str(error).split())[:2000] or type(error).__name__}\n    logs: {folder}"
+        )
         return 1
     shutil.rmtree(folder / "var")
     (folder / "soak.log").unlink()
     _keep(soaked, folder / "samples.json")
-    print(f"soak [{kind}] seed {seed}, {minutes:g} minutes: {soaked.messages} messages, {soaked.reads} reads; {soaked.figures}")
+    print(
+        f"soak [{kind}] seed {seed}, {minutes:g} minutes: {soaked.messages} messages, {soaked.reads} reads; {soaked.figures}"
+    )
     print(f"{table(soaked.trends)}\n\n{folder / 'samples.json'}")
     return 0 if soaked.well else 1
 
@@ -138,7 +172,9 @@ class Ended:
     figures: Figures | None
 
 
-def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: int | None, bar: "tqdm[None]") -> Iterator[Ended]:
+def _rounds(
+    servers: Servers, chosen: list[Scenario], seeds: range, messages: int | None, bar: "tqdm[None]"
+) -> Iterator[Ended]:
     for number, seed in enumerate(seeds, 1):
         scenario = random.Random(f"scenario {seed}").choice(chosen)
         bar.set_description(f"{scenario.name} {seed}")
@@ -152,7 +188,9 @@ def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: in
         head = f"{number}/{len(seeds)} {scenario.name} [{ended.told}] seed {seed}, {time.monotonic() - began:.0f} s"
         bar.write(f"{head}: {ended.figures if ended.well else 'FAILED'}", file=sys.stdout)
         if not ended.well:
-            again = f"bin/chaos --rounds 1 --seed {seed} --only {scenario.name}" + (f" --messages {messages}" if messages else "")
+            again = f"bin/chaos --rounds 1 --seed {seed} --only {scenario.name}" + (
+                f" --messages {messages}" if messages else ""
+            )
             bar.write(f"    again: {again}\n    logs: {_folder(scenario, seed)}", file=sys.stdout)
         sys.stdout.flush()
         bar.update()
@@ -178,7 +216,9 @@ def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> En
         except Exception as error:  # noqa: BLE001 - any is a failure of this round, and the next one goes on
             traceback.print_exc()
             why = " ".join(str(error).split())[:500] or type(error).__name__
-            return Ended(False, f"{round_.told if round_ else kind}: {why}", error.figures if isinstance(error, Wrong) else None)
+            return Ended(
+                False, f"{round_.told if round_ else kind}: {why}", error.figures if isinstance(error, Wrong) else None
+            )
     shutil.rmtree(folder)
     return Ended(True, round_.told, round_.figures)
 

@@ -98,7 +98,10 @@ def _took(service: Service) -> tuple[Counter[Key], Mapping[UUID, set[str]]]:
 def _true(row: Any, copies: int) -> bool:
     if row.status == DELIVERED:
         return copies > 0 and bool(row.delivered == 1)
-    if (row.status, row.reason) == (ERROR, "bounced"):  # the sink refuses nobody else for good: any other that bounced is lost
+    if (row.status, row.reason) == (
+        ERROR,
+        "bounced",
+    ):  # the sink refuses nobody else for good: any other that bounced is lost
         return copies == 0 and not row.delivered and bool(row.address.startswith("never-"))
     return (row.status, row.reason) == (ERROR, "outcome_unknown") and row.unknown > 0 and not row.delivered
 

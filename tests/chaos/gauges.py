@@ -45,7 +45,9 @@ class Gauges:
             found |= {f"{name}: {what}": value for what, value in of_tree(self._service.processes[name].pid).items()}
         found["queue: hints"] = sum(self._services.queue.depth().values())
         found["journal: MB"] = _size(self._services.settings.journal_folder, "*") / MB
-        return found | (self._postgresql(accepted) if self._services.db.dialect == "postgresql" else self._sqlite(accepted))
+        return found | (
+            self._postgresql(accepted) if self._services.db.dialect == "postgresql" else self._sqlite(accepted)
+        )
 
     def _postgresql(self, accepted: int) -> dict[str, float]:
         with self._services.db.read() as session:
@@ -85,7 +87,13 @@ def bounds(minutes: float, processes: int) -> Mapping[str, Bound]:
     """Return gauge → bound, for a run of so many minutes with so many processes of workers."""
     long = minutes >= LONG
     memory = next((most for shorter, most in MEMORY.items() if minutes < shorter), max(minutes / 120, 1.0))
-    tree = {"processes": Bound(growth=0), "threads": Bound(growth=5), "files": Bound(growth=5), "TCP": Bound(growth=5), "MB": Bound(growth=memory)}
+    tree = {
+        "processes": Bound(growth=0),
+        "threads": Bound(growth=5),
+        "files": Bound(growth=5),
+        "TCP": Bound(growth=5),
+        "MB": Bound(growth=memory),
+    }
     return {f"{name}: {what}": bound for name in TREES for what, bound in tree.items()} | {
         "queue: hints": Bound(growth=50 * BUNCH),  # of bunches that are not full the most they might hold is seen
         "journal: MB": Bound(most=processes * (ROTATE_SIZE / MB + 1)),

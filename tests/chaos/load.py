@@ -38,7 +38,9 @@ class Load:
                 assert 0 < int(answer.headers["Retry-After"]) <= 60
                 self.unavailable += 1
             assert not self._over.is_set(), "given up"
-            assert time.monotonic() < end, f"{to} was not accepted within {PATIENCE} s: {self.unavailable}× 503, {self.failures}× no answer"
+            assert time.monotonic() < end, (
+                f"{to} was not accepted within {PATIENCE} s: {self.unavailable}× 503, {self.failures}× no answer"
+            )
             time.sleep(0.05 if answer is None else 0.1)
         assert answer.status_code == 201, answer.text
         identifier = str(answer.json()["id"])

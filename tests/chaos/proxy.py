@@ -44,7 +44,9 @@ class Proxy:
         self.latency = 0.0  # seconds, each way, of every piece
         self.jitter = 0.0  # seconds more, at random
         self.rate = 0.0  # bytes a second; 0: as fast as it goes
-        self.silent: frozenset[Direction] = frozenset()  # directions in which nothing arrives, although nothing is closed
+        self.silent: frozenset[Direction] = (
+            frozenset()
+        )  # directions in which nothing arrives, although nothing is closed
         self.reset_at = 0  # bytes after which a connection is reset; 0: never
         self.cuts = 0  # replies that were swallowed
         self._dice = dice or random.Random()
@@ -76,7 +78,9 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)

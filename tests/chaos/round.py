@@ -18,7 +18,12 @@ from tests.flow.service import Service, until
 from tests.servers import PostgreSQL, RabbitMQ
 
 EMBEDDED, REAL = "embedded", "real"
-SETTINGS = {"LEASE_SECONDS": 4, "SWEEP_SECONDS": 1, "RETRY_DELAYS": ",".join(["1", "2", "2"] * 5), "REFUSED_PAUSE_SECONDS": 1}
+SETTINGS = {
+    "LEASE_SECONDS": 4,
+    "SWEEP_SECONDS": 1,
+    "RETRY_DELAYS": ",".join(["1", "2", "2"] * 5),
+    "REFUSED_PAUSE_SECONDS": 1,
+}
 END_SECONDS = 120.0  # from the last message accepted to the end of every delivery
 PATIENCE = 12.0  # seconds, then a minute is made to pass: what only a sweep finds is found a minute after it was due
 
@@ -47,7 +52,10 @@ class Round:
     @contextmanager
     def service(self, **settings: object) -> Iterator[Service]:
         """A service with short times that is not started yet: its links may be changed before ``with``."""
-        drawn = {"ON_UNKNOWN": self.dice.choice(["retry", "retry", "hold"]), "API_PROCESSES": self.dice.choice([1, 2] if self.real else [1])}
+        drawn = {
+            "ON_UNKNOWN": self.dice.choice(["retry", "retry", "hold"]),
+            "API_PROCESSES": self.dice.choice([1, 2] if self.real else [1]),
+        }
         chosen = drawn | settings
         self.say(*(f"{name}={value}" for name, value in chosen.items()))
         yield Service(self.settings, **(SETTINGS | chosen))
@@ -69,7 +77,13 @@ class Round:
     def end(self, service: Service, load: Load) -> None:
         """Wait for the end of every delivery, and check."""
         self.settle(service)
-        self.say(*(f"{count} {what}" for count, what in ((load.unavailable, "times 503"), (load.failures, "broken connections")) if count))
+        self.say(
+            *(
+                f"{count} {what}"
+                for count, what in ((load.unavailable, "times 503"), (load.failures, "broken connections"))
+                if count
+            )
+        )
         self.figures = check(service, load.accepted)
 
     def mail(self) -> list[list[str]]:
@@ -77,7 +91,11 @@ class Round:
         kinds = ["u-"] * 30 + ["later-1-", "later-2-", "never-", "lost-", "hesitate-0.2-"] + ["slow-"] * 4
         count = self.messages or self.dice.randint(100, 300)
         return [
-            [f"{self.dice.choice(kinds)}{number}x{other}@example.test" for other in range(self.dice.choice([1] * 9 + [3]))] for number in range(count)
+            [
+                f"{self.dice.choice(kinds)}{number}x{other}@example.test"
+                for other in range(self.dice.choice([1] * 9 + [3]))
+            ]
+            for number in range(count)
         ]
 
     def in_order(self, service: Service) -> None:
@@ -90,7 +108,9 @@ class Round:
         for name, process in service.processes.items():
             process.send_signal(signal.SIGCONT)  # nothing, if it has ended
             # Scenarios replace what they kill of these. One that ended by itself is a finding, and without it all else that is found is its echo.
-            assert name not in ("api", "sink") or process.poll() is None, f"{name} ended by itself: {process.returncode}"
+            assert name not in ("api", "sink") or process.poll() is None, (
+                f"{name} ended by itself: {process.returncode}"
+            )
         if "worker" not in service.processes or service.processes["worker"].poll() is not None:
             service.start_worker()
 

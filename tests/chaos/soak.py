@@ -86,9 +86,13 @@ class Clients:
                 self._read(dice)
                 continue
             count += 1
-            to = [f"{dice.choice(KINDS)}{number}n{count}x{other}@example.test" for other in range(dice.choice(RECIPIENTS))]
+            to = [
+                f"{dice.choice(KINDS)}{number}n{count}x{other}@example.test" for other in range(dice.choice(RECIPIENTS))
+            ]
             tags = dice.sample(["invoice", "welcome", "news"], dice.randrange(3))
-            self._latest.append(self.load.send(*to, text="x" * dice.choice(SIZES), priority=dice.randrange(10), tags=tags))
+            self._latest.append(
+                self.load.send(*to, text="x" * dice.choice(SIZES), priority=dice.randrange(10), tags=tags)
+            )
 
     def _read(self, dice: random.Random) -> None:
         if not hasattr(self._local, "http"):
@@ -102,7 +106,12 @@ class Clients:
 
 
 def soak(
-    settings: Settings, minutes: float, every: float = EVERY, seed: int = 0, told: Callable[[str], object] = lambda _: None, rate: float = RATE
+    settings: Settings,
+    minutes: float,
+    every: float = EVERY,
+    seed: int = 0,
+    told: Callable[[str], object] = lambda _: None,
+    rate: float = RATE,
 ) -> Soaked:
     """Run a service for so many minutes, under so many accepts and reads a second. ``told`` is told of each sample.
 
@@ -117,7 +126,11 @@ def soak(
         try:
             with clients.at_work():
                 times, samples = _sampled(gauges, clients, minutes * 60, every, told)
-            until(lambda: service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)], END_SECONDS, "the end of every delivery")
+            until(
+                lambda: service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)],
+                END_SECONDS,
+                "the end of every delivery",
+            )
             figures = check(service, clients.load.accepted)
         finally:
             services.close()
@@ -131,7 +144,9 @@ def soak(
     return Soaked(minutes, times, samples, found, figures, len(set(clients.load.accepted.values())), clients.reads)
 
 
-def _sampled(gauges: Gauges, clients: Clients, seconds: float, every: float, told: Callable[[str], object]) -> tuple[list[float], list[Sample]]:
+def _sampled(
+    gauges: Gauges, clients: Clients, seconds: float, every: float, told: Callable[[str], object]
+) -> tuple[list[float], list[Sample]]:
     began = time.monotonic()
     times: list[float] = []
     samples: list[Sample] = []
@@ -141,5 +156,8 @@ def _sampled(gauges: Gauges, clients: Clients, seconds: float, every: float, tol
         accepted = len(set(clients.load.accepted.values()))
         times.append(time.monotonic() - began)
         samples.append(gauges.read(max(1, accepted)))
-        told(f"{accepted} accepted, " + ", ".join(f"{name} {samples[-1][name]:.0f}" for name in ("api: MB", "worker: MB", "queue: hints")))
+        told(
+            f"{accepted} accepted, "
+            + ", ".join(f"{name} {samples[-1][name]:.0f}" for name in ("api: MB", "worker: MB", "queue: hints"))
+        )
     return times, samples

@@ -36,7 +36,9 @@ def waiting(settings: Settings, count: int) -> Iterator[tuple[Service, Services]
         until(lambda: service.sql("SELECT count(published_at) FROM deliveries") == [(1,)], what="its hint")
         service.sql(COPIES, count=count)
         service.sql(THEIR_DELIVERIES)
-        service.sql("UPDATE deliveries SET published_at = NULL WHERE message_id <> (SELECT message_id FROM events LIMIT 1)")
+        service.sql(
+            "UPDATE deliveries SET published_at = NULL WHERE message_id <> (SELECT message_id FROM events LIMIT 1)"
+        )
         service.sql("ANALYZE")  # or the first minute is one of wrong plans
         service.age(120)
         services = build(load_settings(service.environment))
@@ -70,7 +72,9 @@ def test_thirty_passes_of_requeue_pending_do_not_make_the_queue_deeper_than_the_
         service.age(120)
         assert passes(PASSES) == 0
         assert service.run("bin/requeue-pending") == "requeued 0\n"
-        print(f"{PASSES} passes over {backlog}: {depths[0]} hints before the first, at most {max(depths)}, in the end {depths[-1]}")
+        print(
+            f"{PASSES} passes over {backlog}: {depths[0]} hints before the first, at most {max(depths)}, in the end {depths[-1]}"
+        )
         assert backlog <= depths[-1] == max(depths) < depths[0] + most(backlog)
 
         lost = purge(services.queue, backlog - LEFT)
@@ -93,7 +97,9 @@ def test_a_broker_that_restarts_with_a_deep_queue_is_soon_back(real_settings, ra
         assert depth(services.queue) + len(service.taken()) > 0
         until(service.taken, what="the first message")
         first = time.monotonic() - began
-        print(f"{backlog} deep: the broker answered after {started - began:.1f} s, the first message arrived after {first:.1f} s")
+        print(
+            f"{backlog} deep: the broker answered after {started - began:.1f} s, the first message arrived after {first:.1f} s"
+        )
         until(lambda: len(service.taken()) > 500, what="more")
         print(f"resident: worker {rss(worker.pid) >> 10} MB, broker {rss(rabbitmq.pid) >> 10} MB")
         assert rss(worker.pid) < WORKER_RSS

@@ -19,11 +19,15 @@ def measured(load: Load, name: str) -> float:
     load.seconds.clear()
     load.send_all(addresses(name, POSTS), connections=2)
     middle, worst = median(load.seconds), max(load.seconds)
-    print(f"POST, {name}: median {middle * 1000:.0f} ms, p99 {p99(load.seconds) * 1000:.0f} ms, worst {worst * 1000:.0f} ms")
+    print(
+        f"POST, {name}: median {middle * 1000:.0f} ms, p99 {p99(load.seconds) * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
+    )
     return middle
 
 
-def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_and_go_out_when_it_is_back(real_settings, rabbitmq):
+def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_and_go_out_when_it_is_back(
+    real_settings, rabbitmq
+):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
         load = Load(service)
@@ -73,12 +77,19 @@ def test_hints_without_a_queue_are_noticed_and_given_again(real_settings, rabbit
 
         channel.queue_unbind(work_queue("normal"), WORK, "normal")
         load.send_all(addresses("unbound", 20))
-        until(lambda: "has no queue" in (service.var / "worker.out").read_text() + (service.var / "api.out").read_text(), what="a word about it")
+        until(
+            lambda: "has no queue" in (service.var / "worker.out").read_text() + (service.var / "api.out").read_text(),
+            what="a word about it",
+        )
         until(lambda: service.count("PENDING") == 0, 20, "what had no binding")
 
         channel.queue_delete(work_queue("normal"))
         load.send_all(addresses("deleted", 20))
-        until(lambda: f"made={work_queue('normal')}" in (service.var / "worker.out").read_text(), 60, "the worker making the queue")
+        until(
+            lambda: f"made={work_queue('normal')}" in (service.var / "worker.out").read_text(),
+            60,
+            "the worker making the queue",
+        )
         connection.close()
         until(lambda: service.count("PENDING") == 0, 20, "what had no queue")
         assert check(service, load.accepted).unknown == 0

@@ -33,19 +33,28 @@ def test_it_sees_what_is_lost_doubled_changed_foreign_and_untrue(embedded_settin
         refused("twice, not marked", lines["lost-ben@example.test"])  # a third, for one mark
         refused("copies that differ", {**lines["lost-ben@example.test"], "sha": "other"})
         refused("nobody was told of", {**one, "to": ["zoe@example.test"]})
-        refused("untrue", {**one, "id": f"<{load.accepted['never-ann@example.test']}@x>", "to": ["never-ann@example.test"]})
+        refused(
+            "untrue", {**one, "id": f"<{load.accepted['never-ann@example.test']}@x>", "to": ["never-ann@example.test"]}
+        )
         with pytest.raises(Wrong, match="nobody was told of"):  # stored twice, for one answer
-            check(service, {address: identifier for address, identifier in load.accepted.items() if address != "u0@example.test"})
+            check(
+                service,
+                {address: identifier for address, identifier in load.accepted.items() if address != "u0@example.test"},
+            )
         with pytest.raises(Wrong, match="not in the database"):
             check(service, load.accepted | {"zoe@example.test": load.accepted["u0@example.test"]})
         service.environment["MAILBBGUN_ON_UNKNOWN"] = "hold"
         refused("twice, not marked")  # with hold no mark excuses a copy
         service.environment["MAILBBGUN_ON_UNKNOWN"] = "retry"
-        service.sql("UPDATE messages SET status = 'ERROR' WHERE id = :id", id=load.accepted["u1@example.test"].replace("-", ""))
+        service.sql(
+            "UPDATE messages SET status = 'ERROR' WHERE id = :id", id=load.accepted["u1@example.test"].replace("-", "")
+        )
         refused("not the sum")
         service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'expired' WHERE address = 'u1@example.test'")
         refused("untrue.*u1@")
         # What the sink would have taken has not bounced, whatever the service says.
         service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'bounced' WHERE address = 'u2@example.test'")
-        service.sql("DELETE FROM events WHERE kind = 'delivered' AND delivery_id = (SELECT id FROM deliveries WHERE address = 'u2@example.test')")
+        service.sql(
+            "DELETE FROM events WHERE kind = 'delivered' AND delivery_id = (SELECT id FROM deliveries WHERE address = 'u2@example.test')"
+        )
         refused(r"untrue.*u2@", without="u2@")

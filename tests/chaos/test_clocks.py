@@ -29,7 +29,9 @@ def another_clock(service: Service, seconds: int) -> Iterator[None]:
     elsewhere = service.var / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "sitecustomize.py").write_text(SLEEP)
-    (elsewhere / "encryption.key").write_bytes((service.var / "encryption.key").read_bytes())  # every machine has the same
+    (elsewhere / "encryption.key").write_bytes(
+        (service.var / "encryption.key").read_bytes()
+    )  # every machine has the same
     faked = {"LD_PRELOAD": str(install.faketime()), "FAKETIME": f"{seconds:+}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     service.environment = right | faked | {"PYTHONPATH": str(elsewhere)}
     service.only = {"api": {}, "worker": {"VAR": str(elsewhere)}}
@@ -71,8 +73,15 @@ def waits(service: Service) -> dict[str, list[float]]:
 @pytest.mark.long
 @pytest.mark.parametrize("off", [3600, -3600])
 def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_late_and_nothing_twice(real_settings, off):
-    with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS=",".join(map(str, DELAYS))) as service:
-        mail = [*addresses("u", 100), *addresses("later-1-", 20), *addresses("later-2-", 20), *addresses(f"hesitate-{LEASE + 2}-", 4)]
+    with Service(
+        real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS=",".join(map(str, DELAYS))
+    ) as service:
+        mail = [
+            *addresses("u", 100),
+            *addresses("later-1-", 20),
+            *addresses("later-2-", 20),
+            *addresses(f"hesitate-{LEASE + 2}-", 4),
+        ]
         random.Random(20261121).shuffle(mail)
         load = Load(service)
         service.kill("api")
@@ -82,7 +91,10 @@ def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_lat
             assert service.run("bin/requeue-pending") == "requeued 0\n"
             service.start_worker("off")
         service.start_worker("right")
-        until(lambda: all("worker_started" in (service.var / f"{name}.out").read_text() for name in ("off", "right")), what="both workers")
+        until(
+            lambda: all("worker_started" in (service.var / f"{name}.out").read_text() for name in ("off", "right")),
+            what="both workers",
+        )
         load.send_all(mail)
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
 
@@ -92,10 +104,16 @@ def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_lat
             log = (service.var / f"{name}.out").read_text()
             print(f"{name}: {log.count('info delivered')} delivered, {log.count('info deferred')} deferred")
             assert min(log.count("info delivered"), log.count("info deferred")) > 0
-        shortest = [min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)]
-        print(f"{sum(map(len, waits(service).values()))} retries, the soonest after {', '.join(f'{one:.2f}' for one in shortest)} s")
+        shortest = [
+            min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)
+        ]
+        print(
+            f"{sum(map(len, waits(service).values()))} retries, the soonest after {', '.join(f'{one:.2f}' for one in shortest)} s"
+        )
         assert len(waits(service)) == 40
         for waited in waits(service).values():
-            assert all(EARLIEST * delay <= one < delay + PATIENCE for delay, one in zip(DELAYS, waited, strict=False)), waited
+            assert all(
+                EARLIEST * delay <= one < delay + PATIENCE for delay, one in zip(DELAYS, waited, strict=False)
+            ), waited
         figures = check(service, load.accepted)
         assert (figures.unknown, figures.copies, service.events("worker_lost")) == (0, 0, 0)

@@ -21,8 +21,14 @@ from tests.waiting import pause
 @pytest.fixture
 def settings(tmp_path, breakable_postgresql, rabbitmq):
     database, vhost = breakable_postgresql.create_database(), rabbitmq.vhost()
-    given = {"VAR": tmp_path / "var", "DATABASE_URL": breakable_postgresql.url(database), "QUEUE_URL": rabbitmq.url(vhost)}
-    yield load_settings({"MAILBBGUN_HOSTNAME": "mail.example.com"} | {f"MAILBBGUN_{name}": str(value) for name, value in given.items()})
+    given = {
+        "VAR": tmp_path / "var",
+        "DATABASE_URL": breakable_postgresql.url(database),
+        "QUEUE_URL": rabbitmq.url(vhost),
+    }
+    yield load_settings(
+        {"MAILBBGUN_HOSTNAME": "mail.example.com"} | {f"MAILBBGUN_{name}": str(value) for name, value in given.items()}
+    )
     rabbitmq.release(vhost)
     breakable_postgresql.drop_database(database)
 
@@ -85,7 +91,9 @@ def upgrade():
 def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does_not_notice(settings, tmp_path):
     """A rolling upgrade: the schema first, while processes of the version before still serve (reliability R42)."""
     database, config = Database(settings.DATABASE_URL), schema.configuration()
-    config.set_main_option("version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}")
+    config.set_main_option(
+        "version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}"
+    )
     before = migrations.HEAD
     with Service(settings, API_PROCESSES=2) as service:
         worker = service.start_worker()

@@ -24,9 +24,22 @@ _LOG = re.compile(r"-wal>|/pg_wal/")  # SQLite's, PostgreSQL's
 @contextmanager
 def traced(pids: Sequence[int], log: Path) -> Iterator[None]:
     """Write down what these processes, their threads and those they start ask of the kernel."""
-    argv = [str(install.strace()), "-f", "-y", "-s", "16", "-e", f"trace={CALLS}", "-o", str(log), *(f"--attach={pid}" for pid in pids)]
+    argv = [
+        str(install.strace()),
+        "-f",
+        "-y",
+        "-s",
+        "16",
+        "-e",
+        f"trace={CALLS}",
+        "-o",
+        str(log),
+        *(f"--attach={pid}" for pid in pids),
+    ]
     with (log.with_suffix(".err")).open("w+") as said, subprocess.Popen(argv, stderr=said) as tracer:
-        until(lambda: log.with_suffix(".err").read_text().count(" attached") >= len(pids) or tracer.poll(), what="strace")
+        until(
+            lambda: log.with_suffix(".err").read_text().count(" attached") >= len(pids) or tracer.poll(), what="strace"
+        )
         assert tracer.poll() is None, log.with_suffix(".err").read_text()
         try:
             yield

@@ -26,7 +26,9 @@ def died(service: Service, point: str) -> None:
 
 @pytest.mark.parametrize("points", [POINTS[::3], pytest.param(POINTS, marks=pytest.mark.long)], ids=["some", "all"])
 def test_kill_at_each_point_once_loses_nothing(embedded_settings, points):
-    with Service(embedded_settings, LEASE_SECONDS=4, SWEEP_SECONDS=1, RETRY_DELAYS="1,1,1,1,1,1", WORKER_CONNECTIONS=SENDERS) as service:
+    with Service(
+        embedded_settings, LEASE_SECONDS=4, SWEEP_SECONDS=1, RETRY_DELAYS="1,1,1,1,1,1", WORKER_CONNECTIONS=SENDERS
+    ) as service:
         load = Load(service)
         for point in filter(OF_THE_API.__contains__, points):
             service.kill("api")
@@ -63,7 +65,9 @@ def test_kill_at_each_point_once_loses_nothing(embedded_settings, points):
 
 
 @pytest.mark.parametrize("hold", [pytest.param(False, marks=pytest.mark.long), True])
-def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_the_dot_does_not_send(real_settings, hold):
+def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_the_dot_does_not_send(
+    real_settings, hold
+):
     # Not on SQLite: stopped while another of its threads writes, a worker stops everybody, and nobody can settle its lease meanwhile.
     settings = {"LEASE_SECONDS": 4, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1", "ON_UNKNOWN": "hold" if hold else "retry"}
     with Service(real_settings, **settings) as service:

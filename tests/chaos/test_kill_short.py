@@ -35,7 +35,9 @@ def test_killing_worker_and_api_loses_nothing(backend, messages):
         check(service, load.accepted)
 
 
-def test_killing_the_worker_thrice_and_restarting_the_broker_loses_nothing_and_the_api_never_fails(real_settings, rabbitmq, messages):
+def test_killing_the_worker_thrice_and_restarting_the_broker_loses_nothing_and_the_api_never_fails(
+    real_settings, rabbitmq, messages
+):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
         load, rest = Load(service, 2000), messages / 1500

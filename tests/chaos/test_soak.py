@@ -32,7 +32,13 @@ def test_twenty_seconds_of_everything_leave_nothing_behind_and_nothing_grows(bac
     assert soaked.figures.accepted >= soaked.messages > 0
     assert soaked.reads > 0
     assert len(soaked.samples) > 1
-    assert set(bounds(MINUTES, 1)) & set(soaked.trends) >= {"worker: MB", "worker: files", "api: TCP", "queue: hints", "journal: MB"}
+    assert set(bounds(MINUTES, 1)) & set(soaked.trends) >= {
+        "worker: MB",
+        "worker: files",
+        "api: TCP",
+        "queue: hints",
+        "journal: MB",
+    }
     assert soaked.samples[-1]["worker: threads"] > 5
     assert soaked.samples[-1]["api: TCP"] > 0
 

@@ -62,7 +62,9 @@ def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(
         identifier = service.post(to="hesitate-14-ann@example.test")["id"]
         until(lambda: in_hand(service))
         zombie.send_signal(signal.SIGSTOP)
-        other = service.start_worker("other", fault="replay.committed:1:kill")  # takes it from the paused one, and leaves it to whoever comes
+        other = service.start_worker(
+            "other", fault="replay.committed:1:kill"
+        )  # takes it from the paused one, and leaves it to whoever comes
         until(lambda: other.poll() is not None, what="the end of its lease")
         zombie.send_signal(signal.SIGCONT)
         until(lambda: in_hand(service), what="its next claim, while its sender still waits for an answer by the first")
@@ -146,7 +148,14 @@ def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_
         _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, most))
         load.send_all(addresses("u", 30))
-        until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()") == [(30,)])
+        until(
+            lambda: (
+                service.sql(
+                    "SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()"
+                )
+                == [(30,)]
+            )
+        )
         pause(1.0)
         assert len(service.taken()) == 1
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
@@ -172,7 +181,9 @@ def gone(pids: list[int]) -> bool:
 
 def crew(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes], list[int]]:
     """Start a worker of two processes; return it and them, ready to be told to stop."""
-    before = (service.var / f"{log}.out").read_text().count("worker_started") if (service.var / f"{log}.out").exists() else 0
+    before = (
+        (service.var / f"{log}.out").read_text().count("worker_started") if (service.var / f"{log}.out").exists() else 0
+    )
     leader = service.start_worker(log)
     until(lambda: (service.var / f"{log}.out").read_text().count("worker_started") == before + 2, what="both members")
     return leader, members(leader)
@@ -216,7 +227,9 @@ def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_s
             assert worker.wait(PATIENCE) == 0
         (service.var / "journal").rmdir()
         (service.var / "journal").write_text("not a folder")
-        done = subprocess.run([sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == os.EX_CONFIG, done.stderr
         assert "the journal" in done.stderr
 

@@ -55,13 +55,18 @@ def trends(times: Sequence[float], samples: Sequence[Sample], bounds: Mapping[st
 def slope(times: Sequence[float], values: Sequence[float]) -> float:
     """Return the growth in a second: the median slope of all pairs (Theil and Sen), which a few odd samples do not move."""
     points = _thinned(list(zip(times, values, strict=True)))
-    return statistics.median([(late - early) / (then - now) for (now, early), (then, late) in combinations(points, 2) if then > now] or [0.0])
+    return statistics.median(
+        [(late - early) / (then - now) for (now, early), (then, late) in combinations(points, 2) if then > now] or [0.0]
+    )
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     size = math.ceil(len(points) / POINTS)
     groups = [points[low : low + size] for low in range(0, len(points), size)]
-    return [(statistics.median(time for time, _ in group), statistics.median(value for _, value in group)) for group in groups]
+    return [
+        (statistics.median(time for time, _ in group), statistics.median(value for _, value in group))
+        for group in groups
+    ]
 
 
 def table(found: Mapping[str, Trend]) -> str:
@@ -71,7 +76,9 @@ def table(found: Mapping[str, Trend]) -> str:
         figures = [_number(one.first), _number(one.last), f"{one.slope:+,.4g}", f"{one.growth:+,.3g}", str(one.bound)]
         rows.append([name, *figures, "" if one.well else "TOO MUCH"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:], widths[1:]))}".rstrip() for row in rows)
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:], widths[1:]))}".rstrip() for row in rows
+    )
 
 
 def _number(value: float) -> str:

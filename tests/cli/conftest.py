@@ -42,10 +42,20 @@ class Shell:
         """Return the services with these settings besides ours."""
         return build(load(self.environment(**settings)))
 
-    def process(self, command: str, *arguments: str, code: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
+    def process(
+        self, command: str, *arguments: str, code: int = 0, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of ``bin/`` to its end, from another folder."""
         argv = [str(ROOT / "bin" / command), *arguments]
-        done = subprocess.run(argv, cwd="/", env=self.environment(**settings), capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            argv,
+            cwd="/",
+            env=self.environment(**settings),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done

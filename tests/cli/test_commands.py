@@ -42,9 +42,28 @@ def account(shell: Shell, setting_name: str, **columns: Any) -> str:
 
 def test_a_tenant_is_created_shown_limited_renamed_suspended_and_resumed(sqlite: Shell) -> None:
     made = sqlite.told("tenant", "create", "shop", "--max-messages-per-day", "5")
-    assert (made["name"], made["status"], made["max_messages_per_day"], made["max_requests_per_minute"]) == ("shop", "active", 5, None)
-    changed = sqlite.told("tenant", "set", "shop", "--name", "the shop", "--max-messages-per-day", "none", "--max-requests-per-minute", "60")
-    assert (changed["id"], changed["max_messages_per_day"], changed["max_requests_per_minute"]) == (made["id"], None, 60)
+    assert (made["name"], made["status"], made["max_messages_per_day"], made["max_requests_per_minute"]) == (
+        "shop",
+        "active",
+        5,
+        None,
+    )
+    changed = sqlite.told(
+        "tenant",
+        "set",
+        "shop",
+        "--name",
+        "the shop",
+        "--max-messages-per-day",
+        "none",
+        "--max-requests-per-minute",
+        "60",
+    )
+    assert (changed["id"], changed["max_messages_per_day"], changed["max_requests_per_minute"]) == (
+        made["id"],
+        None,
+        60,
+    )
     assert sqlite.told("tenant", "suspend", "the shop")["status"] == "suspended"
     assert sqlite.told("tenant", "show", made["id"])["status"] == "suspended"
     assert sqlite.told("tenant", "resume", made["id"])["status"] == "active"
@@ -80,8 +99,16 @@ def test_a_key_is_created_shown_rotated_and_revoked_and_printed_once(sqlite: She
     assert (shown["name"], set(shown["scopes"]), shown["revoked_at"]) == ("admin", set(Scope), None)
     made = sqlite.told("key", "create", "--kind", "team", "--guest", "Ann@example.com", "--guest", "example.org", "--scope", "messages:read",
                        "--sender", "example.com", "--network", "192.0.2.0/24", "--expires", "2100-01-01", "--name", "guests")  # fmt: skip
-    assert (made["kind"], made["guests"], made["scopes"]) == ("team", ["ann@example.com", "example.org"], ["messages:read"])
-    assert (made["senders"], made["networks"], made["expires_at"]) == (["example.com"], ["192.0.2.0/24"], "2100-01-01T00:00:00.000Z")
+    assert (made["kind"], made["guests"], made["scopes"]) == (
+        "team",
+        ["ann@example.com", "example.org"],
+        ["messages:read"],
+    )
+    assert (made["senders"], made["networks"], made["expires_at"]) == (
+        ["example.com"],
+        ["192.0.2.0/24"],
+        "2100-01-01T00:00:00.000Z",
+    )
     new = sqlite.run("key", "rotate", made["id"], "--hours", "1")
     (printed,) = TOKEN.findall(new.stdout)
     assert printed != made["key"]
@@ -105,11 +132,15 @@ def test_accounts_are_listed_switched_and_deleted_and_no_password_is_shown(sqlit
         assert secret not in listed + shown
     assert sqlite.told("account", "disable", "first")["enabled"] is False
     assert sqlite.told("account", "enable", kept)["enabled"] is True
-    assert "There is nobody to confirm it: --yes does not ask." in sqlite.run("account", "delete", "second", code=2).stderr
+    assert (
+        "There is nobody to confirm it: --yes does not ask." in sqlite.run("account", "delete", "second", code=2).stderr
+    )
     assert sqlite.run("account", "delete", gone, "--yes").stdout == "deleted second\n"
     assert sqlite.told("account", "list")["count"] == 1
     sqlite.run("tenant", "create", "elsewhere")
-    assert "There is no account 'first'." in sqlite.run("account", "show", "first", "--tenant", "elsewhere", code=1).stderr
+    assert (
+        "There is no account 'first'." in sqlite.run("account", "show", "first", "--tenant", "elsewhere", code=1).stderr
+    )
 
 
 def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell, tmp_path: Path) -> None:
@@ -121,7 +152,14 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
         "--password-file", str(secret), "--envelope-from", "bounces@example.com", "--max-recipients-per-message", "20",
     )  # fmt: skip
     assert (made["envelope_from"], made["max_recipients_per_message"]) == ("bounces@example.com", 20)
-    named = {"setting_name": "gmail", "smtp_host": "smtp.gmail.com", "smtp_port": 587, "weight": 3, "is_default": False, "send_interval": 0.5}
+    named = {
+        "setting_name": "gmail",
+        "smtp_host": "smtp.gmail.com",
+        "smtp_port": 587,
+        "weight": 3,
+        "is_default": False,
+        "send_interval": 0.5,
+    }
     assert made.items() >= (named | {"recipient_domains": ["example.com", "*.example.org"], "max_per_day": 500}).items()
     with sqlite.services.db.read() as session:
         kept = next(one.smtp_password for one in session.query(SMTPAccount) if one.setting_name == "gmail")
@@ -132,12 +170,25 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
     with sqlite.services.db.read() as session:
         kept = next(one.smtp_password for one in session.query(SMTPAccount) if one.setting_name == "asked")
     assert sqlite.services.vault.decrypt(str(kept)) == "hush"
-    assert "There is an account of that name." in sqlite.run("account", "create", "asked", "--smtp-host", "smtp.example.com", code=1).stderr
+    assert (
+        "There is an account of that name."
+        in sqlite.run("account", "create", "asked", "--smtp-host", "smtp.example.com", code=1).stderr
+    )
     for arguments, said in {
         (): "smtp_host: `smtp_host` is required unless a `preset` says it.",
         ("--smtp-host", "127.0.0.1"): "smtp_host: ",
-        ("--smtp-host", "smtp.example.com", "--smtp-port", "0"): "smtp_port: Must be an integer from 1 to 65535, not 0.",
-        ("--smtp-host", "smtp.example.com", "--password-file", str(secret)): "smtp_username: `smtp_username` is required beside `smtp_password`.",
+        (
+            "--smtp-host",
+            "smtp.example.com",
+            "--smtp-port",
+            "0",
+        ): "smtp_port: Must be an integer from 1 to 65535, not 0.",
+        (
+            "--smtp-host",
+            "smtp.example.com",
+            "--password-file",
+            str(secret),
+        ): "smtp_username: `smtp_username` is required beside `smtp_password`.",
         ("--preset", "none"): "is not one of",
     }.items():
         assert said in sqlite.run("account", "create", "wrong", *arguments, code=2).stderr
@@ -147,7 +198,9 @@ def typed(shell: Shell, *arguments: str, text: str) -> tuple[str, int]:
     """Run ``bin/mailbbgun`` at a terminal, type ``text`` when it asks, and return what the terminal showed, and the exit code."""
     ours, theirs = os.openpty()
     command = [str(ROOT / "bin" / "mailbbgun"), *arguments]
-    process = subprocess.Popen(command, env=shell.environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=shell.environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
     os.close(theirs)
     shown = ""
     try:
@@ -164,12 +217,20 @@ def typed(shell: Shell, *arguments: str, text: str) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("given", ["hush\n", None], ids=["a pipe", "no standard input"])
-def test_without_a_terminal_it_is_told_how_to_give_a_password_and_how_to_confirm(sqlite: Shell, given: str | None) -> None:
+def test_without_a_terminal_it_is_told_how_to_give_a_password_and_how_to_confirm(
+    sqlite: Shell, given: str | None
+) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         closed = "" if given is not None else "<&-"
         command = ["sh", "-c", f'exec "$0" "$@" {closed}', str(ROOT / "bin" / "mailbbgun"), *arguments]
         return subprocess.run(
-            command, input=given, env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE, start_new_session=True
+            command,
+            input=given,
+            env=sqlite.environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            start_new_session=True,
         )
 
     done = run("account", "create", "unasked", "--smtp-host", "smtp.example.com", "--smtp-username", "u")
@@ -177,7 +238,20 @@ def test_without_a_terminal_it_is_told_how_to_give_a_password_and_how_to_confirm
     assert (done.returncode, done.stdout) == (2, "")
     assert line.startswith("mailbbgun: There is no terminal to ask for the password at: --password-file FILE reads it")
     if given:
-        assert run("account", "create", "piped", "--smtp-host", "smtp.example.com", "--smtp-username", "u", "--password-file", "-").returncode == 0
+        assert (
+            run(
+                "account",
+                "create",
+                "piped",
+                "--smtp-host",
+                "smtp.example.com",
+                "--smtp-username",
+                "u",
+                "--password-file",
+                "-",
+            ).returncode
+            == 0
+        )
         done = run("account", "delete", "piped")  # "hush" is no answer, and nothing follows
     else:
         account(sqlite, kept := f"kept {given}")
@@ -191,7 +265,9 @@ def test_without_a_terminal_it_is_told_how_to_give_a_password_and_how_to_confirm
     [(">/dev/full", ()), ("| sleep 0", ("--json",)), (">&-", ("--quiet",))],
     ids=["a full disk", "a reader that has gone", "no standard output"],
 )
-def test_a_key_that_could_not_be_printed_is_not_valid(sqlite: Shell, tmp_path: Path, where: str, form: Sequence[str]) -> None:
+def test_a_key_that_could_not_be_printed_is_not_valid(
+    sqlite: Shell, tmp_path: Path, where: str, form: Sequence[str]
+) -> None:
     def valid() -> set[str]:
         return {one["prefix"] for one in sqlite.told("key", "list")["keys"] if one["revoked_at"] is None}
 
@@ -238,7 +314,10 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
     }.items():
         done = sqlite.run(*arguments, code=1)
         assert (done.stdout, done.stderr) == ("", line)
-    assert sqlite.process("mailbbgun", "tenant", "show", "x\ny", code=1).stderr == "mailbbgun: There is no tenant 'x\\ny'.\n"
+    assert (
+        sqlite.process("mailbbgun", "tenant", "show", "x\ny", code=1).stderr
+        == "mailbbgun: There is no tenant 'x\\ny'.\n"
+    )
     done = sqlite.run("tenant", "list", code=1, DATABASE_URL="postgresql+psycopg2://nobody@127.0.0.1:1/none")
     assert done.stderr.startswith("mailbbgun: the database does not answer (")
     done = sqlite.run("tenant", "list", code=os.EX_CONFIG, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
@@ -272,12 +351,21 @@ def test_a_shell_completes_commands_and_choices(sqlite: Shell) -> None:
         complete -p mailbbgun
         COMP_WORDS=(mailbbgun key create --kind ''); COMP_CWORD=4; _mailbbgun_completion mailbbgun; echo "${{COMPREPLY[@]}}"
     """
-    done = subprocess.run(["bash", "-euc", script], env=sqlite.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        env=sqlite.environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "complete -o nosort -F _mailbbgun_completion mailbbgun\nlive test team\n"
 
 
 def test_new_encryption_keys_need_neither_settings_nor_a_database(sqlite: Shell) -> None:
-    keys = sqlite.process("generate-keys", "--count", "3", DATABASE_URL="nonsense", NO_SUCH_SETTING="x").stdout.splitlines()
+    keys = sqlite.process(
+        "generate-keys", "--count", "3", DATABASE_URL="nonsense", NO_SUCH_SETTING="x"
+    ).stdout.splitlines()
     assert len(set(keys)) == 3
     assert {len(base64.urlsafe_b64decode(key)) for key in keys} == {32}

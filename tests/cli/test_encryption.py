@@ -25,7 +25,9 @@ from tests.flow.service import until
 from tests.waiting import PATIENCE
 
 ACCOUNTS = 15 * BATCH
-MOSTLY_POSTGRESQL = pytest.mark.parametrize("shell", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
+MOSTLY_POSTGRESQL = pytest.mark.parametrize(
+    "shell", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True
+)
 
 
 @pytest.fixture
@@ -44,7 +46,10 @@ def fill(shell: Shell, number: int, vault: Vault) -> dict[UUID, str]:
         "priority": 0, "weight": 1, "max_connections": 5, "recipient_domains": [], "enabled": True, "created_at": now, "updated_at": now,
     }  # fmt: skip
     passwords = {new_id(): f"hunter{place}" for place in range(number)}
-    rows = [common | {"id": one, "setting_name": str(one), "smtp_password": vault.encrypt(password)} for one, password in passwords.items()]
+    rows = [
+        common | {"id": one, "setting_name": str(one), "smtp_password": vault.encrypt(password)}
+        for one, password in passwords.items()
+    ]
     with shell.services.db.write() as session:
         session.execute(insert(SMTPAccount), rows)
     return passwords
@@ -67,7 +72,11 @@ def changing(shell: Shell, vault: Vault, passwords: dict[UUID, str]) -> Iterator
             number += 1
             one = random.choice(some)
             with shell.services.db.write() as session:
-                session.execute(update(SMTPAccount).where(SMTPAccount.id == one).values(smtp_password=vault.encrypt(f"changed{number}")))
+                session.execute(
+                    update(SMTPAccount)
+                    .where(SMTPAccount.id == one)
+                    .values(smtp_password=vault.encrypt(f"changed{number}"))
+                )
             passwords[one] = f"changed{number}"
 
     writer = threading.Thread(target=change)
@@ -107,7 +116,10 @@ def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: S
         until(lambda: _token(shell, first) != before[first], what="the first batch")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (130, "mailbbgun: interrupted; what is done is kept, and the next run does the rest\n")
+    assert (process.returncode, errors) == (
+        130,
+        "mailbbgun: interrupted; what is done is kept, and the next run does the rest\n",
+    )
     both, between = shell.with_keys(new, old), tokens(shell)
     changed = sum(between[one] != before[one] for one in passwords)
     assert 0 < changed < ACCOUNTS
@@ -134,13 +146,17 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     before = tokens(shell)
     done = shell.run("keys", "rotate", code=1, ENCRYPTION_KEYS=f"{new},{old}")
     assert done.stdout == "encrypted by the first key: 4 of 6\n"
-    assert [line for line in done.stderr.splitlines() if line.startswith(" ")] == [f"  smtp_accounts: default: {one}" for one in sorted(lost)]
+    assert [line for line in done.stderr.splitlines() if line.startswith(" ")] == [
+        f"  smtp_accounts: default: {one}" for one in sorted(lost)
+    ]
     assert not [token for token in before.values() if token in done.stderr]
     after = tokens(shell)
     assert {one for one in before if after[one] == before[one]} == set(lost)
     status = shell.told("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
     assert status["keys"] == [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}]
-    assert status["unreadable"] == [{"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)]
+    assert status["unreadable"] == [
+        {"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)
+    ]
     shown = shell.run("keys", "status", ENCRYPTION_KEYS=f"{new},{old}").stdout
     assert [line.split()[:2] for line in shown.splitlines()] == [["key", "secrets"], ["1", "4"], ["2", "0"]]
     assert "may go" in shown
@@ -150,7 +166,9 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
 
 def test_every_column_that_is_encrypted_is_known_to_the_command() -> None:
     known = "import mailbbgun.cli.encryption as e; print(len(e._places()))"
-    done = subprocess.run([sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     assert int(done.stdout) == len(places(schema.METADATA)) >= 2
 
 

@@ -196,7 +196,9 @@ def test_cancel_says_of_how_many_deliveries_and_why_not(context: WorkerContext) 
     with context.shell.services.db.write() as session:
         session.execute(update(Delivery).where(Delivery.id == first).values(lease_owner=OWNER))
     assert context.said("cancel", sent) == "2 of 3 deliveries are cancelled\n"
-    assert context.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
+    assert (
+        context.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
+    )
     other = context.send()
     assert context.told("cancel", other) == context.http.get(f"/messages/{other}").json
     assert context.said("cancel", other, code=1) == "mailbbgun: Nothing left to cancel: it has ended as CANCELLED.\n"

@@ -27,7 +27,9 @@ def server() -> Iterator[PostgreSQL]:
 
 
 def _query(url: str, statement: str) -> Any:
-    connection = psycopg2.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5)
+    connection = psycopg2.connect(
+        make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5
+    )
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -53,7 +55,10 @@ def test_the_printed_url_opens_a_database_of_ones_own_and_nothing_more(server: P
     url = _url(_script(server))
     assert make_url(url).render_as_string() == f"postgresql+psycopg2://mailbbgun:***@127.0.0.1:{server.port}/mailbbgun"
     _query(url, "CREATE TABLE mine (id int)")
-    assert _query(url, "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user") == (False,)
+    assert _query(
+        url,
+        "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user",
+    ) == (False,)
     other = _url(_script(server, "other"))
     with pytest.raises(psycopg2.OperationalError, match="permission denied"):
         _query(make_url(other).set(database="mailbbgun").render_as_string(hide_password=False), "SELECT 1")
@@ -109,14 +114,24 @@ def test_exit_codes_tell_what_was_wrong(server: PostgreSQL) -> None:
     ("environment", "told", "advice"),
     [
         ({"PGPORT": "1"}, "Connection refused", "PostgreSQL does not run on 127.0.0.1, port 1: "),
-        ({"PGHOST": "/nowhere"}, "No such file or directory", "PostgreSQL does not run on the socket in /nowhere, port "),
+        (
+            {"PGHOST": "/nowhere"},
+            "No such file or directory",
+            "PostgreSQL does not run on the socket in /nowhere, port ",
+        ),
         ({"PGHOST": "nowhere.invalid"}, "could not translate host name", "say in PGHOST where PostgreSQL runs"),
         ({"PGPORT": "many"}, 'invalid integer value "many"', "PGPORT must be a port number"),
-        ({"PGUSER": "nobody_knows"}, "no password supplied", "say the superuser in PGUSER and its password in PGPASSWORD"),
+        (
+            {"PGUSER": "nobody_knows"},
+            "no password supplied",
+            "say the superuser in PGUSER and its password in PGPASSWORD",
+        ),
     ],
     ids=["nothing listens", "no socket", "no such machine", "no port", "no such superuser"],
 )
-def test_of_a_server_that_cannot_be_asked_the_advice_fits(server: PostgreSQL, environment: dict[str, str], told: str, advice: str) -> None:
+def test_of_a_server_that_cannot_be_asked_the_advice_fits(
+    server: PostgreSQL, environment: dict[str, str], told: str, advice: str
+) -> None:
     done = _script(server, **environment)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
@@ -133,8 +148,15 @@ def test_the_role_of_the_compose_file_owns_its_database(server: PostgreSQL) -> N
     _query(server.url(), "DROP ROLE IF EXISTS mailbbgun")
     script = ROOT / "deploy" / "compose" / "create-role.sh"
     subprocess.run([str(script)], env=os.environ | own, check=True)
-    url = make_url(server.url("mailbbgun")).set(username="mailbbgun", password="it's").render_as_string(hide_password=False)
-    assert _query(url, "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database WHERE rolname = current_user AND datname = rolname") == (
+    url = (
+        make_url(server.url("mailbbgun"))
+        .set(username="mailbbgun", password="it's")
+        .render_as_string(hide_password=False)
+    )
+    assert _query(
+        url,
+        "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database WHERE rolname = current_user AND datname = rolname",
+    ) == (
         False,
         "mailbbgun",
     )

@@ -27,13 +27,19 @@ def analyze() -> str:
 def units(tmp_path: Path) -> list[Path]:
     """The units with the programs where they are here: what a unit starts must exist for ``verify``."""
     for unit in UNITS:
-        text = unit.read_text().replace("/opt/mailbbgun/.venv/bin/python", sys.executable).replace("/opt/mailbbgun/bin", str(ROOT / "bin"))
+        text = (
+            unit.read_text()
+            .replace("/opt/mailbbgun/.venv/bin/python", sys.executable)
+            .replace("/opt/mailbbgun/bin", str(ROOT / "bin"))
+        )
         (tmp_path / unit.name).write_text(text)
     return [tmp_path / unit.name for unit in UNITS]
 
 
 def test_systemd_finds_nothing_to_object_to(analyze: str, units: list[Path]) -> None:
-    done = subprocess.run([analyze, "verify", "--recursive-errors=yes", *map(str, units)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [analyze, "verify", "--recursive-errors=yes", *map(str, units)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

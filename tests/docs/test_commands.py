@@ -132,7 +132,11 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """Somebody for whom the service runs already, and who reads one page after the other."""
     one = Reader(tmp_path_factory.mktemp("reader") / "user")
     try:
-        one.do(Block("before the page", 0, "sh", "run beside", "Ctrl-C stops everything", ".venv/bin/python -m mailbbgun.run"))
+        one.do(
+            Block(
+                "before the page", 0, "sh", "run beside", "Ctrl-C stops everything", ".venv/bin/python -m mailbbgun.run"
+            )
+        )
         yield one
         one.leave()
     finally:

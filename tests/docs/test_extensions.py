@@ -8,7 +8,7 @@ from docs._ext import commands
 from docs._ext.commands import Block, blocks
 from docs._ext.rst import inline, table
 
-PAGE = '''
+PAGE = """
 Title
 =====
 
@@ -43,10 +43,12 @@ Text.
 .. code-block:: json
 
    {"no": "command"}
-'''
+"""
 
 
-def test_each_block_of_commands_is_found_with_what_is_said_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_block_of_commands_is_found_with_what_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commands, "ROOT", tmp_path)
     page = tmp_path / "page.rst"
     page.write_text(PAGE)

@@ -46,7 +46,9 @@ def certificate(folder: Path) -> None:
     """Write a certificate of its own, and its key, for the name of the sample."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]), datetime.now(UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+    )
     (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "cert.key").write_bytes(key.private_bytes(*form))
@@ -56,14 +58,20 @@ def certificate(folder: Path) -> None:
 def service(tmp_path: Path) -> Iterator[tuple[Service, str, Path]]:
     """An API with the settings that the page shows, an admin key, and the file of its output."""
     one, output = Service(tmp_path), tmp_path / "api"
-    one.environment |= {"MAILBBGUN_AUTH_REQUIRED": "1", "MAILBBGUN_PROXIES": "1", "MAILBBGUN_PUBLIC_URL": f"https://{NAME}"}
+    one.environment |= {
+        "MAILBBGUN_AUTH_REQUIRED": "1",
+        "MAILBBGUN_PROXIES": "1",
+        "MAILBBGUN_PUBLIC_URL": f"https://{NAME}",
+    }
     services = build(load({"MAILBBGUN_VAR": str(one.var)}))
     install_service(services)
     key = first_admin_key(services)
     services.close()
     assert isinstance(key, Minted)
     with output.open("wb") as file:
-        api = subprocess.Popen([ROOT / ".venv/bin/python", "api.py"], cwd=ROOT, env=one.environment, stdout=file, stderr=file)
+        api = subprocess.Popen(
+            [ROOT / ".venv/bin/python", "api.py"], cwd=ROOT, env=one.environment, stdout=file, stderr=file
+        )
     try:
         until(lambda: "Listening at" in output.read_text(), output.read_text)
         yield one, key.token, output
@@ -112,9 +120,18 @@ def test_behind_the_sample_the_service_knows_its_client_and_its_own_name(
     body.write_text(json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "x" * 1_000_000}))
 
     def ask(key: str, *more: str) -> str:
-        forged = ["-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Forwarded-Proto: gopher", "-H", f"Authorization: Bearer {key}"]
+        forged = [
+            "-H",
+            "X-Forwarded-For: 203.0.113.9",
+            "-H",
+            "X-Forwarded-Proto: gopher",
+            "-H",
+            f"Authorization: Bearer {key}",
+        ]
         there = ["--connect-to", f"{NAME}:443:127.0.0.1:{proxy}", f"https://{NAME}/messages"]
-        done = subprocess.run(["curl", "-ski", *forged, *more, *there], capture_output=True, text=True, check=True, timeout=SECONDS)
+        done = subprocess.run(
+            ["curl", "-ski", *forged, *more, *there], capture_output=True, text=True, check=True, timeout=SECONDS
+        )
         return done.stdout
 
     sent = ask(key, "-H", "Content-Type: application/json", "--data-binary", f"@{body}")

@@ -37,7 +37,12 @@ class Service:
         """Start it and wait until it said what to type."""
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mailbbgun.run"], cwd=ROOT, env=self.environment, stdout=output, stderr=output, start_new_session=True
+                [sys.executable, "-m", "mailbbgun.run"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         until(lambda: "Ctrl-C stops" in self.output(), self.output)
 
@@ -164,12 +169,17 @@ def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None
     with socket.create_server(("127.0.0.1", int(port))):
         done = _run(service)
     assert done.returncode == 1
-    assert done.stderr == f"run: cannot listen on 127.0.0.1:{port}: Address already in use; MAILBBGUN_{setting} sets another port\n"
+    assert (
+        done.stderr
+        == f"run: cannot listen on 127.0.0.1:{port}: Address already in use; MAILBBGUN_{setting} sets another port\n"
+    )
     assert not service.var.exists()
 
 
 @pytest.mark.parametrize("free", [True, False])
-def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(service: Service, free: bool) -> None:
+def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(
+    service: Service, free: bool
+) -> None:
     service.environment["MAILBBGUN_SMTP_URL"] = "smtp://127.0.0.1:9?security=none"
     with socket.create_server(("127.0.0.1", 0 if free else service.catcher_port)):
         service.start()
@@ -190,9 +200,13 @@ def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
     assert (done.returncode, done.stderr) == (os.EX_CONFIG, "run: CATCHER_PORT: is the API's PORT\n")
 
 
-@pytest.mark.parametrize(("argument", "code", "said"), [("--help", 0, "Usage: bin/run\n"), ("start", 2, "bin/run: takes no arguments")])
+@pytest.mark.parametrize(
+    ("argument", "code", "said"), [("--help", 0, "Usage: bin/run\n"), ("start", 2, "bin/run: takes no arguments")]
+)
 def test_it_says_how_it_is_used(argument: str, code: int, said: str) -> None:
-    done = subprocess.run([ROOT / "bin" / "run", argument], capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(
+        [ROOT / "bin" / "run", argument], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     assert (done.returncode, (done.stdout + done.stderr)[: len(said)]) == (code, said)
 
 
@@ -200,11 +214,16 @@ def test_an_address_that_strangers_reach_is_refused_before_anything_starts(servi
     service.environment["MAILBBGUN_HOST"] = "0.0.0.0"
     done = _run(service)
     assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
-    assert done.stderr == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED\n"
+    assert (
+        done.stderr
+        == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED\n"
+    )
     assert not service.var.exists()
 
 
-def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(service: Service, tmp_path: Path) -> None:
+def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(
+    service: Service, tmp_path: Path
+) -> None:
     clone, here = tmp_path / "a clone", tmp_path / "elsewhere"
     (clone / "bin").mkdir(parents=True)
     here.mkdir()
@@ -213,7 +232,9 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
     (clone / "requirements.txt").touch()
     (clone / "mailbbgun").mkdir()
     (clone / "mailbbgun" / "__init__.py").touch()
-    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_CONFIG'])")
+    (clone / "mailbbgun" / "run.py").write_text(
+        "import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_CONFIG'])"
+    )
     (tmp_path / "link").symlink_to("a clone/bin/run")
     (here / "run").symlink_to("../link")
     service.environment["MAILBBGUN_CONFIG"] = "settings.py"
@@ -225,5 +246,11 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
 
 def _run(service: Service) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mailbbgun.run"], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        [sys.executable, "-m", "mailbbgun.run"],
+        cwd=ROOT,
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )

@@ -32,7 +32,10 @@ PROGRAMS = {
 SCRIPTS = {"bin/run": ["bin/run"], "setup": ["bin/setup"], "bin/bench": ["bin/bench"], "bin/chaos": ["bin/chaos"]}
 # Each starts several times; a few of every kind do so every time.
 EVERY = [*PROGRAMS, *SCRIPTS, "bin/test"]
-SOME = [one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long) for one in EVERY]
+SOME = [
+    one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long)
+    for one in EVERY
+]
 
 # Stands for a Python in .venv that has everything: what is tested with it are the scripts alone.
 STUB = '#!/bin/sh\n[ "$1" = -c ] && exit 0\nprintf "%s|" "$PWD" "$@"\n'
@@ -65,7 +68,9 @@ def _program(path: Path, text: str) -> None:
 
 
 def _stamp(folder: Path) -> None:
-    sums = subprocess.run(["cksum"], input=(folder / "requirements.txt").read_text(), capture_output=True, text=True, check=True)
+    sums = subprocess.run(
+        ["cksum"], input=(folder / "requirements.txt").read_text(), capture_output=True, text=True, check=True
+    )
     (folder / ".venv" / ".installed-requirements.txt").write_text(sums.stdout)
 
 
@@ -74,13 +79,28 @@ def _run(*argv: object, cwd: object = "/", **environment: str) -> subprocess.Com
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(
-        [str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False, **user
+        [str(one) for one in argv],
+        cwd=cwd,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **user,
     )
 
 
 def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-    return subprocess.run([str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run(
+        [str(one) for one in argv],
+        cwd=cwd,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def _bare_python(folder: Path) -> Path:
@@ -117,7 +137,7 @@ def test_on_read_only_code_an_environment_that_another_tool_made_will_do(clone: 
 
 def test_on_read_only_code_with_something_to_install_it_says_so_in_one_line(clone: Path) -> None:
     (clone / "requirements.txt").write_text("other==2.0\n")
-    _program(clone / ".venv" / "bin" / "python", '#!/bin/sh\n[ $# -lt 3 ] || exit 1\n')
+    _program(clone / ".venv" / "bin" / "python", "#!/bin/sh\n[ $# -lt 3 ] || exit 1\n")
     _read_only(clone)
     for script in ("run", "setup"):
         done = _run(clone / "bin" / script)
@@ -139,13 +159,17 @@ def test_an_environment_of_another_user_is_named(clone: Path) -> None:
 
 def test_a_lock_that_cannot_be_made_is_told_with_its_reason(clone: Path, tmp_path: Path) -> None:
     (clone / "requirements.txt").write_text("other==2.0\n")
-    _program(tmp_path / "mkdir", '#!/bin/sh\necho "mkdir: cannot create directory: No space left on device" >&2\nexit 1\n')
+    _program(
+        tmp_path / "mkdir", '#!/bin/sh\necho "mkdir: cannot create directory: No space left on device" >&2\nexit 1\n'
+    )
     done = _plain(clone / "bin" / "setup", PATH=f"{tmp_path}:{os.environ['PATH']}")
     told = "setup: cannot install anything: mkdir: cannot create directory: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, told)
 
 
-def test_it_works_from_anywhere_through_links_without_a_home_and_with_closed_streams(clone: Path, tmp_path: Path) -> None:
+def test_it_works_from_anywhere_through_links_without_a_home_and_with_closed_streams(
+    clone: Path, tmp_path: Path
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(clone / "bin" / "run")
     (tmp_path / "bin").mkdir()
@@ -157,7 +181,11 @@ def test_it_works_from_anywhere_through_links_without_a_home_and_with_closed_str
 
 def test_setup_makes_nothing_twice_and_says_what_has_it_all(clone: Path) -> None:
     done = _plain(clone / "bin" / "setup")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"setup: {clone}/.venv/bin/python has what is needed\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"setup: {clone}/.venv/bin/python has what is needed\n",
+        "",
+    )
 
 
 def test_a_python_that_is_too_old_is_told(clone: Path, tmp_path: Path) -> None:
@@ -170,17 +198,27 @@ def test_a_python_that_is_too_old_is_told(clone: Path, tmp_path: Path) -> None:
 
 def test_what_is_pinned_is_looked_for_by_name_and_version(clone: Path) -> None:
     look = '. "$root/bin/setup"; echo "$python"'
-    for pins, code in (("click==0.0.1", 1), ("no-such-library==1.0", 1), (f"click=={version('click')}  # a comment\n# another\n", 0)):
+    for pins, code in (
+        ("click==0.0.1", 1),
+        ("no-such-library==1.0", 1),
+        (f"click=={version('click')}  # a comment\n# another\n", 0),
+    ):
         (clone / "requirements.txt").write_text(pins)
         shutil.rmtree(clone / ".venv", ignore_errors=True)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = _plain("sh", "-c", look, "program", root=str(clone), install="no", PATH=path)
-        said = ("python3\n", "") if code == 0 else ("", f"program: what it needs is not installed; type {clone}/bin/setup\n")
+        said = (
+            ("python3\n", "")
+            if code == 0
+            else ("", f"program: what it needs is not installed; type {clone}/bin/setup\n")
+        )
         assert (done.returncode, done.stdout, done.stderr) == (code, *said)
 
 
 @pytest.mark.parametrize("name", SOME[: len(PROGRAMS)])
-def test_with_a_python_that_lacks_the_libraries_a_program_says_what_to_type(clone: Path, tmp_path: Path, name: str) -> None:
+def test_with_a_python_that_lacks_the_libraries_a_program_says_what_to_type(
+    clone: Path, tmp_path: Path, name: str
+) -> None:
     shutil.rmtree(clone / ".venv")
     bare = _bare_python(tmp_path)
     program = PROGRAMS[name]
@@ -232,7 +270,9 @@ def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(cl
 
 
 def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
-    pins = [line.partition("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    pins = [
+        line.partition("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    ]
     names = packages_distributions()
     looked_for = {names[module][0].lower() for module in MODULES}
     assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not used yet; files only

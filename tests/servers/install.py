@@ -9,9 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql", "redis": "redis-server"}  # of servers; a tool's has its name
+PACKAGES = {
+    "rabbitmq": "rabbitmq-server",
+    "postgresql": "postgresql",
+    "redis": "redis-server",
+}  # of servers; a tool's has its name
 TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # whose package has another
-LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
+LOCK = Path(
+    "/usr"
+)  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
 
 class Missing(RuntimeError):
@@ -91,7 +97,10 @@ def _folder_of(server: str) -> Path | None:
     # Not /usr/sbin/rabbitmq-server: Debian's wrapper there changes user and drops our environment.
     program, places = {
         "rabbitmq": ("rabbitmq-server", ["/usr/lib/rabbitmq/bin"]),
-        "postgresql": ("postgres", sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True)),
+        "postgresql": (
+            "postgres",
+            sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True),
+        ),
         "redis": ("redis-server", ["/usr/bin"]),
     }[server]
     for place in places:
@@ -121,7 +130,9 @@ def _install(names: Sequence[str]) -> None:
         with no_daemons():
             for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
                 argv = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *command]
-                done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                done = subprocess.run(
+                    argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+                )
                 if done.returncode:
                     raise Missing(f"{' '.join(argv)} failed:\n{done.stdout[-2000:]}")
 

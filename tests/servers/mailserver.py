@@ -70,7 +70,9 @@ class MailServer:
     def start(self) -> None:
         """Start it and wait until it listens; what it took before is still there."""
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self._sandbox.spawn("server", [sys.executable, "-m", "tests.servers.mailserver", str(self._folder)], environment)
+        self._sandbox.spawn(
+            "server", [sys.executable, "-m", "tests.servers.mailserver", str(self._folder)], environment
+        )
         self._sandbox.wait_until("server", lambda: self._read("listening") == str(self._sandbox.pid("server")))
 
     def kill(self) -> None:
@@ -106,7 +108,9 @@ class MailServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _read(self, name: str) -> str:
@@ -182,7 +186,9 @@ def _serve(folder: Path) -> None:
         auth_in_clear=configuration.security == "none",
         port=configuration.port,
     )
-    keeper.log, keeper.calls = (os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600) for name in ("taken", "connections"))
+    keeper.log, keeper.calls = (
+        os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600) for name in ("taken", "connections")
+    )
     with keeper:
         (folder / "listening").write_text(str(os.getpid()))
         threading.Event().wait()

@@ -33,7 +33,9 @@ class PgBouncer:
         self.port = free_port()
         self._program = install.pgbouncer()
         self._sandbox = Sandbox("pgbouncer", "postgres")  # it does not run as root
-        (self._sandbox.folder / "pgbouncer.ini").write_text(_CONFIGURATION.format(server=server.port, port=self.port, size=size))
+        (self._sandbox.folder / "pgbouncer.ini").write_text(
+            _CONFIGURATION.format(server=server.port, port=self.port, size=size)
+        )
 
     def url(self, url: str) -> str:
         """Return the URL of one of the server's databases, through here."""
@@ -44,7 +46,9 @@ class PgBouncer:
         self._sandbox.wait_until("pgbouncer", self._answers)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.end("pgbouncer", signal.SIGINT)
         self._sandbox.close()
 

@@ -27,7 +27,9 @@ class PostgreSQL:
     The user of that URL must be allowed to create databases.
     """
 
-    def __init__(self, *, own: bool = False, parent: Path | None = None, standby_of: "PostgreSQL | None" = None) -> None:
+    def __init__(
+        self, *, own: bool = False, parent: Path | None = None, standby_of: "PostgreSQL | None" = None
+    ) -> None:
         """Keep its folder in ``parent``; by default where temporary files are. A standby is a copy of another that runs, and follows it."""
         given = None if own or standby_of else os.environ.get(GIVEN)
         self._primary = standby_of
@@ -38,7 +40,9 @@ class PostgreSQL:
             self._url = make_url(given).set(drivername="postgresql+psycopg2")
         else:
             self.port = free_port()
-            self._url = URL.create("postgresql+psycopg2", "postgres", host="127.0.0.1", port=self.port, database="postgres")
+            self._url = URL.create(
+                "postgresql+psycopg2", "postgres", host="127.0.0.1", port=self.port, database="postgres"
+            )
 
     def url(self, database: str = "postgres") -> str:
         """Return the SQLAlchemy URL of a database."""
@@ -54,7 +58,19 @@ class PostgreSQL:
             self._sandbox = Sandbox("postgresql", "postgres", self._parent)
             if os.geteuid() == 0 and not self._sandbox.user:
                 raise install.Missing("PostgreSQL does not run as root and there is no user postgres")
-            make = [f"{programs}/initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+            make = [
+                f"{programs}/initdb",
+                "-D",
+                "data",
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+            ]
             if self._primary:
                 source = f"host=127.0.0.1 port={self._primary.port} user=postgres application_name={STANDBY}"
                 make = [f"{programs}/pg_basebackup", "-D", "data", "-d", source, "-R", "-c", "fast", "--no-sync"]
@@ -139,7 +155,9 @@ class PostgreSQL:
     def terminate(self, database: str) -> int:
         """End every connection to a database; return how many there were."""
         with self._execute() as cursor:
-            cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (database,))
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (database,)
+            )
             return int(cursor.fetchone()[0])
 
     def close(self) -> None:
@@ -153,12 +171,16 @@ class PostgreSQL:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _own(self) -> Sandbox:
         if self._sandbox is None:
-            raise RuntimeError(f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started")
+            raise RuntimeError(
+                f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started"
+            )
         return self._sandbox
 
     def _wait_for(self, query: str, count: int, seconds: float = START_SECONDS) -> None:
@@ -174,7 +196,9 @@ class PostgreSQL:
 
     @contextmanager
     def _execute(self) -> Iterator[Any]:
-        connection = psycopg2.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30)
+        connection = psycopg2.connect(
+            self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30
+        )
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -184,4 +208,6 @@ class PostgreSQL:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]

@@ -59,7 +59,9 @@ class Sandbox:
         self.give(self.folder)
         self._owner = os.getpid()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._guard = subprocess.Popen(["/bin/sh", "-c", _GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True)
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
         atexit.register(self.close)
 
     def give(self, path: Path) -> None:

@@ -180,12 +180,16 @@ class RabbitMQ:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _own(self) -> Sandbox:
         if self._sandbox is None:
-            raise RuntimeError(f"the broker of {GIVEN} is not ours" if not self.ours else "the broker was never started")
+            raise RuntimeError(
+                f"the broker of {GIVEN} is not ours" if not self.ours else "the broker was never started"
+            )
         return self._sandbox
 
     def _signal(self, which: signal.Signals) -> None:
@@ -198,7 +202,9 @@ class RabbitMQ:
         for name in made:
             lines.append(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>)')
             everything = ", ".join(['<<".*">>'] * 3)
-            lines.append(f'rabbit_auth_backend_internal:set_permissions(<<"{USER}">>, <<"{name}">>, {everything}, <<"tests">>)')
+            lines.append(
+                f'rabbit_auth_backend_internal:set_permissions(<<"{USER}">>, <<"{name}">>, {everything}, <<"tests">>)'
+            )
         if lines:
             self.ctl("eval", ", ".join([*lines, "ok."]))
 

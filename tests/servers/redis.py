@@ -96,12 +96,16 @@ class Redis:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _own(self) -> Sandbox:
         if self._sandbox is None:
-            raise RuntimeError(f"the server of {GIVEN} is not ours" if not self.ours else "the server was never started")
+            raise RuntimeError(
+                f"the server of {GIVEN} is not ours" if not self.ours else "the server was never started"
+            )
         return self._sandbox
 
     def _signal(self, which: signal.Signals) -> None:

@@ -18,7 +18,9 @@ from tests.servers.mailserver import Failure, MailServer
 from tests.smtp.peers import PATIENT, Authority
 from tests.waiting import at_least
 
-MAIL = Envelope("from@client.test", ("ann@peer.test", "ben@peer.test"), b"Message-ID: <one@client.test>\r\n\r\nHello\r\n")
+MAIL = Envelope(
+    "from@client.test", ("ann@peer.test", "ben@peer.test"), b"Message-ID: <one@client.test>\r\n\r\nHello\r\n"
+)
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,12 @@ BEGIN
     RETURN NULL;
 END $$
 """
-_TABLES = {"INSERT": "NEW TABLE AS added", "UPDATE": "NEW TABLE AS added OLD TABLE AS gone", "DELETE": "OLD TABLE AS gone"}
-_STATEMENT_TRIGGER = (
-    "CREATE TRIGGER count_messages_{name} AFTER {event} ON messages REFERENCING {tables} FOR EACH STATEMENT EXECUTE FUNCTION count_messages()"
-)
+_TABLES = {
+    "INSERT": "NEW TABLE AS added",
+    "UPDATE": "NEW TABLE AS added OLD TABLE AS gone",
+    "DELETE": "OLD TABLE AS gone",
+}
+_STATEMENT_TRIGGER = "CREATE TRIGGER count_messages_{name} AFTER {event} ON messages REFERENCING {tables} FOR EACH STATEMENT EXECUTE FUNCTION count_messages()"
 
 # SQLite has one writer at a time: a row for each status, changed in place.
 _ADD = "UPDATE message_counts SET n = n + 1 WHERE status = NEW.status;"
@@ -56,7 +58,9 @@ def upgrade() -> None:
             op.execute(_STATEMENT_TRIGGER.format(name=event.lower(), event=event, tables=tables))
     else:
         for status in ("PENDING", "DELIVERED", "ERROR", "CANCELLED"):
-            op.execute(f"INSERT INTO message_counts (status, n) SELECT '{status}', count(*) FROM messages WHERE status = '{status}'")
+            op.execute(
+                f"INSERT INTO message_counts (status, n) SELECT '{status}', count(*) FROM messages WHERE status = '{status}'"
+            )
         for name, what in _ROW_TRIGGERS.items():
             op.execute(f"CREATE TRIGGER count_messages_{name} {what}")
 
@@ -64,7 +68,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Forget it."""
     for name in _ROW_TRIGGERS:
-        op.execute(f"DROP TRIGGER count_messages_{name}" + (" ON messages" if op.get_bind().dialect.name == "postgresql" else ""))
+        op.execute(
+            f"DROP TRIGGER count_messages_{name}"
+            + (" ON messages" if op.get_bind().dialect.name == "postgresql" else "")
+        )
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION count_messages()")
     op.drop_table("message_counts")

@@ -47,7 +47,9 @@ UPDATE deliveries SET next_attempt_at = (SELECT created_at FROM messages WHERE m
 WHERE status = 'PENDING' AND next_attempt_at IS NULL
 """
 # Nor of the lane for crowds, which it would never look at.
-_BACK_TO_NORMAL = "UPDATE deliveries SET lane = 'normal', published_at = NULL WHERE lane = 'crowd' AND status = 'PENDING'"
+_BACK_TO_NORMAL = (
+    "UPDATE deliveries SET lane = 'normal', published_at = NULL WHERE lane = 'crowd' AND status = 'PENDING'"
+)
 # Nor of test keys: it would send their mail to whom it names.
 _TESTS_END = "UPDATE {table} SET status = 'CANCELLED' WHERE status = 'PENDING' AND {which}"
 
@@ -56,13 +58,17 @@ def upgrade() -> None:
     """Give everything an owner."""
     _new_tables()
     for table in OWNED:
-        op.add_column(table, sa.Column("tenant_id", sa.Uuid(), nullable=False, server_default=sa.text(f"'{DEFAULT_TENANT.hex}'")))
+        op.add_column(
+            table, sa.Column("tenant_id", sa.Uuid(), nullable=False, server_default=sa.text(f"'{DEFAULT_TENANT.hex}'"))
+        )
     op.add_column("messages", sa.Column("test", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_index("ix_messages_tenant_id_id", "messages", ["tenant_id", "id"])
     op.create_index("ix_messages_tenant_id_status_id", "messages", ["tenant_id", "status", "id"])
     op.drop_index("ix_messages_status_id", "messages")
     op.create_index(
-        "ix_deliveries_tenant_id_address_message_id", "deliveries", ["tenant_id", ascii_lower(sa.column("address")), "message_id"]
+        "ix_deliveries_tenant_id_address_message_id",
+        "deliveries",
+        ["tenant_id", ascii_lower(sa.column("address")), "message_id"],
     )
     op.drop_index("ix_deliveries_address_message_id", "deliveries")
     op.create_index("ix_deliveries_held", "deliveries", ["tenant_id"], postgresql_where=HELD, sqlite_where=HELD)
@@ -114,7 +120,9 @@ def _new_tables() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_tenants_name")),
     )
     op.create_index(op.f("ix_tenants_status"), "tenants", ["status"])
-    op.bulk_insert(tenants, [{"id": DEFAULT_TENANT, "name": "default", "status": "active", "created_at": datetime.now(UTC)}])
+    op.bulk_insert(
+        tenants, [{"id": DEFAULT_TENANT, "name": "default", "status": "active", "created_at": datetime.now(UTC)}]
+    )
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -44,7 +44,9 @@ def upgrade() -> None:
         sa.Column("updated_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_smtp_accounts")),
     )
-    op.create_index("uq_smtp_accounts_tenant_id_setting_name", "smtp_accounts", ["tenant_id", "setting_name"], unique=True)
+    op.create_index(
+        "uq_smtp_accounts_tenant_id_setting_name", "smtp_accounts", ["tenant_id", "setting_name"], unique=True
+    )
     op.create_table(
         "smtp_pace",
         sa.Column("account_id", sa.Uuid(), nullable=False),

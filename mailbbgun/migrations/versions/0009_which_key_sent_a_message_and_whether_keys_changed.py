@@ -9,7 +9,9 @@ branch_labels = None
 depends_on = None
 
 # All that a process keeps of a key; not when it was used last, which is written all the time.
-_KEY = "tenant_id, prefix, hash, kind, scopes, senders, networks, guests, max_requests_per_minute, expires_at, revoked_at"
+_KEY = (
+    "tenant_id, prefix, hash, kind, scopes, senders, networks, guests, max_requests_per_minute, expires_at, revoked_at"
+)
 _TABLES = {"api_keys": f"UPDATE OF {_KEY}", "tenants": "UPDATE", "smtp_accounts": "UPDATE"}
 
 # PostgreSQL adds rows, which API processes sum up now and then: to change one row, transactions would have to wait for each other.
@@ -36,11 +38,15 @@ def upgrade() -> None:
         op.execute(_FUNCTION)
         for table, change in _TABLES.items():
             when = f"AFTER INSERT OR {change} OR DELETE ON {table}"
-            op.execute(f"CREATE TRIGGER count_changes_of_{table} {when} FOR EACH STATEMENT EXECUTE FUNCTION count_key_changes()")
+            op.execute(
+                f"CREATE TRIGGER count_changes_of_{table} {when} FOR EACH STATEMENT EXECUTE FUNCTION count_key_changes()"
+            )
     else:
         for table, change in _TABLES.items():
             for name, when in (("insert", "INSERT"), ("update", change), ("delete", "DELETE")):
-                op.execute(f"CREATE TRIGGER count_changes_of_{table}_{name} AFTER {when} ON {table} BEGIN UPDATE key_changes SET n = n + 1; END")
+                op.execute(
+                    f"CREATE TRIGGER count_changes_of_{table}_{name} AFTER {when} ON {table} BEGIN UPDATE key_changes SET n = n + 1; END"
+                )
 
 
 def downgrade() -> None:
@@ -52,4 +58,6 @@ def downgrade() -> None:
     if postgresql:
         op.execute("DROP FUNCTION count_key_changes()")
     op.drop_table("key_changes")
-    op.drop_column("messages", "key_id")  # not in a batch, which on SQLite would make the table anew, without its triggers
+    op.drop_column(
+        "messages", "key_id"
+    )  # not in a batch, which on SQLite would make the table anew, without its triggers

@@ -29,7 +29,9 @@ def upgrade() -> None:
     op.create_index("ix_deliveries_tenant_id_domain_address_message_id", "deliveries", by_recipient)
     op.drop_index("ix_deliveries_tenant_id_address_message_id", "deliveries")
     failed: dict[str, Any] = {"postgresql_where": FAILED, "sqlite_where": FAILED}
-    op.create_index("ix_deliveries_tenant_id_reason_message_id", "deliveries", ["tenant_id", "reason", "message_id"], **failed)
+    op.create_index(
+        "ix_deliveries_tenant_id_reason_message_id", "deliveries", ["tenant_id", "reason", "message_id"], **failed
+    )
     op.create_index("ix_messages_tenant_id_from_id", "messages", ["tenant_id", ascii_lower(mailbox_in(SENDER)), "id"])
     op.create_index("ix_messages_tenant_id_message_id", "messages", ["tenant_id", "message_id"], **GIVEN)
 
@@ -39,6 +41,10 @@ def downgrade() -> None:
     op.drop_index("ix_messages_tenant_id_message_id", "messages")
     op.drop_index("ix_messages_tenant_id_from_id", "messages")
     op.drop_index("ix_deliveries_tenant_id_reason_message_id", "deliveries")
-    op.create_index("ix_deliveries_tenant_id_address_message_id", "deliveries", ["tenant_id", ascii_lower(ADDRESS), "message_id"])
+    op.create_index(
+        "ix_deliveries_tenant_id_address_message_id", "deliveries", ["tenant_id", ascii_lower(ADDRESS), "message_id"]
+    )
     op.drop_index("ix_deliveries_tenant_id_domain_address_message_id", "deliveries")
-    op.execute("ALTER TABLE deliveries DROP COLUMN attempts")  # not Alembic's copy of the table, which would lose the indexes on expressions
+    op.execute(
+        "ALTER TABLE deliveries DROP COLUMN attempts"
+    )  # not Alembic's copy of the table, which would lose the indexes on expressions

@@ -190,7 +190,9 @@ def disk_full(round_: Round) -> None:
 def _small_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="mailbbgun-disk-"))
     folder.chmod(0o755)  # the server's user has to get there
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=755", "tmpfs", folder], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=755", "tmpfs", folder], capture_output=True, text=True
+    )
     if done.returncode:
         folder.rmdir()
         raise LeftOut(f"no small disk can be mounted: {done.stderr.strip()}")
@@ -230,7 +232,9 @@ def requeued(round_: Round) -> None:
             found, certain = depth(services.queue), left < min(count, NEARLY_EMPTY)
             assert again == (count if certain else 0), f"{again} hinted again of {count} messages"
             assert lost or not certain, "a healthy backlog"
-            assert left + again <= found < left + most(again + 1), f"{found} hints at the most for {count} messages, {left} before"
+            assert left + again <= found < left + most(again + 1), (
+                f"{found} hints at the most for {count} messages, {left} before"
+            )
         finally:
             services.close()
         service.start_worker()
@@ -267,6 +271,8 @@ def junk(round_: Round) -> None:
         channel = connection.channel()
         for _ in range(500):
             noise = dice.randbytes(dice.choice([0, 1, 16, 36, 300, 100_000]))
-            nobodys = [str(UUID(int=dice.getrandbits(128))).encode() for _ in range(dice.choice([1, 2, BUNCH, BUNCH + 1]))]
+            nobodys = [
+                str(UUID(int=dice.getrandbits(128))).encode() for _ in range(dice.choice([1, 2, BUNCH, BUNCH + 1]))
+            ]
             channel.basic_publish(WORK, dice.choice(LANES), dice.choice([noise, b"\x80" * 36, b"\n".join(nobodys)]))
         connection.close()

@@ -65,7 +65,15 @@ def _broker_dies(round_: Round, _service: Service, _proxies: Sequence[Proxy]) ->
     round_.rabbitmq.start()
 
 
-OURS: list[Blow] = [_worker_dies, _api_dies, _worker_stands_still, _receiver_dies, _links_are_cut, _a_link_falls_silent, _replies_are_cut]
+OURS: list[Blow] = [
+    _worker_dies,
+    _api_dies,
+    _worker_stands_still,
+    _receiver_dies,
+    _links_are_cut,
+    _a_link_falls_silent,
+    _replies_are_cut,
+]
 
 
 @scenario(EMBEDDED, REAL)
