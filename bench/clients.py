@@ -1,4 +1,4 @@
-"""Runs the programs that send, each in a process of its own, and reads what they measured."""
+"""Runs the bench's client programs, each in a process of its own, and reads their figures."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 
 class Clients:
-    """A folder for their output."""
+    """Runs client programs. Their output goes to a temporary folder."""
 
     def __init__(self) -> None:
         self._sandbox = Sandbox("bench-clients", OURSELVES)
@@ -31,9 +31,10 @@ class Clients:
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Run ``python -m bench.<program>`` to its end and return the JSON it printed. ``told`` gets its last line now and then.
+        """Run ``python -m bench.<program>`` to its end and return the JSON it printed.
 
-        Raises :class:`BenchError` with what it said if it failed.
+        ``told`` is called with the latest line of its output while it runs. Raises
+        :class:`BenchError` with its output if it failed.
         """
         name = f"{program}-{next(_numbers)}"
         variables = os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {})
@@ -47,7 +48,7 @@ class Clients:
             figures = json.loads(said.rpartition("\n")[2])
         except ValueError:
             figures = None
-        if not isinstance(figures, dict) or "seconds" not in figures:  # what a server answered may be JSON too
+        if not isinstance(figures, dict) or "seconds" not in figures:  # a server's answer in the output may be JSON too
             raise BenchError(f"{program}: {said[-2000:]}")
         return figures
 

@@ -1,4 +1,4 @@
-"""The results as tables to read, as a plot, and as JSON to keep."""
+"""Turns the results into tables, a drawing, and JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -51,11 +51,14 @@ PHASES = {
     "slow": f"slow sink: {SLOW_SECONDS * 1e3:.0f} ms a command, {SLOW_CONNECTIONS} connections",
 }
 GROUPS = {"": "CPU: own", "postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "all": "all"}
-SYSTEM = ("", "postgresql", "rabbitmq")  # what it takes to run it
+SYSTEM = ("", "postgresql", "rabbitmq")  # the groups whose CPU it takes to run a system
 NOTE = (
-    "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, in the same round.\n"
-    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, which does their part there.\n"
-    "By shape: Postfix gets the same message as MIME, composed before; of the mix one shape after the other, ours message by message."
+    "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, "
+    "in the same round.\n"
+    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
+    "which does their part there.\n"
+    "By shape: Postfix gets the same message as MIME, composed before; "
+    "of the mix one shape after the other, ours message by message."
 )
 
 
@@ -75,7 +78,7 @@ class _Found:
 
 
 def table(results: Results) -> str:
-    """Return the figures as text: a table for each phase, a row for each subject."""
+    """Return the figures as text: a table for each phase, a row for each system."""
     options = results.options
     rounds = f"{options.rounds} rounds, median (range)" if options.rounds > 1 else "1 round"
     settings = "".join(f" · {name}={value}" for name, value in options.settings.items())
@@ -160,7 +163,7 @@ def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list
 
 
 def _shapes(found: _Found, names: Sequence[str]) -> str:
-    """Return a table of what is accepted by shape of message, and of the drain of all of it; rows as in other tables."""
+    """Return a table of accepting each shape of message, and of draining them all."""
     phases = {accepting(name): title(name) for name in names} | {DRAINING: "drain all of these"}
     rows: list[str] = []
     columns: list[tuple[str, list[str]]] = []
@@ -184,7 +187,7 @@ def _latency(found: _Found) -> str:
 
 
 def aligned(head: str, names: list[str], columns: list[tuple[str, list[str]]]) -> str:
-    """Return a table without the columns that have nothing in them."""
+    """Return a table without its empty columns."""
     kept = [(title, cells) for title, cells in columns if any(cells)]
     rows = [[name, *(cells[number] for _, cells in kept)] for number, name in enumerate(names)]
     return _justified([[head, *(title for title, _ in kept)], *rows]) if rows else ""
@@ -211,7 +214,7 @@ def _seconds(phase: str, group: str, subjects: list[str], found: _Found) -> list
 
 
 def _ratios(found: _Found, ours: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Return metric → subject → our figure to the subject's."""
+    """Return metric → system → our figure divided by that system's."""
     phases = _phases(metric for own in found.summary.values() for metric in own)
     metrics = [f"{phase}_{what}" for phase in phases for what in ("rate", "all_cpu_us")]
     ratios = {metric: {subject: found.times(subject, metric, ours) for subject in found.summary} for metric in metrics}

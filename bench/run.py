@@ -1,4 +1,4 @@
-"""The plan of a run: servers, then rounds in which everything has its turn, in another order each time."""
+"""Plans a run: starts the servers, then measures every system in each round, in changing order."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +21,11 @@ from tests.servers.install import Missing
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole run: round → subject → metric, and for what could not be measured, why."""
+    """All results of a run.
+
+    ``rounds`` is a list of system → metric; ``missing`` maps a system that could not be measured to
+    the reason.
+    """
 
     time: datetime
     machine: dict[str, object]
@@ -31,7 +35,10 @@ class Results:
 
 
 def run(options: Options, bar: Bar) -> Results:
-    """Start what is needed, measure, stop it. Raises :class:`BenchError`, :class:`tests.servers.install.Missing`."""
+    """Start the servers, measure, and stop everything.
+
+    Raises :class:`BenchError` or :class:`tests.servers.install.Missing`.
+    """
     with ExitStack() as stack:
         bar.set_description("peers")
         python, missing = _prepared(options)
@@ -55,7 +62,7 @@ def run(options: Options, bar: Bar) -> Results:
 
 
 def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
-    """Return the interpreter of the Python peers, and which peers cannot be had, and why."""
+    """Return the Python peers' interpreter, and the reasons why some peers cannot be measured."""
     python = Path()
     missing: dict[str, str] = {}
     wanted = [peer for peer in options.peers if peer in PYTHON]
@@ -73,7 +80,11 @@ def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
 
 
 def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Servers | None:
-    """Return the servers if anybody needs them. Who cannot have them is put among the missing, but not the last of ours."""
+    """Return the servers if a system needs them.
+
+    If they cannot be installed, adds the systems that need them to ``missing``. Raises
+    :class:`tests.servers.install.Missing` if then nothing of our own would be measured.
+    """
     needing = [
         name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing
     ]
@@ -104,7 +115,10 @@ def _versions(options: Options, missing: dict[str, str]) -> dict[str, str]:
 def one_round(
     turns: list[Turn], number: int, options: Options, bar: Bar, missing: dict[str, str]
 ) -> dict[str, Figures]:
-    """Give everyone a turn and return subject → figures. An optional one that fails is put among the missing and has no more turns."""
+    """Take all turns of a round and return system → figures.
+
+    An optional turn that fails is added to ``missing`` and not tried again.
+    """
     figures: dict[str, Figures] = {}
     first = number % len(turns)
     done = number * sum(turn.share for turn in turns)

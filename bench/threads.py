@@ -1,22 +1,25 @@
-"""Many plain loops at once: ``smtplib`` over one connection each, in threads: ``python -m bench.threads PORT COUNT THREADS``.
+"""Sends from many threads, each with ``smtplib`` over one connection.
 
-For the slow sink: almost all of the time is waiting, which threads can do side by side. The clock runs from when each thread could have
-sent one message, as for everybody who sends into that sink. Prints one line of JSON.
+Run as ``python -m bench.programs.threads PORT COUNT THREADS``. It is for the slow sink, where
+nearly all time is spent waiting, which threads can do side by side. As for all systems there, the
+clock starts when each thread has had the time to send one message. Prints one line of JSON.
 """
 
 import json
-import resource
 import sys
 import threading
 import time
 from collections.abc import Callable
 
-from bench.loop import Send, by_smtplib, message
+from bench.loop import Send, by_smtplib, cpu_seconds, message
 from bench.payload import recipient
 
 
 def run(port: int, count: int, threads: int) -> dict[str, float]:
-    """Send ``count`` messages and return seconds from message number ``threads`` to the last, and CPU seconds for all."""
+    """Send ``count`` messages.
+
+    Returns the seconds from message number ``threads`` to the last, and the CPU seconds of all.
+    """
     raw, numbers = message(), iter(range(count))
     answered: list[float] = []
 
@@ -29,7 +32,7 @@ def run(port: int, count: int, threads: int) -> dict[str, float]:
     all_of_them = [
         threading.Thread(target=work, args=by_smtplib(port, raw), daemon=True) for _ in range(min(threads, count))
     ]
-    before = _cpu()
+    before = cpu_seconds()
     for one in all_of_them:
         one.start()
     for one in all_of_them:
@@ -37,12 +40,7 @@ def run(port: int, count: int, threads: int) -> dict[str, float]:
     if len(answered) != count:
         sys.exit(f"{len(answered)} of {count} were taken")
     moments = sorted(answered)
-    return {"seconds": moments[-1] - moments[len(all_of_them) - 1], "cpu": _cpu() - before}
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    return {"seconds": moments[-1] - moments[len(all_of_them) - 1], "cpu": cpu_seconds() - before}
 
 
 if __name__ == "__main__":

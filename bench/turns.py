@@ -1,4 +1,4 @@
-"""Who has a turn in each round, and what is measured in it."""
+"""Lists what each system does in a round."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,12 +29,16 @@ from bench.stats import Figures
 from bench.system import System
 
 SHAPED = ("postfix",)
-"""Peers that take any shape of message."""
+"""Peers that take messages of any shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one subject does in a round. ``share``: messages, for the progress bar. Without an optional one the run goes on."""
+    """What one system does in a round.
+
+    ``share`` is a number of messages, for the progress bar. When an optional turn fails, the run
+    continues.
+    """
 
     subject: str
     what: str
@@ -44,13 +48,13 @@ class Turn:
 
 
 class WeightedRoundRobin:
-    """The turns of a round."""
+    """Makes the turns of a round."""
 
     def __init__(self, options: Options, servers: Servers | None, bench: Bench, python: Path) -> None:
         self._options, self._servers, self._bench, self._python = options, servers, bench, python
 
     def all(self) -> list[Turn]:
-        """Return them; each subject's share is known before it is measured."""
+        """Return all turns. Each has its share before anything is measured."""
         options, bench = self._options, self._bench
         messages = options.messages
         loops, limits = loop_messages(messages), limit_messages(messages)
@@ -91,7 +95,7 @@ class WeightedRoundRobin:
         return turns
 
     def _ours(self, name: str) -> Figures:
-        """Accept, drain, end to end and latency of one fresh installation."""
+        """Measure accept, drain, end to end and latency of one fresh installation."""
         bench = self._bench
         wanted = 2 * (bench.messages + ACCEPT_WARM) + LATENCY_WARM + LATENCY_MESSAGES
         with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, wanted):
@@ -103,7 +107,7 @@ class WeightedRoundRobin:
         return figures
 
     def _shapes(self, name: str) -> Figures:
-        """Accept each shape, and drain them all, of one fresh installation."""
+        """Accept each shape and drain them all, on one fresh installation."""
         bench, names = self._bench_of_shapes(), self._options.shapes
         with (
             self._service(name, bench.sink, {}) as service,
@@ -122,7 +126,7 @@ class WeightedRoundRobin:
         return replace(self._bench, messages=phases.shape_messages(self._bench.messages))
 
     def _with_keys(self, name: str) -> Figures:
-        """Accept once more, where everybody must show an API key."""
+        """Measure accept once more, where every request needs an API key."""
         bench = self._bench
         with self._service(name, bench.sink, {"AUTH_REQUIRED": "true"}) as service, Exactly(bench.sink, 0):
             return phases.accept(service, bench)
@@ -137,7 +141,7 @@ class WeightedRoundRobin:
             return phases.accept(system, bench) | phases.drain(system, bench) | phases.through(system, bench)
 
     def _slow_ours(self, name: str) -> Figures:
-        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all processes together
+        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all worker processes together
         with (
             self._slow() as bench,
             self._service(name, bench.sink, connections) as service,

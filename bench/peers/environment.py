@@ -1,4 +1,7 @@
-"""The virtual environment of the Python peers, ``var/bench/peers``: made when it is first wanted, and again when the pins change."""
+"""The virtual environment of the Python peers, ``var/bench/peers``.
+
+It is made when first needed, and again when the pinned versions change.
+"""
 
 import hashlib
 import subprocess
@@ -13,7 +16,10 @@ FOLDER = ROOT / "var" / "bench" / "peers"
 
 
 def python() -> Path:
-    """Return the interpreter, with everything installed. Raises :class:`tests.servers.install.Missing`."""
+    """Return its interpreter, with everything installed.
+
+    Raises :class:`tests.servers.install.Missing`.
+    """
     stamp, wanted = FOLDER / "installed", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     interpreter = FOLDER / "bin" / "python"
     with one_at_a_time():
@@ -28,7 +34,7 @@ def python() -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Return what is pinned: name and version."""
+    """Return the pinned packages: name → version."""
     lines = [line for line in REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
     return dict(line.split("==") for line in lines)
 

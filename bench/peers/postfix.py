@@ -1,19 +1,23 @@
-"""A private Postfix that relays to the sink: its own configuration, queue, data and log; no daemon of the machine's is touched.
+"""A private Postfix that relays to the sink, with its own configuration, queue, data and log.
 
-How it is tuned, as somebody would who has one smarthost near by and wants speed without losing mail:
+It touches no mail server of the machine. It is tuned as an administrator would who has one
+smarthost near by and wants speed without losing mail:
 
-- Durability is not a setting: ``cleanup`` calls fsync before a message is answered 250.
-- As many deliveries at once as our worker has connections, from the first message on (``initial_destination_concurrency``; the default
-  starts with 5 and learns).
-- A connection for each message (``smtp_connection_cache_on_demand = no``): with a sink on the same machine a new one costs less than to
-  hand an old one from process to process. Of 20 deliveries at once it drains 2,500 messages a second, with the cache 1,700.
-- ``in_flow_delay = 0``: accepting is not slowed down on purpose while deliveries lag behind.
-- Nothing is looked up: no DNS, no names of clients, no local recipients, no aliases; no TLS, no filters, no content checks, no chroot.
-- Enough processes for everything at once (``default_process_limit``).
-- Logging stays as it comes, five lines a message, by its own ``postlogd``: nobody runs a mail server without a log.
+- Durability is not a setting: ``cleanup`` calls fsync before it answers 250.
+- It makes as many deliveries at once as our worker has connections, from the first message on
+  (``initial_destination_concurrency``; by default it starts with 5 and adapts).
+- It opens a connection for each message (``smtp_connection_cache_on_demand = no``). With a sink on
+  the same machine that is cheaper than passing a connection from process to process: with 20
+  deliveries at once it drains 2,500 messages a second, with the cache 1,700.
+- ``in_flow_delay = 0``: it does not slow down accepting while deliveries lag behind.
+- It looks nothing up: no DNS, no client names, no local recipients, no aliases; no TLS, no filters,
+  no content checks, no chroot.
+- It may run enough processes for everything at once (``default_process_limit``).
+- Logging keeps its default, five lines per message, by its own ``postlogd``: nobody runs a mail
+  server without a log.
 
-It accepts alone while there is no queue manager: ``cleanup`` rings at a FIFO that nobody reads. A full queue drains when the same
-queue is started with one.
+While there is no queue manager it only accepts: ``cleanup`` notifies it by a FIFO that nobody
+reads. The backlog drains when the same queue is started with a queue manager.
 """
 
 import os
@@ -86,7 +90,10 @@ class Postfix:
     servers: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, sink_port: int, sessions: int, connections: int) -> None:
-        """``sessions``: SMTP connections to the sink at most. Raises :class:`tests.servers.install.Missing`."""
+        """``sessions`` is the most SMTP connections to the sink.
+
+        Raises :class:`tests.servers.install.Missing`.
+        """
         check()
         self.port = free_port()
         self._sandbox = Sandbox("bench-postfix", OURSELVES)
@@ -109,20 +116,20 @@ class Postfix:
         )
 
     def open(self) -> None:
-        """Start what accepts, unless everything runs."""
+        """Start the part that accepts, unless everything runs already."""
         if not self._delivers:
             self._hang_bell()
             self._start("")
 
     def shut(self) -> None:
-        """Stop."""
+        """Stop all of it."""
         self._sandbox.end("master", signal.SIGTERM)
         if self._bell is not None:
             os.close(self._bell)
             self._bell = None
 
     def deliver(self) -> None:
-        """Start everything, on what is in the queue."""
+        """Start everything, on the queue there is."""
         (self._folder / "queue" / "public" / "qmgr").unlink()
         self._delivers = True
         self._start(_QUEUE_MANAGER)
@@ -136,7 +143,7 @@ class Postfix:
         told: Told = lambda _: None,
         shape: str = SHORT,
     ) -> dict[str, Any]:
-        """Send by SMTP with ``smtp-source``, over connections that stay."""
+        """Send by SMTP with ``smtp-source``, over connections that stay open."""
         return clients.run("source", self.port, count, connections, shape, told=told)
 
     def own(self) -> list[int]:
@@ -160,7 +167,7 @@ class Postfix:
         self._sandbox.close()
 
     def _prepare(self) -> None:
-        self._folder.chmod(0o755)  # its processes are of another user
+        self._folder.chmod(0o755)  # its processes run as another user
         queue = self._folder / "queue"
         for folder in (self._folder / "etc", queue, queue / "pid"):
             folder.mkdir()
@@ -175,7 +182,7 @@ class Postfix:
         shutil.chown(path, USER)
         self._bell = os.open(
             path, os.O_RDWR | os.O_NONBLOCK
-        )  # with no reader at all they would log a warning for each message
+        )  # without any reader they would log a warning for each message
 
     def _start(self, more: str) -> None:
         (self._folder / "etc" / "master.cf").write_text(_SERVICES.format(port=self.port) + more)
@@ -191,7 +198,7 @@ class Postfix:
 
 
 def check() -> None:
-    """Raise :class:`tests.servers.install.Missing` if there can be none on this machine."""
+    """Raise :class:`tests.servers.install.Missing` if Postfix cannot run on this machine."""
     if os.geteuid():
         raise Missing("Postfix's master runs only as root")
     postfix.program("smtp-source")

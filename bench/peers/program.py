@@ -1,6 +1,7 @@
-"""A Python peer as something to measure: three uses of one small program, each a process in the peers' environment.
+"""Runs a Python peer: three uses of one small program, each a process in the peers' environment.
 
-Its ``install`` makes tables and queues, its ``work`` delivers; ``bench.peers.submit`` calls its ``submitter``.
+Its ``install`` makes tables and queues, its ``work`` delivers, and ``bench.peers.submit`` calls its
+``submitter``.
 """
 
 import os
@@ -21,10 +22,13 @@ USES = {"celery": ("rabbitmq",), "post_office": ("postgresql",), "design_2017": 
 
 
 class Program:
-    """One fresh installation."""
+    """One fresh installation of a Python peer."""
 
     def __init__(self, name: str, python: Path, sink_port: int, lent: Lent, servers: Mapping[str, int]) -> None:
-        """``python``: that of the peers' environment. ``servers``: process ids of all there are."""
+        """``python`` is the peers' interpreter.
+
+        ``servers`` are the process ids of all running servers.
+        """
         self.servers = {server: servers[server] for server in USES[name] if server in servers}
         self._name, self._python = name, str(python)
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
@@ -37,10 +41,10 @@ class Program:
         self._works = False
 
     def open(self) -> None:
-        """Nothing of it runs to take messages in but the servers."""
+        """Do nothing: the servers alone take messages in."""
 
     def shut(self) -> None:
-        """Nothing to stop."""
+        """Do nothing."""
 
     def deliver(self) -> None:
         """Start its worker."""
@@ -56,7 +60,10 @@ class Program:
         told: Told = lambda _: None,
         shape: str = SHORT,
     ) -> dict[str, Any]:
-        """Call its ``submitter`` in as many threads as there are connections. Raises :class:`BenchError` for a shape but ``short``."""
+        """Call its ``submitter`` in as many threads as there are connections.
+
+        Raises :class:`BenchError` for any shape but ``short``.
+        """
         if shape != SHORT:
             raise BenchError(f"{self._name} is measured with {SHORT} messages, not with {shape}")
         arguments = (self._name, first, count, connections)
@@ -70,7 +77,7 @@ class Program:
         return [pid] if pid else []
 
     def log(self) -> str:
-        """Return the end of what its worker said."""
+        """Return the end of its worker's log."""
         path = self._sandbox.folder / "worker.log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 

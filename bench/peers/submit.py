@@ -1,7 +1,8 @@
-"""Hands messages to a Python peer as fast as it takes them: ``python -m bench.peers.submit PEER FIRST COUNT CONNECTIONS``.
+"""Hands messages to a Python peer as fast as it takes them.
 
-As many threads as our bench has connections, in one process per core: what a web application does when it calls the peer, without the
-web. Prints how many are in now and then, and one line of JSON at the end.
+Run as ``python -m bench.peers.submit PEER FIRST COUNT CONNECTIONS``. It starts as many threads as
+our bench has connections, in one process per core, like a web application that calls the peer. It
+prints the number of submitted messages from time to time, and one line of JSON at the end.
 """
 
 import importlib
@@ -17,11 +18,14 @@ from multiprocessing.synchronize import Barrier
 from bench.payload import recipient
 from bench.peers import CORES
 
-TELL = 100  # messages of one process between two lines
+TELL = 100  # messages of one process between two lines of progress
 
 
 def run(peer: str, first: int, count: int, connections: int) -> dict[str, float]:
-    """Hand ``count`` messages in and return when it began, seconds, and CPU seconds of what handed in."""
+    """Hand ``count`` messages in.
+
+    Returns when it began, the seconds it took, and the CPU seconds of the submitting processes.
+    """
     processes, context = min(CORES, connections), multiprocessing.get_context("fork")
     shares = [len(range(number, connections, processes)) for number in range(processes)]
     ready, pipes = context.Barrier(connections + 1), []
