@@ -10,16 +10,17 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from bench import ROOT, BenchError, backlog, machine, report
+from bench import ROOT, BenchError, backlog, report
 from bench import against as against_
 from bench import slow_clients as slow
 from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
 from bench.phases import Bar
+from bench.processes import machine
+from bench.processes.sink import KINDS, Kind
+from bench.programs.shapes import NAMES
 from bench.run import run
-from bench.shapes import NAMES
-from bench.sink import KINDS, Kind
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.process import run as run_program
 from mailbbgun.core.process import version_option

@@ -20,15 +20,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import ROOT, BenchError, machine, phases
-from bench.clients import Clients
+from bench import ROOT, BenchError, phases
 from bench.options import REAL, Options
 from bench.phases import DRAINING, Bar, Bench, Exactly, accepting
+from bench.processes import machine
+from bench.processes.clients import Clients
+from bench.processes.servers import Servers
+from bench.processes.service import Service
+from bench.processes.sink import Sink
+from bench.programs.shapes import title
 from bench.report import aligned, cell, sums
-from bench.servers import Servers
-from bench.service import Service
-from bench.shapes import title
-from bench.sink import Sink
 from bench.stats import Figures, Spread, summary, times
 
 OURS, THEIRS = "this tree", "the other"

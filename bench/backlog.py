@@ -22,12 +22,13 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from bench import BenchError, cpu, machine
+from bench import BenchError
 from bench.fill import fill
 from bench.phases import Bar
-from bench.servers import Servers
-from bench.service import Service
-from bench.sink import Kind, Sink
+from bench.processes import cpu, machine
+from bench.processes.servers import Servers
+from bench.processes.service import Service
+from bench.processes.sink import Kind, Sink
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver.claim import claim, load, next_isolated
 from mailbbgun.events import record

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from bench.payload import DOMAIN, SENDER, SUBJECT, TEXT
+from bench.programs.payload import DOMAIN, SENDER, SUBJECT, TEXT
 from mailbbgun.database.db import Database
 
 CHUNK = 50_000  # messages per transaction
@@ -55,7 +55,8 @@ _STATEMENTS = (
     INSERT INTO messages (id, created_at, status, subject, sender, mail_from, message_id, priority, smtputf8, size,
         tags, metadata, raw)
     SELECT id, at, 'PENDING', '{SUBJECT} ' || n, '{SENDER}', '{SENDER}', '<' || id || '@{DOMAIN}>',
-        {_PRIORITY}, false, octet_length(raw), CASE WHEN n % 5 = 0 THEN json_build_array('tag' || n % 7) ELSE '[]' END, '{{}}', raw
+        {_PRIORITY}, false, octet_length(raw),
+        CASE WHEN n % 5 = 0 THEN json_build_array('tag' || n % 7) ELSE '[]' END, '{{}}', raw
     FROM ground, LATERAL (SELECT {_RAW} AS raw) mime
     """,
     f"""

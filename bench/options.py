@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from bench.sink import Kind
+from bench.processes.sink import Kind
 from mailbbgun.settings.settings import Settings
 
 EMBEDDED, REAL = "embedded", "real"

@@ -15,14 +15,16 @@ from typing import NoReturn, TypeAlias
 
 from tqdm import tqdm
 
-from bench import BenchError, cpu, load
-from bench.clients import Clients
-from bench.loop import WARM
-from bench.service import Service
-from bench.shapes import MARK, SHORT, requests
-from bench.sink import Sink
+from bench import BenchError
+from bench.processes import cpu
+from bench.processes.clients import Clients
+from bench.processes.service import Service
+from bench.processes.sink import Sink
+from bench.processes.system import System
+from bench.programs import load
+from bench.programs.loop import WARM
+from bench.programs.shapes import MARK, SHORT, requests
 from bench.stats import Figures, percentile
-from bench.system import System
 
 LOOP_LEAST = 5000  # least messages of a plain loop: the reference for all others must run for about a second
 LIMIT_LEAST = 20_000  # least messages of the faster senders
@@ -71,7 +73,7 @@ def loop(name: str, bench: Bench) -> Figures:
     core = max(os.sched_getaffinity(0))
     messages = loop_messages(bench.messages)
     with bench.sink.on_core(core):
-        return _straight(bench, messages, WARM, "loop", name, bench.sink.port, messages, core)
+        return _straight(bench, messages, WARM, "programs.loop", name, bench.sink.port, messages, core)
 
 
 def limit(program: str, bench: Bench) -> Figures:
@@ -217,7 +219,7 @@ def latency(service: Service, bench: Bench) -> Figures:
 
 def slow_threads(bench: Bench) -> Figures:
     """Send with ``bench.programs.threads`` into a slow sink."""
-    figures = bench.clients.run("threads", bench.sink.port, bench.messages, bench.sessions)
+    figures = bench.clients.run("programs.threads", bench.sink.port, bench.messages, bench.sessions)
     return {
         "slow_rate": (bench.messages - bench.sessions) / figures["seconds"],
         "slow_cpu_us": figures["cpu"] / bench.messages * 1e6,

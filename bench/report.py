@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import machine, plot
+from bench import plot
 from bench.options import (
     CONFIGURATIONS,
     EMBEDDED,
@@ -22,8 +22,9 @@ from bench.options import (
 )
 from bench.peers import PEERS
 from bench.phases import DRAINING, accepting
+from bench.processes import machine
+from bench.programs.shapes import SHORT, title
 from bench.run import Results
-from bench.shapes import SHORT, title
 from bench.stats import Figures, Spread, summary, times
 
 TITLES = {

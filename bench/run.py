@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import SubprocessError
 
-from bench import machine, postfix
-from bench.clients import Clients
 from bench.options import REAL, REFERENCE, SLOW_COMMANDS, SLOW_CONNECTIONS, SLOW_SECONDS, THEORY, Options
 from bench.peers import PYTHON, environment
 from bench.peers.postfix import check as check_postfix
 from bench.phases import Bar, Bench
-from bench.servers import Servers
-from bench.sink import Sink
+from bench.processes import machine, postfix
+from bench.processes.clients import Clients
+from bench.processes.servers import Servers
+from bench.processes.sink import Sink
 from bench.stats import Figures, with_ratios
-from bench.turns import Turn, WeightedRoundRobin
+from bench.turns import Turn, Turns
 from tests.servers.install import Missing
 
 
@@ -50,9 +50,7 @@ def run(options: Options, bar: Bar) -> Results:
             bar.write(f"the sink is a slower one in Python: {sink.why}")
         facts = machine.facts(sink.name, (servers.versions() if servers else {}) | _versions(options, missing))
         bench = Bench(options.messages, options.connections, options.sessions(), sink, clients, bar)
-        turns = [
-            turn for turn in WeightedRoundRobin(options, servers, bench, python).all() if turn.subject not in missing
-        ]
+        turns = [turn for turn in Turns(options, servers, bench, python).all() if turn.subject not in missing]
         began = datetime.now(UTC)
         bar.reset(total=options.rounds * sum(turn.share for turn in turns))
         rounds = [

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from bench import ROOT, BenchError
-from bench.service import Service
+from bench.processes.service import Service
 
 SOCKETS, SILENT_SOCKETS = 500, 2100
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import phases, postfix
+from bench import phases
 from bench.options import (
     KEYS,
     OUR_CLIENT,
@@ -22,11 +22,12 @@ from bench.options import (
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
 from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
-from bench.servers import Servers
-from bench.service import Service
-from bench.sink import Sink
+from bench.processes import postfix
+from bench.processes.servers import Servers
+from bench.processes.service import Service
+from bench.processes.sink import Sink
+from bench.processes.system import System
 from bench.stats import Figures
-from bench.system import System
 
 SHAPED = ("postfix",)
 """Peers that take messages of any shape."""
@@ -47,7 +48,7 @@ class Turn:
     measure: Callable[[], Figures]
 
 
-class WeightedRoundRobin:
+class Turns:
     """Makes the turns of a round."""
 
     def __init__(self, options: Options, servers: Servers | None, bench: Bench, python: Path) -> None:
@@ -85,7 +86,7 @@ class WeightedRoundRobin:
                 partial(self._with_keys, options.configurations[-1]),
             )
         ]
-        turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
+        turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "programs.pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
         if options.slow_sink:
@@ -133,7 +134,7 @@ class WeightedRoundRobin:
 
     def _source(self) -> Figures:
         postfix.program("smtp-source")
-        return phases.limit("source", self._bench)
+        return phases.limit("programs.source", self._bench)
 
     def _peer(self, name: str) -> Figures:
         bench = self._bench

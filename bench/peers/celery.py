@@ -13,8 +13,8 @@ from email.message import EmailMessage
 
 from celery import Celery
 
-from bench.payload import SENDER, SUBJECT, TEXT
 from bench.peers import CORES
+from bench.programs.payload import SENDER, SUBJECT, TEXT
 
 HOSTNAME = "bench.example.test"  # set, so that no DNS lookup for our own name is made
 

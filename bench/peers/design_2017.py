@@ -13,7 +13,7 @@ from email.message import EmailMessage
 import pika
 import psycopg2
 
-from bench.payload import SENDER, SUBJECT, TEXT
+from bench.programs.payload import SENDER, SUBJECT, TEXT
 
 HOSTNAME = "bench.example.test"  # set, so that no DNS lookup for our own name is made
 QUEUE = "mail"

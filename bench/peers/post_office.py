@@ -16,8 +16,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
-from bench.payload import SENDER, SUBJECT, TEXT
 from bench.peers import CORES
+from bench.programs.payload import SENDER, SUBJECT, TEXT
 
 AGAIN_SECONDS = 0.1
 

@@ -29,10 +29,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from bench import OURSELVES, BenchError, postfix
-from bench.clients import Clients
-from bench.shapes import SHORT
-from bench.system import Told
+from bench import OURSELVES, BenchError
+from bench.processes import postfix
+from bench.processes.clients import Clients
+from bench.processes.system import Told
+from bench.programs.shapes import SHORT
 from tests.servers.install import Missing
 from tests.servers.process import Sandbox, free_port
 
@@ -144,7 +145,7 @@ class Postfix:
         shape: str = SHORT,
     ) -> dict[str, Any]:
         """Send by SMTP with ``smtp-source``, over connections that stay open."""
-        return clients.run("source", self.port, count, connections, shape, told=told)
+        return clients.run("programs.source", self.port, count, connections, shape, told=told)
 
     def own(self) -> list[int]:
         """Return the process id of its master."""

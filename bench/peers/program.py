@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
-from bench.clients import Clients
-from bench.servers import Lent
-from bench.shapes import SHORT
-from bench.system import Told
+from bench.processes.clients import Clients
+from bench.processes.servers import Lent
+from bench.processes.system import Told
+from bench.programs.shapes import SHORT
 from tests.servers.process import Sandbox
 
 USES = {"celery": ("rabbitmq",), "post_office": ("postgresql",), "design_2017": ("postgresql", "rabbitmq")}

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
-from bench.payload import recipient
 from bench.peers import CORES
+from bench.programs.payload import recipient
 
 TELL = 100  # messages of one process between two lines of progress
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from bench import cpu
+from bench.processes import cpu
 
 BUSY = "import time\nuntil = time.process_time() + 0.2\nwhile time.process_time() < until: pass"
 

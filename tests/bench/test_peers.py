@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from bench import phases, postfix
-from bench.clients import Clients
+from bench import phases
 from bench.peers import PEERS, PYTHON, environment
 from bench.peers.postfix import Postfix
 from bench.peers.program import USES, Program
 from bench.phases import ACCEPT_WARM, Bench, Exactly
-from bench.servers import Lent
-from bench.sink import Sink
+from bench.processes import postfix
+from bench.processes.clients import Clients
+from bench.processes.servers import Lent
+from bench.processes.sink import Sink
 from tests.servers.install import Missing
 
 MESSAGES, CONNECTIONS, SESSIONS = 50, 4, 3

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from bench.clients import Clients
-from bench.loop import message
-from bench.shapes import MARK, MIX, NAMES, SHAPES, of, requests
-from bench.sink import Sink
+from bench.processes.clients import Clients
+from bench.processes.sink import Sink
+from bench.programs.loop import message
+from bench.programs.shapes import MARK, MIX, NAMES, SHAPES, of, requests
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -52,6 +52,6 @@ def test_the_mix_is_every_shape_in_turn():
 @pytest.mark.parametrize("shape", ["recipients", "mix"])
 def test_all_of_a_shape_arrives(shape):
     with Sink("asyncio") as sink, Clients() as clients:
-        figures = clients.run("source", sink.port, 20, 3, shape)
+        figures = clients.run("programs.source", sink.port, 20, 3, shape)
         assert sink.count() == 20
         assert figures["seconds"] > 0

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from bench import BenchError
-from bench.sink import Sink
+from bench.processes.sink import Sink
 from tests.waiting import PATIENCE, at_least, pause
 
 

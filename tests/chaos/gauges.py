@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from bench import cpu
+from bench.processes import cpu
 from mailbbgun.deliver.journal import ROTATE_SIZE
 from mailbbgun.queues.rabbitmq import BUNCH
 from mailbbgun.services import Services

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bench.clients import Clients
+from bench.processes.clients import Clients
 
 Told = Callable[[str], object]
 

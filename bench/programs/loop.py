@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench.payload import SENDER, recipient
-from bench.shapes import SHAPES, Shape
+from bench.programs.payload import SENDER, recipient
+from bench.programs.shapes import SHAPES, Shape
 from mailbbgun.messages.mime import Mailbox, compose
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from bench.loop import Send, by_smtplib, cpu_seconds, message
-from bench.payload import recipient
+from bench.programs.loop import Send, by_smtplib, cpu_seconds, message
+from bench.programs.payload import recipient
 
 
 def run(port: int, count: int, threads: int) -> dict[str, float]:

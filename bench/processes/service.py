@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
-from bench import load as loading
-from bench.clients import Clients
-from bench.shapes import SHORT
-from bench.system import Told
+from bench.processes.clients import Clients
+from bench.processes.system import Told
+from bench.programs import load as loading
+from bench.programs.shapes import SHORT
 from mailbbgun.services import Services, build
 from mailbbgun.settings.settings import load
 from tests.servers.process import Sandbox, free_port
@@ -68,7 +68,14 @@ class Service:
     ) -> dict[str, Any]:
         """POST messages. The result also has ``answers``, the seconds of each answer."""
         return clients.run(
-            "load", self.port, first, count, connections, shape, told=told, environment={loading.KEY: self._key}
+            "programs.load",
+            self.port,
+            first,
+            count,
+            connections,
+            shape,
+            told=told,
+            environment={loading.KEY: self._key},
         )
 
     def own(self) -> list[int]:

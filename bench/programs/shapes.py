@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.payload import DOMAIN, SENDER, SUBJECT, TEXT
+from bench.programs.payload import DOMAIN, SENDER, SUBJECT, TEXT
 
 MARK = b"########"
 """Placeholder in a request for the eight digits of the message's number."""

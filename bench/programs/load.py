@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from bench.shapes import MARK, SHORT, requests
+from bench.programs.shapes import MARK, SHORT, requests
 
 KEY = "BENCH_API_KEY"  # environment variable with the API key to send
 SILENCE = 30.0  # seconds without any answer until it gives up

@@ -12,10 +12,10 @@ import sys
 import tempfile
 import time
 
-from bench import postfix
-from bench.loop import HOSTNAME, message
-from bench.payload import DOMAIN, SENDER
-from bench.shapes import SHORT, Shape, of
+from bench.processes import postfix
+from bench.programs.loop import HOSTNAME, message
+from bench.programs.payload import DOMAIN, SENDER
+from bench.programs.shapes import SHORT, Shape, of
 
 
 def run(port: int, count: int, sessions: int, shape: str = SHORT) -> dict[str, float]:

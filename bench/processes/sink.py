@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, Self
 
-from bench import OURSELVES, ROOT, BenchError, postfix
+from bench import OURSELVES, ROOT, BenchError
+from bench.processes import postfix
 from tests.servers.install import Missing
 from tests.servers.process import Sandbox, free_port
 
@@ -30,7 +31,7 @@ class Sink:
         """
         self.port = free_port()
         self.name, self.why = "asyncio", ""
-        argv = [sys.executable, str(ROOT / "bench" / "asyncio_sink.py"), str(self.port), str(delay)]
+        argv = [sys.executable, str(ROOT / "bench" / "programs" / "asyncio_sink.py"), str(self.port), str(delay)]
         user = OURSELVES
         if kind != "asyncio":
             try:

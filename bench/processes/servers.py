@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from bench import BenchError, machine
+from bench import BenchError
+from bench.processes import machine
 from tests.servers import PostgreSQL, RabbitMQ
 
 

@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from bench.loop import HOSTNAME, cpu_seconds, message
-from bench.payload import SENDER, recipient
+from bench.programs.loop import HOSTNAME, cpu_seconds, message
+from bench.programs.payload import SENDER, recipient
 
 SILENCE = 30.0  # seconds without any reply until it gives up
 
