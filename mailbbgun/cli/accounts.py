@@ -1,8 +1,10 @@
-"""``mailbbgun account``: SMTP accounts. No command prints a password, nor takes one as an argument; what is encrypted is never read here."""
+"""``mailbbgun account``: SMTP accounts.
+
+No command prints a password or takes one as an argument. Only ``account test`` decrypts one.
+"""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TextIO
 from uuid import UUID
@@ -12,19 +14,18 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.cli.terminal import (
     PAGE,
+    all_pages,
     as_json,
-    everything,
-    given,
-    judged,
-    judging,
+    as_usage_error,
     of_tenant,
-    opened,
+    opened_for,
     options_of,
     print_json,
     print_one,
     print_table,
-    tenant_called,
+    typed_options,
     uuid,
+    validated,
 )
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import NotFound, Unavailable
@@ -52,9 +53,9 @@ COLUMNS = (
     "enabled",
     "id",
 )
-LONGEST_WORDS = 300  # characters of a server's words in the line that says why an account does not work
+LONGEST_WORDS = 300  # characters of a server's reply in the line that says why an account does not work
 STEP_COLUMNS = ("name", "ok", "milliseconds", "words")
-# What may be set to nothing. A password goes with its user name.
+# Fields that can be cleared. Clearing the user name clears the password as well.
 CLEARABLE = [
     name.replace("_", "-")
     for name, field in AccountSettings().fields.items()
@@ -69,7 +70,10 @@ SHOWN = tuple(
 
 @click.group()
 def account() -> None:
-    """SMTP accounts: the servers that mail of a tenant leaves through. ACCOUNT is its setting_name, or its id."""
+    """SMTP accounts: the servers that a tenant's mail leaves through.
+
+    ACCOUNT is its setting_name or its id.
+    """
 
 
 @account.command("list")
@@ -77,10 +81,10 @@ def account() -> None:
 @as_json
 def index(tenant: str, as_json: bool) -> None:
     """List all accounts of a tenant, newest first."""
-    with _opened(tenant) as (services, its), services.db.read(its) as session:
+    with opened_for(tenant) as (services, its), services.db.read(its) as session:
         shown = [
             _shown(one)
-            for one in everything(lambda after: repo.accounts(session, its, limit=PAGE, offset=0, after=after))
+            for one in all_pages(lambda after: repo.accounts(session, its, limit=PAGE, offset=0, after=after))
         ]
     if as_json:
         print_json({"smtp_accounts": shown, "count": len(shown)})
@@ -95,7 +99,7 @@ def index(tenant: str, as_json: bool) -> None:
 @click.option(
     "--password-file",
     type=click.File(),
-    help="Whose first line is the password; - is standard input. By default you are asked.",
+    help="The password is the first line of this file; - is standard input. By default you are asked.",
 )
 @click.option(
     "--ca-file",
@@ -113,10 +117,13 @@ def create(
     as_json: bool,
     **_: Any,
 ) -> None:
-    """Set up an account called SETTING_NAME. Its password is never an argument, which others on this machine could read."""
+    """Add an account called SETTING_NAME.
+
+    Its password is never an argument: others on this machine could read it.
+    """
     wanted = {
         name: value
-        for name, value in given(context).items()
+        for name, value in typed_options(context).items()
         if name not in ("tenant", "password_file", "ca_file", "as_json")
     }
     wanted |= {"setting_name": context.params["setting_name"]} | ({"ca_certificate": ca_file.read()} if ca_file else {})
@@ -124,8 +131,8 @@ def create(
         wanted["smtp_password"] = password_file.readline().rstrip("\r\n")
     elif "smtp_username" in wanted or ("preset" in wanted and PRESETS[wanted["preset"]].username):
         wanted["smtp_password"] = _asked_password()
-    wanted = judged(NewAccount(), wanted)
-    with _opened(tenant) as (services, its), judging():
+    wanted = validated(NewAccount(), wanted)
+    with opened_for(tenant) as (services, its), as_usage_error():
         values = edit.filled(wanted, Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS)))
         with services.db.write(its) as session:
             edit.create(session, services.vault, its, new_id(), values)
@@ -138,7 +145,7 @@ def create(
 @as_json
 def show(account: str, tenant: str, as_json: bool) -> None:
     """Show an account."""
-    with _opened(tenant) as (services, its):
+    with opened_for(tenant) as (services, its):
         _print(services, its, account, as_json)
 
 
@@ -146,7 +153,9 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @click.argument("account")
 @of_tenant
 @options_of(AccountChange(), "smtp_password", "ca_certificate")
-@click.option("--password-file", type=click.File(), help="Whose first line is the new password; - is standard input.")
+@click.option(
+    "--password-file", type=click.File(), help="The new password is the first line of this file; - is standard input."
+)
 @click.option("--ask-password", is_flag=True, help="Ask for a new password.")
 @click.option(
     "--ca-file",
@@ -157,22 +166,22 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def update(context: click.Context, /, account: str, tenant: str, as_json: bool, **_: Any) -> None:
-    """Change an account: what is given, and nothing else. Counts within a second in every process.
+    """Change the given fields of an account. Every process uses them within a second.
 
-    The password is needed again when host, port, security or authorities change. You are asked for it then, unless
-    --password-file has it.
+    The password is needed again when host, port, security or authorities change. You are asked for
+    it then, unless --password-file has it.
     """
     wanted = _changes(context)
     if not wanted and not context.params["ask_password"]:
         raise click.UsageError("Nothing is to be changed: see --help.")
-    values = judged(AccountChange(), wanted)
-    with _opened(tenant) as (services, its):
+    values = validated(AccountChange(), wanted)
+    with opened_for(tenant) as (services, its):
         with services.db.read(its) as session:
             found = _found(session, its, account)
         if context.params["ask_password"] or _needs_password(found, values):
-            values |= judged(AccountChange(), {"smtp_password": _asked_password()})
+            values |= validated(AccountChange(), {"smtp_password": _asked_password()})
         guard = Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS))
-        with judging(), services.db.write(its) as session:
+        with as_usage_error(), services.db.write(its) as session:
             edit.change(session, services.vault, guard, its, found.id, values)
         _print(services, its, str(found.id), as_json)
 
@@ -183,9 +192,9 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
 @click.option("--to", help="Send a test mail there as well, which counts for no limit.")
 @as_json
 def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
-    """Try an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
-    wanted = judged(Trial(), {} if to is None else {"to": to})
-    with _opened(tenant, sends=True) as (services, its):
+    """Test an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
+    wanted = validated(Trial(), {} if to is None else {"to": to})
+    with opened_for(tenant, sends=True) as (services, its):
         with services.db.read(its) as session:
             found = _found(session, its, account)
         password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
@@ -225,7 +234,7 @@ def disable(account: str, tenant: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(account: str, tenant: str, yes: bool) -> None:
     """Delete an account and its password."""
-    with _opened(tenant) as (services, its):
+    with opened_for(tenant) as (services, its):
         with services.db.read(its) as session:
             found = _found(session, its, account)
         if not yes and not _confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
@@ -237,18 +246,25 @@ def delete(account: str, tenant: str, yes: bool) -> None:
 
 
 def _asked_password() -> str:
-    """Ask for a password at the terminal. Raises :class:`click.UsageError` without one: there its letters would be shown, or nobody asked."""
+    """Ask for a password at the terminal.
+
+    Raises :class:`click.UsageError` if stdin is no terminal: it would show the password, or nobody
+    would answer.
+    """
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "There is no terminal to ask for the password at: --password-file FILE reads it from the first line of a file, "
-            "--password-file - from standard input."
+            "There is no terminal to ask for the password at: --password-file FILE reads it from the first line of "
+            "a file, --password-file - from standard input."
         )
     password: str = click.prompt("Password", hide_input=True, err=True)
     return password
 
 
 def _confirmed(question: str) -> bool:
-    """Ask for a yes, which may also come through a pipe. Raises :class:`click.UsageError` if nobody is there to give an answer."""
+    """Ask for a yes, which may also come through a pipe.
+
+    Raises :class:`click.UsageError` if the input ends without an answer.
+    """
     try:
         return click.confirm(question, err=True)
     except click.Abort:
@@ -259,10 +275,10 @@ def _confirmed(question: str) -> bool:
 
 
 def _changes(context: click.Context) -> dict[str, Any]:
-    """Return what was typed to be changed, by field; null for what is to be cleared."""
+    """Return the fields that the user wants changed. Fields to clear are None."""
     ours = ("account", "tenant", "password_file", "ask_password", "ca_file", "clear", "as_json")
     params = context.params
-    wanted = {name: value for name, value in given(context).items() if name not in ours}
+    wanted = {name: value for name, value in typed_options(context).items() if name not in ours}
     if params["password_file"] is not None:
         if params["ask_password"]:
             raise click.UsageError("--ask-password asks for what --password-file has; give one or the other.")
@@ -276,7 +292,9 @@ def _changes(context: click.Context) -> dict[str, Any]:
 
 
 def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
-    """Say whether these changes need the password: it would go elsewhere, or a user has none yet."""
+    """Return whether the changes need the password: it would go to another server, or a user has
+    none yet.
+    """
     if "smtp_password" in values or values.get("smtp_username", account.smtp_username) is None:
         return False
     moves = any(name in values and values[name] != getattr(account, name) for name in edit.DESTINATION)
@@ -284,18 +302,10 @@ def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
 
 
 def _words(step: Mapping[str, Any]) -> str:
-    """Return what a server, or the connection, said in a step; of TLS how the line is encrypted."""
+    """Return what the server, or the connection, said in a step; for TLS also version and cipher."""
     encrypted = step["tls"] or {}
     said = [step.get(name) for name in ("mechanism", "code", "enhanced", "words")]
     return " ".join(str(one) for one in (*said, encrypted.get("version"), encrypted.get("cipher")) if one)
-
-
-@contextmanager
-def _opened(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, UUID]]:
-    with opened(sends=sends) as services:
-        with services.db.read() as session:
-            its = tenant_called(session, tenant).id
-        yield services, its
 
 
 def _found(session: Session, tenant_id: UUID, called: str) -> SMTPAccount:
@@ -309,7 +319,7 @@ def _found(session: Session, tenant_id: UUID, called: str) -> SMTPAccount:
 
 
 def _switch(called: str, tenant: str, as_json: bool, *, enabled: bool) -> None:
-    with _opened(tenant) as (services, its):
+    with opened_for(tenant) as (services, its):
         with services.db.write(its) as session:
             repo.change(session, its, _found(session, its, called).id, {"enabled": enabled, "updated_at": db_now()})
         _print(services, its, called, as_json)

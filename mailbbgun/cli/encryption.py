@@ -1,7 +1,9 @@
-"""``mailbbgun keys``: the keys that passwords in the database are encrypted with.
+"""``mailbbgun keys``: the keys that encrypt passwords in the database.
 
-To change the key: put a new one first in ``ENCRYPTION_KEYS`` and start everything again (where several machines cannot be started at once put it
-last everywhere before: each must read what another writes), then ``keys rotate``. The old one may go when ``keys status`` says that it opens nothing.
+To change the key, put a new one first in ``ENCRYPTION_KEYS``, restart every process, then run
+``keys rotate``. If several machines cannot restart at once, first put the new key last on each of
+them, since each must read what the others write. The old key may go once ``keys status`` says that
+it opens nothing.
 """
 
 import sys
@@ -21,19 +23,24 @@ from mailbbgun.smtp_accounts import models as smtp_accounts
 from mailbbgun.tenants import models as tenants
 from mailbbgun.tenants import repo
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
-ROOMS = (smtp_accounts, tenants)  # whose tables have secrets
+INTERRUPTED = 130  # 128 + SIGINT, the exit code shells use
+ROOMS = (smtp_accounts, tenants)  # rooms whose tables have secrets
 
 
 @click.group()
 def keys() -> None:
-    """Encryption keys of what is secret in the database (ENCRYPTION_KEYS), by their place in that list."""
+    """Keys that encrypt secrets in the database (ENCRYPTION_KEYS), numbered by their place in that
+    list.
+    """
 
 
 @keys.command()
 @as_json
 def status(as_json: bool) -> None:
-    """Say how many secrets each key opens, and which none does. A key that opens none may go."""
+    """Show how many secrets each key opens, and which secrets no key opens.
+
+    A key that opens none may go.
+    """
     with opened() as services:
         where = _places()
         with _bar(services, where, "looking") as advance:
@@ -52,10 +59,11 @@ def status(as_json: bool) -> None:
 
 @keys.command()
 def rotate() -> None:
-    """Encrypt every secret by the first key.
+    """Encrypt every secret with the first key.
 
-    In batches, beside a running service. It may be interrupted and repeated: what the first key made already is left alone, and so is what no
-    key opens, which is named; the exit code is 1 then.
+    Works in batches, beside a running service. You may interrupt and repeat it: it skips what the
+    first key encrypted already. Secrets that no key opens are left alone and named; the exit code
+    is 1 then.
     """
     with opened() as services:
         where = _places()
@@ -71,7 +79,8 @@ def rotate() -> None:
     click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.by_key.total() + len(lost)}")
     if found.behind:
         click.echo(
-            f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this",
+            f"{PROGRAM}: {found.behind} were written by another key meanwhile: "
+            "start every process again, then repeat this",
             err=True,
         )
     _tell_lost(lost)
@@ -85,14 +94,14 @@ def _places() -> Sequence[Place]:
 
 @contextmanager
 def _bar(services: Services, where: Sequence[Place], doing: str) -> Iterator[Callable[[int], object]]:
-    """A progress bar on standard error, if that is a terminal."""
+    """Show a progress bar on standard error, if that is a terminal; yield what advances it."""
     bar: tqdm[NoReturn]
     with tqdm(total=count(services.db, where), desc=doing, unit="secret", disable=None, file=sys.stderr) as bar:
         yield bar.update
 
 
 def _lost(services: Services, found: Tally) -> list[dict[str, Any]]:
-    """Return what no key opens, with the names of the tenants."""
+    """Return the secrets that no key opens, with the names of their tenants."""
     identifiers = {one.tenant_id for one in found.unreadable if one.tenant_id}
     with services.db.read() as session:
         names: dict[UUID, str] = repo.names(session, identifiers)
@@ -105,7 +114,8 @@ def _lost(services: Services, found: Tally) -> list[dict[str, Any]]:
 def _tell_lost(lost: Sequence[dict[str, Any]]) -> None:
     if lost:
         click.echo(
-            f"{PROGRAM}: no key opens these {len(lost)}; they are left as they are, and readable again when their key is back:",
+            f"{PROGRAM}: no key opens these {len(lost)}; "
+            "they are left as they are, and readable again when their key is back:",
             err=True,
         )
         for one in lost:

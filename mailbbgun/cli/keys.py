@@ -1,4 +1,8 @@
-"""``mailbbgun key``: API keys. A new one is printed once, and with ``--quiet`` alone, for ``KEY=$(bin/mailbbgun key create --admin --quiet)``."""
+"""``mailbbgun key``: API keys.
+
+A new key is printed once. With ``--quiet`` nothing else is printed, for ``KEY=$(bin/mailbbgun key
+create --admin --quiet)``.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -10,17 +14,17 @@ from sqlalchemy.orm import Session
 from mailbbgun.cli.terminal import (
     LIMIT,
     PAGE,
+    all_pages,
     as_json,
-    everything,
-    given,
-    judged,
     of_tenant,
     opened,
     print_json,
     print_one,
     print_table,
     tenant_called,
+    typed_options,
     uuid,
+    validated,
 )
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import NotFound
@@ -57,12 +61,12 @@ def key() -> None:
 @as_json
 @click.pass_context
 def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) -> None:
-    """List all keys of a tenant, newest first, those that have ended among them."""
-    if every and "tenant" in given(context):
+    """List all keys of a tenant, newest first, including expired and revoked ones."""
+    if every and "tenant" in typed_options(context):
         raise click.UsageError("--all is of every tenant, --tenant of one; give one or the other.")
     with opened() as services, services.db.read() as session:
         its = None if every else tenant_called(session, tenant).id
-        found = everything(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
+        found = all_pages(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
         names = repo.names(session, {one.tenant_id for one in found}) if every else {}
         now = session.scalars(select(db_now())).one()
     shown: Any = Keys().dump({"keys": found, "count": len(found)})
@@ -99,16 +103,19 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 @as_json
 @click.pass_context
 def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_json: bool, **_: Any) -> None:
-    """Make a key for a tenant and print it, this once. What may be many (--scope, --sender …) is given as often."""
+    """Make a key for a tenant and print it, this once.
+
+    Options that take several values (--scope, --sender …) may be repeated.
+    """
     wanted = {
         FIELDS.get(name, name): value
-        for name, value in given(context).items()
+        for name, value in typed_options(context).items()
         if name not in ("tenant", "admin", "quiet", "as_json")
     }
     if admin and "scopes" in wanted:
         raise click.UsageError("--admin is every --scope; give one or the other.")
     scopes = {"scopes": list(keys.ADMIN.scopes)} if admin else {}
-    wish = judged(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
+    wish = validated(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
     with opened() as services:
         check_output("the new key")
         with services.db.write() as session:
@@ -120,7 +127,7 @@ def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_
 @click.argument("key", metavar="KEY")
 @as_json
 def show(key: str, as_json: bool) -> None:
-    """Show a key, but for its secret, which is nowhere."""
+    """Show a key without its secret, which is stored nowhere."""
     with opened() as services, services.db.read() as session:
         _print(_found(session, key), as_json)
 
@@ -129,7 +136,7 @@ def show(key: str, as_json: bool) -> None:
 @click.argument("key", metavar="KEY")
 @as_json
 def revoke(key: str, as_json: bool) -> None:
-    """Revoke a key, within a second in every process."""
+    """Revoke a key. Every process refuses it within a second."""
     with opened() as services:
         with services.db.write() as session:
             found = _found(session, key)
@@ -144,8 +151,8 @@ def revoke(key: str, as_json: bool) -> None:
 @_quiet
 @as_json
 def rotate(key: str, hours: int, quiet: bool, as_json: bool) -> None:
-    """Make a key like another one, and print it, this once."""
-    seconds = judged(Rotation(), {"hours": hours})["hours"] * 3600
+    """Make a key like another one and print it, this once."""
+    seconds = validated(Rotation(), {"hours": hours})["hours"] * 3600
     with opened() as services:
         check_output("the new key")
         with services.db.write() as session:
@@ -179,7 +186,10 @@ def _print(key: ApiKey, as_json: bool) -> None:
 def _print_new(
     services: Services, minted: keys.Minted, quiet: bool, as_json: bool, rotated: keys.Rotated | None = None
 ) -> None:
-    """Print a key this once. One that cannot be printed is revoked, and the key that it was to replace stays as it was."""
+    """Print a new key, this once.
+
+    If it cannot be printed, it is revoked, and the key that it was to replace stays as it was.
+    """
 
     def take_back() -> None:
         with services.db.write() as session:

@@ -15,7 +15,7 @@ PENDING = "status = 'PENDING' AND lease_owner IS NULL"
 
 
 def upgrade() -> None:
-    """Go to this schema."""
+    """Create the tables."""
     op.create_table(
         "idempotency_keys",
         sa.Column("key", sa.String(length=255), nullable=False),
@@ -149,6 +149,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Go back to nothing."""
+    """Drop the tables."""
     for table in ("message_tags", "events", "deliveries", "workers", "queue_hints", "messages", "idempotency_keys"):
         op.drop_table(table)

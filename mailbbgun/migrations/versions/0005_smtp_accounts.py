@@ -1,4 +1,4 @@
-"""SMTP accounts, what is counted of them, and the audit."""
+"""Adds SMTP accounts, their counters, and the audit."""
 
 from uuid import UUID
 
@@ -19,7 +19,7 @@ def _tenant_id() -> sa.Column[UUID]:
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Create the tables."""
     op.create_table(
         "smtp_accounts",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -78,6 +78,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop the tables."""
     for table in ("audit", "smtp_circuits", "smtp_pace", "smtp_accounts"):
         op.drop_table(table)
