@@ -182,8 +182,9 @@ def _latency(found: _Found) -> str:
     whats = {"accept": "POST to 201, under load", "latency": "POST to in the sink, idle"}
     lines = [
         [f"  {ours}, {what}", *(cell(found.metric(ours, f"{name}_{percent}_ms"), 1) for percent in ("p50", "p99"))]
-        for name, what in whats.items() for ours in found.ours
-    ]  # fmt: skip
+        for name, what in whats.items()
+        for ours in found.ours
+    ]
     return _justified([["milliseconds", "p50", "p99"], *lines])
 
 

@@ -1,4 +1,4 @@
-"""The house keeps its own rules: what is declared is used, what is used is documented."""
+"""Rules of the house: what is declared is used, and what is used is documented."""
 
 import ast
 import logging
@@ -42,13 +42,13 @@ RECORD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_field_of_a_log_line_has_a_name_that_logging_refuses(path):
-    # It raises KeyError then: just where something went wrong that should be told.
+    # logging raises KeyError for such a name, just when an error should be logged.
     calls = [one for one in ast.walk(ast.parse(code_of(path))) if isinstance(one, ast.keyword) and one.arg == "extra"]
     names = [key for call in calls for part in ast.walk(call.value) if isinstance(part, ast.Dict) for key in part.keys]
     assert not [one.value for one in names if isinstance(one, ast.Constant) and one.value in RECORD]
 
 
-# That each is described, sphinx-build checks (docs/_ext), as bin/test runs it: warnings are errors.
+# sphinx-build checks that each is described (docs/_ext). bin/test runs it with warnings as errors.
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -139,7 +139,7 @@ def test_no_file_names_a_machine_or_a_package_registry():
     words = ["py" + "pi.org", "npm" + "js.", "deb." + "debian.org", "/wo" + "rk/"]
     folders = [path for name in ("deploy", "docs") for path in (ROOT / name).rglob("*") if "_build" not in path.parts]
     for path in [*ROOT.glob("*.*"), *(ROOT / "bin").iterdir(), *PACKAGE, *folders]:
-        # .git is, in a worktree, a file that names its place.
+        # In a worktree, .git is a file that contains its path.
         if path.is_file() and path.name != ".git" and path.suffix != ".pyc":
             assert not [word for word in words if word in path.read_text()], path
 
@@ -148,10 +148,10 @@ def test_no_file_names_a_machine_or_a_package_registry():
 
 TESTS = sorted([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")])
 CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "time_ns", "perf_counter_ns", "elapsed"}
-# What compares moments all the same, and why it holds on any machine.
+# Test files that compare moments all the same, and why that holds on any machine.
 JUSTIFIED = {
     "chaos/test_clocks.py": "two clocks an hour apart, and waits that may only be longer",
-    "contract/test_permits.py": "what was granted in a time may only be less on a slow machine; a day is told to some minutes",
+    "contract/test_permits.py": "what was granted in a time may only be less on a slow machine; days are told to some minutes",
     "contract/test_queue.py": "a delay may only be longer",
     "worker/test_sparing.py": "as many turns as the time it took had room for, at most",
     "flow/test_smarthost.py": "a pause may only be longer",
@@ -162,7 +162,7 @@ JUSTIFIED = {
 
 
 def reads_a_clock(node):
-    """Say whether an expression asks a clock how late it is, or an answer how long it took."""
+    """Return whether an expression reads a clock, or the elapsed time of an answer."""
     calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
     named = {
         one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)
@@ -173,7 +173,7 @@ def reads_a_clock(node):
 
 
 def is_of_dates(function):
-    """Say whether it is ``datetime.time`` of a datetime, which is no clock."""
+    """Return whether a function is ``datetime.time`` of a datetime, which is no clock."""
     return (
         isinstance(function, ast.Attribute)
         and function.attr == "time"
@@ -182,9 +182,9 @@ def is_of_dates(function):
 
 
 def compared_with_a_clock(function):
-    """Return the lines of asserts in a function that depend on what a clock said, at once or by way of names."""
+    """Return the lines of asserts in a function that depend on a clock, directly or through names."""
     late: set[str] = set()
-    for _ in range(3):  # names of names
+    for _ in range(3):  # names that depend on names
         for node in ast.walk(function):
             value = getattr(node, "value", None)
             targets = (
@@ -205,10 +205,11 @@ def compared_with_a_clock(function):
                     late.add(name)
     asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
     return [
-        node.lineno for node in asserts
+        node.lineno
+        for node in asserts
         if any(isinstance(one, ast.Compare) for one in ast.walk(node.test))
         and (reads_a_clock(node.test) or {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)} & late)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(

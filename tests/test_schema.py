@@ -1,4 +1,4 @@
-"""The migrations and the models say the same, on both databases."""
+"""Migrations and models agree, on both databases."""
 
 from datetime import UTC, datetime
 
@@ -34,7 +34,8 @@ def migrate(database: Database, way, revision: str) -> None:
         way(config, revision)
 
 
-# SQLite does not tell what an index is on when that is an expression; tests/http asks how such an index is used.
+# SQLite does not report what an index is on if that is an expression. tests/http checks that such
+# an index is used.
 @pytest.mark.filterwarnings(
     "ignore:(Skipped unsupported reflection|autogenerate skipping metadata-specified) .*expression-based index"
 )

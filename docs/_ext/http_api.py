@@ -81,7 +81,7 @@ def _fields(schema: dict[str, Any]) -> str:
     rows = [
         (code(name) + (" *needed*" if name in needed else ""), _type_of(one), _meaning(one))
         for name, one in schema.get("properties", {}).items()
-    ]  # fmt: skip
+    ]
     return table(("Field", "Type", "Meaning"), rows, "22 20 58") if rows else "It has no fields.\n"
 
 

@@ -14,9 +14,16 @@ from bench.options import Options
 from tests.waiting import PATIENCE
 
 MACHINE = {
-    "cpu": "one", "cores": 2, "python": "3 (PGO)", "servers": {}, "sink": "asyncio", "filesystem": "ext4", "fsync_ms": 1.0, "load": 0.0,
+    "cpu": "one",
+    "cores": 2,
+    "python": "3 (PGO)",
+    "servers": {},
+    "sink": "asyncio",
+    "filesystem": "ext4",
+    "fsync_ms": 1.0,
+    "load": 0.0,
     "commit": "abc",
-}  # fmt: skip
+}
 
 
 def options(**given):

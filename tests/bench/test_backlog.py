@@ -114,5 +114,13 @@ def test_the_table_says_what_costs_more_and_what_grew():
 
 
 FACTS = {
-    "cpu": "one", "cores": 2, "python": "3", "servers": {}, "sink": "asyncio", "filesystem": "ext4", "fsync_ms": 1.0, "load": 0.0, "commit": "abc"
-}  # fmt: skip
+    "cpu": "one",
+    "cores": 2,
+    "python": "3",
+    "servers": {},
+    "sink": "asyncio",
+    "filesystem": "ext4",
+    "fsync_ms": 1.0,
+    "load": 0.0,
+    "commit": "abc",
+}

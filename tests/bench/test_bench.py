@@ -13,10 +13,21 @@ from tests.waiting import PATIENCE, wait_until
 ROOT = Path(__file__).parents[2]
 SENDING = {"send_rate", "send_cpu_us", "send_sink_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
 EMBEDDED = SENDING | {
-    "start_ms", "send_memory_mb", "latency_p50_ms", "latency_p99_ms",
-    "accept_rate", "accept_cpu_us", "accept_client_cpu_us", "accept_sink_cpu_us", "accept_p50_ms", "accept_p99_ms",
-    "through_rate", "through_cpu_us", "through_client_cpu_us", "through_sink_cpu_us",
-}  # fmt: skip
+    "start_ms",
+    "send_memory_mb",
+    "latency_p50_ms",
+    "latency_p99_ms",
+    "accept_rate",
+    "accept_cpu_us",
+    "accept_client_cpu_us",
+    "accept_sink_cpu_us",
+    "accept_p50_ms",
+    "accept_p99_ms",
+    "through_rate",
+    "through_cpu_us",
+    "through_client_cpu_us",
+    "through_sink_cpu_us",
+}
 
 
 @pytest.fixture
@@ -82,8 +93,13 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
 
     shaped = next(number for number, line in enumerate(rest) if line.startswith("accept, durably, by shape"))
     assert [line.split("   ")[0].strip() or line.strip().split("   ")[0] for line in rest[shaped + 1 : shaped + 7]] == [
-        "html + text, 15 KB", "Mail BB Gun, embedded", "mix of 6", "Mail BB Gun, embedded", "drain all of these", "Mail BB Gun, embedded",
-    ]  # fmt: skip
+        "html + text, 15 KB",
+        "Mail BB Gun, embedded",
+        "mix of 6",
+        "Mail BB Gun, embedded",
+        "drain all of these",
+        "Mail BB Gun, embedded",
+    ]
 
     text, file, plot = map(Path, paths.splitlines())
     assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])

@@ -13,9 +13,16 @@ from bench.run import Results
 from bench.stats import Spread
 
 MACHINE = {
-    "cpu": "A & B <1>", "cores": 2, "python": "3.11", "servers": {"SQLite": "3"}, "filesystem": "ext4", "fsync_ms": 0.2, "load": 0, "commit": "abc",
+    "cpu": "A & B <1>",
+    "cores": 2,
+    "python": "3.11",
+    "servers": {"SQLite": "3"},
+    "filesystem": "ext4",
+    "fsync_ms": 0.2,
+    "load": 0,
+    "commit": "abc",
     "sink": "smtp-sink",
-}  # fmt: skip
+}
 SENDING = {"send_rate": 1000.0, "send_cpu_us": 400.0, "send_postgresql_cpu_us": 100.0, "send_sink_cpu_us": 40.0}
 OURS = SENDING | {"accept_rate": 300.0, "slow_rate": 800.0}
 THEIRS = {"accept_rate": 600.0, "send_rate": 2000.0, "send_cpu_us": 1000.0, "send_sink_cpu_us": 80.0}
@@ -23,9 +30,15 @@ THEIRS = {"accept_rate": 600.0, "send_rate": 2000.0, "send_cpu_us": 1000.0, "sen
 
 def results(rounds, missing=None):
     options = Options(
-        messages=500, rounds=len(rounds), connections=16, configurations=("real",), peers=("postfix", "celery"),
-        slow_sink=True, sink="auto", settings={},
-    )  # fmt: skip
+        messages=500,
+        rounds=len(rounds),
+        connections=16,
+        configurations=("real",),
+        peers=("postfix", "celery"),
+        slow_sink=True,
+        sink="auto",
+        settings={},
+    )
     return Results(datetime(2026, 11, 20, 12, 0, tzinfo=UTC), MACHINE, options, rounds, missing or {})
 
 

@@ -41,7 +41,7 @@ class Servers(ExitStack):
         self.callback(self.rabbitmq.close)
 
     def start(self) -> None:
-        """Start what does not run."""
+        """Start the servers that are down."""
         self.rabbitmq.launch()
         self.postgresql.start()
         self.rabbitmq.start()
@@ -84,13 +84,15 @@ def main(
     kind: str,
     listed: bool,
 ) -> None:
-    """Do to a running Mail BB Gun what happens to servers, and compare every message accepted with every message that arrived.
+    """Do to a running Mail BB Gun what happens to servers, and compare all mail accepted with all mail that arrived.
 
-    A round draws one scenario and its parameters from its seed, which repeats them, though not their timing. Exit code 1 when any mail was lost,
-    came twice without a mark, or has a status that is not true; the logs of such a round are kept.
+    A round draws one scenario and its parameters from its seed, which repeats them, though not their timing. Exit
+    code 1 when any mail was lost, came twice without a mark, or has a status that is not true; the logs of such a
+    round are kept.
 
-    With --soak it runs undisturbed under mixed load while files, memory, threads, connections, tables and journals are looked at each ten seconds.
-    Exit code 1 also when one of them grows beyond its bound, which the table shows; in less than ten minutes bounds are loose.
+    With --soak it runs undisturbed under mixed load while files, memory, threads, connections, tables and journals
+    are looked at each ten seconds. Exit code 1 also when one of them grows beyond its bound, which the table shows;
+    in less than ten minutes bounds are loose.
     """
     if listed:
         for one in SCENARIOS.values():
@@ -111,13 +113,17 @@ def main(
         sys.exit(130)
     except Missing as error:
         sys.exit(f"chaos: {error}")
+    sys.exit(_summed_up(done))
+
+
+def _summed_up(done: "list[Ended]") -> int:
+    """Print the sums of all rounds; return the exit code."""
     figures = [one.figures for one in done if one.figures]
     failed = sum(1 for one in done if not one.well)
     print(f"{len(done)} rounds, {failed} failed, {sum(one.accepted for one in figures)} accepted")
-    print(
-        ", ".join(f"{name} {sum(getattr(one, name) for one in figures)}" for name in ("lost", "duplicated", "unknown"))
-    )
-    sys.exit(1 if failed else 0)
+    sums = {name: sum(getattr(one, name) for one in figures) for name in ("lost", "duplicated", "unknown")}
+    print(", ".join(f"{name} {count}" for name, count in sums.items()))
+    return 1 if failed else 0
 
 
 def _soak(minutes: float, kind: str, seed: int) -> int:
@@ -143,17 +149,15 @@ def _soak(minutes: float, kind: str, seed: int) -> int:
         return 130
     except Missing as error:
         sys.exit(f"chaos: {error}")
-    except Exception as error:  # noqa: BLE001 - what failed is what the person wants to know
-        print(
-            f"soak [{kind}] seed {seed}: FAILED: {' '.join(str(error).split())[:2000] or type(error).__name__}\n    logs: {folder}"
-        )
+    except Exception as error:  # noqa: BLE001 - the user wants to know what failed, whatever it is
+        why = " ".join(str(error).split())[:2000] or type(error).__name__
+        print(f"soak [{kind}] seed {seed}: FAILED: {why}\n    logs: {folder}")
         return 1
     shutil.rmtree(folder / "var")
     (folder / "soak.log").unlink()
     _keep(soaked, folder / "samples.json")
-    print(
-        f"soak [{kind}] seed {seed}, {minutes:g} minutes: {soaked.messages} messages, {soaked.reads} reads; {soaked.figures}"
-    )
+    counts = f"{soaked.messages} messages, {soaked.reads} reads; {soaked.figures}"
+    print(f"soak [{kind}] seed {seed}, {minutes:g} minutes: {counts}")
     print(f"{table(soaked.trends)}\n\n{folder / 'samples.json'}")
     return 0 if soaked.well else 1
 
@@ -165,7 +169,7 @@ def _keep(soaked: Soaked, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a round ended. Figures are missing when it did not come to the check."""
+    """How a round ended. ``figures`` is None if it failed before the check."""
 
     well: bool
     told: str
@@ -213,12 +217,11 @@ def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> En
                 scenario.run(round_)
         except LeftOut:
             raise
-        except Exception as error:  # noqa: BLE001 - any is a failure of this round, and the next one goes on
+        except Exception as error:  # noqa: BLE001 - any error fails this round; the next one goes on
             traceback.print_exc()
             why = " ".join(str(error).split())[:500] or type(error).__name__
-            return Ended(
-                False, f"{round_.told if round_ else kind}: {why}", error.figures if isinstance(error, Wrong) else None
-            )
+            figures = error.figures if isinstance(error, Wrong) else None
+            return Ended(False, f"{round_.told if round_ else kind}: {why}", figures)
     shutil.rmtree(folder)
     return Ended(True, round_.told, round_.figures)
 

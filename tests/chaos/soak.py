@@ -1,4 +1,4 @@
-"""A service that nothing is done to, under mixed load for as long as one likes: what grows that should not, and is all that went in out?"""
+"""Runs a service undisturbed under mixed load, and watches what grows."""
 
 import random
 import threading
@@ -21,12 +21,12 @@ from tests.flow.service import Service, until
 from tests.waiting import PATIENCE
 
 EVERY = 10.0  # seconds between samples
-RATE = 45.0  # accepts and reads a second, of all clients together
+RATE = 45.0  # accepts and reads per second, of all clients together
 CLIENTS = 6
-READS = 1 / 3  # of what they do
+READS = 1 / 3  # fraction of requests that read
 LATEST = 1000  # messages that are read again
 END_SECONDS = 120.0  # from the last message accepted to the end of every delivery
-SETTINGS = {"LEASE_SECONDS": 8, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1,2,2"}  # what is done by the clock is done often
+SETTINGS = {"LEASE_SECONDS": 8, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1,2,2"}  # periodic work is done often
 
 SIZES = [10] * 20 + [1000] * 60 + [20_000] * 19 + [300_000]  # characters
 RECIPIENTS = [1] * 9 + [10]
@@ -35,7 +35,7 @@ KINDS = ["u-"] * 30 + ["later-1-"] * 2 + ["never-"]  # most take their mail at o
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """A whole run."""
+    """All results of a run."""
 
     minutes: float
     times: list[float]
@@ -47,12 +47,15 @@ class Soaked:
 
     @property
     def well(self) -> bool:
-        """Whether all stayed within its bounds; what is lost has raised before."""
+        """Whether every gauge stayed within its bound. Lost mail has raised an error before."""
         return all(one.well for one in self.trends.values())
 
 
 class Clients:
-    """They accept and read until the block ends, each at its own pace. ``Load`` says what was accepted."""
+    """Clients that accept and read until the block ends, each at its own pace.
+
+    ``load`` has what was accepted.
+    """
 
     def __init__(self, service: Service, seed: int, rate: float = RATE) -> None:
         self.load, self.messages, self.reads = Load(service), 0, 0
@@ -64,7 +67,7 @@ class Clients:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have them work while the block runs."""
+        """Let them work while the block runs."""
         with ThreadPoolExecutor(CLIENTS) as pool:
             self._working = [pool.submit(self._work, number) for number in range(CLIENTS)]
             try:
@@ -74,7 +77,7 @@ class Clients:
         self.raise_failures()
 
     def raise_failures(self) -> None:
-        """Raise what ended one of them, if anything has."""
+        """Raise the error that ended a client, if any did."""
         for one in self._working:
             if one.done():
                 one.result()
@@ -113,10 +116,11 @@ def soak(
     told: Callable[[str], object] = lambda _: None,
     rate: float = RATE,
 ) -> Soaked:
-    """Run a service for so many minutes, under so many accepts and reads a second. ``told`` is told of each sample.
+    """Run a service for ``minutes``, under ``rate`` accepts and reads per second.
 
-    Raises :class:`tests.chaos.check.Wrong` when mail is lost, came twice or has a status that is not true, and AssertionError when a request
-    failed, a process was replaced, or a journal was left behind.
+    ``told`` is called at each sample. Raises :class:`tests.chaos.check.Wrong` when mail is lost,
+    came twice or has a false status; AssertionError when a request failed, a process was replaced,
+    or a journal was left behind.
     """
     processes = 2 if settings.DATABASE_URL.startswith("postgresql") else 1
     with Service(settings, **(SETTINGS | {"API_PROCESSES": processes, "WORKER_PROCESSES": processes})) as service:

@@ -55,8 +55,12 @@ def test_a_process_that_leaks_files_connections_threads_and_memory_is_seen():
             process.stdin.flush()
     found = trends([60.0 * number for number in range(10)], samples, bounds(9, 1))
     assert {name: round(trend.slope / 60) for name, trend in found.items()} == {
-        "worker: processes": 0, "worker: threads": 1, "worker: files": 2, "worker: TCP": 1, "worker: MB": 4
-    }  # fmt: skip
+        "worker: processes": 0,
+        "worker: threads": 1,
+        "worker: files": 2,
+        "worker: TCP": 1,
+        "worker: MB": 4,
+    }
     assert not found["worker: files"].well
     assert not found["worker: MB"].well
 

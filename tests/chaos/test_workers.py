@@ -179,7 +179,7 @@ def gone(pids: list[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def crew(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes], list[int]]:
+def supervised(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes], list[int]]:
     """Start a worker of two processes; return it and them, ready to be told to stop."""
     before = (
         (service.var / f"{log}.out").read_text().count("worker_started") if (service.var / f"{log}.out").exists() else 0
@@ -189,11 +189,11 @@ def crew(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes]
     return leader, members(leader)
 
 
-def test_a_crew_replaces_members_that_die_and_goes_with_its_leader(real_settings):
+def test_a_supervisor_replaces_processes_that_die_and_they_end_with_it(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
         load = Load(service)
         load.send_all(addresses("waiting", 150))
-        leader, both = crew(service)
+        leader, both = supervised(service)
         assert len(both) == 2
         until(lambda: service.count("DELIVERED") == 150, 30, "the backlog")
 
@@ -207,9 +207,9 @@ def test_a_crew_replaces_members_that_die_and_goes_with_its_leader(real_settings
         assert check(service, load.accepted).unknown == 0
 
 
-def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):
+def test_a_supervisor_told_to_stop_finishes_what_is_being_sent(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
-        _, both = crew(service)
+        _, both = supervised(service)
         sent = service.post(to="slow-ann@example.test")["id"]  # in one member's hands; the other has nothing to do
         until(lambda: service.taken())
         assert service.stop("worker") == 0
@@ -218,7 +218,7 @@ def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):
 
 
 @pytest.mark.long
-def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_settings, tmp_path):
+def test_a_supervisor_works_from_any_folder_and_ends_if_it_is_set_up_wrongly(real_settings, tmp_path):
     with Service(real_settings, WORKER_PROCESSES=2) as service:
         environment = service.environment
         with subprocess.Popen([sys.executable, str(ROOT / "worker.py")], cwd=tmp_path, env=environment) as worker:

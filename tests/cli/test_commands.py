@@ -31,10 +31,22 @@ def account(shell: Shell, setting_name: str, **columns: Any) -> str:
     """Add an SMTP account with the password hunter2; return its id."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {
-        "id": new_id(), "tenant_id": DEFAULT_TENANT, "smtp_host": "smtp.example.com", "smtp_port": 587, "smtp_username": "shop",
-        "smtp_password": shell.services.vault.encrypt("hunter2"), "security_protocol": "STARTTLS", "is_default": False, "priority": 0,
-        "weight": 1, "max_connections": 5, "recipient_domains": [], "enabled": True, "created_at": now, "updated_at": now,
-    }  # fmt: skip
+        "id": new_id(),
+        "tenant_id": DEFAULT_TENANT,
+        "smtp_host": "smtp.example.com",
+        "smtp_port": 587,
+        "smtp_username": "shop",
+        "smtp_password": shell.services.vault.encrypt("hunter2"),
+        "security_protocol": "STARTTLS",
+        "is_default": False,
+        "priority": 0,
+        "weight": 1,
+        "max_connections": 5,
+        "recipient_domains": [],
+        "enabled": True,
+        "created_at": now,
+        "updated_at": now,
+    }
     with shell.services.db.write() as session:
         session.add(SMTPAccount(setting_name=setting_name, **values | columns))
     return str(values["id"])
@@ -97,8 +109,26 @@ def test_a_key_is_created_shown_rotated_and_revoked_and_printed_once(sqlite: She
     prefix = token.split("_")[1]
     shown = sqlite.told("key", "show", prefix)
     assert (shown["name"], set(shown["scopes"]), shown["revoked_at"]) == ("admin", set(Scope), None)
-    made = sqlite.told("key", "create", "--kind", "team", "--guest", "Ann@example.com", "--guest", "example.org", "--scope", "messages:read",
-                       "--sender", "example.com", "--network", "192.0.2.0/24", "--expires", "2100-01-01", "--name", "guests")  # fmt: skip
+    made = sqlite.told(
+        "key",
+        "create",
+        "--kind",
+        "team",
+        "--guest",
+        "Ann@example.com",
+        "--guest",
+        "example.org",
+        "--scope",
+        "messages:read",
+        "--sender",
+        "example.com",
+        "--network",
+        "192.0.2.0/24",
+        "--expires",
+        "2100-01-01",
+        "--name",
+        "guests",
+    )
     assert (made["kind"], made["guests"], made["scopes"]) == (
         "team",
         ["ann@example.com", "example.org"],
@@ -147,10 +177,31 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
     secret = tmp_path / "password"
     secret.write_text("open sesame\nand nothing else")
     made = sqlite.told(
-        "account", "create", "gmail", "--preset", "gmail", "--smtp-username", "a@gmail.com", "--from-email", "a@gmail.com", "--weight", "3",
-        "--recipient-domains", "example.com", "--recipient-domains", "*.example.org", "--no-is-default", "--send-interval", "0.5",
-        "--password-file", str(secret), "--envelope-from", "bounces@example.com", "--max-recipients-per-message", "20",
-    )  # fmt: skip
+        "account",
+        "create",
+        "gmail",
+        "--preset",
+        "gmail",
+        "--smtp-username",
+        "a@gmail.com",
+        "--from-email",
+        "a@gmail.com",
+        "--weight",
+        "3",
+        "--recipient-domains",
+        "example.com",
+        "--recipient-domains",
+        "*.example.org",
+        "--no-is-default",
+        "--send-interval",
+        "0.5",
+        "--password-file",
+        str(secret),
+        "--envelope-from",
+        "bounces@example.com",
+        "--max-recipients-per-message",
+        "20",
+    )
     assert (made["envelope_from"], made["max_recipients_per_message"]) == ("bounces@example.com", 20)
     named = {
         "setting_name": "gmail",
@@ -298,8 +349,11 @@ def test_a_first_admin_key_that_could_not_be_printed_is_made_anew(tmp_path: Path
     for where, code in ((">/dev/full", 1), (">&-", 1), ("", 0)):
         done = subprocess.run(
             ["sh", "-c", f'exec "$@" {where}', "sh", sys.executable, str(ROOT / "initdb.py"), "--admin-key"],
-            env=shell.environment(), capture_output=True, text=True, timeout=PATIENCE,
-        )  # fmt: skip
+            env=shell.environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
         assert (done.returncode, bool(TOKEN.search(done.stdout))) == (code, code == 0)
     assert [one["revoked_at"] is None for one in shell.told("key", "list")["keys"]] == [True, False]
     shell.services.close()
@@ -324,18 +378,24 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(sqlite: Shell, tmp_path: 
     assert done.stderr == f"mailbbgun: there is no database {tmp_path}/new.db: run python initdb.py\n"
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["tenant", "create", "a/b"], 'name: "a/b": Must be 1 to 64 letters'),
-    (["tenant", "set", "default"], "Nothing is to be changed"),
-    (["tenant", "set", "default", "--max-messages-per-day", "-1"], "max_messages_per_day: Must be an integer from 0 to 1000000000, not -1."),
-    (["tenant", "set", "default", "--max-messages-per-day", "many"], "neither a whole number nor none"),
-    (["key", "create", "--scope", "root"], "'root' is not one of"),
-    (["key", "create", "--kind", "team"], "guests: `guests` is required: a team key sends to them only."),
-    (["key", "create", "--network", "10.0.0.1/8"], 'networks.0: "10.0.0.1/8": Not a network'),
-    (["key", "create", "--expires", "2020-01-01"], 'expires_at: "2020-01-01": Is in the past.'),
-    (["key", "create", "--admin", "--scope", "smtp"], "--admin is every --scope"),
-    (["key", "rotate", "x", "--hours", "-1"], "hours: Must be an integer from 0 to 8760, not -1."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tenant", "create", "a/b"], 'name: "a/b": Must be 1 to 64 letters'),
+        (["tenant", "set", "default"], "Nothing is to be changed"),
+        (
+            ["tenant", "set", "default", "--max-messages-per-day", "-1"],
+            "max_messages_per_day: Must be an integer from 0 to 1000000000, not -1.",
+        ),
+        (["tenant", "set", "default", "--max-messages-per-day", "many"], "neither a whole number nor none"),
+        (["key", "create", "--scope", "root"], "'root' is not one of"),
+        (["key", "create", "--kind", "team"], "guests: `guests` is required: a team key sends to them only."),
+        (["key", "create", "--network", "10.0.0.1/8"], 'networks.0: "10.0.0.1/8": Not a network'),
+        (["key", "create", "--expires", "2020-01-01"], 'expires_at: "2020-01-01": Is in the past.'),
+        (["key", "create", "--admin", "--scope", "smtp"], "--admin is every --scope"),
+        (["key", "rotate", "x", "--hours", "-1"], "hours: Must be an integer from 0 to 8760, not -1."),
+    ],
+)
 def test_what_the_api_refuses_is_refused_before_anything_is_opened(arguments: Sequence[str], said: str) -> None:
     done = CliRunner().invoke(main, arguments, prog_name="mailbbgun")
     assert done.exit_code == 2

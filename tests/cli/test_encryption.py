@@ -42,9 +42,19 @@ def fill(shell: Shell, number: int, vault: Vault) -> dict[UUID, str]:
     """Add so many accounts; return their passwords."""
     now = datetime.now(UTC)
     common: dict[str, Any] = {
-        "tenant_id": DEFAULT_TENANT, "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS", "is_default": False,
-        "priority": 0, "weight": 1, "max_connections": 5, "recipient_domains": [], "enabled": True, "created_at": now, "updated_at": now,
-    }  # fmt: skip
+        "tenant_id": DEFAULT_TENANT,
+        "smtp_host": "smtp.example.com",
+        "smtp_port": 587,
+        "security_protocol": "STARTTLS",
+        "is_default": False,
+        "priority": 0,
+        "weight": 1,
+        "max_connections": 5,
+        "recipient_domains": [],
+        "enabled": True,
+        "created_at": now,
+        "updated_at": now,
+    }
     passwords = {new_id(): f"hunter{place}" for place in range(number)}
     rows = [
         common | {"id": one, "setting_name": str(one), "smtp_password": vault.encrypt(password)}

@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 OWNER = uuid4()
 
 
-class WorkerContext:
+class Installation:
     """The command line, and the API of the same installation to send by."""
 
     def __init__(self, shell: Shell, http: FlaskClient) -> None:
@@ -87,13 +87,13 @@ class WorkerContext:
 
 
 @pytest.fixture(scope="module")
-def context(shell: Shell) -> Iterator[WorkerContext]:
+def context(shell: Shell) -> Iterator[Installation]:
     app = create_app(services=shell.services)
-    yield WorkerContext(shell, app.test_client())
+    yield Installation(shell, app.test_client())
     close(app)
 
 
-def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: WorkerContext) -> None:
+def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: Installation) -> None:
     sent = [
         context.send(
             to="Ann <ann@example.com>", subject="The first invoice", tags=["a"], **{"from": "Shop <shop@example.com>"}
@@ -127,7 +127,7 @@ def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: Worker
     assert context.told("list", "--tenant", "empty") == {"messages": [], "count": 0}
 
 
-def test_a_page_for_people_says_how_to_go_on(context: WorkerContext) -> None:
+def test_a_page_for_people_says_how_to_go_on(context: Installation) -> None:
     sent = [context.send(subject="paged") for _ in range(3)][::-1]
     done = context.shell.run("message", "list", "--subject", "paged", "--limit", "2")
     head, *rows = done.stdout.splitlines()
@@ -154,7 +154,7 @@ def test_what_the_api_refuses_is_wrong_usage(sqlite: Shell, arguments: list[str]
     assert said in sqlite.run("message", *arguments, code=2).stderr
 
 
-def test_a_message_is_shown_with_each_delivery(context: WorkerContext) -> None:
+def test_a_message_is_shown_with_each_delivery(context: Installation) -> None:
     sent = context.send(
         to=["ann@example.com", "ben@example.com"], cc="cis@example.com", metadata={"order": 17}, tags=["a", "b"]
     )
@@ -177,7 +177,7 @@ def test_a_message_is_shown_with_each_delivery(context: WorkerContext) -> None:
     assert all("550 5.1.1 nobody" in row for row in rows)
 
 
-def test_a_timeline_is_told_whole_newest_first(context: WorkerContext) -> None:
+def test_a_timeline_is_told_whole_newest_first(context: Installation) -> None:
     sent = context.send()
     context.bounce(sent)
     answer = context.told("events", sent)
@@ -189,7 +189,7 @@ def test_a_timeline_is_told_whole_newest_first(context: WorkerContext) -> None:
     assert accepted.split()[1:4] == ["accepted", "-", "recipients=1"]
 
 
-def test_cancel_says_of_how_many_deliveries_and_why_not(context: WorkerContext) -> None:
+def test_cancel_says_of_how_many_deliveries_and_why_not(context: Installation) -> None:
     sent = context.send(to=["ann@example.com", "ben@example.com", "cis@example.com"])
     first, *_ = context.claim(sent)
     context.change(sent, lease_owner=None)
@@ -204,7 +204,7 @@ def test_cancel_says_of_how_many_deliveries_and_why_not(context: WorkerContext) 
     assert context.said("cancel", other, code=1) == "mailbbgun: Nothing left to cancel: it has ended as CANCELLED.\n"
 
 
-def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: WorkerContext) -> None:
+def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: Installation) -> None:
     sent = context.send(priority=9)
     assert (
         context.said("retry", sent, code=1)
@@ -221,7 +221,7 @@ def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: WorkerContex
     assert context.told("retry", sent) == context.http.get(f"/messages/{sent}").json
 
 
-def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: WorkerContext) -> None:
+def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: Installation) -> None:
     sent = context.send()
     context.change(sent, next_attempt_at=None, published_at=None)
     assert (
@@ -231,7 +231,7 @@ def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: Worke
     assert context.said("cancel", sent) == "1 of 1 delivery is cancelled\n"
 
 
-def test_a_retry_stands_although_the_queue_does_not_answer(context: WorkerContext) -> None:
+def test_a_retry_stands_although_the_queue_does_not_answer(context: Installation) -> None:
     sent = context.send()
     context.bounce(sent)
     done = context.shell.run("message", "retry", sent, QUEUE_URL="amqp://127.0.0.1:1/")
@@ -241,7 +241,7 @@ def test_a_retry_stands_although_the_queue_does_not_answer(context: WorkerContex
     assert context.told("show", sent)["status"] == "PENDING"
 
 
-def test_the_message_of_another_tenant_is_not_there(context: WorkerContext) -> None:
+def test_the_message_of_another_tenant_is_not_there(context: Installation) -> None:
     sent = context.send()
     context.shell.run("tenant", "create", "another")
     for command in ("show", "events", "cancel", "retry"):

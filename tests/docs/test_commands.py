@@ -62,8 +62,13 @@ class Reader:
             nonlocal shown
             done = subprocess.run(
                 self._argv(block),
-                cwd=self.here, env=self.service.environment, capture_output=True, text=True, timeout=SECONDS, check=False,
-            )  # fmt: skip
+                cwd=self.here,
+                env=self.service.environment,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
             shown = f"{name(block)}: exit code {done.returncode}\n{block.text}\n{done.stdout}\n{done.stderr}"
             return done.returncode == 0 and block.told in done.stdout + done.stderr
 
@@ -94,8 +99,12 @@ class Reader:
         with output.open("wb") as file:
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {block.text}"],
-                cwd=self.here, env=self.service.environment, stdout=file, stderr=file, start_new_session=True,
-            )  # fmt: skip
+                cwd=self.here,
+                env=self.service.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
         self.beside.append((block.text, process, output))
         until(lambda: block.told in output.read_text() or process.poll() is not None, output.read_text)
         assert process.poll() is None, output.read_text()

@@ -78,6 +78,5 @@ def test_a_sentence_of_the_code_is_shown_as_it_is_written(sentence: str, written
 
 def test_a_table_keeps_the_lines_of_its_cells() -> None:
     assert table(("A", "B"), [("1", "2\n3")], "10 90") == (
-        ".. list-table::\n   :header-rows: 1\n   :widths: 10 90\n\n"
-        "   * - A\n     - B\n   * - 1\n     - 2\n       3\n"
-    )  # fmt: skip
+        ".. list-table::\n   :header-rows: 1\n   :widths: 10 90\n\n   * - A\n     - B\n   * - 1\n     - 2\n       3\n"
+    )

@@ -1,4 +1,7 @@
-"""A private PgBouncer in transaction mode in front of a PostgreSQL: each transaction may be given another of its few connections."""
+"""A private PgBouncer in transaction mode, in front of a PostgreSQL.
+
+Each transaction may run on another of its few connections.
+"""
 
 import os
 import signal
@@ -27,18 +30,18 @@ max_client_conn = 500
 
 
 class PgBouncer:
-    """One, with ``size`` connections to each database of a server that is ours."""
+    """One PgBouncer, with ``size`` connections to each database of one of our servers."""
 
     def __init__(self, server: PostgreSQL, size: int = 5) -> None:
         self.port = free_port()
         self._program = install.pgbouncer()
-        self._sandbox = Sandbox("pgbouncer", "postgres")  # it does not run as root
+        self._sandbox = Sandbox("pgbouncer", "postgres")  # it refuses to run as root
         (self._sandbox.folder / "pgbouncer.ini").write_text(
             _CONFIGURATION.format(server=server.port, port=self.port, size=size)
         )
 
     def url(self, url: str) -> str:
-        """Return the URL of one of the server's databases, through here."""
+        """Return the URL of one of the server's databases, through PgBouncer."""
         return make_url(url).set(port=self.port).render_as_string(hide_password=False)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A private PostgreSQL. Durability stays at its defaults: crash tests mean what they say."""
+"""A private PostgreSQL. Durability keeps its defaults, so that crash tests are realistic."""
 
 import contextlib
 import os
@@ -22,15 +22,19 @@ STANDBY = "standby"
 
 
 class PostgreSQL:
-    """One server. ``MAILBBGUN_TEST_DATABASE_URL`` names another to use instead, unless ``own``; that one is never stopped.
+    """One server.
 
-    The user of that URL must be allowed to create databases.
+    Unless ``own``, ``MAILBBGUN_TEST_DATABASE_URL`` may name another server to use, which is never
+    stopped. The user of that URL must be allowed to create databases.
     """
 
     def __init__(
         self, *, own: bool = False, parent: Path | None = None, standby_of: "PostgreSQL | None" = None
     ) -> None:
-        """Keep its folder in ``parent``; by default where temporary files are. A standby is a copy of another that runs, and follows it."""
+        """Make a server in a folder below ``parent``, by default the folder for temporary files.
+
+        With ``standby_of`` it is a copy of a running server and follows it.
+        """
         given = None if own or standby_of else os.environ.get(GIVEN)
         self._primary = standby_of
         self.ours = given is None
@@ -82,16 +86,19 @@ class PostgreSQL:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server, of which all others are descendants; none if it does not run or is not ours."""
+        """Its process id, the ancestor of all its processes.
+
+        None if it is not running or not ours.
+        """
         return self._sandbox.pid("postgresql") if self._sandbox else None
 
     @property
     def folder(self) -> Path:
-        """Where a server of ours keeps its files, and its log."""
+        """Where our server keeps its files and its log."""
         return self._own().folder
 
     def start(self) -> None:
-        """Start the server, if it does not run, and wait until it answers."""
+        """Start the server if it is not running, and wait until it answers."""
         self.launch()
         if self._sandbox:
             self._sandbox.wait_until("postgresql", self.answers)
@@ -106,18 +113,21 @@ class PostgreSQL:
         return True
 
     def follow_synchronously(self, wanted: bool) -> None:
-        """Let no commit return before it is on the standby's disk as well; wait until one follows so, unless it is no longer wanted."""
+        """Make every commit wait until it is on the standby's disk as well, or stop that.
+
+        If ``wanted``, waits until a standby follows synchronously.
+        """
         with self._execute() as cursor:
             cursor.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY if wanted else ''}'")
             cursor.execute("SELECT pg_reload_conf()")
         self._wait_for("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", 1 if wanted else 0)
 
     def promote(self) -> None:
-        """Make a standby the primary, and wait until it takes writes."""
+        """Make a standby the primary, and wait until it accepts writes."""
         with self._execute() as cursor:
             cursor.execute("SELECT pg_promote(wait => false)")
         self._wait_for("SELECT count(*) FROM pg_is_in_recovery() AS standby WHERE standby", 0)
-        self.follow_synchronously(False)  # or it would wait for its own standby: it is a copy in that, too
+        self.follow_synchronously(False)  # as a copy it would wait for a standby of its own, too
 
     def stop(self) -> None:
         """Shut down (fast: clients are disconnected)."""
@@ -128,10 +138,10 @@ class PostgreSQL:
         sandbox = self._own()
         pid = sandbox.pid("postgresql")
         if pid:
-            os.kill(pid, signal.SIGSTOP)  # no new children while we list them; each is a process group of its own
+            os.kill(pid, signal.SIGSTOP)  # no new children while they are listed; each is a process group of its own
             children = _children(pid)
             for one in (pid, *children):
-                with contextlib.suppress(ProcessLookupError):  # a child that ended by itself meanwhile
+                with contextlib.suppress(ProcessLookupError):  # a child that ended meanwhile
                     os.kill(one, signal.SIGKILL)
         sandbox.end("postgresql", signal.SIGKILL)
 
@@ -148,7 +158,7 @@ class PostgreSQL:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, connected clients or not."""
+        """Drop a database, even if clients are connected."""
         with self._execute() as cursor:
             cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 

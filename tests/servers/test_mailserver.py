@@ -1,4 +1,6 @@
-"""The provider's server that other tests rely on: it takes what a real one takes, keeps it over its death, and fails when told to."""
+"""The mail server that other tests rely on: it accepts like a real one, keeps mail, and fails when
+told to.
+"""
 
 import hashlib
 import smtplib
@@ -61,7 +63,7 @@ def test_what_it_took_is_there_when_it_answers_and_after_it_was_killed(server: M
     taken = server.taken()[-1]
     assert (taken["from"], taken["to"], taken["user"]) == (MAIL.mail_from, list(MAIL.recipients), "robot")
     assert (taken["id"], taken["sha"]) == ("<one@client.test>", hashlib.sha256(MAIL.raw).hexdigest())
-    assert before <= taken["at"] <= time.time()  # both by one clock
+    assert before <= taken["at"] <= time.time()  # both by the same clock
     many, port, calls = len(server.taken()), server.port, server.connections()
     server.kill()
     assert refusal(endpoint(server)).phase is Phase.CONNECT

@@ -1,4 +1,4 @@
-"""Servers leave nothing behind, whatever ends the run that started them."""
+"""Servers leave nothing behind, however the run that started them ends."""
 
 import signal
 import subprocess

@@ -14,7 +14,7 @@ from tests.chaos.scenarios.table import scenario
 from tests.flow.service import Service
 
 Blow = Callable[[Round, Service, Sequence[Proxy]], None]
-DEATHS = 3  # of workers: five park a message, and rightly
+DEATHS = 3  # of workers: a message is parked after five
 
 
 def _worker_dies(_round: Round, service: Service, _proxies: Sequence[Proxy]) -> None:
