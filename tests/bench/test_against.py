@@ -1,4 +1,6 @@
-"""Another commit beside the working tree: its code runs, its figures are set against ours, and nothing is left behind."""
+"""``bin/bench --against``: the other commit's own code runs, ratios are right, nothing is left
+behind.
+"""
 
 import json
 import os

@@ -36,26 +36,17 @@ def test_what_is_filled_is_what_accept_would_have_left(services):
             return session.execute(text(statement)).one()
 
         assert sum(told) == MESSAGES
-        assert one("SELECT count(*), count(DISTINCT id), min(status), max(status) FROM messages") == (
-            MESSAGES,
-            MESSAGES,
-            "PENDING",
-            "PENDING",
-        )
-        assert one("SELECT count(*), count(DISTINCT address), count(DISTINCT message_id) FROM deliveries") == (
-            3300,
-            3300,
-            MESSAGES,
-        )
-        hinted = "next_attempt_at <= now() AND published_at > now() + interval '1 hour' AND lease_owner IS NULL AND status = 'PENDING'"
-        assert one(f"SELECT bool_and({hinted}) FROM deliveries") == (True,)
+        counts = "count(*), count(DISTINCT id), min(status), max(status)"
+        assert one(f"SELECT {counts} FROM messages") == (MESSAGES, MESSAGES, "PENDING", "PENDING")
+        counts = "count(*), count(DISTINCT address), count(DISTINCT message_id)"
+        assert one(f"SELECT {counts} FROM deliveries") == (3300, 3300, MESSAGES)
+        due = "status = 'PENDING' AND lease_owner IS NULL AND next_attempt_at <= now()"
+        assert one(f"SELECT bool_and({due}) FROM deliveries") == (True,)
+        assert one("SELECT bool_and(published_at > now() + interval '1 hour') FROM deliveries") == (True,)
         lanes = session.execute(text("SELECT lane, count(DISTINCT message_id) FROM deliveries GROUP BY lane")).all()
         assert dict(lanes) == {"high": 300, "normal": 2400, "bulk": 300}
-        assert one("SELECT count(*), count(DISTINCT message_id), max(kind) FROM events") == (
-            MESSAGES,
-            MESSAGES,
-            "accepted",
-        )
+        events = "SELECT count(*), count(DISTINCT message_id), max(kind) FROM events"
+        assert one(events) == (MESSAGES, MESSAGES, "accepted")
         assert one("SELECT count(*) FROM idempotency_keys") == (750,)
         assert one("SELECT count(*) FROM message_tags") == (600,)
         rows = session.execute(text("SELECT id, created_at, raw, size FROM messages ORDER BY id")).all()

@@ -1,4 +1,4 @@
-"""``bin/bench`` from the outside: table, what it keeps, errors, and nothing left behind."""
+"""``bin/bench`` from the outside: table, files, errors, and nothing left behind."""
 
 import json
 import os
@@ -32,7 +32,9 @@ EMBEDDED = SENDING | {
 
 @pytest.fixture
 def start(tmp_path):
-    """How to start it on the embedded configuration, with the fallback sink, in a folder of our own."""
+    """A function that starts it on the embedded configuration with the fallback sink, in a
+    temporary folder.
+    """
     (tmp_path / "tmp").mkdir()
 
     def _start(*arguments: str) -> subprocess.Popen[str]:
@@ -47,7 +49,7 @@ def start(tmp_path):
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Return the folders that are still there and the processes at work in them, waiting a little for the last to go."""
+    """Wait until its folders and processes are gone; return those that are still there."""
 
     def found() -> list[str]:
         return [str(path) for path in (folder / "tmp").iterdir()] + [
@@ -64,7 +66,7 @@ def _working_folders() -> list[str]:
         try:
             folders.append(os.readlink(link))
         except OSError:
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
     return folders
 
 

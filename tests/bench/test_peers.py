@@ -55,9 +55,9 @@ def test_a_private_postfix_accepts_drains_and_does_both_at_once(bench):
         )
     assert {"accept_rate", "send_rate", "through_rate", "send_memory_mb"} < set(figures)
     assert log.count("status=sent") == 2 * (MESSAGES + ACCEPT_WARM)
-    # Of the machine's clocks Postfix may say what it likes: it has two that need not agree, and did not by a second.
+    # Postfix may complain about the machine's clocks: it has two that need not agree.
     assert not re.findall(r"(?:warning|error|fatal|panic): (?!file system clock|resetting file time stamps).*", log)
-    assert settings.stderr == ""  # it would name those it does not know
+    assert settings.stderr == ""  # postconf would name unknown parameters here
     assert not folder.exists()
     assert not Path(f"/proc/{master}").exists()
 

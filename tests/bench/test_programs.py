@@ -1,4 +1,4 @@
-"""The programs that send straight into the sink: all arrives, once."""
+"""The programs that send straight into the sink: every message arrives once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A round: who fails, and what becomes of the others."""
+"""A round: which turns fail, and what becomes of the others."""
 
 import pytest
 from tqdm import tqdm

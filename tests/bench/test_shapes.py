@@ -1,4 +1,4 @@
-"""Shapes of messages: what is in them, that ours and Postfix are handed the same, and that their figures are told apart."""
+"""Shapes of messages: their content, the same for us and Postfix, with figures of their own."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_what_postfix_is_handed_is_mime_of_the_same_message(name):
     assert raw.isascii()
     assert raw.count(b"\n") == raw.count(b"\r\n")
     assert (b"multipart/alternative" in raw) == bool(SHAPES[name].html)
-    assert raw.partition(b"\r\n\r\n")[0].count(b"@example.test") > SHAPES[name].recipients  # To, and From
+    assert raw.partition(b"\r\n\r\n")[0].count(b"@example.test") > SHAPES[name].recipients  # one more: From
 
 
 def test_the_mix_is_every_shape_in_turn():

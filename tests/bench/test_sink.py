@@ -1,4 +1,4 @@
-"""Which sink there is, and that it counts what it took."""
+"""Which sink is chosen, and that it counts what it took."""
 
 import shutil
 import smtplib

@@ -1,4 +1,7 @@
-"""RabbitMQ away, out of memory, wiped, or without its queues: mail is accepted as fast as ever, and goes out once it is back."""
+"""RabbitMQ away, out of memory, wiped, or without queues: mail is accepted as fast as ever.
+
+It goes out once the broker is back.
+"""
 
 import signal
 import time
@@ -15,7 +18,7 @@ POSTS = 200
 
 
 def measured(load: Load, name: str) -> float:
-    """Send so many messages; return the median of the answers' times, in seconds."""
+    """Send some messages; return the median of the answers' times in seconds."""
     load.seconds.clear()
     load.send_all(addresses(name, POSTS), connections=2)
     middle, worst = median(load.seconds), max(load.seconds)
@@ -43,7 +46,7 @@ def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_a
         alarmed = measured(load, "alarmed")
         rabbitmq.memory_alarm(False)
         until(lambda: service.count("PENDING") == 0, 30, "the mail of the alarm")
-        # Who waits for the broker waits for seconds: a hundred times as long and more.
+        # A request that waits for the broker waits for seconds: at least a hundred times as long.
         assert max(during, alarmed) < 10 * before
         assert (load.unavailable, load.failures) == (0, 0)
         assert check(service, load.accepted).unknown == 0
@@ -61,7 +64,7 @@ def test_a_broker_that_lost_everything_is_made_whole_by_the_worker_and_nobody_el
         worker.send_signal(signal.SIGCONT)
         load.send_all(addresses("later", 20))
         until(lambda: "queue_mended" in (service.var / "worker.out").read_text(), 60, "the worker making the queues")
-        service.age(120)  # the sweep is sure of a loss after a minute
+        service.age(120)  # the sweep takes a hint for lost after a minute
         until(lambda: service.count("PENDING") == 0, 30, "all of it")
         assert worker.poll() is None
         assert check(service, load.accepted).unknown == 0

@@ -1,4 +1,4 @@
-"""The checker sees what is wrong: each kind of it is made by hand, after a service that did all right."""
+"""The checker finds every kind of fault: each is made by hand, after a round without faults."""
 
 import json
 
@@ -30,13 +30,13 @@ def test_it_sees_what_is_lost_doubled_changed_foreign_and_untrue(embedded_settin
 
         refused("; lost", without="u0@")
         refused("twice, not marked", one)
-        refused("twice, not marked", lines["lost-ben@example.test"])  # a third, for one mark
+        refused("twice, not marked", lines["lost-ben@example.test"])  # a third copy, but one mark
         refused("copies that differ", {**lines["lost-ben@example.test"], "sha": "other"})
         refused("nobody was told of", {**one, "to": ["zoe@example.test"]})
         refused(
             "untrue", {**one, "id": f"<{load.accepted['never-ann@example.test']}@x>", "to": ["never-ann@example.test"]}
         )
-        with pytest.raises(Wrong, match="nobody was told of"):  # stored twice, for one answer
+        with pytest.raises(Wrong, match="nobody was told of"):  # stored twice, answered once
             check(
                 service,
                 {address: identifier for address, identifier in load.accepted.items() if address != "u0@example.test"},
@@ -52,7 +52,7 @@ def test_it_sees_what_is_lost_doubled_changed_foreign_and_untrue(embedded_settin
         refused("not the sum")
         service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'expired' WHERE address = 'u1@example.test'")
         refused("untrue.*u1@")
-        # What the sink would have taken has not bounced, whatever the service says.
+        # The sink would have taken it, so it cannot have bounced, whatever the service says.
         service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'bounced' WHERE address = 'u2@example.test'")
         service.sql(
             "DELETE FROM events WHERE kind = 'delivered' AND delivery_id = (SELECT id FROM deliveries WHERE address = 'u2@example.test')"

@@ -1,4 +1,7 @@
-"""Machines whose clocks are an hour apart: only the database's counts. (With SQLite there is one machine.)"""
+"""Machines whose clocks are an hour apart: only the database's clock counts.
+
+Not with SQLite, where there is only one machine.
+"""
 
 import random
 import time
@@ -17,14 +20,16 @@ from tests.waiting import LOOK, PATIENCE, growing, pause
 
 LEASE = 4
 DELAYS = (1, 2)  # seconds
-EARLIEST = 0.9  # of a delay: the jitter
-# libfaketime 0.9.10 turns the time until which Python sleeps, which is monotonic, into nonsense.
+EARLIEST = 0.9  # fraction of a delay, because of jitter
+# libfaketime 0.9.10 breaks time.sleep, which waits until a monotonic time.
 SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds)[0]"
 
 
 @contextmanager
 def another_clock(service: Service, seconds: int) -> Iterator[None]:
-    """Start what the block starts on another machine: its clock is wrong by so much, and its VAR its own."""
+    """Let processes started in the block run on another machine: with another clock and another
+    VAR.
+    """
     right, only = service.environment, service.only
     elsewhere = service.var / "elsewhere"
     elsewhere.mkdir()
@@ -40,7 +45,10 @@ def another_clock(service: Service, seconds: int) -> Iterator[None]:
 
 
 def start_api(service: Service) -> None:
-    """Start the API, again if it stands still: libfaketime 0.9.10 now and then stops a process for ever as it forks."""
+    """Start the API; start it again if it hangs.
+
+    libfaketime 0.9.10 now and then stops a process for ever when it forks.
+    """
     for seconds in growing(30.0):
         service.spawn_api()
         for _ in range(int(seconds / LOOK)):
@@ -52,7 +60,7 @@ def start_api(service: Service) -> None:
 
 
 def clock_of(service: Service, name: str) -> float:
-    """Return by how many seconds the times that a process logged last are off."""
+    """Return how many seconds the clock of a process is off, by its last log line."""
     last = (service.var / f"{name}.out").read_text().splitlines()[-1].split()[0]
     return datetime.fromisoformat(last).timestamp() - time.time()
 

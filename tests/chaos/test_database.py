@@ -1,4 +1,6 @@
-"""PostgreSQL restarted and killed under load: everybody waits for it, nobody dies, nothing is lost."""
+"""PostgreSQL restarted and killed under load: all processes wait for it, none ends, nothing is
+lost.
+"""
 
 import os
 import time
@@ -89,7 +91,8 @@ def upgrade():
 
 
 def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does_not_notice(settings, tmp_path):
-    """A rolling upgrade: the schema first, while processes of the version before still serve (reliability R42)."""
+    """A rolling upgrade: the schema first, while processes of the version before still serve (R42).
+    """
     database, config = Database(settings.DATABASE_URL), schema.configuration()
     config.set_main_option(
         "version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}"
@@ -99,7 +102,7 @@ def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does
         worker = service.start_worker()
         load = Load(service)
         with load.in_the_background():
-            until(service.taken, what="mail on its way")  # who starts looks at the schema
+            until(service.taken, what="mail on its way")  # a worker checks the schema when it starts
             for number in range(5):
                 (tmp_path / f"step{number}.py").write_text(STEP.format(this=f"step{number}", before=before))
                 before = f"step{number}"

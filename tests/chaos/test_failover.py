@@ -1,4 +1,6 @@
-"""PostgreSQL's primary is killed and its synchronous standby takes over: what was accepted is there."""
+"""PostgreSQL's primary is killed and its synchronous standby takes over: all accepted mail is
+there.
+"""
 
 import time
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Some of what ``bin/chaos`` draws, with fixed seeds and few messages."""
+"""Some scenarios of ``bin/chaos``, with fixed seeds and few messages."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A short soak, and gauges that see a process which leaks."""
+"""A short soak, and gauges that notice a leaking process."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.chaos.trend import trends
 from tests.conftest import MOSTLY_EMBEDDED
 
 MINUTES, EVERY = 1 / 3, 1.0
-RATE = 20.0  # a second, which a slow machine can do as well
+RATE = 20.0  # per second, which a slow machine can do as well
 
 LEAKS = """
 import os, socket, threading

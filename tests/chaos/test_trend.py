@@ -1,4 +1,4 @@
-"""Slopes and bounds: what leaks is seen, what only rises to its level or jumps about is not."""
+"""Slopes and bounds: leaks are found; gauges that reach a level, or jump about, are no leaks."""
 
 import random
 

@@ -14,12 +14,14 @@ from tests.cli.conftest import Shell
 
 @pytest.fixture(scope="module")
 def busy(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The tenants shop and mill; keys of shop that have ended, and an account whose password was read."""
+    """The tenants shop and mill; keys of shop that have ended, and an account whose password was
+    read.
+    """
     for name in ("shop", "mill"):
         shell.run("tenant", "create", name)
     keys = {
         name: shell.told(
-            "key", "create", "--tenant", "shop", "--name", name, "--scope", "accounts:reveal", "--scope", "accounts"
+            *["key", "create", "--tenant", "shop", "--scope", "accounts:reveal", "--scope", "accounts", "--name"], name
         )
         for name in ("rotated", "revoked", "expired", "reader")
     }
@@ -33,19 +35,8 @@ def busy(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
         )
     secret = tmp_path_factory.mktemp("secret") / "password"
     secret.write_text("hunter2\n")
-    account = shell.told(
-        "account",
-        "create",
-        "main",
-        "--tenant",
-        "shop",
-        "--smtp-host",
-        "smtp.example.com",
-        "--smtp-username",
-        "u",
-        "--password-file",
-        str(secret),
-    )
+    options = ["--tenant", "shop", "--smtp-host", "smtp.example.com", "--smtp-username", "u", "--password-file"]
+    account = shell.told("account", "create", "main", *options, str(secret))
     shell.run("account", "update", "main", "--tenant", "shop", "--weight", "2")
     services = shell.with_settings(AUTH_REQUIRED="true")
     app = create_app(services=services)
@@ -82,7 +73,7 @@ def test_one_timeline_tells_what_was_done_to_a_tenant_newest_first(shell: Shell,
         ("credentials.revealed", "main"),
     ):
         assert told.count(wanted) == 1, wanted
-    assert told.count(("key.created", "rotated")) == 2  # and the one in its place
+    assert told.count(("key.created", "rotated")) == 2  # the rotated key and its successor
     assert answer["count"] == len(told)
     assert {one["tenant"] for one in answer["audit"]} == {"shop"}
     read = next(one for one in answer["audit"] if one["action"] == "credentials.revealed")
@@ -94,7 +85,7 @@ def test_one_timeline_tells_what_was_done_to_a_tenant_newest_first(shell: Shell,
 
 
 def test_a_key_that_was_revoked_after_its_end_had_expired_before(shell: Shell, busy: dict[str, Any]) -> None:
-    """Its end lies a day before the moment in which it was revoked."""
+    """It expired a day before it was revoked."""
     assert ("key.expired", "revoked") in actions(shell.told("audit", "--tenant", "shop"))
 
 

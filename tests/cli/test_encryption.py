@@ -1,4 +1,5 @@
-"""``mailbbgun keys``: another encryption key, beside a running service, interrupted, and with secrets that nothing opens."""
+"""``mailbbgun keys``: rotation beside a running service, interrupted, and with unreadable secrets.
+"""
 
 import random
 import signal
@@ -32,14 +33,14 @@ MOSTLY_POSTGRESQL = pytest.mark.parametrize(
 
 @pytest.fixture
 def old(shell: Shell) -> Iterator[str]:
-    """The key that is in use; afterwards nothing is there that another one has made."""
+    """The key in use. Afterwards no secret encrypted by another key is left."""
     yield shell.settings["ENCRYPTION_KEYS"]
     with shell.services.db.write() as session:
         session.execute(SMTPAccount.__table__.delete())
 
 
 def fill(shell: Shell, number: int, vault: Vault) -> dict[UUID, str]:
-    """Add so many accounts; return their passwords."""
+    """Add ``number`` accounts; return their passwords."""
     now = datetime.now(UTC)
     common: dict[str, Any] = {
         "tenant_id": DEFAULT_TENANT,
@@ -66,14 +67,16 @@ def fill(shell: Shell, number: int, vault: Vault) -> dict[UUID, str]:
 
 
 def tokens(shell: Shell) -> dict[UUID, str]:
-    """Return what is kept of every password."""
+    """Return the stored form of every password."""
     with shell.services.db.read() as session:
         return {row.id: row.smtp_password for row in session.execute(select(SMTPAccount.id, SMTPAccount.smtp_password))}
 
 
 @contextmanager
 def changing(shell: Shell, vault: Vault, passwords: dict[UUID, str]) -> Iterator[None]:
-    """Change passwords at random all the time, as a service would; ``passwords`` says what they are."""
+    """Change passwords at random during the block, as a service would, and record them in
+    ``passwords``.
+    """
     stop, some = threading.Event(), sorted(passwords)
 
     def change() -> None:
@@ -107,7 +110,7 @@ def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell:
     alone = shell.with_keys(new)
     kept = tokens(shell)
     assert {one: alone.vault.decrypt(token) for one, token in kept.items()} == passwords
-    api_keys.check(alone.db, alone.vault)  # the pepper as well: the old key may go
+    api_keys.check(alone.db, alone.vault)  # the pepper was encrypted again as well, so the old key may go
     shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
     assert tokens(shell) == kept
     shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new}")  # and back
@@ -170,7 +173,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     shown = shell.run("keys", "status", ENCRYPTION_KEYS=f"{new},{old}").stdout
     assert [line.split()[:2] for line in shown.splitlines()] == [["key", "secrets"], ["1", "4"], ["2", "0"]]
     assert "may go" in shown
-    done = shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new},{lost_key}")  # it was found
+    done = shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new},{lost_key}")  # the lost key was found
     assert done.stdout == "encrypted by the first key: 6 of 6\n"
 
 

@@ -22,7 +22,7 @@ OWNER = uuid4()
 
 
 class Installation:
-    """The command line, and the API of the same installation to send by."""
+    """The command line and the API of one installation."""
 
     def __init__(self, shell: Shell, http: FlaskClient) -> None:
         self.shell = shell
@@ -34,7 +34,7 @@ class Installation:
         return str(answer.json["id"])
 
     def claim(self, message_id: str) -> list[UUID]:
-        """Put a message's deliveries into a worker's hands."""
+        """Claim a message's deliveries, as a worker would."""
         with self.shell.services.db.write() as session:
             session.execute(
                 update(Delivery).where(Delivery.message_id == UUID(message_id)).values(lease_owner=OWNER, attempt=1)
@@ -81,7 +81,8 @@ class Installation:
         return self.shell.told("message", *arguments)
 
     def said(self, *arguments: str, code: int = 0) -> str:
-        """Return what a command printed for people; if it failed, its one line of standard error."""
+        """Return what a command printed for people, or its one line of standard error if it failed.
+        """
         done = self.shell.run("message", *arguments, code=code)
         return done.stderr if code else done.stdout
 

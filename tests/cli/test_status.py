@@ -1,4 +1,4 @@
-"""``bin/mailbbgun status``: what waits and who works, with real servers, and with servers that are away."""
+"""``bin/mailbbgun status``: what is waiting and which workers run, with servers up and down."""
 
 import json
 import os
@@ -30,7 +30,10 @@ SILENT = "no worker is running, or none has reported in 30 s"
 
 @pytest.fixture(scope="module")
 def api(shell: Shell) -> Iterator[FlaskClient]:
-    """The API of the same installation. Its queue is away, so nothing is published behind a test's back."""
+    """The API of the same installation.
+
+    Its queue is away, so nothing is published in the background.
+    """
     settings = shell.with_settings(QUEUE_URL="amqp://127.0.0.1:1/")
     app = create_app(services=settings)
     yield app.test_client()
@@ -40,7 +43,7 @@ def api(shell: Shell) -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def worker(shell: Shell) -> Iterator[UUID]:
-    """A worker that has just reported; afterwards there is none, and nothing waits."""
+    """A worker that has just reported. Afterwards there is no worker, and nothing is waiting."""
     owner = uuid4()
     with shell.services.db.write() as session:
         workers.enter(session, owner)
@@ -59,7 +62,7 @@ def send(shell: Shell, api: FlaskClient, **columns: Any) -> None:
 
 
 def told(done: Result | CompletedProcess[str]) -> Any:
-    """Return what ``--json`` printed, and see that all problems are in one line."""
+    """Return what ``--json`` printed. Checks that stderr has all problems in one line."""
     answer = json.loads(done.stdout)
     assert done.stderr == (f"mailbbgun: {'; '.join(answer['problems'])}\n" if answer["problems"] else "")
     return answer
@@ -70,8 +73,8 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
     due = {"next_attempt_at": db_now(-100), "published_at": None}
     send(shell, api, **due)
     send(shell, api, **due | {"published_at": db_now(-50)})  # on the queue
-    send(shell, api, **due | {"published_at": db_now(-200)})  # through a delay queue, whose hint is late
-    send(shell, api, **due | {"crashes": 2})  # to be sent alone: never published
+    send(shell, api, **due | {"published_at": db_now(-200)})  # came from a delay queue, and its hint is late
+    send(shell, api, **due | {"crashes": 2})  # to be delivered in isolation: never published
     for published in (None, db_now()):
         send(shell, api, next_attempt_at=db_now(600), published_at=published)
     send(shell, api, next_attempt_at=None, published_at=None)
@@ -79,35 +82,20 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
         send(shell, api, lease_owner=owner, lease_until=db_now(300))
     send(shell, api, status="DELIVERED", next_attempt_at=None, finished_at=db_now())
     answer = told(shell.process("mailbbgun", "status", "--json"))
-    assert answer["database"] == {
-        "kind": shell.services.db.dialect,
-        "reachable": True,
-        "schema": HEAD,
-        "schema_needed": HEAD,
-    }
-    counted = answer["deliveries"]
-    assert {name: counted[name] for name in ("due", "later", "held", "claimed")} == {
-        "due": 4,
-        "later": 2,
-        "held": 1,
-        "claimed": 3,
-    }
-    assert counted["oldest_due_seconds"] >= 100
+    kind, depth = shell.services.db.dialect, dict.fromkeys(LANES, 0)
+    assert answer["database"] == {"kind": kind, "reachable": True, "schema": HEAD, "schema_needed": HEAD}
+    assert answer["deliveries"].items() >= {"due": 4, "later": 2, "held": 1, "claimed": 3}.items()
+    assert answer["deliveries"]["oldest_due_seconds"] >= 100
     assert answer["publisher"]["unpublished"] == 1
     assert answer["publisher"]["oldest_seconds"] >= 100
-    assert answer["queue"] == {
-        "kind": "embedded",
-        "reachable": True,
-        "depth": dict.fromkeys(LANES, 0),
-        "depth_is_exact": True,
-    }
+    assert answer["queue"] == {"kind": "embedded", "reachable": True, "depth": depth, "depth_is_exact": True}
     ours, stranger = answer["workers"]
     assert (ours["id"], ours["pid"], ours["alive"], ours["claims"]) == (str(worker), os.getpid(), True, 2)
     assert (stranger["id"], stranger["host"], stranger["alive"], stranger["claims"]) == (str(gone), None, False, 1)
     shown = shell.process("mailbbgun", "status").stdout
     above, _, below = shown.partition("\n\n")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in above.splitlines()}
-    assert lines["database"] == f"{shell.services.db.dialect}, reachable, schema {HEAD}"
+    assert lines["database"] == f"{kind}, reachable, schema {HEAD}"
     assert lines["deliveries"].startswith("4 due (the first for 1")
     assert lines["deliveries"].endswith(" s), 2 later, 1 held, 3 claimed")
     assert lines["publisher"].startswith("1 not given to the queue yet (the first for 1")

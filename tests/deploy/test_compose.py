@@ -1,4 +1,7 @@
-"""docker-compose.yml, the Dockerfile and what goes into the image. No Docker engine is needed: nothing is started."""
+"""docker-compose.yml, the Dockerfile and the content of the image.
+
+Nothing is started; no Docker is needed.
+"""
 
 import fnmatch
 import os
@@ -166,7 +169,9 @@ def test_only_what_the_service_runs_on_goes_into_the_image() -> None:
 
 
 def _ignored(path: str) -> bool:
-    """Read .dockerignore as Docker does: the last line that matches the path, or a folder it is in, decides."""
+    """Apply .dockerignore like Docker: the last line that matches the path or one of its folders
+    decides.
+    """
     ignored, parts = False, Path(path).parts
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         rule = line.removeprefix("!")

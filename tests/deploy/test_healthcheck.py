@@ -1,4 +1,4 @@
-"""What containers are asked whether they live."""
+"""The health check of containers."""
 
 import fcntl
 import http.server

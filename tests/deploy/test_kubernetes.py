@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what every pod of ours must and must not have."""
+"""The Kubernetes manifests: what every pod must and must not have."""
 
 from typing import Any
 

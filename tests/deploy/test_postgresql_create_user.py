@@ -1,4 +1,5 @@
-"""bin/postgresql-create-user and the compose file's create-role.sh against a real PostgreSQL that asks for passwords."""
+"""bin/postgresql-create-user and create-role.sh against a real PostgreSQL that asks for passwords.
+"""
 
 import os
 import subprocess
@@ -18,7 +19,7 @@ HBA = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgreSQL]:
-    """A server of our own, where only the superuser needs no password."""
+    """Our own server, on which only the superuser needs no password."""
     with PostgreSQL(own=True) as own:
         (file,) = _query(own.url(), "SHOW hba_file")
         Path(file).write_text(HBA)

@@ -1,4 +1,7 @@
-"""The systemd units, judged by systemd's own tools; systemd need not run. As root on Debian a missing systemd-analyze is installed."""
+"""The systemd units, checked by systemd-analyze; systemd need not run.
+
+As root on Debian a missing systemd-analyze is installed.
+"""
 
 import os
 import re
@@ -25,7 +28,7 @@ def analyze() -> str:
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:
-    """The units with the programs where they are here: what a unit starts must exist for ``verify``."""
+    """The units with paths of this machine: ``verify`` wants the programs to exist."""
     for unit in UNITS:
         text = (
             unit.read_text()

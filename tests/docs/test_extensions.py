@@ -1,4 +1,5 @@
-"""What reads the manual's pages, and what writes them from the code."""
+"""Sphinx extensions: those that read the manual's pages, and those that write them from the code.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""The sample for nginx: nginx itself reads it, and behind it the service knows its clients and its own name."""
+"""The sample for nginx: nginx accepts it, and behind it the service knows its clients and its own
+name.
+"""
 
 import json
 import os
@@ -43,7 +45,7 @@ http {{
 
 
 def certificate(folder: Path) -> None:
-    """Write a certificate of its own, and its key, for the name of the sample."""
+    """Write a self-signed certificate and its key for the name in the sample."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]), datetime.now(UTC)
     made = x509.CertificateBuilder(
@@ -82,7 +84,7 @@ def service(tmp_path: Path) -> Iterator[tuple[Service, str, Path]]:
 
 @pytest.fixture
 def proxy(service: tuple[Service, str, Path], tmp_path: Path) -> Iterator[int]:
-    """The port for HTTPS of nginx with the sample, of which only ports and files are ours."""
+    """The HTTPS port of an nginx with the sample, in which only ports and files are replaced."""
     folder, plain, tls = tmp_path / "nginx", free_port(), free_port()
     folder.mkdir()
     certificate(folder)
@@ -97,7 +99,7 @@ def proxy(service: tuple[Service, str, Path], tmp_path: Path) -> Iterator[int]:
         assert said in sample
         sample = sample.replace(said, here)
     (folder / "mailbbgun.conf").write_text(sample)
-    user = "user root;" if os.geteuid() == 0 else ""  # nginx's own choice could not enter our folder
+    user = "user root;" if os.geteuid() == 0 else ""  # nginx's default user could not enter our folder
     (folder / "nginx.conf").write_text(user + MAIN.format(folder=folder))
     command = [str(install.nginx()), "-c", f"{folder}/nginx.conf", "-e", "stderr"]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""How far an installation is, by what pip has said."""
+"""Progress of an installation, computed from pip's output."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``bin/run`` with the real parts: what it starts, says and leaves."""
+"""``bin/run`` with its real parts: what it starts, prints and leaves behind."""
 
 import http.client
 import json
@@ -34,7 +34,7 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it said what to type."""
+        """Start it and wait until it has printed what to type."""
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mailbbgun.run"],
@@ -47,7 +47,7 @@ class Service:
         until(lambda: "Ctrl-C stops" in self.output(), self.output)
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the runner alone, as ``kill`` does."""
+        """Signal only the runner, as ``kill`` does."""
         assert self.process
         self.process.send_signal(number)
 
@@ -61,14 +61,16 @@ class Service:
         return self._output.read_text()
 
     def alive(self) -> dict[int, str]:
-        """Return every process of this run, whoever its parent is by now: each has our folder in its environment."""
+        """Return every process of this run, also orphaned ones: each has our folder in its
+        environment.
+        """
         mark, found = f"MAILBBGUN_VAR={self.var}\0".encode(), {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (process / "environ").read_bytes():
                     found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                pass  # ended meanwhile, or is none of ours
+                pass  # ended meanwhile, or not ours
         return found
 
     def pid(self, part: str) -> int:
@@ -77,7 +79,7 @@ class Service:
 
 
 def until(true: Callable[[], bool], told: Callable[[], object]) -> None:
-    """Wait until it is true."""
+    """Wait until ``true()`` is true."""
     try:
         wait_until(true, look=0.05)
     except AssertionError as error:
@@ -86,7 +88,7 @@ def until(true: Callable[[], bool], told: Callable[[], object]) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """A service that nothing may be left of."""
+    """A service that must leave no process behind."""
     one = Service(tmp_path)
     yield one
     until(lambda: not one.alive(), one.alive)
@@ -94,7 +96,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def started(service: Service) -> Iterator[Service]:
-    """The same, started."""
+    """The same service, started."""
     try:
         service.start()
         yield service
@@ -238,7 +240,7 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
     (tmp_path / "link").symlink_to("a clone/bin/run")
     (here / "run").symlink_to("../link")
     service.environment["MAILBBGUN_CONFIG"] = "settings.py"
-    for wanted in (None, ""):  # nothing to install the second time
+    for wanted in (None, ""):  # the second time there is nothing to install
         done = subprocess.run(["./run"], cwd=here, env=service.environment, capture_output=True, text=True, check=True)
         assert done.stdout == f"{clone}/.venv {clone} {here}/settings.py\n"
         assert wanted is None or done.stderr == wanted

@@ -1,4 +1,6 @@
-"""The scripts of ``bin/`` and the programs at the top, wherever they lie, whoever starts them, and with whatever Python."""
+"""The scripts of ``bin/`` and the programs at the top, from any folder, as any user, with any
+Python.
+"""
 
 import os
 import shutil
@@ -30,20 +32,22 @@ PROGRAMS = {
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 SCRIPTS = {"bin/run": ["bin/run"], "setup": ["bin/setup"], "bin/bench": ["bin/bench"], "bin/chaos": ["bin/chaos"]}
-# Each starts several times; a few of every kind do so every time.
+# Each starts several times. A few of every kind do so in every run, the others with --all.
 EVERY = [*PROGRAMS, *SCRIPTS, "bin/test"]
 SOME = [
     one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long)
     for one in EVERY
 ]
 
-# Stands for a Python in .venv that has everything: what is tested with it are the scripts alone.
+# Stands for a Python in .venv that has everything, so that only the scripts are tested.
 STUB = '#!/bin/sh\n[ "$1" = -c ] && exit 0\nprintf "%s|" "$PWD" "$@"\n'
 
 
 @pytest.fixture
 def clone() -> Iterator[Path]:
-    """The scripts in a folder with an awkward name, which any user may read, and an environment in which nothing is to install."""
+    """The scripts in a folder with an awkward name, readable by any user, with nothing left to
+    install.
+    """
     above = Path(tempfile.mkdtemp(prefix="mailbbgun-"))
     above.chmod(0o755)
     folder = above / "a 'clone' $x \"ü\" #1"
@@ -75,7 +79,7 @@ def _stamp(folder: Path) -> None:
 
 
 def _run(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it as somebody who may not write the clone: as nobody, if we are root, who may write everything."""
+    """Run it as a user who may not write the clone: as nobody, if we are root."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(
@@ -247,7 +251,7 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
     done = _plain(*argv, "--help", cwd=ROOT, **nothing)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.lower().startswith("usage: ")
-    if name != "bin/test":  # whose arguments are pytest's
+    if name != "bin/test":  # its arguments are pytest's
         done = _plain(*argv, "--nonsense", cwd=ROOT, **nothing)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
         assert done.stderr.startswith(f"{name}: ")
@@ -257,7 +261,7 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
 @pytest.mark.parametrize("name", SOME)
 def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(clone: Path, name: str) -> None:
     program = (PROGRAMS | SCRIPTS).get(name, ["bin/test"])
-    if name in PROGRAMS:  # which need their libraries; the scripts tell it without
+    if name in PROGRAMS:  # they need their libraries for it; the scripts do not
         shutil.rmtree(clone / ".venv")
         (clone / ".venv").symlink_to(Path(sys.prefix))
     else:
@@ -275,4 +279,4 @@ def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
     ]
     names = packages_distributions()
     looked_for = {names[module][0].lower() for module in MODULES}
-    assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not used yet; files only
+    assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not imported: not used yet, and files only
