@@ -139,7 +139,7 @@ def main(
 
 
 def _leave_memory() -> None:
-    """Keep temporary files out of a tmpfs: there durability costs nothing, and the figures would lie."""
+    """Leave a tmpfs for temporary files: durability costs nothing there, and figures would lie."""
     if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
         tempfile.tempdir = "/var/tmp"
 
@@ -174,7 +174,7 @@ def _options(
 def _measured(
     pending: int | None, against: str | None, options: Options, rounds: int | None, out: Path
 ) -> tuple[str, list[Path]]:
-    """Measure beside a backlog, or against a commit, or everything; return the table and the files."""
+    """Measure beside a backlog, against a commit, or everything; return the table and the files."""
     with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
         if pending:
             return _backlog(pending, options, rounds or REPETITIONS, out, bar)

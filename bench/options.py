@@ -32,7 +32,7 @@ class Options:
     shapes: tuple[str, ...] = ()
 
     def sessions(self) -> int:
-        """Return how many connections to the sink each system may use: as many as our worker has."""
+        """Return how many connections to the sink each system may use: as many as our worker."""
         [default] = [one.default for one in fields(Settings) if one.name == "WORKER_CONNECTIONS"]
         return int(self.settings.get("WORKER_CONNECTIONS", str(default)))
 

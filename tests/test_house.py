@@ -151,7 +151,7 @@ CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "
 # Test files that compare moments all the same, and why that holds on any machine.
 JUSTIFIED = {
     "chaos/test_clocks.py": "two clocks an hour apart, and waits that may only be longer",
-    "contract/test_permits.py": "a slow machine may only grant less in a time; the time of a day is told to some minutes",
+    "contract/test_permits.py": "a slow machine may only grant less in a time; a day is told to some minutes",
     "contract/test_queue.py": "a delay may only be longer",
     "worker/test_sparing.py": "as many turns as the time it took had room for, at most",
     "flow/test_smarthost.py": "a pause may only be longer",
@@ -182,7 +182,7 @@ def is_of_dates(function):
 
 
 def compared_with_a_clock(function):
-    """Return the lines of asserts in a function that depend on a clock, directly or through names."""
+    """Return the lines of a function's asserts that depend on a clock, directly or through names."""
     late: set[str] = set()
     for _ in range(3):  # names that depend on names
         for node in ast.walk(function):

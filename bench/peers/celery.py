@@ -38,7 +38,7 @@ def send(to: str, subject: str, text: str) -> None:
 
 
 def install() -> None:
-    """Declare the queue, as the worker would, so that messages may come before the worker starts."""
+    """Declare the queue, as the worker would, so that messages may come before it starts."""
     with app.connection_for_write() as connection:
         app.amqp.queues["celery"].bind(connection.default_channel).declare()
 

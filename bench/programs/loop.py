@@ -28,7 +28,7 @@ Send = Callable[[str], None]
 
 
 def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
-    """Return a function that sends to an address with ``smtplib``, and one that ends the session."""
+    """Return a function that sends to an address with ``smtplib``, and one that quits."""
     server = smtplib.SMTP("127.0.0.1", port, HOSTNAME)
 
     def send(address: str) -> None:
@@ -38,7 +38,7 @@ def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 
 
 def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
-    """Return a function that sends to an address with our client, and one that ends the session."""
+    """Return a function that sends to an address with our client, and one that quits."""
     connection = SMTPConnection.open(
         Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts()
     )

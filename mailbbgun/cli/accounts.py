@@ -302,7 +302,7 @@ def _needs_password(account: SMTPAccount, values: Mapping[str, Any]) -> bool:
 
 
 def _words(step: Mapping[str, Any]) -> str:
-    """Return what the server, or the connection, said in a step; for TLS also version and cipher."""
+    """Return what the server or the connection said in a step; for TLS also version and cipher."""
     encrypted = step["tls"] or {}
     said = [step.get(name) for name in ("mechanism", "code", "enhanced", "words")]
     return " ".join(str(one) for one in (*said, encrypted.get("version"), encrypted.get("cipher")) if one)

@@ -83,7 +83,7 @@ def opened(*, checked: bool = True, sends: bool = False) -> Iterator[Services]:
 
 @contextmanager
 def opened_for(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, UUID]]:
-    """Open the services as :func:`opened` does; yield them and the id of the tenant with that id or name."""
+    """Build the services as :func:`opened` does; yield them and the tenant's id."""
     with opened(sends=sends) as services:
         with services.db.read() as session:
             its = tenant_called(session, tenant).id

@@ -1,4 +1,4 @@
-"""Peers start, accept without delivering, deliver all that they accepted, and leave nothing behind."""
+"""Peers start, accept without delivering, deliver all they accepted, and leave nothing behind."""
 
 import os
 import re

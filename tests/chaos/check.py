@@ -1,4 +1,4 @@
-"""Checks what chaos rounds promise: compares accepted recipients, the sink's mail and the database."""
+"""Checks the promises: compares accepted recipients, the sink's mail and the database."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping

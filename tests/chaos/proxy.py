@@ -119,8 +119,8 @@ class Proxy:
             from_server, link.writers["out"] = await asyncio.open_connection("127.0.0.1", self.upstream)
             await asyncio.gather(self._pass(link, "out", from_client), self._pass(link, "back", from_server))
         except (OSError, asyncio.CancelledError):
-            # One end is gone, so the other is cut. Or the proxy closes, and asyncio would print a traceback for
-            # each task that ends as cancelled.
+            # One end is gone, so the other is cut. Or the proxy closes, and asyncio would print a
+            # traceback for each task that ends as cancelled.
             pass
         finally:
             self._links.discard(link)

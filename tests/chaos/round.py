@@ -1,4 +1,4 @@
-"""One round: a service under load, the damage of a scenario, the end of every delivery, the check."""
+"""One round: a service under load, the damage of a scenario, the end of all mail, the check."""
 
 import random
 import signal

@@ -28,7 +28,8 @@ COPIES = """
 """
 THEIR_DELIVERIES = """
     INSERT INTO deliveries SELECT r.* FROM deliveries d, messages m,
-        json_populate_record(d, json_build_object('id', gen_random_uuid(), 'message_id', m.id)) r WHERE m.id <> d.message_id
+        json_populate_record(d, json_build_object('id', gen_random_uuid(), 'message_id', m.id)) r
+    WHERE m.id <> d.message_id
 """
 
 
@@ -79,9 +80,8 @@ def test_thirty_passes_of_requeue_pending_do_not_make_the_queue_deeper_than_the_
         service.age(120)
         assert passes(PASSES) == 0
         assert service.run("bin/requeue-pending") == "requeued 0\n"
-        print(
-            f"{PASSES} passes over {backlog}: {depths[0]} hints before the first, at most {max(depths)}, in the end {depths[-1]}"
-        )
+        counts = f"{depths[0]} hints before the first, at most {max(depths)}, in the end {depths[-1]}"
+        print(f"{PASSES} passes over {backlog}: {counts}")
         assert backlog <= depths[-1] == max(depths) < depths[0] + most(backlog)
 
         lost = purge(services.queue, backlog - LEFT)
@@ -104,9 +104,8 @@ def test_a_broker_that_restarts_with_a_deep_queue_is_soon_back(real_settings, ra
         assert depth(services.queue) + len(service.taken()) > 0
         until(service.taken, what="the first message")
         first = time.monotonic() - began
-        print(
-            f"{backlog} deep: the broker answered after {started - began:.1f} s, the first message arrived after {first:.1f} s"
-        )
+        answered = f"the broker answered after {started - began:.1f} s"
+        print(f"{backlog} deep: {answered}, the first message arrived after {first:.1f} s")
         until(lambda: len(service.taken()) > 500, what="more")
         print(f"resident: worker {rss(worker.pid) >> 10} MB, broker {rss(rabbitmq.pid) >> 10} MB")
         assert rss(worker.pid) < WORKER_RSS

@@ -23,7 +23,8 @@ def measured(load: Load, name: str) -> float:
     load.send_all(addresses(name, POSTS), connections=2)
     middle, worst = median(load.seconds), max(load.seconds)
     print(
-        f"POST, {name}: median {middle * 1000:.0f} ms, p99 {p99(load.seconds) * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
+        f"POST, {name}: median {middle * 1000:.0f} ms, "
+        f"p99 {p99(load.seconds) * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
     )
     return middle
 

@@ -54,7 +54,6 @@ def test_it_sees_what_is_lost_doubled_changed_foreign_and_untrue(embedded_settin
         refused("untrue.*u1@")
         # The sink would have taken it, so it cannot have bounced, whatever the service says.
         service.sql("UPDATE deliveries SET status = 'ERROR', reason = 'bounced' WHERE address = 'u2@example.test'")
-        service.sql(
-            "DELETE FROM events WHERE kind = 'delivered' AND delivery_id = (SELECT id FROM deliveries WHERE address = 'u2@example.test')"
-        )
+        its = "SELECT id FROM deliveries WHERE address = 'u2@example.test'"
+        service.sql(f"DELETE FROM events WHERE kind = 'delivered' AND delivery_id = ({its})")
         refused(r"untrue.*u2@", without="u2@")

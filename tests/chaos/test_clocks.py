@@ -34,9 +34,8 @@ def another_clock(service: Service, seconds: int) -> Iterator[None]:
     elsewhere = service.var / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "sitecustomize.py").write_text(SLEEP)
-    (elsewhere / "encryption.key").write_bytes(
-        (service.var / "encryption.key").read_bytes()
-    )  # every machine has the same
+    # All machines have the same key.
+    (elsewhere / "encryption.key").write_bytes((service.var / "encryption.key").read_bytes())
     faked = {"LD_PRELOAD": str(install.faketime()), "FAKETIME": f"{seconds:+}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     service.environment = right | faked | {"PYTHONPATH": str(elsewhere)}
     service.only = {"api": {}, "worker": {"VAR": str(elsewhere)}}
@@ -115,9 +114,8 @@ def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_lat
         shortest = [
             min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)
         ]
-        print(
-            f"{sum(map(len, waits(service).values()))} retries, the soonest after {', '.join(f'{one:.2f}' for one in shortest)} s"
-        )
+        retries, soonest = sum(map(len, waits(service).values())), ", ".join(f"{one:.2f}" for one in shortest)
+        print(f"{retries} retries, the soonest after {soonest} s")
         assert len(waits(service)) == 40
         for waited in waits(service).values():
             assert all(

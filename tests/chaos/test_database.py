@@ -91,8 +91,7 @@ def upgrade():
 
 
 def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does_not_notice(settings, tmp_path):
-    """A rolling upgrade: the schema first, while processes of the version before still serve (R42).
-    """
+    """A rolling upgrade: the schema first, while processes of the old version still serve (R42)."""
     database, config = Database(settings.DATABASE_URL), schema.configuration()
     config.set_main_option(
         "version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}"

@@ -51,7 +51,8 @@ def test_a_synchronous_standby_takes_over_with_every_message_that_was_accepted(t
                 proxy.cut()
                 until(lambda: len(load.accepted) > accepted + 10, 30, "a 201")  # noqa: B023 - asked at once
                 print(
-                    f"{accepted} accepted before; the next {time.monotonic() - killed:.1f} s after the primary was killed"
+                    f"{accepted} accepted before; "
+                    f"the next {time.monotonic() - killed:.1f} s after the primary was killed"
                 )
                 primary = standby
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")

@@ -155,7 +155,8 @@ def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_
         until(
             lambda: (
                 service.sql(
-                    "SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()"
+                    "SELECT count(*) FROM deliveries "
+                    "WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()"
                 )
                 == [(30,)]
             )

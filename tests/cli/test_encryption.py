@@ -1,5 +1,4 @@
-"""``mailbbgun keys``: rotation beside a running service, interrupted, and with unreadable secrets.
-"""
+"""``mailbbgun keys``: rotation beside a running service, interrupted, with unreadable secrets."""
 
 import random
 import signal

@@ -1,4 +1,4 @@
-"""``bin/mailbbgun key`` and ``initdb.py --admin-key``: a new key is printed once, or is not valid."""
+"""``bin/mailbbgun key`` and ``initdb.py --admin-key``: a new key is printed once, or not valid."""
 
 import re
 import subprocess
@@ -73,7 +73,7 @@ def test_a_key_that_could_not_be_printed_is_not_valid(
         return {one["prefix"] for one in sqlite.told("key", "list")["keys"] if one["revoked_at"] is None}
 
     def unseen(*command: object) -> None:
-        # The reader of a pipe must be gone before anything is written: start once writing to it fails.
+        # The reader of a pipe must be gone before anything is written: start when writing fails.
         waits = "trap '' PIPE; while echo 2>/dev/null; do sleep 0.1; done;" if "|" in where else ""
         gone = f"{{ {waits} \"$@\"; echo $? >'{tmp_path}/code'; }} {where}"
         argv = ["sh", "-c", gone, "sh", *map(str, command)]

@@ -81,8 +81,7 @@ class Installation:
         return self.shell.told("message", *arguments)
 
     def said(self, *arguments: str, code: int = 0) -> str:
-        """Return what a command printed for people, or its one line of standard error if it failed.
-        """
+        """Return what a command printed for people, or its one line of stderr if it failed."""
         done = self.shell.run("message", *arguments, code=code)
         return done.stderr if code else done.stdout
 

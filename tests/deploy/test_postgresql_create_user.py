@@ -1,5 +1,4 @@
-"""bin/postgresql-create-user and create-role.sh against a real PostgreSQL that asks for passwords.
-"""
+"""bin/postgresql-create-user and create-role.sh on a real PostgreSQL that asks for passwords."""
 
 import os
 import subprocess
@@ -154,10 +153,5 @@ def test_the_role_of_the_compose_file_owns_its_database(server: PostgreSQL) -> N
         .set(username="mailbbgun", password="it's")
         .render_as_string(hide_password=False)
     )
-    assert _query(
-        url,
-        "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database WHERE rolname = current_user AND datname = rolname",
-    ) == (
-        False,
-        "mailbbgun",
-    )
+    role = "FROM pg_roles, pg_database WHERE rolname = current_user AND datname = rolname"
+    assert _query(url, f"SELECT rolsuper, pg_get_userbyid(datdba) {role}") == (False, "mailbbgun")

@@ -32,8 +32,7 @@ def name(block: Block) -> str:
 
 
 class Reader:
-    """Somebody who reads a page and pastes its commands, in a folder that looks like the project's.
-    """
+    """Somebody who reads a page and pastes its commands, in a copy of the project's folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()

@@ -1,5 +1,4 @@
-"""Sphinx extensions: those that read the manual's pages, and those that write them from the code.
-"""
+"""Sphinx extensions: those that read the manual's pages, and those that write from the code."""
 
 from pathlib import Path
 

@@ -111,7 +111,7 @@ def _bare_python(folder: Path) -> Path:
     """Return a Python without any libraries but its own."""
     python = folder / "bare" / "bin" / "python3"
     if not python.exists():
-        base = Path(sys._base_executable)  # type: ignore[attr-defined]
+        base = Path(sys._base_executable)  # type: ignore[attr-defined] # private: the Python outside the environment
         python.parent.mkdir(parents=True)
         (folder / "bare" / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
         python.symlink_to(base)
@@ -145,7 +145,10 @@ def test_on_read_only_code_with_something_to_install_it_says_so_in_one_line(clon
     _read_only(clone)
     for script in ("run", "setup"):
         done = _run(clone / "bin" / script)
-        told = f"{script}: what it needs is not installed, and {clone} cannot be written: as a user who may, type {clone}/bin/setup\n"
+        told = (
+            f"{script}: what it needs is not installed, and {clone} cannot be written: "
+            f"as a user who may, type {clone}/bin/setup\n"
+        )
         assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
 
 
@@ -156,7 +159,10 @@ def test_an_environment_of_another_user_is_named(clone: Path) -> None:
     else:
         (clone / ".venv").chmod(0o555)
     done = _run(clone / "bin" / "setup")
-    told = f"setup: requirements.txt changed, and {clone}/.venv belongs to another user: as that user type {clone}/bin/setup\n"
+    told = (
+        f"setup: requirements.txt changed, and {clone}/.venv belongs to another user: "
+        f"as that user type {clone}/bin/setup\n"
+    )
     assert (done.returncode, done.stderr) == (1, told)
     assert not (clone / ".venv.lock").exists()
 

@@ -1,5 +1,4 @@
-"""``bin/setup`` with the real pip: what it prints on a terminal and elsewhere, and when pip fails.
-"""
+"""``bin/setup`` with the real pip: what it prints on a terminal, elsewhere, and when pip fails."""
 
 import os
 import pty
@@ -53,7 +52,7 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "a clone"
     shutil.copytree(ROOT / "bin", folder / "bin")
     (folder / "requirements.txt").write_text(f"{PACKAGES[0]}==1.0\n")
-    base = Path(sys._base_executable)  # type: ignore[attr-defined]
+    base = Path(sys._base_executable)  # type: ignore[attr-defined] # private: the Python outside the environment
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(base)

@@ -1,4 +1,4 @@
-"""Links between processes, each through a proxy: slow, cut at the worst moment, dead in one direction, silent."""
+"""Damage to links between processes, by proxies: slow, cut, dead in one direction, silent."""
 
 import time
 

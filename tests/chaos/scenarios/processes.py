@@ -1,4 +1,4 @@
-"""Processes of ours: killed, stopped for a while, replaced."""
+"""Damage to our own processes: killed, stopped for a while, replaced."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Servers of others: broker, database and receiver killed, stopped, wiped, full; the queue fed with junk."""
+"""Damage to servers: broker, database and receiver killed, stopped, wiped, full; junk hints."""
 
 import contextlib
 import random
