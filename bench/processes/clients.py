@@ -36,7 +36,8 @@ class Clients:
         ``told`` is called with the latest line of its output while it runs. Raises
         :class:`BenchError` with its output if it failed.
         """
-        name = f"{program}-{next(_numbers)}"
+        title = program.rpartition(".")[2]
+        name = f"{title}-{next(_numbers)}"
         variables = os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {})
         self._sandbox.spawn(name, [python, "-m", f"bench.{program}", *map(str, arguments)], variables)
         log = self._sandbox.folder / f"{name}.log"
@@ -49,7 +50,7 @@ class Clients:
         except ValueError:
             figures = None
         if not isinstance(figures, dict) or "seconds" not in figures:  # a server's answer in the output may be JSON too
-            raise BenchError(f"{program}: {said[-2000:]}")
+            raise BenchError(f"{title}: {said[-2000:]}")
         return figures
 
     def __enter__(self) -> Self:
