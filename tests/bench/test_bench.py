@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     out, err = start(*arguments).communicate(timeout=4 * PATIENCE)
     assert err == ""
     tables, paths = out.rstrip("\n").rsplit("\n\n", 1)
+    check_tables(tables)
+    text, file, plot = map(Path, paths.splitlines())
+    assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])
+    assert text.read_text() == f"{tables}\n"
+    check_kept(json.loads(file.read_text()))
+    assert not left_behind(tmp_path)
+
+
+def check_tables(tables: str) -> None:
+    """Check the head of the tables of that run, their titles and the names of their rows."""
     head, machine, *rest = tables.splitlines()
     what = "200 messages of short lines, 4 KB, unless a table names another shape"
     assert head == f"{what} · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
@@ -103,10 +114,9 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
         "Mail BB Gun, embedded",
     ]
 
-    text, file, plot = map(Path, paths.splitlines())
-    assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])
-    assert text.read_text() == f"{tables}\n"
-    kept = json.loads(file.read_text())
+
+def check_kept(kept: dict[str, Any]) -> None:
+    """Check the JSON of that run: its parts, the metrics of each system, and some figures."""
     assert set(kept) == {"time", "machine", "options", "missing", "summary", "ratios", "rounds"}
     assert kept["options"]["messages"] == 200
     assert kept["machine"]["sink"] == "asyncio"
@@ -126,7 +136,6 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(
         ("median", "low", "high"), figures["embedded"]["send_rate"]
     )
-    assert not left_behind(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,28 @@ def waits(service: Service) -> dict[str, list[float]]:
     return {address: [after - before for before, after in pairwise(tried)] for address, tried in times.items()}
 
 
+def assert_clocks_were_wrong(service: Service, off: float) -> None:
+    """Check that API and one worker ran by a wrong clock, and that both workers had mail to send."""
+    for name, wrong in (("off", off), ("api", off), ("right", 0)):
+        assert abs(clock_of(service, name) - wrong) < PATIENCE, name
+    for name in ("off", "right"):
+        log = (service.var / f"{name}.out").read_text()
+        print(f"{name}: {log.count('info delivered')} delivered, {log.count('info deferred')} deferred")
+        assert min(log.count("info delivered"), log.count("info deferred")) > 0
+
+
+def assert_waits_were_right(service: Service, count: int) -> None:
+    """Check that each refused address waited for its delays, neither less nor endlessly more."""
+    shortest = [min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)]
+    retries, soonest = sum(map(len, waits(service).values())), ", ".join(f"{one:.2f}" for one in shortest)
+    print(f"{retries} retries, the soonest after {soonest} s")
+    assert len(waits(service)) == count
+    for waited in waits(service).values():
+        assert all(EARLIEST * delay <= one < delay + PATIENCE for delay, one in zip(DELAYS, waited, strict=False)), (
+            waited
+        )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("off", [3600, -3600])
 def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_late_and_nothing_twice(real_settings, off):
@@ -105,21 +127,7 @@ def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_lat
         load.send_all(mail)
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
 
-        for name, wrong in (("off", off), ("api", off), ("right", 0)):
-            assert abs(clock_of(service, name) - wrong) < PATIENCE, name
-        for name in ("off", "right"):
-            log = (service.var / f"{name}.out").read_text()
-            print(f"{name}: {log.count('info delivered')} delivered, {log.count('info deferred')} deferred")
-            assert min(log.count("info delivered"), log.count("info deferred")) > 0
-        shortest = [
-            min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)
-        ]
-        retries, soonest = sum(map(len, waits(service).values())), ", ".join(f"{one:.2f}" for one in shortest)
-        print(f"{retries} retries, the soonest after {soonest} s")
-        assert len(waits(service)) == 40
-        for waited in waits(service).values():
-            assert all(
-                EARLIEST * delay <= one < delay + PATIENCE for delay, one in zip(DELAYS, waited, strict=False)
-            ), waited
+        assert_clocks_were_wrong(service, off)
+        assert_waits_were_right(service, 40)
         figures = check(service, load.accepted)
         assert (figures.unknown, figures.copies, service.events("worker_lost")) == (0, 0, 0)
