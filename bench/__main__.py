@@ -130,12 +130,12 @@ def main(
         if slow_clients:
             print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
             return
-        told, paths = _measured(pending, against, options, rounds, out)
+        text, paths = _measured(pending, against, options, rounds, out)
     except KeyboardInterrupt:
         sys.exit(130)
     except (BenchError, Missing) as error:
         sys.exit(f"bench: {error}")
-    print(told, "", *paths, sep="\n")
+    print(text, "", *paths, sep="\n")
 
 
 def _leave_memory() -> None:

@@ -65,9 +65,9 @@ class Place:
         self._line = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
         self._ids: list[UUID] = []  # oldest first, the order in which hints arrive
 
-    def fill(self, told: Callable[[int], object]) -> None:
+    def fill(self, on_progress: Callable[[int], object]) -> None:
         """Create the backlog."""
-        fill(self.services.db, self.messages, told)
+        fill(self.services.db, self.messages, on_progress)
         with self.services.db.read() as session:
             self._ids = list(session.execute(text("SELECT id FROM messages ORDER BY id")).scalars())
 
@@ -324,9 +324,9 @@ def table(results: Results) -> str:
         f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:4], widths[1:4]))}   {row[4]}".rstrip()
         for row in rows
     ]
-    told = f"{memory.start_mb:.0f} MB after a tenth, {memory.end_mb:.0f} at the end, {memory.most_mb:.0f} at most"
+    sizes = f"{memory.start_mb:.0f} MB after a tenth, {memory.end_mb:.0f} at the end, {memory.most_mb:.0f} at most"
     verdict = "flat" if abs(memory.growth) <= FLAT else f"more than {FLAT:.0%}"
-    worker = f"worker, draining {memory.drained:,}: {told} ({memory.growth:+.0%}: {verdict})"
+    worker = f"worker, draining {memory.drained:,}: {sizes} ({memory.growth:+.0%}: {verdict})"
     return "\n".join([head, machine.line(results.machine), "", *lines, "", worker])
 
 

@@ -80,10 +80,10 @@ _STATEMENTS = (
 )
 
 
-def fill(database: Database, messages: int, told: Callable[[int], object] = lambda _: None) -> None:
+def fill(database: Database, messages: int, on_progress: Callable[[int], object] = lambda _: None) -> None:
     """Add ``messages`` pending messages whose hints were published just now.
 
-    ``told`` is called with the number of messages of each committed transaction. Vacuums and
+    ``on_progress`` is called with the number of messages of each committed transaction. Vacuums and
     analyzes at the end, as autovacuum would within a minute.
     """
     pool = _text()
@@ -98,7 +98,7 @@ def fill(database: Database, messages: int, told: Callable[[int], object] = lamb
             high = min(messages, low + CHUNK)
             with connection.begin():
                 _chunk(connection, _GROUND.format(first=first, step=STEP, low=low, high=high), pool)
-            told(high - low)
+            on_progress(high - low)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM (ANALYZE)")
         connection.exec_driver_sql("CHECKPOINT")

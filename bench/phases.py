@@ -88,7 +88,7 @@ def _straight(bench: Bench, messages: int, warm: int, program: str, *arguments: 
     """Send ``warm`` messages before the clock starts, then ``messages``, straight into the sink."""
     sink = bench.sink
     base, progress, meter = sink.count(), _progress(bench.bar, messages), cpu.Meter({"sink": [sink.pid]})
-    figures = bench.clients.run(program, *arguments, told=lambda _: progress(sink.count() - base))
+    figures = bench.clients.run(program, *arguments, on_progress=lambda _: progress(sink.count() - base))
     progress(messages)
     _exactly(sink, base + messages + warm)
     return {"send_rate": messages / figures["seconds"]} | _costs("send", {"": figures["cpu"]} | meter.read(), messages)
@@ -116,11 +116,13 @@ def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figur
     def tell(line: str) -> None:
         progress(int(line) if line.isdigit() else 0)
 
-    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, tell, shape)
+    handed_in = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, tell, shape)
     used = meter.read()
     progress(messages)
-    figures = {f"{phase}_rate": messages / told["seconds"]} | _costs(phase, used | {"client": told["cpu"]}, messages)
-    return figures, told.get("answers", [])
+    figures = {f"{phase}_rate": messages / handed_in["seconds"]} | _costs(
+        phase, used | {"client": handed_in["cpu"]}, messages
+    )
+    return figures, handed_in.get("answers", [])
 
 
 def drain(system: System, bench: Bench) -> Figures:
@@ -192,11 +194,11 @@ def through(system: System, bench: Bench) -> Figures:
         progress((count := sink.count()) - base)
         seen[0] = seen[0] or (time.perf_counter() if count >= base + messages else 0.0)
 
-    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, look)
+    handed_in = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, look)
     look(None)
     ended = seen[0] or _await(sink, base + messages, system, LOOK_SECONDS, look)
-    used = meter.read() | {"client": told["cpu"]}
-    return {"through_rate": messages / (ended - told["began"])} | _costs("through", used, messages)
+    used = meter.read() | {"client": handed_in["cpu"]}
+    return {"through_rate": messages / (ended - handed_in["began"])} | _costs("through", used, messages)
 
 
 def latency(service: Service, bench: Bench) -> Figures:
@@ -284,14 +286,16 @@ def _memory_mb(system: System) -> float:
     return sum(map(cpu.memory_of, system.own())) / 2**20
 
 
-def _await(sink: Sink, wanted: int, system: System, look: float, told: Callable[[int], None] = lambda _: None) -> float:
+def _await(
+    sink: Sink, wanted: int, system: System, look: float, on_progress: Callable[[int], None] = lambda _: None
+) -> float:
     """Wait until the sink has ``wanted`` messages and return the time."""
     had, since = sink.count(), time.perf_counter()
     while (count := sink.count()) < wanted:
         time.sleep(look)
         if count > had:
             had, since = count, time.perf_counter()
-            told(count)
+            on_progress(count)
         elif time.perf_counter() - since > 1.0:
             system.own()
             if time.perf_counter() - since > SILENCE:
@@ -299,7 +303,7 @@ def _await(sink: Sink, wanted: int, system: System, look: float, told: Callable[
                     f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{system.log()}"
                 )
     now = time.perf_counter()
-    told(count)
+    on_progress(count)
     return now
 
 

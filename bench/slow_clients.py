@@ -43,8 +43,8 @@ ALL = "all of them"
 _BODY = json.dumps({"to": "ann@example.test", "subject": "Hello", "text": "Hi"})
 
 
-def run(settings: Mapping[str, str], told: Callable[[str], None]) -> str:
-    """Measure and return a table. ``told`` is called with the name of each step.
+def run(settings: Mapping[str, str], on_progress: Callable[[str], None]) -> str:
+    """Measure and return a table. ``on_progress`` is called with the name of each step.
 
     Raises :class:`BenchError`.
     """
@@ -52,11 +52,11 @@ def run(settings: Mapping[str, str], told: Callable[[str], None]) -> str:
     with Service("slow-clients", settings, {}) as service:
         service.open()
         _measured(service.port)  # to warm up
-        told("idle")
+        on_progress("idle")
         idle = _measured(service.port)
         lines += _rows("nobody", 0, idle, idle)
         for kind in (*KINDS, ALL):
-            told(kind)
+            on_progress(kind)
             with _attacked(service.port, kind) as sockets:
                 lines += _rows(kind, sockets, _measured(service.port), idle)
         service.shut()

@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Self
 from bench import OURSELVES, BenchError
 from bench.processes import postfix
 from bench.processes.clients import Clients
-from bench.processes.system import Told
+from bench.processes.system import Progress
 from bench.programs.shapes import SHORT
 from tests.servers.install import Missing
 from tests.servers.process import Sandbox, free_port
@@ -141,11 +141,11 @@ class Postfix:
         first: int,
         count: int,
         connections: int,
-        told: Told = lambda _: None,
+        on_progress: Progress = lambda _: None,
         shape: str = SHORT,
     ) -> dict[str, Any]:
         """Send by SMTP with ``smtp-source``, over connections that stay open."""
-        return clients.run("programs.source", self.port, count, connections, shape, told=told)
+        return clients.run("programs.source", self.port, count, connections, shape, on_progress=on_progress)
 
     def own(self) -> list[int]:
         """Return the process id of its master."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 from bench import OURSELVES, ROOT, BenchError
 from bench.processes.clients import Clients
 from bench.processes.servers import Lent
-from bench.processes.system import Told
+from bench.processes.system import Progress
 from bench.programs.shapes import SHORT
 from tests.servers.process import Sandbox
 
@@ -57,7 +57,7 @@ class Program:
         first: int,
         count: int,
         connections: int,
-        told: Told = lambda _: None,
+        on_progress: Progress = lambda _: None,
         shape: str = SHORT,
     ) -> dict[str, Any]:
         """Call its ``submitter`` in as many threads as there are connections.
@@ -67,7 +67,9 @@ class Program:
         if shape != SHORT:
             raise BenchError(f"{self._name} is measured with {SHORT} messages, not with {shape}")
         arguments = (self._name, first, count, connections)
-        return clients.run("peers.submit", *arguments, told=told, python=self._python, environment=self._environment)
+        return clients.run(
+            "peers.submit", *arguments, on_progress=on_progress, python=self._python, environment=self._environment
+        )
 
     def own(self) -> list[int]:
         """Return the process id of its worker, if that was started."""

@@ -40,13 +40,13 @@ def run(peer: str, first: int, count: int, connections: int) -> dict[str, float]
     ready.wait(60)
     began = time.perf_counter()
     try:
-        told = [pipe.recv() for pipe in pipes]
+        reports = [pipe.recv() for pipe in pipes]
     except EOFError:
         sys.exit("a process that hands in has died")
-    seconds = max(ended for ended, _, _ in told) - began
-    if (done := sum(done for _, _, done in told)) != count:
+    seconds = max(ended for ended, _, _ in reports) - began
+    if (done := sum(done for _, _, done in reports)) != count:
         sys.exit(f"{done} of {count} were taken")
-    return {"began": began, "seconds": seconds, "cpu": sum(cpu for _, cpu, _ in told)}
+    return {"began": began, "seconds": seconds, "cpu": sum(cpu for _, cpu, _ in reports)}
 
 
 def _process(

@@ -27,13 +27,13 @@ class Clients:
         self,
         program: str,
         *arguments: object,
-        told: Callable[[str], object] = lambda _: None,
+        on_progress: Callable[[str], object] = lambda _: None,
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Run ``python -m bench.<program>`` to its end and return the JSON it printed.
 
-        ``told`` is called with the latest line of its output while it runs. Raises
+        ``on_progress`` is called with the latest line of its output while it runs. Raises
         :class:`BenchError` with its output if it failed.
         """
         title = program.rpartition(".")[2]
@@ -43,7 +43,7 @@ class Clients:
         log = self._sandbox.folder / f"{name}.log"
         while self._sandbox.pid(name) is not None:
             time.sleep(LOOK_SECONDS)
-            told(log.read_text(errors="replace").rstrip().rpartition("\n")[2])
+            on_progress(log.read_text(errors="replace").rstrip().rpartition("\n")[2])
         said = log.read_text(errors="replace").rstrip()
         try:
             figures = json.loads(said.rpartition("\n")[2])

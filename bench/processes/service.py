@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
 from bench.processes.clients import Clients
-from bench.processes.system import Told
+from bench.processes.system import Progress
 from bench.programs import load as loading
 from bench.programs.shapes import SHORT
 from mailbbgun.services import Services, build
@@ -63,7 +63,7 @@ class Service:
         first: int,
         count: int,
         connections: int,
-        told: Told = lambda _: None,
+        on_progress: Progress = lambda _: None,
         shape: str = SHORT,
     ) -> dict[str, Any]:
         """POST messages. The result also has ``answers``, the seconds of each answer."""
@@ -74,7 +74,7 @@ class Service:
             count,
             connections,
             shape,
-            told=told,
+            on_progress=on_progress,
             environment={loading.KEY: self._key},
         )
 

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from bench.processes.clients import Clients
 
-Told = Callable[[str], object]
+#: Called with the latest line of output of the program that hands messages in.
+Progress = Callable[[str], object]
 
 
 class System(Protocol):
@@ -25,7 +26,7 @@ class System(Protocol):
         """Start to deliver, without waiting until delivery has begun."""
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = ..., shape: str = ...
+        self, clients: Clients, first: int, count: int, connections: int, on_progress: Progress = ..., shape: str = ...
     ) -> dict[str, Any]:
         """Hand messages of a shape in, as fast as they are accepted.
 

@@ -28,14 +28,14 @@ def services(real_settings):
 
 
 def test_what_is_filled_is_what_accept_would_have_left(services):
-    told = []
-    fill(services.db, MESSAGES, told.append)
+    stored = []
+    fill(services.db, MESSAGES, stored.append)
     with services.db.read() as session:
 
         def one(statement):
             return session.execute(text(statement)).one()
 
-        assert sum(told) == MESSAGES
+        assert sum(stored) == MESSAGES
         counts = "count(*), count(DISTINCT id), min(status), max(status)"
         assert one(f"SELECT {counts} FROM messages") == (MESSAGES, MESSAGES, "PENDING", "PENDING")
         counts = "count(*), count(DISTINCT address), count(DISTINCT message_id)"

@@ -133,7 +133,7 @@ def _soak(minutes: float, kind: str, seed: int) -> int:
     bar = tqdm(total=round(minutes * 60), unit="s", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr)
     began = time.monotonic()
 
-    def told(what: str) -> None:
+    def on_sample(what: str) -> None:
         bar.set_description(what)
         bar.update(round(time.monotonic() - began) - bar.n)
 
@@ -144,7 +144,7 @@ def _soak(minutes: float, kind: str, seed: int) -> int:
             log = (folder / "soak.log").open("w")
             with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 with settings_of(kind, folder / "var", servers.postgresql, servers.rabbitmq) as settings:
-                    soaked = soak(settings, minutes, EVERY, seed, told)
+                    soaked = soak(settings, minutes, EVERY, seed, on_sample)
     except KeyboardInterrupt:
         return 130
     except Missing as error:
@@ -172,7 +172,7 @@ class Ended:
     """How a round ended. ``figures`` is None if it failed before the check."""
 
     well: bool
-    told: str
+    description: str
     figures: Figures | None
 
 
@@ -189,7 +189,9 @@ def _rounds(
             bar.write(f"{number}/{len(seeds)} {scenario.name} left out: {error}", file=sys.stdout)
             bar.update()
             continue
-        head = f"{number}/{len(seeds)} {scenario.name} [{ended.told}] seed {seed}, {time.monotonic() - began:.0f} s"
+        head = (
+            f"{number}/{len(seeds)} {scenario.name} [{ended.description}] seed {seed}, {time.monotonic() - began:.0f} s"
+        )
         bar.write(f"{head}: {ended.figures if ended.well else 'FAILED'}", file=sys.stdout)
         if not ended.well:
             again = f"bin/chaos --rounds 1 --seed {seed} --only {scenario.name}" + (
@@ -221,9 +223,9 @@ def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> En
             traceback.print_exc()
             why = " ".join(str(error).split())[:500] or type(error).__name__
             figures = error.figures if isinstance(error, Wrong) else None
-            return Ended(False, f"{round_.told if round_ else kind}: {why}", figures)
+            return Ended(False, f"{round_.description if round_ else kind}: {why}", figures)
     shutil.rmtree(folder)
-    return Ended(True, round_.told, round_.figures)
+    return Ended(True, round_.description, round_.figures)
 
 
 def _folder(scenario: Scenario, seed: int) -> Path:

@@ -44,7 +44,7 @@ class Round:
     rabbitmq: RabbitMQ
     messages: int = 0  # 0 means drawn by the dice
     figures: Figures | None = None
-    told: str = ""  # what the dice chose, for the line that is printed
+    description: str = ""  # what the dice chose, for the line that is printed
 
     @property
     def real(self) -> bool:
@@ -155,7 +155,7 @@ class Round:
 
     def say(self, *words: object) -> None:
         """Add to what is printed of this round."""
-        self.told = " ".join([self.told, *map(str, words)]).strip()
+        self.description = " ".join([self.description, *map(str, words)]).strip()
 
     @contextmanager
     def proxies(self, *links: str, seconds: float = 6.0, **settings: object) -> Iterator[tuple[Service, list[Proxy]]]:

@@ -113,12 +113,12 @@ def soak(
     minutes: float,
     every: float = EVERY,
     seed: int = 0,
-    told: Callable[[str], object] = lambda _: None,
+    on_sample: Callable[[str], object] = lambda _: None,
     rate: float = RATE,
 ) -> Soaked:
     """Run a service for ``minutes``, under ``rate`` accepts and reads per second.
 
-    ``told`` is called at each sample. Raises :class:`tests.chaos.check.Wrong` when mail is lost,
+    ``on_sample`` is called at each sample. Raises :class:`tests.chaos.check.Wrong` when mail is lost,
     came twice or has a false status; AssertionError when a request failed, a process was replaced,
     or a journal was left behind.
     """
@@ -129,7 +129,7 @@ def soak(
         gauges, clients = Gauges(service, services), Clients(service, seed, rate)
         try:
             with clients.at_work():
-                times, samples = _sampled(gauges, clients, minutes * 60, every, told)
+                times, samples = _sampled(gauges, clients, minutes * 60, every, on_sample)
             until(
                 lambda: service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)],
                 END_SECONDS,
@@ -149,7 +149,7 @@ def soak(
 
 
 def _sampled(
-    gauges: Gauges, clients: Clients, seconds: float, every: float, told: Callable[[str], object]
+    gauges: Gauges, clients: Clients, seconds: float, every: float, on_sample: Callable[[str], object]
 ) -> tuple[list[float], list[Sample]]:
     began = time.monotonic()
     times: list[float] = []
@@ -160,7 +160,7 @@ def _sampled(
         accepted = len(set(clients.load.accepted.values()))
         times.append(time.monotonic() - began)
         samples.append(gauges.read(max(1, accepted)))
-        told(
+        on_sample(
             f"{accepted} accepted, "
             + ", ".join(f"{name} {samples[-1][name]:.0f}" for name in ("api: MB", "worker: MB", "queue: hints"))
         )

@@ -168,9 +168,9 @@ def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_
         assert check(service, load.accepted).unknown == 0
         assert service.events("deferred") == 0
         # All it wrote is whole: a successor could read it.
-        told = read(journal, alive=True)
-        assert told is not None
-        assert told.same_boot
+        found = read(journal, alive=True)
+        assert found is not None
+        assert found.same_boot
 
 
 def members(leader: subprocess.Popen[bytes]) -> list[int]:
@@ -246,8 +246,8 @@ def test_a_worker_of_which_a_thread_has_died_ends_and_says_why(real_settings):
         service.sql("ALTER TABLE workers RENAME TO away")  # an error that no driver reports as an outage
         assert worker.wait(PATIENCE) == 1
         service.sql("ALTER TABLE away RENAME TO workers")
-        told = (service.var / "worker.out").read_text()
-        assert "critical thread_died of=reporter" in told
-        assert "UndefinedTable" in told
+        log = (service.var / "worker.out").read_text()
+        assert "critical thread_died of=reporter" in log
+        assert "UndefinedTable" in log
         service.start_worker()
         service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")

@@ -18,8 +18,8 @@ class Bound:
     most: float = math.inf
 
     def __str__(self) -> str:
-        told = {"+": self.growth, "≤ ": self.most}
-        return ", ".join(f"{sign}{value:.6g}" for sign, value in told.items() if value < math.inf) or "none"
+        limits = {"+": self.growth, "≤ ": self.most}
+        return ", ".join(f"{sign}{value:.6g}" for sign, value in limits.items() if value < math.inf) or "none"
 
 
 @dataclass(frozen=True, slots=True)

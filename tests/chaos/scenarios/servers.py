@@ -187,7 +187,7 @@ def disk_full(round_: Round) -> None:
                 time.sleep(0.1)
             here.say(f"{ballast.stat().st_size >> 20} MB of ballast")
             ballast.unlink()
-        round_.told, round_.figures = here.told, here.figures
+        round_.description, round_.figures = here.description, here.figures
 
 
 @contextmanager
