@@ -59,41 +59,33 @@ class Turns:
         options, bench = self._options, self._bench
         messages = options.messages
         loops, limits = loop_messages(messages), limit_messages(messages)
+        ours = options.configurations[-1]
         turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
         turns += [
             Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name))
             for name in options.configurations
         ]
-        if options.shapes:
-            share = len(options.shapes) * phases.shape_messages(messages) + phases.shape_backlog(
-                phases.shape_messages(messages), options.shapes
-            )
-            turns += [
-                Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name))
-                for name in options.configurations
-            ]
-            turns += [
-                Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name))
-                for name in options.peers
-                if name in SHAPED
-            ]
-        turns += [
-            Turn(
-                KEYS,
-                f"{options.configurations[-1]}, API keys",
-                messages,
-                False,
-                partial(self._with_keys, options.configurations[-1]),
-            )
-        ]
+        turns += self._shape_turns() if options.shapes else []
+        turns += [Turn(KEYS, f"{ours}, API keys", messages, False, partial(self._with_keys, ours))]
         turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "programs.pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
         if options.slow_sink:
-            ours, slow = options.configurations[-1], options.slow_messages()
+            slow = options.slow_messages()
             turns += [Turn(ours, f"slow sink, {ours}", slow, False, partial(self._slow_ours, ours))]
             turns += [Turn(THREADS, f"slow sink, {THREADS}", 0, True, self._slow_threads)]
         return turns
+
+    def _shape_turns(self) -> list[Turn]:
+        options, messages = self._options, phases.shape_messages(self._options.messages)
+        share = len(options.shapes) * messages + phases.shape_backlog(messages, options.shapes)
+        ours = [
+            Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name)) for name in options.configurations
+        ]
+        peers = [name for name in options.peers if name in SHAPED]
+        return ours + [
+            Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name)) for name in peers
+        ]
 
     def _ours(self, name: str) -> Figures:
         """Measure accept, drain, end to end and latency of one fresh installation."""

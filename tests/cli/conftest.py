@@ -66,7 +66,7 @@ class Shell:
         assert done.exit_code == code, f"{arguments}: {done.exit_code}\n{done.output}\n{done.exc_info}"
         return done
 
-    def told(self, *arguments: str, **settings: str) -> Any:
+    def json(self, *arguments: str, **settings: str) -> Any:
         """Run ``mailbbgun … --json``; return what it printed."""
         return json.loads(self.run(*arguments, "--json", **settings).stdout)
 

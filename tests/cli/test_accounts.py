@@ -46,7 +46,7 @@ def password_of(shell: Shell, setting_name: str) -> str | None:
 
 
 def updated(shell: Shell, *arguments: str) -> Any:
-    return shell.told("account", "update", *arguments, **PRIVATE)
+    return shell.json("account", "update", *arguments, **PRIVATE)
 
 
 def refused(shell: Shell, *arguments: str, code: int = 2) -> str:
@@ -56,7 +56,7 @@ def refused(shell: Shell, *arguments: str, code: int = 2) -> str:
 def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, password_file: str) -> None:
     user = ["--smtp-username", USER, "--password-file", password_file]
     options = "--smtp-host smtp.example.com --max-per-day 500 --recipient-domains example.com --from-email example.com"
-    made = shell.told("account", "create", "main", *user, *options.split())
+    made = shell.json("account", "create", "main", *user, *options.split())
     options = (
         "--max-per-minute 60 --weight 3 --no-enabled --recipient-domains a.example --recipient-domains *.b.example"
     )
@@ -75,7 +75,7 @@ def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, pa
 def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argument(
     shell: Shell, password_file: str, tmp_path: Path
 ) -> None:
-    shell.told(
+    shell.json(
         "account",
         "create",
         "moving",
@@ -101,11 +101,11 @@ def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argume
     assert "smtp_password: Must have" in refused(
         shell, "moving", "--smtp-port", "465", "--password-file", str(tmp_path / "empty")
     )
-    assert shell.told("account", "show", "moving")["smtp_port"] == 587
+    assert shell.json("account", "show", "moving")["smtp_port"] == 587
 
 
 def test_a_terminal_is_asked_for_a_password_that_would_go_elsewhere(sqlite: Shell, password_file: str) -> None:
-    sqlite.told(
+    sqlite.json(
         "account",
         "create",
         "asked",
@@ -134,12 +134,12 @@ def test_a_terminal_is_asked_for_a_password_that_would_go_elsewhere(sqlite: Shel
         os.write(ours, b"hush\n")
         assert process.wait(PATIENCE) == 0
     os.close(ours)
-    assert (sqlite.told("account", "show", "asked")["smtp_port"], password_of(sqlite, "asked")) == (465, "hush")
+    assert (sqlite.json("account", "show", "asked")["smtp_port"], password_of(sqlite, "asked")) == (465, "hush")
 
 
 def test_what_cannot_be_changed_so_says_why(shell: Shell, password_file: str) -> None:
     for name in ("one", "two"):
-        shell.told("account", "create", name, "--smtp-host", "smtp.example.com")
+        shell.json("account", "create", name, "--smtp-host", "smtp.example.com")
     for arguments, said in {
         (): "Nothing is to be changed: see --help.",
         ("--smtp-port", "0"): "smtp_port: Must be an integer from 1 to 65535, not 0.",
@@ -182,7 +182,7 @@ def test_an_account_is_tried_step_by_step_with_a_test_mail_if_one_is_wanted(
         "shop@example.com",
         **PRIVATE,
     )
-    answer = shell.told("account", "test", "tried", **PRIVATE)
+    answer = shell.json("account", "test", "tried", **PRIVATE)
     assert answer["ok"]
     assert [one["name"] for one in answer["steps"]][-1] == "auth"
     sent = len(provider.taken())

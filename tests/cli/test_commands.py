@@ -15,17 +15,17 @@ from tests.waiting import PATIENCE
 
 
 def test_a_tenant_is_created_shown_limited_renamed_suspended_and_resumed(sqlite: Shell) -> None:
-    made = sqlite.told("tenant", "create", "shop", "--max-messages-per-day", "5")
+    made = sqlite.json("tenant", "create", "shop", "--max-messages-per-day", "5")
     assert made.items() >= {"name": "shop", "status": "active", "max_messages_per_day": 5}.items()
     assert made["max_requests_per_minute"] is None
     limits = ["--max-messages-per-day", "none", "--max-requests-per-minute", "60"]
-    changed = sqlite.told("tenant", "set", "shop", "--name", "the shop", *limits)
+    changed = sqlite.json("tenant", "set", "shop", "--name", "the shop", *limits)
     assert changed["id"] == made["id"]
     assert (changed["max_messages_per_day"], changed["max_requests_per_minute"]) == (None, 60)
-    assert sqlite.told("tenant", "suspend", "the shop")["status"] == "suspended"
-    assert sqlite.told("tenant", "show", made["id"])["status"] == "suspended"
-    assert sqlite.told("tenant", "resume", made["id"])["status"] == "active"
-    listed = sqlite.told("tenant", "list")
+    assert sqlite.json("tenant", "suspend", "the shop")["status"] == "suspended"
+    assert sqlite.json("tenant", "show", made["id"])["status"] == "suspended"
+    assert sqlite.json("tenant", "resume", made["id"])["status"] == "active"
+    listed = sqlite.json("tenant", "list")
     assert ([one["name"] for one in listed["tenants"]], listed["count"]) == (["the shop", "default"], 2)
 
 

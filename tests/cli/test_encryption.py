@@ -137,7 +137,7 @@ def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: S
     assert 0 < changed < ACCOUNTS
     assert changed % BATCH == 0
     assert {one: both.vault.decrypt(token) for one, token in between.items()} == passwords
-    status = shell.told("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
+    status = shell.json("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
     assert sum(key["secrets"] for key in status["keys"]) == ACCOUNTS + 1
     assert status["keys"][1]["secrets"] == ACCOUNTS - changed
     shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
@@ -164,7 +164,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     assert not [token for token in before.values() if token in done.stderr]
     after = tokens(shell)
     assert {one for one in before if after[one] == before[one]} == set(lost)
-    status = shell.told("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
+    status = shell.json("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
     assert status["keys"] == [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}]
     assert status["unreadable"] == [
         {"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)

@@ -33,7 +33,7 @@ def test_a_key_is_created_shown_rotated_and_revoked_and_printed_once(sqlite: She
     token = sqlite.process("mailbbgun", "key", "create", "--admin", "--quiet").stdout
     assert TOKEN.fullmatch(token.removesuffix("\n"))
     prefix = token.split("_")[1]
-    shown = sqlite.told("key", "show", prefix)
+    shown = sqlite.json("key", "show", prefix)
     assert (shown["name"], set(shown["scopes"]), shown["revoked_at"]) == ("admin", set(Scope), None)
     guests = ["--kind", "team", "--guest", "Ann@example.com", "--guest", "example.org", "--name", "guests"]
     limits = [
@@ -46,15 +46,15 @@ def test_a_key_is_created_shown_rotated_and_revoked_and_printed_once(sqlite: She
         "--expires",
         "2100-01-01",
     ]
-    made = sqlite.told("key", "create", *guests, *limits)
+    made = sqlite.json("key", "create", *guests, *limits)
     assert (made["kind"], made["guests"]) == ("team", ["ann@example.com", "example.org"])
     assert (made["scopes"], made["senders"], made["networks"]) == (["messages:read"], ["example.com"], ["192.0.2.0/24"])
     assert made["expires_at"] == "2100-01-01T00:00:00.000Z"
     new = sqlite.run("key", "rotate", made["id"], "--hours", "1")
     (printed,) = TOKEN.findall(new.stdout)
     assert printed != made["key"]
-    assert sqlite.told("key", "show", made["prefix"])["expires_at"] < "2100"
-    assert sqlite.told("key", "revoke", made["key"])["revoked_at"]
+    assert sqlite.json("key", "show", made["prefix"])["expires_at"] < "2100"
+    assert sqlite.json("key", "revoke", made["key"])["revoked_at"]
     assert "has ended" in sqlite.run("key", "rotate", made["id"], code=1).stderr
     listed = sqlite.run("key", "list")
     assert all(secret not in listed.stdout + listed.stderr for secret in (token.strip(), made["key"], printed))
@@ -70,7 +70,7 @@ def test_a_key_that_could_not_be_printed_is_not_valid(
     sqlite: Shell, tmp_path: Path, where: str, form: Sequence[str]
 ) -> None:
     def valid() -> set[str]:
-        return {one["prefix"] for one in sqlite.told("key", "list")["keys"] if one["revoked_at"] is None}
+        return {one["prefix"] for one in sqlite.json("key", "list")["keys"] if one["revoked_at"] is None}
 
     def unseen(*command: object) -> None:
         # The reader of a pipe must be gone before anything is written: start when writing fails.
@@ -85,13 +85,13 @@ def test_a_key_that_could_not_be_printed_is_not_valid(
         assert "Traceback" not in done.stderr
         assert TOKEN.search(done.stdout + done.stderr) is None
 
-    old = sqlite.told("key", "create", "--expires", "2100-01-01")
+    old = sqlite.json("key", "create", "--expires", "2100-01-01")
     before = valid()
     unseen(ROOT / "bin" / "mailbbgun", "key", "create", *form)
     unseen(ROOT / "bin" / "mailbbgun", "key", "rotate", old["prefix"], *form)
     assert valid() == before
-    assert sqlite.told("key", "show", old["prefix"])["expires_at"] == old["expires_at"]
-    assert sqlite.told("key", "rotate", old["prefix"])["key"]  # it was not rotated before
+    assert sqlite.json("key", "show", old["prefix"])["expires_at"] == old["expires_at"]
+    assert sqlite.json("key", "rotate", old["prefix"])["key"]  # it was not rotated before
 
 
 def test_a_first_admin_key_that_could_not_be_printed_is_made_anew(tmp_path: Path) -> None:
@@ -105,5 +105,5 @@ def test_a_first_admin_key_that_could_not_be_printed_is_made_anew(tmp_path: Path
             timeout=PATIENCE,
         )
         assert (done.returncode, bool(TOKEN.search(done.stdout))) == (code, code == 0)
-    assert [one["revoked_at"] is None for one in shell.told("key", "list")["keys"]] == [True, False]
+    assert [one["revoked_at"] is None for one in shell.json("key", "list")["keys"]] == [True, False]
     shell.services.close()

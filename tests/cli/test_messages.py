@@ -77,8 +77,8 @@ class Installation:
         with self.shell.services.db.read() as session:
             return list(session.scalars(select(QueuedHint.lane).where(QueuedHint.message_id == UUID(message_id))))
 
-    def told(self, *arguments: str) -> Any:
-        return self.shell.told("message", *arguments)
+    def json(self, *arguments: str) -> Any:
+        return self.shell.json("message", *arguments)
 
     def said(self, *arguments: str, code: int = 0) -> str:
         """Return what a command printed for people, or its one line of stderr if it failed."""
@@ -120,11 +120,11 @@ def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: Instal
         ("--offset", "2"): sent[2:],
     }
     for arguments, wanted in filters.items():
-        answer = context.told("list", *arguments)
+        answer = context.json("list", *arguments)
         assert [one["id"] for one in answer["messages"]] == wanted, arguments
-    assert context.told("list") == context.http.get("/messages").json
+    assert context.json("list") == context.http.get("/messages").json
     context.shell.run("tenant", "create", "empty")
-    assert context.told("list", "--tenant", "empty") == {"messages": [], "count": 0}
+    assert context.json("list", "--tenant", "empty") == {"messages": [], "count": 0}
 
 
 def test_a_page_for_people_says_how_to_go_on(context: Installation) -> None:
@@ -159,7 +159,7 @@ def test_a_message_is_shown_with_each_delivery(context: Installation) -> None:
         to=["ann@example.com", "ben@example.com"], cc="cis@example.com", metadata={"order": 17}, tags=["a", "b"]
     )
     context.bounce(sent)
-    assert context.told("show", sent) == context.http.get(f"/messages/{sent}").json
+    assert context.json("show", sent) == context.http.get(f"/messages/{sent}").json
     text = context.said("show", sent)
     above, _, below = text.partition("\n\n")
     properties = {line.split()[0]: line.split(None, 1)[1] for line in above.splitlines()}
@@ -180,7 +180,7 @@ def test_a_message_is_shown_with_each_delivery(context: Installation) -> None:
 def test_a_timeline_is_told_whole_newest_first(context: Installation) -> None:
     sent = context.send()
     context.bounce(sent)
-    answer = context.told("events", sent)
+    answer = context.json("events", sent)
     assert answer == context.http.get(f"/messages/{sent}/events").json
     assert [one["kind"] for one in answer["events"]] == ["bounced", "accepted"]
     _, bounced, accepted = context.said("events", sent).splitlines()
@@ -200,7 +200,7 @@ def test_cancel_says_of_how_many_deliveries_and_why_not(context: Installation) -
         context.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
     )
     other = context.send()
-    assert context.told("cancel", other) == context.http.get(f"/messages/{other}").json
+    assert context.json("cancel", other) == context.http.get(f"/messages/{other}").json
     assert context.said("cancel", other, code=1) == "mailbbgun: Nothing left to cancel: it has ended as CANCELLED.\n"
 
 
@@ -216,9 +216,9 @@ def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: Installation
     assert context.hints(sent) == ["high", "high"]
     with context.shell.services.db.read() as session:
         assert session.scalars(select(Delivery.published_at).where(Delivery.message_id == UUID(sent))).one() is not None
-    assert [one["kind"] for one in context.told("events", sent)["events"]] == ["retried", "bounced", "accepted"]
+    assert [one["kind"] for one in context.json("events", sent)["events"]] == ["retried", "bounced", "accepted"]
     context.change(sent, next_attempt_at=db_now(600))
-    assert context.told("retry", sent) == context.http.get(f"/messages/{sent}").json
+    assert context.json("retry", sent) == context.http.get(f"/messages/{sent}").json
 
 
 def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: Installation) -> None:
@@ -238,7 +238,7 @@ def test_a_retry_stands_although_the_queue_does_not_answer(context: Installation
     assert done.stdout == "1 of 1 delivery is due now\n"
     assert done.stderr.startswith("mailbbgun: RabbitMQ does not answer")
     assert done.stderr.endswith("workers find the message by themselves once the queue is back\n")
-    assert context.told("show", sent)["status"] == "PENDING"
+    assert context.json("show", sent)["status"] == "PENDING"
 
 
 def test_the_message_of_another_tenant_is_not_there(context: Installation) -> None:
@@ -248,4 +248,4 @@ def test_the_message_of_another_tenant_is_not_there(context: Installation) -> No
         assert context.said(command, sent, "--tenant", "another", code=1) == "mailbbgun: There is no such message.\n", (
             command
         )
-    assert context.told("show", sent)["status"] == "PENDING"
+    assert context.json("show", sent)["status"] == "PENDING"

@@ -59,13 +59,13 @@ def test_accounts_are_listed_switched_and_deleted_and_no_password_is_shown(sqlit
     assert json.loads(shown)["id"] == kept
     for secret in ("hunter2", "password", *map(str, tokens)):
         assert secret not in listed + shown
-    assert sqlite.told("account", "disable", "first")["enabled"] is False
-    assert sqlite.told("account", "enable", kept)["enabled"] is True
+    assert sqlite.json("account", "disable", "first")["enabled"] is False
+    assert sqlite.json("account", "enable", kept)["enabled"] is True
     assert (
         "There is nobody to confirm it: --yes does not ask." in sqlite.run("account", "delete", "second", code=2).stderr
     )
     assert sqlite.run("account", "delete", gone, "--yes").stdout == "deleted second\n"
-    assert sqlite.told("account", "list")["count"] == 1
+    assert sqlite.json("account", "list")["count"] == 1
     sqlite.run("tenant", "create", "elsewhere")
     assert (
         "There is no account 'first'." in sqlite.run("account", "show", "first", "--tenant", "elsewhere", code=1).stderr
@@ -87,7 +87,7 @@ def test_an_account_is_created_with_a_password_that_is_no_argument(sqlite: Shell
     ]
     limits = ["--send-interval", "0.5", "--max-recipients-per-message", "20"]
     options = [*sender, *routing, *limits, "--password-file", str(secret)]
-    made = sqlite.told("account", "create", "gmail", "--preset", "gmail", *options)
+    made = sqlite.json("account", "create", "gmail", "--preset", "gmail", *options)
     assert (made["envelope_from"], made["max_recipients_per_message"]) == ("bounces@example.com", 20)
     assert made.items() >= {"setting_name": "gmail", "smtp_host": "smtp.gmail.com", "smtp_port": 587}.items()
     assert made.items() >= {"weight": 3, "is_default": False, "send_interval": 0.5, "max_per_day": 500}.items()

@@ -61,7 +61,7 @@ def send(shell: Shell, api: FlaskClient, **columns: Any) -> None:
         session.execute(update(Delivery).where(Delivery.message_id == UUID(answer.json["id"])).values(**columns))
 
 
-def told(done: Result | CompletedProcess[str]) -> Any:
+def checked_json(done: Result | CompletedProcess[str]) -> Any:
     """Return what ``--json`` printed. Checks that stderr has all problems in one line."""
     answer = json.loads(done.stdout)
     assert done.stderr == (f"mailbbgun: {'; '.join(answer['problems'])}\n" if answer["problems"] else "")
@@ -81,7 +81,7 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
     for owner in (worker, worker, gone):
         send(shell, api, lease_owner=owner, lease_until=db_now(300))
     send(shell, api, status="DELIVERED", next_attempt_at=None, finished_at=db_now())
-    answer = told(shell.process("mailbbgun", "status", "--json"))
+    answer = checked_json(shell.process("mailbbgun", "status", "--json"))
     kind, depth = shell.services.db.dialect, dict.fromkeys(LANES, 0)
     assert answer["database"] == {"kind": kind, "reachable": True, "schema": HEAD, "schema_needed": HEAD}
     assert answer["deliveries"].items() >= {"due": 4, "later": 2, "held": 1, "claimed": 3}.items()
@@ -107,7 +107,7 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
 def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: Shell, worker: UUID) -> None:
     with shell.services.db.write() as session:
         session.execute(update(RegisteredWorker).values(beat_at=db_now(-31)))
-    answer = told(shell.run("status", "--json", code=1))
+    answer = checked_json(shell.run("status", "--json", code=1))
     assert answer["problems"] == [SILENT]
     assert [one["alive"] for one in answer["workers"]] == [False]
     assert "workers 0 alive" in " ".join(shell.run("status", code=1).stdout.split())
@@ -115,7 +115,7 @@ def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: She
 
 def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell: Shell, worker: UUID) -> None:
     done = shell.run("status", "--json", code=1, QUEUE_URL="amqp://127.0.0.1:1/", REDIS_URL="redis://127.0.0.1:1/0")
-    answer = told(done)
+    answer = checked_json(done)
     assert (answer["queue"]["kind"], answer["queue"]["reachable"], answer["queue"]["depth"]) == (
         "rabbitmq",
         False,
@@ -136,7 +136,7 @@ def test_a_database_without_our_tables_is_told_with_the_code_of_a_wrong_setting(
     shell: Shell, postgresql: PostgreSQL
 ) -> None:
     url = postgresql.url(postgresql.create_database())
-    answer = told(shell.run("status", "--json", code=os.EX_CONFIG, DATABASE_URL=url))
+    answer = checked_json(shell.run("status", "--json", code=os.EX_CONFIG, DATABASE_URL=url))
     assert answer["problems"] == [f"the database's schema is missing, this version needs {HEAD}: run python initdb.py"]
     assert (answer["database"]["reachable"], answer["database"]["schema"], answer["deliveries"]) == (True, None, None)
 
@@ -146,14 +146,14 @@ def test_of_rabbitmq_it_says_what_is_missing_or_how_many_hints_each_lane_holds_a
 ) -> None:
     vhost = rabbitmq.vhost()
     url = rabbitmq.url(vhost)
-    answer = told(shell.run("status", "--json", code=os.EX_CONFIG, QUEUE_URL=url))
+    answer = checked_json(shell.run("status", "--json", code=os.EX_CONFIG, QUEUE_URL=url))
     assert answer["queue"]["reachable"] is False
     assert any("is missing" in problem for problem in answer["problems"])
     queue = Queue(url, shell.services.settings.RETRY_DELAYS)
     queue.declare()
     queue.publish("bulk", [uuid4()])
     queue.close()
-    answer = told(shell.run("status", "--json", QUEUE_URL=url))
+    answer = checked_json(shell.run("status", "--json", QUEUE_URL=url))
     assert (answer["queue"]["kind"], answer["queue"]["depth_is_exact"]) == ("rabbitmq", False)
     assert {lane: number > 0 for lane, number in answer["queue"]["depth"].items()} == {
         lane: lane == "bulk" for lane in LANES
