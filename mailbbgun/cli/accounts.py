@@ -104,7 +104,7 @@ def index(tenant: str, as_json: bool) -> None:
 @click.option(
     "--ca-file",
     type=click.File(),
-    help="PEM of the authorities its certificate must come from, instead of the system's.",
+    help="PEM file of the authorities to trust for this server, instead of the system's.",
 )
 @as_json
 @click.pass_context
@@ -160,9 +160,9 @@ def show(account: str, tenant: str, as_json: bool) -> None:
 @click.option(
     "--ca-file",
     type=click.File(),
-    help="PEM of the authorities its certificate must come from, instead of the system's.",
+    help="PEM file of the authorities to trust for this server, instead of the system's.",
 )
-@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Set it to nothing: no limit, any sender, …")
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="Clear this field: no limit, any sender, …")
 @as_json
 @click.pass_context
 def update(context: click.Context, /, account: str, tenant: str, as_json: bool, **_: Any) -> None:
@@ -189,7 +189,7 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
 @account.command()
 @click.argument("account")
 @of_tenant
-@click.option("--to", help="Send a test mail there as well, which counts for no limit.")
+@click.option("--to", help="Also send a test mail to this address. No limit counts it.")
 @as_json
 def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
     """Test an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
@@ -231,7 +231,7 @@ def disable(account: str, tenant: str, as_json: bool) -> None:
 @account.command()
 @click.argument("account")
 @of_tenant
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def delete(account: str, tenant: str, yes: bool) -> None:
     """Delete an account and its password."""
     with opened_for(tenant) as (services, its):

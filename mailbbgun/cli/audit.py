@@ -40,8 +40,8 @@ Entry = dict[str, Any]
 
 @click.command()
 @of_tenant
-@click.option("--all", "every", is_flag=True, help="Of all tenants.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="So many entries at most.")
+@click.option("--all", "every", is_flag=True, help="Show all tenants.")
+@click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="Most entries to show.")
 @as_json
 @click.pass_context
 def audit(context: click.Context, /, tenant: str, every: bool, limit: int, as_json: bool) -> None:

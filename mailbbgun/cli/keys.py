@@ -56,7 +56,10 @@ def key() -> None:
 @key.command("list")
 @of_tenant
 @click.option(
-    "--all", "every", is_flag=True, help="Of all tenants; says whose, and whether active, expired or revoked."
+    "--all",
+    "every",
+    is_flag=True,
+    help="List the keys of all tenants, with tenant and state: active, expired or revoked.",
 )
 @as_json
 @click.pass_context
@@ -81,24 +84,26 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 
 @key.command()
 @of_tenant
-@click.option("--name", help=f"What it is for.  [default: {NAME}, or {keys.ADMIN.name}]")
+@click.option("--name", help=f"What the key is for.  [default: {NAME}, or {keys.ADMIN.name}]")
 @click.option(
     "--kind",
     type=click.Choice([kind.value for kind in KeyKind]),
-    help="live (the default); test: to the catcher; team: to guests only.",
+    help="live (the default); test: all mail goes to the catcher; team: mail may go to guests only.",
 )
 @click.option(
     "--scope",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it may do; by default send and read mail.",
+    help="What the key may do; by default send and read mail.",
 )
-@click.option("--admin", is_flag=True, help="It may do everything: all scopes.")
-@click.option("--sender", multiple=True, help="From must be this address, or of this domain.")
-@click.option("--network", multiple=True, help="Requests must come from this network, as 192.0.2.0/24.")
-@click.option("--guest", multiple=True, help="Of a team key: an address or domain it may send to.")
+@click.option("--admin", is_flag=True, help="The key may do everything: all scopes.")
+@click.option("--sender", multiple=True, help="From must be this address, or an address of this domain.")
+@click.option("--network", multiple=True, help="Requests must come from this network, such as 192.0.2.0/24.")
+@click.option("--guest", multiple=True, help="For a team key: an address or domain it may send to.")
 @click.option("--max-requests-per-minute", type=LIMIT)
-@click.option("--expires", metavar="TIME", help="RFC 3339, as 2026-12-31T12:00:00Z, or a date.")
+@click.option(
+    "--expires", metavar="TIME", help="When the key ends: an RFC 3339 time such as 2026-12-31T12:00:00Z, or a date."
+)
 @_quiet
 @as_json
 @click.pass_context
@@ -147,7 +152,7 @@ def revoke(key: str, as_json: bool) -> None:
 
 @key.command()
 @click.argument("key", metavar="KEY")
-@click.option("--hours", type=int, default=24, show_default=True, help="The old key goes on working for so long.")
+@click.option("--hours", type=int, default=24, show_default=True, help="Hours for which the old key keeps working.")
 @_quiet
 @as_json
 def rotate(key: str, hours: int, quiet: bool, as_json: bool) -> None:

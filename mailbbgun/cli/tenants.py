@@ -32,8 +32,10 @@ def tenant() -> None:
 
 
 def _limits(command: Command) -> Command:
-    requests = click.option("--max-requests-per-minute", type=LIMIT, help="Requests of all its keys together.")
-    messages = click.option("--max-messages-per-day", type=LIMIT, help="Messages accepted in a day (UTC).")
+    requests = click.option(
+        "--max-requests-per-minute", type=LIMIT, help="Most requests a minute, of all its keys together."
+    )
+    messages = click.option("--max-messages-per-day", type=LIMIT, help="Most messages accepted in a day (UTC).")
     return requests(messages(command))
 
 
@@ -75,7 +77,7 @@ def show(tenant: str, as_json: bool) -> None:
 
 @tenant.command("set")
 @click.argument("tenant")
-@click.option("--name", help="Rename it.")
+@click.option("--name", help="The new name.")
 @_limits
 @as_json
 @click.pass_context

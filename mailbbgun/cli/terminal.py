@@ -50,14 +50,14 @@ LIMIT = Limit()
 
 def as_json(command: Command) -> Command:
     """Give a command the option ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API has it.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API answers it.")(command)
 
 
 def of_tenant(command: Command) -> Command:
     """Give a command the option ``--tenant``."""
-    return click.option("--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="Whose it is.")(
-        command
-    )
+    return click.option(
+        "--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="The tenant to work on."
+    )(command)
 
 
 @contextmanager
