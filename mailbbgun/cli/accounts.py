@@ -81,10 +81,10 @@ def account() -> None:
 @as_json
 def index(tenant: str, as_json: bool) -> None:
     """List all accounts of a tenant, newest first."""
-    with opened_for(tenant) as (services, its), services.db.read(its) as session:
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
         shown = [
             _shown(one)
-            for one in all_pages(lambda after: repo.accounts(session, its, limit=PAGE, offset=0, after=after))
+            for one in all_pages(lambda after: repo.accounts(session, tenant_id, limit=PAGE, offset=0, after=after))
         ]
     if as_json:
         print_json({"smtp_accounts": shown, "count": len(shown)})
@@ -132,11 +132,11 @@ def create(
     elif "smtp_username" in wanted or ("preset" in wanted and PRESETS[wanted["preset"]].username):
         wanted["smtp_password"] = _asked_password()
     wanted = validated(NewAccount(), wanted)
-    with opened_for(tenant) as (services, its), as_usage_error():
+    with opened_for(tenant) as (services, tenant_id), as_usage_error():
         values = edit.filled(wanted, Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS)))
-        with services.db.write(its) as session:
-            edit.create(session, services.vault, its, new_id(), values)
-        _print(services, its, wanted["setting_name"], as_json)
+        with services.db.write(tenant_id) as session:
+            edit.create(session, services.vault, tenant_id, new_id(), values)
+        _print(services, tenant_id, wanted["setting_name"], as_json)
 
 
 @account.command()
@@ -145,8 +145,8 @@ def create(
 @as_json
 def show(account: str, tenant: str, as_json: bool) -> None:
     """Show an account."""
-    with opened_for(tenant) as (services, its):
-        _print(services, its, account, as_json)
+    with opened_for(tenant) as (services, tenant_id):
+        _print(services, tenant_id, account, as_json)
 
 
 @account.command()
@@ -175,15 +175,15 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
     if not wanted and not context.params["ask_password"]:
         raise click.UsageError("Nothing is to be changed: see --help.")
     values = validated(AccountChange(), wanted)
-    with opened_for(tenant) as (services, its):
-        with services.db.read(its) as session:
-            found = _found(session, its, account)
+    with opened_for(tenant) as (services, tenant_id):
+        with services.db.read(tenant_id) as session:
+            found = _found(session, tenant_id, account)
         if context.params["ask_password"] or _needs_password(found, values):
             values |= validated(AccountChange(), {"smtp_password": _asked_password()})
         guard = Guard(allowed=Allowed.read(services.settings.ALLOW_PRIVATE_HOSTS))
-        with as_usage_error(), services.db.write(its) as session:
-            edit.change(session, services.vault, guard, its, found.id, values)
-        _print(services, its, str(found.id), as_json)
+        with as_usage_error(), services.db.write(tenant_id) as session:
+            edit.change(session, services.vault, guard, tenant_id, found.id, values)
+        _print(services, tenant_id, str(found.id), as_json)
 
 
 @account.command()
@@ -194,11 +194,11 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
 def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
     """Test an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
     wanted = validated(Trial(), {} if to is None else {"to": to})
-    with opened_for(tenant, sends=True) as (services, its):
-        with services.db.read(its) as session:
-            found = _found(session, its, account)
+    with opened_for(tenant, sends=True) as (services, tenant_id):
+        with services.db.read(tenant_id) as session:
+            found = _found(session, tenant_id, account)
         password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
-        tried = ConnectionTests(services.settings, mime.note).run(its, found, password, wanted.get("to"))
+        tried = ConnectionTests(services.settings, mime.note).run(tenant_id, found, password, wanted.get("to"))
         shown: Any = TrialShape().dump(tried)
         if as_json:
             print_json(shown)
@@ -234,14 +234,14 @@ def disable(account: str, tenant: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def delete(account: str, tenant: str, yes: bool) -> None:
     """Delete an account and its password."""
-    with opened_for(tenant) as (services, its):
-        with services.db.read(its) as session:
-            found = _found(session, its, account)
+    with opened_for(tenant) as (services, tenant_id):
+        with services.db.read(tenant_id) as session:
+            found = _found(session, tenant_id, account)
         if not yes and not _confirmed(f"Delete the account {found.setting_name} ({found.smtp_host}) and its password?"):
             click.echo("nothing was deleted", err=True)
             sys.exit(1)
-        with services.db.write(its) as session:
-            repo.remove(session, its, found.id)
+        with services.db.write(tenant_id) as session:
+            repo.remove(session, tenant_id, found.id)
     click.echo(f"deleted {found.setting_name}")
 
 
@@ -319,10 +319,12 @@ def _found(session: Session, tenant_id: UUID, called: str) -> SMTPAccount:
 
 
 def _switch(called: str, tenant: str, as_json: bool, *, enabled: bool) -> None:
-    with opened_for(tenant) as (services, its):
-        with services.db.write(its) as session:
-            repo.change(session, its, _found(session, its, called).id, {"enabled": enabled, "updated_at": db_now()})
-        _print(services, its, called, as_json)
+    with opened_for(tenant) as (services, tenant_id):
+        with services.db.write(tenant_id) as session:
+            repo.change(
+                session, tenant_id, _found(session, tenant_id, called).id, {"enabled": enabled, "updated_at": db_now()}
+            )
+        _print(services, tenant_id, called, as_json)
 
 
 def _print(services: Services, tenant_id: UUID, called: str, as_json: bool) -> None:

@@ -68,8 +68,8 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
     if every and "tenant" in typed_options(context):
         raise click.UsageError("--all is of every tenant, --tenant of one; give one or the other.")
     with opened() as services, services.db.read() as session:
-        its = None if every else tenant_called(session, tenant).id
-        found = all_pages(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
+        tenant_id = None if every else tenant_called(session, tenant).id
+        found = all_pages(lambda after: repo.keys(session, tenant_id, limit=PAGE, offset=0, after=after))
         names = repo.names(session, {one.tenant_id for one in found}) if every else {}
         now = session.scalars(select(db_now())).one()
     shown: Any = Keys().dump({"keys": found, "count": len(found)})

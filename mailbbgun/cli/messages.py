@@ -77,8 +77,8 @@ def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> No
     """
     typed = {name: value for name, value in typed_options(context).items() if name not in ("tenant", "as_json")}
     filters = validated(Filters(), typed)
-    with opened_for(tenant) as (services, its), services.db.read(its) as session:
-        found, count, last = find.page(session, Wanted(tenant_id=its, **filters))
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
+        found, count, last = find.page(session, Wanted(tenant_id=tenant_id, **filters))
     shown: Any = Messages().dump({"messages": found, "count": count})
     if as_json:
         print_json(shown)
@@ -96,8 +96,8 @@ def show(message_id: UUID, tenant: str, as_json: bool) -> None:
     """Show a message with its deliveries: status, reason, attempts, and the last reply of the
     receiving server.
     """
-    with opened_for(tenant) as (services, its), services.db.read(its) as session:
-        found = find.details(session, its, message_id)
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
+        found = find.details(session, tenant_id, message_id)
     shown: Any = Details().dump(found)
     if as_json:
         print_json(shown)
@@ -114,8 +114,10 @@ def show(message_id: UUID, tenant: str, as_json: bool) -> None:
 @as_json
 def events(message_id: UUID, tenant: str, as_json: bool) -> None:
     """Show all that happened to a message, newest first."""
-    with opened_for(tenant) as (services, its), services.db.read(its) as session:
-        found = all_pages(lambda after: timeline.page(session, its, message_id, limit=PAGE, offset=0, after=after))
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
+        found = all_pages(
+            lambda after: timeline.page(session, tenant_id, message_id, limit=PAGE, offset=0, after=after)
+        )
     shown: Any = Timeline().dump({"events": found, "count": len(found)})
     if as_json:
         print_json(shown)
@@ -129,8 +131,8 @@ def events(message_id: UUID, tenant: str, as_json: bool) -> None:
 @as_json
 def cancel(message_id: UUID, tenant: str, as_json: bool) -> None:
     """Cancel the deliveries of a message that have not left yet."""
-    with opened_for(tenant) as (services, its):
-        changed = intervene.cancel(services.db, its, message_id)
+    with opened_for(tenant) as (services, tenant_id):
+        changed = intervene.cancel(services.db, tenant_id, message_id)
     _print_changed(changed, "cancelled", as_json)
 
 
@@ -144,8 +146,8 @@ def retry(message_id: UUID, tenant: str, as_json: bool) -> None:
     Failed deliveries become due with a fresh schedule. Those that wait for their next try stay on
     their schedule.
     """
-    with opened_for(tenant) as (services, its):
-        changed = intervene.retry(services.db, lambda lane, one: _publish(services, lane, one), its, message_id)
+    with opened_for(tenant) as (services, tenant_id):
+        changed = intervene.retry(services.db, lambda lane, one: _publish(services, lane, one), tenant_id, message_id)
     _print_changed(changed, "due now", as_json)
 
 

@@ -86,8 +86,8 @@ def opened_for(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, 
     """Build the services as :func:`opened` does; yield them and the tenant's id."""
     with opened(sends=sends) as services:
         with services.db.read() as session:
-            its = tenant_called(session, tenant).id
-        yield services, its
+            tenant_id = tenant_called(session, tenant).id
+        yield services, tenant_id
 
 
 def typed_options(context: click.Context) -> dict[str, Any]:
