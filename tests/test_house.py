@@ -224,7 +224,7 @@ def compared_with_a_clock(function):
         ("wait_until(lambda: found)", False),
     ],
 )
-def test_the_look_at_tests_sees_clocks(body, found):
+def test_asserts_that_depend_on_a_clock_are_found(body, found):
     assert bool(compared_with_a_clock(ast.parse(f"def test(): {body}").body[0])) is found
 
 

@@ -22,7 +22,7 @@ def test_a_tree_counts_children_that_run_and_children_that_have_ended():
         parent.stdin.close()
 
 
-def test_what_has_gone_has_used_nothing():
+def test_a_process_that_has_ended_has_used_nothing():
     assert cpu.of(2**30) == cpu.memory_of(2**30) == 0.0
 
 

@@ -72,7 +72,7 @@ def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, pa
     assert password_of(shell, "the main one") == PASSWORD
 
 
-def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argument(
+def test_an_update_needs_the_password_when_it_would_go_elsewhere_and_never_as_an_argument(
     shell: Shell, password_file: str, tmp_path: Path
 ) -> None:
     shell.json(

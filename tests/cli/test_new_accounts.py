@@ -102,7 +102,7 @@ def test_a_terminal_is_asked_for_the_password_of_a_new_account(sqlite: Shell) ->
     assert "There is an account of that name." in sqlite.run("account", "create", "asked", *SERVER, code=1).stderr
 
 
-def test_a_new_account_that_cannot_be_says_why(sqlite: Shell, tmp_path: Path) -> None:
+def test_wrong_options_of_a_new_account_are_named(sqlite: Shell, tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("open sesame")
     for arguments, said in {

@@ -141,7 +141,7 @@ def test_a_database_without_our_tables_is_told_with_the_code_of_a_wrong_setting(
     assert (answer["database"]["reachable"], answer["database"]["schema"], answer["deliveries"]) == (True, None, None)
 
 
-def test_of_rabbitmq_it_says_what_is_missing_or_how_many_hints_each_lane_holds_at_most(
+def test_rabbitmq_is_shown_with_what_is_missing_or_the_most_hints_of_each_lane(
     shell: Shell, worker: UUID, rabbitmq: RabbitMQ
 ) -> None:
     vhost = rabbitmq.vhost()

@@ -51,7 +51,7 @@ def test_nothing_runs_as_root_or_may_become_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - {"initdb"}))
-def test_whatever_stays_up_is_watched_and_comes_back(name: str) -> None:
+def test_long_running_services_have_a_health_check_and_restart(name: str) -> None:
     service = SERVICES[name]
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["restart"] == "unless-stopped"

@@ -78,7 +78,7 @@ def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-def test_what_stays_up_is_watched(kind: str) -> None:
+def test_long_running_parts_have_probes(kind: str) -> None:
     (container,) = PODS[kind]["containers"]
     assert {"startupProbe", "livenessProbe"} <= set(container)
 

@@ -129,7 +129,7 @@ def test_exit_codes_tell_what_was_wrong(server: PostgreSQL) -> None:
     ],
     ids=["nothing listens", "no socket", "no such machine", "no port", "no such superuser"],
 )
-def test_of_a_server_that_cannot_be_asked_the_advice_fits(
+def test_the_advice_fits_the_reason_why_a_server_cannot_be_asked(
     server: PostgreSQL, environment: dict[str, str], told: str, advice: str
 ) -> None:
     done = _script(server, **environment)

@@ -114,7 +114,7 @@ def test_it_fails_as_it_is_told_also_when_started_again_until_it_is_healed(
     assert delivered(send(endpoint(server)))
 
 
-def test_it_refuses_recipients_and_dawdles_when_told_to(server: MailServer) -> None:
+def test_it_refuses_recipients_and_answers_late_when_told_to(server: MailServer) -> None:
     server.fail(Failure.RCPT)
     many = len(server.taken())
     assert {outcome.reply.code for outcome in send(endpoint(server)).values()} == {450}
