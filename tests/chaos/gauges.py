@@ -17,8 +17,8 @@ TREES = ("api", "worker")
 TABLES = ("messages", "deliveries", "events", "idempotency_keys")
 LONG = 10.0  # minutes; in shorter runs autovacuum has hardly run
 # Run length in minutes → megabytes that a process tree may grow by in the second half of a shorter
-# run. For about a quarter of an hour, pools fill and heaps find their size. Longer runs may grow by
-# a megabyte in two hours, or by one in all, which may be one step of the allocator.
+# run. For about a quarter of an hour, pools fill and heaps find their size. In longer runs it may
+# grow by a megabyte an hour, or by one in all, which may be one step of the allocator.
 MEMORY = {2.0: 60.0, 10.0: 12.0, 60.0: 6.0}
 MB, KB = 2**20, 2**10
 
