@@ -99,7 +99,7 @@ class Postfix:
         self.port = free_port()
         self._sandbox = Sandbox("bench-postfix", OURSELVES)
         self._folder = self._sandbox.folder
-        self._bell: int | None = None
+        self._fifo: int | None = None
         self._delivers = False
         daemons = postfix.default("daemon_directory")
         self._argv = [f"{daemons}/master", "-c", str(self._folder / "etc"), "-d"]
@@ -119,15 +119,15 @@ class Postfix:
     def open(self) -> None:
         """Start the part that accepts, unless everything runs already."""
         if not self._delivers:
-            self._hang_bell()
+            self._make_fifo()
             self._start("")
 
     def shut(self) -> None:
         """Stop all of it."""
         self._sandbox.end("master", signal.SIGTERM)
-        if self._bell is not None:
-            os.close(self._bell)
-            self._bell = None
+        if self._fifo is not None:
+            os.close(self._fifo)
+            self._fifo = None
 
     def deliver(self) -> None:
         """Start everything, on the queue there is."""
@@ -177,13 +177,12 @@ class Postfix:
         _make(queue / "public", 0o710, GROUP)
         _make(queue / "maildrop", 0o730, GROUP)
 
-    def _hang_bell(self) -> None:
+    def _make_fifo(self) -> None:
         path = self._folder / "queue" / "public" / "qmgr"
         os.mkfifo(path, 0o600)
         shutil.chown(path, USER)
-        self._bell = os.open(
-            path, os.O_RDWR | os.O_NONBLOCK
-        )  # without any reader they would log a warning for each message
+        # Without any reader of the FIFO, cleanup would log a warning for each message.
+        self._fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
     def _start(self, more: str) -> None:
         (self._folder / "etc" / "master.cf").write_text(_SERVICES.format(port=self.port) + more)

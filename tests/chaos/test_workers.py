@@ -65,9 +65,8 @@ def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(
         identifier = service.post(to="hesitate-14-ann@example.test")["id"]
         until(lambda: in_hand(service))
         zombie.send_signal(signal.SIGSTOP)
-        other = service.start_worker(
-            "other", fault="replay.committed:1:kill"
-        )  # takes it from the paused one, and leaves it to whoever comes
+        # It takes the delivery from the paused worker, and dies before it can send it.
+        other = service.start_worker("other", fault="replay.committed:1:kill")
         until(lambda: other.poll() is not None, what="the end of its lease")
         zombie.send_signal(signal.SIGCONT)
         until(lambda: in_hand(service), what="its next claim, while its sender still waits for an answer by the first")
@@ -215,7 +214,7 @@ def test_a_supervisor_replaces_processes_that_die_and_they_end_with_it(real_sett
 def test_a_supervisor_told_to_stop_finishes_what_is_being_sent(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
         _, both = supervised(service)
-        sent = service.post(to="slow-ann@example.test")["id"]  # in one worker's hands; the other has nothing to do
+        sent = service.post(to="slow-ann@example.test")["id"]  # one worker sends it; the other has nothing to do
         until(lambda: service.taken())
         assert service.stop("worker") == 0
         assert gone(both)
