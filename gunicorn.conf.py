@@ -1,4 +1,8 @@
-"""gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
+"""Configures gunicorn from the settings of Mail BB Gun.
+
+gunicorn reads this file from the working folder by itself. GUNICORN_CMD_ARGS and command-line
+options override it.
+"""
 
 import gc
 import logging
@@ -34,13 +38,13 @@ with explained_exit("api"):
     ours = running.current().settings  # read now; on SIGHUP, those that load_anew() has read and found right
     faults.arm()
 gc_from_here()
-few_arenas()  # before the fork: processes inherit it
+few_arenas()  # before the fork, so that processes inherit it
 no_core_dumps()
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
 
 
 class logger_class(glogging.Logger):
-    """gunicorn's own lines in the form of ours."""
+    """Writes gunicorn's own log lines in our format."""
 
     def setup(self, cfg):
         """Leave printing to the root logger."""
@@ -53,20 +57,24 @@ bind = address_of(ours)
 worker_class = "mailbbgun.server.worker.GunicornWorker"
 workers = ours.api_processes
 threads = ours.API_THREADS
-timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others
+# Seconds without a sign of life from the whole process. A busy thread does not delay the others.
+timeout = 60
 graceful_timeout = 30
-keepalive = 75  # longer than proxies keep theirs, so that it is they who close
+# Seconds. Longer than proxies keep idle connections, so that the proxy closes first.
+keepalive = 75
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 control_socket_disable = True
-forwarded_allow_ips = ""  # whom to believe about the client is PROXIES' business: gunicorn itself would believe whoever is on this machine
+# PROXIES decides which proxies are trusted. gunicorn by itself would trust any program on this
+# machine.
+forwarded_allow_ips = ""
 
 
 def on_starting(server):
-    """Stop with one line if something is not as it must be."""
+    """Refuse to start, with one line, if the installation is not usable."""
     addresses = [address for address in server.cfg.address if isinstance(address, tuple)]
-    inherited = {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys()  # sockets that are open already
+    inherited = {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys()  # set when gunicorn inherits open sockets
     with explained_exit("api"):
         check_exposure([host for host, *_ in addresses], ours)
         refused = [] if inherited else [why for host, port, *_ in addresses if (why := taken(host, port, "PORT"))]
@@ -89,7 +97,8 @@ def load_anew(server):
         found = check_again(new, running.current().settings, list(server.cfg.bind))
     except MailBBGunError as error:
         logging.getLogger("mailbbgun.api").error(
-            "settings_not_loaded", extra={"why": explained(error), "meanwhile": "the API goes on with the settings it had"}
+            "settings_not_loaded",
+            extra={"why": explained(error), "meanwhile": "the API goes on with the settings it had"},
         )
         return
     running.keep(new, database_found=found)
@@ -97,7 +106,10 @@ def load_anew(server):
 
 
 def post_fork(server, _worker):
-    """Let a process that is only starting be stopped: it has inherited handlers that queue signals for a master it is not."""
+    """Let a process be stopped while it starts.
+
+    It has inherited signal handlers that only queue signals for the master process.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     while not server.SIG_QUEUE.empty():
@@ -106,7 +118,10 @@ def post_fork(server, _worker):
 
 
 def post_worker_init(worker):
-    """Let SIGHUP end a process gracefully, and be replaced: gunicorn leaves it deadly, and a terminal that closes sends it to all of a group."""
+    """Let SIGHUP end a process gracefully, after which the master replaces it.
+
+    By default SIGHUP kills it, and a terminal that closes sends SIGHUP to the whole process group.
+    """
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, worker.handle_exit)
 
@@ -117,6 +132,7 @@ def on_exit(_server):
 
 
 def worker_exit(_server, worker):
-    """Hand over what is waiting and close every connection."""
-    if (app := getattr(worker, "wsgi", None)) is not None:  # told to stop before it had one, it has none
+    """Publish the hints that are left and close every connection."""
+    # A process that was stopped before it had loaded the application has none.
+    if (app := getattr(worker, "wsgi", None)) is not None:
         close(app)

@@ -1,4 +1,4 @@
-"""What reads the manual's pages, and what writes them from the code."""
+"""Sphinx extensions: those that read the manual's pages, and those that write from the code."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from docs._ext.rst import inline, table
 
 ROOT = Path(__file__).parents[2]
 
-PAGE = '''
+PAGE = """
 Title
 =====
 
@@ -45,10 +45,12 @@ Text.
 .. code-block:: json
 
    {"no": "command"}
-'''
+"""
 
 
-def test_each_block_of_commands_is_found_with_what_is_said_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_block_of_commands_is_found_with_what_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commands, "ROOT", tmp_path)
     page = tmp_path / "page.rst"
     page.write_text(PAGE)
