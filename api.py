@@ -3,7 +3,7 @@
 if __name__ == "__main__":
     from mailbbgun.environment import need
 
-    need("api")
+    need("api", serves=True, reloads=True)
     from mailbbgun.core.process import run
     from mailbbgun.run import become_the_api
 

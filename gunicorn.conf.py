@@ -1,30 +1,50 @@
-"""gunicorn's settings, from ours. gunicorn reads this file in the working folder by itself; GUNICORN_CMD_ARGS and its options win."""
+"""Configures gunicorn from the settings of Mail BB Gun.
 
+gunicorn reads this file from the working folder by itself. GUNICORN_CMD_ARGS and command-line
+options override it.
+"""
+
+import gc
+import logging
 import os
+import queue
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+
+gc.disable()  # while modules are loaded
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mailbbgun.environment import STOPPING, end_when_told
+
+early = queue.SimpleQueue()  # each SIGHUP that came before gunicorn has its handlers
+if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    signal.signal(signal.SIGHUP, lambda number, _frame: early.put(number))
+end_when_told(STOPPING)  # until gunicorn has them; when this file is read anew, it has
 
 from gunicorn import glogging
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from mailbbgun.app import close, preflight
+from mailbbgun.app import close
 from mailbbgun.core import faults, logs
-from mailbbgun.core.process import explained_exit, few_arenas, no_core_dumps
+from mailbbgun.core.errors import MailBBGunError, explained
+from mailbbgun.core.process import end_undisturbed, explained_exit, few_arenas, gc_from_here, no_core_dumps
 from mailbbgun.exposure import check_exposure, taken
+from mailbbgun.preflight import address_of, check_again, preflight
+from mailbbgun.settings import running
 from mailbbgun.settings.settings import load
 
 with explained_exit("api"):
-    ours = load()
+    ours = running.current().settings  # read now; on SIGHUP, those that load_anew() has read and found right
     faults.arm()
-few_arenas()  # before the fork: processes inherit it
+gc_from_here()
+few_arenas()  # before the fork, so that processes inherit it
 no_core_dumps()
 logs.configure(ours.LOG_LEVEL, ours.LOG_FORMAT)
 
 
 class logger_class(glogging.Logger):
-    """gunicorn's own lines in the form of ours."""
+    """Writes gunicorn's own log lines in our format."""
 
     def setup(self, cfg):
         """Leave printing to the root logger."""
@@ -33,34 +53,63 @@ class logger_class(glogging.Logger):
         self.error_log.propagate = True
 
 
-bind = f"[{ours.HOST}]:{ours.PORT}" if ":" in ours.HOST else f"{ours.HOST}:{ours.PORT}"
+bind = address_of(ours)
 worker_class = "mailbbgun.server.worker.GunicornWorker"
 workers = ours.api_processes
 threads = ours.API_THREADS
-timeout = 60  # for the process as a whole: a thread that is busy does not hold up the others
+# Seconds without a sign of life from the whole process. A busy thread does not delay the others.
+timeout = 60
 graceful_timeout = 30
-keepalive = 75  # longer than proxies keep theirs, so that it is they who close
+# Seconds. Longer than proxies keep idle connections, so that the proxy closes first.
+keepalive = 75
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 control_socket_disable = True
-forwarded_allow_ips = ""  # whom to believe about the client is PROXIES' business: gunicorn itself would believe whoever is on this machine
+# PROXIES decides which proxies are trusted. gunicorn by itself would trust any program on this
+# machine.
+forwarded_allow_ips = ""
 
 
 def on_starting(server):
-    """Stop with one line if something is not as it must be."""
+    """Refuse to start, with one line, if the installation is not usable."""
     addresses = [address for address in server.cfg.address if isinstance(address, tuple)]
-    inherited = {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys()  # sockets that are open already
+    inherited = {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys()  # set when gunicorn inherits open sockets
     with explained_exit("api"):
         check_exposure([host for host, *_ in addresses], ours)
         refused = [] if inherited else [why for host, port, *_ in addresses if (why := taken(host, port, "PORT"))]
         if refused:
             sys.exit(f"api: {refused[0]}")
-        preflight(ours)
+        running.keep(ours, database_found=preflight(ours))
+    server.handle_hup = partial(load_anew, server)
+
+
+def when_ready(server):
+    """Heed a SIGHUP that came early: the settings may have changed since we read them."""
+    while not early.empty():
+        server.SIG_QUEUE.put(early.get())
+
+
+def load_anew(server):
+    """Load the settings anew, as SIGHUP asks for. If they are wrong, say so and go on with the old ones: gunicorn alone would end."""
+    try:
+        new = load()
+        found = check_again(new, running.current().settings, list(server.cfg.bind))
+    except MailBBGunError as error:
+        logging.getLogger("mailbbgun.api").error(
+            "settings_not_loaded",
+            extra={"why": explained(error), "meanwhile": "the API goes on with the settings it had"},
+        )
+        return
+    running.keep(new, database_found=found)
+    type(server).handle_hup(server)
 
 
 def post_fork(server, _worker):
-    """Let a process that is only starting be stopped: it has inherited handlers that queue signals for a master it is not."""
+    """Let a process be stopped while it starts.
+
+    It has inherited signal handlers that only queue signals for the master process.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     while not server.SIG_QUEUE.empty():
@@ -69,12 +118,21 @@ def post_fork(server, _worker):
 
 
 def post_worker_init(worker):
-    """Let SIGHUP end a process gracefully, and be replaced: gunicorn leaves it deadly, and a terminal that closes sends it to all of a group."""
+    """Let SIGHUP end a process gracefully, after which the master replaces it.
+
+    By default SIGHUP kills it, and a terminal that closes sends SIGHUP to the whole process group.
+    """
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, worker.handle_exit)
 
 
+def on_exit(_server):
+    """Let the exit code be what it is to be: all has been stopped."""
+    end_undisturbed()
+
+
 def worker_exit(_server, worker):
-    """Hand over what is waiting and close every connection."""
-    if (app := getattr(worker, "wsgi", None)) is not None:  # told to stop before it had one, it has none
+    """Publish the hints that are left and close every connection."""
+    # A process that was stopped before it had loaded the application has none.
+    if (app := getattr(worker, "wsgi", None)) is not None:
         close(app)

@@ -3,7 +3,7 @@
 if __name__ == "__main__":
     from mailbbgun.environment import need
 
-    need("worker")
+    need("worker", serves=True)
     from mailbbgun.core.process import run
     from mailbbgun.worker import main
 

@@ -1,18 +1,24 @@
-"""The bench: how many messages a second, and what each costs, beside others that send mail, into the same sink in the same run.
+"""The bench: measures this service and other mail systems on one machine, in the same run.
 
-``run.py`` is the plan of a run, ``turns.py`` who has a turn in each round, ``phases.py`` what is measured, of anything that is a
-``system.py``: ``service.py``, which is ours, and ``peers/``. ``sink.py``, ``servers.py`` and ``clients.py`` are started beside it; ``stats.py``,
-``report.py`` and ``plot.py`` make of figures what is read; ``shapes.py`` is what the mail looks like, and ``against.py`` sets another commit
-beside this one. ``load.py``, ``loop.py``, ``pipelined.py``, ``source.py``, ``threads.py`` and
-``asyncio_sink.py`` are programs of their own, so that they do not share an interpreter with what they measure.
+All systems send into the same sink. ``run.py`` plans a run, ``turns.py`` lists what each system
+does in a round, and ``phases.py`` measures it. ``stats.py``, ``report.py`` and ``plot.py`` turn
+figures into tables and drawings. ``against.py``, ``backlog.py`` and ``slow_clients.py`` are other
+measurements, each with an option of its own.
+
+``processes/`` starts, watches and stops what is measured: this service, its servers, the sink.
+``programs/`` are the clients: separate programs, so that they do not share an interpreter with what
+they load. ``peers/`` are the other mail systems.
 """
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OURSELVES = ""
-"""The user of a :class:`tests.servers.process.Sandbox` whose processes stay our own."""
+"""User name for a :class:`tests.servers.process.Sandbox` whose processes keep our own user."""
 
 
 class BenchError(RuntimeError):
-    """The run cannot go on, or its figures would mean nothing. The text is for the person who started it."""
+    """The run cannot continue, or its figures would be meaningless.
+
+    The text is shown to the user.
+    """

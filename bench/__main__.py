@@ -5,20 +5,22 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 from tqdm import tqdm
 
-from bench import ROOT, BenchError, backlog, machine, report
+from bench import ROOT, BenchError, backlog, report
 from bench import against as against_
 from bench import slow_clients as slow
 from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
 from bench.peers import PEERS
 from bench.phases import Bar
+from bench.processes import machine
+from bench.processes.sink import KINDS, Kind
+from bench.programs.shapes import NAMES
 from bench.run import run
-from bench.shapes import NAMES
-from bench.sink import KINDS, Kind
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.process import run as run_program
 from mailbbgun.core.process import version_option
@@ -32,52 +34,131 @@ OUT = ROOT / "var" / "bench"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
-@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.")
-@click.option("--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]")
-@click.option("--rounds", type=click.IntRange(1, 100), help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]")
-@click.option("--connections", type=click.IntRange(1, 200), default=16, show_default=True, help="Keep-alive connections that POST.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"{QUICK_ROUNDS} round of {QUICK_MESSAGES} messages; of the peers only {', '.join(QUICK_PEERS)}.",
+)
+@click.option(
+    "--messages", type=click.IntRange(100, 1_000_000), help=f"Messages of each part of a round.  [default: {MESSAGES}]"
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 200),
+    default=16,
+    show_default=True,
+    help="Keep-alive connections that POST.",
+)
 @click.option("--only", type=click.Choice(CONFIGURATIONS), multiple=True, help="Only this configuration.")
-@click.option("--peers", metavar="LIST", help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]")
-@click.option("--shapes", metavar="LIST", help=f"Shapes of mail to accept: any of {', '.join(NAMES)}, with commas; or all, or none.  [default: all]")
-@click.option("--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time.")
-@click.option("--sink", type=click.Choice(KINDS), default="auto", show_default=True, help="Where the mail goes; auto: smtp-sink if it can be had.")
-@click.option("--backlog", "pending", metavar="N", type=click.IntRange(backlog.FEW), help="Instead: what so many pending ones cost.")
-@click.option("--against", metavar="COMMIT", help="Instead: this tree and another commit in turns: accept of each shape, and drain.")
+@click.option(
+    "--peers",
+    metavar="LIST",
+    help=f"Whom to compare with: any of {', '.join(PEERS)}, with commas; or all, or none.  [default: all]",
+)
+@click.option(
+    "--shapes",
+    metavar="LIST",
+    help=f"Shapes of mail to accept: any of {', '.join(NAMES)}, with commas; or all, or none.  [default: all]",
+)
+@click.option(
+    "--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time."
+)
+@click.option(
+    "--sink",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="Where the mail goes; auto: smtp-sink if it can be had.",
+)
+@click.option(
+    "--backlog",
+    "pending",
+    metavar="N",
+    type=click.IntRange(backlog.FEW),
+    help="Instead: what so many pending ones cost.",
+)
+@click.option(
+    "--against",
+    metavar="COMMIT",
+    help="Instead: this tree and another commit in turns: accept of each shape, and drain.",
+)
 @click.option("--slow-clients", is_flag=True, help="Instead: latency beside hundreds of clients that stall.")
-@click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="A setting of the service other than its default.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, help="Folder of what is written.  [default: var/bench]")
+@click.option(
+    "--setting",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A setting of the service other than its default.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=OUT,
+    help="Folder of what is written.  [default: var/bench]",
+)
 def main(
+    rounds: int | None,
+    pending: int | None,
+    against: str | None,
+    slow_clients: bool,
+    out: Path,
+    **given: Any,
+) -> None:
+    """Measure accept, drain, end to end and latency of Mail BB Gun on this machine, beside other mail systems.
+
+    "embedded" is SQLite and the embedded queue, "real" a private PostgreSQL and a private RabbitMQ, both as
+    durable as they come. As root on Debian, what is missing of these servers and of Postfix is installed; none of
+    their daemons is started. The peers written in Python get a virtual environment, var/bench/peers. Table, JSON
+    and SVG are written to var/bench.
+
+    With --backlog the same work is done beside 1,000 and beside N pending messages, on "real" alone, and a worker's
+    memory is watched while it drains a part of them, or all if they are few. A million takes five minutes and six
+    gigabytes of disk.
+
+    With --against another commit of this repository is measured beside the working tree, in turns, in the same
+    environment: of rates and of CPU a message, the ratio of each round counts.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _leave_memory()
+    options = _options(rounds, **given)
+    try:
+        if slow_clients:
+            print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
+            return
+        text, paths = _measured(pending, against, options, rounds, out)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (BenchError, Missing) as error:
+        sys.exit(f"bench: {error}")
+    print(text, "", *paths, sep="\n")
+
+
+def _leave_memory() -> None:
+    """Leave a tmpfs for temporary files: durability costs nothing there, and figures would lie."""
+    if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
+        tempfile.tempdir = "/var/tmp"
+
+
+def _options(
+    rounds: int | None,
+    *,
     quick: bool,
     messages: int | None,
-    rounds: int | None,
     connections: int,
     only: tuple[str, ...],
     peers: str | None,
     shapes: str | None,
     slow_sink: bool,
     sink: Kind,
-    pending: int | None,
-    against: str | None,
-    slow_clients: bool,
     settings: tuple[str, ...],
-    out: Path,
-) -> None:
-    """Measure accept, drain, end to end and latency of Mail BB Gun on this machine, beside what else mail is sent with.
-
-    "embedded" is SQLite and the embedded queue, "real" a private PostgreSQL and a private RabbitMQ, both as durable as they come.
-    As root on Debian, what is missing of these servers and of Postfix is installed; no daemon of theirs is started. The peers written in
-    Python get a virtual environment, var/bench/peers. Table, JSON and SVG are written to var/bench.
-
-    With --backlog the same work is done beside 1,000 and beside N pending messages, on "real" alone, and a worker's memory is watched while it
-    drains a part of them, or all if they are few. A million takes five minutes and six gigabytes of disk.
-
-    With --against another commit of this repository is measured beside the working tree, in turns, in the same environment: of rates and
-    of CPU a message, the ratio of each round counts.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if "TMPDIR" not in os.environ and machine.filesystem(Path(tempfile.gettempdir())) == "tmpfs":
-        tempfile.tempdir = "/var/tmp"  # durability costs nothing in memory, and figures from there would lie
-    options = Options(
+) -> Options:
+    """Return what was asked for, with defaults. Raises :class:`click.BadParameter`."""
+    return Options(
         messages=messages or (QUICK_MESSAGES if quick else MESSAGES),
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         connections=connections,
@@ -88,22 +169,18 @@ def main(
         sink=sink,
         settings=_pairs(settings),
     )
-    try:
-        if slow_clients:
-            print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
-            return
-        with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
-            if pending:
-                told, paths = _backlog(pending, options, rounds or REPETITIONS, out, bar)
-            elif against:
-                told, paths = _against(against, options, out, bar)
-            else:
-                told, paths = _all(options, out, bar)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (BenchError, Missing) as error:
-        sys.exit(f"bench: {error}")
-    print(told, "", *paths, sep="\n")
+
+
+def _measured(
+    pending: int | None, against: str | None, options: Options, rounds: int | None, out: Path
+) -> tuple[str, list[Path]]:
+    """Measure beside a backlog, against a commit, or everything; return the table and the files."""
+    with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
+        if pending:
+            return _backlog(pending, options, rounds or REPETITIONS, out, bar)
+        if against:
+            return _against(against, options, out, bar)
+        return _all(options, out, bar)
 
 
 def _all(options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
@@ -124,7 +201,7 @@ def _backlog(messages: int, options: Options, repetitions: int, out: Path, bar: 
 
 
 def _listed(option: str, given: str | None, known: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of a list with commas, in the order in which they are known."""
+    """Return the names of a comma-separated list, in the order of ``known``."""
     named = {None: default, "all": known, "none": ()}.get(given)
     if named is None:
         named = tuple(name.strip() for name in str(given).split(","))

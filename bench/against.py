@@ -1,9 +1,10 @@
-"""Another commit beside the working tree: ``bin/bench --against <commit>``.
+"""Compares another commit with the working tree: ``bin/bench --against <commit>``.
 
-The same phases are measured in turns, on the same servers, into the same sink. The other commit's files come from
-``git archive``; its programs run with the same interpreter and environment, but import their own tree. Each tree has a
-fresh installation in each round: a database and a virtual host, or a SQLite file. Both APIs run at once, so that one
-shape is measured in one tree right after the other; the order changes with each shape and round.
+Both trees go through the same phases in turns, on the same servers, into the same sink. The files
+of the other commit come from ``git archive``. Its programs run with the same interpreter and
+environment, but import their own tree. Each tree gets a fresh installation in each round: a
+database and a virtual host, or an SQLite file. Both APIs run at once, so that each shape is
+measured in one tree right after the other. The order changes with each shape and round.
 """
 
 import io
@@ -19,27 +20,29 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import ROOT, BenchError, machine, phases
-from bench.clients import Clients
+from bench import ROOT, BenchError, phases
 from bench.options import REAL, Options
 from bench.phases import DRAINING, Bar, Bench, Exactly, accepting
+from bench.processes import machine
+from bench.processes.clients import Clients
+from bench.processes.servers import Servers
+from bench.processes.service import Service
+from bench.processes.sink import Sink
+from bench.programs.shapes import title
 from bench.report import aligned, cell, sums
-from bench.servers import Servers
-from bench.service import Service
-from bench.shapes import title
-from bench.sink import Sink
 from bench.stats import Figures, Spread, summary, times
 
 OURS, THEIRS = "this tree", "the other"
 NOTE = (
-    "CPU: µs a message. other: the other commit. ÷: this tree's figure to the other's of the same round, median (range).\n"
+    "CPU: µs a message. other: the other commit. ÷: this tree's figure to the other's of the same round, "
+    "median (range).\n"
     "Of rates more is better, of CPU less. own: API or worker; all: with PostgreSQL and RabbitMQ."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A comparison: configuration → round → tree → metric."""
+    """A comparison. ``rounds`` maps configuration → round → tree → metric."""
 
     time: datetime
     machine: dict[str, object]
@@ -49,7 +52,10 @@ class Results:
 
 
 def run(options: Options, commit: str, bar: Bar) -> Results:
-    """Measure, and stop what was started. Raises :class:`BenchError`, :class:`tests.servers.install.Missing`."""
+    """Measure both trees and stop all that was started.
+
+    Raises :class:`BenchError` or :class:`tests.servers.install.Missing`.
+    """
     with ExitStack() as stack:
         bar.set_description("servers")
         tree, name = stack.enter_context(checked_out(commit))
@@ -73,7 +79,10 @@ def run(options: Options, commit: str, bar: Bar) -> Results:
 
 @contextmanager
 def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
-    """Give a folder with the files of a commit, and its short name. Raises :class:`BenchError` if there is none."""
+    """Yield a folder with the files of a commit, and the commit's short name.
+
+    Raises :class:`BenchError` if there is no such commit.
+    """
     name = _git("rev-parse", "--short", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode().strip()
     with tempfile.TemporaryDirectory(prefix="mailbbgun-bench-against-") as folder:
         with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", name))) as archive:
@@ -93,7 +102,7 @@ def _git(*arguments: str) -> bytes:
 
 
 def _own_code(tree: Path) -> None:
-    """Raise :class:`BenchError` unless what is started in a tree imports that tree's package."""
+    """Raise :class:`BenchError` unless a program started in a tree imports that tree's package."""
     show = [sys.executable, "-c", "import mailbbgun; print(mailbbgun.__path__[0])"]
     done = subprocess.run(
         show, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, capture_output=True, text=True, check=False

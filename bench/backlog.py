@@ -1,6 +1,8 @@
-"""What a backlog costs: the same work beside 1,000 pending messages and beside many, in turns, and a worker's memory while it drains a part.
+"""Measures what a backlog costs: ``bin/bench --backlog N``.
 
-Two installations on one PostgreSQL and one RabbitMQ, so that a repetition of the one follows one of the other.
+The same operations run in turns beside 1,000 and beside N pending messages. Then a worker drains a
+part of the large backlog while its memory is watched. The two installations share one PostgreSQL
+and one RabbitMQ, so that their repetitions can alternate.
 """
 
 import http.client
@@ -20,12 +22,13 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from bench import BenchError, cpu, machine
+from bench import BenchError
 from bench.fill import fill
 from bench.phases import Bar
-from bench.servers import Servers
-from bench.service import Service
-from bench.sink import Kind, Sink
+from bench.processes import cpu, machine
+from bench.processes.servers import Servers
+from bench.processes.service import Service
+from bench.processes.sink import Kind, Sink
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver.claim import claim, load, next_isolated
 from mailbbgun.events import record
@@ -37,41 +40,47 @@ from mailbbgun.sweep.hints import Stranded, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import Expired
 from mailbbgun.worker.intake import CLAIM_BATCH
 
-FEW = 1000  # messages of the smaller backlog
-MOST = 1.3  # times what it costs beside few
+FEW = 1000  # messages in the smaller backlog
+MOST = 1.3  # ratio of costs up to which the table does not complain
 REPETITIONS, WARM = 60, 5
-ALL, PART = 100_000, 20_000  # messages: up to so many all are drained, else so many
-FLAT = 0.10  # of a worker's memory at the start
-SETTLED = 0.1  # of the messages are out: what a worker has by then it needs for any
-PUBLISH = 500  # hints at once
-SILENCE = 60.0  # seconds without a message in the sink
+ALL, PART = 100_000, 20_000  # messages: the worker drains up to ALL completely, and PART of any larger backlog
+FLAT = 0.10  # growth of the worker's memory that still counts as flat, as a fraction
+SETTLED = 0.1  # fraction delivered before memory is sampled: by then the worker has filled its pools
+PUBLISH = 500  # hints per call
+SILENCE = 60.0  # seconds without a message in the sink until the run gives up
 
 Measure = Callable[["Place"], float]
 
 
 class Place:
-    """One installation with its backlog: the API runs, no worker does. ``seconds`` of what is asked of it are returned, its rows stay as they are."""
+    """One installation with a backlog: its API runs, but no worker.
+
+    The measuring methods return seconds and leave all rows as they were.
+    """
 
     def __init__(self, service: Service, messages: int, dice: random.Random) -> None:
         self.service, self.messages, self._dice = service, messages, dice
         self.services = service.services()
         self._expired = Expired(self.services.db, self.services.settings)
         self._line = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
-        self._ids: list[UUID] = []  # oldest first, as hints come
+        self._ids: list[UUID] = []  # oldest first, the order in which hints arrive
 
-    def fill(self, told: Callable[[int], object]) -> None:
-        """Make the backlog."""
-        fill(self.services.db, self.messages, told)
+    def fill(self, on_progress: Callable[[int], object]) -> None:
+        """Create the backlog."""
+        fill(self.services.db, self.messages, on_progress)
         with self.services.db.read() as session:
             self._ids = list(session.execute(text("SELECT id FROM messages ORDER BY id")).scalars())
 
     def tidy(self) -> None:
-        """Leave no dead rows for the next repetition, which among few would meet all of them."""
+        """Vacuum away dead rows. In the small backlog every repetition would meet all of them."""
         with self.services.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM deliveries, messages, events")
 
     def claim(self, what: str) -> float:
-        """Claim 200 messages, read their MIME, and write that they are delivered; return what one of these took. Nothing is kept."""
+        """Claim 200 messages, load their MIME, and record them as delivered; then roll back.
+
+        ``what`` names the step whose seconds are returned: ``claim``, ``load`` or ``results``.
+        """
         first, owner = self._dice.randrange(self.messages - CLAIM_BATCH + 1), uuid4()
         wanted, took = self._ids[first : first + CLAIM_BATCH], {}
         with Session(self.services.db.engine) as session:
@@ -93,7 +102,7 @@ class Place:
         return took[what]
 
     def get(self, path: str) -> float:
-        """GET from the API, over a connection that stays."""
+        """Time a GET from the API over a kept connection."""
         began = time.perf_counter()
         self._line.request("GET", path)
         answer = self._line.getresponse()
@@ -104,11 +113,11 @@ class Place:
         return took
 
     def inside(self) -> UUID:
-        """Return the id of a message deep inside."""
+        """Return the id of a message in the middle of the backlog."""
         return self._ids[self.messages // 2 + self._dice.randrange(100)]
 
     def nothing(self, find: Callable[[], int]) -> float:
-        """Look for what is not there."""
+        """Time a search that must find nothing."""
         began = time.perf_counter()
         found = find()
         took = time.perf_counter() - began
@@ -117,25 +126,25 @@ class Place:
         return took
 
     def hint(self, stranded: list[Stranded]) -> int:
-        """Hint again what is stranded."""
+        """Publish the hints of stranded deliveries again and return their number."""
         return hint_again(self.services.db, self.services.queue, stranded)
 
     def expired(self) -> int:
-        """Look for claims whose lease has ended."""
+        """Settle claims whose lease has ended and return their number."""
         return self._expired.settle()
 
     def alone(self) -> int:
-        """Look for a message to be sent alone."""
+        """Return 1 if a message waits for isolated delivery, else 0."""
         with self.services.db.read() as session:
             return int(next_isolated(session) is not None)
 
     def forget(self) -> int:
-        """Look for keys to forget."""
+        """Delete expired idempotency keys and return their number."""
         with self.services.db.write() as session:
             return forget_expired(session, self.services.settings.IDEMPOTENCY_SECONDS)
 
     def publish(self, count: int) -> None:
-        """Give the queue the hints of the oldest."""
+        """Publish hints of the ``count`` oldest messages."""
         statement = text("SELECT DISTINCT message_id, lane FROM deliveries WHERE message_id <= :last")
         with self.services.db.read() as session:
             found = session.execute(statement, {"last": self._ids[count - 1]}).all()
@@ -147,7 +156,9 @@ class Place:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._line.close()
         self.services.close()
 
@@ -171,20 +182,22 @@ MEASURES: dict[str, Measure] = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Medians, in milliseconds."""
+    """Median cost beside the small and the large backlog, in milliseconds."""
 
     few_ms: float
     many_ms: float
 
     @property
     def ratio(self) -> float:
-        """How many times as much it costs beside many."""
+        """Cost beside the large backlog divided by that beside the small one."""
         return self.many_ms / self.few_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Megabytes of a worker's processes, when it had delivered a tenth, at the end, and at most."""
+    """Memory of a worker's processes in megabytes: after a tenth of the drain, at its end, and at
+    most.
+    """
 
     drained: int
     start_mb: float
@@ -193,13 +206,13 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """What it grew by, as a fraction."""
+        """Growth from start to end, as a fraction of the start."""
         return self.end_mb / self.start_mb - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole run."""
+    """All results of a run."""
 
     time: datetime
     machine: dict[str, object]
@@ -210,7 +223,10 @@ class Results:
 
 
 def run(messages: int, kind: Kind, settings: dict[str, str], bar: Bar, repetitions: int) -> Results:
-    """Start what is needed, fill, measure, drain, stop it. Raises :class:`BenchError`, :class:`tests.servers.install.Missing`."""
+    """Start the servers, fill both backlogs, measure, drain, and stop everything.
+
+    Raises :class:`BenchError` or :class:`tests.servers.install.Missing`.
+    """
     dice, drained = random.Random(20261120), messages if messages <= ALL else PART
     bar.reset(total=FEW + messages + drained)
     with ExitStack() as stack:
@@ -220,7 +236,11 @@ def run(messages: int, kind: Kind, settings: dict[str, str], bar: Bar, repetitio
         places = []
         for count in (FEW, messages):
             lent = stack.enter_context(servers.lend())
-            own = {"SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none", "DATABASE_URL": lent.database_url, "QUEUE_URL": lent.amqp_url}
+            own = {
+                "SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none",
+                "DATABASE_URL": lent.database_url,
+                "QUEUE_URL": lent.amqp_url,
+            }
             service = stack.enter_context(Service("backlog", own | settings, servers.pids()))
             places.append(stack.enter_context(Place(service, count, dice)))
             bar.set_description(f"fill {count}")
@@ -244,12 +264,15 @@ def _costs(few: Place, many: Place, repetitions: int, bar: Bar) -> dict[str, Cos
                 if number >= WARM:
                     taken[name][place].append(took)
         few.tidy()
-    median = {name: {place: statistics.median(seconds) * 1e3 for place, seconds in both.items()} for name, both in taken.items()}
+    median = {
+        name: {place: statistics.median(seconds) * 1e3 for place, seconds in both.items()}
+        for name, both in taken.items()
+    }
     return {name: Cost(both[few], both[many]) for name, both in median.items()}
 
 
 def _drain(place: Place, sink: Sink, wanted: int, bar: Bar) -> Memory:
-    """Deliver so many and watch the worker's memory."""
+    """Deliver ``wanted`` messages and sample the worker's memory meanwhile."""
     place.publish(wanted)
     service, base, samples = place.service, sink.count(), []
     service.deliver()
@@ -260,7 +283,9 @@ def _drain(place: Place, sink: Sink, wanted: int, bar: Bar) -> Memory:
             bar.update(count - had)
             had, since = count, time.perf_counter()
         elif time.perf_counter() - since > SILENCE:
-            raise BenchError(f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{service.log()}")
+            raise BenchError(
+                f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{service.log()}"
+            )
         if count >= wanted * SETTLED:
             samples.append(_memory_mb(service))
     end = _memory_mb(service)
@@ -269,7 +294,9 @@ def _drain(place: Place, sink: Sink, wanted: int, bar: Bar) -> Memory:
     with place.services.db.read() as session:
         left = session.execute(text("SELECT count(*) FROM messages WHERE status = 'PENDING'")).scalar_one()
     if (count, left) != (wanted, place.messages - wanted):
-        raise BenchError(f"{count} of {wanted} arrived, and {left} of {place.messages} are said to be pending\n{service.log()}")
+        raise BenchError(
+            f"{count} of {wanted} arrived, and {left} of {place.messages} are said to be pending\n{service.log()}"
+        )
     return Memory(wanted, samples[0] if samples else end, end, max([*samples, end]))
 
 
@@ -283,12 +310,23 @@ def table(results: Results) -> str:
     head = f"{many} messages pending · median of {results.repetitions}, in turns · milliseconds"
     rows = [["", f"at {FEW:,}", f"at {many}", "ratio", ""]]
     for name, cost in results.costs.items():
-        rows.append([name, f"{cost.few_ms:.2f}", f"{cost.many_ms:.2f}", f"{cost.ratio:.2f}", "" if cost.ratio <= MOST else f"more than {MOST}"])
+        rows.append(
+            [
+                name,
+                f"{cost.few_ms:.2f}",
+                f"{cost.many_ms:.2f}",
+                f"{cost.ratio:.2f}",
+                "" if cost.ratio <= MOST else f"more than {MOST}",
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:4], widths[1:4]))}   {row[4]}".rstrip() for row in rows]
-    told = f"{memory.start_mb:.0f} MB after a tenth, {memory.end_mb:.0f} at the end, {memory.most_mb:.0f} at most"
+    lines = [
+        f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:4], widths[1:4]))}   {row[4]}".rstrip()
+        for row in rows
+    ]
+    sizes = f"{memory.start_mb:.0f} MB after a tenth, {memory.end_mb:.0f} at the end, {memory.most_mb:.0f} at most"
     verdict = "flat" if abs(memory.growth) <= FLAT else f"more than {FLAT:.0%}"
-    worker = f"worker, draining {memory.drained:,}: {told} ({memory.growth:+.0%}: {verdict})"
+    worker = f"worker, draining {memory.drained:,}: {sizes} ({memory.growth:+.0%}: {verdict})"
     return "\n".join([head, machine.line(results.machine), "", *lines, "", worker])
 
 

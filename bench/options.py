@@ -1,25 +1,25 @@
-"""What a person can ask for, and what the subjects of a run are called."""
+"""The options of a run, and the names of what it measures."""
 
 from dataclasses import dataclass, fields
 
-from bench.sink import Kind
+from bench.processes.sink import Kind
 from mailbbgun.settings.settings import Settings
 
 EMBEDDED, REAL = "embedded", "real"
 CONFIGURATIONS = (EMBEDDED, REAL)
-KEYS = "keys"  # the last of these once more, asking for API keys
+KEYS = "keys"  # Mail BB Gun once more, in the last configuration, with AUTH_REQUIRED
 REFERENCE, OUR_CLIENT = "smtplib", "client"
 PIPELINED, SOURCE = "pipelined", "smtp-source"
 THREADS, THEORY = "threads", "theory"
 
 SLOW_CONNECTIONS, SLOW_SECONDS = 200, 0.05
 SLOW_COMMANDS = 4  # MAIL, RCPT, DATA and the end of the message
-SLOW_WAVES = 10  # messages over each connection, at least
+SLOW_WAVES = 10  # least messages per connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the person asked for."""
+    """What the user asked for on the command line."""
 
     messages: int
     rounds: int
@@ -32,7 +32,7 @@ class Options:
     shapes: tuple[str, ...] = ()
 
     def sessions(self) -> int:
-        """Return how many connections to the sink a worker of ours has, and so everybody."""
+        """Return how many connections to the sink each system may use: as many as our worker."""
         [default] = [one.default for one in fields(Settings) if one.name == "WORKER_CONNECTIONS"]
         return int(self.settings.get("WORKER_CONNECTIONS", str(default)))
 

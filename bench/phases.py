@@ -1,7 +1,9 @@
-"""What is measured. Each phase returns its figures; rates are messages a second, ``_us`` CPU microseconds a message, ``_ms`` milliseconds.
+"""The phases of a run. Each phase returns its figures.
 
-``<phase>_cpu_us`` is what the system's own processes take, ``<phase>_<group>_cpu_us`` what others take for it: ``postgresql``, ``rabbitmq``,
-``client`` (who hands the messages in) and ``sink``. Only what is in the sink counts as delivered.
+``_rate`` is messages per second, ``_us`` CPU microseconds per message, ``_ms`` milliseconds.
+``<phase>_cpu_us`` is the CPU of the system's own processes. ``<phase>_<group>_cpu_us`` is that of a
+group beside it: ``postgresql``, ``rabbitmq``, ``client`` (the program that hands messages in) or
+``sink``. A message counts as delivered when the sink has it.
 """
 
 import os
@@ -13,30 +15,35 @@ from typing import NoReturn, TypeAlias
 
 from tqdm import tqdm
 
-from bench import BenchError, cpu, load
-from bench.clients import Clients
-from bench.loop import WARM
-from bench.service import Service
-from bench.shapes import MARK, SHORT, requests
-from bench.sink import Sink
+from bench import BenchError
+from bench.processes import cpu
+from bench.processes.clients import Clients
+from bench.processes.service import Service
+from bench.processes.sink import Sink
+from bench.processes.system import System
+from bench.programs import load
+from bench.programs.loop import WARM
+from bench.programs.shapes import MARK, SHORT, requests
 from bench.stats import Figures, percentile
-from bench.system import System
 
-LOOP_LEAST = 5000  # messages of a bare loop: what all is compared with must run for about a second
-LIMIT_LEAST = 20_000  # messages of those that send faster
-SHAPE_LEAST = 100  # messages of a shape
-ACCEPT_WARM = 64  # messages before the clock runs: threads, database connections
+LOOP_LEAST = 5000  # least messages of a plain loop: the reference for all others must run for about a second
+LIMIT_LEAST = 20_000  # least messages of the faster senders
+SHAPE_LEAST = 100  # least messages of a shape
+ACCEPT_WARM = 64  # messages before the clock starts, to start threads and open database connections
 LATENCY_WARM, LATENCY_MESSAGES = 5, 50
-LOOK_SECONDS = 0.003  # while thousands drain
-GLANCE_SECONDS = 0.0002  # while one is on its way
-SILENCE = 60.0  # seconds without a message in the sink
+LOOK_SECONDS = 0.003  # between two looks while thousands drain
+GLANCE_SECONDS = 0.0002  # between two looks while one message is on its way
+SILENCE = 60.0  # seconds without a message in the sink until the run gives up
 
 Bar: TypeAlias = "tqdm[NoReturn]"
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every phase works with. ``connections`` hand in, ``sessions`` carry mail to the sink."""
+    """What every phase needs.
+
+    ``connections`` hand messages in, ``sessions`` carry them to the sink.
+    """
 
     messages: int
     connections: int
@@ -47,45 +54,48 @@ class Bench:
 
 
 def loop_messages(messages: int) -> int:
-    """Return how many messages a bare loop sends in a round of so many."""
+    """Return how many messages a plain loop sends, in rounds of ``messages``."""
     return max(messages, LOOP_LEAST)
 
 
 def limit_messages(messages: int) -> int:
-    """Return how many messages show a limit in a round of so many."""
+    """Return how many messages the fast senders send, in rounds of ``messages``."""
     return max(messages, LIMIT_LEAST)
 
 
 def loop(name: str, bench: Bench) -> Figures:
-    """Send with a bare loop of ``bench.loop``, loop and sink on one core.
+    """Send with a plain loop of ``bench.programs.loop``. The loop and the sink share one core.
 
-    They never work at the same moment. On two cores of a virtual machine that is otherwise idle each wakes a halted core
-    with every command, and one loop takes 60 or 300 µs by what else happens to run: nothing to compare with.
+    They never work at the same moment. On two cores of an idle virtual machine, each command would
+    wake a halted core, and a loop would take 60 or 300 µs depending on what else runs. Such a
+    reference would be useless.
     """
     core = max(os.sched_getaffinity(0))
     messages = loop_messages(bench.messages)
     with bench.sink.on_core(core):
-        return _straight(bench, messages, WARM, "loop", name, bench.sink.port, messages, core)
+        return _straight(bench, messages, WARM, "programs.loop", name, bench.sink.port, messages, core)
 
 
 def limit(program: str, bench: Bench) -> Figures:
-    """Send with ``bench.pipelined`` or ``bench.source``, over as many connections as a worker has."""
+    """Send with ``bench.programs.pipelined`` or ``source``, over as many connections as a worker
+    has.
+    """
     messages = limit_messages(bench.messages)
     return _straight(bench, messages, 0, program, bench.sink.port, messages, bench.sessions)
 
 
 def _straight(bench: Bench, messages: int, warm: int, program: str, *arguments: object) -> Figures:
-    """Send straight into the sink: ``warm`` messages before the clock runs, and ``messages``."""
+    """Send ``warm`` messages before the clock starts, then ``messages``, straight into the sink."""
     sink = bench.sink
     base, progress, meter = sink.count(), _progress(bench.bar, messages), cpu.Meter({"sink": [sink.pid]})
-    figures = bench.clients.run(program, *arguments, told=lambda _: progress(sink.count() - base))
+    figures = bench.clients.run(program, *arguments, on_progress=lambda _: progress(sink.count() - base))
     progress(messages)
     _exactly(sink, base + messages + warm)
     return {"send_rate": messages / figures["seconds"]} | _costs("send", {"": figures["cpu"]} | meter.read(), messages)
 
 
 def accept(system: System, bench: Bench) -> Figures:
-    """Hand messages in while nothing delivers. What was accepted is the backlog of :func:`drain`."""
+    """Hand messages in while nothing delivers them. They are the backlog of :func:`drain`."""
     system.open()
     figures, answers = take_in(system, bench, "accept", SHORT)
     system.shut()
@@ -95,7 +105,10 @@ def accept(system: System, bench: Bench) -> Figures:
 
 
 def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figures, list[float]]:
-    """Hand messages of a shape in to what is open. Return figures that begin with the phase's name, and the seconds of each answer, if known."""
+    """Hand messages of a shape in to a system that is open.
+
+    Returns figures whose names begin with ``phase``, and the seconds of each answer, if known.
+    """
     messages, progress = bench.messages, _progress(bench.bar, bench.messages)
     system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections, shape=shape)
     meter = _meter(system, bench.sink)
@@ -103,22 +116,30 @@ def take_in(system: System, bench: Bench, phase: str, shape: str) -> tuple[Figur
     def tell(line: str) -> None:
         progress(int(line) if line.isdigit() else 0)
 
-    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, tell, shape)
+    handed_in = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, tell, shape)
     used = meter.read()
     progress(messages)
-    figures = {f"{phase}_rate": messages / told["seconds"]} | _costs(phase, used | {"client": told["cpu"]}, messages)
-    return figures, told.get("answers", [])
+    figures = {f"{phase}_rate": messages / handed_in["seconds"]} | _costs(
+        phase, used | {"client": handed_in["cpu"]}, messages
+    )
+    return figures, handed_in.get("answers", [])
 
 
 def drain(system: System, bench: Bench) -> Figures:
-    """Deliver the backlog of :func:`accept` and watch the sink until it has all. The clock runs from the first message there."""
+    """Deliver the backlog of :func:`accept`.
+
+    The clock starts when the first message is in the sink.
+    """
     started = time.perf_counter()
     figures, arrived = deliver(system, bench, "send", bench.messages + ACCEPT_WARM)
     return figures | {"send_memory_mb": _memory_mb(system), "start_ms": (arrived - started) * 1e3}
 
 
 def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Figures, float]:
-    """Deliver so many messages. Return figures that begin with the phase's name, and when the first was in the sink."""
+    """Deliver ``backlog`` messages.
+
+    Returns figures whose names begin with ``phase``, and the time when the first was in the sink.
+    """
     sink, base, progress = bench.sink, bench.sink.count(), _progress(bench.bar, backlog)
     last = base + backlog
     system.deliver()
@@ -130,7 +151,10 @@ def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Fig
 
 
 def shapes(system: System, bench: Bench, names: Sequence[str]) -> Figures:
-    """Accept messages of each shape, one shape after the other, and drain them all: ``accept_html_rate``, ``send_shapes_rate`` and so on."""
+    """Accept messages of one shape after the other, then drain them all.
+
+    The figures are called ``accept_html_rate``, ``send_shapes_rate`` and so on.
+    """
     system.open()
     figures: Figures = {}
     for name in names:
@@ -143,22 +167,22 @@ DRAINING = "send_shapes"
 
 
 def accepting(shape: str) -> str:
-    """Return what the phase is called in which messages of a shape are accepted."""
+    """Return the name of the phase that accepts messages of a shape."""
     return f"accept_{shape}"
 
 
 def shape_messages(messages: int) -> int:
-    """Return how many messages of each shape are accepted in a round of so many."""
+    """Return how many messages of each shape are accepted, in rounds of ``messages``."""
     return max(SHAPE_LEAST, messages // 5)
 
 
 def shape_backlog(messages: int, names: Sequence[str]) -> int:
-    """Return how many messages are there to be drained when so many of each shape have been accepted."""
+    """Return how many messages are pending once ``messages`` of each shape were accepted."""
     return len(names) * (messages + ACCEPT_WARM)
 
 
 def through(system: System, bench: Bench) -> Figures:
-    """Hand messages in while they are delivered. The clock runs until the last is in the sink."""
+    """Hand messages in while they are delivered. The clock stops when the last is in the sink."""
     messages, sink, progress = bench.messages, bench.sink, _progress(bench.bar, bench.messages)
     system.open()
     base = sink.count() + ACCEPT_WARM
@@ -170,11 +194,11 @@ def through(system: System, bench: Bench) -> Figures:
         progress((count := sink.count()) - base)
         seen[0] = seen[0] or (time.perf_counter() if count >= base + messages else 0.0)
 
-    told = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, look)
+    handed_in = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, look)
     look(None)
     ended = seen[0] or _await(sink, base + messages, system, LOOK_SECONDS, look)
-    used = meter.read() | {"client": told["cpu"]}
-    return {"through_rate": messages / (ended - told["began"])} | _costs("through", used, messages)
+    used = meter.read() | {"client": handed_in["cpu"]}
+    return {"through_rate": messages / (ended - handed_in["began"])} | _costs("through", used, messages)
 
 
 def latency(service: Service, bench: Bench) -> Figures:
@@ -182,7 +206,7 @@ def latency(service: Service, bench: Bench) -> Figures:
     line, [request] = load.Connection(service.port), requests(SHORT, service.port)
     taken, dice = [], random.Random(20261120)
     for number in range(LATENCY_WARM + LATENCY_MESSAGES):
-        time.sleep(dice.uniform(0.02, 0.08))  # not in step with anything that polls
+        time.sleep(dice.uniform(0.02, 0.08))  # an irregular pause, not in step with anything that polls
         base, began = bench.sink.count(), time.perf_counter()
         line.ask(request.replace(MARK, b"%08d" % number))
         while line.hear() is None:
@@ -196,13 +220,19 @@ def latency(service: Service, bench: Bench) -> Figures:
 
 
 def slow_threads(bench: Bench) -> Figures:
-    """Send with ``bench.threads`` into a slow sink."""
-    figures = bench.clients.run("threads", bench.sink.port, bench.messages, bench.sessions)
-    return {"slow_rate": (bench.messages - bench.sessions) / figures["seconds"], "slow_cpu_us": figures["cpu"] / bench.messages * 1e6}
+    """Send with ``bench.programs.threads`` into a slow sink."""
+    figures = bench.clients.run("programs.threads", bench.sink.port, bench.messages, bench.sessions)
+    return {
+        "slow_rate": (bench.messages - bench.sessions) / figures["seconds"],
+        "slow_cpu_us": figures["cpu"] / bench.messages * 1e6,
+    }
 
 
 def slow(system: System, bench: Bench) -> Figures:
-    """Deliver a backlog into a slow sink. The clock runs from when each session could have brought one message."""
+    """Deliver a backlog into a slow sink.
+
+    The clock starts when each session has had the time to deliver one message.
+    """
     system.open()
     system.hand_in(bench.clients, 0, bench.messages, bench.connections)
     system.shut()
@@ -216,7 +246,7 @@ def slow(system: System, bench: Bench) -> Figures:
 
 
 def checked(wanted: int, service: Service) -> None:
-    """Raise :class:`BenchError` unless the service knows that so many of its messages went out."""
+    """Raise :class:`BenchError` unless the service reports ``wanted`` messages as delivered."""
     until = time.monotonic() + 5
     while (known := service.count("DELIVERED")) != wanted:
         if time.monotonic() > until:
@@ -226,7 +256,9 @@ def checked(wanted: int, service: Service) -> None:
 
 @dataclass(slots=True)
 class Exactly:
-    """Raises :class:`BenchError` at its end unless the sink has got so many messages since its start."""
+    """Raise :class:`BenchError` at the end of the block unless the sink got ``wanted`` messages in
+    it.
+    """
 
     sink: Sink
     wanted: int
@@ -244,27 +276,34 @@ def _meter(system: System, sink: Sink) -> cpu.Meter:
 
 
 def _costs(phase: str, used: Mapping[str, float], messages: int) -> Figures:
-    return {f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us": seconds / messages * 1e6 for group, seconds in used.items()}
+    return {
+        f"{phase}_{group}_cpu_us" if group else f"{phase}_cpu_us": seconds / messages * 1e6
+        for group, seconds in used.items()
+    }
 
 
 def _memory_mb(system: System) -> float:
     return sum(map(cpu.memory_of, system.own())) / 2**20
 
 
-def _await(sink: Sink, wanted: int, system: System, look: float, told: Callable[[int], None] = lambda _: None) -> float:
-    """Wait until the sink has so many and return when that was."""
+def _await(
+    sink: Sink, wanted: int, system: System, look: float, on_progress: Callable[[int], None] = lambda _: None
+) -> float:
+    """Wait until the sink has ``wanted`` messages and return the time."""
     had, since = sink.count(), time.perf_counter()
     while (count := sink.count()) < wanted:
         time.sleep(look)
         if count > had:
             had, since = count, time.perf_counter()
-            told(count)
+            on_progress(count)
         elif time.perf_counter() - since > 1.0:
             system.own()
             if time.perf_counter() - since > SILENCE:
-                raise BenchError(f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{system.log()}")
+                raise BenchError(
+                    f"{wanted - count} messages are missing and nothing has come for {SILENCE:.0f} s\n{system.log()}"
+                )
     now = time.perf_counter()
-    told(count)
+    on_progress(count)
     return now
 
 
@@ -274,7 +313,9 @@ def _exactly(sink: Sink, wanted: int) -> None:
 
 
 def _progress(bar: Bar, most: int) -> Callable[[int], None]:
-    """Return what moves the bar to so many of this phase, never back and never past its share."""
+    """Return a function that moves the bar to a count of this phase, at most to ``most``, never
+    back.
+    """
     done = 0
 
     def to(count: int) -> None:

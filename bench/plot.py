@@ -1,4 +1,7 @@
-"""The figures as an SVG of bars with their ranges. Pure; colours follow the reader's light or dark."""
+"""Draws the figures as an SVG of bars with ranges.
+
+Colours follow the reader's light or dark mode.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +10,14 @@ from html import escape
 from bench.stats import Spread
 
 WIDTH, MARGIN = 960, 16
-LABELS, BARS, GAP = 190, 330, 80  # widths: names, each of two columns of bars, and figures right of a bar
+LABELS, BARS, GAP = 190, 330, 80  # widths: names; each of two columns of bars; the figure right of a bar
 ROW, BAR, HEAD = 24, 14, 52  # heights
 
 _STYLE = """\
   svg { font: 13px system-ui, sans-serif; }
   text { fill: #1f2328; } .faint { fill: #59636e; font-size: 11px; } .title { font-weight: 600; font-size: 15px; }
-  .paper { fill: #ffffff; } .ours { fill: #0969da; } .other { fill: #afb8c1; } .range { stroke: #1f2328; stroke-width: 1.5; }
+  .paper { fill: #ffffff; } .ours { fill: #0969da; } .other { fill: #afb8c1; }
+  .range { stroke: #1f2328; stroke-width: 1.5; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .faint { fill: #9198a1; }
     .paper { fill: #0d1117; } .ours { fill: #4493f8; } .other { fill: #484f58; } .range { stroke: #e6edf3; }
@@ -22,7 +26,7 @@ _STYLE = """\
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One subject: messages a second, and CPU microseconds a message if they were counted."""
+    """One system: messages per second, and CPU microseconds per message if they were measured."""
 
     name: str
     rate: Spread
@@ -32,7 +36,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One phase. ``note`` stands below its bars."""
+    """One phase. ``note`` is printed below its bars."""
 
     title: str
     bars: Sequence[Bar]
@@ -40,7 +44,7 @@ class Panel:
 
 
 def svg(panels: Sequence[Panel], caption: str) -> str:
-    """Return the whole drawing; panels without bars are left out."""
+    """Return the whole drawing, without the panels that have no bars."""
     parts, top = [], MARGIN
     for panel in panels:
         if panel.bars:
@@ -62,7 +66,8 @@ def _panel(panel: Panel, top: int) -> list[str]:
         f'<text class="faint" x="{left}" y="{top + 40}">messages a second: more is better</text>',
     ]
     if any(bar.cpu_us for bar in panel.bars):
-        parts.append(f'<text class="faint" x="{right}" y="{top + 40}">CPU seconds for 1,000 messages, own and servers: less is better</text>')
+        unit = "CPU seconds for 1,000 messages, own and servers: less is better"
+        parts.append(f'<text class="faint" x="{right}" y="{top + 40}">{unit}</text>')
     most = max(bar.rate.high for bar in panel.bars)
     most_cpu = max((bar.cpu_us.high for bar in panel.bars if bar.cpu_us), default=1.0)
     for number, bar in enumerate(panel.bars):
@@ -72,16 +77,19 @@ def _panel(panel: Panel, top: int) -> list[str]:
         if bar.cpu_us:
             parts += _bar(right, y, bar.cpu_us, most_cpu, f"{bar.cpu_us.median / 1e3:.2f}", bar.ours)
     if panel.note:
-        parts.append(f'<text class="faint" x="{MARGIN}" y="{top + HEAD + ROW * len(panel.bars) + BAR}">{escape(panel.note)}</text>')
+        y = top + HEAD + ROW * len(panel.bars) + BAR
+        parts.append(f'<text class="faint" x="{MARGIN}" y="{y}">{escape(panel.note)}</text>')
     return parts
 
 
 def _bar(left: int, y: int, figure: Spread, most: float, text: str, ours: bool) -> list[str]:
     scale, middle = (BARS - GAP) / most, y + BAR / 2
     low, end, high = (left + scale * value for value in (figure.low, figure.median, figure.high))
-    parts = [f'<rect class="{"ours" if ours else "other"}" x="{left}" y="{y}" width="{end - left:.1f}" height="{BAR}" rx="2"/>']
+    colour, width = "ours" if ours else "other", f"{end - left:.1f}"
+    parts = [f'<rect class="{colour}" x="{left}" y="{y}" width="{width}" height="{BAR}" rx="2"/>']
     if figure.low != figure.high:
-        parts.append(f'<path class="range" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {y + 3}v{BAR - 6}M{high:.1f} {y + 3}v{BAR - 6}"/>')
+        line = f"M{low:.1f} {middle}H{high:.1f}M{low:.1f} {y + 3}v{BAR - 6}M{high:.1f} {y + 3}v{BAR - 6}"
+        parts.append(f'<path class="range" d="{line}"/>')
     parts.append(f'<text x="{high + 6:.1f}" y="{y + BAR - 2}">{text}</text>')
     return parts
 

@@ -1,11 +1,11 @@
-"""The results as tables to read, as a plot, and as JSON to keep."""
+"""Turns the results into tables, a drawing, and JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import machine, plot
+from bench import plot
 from bench.options import (
     CONFIGURATIONS,
     EMBEDDED,
@@ -22,8 +22,9 @@ from bench.options import (
 )
 from bench.peers import PEERS
 from bench.phases import DRAINING, accepting
+from bench.processes import machine
+from bench.programs.shapes import SHORT, title
 from bench.run import Results
-from bench.shapes import SHORT, title
 from bench.stats import Figures, Spread, summary, times
 
 TITLES = {
@@ -51,11 +52,14 @@ PHASES = {
     "slow": f"slow sink: {SLOW_SECONDS * 1e3:.0f} ms a command, {SLOW_CONNECTIONS} connections",
 }
 GROUPS = {"": "CPU: own", "postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "all": "all"}
-SYSTEM = ("", "postgresql", "rabbitmq")  # what it takes to run it
+SYSTEM = ("", "postgresql", "rabbitmq")  # the groups whose CPU it takes to run a system
 NOTE = (
-    "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, in the same round.\n"
-    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, which does their part there.\n"
-    "By shape: Postfix gets the same message as MIME, composed before; of the mix one shape after the other, ours message by message."
+    "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, "
+    "in the same round.\n"
+    "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
+    "which does their part there.\n"
+    "By shape: Postfix gets the same message as MIME, composed before; "
+    "of the mix one shape after the other, ours message by message."
 )
 
 
@@ -75,7 +79,7 @@ class _Found:
 
 
 def table(results: Results) -> str:
-    """Return the figures as text: a table for each phase, a row for each subject."""
+    """Return the figures as text: a table for each phase, a row for each system."""
     options = results.options
     rounds = f"{options.rounds} rounds, median (range)" if options.rounds > 1 else "1 round"
     settings = "".join(f" · {name}={value}" for name, value in options.settings.items())
@@ -84,7 +88,9 @@ def table(results: Results) -> str:
     found = _found(results)
     missing = [f"missing: {TITLES[subject]}: {' '.join(why.split())[:500]}" for subject, why in results.missing.items()]
     tables = [*(_phase(phase, found) for phase in PHASES), _shapes(found, options.shapes), _latency(found)]
-    return "\n\n".join(["\n".join([head, machine.line(results.machine)]), *filter(None, tables), "\n".join([*missing, NOTE])])
+    return "\n\n".join(
+        ["\n".join([head, machine.line(results.machine)]), *filter(None, tables), "\n".join([*missing, NOTE])]
+    )
 
 
 def save(results: Results, folder: Path) -> list[Path]:
@@ -96,7 +102,10 @@ def save(results: Results, folder: Path) -> list[Path]:
         "machine": results.machine,
         "options": asdict(results.options),
         "missing": results.missing,
-        "summary": {subject: {metric: asdict(one) for metric, one in metrics.items()} for subject, metrics in found.summary.items()},
+        "summary": {
+            subject: {metric: asdict(one) for metric, one in metrics.items()}
+            for subject, metrics in found.summary.items()
+        },
         "ratios": {ours: _ratios(found, ours) for ours in found.ours},
         "rounds": results.rounds,
     }
@@ -119,7 +128,11 @@ def _found(results: Results) -> _Found:
 
 def sums(own: Figures) -> Figures:
     """Return the CPU of own processes and servers together, for each phase."""
-    return {f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM) for phase in _phases(own) if _cpu(phase, "") in own}
+    return {
+        f"{phase}_all_cpu_us": sum(own.get(_cpu(phase, group), 0.0) for group in SYSTEM)
+        for phase in _phases(own)
+        if _cpu(phase, "") in own
+    }
 
 
 def _phases(metrics: Iterable[str]) -> list[str]:
@@ -140,7 +153,9 @@ def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list
     rate, last = f"{phase}_rate", found.ours[-1]
     subjects = [subject for subject in SUBJECTS if found.summary.get(subject, {}).get(rate)]
     columns = [("messages/s", [cell(found.metric(subject, rate), 0) for subject in subjects])]
-    columns += [(f"{ours} ÷ it", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours]
+    columns += [
+        (f"{ours} ÷ it", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours
+    ]
     columns += [(title, _seconds(phase, group, subjects, found)) for group, title in GROUPS.items()]
     columns += [(f"{last} ÷ it", [cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
     columns += [(group, _seconds(phase, group, subjects, found)) for group in ("client", "sink")]
@@ -149,7 +164,7 @@ def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list
 
 
 def _shapes(found: _Found, names: Sequence[str]) -> str:
-    """Return a table of what is accepted by shape of message, and of the drain of all of it; rows as in other tables."""
+    """Return a table of accepting each shape of message, and of draining them all."""
     phases = {accepting(name): title(name) for name in names} | {DRAINING: "drain all of these"}
     rows: list[str] = []
     columns: list[tuple[str, list[str]]] = []
@@ -167,13 +182,14 @@ def _latency(found: _Found) -> str:
     whats = {"accept": "POST to 201, under load", "latency": "POST to in the sink, idle"}
     lines = [
         [f"  {ours}, {what}", *(cell(found.metric(ours, f"{name}_{percent}_ms"), 1) for percent in ("p50", "p99"))]
-        for name, what in whats.items() for ours in found.ours
-    ]  # fmt: skip
+        for name, what in whats.items()
+        for ours in found.ours
+    ]
     return _justified([["milliseconds", "p50", "p99"], *lines])
 
 
 def aligned(head: str, names: list[str], columns: list[tuple[str, list[str]]]) -> str:
-    """Return a table without the columns that have nothing in them."""
+    """Return a table without its empty columns."""
     kept = [(title, cells) for title, cells in columns if any(cells)]
     rows = [[name, *(cells[number] for _, cells in kept)] for number, name in enumerate(names)]
     return _justified([[head, *(title for title, _ in kept)], *rows]) if rows else ""
@@ -181,7 +197,9 @@ def aligned(head: str, names: list[str], columns: list[tuple[str, list[str]]]) -
 
 def _justified(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines)
+    return "\n".join(
+        "   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+    )
 
 
 def cell(figure: Spread | None, decimals: int) -> str:
@@ -198,19 +216,29 @@ def _seconds(phase: str, group: str, subjects: list[str], found: _Found) -> list
 
 
 def _ratios(found: _Found, ours: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Return metric → subject → our figure to the subject's."""
+    """Return metric → system → our figure divided by that system's."""
     phases = _phases(metric for own in found.summary.values() for metric in own)
     metrics = [f"{phase}_{what}" for phase in phases for what in ("rate", "all_cpu_us")]
     ratios = {metric: {subject: found.times(subject, metric, ours) for subject in found.summary} for metric in metrics}
-    return {metric: {subject: asdict(one) for subject, one in of.items() if one} for metric, of in ratios.items() if any(of.values())}
+    return {
+        metric: {subject: asdict(one) for subject, one in of.items() if one}
+        for metric, of in ratios.items()
+        if any(of.values())
+    }
 
 
 def _panel(phase: str, found: _Found) -> plot.Panel:
-    rates = {subject: own[f"{phase}_rate"] for subject in SUBJECTS if f"{phase}_rate" in (own := found.summary.get(subject, {}))}
+    rates = {
+        subject: own[f"{phase}_rate"]
+        for subject in SUBJECTS
+        if f"{phase}_rate" in (own := found.summary.get(subject, {}))
+    }
     bars = [
         plot.Bar(TITLES[subject], rate, found.metric(subject, f"{phase}_all_cpu_us"), subject in found.ours)
         for subject, rate in rates.items()
         if subject not in LOOPS
     ]
     loops = [f"{TITLES[subject]} {rate.median:,.0f}" for subject, rate in rates.items() if subject in LOOPS]
-    return plot.Panel(PHASES[phase], bars, f"messages a second of what only sends: {' · '.join(loops)}" if loops else "")
+    return plot.Panel(
+        PHASES[phase], bars, f"messages a second of what only sends: {' · '.join(loops)}" if loops else ""
+    )

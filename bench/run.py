@@ -1,4 +1,4 @@
-"""The plan of a run: servers, then rounds in which everything has its turn, in another order each time."""
+"""Plans a run: starts the servers, then measures every system in each round, in changing order."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -6,22 +6,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import SubprocessError
 
-from bench import machine, postfix
-from bench.clients import Clients
 from bench.options import REAL, REFERENCE, SLOW_COMMANDS, SLOW_CONNECTIONS, SLOW_SECONDS, THEORY, Options
 from bench.peers import PYTHON, environment
 from bench.peers.postfix import check as check_postfix
 from bench.phases import Bar, Bench
-from bench.servers import Servers
-from bench.sink import Sink
+from bench.processes import machine, postfix
+from bench.processes.clients import Clients
+from bench.processes.servers import Servers
+from bench.processes.sink import Sink
 from bench.stats import Figures, with_ratios
-from bench.turns import Turn, WeightedRoundRobin
+from bench.turns import Turn, Turns
 from tests.servers.install import Missing
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole run: round → subject → metric, and for what could not be measured, why."""
+    """All results of a run.
+
+    ``rounds`` is a list of system → metric; ``missing`` maps a system that could not be measured to
+    the reason.
+    """
 
     time: datetime
     machine: dict[str, object]
@@ -31,7 +35,10 @@ class Results:
 
 
 def run(options: Options, bar: Bar) -> Results:
-    """Start what is needed, measure, stop it. Raises :class:`BenchError`, :class:`tests.servers.install.Missing`."""
+    """Start the servers, measure, and stop everything.
+
+    Raises :class:`BenchError` or :class:`tests.servers.install.Missing`.
+    """
     with ExitStack() as stack:
         bar.set_description("peers")
         python, missing = _prepared(options)
@@ -43,15 +50,17 @@ def run(options: Options, bar: Bar) -> Results:
             bar.write(f"the sink is a slower one in Python: {sink.why}")
         facts = machine.facts(sink.name, (servers.versions() if servers else {}) | _versions(options, missing))
         bench = Bench(options.messages, options.connections, options.sessions(), sink, clients, bar)
-        turns = [turn for turn in WeightedRoundRobin(options, servers, bench, python).all() if turn.subject not in missing]
+        turns = [turn for turn in Turns(options, servers, bench, python).all() if turn.subject not in missing]
         began = datetime.now(UTC)
         bar.reset(total=options.rounds * sum(turn.share for turn in turns))
-        rounds = [with_ratios(one_round(turns, number, options, bar, missing), REFERENCE) for number in range(options.rounds)]
+        rounds = [
+            with_ratios(one_round(turns, number, options, bar, missing), REFERENCE) for number in range(options.rounds)
+        ]
         return Results(began, facts, options, rounds, missing)
 
 
 def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
-    """Return the interpreter of the Python peers, and which peers cannot be had, and why."""
+    """Return the Python peers' interpreter, and the reasons why some peers cannot be measured."""
     python = Path()
     missing: dict[str, str] = {}
     wanted = [peer for peer in options.peers if peer in PYTHON]
@@ -69,8 +78,14 @@ def _prepared(options: Options) -> tuple[Path, dict[str, str]]:
 
 
 def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Servers | None:
-    """Return the servers if anybody needs them. Who cannot have them is put among the missing, but not the last of ours."""
-    needing = [name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing]
+    """Return the servers if a system needs them.
+
+    If they cannot be installed, adds the systems that need them to ``missing``. Raises
+    :class:`tests.servers.install.Missing` if then nothing of our own would be measured.
+    """
+    needing = [
+        name for name in (*options.configurations, *options.peers) if name in (REAL, *PYTHON) and name not in missing
+    ]
     if not needing:
         return None
     try:
@@ -83,15 +98,25 @@ def _started(options: Options, missing: dict[str, str], stack: ExitStack) -> Ser
 
 
 def _versions(options: Options, missing: dict[str, str]) -> dict[str, str]:
-    names = {"postfix": ["Postfix"], "celery": ["celery"], "post_office": ["django-post_office", "Django"], "design_2017": ["pika"]}
+    names = {
+        "postfix": ["Postfix"],
+        "celery": ["celery"],
+        "post_office": ["django-post_office", "Django"],
+        "design_2017": ["pika"],
+    }
     known = environment.versions()
     if "postfix" in options.peers and "postfix" not in missing:
         known["Postfix"] = postfix.default("mail_version")
     return {name: known[name] for peer in options.peers if peer not in missing for name in names[peer]}
 
 
-def one_round(turns: list[Turn], number: int, options: Options, bar: Bar, missing: dict[str, str]) -> dict[str, Figures]:
-    """Give everyone a turn and return subject → figures. An optional one that fails is put among the missing and has no more turns."""
+def one_round(
+    turns: list[Turn], number: int, options: Options, bar: Bar, missing: dict[str, str]
+) -> dict[str, Figures]:
+    """Take all turns of a round and return system → figures.
+
+    An optional turn that fails is added to ``missing`` and not tried again.
+    """
     figures: dict[str, Figures] = {}
     first = number % len(turns)
     done = number * sum(turn.share for turn in turns)

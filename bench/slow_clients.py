@@ -1,7 +1,8 @@
-"""Latency beside slow clients (``--slow-clients``): of ``GET /health`` and ``POST /messages``, idle and under attack.
+"""Measures latency beside slow clients: ``bin/bench --slow-clients``.
 
-A process of its own opens the sockets of one kind, on loopback only, and opens each again that the server closes, as
-an attacker would. Meanwhile this process asks one request after the other, each on a new connection.
+It times ``GET /health`` and ``POST /messages``, idle and under attack. Another process opens many
+sockets of one kind, on loopback only. Like an attacker, it opens a socket again when the server
+closes it. This process sends one request after the other, each on a new connection.
 """
 
 import http.client
@@ -17,17 +18,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from bench import ROOT, BenchError
-from bench.service import Service
+from bench.processes.service import Service
 
 SOCKETS, SILENT_SOCKETS = 500, 2100
 
-#: Requests of each sort that are measured, and the seconds after which no more are begun.
+#: Requests of each sort to measure, and the seconds after which no more are sent.
 SAMPLES, MOST_SECONDS = 300, 60.0
 
-#: Times that an attacker opens one socket again, at the most.
+#: How often, at most, the attacker opens each socket again.
 _REOPENED = 20
 
-_HEAD = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+_HEAD = (
+    b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+)
 KINDS: dict[str, tuple[bytes, int]] = {
     "half heads of GET": (b"GET /health HTTP/1.1\r\nX", SOCKETS),
     "half heads of DELETE": (b"DELETE /messages HTTP/1.1\r\nX", SOCKETS),
@@ -40,24 +43,29 @@ ALL = "all of them"
 _BODY = json.dumps({"to": "ann@example.test", "subject": "Hello", "text": "Hi"})
 
 
-def run(settings: Mapping[str, str], told: Callable[[str], None]) -> str:
-    """Measure, and return a table. ``told`` is told of each step. Raises :class:`BenchError`."""
+def run(settings: Mapping[str, str], on_progress: Callable[[str], None]) -> str:
+    """Measure and return a table. ``on_progress`` is called with the name of each step.
+
+    Raises :class:`BenchError`.
+    """
     lines = [f"{'beside':24}{'sockets':>8}{'':3}{'request':16}{'p50 ms':>8}{'p99 ms':>9}{'p99 / idle':>12}"]
     with Service("slow-clients", settings, {}) as service:
         service.open()
-        _measured(service.port)  # warm
-        told("idle")
+        _measured(service.port)  # to warm up
+        on_progress("idle")
         idle = _measured(service.port)
         lines += _rows("nobody", 0, idle, idle)
         for kind in (*KINDS, ALL):
-            told(kind)
+            on_progress(kind)
             with _attacked(service.port, kind) as sockets:
                 lines += _rows(kind, sockets, _measured(service.port), idle)
         service.shut()
     return "\n".join(lines)
 
 
-def _rows(kind: str, sockets: int, measured: Mapping[str, list[float]], idle: Mapping[str, list[float]]) -> Iterator[str]:
+def _rows(
+    kind: str, sockets: int, measured: Mapping[str, list[float]], idle: Mapping[str, list[float]]
+) -> Iterator[str]:
     for request, seconds in measured.items():
         p50, p99, before = statistics.median(seconds) * 1000, _p99(seconds), _p99(idle[request])
         yield f"{kind:24}{sockets:8}{'':3}{request:16}{p50:8.2f}{p99:9.2f}{p99 / before:12.2f}"
@@ -68,7 +76,7 @@ def _p99(seconds: list[float]) -> float:
 
 
 def _measured(port: int) -> dict[str, list[float]]:
-    """Return the seconds of each request, by what was asked."""
+    """Return the seconds of each request, by method and path."""
     measured: dict[str, list[float]] = {"GET /health": [], "POST /messages": []}
     end = time.monotonic() + MOST_SECONDS
     for _ in range(SAMPLES):
@@ -97,7 +105,7 @@ def _ask(port: int, method: str, path: str) -> None:
 
 @contextmanager
 def _attacked(port: int, kind: str) -> Iterator[int]:
-    """Let another process attack while the block runs; give the number of its sockets."""
+    """Let another process attack during the block; yield the number of its sockets."""
     argv = [sys.executable, "-m", "bench.slow_clients", str(port), kind]
     with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
@@ -108,7 +116,7 @@ def _attacked(port: int, kind: str) -> Iterator[int]:
 
 
 def attack(port: int, kind: str) -> None:
-    """Open all sockets of a kind, say so on standard output, and keep them open until standard input ends."""
+    """Open all sockets of a kind, print their number, and keep them open until stdin ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 8192), hard))
     chosen = list(KINDS.values()) if kind == ALL else [KINDS[kind]]
@@ -136,10 +144,11 @@ def _open(epoll: select.epoll, lines: dict[int, tuple[socket.socket, bytes]], po
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     line.connect(("127.0.0.1", port))
     line.setblocking(False)
-    with suppress(OSError):  # closed already: epoll tells
+    with suppress(OSError):  # the server closed it already, which epoll will report
         line.send(sent)
     lines[line.fileno()] = line, sent
-    epoll.register(line.fileno(), select.EPOLLRDHUP)  # of answers it is not told: nobody reads them
+    # It never reads answers, so it asks epoll only for closed connections.
+    epoll.register(line.fileno(), select.EPOLLRDHUP)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Percentiles, medians and ranges. Pure."""
+"""Percentiles, medians and ranges. Pure functions."""
 
 import math
 import statistics
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Figures = dict[str, float]
-"""What one subject did in one round, by metric."""
+"""What one system did in one round: metric → value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over the rounds."""
+    """A figure over all rounds."""
 
     median: float
     low: float
@@ -19,7 +19,9 @@ class Spread:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that at least ``percent`` of the values do not pass (nearest rank)."""
+    """Return the smallest value that at least ``percent`` % of the values do not exceed (nearest
+    rank).
+    """
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
@@ -30,20 +32,26 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def summary(rounds: Sequence[Mapping[str, Figures]]) -> dict[str, dict[str, Spread]]:
-    """Return subject → metric → spread over the rounds that have it."""
+    """Return system → metric → spread, over the rounds that have the metric."""
     subjects = dict.fromkeys(subject for one in rounds for subject in one)
     return {subject: _spreads([one[subject] for one in rounds if subject in one]) for subject in subjects}
 
 
 def with_ratios(figures: Mapping[str, Figures], reference: str) -> dict[str, Figures]:
-    """Add what each subject's sending is to the reference's of the same round: ``send_rate_ratio``, ``send_cpu_ratio``."""
+    """Add ``send_rate_ratio`` and ``send_cpu_ratio``: each system's figures divided by the
+    reference's.
+    """
     base = figures[reference]
     return {subject: own | _ratios(own, base) if "send_rate" in own else own for subject, own in figures.items()}
 
 
 def times(rounds: Sequence[Mapping[str, Figures]], metric: str, ours: str, other: str) -> Spread | None:
-    """Return how many times the other's figure ours is, round by round; None if they never were in the same round."""
-    found = [one[ours][metric] / one[other][metric] for one in rounds if metric in one.get(ours, {}) and one.get(other, {}).get(metric)]
+    """Return our figure divided by the other's, round by round; None if no round has both."""
+    found = [
+        one[ours][metric] / one[other][metric]
+        for one in rounds
+        if metric in one.get(ours, {}) and one.get(other, {}).get(metric)
+    ]
     return spread(found) if found else None
 
 
@@ -53,4 +61,7 @@ def _spreads(figures: Sequence[Figures]) -> dict[str, Spread]:
 
 
 def _ratios(own: Figures, base: Figures) -> Figures:
-    return {"send_rate_ratio": own["send_rate"] / base["send_rate"], "send_cpu_ratio": own["send_cpu_us"] / base["send_cpu_us"]}
+    return {
+        "send_rate_ratio": own["send_rate"] / base["send_rate"],
+        "send_cpu_ratio": own["send_cpu_us"] / base["send_cpu_us"],
+    }

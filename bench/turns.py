@@ -1,4 +1,4 @@
-"""Who has a turn in each round, and what is measured in it."""
+"""Lists what each system does in a round."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,24 +6,40 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import phases, postfix
-from bench.options import KEYS, OUR_CLIENT, PIPELINED, REAL, REFERENCE, SLOW_CONNECTIONS, SLOW_SECONDS, SOURCE, THREADS, Options
+from bench import phases
+from bench.options import (
+    KEYS,
+    OUR_CLIENT,
+    PIPELINED,
+    REAL,
+    REFERENCE,
+    SLOW_CONNECTIONS,
+    SLOW_SECONDS,
+    SOURCE,
+    THREADS,
+    Options,
+)
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
 from bench.phases import ACCEPT_WARM, LATENCY_MESSAGES, LATENCY_WARM, Bench, Exactly, limit_messages, loop_messages
-from bench.servers import Servers
-from bench.service import Service
-from bench.sink import Sink
+from bench.processes import postfix
+from bench.processes.servers import Servers
+from bench.processes.service import Service
+from bench.processes.sink import Sink
+from bench.processes.system import System
 from bench.stats import Figures
-from bench.system import System
 
 SHAPED = ("postfix",)
-"""Peers that take any shape of message."""
+"""Peers that take messages of any shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one subject does in a round. ``share``: messages, for the progress bar. Without an optional one the run goes on."""
+    """What one system does in a round.
+
+    ``share`` is a number of messages, for the progress bar. When an optional turn fails, the run
+    continues.
+    """
 
     subject: str
     what: str
@@ -32,35 +48,47 @@ class Turn:
     measure: Callable[[], Figures]
 
 
-class WeightedRoundRobin:
-    """The turns of a round."""
+class Turns:
+    """Makes the turns of a round."""
 
     def __init__(self, options: Options, servers: Servers | None, bench: Bench, python: Path) -> None:
         self._options, self._servers, self._bench, self._python = options, servers, bench, python
 
     def all(self) -> list[Turn]:
-        """Return them; each subject's share is known before it is measured."""
+        """Return all turns. Each has its share before anything is measured."""
         options, bench = self._options, self._bench
         messages = options.messages
         loops, limits = loop_messages(messages), limit_messages(messages)
+        ours = options.configurations[-1]
         turns = [Turn(name, name, loops, False, partial(phases.loop, name, bench)) for name in (REFERENCE, OUR_CLIENT)]
-        turns += [Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name)) for name in options.configurations]
-        if options.shapes:
-            share = len(options.shapes) * phases.shape_messages(messages) + phases.shape_backlog(phases.shape_messages(messages), options.shapes)
-            turns += [Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name)) for name in options.configurations]
-            turns += [Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name)) for name in options.peers if name in SHAPED]
-        turns += [Turn(KEYS, f"{options.configurations[-1]}, API keys", messages, False, partial(self._with_keys, options.configurations[-1]))]
-        turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "pipelined", bench))]
+        turns += [
+            Turn(name, name, 3 * messages + LATENCY_MESSAGES, False, partial(self._ours, name))
+            for name in options.configurations
+        ]
+        turns += self._shape_turns() if options.shapes else []
+        turns += [Turn(KEYS, f"{ours}, API keys", messages, False, partial(self._with_keys, ours))]
+        turns += [Turn(PIPELINED, PIPELINED, limits, True, partial(phases.limit, "programs.pipelined", bench))]
         turns += [Turn(SOURCE, SOURCE, limits, True, self._source)]
         turns += [Turn(name, name, 3 * messages, True, partial(self._peer, name)) for name in options.peers]
         if options.slow_sink:
-            ours, slow = options.configurations[-1], options.slow_messages()
+            slow = options.slow_messages()
             turns += [Turn(ours, f"slow sink, {ours}", slow, False, partial(self._slow_ours, ours))]
             turns += [Turn(THREADS, f"slow sink, {THREADS}", 0, True, self._slow_threads)]
         return turns
 
+    def _shape_turns(self) -> list[Turn]:
+        options, messages = self._options, phases.shape_messages(self._options.messages)
+        share = len(options.shapes) * messages + phases.shape_backlog(messages, options.shapes)
+        ours = [
+            Turn(name, f"shapes, {name}", share, False, partial(self._shapes, name)) for name in options.configurations
+        ]
+        peers = [name for name in options.peers if name in SHAPED]
+        return ours + [
+            Turn(name, f"shapes, {name}", share, True, partial(self._shapes_of_peer, name)) for name in peers
+        ]
+
     def _ours(self, name: str) -> Figures:
-        """Accept, drain, end to end and latency of one fresh installation."""
+        """Measure accept, drain, end to end and latency of one fresh installation."""
         bench = self._bench
         wanted = 2 * (bench.messages + ACCEPT_WARM) + LATENCY_WARM + LATENCY_MESSAGES
         with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, wanted):
@@ -72,9 +100,12 @@ class WeightedRoundRobin:
         return figures
 
     def _shapes(self, name: str) -> Figures:
-        """Accept each shape, and drain them all, of one fresh installation."""
+        """Accept each shape and drain them all, on one fresh installation."""
         bench, names = self._bench_of_shapes(), self._options.shapes
-        with self._service(name, bench.sink, {}) as service, Exactly(bench.sink, phases.shape_backlog(bench.messages, names)):
+        with (
+            self._service(name, bench.sink, {}) as service,
+            Exactly(bench.sink, phases.shape_backlog(bench.messages, names)),
+        ):
             figures = phases.shapes(service, bench, names)
             service.stop("worker")
         return figures
@@ -88,14 +119,14 @@ class WeightedRoundRobin:
         return replace(self._bench, messages=phases.shape_messages(self._bench.messages))
 
     def _with_keys(self, name: str) -> Figures:
-        """Accept once more, where everybody must show an API key."""
+        """Measure accept once more, where every request needs an API key."""
         bench = self._bench
         with self._service(name, bench.sink, {"AUTH_REQUIRED": "true"}) as service, Exactly(bench.sink, 0):
             return phases.accept(service, bench)
 
     def _source(self) -> Figures:
         postfix.program("smtp-source")
-        return phases.limit("source", self._bench)
+        return phases.limit("programs.source", self._bench)
 
     def _peer(self, name: str) -> Figures:
         bench = self._bench
@@ -103,8 +134,12 @@ class WeightedRoundRobin:
             return phases.accept(system, bench) | phases.drain(system, bench) | phases.through(system, bench)
 
     def _slow_ours(self, name: str) -> Figures:
-        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all processes together
-        with self._slow() as bench, self._service(name, bench.sink, connections) as service, Exactly(bench.sink, bench.messages):
+        connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all worker processes together
+        with (
+            self._slow() as bench,
+            self._service(name, bench.sink, connections) as service,
+            Exactly(bench.sink, bench.messages),
+        ):
             return phases.slow(service, bench)
 
     def _slow_threads(self) -> Figures:
@@ -132,5 +167,8 @@ class WeightedRoundRobin:
                 yield instance
         else:
             assert self._servers
-            with self._servers.lend() as lent, Program(peer, self._python, self._bench.sink.port, lent, self._servers.pids()) as program:
+            with (
+                self._servers.lend() as lent,
+                Program(peer, self._python, self._bench.sink.port, lent, self._servers.pids()) as program,
+            ):
                 yield program

@@ -1,4 +1,8 @@
-"""Is the part in this container alive? ``python deploy/healthcheck.py api|worker|catcher``; exit code 0 or 1. Standard library only."""
+"""Checks whether a part of the service is alive, for containers.
+
+Run as ``python deploy/healthcheck.py api|worker|catcher``; exit code 0 means alive, 1 dead. It
+needs only the standard library.
+"""
 
 import fcntl
 import os
@@ -10,7 +14,7 @@ from pathlib import Path
 
 
 def api() -> bool:
-    """Return whether /health answers."""
+    """Return whether the API answers /health."""
     url = f"http://127.0.0.1:{_port('MAILBBGUN_PORT', 5000)}/health"
     try:
         with urllib.request.urlopen(url, timeout=4) as answer:
@@ -20,14 +24,18 @@ def api() -> bool:
 
 
 def worker() -> bool:
-    """Return whether a living worker holds its journal: the kernel drops that lock with the process. Who is alive but stuck shows in /ready."""
+    """Return whether a living worker holds the lock of a journal.
+
+    The kernel releases that lock when the process ends. A worker that is alive but stuck shows in
+    /ready.
+    """
     var = Path(__file__).resolve().parents[1] / os.environ.get("MAILBBGUN_VAR", "var")
     journals = (var / "journal").glob("*.journal")
     return any(_held(journal) for journal in journals)
 
 
 def catcher() -> bool:
-    """Return whether the catcher greets."""
+    """Return whether the catcher sends its greeting."""
     address = ("127.0.0.1", _port("MAILBBGUN_CATCHER_PORT", 1025))
     try:
         with socket.create_connection(address, timeout=4) as link:
@@ -39,7 +47,11 @@ def catcher() -> bool:
 
 
 def _port(variable: str, usual: int) -> int:
-    """Read a port. Of a service called mailbbgun Kubernetes sets the same variable to tcp://…, which settings do not take for ours either."""
+    """Return a port from the environment, or ``usual``.
+
+    For a Service called mailbbgun, Kubernetes sets the same variable to tcp://…, which is ignored
+    here as it is in the settings.
+    """
     value = os.environ.get(variable, "")
     return int(value) if value.isdecimal() else usual
 

@@ -1,4 +1,4 @@
-"""Sphinx's settings. Build the manual with: .venv/bin/sphinx-build -W -n docs docs/_build"""
+"""Configures Sphinx. Build the manual with: .venv/bin/sphinx-build -W -n docs docs/_build"""
 
 import logging
 import sys
@@ -9,15 +9,15 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS / "_ext")]
 
 from mailbbgun import __version__  # noqa: E402 - it is found only now
 
-logging.getLogger("alembic").setLevel(logging.WARNING)  # which tells of its plugins when it is imported
+logging.getLogger("alembic").setLevel(logging.WARNING)  # alembic logs its plugins when it is imported
 
 project = "Mail BB Gun"
 copyright = "2026, Mail BB Gun contributors"
 release = version = __version__
 
-extensions = ["sphinx_copybutton", "setting_list", "error_codes", "event_kinds", "http_api", "command_line", "not_run"]
+extensions = ["sphinx_copybutton", "setting_list", "error_codes", "event_kinds", "own_replies", "http_api", "command_line", "not_run"]
 exclude_patterns = ["_build"]
-smartquotes = False  # the manual quotes commands and settings: a straight quote must stay one
+smartquotes = False  # the manual quotes commands and settings: straight quotes must stay straight
 nitpicky = True
 highlight_language = "none"
 

@@ -1,6 +1,5 @@
 """The HTTP service, assembled: settings, services, one line for each room, health and documentation."""
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,13 @@ from marshmallow import Schema, fields
 from sqlalchemy import select
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from mailbbgun import __version__, migrations, startup
+from mailbbgun import __version__
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.core import logs
-from mailbbgun.core.errors import MailBBGunError, QueueMisconfigured, QueueUnavailable, explained
+from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import workers
@@ -31,13 +30,15 @@ from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.services import Services, build, check_durability, make_folder
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.preflight import DatabaseCheck, self_test
+from mailbbgun.services import Services, build
+from mailbbgun.settings import running
+from mailbbgun.settings.running import Running
+from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants import api as tenants
-from mailbbgun.tenants import keys
 from mailbbgun.tenants.authenticate import Authenticator
 
 ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)  # each has a blueprint
@@ -61,8 +62,6 @@ DESCRIPTION = """Hand over a message by `POST /messages`; read what became of it
 
 Every error has one shape, shown below as `Error`; its `code` is stable. Lists take `limit`, `offset` and `after`."""
 
-log = logging.getLogger("mailbbgun.app")
-
 
 class _NoSessions(SessionInterface):  # Flask's own would look for a cookie and a key to sign it
     def open_session(self, app: Flask, request: Request) -> NullSession:
@@ -82,13 +81,16 @@ class _App(Flask):
 def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
     """Return the WSGI application. Asks no server anything: it starts, and answers 503, while the database is away.
 
-    Raises :class:`ConfigurationError`.
+    Without ``settings``, and without ``services``, they are those that the running API keeps. Raises :class:`ConfigurationError`.
     """
-    settings = settings or (services.settings if services else load())
+    given = settings or (services and services.settings)
+    kept = Running(given, database_found=True) if given else running.current()
+    settings = kept.settings
     logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
     check_was_made()
     self_test(settings)
     services = services or build(settings)
+    database = DatabaseCheck(services, found=kept.database_found)
     app = _App("mailbbgun", static_folder=None)
     app.json = web.JSON(app)
     app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
@@ -102,52 +104,26 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     acceptor = Acceptor(settings, store, publisher)
-    quick = Quick(settings, acceptor, authenticator, rates, hosts)
+    quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
-    web.provide(app, services, store, publisher, acceptor, Readiness(services), authenticator, rates, tests, quick, hosts, Refusals())
+    readiness = Readiness(services, database)
+    web.provide(app, services, store, publisher, acceptor, readiness, authenticator, rates, tests, quick, hosts, Refusals(), database)
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
-    gate.guard(app, authenticator, rates, OPEN, PROBES)
+    gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     app.after_request(_secured)
     if settings.PROXIES:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
     return app
 
 
-def self_test(settings: Settings) -> None:
-    """Look at ourselves. Raises :class:`ConfigurationError`."""
-    mime.self_test()
-    startup.check(settings)
-
-
-def preflight(settings: Settings) -> None:
-    """Look at what the service stands on before it listens, waiting for a database, but not for a queue, that is not up yet.
-
-    Raises :class:`ConfigurationError` with one line to show.
-    """
-    self_test(settings)
-    startup.tell_host_name(settings)
-    services = build(settings, installed=True)
-    try:
-        startup.patiently(lambda: migrations.check(services.db), services.outages)
-        make_folder(settings)
-        startup.patiently(lambda: check_durability(services), services.outages)
-        startup.patiently(lambda: keys.check(services.db, services.vault), services.outages)
-        startup.check_redis(services)
-        try:
-            services.queue.check()
-        except (QueueUnavailable, QueueMisconfigured) as error:  # no reason to refuse mail
-            log.warning("queue_unavailable", extra={"error": explained(error)})
-    finally:
-        services.close()
-
-
 def close(app: Flask) -> None:
     """Publish what is waiting and close every connection."""
     with app.app_context():
+        web.provided(DatabaseCheck).close()
         web.provided(Readiness).close()
         web.provided(Store).close()
         web.provided(Publisher).close()
@@ -160,8 +136,8 @@ def close(app: Flask) -> None:
 class Readiness:
     """Asks every part whether it works, at once, and waits a bounded time. A part that hangs holds its thread, not the request."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, services: Services, check: DatabaseCheck) -> None:
+        self._services, self._check = services, check
         self._parts: Mapping[str, Callable[[], str]] = {"database": self._database, "queue": self._queue, "worker": self._worker}
         self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
         self._looking = threading.Lock()
@@ -198,6 +174,7 @@ class Readiness:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _database(self) -> str:
+        self._check.require()
         with self._services.db.read() as session:
             session.scalar(select(1))
         return "ok"
@@ -207,6 +184,7 @@ class Readiness:
         return "ok"
 
     def _worker(self) -> str:
+        self._check.require()  # where there is no register of workers, nobody can tell
         with self._services.db.read() as session:
             alive = workers.any_alive(session)
         return "ok" if alive else workers.NONE_ALIVE

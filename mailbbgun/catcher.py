@@ -6,9 +6,13 @@ Promises: 250 means that the file and its name are on disk; nothing grows withou
 silent connections keep nobody out, as the one that has been idle the longest is closed to make room.
 """
 
+from mailbbgun.environment import need
+
+if __name__ == "__main__":
+    need("catcher", serves=True)
+
 import asyncio
 import contextlib
-import errno
 import logging
 import re
 import resource
@@ -19,11 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from email.header import decode_header, make_header
 from typing import cast
 
-from mailbbgun.environment import need
-
-if __name__ == "__main__":
-    need("catcher")
-
 import click
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -31,6 +30,7 @@ from mailbbgun.core import logs
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.net import network_of
 from mailbbgun.core.process import CONTEXT, explained_exit, heeded, run, version_option
+from mailbbgun.exposure import cannot_listen, taken
 from mailbbgun.mailboxes.maildir import Maildir
 from mailbbgun.messages import simulator
 from mailbbgun.settings.settings import Settings, load
@@ -289,16 +289,15 @@ def main() -> None:
     with explained_exit("catcher"):
         settings = load()
         logs.configure(settings.LOG_LEVEL, settings.LOG_FORMAT)
+        if refused := taken(settings.CATCHER_HOST, settings.CATCHER_PORT, "CATCHER_PORT"):
+            sys.exit(f"catcher: {refused}")
         maildir = _maildir(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         asyncio.run(serve(settings, maildir, max(1, min(MAX_CONNECTIONS, most - OTHER_FILES))))
-    except OSError as error:
-        where = f"{settings.CATCHER_HOST}:{settings.CATCHER_PORT}"
-        hint = f" ({where} is in use: MAILBBGUN_CATCHER_PORT sets another port)" if error.errno == errno.EADDRINUSE else ""
-        print(f"catcher: cannot start: {error}{hint}", file=sys.stderr)
-        sys.exit(1)
+    except OSError as error:  # another program has taken the port since, say
+        sys.exit(f"catcher: {cannot_listen(settings.CATCHER_HOST, settings.CATCHER_PORT, 'CATCHER_PORT', error)}")
 
 
 def _maildir(settings: Settings) -> Maildir:

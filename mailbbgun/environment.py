@@ -3,12 +3,21 @@
 So ``python3 worker.py`` works with a Python that has none of our libraries, if ``bin/setup`` has put them into ``.venv``, and else says what to type.
 """
 
+import gc
 import importlib.util
 import os
+import pwd
 import signal
 import sys
 
+TYPE_CHECKING = False  # as typing's; every older Python can read this
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NoReturn
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+SETUP = os.path.join(ROOT, "bin", "setup")
 PYTHON = (3, 11)  # the oldest
 MODULES = (
     "flask",
@@ -32,38 +41,119 @@ MODULES = (
     "tqdm",
     "tabulate",
 )
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # they ask a program to end
 AGAIN = "_MAILBBGUN_STARTED_AGAIN"  # set while another Python is tried, so that none is tried for ever
 
 
-def need(program: str) -> None:
+def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
     """Return if this Python has all that is needed; else go on as the one in ``.venv``, or exit with one line and code 1.
 
-    Until the program is loaded Ctrl-C ends it without a traceback. Standard streams that are closed lead nowhere from here on.
+    Until the program is loaded Ctrl-C ends it without a traceback, and Python does not look for garbage, which would take
+    a quarter of the time. :func:`mailbbgun.core.process.run` undoes both. Standard streams that are closed lead nowhere from here on.
+
+    ``serves``: the program runs until it is told to end, so :func:`end_when_told` is called first. ``reloads``: SIGHUP does not
+    end it; one that comes now waits for the handler of what the program becomes.
     """
+    if reloads:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    if serves:
+        end_when_told(STOPPING[:3] if reloads else STOPPING)
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     problem = _problem()
     if not problem:
         os.environ.pop(AGAIN, None)
+        gc.disable()
         return
-    ours = os.path.join(ROOT, ".venv", "bin", "python")
+    ours = os.path.join(VENV, "bin", "python")
     arguments = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
     if os.access(ours, os.X_OK) and AGAIN not in os.environ:
         os.environ[AGAIN] = "1"
-        os.execv(ours, [ours, *arguments[1:]])
-    sys.exit("{}: {}; type {}".format(program, problem, os.path.join(ROOT, "bin", "setup")))
+        (become if serves else os.execv)(ours, [ours, *arguments[1:]])
+    closed = _first_closed(ours) or _first_closed_library()
+    told = _of_another_user(closed) if closed else "{}; type {}".format(problem, SETUP)  # noqa: UP032
+    sys.exit("{}: {}".format(program, told))  # noqa: UP032
+
+
+def _of_another_user(closed: str) -> str:
+    """Say that this user may not use what is installed, for one path of it, and what to type."""
+    told = "{} is closed to this user ({}), and so is what bin/setup installed".format(closed, _user())  # noqa: UP032
+    if os.path.realpath(closed).startswith(os.path.realpath(VENV)):
+        return "{}; as its owner type chmod -R a+rX {}".format(told, VENV)  # noqa: UP032
+    return "{}; as its owner type rm -r {}, then {} with a python3 that every user may run".format(told, VENV, SETUP)  # noqa: UP032
+
+
+def _first_closed(python: str) -> str:
+    """Return the first path that keeps this user from a Python that is there; "" if none does.
+
+    ``.venv`` only links to a Python, which may be in a folder that is closed: root's home, say.
+    """
+    real = os.path.realpath(python)
+    return next((path for path in _ways(os.path.dirname(python)) + _ways(real) if os.path.exists(path) and not os.access(path, os.X_OK)), "")
+
+
+def _ways(path: str) -> "list[str]":
+    """Return the folders a path leads through, the highest first, and itself."""
+    parts = path.split(os.sep)
+    return [os.sep.join(parts[:number]) for number in range(2, len(parts) + 1)]
+
+
+def _first_closed_library() -> str:
+    """Return the first path of this Python's libraries that this user may not read; "" if there is none."""
+    for folder in sys.path:
+        if sys.prefix != sys.base_prefix and folder.startswith(sys.prefix):
+            for path in (folder, *(os.path.join(folder, name, file) for name in MODULES for file in ("", "__init__.py"))):
+                needed = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK
+                if os.path.exists(path) and not os.access(path, needed):
+                    return path.rstrip(os.sep)
+    return ""
+
+
+def _user() -> str:
+    """Return this user's name; its number if it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def end_when_told(numbers: "Iterable[signal.Signals]" = STOPPING) -> None:
+    """Exit with code 0 on these signals, until the program has handlers of its own. It has begun nothing that it would have to finish.
+
+    A signal that has a handler, or is ignored as ``nohup`` asks for, keeps that. One that has waited since :func:`become` arrives now.
+    """
+    for number in numbers:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def become(program: str, argv: "list[str]") -> "NoReturn":
+    """Run another program in this one's place. Signals that ask to end wait until it calls :func:`end_when_told`: none is lost, none kills it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    os.execv(program, argv)
+
+
+def _end(_number: int, _frame: object) -> None:
+    os._exit(0)
 
 
 def _problem() -> str:
     """Say in half a sentence what this Python lacks; nothing if it lacks nothing."""
     if sys.version_info < PYTHON:
         return "Python {}.{} or newer is needed, and {} is {}.{}".format(*PYTHON, sys.executable, *sys.version_info[:2])
-    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    missing = [name for name in MODULES if not _is_readable(name)]
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         return "{} lacks libraries ({})".format(sys.executable, shown)  # noqa: UP032
     return ""
+
+
+def _is_readable(name: str) -> bool:
+    """Say whether a module is there and may be read. One that may not looks like a folder without modules: its file is None."""
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None and os.access(found.origin, os.R_OK)
 
 
 def _open_streams() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -57,8 +58,13 @@ def taken(host: str, port: int, setting: str) -> str:
     problem = next((error for error in problems if error and error not in away), None)
     if problem is None:
         return ""
-    hint = "; below 1024 only root may listen" if problem.errno == errno.EACCES else ""
-    return f"cannot listen on {host}:{port}: {problem.strerror}{hint}; MAILBBGUN_{setting} sets another port"
+    return cannot_listen(host, port, setting, problem)
+
+
+def cannot_listen(host: str, port: int, setting: str, error: OSError) -> str:
+    """Return one line that says why nobody can listen on a port, by what the system said."""
+    hint = "; below 1024 only root may listen" if error.errno == errno.EACCES else ""
+    return f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}; MAILBBGUN_{setting} sets another port"
 
 
 def _addresses(host: str, port: int, setting: str) -> list[tuple[Any, ...]]:

@@ -38,7 +38,7 @@ def first_admin_key(services: Services) -> keys.Minted | ApiKey:
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--admin-key", is_flag=True, help="Make the first admin key and print it, alone on standard output; if there is one, say so instead.")
+@click.option("--admin-key", is_flag=True, help="Also make the first admin key, and print only that. If there is one already, say so.")
 def main(admin_key: bool) -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
     with explained_exit("initdb"):
@@ -48,7 +48,7 @@ def main(admin_key: bool) -> None:
             check_output("the admin key")
         services = build(settings)
         install(services)
-        ready = f"initdb: {services.db.url.render_as_string(hide_password=True)} and the queue are ready"
+        ready = f"initdb: {services.db.shown} and the queue are ready"
         print(ready, file=sys.stderr if admin_key else sys.stdout)
         if admin_key:
             _print_admin_key(services)

@@ -4,6 +4,11 @@ Honcho starts the parts (each a session of its own, so that a Ctrl-C reaches onl
 used: it prints from signal handlers, waits for ever for a part that ignores SIGTERM, ends with 130 and, killed with -9, leaves its parts behind.
 """
 
+from mailbbgun.environment import become, need
+
+if __name__ == "__main__":
+    need("run", serves=True)
+
 import contextlib
 import http.client
 import os
@@ -20,18 +25,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from mailbbgun.environment import need
-
-if __name__ == "__main__":
-    need("run")
-
 import click
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
 from mailbbgun.core.errors import ConfigurationError
-from mailbbgun.core.process import CONTEXT, explained_exit, heeded, run, version_option
+from mailbbgun.core.process import CONTEXT, Insistence, explained_exit, heeded, run, version_option
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.relays.url import read
 from mailbbgun.settings.settings import Settings
@@ -40,6 +40,7 @@ from mailbbgun.startup import load_checked
 ROOT = Path(__file__).parents[1]
 OURS = "run"  # the name on our own lines
 SIGNAL = ""  # the name on events that are signals to us
+INSISTING = "again"  # and on those of somebody who will not wait
 MARGIN_SECONDS = 15.0  # beyond SHUTDOWN_GRACE, to write the last results, before a part that was told to stop is killed
 LINES_WAITING = 100_000  # then lines are dropped: a terminal that was paused must not stop the mail
 
@@ -60,8 +61,9 @@ class Group:
         self._lines: queue.Queue[Message | str | None] = queue.Queue(LINES_WAITING)
         self._printing = threading.Thread(target=self._print, daemon=True)
         self._printing.start()
+        insistence = Insistence()
         for one in heeded():
-            signal.signal(one, lambda number, _: self._events.put((SIGNAL, number)))
+            signal.signal(one, lambda number, _: self._events.put((INSISTING if insistence.heard(number) else SIGNAL, number)))
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a part: a Python program, with ``arguments`` as one would type them after ``python``."""
@@ -114,9 +116,8 @@ class Group:
             self._running[name].terminate()
         while waiting & set(self._running):
             try:
-                name, number = self._took(self._events.get(timeout=max(0.0, until - time.monotonic())))
-                # A terminal that closes is SIGHUP, more than once, and then SIGPIPE.
-                impatient = name == SIGNAL and number not in (signal.SIGPIPE, signal.SIGHUP)
+                name, _ = self._took(self._events.get(timeout=max(0.0, until - time.monotonic())))
+                impatient = name == INSISTING
             except queue.Empty:
                 impatient = True
             if impatient:
@@ -195,7 +196,7 @@ def become_the_api() -> NoReturn:
         refused = "" if elsewhere else taken(settings.HOST, settings.PORT, "PORT")
     if refused:
         sys.exit(f"api: {refused}")
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
+    become(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
 
 
 def _run(group: Group, settings: Settings, uncaught: str) -> int:

@@ -8,7 +8,7 @@ from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
-from mailbbgun.database.db import Database
+from mailbbgun.database.db import CONNECT_SECONDS, Database
 from mailbbgun.queues.base import Queue
 from mailbbgun.settings.settings import Settings
 
@@ -32,16 +32,17 @@ class Services:
         self.db.close()
 
 
-def build(settings: Settings, *, installed: bool = False) -> Services:
+def build(settings: Settings, *, installed: bool = False, connect_seconds: int = CONNECT_SECONDS) -> Services:
     """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`.
 
     Makes the folder ``VAR``. For programs that work on what ``initdb.py`` has made, ``installed`` makes nothing: it refuses a SQLite
     database that does not exist, which a look for its tables would make. They call :func:`make_folder` when they have found the tables.
+    PostgreSQL gets ``connect_seconds`` to take a connection.
     """
     if not installed:
         make_folder(settings)
     pool = max(settings.API_THREADS, 8) + 4
-    db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS)
+    db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS, connect_seconds=connect_seconds)
     if installed and db.dialect == "sqlite" and db.url.database and not Path(db.url.database).exists():
         raise ConfigurationError(f"there is no database {db.url.database}: run python initdb.py")
     return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))

@@ -13,7 +13,7 @@ from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.core.errors import ConfigurationError, Unavailable, explained
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
-from mailbbgun.limits import database_permits as grants
+from mailbbgun.limits.stores import permit_store
 from mailbbgun.routing import routes as route
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings, load, unusable_machine_name
@@ -45,7 +45,7 @@ def check_redis(services: Services) -> None:
     """Ask Redis, if there is one, whether it lets us in. One that is away is no reason not to start. Raises :class:`ConfigurationError`."""
     if not services.settings.REDIS_URL:
         return
-    counting = grants.build(services.settings, services.db)
+    counting = permit_store(services.settings, services.db)
     try:
         counting.check()
     except Unavailable as error:

@@ -1,4 +1,7 @@
-"""Servers for every test, started once, when the first test that wants them is near; nothing is ever skipped for want of one."""
+"""Servers for all tests.
+
+Each is started once, when a test needs it; no test is skipped without one.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -20,22 +23,28 @@ from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
 
-#: For slow tests that behave alike on both: every time on one of them, with ``--all`` on both.
-MOSTLY_REAL = pytest.mark.parametrize("backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True)
-MOSTLY_EMBEDDED = pytest.mark.parametrize("backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
+#: For slow tests that behave alike on both configurations: always on one of them, with ``--all`` on
+#: both.
+MOSTLY_REAL = pytest.mark.parametrize(
+    "backend", [pytest.param("embedded", marks=pytest.mark.long), "real"], indirect=True
+)
+MOSTLY_EMBEDDED = pytest.mark.parametrize(
+    "backend", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--all``: what is marked ``long`` too, and more of the rest."""
+    """Add ``--all``, which also runs tests marked ``long``, and more of the others."""
     parser.addoption("--all", action="store_true", help="run what is marked long, too, with more messages and examples")
     parser.addoption("--messages", type=int, help="how many messages a chaos test sends: 300, with --all 1000")
     parser.addoption("--backlog", type=int, help="how many messages wait on a deep queue: 3000, with --all 20000")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave out what is long unless all is wanted, or what to run is said by ``-m``; draw fewer examples then.
+    """Deselect ``long`` tests and draw fewer examples, unless ``--all`` or ``-m`` was given.
 
-    Take Ctrl-C as it is meant: a shell starts what it puts in the background with SIGINT ignored, and every child would inherit that.
+    Also restores SIGINT: a shell starts background jobs with SIGINT ignored, and every child
+    process would inherit that.
     """
     every = config.getoption("all")
     if not every and not config.option.markexpr:
@@ -55,7 +64,7 @@ def messages(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def backlog(request: pytest.FixtureRequest) -> int:
-    """Return how many messages a chaos test lets wait."""
+    """Return how many messages a chaos test keeps waiting."""
     return int(request.config.getoption("--backlog") or (20_000 if request.config.getoption("all") else 3000))
 
 
@@ -73,7 +82,7 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    """All servers; whoever wants one calls ``start()``."""
+    """All servers. A fixture that needs one calls ``start()``."""
     every = Servers(PostgreSQL(), RabbitMQ(), Redis())
     yield every
     every.redis.close()
@@ -83,7 +92,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _early_start(request: pytest.FixtureRequest) -> None:
-    """Let the broker boot (5 s) while the tests that do without it run."""
+    """Let the broker boot (5 s) while tests that do not need it run."""
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     real = any("[real" in item.nodeid or "-real" in item.nodeid for item in request.session.items)
     if wanted & {"rabbitmq", "breakable_rabbitmq"} or real:
@@ -113,19 +122,25 @@ def redis(servers: Servers) -> Redis:
 
 @pytest.fixture(scope="session")
 def breakable_postgresql(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
-    """A PostgreSQL that may be stopped and killed: the session's, or one of our own if that was given from outside."""
+    """A PostgreSQL that may be stopped and killed: ours, even if the session's was given from
+    outside.
+    """
     yield from _breakable(postgresql, PostgreSQL)
 
 
 @pytest.fixture(scope="session")
 def breakable_rabbitmq(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
-    """A RabbitMQ that may be stopped, killed, paused and alarmed: the session's, or one of our own if that was given from outside."""
+    """A RabbitMQ that may be stopped, killed, paused and alarmed: ours, even if the session's was
+    given from outside.
+    """
     yield from _breakable(rabbitmq, RabbitMQ)
 
 
 @pytest.fixture(scope="session")
 def breakable_redis(redis: Redis) -> Iterator[Redis]:
-    """A Redis that may be stopped, killed and paused: the session's, or one of our own if that was given from outside."""
+    """A Redis that may be stopped, killed and paused: ours, even if the session's was given from
+    outside.
+    """
     yield from _breakable(redis, Redis)
 
 
@@ -139,7 +154,9 @@ def _breakable(server: Server, kind: type[Server]) -> Iterator[Server]:
 
 @pytest.fixture
 def embedded_settings(tmp_path: Path) -> Settings:
-    """Settings of the one-command configuration: a SQLite file and the embedded queue in a folder of their own."""
+    """Settings of the one-command configuration: SQLite and the embedded queue, in a temporary
+    folder.
+    """
     return load({"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_HOSTNAME": "mail.example.com"})
 
 
@@ -171,7 +188,7 @@ def application(settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Settings:
-    """Each configuration in turn. Nothing is created in it yet: no tables, no queues, no VAR folder."""
+    """Each configuration in turn. Nothing exists in it yet: no tables, no queues, no VAR folder."""
     settings = request.getfixturevalue(f"{request.param}_settings")
     assert isinstance(settings, Settings)
     return settings

@@ -1,4 +1,4 @@
-"""The house keeps its own rules: what is declared is used, what is used is documented."""
+"""Rules of the house: what is declared is used, and what is used is documented."""
 
 import ast
 import logging
@@ -18,7 +18,7 @@ from mailbbgun.smtp_accounts.schemas import NewAccount
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "mailbbgun").rglob("*.py"))
 MANUAL = ROOT / "docs"
-LATE_IMPORTS = {"services.py"}
+LATE_IMPORTS = {"services.py", "stores.py"}
 
 
 def code_of(path: Path) -> str:
@@ -42,13 +42,13 @@ RECORD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_field_of_a_log_line_has_a_name_that_logging_refuses(path):
-    # It raises KeyError then: just where something went wrong that should be told.
+    # logging raises KeyError for such a name, just when an error should be logged.
     calls = [one for one in ast.walk(ast.parse(code_of(path))) if isinstance(one, ast.keyword) and one.arg == "extra"]
     names = [key for call in calls for part in ast.walk(call.value) if isinstance(part, ast.Dict) for key in part.keys]
     assert not [one.value for one in names if isinstance(one, ast.Constant) and one.value in RECORD]
 
 
-# That each is described, sphinx-build checks (docs/_ext), as bin/test runs it: warnings are errors.
+# sphinx-build checks that each is described (docs/_ext). bin/test runs it with warnings as errors.
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -104,7 +104,11 @@ def test_every_file_says_what_it_is_and_no_function_is_longer_than_sixty_lines(p
     tree = ast.parse(code_of(path))
     assert ast.get_docstring(tree)
     if "migrations" not in path.parts:
-        long = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60]
+        long = [
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60
+        ]
         assert not long
 
 
@@ -135,7 +139,7 @@ def test_no_file_names_a_machine_or_a_package_registry():
     words = ["py" + "pi.org", "npm" + "js.", "deb." + "debian.org", "/wo" + "rk/"]
     folders = [path for name in ("deploy", "docs") for path in (ROOT / name).rglob("*") if "_build" not in path.parts]
     for path in [*ROOT.glob("*.*"), *(ROOT / "bin").iterdir(), *PACKAGE, *folders]:
-        # .git is, in a worktree, a file that names its place.
+        # In a worktree, .git is a file that contains its path.
         if path.is_file() and path.name != ".git" and path.suffix != ".pyc":
             assert not [word for word in words if word in path.read_text()], path
 
@@ -144,10 +148,10 @@ def test_no_file_names_a_machine_or_a_package_registry():
 
 TESTS = sorted([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")])
 CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "time_ns", "perf_counter_ns", "elapsed"}
-# What compares moments all the same, and why it holds on any machine.
+# Test files that compare moments all the same, and why that holds on any machine.
 JUSTIFIED = {
     "chaos/test_clocks.py": "two clocks an hour apart, and waits that may only be longer",
-    "contract/test_permits.py": "what was granted in a time may only be less on a slow machine; a day is told to some minutes",
+    "contract/test_permits.py": "a slow machine may only grant less in a time; a day is told to some minutes",
     "contract/test_queue.py": "a delay may only be longer",
     "worker/test_sparing.py": "as many turns as the time it took had room for, at most",
     "flow/test_smarthost.py": "a pause may only be longer",
@@ -158,35 +162,54 @@ JUSTIFIED = {
 
 
 def reads_a_clock(node):
-    """Say whether an expression asks a clock how late it is, or an answer how long it took."""
+    """Return whether an expression reads a clock, or the elapsed time of an answer."""
     calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
-    named = {one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)}
-    return bool(named & CLOCKS) or any(isinstance(one, ast.Attribute) and one.attr == "elapsed" for one in ast.walk(node))
+    named = {
+        one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)
+    }
+    return bool(named & CLOCKS) or any(
+        isinstance(one, ast.Attribute) and one.attr == "elapsed" for one in ast.walk(node)
+    )
 
 
 def is_of_dates(function):
-    """Say whether it is ``datetime.time`` of a datetime, which is no clock."""
-    return isinstance(function, ast.Attribute) and function.attr == "time" and getattr(function.value, "id", "time") != "time"
+    """Return whether a function is ``datetime.time`` of a datetime, which is no clock."""
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr == "time"
+        and getattr(function.value, "id", "time") != "time"
+    )
 
 
 def compared_with_a_clock(function):
-    """Return the lines of asserts in a function that depend on what a clock said, at once or by way of names."""
+    """Return the lines of a function's asserts that depend on a clock, directly or through names."""
     late: set[str] = set()
-    for _ in range(3):  # names of names
+    for _ in range(3):  # names that depend on names
         for node in ast.walk(function):
             value = getattr(node, "value", None)
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign | ast.NamedExpr) else []
-            if targets and (reads_a_clock(value) or {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} & late):
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AugAssign | ast.NamedExpr)
+                else []
+            )
+            if targets and (
+                reads_a_clock(value) or {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} & late
+            ):
                 late |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
             match node:
-                case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name)), args=[moment]) if reads_a_clock(moment):
+                case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name)), args=[moment]) if (
+                    reads_a_clock(moment)
+                ):
                     late.add(name)
     asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
     return [
-        node.lineno for node in asserts
+        node.lineno
+        for node in asserts
         if any(isinstance(one, ast.Compare) for one in ast.walk(node.test))
         and (reads_a_clock(node.test) or {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)} & late)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +224,7 @@ def compared_with_a_clock(function):
         ("wait_until(lambda: found)", False),
     ],
 )
-def test_the_look_at_tests_sees_clocks(body, found):
+def test_asserts_that_depend_on_a_clock_are_found(body, found):
     assert bool(compared_with_a_clock(ast.parse(f"def test(): {body}").body[0])) is found
 
 
@@ -210,9 +233,13 @@ def test_no_test_compares_with_a_clock_or_sleeps_or_is_skipped(path):
     tree = ast.parse(code_of(path))
     name = str(path.relative_to(ROOT / "tests"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    assert name in JUSTIFIED or not [line for function in functions for line in compared_with_a_clock(function)], "tests/waiting.py has better ways"
+    assert name in JUSTIFIED or not [line for function in functions for line in compared_with_a_clock(function)], (
+        "tests/waiting.py has better ways"
+    )
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert "time.sleep" not in calls, "wait for a condition (wait_until of tests/waiting.py), or say pause where there is none"
+    assert "time.sleep" not in calls, (
+        "wait for a condition (wait_until of tests/waiting.py), or say pause where there is none"
+    )
     assert not calls & {"pytest.skip", "pytest.importorskip", "pytest.xfail"}
     marks = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not marks & {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}

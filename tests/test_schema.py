@@ -1,4 +1,4 @@
-"""The migrations and the models say the same, on both databases."""
+"""Migrations and models agree, on both databases."""
 
 from datetime import UTC, datetime
 
@@ -34,8 +34,11 @@ def migrate(database: Database, way, revision: str) -> None:
         way(config, revision)
 
 
-# SQLite does not tell what an index is on when that is an expression; tests/http asks how such an index is used.
-@pytest.mark.filterwarnings("ignore:(Skipped unsupported reflection|autogenerate skipping metadata-specified) .*expression-based index")
+# SQLite does not report what an index is on if that is an expression. tests/http checks that such
+# an index is used.
+@pytest.mark.filterwarnings(
+    "ignore:(Skipped unsupported reflection|autogenerate skipping metadata-specified) .*expression-based index"
+)
 def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database):
     with pytest.raises(ConfigurationError, match=r"run python initdb\.py"):
         migrations.check(database)
@@ -58,7 +61,10 @@ def test_mime_of_before_and_after_lz4_is_read_whichever_way_the_schema_goes(data
 
     def add(step):
         with database.write() as session:
-            session.execute(insert(MESSAGES), [MESSAGE | {"id": new_id(), "created_at": datetime.now(UTC), "status": "PENDING", "raw": mime[step]}])
+            session.execute(
+                insert(MESSAGES),
+                [MESSAGE | {"id": new_id(), "created_at": datetime.now(UTC), "status": "PENDING", "raw": mime[step]}],
+            )
 
     def methods():
         with database.read() as session:

@@ -1,7 +1,8 @@
-"""How tests deal with time, so that none depends on how fast the machine is.
+"""Time in tests, used so that no test depends on the speed of the machine.
 
-A test waits for conditions (:func:`wait_until`), bounds what could hang (:func:`bounded`), and may say that something took its time
-(:func:`at_least`): a slow machine only makes that longer. ``tests/test_house.py`` keeps clocks and sleeps out of all test files.
+A test waits for conditions (:func:`wait_until`), puts a bound on what could hang (:func:`bounded`),
+and may require a least duration (:func:`at_least`), which a slow machine only makes longer.
+``tests/test_house.py`` checks that test files contain no clocks and no sleeps.
 """
 
 import time
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Seconds that nothing takes which ever ends: only a hang reaches them, however slow the machine is.
+#: Seconds. Only something that hangs takes longer, however slow the machine is.
 PATIENCE = 600.0
 
 #: Seconds between two looks at a condition.
@@ -20,9 +21,10 @@ LOOK = 0.02
 
 
 def wait_until(wanted: Callable[[], T], what: str = "it", look: float = LOOK, patience: float = PATIENCE) -> T:
-    """Return what ``wanted`` gives as soon as that is true, with a look at it every so many seconds.
+    """Call ``wanted`` every ``look`` seconds until its result is true, and return the result.
 
-    Raises AssertionError, with what did not happen, after :data:`PATIENCE`, or after ``patience`` if that is longer.
+    Raises AssertionError, which names ``what``, after :data:`PATIENCE` or ``patience`` seconds,
+    whichever is longer.
     """
     patience = max(patience, PATIENCE)
     end = time.monotonic() + patience
@@ -34,7 +36,7 @@ def wait_until(wanted: Callable[[], T], what: str = "it", look: float = LOOK, pa
 
 @contextmanager
 def bounded(what: str) -> Iterator[None]:
-    """Raise AssertionError if the block takes longer than anything that is bounded at all."""
+    """Raise AssertionError if the block takes longer than :data:`PATIENCE`."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
@@ -43,7 +45,7 @@ def bounded(what: str) -> Iterator[None]:
 
 @contextmanager
 def at_least(seconds: float, what: str = "it") -> Iterator[None]:
-    """Raise AssertionError if the block takes less than so many seconds."""
+    """Raise AssertionError if the block takes less than ``seconds``."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
@@ -51,9 +53,10 @@ def at_least(seconds: float, what: str = "it") -> Iterator[None]:
 
 
 def pause(seconds: float) -> None:
-    """Let time pass where there is no condition to wait for: before a look at what must not happen, or as a peer that is slow.
+    """Sleep where there is no condition to wait for.
 
-    A test that pauses must be right whatever the machine has done by then.
+    For example before a check that something did not happen, or in a peer that is slow. A test that
+    pauses must be right whatever the machine has done meanwhile.
     """
     time.sleep(seconds)
 
@@ -66,9 +69,11 @@ def cpu_of(action: Callable[[], object]) -> float:
 
 
 def growth(cost: Callable[[int], float], small: int, large: int, turns: int = 5, least: float = 0.001) -> float:
-    """Return how many times as much ``cost(large)`` is as ``cost(small)``: the median of ratios measured in turns, in one run.
+    """Return the median of ``cost(large)`` divided by ``cost(small)``, measured in turns, in one
+    run.
 
-    What costs less than ``least`` seconds counts as that, which is as finely as can be measured.
+    Costs below ``least`` seconds count as ``least``, which is about the finest that can be
+    measured.
     """
     return median(_ratio(cost(small), cost(large), least) for _ in range(turns))
 
@@ -78,7 +83,10 @@ def _ratio(small: float, large: float, least: float) -> float:
 
 
 def growing(first: float) -> Iterator[float]:
-    """Yield limits, each four times the one before, up to :data:`PATIENCE`: the machine may be too slow for the first ones."""
+    """Yield limits up to :data:`PATIENCE`, each four times the one before.
+
+    A slow machine may exceed the first ones.
+    """
     while first < PATIENCE:
         yield first
         first *= 4

@@ -1,7 +1,9 @@
-"""Celery on RabbitMQ, and a task that sends with ``smtplib`` over a connection of its own: what most teams have today.
+"""Celery on RabbitMQ, with a task that sends one message by ``smtplib`` over its own connection.
 
-Celery's defaults, but for what durability asks: publishes are confirmed, messages persistent (the default), tasks acknowledged when done.
-A prefork pool of one process per core. The classic durable queue that Celery declares unless told otherwise. No result is kept.
+This is what most teams have. Celery keeps its defaults except where durability demands more:
+publishes are confirmed, messages persistent (the default), tasks acknowledged when done. It runs a
+prefork pool of one process per core, on the classic durable queue that it declares by default.
+Results are not kept.
 """
 
 import os
@@ -11,10 +13,10 @@ from email.message import EmailMessage
 
 from celery import Celery
 
-from bench.payload import SENDER, SUBJECT, TEXT
 from bench.peers import CORES
+from bench.programs.payload import SENDER, SUBJECT, TEXT
 
-HOSTNAME = "bench.example.test"  # given, so that no DNS is asked for our own
+HOSTNAME = "bench.example.test"  # set, so that no DNS lookup for our own name is made
 
 app = Celery("bench.peers.celery", broker=os.environ["BENCH_AMQP_URL"])
 app.conf.update(
@@ -36,13 +38,13 @@ def send(to: str, subject: str, text: str) -> None:
 
 
 def install() -> None:
-    """The worker declares its queue; so that messages may come before it, it is declared here too."""
+    """Declare the queue, as the worker would, so that messages may come before it starts."""
     with app.connection_for_write() as connection:
         app.amqp.queues["celery"].bind(connection.default_channel).declare()
 
 
 def submitter() -> Callable[[str], object]:
-    """Return what publishes a task, confirmed when it returns, over a connection that is open."""
+    """Return a function that publishes a task and returns once it is confirmed."""
     producer = app.amqp.Producer(app.connection_for_write().ensure_connection())
     return lambda to: send.apply_async((to, SUBJECT, TEXT), producer=producer)
 

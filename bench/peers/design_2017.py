@@ -1,7 +1,8 @@
-"""The obvious design: one message at a time, prefetch 1, a connection per message; pika, PostgreSQL and ``smtplib``.
+"""The obvious design: one message at a time, prefetch 1, a connection per message.
 
-A row is committed, its id is published, confirmed and persistent; a worker takes one id, reads the row, sends, writes the status, commits,
-and acknowledges.
+It uses pika, PostgreSQL and ``smtplib``. The sender commits a row and publishes its id, confirmed
+and persistent. The worker takes one id, reads the row, sends, writes the status, commits, and
+acknowledges.
 """
 
 import os
@@ -12,9 +13,9 @@ from email.message import EmailMessage
 import pika
 import psycopg2
 
-from bench.payload import SENDER, SUBJECT, TEXT
+from bench.programs.payload import SENDER, SUBJECT, TEXT
 
-HOSTNAME = "bench.example.test"  # given, so that no DNS is asked for our own
+HOSTNAME = "bench.example.test"  # set, so that no DNS lookup for our own name is made
 QUEUE = "mail"
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
@@ -30,19 +31,24 @@ def _channel() -> "pika.adapters.blocking_connection.BlockingChannel":
 def install() -> None:
     """Create the table and the queue."""
     with _database() as database, database.cursor() as cursor:
-        cursor.execute("CREATE TABLE mail (id serial PRIMARY KEY, recipient text, subject text, body text, status text)")
+        cursor.execute(
+            "CREATE TABLE mail (id serial PRIMARY KEY, recipient text, subject text, body text, status text)"
+        )
     _channel().queue_declare(QUEUE, durable=True)
 
 
 def submitter() -> Callable[[str], None]:
-    """Return what commits a message and then publishes its id."""
+    """Return a function that commits a message and then publishes its id."""
     database, channel = _database(), _channel()
     channel.confirm_delivery()
 
     def submit(to: str) -> None:
         with database, database.cursor() as cursor:
             values = (to, SUBJECT, TEXT)
-            cursor.execute("INSERT INTO mail (recipient, subject, body, status) VALUES (%s, %s, %s, 'PENDING') RETURNING id", values)
+            cursor.execute(
+                "INSERT INTO mail (recipient, subject, body, status) VALUES (%s, %s, %s, 'PENDING') RETURNING id",
+                values,
+            )
             (number,) = cursor.fetchone()
         channel.basic_publish("", QUEUE, str(number).encode(), PERSISTENT, mandatory=True)
 
@@ -50,7 +56,7 @@ def submitter() -> Callable[[str], None]:
 
 
 def work() -> None:
-    """Deliver, one message after the other."""
+    """Deliver one message after the other."""
     database, channel = _database(), _channel()
     channel.basic_qos(prefetch_count=1)
     for method, _, body in channel.consume(QUEUE):

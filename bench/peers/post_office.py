@@ -1,8 +1,9 @@
-"""django-post_office on PostgreSQL, sent by its own ``send_queued_mail``.
+"""django-post_office on PostgreSQL, sending with its own ``send_queued_mail``.
 
-Its defaults: batches of 100, five threads a process, each with a connection for its part of the batch, and a log row for each message.
-One process per core (``--processes``). Cron starts it once a minute as a rule; here it starts again a tenth of a second after it has
-emptied the queue.
+It keeps its defaults: batches of 100, five threads per process, each with a connection for its part
+of the batch, and a log row per message. It runs one process per core (``--processes``). Usually
+cron starts it once a minute. Here it starts again a tenth of a second after it has emptied the
+queue.
 """
 
 import os
@@ -15,8 +16,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
-from bench.payload import SENDER, SUBJECT, TEXT
 from bench.peers import CORES
+from bench.programs.payload import SENDER, SUBJECT, TEXT
 
 AGAIN_SECONDS = 0.1
 
@@ -50,8 +51,8 @@ def install() -> None:
 
 
 def submitter() -> Callable[[str], object]:
-    """Return what queues a message, committed when it returns, over a connection that is open."""
-    from post_office import mail  # its models are there after setup() only
+    """Return a function that queues a message and returns once it is committed."""
+    from post_office import mail  # its models exist only after setup()
 
     connection.ensure_connection()
     return lambda to: mail.send(to, SENDER, subject=SUBJECT, message=TEXT)

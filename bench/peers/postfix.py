@@ -1,19 +1,23 @@
-"""A private Postfix that relays to the sink: its own configuration, queue, data and log; no daemon of the machine's is touched.
+"""A private Postfix that relays to the sink, with its own configuration, queue, data and log.
 
-How it is tuned, as somebody would who has one smarthost near by and wants speed without losing mail:
+It touches no mail server of the machine. It is tuned as an administrator would who has one
+smarthost near by and wants speed without losing mail:
 
-- Durability is not a setting: ``cleanup`` calls fsync before a message is answered 250.
-- As many deliveries at once as our worker has connections, from the first message on (``initial_destination_concurrency``; the default
-  starts with 5 and learns).
-- A connection for each message (``smtp_connection_cache_on_demand = no``): with a sink on the same machine a new one costs less than to
-  hand an old one from process to process. Of 20 deliveries at once it drains 2,500 messages a second, with the cache 1,700.
-- ``in_flow_delay = 0``: accepting is not slowed down on purpose while deliveries lag behind.
-- Nothing is looked up: no DNS, no names of clients, no local recipients, no aliases; no TLS, no filters, no content checks, no chroot.
-- Enough processes for everything at once (``default_process_limit``).
-- Logging stays as it comes, five lines a message, by its own ``postlogd``: nobody runs a mail server without a log.
+- Durability is not a setting: ``cleanup`` calls fsync before it answers 250.
+- It makes as many deliveries at once as our worker has connections, from the first message on
+  (``initial_destination_concurrency``; by default it starts with 5 and adapts).
+- It opens a connection for each message (``smtp_connection_cache_on_demand = no``). With a sink on
+  the same machine that is cheaper than passing a connection from process to process: with 20
+  deliveries at once it drains 2,500 messages a second, with the cache 1,700.
+- ``in_flow_delay = 0``: it does not slow down accepting while deliveries lag behind.
+- It looks nothing up: no DNS, no client names, no local recipients, no aliases; no TLS, no filters,
+  no content checks, no chroot.
+- It may run enough processes for everything at once (``default_process_limit``).
+- Logging keeps its default, five lines per message, by its own ``postlogd``: nobody runs a mail
+  server without a log.
 
-It accepts alone while there is no queue manager: ``cleanup`` rings at a FIFO that nobody reads. A full queue drains when the same
-queue is started with one.
+While there is no queue manager it only accepts: ``cleanup`` notifies it by a FIFO that nobody
+reads. The backlog drains when the same queue is started with a queue manager.
 """
 
 import os
@@ -25,10 +29,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from bench import OURSELVES, BenchError, postfix
-from bench.clients import Clients
-from bench.shapes import SHORT
-from bench.system import Told
+from bench import OURSELVES, BenchError
+from bench.processes import postfix
+from bench.processes.clients import Clients
+from bench.processes.system import Progress
+from bench.programs.shapes import SHORT
 from tests.servers.install import Missing
 from tests.servers.process import Sandbox, free_port
 
@@ -86,12 +91,15 @@ class Postfix:
     servers: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, sink_port: int, sessions: int, connections: int) -> None:
-        """``sessions``: SMTP connections to the sink at most. Raises :class:`tests.servers.install.Missing`."""
+        """``sessions`` is the most SMTP connections to the sink.
+
+        Raises :class:`tests.servers.install.Missing`.
+        """
         check()
         self.port = free_port()
         self._sandbox = Sandbox("bench-postfix", OURSELVES)
         self._folder = self._sandbox.folder
-        self._bell: int | None = None
+        self._fifo: int | None = None
         self._delivers = False
         daemons = postfix.default("daemon_directory")
         self._argv = [f"{daemons}/master", "-c", str(self._folder / "etc"), "-d"]
@@ -109,29 +117,35 @@ class Postfix:
         )
 
     def open(self) -> None:
-        """Start what accepts, unless everything runs."""
+        """Start the part that accepts, unless everything runs already."""
         if not self._delivers:
-            self._hang_bell()
+            self._make_fifo()
             self._start("")
 
     def shut(self) -> None:
-        """Stop."""
+        """Stop all of it."""
         self._sandbox.end("master", signal.SIGTERM)
-        if self._bell is not None:
-            os.close(self._bell)
-            self._bell = None
+        if self._fifo is not None:
+            os.close(self._fifo)
+            self._fifo = None
 
     def deliver(self) -> None:
-        """Start everything, on what is in the queue."""
+        """Start everything, on the queue there is."""
         (self._folder / "queue" / "public" / "qmgr").unlink()
         self._delivers = True
         self._start(_QUEUE_MANAGER)
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+        self,
+        clients: Clients,
+        first: int,
+        count: int,
+        connections: int,
+        on_progress: Progress = lambda _: None,
+        shape: str = SHORT,
     ) -> dict[str, Any]:
-        """Send by SMTP with ``smtp-source``, over connections that stay."""
-        return clients.run("source", self.port, count, connections, shape, told=told)
+        """Send by SMTP with ``smtp-source``, over connections that stay open."""
+        return clients.run("programs.source", self.port, count, connections, shape, on_progress=on_progress)
 
     def own(self) -> list[int]:
         """Return the process id of its master."""
@@ -147,12 +161,14 @@ class Postfix:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.shut()
         self._sandbox.close()
 
     def _prepare(self) -> None:
-        self._folder.chmod(0o755)  # its processes are of another user
+        self._folder.chmod(0o755)  # its processes run as another user
         queue = self._folder / "queue"
         for folder in (self._folder / "etc", queue, queue / "pid"):
             folder.mkdir()
@@ -161,11 +177,12 @@ class Postfix:
         _make(queue / "public", 0o710, GROUP)
         _make(queue / "maildrop", 0o730, GROUP)
 
-    def _hang_bell(self) -> None:
+    def _make_fifo(self) -> None:
         path = self._folder / "queue" / "public" / "qmgr"
         os.mkfifo(path, 0o600)
         shutil.chown(path, USER)
-        self._bell = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # with no reader at all they would log a warning for each message
+        # Without any reader of the FIFO, cleanup would log a warning for each message.
+        self._fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
     def _start(self, more: str) -> None:
         (self._folder / "etc" / "master.cf").write_text(_SERVICES.format(port=self.port) + more)
@@ -181,7 +198,7 @@ class Postfix:
 
 
 def check() -> None:
-    """Raise :class:`tests.servers.install.Missing` if there can be none on this machine."""
+    """Raise :class:`tests.servers.install.Missing` if Postfix cannot run on this machine."""
     if os.geteuid():
         raise Missing("Postfix's master runs only as root")
     postfix.program("smtp-source")

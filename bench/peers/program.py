@@ -1,6 +1,7 @@
-"""A Python peer as something to measure: three uses of one small program, each a process in the peers' environment.
+"""Runs a Python peer: three uses of one small program, each a process in the peers' environment.
 
-Its ``install`` makes tables and queues, its ``work`` delivers; ``bench.peers.submit`` calls its ``submitter``.
+Its ``install`` makes tables and queues, its ``work`` delivers, and ``bench.peers.submit`` calls its
+``submitter``.
 """
 
 import os
@@ -11,20 +12,23 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
-from bench.clients import Clients
-from bench.servers import Lent
-from bench.shapes import SHORT
-from bench.system import Told
+from bench.processes.clients import Clients
+from bench.processes.servers import Lent
+from bench.processes.system import Progress
+from bench.programs.shapes import SHORT
 from tests.servers.process import Sandbox
 
 USES = {"celery": ("rabbitmq",), "post_office": ("postgresql",), "design_2017": ("postgresql", "rabbitmq")}
 
 
 class Program:
-    """One fresh installation."""
+    """One fresh installation of a Python peer."""
 
     def __init__(self, name: str, python: Path, sink_port: int, lent: Lent, servers: Mapping[str, int]) -> None:
-        """``python``: that of the peers' environment. ``servers``: process ids of all there are."""
+        """``python`` is the peers' interpreter.
+
+        ``servers`` are the process ids of all running servers.
+        """
         self.servers = {server: servers[server] for server in USES[name] if server in servers}
         self._name, self._python = name, str(python)
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
@@ -37,10 +41,10 @@ class Program:
         self._works = False
 
     def open(self) -> None:
-        """Nothing of it runs to take messages in but the servers."""
+        """Do nothing: the servers alone take messages in."""
 
     def shut(self) -> None:
-        """Nothing to stop."""
+        """Do nothing."""
 
     def deliver(self) -> None:
         """Start its worker."""
@@ -48,13 +52,24 @@ class Program:
         self._sandbox.spawn("worker", self._argv("work"), self._environment)
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+        self,
+        clients: Clients,
+        first: int,
+        count: int,
+        connections: int,
+        on_progress: Progress = lambda _: None,
+        shape: str = SHORT,
     ) -> dict[str, Any]:
-        """Call its ``submitter`` in as many threads as there are connections. Raises :class:`BenchError` for a shape but ``short``."""
+        """Call its ``submitter`` in as many threads as there are connections.
+
+        Raises :class:`BenchError` for any shape but ``short``.
+        """
         if shape != SHORT:
             raise BenchError(f"{self._name} is measured with {SHORT} messages, not with {shape}")
         arguments = (self._name, first, count, connections)
-        return clients.run("peers.submit", *arguments, told=told, python=self._python, environment=self._environment)
+        return clients.run(
+            "peers.submit", *arguments, on_progress=on_progress, python=self._python, environment=self._environment
+        )
 
     def own(self) -> list[int]:
         """Return the process id of its worker, if that was started."""
@@ -64,7 +79,7 @@ class Program:
         return [pid] if pid else []
 
     def log(self) -> str:
-        """Return the end of what its worker said."""
+        """Return the end of its worker's log."""
         path = self._sandbox.folder / "worker.log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
@@ -76,7 +91,9 @@ class Program:
             raise BenchError(str(error)) from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.end("worker", signal.SIGTERM)
         self._sandbox.close()
 

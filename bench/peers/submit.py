@@ -1,7 +1,8 @@
-"""Hands messages to a Python peer as fast as it takes them: ``python -m bench.peers.submit PEER FIRST COUNT CONNECTIONS``.
+"""Hands messages to a Python peer as fast as it takes them.
 
-As many threads as our bench has connections, in one process per core: what a web application does when it calls the peer, without the
-web. Prints how many are in now and then, and one line of JSON at the end.
+Run as ``python -m bench.peers.submit PEER FIRST COUNT CONNECTIONS``. It starts as many threads as
+our bench has connections, in one process per core, like a web application that calls the peer. It
+prints the number of submitted messages from time to time, and one line of JSON at the end.
 """
 
 import importlib
@@ -14,36 +15,43 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
-from bench.payload import recipient
 from bench.peers import CORES
+from bench.programs.payload import recipient
 
-TELL = 100  # messages of one process between two lines
+TELL = 100  # messages of one process between two lines of progress
 
 
 def run(peer: str, first: int, count: int, connections: int) -> dict[str, float]:
-    """Hand ``count`` messages in and return when it began, seconds, and CPU seconds of what handed in."""
+    """Hand ``count`` messages in.
+
+    Returns when it began, the seconds it took, and the CPU seconds of the submitting processes.
+    """
     processes, context = min(CORES, connections), multiprocessing.get_context("fork")
     shares = [len(range(number, connections, processes)) for number in range(processes)]
     ready, pipes = context.Barrier(connections + 1), []
     for number, threads in enumerate(shares):
         numbers = range(first + number, first + count, processes)
         ours, theirs = context.Pipe(duplex=False)
-        context.Process(target=_process, args=(peer, iter(numbers), len(numbers), threads, processes, ready, theirs), daemon=True).start()
+        context.Process(
+            target=_process, args=(peer, iter(numbers), len(numbers), threads, processes, ready, theirs), daemon=True
+        ).start()
         theirs.close()
         pipes.append(ours)
     ready.wait(60)
     began = time.perf_counter()
     try:
-        told = [pipe.recv() for pipe in pipes]
+        reports = [pipe.recv() for pipe in pipes]
     except EOFError:
         sys.exit("a process that hands in has died")
-    seconds = max(ended for ended, _, _ in told) - began
-    if (done := sum(done for _, _, done in told)) != count:
+    seconds = max(ended for ended, _, _ in reports) - began
+    if (done := sum(done for _, _, done in reports)) != count:
         sys.exit(f"{done} of {count} were taken")
-    return {"began": began, "seconds": seconds, "cpu": sum(cpu for _, cpu, _ in told)}
+    return {"began": began, "seconds": seconds, "cpu": sum(cpu for _, cpu, _ in reports)}
 
 
-def _process(peer: str, numbers: Iterator[int], count: int, threads: int, processes: int, ready: Barrier, pipe: Connection) -> None:
+def _process(
+    peer: str, numbers: Iterator[int], count: int, threads: int, processes: int, ready: Barrier, pipe: Connection
+) -> None:
     module = importlib.import_module(f"bench.peers.{peer}")
     done: list[int] = []
 

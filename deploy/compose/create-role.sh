@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run once by the postgres image, when its volume is new: the service's role owns its database and is no superuser.
+# The postgres image runs this once, when its volume is new. It makes a role for the service, which owns
+# the service's database and is no superuser.
 set -eu
 psql -X -q -v ON_ERROR_STOP=1 -U postgres -d postgres <<'SQL'
 \getenv password PG_PASSWORD

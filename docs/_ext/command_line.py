@@ -1,4 +1,7 @@
-"""``.. command-line:: PROGRAM MODULE`` describes a program of ours by its click command, with all commands below it."""
+"""``.. command-line:: PROGRAM MODULE`` describes one of our programs and all its commands.
+
+The text comes from the program's click command.
+"""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -21,7 +24,7 @@ def _options(context: click.Context) -> Iterator[str]:
 
 
 def described(name: str, command: click.Command, underlines: str, above: click.Context | None = None) -> Iterator[str]:
-    """Yield a section about a command, then one about each command below it."""
+    """Yield a section about a command, then one about each of its subcommands."""
     context = click.Context(command, info_name=name, parent=above)
     yield f".. _command-{context.command_path.replace(' ', '-').replace('/', '-')}:\n"
     yield title(context.command_path, underlines[0])
@@ -36,13 +39,13 @@ def described(name: str, command: click.Command, underlines: str, above: click.C
 
 
 class CommandLine(SphinxDirective):
-    """Describe a program."""
+    """Describes a program."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[Node]:
-        """Return its section."""
+        """Return the program's section."""
         self.env.note_reread()
         program, _, module = self.arguments[0].rpartition(" ")
         command = import_module(module).main

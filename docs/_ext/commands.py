@@ -1,12 +1,13 @@
-"""The commands of README and manual, each with the comment before it that says how a test runs it.
+"""Finds the blocks of commands in README and manual, and how a test runs each of them.
 
-A block of ``sh``, ``python`` or ``javascript`` begins with one of these comments, which readers do not see::
+Before each block of ``sh``, ``python`` or ``javascript`` stands one of these comments, which
+readers do not see::
 
-    .. run                                  it ends well
-    .. run: TEXT                            and TEXT is in its output
-    .. run until: TEXT                      again and again until TEXT is in its output
-    .. run beside: TEXT                     it goes on running; TEXT is in its output when the next block may follow
-    .. settings                             it is a config.py, or a part of one, that can be loaded
+    .. run                                  it succeeds
+    .. run: TEXT                            it succeeds, and TEXT is in its output
+    .. run until: TEXT                      repeat it until TEXT is in its output
+    .. run beside: TEXT                     leave it running; go on once TEXT is in its output
+    .. settings                             it is a config.py, or a part of one, that loads
     .. not run: REASON                      why no test can run it
 """
 
@@ -20,14 +21,18 @@ LANGUAGES = ("sh", "python", "javascript")
 HOW = ("run", "run until", "run beside", "settings", "not run")
 
 _BLOCK = re.compile(
-    r"(?:^(?P<under>[ ]*)\.\. (?P<mark>\S.*)\n\n?)?^(?P<indent>[ ]*)\.\. code-block:: (?P<language>\w+)\n(?:[ ]+:.*\n)*\n",
+    r"(?:^(?P<under>[ ]*)\.\. (?P<mark>\S.*)\n\n?)?"
+    r"^(?P<indent>[ ]*)\.\. code-block:: (?P<language>\w+)\n(?:[ ]+:.*\n)*\n",
     re.MULTILINE,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of code. ``how`` is one of HOW, or "" if nothing says it; ``told`` is what the comment says behind the colon."""
+    """One block of code.
+
+    ``how`` is one of HOW, or "" without a comment; ``told`` is the text after its colon.
+    """
 
     page: str
     line: int
@@ -38,18 +43,18 @@ class Block:
 
     @property
     def beginning(self) -> str:
-        """Its first line that is no comment."""
+        """Its first line that is not a comment."""
         return next(line for line in self.text.splitlines() if line.strip() and not line.startswith("#"))
 
 
 def pages() -> list[Path]:
-    """Return every page that people read commands in."""
+    """Return every page that has commands for readers."""
     top = [ROOT / name for name in ("README.rst", "CONTRIBUTING.rst", "SECURITY.rst")]
     return [*top, *sorted(path for path in (ROOT / "docs").rglob("*.rst") if "_build" not in path.parts)]
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Yield the blocks of commands on a page, in order."""
+    """Yield the blocks of commands of a page, in order."""
     text = page.read_text()
     for found in _BLOCK.finditer(text):
         if found["language"] in LANGUAGES:

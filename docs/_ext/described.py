@@ -1,4 +1,4 @@
-"""Things that the manual describes by hand, and the code defines: each must be in both."""
+"""Checks that names which the code defines and the manual describes by hand are the same."""
 
 from collections.abc import Callable, Collection
 
@@ -10,9 +10,10 @@ log = logging.getLogger(__name__)
 
 
 def compare(app: Sphinx, kind: str, defined: Callable[[], Collection[str]], page: str) -> None:
-    """Add the directive and the role ``kind``, and warn of every name that only the manual or only the code has.
+    """Add a directive and a role called ``kind``; warn of names that are only in the manual or the
+    code.
 
-    ``defined`` returns the names that the code has; ``page`` is where they are described.
+    ``defined`` returns the names that the code has. ``page`` is the page that describes them.
     """
     app.add_object_type(kind, kind)
 

@@ -1,4 +1,7 @@
-"""``.. error:: STATUS code`` describes an error of the HTTP API; every code and status that the code can answer must be described."""
+"""``.. error:: STATUS code`` describes an error of the HTTP API.
+
+Sphinx warns if an error that the code can answer is not described.
+"""
 
 import re
 from collections.abc import Iterator
@@ -11,17 +14,18 @@ import mailbbgun
 from mailbbgun.core.errors import ConfigurationError, MailBBGunError, SecretUnreadable
 from mailbbgun.server.refusal import Refusal
 
-#: Errors that stop a program when it starts, so that no client ever meets them.
+#: Errors that stop a program at its start. Clients never see them.
 OF_PROGRAMS = ConfigurationError
 
-#: What Flask itself refuses, and the application gives a code: a path or method that is not there, a fault of ours, a large body.
+#: Errors of Flask to which the application gives a code: unknown path, wrong method, internal
+#: error, body too large.
 OF_FLASK = ("400 bad_request", "404 not_found", "405 method_not_allowed", "413 too_large", "500 internal_error")
 
 _REFUSED = re.compile(r"Refusal\(\s*(\d{3}),(?![^\n]*code=)")
 
 
 def answered() -> list[str]:
-    """Return status and code of every error that a client can be answered with."""
+    """Return status and code of every error that a client can receive."""
     return sorted({*_of_the_tree(MailBBGunError), *_of_the_server(), *OF_FLASK})
 
 
@@ -34,7 +38,10 @@ def _of_the_tree(error: type[MailBBGunError]) -> Iterator[str]:
 
 
 def _of_the_server() -> Iterator[str]:
-    """Find what the HTTP server refuses before the application sees it: there the status says the code."""
+    """Find the errors of the HTTP server that precede the application.
+
+    Their code follows from the status.
+    """
     found = {
         int(status)
         for path in Path(mailbbgun.__file__).parent.rglob("*.py")

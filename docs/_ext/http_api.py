@@ -1,4 +1,7 @@
-"""``.. http-operations:: TAG`` and ``.. http-shapes::`` describe the HTTP API by the OpenAPI document that the application itself serves."""
+"""``.. http-operations:: TAG`` and ``.. http-shapes::`` describe the HTTP API.
+
+The text comes from the OpenAPI document that the application itself serves.
+"""
 
 import json
 import re
@@ -17,7 +20,7 @@ from mailbbgun.app import close, create_app
 from mailbbgun.settings.settings import load
 
 VERBS = ("get", "post", "put", "patch", "delete")
-#: Answers that every operation has alike; the page says so once.
+#: Answers that all operations have in common. The page describes them once.
 EVERYWHERE = ("401", "429", "default")
 
 log = logging.getLogger(__name__)
@@ -25,7 +28,10 @@ log = logging.getLogger(__name__)
 
 @cache
 def document() -> dict[str, Any]:
-    """Return the OpenAPI document of an application with default settings, which needs neither a database nor a queue to say it."""
+    """Return the OpenAPI document of an application with default settings.
+
+    It needs neither a database nor a queue.
+    """
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(load({"MAILBBGUN_VAR": folder}))
         found: dict[str, Any] = json.loads(app.test_client().get("/openapi.json").data)
@@ -75,7 +81,7 @@ def _fields(schema: dict[str, Any]) -> str:
     rows = [
         (code(name) + (" *needed*" if name in needed else ""), _type_of(one), _meaning(one))
         for name, one in schema.get("properties", {}).items()
-    ]  # fmt: skip
+    ]
     return table(("Field", "Type", "Meaning"), rows, "22 20 58") if rows else "It has no fields.\n"
 
 
@@ -118,12 +124,12 @@ def _described(verb: str, path: str, operation: dict[str, Any]) -> Iterator[str]
 
 
 class Operations(SphinxDirective):
-    """Describe the operations of a tag."""
+    """Describes the operations of a tag."""
 
     required_arguments = 1
 
     def run(self) -> list[Node]:
-        """Return a section for each."""
+        """Return a section for each operation."""
         self.env.note_reread()
         tag = self.arguments[0]
         parts = [
@@ -133,7 +139,7 @@ class Operations(SphinxDirective):
 
 
 class Overview(SphinxDirective):
-    """List all operations."""
+    """Lists all operations."""
 
     def run(self) -> list[Node]:
         """Return a table."""
@@ -146,10 +152,10 @@ class Overview(SphinxDirective):
 
 
 class Shapes(SphinxDirective):
-    """Describe every JSON object that operations take or answer."""
+    """Describes every JSON object that operations take or answer."""
 
     def run(self) -> list[Node]:
-        """Return a section for each."""
+        """Return a section for each object."""
         self.env.note_reread()
         shapes = document()["components"]["schemas"]
         parts = [f".. _shape-{name}:\n\n{title(name, '~')}\n{_fields(one)}" for name, one in sorted(shapes.items())]
@@ -165,7 +171,7 @@ def _complete(app: Sphinx, env: Any) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register both directives."""
+    """Register the directives."""
     app.add_directive("http-operations", Operations)
     app.add_directive("http-overview", Overview)
     app.add_directive("http-shapes", Shapes)

@@ -1,4 +1,4 @@
-"""``.. not-run::`` lists the commands of the manual that no test runs, each with its reason."""
+"""``.. not-run::`` lists the manual's commands that no test runs, each with its reason."""
 
 from pathlib import PurePath
 
@@ -10,7 +10,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class NotRun(SphinxDirective):
-    """List them."""
+    """Lists these commands."""
 
     def run(self) -> list[Node]:
         """Return a table."""

@@ -1,4 +1,4 @@
-"""Text of the code as reStructuredText: what the other extensions of this folder write their pages with."""
+"""Turns text from the code into reStructuredText, for the other extensions of this folder."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ _SPECIAL = re.compile(r"([*`|\\_\[\]])|(?<=[a-z]):(?=//)")
 
 
 def inline(text: str) -> str:
-    """Return a sentence in which `single backticks` mark code, and nothing else is markup."""
+    """Return a sentence in which `single backticks` mark code and nothing else is markup."""
     parts = re.split(r"`([^`\n]+)`", text)
     return "".join(code(part) if place % 2 else _escaped(part) for place, part in enumerate(parts))
 

@@ -1,4 +1,7 @@
-"""``.. settings:: NAME …`` describes settings by what ``settings.py`` says of them; ``:setting:`NAME``` refers to one."""
+"""``.. settings:: NAME …`` describes settings; ``:setting:`NAME``` refers to one.
+
+The text comes from ``mailbbgun/settings/settings.py``.
+"""
 
 from dataclasses import asdict, fields, is_dataclass
 from textwrap import indent
@@ -29,18 +32,19 @@ def _described(name: str) -> str:
         if least is not None
         else ""
     )
-    told = f"{inline(setting.metadata['doc'])}\n\nDefault: {code(_shown(setting.default))}.{bounds} In the environment: {code(PREFIX + name)}.\n"
-    return f".. setting:: {name}\n\n{indent(told, '   ')}\n"
+    default = f"Default: {code(_shown(setting.default))}.{bounds} In the environment: {code(PREFIX + name)}."
+    text = f"{inline(setting.metadata['doc'])}\n\n{default}\n"
+    return f".. setting:: {name}\n\n{indent(text, '   ')}\n"
 
 
 class SettingsDirective(SphinxDirective):
-    """Describe the settings that are named."""
+    """Describes the named settings."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[Node]:
-        """Return a description of each."""
+        """Return a description of each setting."""
         names = self.arguments[0].split()
         if unknown := [name for name in names if name not in SETTINGS]:
             raise self.error(f"there is no setting {unknown[0]}")
@@ -48,7 +52,7 @@ class SettingsDirective(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive; every setting must be on the page."""
+    """Register the directive. Sphinx warns if a setting is on no page."""
     app.add_directive("settings", SettingsDirective)
     compare(app, "setting", lambda: SETTINGS, "reference/settings")
     return {"parallel_read_safe": True}

@@ -75,7 +75,7 @@ class Acceptor:
         claim = None
         if options.idempotency_key is not None:
             claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
-        lane = self._publisher.lane(caller.tenant_id, options.priority)
+        lane = self._publisher.lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
         return Accepting(self._store.pending(rows, claim, lambda: self._publisher.offer(lane, identifier)))

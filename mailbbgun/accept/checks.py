@@ -1,6 +1,6 @@
 """What a submission and its options must keep. All that they break is told at once, each fault with its field."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
@@ -10,7 +10,7 @@ from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, i
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages import mime, simulator
+from mailbbgun.messages import mime, provider_headers, simulator
 from mailbbgun.messages.mime import Mailbox
 from mailbbgun.settings.settings import Settings
 
@@ -40,6 +40,9 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
         wrong[TO] = [NEEDS_RECIPIENT]
     for name, why in permissions(boxes["from"], boxes["envelope_from"], recipients, caller, given=submission.sender is not None):
         wrong.setdefault(name, []).append(why)
+    if submission.headers:
+        for name, why in provider_orders(submission.headers.items(), caller):
+            wrong.setdefault(f"headers.{name}", []).append(why)
     _keep_rules(submission, _OF_FIELDS, settings, wrong)
     if submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
@@ -125,6 +128,14 @@ def permissions(
             yield kind, f"This API key sends to its guests only, and {address} is none."
         if caller.kind is not KeyKind.TEST and simulator.simulated(address):
             yield kind, f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients."
+
+
+def provider_orders(headers: Iterable[tuple[str, str]], caller: Caller) -> Broken:
+    """Give the names of headers that the provider behind an SMTP account obeys and this caller may not give, and why."""
+    limits = ", ".join(name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries)
+    for name, value in headers:
+        if why := provider_headers.refusal(name, value, limits):
+            yield name, why
 
 
 def check_default_sender(settings: Settings) -> None:

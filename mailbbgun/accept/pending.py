@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any, Protocol
+from uuid import UUID
 
+from mailbbgun.core.caller import counts_as
 from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
 
@@ -20,6 +22,11 @@ class Rows:
     deliveries: Sequence[Mapping[str, Any]]
     response: Answer
     per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
+
+    @property
+    def counts_as(self) -> UUID:
+        """The id under which it is counted."""
+        return counts_as(self.message["tenant_id"], test=self.message["test"])
 
 
 class State(IntEnum):

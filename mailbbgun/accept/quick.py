@@ -5,7 +5,7 @@ that is reached, anything that is wrong. So this only ever says yes, and what is
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +72,15 @@ class Quick:
     """Begins what it may."""
 
     def __init__(
-        self, settings: Settings, acceptor: Acceptor, authenticator: AuthenticatorContract, limiter: Limiter, hosts: Hosts
+        self,
+        settings: Settings,
+        acceptor: Acceptor,
+        authenticator: AuthenticatorContract,
+        limiter: Limiter,
+        hosts: Hosts,
+        database_found: Callable[[], bool],
     ) -> None:
+        self._database_found = database_found
         self._settings = settings
         self._acceptor = acceptor
         self._authenticator = authenticator
@@ -84,7 +91,7 @@ class Quick:
         """Return a message on its way, of a whole request from that IP address; None if the framework is to have it. Waits for nobody."""
         found = _REQUEST.match(request)
         headers = _headers(found[1]) if found else None
-        if not found or headers is None or len(request) - found.end() > self._settings.MAX_BODY_SIZE:
+        if not found or headers is None or len(request) - found.end() > self._settings.MAX_BODY_SIZE or not self._database_found():
             return None
         try:
             if not self._hosts.serves(headers.get("host")):

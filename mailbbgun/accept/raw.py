@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mailbbgun.accept.addresses import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
-from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions
+from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions, provider_orders
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, MESSAGE_ID_SIZE, TO, Options, Raw
 from mailbbgun.core.caller import Caller
@@ -68,6 +68,8 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
     recipients = _recipients(submission, header, settings, wrong)
     for name, why in permissions([sender] if sender else [], [], recipients, caller, given=True):
         wrong.setdefault("from" if name == "from" else "recipients", []).append(why)
+    for _, why in provider_orders(((one.name.decode(), one.value) for one in header), caller):
+        wrong.setdefault("mime", []).append(why)
     check_options(options, settings, wrong)
     if wrong or sender is None:
         raise InvalidInput("The message is not valid.", fields=wrong)

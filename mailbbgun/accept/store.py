@@ -64,7 +64,7 @@ class Store:
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
-        self._used_up: dict[UUID, tuple[int, float]] = {}  # by tenant: the quota, and the monotonic second of midnight
+        self._used_up: dict[UUID, tuple[int, float]] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
         self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -75,7 +75,7 @@ class Store:
         Raises :class:`QuotaExceeded` if it is known already that its tenant's quota is used up, and no earlier answer could be asked for.
         """
         if rows.per_day is not None and claim is None:
-            per_day, midnight = self._used_up.get(rows.message["tenant_id"], (-1, 0.0))
+            per_day, midnight = self._used_up.get(rows.counts_as, (-1, 0.0))
             if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
                 raise _exceeded(rows.per_day, left)
         return PendingWrite(self, rows, claim, then)
@@ -180,7 +180,7 @@ class Store:
     def _committed(self, batch: Sequence[PendingWrite], turned: _Turned) -> None:
         """Hint what is stored, and remember whose quota is used up."""
         for pending, refusal in turned.refused.items():
-            self._used_up[pending.rows.message["tenant_id"]] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
+            self._used_up[pending.rows.counts_as] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
         for pending in turned.stored(batch):
             try:
                 pending.then()
@@ -252,16 +252,16 @@ def _asks_first(pending: PendingWrite) -> bool:
 def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:
     """Count what has a quota; return what has no room in it, and why. First come, first served."""
     limited = [pending for pending in batch if pending.rows.per_day is not None]
-    counts = Counter(pending.rows.message["tenant_id"] for pending in limited)
-    per_day = {pending.rows.message["tenant_id"]: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
-    rooms = quota.take(session, {tenant_id: quota.Want(n, per_day[tenant_id]) for tenant_id, n in counts.items()})
+    counts = Counter(pending.rows.counts_as for pending in limited)
+    per_day = {pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
+    rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
     refused = {}
     for pending in limited:
-        tenant_id = pending.rows.message["tenant_id"]
-        seen[tenant_id] += 1
-        if seen[tenant_id] > (room := rooms[tenant_id]).n:
-            refused[pending] = _exceeded(per_day[tenant_id], room.day_left)
+        counted = pending.rows.counts_as
+        seen[counted] += 1
+        if seen[counted] > (room := rooms[counted]).n:
+            refused[pending] = _exceeded(per_day[counted], room.day_left)
     return refused
 
 

@@ -1,7 +1,10 @@
-"""The command line, ``bin/mailbbgun``: a sysadmin's way to messages, tenants, keys, accounts and secrets, straight in the database.
+"""The command line ``bin/mailbbgun``: messages, tenants, keys, accounts and secrets for sysadmins.
 
-What comes in is judged by the schemas of the HTTP doors, and ``--json`` prints what they answer. Nothing here needs an API that runs, nor an API
-key: whoever may read the settings may do it all. One file each for a group of commands; ``terminal`` is what they share.
+Commands work directly on the database. They need neither a running API nor an API key: whoever can
+read the settings may run them. They validate input with the schemas of the HTTP API, and ``--json``
+prints the same JSON as the API. Each group of commands is one file; ``terminal.py`` has what they
+share.
 
-Exit codes: 0 done, 1 not (no such thing, a server that does not answer, something left undone), 2 wrong usage, 78 a setting is wrong.
+Exit codes: 0 done; 1 not done (nothing found, a server does not answer, something is left undone);
+2 wrong usage; 78 a setting is wrong.
 """

@@ -1,8 +1,8 @@
-"""``mailbbgun audit``: what was done to tenants, API keys and SMTP accounts, as one timeline.
+"""``mailbbgun audit``: a timeline of what was done to tenants, API keys and SMTP accounts.
 
-The table ``audit`` tells who read which password. All else comes from the moments that tenants,
-keys and accounts keep of themselves. So of an account only the last change is known, of a key only
-its last use, and nothing of what was deleted.
+The table ``audit`` records who read which password. All other entries come from the timestamps that
+tenants, keys and accounts keep of themselves. So of an account only the last change is known, of a
+key only the last use, and of deleted things nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.cli.terminal import (
     PAGE,
+    all_pages,
     as_json,
-    everything,
-    given,
     of_tenant,
     opened,
     print_json,
     print_table,
     tenant_called,
+    typed_options,
 )
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.database.db import db_now
@@ -40,16 +40,18 @@ Entry = dict[str, Any]
 
 @click.command()
 @of_tenant
-@click.option("--all", "every", is_flag=True, help="Of all tenants.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="So many entries at most.")
+@click.option("--all", "every", is_flag=True, help="Show all tenants.")
+@click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="Most entries to show.")
 @as_json
 @click.pass_context
 def audit(context: click.Context, /, tenant: str, every: bool, limit: int, as_json: bool) -> None:
-    """Show what was done to a tenant, its keys and its accounts, and who read a password, newest first.
+    """Show what was done to a tenant, its keys and its accounts, and who read a password, newest
+    first.
 
-    Of an account the last change is known, of a key the last use, to within some seconds; of what was deleted nothing.
+    Of an account only the last change is known, of a key only the last use, to within some seconds;
+    of what was deleted nothing.
     """
-    if every and "tenant" in given(context):
+    if every and "tenant" in typed_options(context):
         raise click.UsageError("--all is of every tenant, --tenant of one; give one or the other.")
     with opened() as services, services.db.read() as session:
         found, count = _timeline(session, None if every else tenant_called(session, tenant), limit)
@@ -63,15 +65,14 @@ def audit(context: click.Context, /, tenant: str, every: bool, limit: int, as_js
 
 
 def _timeline(session: Session, tenant: Tenant | None, limit: int) -> tuple[list[Entry], int]:
-    """Return the newest entries about a tenant, or about every tenant, and how many there are in all.
-
-    The newest entry comes first.
+    """Return the newest entries about a tenant, or all tenants, newest first, and their total
+    number.
     """
     its = tenant.id if tenant else None
     read, readings, _ = repo.audit(session, its, limit=limit, offset=0, after=None)
-    keys = everything(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
-    # After what belongs to them: none is ever deleted, so each of these is there.
-    tenants = [tenant] if tenant else everything(lambda after: repo.tenants(session, limit=PAGE, offset=0, after=after))
+    keys = all_pages(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
+    # Read last: tenants are never deleted, so every tenant of the things above is found.
+    tenants = [tenant] if tenant else all_pages(lambda after: repo.tenants(session, limit=PAGE, offset=0, after=after))
     names, prefixes = {one.id: one.name for one in tenants}, {one.id: one.prefix for one in keys}
     now = session.scalars(select(db_now())).one()
     owned = accounts.of_tenants(session, list(names))
@@ -103,7 +104,7 @@ def _of_key(key: ApiKey, names: Mapping[UUID, str], now: datetime) -> Iterator[E
 
 
 def _has_expired(key: ApiKey, now: datetime) -> bool:
-    """Say whether a key has come to its end by itself, and was not revoked before that."""
+    """Return whether a key reached its expiry without being revoked before."""
     if key.expires_at is None or key.expires_at > now:
         return False
     return key.revoked_at is None or key.expires_at < key.revoked_at
@@ -127,6 +128,6 @@ def _of_reading(entry: AuditEntry, names: Mapping[UUID, str], prefixes: Mapping[
 def _entry(
     at: datetime, action: str, tenant: str, name: str | None, identifier: UUID | str | None, **who: str | None
 ) -> Entry:
-    """Return an entry: what was done when, and to which thing; ``who``: ``by_key`` and IP ``address``."""
+    """Return an entry. ``who`` has ``by_key`` and the IP ``address``."""
     about = {"at": at, "action": action, "tenant": tenant, "name": name, "id": identifier}
     return about | {"by_key": None, "address": None} | who

@@ -1,7 +1,9 @@
-"""``mailbbgun keys``: the keys that passwords in the database are encrypted with.
+"""``mailbbgun keys``: the keys that encrypt passwords in the database.
 
-To change the key: put a new one first in ``ENCRYPTION_KEYS`` and start everything again (where several machines cannot be started at once put it
-last everywhere before: each must read what another writes), then ``keys rotate``. The old one may go when ``keys status`` says that it opens nothing.
+To change the key, put a new one first in ``ENCRYPTION_KEYS``, restart every process, then run
+``keys rotate``. If several machines cannot restart at once, first put the new key last on each of
+them, since each must read what the others write. The old key may go once ``keys status`` says that
+it opens nothing.
 """
 
 import sys
@@ -13,7 +15,7 @@ from uuid import UUID
 import click
 from tqdm import tqdm
 
-from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_table
+from mailbbgun.cli.terminal import PROGRAM, as_json, opened, print_json, print_one, print_table
 from mailbbgun.database.db import Base
 from mailbbgun.database.reencrypt import Place, Tally, count, places, reencrypt, tally
 from mailbbgun.services import Services
@@ -21,38 +23,56 @@ from mailbbgun.smtp_accounts import models as smtp_accounts
 from mailbbgun.tenants import models as tenants
 from mailbbgun.tenants import repo
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
-ROOMS = (smtp_accounts, tenants)  # whose tables have secrets
+INTERRUPTED = 130  # 128 + SIGINT, the exit code shells use
+ROOMS = (smtp_accounts, tenants)  # rooms whose tables have secrets
 
 
 @click.group()
 def keys() -> None:
-    """Encryption keys of what is secret in the database (ENCRYPTION_KEYS), by their place in that list."""
+    """Keys that encrypt secrets in the database (ENCRYPTION_KEYS), numbered by their place in that
+    list.
+    """
 
 
 @keys.command()
 @as_json
 def status(as_json: bool) -> None:
-    """Say how many secrets each key opens, and which none does. A key that opens none may go."""
+    """Show which database it is, how many secrets each key opens, and which secrets no key opens.
+
+    A key that opens none may go. The exit code is 1 if there is a secret that no key opens.
+    """
     with opened() as services:
         where = _places()
         with _bar(services, where, "looking") as advance:
             found = tally(services.db, services.vault, where, advance)
         lost = _lost(services, found)
-        rows = [{"key": place + 1, "secrets": found.by_key[place], "use": _use(place, found)} for place in range(services.vault.size)]
+        rows = [
+            {"key": place + 1, "secrets": found.by_key[place], "use": _use(place, found)}
+            for place in range(services.vault.size)
+        ]
+    database = services.db.shown
     if as_json:
-        print_json({"keys": [{name: row[name] for name in ("key", "secrets")} for row in rows], "unreadable": lost})
-        return
-    print_table(rows, ("key", "secrets", "use"))
-    _tell_lost(lost)
+        print_json(
+            {
+                "database": database,
+                "keys": [{name: row[name] for name in ("key", "secrets")} for row in rows],
+                "unreadable": lost,
+            }
+        )
+    else:
+        print_one({"database": database})
+        click.echo()
+        print_table(rows, ("key", "secrets", "use"))
+    _exit_if_lost(lost, found, database)
 
 
 @keys.command()
 def rotate() -> None:
-    """Encrypt every secret by the first key.
+    """Encrypt every secret with the first key.
 
-    In batches, beside a running service. It may be interrupted and repeated: what the first key made already is left alone, and so is what no
-    key opens, which is named; the exit code is 1 then.
+    Works in batches, beside a running service. You may interrupt and repeat it: it skips what the
+    first key encrypted already. Secrets that no key opens are left alone and named; the exit code
+    is 1 then.
     """
     with opened() as services:
         where = _places()
@@ -65,11 +85,14 @@ def rotate() -> None:
             click.echo(f"{PROGRAM}: interrupted; what is done is kept, and the next run does the rest", err=True)
             sys.exit(INTERRUPTED)
         lost = _lost(services, found)
-    click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.by_key.total() + len(lost)}")
+    click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.total}")
     if found.behind:
-        click.echo(f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this", err=True)
-    _tell_lost(lost)
-    if found.behind or lost:
+        click.echo(
+            f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this",
+            err=True,
+        )
+    _exit_if_lost(lost, found, services.db.shown)
+    if found.behind:
         sys.exit(1)
 
 
@@ -79,25 +102,32 @@ def _places() -> Sequence[Place]:
 
 @contextmanager
 def _bar(services: Services, where: Sequence[Place], doing: str) -> Iterator[Callable[[int], object]]:
-    """A progress bar on standard error, if that is a terminal."""
+    """Show a progress bar on standard error, if that is a terminal; yield what advances it."""
     bar: tqdm[NoReturn]
     with tqdm(total=count(services.db, where), desc=doing, unit="secret", disable=None, file=sys.stderr) as bar:
         yield bar.update
 
 
 def _lost(services: Services, found: Tally) -> list[dict[str, Any]]:
-    """Return what no key opens, with the names of the tenants."""
+    """Return the secrets that no key opens, with the names of their tenants."""
     identifiers = {one.tenant_id for one in found.unreadable if one.tenant_id}
     with services.db.read() as session:
         names: dict[UUID, str] = repo.names(session, identifiers)
-    return [{"table": one.table, "tenant": names.get(one.tenant_id) if one.tenant_id else None, "name": one.name} for one in found.unreadable]
+    return [
+        {"table": one.table, "tenant": names.get(one.tenant_id) if one.tenant_id else None, "name": one.name}
+        for one in found.unreadable
+    ]
 
 
-def _tell_lost(lost: Sequence[dict[str, Any]]) -> None:
-    if lost:
-        click.echo(f"{PROGRAM}: no key opens these {len(lost)}; they are left as they are, and readable again when their key is back:", err=True)
-        for one in lost:
-            click.echo(f"  {one['table']}: {one['tenant'] + ': ' if one['tenant'] else ''}{one['name']}", err=True)
+def _exit_if_lost(lost: Sequence[dict[str, Any]], found: Tally, database: str) -> None:
+    """Exit with code 1 if no key opens some of the secrets in this database: say how many, and which."""
+    if not lost:
+        return
+    told = f"no key opens {len(lost)} of {found.total} secrets in {database}"
+    click.echo(f"{PROGRAM}: {told}; they are left as they are, and readable again when their key is back:", err=True)
+    for one in lost:
+        click.echo(f"  {one['table']}: {one['tenant'] + ': ' if one['tenant'] else ''}{one['name']}", err=True)
+    sys.exit(1)
 
 
 def _use(place: int, found: Tally) -> str:

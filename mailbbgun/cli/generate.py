@@ -1,4 +1,7 @@
-"""``bin/generate-keys``: new keys for ``ENCRYPTION_KEYS``. Needs no settings and no database, so it can be run before there are any."""
+"""``bin/generate-keys``: makes new keys for ``ENCRYPTION_KEYS``.
+
+It needs neither settings nor a database, so it can run before either exists.
+"""
 
 import click
 
@@ -8,8 +11,8 @@ from mailbbgun.database.crypto import new_key
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many.")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Number of keys.")
 def main(count: int) -> None:
-    """Print new keys for ENCRYPTION_KEYS, one a line."""
+    """Print new keys for ENCRYPTION_KEYS, one per line."""
     for _ in range(count):
         click.echo(new_key())

@@ -1,4 +1,8 @@
-"""``mailbbgun key``: API keys. A new one is printed once, and with ``--quiet`` alone, for ``KEY=$(bin/mailbbgun key create --admin --quiet)``."""
+"""``mailbbgun key``: API keys.
+
+A new key is printed once. With ``--quiet`` nothing else is printed, for ``KEY=$(bin/mailbbgun key
+create --admin --quiet)``.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -10,17 +14,17 @@ from sqlalchemy.orm import Session
 from mailbbgun.cli.terminal import (
     LIMIT,
     PAGE,
+    all_pages,
     as_json,
-    everything,
-    given,
-    judged,
     of_tenant,
     opened,
     print_json,
     print_one,
     print_table,
     tenant_called,
+    typed_options,
     uuid,
+    validated,
 )
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import NotFound
@@ -32,7 +36,13 @@ from mailbbgun.tenants.api import Keys, KeyShape, MintedKey, NewKey, Rotation, t
 from mailbbgun.tenants.models import ApiKey
 
 COLUMNS = ("prefix", "name", "kind", "scopes", "last_used_at", "expires_at", "revoked_at", "id")
-FIELDS = {"scope": "scopes", "sender": "senders", "network": "networks", "guest": "guests", "expires": "expires_at"}  # option → field of the API
+FIELDS = {
+    "scope": "scopes",
+    "sender": "senders",
+    "network": "networks",
+    "guest": "guests",
+    "expires": "expires_at",
+}  # option → field of the API
 NAME = "command line"
 
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Print the new key and nothing else.")
@@ -45,16 +55,21 @@ def key() -> None:
 
 @key.command("list")
 @of_tenant
-@click.option("--all", "every", is_flag=True, help="Of all tenants; says whose, and whether active, expired or revoked.")
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="List the keys of all tenants, with tenant and state: active, expired or revoked.",
+)
 @as_json
 @click.pass_context
 def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) -> None:
-    """List all keys of a tenant, newest first, those that have ended among them."""
-    if every and "tenant" in given(context):
+    """List all keys of a tenant, newest first, including expired and revoked ones."""
+    if every and "tenant" in typed_options(context):
         raise click.UsageError("--all is of every tenant, --tenant of one; give one or the other.")
     with opened() as services, services.db.read() as session:
-        its = None if every else tenant_called(session, tenant).id
-        found = everything(lambda after: repo.keys(session, its, limit=PAGE, offset=0, after=after))
+        tenant_id = None if every else tenant_called(session, tenant).id
+        found = all_pages(lambda after: repo.keys(session, tenant_id, limit=PAGE, offset=0, after=after))
         names = repo.names(session, {one.tenant_id for one in found}) if every else {}
         now = session.scalars(select(db_now())).one()
     shown: Any = Keys().dump({"keys": found, "count": len(found)})
@@ -69,25 +84,43 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 
 @key.command()
 @of_tenant
-@click.option("--name", help=f"What it is for.  [default: {NAME}, or {keys.ADMIN.name}]")
-@click.option("--kind", type=click.Choice([kind.value for kind in KeyKind]), help="live (the default); test: to the catcher; team: to guests only.")
-@click.option("--scope", multiple=True, type=click.Choice([scope.value for scope in Scope]), help="What it may do; by default send and read mail.")
-@click.option("--admin", is_flag=True, help="It may do everything: all scopes.")
-@click.option("--sender", multiple=True, help="From must be this address, or of this domain.")
-@click.option("--network", multiple=True, help="Requests must come from this network, as 192.0.2.0/24.")
-@click.option("--guest", multiple=True, help="Of a team key: an address or domain it may send to.")
+@click.option("--name", help=f"What the key is for.  [default: {NAME}, or {keys.ADMIN.name}]")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in KeyKind]),
+    help="live (the default); test: all mail goes to the catcher; team: mail may go to guests only.",
+)
+@click.option(
+    "--scope",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What the key may do; by default send and read mail.",
+)
+@click.option("--admin", is_flag=True, help="The key may do everything: all scopes.")
+@click.option("--sender", multiple=True, help="From must be this address, or an address of this domain.")
+@click.option("--network", multiple=True, help="Requests must come from this network, such as 192.0.2.0/24.")
+@click.option("--guest", multiple=True, help="For a team key: an address or domain it may send to.")
 @click.option("--max-requests-per-minute", type=LIMIT)
-@click.option("--expires", metavar="TIME", help="RFC 3339, as 2026-12-31T12:00:00Z, or a date.")
+@click.option(
+    "--expires", metavar="TIME", help="When the key ends: an RFC 3339 time such as 2026-12-31T12:00:00Z, or a date."
+)
 @_quiet
 @as_json
 @click.pass_context
 def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_json: bool, **_: Any) -> None:
-    """Make a key for a tenant and print it, this once. What may be many (--scope, --sender …) is given as often."""
-    wanted = {FIELDS.get(name, name): value for name, value in given(context).items() if name not in ("tenant", "admin", "quiet", "as_json")}
+    """Make a key for a tenant and print it, this once.
+
+    Options that take several values (--scope, --sender …) may be repeated.
+    """
+    wanted = {
+        FIELDS.get(name, name): value
+        for name, value in typed_options(context).items()
+        if name not in ("tenant", "admin", "quiet", "as_json")
+    }
     if admin and "scopes" in wanted:
         raise click.UsageError("--admin is every --scope; give one or the other.")
     scopes = {"scopes": list(keys.ADMIN.scopes)} if admin else {}
-    wish = judged(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
+    wish = validated(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
     with opened() as services:
         check_output("the new key")
         with services.db.write() as session:
@@ -99,7 +132,7 @@ def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_
 @click.argument("key", metavar="KEY")
 @as_json
 def show(key: str, as_json: bool) -> None:
-    """Show a key, but for its secret, which is nowhere."""
+    """Show a key without its secret, which is stored nowhere."""
     with opened() as services, services.db.read() as session:
         _print(_found(session, key), as_json)
 
@@ -108,7 +141,7 @@ def show(key: str, as_json: bool) -> None:
 @click.argument("key", metavar="KEY")
 @as_json
 def revoke(key: str, as_json: bool) -> None:
-    """Revoke a key, within a second in every process."""
+    """Revoke a key. Every process refuses it within a second."""
     with opened() as services:
         with services.db.write() as session:
             found = _found(session, key)
@@ -119,12 +152,12 @@ def revoke(key: str, as_json: bool) -> None:
 
 @key.command()
 @click.argument("key", metavar="KEY")
-@click.option("--hours", type=int, default=24, show_default=True, help="The old key goes on working for so long.")
+@click.option("--hours", type=int, default=24, show_default=True, help="Hours for which the old key keeps working.")
 @_quiet
 @as_json
 def rotate(key: str, hours: int, quiet: bool, as_json: bool) -> None:
-    """Make a key like another one, and print it, this once."""
-    seconds = judged(Rotation(), {"hours": hours})["hours"] * 3600
+    """Make a key like another one and print it, this once."""
+    seconds = validated(Rotation(), {"hours": hours})["hours"] * 3600
     with opened() as services:
         check_output("the new key")
         with services.db.write() as session:
@@ -155,8 +188,13 @@ def _print(key: ApiKey, as_json: bool) -> None:
         print_one(shown)
 
 
-def _print_new(services: Services, minted: keys.Minted, quiet: bool, as_json: bool, rotated: keys.Rotated | None = None) -> None:
-    """Print a key this once. One that cannot be printed is revoked, and the key that it was to replace stays as it was."""
+def _print_new(
+    services: Services, minted: keys.Minted, quiet: bool, as_json: bool, rotated: keys.Rotated | None = None
+) -> None:
+    """Print a new key, this once.
+
+    If it cannot be printed, it is revoked, and the key that it was to replace stays as it was.
+    """
 
     def take_back() -> None:
         with services.db.write() as session:

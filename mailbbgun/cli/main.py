@@ -1,4 +1,4 @@
-"""The command ``mailbbgun``: its groups, and what shells complete it by."""
+"""The command ``mailbbgun``: its groups of commands, and shell completion."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -21,17 +21,19 @@ SHELLS = ("bash", "zsh", "fish")
 def main() -> None:
     """Messages, tenants, API keys, SMTP accounts and encryption keys of Mail BB Gun.
 
-    Works on the database that the settings name, whether or not the service runs. Exit codes: 0 done, 1 not done, 2 wrong usage, 78 a setting is
-    wrong.
+    Works on the database that the settings name, whether or not the service runs. Exit codes: 0
+    done, 1 not done, 2 wrong usage, 78 a setting is wrong.
     """
 
 
 @main.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete this command: eval "$(bin/mailbbgun completion bash)"."""
+    """Print the script that makes SHELL complete this command: eval "$(bin/mailbbgun completion
+    bash)".
+    """
     made = get_completion_class(shell)
-    assert made is not None  # click has all three
+    assert made is not None  # click supports all three
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 

@@ -1,10 +1,8 @@
-"""``mailbbgun message``: find messages, see what became of them, cancel them or try them again.
+"""``mailbbgun message``: find messages, see what became of them, cancel or retry them.
 
-The rules and the words are those of the HTTP API: both call the same functions.
+Rules and words are those of the HTTP API: both call the same functions.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -16,16 +14,15 @@ from mailbbgun.cli.terminal import (
     PAGE,
     PROGRAM,
     Command,
+    all_pages,
     as_json,
-    everything,
-    given,
-    judged,
     of_tenant,
-    opened,
+    opened_for,
     print_json,
     print_one,
     print_table,
-    tenant_called,
+    typed_options,
+    validated,
 )
 from mailbbgun.core.errors import QueueMisconfigured, Unavailable, explained
 from mailbbgun.deliver import intervene
@@ -47,11 +44,14 @@ _message = click.argument("message_id", metavar="MESSAGE", type=click.UUID)
 
 @click.group()
 def message() -> None:
-    """Messages of a tenant, and what became of them. MESSAGE is the id that POST /messages answered."""
+    """Messages of a tenant, and what became of them.
+
+    MESSAGE is the id that POST /messages answered.
+    """
 
 
 def _filters(command: Command) -> Command:
-    """Give a command an option for each parameter of ``GET /messages``, named like it."""
+    """Give a command one option for each parameter of ``GET /messages``, with the same name."""
     for attribute, field in reversed(Filters().fields.items()):
         name = field.data_key or attribute
         flag, sentence = f"--{name.replace('_', '-')}", field.metadata.get("description", "")
@@ -71,11 +71,14 @@ def _filters(command: Command) -> Command:
 @as_json
 @click.pass_context
 def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> None:
-    """List messages, newest first, by the filters of GET /messages; what is given must all be so."""
-    typed = {name: value for name, value in given(context).items() if name not in ("tenant", "as_json")}
-    filters = judged(Filters(), typed)
-    with _opened(tenant) as (services, its), services.db.read(its) as session:
-        found, count, last = find.page(session, Wanted(tenant_id=its, **filters))
+    """List messages, newest first, by the filters of GET /messages.
+
+    A message must match all of them.
+    """
+    typed = {name: value for name, value in typed_options(context).items() if name not in ("tenant", "as_json")}
+    filters = validated(Filters(), typed)
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
+        found, count, last = find.page(session, Wanted(tenant_id=tenant_id, **filters))
     shown: Any = Messages().dump({"messages": found, "count": count})
     if as_json:
         print_json(shown)
@@ -90,9 +93,11 @@ def index(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> No
 @of_tenant
 @as_json
 def show(message_id: UUID, tenant: str, as_json: bool) -> None:
-    """Show a message with its deliveries: status, reason, attempts, and what the other server said last."""
-    with _opened(tenant) as (services, its), services.db.read(its) as session:
-        found = find.details(session, its, message_id)
+    """Show a message with its deliveries: status, reason, attempts, and the last reply of the
+    receiving server.
+    """
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
+        found = find.details(session, tenant_id, message_id)
     shown: Any = Details().dump(found)
     if as_json:
         print_json(shown)
@@ -109,8 +114,10 @@ def show(message_id: UUID, tenant: str, as_json: bool) -> None:
 @as_json
 def events(message_id: UUID, tenant: str, as_json: bool) -> None:
     """Show all that happened to a message, newest first."""
-    with _opened(tenant) as (services, its), services.db.read(its) as session:
-        found = everything(lambda after: timeline.page(session, its, message_id, limit=PAGE, offset=0, after=after))
+    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
+        found = all_pages(
+            lambda after: timeline.page(session, tenant_id, message_id, limit=PAGE, offset=0, after=after)
+        )
     shown: Any = Timeline().dump({"events": found, "count": len(found)})
     if as_json:
         print_json(shown)
@@ -124,8 +131,8 @@ def events(message_id: UUID, tenant: str, as_json: bool) -> None:
 @as_json
 def cancel(message_id: UUID, tenant: str, as_json: bool) -> None:
     """Cancel the deliveries of a message that have not left yet."""
-    with _opened(tenant) as (services, its):
-        changed = intervene.cancel(services.db, its, message_id)
+    with opened_for(tenant) as (services, tenant_id):
+        changed = intervene.cancel(services.db, tenant_id, message_id)
     _print_changed(changed, "cancelled", as_json)
 
 
@@ -134,25 +141,18 @@ def cancel(message_id: UUID, tenant: str, as_json: bool) -> None:
 @of_tenant
 @as_json
 def retry(message_id: UUID, tenant: str, as_json: bool) -> None:
-    """Try a message again now.
+    """Retry a message now.
 
-    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
+    Failed deliveries become due with a fresh schedule. Those that wait for their next try stay on
+    their schedule.
     """
-    with _opened(tenant) as (services, its):
-        changed = intervene.retry(services.db, lambda lane, one: _publish(services, lane, one), its, message_id)
+    with opened_for(tenant) as (services, tenant_id):
+        changed = intervene.retry(services.db, lambda lane, one: _publish(services, lane, one), tenant_id, message_id)
     _print_changed(changed, "due now", as_json)
 
 
-@contextmanager
-def _opened(tenant: str) -> Iterator[tuple[Services, UUID]]:
-    with opened() as services:
-        with services.db.read() as session:
-            its = tenant_called(session, tenant).id
-        yield services, its
-
-
 def _publish(services: Services, lane: str, message_id: UUID) -> None:
-    """Publish a hint. No failure is one of the command: workers look for what has no hint."""
+    """Publish a hint. A failure does not matter: workers look for messages without a hint."""
     try:
         publish(services.db, services.queue, lane, [message_id])
     except (Unavailable, QueueMisconfigured) as error:

@@ -1,6 +1,6 @@
 """``mailbbgun status``: which parts of the service work, and how many deliveries are waiting.
 
-It reads the database and asks the queue; no API has to run.
+It reads the database and asks the queue. No API needs to run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
 from mailbbgun.database.db import Database
 from mailbbgun.deliver import backlog, workers
-from mailbbgun.limits import database_permits as grants
+from mailbbgun.limits.stores import permit_store
 from mailbbgun.services import Services
 
 COLUMNS = ("host", "pid", "alive", "claims", "lease_until", "seen_at", "started_at", "id")
@@ -27,9 +27,11 @@ Problems = list[MailBBGunError]
 @click.command()
 @as_json
 def status(as_json: bool) -> None:
-    """Show whether database, queue and workers are there, and how many deliveries wait for what.
+    """Show whether database, queue and workers are there, and how many deliveries are waiting, and
+    why.
 
-    Exit code 1: something does not answer, or no worker is alive; 78: something is set wrong. One line says what.
+    Exit code 1: something does not answer, or no worker is alive; 78: something is set wrong. One
+    line says what.
     """
     with opened(checked=False) as services:
         problems: Problems = []
@@ -71,7 +73,7 @@ def _queue(services: Services, database_usable: bool, problems: Problems) -> dic
     kind = "embedded" if embedded else "rabbitmq"
     told: dict[str, Any] = {"kind": kind, "reachable": False, "depth": None, "depth_is_exact": embedded}
     if embedded and not database_usable:
-        return told  # it is in that database, of which all was said
+        return told  # the embedded queue is in that database, whose problem is listed already
     with _noting(problems):
         services.queue.check()
         told["depth"], told["reachable"] = services.queue.depth(), True
@@ -79,7 +81,7 @@ def _queue(services: Services, database_usable: bool, problems: Problems) -> dic
 
 
 def _redis(services: Services, problems: Problems) -> dict[str, Any]:
-    told, counting = {"reachable": False}, grants.build(services.settings, services.db)
+    told, counting = {"reachable": False}, permit_store(services.settings, services.db)
     with _noting(problems):
         counting.check()
         told["reachable"] = True
@@ -114,7 +116,7 @@ def _worker(seen: workers.Seen, claimed: Mapping[UUID, backlog.Leased]) -> dict[
 
 
 def _strangers(seen: list[workers.Seen], claimed: Mapping[UUID, backlog.Leased]) -> list[dict[str, Any]]:
-    """Return the workers that hold claims and are not on the register: they were killed long ago."""
+    """Return workers that hold claims but are not registered: they were killed long ago."""
     unknown: dict[str, Any] = {"host": None, "pid": None, "alive": False, "started_at": None, "seen_at": None}
     known = {one.worker.id for one in seen}
     return [{"id": owner} | unknown | _holds(its) for owner, its in claimed.items() if owner not in known]
@@ -127,7 +129,7 @@ def _holds(leased: backlog.Leased | None) -> dict[str, Any]:
 
 @contextmanager
 def _noting(problems: Problems) -> Iterator[None]:
-    """Put an error of ours on a list, in place of ending there."""
+    """Add an error of ours to ``problems`` instead of ending the command."""
     try:
         yield
     except MailBBGunError as error:
@@ -135,7 +137,7 @@ def _noting(problems: Problems) -> Iterator[None]:
 
 
 def _together(problems: Problems) -> MailBBGunError:
-    """Return one error that says all of them."""
+    """Return one error whose message has all problems."""
     told = "; ".join(dict.fromkeys(explained(one) for one in problems))
     refused = any(isinstance(one, Unavailable) and one.refused for one in problems)
     wrong = refused or any(isinstance(one, ConfigurationError) for one in problems)

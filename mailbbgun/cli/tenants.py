@@ -4,7 +4,20 @@ from typing import Any
 
 import click
 
-from mailbbgun.cli.terminal import LIMIT, PAGE, Command, as_json, everything, given, judged, opened, print_json, print_one, print_table, tenant_called
+from mailbbgun.cli.terminal import (
+    LIMIT,
+    PAGE,
+    Command,
+    all_pages,
+    as_json,
+    opened,
+    print_json,
+    print_one,
+    print_table,
+    tenant_called,
+    typed_options,
+    validated,
+)
 from mailbbgun.services import Services
 from mailbbgun.tenants import repo
 from mailbbgun.tenants.api import NewTenant, TenantChange, Tenants, TenantShape
@@ -15,12 +28,14 @@ COLUMNS = ("name", "status", "max_requests_per_minute", "max_messages_per_day", 
 
 @click.group()
 def tenant() -> None:
-    """Who may send: tenants, each with keys, accounts and mail of its own."""
+    """Tenants: who may send. Each has keys, accounts and mail of its own."""
 
 
 def _limits(command: Command) -> Command:
-    requests = click.option("--max-requests-per-minute", type=LIMIT, help="Requests of all its keys together.")
-    messages = click.option("--max-messages-per-day", type=LIMIT, help="Messages accepted in a day (UTC).")
+    requests = click.option(
+        "--max-requests-per-minute", type=LIMIT, help="Most requests a minute, of all its keys together."
+    )
+    messages = click.option("--max-messages-per-day", type=LIMIT, help="Most messages accepted in a day (UTC).")
     return requests(messages(command))
 
 
@@ -29,7 +44,7 @@ def _limits(command: Command) -> Command:
 def index(as_json: bool) -> None:
     """List all tenants, newest first."""
     with opened() as services, services.db.read() as session:
-        found = everything(lambda after: repo.tenants(session, limit=PAGE, offset=0, after=after))
+        found = all_pages(lambda after: repo.tenants(session, limit=PAGE, offset=0, after=after))
     shown: Any = Tenants().dump({"tenants": found, "count": len(found)})
     if as_json:
         print_json(shown)
@@ -44,7 +59,7 @@ def index(as_json: bool) -> None:
 @click.pass_context
 def create(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Add the tenant NAME."""
-    wanted = judged(NewTenant(), _typed(context))
+    wanted = validated(NewTenant(), _typed(context))
     with opened() as services:
         with services.db.write() as session:
             made = repo.add_tenant(session, wanted)
@@ -62,12 +77,15 @@ def show(tenant: str, as_json: bool) -> None:
 
 @tenant.command("set")
 @click.argument("tenant")
-@click.option("--name", help="Rename it.")
+@click.option("--name", help="The new name.")
 @_limits
 @as_json
 @click.pass_context
 def change(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> None:
-    """Rename or limit TENANT, within a second in every process. A limit is lifted by none."""
+    """Rename TENANT or change its limits.
+
+    Every process follows within a second. "none" lifts a limit.
+    """
     wanted = _typed(context)
     if not wanted:
         raise click.UsageError("Nothing is to be changed: see --help.")
@@ -78,7 +96,7 @@ def change(context: click.Context, /, tenant: str, as_json: bool, **_: Any) -> N
 @click.argument("tenant")
 @as_json
 def suspend(tenant: str, as_json: bool) -> None:
-    """Suspend TENANT: nothing new is accepted, and what waits is held."""
+    """Suspend TENANT: nothing new is accepted, and pending mail is held."""
     _change(tenant, {"status": SUSPENDED}, as_json)
 
 
@@ -86,16 +104,16 @@ def suspend(tenant: str, as_json: bool) -> None:
 @click.argument("tenant")
 @as_json
 def resume(tenant: str, as_json: bool) -> None:
-    """Let TENANT go on."""
+    """Lift the suspension of TENANT."""
     _change(tenant, {"status": ACTIVE}, as_json)
 
 
 def _typed(context: click.Context) -> dict[str, Any]:
-    return {name: value for name, value in given(context).items() if name not in ("tenant", "as_json")}
+    return {name: value for name, value in typed_options(context).items() if name not in ("tenant", "as_json")}
 
 
 def _change(called: str, values: dict[str, Any], as_json: bool) -> None:
-    wanted = judged(TenantChange(), values)
+    wanted = validated(TenantChange(), values)
     with opened() as services:
         with services.db.write() as session:
             identifier = tenant_called(session, called).id

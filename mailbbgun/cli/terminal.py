@@ -1,4 +1,4 @@
-"""What commands share: how they begin, how they judge what was typed, how they print."""
+"""What all commands share: opening services, validating options, printing."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import Tenant
 
 PROGRAM = "mailbbgun"
-PAGE = 1000  # rows of a list read at once; all are shown
+PAGE = 1000  # rows of a list read at once; all rows are shown
 
 Entry = TypeVar("Entry")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -36,7 +36,7 @@ class Limit(click.ParamType[int | None, str]):
     name = "number|none"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Return the number; None for ``none``. Whether it may be so large is for the schema to say."""
+        """Return the number, or None for ``none``. The schema checks its range."""
         if value == "none":
             return None
         try:
@@ -50,19 +50,23 @@ LIMIT = Limit()
 
 def as_json(command: Command) -> Command:
     """Give a command the option ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API has it.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, as the HTTP API answers it.")(command)
 
 
 def of_tenant(command: Command) -> Command:
     """Give a command the option ``--tenant``."""
-    return click.option("--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="Whose it is.")(command)
+    return click.option(
+        "--tenant", metavar="NAME-OR-ID", default="default", show_default=True, help="The tenant to work on."
+    )(command)
 
 
 @contextmanager
 def opened(*, checked: bool = True, sends: bool = False) -> Iterator[Services]:
-    """The services, on a database of our version unless not ``checked``. An error of ours becomes one line and an exit code.
+    """Build the services and close them at the end of the block.
 
-    ``sends``: the command connects to mail servers.
+    Unless ``checked`` is false, the database must have this version's schema. ``sends`` is true for
+    commands that connect to mail servers. An error of ours ends the program with one line and an
+    exit code.
     """
     with interrupting(), explained_exit(PROGRAM):
         settings = load_checked(sends=sends)
@@ -77,14 +81,30 @@ def opened(*, checked: bool = True, sends: bool = False) -> Iterator[Services]:
             services.close()
 
 
-def given(context: click.Context) -> dict[str, Any]:
-    """Return the options that were typed, by name, those that may be repeated as lists."""
-    typed = {name: value for name, value in context.params.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+@contextmanager
+def opened_for(tenant: str, *, sends: bool = False) -> Iterator[tuple[Services, UUID]]:
+    """Build the services as :func:`opened` does; yield them and the tenant's id."""
+    with opened(sends=sends) as services:
+        with services.db.read() as session:
+            tenant_id = tenant_called(session, tenant).id
+        yield services, tenant_id
+
+
+def typed_options(context: click.Context) -> dict[str, Any]:
+    """Return the options that were typed, by name. Repeatable options are lists."""
+    typed = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
 
 
-def judged(schema: Schema, wanted: Mapping[str, Any]) -> Any:
-    """Return what a schema makes of it. Raises :class:`click.UsageError` with all that is wrong."""
+def validated(schema: Schema, wanted: Mapping[str, Any]) -> Any:
+    """Return the values that a schema loads.
+
+    Raises :class:`click.UsageError` with all that is wrong.
+    """
     try:
         return schema.load(wanted)
     except ValidationError as error:
@@ -92,8 +112,8 @@ def judged(schema: Schema, wanted: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def judging() -> Iterator[None]:
-    """Make :class:`click.UsageError`, with all that is wrong, of :class:`InvalidInput`."""
+def as_usage_error() -> Iterator[None]:
+    """Turn :class:`InvalidInput` into :class:`click.UsageError` with all that is wrong."""
     try:
         yield
     except InvalidInput as error:
@@ -105,7 +125,10 @@ def _usage(wrong: Mapping[str, Sequence[str]]) -> click.UsageError:
 
 
 def options_of(schema: Schema, *but: str) -> Callable[[Command], Command]:
-    """Give a command an option for each field of a schema, named like it, but for these; what it says of itself is the help."""
+    """Give a command an option for each field of a schema, except the fields ``but``.
+
+    Option and field have the same name. The field's description is the help text.
+    """
 
     def decorate(command: Command) -> Command:
         for name, field in reversed(schema.fields.items()):
@@ -121,12 +144,20 @@ def _option(name: str, field: fields.Field[Any]) -> Callable[[Command], Command]
     if isinstance(field, fields.Boolean):
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=sentence)
     choices = next((list(one.choices) for one in field.validators if isinstance(one, validate.OneOf)), None)
-    kind: Any = click.Choice(choices) if choices else int if isinstance(field, fields.Integer) else float if isinstance(field, fields.Float) else str
+    kind: Any = (
+        click.Choice(choices)
+        if choices
+        else int
+        if isinstance(field, fields.Integer)
+        else float
+        if isinstance(field, fields.Float)
+        else str
+    )
     return click.option(flag, type=kind, multiple=isinstance(field, fields.List), help=sentence)
 
 
 def tenant_called(session: Session, called: str) -> Tenant:
-    """Return the tenant of that id, or of that name. Raises :class:`NotFound`."""
+    """Return the tenant with that id or name. Raises :class:`NotFound`."""
     identifier = uuid(called)
     found = (repo.tenant(session, identifier) if identifier else None) or repo.tenant_named(session, called)
     if found is None:
@@ -135,15 +166,19 @@ def tenant_called(session: Session, called: str) -> Tenant:
 
 
 def uuid(text: str) -> UUID | None:
-    """Read an id; None if it is none."""
+    """Return the UUID that a text spells, or None."""
     try:
         return UUID(text)
     except ValueError:
         return None
 
 
-def everything(page: Callable[[UUID | None], tuple[Sequence[Entry], int, UUID | None]]) -> list[Entry]:
-    """Return the entries of all pages; ``page`` gives the one after an id, how many there are, and the id to go on after."""
+def all_pages(page: Callable[[UUID | None], tuple[Sequence[Entry], int, UUID | None]]) -> list[Entry]:
+    """Return the entries of all pages.
+
+    ``page`` takes the id to continue after. It returns a page, the total number, and the next such
+    id.
+    """
     found, _, last = page(None)
     entries = list(found)
     while last:
@@ -153,18 +188,25 @@ def everything(page: Callable[[UUID | None], tuple[Sequence[Entry], int, UUID | 
 
 
 def print_json(value: Any) -> None:
-    """Print a value for programs. What a terminal could take for a command, in texts of others, is escaped."""
+    """Print a value as JSON for programs.
+
+    Other people's texts may contain characters that control a terminal. They are escaped.
+    """
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     click.echo("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows below each other: aligned, whole, and without colours, wherever it goes."""
-    click.echo(tabulate([[_text(row[name]) for name in columns] for row in rows], columns, tablefmt="plain", disable_numparse=True))
+    """Print rows as an aligned table: never truncated, never coloured."""
+    click.echo(
+        tabulate(
+            [[_text(row[name]) for name in columns] for row in rows], columns, tablefmt="plain", disable_numparse=True
+        )
+    )
 
 
 def print_one(row: Mapping[str, Any]) -> None:
-    """Print one thing, a line for each of its properties."""
+    """Print one thing, one property per line."""
     click.echo(tabulate([[name, _text(value)] for name, value in row.items()], tablefmt="plain", disable_numparse=True))
 
 
@@ -174,5 +216,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    # A name may have any character, also those that terminals obey.
+    # A name may contain characters that control a terminal.
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -1,28 +1,29 @@
 """Who asks: what a door knows of its client once the key is checked."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from mailbbgun.core.ids import DEFAULT_TENANT
 
 
 class Scope(StrEnum):
-    """What a key may be allowed to do."""
+    """What a key may be allowed to do. A scope comes with the capability that asks for it, never before."""
 
     WRITE = "messages:write"  # send, cancel, retry
     READ = "messages:read"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
-    TEMPLATES = "templates"
-    WEBHOOKS = "webhooks"
     ADMIN = "admin"  # tenants and keys, everybody's
-    SMTP = "smtp"  # hand over mail by SMTP
 
 
-BEYOND_ITS_TENANT = frozenset({Scope.ADMIN})
-"""Scopes by which a key reads and changes what is another tenant's."""
+def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
+    """Return the scopes of these names. A key may have others, of an earlier or a later version: they allow nothing here."""
+    return frozenset(Scope(name) for name in names if name in _SCOPES)
 
+
+_SCOPES = frozenset(Scope)
 
 class KeyKind(StrEnum):
     """Where mail of a key goes."""
@@ -70,6 +71,11 @@ class Caller:
         return self.kind is KeyKind.TEST
 
     @property
+    def counts_as(self) -> UUID:
+        """What is counted for its tenant is counted under this id: live and test use never take from each other."""
+        return counts_as(self.tenant_id, test=self.tests_only)
+
+    @property
     def limited(self) -> bool:
         """Whether its requests are counted."""
         return self.requests_per_minute is not None or self.tenant_requests_per_minute is not None
@@ -89,6 +95,14 @@ class Caller:
 
 ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope) - {Scope.REVEAL})
 """Who shows no key where none is asked for: may do everything but read passwords."""
+
+
+def counts_as(tenant_id: UUID, *, test: bool) -> UUID:
+    """Return the id under which a tenant's use of its limits is counted; its test data has one of its own.
+
+    That is a UUIDv5 (RFC 9562 §5.5), and ids of tenants are UUIDv7, so it is no tenant's.
+    """
+    return uuid5(tenant_id, "test") if test else tenant_id
 
 
 def among(address: str, allowed: frozenset[str]) -> bool:

@@ -26,6 +26,7 @@ SMTP_PORTS = frozenset({25, 465, 587, 2525})
 MAX_ADDRESSES = 10
 """Addresses of one host that are tried. A tenant's own DNS may name thousands."""
 
+SETTING = "ALLOW_PRIVATE_HOSTS"  # what errors name: it permits hosts that are not public, and other ports
 ANY = "*"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -206,7 +207,7 @@ class Guard:
         elif name.rpartition(".")[2] == "localhost":  # RFC 6761 §6.3: always a loopback address
             self._demand(name, ["127.0.0.1", "::1"], port)
         elif port not in self.ports and not self.allowed.networks and not self.allowed.name(name):
-            raise self._no_port(port)
+            raise self._no_port(name, port)
         return name
 
     def addresses(self, host: str, port: int) -> tuple[str, ...]:
@@ -240,7 +241,7 @@ class Guard:
         kept = tuple(one for one in found if self._permits(name, one, port))
         if kept:
             return kept[:MAX_ADDRESSES]
-        raise _no_address(name) if port in self.ports else self._no_port(port)
+        raise _no_address(name) if port in self.ports else self._no_port(name, port)
 
     def _permits(self, name: str, address: str, port: int) -> bool:
         return (port in self.ports and permitted(address)) or self._allows(name, address)
@@ -248,8 +249,13 @@ class Guard:
     def _allows(self, name: str, address: str) -> bool:
         return self.allowed.name(name) or self.allowed.address(address)
 
-    def _no_port(self, port: int) -> NotPermitted:
-        return NotPermitted(f"port {port} is not permitted: only {', '.join(map(str, sorted(self.ports)))} are", about="port")
+    def _no_port(self, name: str, port: int) -> NotPermitted:
+        """Return the error of a port; it also names what is wrong with a host of which that is seen without the DNS."""
+        why = f"port {port} is not permitted: only {', '.join(map(str, sorted(self.ports)))} are"
+        private = name.rpartition(".")[2] == "localhost" or (_address(name) is not None and not permitted(name))
+        if private:
+            return NotPermitted(f"{why}, and {name} is no public host; {SETTING} can permit it, on any port", about="port")
+        return NotPermitted(f"{why}, unless {SETTING} permits the host", about="port")
 
 
 def _address(text: str) -> Address | None:
@@ -277,7 +283,7 @@ def _plain(ip: Address) -> Address:
 
 
 def _no_address(name: str) -> NotPermitted:
-    return NotPermitted(f"{name}: no public address, and no other is permitted", about="host")
+    return NotPermitted(f"{name}: no public address, and no other is permitted by {SETTING}", about="host")
 
 
 def _no_host(host: str) -> NotPermitted:

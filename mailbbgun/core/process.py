@@ -3,10 +3,12 @@
 import contextlib
 import ctypes
 import errno
+import gc
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -15,6 +17,7 @@ import click
 
 from mailbbgun import __version__
 from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
+from mailbbgun.environment import STOPPING as STOPPING
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 USAGE = 2  # exit code: it was called in a way that it cannot be
@@ -64,10 +67,17 @@ def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
         raise MailBBGunError(f"{why}, so it is not valid") from error
 
 
+def gc_from_here() -> None:
+    """Look for garbage from here on, and never again among what is loaded: it is there to stay, and processes forked share its pages."""
+    gc.freeze()
+    gc.enable()
+
+
 def run(program: str, command: click.Command) -> NoReturn:
     """Run a command of click's as a program: like click itself, but each end is one line."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc_from_here()
     try:
         with explained_exit(program):
             code = command.main(prog_name=program, standalone_mode=False)
@@ -95,7 +105,14 @@ def _no_output(program: str, error: OSError) -> int:
     return _SIGNALS + signal.SIGPIPE if error.errno == errno.EPIPE else 1
 
 
+def end_undisturbed() -> None:
+    """Ignore signals that ask to end from now on: the interpreter puts their handlers away before it has ended, and one more would kill it."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(code: int) -> NoReturn:
+    end_undisturbed()
     try:
         sys.stdout.flush()
     except OSError:
@@ -110,24 +127,45 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+#: Seconds after the first signal from which on another one is of somebody who will not wait. ``timeout`` tells a program and its
+#: group, so the program twice within a moment; nobody has waited in vain by then.
+INSIST_SECONDS = 1.0
+
+
+class Insistence:
+    """Tells a signal that ends at once from the first one, and from one that only came double. For one process; signal handlers may call it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: float | None = None
+
+    def heard(self, number: int) -> bool:
+        """Note a signal that asks to end; return whether somebody insists.
+
+        SIGHUP never counts: a terminal that closes sends several, and systemd may send one after SIGTERM.
+        """
+        if number == signal.SIGHUP:
+            return False
+        now = self._clock()
+        if self._first is None:
+            self._first = now
+        return now >= self._first + INSIST_SECONDS
 
 
 def on_stop(stop: Callable[[], None]) -> None:
-    """Call ``stop``, which may be called again, when this process is asked to end. Asked twice, it ends at once, with exit code 1.
+    """Call ``stop``, which may be called again, when this process is asked to end. Asked again later, it ends at once, with exit code 1.
+
+    Later is :data:`INSIST_SECONDS` after the first time: see :class:`Insistence`.
 
     ``stop`` runs between any two instructions of the main thread, so it must take no lock that this thread may hold: no Event, no Thread's
     start. ``queue.SimpleQueue.put`` may be called.
 
-    A SIGHUP never counts as the second: a terminal that closes sends several, and systemd may send one after SIGTERM. Where SIGHUP is ignored,
-    as ``nohup`` asks for, it stays so.
+    Where SIGHUP is ignored, as ``nohup`` asks for, it stays so.
     """
-    urgent = 0
+    insistence = Insistence()
 
     def told(number: int, _frame: object) -> None:
-        nonlocal urgent
-        urgent += number != signal.SIGHUP
-        if urgent > 1:
+        if insistence.heard(number):
             os._exit(1)
         stop()
 

@@ -86,6 +86,9 @@ class Vault:
         path = key_file(self._settings)
         try:
             return path.read_bytes().split()
+        except PermissionError as error:
+            why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
+            raise ConfigurationError(f"{why}: the user who runs this must own {path.parent} and all that is in it") from error
         except OSError as error:
             why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
             raise ConfigurationError(f"{why}: put the file back; on a new installation python initdb.py makes one") from error

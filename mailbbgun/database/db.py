@@ -30,6 +30,7 @@ from mailbbgun.database.texts import HAS_FOLDED, has_folded
 
 SQLITE_BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
+_SECRET_OPTIONS = ("password", "sslpassword")  # of libpq
 
 
 class Base(DeclarativeBase):
@@ -161,13 +162,13 @@ _AFTER = "mailbbgun_after_commit"
 class Database:
     """One engine and its transactions. Foreign errors leave here as :class:`DatabaseUnavailable`, the cause kept."""
 
-    def __init__(self, url: str, *, pool_size: int = 20, sqlite_synchronous: str = "FULL") -> None:
+    def __init__(self, url: str, *, pool_size: int = 20, sqlite_synchronous: str = "FULL", connect_seconds: int = CONNECT_SECONDS) -> None:
         try:
             self.url = make_url(url)
             self.dialect = self.url.get_backend_name()
             if self.dialect not in ("sqlite", "postgresql"):
                 raise ValueError(self.dialect)
-            make = partial(_sqlite, synchronous=sqlite_synchronous) if self.dialect == "sqlite" else _postgresql
+            make = partial(_sqlite, synchronous=sqlite_synchronous) if self.dialect == "sqlite" else partial(_postgresql, seconds=connect_seconds)
             self.engine = make(self.url, pool_size)
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
@@ -176,6 +177,11 @@ class Database:
         self._ready = Runner(self.engine)
         # SQLite has one writer at a time: queueing here is fair, its own busy handler is not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
+
+    @property
+    def shown(self) -> str:
+        """The database's URL for people to read: without its password, which libpq also takes as an option of the URL."""
+        return self.url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
     @contextmanager
     def read(self, tenant: UUID | None = None, *, tests_only: bool = False) -> Iterator[Session]:
@@ -270,7 +276,7 @@ class _NoLock:
         return None
 
 
-def _postgresql(url: URL, pool_size: int) -> Engine:
+def _postgresql(url: URL, pool_size: int, seconds: int) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -281,7 +287,7 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
         json_deserializer=orjson.loads,
         # A host that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait.
         connect_args={
-            "connect_timeout": CONNECT_SECONDS,
+            "connect_timeout": seconds,
             "application_name": "mailbbgun",
             "keepalives_idle": 30,
             "keepalives_interval": 5,

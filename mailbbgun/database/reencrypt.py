@@ -55,6 +55,11 @@ class Tally:
         """How many secrets another than the first key made."""
         return self.by_key.total() - self.by_key[0]
 
+    @property
+    def total(self) -> int:
+        """How many secrets there are, readable or not."""
+        return self.by_key.total() + len(self.unreadable)
+
 
 def places(metadata: MetaData) -> list[Place]:
     """Return every column that is marked as :func:`mailbbgun.database.db.encrypted`."""

@@ -13,9 +13,9 @@ from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
 from mailbbgun.deliver.returns import Returns
-from mailbbgun.limits.database_permits import build as build_permit_store
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
+from mailbbgun.limits.stores import permit_store
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.routes import Routes
@@ -52,7 +52,7 @@ class WorkerContext:
         """
         settings = services.settings
         owner = owner or uuid4()
-        permits = build_permit_store(settings, services.db)
+        permits = permit_store(settings, services.db)
         rate_limiter = RateLimiter(permits, woken)
         routes = Routes(settings, rate_limiter)
         journal = Journal(settings.journal_folder, owner)

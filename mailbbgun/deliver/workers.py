@@ -5,7 +5,7 @@ import socket
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mailbbgun.database.db import db_now
@@ -38,13 +38,18 @@ def leave(session: Session, owner: UUID) -> None:
 
 def count_alive(session: Session) -> int:
     """Return how many workers have reported lately; at least one, who asks."""
-    alive = select(func.count()).select_from(RegisteredWorker).where(RegisteredWorker.beat_at > db_now(-ALIVE_SECONDS))
+    alive = select(func.count()).select_from(RegisteredWorker).where(_has_reported())
     return max(1, session.execute(alive).scalar_one())
 
 
 def any_alive(session: Session) -> bool:
     """Say whether any worker has reported lately."""
-    return bool(session.execute(select(exists().where(RegisteredWorker.beat_at > db_now(-ALIVE_SECONDS)))).scalar_one())
+    return bool(session.execute(select(exists().where(_has_reported()))).scalar_one())
+
+
+def _has_reported() -> ColumnElement[bool]:
+    """Return the condition that a worker has reported lately. One that will do so later is of a backup from a machine whose clock was ahead."""
+    return RegisteredWorker.beat_at.between(db_now(-ALIVE_SECONDS), db_now(ALIVE_SECONDS))
 
 
 class Seen(NamedTuple):
@@ -56,5 +61,5 @@ class Seen(NamedTuple):
 
 def registered(session: Session) -> list[Seen]:
     """Return every worker on the register, the last that reported first."""
-    rows = session.execute(select(RegisteredWorker, RegisteredWorker.beat_at > db_now(-ALIVE_SECONDS)).order_by(RegisteredWorker.beat_at.desc()))
+    rows = session.execute(select(RegisteredWorker, _has_reported()).order_by(RegisteredWorker.beat_at.desc()))
     return [Seen(worker, bool(alive)) for worker, alive in rows]

@@ -27,7 +27,17 @@ from mailbbgun.core.hosts import Hosts, shown
 from mailbbgun.core.net import network_of
 from mailbbgun.database.db import Database
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.web import NEEDS, TESTS, WHO, PendingResponse, View, add_headers, named_hosts, provided, rate_headers
+from mailbbgun.http.web import (
+    NEEDS,
+    TESTS,
+    WHO,
+    PendingResponse,
+    View,
+    add_headers,
+    named_hosts,
+    provided,
+    rate_headers,
+)
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -121,11 +131,19 @@ def counted(limiter: Limiter, who: Caller) -> Mapping[str, str] | None:
     return standing.headers if standing.allowed else None
 
 
-def guard(app: Flask, authenticator: AuthenticatorContract, limiter: Limiter, open_to_all: Collection[str], probes: Collection[str]) -> None:
+def guard(
+    app: Flask,
+    authenticator: AuthenticatorContract,
+    limiter: Limiter,
+    open_to_all: Collection[str],
+    probes: Collection[str],
+    require_database: Callable[[], None],
+) -> None:
     """Let nothing into a view of ``app`` but what may be there. Endpoints that are ``open_to_all`` ask for no key and have no limit.
 
     ``probes`` are endpoints that answer whatever IP address they are asked for by. An address that showed too many keys that are none gets 429 in
     the place of 401. A key that is one is served all the same: others may share its client's address.
+    ``require_database`` raises :class:`DatabaseUnavailable` for all other endpoints while there is no database to work with.
     """
 
     @app.before_request
@@ -133,6 +151,7 @@ def guard(app: Flask, authenticator: AuthenticatorContract, limiter: Limiter, op
         _check_host(probes)
         if request.endpoint is None or request.endpoint in open_to_all:
             return None  # that there is nothing here is no secret
+        require_database()
         needed = getattr(current_app.view_functions[request.endpoint], NEEDS, None)
         header, address = request.headers.get("Authorization"), request.remote_addr
         try:

@@ -29,8 +29,6 @@ from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import id_rows, ids, recordset, rows
 from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import DAY, Permit, PermitRequest, PermitStore, granted
-from mailbbgun.limits.redis_permits import RedisPermitStore
-from mailbbgun.settings.settings import Settings
 
 _PACE = cast(Table, PermitCount.__table__)
 
@@ -52,11 +50,6 @@ class _Counted(NamedTuple):
     used: int
     ahead: float  # seconds until what was granted is paid for
     day_left: float  # seconds
-
-
-def build(settings: Settings, database: Database) -> PermitStore:
-    """Pick who counts: Redis if ``REDIS_URL`` names one, else the database. Connects to nothing yet. Raises :class:`ConfigurationError`."""
-    return RedisPermitStore(settings.REDIS_URL) if settings.REDIS_URL else DatabasePermitStore(database)
 
 
 class DatabasePermitStore(PermitStore):

@@ -1,4 +1,7 @@
-"""Messages a day of a tenant, counted in the transaction that stores them: so the count is exact, and as durable as they."""
+"""Messages a day of a tenant, counted in the transaction that stores them: so the count is exact, and as durable as they.
+
+Test messages are counted under an id of their own (``caller.counts_as``), up to the same quota.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

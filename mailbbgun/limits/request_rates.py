@@ -3,6 +3,8 @@
 Without Redis each process counts for itself and allows its share, a limit divided by the processes: together never more than the limit (a lower
 limit than there are processes counts as one for each). With Redis all processes count together, and exactly. Redis that is away is no reason to
 refuse mail: until it is back, shares are counted.
+
+A tenant's test keys are counted apart from its other keys, up to the same limit: tests use up nothing of what live mail may have.
 """
 
 import logging
@@ -13,7 +15,8 @@ from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import RedisUnavailable
 from mailbbgun.core.net import network_of
 from mailbbgun.http.gate import Standing
-from mailbbgun.limits.windows import MemoryWindows, RedisWindows
+from mailbbgun.limits.stores import redis_windows
+from mailbbgun.limits.windows import MemoryWindows
 
 PROBE_SECONDS = 1.0  # between looks whether Redis is back: one request waits for it, the others do not
 LOG_SECONDS = 10.0  # between lines about that
@@ -30,7 +33,7 @@ class Rates:
         self._unauthorized = unauthorized
         self._memory = MemoryWindows()
         self._addresses = MemoryWindows()  # apart: so many strangers that some are forgotten make no caller be
-        self._redis = RedisWindows(redis_url) if redis_url else None
+        self._redis = redis_windows(redis_url)
         self._lock = threading.Lock()
         self._away = False
         self._probe = self._told = float("-inf")
@@ -108,4 +111,4 @@ class Rates:
 
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
     """Return what a caller is counted by, its key first, and how many each may be."""
-    return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.tenant_id}", caller.tenant_requests_per_minute)
+    return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.counts_as}", caller.tenant_requests_per_minute)

@@ -1,25 +1,19 @@
-"""How many requests were made in the last minute: in this process's memory, or in Redis for all processes together.
+"""How many requests were made in the last minute, counted in this process's memory.
 
-The window moves with each request, so that nothing is gained at the edge of a minute: in no sixty seconds, wherever they begin, are more than the
-limit allowed. In memory it is ours: the library's own store starts a thread with nearly every request (0.2 ms), never forgets a name, and goes by
-a clock that can be set. Redis, where both are its server's business, is the library's.
+The window moves with each request, so that nothing is gained at the edge of a minute: no sixty seconds,
+wherever they begin, have more requests than the limit. This counter is our own: that of the library starts
+a thread with nearly every request (0.2 ms), never forgets a name, and goes by a clock that can be set.
 """
 
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
-from limits.errors import StorageError
-from limits.storage import RedisStorage
-
-from mailbbgun.core.errors import ConfigurationError, RedisUnavailable
 from mailbbgun.http.gate import Standing
 
 WINDOW = 60  # seconds
 MOST_NAMES = 10_000  # counted in memory; then who was quiet for longest is forgotten
-REDIS_SECONDS = 0.25  # to connect, and for an answer: a request waits for it
 
 
 class MemoryWindows:
@@ -73,41 +67,9 @@ def _forget(moments: deque[float], now: float) -> None:
 
 
 def _standing(allowed: bool, limit: int, share: int, moments: deque[float], now: float) -> Standing:
-    return Standing(allowed, limit, max(share - len(moments), 0), _reset(now - moments[0]) if moments else 0.0)
+    return Standing(allowed, limit, max(share - len(moments), 0), reset_after(now - moments[0]) if moments else 0.0)
 
 
-def _reset(age: float) -> float:
+def reset_after(age: float) -> float:
+    """Return in how many seconds a window whose first request is so old has room again."""
     return min(max(WINDOW - age, 0.0), WINDOW)  # Redis rounds moments to a tenth of a millisecond, so that some are to come yet
-
-
-class RedisWindows:
-    """Counts by names, for all who share a Redis. Their clocks must agree, to about a second."""
-
-    def __init__(self, url: str) -> None:
-        """Connect to nothing yet. Raises :class:`ConfigurationError`, which does not tell the URL: there may be a password in it."""
-        try:
-            int(urlsplit(url).path.strip("/") or 0)  # the client takes a database that is no number for the first
-            self._storage = RedisStorage(
-                url,
-                key_prefix="mailbbgun:rate",
-                wrap_exceptions=True,
-                socket_connect_timeout=REDIS_SECONDS,
-                socket_timeout=REDIS_SECONDS,
-                retry=None,  # type: ignore[arg-type]  # handed on to the client, which would try three times by default
-            )
-            self._storage.storage.connection_pool.make_connection()  # which connects to nothing, but knows all that may be said in a URL
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError("REDIS_URL: must be redis://user:password@host:port/database") from error
-
-    def hit(self, name: str, limit: int) -> Standing:
-        """Count a request, if the limit allows it. Raises :class:`RedisUnavailable`, after a quarter of a second at most."""
-        try:
-            allowed = self._storage.acquire_entry(name, limit, WINDOW)
-            first, count = self._storage.get_moving_window(name, limit, WINDOW)
-        except StorageError as error:
-            raise RedisUnavailable("Redis does not answer") from error
-        return Standing(allowed, limit, max(limit - count, 0), _reset(time.time() - first))
-
-    def close(self) -> None:
-        """Close what is pooled."""
-        self._storage.storage.close()

@@ -1,1 +1,1 @@
-"""Mail that is kept here: a Maildir that is written durably and never outgrows its bounds."""
+"""Mailboxes: a Maildir that is written durably and stays within its bounds."""

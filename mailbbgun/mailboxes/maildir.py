@@ -1,4 +1,4 @@
-"""A Maildir (https://cr.yp.to/proto/maildir.html) that is written durably and never outgrows its bounds."""
+"""A Maildir (https://cr.yp.to/proto/maildir.html) that is durable and deletes its oldest mail."""
 
 import contextlib
 import itertools
@@ -10,17 +10,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-DRAFT_SECONDS = 36 * 3600  # what is in tmp/ for longer was left by who died: the Maildir convention's own number
-LOOK_SHARE = 100  # it is looked through again when a hundredth of either bound has come in; 10,000 files take 35 ms
+#: Seconds after which a file in tmp/ is taken for abandoned: the number of the Maildir convention.
+DRAFT_SECONDS = 36 * 3600
+
+#: The folder is listed again when a hundredth of either bound was added. Listing 10,000 files takes
+#: 35 ms.
+LIST_FRACTION = 100
 
 log = logging.getLogger("mailbbgun.maildir")
 
 
 class Maildir:
-    """The standard library's does not sync the name of what it adds, nor does it forget. Thread-safe.
+    """Stores messages as files. Thread-safe.
 
-    Of the messages in ``new`` and ``cur`` the newest stay: at most ``most``, of at most ``size`` bytes together, and the last one in any case.
-    Between two looks there may be a hundredth more.
+    The standard library's Maildir does not sync the name of a new file, and deletes nothing.
+
+    Of the messages in ``new`` and ``cur`` the newest stay: at most ``most`` messages of at most
+    ``size`` bytes together, and the last one in any case. Between two listings of the folder there
+    may be a hundredth more.
     """
 
     def __init__(self, folder: Path, most: int, size: int) -> None:
@@ -30,8 +37,10 @@ class Maildir:
         self._numbers = itertools.count()
         self._host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
         self._counting = threading.Lock()
-        self._looking = threading.Lock()
-        self._came, self._bytes = most, size  # since the last look; as if all was new, since nobody knows what is there at first
+        self._deleting = threading.Lock()
+        # What was added since the last listing. At first the whole bound, so that the first message
+        # lists the folder: nobody knows what is in it.
+        self._added, self._added_bytes = most, size
 
     def make(self) -> None:
         """Create the folders that are missing. Raises ``OSError``."""
@@ -39,17 +48,20 @@ class Maildir:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def keep(self, content: bytes) -> Path:
-        """Write a message to disk and return its file; it shows up complete or not at all. Raises ``OSError``."""
+        """Write a message to disk and return its file, which appears complete or not at all.
+
+        Raises ``OSError``.
+        """
         try:
             file = self._keep(content)
         except FileNotFoundError:
-            self.make()  # somebody emptied var/ while we ran
+            self.make()  # somebody emptied the folder while we ran
             file = self._keep(content)
-        if self._look_due(len(content)) and self._looking.acquire(blocking=False):
+        if self._listing_due(len(content)) and self._deleting.acquire(blocking=False):
             try:
-                self._forget()
+                self._delete_oldest()
             finally:
-                self._looking.release()
+                self._deleting.release()
         return file
 
     def _keep(self, content: bytes) -> Path:
@@ -69,16 +81,19 @@ class Maildir:
         _sync_folder(final.parent)
         return final
 
-    def _look_due(self, size: int) -> bool:
+    def _listing_due(self, size: int) -> bool:
         with self._counting:
-            self._came += 1
-            self._bytes += size
-            return self._came > self._most // LOOK_SHARE or self._bytes > self._size // LOOK_SHARE
+            self._added += 1
+            self._added_bytes += size
+            return self._added > self._most // LIST_FRACTION or self._added_bytes > self._size // LIST_FRACTION
 
-    def _forget(self) -> None:
-        """Remove the oldest beyond the bounds, read or not, and drafts nobody will end. What cannot be removed is told of and stays."""
+    def _delete_oldest(self) -> None:
+        """Delete the oldest messages beyond the bounds, read or not, and abandoned drafts.
+
+        If a file cannot be deleted, log it and keep the file.
+        """
         with self._counting:
-            self._came = self._bytes = 0
+            self._added = self._added_bytes = 0
         try:
             newest_first = sorted((*_files(self.folder / "new"), *_files(self.folder / "cur")), reverse=True)
             size = 0
@@ -90,14 +105,14 @@ class Maildir:
                 if written < time.time_ns() - DRAFT_SECONDS * 1_000_000_000:
                     Path(path).unlink(missing_ok=True)
         except OSError as error:
-            log.error("not_forgotten", extra={"why": error})
+            log.error("maildir_not_trimmed", extra={"why": error})
 
 
 def _files(folder: Path) -> Iterator[tuple[int, int, str]]:
-    """Give when each file was written (nanoseconds), its bytes and its path. Raises ``OSError``."""
+    """Yield each file's time of writing (nanoseconds), bytes and path. Raises ``OSError``."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # read and thrown away meanwhile
+            with contextlib.suppress(FileNotFoundError):  # its reader deleted it meanwhile
                 found = entry.stat(follow_symlinks=False)
                 if entry.is_file(follow_symlinks=False):
                     yield found.st_mtime_ns, found.st_size, entry.path

@@ -1,11 +1,11 @@
-"""Runs migrations inside the transaction that ``schema.upgrade`` opened."""
+"""Runs migrations inside the transaction that ``schema.upgrade`` has opened."""
 
 from alembic import context
 from sqlalchemy import text
 
 from mailbbgun.database.db import Base
 
-LOCK = 0x6D626267  # of PostgreSQL's advisory locks: two upgrades at once take turns
+LOCK = 0x6D626267  # key of a PostgreSQL advisory lock, so that two upgrades at once take turns
 
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "postgresql":

@@ -1,7 +1,8 @@
-"""Connections to an AMQP broker, by pika: the only file that imports it. Its errors leave here as ours, the cause kept.
+"""Connections to an AMQP broker. Only this file imports pika, and it translates pika's errors.
 
-pika's own time-outs do not cover a broker that accepts and then says nothing: a queue without a leader holds a publisher for 65 s, a memory
-alarm for ever. So whoever calls waits on a condition with a deadline, while a thread of ours owns the connection.
+pika's time-outs do not cover a broker that accepts a message and then says nothing: a queue without
+a leader holds a publisher for 65 s, a memory alarm for ever. So a thread of ours owns the
+connection, and callers wait for it with a deadline.
 """
 
 import contextlib
@@ -33,19 +34,31 @@ from pika.exceptions import (
 from mailbbgun.core.errors import ConfigurationError, QueueUnavailable
 from mailbbgun.core.logs import safe
 
-DEADLINE = 10.0  # seconds a caller waits at most, whatever the broker does
+#: Seconds a caller waits at most, whatever the broker does.
+DEADLINE = 10.0
+
+#: Seconds to close a connection in good order.
 CLOSE_SECONDS = 2.0
-CONNECT_SECONDS, OPEN_SECONDS = 3.0, 6.0  # for TCP to connect, and for all until AMQP is spoken
+
+#: Seconds for the TCP connection.
+CONNECT_SECONDS = 3.0
+
+#: Seconds for everything until AMQP is spoken.
+OPEN_SECONDS = 6.0
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Hosts = Sequence[pika.URLParameters]
-Channel = Any  # pika's: that of a BlockingConnection for work(), else that of a SelectConnection
+Channel = Any  # pika's channel: of a BlockingConnection in run_blocking(), else of a SelectConnection
 
 
 class BrokerRefused(QueueUnavailable):
-    """The broker closed a channel over what was asked. ``reply_code``: 404 there is none, 406 it is different; the text names it."""
+    """The broker refused what we asked and closed the channel.
+
+    ``reply_code``: 404 if a queue or exchange does not exist, 406 if it has other arguments. The
+    text names it.
+    """
 
     def __init__(self, reply_code: int, text: str) -> None:
         super().__init__(f"RabbitMQ: {safe(text)}")
@@ -53,12 +66,19 @@ class BrokerRefused(QueueUnavailable):
 
 
 def persistent() -> pika.BasicProperties:
-    """Return new properties. Always new: a header of dead-lettering carried over lets RabbitMQ drop a message as a cycle."""
+    """Return new properties of a persistent message.
+
+    They must be new: if a header of dead-lettering is sent again, RabbitMQ may take the message for
+    a cycle and drop it.
+    """
     return pika.BasicProperties(delivery_mode=2)  # type: ignore[no-untyped-call]  # pika's
 
 
 def hosts_of(url: str) -> Hosts:
-    """Split ``amqp://user:password@host1:port,host2,host3/vhost?options``. Raises :class:`ConfigurationError`."""
+    """Split ``amqp://user:password@host1:port,host2,host3/vhost?options`` into one URL a host.
+
+    Raises :class:`ConfigurationError`.
+    """
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
     found = []
@@ -74,10 +94,11 @@ def hosts_of(url: str) -> Hosts:
     return found
 
 
-def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
-    """Run blocking work on a channel of its own connection, in a thread that is left behind when 10 s have passed.
+def run_blocking(hosts: Hosts, work: Callable[[Channel], T]) -> T:
+    """Run blocking work on a connection of its own; return its result.
 
-    Raises :class:`QueueUnavailable`, :class:`BrokerRefused`.
+    It runs in a thread, which is abandoned after 10 s. Raises :class:`QueueUnavailable`,
+    :class:`BrokerRefused`.
     """
     outcome: Future[T] = Future()
 
@@ -87,7 +108,7 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
             try:
                 outcome.set_result(work(connection.channel()))
             finally:
-                with contextlib.suppress(AMQPError):  # somebody closed it before us, which is as good
+                with contextlib.suppress(AMQPError):  # closed already
                     connection.close()
         except Exception as error:  # noqa: BLE001 - handed to the caller's thread
             outcome.set_exception(error)
@@ -97,13 +118,17 @@ def at_once(hosts: Hosts, work: Callable[[Channel], T]) -> T:
         return outcome.result(DEADLINE)
     except ChannelClosedByBroker as error:
         raise BrokerRefused(error.reply_code, error.reply_text) from error
-    except (AMQPError, AMQPConnectorException, OSError) as error:  # OSError: also names that do not resolve, and the deadline
+    # OSError: also a host name that cannot be resolved, and the deadline.
+    except (AMQPError, AMQPConnectorException, OSError) as error:
         late = isinstance(error, TimeoutError) and not outcome.done()
         raise (not_answering(hosts, DEADLINE) if late else unreachable(error, hosts)) from error
 
 
 def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> list[str]:
-    """Return the names whose look the broker answers with "not found" (404). Raises :class:`QueueUnavailable`, :class:`BrokerRefused`."""
+    """Return the names of the looks to which the broker answers "not found" (404).
+
+    Raises :class:`QueueUnavailable`, :class:`BrokerRefused`.
+    """
 
     def look(channel: Channel) -> list[str]:
         connection, gone = channel.connection, []
@@ -117,11 +142,14 @@ def missing(hosts: Hosts, looks: Mapping[str, Callable[[Channel], object]]) -> l
                 channel = connection.channel()
         return gone
 
-    return at_once(hosts, look)
+    return run_blocking(hosts, look)
 
 
 class Link:
-    """One connection and the one thread that owns it. Whatever goes wrong ends the link, once, with one error for all who wait."""
+    """A connection and the one thread that owns it.
+
+    Any failure ends the link, once; all waiting callers get the same error.
+    """
 
     def __init__(self, hosts: Hosts, name: str) -> None:
         self.error: QueueUnavailable | None = None
@@ -134,24 +162,24 @@ class Link:
         self._thread.start()
 
     def wait(self, timeout: float) -> None:
-        """Wait until the link is ready for use. Raises :class:`QueueUnavailable`."""
+        """Wait until the link can be used. Raises :class:`QueueUnavailable`."""
         with self.guard:
             if not self.guard.wait_for(lambda: self._ready or self.error, timeout):
                 self.abort(not_answering(self._hosts, timeout).message)
             self.raise_error()
 
     def raise_error(self) -> None:
-        """Raise what ended the link, if it has ended. Hold the guard."""
+        """Raise the error that ended the link, if it has ended. Hold the guard."""
         if self.error:
             raise QueueUnavailable(self.error.message, address=address_of(self._hosts)) from self.error
 
     def post(self, work: Callable[[], None]) -> None:
-        """Run in the link's thread. Hold the guard. Raises :class:`QueueUnavailable`."""
+        """Run ``work`` in the link's thread. Hold the guard. Raises :class:`QueueUnavailable`."""
         self.raise_error()
         self._loop.add_callback_threadsafe(work)
 
     def abort(self, reason: str) -> None:
-        """End the link without a word to the broker: under an alarm it would not read it."""
+        """End the link without telling the broker, which would not read it under an alarm."""
         error = QueueUnavailable(reason)
         with self.guard, contextlib.suppress(QueueUnavailable):
             self.post(lambda: self._drop(error))
@@ -159,28 +187,30 @@ class Link:
             self.guard.notify_all()
 
     def close(self) -> None:
-        """Say goodbye, and leave after 2 s even if nobody answers. Never raises, safe to repeat."""
+        """Close in good order, or after 2 s without an answer. Never raises; safe to repeat."""
         with self.guard, contextlib.suppress(QueueUnavailable):
-            self.post(self._goodbye)
+            self.post(self._close_connection)
         self._thread.join(CLOSE_SECONDS + 1)
 
-    def opened(self, connection: pika.SelectConnection) -> None:
-        """Open channels; call :meth:`is_ready` when done. Runs in the link's thread, as every callback."""
+    def on_opened(self, connection: pika.SelectConnection) -> None:
+        """Open channels, then call :meth:`set_ready`. Callbacks run in the link's thread."""
         raise NotImplementedError
 
-    def is_ready(self) -> None:
-        """Let those go on who wait for the link."""
+    def set_ready(self) -> None:
+        """Wake the callers that wait for the link."""
         with self.guard:
             self._ready = True
             self.guard.notify_all()
 
-    def broke(self, _source: object, reason: object) -> None:
-        """End the link: pika's callback for channels and connections that close."""
+    def on_closed(self, _source: object, reason: object) -> None:
+        """End the link. pika calls this when a channel or connection closes."""
         text = getattr(reason, "reply_text", "") if isinstance(reason, Exception) else ""
-        error = QueueUnavailable(f"RabbitMQ closed the connection: {safe(text)}" if text else "the connection to RabbitMQ broke")
+        error = QueueUnavailable(
+            f"RabbitMQ closed the connection: {safe(text)}" if text else "the connection to RabbitMQ broke"
+        )
         error.__cause__ = reason if isinstance(reason, BaseException) else None
         self._end(error)
-        if not (self._connection and self._connection.is_closing):  # saying goodbye closes the channels one by one
+        if not (self._connection and self._connection.is_closing):  # else the channels are closed one by one
             self._drop(error)
 
     def _run(self) -> None:
@@ -196,19 +226,21 @@ class Link:
 
     def _connected(self, outcome: Any) -> None:
         if isinstance(outcome, BaseException):
-            tries = getattr(outcome, "exceptions", ())  # one per host and address
-            self._end(unreachable(tries[-1].exception if tries and hasattr(tries[-1], "exception") else outcome, self._hosts))
+            tries = getattr(outcome, "exceptions", ())  # one for each host and address
+            self._end(
+                unreachable(tries[-1].exception if tries and hasattr(tries[-1], "exception") else outcome, self._hosts)
+            )
             self._dropping = True  # there is nothing left to drop
             self._loop.stop()
             return
         self._connection = outcome
-        outcome.add_on_close_callback(self.broke)
-        if self.error:  # somebody stopped waiting in this very moment
+        outcome.add_on_close_callback(self.on_closed)
+        if self.error:  # the caller stopped waiting just now
             outcome.terminate(self.error)
         else:
-            self.opened(outcome)
+            self.on_opened(outcome)
 
-    def _goodbye(self) -> None:
+    def _close_connection(self) -> None:
         if self._connection and self._connection.is_open:
             self._connection.close()
             self._loop.call_later(CLOSE_SECONDS, lambda: self._drop(QueueUnavailable("RabbitMQ did not say goodbye")))
@@ -221,9 +253,9 @@ class Link:
         elif not self._dropping:
             self._dropping = True
             if self._connection:
-                self._connection.terminate(error)  # and once it is closed pika calls broke()
+                self._connection.terminate(error)  # pika then calls on_closed()
             else:
-                self._workflow.abort()  # and pika calls _connected()
+                self._workflow.abort()  # pika then calls _connected()
 
     def _end(self, error: QueueUnavailable) -> None:
         with self.guard:
@@ -233,22 +265,24 @@ class Link:
 
 class _Connection(pika.SelectConnection):
     def terminate(self, error: Exception) -> None:
-        """Close the socket now. pika keeps this for its adapters, and its close() waits for an answer."""
+        """Close the socket now. pika's close() would wait for an answer."""
         self._terminate_stream(error)
 
 
 def address_of(hosts: Hosts) -> str:
-    """Return where the broker is, without user and password."""
+    """Return the broker's addresses without user and password."""
     return ", ".join(f"{one.host}:{one.port}" for one in hosts)
 
 
 def not_answering(hosts: Hosts, seconds: float) -> QueueUnavailable:
-    """Say that the broker said nothing for so long."""
-    return QueueUnavailable(f"RabbitMQ does not answer: no answer within {max(1, round(seconds))} s", address=address_of(hosts))
+    """Return the error for a broker that did not answer for ``seconds``."""
+    return QueueUnavailable(
+        f"RabbitMQ does not answer: no answer within {max(1, round(seconds))} s", address=address_of(hosts)
+    )
 
 
 def _reason(cause: BaseException) -> str:
-    """Say in plain words what pika met; "" if only pika has words for it."""
+    """Return in plain words why the connection failed; "" if only pika has words for it."""
     seen: BaseException | None = cause
     while seen is not None:
         match seen:
@@ -278,10 +312,13 @@ def _reason(cause: BaseException) -> str:
 
 
 def unreachable(cause: BaseException, hosts: Hosts) -> QueueUnavailable:
-    """Say what kept us from connecting, as far as it is safe to show."""
+    """Return the error for a connection that could not be made; it is safe to show."""
     probably = isinstance(cause, ProbableAuthenticationError | ProbableAccessDeniedError)
-    refused = isinstance(cause, AuthenticationError) or (isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530))
-    # A broker that hangs up without a word may refuse us, or be going down: nobody is to give up over that. Pika keeps its word as text only.
+    refused = isinstance(cause, AuthenticationError) or (
+        isinstance(cause, ConnectionClosedByBroker) and cause.reply_code in (403, 530)
+    )
+    # A broker that hangs up may be refusing us or going down. Only its reply code tells, and pika
+    # keeps that as text only.
     refused = refused or (probably and bool(re.search(r"ConnectionClosedByBroker: \((403|530)\)", str(cause))))
     told = "QUEUE_URL: RabbitMQ refuses our user, password or virtual host"
     away = f"RabbitMQ does not answer: {_reason(cause) or 'it hung up'}"

@@ -1,7 +1,8 @@
-"""Hints as rows of the service's own database: the default, with nothing to install.
+"""Stores hints as rows of the service's own database: the default, with nothing to install.
 
-A hint may be taken once its ``visible_at`` has passed; taking it moves that moment on by :data:`HOLD_SECONDS`, settling it deletes the row.
-So what a killed consumer held comes again by itself. Only the database's clock counts.
+A hint may be taken once its ``visible_at`` has passed. Taking it moves ``visible_at`` on by
+:data:`HOLD_SECONDS`; settling it deletes the row. So the hints of a killed consumer come again by
+themselves. Only the database's clock counts.
 """
 
 import logging
@@ -11,7 +12,22 @@ from contextlib import contextmanager
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, String, Table, bindparam, delete, func, insert, inspect, literal, literal_column, select, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    inspect,
+    literal,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
 from mailbbgun.core.errors import DatabaseUnavailable, QueueMisconfigured, QueueUnavailable
 from mailbbgun.database.db import Database, db_now
@@ -20,7 +36,10 @@ from mailbbgun.queues.base import Consumer, Hint, Queue
 from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.queues.models import QueuedHint
 
-HOLD_SECONDS = 15  # far longer than from taking a hint to settling it
+#: Seconds for which a taken hint is hidden: far longer than it takes to settle it.
+HOLD_SECONDS = 15
+
+#: Seconds between two looks for hints.
 POLL_SECONDS = 0.05
 
 _HINTS = cast("Table", QueuedHint.__table__)
@@ -29,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Embedded(Queue):
-    """The queue of ``embedded:``. Takes any number of seconds that is among ``delays``."""
+    """The queue of ``embedded:``. ``delays`` are seconds."""
 
     def __init__(self, database: Database, delays: Sequence[int]) -> None:
         self._database = database
@@ -37,15 +56,15 @@ class Embedded(Queue):
 
     @property
     def delays(self) -> Sequence[int]:
-        """As given."""
+        """Return the delays in seconds, ascending."""
         return self._delays
 
     def declare(self) -> None:
-        """Only check: the table comes with the database's schema."""
+        """Check only: the table comes with the database's schema."""
         self.check()
 
     def check(self) -> None:
-        """Look for the table."""
+        """Check that the table is there."""
         with _translated():
             with self._database.read() as session:
                 found = inspect(session.connection()).has_table(_HINTS.name)
@@ -53,12 +72,12 @@ class Embedded(Queue):
             raise QueueMisconfigured(f"the database has no table {_HINTS.name}; run initdb.py")
 
     def mend(self) -> Sequence[str]:
-        """Only check: the table comes with the database's schema."""
+        """Check only: the table comes with the database's schema."""
         self.check()
         return ()
 
     def publish(self, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:
-        """Insert all in one transaction."""
+        """Insert all rows in one transaction."""
         if lane not in LANES:
             raise ValueError(f"there is no lane {lane!r}")
         if delay and delay not in self._delays:
@@ -69,20 +88,22 @@ class Embedded(Queue):
         hints = select(bindparam("lane", type_=String), given.c.id, db_now(bindparam("delay", type_=BigInteger)))
         statement = insert(_HINTS).from_select(["lane", "message_id", "visible_at"], hints)
         with _translated(), self._database.write() as session:
-            session.execute(statement, {"lane": lane, "given": id_rows(self._database.dialect, message_ids), "delay": delay})
+            session.execute(
+                statement, {"lane": lane, "given": id_rows(self._database.dialect, message_ids), "delay": delay}
+            )
 
     def consumer(self, prefetch: int) -> Consumer:
-        """Return a consumer; nothing is taken before :meth:`Consumer.take`."""
+        """Return a consumer, which takes nothing before :meth:`Consumer.take`."""
         return _EmbeddedConsumer(self._database, prefetch)
 
     def depth(self) -> Mapping[str, int]:
-        """Count what may be taken now: exact."""
+        """Count the hints that may be taken now; exact."""
         with _translated(), self._database.read() as session:
             counts = select(_HINTS.c.lane, func.count()).where(_HINTS.c.visible_at <= db_now()).group_by(_HINTS.c.lane)
             return dict.fromkeys(LANES, 0) | dict(session.execute(counts).all())
 
     def close(self) -> None:
-        """Nothing to close: the database belongs to others."""
+        """Do nothing: the database is closed elsewhere."""
 
 
 class _EmbeddedConsumer(Consumer):
@@ -93,7 +114,7 @@ class _EmbeddedConsumer(Consumer):
         self._held: dict[str, set[int]] = {lane: set() for lane in LANES}
 
     def take(self, limit: int, timeout: float, lanes: Collection[str] = LANES) -> list[Hint]:
-        """Poll every 50 ms by reading; write only when there is something to take."""
+        """Poll every 50 ms by reading; write only if there is something to take."""
         until = time.monotonic() + timeout
         while True:
             turns = self._choose(limit, lanes)
@@ -116,7 +137,7 @@ class _EmbeddedConsumer(Consumer):
             session.execute(statement, {"settled": rows([{"id": _row(hint)} for hint in hints])})
 
     def close(self) -> None:
-        """Make the rest visible at once."""
+        """Make the unsettled hints visible at once."""
         held = [{"id": row} for lane in LANES for row in self._held[lane]]
         self._held = {lane: set() for lane in LANES}
         if not held:
@@ -127,10 +148,12 @@ class _EmbeddedConsumer(Consumer):
             with _translated(), self._database.write() as session:
                 session.execute(statement, {"given_back": rows(held)})
         except QueueUnavailable as error:
-            log.warning("hints could not be given back and come again soon", extra={"count": len(held), "error": error.message})
+            log.warning(
+                "hints could not be given back and come again soon", extra={"count": len(held), "error": error.message}
+            )
 
     def _choose(self, limit: int, lanes: Collection[str]) -> list[str]:
-        """Return the lanes of the next turns, as many as there are hints to take, at most ``limit``."""
+        """Return the lanes of the next turns: one for each hint to take, at most ``limit``."""
         room = {lane: min(limit, self._prefetch - len(self._held[lane])) if lane in lanes else 0 for lane in LANES}
         with _translated(), self._database.read() as session:
             found = session.execute(_COUNTS, room).one()
@@ -148,7 +171,7 @@ class _EmbeddedConsumer(Consumer):
         for row in sorted(taken, key=lambda row: row.id, reverse=True):
             queued[row.lane].append(Hint(row.message_id, row.lane, row.id))
             self._held[row.lane].add(row.id)
-        # Another consumer may have been quicker with some: their turns are left out.
+        # Another consumer may have taken some of these hints; their turns are left out.
         return [queued[lane].pop() for lane in turns if queued[lane]]
 
 
@@ -170,8 +193,10 @@ def _due(lane: str) -> Select[int]:
     return due.order_by(_HINTS.c.visible_at).limit(bindparam(lane, type_=BigInteger))
 
 
-# Both statements have one bind per lane, named like it: the most rows of that lane.
-_COUNTS = select(*(select(func.count()).select_from(_due(lane).subquery()).scalar_subquery().label(lane) for lane in LANES))
+# Both statements have one parameter for each lane, named like it: the most rows of that lane.
+_COUNTS = select(
+    *(select(func.count()).select_from(_due(lane).subquery()).scalar_subquery().label(lane) for lane in LANES)
+)
 _DUE = [_due(lane).with_for_update(skip_locked=True).cte(f"due_{lane}").prefix_with("MATERIALIZED") for lane in LANES]
 _TAKE = (
     update(_HINTS)

@@ -1,29 +1,34 @@
-"""Lanes in weighted round robin: bulk always moves, high never waits behind it, and nobody behind another tenant's overflow."""
+"""The lanes of a queue, and their turns by weighted round robin.
+
+Every lane moves on, even bulk. Mail of high priority does not wait behind bulk mail, and no tenant
+waits behind another tenant's overflow.
+"""
 
 from collections.abc import Mapping, Sized
 
-#: Overflow, "crowd" in the names of queues, is normal mail of a tenant that hands over much at once.
+#: The overflow lane, "crowd" in the names of queues, carries normal mail of a tenant that submits
+#: much at once.
 HIGH, NORMAL, OVERFLOW, BULK = "high", "normal", "crowd", "bulk"
 LANES = (HIGH, NORMAL, OVERFLOW, BULK)
 WEIGHTS = {HIGH: 16, NORMAL: 4, OVERFLOW: 3, BULK: 1}
 
 
 def lane_of(priority: int) -> str:
-    """Return the lane of a priority 0–9, 9 first."""
+    """Return the lane of a priority from 0 to 9; 9 is the most urgent."""
     return HIGH if priority >= 7 else NORMAL if priority >= 4 else BULK
 
 
 class WeightedRoundRobin:
-    """Smooth weighted round robin over the lanes that have something.
+    """Smooth weighted round robin over the lanes that are not empty. Not thread-safe.
 
-    Of 24 turns with all lanes busy, high gets 16, normal 4, overflow 3 and bulk 1, spread evenly. Not thread-safe.
+    Of 24 turns with all lanes busy, high gets 16, normal 4, overflow 3 and bulk 1, spread evenly.
     """
 
     def __init__(self) -> None:
         self._credit = dict.fromkeys(LANES, 0)
 
     def next(self, waiting: Mapping[str, Sized]) -> str | None:
-        """Return the lane whose turn it is among those with something waiting; None when all are empty."""
+        """Return the lane whose turn it is, or None if all lanes are empty."""
         busy = [lane for lane in LANES if waiting[lane]]
         if not busy:
             return None

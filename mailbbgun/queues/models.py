@@ -1,4 +1,4 @@
-"""The embedded queue's rows."""
+"""The table of the embedded queue."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from mailbbgun.database.db import Base, UTCDateTime
 
 
 class QueuedHint(Base):
-    """One hint. It may be taken once ``visible_at`` has passed; taking it moves that moment on."""
+    """One hint, which may be taken once ``visible_at`` has passed; taking it moves that time on."""
 
     __tablename__ = "queue_hints"
     __table_args__ = (Index("ix_queue_hints_lane_visible_at", "lane", "visible_at"),)

@@ -1,11 +1,15 @@
-"""The exchanges and queues of ours on RabbitMQ. Arguments of a queue cannot change in place, so names carry a version::
+"""Our exchanges and queues on RabbitMQ.
 
-    mailbbgun.work.v1       direct ─ high, normal, bulk ─▸ mailbbgun.work.<lane>.v1
-    mailbbgun.delay.<N>.v1  fanout ─▸ mailbbgun.delay.<N>.v1 ─ after N seconds, still under its lane's key ─▸ mailbbgun.work.v1
+The arguments of a queue cannot be changed, so names carry a version::
 
-``initdb.py`` makes them once, and a worker only those that are missing: a quorum queue that is killed in its first second can be lost, so nothing
-is declared at each start. The work exchange has no alternate exchange: one would swallow what cannot be routed, and it would count as confirmed.
-A time to live per message would wait behind the head of the queue, so each delay has a queue of its own.
+    mailbbgun.work.v1       direct ─ high, normal, crowd, bulk ─▸ mailbbgun.work.<lane>.v1
+    mailbbgun.delay.<N>.v1  fanout ─▸ mailbbgun.delay.<N>.v1 ─ after N seconds, with the lane as
+                            routing key ─▸ mailbbgun.work.v1
+
+``initdb.py`` makes them once, and a worker makes only missing ones: a quorum queue can be lost if
+the broker is killed in the queue's first second, so nothing is declared at each start. The work
+exchange has no alternate exchange, because RabbitMQ would confirm what cannot be routed. Each delay
+has a queue of its own, because a message with a longer time to live would hold up those behind it.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -13,13 +17,14 @@ from contextlib import contextmanager
 from functools import partial
 
 from mailbbgun.core.errors import QueueMisconfigured
-from mailbbgun.queues.amqp import BrokerRefused, Channel, Hosts, at_once, missing
+from mailbbgun.queues.amqp import BrokerRefused, Channel, Hosts, missing, run_blocking
 from mailbbgun.queues.lanes import LANES
 
 WORK = "mailbbgun.work.v1"
 
-# RabbitMQ 4 drops a hint after 20 deliveries unless told otherwise, but one that was prefetched by 20 workers that crashed is no verdict on
-# its message. -1, "no limit" to 4.0, lets 3.10 drop a hint that comes back even once, so: a number that works everywhere and is never met.
+# RabbitMQ 4 drops a message after 20 deliveries unless told otherwise. But a hint may be prefetched
+# by 20 workers that crash, which says nothing about its message. -1 means "no limit" up to 4.0, but
+# 3.10 then drops a hint that comes back even once. So the limit is a number that is never reached.
 _WORK_ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": 1_000_000}
 _DELAY_ARGUMENTS = {
     "x-queue-type": "quorum",
@@ -29,7 +34,10 @@ _DELAY_ARGUMENTS = {
 }
 
 _OTHER_ARGUMENTS = "was declared with other arguments; delete it when it is empty, then run initdb.py"
-_NOT_ALLOWED = "is missing, and our user may not make it: run initdb.py with a user in QUEUE_URL that may configure, write and read"
+_NOT_ALLOWED = (
+    "is missing, and our user may not make it: run initdb.py with a user in QUEUE_URL "
+    "that may configure, write and read"
+)
 
 
 def work_queue(lane: str) -> str:
@@ -38,39 +46,51 @@ def work_queue(lane: str) -> str:
 
 
 def delay_queue(seconds: int) -> str:
-    """Return the name of a delay's queue, and of its exchange."""
+    """Return the name of a delay's queue, which is also that of its exchange."""
     return f"mailbbgun.delay.{seconds}.v1"
 
 
 class Topology:
-    """Makes and looks for what there must be on one broker, for these delays in seconds. All may raise :class:`QueueUnavailable`."""
+    """Makes and checks the exchanges and queues of one broker. ``delays`` are seconds.
+
+    Every method may raise :class:`QueueUnavailable`.
+    """
 
     def __init__(self, hosts: Hosts, delays: Sequence[int]) -> None:
         self._hosts = hosts
         self._exchanges = {WORK: "direct"} | {delay_queue(seconds): "fanout" for seconds in delays}
         self._queues = {work_queue(lane): (WORK, lane, _WORK_ARGUMENTS) for lane in LANES}
-        self._queues |= {delay_queue(one): (delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in delays}
+        self._queues |= {
+            delay_queue(one): (delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in delays
+        }
 
     def declare(self) -> None:
-        """Make all of it; what is there stays. Raises :class:`QueueMisconfigured` for what is there with other arguments."""
+        """Make all exchanges, queues and bindings that are missing.
+
+        Raises :class:`QueueMisconfigured` if one exists with other arguments.
+        """
         with _misconfigured({406: _OTHER_ARGUMENTS, 403: _NOT_ALLOWED}):
-            at_once(self._hosts, partial(self._make, exchanges=self._exchanges, queues=self._queues))
+            run_blocking(self._hosts, partial(self._make, exchanges=self._exchanges, queues=self._queues))
 
     def check(self) -> None:
-        """Look for each exchange and queue; bindings cannot be seen. Raises :class:`QueueMisconfigured` for the first that is missing."""
+        """Check that each exchange and queue exists; bindings cannot be checked.
+
+        Raises :class:`QueueMisconfigured` for the first that is missing.
+        """
         with _misconfigured({404: "is missing; run initdb.py"}):
-            at_once(self._hosts, self._look)
+            run_blocking(self._hosts, self._look)
 
     def mend(self, *, unrouted: bool) -> list[str]:
-        """Make what is missing and return its names; bind it, and, if something is known to be ``unrouted``, all the rest.
+        """Make what is missing, with its bindings; return the names.
 
-        Raises :class:`QueueMisconfigured` if our user may not.
+        With ``unrouted``, which means that a message had no queue, make all bindings. Raises
+        :class:`QueueMisconfigured` if our user may not make them.
         """
         exchanges = missing(self._hosts, {name: partial(_look_for_exchange, name=name) for name in self._exchanges})
         queues = missing(self._hosts, {name: partial(_look_for_queue, name=name) for name in self._queues})
         if exchanges or queues or unrouted:
             with _misconfigured({406: _OTHER_ARGUMENTS, 403: _NOT_ALLOWED}, gone=[*exchanges, *queues]):
-                at_once(self._hosts, partial(self._make, exchanges=exchanges, queues=queues))
+                run_blocking(self._hosts, partial(self._make, exchanges=exchanges, queues=queues))
         return list(dict.fromkeys([*exchanges, *queues]))
 
     def _look(self, channel: Channel) -> None:
@@ -85,7 +105,7 @@ class Topology:
         for name, (exchange, key, arguments) in self._queues.items():
             if name in queues:
                 channel.queue_declare(name, durable=True, arguments=arguments)
-            channel.queue_bind(name, exchange, key)  # what is bound stays so
+            channel.queue_bind(name, exchange, key)  # changes nothing if the binding exists
 
 
 def _look_for_exchange(channel: Channel, name: str) -> None:
@@ -103,7 +123,8 @@ def _misconfigured(faults: dict[int, str], gone: Sequence[str] = ()) -> Iterator
     except BrokerRefused as error:
         if error.reply_code not in faults:
             raise
-        # The broker's text names the culprit: "no queue 'x' in vhost 'y'", "inequivalent arg 'z' for queue 'x' in vhost 'y'…".
+        # The broker's text names the queue: "no queue 'x' in vhost 'y'", "inequivalent arg 'z' for
+        # queue 'x' in vhost 'y'…".
         named = next((word for word in error.message.split("'") if word.startswith("mailbbgun.")), "the topology")
         name = gone[0] if gone and error.reply_code == 403 else named
         raise QueueMisconfigured(f"RabbitMQ: {name} {faults[error.reply_code]}") from error

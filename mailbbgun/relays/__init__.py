@@ -1,5 +1,15 @@
-"""The ways out: a relay carries one envelope and tells what became of each recipient.
+"""Relays carry mail out: one envelope in, one outcome for each recipient out.
 
-In: ``attempt(envelope, before_dot, after_dot)``. Out: ``{recipient: Outcome}``. A smart host, the servers of a
-recipient's domain (MX) and the connections that are kept between messages; the step-by-step probe of a server.
+In: ``attempt(envelope, before_dot, after_dot)``. Out: ``{recipient: Outcome}``.
+
+Files: `relay` has the relays, a smart host and direct delivery to the recipients' domain. `mx` asks
+the DNS which hosts accept mail for a domain, `pool` keeps connections open between messages,
+`client` is one such connection, and `url` reads a server's URL. `probe` tries a server step by step
+for a person.
+
+What it promises, beside what `smtp` promises:
+
+* Direct delivery connects only to public addresses, unless the guard permits others.
+* A transaction is repeated at once only if the server refused it, or the dot had not left: for
+  fewer recipients, without SMTPUTF8, or once over a fresh connection.
 """

@@ -1,4 +1,4 @@
-"""A session with one server that carries message after message."""
+"""A session with one server that carries one message after another."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,19 +11,31 @@ from mailbbgun.smtp.outcome import AnsweringServer, Outcome, Phase, TooMany
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, SMTPTransaction
 from mailbbgun.smtp.wire import Dropped, WireError
 
+#: Seconds without use after which RSET is sent first, to see whether the connection still works:
+#: firewalls forget idle connections.
 PAUSE = 1.0
-"""Seconds of rest after which a connection is asked by RSET whether it still lives: firewalls forget idle lines."""
 
 
 class SMTPConnection:
     """An open session. Used by one thread at a time.
 
-    `usable`: whether it can take a further message. `sent`: transactions begun. `opened`, `last_used`: by the clock
-    it was opened with. `server`: who is at the other end. `extensions`: what it offers. `tls`: whether the line is
-    encrypted.
+    `usable`: whether it can carry another message. `sent`: the number of transactions begun.
+    `opened`, `last_used`: times of the clock it was opened with. `server`: the server's name and
+    address. `extensions`: what the server offers. `tls`: whether the connection is encrypted.
     """
 
-    __slots__ = ("_clock", "_halfway", "_session", "_timeouts", "endpoint", "last_used", "opened", "sent", "server", "usable")
+    __slots__ = (
+        "_clock",
+        "_halfway",
+        "_session",
+        "_timeouts",
+        "endpoint",
+        "last_used",
+        "opened",
+        "sent",
+        "server",
+        "usable",
+    )
 
     def __init__(self, endpoint: Endpoint, session: Session, timeouts: Timeouts, clock: Callable[[], float]) -> None:
         self.endpoint = endpoint
@@ -33,14 +45,17 @@ class SMTPConnection:
         self._clock = clock
         self.usable = True
         self.sent = 0
-        self._halfway = False  # whether the server may still be in the transaction before
+        self._halfway = False  # whether the server may still be in the last transaction
         self.opened = self.last_used = clock()
 
     @classmethod
     def open(
         cls, endpoint: Endpoint, helo: str, timeouts: Timeouts, clock: Callable[[], float] = monotonic
     ) -> "SMTPConnection":
-        """Connects, greets, authenticates. Raises `opening.CannotOpen`, whose `outcome` says what became of it."""
+        """Connect, greet and authenticate.
+
+        Raises `opening.CannotOpen`; its `outcome` is the outcome for the mail.
+        """
         return cls(endpoint, open_session(endpoint, helo, timeouts), timeouts, clock)
 
     @property
@@ -51,13 +66,11 @@ class SMTPConnection:
     def tls(self) -> bool:
         return self._session.wire.tls
 
-    def send(
-        self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
-    ) -> dict[str, Outcome | TooMany]:
-        """One transaction; an outcome for every recipient.
+    def send(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
+        """Run one transaction; return the outcome of every recipient.
 
-        Raises `transaction.Stale` if this connection had sent before and proves dead: repeat on a fresh one. What the
-        two functions raise passes through, with the connection reset.
+        Raises `transaction.Stale` if this connection has sent before and is dead now: repeat over a
+        fresh one. What the two functions raise passes through, after the connection is reset.
         """
         reset = self.sent > 0 and (self._halfway or self._clock() - self.last_used > PAUSE)
         transaction = SMTPTransaction(self._session, self._timeouts, envelope, reused=self.sent > 0, reset=reset)
@@ -73,32 +86,32 @@ class SMTPConnection:
         return outcomes
 
     def alive(self) -> bool:
-        """Whether a kept connection is still open and the server has said nothing (such as a 421) meanwhile."""
+        """Return whether the connection is still open and the server has not said anything."""
         try:
-            return self.usable and not self._session.wire.unasked(Phase.RSET)
+            return self.usable and not self._session.wire.has_unasked_reply(Phase.RSET)
         except Dropped:
             return False
 
-    def say_quit(self) -> None:
-        """The first half of `quit`, which does not wait: several connections can be closed in the time of one."""
+    def send_quit(self) -> None:
+        """Send QUIT without waiting, so that several connections can be closed at the same time."""
         if self.usable:
-            with contextlib.suppress(WireError):  # hung up already: there is nobody to say it to
+            with contextlib.suppress(WireError):  # the server hung up already
                 self._session.wire.write(b"QUIT\r\n", Phase.QUIT, monotonic() + self._timeouts.quit)
 
-    def hear_quit(self, deadline: float) -> None:
-        """The second half: waits for the 221 until `deadline` (monotonic) and closes (RFC 5321 §4.1.1.10)."""
+    def await_quit_reply(self, deadline: float) -> None:
+        """Wait for the 221 until `deadline` (monotonic), then close (RFC 5321 §4.1.1.10)."""
         if self.usable:
-            with contextlib.suppress(WireError):  # the answer changes nothing; we only owe the server the wait
+            with contextlib.suppress(WireError):  # the answer changes nothing; RFC 5321 only asks us to wait
                 self._session.wire.read_reply(Phase.QUIT, deadline)
         self.usable = False
         self._session.wire.close()
 
     def quit(self) -> None:
-        """Ends the session in good order, within `Timeouts.quit` seconds."""
-        self.say_quit()
-        self.hear_quit(monotonic() + self._timeouts.quit)
+        """End the session in good order, within `Timeouts.quit` seconds."""
+        self.send_quit()
+        self.await_quit_reply(monotonic() + self._timeouts.quit)
 
     def abort(self) -> None:
-        """Resets the connection without a word. Safe to repeat."""
+        """Reset the connection without QUIT. Safe to repeat."""
         self.usable = False
         self._session.wire.abort()

@@ -1,7 +1,8 @@
-"""Which hosts take mail for a domain, and at which addresses (RFC 5321 §5.1, RFC 7505). The one file that asks the DNS.
+"""Finds the hosts that accept mail for a domain, and their addresses (RFC 5321 §5.1, RFC 7505).
 
-What the DNS says for certain is permanent (no such domain, null MX); what it fails to say is temporary. "There is none"
-is certain only with the SOA record that RFC 2308 §3 asks for: broken resolvers say it too, and without.
+Only this file asks the DNS. A certain answer is permanent (no such domain, null MX); a missing one
+is temporary. "There is none" is certain only with the SOA record that RFC 2308 §3 asks for, because
+broken resolvers give that answer too, without the record.
 """
 
 import ipaddress
@@ -22,26 +23,30 @@ from dns.rdtypes.ANY.MX import MX
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
 from mailbbgun.smtp.reply import Reply, safe
 
+#: Mail exchangers tried for one domain.
 MAX_HOSTS = 20
-"""Mail exchangers considered for one domain."""
 
+#: Seconds for which an answer is cached at most, whatever its TTL.
 MAX_CACHED = 300.0
-"""Seconds an answer is believed at most, whatever its TTL."""
 
+#: Seconds for which "no such name" and "no such record" are cached. RFC 2308 allows more, but a new
+#: domain should not have to wait.
 MAX_CACHED_NONE = 60.0
-"""Seconds it is believed that there is no such name or record. RFC 2308 allows longer; a new domain should not wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class MXHost:
-    """A mail exchanger: its name, or an IP address where the domain was an address literal."""
+    """A mail exchanger: its name, or an IP address if the domain was an address literal."""
 
     name: str
     preference: int
 
 
 class NoData(Exception):
-    """The DNS is certain that there is nothing of that kind. `exists`: whether the name itself exists."""
+    """The DNS is certain that there is no such record.
+
+    `exists`: whether the name itself exists.
+    """
 
     def __init__(self, exists: bool) -> None:
         super().__init__("no such record" if exists else "no such name")
@@ -49,15 +54,16 @@ class NoData(Exception):
 
 
 class NoAnswer(Exception):
-    """The DNS did not answer, said SERVFAIL or REFUSED, or "there is none" without an SOA."""
+    """The DNS did not answer, said SERVFAIL or REFUSED, or said "there is none" without an SOA."""
 
 
 class Resolver:
-    """DNS questions with a time limit and a cache. Thread-safe.
+    """DNS queries with a time limit and a cache. Thread-safe.
 
-    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. ValueError if they are not, or there are none.
-    One question takes at most `lifetime` seconds. Answers are kept by their TTL but not longer than `MAX_CACHED` ("there
-    is none" for `MAX_CACHED_NONE`), the latest `cached` of them.
+    `nameservers` are IP addresses; empty means those of /etc/resolv.conf. Raises ValueError if they
+    are no addresses, or there are none. One query takes at most `lifetime` seconds. An answer is
+    cached for its TTL, but at most `MAX_CACHED` seconds ("there is none": `MAX_CACHED_NONE`); only
+    the latest `cached` answers are kept.
     """
 
     def __init__(
@@ -77,7 +83,10 @@ class Resolver:
         self._answers: dict[tuple[str, str], tuple[float, list[dns.rdata.Rdata] | NoData]] = {}
 
     def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
-        """The records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name. Raises NoData and NoAnswer."""
+        """Return the records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name.
+
+        Raises NoData and NoAnswer.
+        """
         question = (name.lower(), kind)
         until, answer = self._answers.get(question, (0.0, []))
         if until <= monotonic():
@@ -92,7 +101,7 @@ class Resolver:
         return answer
 
     def _fetch(self, name: str, kind: str) -> tuple[float, list[dns.rdata.Rdata] | NoData]:
-        """What the DNS says, and for how many seconds to believe it. Raises NoAnswer."""
+        """Return the answer, and for how many seconds to cache it. Raises NoAnswer."""
         try:
             absolute = dns.name.from_text(name, dns.name.root)
         except (dns.exception.DNSException, UnicodeError):
@@ -101,19 +110,20 @@ class Resolver:
             answer = self._dns.resolve(absolute, kind, lifetime=self._lifetime, search=False)
         except dns.resolver.NXDOMAIN as error:
             response = error.response(absolute)  # type: ignore[no-untyped-call]  # dnspython annotates all but its errors
-            return MAX_CACHED_NONE, _none(response, NoData(exists=False))
+            return MAX_CACHED_NONE, _certain(response, NoData(exists=False))
         except dns.resolver.NoAnswer as error:
             response = error.response()  # type: ignore[no-untyped-call]  # as above
-            return MAX_CACHED_NONE, _none(response, NoData(exists=True))
+            return MAX_CACHED_NONE, _certain(response, NoData(exists=True))
         except (dns.exception.DNSException, OSError) as error:
             raise NoAnswer(_why(error)) from error
         return min(answer.expiration - time(), MAX_CACHED), list(answer)
 
 
 def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred:
-    """The hosts that take mail for `domain`, best first; equal preferences in random order (RFC 5321 §5.1).
+    """Return the hosts that accept mail for `domain`, best first (RFC 5321 §5.1).
 
-    A domain without MX is its own exchanger if it has an address. `[192.0.2.1]` stands for itself (§4.1.3).
+    Hosts of equal preference are in random order. A domain without MX that has an address is its
+    own exchanger. An address literal such as `[192.0.2.1]` is its own exchanger too (§4.1.3).
     """
     literal = _literal(domain)
     if literal is not None:
@@ -133,14 +143,15 @@ def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred
 
 
 def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
-    """The IP addresses of `host`, IPv4 first, each kind in random order.
+    """Return the IP addresses of `host`, IPv4 first, each kind in random order.
 
-    IPv4 first: mail servers judge a client by the name and standing of its address, which few IPv6 addresses have.
+    IPv4 comes first because mail servers judge a client by the name and reputation of its address,
+    and few IPv6 addresses have these.
     """
     try:
         return [str(ipaddress.ip_address(host))]
     except ValueError:
-        pass  # a name: ask for it
+        pass  # not an address but a name: ask the DNS
     found: list[str] = []
     trouble: NoAnswer | None = None
     for kind in ("A", "AAAA"):
@@ -160,19 +171,21 @@ def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
     return _deferred(host, trouble) if trouble else _bounced("5.4.4", f"{safe(host)}: has no address")
 
 
-def _none(response: dns.message.Message, none: NoData) -> NoData:
-    """`none`, if `response` has the SOA record that makes it certain. Raises NoAnswer."""
+def _certain(response: dns.message.Message, none: NoData) -> NoData:
+    """Return `none` if `response` has the SOA record that makes it certain. Raises NoAnswer."""
     if not any(records.rdtype == dns.rdatatype.SOA for records in response.authority):
         raise NoAnswer(f"the DNS says {none}, but shows no SOA record for it")
     return none
 
 
 def _why(error: Exception) -> str:
-    """What each server did when it was last asked; dnspython's own words tell it for every time."""
+    """Return the last failure of each name server; dnspython's own text repeats every try."""
     if not isinstance(error, dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers):
         return safe(str(error))
     last = {server.removeprefix("Do53:").rpartition("@")[0]: what for server, _, _, what, _ in error.kwargs["errors"]}
-    told = [f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()]
+    told = [
+        f"{server}: {'timed out' if isinstance(what, dns.exception.Timeout) else what}" for server, what in last.items()
+    ]
     return f"the DNS gives no answer ({', '.join(told)})"
 
 
@@ -182,7 +195,7 @@ def _implicit(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Defer
 
 
 def _literal(domain: str) -> str | None:
-    """The address in a literal, "" if it is none of the two kinds we know, None if `domain` is no literal at all."""
+    """Return the address in a literal; "" if the literal is invalid, None if there is none."""
     if not domain.startswith("["):
         return None
     text = domain[1:-1] if domain.endswith("]") else ""

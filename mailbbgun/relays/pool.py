@@ -1,4 +1,4 @@
-"""Connections kept open between messages, for all threads of a process."""
+"""Keeps connections open between messages, for all threads of a process."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -10,11 +10,12 @@ from mailbbgun.smtp.limits import KnownLimits
 
 
 class Pool:
-    """Hands out connections and takes them back. Thread-safe; not to be carried over a fork.
+    """Hands out connections and takes them back. Thread-safe; must not be used after a fork.
 
-    `helo` is the name we greet with. A connection carries at most `max_messages` and is used for `max_age` seconds; it
-    is closed when idle for `idle` seconds. At most `keep` idle ones are held, the longest idle go first. `known` is what
-    servers were found to take.
+    `helo` is our name for EHLO. A connection carries at most `max_messages`, is used for at most
+    `max_age` seconds, and is closed after `idle` seconds without use. At most `keep` idle
+    connections are kept; the one idle for longest is closed first. `known` holds the servers'
+    limits of recipients.
     """
 
     def __init__(
@@ -41,53 +42,56 @@ class Pool:
         self._closed = False
 
     def checkout(self, endpoint: Endpoint) -> SMTPConnection:
-        """A connection to `endpoint` for the calling thread alone, kept or fresh. Raises `opening.CannotOpen`."""
-        while (connection := self._kept_one(endpoint)) is not None:
-            if self._fit(connection) and connection.alive():
+        """Return a kept or fresh connection to `endpoint` that only the calling thread may use.
+
+        Raises `opening.CannotOpen`.
+        """
+        while (connection := self._take_kept(endpoint)) is not None:
+            if self._reusable(connection) and connection.alive():
                 return connection
-            self._part([connection])
+            self._close([connection])
         return self.fresh(endpoint)
 
     def fresh(self, endpoint: Endpoint) -> SMTPConnection:
-        """A new connection, whatever is kept. Raises `opening.CannotOpen`."""
+        """Return a fresh connection, even if one is kept. Raises `opening.CannotOpen`."""
         return SMTPConnection.open(endpoint, self._helo, self._timeouts, self._clock)
 
     def checkin(self, connection: SMTPConnection) -> None:
-        """Gives a connection back; one that is worn out or broken is closed."""
+        """Give a connection back; close it if it is worn out or broken."""
         surplus = [connection]
         with self._lock:
-            if self._fit(connection) and not self._closed and self._keep > 0:
+            if self._reusable(connection) and not self._closed and self._keep > 0:
                 surplus = self._take(1, lambda _: True) if self._count >= self._keep else []
                 self._kept.setdefault(connection.endpoint, []).append(connection)
                 self._count += 1
-        self._part(surplus)
+        self._close(surplus)
 
     def reap(self) -> int:
-        """Closes what was idle too long; to be called every few seconds. How many were closed."""
+        """Close connections that were idle too long; return how many. Call it every few seconds."""
         with self._lock:
-            worn = self._take(self._count, lambda kept: not self._fit(kept))
-        self._part(worn)
+            worn = self._take(self._count, lambda kept: not self._reusable(kept))
+        self._close(worn)
         return len(worn)
 
     def close_all(self) -> None:
-        """Closes what is kept, and from now on whatever is given back."""
+        """Close all kept connections, and from now on every one that is given back."""
         with self._lock:
             self._closed = True
             kept = self._take(self._count, lambda _: True)
-        self._part(kept)
+        self._close(kept)
 
-    def _kept_one(self, endpoint: Endpoint) -> SMTPConnection | None:
+    def _take_kept(self, endpoint: Endpoint) -> SMTPConnection | None:
         with self._lock:
             kept = self._kept.get(endpoint)
             if not kept:
                 return None
             self._count -= 1
-            connection = kept.pop()  # the warmest; the others may go idle and be reaped
+            connection = kept.pop()  # the one used last; the others may go idle and be closed
             if not kept:
                 del self._kept[endpoint]
             return connection
 
-    def _fit(self, connection: SMTPConnection) -> bool:
+    def _reusable(self, connection: SMTPConnection) -> bool:
         now = self._clock()
         return (
             connection.usable
@@ -97,7 +101,7 @@ class Pool:
         )
 
     def _take(self, most: int, wanted: Callable[[SMTPConnection], bool]) -> list[SMTPConnection]:
-        """Removes up to `most` connections that are `wanted`, longest idle first. The lock is held."""
+        """Remove up to `most` connections that are `wanted`, longest idle first. Hold the lock."""
         kept = sorted((c for group in self._kept.values() for c in group if wanted(c)), key=lambda c: c.last_used)
         for connection in kept[:most]:
             group = self._kept[connection.endpoint]
@@ -107,11 +111,14 @@ class Pool:
             self._count -= 1
         return kept[:most]
 
-    def _part(self, connections: Iterable[SMTPConnection]) -> None:
-        """Says QUIT to all, then waits for the answers together: silent servers cost one time limit, not one each."""
-        parting = list(connections)
-        for connection in parting:
-            connection.say_quit()
+    def _close(self, connections: Iterable[SMTPConnection]) -> None:
+        """Send QUIT to all, then wait for the answers together.
+
+        So all silent servers together cost one time limit.
+        """
+        closing = list(connections)
+        for connection in closing:
+            connection.send_quit()
         deadline = monotonic() + self._timeouts.quit
-        for connection in parting:
-            connection.hear_quit(deadline)
+        for connection in closing:
+            connection.await_quit_reply(deadline)

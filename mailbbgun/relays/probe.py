@@ -1,7 +1,8 @@
-"""Tries a server step by step and tells what happened: what a person needs to know whose SMTP account does not work.
+"""Tries a server step by step and tells what happened, for a person whose SMTP account fails.
 
-The dialogue is that of `opening` and `transaction`, listened to; nothing is asked of the server that sending would not ask.
-What it says is untrusted text and may repeat the password: everything that is told goes through `redact`.
+It listens to the dialogue of `opening` and `transaction`, and asks nothing of the server that
+sending would not ask. What the server says is untrusted and may repeat the password, so every text
+goes through `redact`.
 """
 
 import base64
@@ -25,18 +26,22 @@ from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import Dropped, TimedOut, TlsFailed, Wire, WireError, resolve
 
+#: Seconds a probe may take: a person waits for it.
 LIMIT = 30.0
-"""Seconds a probe takes at most: a person waits for it."""
 
+#: Characters of a reply that are shown. This is less than `reply.MAX_TEXT`, whose end may cut a
+#: password in two, so that it is not found.
 MAX_SHOWN = 1000
-"""Characters of a server's words that are told. Less than `reply.MAX_TEXT`, whose end may cut a password in two."""
 
 Failure = Deferred | Refused | Bounced | Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a line is encrypted. Where the certificate was refused, `version` and `cipher` are empty: nothing was said."""
+    """How a connection is encrypted.
+
+    If the certificate was refused, `version` and `cipher` are empty.
+    """
 
     version: str
     cipher: str
@@ -45,11 +50,12 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """One step: resolve, connect, tls, banner, ehlo, starttls, auth (for each mechanism that is tried), mail, rcpt (for each
-    recipient), data, body or dot.
+    """One step of a probe.
 
-    `reply` is what the server said, or with code 0 our own words; None where there is nothing to say. `tls` comes with
-    the step of that name, also where the certificate was refused, `mechanism` with auth.
+    `name` is resolve, connect, tls, banner, ehlo, starttls, auth (for each mechanism tried), mail,
+    rcpt (for each recipient), data, body or dot. `reply` is what the server said, or our own words
+    (code 0), or None. `tls` belongs to the step tls, even if the certificate was refused;
+    `mechanism` belongs to auth.
     """
 
     name: str
@@ -62,10 +68,11 @@ class ProbeStep:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What happened, in order. `verdict` is None if all went well, else what became of the step that failed.
+    """All steps of a probe, in order.
 
-    Bounced and Unknown are said of a mail only. A step may fail and all go well nevertheless: opportunistic TLS goes on
-    in clear, a server that knows no EHLO is greeted with HELO, another AUTH mechanism works.
+    `verdict` is None if all went well, else the outcome of the step that failed; it is Bounced or
+    Unknown only if a mail was sent. A step may fail although all went well: opportunistic TLS goes
+    on without TLS, HELO follows a failed EHLO, and another AUTH mechanism may work.
     """
 
     steps: tuple[ProbeStep, ...]
@@ -73,21 +80,23 @@ class Probe:
 
     @property
     def ok(self) -> bool:
-        """Whether all went well."""
+        """Return whether all went well."""
         return self.verdict is None
 
 
-def probe(endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | None = None, limit: float = LIMIT) -> Probe:
-    """Connects to `endpoint` as for sending, sends `mail` if it is given, and says QUIT, in `limit` seconds all told.
+def probe(
+    endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | None = None, limit: float = LIMIT
+) -> Probe:
+    """Connect to `endpoint` as for sending, send `mail` if it is given, and say QUIT.
 
-    Where the endpoint names no addresses, its host is resolved here. Whatever the server does is in the value returned;
-    raises ValueError for an impossible `helo`.
+    All of it takes at most `limit` seconds. Failures of the server are in the value returned.
+    Raises ValueError if `helo` is not a host name.
     """
     until, recorder = monotonic() + limit, _Recorder()
     try:
         addresses = _addresses(endpoint, min(monotonic() + timeouts.connect, until))
         recorder.passed(Phase.DNS, Reply(0, None, ", ".join(addresses)))
-        found = _at(endpoint, addresses)
+        found = _with_addresses(endpoint, addresses)
         session = open_session(found, helo, timeouts, recorder, until)
     except WireError as error:
         verdict: Failure | None = error.outcome
@@ -98,14 +107,14 @@ def probe(endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | No
         if _certificate_refused(error):
             recorder.certified(_certificate(found, helo, timeouts, until))
     else:
-        verdict = _used(found, session, timeouts, mail)
+        verdict = _send_and_quit(found, session, timeouts, mail)
         if verdict is not None:
             recorder.failed(verdict.phase, verdict.reply)
     return _redacted(Probe(tuple(recorder.steps), verdict), endpoint)
 
 
 class _Recorder:
-    """Listens to a session (`wire.Trace`) and keeps its steps, each with the time since the one before."""
+    """A `wire.Trace` that keeps each step with its time since the step before."""
 
     def __init__(self) -> None:
         self.steps: list[ProbeStep] = []
@@ -118,17 +127,17 @@ class _Recorder:
             mechanism = wire.mechanism if wire is not None and phase is Phase.AUTH else None
             self._add(ProbeStep(_name(phase), reply.code // 100 in (2, 3), 0.0, reply, mechanism=mechanism))
         elif wire is not None and phase is Phase.TLS:
-            version, cipher, der = wire.secured()
+            version, cipher, der = wire.tls_details()
             self._add(ProbeStep(_name(phase), True, 0.0, None, Tls(version, cipher, read(der))))
         elif wire is not None:
             self.passed(phase, Reply(0, None, wire.ip))
 
     def passed(self, phase: Phase, reply: Reply) -> None:
-        """A step went well, of which we say ourselves what it was."""
+        """Add a step that went well and that the server said nothing about."""
         self._add(ProbeStep(_name(phase), True, 0.0, reply))
 
     def failed(self, phase: Phase, reply: Reply) -> None:
-        """`reply` at `phase` decided against us. It may be the last words of the server that were heard, or none of it."""
+        """Mark the step with this reply as failed, or add one if there is none."""
         for position, step in enumerate(self.steps):
             if (step.name, step.reply) == (_name(phase), reply):
                 self.steps[position] = replace(step, ok=False)
@@ -136,19 +145,22 @@ class _Recorder:
         self._add(ProbeStep(_name(phase), False, 0.0, reply))
 
     def certified(self, certificate: Certificate | None) -> None:
-        """The last step failed for this certificate."""
+        """Add to the last step, which failed, the certificate that was refused."""
         self.steps[-1] = replace(self.steps[-1], tls=Tls("", "", certificate))
 
     def _add(self, step: ProbeStep) -> None:
         now = monotonic()
         milliseconds, self._mark = (now - self._mark) * 1000, now
-        if self.steps and _goes_on(self.steps[-1], step):
+        if self.steps and _same_step(self.steps[-1], step):
             milliseconds += self.steps.pop().milliseconds
         self.steps.append(replace(step, milliseconds=round(milliseconds, 1)))
 
 
-def _goes_on(before: ProbeStep, step: ProbeStep) -> bool:
-    """Whether a reply belongs to the step before: AUTH LOGIN has three replies, of which the first two are 334, and is one step."""
+def _same_step(before: ProbeStep, step: ProbeStep) -> bool:
+    """Return whether a reply belongs to the step before.
+
+    AUTH LOGIN gets three replies, the first two with code 334, and is one step.
+    """
     asked = before.reply is not None and before.reply.code // 100 == 3
     return step.name == before.name == Phase.AUTH and asked and step.mechanism in (None, before.mechanism)
 
@@ -158,7 +170,10 @@ def _name(phase: Phase) -> str:
 
 
 def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
-    """Where the endpoint is. Raises WireError, CannotOpen. The system's resolver knows no deadline, so a thread waits for it."""
+    """Return the addresses of the endpoint. Raises WireError, CannotOpen.
+
+    The system's resolver knows no deadline, so it runs in a thread of its own.
+    """
     if endpoint.addresses:
         return endpoint.addresses
     look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
@@ -182,20 +197,25 @@ def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _at(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
-    """The endpoint at these addresses: a guard judges them again, and whoever answers, but asks nobody."""
+def _with_addresses(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
+    """Return the endpoint with these addresses, which are not looked up again.
+
+    A guard still checks them, and the address that answers.
+    """
     if endpoint.guard is None:
         return replace(endpoint, addresses=addresses)
     return replace(endpoint, guard=replace(endpoint.guard, look_up=lambda host, port: addresses))
 
 
-def _used(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None) -> Failure | None:
-    """Sends `mail`, if any, and parts. What failed, for the first recipient for whom anything did."""
-    # One command at a time: else their times say nothing, and DATA is said although RCPT is refused.
+def _send_and_quit(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None) -> Failure | None:
+    """Send `mail`, if there is one, and say QUIT; return the first recipient's failure, if any."""
+    # Without PIPELINING each command has its own time, and DATA is not sent if RCPT is refused.
     stepwise = {word: value for word, value in session.extensions.items() if word != "PIPELINING"}
     connection = SMTPConnection(endpoint, Session(session.wire, stepwise), timeouts, monotonic)
     try:
-        outcomes = connection.send(mail, lambda accepted: True, lambda accepted, reply: None) if mail is not None else {}
+        outcomes = (
+            connection.send(mail, lambda accepted: True, lambda accepted, reply: None) if mail is not None else {}
+        )
     finally:
         connection.quit()
     return next((found for outcome in outcomes.values() if (found := _failure(outcome)) is not None), None)
@@ -207,11 +227,11 @@ def _failure(outcome: Outcome | TooMany) -> Failure | None:
     return None if isinstance(outcome, Delivered | Fenced) else outcome
 
 
-# -- a certificate that is not accepted
+# -- the certificate that was refused
 
 
 class _Seen(Exception):
-    """The certificate was seen: no further."""
+    """The certificate was seen: end the session."""
 
 
 def _certificate_refused(error: CannotOpen) -> bool:
@@ -220,25 +240,25 @@ def _certificate_refused(error: CannotOpen) -> bool:
 
 
 def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float) -> Certificate | None:
-    """What the server shows when asked again, which OpenSSL does not tell of a handshake that failed.
+    """Connect again without a check and return the certificate the server shows.
 
-    This one checks nothing, so the line is worth nothing: it is reset before a word is said on it, and there is no
-    password in the endpoint it is made with.
+    OpenSSL does not tell it after a failed handshake. The second connection cannot be trusted: it
+    is reset right after the handshake, and its endpoint holds no password.
     """
     certificates: list[Certificate | None] = []
 
     def look(phase: Phase, reply: Reply | None, wire: Wire | None) -> None:
         if phase is Phase.TLS and reply is None and wire is not None:
-            certificates.append(read(wire.secured()[2]))
+            certificates.append(read(wire.tls_details()[2]))
             raise _Seen
 
-    stranger = replace(endpoint, verify=False, username=None, password="")
-    with contextlib.suppress(_Seen, CannotOpen):  # whichever it was, what there is to know is in the list
-        open_session(stranger, helo, timeouts, look, until).wire.abort()
+    unchecked = replace(endpoint, verify=False, username=None, password="")
+    with contextlib.suppress(_Seen, CannotOpen):  # in either case the list has what there is to know
+        open_session(unchecked, helo, timeouts, look, until).wire.abort()
     return certificates[0] if certificates else None
 
 
-# -- what may be told
+# -- what may be shown
 
 
 def _redacted(told: Probe, endpoint: Endpoint) -> Probe:

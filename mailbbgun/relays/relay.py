@@ -1,4 +1,7 @@
-"""From an envelope to an outcome for each recipient: choosing the host, the connection and the transactions."""
+"""The relays: each takes an envelope and returns an outcome for each recipient.
+
+A relay chooses the host and the connection, and splits the recipients into transactions.
+"""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +14,7 @@ from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError
-from mailbbgun.smtp.limits import fewer, lasting, too_many_recipients
+from mailbbgun.smtp.limits import fewer, is_lasting_limit, too_many_recipients
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import (
     OPENING,
@@ -32,15 +35,18 @@ from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
+#: Addresses tried in one attempt (Postfix: smtp_mx_address_limit).
 MAX_SERVERS = 5
-"""Addresses tried in one attempt (Postfix: smtp_mx_address_limit)."""
 
+#: Transactions into which one attempt may be split for a server that accepts few recipients.
 MAX_TRANSACTIONS = 200
-"""Transactions one attempt may be split into by servers that take few recipients at a time."""
 
 
 class SmartHost:
-    """Sends everything through one server, such as a customer's SMTP account, at most `most` recipients at once."""
+    """Sends all mail through one server, such as a customer's SMTP account.
+
+    It gives the server at most `most` recipients at once.
+    """
 
     def __init__(self, endpoint: Endpoint, pool: Pool, most: int | None = None) -> None:
         self.endpoint = endpoint
@@ -48,25 +54,26 @@ class SmartHost:
         self._most = most
 
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """One try to send `envelope`: an outcome for every recipient. Raises only what the two functions raise.
+        """Try once to send `envelope`; return the outcome of every recipient.
 
-        They are called once for each transaction that gets as far as the dot. A password that a server says back is in
-        no reply that is returned or handed on: replies are kept, logged and shown.
+        The two functions are called once for each transaction that gets as far as the dot; this
+        method raises only what they raise. A server may repeat our password in a reply. It is
+        removed from every reply that is returned or passed on, because replies are kept and shown.
         """
         redacted = _redacting(self.endpoint.password)
 
-        def heard(accepted: tuple[str, ...], reply: Reply | None) -> None:
+        def after_dot_redacted(accepted: tuple[str, ...], reply: Reply | None) -> None:
             after_dot(accepted, reply and redacted(reply))
 
-        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, heard, self._most)
+        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, after_dot_redacted, self._most)
         return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
 
 
 class DirectMX:
-    """Sends straight to the mail exchangers of the recipients' domain.
+    """Sends mail directly to the mail exchangers of the recipients' domain.
 
-    What a recipient's domain says is a stranger's word: only addresses that `guard` permits are connected to, each at the
-    very address that was judged.
+    A stranger controls what that domain's DNS says. So only addresses that `guard` permits are
+    connected to; a host is never looked up again after its address was judged.
     """
 
     def __init__(
@@ -84,9 +91,10 @@ class DirectMX:
         self._guard = guard or Guard()
 
     def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """Like `SmartHost.attempt`. All recipients must be of one domain; the first one's is looked up.
+        """Try once to send `envelope`, like `SmartHost.attempt`.
 
-        Never Refused: there is no account to pause, so such a refusal is Deferred.
+        All recipients must be of one domain: that of the first one is looked up. The outcome is
+        never Refused, because there is no account to pause; it is Deferred then.
         """
         if not envelope.recipients:
             return {}
@@ -95,12 +103,14 @@ class DirectMX:
             return dict.fromkeys(envelope.recipients, hosts)
         outcomes = _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
         return {
-            recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server) if isinstance(outcome, Refused) else outcome
+            recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server)
+            if isinstance(outcome, Refused)
+            else outcome
             for recipient, outcome in outcomes.items()
         }
 
     def _servers(self, hosts: list[MXHost]) -> Iterator[Endpoint | Bounced | Deferred]:
-        """Each address of each host in turn, looked up only when it is needed."""
+        """Yield each address of each host, looked up only when it is needed."""
         for host in hosts:
             found = addresses(host.name, self._resolver)
             if not isinstance(found, list):
@@ -109,7 +119,8 @@ class DirectMX:
             public = self._guard.reachable(host.name, found)
             for address in public:
                 yield Endpoint(host.name, self._port, self._security, addresses=(address,))
-            if not public:  # which address it has is not told: our DNS may know names that are nobody's business
+            # The error does not name the address: our DNS may know names that are not public.
+            if not public:
                 text = f"{safe(host.name)}: has no public address; to send there, set ALLOW_PRIVATE_HOSTS"
                 yield Bounced(Reply(0, "5.4.4", text), Phase.DNS)
 
@@ -134,49 +145,50 @@ def _deliver(
     after_dot: AfterDot,
     most: int | None = None,
 ) -> dict[str, Outcome]:
-    """Goes from server to server with the recipients that no server has decided on yet."""
+    """Try one server after the other, with the recipients that no server has decided on yet."""
     outcomes: dict[str, Outcome] = dict.fromkeys(
         envelope.recipients, Bounced(Reply(0, "5.4.4", "no server to send to"), Phase.DNS)
     )
-    open_ones, tried = tuple(outcomes), 0
+    pending, tried = tuple(outcomes), 0
     for server in servers:
-        if not open_ones or tried >= MAX_SERVERS:
+        if not pending or tried >= MAX_SERVERS:
             break
         if isinstance(server, Endpoint):
             tried += 1
-            left = replace(envelope, recipients=open_ones)
-            outcomes |= _Split(pool, server, left, most).run(before_dot, after_dot)
-            open_ones = tuple(recipient for recipient in open_ones if unserved(outcomes[recipient]))
+            remaining = replace(envelope, recipients=pending)
+            outcomes |= _Split(pool, server, remaining, most).run(before_dot, after_dot)
+            pending = tuple(recipient for recipient in pending if unserved(outcomes[recipient]))
         else:
-            # A host without address says less than one that was there but did not answer.
-            outcomes |= {r: server for r in open_ones if isinstance(outcomes[r], Bounced)}
+            # A host without an address tells less than a host that did not answer.
+            outcomes |= {r: server for r in pending if isinstance(outcomes[r], Bounced)}
     return outcomes
 
 
 class _Split:
-    """All recipients on one server, in as many transactions as it wants them split (RFC 5321 §4.5.3.1.10).
+    """Sends to all recipients on one server, in as many transactions as it needs.
 
-    How many go at once is the least of `most` and what the server is known to take. Where it says that they are too many, no
-    matter when, fewer go: as many as it took, or names, or half. What it then takes is remembered for the next message. If the
-    server refuses one recipient but accepts a later one, the refusal is about that recipient: it goes in a further transaction,
-    and the size stays.
+    A transaction has at most as many recipients as `most` and as the server is known to accept. If
+    the server says "too many" (RFC 5321 §4.5.3.1.10), the next one has fewer: as many as the server
+    accepted, or names, or half. The size it then accepts is remembered for the next message. If the
+    server refuses one recipient as too many but accepts a later one, the refusal is about that
+    recipient: it goes in a further transaction, and the size stays.
     """
 
     def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
         self._pool = pool
         self._endpoint = endpoint
         self._envelope = envelope
-        self._downgraded: Envelope | None = None  # without SMTPUTF8, made when it is needed
-        self._refused_smtputf8: set[str] = set()  # who get that one; never in one transaction with others
+        self._downgraded: Envelope | None = None  # the message without SMTPUTF8, made when it is needed
+        self._refused_smtputf8: set[str] = set()  # recipients of that message; it has its own transactions
         self._server = (endpoint.host, endpoint.port, endpoint.username)
         limits = [limit for limit in (most, pool.known.most(self._server)) if limit is not None]
         self._size = min([max(1, len(envelope.recipients)), *limits])
-        self._shrunk: TooMany | None = None  # what made the size less, until that has proved right
+        self._shrunk: TooMany | None = None  # the refusal that made the size smaller, until it has proved right
         self._outcomes: dict[str, Outcome] = {}
         self._pending = tuple(dict.fromkeys(envelope.recipients))
 
     def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """An outcome for every recipient."""
+        """Return the outcome of every recipient."""
         for _ in range(MAX_TRANSACTIONS):
             envelope, part = self._next()
             said = _transact(self._pool, self._endpoint, replace(envelope, recipients=part), before_dot, after_dot)
@@ -188,7 +200,11 @@ class _Split:
                 decided = {recipient: outcome for recipient, outcome in decided.items() if recipient not in again}
             if surplus:
                 self._shrink(part, surplus)
-            elif self._shrunk is not None and lasting(self._shrunk.reply) and any(isinstance(one, Delivered) for one in decided.values()):
+            elif (
+                self._shrunk is not None
+                and is_lasting_limit(self._shrunk.reply)
+                and any(isinstance(one, Delivered) for one in decided.values())
+            ):
                 self._pool.known.learn(self._server, self._size)
                 self._shrunk = None
             if (verdict := _verdict_for_all(decided, surplus)) is not None:
@@ -199,7 +215,7 @@ class _Split:
         return self._outcomes | dict.fromkeys(self._pending, Deferred(Reply(0, "4.5.3", text), Phase.RCPT))
 
     def _next(self) -> tuple[Envelope, tuple[str, ...]]:
-        """Take from those that are still to go as many as go at once, and return what to send them and who they are."""
+        """Take the recipients of the next transaction; return the message for them, and them."""
         first_refused = bool(self._pending) and self._pending[0] in self._refused_smtputf8
         alike = [r for r in self._pending if (r in self._refused_smtputf8) == first_refused]
         part = tuple(alike[: self._size])
@@ -209,12 +225,15 @@ class _Split:
         return envelope, part
 
     def _without_smtputf8(self, decided: Mapping[str, Outcome]) -> tuple[str, ...]:
-        """Downgrade the message for recipients refused with 5.6.7 or 5.6.9 and return those recipients.
+        """Downgrade the message for recipients refused with 5.6.7 or 5.6.9; return the recipients.
 
-        A server may offer SMTPUTF8, and find only then that it cannot hand such mail on to some of them. Who needs it, by the
-        own address or the sender's, is left out, and who was refused without it.
+        A server may offer SMTPUTF8 and find out only then that it cannot pass such mail on to some
+        recipients. Left out are recipients that need SMTPUTF8 for their own or the sender's
+        address, and those that were refused without it.
         """
-        bounced = (r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply))
+        bounced = (
+            r for r, outcome in decided.items() if isinstance(outcome, Bounced) and about_smtputf8(outcome.reply)
+        )
         refused = tuple(r for r in bounced if r.isascii() and r not in self._refused_smtputf8)
         envelope = self._envelope
         if not refused or not envelope.smtputf8 or not envelope.mail_from.isascii():
@@ -228,33 +247,41 @@ class _Split:
         return refused
 
     def _shrink(self, part: Sequence[str], surplus: Mapping[str, TooMany]) -> None:
-        """Fewer at once from now on, those that were too many first; or none, if the server would not take the first of them."""
+        """Make transactions smaller, and send to the refused recipients first.
+
+        If the server did not accept even the first recipient, all are deferred.
+        """
         full = next(iter(surplus.values()))
         taken = len(part) - len(surplus)
-        if full.phase is not Phase.RCPT or full.reply.code == 421:  # said of all of them
+        if full.phase is not Phase.RCPT or full.reply.code == 421:  # the reply is about all of them
             taken = fewer(full.reply, len(surplus))
         self._pending = (*surplus, *self._pending)
         if taken and set(part[-len(surplus) :]) == set(surplus):
             self._size, self._shrunk = taken, full
         elif not taken:
-            self._outcomes |= dict.fromkeys(self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server))
+            self._outcomes |= dict.fromkeys(
+                self._pending, Deferred(full.reply, Phase.RCPT, retry_after(full.reply.text), full.server)
+            )
             self._pending = ()
 
 
 def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMany]) -> Outcome | None:
-    """The outcome of the recipients that are still to go, where it can be foreseen: from those of one transaction."""
+    """Return the outcome of all pending recipients if one transaction decides it, else None."""
     first = next(iter(decided.values()), None)
     if any(isinstance(outcome, Fenced) for outcome in decided.values()):
         return Fenced(Phase.RCPT)
     if surplus or first is None:
         return None
     if all(unserved(outcome) or isinstance(outcome, Refused) for outcome in decided.values()):
-        return first  # nobody is there, or it is about us
+        return first  # the server is away, or refuses us
     return first if _refused_alone(decided) else None
 
 
 def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
-    """Whether not even one recipient is few enough. Then it is another limit, and all have been refused for it, in company."""
+    """Return whether the server calls a single recipient too many.
+
+    Then the limit is another one, and all recipients have been refused for it.
+    """
     outcome = next(iter(decided.values()), None)
     if len(decided) != 1 or not isinstance(outcome, Bounced | Deferred) or outcome.phase in OPENING | {Phase.RCPT}:
         return False
@@ -264,7 +291,7 @@ def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
 def _transact(
     pool: Pool, endpoint: Endpoint, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
 ) -> dict[str, Outcome | TooMany]:
-    """One transaction on a kept connection, or on a fresh one if that proves dead."""
+    """Run one transaction on a kept connection, or on a fresh one if the kept one is dead."""
     try:
         connection = pool.checkout(endpoint)
         try:

@@ -1,4 +1,4 @@
-"""Where a server is, as a URL says it: ``smtp://user:password@host:587?security=starttls``, or ``smtps://``. Pure."""
+"""Reads a server's URL: ``smtp://user:password@host:587?security=starttls``, or ``smtps://``."""
 
 import ipaddress
 import re
@@ -11,8 +11,8 @@ from mailbbgun.core.net import hostname
 from mailbbgun.smtp.endpoint import Endpoint, Security
 
 FORM = "smtp://user:password@host:587?security=starttls|tls|none"
+#: The port for each security, if the URL gives none.
 PORTS: Mapping[Security, int] = {"starttls": 587, "tls": 465, "none": 25}
-"""The port of each security where none is given."""
 
 _ESCAPED = {"#": "%23", "/": "%2F", "?": "%3F", "@": "%40"}
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -20,14 +20,18 @@ _NAME = re.compile(r"[a-z_]{1,20}")
 
 
 def usual_security(port: int | None) -> Security:
-    """The security where none is given: TLS from the first byte on port 465 (RFC 8314 §3.3), else STARTTLS."""
+    """Return the security if none is given: TLS from the first byte on port 465, else STARTTLS.
+
+    RFC 8314 §3.3.
+    """
     return "tls" if port == PORTS["tls"] else "starttls"
 
 
 def read(url: str, ca_file: str | None = None) -> Endpoint:
-    """The endpoint of a URL; user name and password are percent-decoded.
+    """Return the endpoint of a URL; user name and password are percent-decoded.
 
-    Raises ValueError for what is not exactly of that form. No part of the URL that may be the password's is in its text.
+    Raises ValueError if the URL is not exactly of that form. The error's text quotes no part of the
+    URL that may be the password's.
     """
     scheme, separator, text = url.partition("://")
     if not separator or scheme.lower() not in ("smtp", "smtps"):
@@ -35,7 +39,9 @@ def read(url: str, ca_file: str | None = None) -> Endpoint:
     if why := _misread(text):
         raise ValueError(why)
     if any(character.isspace() or not character.isprintable() for character in text):
-        raise ValueError("has a blank or a control character; in the user name or password it must be written as %XX, a blank as %20")
+        raise ValueError(
+            "has a blank or a control character; in the user name or password it must be written as %XX, a blank as %20"
+        )
     whole, rest = _authority(text)
     login, at, place = whole.rpartition("@")
     username, password = _login(login) if at else (None, "")
@@ -45,13 +51,19 @@ def read(url: str, ca_file: str | None = None) -> Endpoint:
 
 
 def _authority(text: str) -> tuple[str, str]:
-    """Split what follows ``scheme://`` into ``user:password@host:port`` and the rest, which begins with ``/`` or ``?`` or is empty."""
+    """Split what follows ``scheme://`` into ``user:password@host:port`` and the rest.
+
+    The rest is empty, or begins with ``/`` or ``?``.
+    """
     end = min((at for at in (text.find("/"), text.find("?")) if at >= 0), default=len(text))
     return text[:end], text[end:]
 
 
 def _misread(text: str) -> str | None:
-    """Say which character of a password would make another host of its rest; None if none would. Nothing of the URL is in the sentence."""
+    """Return an error if a character of the password would change the host, else None.
+
+    The error quotes nothing of the URL.
+    """
     whole, rest = _authority(text)
     if "#" in text:
         found = "#"
@@ -61,7 +73,10 @@ def _misread(text: str) -> str | None:
         found = rest[0]
     else:
         return None
-    return f"a {found} in the user name or password must be written {_ESCAPED[found]} (percent-encoded), or the rest is taken for another host"
+    return (
+        f"a {found} in the user name or password must be written {_ESCAPED[found]} (percent-encoded), "
+        "or the rest is taken for another host"
+    )
 
 
 def _login(text: str) -> tuple[str, str]:
@@ -76,7 +91,7 @@ def _decoded(text: str) -> str:
         raise ValueError("a % in the user name or password must be written %25")
     try:
         return unquote(text, errors="strict")
-    except UnicodeDecodeError:  # its text quotes what was decoded
+    except UnicodeDecodeError:  # this error's text would quote the password
         raise ValueError("what is written as %XX in the user name or password must be UTF-8") from None
 
 
@@ -93,7 +108,7 @@ def _place(text: str) -> tuple[str, int | None]:
     if not host:
         raise ValueError(f"has no host; it must be {FORM}")
     if colon and not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65_536):
-        # Of user:password without a host the password would be the port.
+        # Of user:password without a host, the password stands where the port should be.
         raise ValueError("what follows the host and a colon must be a port from 1 to 65535")
     try:
         return hostname(host), int(port) if colon else None

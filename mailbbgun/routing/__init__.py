@@ -1,5 +1,9 @@
-"""Which way a delivery leaves: the candidate routes of a message, the circuit breaker, and the send queue.
+"""Routing decides which way a delivery leaves, and when.
 
-In: claimed transactions. Out: the one whose turn it is, on a route that has a connection to spare and is not left
-alone. Promise: a slow or dead destination holds back its own mail only.
+In: claimed transactions. Out: the transaction whose turn it is, on a route that has a free
+connection and that no circuit breaker holds back. Promise: a slow or dead destination holds back
+only its own mail.
+
+Files: `routes` finds the candidate routes of a message, `circuit_breaker` pauses a route whose
+server fails, `send_queue` holds transactions until a sender is free.
 """

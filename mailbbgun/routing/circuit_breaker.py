@@ -1,6 +1,6 @@
-"""The circuit breaker: a server that refuses us, or cannot be reached, is left alone for a while.
+"""The circuit breaker: it pauses a route whose server refuses us or cannot be reached.
 
-Then one transaction asks it, before all others.
+After the pause one transaction, the probe, tries the server before all others.
 """
 
 import threading
@@ -11,54 +11,63 @@ from mailbbgun.core.clock import Clock
 from mailbbgun.routing.transaction import OnRoute
 from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused, unserved
 
-PROBE_SECONDS = 300.0  # a probe that is not back by then is overtaken by another
-MOST_OPEN = 10_000  # circuits, before those long past are forgotten
-PROBE_WAIT = 1.0  # seconds until the others ask again
+#: Seconds after which another probe may go, if a probe has not come back.
+PROBE_SECONDS = 300.0
+
+#: Open circuits, before those whose pause is long over are forgotten.
+MOST_OPEN = 10_000
+
+#: Seconds after which the others ask again while a probe is on its way.
+PROBE_WAIT = 1.0
 
 
 @dataclass(slots=True)
 class _Circuit:
-    until: float  # boot-clock seconds; nobody goes before
+    until: float  # boot-clock seconds; no transaction goes before
     cause: Deferred | Refused
     failures: int
-    probe: OnRoute | None = None  # who went last, if no verdict is in yet
+    probe: OnRoute | None = None  # the transaction that tries the server now
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open circuit, as it is told: the last failure, and how many came in a row."""
+    """An open circuit for display: the last failure, and how many failures came in a row."""
 
     cause: Deferred | Refused
     failures: int
 
 
 class CircuitBreaker:
-    """A circuit per route. Thread-safe.
+    """A circuit for each route. Thread-safe.
 
-    A refusal opens the circuit for ``pause`` seconds: asking again with every message would lock the account. So do ``failures`` in a row of a
-    server that cannot be talked to, for ``rest`` seconds. Who comes first after that is the probe, and the others wait: if it gets in, all go;
-    if it fails, the pause starts anew; if it learns nothing, the next one is the probe.
+    A refusal opens the circuit for ``pause`` seconds, because asking again with every message would
+    lock the account. ``failures`` in a row of a server that cannot be talked to open it for
+    ``rest`` seconds. The first transaction after that is the probe; the others wait. If the probe
+    gets through, the circuit closes. If it fails, the pause starts anew. If it shows neither, the
+    next transaction is the probe.
 
-    Some servers say only of a recipient that they refuse us (RCPT), and some say it of one recipient alone: see :meth:`about_whom`.
+    Some servers refuse us only at RCPT, and some then mean that one recipient: see
+    :meth:`about_whom`.
     """
 
     def __init__(self, pause: float, clock: Clock, *, failures: int = 5, rest: float = 30.0) -> None:
         self._pause = pause
         self._clock = clock
-        self._most = failures
+        self._most_failures = failures
         self._rest = rest
         self._lock = threading.Lock()
         self._open: dict[str, _Circuit] = {}
         self._failing: dict[str, int] = {}  # route → failures in a row
-        self._took: dict[str, float] = {}  # route → when its server last took mail, boot-clock seconds, in that order
+        # Route → when its server last took mail, in boot-clock seconds; oldest first.
+        self._accepted_at: dict[str, float] = {}
 
     def wait(self, route: str) -> float:
-        """Return for how many seconds a route is to be left alone; 0 when one may go, or all."""
+        """Return for how many seconds a route is paused; 0 if a transaction may go."""
         with self._lock:
             return self._wait(route)
 
     def enter(self, transaction: OnRoute) -> float:
-        """The same for one that would go now. If it is 0 it goes, and must :meth:`leave`."""
+        """Return like :meth:`wait`; at 0 the transaction must go, and :meth:`leave` afterwards."""
         with self._lock:
             wait = self._wait(transaction.route)
             if not wait and (circuit := self._open.get(transaction.route)):
@@ -66,7 +75,11 @@ class CircuitBreaker:
             return wait
 
     def unreachable(self, route: str) -> Deferred | None:
-        """Return the failure because of which nobody goes there now; None if somebody is trying, or it was a refusal, or one may go."""
+        """Return the failure that keeps mail from a server that cannot be talked to.
+
+        Returns None if the route is not paused, is paused because of a refusal, or has a probe on
+        its way.
+        """
         with self._lock:
             circuit = self._open.get(route)
             if circuit is None or circuit.probe or not self._wait(route):
@@ -74,41 +87,47 @@ class CircuitBreaker:
             return circuit.cause if isinstance(circuit.cause, Deferred) else None
 
     def cause(self, route: str) -> Deferred | Refused | None:
-        """Return the failure that opened a route's circuit; None if it is closed."""
+        """Return the failure that opened a route's circuit, or None if the circuit is closed."""
         with self._lock:
             circuit = self._open.get(route)
             return circuit.cause if circuit else None
 
     def opened(self) -> dict[str, Opened]:
-        """Return the circuits that are open, by route."""
+        """Return the open circuits, by route."""
         with self._lock:
             return {route: Opened(circuit.cause, circuit.failures) for route, circuit in self._open.items()}
 
     def forget(self, routes: Iterable[str]) -> None:
-        """Forget what these did: they lead elsewhere now."""
+        """Forget the past of these routes: they lead to other servers now."""
         with self._lock:
             for route in routes:
-                for known in (self._open, self._failing, self._took):
+                for known in (self._open, self._failing, self._accepted_at):
                     known.pop(route, None)
 
     def about_whom(self, transaction: OnRoute, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-        """Return them with refusals of recipients as deferrals if the server takes other mail, now or within the pause before.
+        """Return the outcomes, with refusals at RCPT deferred if the server accepts other mail.
 
-        Such a refusal is not about us: one recipient would hold up all mail, since it is refused whenever it is asked for.
+        It accepts other mail if it took some in this transaction, or within the pause before. Then
+        the refusal is about that recipient and not about us. It would come with every retry, and
+        would hold up all mail.
         """
         with self._lock:
             now = self._clock.boot()
             if any(isinstance(one, Delivered) for one in outcomes.values()):
-                self._took.pop(transaction.route, None)
-                self._took[transaction.route] = now
-            while self._took and now - next(iter(self._took.values())) >= self._pause:
-                del self._took[next(iter(self._took))]  # with mx: there are as many routes as domains
-            if transaction.route not in self._took:
+                self._accepted_at.pop(transaction.route, None)
+                self._accepted_at[transaction.route] = now
+            while self._accepted_at and now - next(iter(self._accepted_at.values())) >= self._pause:
+                # Forget old entries: with MX delivery there are as many routes as domains.
+                del self._accepted_at[next(iter(self._accepted_at))]
+            if transaction.route not in self._accepted_at:
                 return dict(outcomes)
-        return {recipient: _of_recipient(one) for recipient, one in outcomes.items()}
+        return {recipient: _deferred_at_rcpt(one) for recipient, one in outcomes.items()}
 
     def record(self, transaction: OnRoute, outcomes: Collection[Outcome]) -> None:
-        """Take in how it went; the luck of one that left before the refusal says nothing."""
+        """Open or close the circuit by these outcomes.
+
+        A success closes it only if the transaction is the probe: others left before the refusal.
+        """
         route = transaction.route
         refused = next((one for one in outcomes if isinstance(one, Refused)), None)
         failure = next((one for one in outcomes if isinstance(one, Deferred) and unserved(one)), None)
@@ -119,23 +138,26 @@ class CircuitBreaker:
             if failure and not any(isinstance(one, Delivered) or not unserved(one) for one in outcomes):
                 self._failing[route] = self._failing.get(route, 0) + 1
                 circuit = self._open.get(route)
-                if self._failing[route] >= self._most or (circuit and isinstance(circuit.cause, Deferred)):
+                if self._failing[route] >= self._most_failures or (circuit and isinstance(circuit.cause, Deferred)):
                     self._failed(route, failure, self._rest)
                     return
             else:
                 self._failing.pop(route, None)
-            if self._probing(transaction) and any(isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes):
+            if self._probing(transaction) and any(
+                isinstance(one, Delivered) or one.phase not in OPENING for one in outcomes
+            ):
                 del self._open[route]
 
     def leave(self, transaction: OnRoute) -> None:
-        """It is back, whatever it met; a probe without a verdict makes way for the next."""
+        """Report a transaction that is back; a probe without result makes way for another."""
         with self._lock:
             if self._probing(transaction):
                 circuit = self._open[transaction.route]
                 circuit.probe, circuit.until = None, self._clock.boot()
 
     def _failed(self, route: str, cause: Deferred | Refused, pause: float) -> None:
-        if len(self._open) >= MOST_OPEN:  # one for each domain that never answered, and each sender no account is for
+        # A domain that never answered has a circuit, and a sender without an account has one too.
+        if len(self._open) >= MOST_OPEN:
             past = self._clock.boot() - PROBE_SECONDS
             self._open = {one: circuit for one, circuit in self._open.items() if circuit.until > past}
             self._failing = {one: count for one, count in self._failing.items() if one in self._open}
@@ -153,5 +175,9 @@ class CircuitBreaker:
         return circuit is not None and circuit.probe is transaction
 
 
-def _of_recipient(one: Outcome) -> Outcome:
-    return Deferred(one.reply, one.phase, server=one.server) if isinstance(one, Refused) and one.phase is Phase.RCPT else one
+def _deferred_at_rcpt(one: Outcome) -> Outcome:
+    return (
+        Deferred(one.reply, one.phase, server=one.server)
+        if isinstance(one, Refused) and one.phase is Phase.RCPT
+        else one
+    )

@@ -1,7 +1,8 @@
-"""The send queue: claimed transactions wait for a sender, in a line for each lane, route and tenant, with fair turns and bounded room.
+"""The send queue: claimed transactions wait here until a sender is free.
 
-A sender takes the next transaction whose route has a connection to spare, and whose account's limits let it go, so a slow destination holds back
-only its own mail; where many tenants share a route they take turns.
+Transactions of one lane, route and tenant wait in one line. A sender takes the next transaction
+whose route has a free connection and whose account's limits let it go, so a slow destination holds
+back only its own mail. Tenants that share a route take turns. The queue is bounded.
 """
 
 import math
@@ -16,15 +17,31 @@ from uuid import UUID
 from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.routing.transaction import Queued
 
-ROOM_PER_CONNECTION = 8  # claims waiting and under way for each sender
-# What stays of a line that is cut: what goes until the rest comes back, and not so much that a line which hardly moves fills the room.
+#: Transactions waiting and under way, for each sender.
+ROOM_PER_CONNECTION = 8
+
+#: Transactions of a cut line that stay, for each connection: enough until the others come back, and
+#: few enough that slow lines do not fill the queue.
 LEFT_PER_CONNECTION = 2
-AWAY = 5.0  # seconds at least, until what was cut comes back
-AWAY_AND_BACK = AWAY + 2.0  # seconds, until it is in line again
-WINDOW = 4.0  # seconds over which the pace of a line is measured
-CHUNK = 4  # while all senders are busy, room is worth a claim when a fourth of it is free: many claims in one statement
-PATIENCE = 1.0  # seconds the head of a line may wait while senders have nothing to do
-SLUGGISH_SECONDS = 10.0  # since the last that came too many, after which a line that was cut is like any other again
+
+#: Seconds after which transactions that were cut come back, at the least.
+AWAY = 5.0
+
+#: Seconds after which they are in line again.
+AWAY_AND_BACK = AWAY + 2.0
+
+#: Seconds over which the pace of a route is measured.
+WINDOW = 4.0
+
+#: While all senders are busy, a claim waits until a fourth of the queue is free: one statement then
+#: claims many deliveries.
+CHUNK = 4
+
+#: Seconds for which the head of a line may wait while senders have nothing to do.
+PATIENCE = 1.0
+
+#: Seconds for which a route is throttled after its line was cut, or after work for it was refused.
+THROTTLED_SECONDS = 10.0
 
 
 Key = tuple[str, UUID]  # route, tenant
@@ -33,25 +50,26 @@ Q = TypeVar("Q", bound=Queued)
 
 
 class Pace:
-    """How many of a route go in a second, of late. Moments are monotonic seconds."""
+    """How many transactions of a route left in a second, lately. Times are monotonic seconds."""
 
     __slots__ = ("_before", "_began", "_count")
 
     def __init__(self, now: float) -> None:
         self._began = now
         self._count = 0
-        self._before: float | None = None  # in the window before this one; None: this is the first
+        self._before: float | None = None  # pace of the window before; None in the first window
 
     def went(self, now: float) -> None:
-        """Count one."""
+        """Count one transaction."""
         if now - self._began >= WINDOW:
             self._before, self._began, self._count = self.at(now), now, 0
         self._count += 1
 
     def at(self, now: float) -> float:
-        """Return how many a second."""
-        # What goes in bursts, as when all connections are answered at once, must not look faster than it is when a window has just begun:
-        # so many would stay in line that nothing else has room.
+        """Return the transactions a second."""
+        # Transactions may leave in bursts, as when all connections are answered at once. A burst at
+        # the start of a window must not count as the pace of the route: too many would stay in
+        # line, and nothing else would have room.
         elapsed = now - self._began
         if self._before is None:
             return self._count / (elapsed if elapsed >= WINDOW / 4 else WINDOW)
@@ -59,22 +77,26 @@ class Pace:
 
 
 def no_bound(route: str) -> int:
-    """Let a tenant have as many under way as there are connections."""
+    """The default of ``together``: no bound."""
     del route
     return sys.maxsize
 
 
 def open_gate(route: str, waiting: int) -> float:
-    """Let everything go."""
+    """The default of ``gate``: everything may go."""
     del route, waiting
     return 0.0
 
 
 class SendQueue(Generic[Q]):
-    """Thread-safe. ``room`` bounds what is claimed here, waiting and under way; ``connections`` what a route has under way.
+    """Claimed transactions that wait for a sender. Thread-safe.
 
-    ``together`` bounds what one tenant has under way by all routes of that kind: of several accounts that are slow each is within its own bound.
-    ``gate`` is asked before one goes, with its route and how many there could go at once: 0 lets it go, else it says for how many seconds not.
+    ``room`` bounds the transactions waiting and under way. ``connections`` returns how many a route
+    may have under way. ``together`` returns how many one tenant may have under way on all routes of
+    that kind, because a tenant's slow accounts may each be within its own bound.
+
+    ``gate`` is asked before a transaction goes, with its route and how many could go at once. It
+    returns 0 to let one go, else for how many seconds none may go.
     """
 
     def __init__(
@@ -91,27 +113,27 @@ class SendQueue(Generic[Q]):
         self._gate = gate
         self._together = together
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
-        self._sluggish: dict[str, float] = {}  # routes whose lines were cut, until when they count as slow; monotonic seconds
-        self._passed: set[str] = set()  # routes whose gate has let one through that has not gone yet
-        self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds, as it said last
+        self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds
+        self._passed: set[str] = set()  # routes whose gate let a transaction go that is still in line
+        self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # something to send
         self._space = threading.Condition(self._lock)  # room for a claim, or a line to cut
         self._waiting: dict[str, dict[Key, deque[Q]]] = {lane: {} for lane in LANES}
         self._under_way: Counter[str] = Counter()
-        self._of_tenants: Counter[UUID] = Counter()  # under way, where that is bounded
+        self._of_tenants: Counter[UUID] = Counter()  # under way by tenant, where that is bounded
         self._count = 0
         self._idle = 0
         self._turns = WeightedRoundRobin()
         self._closed = False
 
     def wait_for_room(self, timeout: float) -> int:
-        """Return how many more transactions there is room for, waiting up to ``timeout`` seconds until a claim is worth while.
+        """Wait until a claim is worth while, or ``timeout`` seconds; return the free room.
 
-        Returns 0 at once when :meth:`cut` would make room.
+        Returns 0 at once if :meth:`cut` would make room.
         """
         with self._lock:
-            self._space.wait_for(lambda: self._closed or self._roomy() or self._slow(), timeout)
+            self._space.wait_for(lambda: self._closed or self._has_room() or self._slow(), timeout)
             return 0 if self._closed else max(0, self._room - self._count)
 
     def add(self, transaction: Q) -> None:
@@ -124,19 +146,25 @@ class SendQueue(Generic[Q]):
             self._work.notify()
 
     def takes(self, route: str) -> bool:
-        """Refuse new work for a throttled route once its quota in the queue is full."""
+        """Return whether the queue accepts new work for a route.
+
+        It refuses new work for a throttled route once the route's quota in the queue is full.
+        """
         with self._lock:
             now = time.monotonic()
-            if now >= self._sluggish.get(route, 0.0):
-                self._sluggish.pop(route, None)
+            if now >= self._throttled.get(route, 0.0):
+                self._throttled.pop(route, None)
                 return True
-            if self._length(route) < self._left(route):
+            if self._length(route) < self._quota(route):
                 return True
-            self._sluggish[route] = now + SLUGGISH_SECONDS
+            self._throttled[route] = now + THROTTLED_SECONDS
             return False
 
     def next(self, timeout: float) -> Q | None:
-        """Take the transaction whose turn it is, waiting up to ``timeout`` seconds; call :meth:`done` with it afterwards."""
+        """Take the next transaction, waiting up to ``timeout`` seconds; None if none may go.
+
+        Call :meth:`done` with it afterwards.
+        """
         with self._lock:
             taken = self._take()
             if taken is None:
@@ -148,25 +176,29 @@ class SendQueue(Generic[Q]):
             return taken
 
     def done(self, transaction: Q) -> None:
-        """Give back the place of a transaction that :meth:`next` gave; whoever calls this calls :meth:`next` again, or :meth:`close` was called."""
+        """Give back the place of a transaction that :meth:`next` returned.
+
+        It wakes no waiting sender: the caller calls :meth:`next` again, unless the queue is closed.
+        """
         with self._lock:
             self._count -= 1
             if _less(self._under_way, transaction.route) and not self._length(transaction.route):
                 self._paces.pop(transaction.route, None)
             if self._together(transaction.route) < sys.maxsize:
                 _less(self._of_tenants, transaction.tenant_id)
-            if self._roomy():
+            if self._has_room():
                 self._space.notify()
 
     def wake(self) -> None:
-        """Look again: a gate may have opened."""
+        """Wake a sender because a gate may have opened."""
         with self._lock:
             self._work.notify_all()
 
     def shut_out(self, soon: float, late: float) -> list[Q]:
-        """Take out what waits before gates that stay shut for long.
+        """Take out transactions whose gate stays shut for long.
 
-        For more than ``soon`` seconds: what has other candidate routes; for more than ``late``: all.
+        If it stays shut for more than ``soon`` seconds, those that have other candidate routes; for
+        more than ``late`` seconds, all of them.
         """
         with self._lock:
             now = time.monotonic()
@@ -186,17 +218,18 @@ class SendQueue(Generic[Q]):
             return out
 
     def cut(self) -> list[Q]:
-        """Take out the ends of the lines that are slow if the room is full while a sender has nothing to do; else nothing.
+        """Take out the ends of slow lines if the queue is full while a sender has nothing to do.
 
-        A line is slow if its head has waited for ``patience`` seconds. What is left of it keeps its connections busy meanwhile.
+        A line is slow if its head has waited for ``patience`` seconds. The transactions that stay
+        keep its connections busy. Returns an empty list if nothing is to be cut.
         """
         with self._lock:
             slow = self._slow()
-            self._sluggish |= dict.fromkeys(slow, time.monotonic() + SLUGGISH_SECONDS)
-            return [transaction for route in slow for transaction in self._remove(route, self._left(route))]
+            self._throttled |= dict.fromkeys(slow, time.monotonic() + THROTTLED_SECONDS)
+            return [transaction for route in slow for transaction in self._remove(route, self._quota(route))]
 
     def close(self) -> list[Q]:
-        """Take out everything that waits, and give out nothing any more."""
+        """Take out everything that waits; from now on :meth:`next` returns nothing."""
         with self._lock:
             self._closed = True
             routes = {route for line in self._waiting.values() for route, _ in line}
@@ -205,10 +238,10 @@ class SendQueue(Generic[Q]):
             return taken
 
     def _take(self) -> Q | None:
-        """Take by lane first, then by route and tenant in turn."""
+        """Take the next transaction: by lane first, then by route and tenant in turn."""
         ready = {lane: [key for key in line if self._has_connection(key)] for lane, line in self._waiting.items()}
         while not self._closed and (lane := self._turns.next(ready)) is not None:
-            key = next((key for key in ready[lane] if self._passes(key[0])), None)
+            key = next((key for key in ready[lane] if self._gate_open(key[0])), None)
             if key is None:
                 ready[lane] = []
                 continue
@@ -220,7 +253,7 @@ class SendQueue(Generic[Q]):
         waiting = line.pop(key)
         transaction = waiting.popleft()
         if waiting:
-            line[key] = waiting  # at the end: the next turn is another's
+            line[key] = waiting  # at the end: the next turn is another tenant's or route's
         self._passed.discard(route)
         self._under_way[route] += 1
         if self._together(route) < sys.maxsize:
@@ -233,7 +266,7 @@ class SendQueue(Generic[Q]):
         route, tenant_id = key
         return self._under_way[route] < self._connections(route) and self._of_tenants[tenant_id] < self._together(route)
 
-    def _passes(self, route: str) -> bool:
+    def _gate_open(self, route: str) -> bool:
         if route in self._passed:
             return True
         wait = self._gate(route, min(self._length(route), self._connections(route) - self._under_way[route]))
@@ -244,7 +277,7 @@ class SendQueue(Generic[Q]):
         self._passed.add(route)
         return True
 
-    def _roomy(self) -> bool:
+    def _has_room(self) -> bool:
         return self._room - self._count >= (1 if self._idle else max(1, self._room // CHUNK))
 
     def _slow(self) -> list[str]:
@@ -254,13 +287,16 @@ class SendQueue(Generic[Q]):
         latest = time.monotonic() - self._patience
         full = [key[0] for line in self._waiting.values() for key in line if not self._has_connection(key)]
         slow = dict.fromkeys([*full, *self._shut])
-        return [route for route in slow if self._length(route) > self._left(route) and self._since(route) <= latest]
+        return [
+            route for route in slow if self._length(route) > self._quota(route) and self._waiting_since(route) <= latest
+        ]
 
-    def _left(self, route: str) -> int:
+    def _quota(self, route: str) -> int:
         pace = self._paces.get(route)
         going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
         most = max(1, self._room * 3 // 4)
-        if route in self._shut:  # needs no sender to be slow, so there may be many such: they share that
+        # A shut route needs no busy sender to be slow, so there may be many: they share the room.
+        if route in self._shut:
             return min(max(self._connections(route) * LEFT_PER_CONNECTION, going), max(1, most // len(self._shut)))
         return max(self._connections(route) * LEFT_PER_CONNECTION, min(going, most))
 
@@ -270,17 +306,20 @@ class SendQueue(Generic[Q]):
     def _length(self, route: str) -> int:
         return sum(len(line[key]) for line, key in self._queues_of(route))
 
-    def _since(self, route: str) -> float:
+    def _waiting_since(self, route: str) -> float:
         return min(line[key][0].lined_up for line, key in self._queues_of(route))
 
     def _clear(self, route: str) -> None:
-        """Forget what the gate said of a route if nothing waits for it any more."""
+        """Forget what the gate said of a route, if nothing waits for it any more."""
         if not self._queues_of(route):
             self._shut.pop(route, None)
             self._passed.discard(route)
 
     def _remove(self, route: str, left: int) -> list[Q]:
-        """Take out a route's lines but for the first ``left``: those of higher lanes, but one of each line if there are enough."""
+        """Take out all but the first ``left`` transactions of a route.
+
+        Higher lanes keep the most, but each line keeps one if ``left`` is large enough.
+        """
         lines = self._queues_of(route)
         removed: list[Q] = []
         for behind, (line, key) in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
@@ -297,7 +336,7 @@ class SendQueue(Generic[Q]):
 
 
 def _less(counts: Counter[T], what: T) -> bool:
-    """Count one less; say whether none is left."""
+    """Count one less; return whether none is left."""
     counts[what] -= 1
     if counts[what]:
         return False

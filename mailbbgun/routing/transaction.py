@@ -1,25 +1,25 @@
-"""What routing needs to know of a transaction, whatever else is known of it where it is claimed."""
+"""The attributes of a transaction that routing needs."""
 
 from typing import Protocol
 from uuid import UUID
 
 
 class OnRoute(Protocol):
-    """It leaves by ``route``, for now."""
+    """A transaction with the ``route`` it currently leaves by."""
 
     route: str
 
 
 class Queued(OnRoute, Protocol):
-    """It waits for its turn: on a lane, as one of its tenant's."""
+    """A transaction that can wait in the send queue, on a lane and in its tenant's turn."""
 
     candidates: list[str]  # the other routes it may take, best first
     lined_up: float  # monotonic seconds
 
     @property
     def lane(self) -> str:
-        """The lane of its hint."""
+        """The lane its hint came from."""
 
     @property
     def tenant_id(self) -> UUID:
-        """Whose it is."""
+        """The tenant whose mail it is."""

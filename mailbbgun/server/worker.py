@@ -18,7 +18,7 @@ from mailbbgun.server.clients import Clients
 from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.serving import Serving
-from mailbbgun.settings.settings import load
+from mailbbgun.settings import running
 
 #: Seconds a computing thread keeps the interpreter when the poller wants it. With Python's 5 ms, sixteen threads that
 #: compute let the poller wait for a tenth of a second each time it comes back from the kernel.
@@ -67,7 +67,7 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._poller = poller = Poller(partial(self.log.exception, "Error in the poller"))
         serving = Serving(self, self.quick, poller)
-        limits = limits_of(load(), self.cfg.keepalive)
+        limits = limits_of(running.current().settings, self.cfg.keepalive)
         limits = replace(limits, connections=self._permitted(limits.connections))
         serving.clients = clients = Clients(self.cfg, limits, poller, serving, self.log)
         for listener in self.sockets:

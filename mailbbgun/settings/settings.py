@@ -16,7 +16,7 @@ from mailbbgun.core import faults, net
 from mailbbgun.core.errors import ConfigurationError, NotPermitted
 from mailbbgun.core.hosts import Pattern, public_url
 from mailbbgun.core.net import Allowed
-from mailbbgun.settings import hostname, urls
+from mailbbgun.settings import hostname, paths, urls
 from mailbbgun.settings.given import PREFIX as PREFIX
 from mailbbgun.settings.given import from_environment, from_file
 from mailbbgun.settings.timeouts import SMTPTimeouts
@@ -40,11 +40,14 @@ class Settings:
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
-        "var", "Folder of everything the service keeps on this machine: database, journals, caught mail; if relative, in the project's folder."
+        "var",
+        "Folder of everything the service keeps on this machine: database, journals, caught mail. A relative path starts at the project's folder; "
+        "~ is not expanded.",
     )
     DATABASE_URL: str = _setting(
         "sqlite:///{VAR}/mailbbgun.db",
-        "The database: sqlite:///path or postgresql+psycopg2://user:password@host/database; as in all URLs, % and what is special "
+        "The database: sqlite:///path (relative to the project's folder; absolute with four slashes) or "
+        "postgresql+psycopg2://user:password@host/database; as in all URLs, % and what is special "
         "in a path, user or password is written %25, %23 for # and so on.",
     )
     QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
@@ -56,99 +59,104 @@ class Settings:
     )
     REDIS_URL: str = _setting(
         "",
-        "A Redis that counts what SMTP accounts with sending limits have sent, and requests: redis://user:password@host:6379/0, rediss:// with "
-        "TLS; empty: the database counts mail, and each API process its own requests.",
+        "A Redis that counts requests, and mail of SMTP accounts with limits: redis://user:password@host:6379/0, rediss:// with "
+        "TLS. Empty: the database counts mail, and each API process its own requests.",
     )
 
     HOST: str = _setting("127.0.0.1", "Address the API listens on.")
     PORT: int = _setting(5000, "Port the API listens on.", least=1, most=65535)
-    API_THREADS: int = _setting(16, "Requests one API process serves at once, besides those that wait to be stored.", least=1, most=256)
+    API_THREADS: int = _setting(
+        16,
+        "Requests that one API process serves at once, besides those that are being stored. SMTP accounts can be tested from 2 on.",
+        least=1,
+        most=256,
+    )
     API_PROCESSES: int = _setting(
         0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
     )
     API_CONNECTIONS: int = _setting(
         8192,
-        "Connections that one API process keeps open; beyond that the one without progress for longest is closed. "
+        "Most connections of one API process. Beyond it the process closes the connection that has made no progress for longest. "
         "Each takes some kilobytes of memory and a file (ulimit -n, LimitNOFILE).",
         least=16,
         most=100_000,
     )
     API_CONNECTIONS_PER_ADDRESS: int = _setting(
         6144,
-        "The same for the connections of one client address (of IPv6 a /64) alone; with PROXIES it does not count.",
+        "Most connections of one client address (of IPv6 a /64) to one API process. Not used with PROXIES.",
         least=1,
         most=100_000,
     )
     API_BUFFER_SIZE: int = _setting(
         134_217_728,
-        "Memory that one API process spends on requests and answers that are on their way; at least twice MAX_BODY_SIZE. "
-        "Beyond it the connection is closed whose request or answer has moved least.",
+        "Memory of one API process for requests and answers that are being transferred; at least twice MAX_BODY_SIZE. "
+        "Beyond it the process closes the connection that has transferred least.",
         least=0,
         most=1_000_000_000_000,
     )
     API_HEAD_SECONDS: int = _setting(
-        20, "How long a client may take to send a request's head; then it gets 408.", least=1, most=600
+        20, "How long a client may take to send a request's head. Then it gets 408.", least=1, most=600
     )
     API_STALL_SECONDS: int = _setting(
         20,
-        "How long a request's body, or the reading of an answer, may take for the next 4096 bytes for each of these seconds; "
-        "then the body gets 408, and the connection is closed.",
+        "How long a client may take for the next piece of a body that it sends or an answer that it reads. A piece has 4096 bytes for each of these "
+        "seconds. Then it gets 408 for the body, and the connection is closed.",
         least=1,
         most=600,
     )
     API_TRANSFER_SECONDS: int = _setting(
-        3600, "How long a request's body, or the reading of an answer, may take at most.", least=1, most=86_400
+        3600, "How long a client may take at most to send a body, or to read an answer.", least=1, most=86_400
     )
     AUTH_REQUIRED: bool = _setting(
-        False, "Ask every request for an API key. Without it who has none is the tenant default, and only loopback addresses are listened on."
+        False, "Every request must show an API key. If False, requests without one are the tenant default's, and only loopback is listened on."
     )
     ALLOW_UNAUTHENTICATED: bool = _setting(
-        False, "Serve on an address that is not loopback although AUTH_REQUIRED is off: only behind something that asks for keys itself. "
-        "ALLOWED_HOSTS or PUBLIC_URL must name it then."
+        False, "Listen on any address although AUTH_REQUIRED is off. Only behind something that asks for keys itself. "
+        "ALLOWED_HOSTS or PUBLIC_URL must then have the API's host name."
     )
     ALLOWED_HOSTS: tuple[str, ...] = _setting(
         (),
         "Host names of this service, as clients write them: mail.example.com, with :port for that port alone, *.example.com for all names below. "
-        "Without AUTH_REQUIRED only these, loopback names and PUBLIC_URL's host are answered for; addresses in answers name no other.",
+        "Without AUTH_REQUIRED the API answers only for these, loopback names and PUBLIC_URL's host. URLs in answers have no other host.",
     )
     PUBLIC_URL: str = _setting(
-        "", "Where clients reach this service, like https://mail.example.com: addresses in answers begin with it. Empty: with the request's own host."
+        "", "Where clients reach this service, like https://mail.example.com: URLs in answers begin with it. Empty: with the request's host."
     )
     PROXIES: int = _setting(
         0,
-        "How many proxies of yours stand one behind the other before the API, each adding to X-Forwarded-For whom it was asked by: the client's "
-        "address is then taken from there, and https from the last one's X-Forwarded-Proto; Host they hand on. 0: such headers are ignored.",
+        "Number of your proxies in front of the API, one behind the other. Each adds its client's address to X-Forwarded-For and passes on Host; the "
+        "last sets X-Forwarded-Proto. The API takes the client's address and https from these headers. 0: it ignores them.",
         least=0,
         most=10,
     )
     RATE_LIMIT_PER_MINUTE: int = _setting(
         0,
-        "Requests a minute of an API key that has no limit of its own, and of all together who show none; 0: as many as they like. Without "
-        "REDIS_URL each API process allows its share of this, and of every limit of requests: the limit divided by the processes, at least one.",
+        "Requests a minute of an API key without a limit of its own, and of all requests without a key together; 0: no limit. Without "
+        "REDIS_URL each API process allows its share of this and every limit of requests: the limit divided by the processes, at least one.",
         least=0,
         most=1_000_000,
     )
     UNAUTHORIZED_PER_MINUTE: int = _setting(
         60,
-        "Requests a minute without a valid API key that an address (of IPv6 a /64) may make before its answer is 429, all API processes of a "
-        "machine together; 0: as many as it likes.",
+        "Requests a minute with a wrong API key, or without one, from one address (of IPv6 a /64); further ones get 429. All API processes of a "
+        "machine count together. 0: no limit.",
         least=0,
         most=1_000_000,
     )
     ENCRYPTION_KEYS: tuple[str, ...] = _setting(
         (),
         "Keys for passwords in the database, as bin/generate-keys makes them: the first encrypts, all decrypt. "
-        "Empty: the key in {VAR}/encryption.key, which initdb.py makes; every machine needs the same.",
+        "Empty: the key in {VAR}/encryption.key, which initdb.py makes. All machines need the same keys.",
     )
 
-    CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on, and workers look for it at: mail of test keys goes there.")
+    CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on. Workers send mail of test keys there.")
     CATCHER_PORT: int = _setting(1025, "Port the mail catcher listens on.", least=1, most=65535)
     CATCHER_MOST: int = _setting(10_000, "How many of the newest mails the catcher keeps.", least=1, most=1_000_000)
     CATCHER_SIZE: int = _setting(1_073_741_824, "How much of the newest mail the catcher keeps.", least=1_000_000, most=1_000_000_000_000)
 
     HOSTNAME: str = _setting(
         "",
-        "Our name in EHLO and Message-ID: the machine's public name; empty: the name it has for itself, or, if that cannot be one, a name like it.",
+        "The machine's public name, for EHLO and Message-ID. Empty: the machine's own name, changed if it is not a valid host name.",
     )
     DEFAULT_FROM: str = _setting("Mail BB Gun <noreply@{HOSTNAME}>", "From of messages that name none.")
 
@@ -158,43 +166,43 @@ class Settings:
     MAX_RECIPIENTS: int = _setting(100, "Most recipients of one message, to, cc and bcc together.", least=1, most=1000)
     CASE_SENSITIVE_LOCAL_PARTS: bool = _setting(
         False,
-        "Whether Ann@example.com and ann@example.com in one message are two recipients. By default they are one mailbox, which gets one copy, at the "
-        "address written first; the domain's case never counts.",
+        "Whether Ann@example.com and ann@example.com in one message are two recipients. By default they are one mailbox, and the first "
+        "address gets the one copy. The case of the domain never matters.",
     )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
         (600, 600, 600, 1800, 3600, 7200, 14_400, 28_800),
-        "Waits between tries, each ±10 % at random; after the last the delivery has expired.",
+        "Waits between attempts, each ±10 % at random. After the last the delivery ends as expired.",
         least=1,
         most=604_800,
     )
     ON_UNKNOWN: Literal["retry", "hold"] = _setting(
         "retry",
         "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get a second copy) "
-        "or hold (never send twice; the delivery ends as ERROR, outcome_unknown).",
+        "or hold (never send again; the delivery ends as ERROR, outcome_unknown).",
     )
     REFUSED_PAUSE_SECONDS: int = _setting(
         60,
-        "How long a server that refuses our password or certificate, or whose own is wrong, is left alone; then one message goes before the others.",
+        "How long workers pause a server that refuses our password or certificate, or whose own certificate is wrong. Then one message tries it.",
         least=1,
         most=86_400,
     )
     CIRCUIT_FAILURES: int = _setting(
-        5, "Failures in a row to connect to a server, or 421 from it, after which it is left alone for a while.", least=1, most=1000
+        5, "Number of failures in a row to connect to a server, or of replies 421, after which workers pause it.", least=1, most=1000
     )
     CIRCUIT_PAUSE_SECONDS: int = _setting(
-        30, "How long that is, though at most half of the least of RETRY_DELAYS; then one message goes before the others.", least=1, most=3600
+        30, "Length of that pause, but at most half of the shortest of RETRY_DELAYS. Then one message tries the server.", least=1, most=3600
     )
     WORKER_PROCESSES: int = _setting(0, "Processes of one worker.py; 0: as for API_PROCESSES.", least=0, most=64)
-    WORKER_CONNECTIONS: int = _setting(20, "SMTP connections one worker.py works on at once, its processes together.", least=1, most=1000)
-    CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections one worker.py has busy for one recipient domain.", least=1, most=999)
+    WORKER_CONNECTIONS: int = _setting(20, "SMTP connections that one worker.py uses at once, all its processes together.", least=1, most=1000)
+    CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections of one worker.py at once for one recipient domain.", least=1, most=999)
     MESSAGES_PER_CONNECTION: int = _setting(100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000)
     IDLE_CONNECTION_SECONDS: int = _setting(30, "How long an unused SMTP connection is kept.", least=1, most=300)
-    LEASE_SECONDS: int = _setting(60, "How long a worker's claim on a delivery lives unless renewed.", least=4, most=3600)
-    SWEEP_SECONDS: int = _setting(15, "How often each worker looks for what was left behind.", least=1, most=600)
-    SHUTDOWN_GRACE: int = _setting(30, "How long a worker that was told to stop may finish what is being sent.", least=0, most=3600)
+    LEASE_SECONDS: int = _setting(60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600)
+    SWEEP_SECONDS: int = _setting(15, "How often each worker looks for stranded messages.", least=1, most=600)
+    SHUTDOWN_GRACE: int = _setting(30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600)
 
     SMTP_TIMEOUTS: SMTPTimeouts = _setting(  # noqa: RUF009 - a dataclasses.field, as all of them
         SMTPTimeouts(),
@@ -208,8 +216,8 @@ class Settings:
 
     ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(
         (),
-        "Networks (10.0.0.0/8) and host names that tenants' mail servers may have although they are not public, and then on any port, and "
-        "recipients' mail servers with mx:; *: all there are, so that whoever may set up a server, or a domain, reaches whatever this machine does.",
+        "Private networks (10.0.0.0/8) and host names, on any port, that SMTP accounts, and with mx: recipients' domains, may use as mail servers. "
+        "*: all of them; then whoever may set up an account or a domain can reach any server that this machine reaches.",
     )
 
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting("INFO", "Least important log line to print.")
@@ -217,7 +225,7 @@ class Settings:
     SQLITE_SYNCHRONOUS: Literal["EXTRA", "FULL", "NORMAL", "OFF"] = _setting(
         "FULL", "SQLite's PRAGMA synchronous; below FULL a power cut loses mail."
     )
-    ALLOW_WEAK_DURABILITY: bool = _setting(False, "Start although the database may lose commits in a power cut.")
+    ALLOW_WEAK_DURABILITY: bool = _setting(False, "Start although a power cut may make the database lose accepted mail.")
 
     @property
     def all_caught(self) -> bool:
@@ -269,8 +277,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         value = made(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(one.name, value, checked, given) if isinstance(value, str) else value
         if one.name == "VAR":
-            checked["VAR"] = _in_project(checked["VAR"])
-    checked["DATABASE_URL"] = _with_driver(checked["DATABASE_URL"])
+            checked["VAR"] = paths.of_folder(checked["VAR"], PROJECT)
+    checked["SMTP_CA_FILE"] = paths.of_file("SMTP_CA_FILE", checked["SMTP_CA_FILE"], PROJECT)
+    checked["DATABASE_URL"] = paths.of_database(_with_driver(checked["DATABASE_URL"]), PROJECT)
     settings = Settings(**checked)
     _check_together(settings)
     return settings
@@ -295,15 +304,8 @@ def _from_file(path: str | None, known: Collection[str]) -> dict[str, Any]:
         return from_file(here if here.exists() else PROJECT / here, known)
     except FileNotFoundError as error:
         if path:
-            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}") from error
+            raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}{paths.hint(path)}") from error
         return {}
-
-
-def _in_project(folder: str) -> str:
-    """Make a relative folder absolute. Not by the working folder: started from another one, a program would make a second, empty database."""
-    if not folder:
-        raise ConfigurationError("VAR: must name a folder")
-    return str(PROJECT / folder)
 
 
 def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""What a server's X.509 certificate says of itself (RFC 5280), as text that is safe to show. Decides nothing: OpenSSL does."""
+"""Reads a server's X.509 certificate (RFC 5280) into text that is safe to show.
+
+It does not judge the certificate: OpenSSL does.
+"""
 
 from dataclasses import dataclass
 
@@ -7,16 +10,21 @@ from cryptography import x509
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.smtp.reply import safe
 
+#: Alternative names that are shown. Certificates of hosting companies carry hundreds, hostile ones
+#: thousands.
 MAX_NAMES = 100
-"""Alternative names that are shown. Certificates of hosting companies carry hundreds, hostile ones thousands."""
 
+#: Characters that are shown of one name.
 MAX_NAME = 255
-"""Characters of one name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """`subject` and `issuer` as in RFC 4514; `names` are the host names and IP addresses it is for; `not_after` as in RFC 3339."""
+    """The fields of a certificate that are shown.
+
+    `subject` and `issuer` are written as in RFC 4514. `names` are the host names and IP addresses
+    the certificate is for. `not_after` is written as in RFC 3339.
+    """
 
     subject: str
     issuer: str
@@ -25,7 +33,7 @@ class Certificate:
 
 
 def read(der: bytes) -> Certificate | None:
-    """The certificate in `der`; None if it is none, or too odd to be read."""
+    """Return the certificate in `der`, or None if it cannot be read."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         return Certificate(

@@ -1,6 +1,6 @@
-"""A header without octets outside ASCII, for a server that does not offer SMTPUTF8 (in the spirit of RFC 6857 §3). Pure.
+"""Rewrites a header in ASCII for a server without SMTPUTF8 (in the spirit of RFC 6857 §3). Pure.
 
-The same header always becomes the same octets: retries stay byte-identical.
+The same header always becomes the same octets, so that retries are byte-identical.
 """
 
 import re
@@ -10,24 +10,28 @@ from mailbbgun.smtp.envelope import EnvelopeError
 from mailbbgun.smtp.folding import encoded_words, folded_lines
 from mailbbgun.smtp.outcome import Phase
 
-# Whoever wrote the mail cannot be left out of it.
+# Fields that name the author: their addresses must stay.
 _AUTHORS = frozenset({b"from", b"sender", b"resent-from", b"resent-sender"})
-_MAILBOXES = frozenset({b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"})
+_MAILBOXES = frozenset(
+    {b"to", b"cc", b"bcc", b"reply-to", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-reply-to"}
+)
 _FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
-_FIELD = re.compile(rb"([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n")  # `.` is no LF; what follows a fold is part of the field
+# `.` does not match LF. A line that begins with a blank continues the field.
+_FIELD = re.compile(rb"([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n")
 
 
 def header_of(raw: bytes) -> bytes:
-    """Return the header of a message with its last CRLF, without the empty line."""
+    """Return the header of a message including its last CRLF, without the empty line."""
     end = raw.find(b"\r\n\r\n")
     return raw if end < 0 else raw[: end + 2]
 
 
 def downgraded(raw: bytes) -> bytes:
-    """Return a message with a header in ASCII; one that has it is returned as it is.
+    """Return the message with its header in ASCII; unchanged if the header is ASCII already.
 
-    A mailbox outside ASCII becomes an empty group named by the encoded address (RFC 6857 §3.1.8), free text becomes encoded words
-    (RFC 2047), any other field a ``Downgraded-`` one (§3.2.3). Raises EnvelopeError 5.6.7 if the author's address is one of those.
+    A mailbox whose address is not ASCII becomes an empty group named by the encoded address
+    (RFC 6857 §3.1.8). Free text becomes encoded words (RFC 2047). Any other field becomes a
+    ``Downgraded-`` field (§3.2.3). Raises EnvelopeError 5.6.7 if an author's address is not ASCII.
     """
     header = header_of(raw)
     if header.isascii():
@@ -58,7 +62,7 @@ def _mailboxes(text: str, *, replaceable: bool) -> list[str]:
 
 
 def _mailbox(text: str, replaceable: bool) -> list[str]:
-    """Return the words of a mailbox that has characters outside ASCII, in its address or in its display name."""
+    """Return the words of a mailbox whose address or display name is not ASCII."""
     name, address = "", text
     if text.endswith(">") and "<" in text:
         name, _, address = text[:-1].rpartition("<")
@@ -69,7 +73,8 @@ def _mailbox(text: str, replaceable: bool) -> list[str]:
         raise EnvelopeError("5.6.7", "the server does not offer SMTPUTF8, which the address in From needs", Phase.MAIL)
     if name.isascii():
         return [*name.split(" "), *encoded_words(address), ":;"]
-    # Blanks between encoded words are none (RFC 2047 §6.2), so the one before the address is encoded too.
+    # A reader drops blanks between encoded words (RFC 2047 §6.2), so the blank before the address
+    # is encoded too.
     return [*encoded_words(f"{_unquoted(name)} "), *encoded_words(address), ":;"]
 
 
@@ -78,7 +83,7 @@ def _unquoted(name: str) -> str:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Give the parts between commas that stand outside of quotes, angle brackets and comments."""
+    """Yield the parts between commas; commas in quotes, brackets and comments do not count."""
     start, quoted, escaped, depth = 0, False, False, 0
     for position, character in enumerate(text):
         if escaped:

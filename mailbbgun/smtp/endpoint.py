@@ -1,4 +1,4 @@
-"""Where to connect, how far to trust the line, and how long to wait: values that are handed in."""
+"""The values that describe a connection: the server, how it is secured, and the time limits."""
 
 import functools
 import os
@@ -9,22 +9,24 @@ from typing import Literal
 from mailbbgun.core.net import Guard
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
+#: none: no encryption. opportunistic: STARTTLS if the server offers it, without checking the
+#: certificate, else no encryption (RFC 7435). starttls: STARTTLS is required (RFC 3207). tls: TLS
+#: from the first byte (RFC 8314 §3.3). The last two check the certificate and the host name.
 Security = Literal["none", "opportunistic", "starttls", "tls"]
-"""none: in clear. opportunistic: STARTTLS if offered, unchecked, else in clear (RFC 7435). starttls: STARTTLS or
-nothing (RFC 3207). tls: TLS from the first byte (RFC 8314 §3.3). The last two check certificate and host name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server to hand mail to. Hashable: connections are kept by it.
+    """One server to send mail through. Hashable: it is the key of kept connections.
 
-    `addresses` are the IP addresses to connect to; empty means whatever the system resolves `host` to. Pass them where
-    they were chosen elsewhere (MX). `host` is the name the certificate must carry. `ca_file` and `ca_data` (PEM) replace
-    the system's authorities. `verify=False` gives up the certificate check of starttls and tls. With a `username` the session
-    authenticates or is Refused.
+    `host` is the name the certificate must carry. `addresses` are the IP addresses to connect to;
+    if empty, the system resolves `host`. `ca_file` and `ca_data` (PEM) replace the system's
+    certificate authorities. `verify=False` turns off the certificate check of starttls and tls.
+    With a `username` the session must authenticate; if it cannot, the outcome is Refused.
 
-    A server that a tenant named has a `guard`, which looks the host up and says which addresses are connected to; so it
-    has no `addresses` (else ValueError). Give `host` as `net.hostname` returns it: so it is looked for in certificates.
+    A server that a tenant named has a `guard`: it resolves the host and permits or forbids its
+    addresses. Such an endpoint has no `addresses` (else ValueError), and its `host` must be in the
+    form that `net.hostname` returns, because certificates are compared with that form.
     """
 
     host: str
@@ -43,7 +45,11 @@ class Endpoint:
             raise ValueError("a guard chooses the addresses itself")
 
     def tls_context(self) -> ssl.SSLContext:
-        """The TLS rules of this endpoint. Raises OSError if `ca_file` cannot be read, or holds no certificate, or `ca_data` none."""
+        """Return the TLS context of this endpoint.
+
+        Raises OSError if `ca_file` cannot be read, or if `ca_file` or `ca_data` holds no
+        certificate.
+        """
         if self.security == "opportunistic" or not self.verify:
             return _unchecked()
         return _checked(self.ca_file, os.stat(self.ca_file).st_mtime_ns if self.ca_file else 0, self.ca_data)
@@ -51,31 +57,38 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts(SMTPTimeouts):
-    """The seconds of each phase, and what depends on the mail.
+    """Time limits in seconds of each phase, some of which depend on the mail.
 
-    Message data has `body` seconds plus its size divided by `min_rate` (octets per second).
+    The message data may take `body` seconds plus its size divided by `min_rate` (octets per
+    second).
     """
 
     min_rate: float = 500.0
 
     def recipients(self, count: int) -> float:
-        """Seconds for all RCPT replies of a transaction: `rcpt` for the first, a twentieth for each further one."""
+        """Return the seconds for all RCPT replies of a transaction.
+
+        The first recipient gets `rcpt` seconds, each further one a twentieth of that.
+        """
         return self.rcpt * (1 + (count - 1) / 20)
 
     def transfer(self, size: int) -> float:
-        """Seconds for `size` octets of message data."""
+        """Return the seconds for `size` octets of message data."""
         return self.body + size / self.min_rate
 
     def dialogue(self, count: int, size: int) -> float:
-        """Seconds from connect to the answer to the dot, for `count` recipients and `size` octets, every phase at its limit."""
+        """Return the seconds from connect to the reply to the dot if every phase takes its limit.
+
+        `count` is the number of recipients, `size` the octets of message data.
+        """
         opening = self.connect + self.banner + self.ehlo + self.tls + self.auth
         return opening + self.mail + self.recipients(count) + self.data + self.transfer(size) + self.dot
 
 
-# Contexts cost milliseconds (the authorities are parsed) and are safe to share between threads.
+# Making a context parses all authorities, which takes milliseconds. Threads may share a context.
 @functools.lru_cache(maxsize=64)
 def _checked(ca_file: str | None, modified: int, ca_data: str | None) -> ssl.SSLContext:
-    del modified  # only part of the key: a renewed file is read again
+    del modified  # only part of the cache key: a renewed file is read again
     return ssl.create_default_context(cafile=ca_file, cadata=ca_data)
 
 

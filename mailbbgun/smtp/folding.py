@@ -1,34 +1,37 @@
-"""Header fields as octets in ASCII: encoded words (RFC 2047) and folding (RFC 5322 §2.2.3). Pure.
+"""Writes header fields in ASCII: encoded words (RFC 2047) and folding (RFC 5322 §2.2.3). Pure.
 
-The same text always becomes the same octets: retries stay byte-identical.
+The same text always becomes the same octets, so that retries are byte-identical.
 """
 
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 
-#: Characters of a line without its CRLF: it should have no more (RFC 5322 §2.1.1).
+#: Characters that a line should not exceed, without its CRLF (RFC 5322 §2.1.1).
 LINE = 78
 
-#: Characters of an encoded word: it must have no more (RFC 2047 §2).
+#: Characters that an encoded word must not exceed (RFC 2047 §2).
 LONGEST_ENCODED_WORD = 75
 
-#: Characters of an encoded word around its base64.
+#: Characters of an encoded word that stand around its base64 text.
 _AROUND = len("=?utf-8?b??=")
 
-#: Octets of text that the longest encoded word holds: base64 makes 4 characters of 3 octets.
+#: Octets of text that fit into the longest encoded word: base64 turns 3 octets into 4 characters.
 MOST_OCTETS = (LONGEST_ENCODED_WORD - _AROUND) // 4 * 3
 
-#: Octets of text that an encoded word holds at least, however little room there is.
+#: Octets of text that an encoded word may hold even beside a very long field name.
 _LEAST_OCTETS = 9
 
 
 def octets_beside(name: str) -> int:
-    """Return how many octets of text an encoded word may hold to fit on the first line of a field of this name."""
+    """Return how many octets of text fit into an encoded word on the first line of this field."""
     return max(_LEAST_OCTETS, (min(LONGEST_ENCODED_WORD, LINE - len(name) - 4) - _AROUND) // 4 * 3)
 
 
 def encoded_words(text: str, octets: int = MOST_OCTETS) -> Iterator[str]:
-    """Yield the encoded words of a text, at least one, cut between characters, each of at most so many octets of it."""
+    """Yield the encoded words of a text (at least one), each for at most ``octets`` octets of it.
+
+    A character is never split between two words.
+    """
     chunk = b""
     for character in text:
         encoded = character.encode()
@@ -40,9 +43,9 @@ def encoded_words(text: str, octets: int = MOST_OCTETS) -> Iterator[str]:
 
 
 def folded_lines(first: str, words: Iterable[str]) -> list[str]:
-    """Return lines without their ends: ``first``, and words with a space before each.
+    """Return the lines, without line ends, of ``first`` followed by the words.
 
-    A word that would pass column :data:`LINE` begins a line.
+    A space stands before each word. A word that would pass column :data:`LINE` begins a new line.
     """
     lines, line = [], first
     for word in words:

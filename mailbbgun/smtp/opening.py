@@ -1,4 +1,4 @@
-"""From nothing to a session that takes mail: connect, TLS, banner, EHLO or HELO, STARTTLS, AUTH."""
+"""Opens a session that accepts mail: connect, TLS, banner, EHLO or HELO, STARTTLS, AUTH."""
 
 import base64
 import contextlib
@@ -17,18 +17,20 @@ from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import Closing, Dropped, Garbled, TlsFailed, Trace, Wire, WireError, dial, resolve
 
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}", re.ASCII)
+
+#: Replies of a server that does not know EHLO (RFC 5321 §3.2, §4.1.4). Any other 5xx refuses us,
+#: whether we say EHLO or HELO.
 _NO_EHLO = frozenset({500, 501, 502, 503, 504})
-"""A server that does not know EHLO (RFC 5321 §3.2, §4.1.4); other 5xx refuse us, under whatever verb."""
 
+#: Replies that refuse an AUTH mechanism and say nothing about user name and password.
 _UNSUPPORTED = frozenset({500, 501, 502, 503, 504})
-"""Refusals of an AUTH mechanism that say nothing of user and password; others tell more."""
 
+#: Replaces the words of something that is not an SMTP server: they may be secrets.
 _NOT_SMTP = Reply(0, "4.5.0", "the server's greeting is not SMTP")
-"""In place of what it said, which may be the secrets of something that was never meant to be asked."""
 
 
 class CannotOpen(Exception):
-    """No session with this server. `outcome` is what that means for the mail: never a Bounced."""
+    """No session with this server. `outcome` is the outcome for the mail; it is never Bounced."""
 
     def __init__(self, outcome: Deferred | Refused) -> None:
         super().__init__(f"{outcome.phase}: {outcome.reply}")
@@ -37,7 +39,10 @@ class CannotOpen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A wire on which MAIL may be said. `extensions` maps EHLO keywords, in capitals, to their parameters."""
+    """A wire on which MAIL may be sent.
+
+    `extensions` maps EHLO keywords, in capitals, to their parameters.
+    """
 
     wire: Wire
     extensions: dict[str, str]
@@ -46,10 +51,11 @@ class Session:
 def open_session(
     endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None = None, until: float = inf
 ) -> Session:
-    """Connects and greets; `helo` is the name we go by. Raises CannotOpen, and ValueError for an impossible `helo`.
+    """Connect and do everything up to AUTH; `helo` is our name for EHLO.
 
-    `trace` is told how it goes, also afterwards by the session's wire. Nothing is waited for beyond `until` (monotonic),
-    except for the system's resolver where the endpoint names no addresses.
+    `trace` is called for each step, and later for each reply on the session's wire. Nothing waits
+    beyond `until` (monotonic), except the system's resolver if the endpoint has no addresses.
+    Raises CannotOpen, and ValueError if `helo` is not a host name.
     """
     if not _HELO.fullmatch(helo):
         raise ValueError(f"not a host name to say EHLO with: {helo!r}")
@@ -61,12 +67,12 @@ def open_session(
     except WireError as error:
         raise CannotOpen(error.outcome) from error
     except NotPermitted as error:
-        # A wrong setting, not a wrong mail. Our own 5.7.1: delivery not authorized (RFC 3463 §3.8).
+        # A setting is wrong, not the mail. 5.7.1: delivery not authorized (RFC 3463 §3.8).
         raise CannotOpen(_refused(str(error), Phase.CONNECT, "5.7.1")) from error
 
 
 class _Dialling:
-    """The connections that lead to a session: one, or another where the first was spoilt on the way."""
+    """Opens a session; connects again if the first connection was spoilt on the way."""
 
     def __init__(self, endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None, until: float) -> None:
         self._endpoint = endpoint
@@ -78,18 +84,21 @@ class _Dialling:
         self._refused: dict[str, Reply] = {}  # AUTH mechanism → why not
 
     def session(self) -> Session:
-        """Connects as often as that may help. Raises WireError, CannotOpen, NotPermitted."""
+        """Return a session. Raises WireError, CannotOpen or NotPermitted."""
         while True:
             refused = len(self._refused)
             try:
                 return self._connect()
             except WireError as error:
                 if self._upgrade and self._endpoint.security == "opportunistic" and error.phase is Phase.TLS:
-                    # RFC 7435 §3: a broken TLS must not be worse than none. The connection is spoilt; a fresh one is not.
+                    # RFC 7435 §3: broken TLS must not be worse than no TLS. Start again without.
                     self._upgrade = False
-                elif not (isinstance(error, Dropped | Closing) and error.phase is Phase.AUTH and len(self._refused) > refused):
+                elif not (
+                    isinstance(error, Dropped | Closing) and error.phase is Phase.AUTH and len(self._refused) > refused
+                ):
                     raise
-                # Else the server refused a mechanism and hung up on the next one: that is tried on a fresh connection.
+                # Else the server refused one mechanism and hung up on the next: try that one on a
+                # fresh connection.
                 if self._trace is not None and not isinstance(error, Closing):
                     self._trace(error.phase, error.reply, None)
 
@@ -102,12 +111,13 @@ class _Dialling:
         wire.trace, wire.until = self._trace, self._until
         try:
             if endpoint.guard is not None:
-                endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.ends())
+                endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.peer_and_own_address())
             if self._trace is not None:
                 self._trace(Phase.CONNECT, None, wire)
             return _Opening(wire, context, endpoint, self._helo, self._timeouts, self._refused).run(self._upgrade)
         except CannotOpen as error:
-            # RFC 5321 §4.1.1.10 asks for a QUIT, whose answer nobody waits for. What a tenant named gets no byte ahead of its 220.
+            # RFC 5321 §4.1.1.10 asks for a QUIT; we do not wait for its answer. A server that a
+            # tenant named gets no byte before its 220.
             if endpoint.guard is None or error.outcome.phase is not Phase.BANNER:
                 with contextlib.suppress(WireError):
                     wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
@@ -119,7 +129,10 @@ class _Dialling:
 
 
 class _Opening:
-    """The dialogue up to the first MAIL. `refused` gets the AUTH mechanisms that do not work here, and says which need not be tried."""
+    """The dialogue from the banner to AUTH.
+
+    `refused` collects the AUTH mechanisms that the server refused; they are not tried again.
+    """
 
     def __init__(
         self,
@@ -138,13 +151,13 @@ class _Opening:
         self._refused = refused
 
     def run(self, upgrade: bool) -> Session:
-        """The steps in their order; `upgrade` asks for STARTTLS."""
+        """Run the steps in order; `upgrade` asks for STARTTLS."""
         if self._endpoint.security == "tls":
             self._handshake()
         self._banner()
         extensions = self._ehlo()
         if upgrade and self._start_tls(extensions):
-            extensions = self._ehlo()  # what was said in clear is void (RFC 3207 §4.2)
+            extensions = self._ehlo()  # the first answer is void (RFC 3207 §4.2)
         if self._endpoint.username is not None:
             self._authenticate(self._endpoint.username, extensions)
         return Session(self._wire, extensions)
@@ -183,7 +196,7 @@ class _Opening:
         return True
 
     def _handshake(self) -> None:
-        assert self._context is not None  # security "none" comes by no handshake
+        assert self._context is not None  # only security "none" has no context, and it never gets here
         self._wire.start_tls(self._context, self._endpoint.host, monotonic() + self._timeouts.tls)
 
     def _authenticate(self, username: str, extensions: dict[str, str]) -> None:
@@ -195,19 +208,22 @@ class _Opening:
         offered = mechanisms(extensions.get("AUTH", ""), self._wire.tls)
         if not offered:
             raise CannotOpen(_refused("the server offers no way to authenticate that we know", Phase.AUTH, "5.7.4"))
-        # What is offered need not work: of several ways each is tried before the server is said to refuse us.
+        # A server may offer a mechanism that does not work. It refuses us only if all fail.
         for mechanism in offered:
             if mechanism not in self._refused:
                 reply = self._try(mechanism, username, endpoint.password)
                 if reply.code // 100 == 2:
                     return
-                if reply.code // 100 == 4:  # RFC 4954 §6: for now it can tell of no password whether it is right
+                if reply.code // 100 == 4:  # RFC 4954 §6: the server cannot check any password now
                     raise _failed(Phase.AUTH, reply)
                 self._refused[mechanism] = reply
         raise _failed(Phase.AUTH, most_telling(list(self._refused.values())))
 
     def _try(self, mechanism: str, username: str, password: str) -> Reply:
-        """The answer to one mechanism: no 3xx but where the server asks on and on; of code 0 where it cannot be understood."""
+        """Return the reply to one mechanism.
+
+        Its code is 3xx only if the server keeps asking, and 0 if the challenge cannot be read.
+        """
         self._wire.mechanism = mechanism
         deadline = monotonic() + self._timeouts.auth
         try:
@@ -219,7 +235,10 @@ class _Opening:
         return reply
 
     def _cancel(self, deadline: float) -> None:
-        """Gives up a mechanism that is under way (RFC 4954 §4), so that another may be tried. The answer means nothing and is not told."""
+        """Cancel a mechanism (RFC 4954 §4), so that another may be tried.
+
+        The reply means nothing and is not traced.
+        """
         trace, self._wire.trace = self._wire.trace, None
         self._auth("*", deadline)
         self._wire.trace = trace
@@ -228,7 +247,8 @@ class _Opening:
         if mechanism == "PLAIN":  # RFC 4616
             answer = _base64(f"\0{username}\0{password}")
             reply = self._auth(f"AUTH PLAIN {answer}", deadline)
-            return self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply  # it wants it on a line of its own
+            # Some servers want the answer on a line of its own.
+            return self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply
         if mechanism == "LOGIN":
             for line in ("AUTH LOGIN", _base64(username)):
                 reply = self._auth(line, deadline)
@@ -256,7 +276,7 @@ def _tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
         return None
     try:
         return endpoint.tls_context()
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         raise CannotOpen(_refused(f"the CA file cannot be used: {error.strerror}", Phase.TLS)) from error
 
 
@@ -272,30 +292,40 @@ def _refused(text: str, phase: Phase, enhanced: str = "5.7.10") -> Refused:
 
 
 def _extensions(lines: list[bytes]) -> dict[str, str]:
-    """EHLO keywords and their parameters, in capitals. What is said in two lines of one keyword is put together."""
+    """Return EHLO keywords and their parameters, in capitals.
+
+    Parameters of a keyword that stands on two lines are joined.
+    """
     found: dict[str, str] = {}
     for line in lines:
-        # "AUTH=LOGIN PLAIN" is how servers older than RFC 2554 wrote it; many still say both.
+        # Servers older than RFC 2554 wrote "AUTH=LOGIN PLAIN"; many still send both forms.
         words = line[4:].decode("ascii", "replace").upper().replace("AUTH=", "AUTH ").split(None, 1)
         if words:
-            found[words[0]] = f"{found[words[0]]} {words[1]}" if words[0] in found and len(words) > 1 else "".join(words[1:])
+            found[words[0]] = (
+                f"{found[words[0]]} {words[1]}" if words[0] in found and len(words) > 1 else "".join(words[1:])
+            )
     return found
 
 
 def mechanisms(offered: str, encrypted: bool) -> list[str]:
-    """The AUTH mechanisms to try, in order, of those that a server offers in a line of EHLO in capitals."""
-    # Under TLS, PLAIN leaves the server free to store a hash; in clear, only CRAM-MD5 does not give the password away.
+    """Return the AUTH mechanisms to try, best first; `offered` are those of EHLO, in capitals."""
+    # Under TLS, PLAIN leaves the server free to store only a hash. Without TLS, only CRAM-MD5 does
+    # not reveal the password.
     order = ("PLAIN", "LOGIN", "CRAM-MD5") if encrypted else ("CRAM-MD5", "PLAIN", "LOGIN")
     return [mechanism for mechanism in order if mechanism in offered.split()]
 
 
 def most_telling(replies: list[Reply]) -> Reply:
-    """Of what became of all mechanisms the first refusal of user and password; else what could not be understood; else the first."""
+    """Return the reply that says most about why AUTH failed.
+
+    That is the first refusal of user name and password, else the first challenge that could not be
+    read, else the first reply.
+    """
     return min(replies, key=lambda reply: 2 if reply.code in _UNSUPPORTED else reply.code // 100 != 5)
 
 
 class _NoChallenge(Exception):
-    """What a server asks at AUTH cannot be read. The text is safe to show."""
+    """A server's AUTH challenge cannot be read. The exception's text is safe to show."""
 
 
 def _challenge(reply: Reply) -> bytes:

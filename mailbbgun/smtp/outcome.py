@@ -1,7 +1,8 @@
-"""What became of one recipient, and what a reply means for it. Pure: no network, no clock.
+"""Outcomes of one recipient, and the rules that turn a reply into one. Pure.
 
-The rules follow RFC 5321 §4.2, RFC 3463, RFC 7504, the IANA registry of enhanced codes, and what large senders learned:
-the class comes from the three-digit code, also where the enhanced code disagrees; only a 5xx about *this mail* ends it.
+The rules follow RFC 5321 §4.2, RFC 3463, RFC 7504, the IANA registry of enhanced codes, and the
+practice of large senders. The three-digit code decides between temporary and permanent, even where
+the enhanced code disagrees. Only a 5xx about *this mail* makes it bounce.
 """
 
 import re
@@ -13,7 +14,7 @@ from mailbbgun.smtp.reply import Reply
 
 
 class Phase(StrEnum):
-    """Where in the dialogue something happened."""
+    """The part of the SMTP dialogue in which something happened."""
 
     DNS = "dns"
     CONNECT = "connect"
@@ -33,7 +34,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AnsweringServer:
-    """Who it was that said so, or said nothing: the name it was asked for by, and its IP address where one was chosen."""
+    """The server an outcome comes from: the host name, and the IP address if one was chosen."""
 
     host: str
     ip: str | None
@@ -41,7 +42,7 @@ class AnsweringServer:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The server took responsibility for the mail (2xx after the dot)."""
+    """The server took responsibility for the mail: it answered the dot with 2xx."""
 
     reply: Reply
     server: AnsweringServer | None = None
@@ -49,7 +50,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not sent; to be tried again `after` seconds if the server named a time, by the schedule if None."""
+    """The mail was not sent and is to be retried.
+
+    `after` is the wait in seconds that the server named; None means by the retry schedule.
+    """
 
     reply: Reply
     phase: Phase
@@ -59,7 +63,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Bounced:
-    """Refused for good; sending the same again is pointless."""
+    """The server refused the mail for good; a retry is pointless."""
 
     reply: Reply
     phase: Phase
@@ -68,7 +72,7 @@ class Bounced:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The final dot may have left and no verdict came back: nobody can say whether the mail was taken."""
+    """The final dot may have left but no reply came: nobody knows if the server took the mail."""
 
     reply: Reply
     phase: Phase
@@ -77,7 +81,10 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server refuses *us* (password, missing or wrong TLS), not the mail: pause the account, keep the mail."""
+    """The server refuses *us*, not the mail: wrong password, or TLS that is missing or wrong.
+
+    The account is to be paused; the mail is kept.
+    """
 
     reply: Reply
     phase: Phase
@@ -86,44 +93,48 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """`before_dot` said no; the mail was not sent."""
+    """`before_dot` returned False, so the mail was not sent."""
 
     phase: Phase
 
 
 @dataclass(frozen=True, slots=True)
 class TooMany:
-    """This recipient did not fit into the transaction (RFC 5321 §4.5.3.1.10), and nothing was sent to it: send it in a further one."""
+    """This recipient was one too many for the transaction (RFC 5321 §4.5.3.1.10).
+
+    Nothing was sent to it: send it in a further transaction.
+    """
 
     reply: Reply
     phase: Phase
     server: AnsweringServer | None = None
 
 
+#: `server` is set where a server was asked. Fenced has none: we stopped before the server's reply.
 Outcome = Delivered | Deferred | Bounced | Unknown | Refused | Fenced
-"""Where a server was asked, `server` says which; a Fenced mail was taken from it before it could say anything."""
 
+#: Phases before the mail is mentioned: a failure there says nothing about the mail.
 OPENING = frozenset({Phase.DNS, Phase.CONNECT, Phase.TLS, Phase.BANNER, Phase.EHLO, Phase.STARTTLS, Phase.AUTH})
-"""Phases before any mail is spoken of: a failure there says nothing about the mail."""
 
+#: RFC 4954 §6 and RFC 5248: authentication or encryption is missing, wrong or too weak. 525
+#: (account disabled) is left out because servers say it of recipients too; at AUTH every 5xx is
+#: about us anyway.
 _ABOUT_US = frozenset({523, 524, 530, 534, 535, 538})
-"""RFC 4954 §6 and RFC 5248: authentication or encryption is missing, wrong or too weak. Not 525 (account disabled),
-which servers say of recipients too; at AUTH every 5xx is about us anyway."""
 
+#: 5.7.9 and 5.7.13 are left out: Yahoo says 5.7.9 of content, others say 5.7.13 of recipients.
 _ABOUT_US_ENHANCED = frozenset({"5.7.8", "5.7.10", "5.7.11", "5.7.12"})
-"""Not 5.7.9 and 5.7.13: Yahoo says the one of content, others the other of recipients."""
 
 _AUTH_FIRST = re.compile(
     r"\bauth(?:entication)? (?:is )?(?:required|needed|first)\b|\bneed(?: to)? (?:auth\b|authenticate)|"
     r"\b(?:must|please) (?:auth\b|authenticate\b|log ?in\b)|\bclient (?:was|is) not authenticated\b",
     re.IGNORECASE,
 )
-# 5.7.26 (DMARC), Microsoft's 5.7.1xx and its RESOLVER.RST.AuthRequired speak of the sender's or one recipient's policy
-# in the same words.
+# Left out: 5.7.26 (DMARC) and Microsoft's 5.7.1xx and RESOLVER.RST.AuthRequired. They use the same
+# words for the policy of the sender or of one recipient.
 _AUTH_FIRST_ENHANCED = frozenset({None, "5.0.0", "5.5.0", "5.5.1", "5.7.0", "5.7.1"})
 
+#: Phases in which a server may say that there are too many recipients.
 _OF_MAIL = frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT})
-"""Phases in which a server may say that there are too many recipients."""
 
 _AGAIN = re.compile(
     r"(?:\btry|\bretry|\bagain|\bcome back|\bwait|\blater|gr[ae]y-?list\w*|\bresend|\bdelay\w*)[^\d.;]{0,40}"
@@ -134,13 +145,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | TooMany:
-    """What `reply`, being the answer at `phase`, means for the recipients it speaks of.
+    """Return what `reply` to `phase` means for the recipients it is about.
 
-    TooMany is possible at each phase of a mail, as a definite no it is safe even after the dot. `alone`: there is one
-    recipient, so there is nothing to split. Its refusal goes by its code, but at RCPT, where RFC 5321 §4.5.3.1.10 calls it temporary.
+    Every phase of a mail may give TooMany; after the dot that is safe too, because the server
+    refused. With `alone` (one recipient) there is nothing to split: the reply counts by its code,
+    but at RCPT it is Deferred, because RFC 5321 §4.5.3.1.10 calls that limit temporary.
 
-    Delivered comes from a 2xx to the dot and nothing else: a positive reply elsewhere that ended a transaction did not
-    deliver anything, and is Deferred. A reply of code 0 (our own words) goes by the class of its enhanced code.
+    Only a 2xx to the dot gives Delivered. Another positive reply that ended a transaction delivered
+    nothing and gives Deferred. A reply of code 0 (our own words) counts by its enhanced code.
     """
     kind = reply.code // 100
     if phase in _OF_MAIL and too_many_recipients(reply) and not (alone and phase is not Phase.RCPT):
@@ -157,20 +169,28 @@ def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | To
 
 
 def unserved(outcome: Outcome) -> bool:
-    """Whether another server may do better: this one could not be talked to, or closes (421), and the dot was not sent."""
+    """Return whether another server may do better.
+
+    That is so if this server could not be talked to or closes (421), and the dot was not sent.
+    """
     if isinstance(outcome, Deferred | Refused) and outcome.phase in OPENING:
         return True
     return isinstance(outcome, Deferred) and outcome.phase is not Phase.DOT and outcome.reply.code in (0, 421)
 
 
 def about_smtputf8(reply: Reply) -> bool:
-    """Whether a server's reply refuses addresses (5.6.7) or headers (5.6.9) for their need of SMTPUTF8 (RFC 6531 §3.5), so that a
-    message without it may be taken."""
+    """Return whether a server refuses an address (5.6.7) or a header (5.6.9) that needs SMTPUTF8.
+
+    The server may then accept the message without it (RFC 6531 §3.5).
+    """
     return reply.code != 0 and reply.enhanced in ("5.6.7", "5.6.9")
 
 
 def retry_after(text: str) -> float | None:
-    """Seconds of a server's own "try again in 5 minutes", held between a minute and a day; None if it named none."""
+    """Return the seconds of a server's "try again in 5 minutes", or None if it names no time.
+
+    The result is at least a minute and at most a day.
+    """
     found = _AGAIN.search(text)
     if found is None:
         return None
@@ -194,7 +214,8 @@ def _permanent(phase: Phase, reply: Reply) -> Outcome:
     if phase in (Phase.STARTTLS, Phase.TLS, Phase.AUTH):
         return Refused(reply, phase)
     if phase in OPENING or phase in (Phase.RSET, Phase.QUIT):
-        # 521 and 554 at the banner (RFC 7504, RFC 5321 §3.1): this host takes no mail; another one may.
+        # 521 and 554 at the banner (RFC 7504, RFC 5321 §3.1): this host takes no mail, but another
+        # host may.
         return Deferred(reply, phase)
     return Refused(reply, phase) if _about_us(phase, reply) else Bounced(reply, phase)
 
@@ -202,7 +223,7 @@ def _permanent(phase: Phase, reply: Reply) -> Outcome:
 def _about_us(phase: Phase, reply: Reply) -> bool:
     if reply.code in _ABOUT_US or reply.enhanced in _ABOUT_US_ENHANCED:
         return True
-    if phase is Phase.DOT:  # the content was seen: "authentication" now means SPF, DKIM or DMARC of this mail
+    if phase is Phase.DOT:  # the server has seen the message: "authentication" now means its SPF, DKIM or DMARC
         return False
     if "RESOLVER." in reply.text:
         return False

@@ -1,38 +1,42 @@
-"""Replies of a server (RFC 5321 §4.2): read within bounds, kept as text that is safe to show.
+"""Parses a server's replies (RFC 5321 §4.2) within bounds, into text that is safe to show.
 
-Knows no socket. Everything a server says is attacker's text: it ends up in logs, pages and webhooks.
+It knows no socket. Everything a server says may come from an attacker, and ends up in logs, pages
+and webhooks.
 """
 
 import functools
 import re
 from dataclasses import dataclass
 
+#: Octets of one reply line. RFC 5321 §4.5.3.1.5 allows 512; real servers exceed that.
 MAX_LINE = 4096
-"""Octets of one reply line. RFC 5321 §4.5.3.1.5 allows 512; real servers exceed that."""
 
+#: Lines of one reply.
 MAX_LINES = 128
-"""Lines of one reply."""
 
+#: Octets of one reply, all lines together.
 MAX_REPLY = 64 * 1024
-"""Octets of one reply, all lines together."""
 
+#: Octets (UTF-8) of the text that is kept.
 MAX_TEXT = 2048
-"""Octets (UTF-8) of the text that is kept."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)", re.ASCII)
 _QMAIL = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b", re.ASCII)
 
 
 class ProtocolError(Exception):
-    """What came is not a reply of RFC 5321 §4.2, or is larger than the bounds above. The text is safe to show."""
+    """The octets are not a reply of RFC 5321 §4.2, or exceed the bounds above.
+
+    The exception's text is safe to show.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server said, or (code 0) our own diagnosis where it said nothing.
+    """What a server said, or (code 0) our own diagnosis where the server said nothing.
 
-    `code` is the three-digit code, `enhanced` the code of RFC 3463 if one was given, `text` the rest of all lines
-    joined by spaces: printable, at most `MAX_TEXT` octets, without the enhanced code.
+    `code` is the three-digit code, `enhanced` the code of RFC 3463 if there is one. `text` is the
+    rest of all lines, joined by spaces: printable, at most `MAX_TEXT` octets.
     """
 
     code: int
@@ -43,21 +47,21 @@ class Reply:
         return " ".join(part for part in (str(self.code) if self.code else "", self.enhanced, self.text) if part)
 
 
-def understood(code: int, lines: list[bytes]) -> Reply:
-    """The reply that `lines` (as `ReplyBuffer.take` gives them) carry."""
+def parse_reply(code: int, lines: list[bytes]) -> Reply:
+    """Return the reply in these lines, which `ReplyBuffer.take` returned with the code."""
     if len(lines) == 1 and len(lines[0]) <= 64:
-        return _brief(lines[0])
-    return _understood(code, lines)
+        return _parse_short(lines[0])
+    return _parse(code, lines)
 
 
-# A server says the same few words for every message ("250 2.1.0 Ok"): worth remembering, since each costs as much to
-# understand as to receive. Bounded in number and size, whatever the server says.
+# A server answers most messages with the same few words ("250 2.1.0 Ok"), and parsing a reply costs
+# as much as receiving it. The cache is bounded in entries and, by the length limit, in octets.
 @functools.lru_cache(maxsize=256)
-def _brief(line: bytes) -> Reply:
-    return _understood(int(line[:3]), [line])
+def _parse_short(line: bytes) -> Reply:
+    return _parse(int(line[:3]), [line])
 
 
-def _understood(code: int, lines: list[bytes]) -> Reply:
+def _parse(code: int, lines: list[bytes]) -> Reply:
     text = lines[0][4:].decode("utf-8", "replace")
     found = _ENHANCED.match(text) if text[1:2] == "." else None
     if found:
@@ -66,12 +70,16 @@ def _understood(code: int, lines: list[bytes]) -> Reply:
         text = " ".join([text, *(_continued(line, found and found[1]) for line in lines[1:])])
     text = safe(text)
     if found is None and code >= 400:
-        found = _QMAIL.search(text)  # qmail and its heirs put it last: "sorry, no mailbox here (#5.1.1)"
+        # qmail and its successors put the code last: "sorry, no mailbox here (#5.1.1)".
+        found = _QMAIL.search(text)
     return Reply(code, found[1] if found else None, text)
 
 
 def safe(text: str) -> str:
-    """`text` without control, format (bidi) and unassigned characters, cut to `MAX_TEXT` octets."""
+    """Return at most `MAX_TEXT` octets of `text`, all of them printable.
+
+    Control, format (bidi) and unassigned characters are replaced.
+    """
     if not text.isprintable():
         text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: 2 * MAX_TEXT])
     text = text[:MAX_TEXT].strip()
@@ -79,16 +87,16 @@ def safe(text: str) -> str:
 
 
 def _continued(line: bytes, enhanced: str | None) -> str:
-    # RFC 2034 §4: the enhanced code is repeated on every line of a reply.
+    # RFC 2034 §4: a server repeats the enhanced code on every line of a reply.
     text = line[4:].decode("utf-8", "replace")
     return text[len(enhanced) :].lstrip() if enhanced and text.startswith(enhanced) else text
 
 
 class ReplyBuffer:
-    """Octets received and not yet understood, and the reply growing out of them.
+    """Received octets that are not parsed yet, and the lines of the reply so far.
 
-    Fill `space()`, say how much with `received()`, then `take()`. What follows a whole reply stays for the next
-    (RFC 2920 servers answer several commands in one segment).
+    Fill `space()`, report the number of octets with `received()`, then call `take()`. Octets after
+    a whole reply are kept for the next one: with RFC 2920 several replies come in one segment.
     """
 
     __slots__ = ("_bytes", "_end", "_lines", "_octets", "_start", "_view")
@@ -106,7 +114,7 @@ class ReplyBuffer:
         return self._start == self._end and not self._lines
 
     def space(self) -> memoryview:
-        """Where the next octets go; never empty after `take()` gave None."""
+        """Return where the next octets go; not empty if `take()` has just returned None."""
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end > MAX_LINE:
@@ -116,13 +124,14 @@ class ReplyBuffer:
         return self._view[self._end :]
 
     def received(self, count: int) -> None:
-        """`count` octets were put at the beginning of `space()`."""
+        """Record that `count` octets were put at the beginning of `space()`."""
         self._end += count
 
     def take(self) -> tuple[int, list[bytes]] | None:
-        """The next whole reply as its code and raw lines (without line ends), or None if more octets are needed.
+        """Return the code and raw lines (without line ends) of the next whole reply.
 
-        Raises ProtocolError for what is malformed or too large; nothing can be read after that.
+        Returns None if more octets are needed. Raises ProtocolError if the reply is malformed or
+        too large; nothing can be read after that.
         """
         while (stop := self._bytes.find(b"\n", self._start, self._end)) >= 0:
             line = bytes(self._view[self._start : stop]).rstrip(b"\r")
@@ -135,7 +144,7 @@ class ReplyBuffer:
         return None
 
     def _add(self, line: bytes) -> bool:
-        """Takes one more line; whether it is the last one of its reply."""
+        """Add one line to the reply; return whether it is the last line."""
         code, mark = line[:3], line[3:4]
         if not (len(code) == 3 and code.isdigit() and b"2" <= code < b"6" and mark in b" -"):
             raise ProtocolError(f"not an SMTP reply: {safe(line[:80].decode('utf-8', 'replace'))!r}")

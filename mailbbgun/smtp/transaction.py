@@ -1,4 +1,7 @@
-"""One mail transaction: MAIL, RCPT, DATA, the message, the dot (RFC 5321 §3.3), pipelined where offered (RFC 2920)."""
+"""Runs one mail transaction: MAIL, RCPT, DATA, the message, the dot (RFC 5321 §3.3).
+
+Commands are pipelined if the server offers that (RFC 2920).
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,29 +17,36 @@ from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, cla
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import Closing, Dropped, WireError
 
+#: RCPT commands that are written before their replies are read. With more, both sides could block
+#: on full buffers for ever.
 GROUP = 100
-"""RCPT commands written before their replies are read: more could fill both directions and block for ever."""
 
+#: Called with the accepted recipients when all but the final dot is written. True sends the dot.
 BeforeDot = Callable[[tuple[str, ...]], bool]
-"""Called with the accepted recipients when all but the final dot is written; True lets the dot go."""
 
+#: Called with the accepted recipients as soon as the reply to the dot is read. The reply is None if
+#: it was lost (nobody knows the outcome), and has code 0 if the dot was never sent.
 AfterDot = Callable[[tuple[str, ...], Reply | None], None]
-"""Called with the accepted recipients as soon as the reply to the dot is read. None: it was lost, nobody knows. A reply
-of code 0: the dot never left."""
 
 _DOT = b".\r\n"
 _AFTER_RCPT = frozenset({Phase.DATA, Phase.BODY, Phase.DOT})
 
 
 class Stale(Exception):
-    """A connection that had carried mail was dead, was closed (421), or had carried all it may. This mail was not taken."""
+    """A reused connection was dead, was closed (421), or has carried as much mail as it may.
+
+    The server did not take this mail: send it over a fresh connection.
+    """
 
 
 class SMTPTransaction:
-    """Runs once. Afterwards `broken` says whether the session can take another one, `halfway` whether RSET must come first.
+    """One transaction, run once. Afterwards `broken` and `halfway` say what the session can do.
 
-    `reused`: the session has carried mail. `reset`: begin with RSET (RFC 5321 §4.1.1.5). After an answered dot the server has
-    forgotten the transaction (§4.1.1.4) and needs none: it is a command and a wait less for each message.
+    `broken`: it cannot carry another transaction. `halfway`: RSET must come first.
+
+    `reused` says that the session has carried mail. With `reset` the transaction begins with RSET
+    (RFC 5321 §4.1.1.5). None is needed after a dot that was answered, because the server has then
+    left that transaction (§4.1.1.4); this saves a command and a wait for each message.
     """
 
     def __init__(self, session: Session, timeouts: Timeouts, envelope: Envelope, *, reused: bool, reset: bool) -> None:
@@ -51,39 +61,42 @@ class SMTPTransaction:
         self.broken = self.halfway = False
 
     def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
-        """The outcome for every recipient of the envelope. Raises Stale, and what the two functions raise."""
+        """Return the outcome of every recipient of the envelope.
+
+        Raises Stale, and whatever the two functions raise.
+        """
         try:
-            self._envelope = offered(self._envelope, self._extensions)
+            self._envelope = adapted_to_server(self._envelope, self._extensions)
             self._check_offer()
             data = content(self._envelope.raw)
             mail, rcpts = self._commands()
         except EnvelopeError as error:
-            self._settle(error.outcome)
+            self._settle_rest(error.outcome)
             return self._outcomes
         if rcpts:
             try:
-                self._talk(mail, rcpts, data, before_dot, after_dot)
+                self._send(mail, rcpts, data, before_dot, after_dot)
             except WireError as error:
                 self.broken = True
                 if self._reused and len(self._outcomes) < len(set(self._envelope.recipients)) and _breaks_off(error):
                     raise Stale(str(error)) from error
-                self._settle(self._meaning_of(error))
+                self._settle_rest(self._outcome_of_error(error))
         return self._outcomes
 
-    def _talk(
+    def _send(
         self, mail: bytes, rcpts: dict[str, bytes], data: bytes, before_dot: BeforeDot, after_dot: AfterDot
     ) -> None:
         self.halfway = True
         go_on = self._pipelined(mail, rcpts) if "PIPELINING" in self._extensions else self._stepwise(mail, rcpts)
         if not go_on:
             return
-        if not self._accepted:  # RFC 2920 §3.1: DATA was taken though no recipient was; an empty message ends it
+        if not self._accepted:  # RFC 2920 §3.1: DATA was accepted without a recipient; send an empty message
             self._wire.write(_DOT, Phase.DATA, monotonic() + self._timeouts.data)
             self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
         elif self._body(data):
             self._dot(before_dot, after_dot)
 
-    # -- checks before a byte is written
+    # -- checks before anything is written
 
     def _check_offer(self) -> None:
         envelope, offers, size = self._envelope, self._extensions, len(self._envelope.raw)
@@ -94,7 +107,7 @@ class SMTPTransaction:
             raise EnvelopeError("5.6.3", "the server does not offer 8BITMIME", Phase.MAIL)
 
     def _commands(self) -> tuple[bytes, dict[str, bytes]]:
-        """MAIL, and RCPT for each recipient whose address is sound; the others are settled."""
+        """Return MAIL, and RCPT for each recipient with a valid address; settle the others."""
         envelope, rcpts = self._envelope, {}
         words = [b"MAIL FROM:<%b>" % path(envelope.mail_from, envelope.smtputf8, Phase.MAIL)]
         if "SIZE" in self._extensions:
@@ -110,7 +123,7 @@ class SMTPTransaction:
                 self._outcomes[recipient] = error.outcome
         return b" ".join(words) + b"\r\n", rcpts
 
-    # -- MAIL to DATA; both return whether the server waits for the message
+    # -- MAIL to DATA; both methods return whether the server waits for the message
 
     def _pipelined(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
         pending, lines = list(rcpts), [b"RSET\r\n", mail] if self._reset else [mail]
@@ -124,74 +137,74 @@ class SMTPTransaction:
                 lines.append(b"DATA\r\n")
             self._wire.write(b"".join(lines), phase, deadline)
             if phase is not Phase.RCPT:
-                mail_ok = self._hear_mail()
+                mail_ok = self._read_first_replies()
             for recipient in group:
-                self._hear_rcpt(recipient, deadline)
+                self._read_rcpt_reply(recipient, deadline)
             if pending and not mail_ok:
                 return False
             phase, lines = Phase.RCPT, []
-        return self._hear_data()
+        return self._read_data_reply()
 
     def _stepwise(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
         if self._reset:
             self._wire.write(b"RSET\r\n", Phase.RSET, monotonic() + self._timeouts.rset)
-            self._hear_reset()
+            self._read_rset_reply()
         self._wire.write(mail, Phase.MAIL, monotonic() + self._timeouts.mail)
-        if not self._hear_sender():
+        if not self._read_mail_reply():
             return False
         deadline = monotonic() + self._timeouts.recipients(len(rcpts))
         for recipient, command in rcpts.items():
             self._wire.write(command, Phase.RCPT, deadline)
-            self._hear_rcpt(recipient, deadline)
+            self._read_rcpt_reply(recipient, deadline)
         if not self._accepted:
             return False
         self._wire.write(b"DATA\r\n", Phase.DATA, monotonic() + self._timeouts.data)
-        return self._hear_data()
+        return self._read_data_reply()
 
-    def _hear_reset(self) -> None:
+    def _read_rset_reply(self) -> None:
         reply = self._wire.read_reply(Phase.RSET, monotonic() + self._timeouts.rset)
         if reply.code // 100 != 2:
             raise Dropped(Phase.RSET, reply)
 
-    def _hear_mail(self) -> bool:
+    def _read_first_replies(self) -> bool:
         if self._reset:
-            self._hear_reset()
-        return self._hear_sender()
+            self._read_rset_reply()
+        return self._read_mail_reply()
 
-    def _hear_sender(self) -> bool:
+    def _read_mail_reply(self) -> bool:
         reply = self._wire.read_reply(Phase.MAIL, monotonic() + self._timeouts.mail)
         if reply.code // 100 == 2:
             return True
-        self._settle(self._meaning(Phase.MAIL, reply))
+        self._settle_rest(self._outcome_of_reply(Phase.MAIL, reply))
         return False
 
-    def _hear_rcpt(self, recipient: str, deadline: float) -> None:
+    def _read_rcpt_reply(self, recipient: str, deadline: float) -> None:
         reply = self._wire.read_reply(Phase.RCPT, deadline)
         if recipient in self._outcomes:
-            return  # MAIL failed: that was the verdict
+            return  # MAIL failed, which decided this recipient
         if reply.code // 100 == 2:
             self._accepted.append(recipient)
         else:
-            self._outcomes[recipient] = self._meaning(Phase.RCPT, reply)
+            self._outcomes[recipient] = self._outcome_of_reply(Phase.RCPT, reply)
 
-    def _hear_data(self) -> bool:
+    def _read_data_reply(self) -> bool:
         reply = self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
         if reply.code // 100 == 3:
             return True
         self.broken = reply.code // 100 == 2  # neither yes nor no: the two sides are out of step
-        self._settle(self._meaning(Phase.DATA, reply))
+        self._settle_rest(self._outcome_of_reply(Phase.DATA, reply))
         return False
 
     # -- the message
 
     def _body(self, data: bytes) -> bool:
-        """Writes the message; whether the server still waits for the dot."""
+        """Write the message; return whether the server still waits for the dot."""
         try:
             self._wire.write(data, Phase.BODY, monotonic() + self._timeouts.transfer(len(data)))
-            spoke = self._wire.unasked(Phase.BODY)
+            spoke = self._wire.has_unasked_reply(Phase.BODY)
         except Dropped as error:
             try:
-                spoke = self._wire.unasked(Phase.BODY)  # many say why before they hang up
+                spoke = self._wire.has_unasked_reply(Phase.BODY)  # many servers say why before they hang up
             except Dropped:
                 raise error from None
             if not spoke:
@@ -199,7 +212,7 @@ class SMTPTransaction:
         if spoke:
             self.broken = True
             reply = self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
-            self._settle(self._meaning(Phase.BODY, reply))
+            self._settle_rest(self._outcome_of_reply(Phase.BODY, reply))
         return not spoke
 
     def _dot(self, before_dot: BeforeDot, after_dot: AfterDot) -> None:
@@ -207,16 +220,16 @@ class SMTPTransaction:
         if not before_dot(accepted):
             self.broken = True
             self._wire.abort()
-            self._settle(Fenced(Phase.BODY))
+            self._settle_rest(Fenced(Phase.BODY))
             return
-        verdict, reply = self._verdict()
+        verdict, reply = self._send_dot()
         after_dot(accepted, reply)
         if self._reused and reply is not None and reply.code // 100 in (4, 5) and not self.broken:
-            verdict = self._meaning(Phase.DOT, reply)  # a definite no: another connection may try
-        self._settle(verdict)
+            verdict = self._outcome_of_reply(Phase.DOT, reply)  # a definite no: another connection may try
+        self._settle_rest(verdict)
 
-    def _verdict(self) -> tuple[Outcome | TooMany, Reply | None]:
-        """Sends the dot. What became of the mail, and what to tell `after_dot`."""
+    def _send_dot(self) -> tuple[Outcome | TooMany, Reply | None]:
+        """Send the dot. Return the outcome, and the reply to pass to `after_dot`."""
         deadline, gone = monotonic() + self._timeouts.dot, False
         try:
             self._wire.write(_DOT, Phase.DOT, deadline)
@@ -226,45 +239,56 @@ class SMTPTransaction:
         except WireError as error:
             self.broken = True
             if isinstance(error, Closing) or not (gone or error.handed):
-                return self._meaning_of(error), error.reply
+                return self._outcome_of_error(error), error.reply
             return Unknown(error.reply, Phase.DOT), None
         self.halfway = False
-        return classify(Phase.DOT, reply, alone=self._alone(Phase.DOT)), reply
+        return classify(Phase.DOT, reply, alone=self._one_recipient(Phase.DOT)), reply
 
-    # -- what came of it
+    # -- outcomes
 
-    def _meaning(self, phase: Phase, reply: Reply) -> Outcome | TooMany:
-        """What a reply that is no success means. Raises Stale where it may mean this connection, which has carried mail."""
-        crowded = too_many_recipients(reply) and (self._alone(phase) or (phase is Phase.RCPT and not self._accepted))
+    def _outcome_of_reply(self, phase: Phase, reply: Reply) -> Outcome | TooMany:
+        """Return the outcome of a reply that is no success.
+
+        Raises Stale if the reply may be about a connection that has carried mail before.
+        """
+        crowded = too_many_recipients(reply) and (
+            self._one_recipient(phase) or (phase is Phase.RCPT and not self._accepted)
+        )
         if self._reused and (crowded or session_limit(reply)):
             raise Stale(str(reply))
-        return classify(phase, reply, alone=self._alone(phase))
+        return classify(phase, reply, alone=self._one_recipient(phase))
 
-    def _meaning_of(self, error: WireError) -> Outcome | TooMany:
-        """The same where the session is over: the dot was not sent, or a 421 answered it."""
-        splits = isinstance(error, Closing) and too_many_recipients(error.reply) and not self._alone(error.phase)
+    def _outcome_of_error(self, error: WireError) -> Outcome | TooMany:
+        """Return the outcome after the session ended: the dot was not sent, or was answered 421."""
+        splits = (
+            isinstance(error, Closing) and too_many_recipients(error.reply) and not self._one_recipient(error.phase)
+        )
         return TooMany(error.reply, error.phase) if splits else error.outcome
 
-    def _alone(self, phase: Phase) -> bool:
-        """Whether a refusal at this phase speaks of one recipient, so that there is nothing to split."""
+    def _one_recipient(self, phase: Phase) -> bool:
+        """Return whether a refusal in this phase is about one recipient, which cannot be split."""
         return len(self._accepted if phase in _AFTER_RCPT else self._envelope.recipients) == 1
 
-    def _settle(self, outcome: Outcome | TooMany) -> None:
-        """`outcome` for every recipient that has none yet."""
+    def _settle_rest(self, outcome: Outcome | TooMany) -> None:
+        """Set `outcome` for every recipient that has none yet."""
         for recipient in self._envelope.recipients:
             self._outcomes.setdefault(recipient, outcome)
 
 
 def _breaks_off(error: WireError) -> bool:
-    """Whether the server left before the dot. On a connection that has carried mail it may have had enough of that."""
+    """Return whether the server broke off before the dot.
+
+    On a connection that has carried mail, it may have reached a limit of the session.
+    """
     return error.phase is Phase.RSET or (isinstance(error, Dropped | Closing) and error.phase is not Phase.DOT)
 
 
-def offered(envelope: Envelope, extensions: dict[str, str]) -> Envelope:
-    """The envelope as a server with these extensions can take it: with SMTPUTF8 where that is offered and needed (RFC 6531 §3.4).
+def adapted_to_server(envelope: Envelope, extensions: dict[str, str]) -> Envelope:
+    """Return the envelope in a form that a server with these extensions accepts (RFC 6531 §3.4).
 
-    Where it is needed and not offered, recipients in ASCII get a header in ASCII, and the others are refused one by one. Raises
-    EnvelopeError 5.6.7 where the sender cannot do without.
+    If the mail needs SMTPUTF8 and the server does not offer it, the header is rewritten in ASCII,
+    and recipients outside ASCII are refused later, one by one. Raises EnvelopeError 5.6.7 if the
+    sender's or an author's address needs SMTPUTF8.
     """
     addresses = (envelope.mail_from, *envelope.recipients)
     if not envelope.smtputf8 or (all(map(str.isascii, addresses)) and header_of(envelope.raw).isascii()):

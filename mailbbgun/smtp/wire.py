@@ -1,6 +1,7 @@
-"""One TCP or TLS connection under absolute deadlines: a peer that drips cannot stretch them (RFC 5321 §4.5.3.2).
+"""One TCP or TLS connection under absolute deadlines (RFC 5321 §4.5.3.2).
 
-Deadlines are points of `time.monotonic()`. The socket is non-blocking throughout; waiting is done by poll(2).
+A server that sends one byte now and then cannot extend a deadline. Deadlines are points of
+`time.monotonic()`. The socket is non-blocking throughout; the code waits by poll(2).
 """
 
 import contextlib
@@ -14,15 +15,18 @@ from time import monotonic
 
 from mailbbgun.core.net import LookUp
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
-from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, safe, understood
+from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, parse_reply, safe
 
+#: Octets offered to the kernel at once.
 CHUNK = 64 * 1024
-"""Octets offered to the kernel at once."""
 
 
 class WireError(Exception):
-    """The connection is of no further use. `phase` says where, `reply` why, `handed` whether the write that failed may
-    have left this process."""
+    """The connection can no longer be used.
+
+    `phase` says where it failed and `reply` why. `handed` says whether some of the failed write may
+    have reached the kernel.
+    """
 
     def __init__(self, phase: Phase, reply: Reply, handed: bool = False) -> None:
         super().__init__(f"{phase}: {reply}")
@@ -32,7 +36,7 @@ class WireError(Exception):
 
     @property
     def outcome(self) -> Deferred:
-        """What this means for mail whose final dot was not sent."""
+        """The outcome for mail whose final dot was not sent."""
         return Deferred(self.reply, self.phase, retry_after(self.reply.text))
 
 
@@ -41,38 +45,40 @@ class TimedOut(WireError):
 
 
 class Dropped(WireError):
-    """Not connected, closed or reset."""
+    """The connection could not be made, was closed or was reset."""
 
 
 class Garbled(WireError):
-    """The server does not speak SMTP as it must, or says more than the bounds of `reply` allow."""
+    """The server breaks the SMTP protocol, or says more than the bounds of `reply` allow."""
 
 
 class Closing(WireError):
-    """A 421: the server ends the session, whatever was asked (RFC 5321 §3.8)."""
+    """The server ends the session with a 421, which it may do at any command (RFC 5321 §3.8)."""
 
 
 class TlsFailed(WireError):
-    """No TLS with this server: handshake or certificate."""
+    """The TLS handshake failed, or the certificate was not accepted."""
 
 
+#: Called for each step of a session, in order, with its phase, the reply and the wire. The reply is
+#: None for a step without one (connect, TLS handshake). The wire is None if the connection is gone.
+#: An exception raised by it ends the session.
 Trace = Callable[[Phase, Reply | None, "Wire | None"], None]
-"""Told of each thing that happened, in order: where, what was said (None: it went well without a word, as connecting and TLS
-do), and on which wire (None: on one that is gone). What it raises ends the session."""
 
 
 class Wire:
-    """A socket connected to `ip`, from which replies are read and to which commands are written. Not thread-safe.
+    """A socket connected to `ip`: replies are read from it and commands are written to it.
 
-    `trace` is told of every reply and of TLS; `mechanism` is how AUTH is tried just then. No wait goes on beyond `until`, whatever
-    the deadline of its phase.
+    Not thread-safe. `trace` is called for every reply and for TLS; `mechanism` is the AUTH
+    mechanism being tried. No wait goes on beyond `until`, whatever the deadline of its phase.
     """
 
     __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "mechanism", "tls", "trace", "until")
 
     def __init__(self, connected: socket.socket, ip: str) -> None:
         connected.setblocking(False)
-        # The final dot is a small write of its own; Nagle would hold it back for the ACK of the body.
+        # The final dot is a small write of its own. Nagle's algorithm would hold it back until the
+        # message is acknowledged.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.ip = ip
         self._socket = connected
@@ -86,17 +92,17 @@ class Wire:
         self.until = inf
 
     def read_reply(self, phase: Phase, deadline: float) -> Reply:
-        """The next reply. Raises Closing for a 421, else TimedOut, Dropped or Garbled."""
+        """Return the next reply. Raises Closing for a 421, else TimedOut, Dropped or Garbled."""
         return self.read_lines(phase, deadline)[0]
 
     def read_lines(self, phase: Phase, deadline: float) -> tuple[Reply, list[bytes]]:
-        """Like `read_reply`, with the raw lines, which EHLO needs."""
+        """Return the next reply and its raw lines, which EHLO needs. Raises like `read_reply`."""
         try:
             while (taken := self._buffer.take()) is None:
                 self._receive(phase, deadline)
         except ProtocolError as error:
             raise Garbled(phase, Reply(0, "4.5.0", str(error))) from error
-        reply = understood(*taken)
+        reply = parse_reply(*taken)
         if self.trace is not None:
             self.trace(phase, reply, self)
         if reply.code == 421:
@@ -104,7 +110,10 @@ class Wire:
         return reply, taken[1]
 
     def write(self, data: bytes, phase: Phase, deadline: float) -> None:
-        """Hands all of `data` to the kernel. Raises TimedOut or Dropped, `handed` if any of it may be on its way."""
+        """Hand all of `data` to the kernel.
+
+        Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
+        """
         view, sent, handed = memoryview(data), 0, False
         while sent < len(data):
             try:
@@ -120,8 +129,11 @@ class Wire:
             if sent < len(data) and monotonic() >= min(deadline, self.until):
                 raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed)
 
-    def unasked(self, phase: Phase) -> bool:
-        """Whether the server spoke although nothing was asked. Does not wait. Raises Dropped if it hung up."""
+    def has_unasked_reply(self, phase: Phase) -> bool:
+        """Return whether the server said something although no command is open.
+
+        Does not wait. Raises Dropped if the server closed the connection.
+        """
         if not self._buffer.empty:
             return True
         if not self.tls and not self._readable.poll(0):
@@ -129,16 +141,21 @@ class Wire:
         try:
             self._fill(phase)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False  # TLS 1.3 session tickets end here too: they are not speech
+            return False  # a TLS 1.3 session ticket ends here too: it carries no text
         return True
 
     def start_tls(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
-        """Turns the connection into TLS. Raises TlsFailed (also if plain text is waiting), Dropped, TimedOut."""
+        """Do the TLS handshake.
+
+        Raises TlsFailed (also if plain text is waiting to be read), Dropped or TimedOut.
+        """
         if not self._buffer.empty:
-            # Words said in clear must not be taken for the encrypted server's (CVE-2011-0411 and its kin).
+            # Text sent before TLS must not be taken for a reply of the encrypted server
+            # (CVE-2011-0411).
             raise TlsFailed(Phase.STARTTLS, Reply(0, "4.7.5", "the server sent plain text ahead of the TLS handshake"))
         try:
-            self._socket.getpeername()  # raises if reset meanwhile: wrap_socket would too, and forget to close
+            # Raises if the connection was reset. wrap_socket would raise too, but not close it.
+            self._socket.getpeername()
             tls = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, ValueError) as error:
             raise Dropped(Phase.TLS, Reply(0, "4.4.2", _why(error))) from error
@@ -158,31 +175,41 @@ class Wire:
         if self.trace is not None:
             self.trace(Phase.TLS, None, self)
 
-    def secured(self) -> tuple[str, str, bytes]:
-        """The protocol version, the cipher and the server's certificate (DER), checked or not. Only once TLS stands."""
+    def tls_details(self) -> tuple[str, str, bytes]:
+        """Return the protocol version, the cipher and the server's certificate (DER).
+
+        The certificate may be unchecked. Call it only after the TLS handshake.
+        """
         assert isinstance(self._socket, ssl.SSLSocket)
         cipher = self._socket.cipher()
-        return self._socket.version() or "", cipher[0] if cipher else "", self._socket.getpeercert(binary_form=True) or b""
+        return (
+            self._socket.version() or "",
+            cipher[0] if cipher else "",
+            self._socket.getpeercert(binary_form=True) or b"",
+        )
 
-    def ends(self) -> tuple[str, str]:
-        """The IP addresses that the kernel says are at the other end and at ours. Raises Dropped if reset meanwhile."""
+    def peer_and_own_address(self) -> tuple[str, str]:
+        """Return the IP addresses of the server and of this end, as the kernel knows them.
+
+        Raises Dropped if the connection was reset.
+        """
         try:
             return self._socket.getpeername()[0], self._socket.getsockname()[0]
         except OSError as error:
             raise Dropped(Phase.CONNECT, Reply(0, "4.4.1", f"{self.ip}: {_why(error)}")) from error
 
     def close(self) -> None:
-        """Closes the connection; what was written is still sent."""
+        """Close the connection; the kernel still sends what was written."""
         self._socket.close()
 
     def abort(self) -> None:
-        """Resets the connection: what the kernel still holds is thrown away, the server sees no orderly end."""
-        with contextlib.suppress(OSError):  # already gone: all the better
+        """Reset the connection: the kernel discards what it has not sent yet."""
+        with contextlib.suppress(OSError):  # the connection is gone already
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
     def _receive(self, phase: Phase, deadline: float) -> None:
-        # In clear it is cheaper to ask poll first; TLS may hold octets that poll does not see.
+        # Without TLS it is cheaper to poll first. TLS may hold octets that poll does not see.
         waits = None if self.tls else self._readable
         while True:
             if waits is not None:
@@ -212,15 +239,16 @@ class Wire:
 
 
 def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
-    """Connects to the first of `addresses` (IP addresses) that answers, each having an equal share of the time left.
+    """Connect to the first of `addresses` (IP addresses) that answers.
 
-    Raises TimedOut or Dropped with what the last one did.
+    Each address gets an equal share of the time left. Raises TimedOut or Dropped, as the last
+    address failed.
     """
     failure = WireError(Phase.CONNECT, Reply(0, "4.4.1", "no address to connect to"))
     for position, address in enumerate(addresses):
         share = (deadline - monotonic()) / (len(addresses) - position)
         try:
-            return _wired(socket.create_connection((address, port), timeout=max(share, 0.001)), address)
+            return _wire_on(socket.create_connection((address, port), timeout=max(share, 0.001)), address)
         except TimeoutError:
             failure = TimedOut(Phase.CONNECT, Reply(0, "4.4.1", f"{address} port {port}: timed out"))
         except OSError as error:
@@ -229,14 +257,17 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
 
 
 def resolve(host: str, port: int, look_up: LookUp) -> Sequence[str]:
-    """The IP addresses of `host` by what looks them up. Raises Dropped (phase dns), and what else `look_up` raises."""
+    """Return the IP addresses of `host` that `look_up` finds.
+
+    Raises Dropped (phase dns) if it finds none, and whatever else `look_up` raises.
+    """
     try:
         return look_up(host, port)
     except (OSError, UnicodeError) as error:
         raise Dropped(Phase.DNS, Reply(0, "4.4.3", f"{safe(host)}: {_why(error)}")) from error
 
 
-def _wired(connected: socket.socket, ip: str) -> Wire:
+def _wire_on(connected: socket.socket, ip: str) -> Wire:
     try:
         return Wire(connected, ip)
     except OSError:  # reset at once

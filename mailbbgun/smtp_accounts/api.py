@@ -56,7 +56,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     From then on your mail leaves through your accounts and no longer by the service's own way.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    _check_sender(wanted)
+    _check_senders(wanted, "from_email", "envelope_from")
     values = edit.filled(wanted, provided(ConnectionTests).guard)
 
     def add(account_id: UUID) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     Within a second, in every process. Host, port, security and authorities change with the password only.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    _check_sender(wanted)
+    _check_senders(wanted, "from_email", "envelope_from")
     with services.db.write(tenant_id) as session:
         edit.change(session, services.vault, provided(ConnectionTests).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
@@ -165,7 +165,7 @@ def credentials(account_id: UUID) -> Any:
 @blueprint.route("/smtp-accounts/test", methods=["POST"])
 @blueprint.arguments(schemas.NewTrial)
 @blueprint.response(200, schemas.TrialShape)
-@blueprint.alt_response(503, description="Too many are being tried just now.")
+@blueprint.alt_response(503, description="Too many are being tried just now; or there is one thread only.")
 @needs(Scope.ACCOUNTS)
 def try_unsaved(wanted: dict[str, Any]) -> Any:
     """Try settings that are not saved
@@ -173,7 +173,7 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
     For 30 seconds at most.
     """
     to = wanted.pop("to", None)
-    _check_sender(wanted)
+    _check_senders(wanted, "envelope_from")  # what it is from is asked below, if a mail is sent
     values = edit.filled(wanted, provided(ConnectionTests).guard)
     password = values.pop("smtp_password") or ""
     return _tried(SMTPAccount(**values), password, to)
@@ -183,7 +183,7 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
 @blueprint.arguments(schemas.Trial)
 @blueprint.response(200, schemas.TrialShape)
 @blueprint.alt_response(404, description=_NONE)
-@blueprint.alt_response(503, description=f"Too many are being tried just now; or {_UNREADABLE}")
+@blueprint.alt_response(503, description=f"Too many are being tried just now; or there is one thread only; or {_UNREADABLE}")
 @needs(Scope.ACCOUNTS)
 def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Try an SMTP account
@@ -197,11 +197,19 @@ def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     return _tried(account, password, wanted.get("to"))
 
 
-def _check_sender(wanted: dict[str, Any]) -> None:
-    """Raise :class:`InvalidInput` for an ``envelope_from`` that this key may not send as: whoever gets the bounces is who has sent."""
-    bounces_to = wanted.get("envelope_from")
-    if bounces_to is not None and not caller().may_send_as(bounces_to):
-        raise InvalidInput("Some fields are not valid.", fields={"envelope_from": [f"This API key may not send as {bounces_to}."]})
+def _check_senders(wanted: dict[str, Any], *names: str) -> None:
+    """Raise :class:`InvalidInput` for fields of these names that hold an address which this key may not send as.
+
+    Whoever gets the bounces is who has sent; and ``from_email`` of the default account is the From of all mail of the tenant
+    that names none, by whatever key.
+    """
+    wrong = {
+        name: [f"This API key may not send as {wanted[name]}."]
+        for name in names
+        if wanted.get(name) is not None and not caller().may_send_as(wanted[name])
+    }
+    if wrong:
+        raise InvalidInput("Some fields are not valid.", fields=wrong)
 
 
 def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:

@@ -20,8 +20,13 @@ from mailbbgun.smtp_accounts.cache import endpoint
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.sender import test_mail_sender
 
-MOST = 4  # at once in a process: each has a thread that other requests want
+MOST = 4  # at once in a process
 MOST_OF_TENANT = 2  # of these
+
+
+def most_at_once(threads: int) -> int:
+    """Return how many accounts a process with so many threads may try at once: each holds one, and other requests want at least half of them."""
+    return min(MOST, threads // 2)
 
 
 class Compose(Protocol):
@@ -44,11 +49,12 @@ class ConnectionTests:
         self._timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self._lock = threading.Lock()
         self._running: Counter[UUID] = Counter()
+        self._most = most_at_once(settings.API_THREADS)
 
     def run(self, tenant_id: UUID, account: SMTPAccount, password: str, to: str | None) -> Probe:
         """Try an account of a tenant's, which need not be saved, for up to :data:`LIMIT` seconds; send a mail to ``to`` if it is given.
 
-        Raises :class:`Unavailable` while too many are being tried.
+        Raises :class:`Unavailable` while too many are being tried, and always where the only thread is needed for other requests.
         """
         ca_file = self._settings.SMTP_CA_FILE or None
         with self._place(tenant_id):
@@ -56,8 +62,11 @@ class ConnectionTests:
 
     @contextmanager
     def _place(self, tenant_id: UUID) -> Iterator[None]:
+        if not self._most:
+            why = "With API_THREADS = 1 no account can be tried: all other requests would wait for the test. The sysadmin may set 2 or more."
+            raise Unavailable(why, retry_after=int(LIMIT))
         with self._lock:
-            if self._running.total() >= MOST or self._running[tenant_id] >= MOST_OF_TENANT:
+            if self._running.total() >= self._most or self._running[tenant_id] >= MOST_OF_TENANT:
                 raise Unavailable("Too many accounts are being tried just now.", retry_after=int(LIMIT))
             self._running[tenant_id] += 1
         try:

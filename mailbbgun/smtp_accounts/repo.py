@@ -90,7 +90,7 @@ def used_today(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID,
 
 def open_circuits(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID, Sequence[SMTPCircuit]]:
     """Return the circuits of these accounts that workers which are alive hold open, the last opened first."""
-    alive = select(_WORKERS.c.id).where(_WORKERS.c.beat_at > db_now(-ALIVE_SECONDS))
+    alive = select(_WORKERS.c.id).where(_WORKERS.c.beat_at.between(db_now(-ALIVE_SECONDS), db_now(ALIVE_SECONDS)))
     statement = select(SMTPCircuit).where(SMTPCircuit.account_id.in_(account_ids), SMTPCircuit.worker_id.in_(alive))
     found: dict[UUID, list[SMTPCircuit]] = defaultdict(list)
     for circuit in session.scalars(statement.order_by(SMTPCircuit.opened_at.desc())):

@@ -1,5 +1,6 @@
-"""Sweep: finds what was left behind and puts it back on its way.
+"""The sweep finds deliveries that were left behind, and puts them back on their way.
 
-In: the database, dead workers' journals, the queue's depth. Out: results for claims whose worker is gone, hints for what nobody hinted.
-Promise: a delivery that is due and in nobody's hands is hinted again; a healthy backlog is not.
+In: the database, the journals of dead workers, the depth of the queue. Out: results for claims
+whose worker is gone, and hints for deliveries without one. Promise: a delivery that is due and
+that nobody holds is hinted again; a healthy backlog is not.
 """

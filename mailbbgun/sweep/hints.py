@@ -1,4 +1,7 @@
-"""Hints that were never given, got lost, or are overdue: given again, a thousand at a time, and never onto a healthy backlog."""
+"""Publishes hints again that were never published, got lost, or are overdue.
+
+A pass publishes a thousand at a time. A healthy backlog is never hinted again.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,22 +20,31 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
 
-PASS = 1000  # rows
-TICK_GRACE = 1  # seconds the accepting process has to hint what it accepted, before a worker does
-OVERDUE = 60  # seconds a delay queue's hint may be late
-NEARLY_EMPTY = 1000  # hints on a lane; if it can hold no more, an old hint that was not taken must be lost
-RECIPIENTS = 10  # of a message, on average, that are looked through for counting messages
+#: Rows in one pass.
+PASS = 1000
+
+#: Seconds that the accepting process has to publish a hint, before a worker does.
+TICK_GRACE = 1
+
+#: Seconds a delay queue's hint may be late.
+OVERDUE = 60
+
+#: Hints on a lane. On a lane with fewer, an old hint that no worker took must be lost.
+NEARLY_EMPTY = 1000
+
+#: Rows read for each message to be counted: recipients of a message, on average.
+RECIPIENTS = 10
 
 log = logging.getLogger("mailbbgun.sweep")
 
-# What must be sent alone needs no hint: workers look for it themselves.
+# A delivery that must be sent in isolation needs no hint: workers look for it themselves.
 _IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None), Delivery.crashes < ISOLATED_FROM)
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Stranded:
-    """Rows of one lane to hint again: which, in what order, and who says so in the log."""
+    """Rows of one lane to hint again: a condition, their order, and the reason for the log."""
 
     why: str
     lane: str
@@ -41,28 +53,30 @@ class Stranded:
 
 
 def unhinted(grace: float = TICK_GRACE) -> list[Stranded]:
-    """Due for ``grace`` seconds, and no hint was confirmed.
+    """Return deliveries that have been due for ``grace`` seconds without a confirmed hint.
 
-    New ones whose accepting process was killed or had no queue; and, as the ordinary way of many retries, those due again by a wait that
-    no delay queue has: a server's own "in so many minutes", a pause, jitter, a claim given back, a lost worker. Not asked which of the two
-    each is: whatever is asked beside the index is looked for through the whole backlog, each second.
+    Some are new, and their accepting process was killed or had no queue. The others are due again
+    after a wait that no delay queue has: a server's own "in so many minutes", a pause, jitter, a
+    claim given back, a lost worker. The query does not tell the two apart: any condition beside the
+    index would read the whole backlog, each second.
     """
     which = (Delivery.published_at.is_(None), Delivery.next_attempt_at <= db_now(-grace))
     return [_stranded("due", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
 def overdue(seconds: float = OVERDUE) -> list[Stranded]:
-    """Hinted through a delay queue only, and that hint is ``seconds`` late."""
+    """Return deliveries hinted only through a delay queue whose hint is ``seconds`` late."""
     which = (Delivery.published_at < Delivery.next_attempt_at, Delivery.next_attempt_at <= db_now(-seconds))
     return [_stranded("overdue", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
 def lost(db: Database, queue: Queue, seconds: float = OVERDUE) -> list[Stranded]:
-    """Hinted ``seconds`` ago onto a lane that is nearly empty by now, and still not taken, although more than the hints that can be left.
+    """Return deliveries that were hinted ``seconds`` ago and whose hints must be lost.
 
-    A backlog that waits on the queue is none. What a lane holds is known as the most that it may hold, and a loss only if even that is
-    less than the rows that wait. So where bunches are not full, the loss of a part is found later, once the lane has drained; never wrongly.
-    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
+    Their lane is nearly empty, they are still not taken, and they are more than the hints that may
+    be left. So a backlog on the queue does not count. A lane's depth is the most hints it may hold,
+    so a loss is never reported wrongly. If bunches are not full, a partial loss is found later,
+    once the lane has drained. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`.
     """
     depths = queue.depth()
     found = []
@@ -78,10 +92,14 @@ def lost(db: Database, queue: Queue, seconds: float = OVERDUE) -> list[Stranded]
 
 
 def count(session: Session, stranded: Stranded, most: int | None = None) -> int:
-    """Return how many messages are stranded so, counting no further than ``most``, nor than ten recipients for each of these."""
+    """Return how many messages are stranded.
+
+    It counts no further than ``most``, and reads no more than ten rows for each of these.
+    """
     rows = select(Delivery.message_id).where(*stranded.which)
     if most is not None:
-        # In the order of the partial index: left to itself PostgreSQL may look for the first few along all messages there ever were.
+        # In the order of the partial index: without it PostgreSQL may read all messages there ever
+        # were to find the first few.
         rows = rows.order_by(stranded.order).limit(most * RECIPIENTS)
     messages = select(rows.subquery().c.message_id).distinct().limit(most).subquery()
     return session.execute(select(func.count()).select_from(messages)).scalar_one()
@@ -96,11 +114,12 @@ def hint_again(
     progress: Progress | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Publish and mark what is stranded, on each lane a pass at a time until none is left or ``passes`` are done, or between two of them
-    ``stopped`` says so; return how many messages.
+    """Publish and mark the stranded messages; return how many there were.
 
-    No lock is held while publishing: a hint too many is harmless. A lane whose queue is in trouble holds up no other. Raises
-    :class:`QueueUnavailable`, :class:`DatabaseUnavailable` in the end; what was published until then is marked.
+    Each lane is done in passes, until none is left, ``passes`` are done, or ``stopped`` returns
+    True. No lock is held while publishing, because a hint too many is harmless. A lane whose queue
+    fails does not hold up the others. Raises :class:`QueueUnavailable`,
+    :class:`DatabaseUnavailable` in the end; what was published until then is marked.
     """
     total, failed = 0, None
     for stranded in found:
@@ -118,7 +137,12 @@ def hint_again(
 
 
 def _hint_lane(
-    db: Database, queue: Queue, stranded: Stranded, passes: int | None, progress: Progress | None, stopped: Callable[[], bool]
+    db: Database,
+    queue: Queue,
+    stranded: Stranded,
+    passes: int | None,
+    progress: Progress | None,
+    stopped: Callable[[], bool],
 ) -> int:
     total = 0
     while (passes is None or passes > 0) and not stopped():

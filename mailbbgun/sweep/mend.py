@@ -1,6 +1,6 @@
-"""A broker that came back empty, or lost a part: its queues are made again, or it is said loudly what to run.
+"""Makes queues again that the broker lost, or logs which command makes them.
 
-The hints that went with the queues need nothing here: ``hints.py`` gives lost ones again.
+The hints that were lost with the queues are published again by ``hints.py``.
 """
 
 import logging
@@ -10,20 +10,29 @@ import time
 from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.queues.base import Queue
 
-LEAST_SECONDS = 1.0  # between two looks of a process, however many threads are in trouble
-LOUD_SECONDS = 30.0  # between two lines about what this process cannot put right
+#: Seconds between two looks of a process, however many threads are in trouble.
+LEAST_SECONDS = 1.0
+
+#: Seconds between two log lines about queues that this process cannot make.
+LOUD_SECONDS = 30.0
 
 log = logging.getLogger("mailbbgun.sweep")
 
 
 def mend(queue: Queue) -> None:
-    """Make what is missing, and say so. Raises :class:`QueueUnavailable`, :class:`QueueMisconfigured`."""
+    """Make the missing parts of the queue and log them.
+
+    Raises :class:`QueueUnavailable`, :class:`QueueMisconfigured`.
+    """
     if made := queue.mend():
-        log.warning("queue_mended", extra={"made": ", ".join(made), "why": "it was missing: the broker lost it, or somebody deleted it"})
+        log.warning(
+            "queue_mended",
+            extra={"made": ", ".join(made), "why": "it was missing: the broker lost it, or somebody deleted it"},
+        )
 
 
 class Mender:
-    """Mends the queue of a process that runs. Thread-safe, and never raises what the queue does."""
+    """Mends the queue of a running process. Thread-safe; never raises an error of the queue."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -31,7 +40,7 @@ class Mender:
         self._looked = self._told = float("-inf")
 
     def mend(self) -> None:
-        """Make what is missing, unless another thread is at it or just was."""
+        """Make what is missing, unless another thread is doing it or has just done it."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -49,4 +58,4 @@ class Mender:
                 log.error("queue_broken", extra={"error": str(error)})
                 self._told = time.monotonic()
         except QueueUnavailable:
-            pass  # whoever came here said so
+            pass  # the caller has logged it already

@@ -1,4 +1,4 @@
-"""Claims whose worker is gone: what its journal says becomes their result."""
+"""Settles the claims of workers that are gone, by what the worker's journal says."""
 
 import logging
 import time
@@ -25,22 +25,29 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.limits import session_limit
 from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify
 
-PARK_AT = 5  # claims that died with their worker
-BATCH = 500  # claims a transaction
+#: Claims of a delivery that died with their worker, after which it is parked.
+PARK_AT = 5
+
+#: Claims settled in one transaction.
+BATCH = 500
 
 log = logging.getLogger("mailbbgun.sweep")
 
 
 def replay_dead(db: Database, settings: Settings) -> int:
-    """Replay every journal in the folder whose worker is dead. Returns how many claims were settled.
+    """Replay every journal in the folder whose worker is dead; return how many claims were settled.
 
-    Raises :class:`DatabaseUnavailable`; what is not settled stays in its file. A file goes when it is older than a lease.
+    A file is deleted when it is older than a lease. Raises :class:`DatabaseUnavailable`; what is
+    not settled then stays in its file.
     """
     return sum(_replay(db, settings, path) for path in sorted(settings.journal_folder.glob(f"*{SUFFIX}")))
 
 
 def replay_one(db: Database, settings: Settings, owner: UUID) -> int:
-    """Replay the journal of one worker that is known to be dead; without a journal its claims wait for their lease's end."""
+    """Replay the journal of a worker that is known to be dead.
+
+    Without a journal its claims wait for the end of their lease.
+    """
     return _replay(db, settings, path_of(settings.journal_folder, owner))
 
 
@@ -51,21 +58,22 @@ def _replay(db: Database, settings: Settings, path: Path) -> int:
         try:
             owner = UUID(path.stem)
             settled = _settle(db, settings, owner, lambda: read(path, alive=False), expired_only=False)
-            # Not sooner: for as long as a lease lives, a commit that the dead worker had begun may still come through.
+            # Not sooner: as long as a lease lives, a commit of the dead worker may still arrive.
             if path.stat().st_mtime + settings.LEASE_SECONDS < time.time():
                 path.unlink()
                 path.with_suffix(FRESH).unlink(missing_ok=True)
-        except (OSError, ValueError, TypeError, KeyError) as error:  # another's, or damaged: it must not keep the mail from going
+        # The file is not ours, or damaged. It must not keep other mail from going.
+        except (OSError, ValueError, TypeError, KeyError) as error:
             log.error("journal_unreadable", extra={"journal": path.name, "error": f"{type(error).__name__}: {error}"})
             return 0
     return settled
 
 
 class Expired:
-    """Settles claims whose lease has run out: by the journal if it is on this machine, else as unknown.
+    """Settles claims whose lease has run out: by the journal if it is here, else as unknown.
 
-    Only after it has seen them expired for half a lease: when a database was away, or its clock was set, every lease looks expired until
-    its worker renews it.
+    A claim is settled only after its lease was seen expired for half a lease. After a failure of
+    the database, or a change of its clock, every lease looks expired until its worker renews it.
     """
 
     def __init__(self, db: Database, settings: Settings) -> None:
@@ -74,7 +82,10 @@ class Expired:
         self._seen: dict[UUID, float] = {}  # worker → when its claims were first seen expired
 
     def settle(self) -> int:
-        """Return how many claims were settled. Raises :class:`DatabaseUnavailable`, and then begins to watch anew."""
+        """Return how many claims were settled.
+
+        Raises :class:`DatabaseUnavailable`; the watch then starts anew.
+        """
         try:
             owners = self._owners()
             now = time.monotonic()
@@ -99,15 +110,20 @@ def _read_any(path: Path) -> Replay | None:
         return read(path, alive=not dead)
 
 
-def _settle(db: Database, settings: Settings, owner: UUID, journal: Callable[[], Replay | None], *, expired_only: bool) -> int:
-    """Settle what a worker held. The journal is read when its rows are locked: a line may be written until then."""
+def _settle(
+    db: Database, settings: Settings, owner: UUID, journal: Callable[[], Replay | None], *, expired_only: bool
+) -> int:
+    """Settle the claims of a worker.
+
+    The journal is read after the rows are locked, because the worker may write lines until then.
+    """
     total = 0
     rules = policy(settings)
     while True:
         with db.write() as session:
             claims = _claims_of(session, owner, expired_only)
             replay = journal() if claims else None
-            # No delay queue is told here: the tick hints these when they are due.
+            # hinted=0: no delay queue gets a hint here; a worker's tick hints these once due.
             results = [replace(_result(one, crashes, replay, rules), hinted=0) for one, crashes in claims]
             total += len(record.results(session, owner, results))
             if results:
@@ -127,10 +143,13 @@ def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tu
     key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery().label("key_id")
     held = leasing.held_by(DELIVERIES, owner, expired_only=expired_only)
     statement = select(*whose, Delivery.lane, *counters, key).where(*held).order_by(Delivery.id).limit(BATCH)
-    # Of a dead worker, rows may be locked by the connection it left behind: wait for what that still commits.
+    # A dead worker's connection may still lock rows: wait, since it may still commit.
     statement = statement.with_for_update(skip_locked=expired_only)
     rows = session.execute(statement).mappings()
-    return [(Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"]) for row in rows]
+    return [
+        (Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"])
+        for row in rows
+    ]
 
 
 def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) -> Result:
@@ -149,10 +168,11 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
 
 
 def _may_go_again_at_once(outcome: Outcome) -> bool:
-    """Whether the worker may have been about to send again in the same attempt, after a refusal of the dot.
+    """Return whether the worker may have been about to send again in the same attempt.
 
-    It sends again over a fresh connection after a session limit, if the connection had carried mail; and without SMTPUTF8 after
-    5.6.7 and 5.6.9, if the message was sent with it. The journal tells neither. One try too many does no harm; a wrong bounce
+    After a refusal of the dot it sends again over a fresh connection if a session limit was reached
+    on a connection that had carried mail, and without SMTPUTF8 after 5.6.7 and 5.6.9 if the message
+    was sent with it. The journal tells neither. One try too many does no harm, but a wrong bounce
     loses the mail. A 421 after the dot ends the attempt.
     """
     if not isinstance(outcome, Bounced | Deferred) or outcome.reply.code == 421:

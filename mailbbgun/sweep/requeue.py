@@ -1,4 +1,7 @@
-"""``bin/requeue-pending``: the same rescue as the workers' sweep, by hand or by cron, whatever the number."""
+"""``bin/requeue-pending``: the workers' rescue of stranded messages, by hand or by cron.
+
+Unlike a worker's sweep it has no limit of messages.
+"""
 
 import fcntl
 import os
@@ -20,21 +23,30 @@ from mailbbgun.startup import load_checked
 from mailbbgun.sweep.hints import OVERDUE, count, hint_again, lost, overdue, unhinted
 from mailbbgun.sweep.replay import replay_dead
 
-BUSY = 75  # EX_TEMPFAIL of sysexits.h: another one is at it
+#: The exit code if another one is running: EX_TEMPFAIL of sysexits.h.
+BUSY = 75
 
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--dry-run", is_flag=True, help="Count, change nothing.")
-@click.option("--older-than", type=click.IntRange(1), default=OVERDUE, show_default=True, help="Seconds a message must have waited since its hint.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing when nothing was stranded.")
+@click.option("--dry-run", is_flag=True, help="Only count; change nothing.")
+@click.option(
+    "--older-than",
+    type=click.IntRange(1),
+    default=OVERDUE,
+    show_default=True,
+    help="Seconds a message must have waited since its hint.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing if no message was stranded.")
 def main(dry_run: bool, older_than: int, quiet: bool) -> None:
     """Put stranded PENDING messages back on the queue and print how many.
 
-    Stranded is what is due, in no worker's hands, and has no hint on its way: never hinted, a retry whose delay hint did not come, or
-    hinted onto a lane that is nearly empty by now. A backlog that waits on the queue is left alone.
+    A message is stranded if it is due, no worker holds it, and no hint is on its way: it was never
+    hinted, the hint of its retry did not come, or its lane is nearly empty by now. A backlog that
+    waits on the queue is left alone.
 
-    Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a setting is wrong.
+    Exit codes: 0 done, 1 the database or the queue does not answer, 75 another one is running, 78 a
+    setting is wrong.
     """
     with explained_exit("requeue-pending"):
         settings = load_checked(sends=False)
@@ -45,7 +57,7 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
             migrations.check(services.db)
             make_folder(settings)  # for the lock
             with _only_one(settings.var / "requeue-pending.lock"):
-                stopped: list[bool] = []  # no Event: two signals at once would wait for each other in its lock
+                stopped: list[bool] = []  # not an Event: two signals at once could deadlock in its lock
                 on_stop(lambda: stopped.append(True))
                 total = requeue(services, older_than, dry_run, lambda: bool(stopped))
         finally:
@@ -57,7 +69,10 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
 
 
 def requeue(services: Services, older_than: int, dry_run: bool, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Requeue, or only count, what is stranded, until ``stopped`` says so; return how many messages it was."""
+    """Requeue stranded messages, or only count them; return how many.
+
+    It stops early once ``stopped`` returns True.
+    """
     db, queue = services.db, services.queue
     if not dry_run:
         replay_dead(db, services.settings)

@@ -1,17 +1,20 @@
-"""One sweep: what every worker does each ``SWEEP_SECONDS``."""
+"""One sweep, which every worker does each ``SWEEP_SECONDS``."""
 
 from mailbbgun.core.faults import fault
 from mailbbgun.services import Services
 from mailbbgun.sweep.hints import hint_again, lost, overdue
 from mailbbgun.sweep.replay import Expired, replay_dead
 
-PASSES = 10  # of a thousand, a lane and sweep: a wiped broker with 100,000 pending is whole again after ten sweeps, 150 s
+#: Passes of a thousand rows, for each lane and sweep. After a broker was wiped with 100,000 pending
+#: messages, ten sweeps (150 s) hint all of them again.
+PASSES = 10
 
 
 def sweep(services: Services, expired: Expired) -> None:
-    """Settle claims whose worker is gone, then hint again what no hint is on its way for.
+    """Settle claims whose worker is gone, then hint deliveries whose hints are late or lost.
 
-    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then is done.
+    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then stays
+    done.
     """
     replay_dead(services.db, services.settings)
     expired.settle()

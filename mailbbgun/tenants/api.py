@@ -14,7 +14,18 @@ from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database import idempotency
 from mailbbgun.http.gate import caller, needs
-from mailbbgun.http.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, Time, address_of, created, next_page, provided
+from mailbbgun.http.web import (
+    LOCATION,
+    REPLAYED,
+    Blueprint,
+    Page,
+    Repeatable,
+    Time,
+    address_of,
+    created,
+    next_page,
+    provided,
+)
 from mailbbgun.services import Services
 from mailbbgun.tenants import audit, grants, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
@@ -225,10 +236,14 @@ def index(page: dict[str, Any]) -> Any:
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @needs(Scope.ADMIN)
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
-    """Add a tenant"""
+    """Add a tenant
+
+    Not by a key with limits of its own whose tenant has limits too.
+    """
     services = provided(Services)
     claim = idempotency.claim_of(caller(), key["key"], {"tenant": wanted}) if key["key"] is not None else None
     with services.db.write() as session:
+        grants.check_tenant(session, caller(), None, wanted, _per_minute(services))
         seconds = services.settings.IDEMPOTENCY_SECONDS
         answer, replayed = idempotency.once(session, claim, seconds, lambda one: _shape(repo.add_tenant(session, wanted, one)))
     return created(answer, address_of("tenants.show", tenant_id=answer["id"]), replayed)
@@ -253,12 +268,14 @@ def show(tenant_id: UUID) -> Any:
 def change(wanted: dict[str, Any], tenant_id: UUID) -> Any:
     """Rename, limit, suspend or reactivate a tenant
 
-    Within a second, in every process.
+    Within a second, in every process. A key with limits of its own, of a tenant that has limits or is suspended, raises none.
     """
-    with provided(Services).db.write() as session:
-        _tenant(session, tenant_id)
+    services = provided(Services)
+    with services.db.write() as session:
+        repo.lock(session, tenant_id)
+        grants.check_tenant(session, caller(), _tenant(session, tenant_id), wanted, _per_minute(services))
         repo.change_tenant(session, tenant_id, wanted)
-    with provided(Services).db.read() as session:
+    with services.db.read() as session:
         return _tenant(session, tenant_id)
 
 
@@ -284,13 +301,12 @@ def key_index(page: dict[str, Any], tenant_id: UUID) -> Any:
 def key_create(wish: keys.Wish, tenant_id: UUID) -> Any:
     """Make a key
 
-    The answer is the only place where it can be read whole. It gets no scope that you lack; in your own tenant, and
-    with the scope admin in any, it may do no more, and lives no longer, than your own key.
+    The answer is the only place where it can be read whole. It gets no scope that you lack; in any tenant it may do no
+    more, and lives no longer, than your own key.
     """
     services = provided(Services)
     with services.db.write() as session:
-        _tenant(session, tenant_id)
-        grants.check(session, caller(), tenant_id, wish, _per_minute(services))
+        grants.check(session, caller(), _tenant(session, tenant_id), wish, _per_minute(services))
         minted = keys.create(session, services.vault, tenant_id, wish)
     return _minted(minted)
 
@@ -332,13 +348,14 @@ def key_rotate(wanted: dict[str, Any], tenant_id: UUID, key_id: UUID) -> Any:
     """Make a key like this one, which goes on working for some hours"""
     services = provided(Services)
     with services.db.write() as session:
-        permit = partial(grants.check, session, caller(), tenant_id, per_minute=_per_minute(services))
+        tenant, per_minute = _tenant(session, tenant_id), _per_minute(services)
+        permit = partial(grants.check, session, caller(), tenant, per_minute=per_minute, copied=True)
         minted = keys.rotate(session, services.vault, tenant_id, key_id, wanted["hours"] * 3600, permit)
     return _minted(minted)
 
 
 def _per_minute(services: Services) -> int | None:
-    """Return how often keys without a limit of their own may ask; None: without limit."""
+    """Return how often who shows no key may ask, and keys without a limit of their own; None: without limit."""
     return services.settings.RATE_LIMIT_PER_MINUTE or None
 
 

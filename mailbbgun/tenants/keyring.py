@@ -20,7 +20,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, Scope
+from mailbbgun.core.caller import ANYBODY, ANYONE, Caller, Identity, KeyKind, known_scopes
 from mailbbgun.core.errors import DatabaseUnavailable, MailBBGunError
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.core.outages import Outages
@@ -195,7 +195,7 @@ class Keyring:
             tenant_id=tenant.id,
             key_id=key.id,
             kind=KeyKind(key.kind),
-            scopes=frozenset(Scope(scope) for scope in key.scopes),
+            scopes=known_scopes(key.scopes),
             senders=frozenset(key.senders),
             guests=frozenset(key.guests),
             requests_per_minute=key.max_requests_per_minute or self._per_minute,

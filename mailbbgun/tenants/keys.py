@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.caller import KeyKind, Scope
+from mailbbgun.core.caller import KeyKind, Scope, known_scopes
 from mailbbgun.core.errors import Conflict, NotFound, SecretUnreadable
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.crypto import Vault, keyed_hash, new_pepper
@@ -106,6 +106,8 @@ def rotate(
 ) -> Minted:
     """Make a key like another one, which lives for ``seconds`` more; ``permit`` raises what is against such a key.
 
+    Scopes that this version does not know are not copied: nobody could be granted them today.
+
     Raises :class:`NotFound`, :class:`Conflict` if that one has ended, or was rotated before.
     """
     old = repo.key(session, tenant_id, key_id)
@@ -118,7 +120,7 @@ def rotate(
     wish = Wish(
         name=old.name,
         kind=KeyKind(old.kind),
-        scopes=tuple(Scope(scope) for scope in old.scopes),
+        scopes=tuple(known_scopes(old.scopes)),
         senders=tuple(old.senders),
         networks=tuple(old.networks),
         guests=tuple(old.guests),

@@ -63,7 +63,8 @@ class KeyChange(Base):
 class Usage(Base):
     """How far a tenant's daily quota is used up. Made with the first message that counts; tenants without a quota have none.
 
-    No foreign key: each insert would lock the tenant's row.
+    Test messages have a row of their own: its ``tenant_id`` is ``caller.counts_as``. No foreign key, for that, and because each
+    insert would lock the tenant's row.
     """
 
     __tablename__ = "tenant_usage"

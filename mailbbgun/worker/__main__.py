@@ -3,7 +3,7 @@
 from mailbbgun.environment import need
 
 if __name__ == "__main__":
-    need("worker")
+    need("worker", serves=True)
     from mailbbgun.core.process import run
     from mailbbgun.worker.main import main
 

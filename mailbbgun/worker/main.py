@@ -24,7 +24,7 @@ from mailbbgun.worker.supervisor import Supervisor, follow
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--processes", type=click.IntRange(1, 64), help="How many deliver side by side.  [default: WORKER_PROCESSES]")
+@click.option("--processes", type=click.IntRange(1, 64), help="How many processes deliver side by side.  [default: WORKER_PROCESSES]")
 @click.option("--member-of", type=int, hidden=True, help="Be one of those that process supervises.")
 @click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
 @click.option("--isolated", type=click.UUID, hidden=True, help="Deliver this one message and exit.")

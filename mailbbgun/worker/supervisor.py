@@ -45,7 +45,7 @@ class Supervisor:
         return self._code
 
     def _fill(self, place: int) -> None:
-        deaths = 0
+        deaths, first = 0, True
         while not self._stop.is_set():
             began = time.monotonic()
             code = self._member(place)
@@ -53,10 +53,11 @@ class Supervisor:
                 if -code not in STOPPING:  # told before it had begun
                     self._code = self._code or abs(code)
                 return
-            if code == os.EX_CONFIG:
+            if code == os.EX_CONFIG and first:  # later, somebody is editing config.py: the others go on, and so does this one when it is right
                 self._code = code
                 self._end()
                 return
+            first = False
             deaths = 0 if time.monotonic() - began > YOUNG else deaths
             rest = REST[min(deaths, len(REST) - 1)]
             deaths += 1

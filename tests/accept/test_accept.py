@@ -10,13 +10,15 @@ from sqlalchemy import func, select, update
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
-from mailbbgun.core.caller import ANYBODY
+from mailbbgun.core.caller import ANYBODY, KeyKind
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
 from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.database.models import IdempotencyKey
-from mailbbgun.messages.models import Message
+from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.queues.lanes import NORMAL, OVERFLOW
+from mailbbgun.queues.overflow import BURST
 
 HELLO = Fields(to=["ann@example.com"], subject="Hello", text="Hi")
 DAY = 86_400
@@ -61,10 +63,10 @@ def publisher(services):
     made.close()
 
 
-def accept(services, publisher, submission, key=None):
+def accept(services, publisher, submission, key=None, caller=ANYBODY):
     store = Store(services.db, DAY)
     try:
-        return Acceptor(services.settings, store, publisher).accept(submission, ANYBODY, Options(idempotency_key=key)).result()
+        return Acceptor(services.settings, store, publisher).accept(submission, caller, Options(idempotency_key=key)).result()
     finally:
         store.close()
 
@@ -120,3 +122,12 @@ def test_expired_keys_are_forgotten_in_batches_and_fresh_ones_kept(services, pub
             forgotten.append(forget_expired(session, DAY, limit=2))
     assert forgotten == [2, 2, 1, 0]
     assert accept(services, publisher, HELLO, "fresh").replayed
+
+
+def test_much_test_mail_does_not_put_live_mail_of_its_tenant_on_the_overflow_lane(services, publisher):
+    tests = replace(ANYBODY, kind=KeyKind.TEST)
+    for _ in range(2 * BURST):
+        publisher.lane(tests.counts_as, 5)
+    ids = {UUID(accept(services, publisher, HELLO, caller=caller).id): lane for caller, lane in ((tests, OVERFLOW), (ANYBODY, NORMAL))}
+    with services.db.read() as session:
+        assert dict(session.execute(select(Delivery.message_id, Delivery.lane)).all()) == ids

@@ -188,6 +188,15 @@ def test_the_rules_of_keys_and_accounts_are_those_of_fields(caller, name, senten
     assert sentence in wrong(headed(), caller=caller)[name]
 
 
+def test_headers_that_a_provider_obeys_are_those_that_fields_may_give():
+    assert "sends mail to others" in wrong(headed(b"x-mc-BccAddress: eve@example.com"))["mime"]
+    assert "x-smtpapi must be a JSON object" in wrong(headed(b"X-SMTPAPI:", b' {"to": ["eve@example.com"]', b' =?utf-8?q?x?=}'))["mime"]
+    assert "may send mail to others" in wrong(headed(b"X-SMTPAPI:", b' {"to":', b' ["eve@example.com"]}'))["mime"]
+    returned = headed(b"X-MC-ReturnPathDomain: other.example")
+    assert "this API key is limited in them (senders)" in wrong(returned, caller=SHOP_ONLY)["mime"]
+    assert composed(checked(returned)).endswith(returned)
+
+
 def test_options_are_checked_with_the_rest_and_all_is_told_at_once():
     told = wrong(headed(b"no header"), ("nobody",), options=Options(tags=["x"] * 11, priority=10, metadata={"a": []}))
     assert set(told) == {"mime", "recipients", "tags", "priority", "metadata"}

@@ -1,4 +1,6 @@
-"""Another commit beside the working tree: its code runs, its figures are set against ours, and nothing is left behind."""
+"""``bin/bench --against``: the other commit's own code runs, ratios are right, nothing is left
+behind.
+"""
 
 import json
 import os
@@ -14,9 +16,16 @@ from bench.options import Options
 from tests.waiting import PATIENCE
 
 MACHINE = {
-    "cpu": "one", "cores": 2, "python": "3 (PGO)", "servers": {}, "sink": "asyncio", "filesystem": "ext4", "fsync_ms": 1.0, "load": 0.0,
+    "cpu": "one",
+    "cores": 2,
+    "python": "3 (PGO)",
+    "servers": {},
+    "sink": "asyncio",
+    "filesystem": "ext4",
+    "fsync_ms": 1.0,
+    "load": 0.0,
     "commit": "abc",
-}  # fmt: skip
+}
 
 
 def options(**given):

@@ -1,10 +1,11 @@
-"""``bin/bench`` from the outside: table, what it keeps, errors, and nothing left behind."""
+"""``bin/bench`` from the outside: table, files, errors, and nothing left behind."""
 
 import json
 import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,31 +14,48 @@ from tests.waiting import PATIENCE, wait_until
 ROOT = Path(__file__).parents[2]
 SENDING = {"send_rate", "send_cpu_us", "send_sink_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
 EMBEDDED = SENDING | {
-    "start_ms", "send_memory_mb", "latency_p50_ms", "latency_p99_ms",
-    "accept_rate", "accept_cpu_us", "accept_client_cpu_us", "accept_sink_cpu_us", "accept_p50_ms", "accept_p99_ms",
-    "through_rate", "through_cpu_us", "through_client_cpu_us", "through_sink_cpu_us",
-}  # fmt: skip
+    "start_ms",
+    "send_memory_mb",
+    "latency_p50_ms",
+    "latency_p99_ms",
+    "accept_rate",
+    "accept_cpu_us",
+    "accept_client_cpu_us",
+    "accept_sink_cpu_us",
+    "accept_p50_ms",
+    "accept_p99_ms",
+    "through_rate",
+    "through_cpu_us",
+    "through_client_cpu_us",
+    "through_sink_cpu_us",
+}
 
 
 @pytest.fixture
 def start(tmp_path):
-    """How to start it on the embedded configuration, with the fallback sink, in a folder of our own."""
+    """A function that starts it on the embedded configuration with the fallback sink, in a
+    temporary folder.
+    """
     (tmp_path / "tmp").mkdir()
 
     def _start(*arguments: str) -> subprocess.Popen[str]:
         alone = ["--only", "embedded", "--peers", "none", "--no-slow-sink", "--shapes", "none", "--sink", "asyncio"]
         command = [str(ROOT / "bin" / "bench"), "--quick", *alone, "--out", str(tmp_path / "out"), *arguments]
         environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     return _start
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Return the folders that are still there and the processes at work in them, waiting a little for the last to go."""
+    """Wait until its folders and processes are gone; return those that are still there."""
 
     def found() -> list[str]:
-        return [str(path) for path in (folder / "tmp").iterdir()] + [path for path in _working_folders() if path.startswith(str(folder))]
+        return [str(path) for path in (folder / "tmp").iterdir()] + [
+            path for path in _working_folders() if path.startswith(str(folder))
+        ]
 
     wait_until(lambda: not found(), "the end of all that it started", look=0.1)
     return found()
@@ -49,7 +67,7 @@ def _working_folders() -> list[str]:
         try:
             folders.append(os.readlink(link))
         except OSError:
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
     return folders
 
 
@@ -59,6 +77,16 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     out, err = start(*arguments).communicate(timeout=4 * PATIENCE)
     assert err == ""
     tables, paths = out.rstrip("\n").rsplit("\n\n", 1)
+    check_tables(tables)
+    text, file, plot = map(Path, paths.splitlines())
+    assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])
+    assert text.read_text() == f"{tables}\n"
+    check_kept(json.loads(file.read_text()))
+    assert not left_behind(tmp_path)
+
+
+def check_tables(tables: str) -> None:
+    """Check the head of the tables of that run, their titles and the names of their rows."""
     head, machine, *rest = tables.splitlines()
     what = "200 messages of short lines, 4 KB, unless a table names another shape"
     assert head == f"{what} · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
@@ -66,33 +94,48 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     titles = ["accept, durably", "drain a backlog into the sink", "end to end, accept and deliver at once"]
     titles += ["accept, durably, by shape of message", "milliseconds"]
     assert [line for line in titles if any(one.startswith(f"{line}  ") for one in rest)] == titles
-    subjects = ["Mail BB Gun, embedded", "smtplib loop", "our client, bare", "limit: pipelined bytes", "limit: smtp-source"]
+    subjects = [
+        "Mail BB Gun, embedded",
+        "smtplib loop",
+        "our client, bare",
+        "limit: pipelined bytes",
+        "limit: smtp-source",
+    ]
     drain = next(number for number, line in enumerate(rest) if line.startswith(titles[1]))
     assert [line[2 : 2 + len(subject)] for line, subject in zip(rest[drain + 1 :], subjects, strict=False)] == subjects
 
     shaped = next(number for number, line in enumerate(rest) if line.startswith("accept, durably, by shape"))
     assert [line.split("   ")[0].strip() or line.strip().split("   ")[0] for line in rest[shaped + 1 : shaped + 7]] == [
-        "html + text, 15 KB", "Mail BB Gun, embedded", "mix of 6", "Mail BB Gun, embedded", "drain all of these", "Mail BB Gun, embedded",
-    ]  # fmt: skip
+        "html + text, 15 KB",
+        "Mail BB Gun, embedded",
+        "mix of 6",
+        "Mail BB Gun, embedded",
+        "drain all of these",
+        "Mail BB Gun, embedded",
+    ]
 
-    text, file, plot = map(Path, paths.splitlines())
-    assert sorted((tmp_path / "out").iterdir()) == sorted([text, file, plot])
-    assert text.read_text() == f"{tables}\n"
-    kept = json.loads(file.read_text())
+
+def check_kept(kept: dict[str, Any]) -> None:
+    """Check the JSON of that run: its parts, the metrics of each system, and some figures."""
     assert set(kept) == {"time", "machine", "options", "missing", "summary", "ratios", "rounds"}
     assert kept["options"]["messages"] == 200
     assert kept["machine"]["sink"] == "asyncio"
     assert kept["missing"] == {}
     [figures] = kept["rounds"]
     metrics = dict.fromkeys(("smtplib", "client", "pipelined", "smtp-source"), SENDING) | {"embedded": EMBEDDED}
-    shapes = {f"{phase}_{what}" for phase in ("accept_html", "accept_mix", "send_shapes") for what in ("rate", "cpu_us", "sink_cpu_us")}
+    shapes = {
+        f"{phase}_{what}"
+        for phase in ("accept_html", "accept_mix", "send_shapes")
+        for what in ("rate", "cpu_us", "sink_cpu_us")
+    }
     metrics["embedded"] = metrics["embedded"] | shapes | {"accept_html_client_cpu_us", "accept_mix_client_cpu_us"}
     metrics["keys"] = {name for name in EMBEDDED if name.startswith("accept_")}
     assert {name: set(values) for name, values in figures.items()} == metrics
     assert figures["smtplib"]["send_rate_ratio"] == 1
     assert all(figures["embedded"][metric] > 0 for metric in EMBEDDED if "sink" not in metric)
-    assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(("median", "low", "high"), figures["embedded"]["send_rate"])
-    assert not left_behind(tmp_path)
+    assert kept["summary"]["embedded"]["send_rate"] == dict.fromkeys(
+        ("median", "low", "high"), figures["embedded"]["send_rate"]
+    )
 
 
 @pytest.mark.parametrize(

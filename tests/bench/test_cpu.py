@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from bench import cpu
+from bench.processes import cpu
 
 BUSY = "import time\nuntil = time.process_time() + 0.2\nwhile time.process_time() < until: pass"
 
@@ -22,7 +22,7 @@ def test_a_tree_counts_children_that_run_and_children_that_have_ended():
         parent.stdin.close()
 
 
-def test_what_has_gone_has_used_nothing():
+def test_a_process_that_has_ended_has_used_nothing():
     assert cpu.of(2**30) == cpu.memory_of(2**30) == 0.0
 
 

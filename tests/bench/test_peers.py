@@ -1,4 +1,4 @@
-"""Peers start, accept without delivering, deliver all that they accepted, and leave nothing behind."""
+"""Peers start, accept without delivering, deliver all they accepted, and leave nothing behind."""
 
 import os
 import re
@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from bench import phases, postfix
-from bench.clients import Clients
+from bench import phases
 from bench.peers import PEERS, PYTHON, environment
 from bench.peers.postfix import Postfix
 from bench.peers.program import USES, Program
 from bench.phases import ACCEPT_WARM, Bench, Exactly
-from bench.servers import Lent
-from bench.sink import Sink
+from bench.processes import postfix
+from bench.processes.clients import Clients
+from bench.processes.servers import Lent
+from bench.processes.sink import Sink
 from tests.servers.install import Missing
 
 MESSAGES, CONNECTIONS, SESSIONS = 50, 4, 3
@@ -49,12 +50,14 @@ def test_a_private_postfix_accepts_drains_and_does_both_at_once(bench):
         [master] = instance.own()
         folder = Path(f"/proc/{master}/cwd").resolve().parent
         log = (folder / "mail.log").read_text()
-        settings = subprocess.run([postfix.program("postconf"), "-c", folder / "etc", "-n"], capture_output=True, text=True, check=True)
+        settings = subprocess.run(
+            [postfix.program("postconf"), "-c", folder / "etc", "-n"], capture_output=True, text=True, check=True
+        )
     assert {"accept_rate", "send_rate", "through_rate", "send_memory_mb"} < set(figures)
     assert log.count("status=sent") == 2 * (MESSAGES + ACCEPT_WARM)
-    # Of the machine's clocks Postfix may say what it likes: it has two that need not agree, and did not by a second.
+    # Postfix may complain about the machine's clocks: it has two that need not agree.
     assert not re.findall(r"(?:warning|error|fatal|panic): (?!file system clock|resetting file time stamps).*", log)
-    assert settings.stderr == ""  # it would name those it does not know
+    assert settings.stderr == ""  # postconf would name unknown parameters here
     assert not folder.exists()
     assert not Path(f"/proc/{master}").exists()
 
@@ -71,7 +74,13 @@ def test_the_design_of_2017_accepts_drains_and_does_both_at_once(bench, postgres
 
 def test_a_peer_that_cannot_be_installed_says_why(bench):
     with pytest.raises(RuntimeError, match="Connection refused"):
-        Program("design_2017", Path(sys.executable), bench.sink.port, Lent("postgresql://x@127.0.0.1:1/x", "amqp://127.0.0.1:1/"), {}).__enter__()
+        Program(
+            "design_2017",
+            Path(sys.executable),
+            bench.sink.port,
+            Lent("postgresql://x@127.0.0.1:1/x", "amqp://127.0.0.1:1/"),
+            {},
+        ).__enter__()
 
 
 def test_the_environment_of_the_python_peers_is_pinned():

@@ -1,10 +1,10 @@
-"""The programs that send straight into the sink: all arrives, once."""
+"""The programs that send straight into the sink: every message arrives once."""
 
 import pytest
 
 from bench import BenchError
-from bench.clients import Clients
-from bench.sink import Sink
+from bench.processes.clients import Clients
+from bench.processes.sink import Sink
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def clients():
         yield clients
 
 
-@pytest.mark.parametrize("program", ["pipelined", "source", "threads"])
+@pytest.mark.parametrize("program", ["programs.pipelined", "programs.source", "programs.threads"])
 @pytest.mark.parametrize(("count", "connections"), [(1, 1), (50, 7), (300, 40)])
 def test_everything_arrives_once(clients, program, count, connections):
     with Sink("asyncio") as sink:
@@ -22,7 +22,7 @@ def test_everything_arrives_once(clients, program, count, connections):
         assert figures["cpu"] > 0
 
 
-@pytest.mark.parametrize("program", ["pipelined", "source", "threads"])
+@pytest.mark.parametrize("program", ["programs.pipelined", "programs.source", "programs.threads"])
 def test_a_sink_that_is_not_there_is_an_error(clients, program):
     with Sink("asyncio") as sink:
         port = sink.port

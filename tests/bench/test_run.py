@@ -1,4 +1,4 @@
-"""A round: who fails, and what becomes of the others."""
+"""A round: which turns fail, and what becomes of the others."""
 
 import pytest
 from tqdm import tqdm
@@ -8,7 +8,9 @@ from bench.options import Options
 from bench.run import one_round
 from bench.turns import Turn
 
-OPTIONS = Options(messages=100, rounds=2, connections=1, configurations=(), peers=(), slow_sink=False, sink="auto", settings={})
+OPTIONS = Options(
+    messages=100, rounds=2, connections=1, configurations=(), peers=(), slow_sink=False, sink="auto", settings={}
+)
 
 
 def broken():
@@ -26,9 +28,13 @@ def one_and_its_parts(optional):
 
 def test_a_peer_that_fails_is_named_and_the_others_go_on():
     missing = {}
-    assert one_round(one_and_its_parts(True), 0, OPTIONS, tqdm(disable=True), missing) == {"ours": {"send_rate": 2.0, "slow_rate": 3.0}}
+    assert one_round(one_and_its_parts(True), 0, OPTIONS, tqdm(disable=True), missing) == {
+        "ours": {"send_rate": 2.0, "slow_rate": 3.0}
+    }
     assert missing == {"peer": "peer: it died"}
-    assert one_round(one_and_its_parts(True), 1, OPTIONS, tqdm(disable=True), missing) == {"ours": {"send_rate": 2.0, "slow_rate": 3.0}}
+    assert one_round(one_and_its_parts(True), 1, OPTIONS, tqdm(disable=True), missing) == {
+        "ours": {"send_rate": 2.0, "slow_rate": 3.0}
+    }
 
 
 def test_without_ours_there_is_no_run():

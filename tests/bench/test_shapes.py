@@ -1,13 +1,13 @@
-"""Shapes of messages: what is in them, that ours and Postfix are handed the same, and that their figures are told apart."""
+"""Shapes of messages: their content, the same for us and Postfix, with figures of their own."""
 
 import json
 
 import pytest
 
-from bench.clients import Clients
-from bench.loop import message
-from bench.shapes import MARK, MIX, NAMES, SHAPES, of, requests
-from bench.sink import Sink
+from bench.processes.clients import Clients
+from bench.processes.sink import Sink
+from bench.programs.loop import message
+from bench.programs.shapes import MARK, MIX, NAMES, SHAPES, of, requests
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -41,7 +41,7 @@ def test_what_postfix_is_handed_is_mime_of_the_same_message(name):
     assert raw.isascii()
     assert raw.count(b"\n") == raw.count(b"\r\n")
     assert (b"multipart/alternative" in raw) == bool(SHAPES[name].html)
-    assert raw.partition(b"\r\n\r\n")[0].count(b"@example.test") > SHAPES[name].recipients  # To, and From
+    assert raw.partition(b"\r\n\r\n")[0].count(b"@example.test") > SHAPES[name].recipients  # one more: From
 
 
 def test_the_mix_is_every_shape_in_turn():
@@ -52,6 +52,6 @@ def test_the_mix_is_every_shape_in_turn():
 @pytest.mark.parametrize("shape", ["recipients", "mix"])
 def test_all_of_a_shape_arrives(shape):
     with Sink("asyncio") as sink, Clients() as clients:
-        figures = clients.run("source", sink.port, 20, 3, shape)
+        figures = clients.run("programs.source", sink.port, 20, 3, shape)
         assert sink.count() == 20
         assert figures["seconds"] > 0

@@ -1,4 +1,4 @@
-"""Which sink there is, and that it counts what it took."""
+"""Which sink is chosen, and that it counts what it took."""
 
 import shutil
 import smtplib
@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from bench import BenchError
-from bench.sink import Sink
+from bench.processes.sink import Sink
 from tests.waiting import PATIENCE, at_least, pause
 
 

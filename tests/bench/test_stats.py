@@ -37,7 +37,10 @@ def test_spread_is_median_and_range(values, expected):
 
 def test_summary_is_by_subject_and_metric():
     rounds = [{"a": {"x": 1.0, "y": 5.0}, "b": {"x": 2.0}}, {"a": {"x": 3.0, "y": 5.0}, "b": {"x": 2.0}}]
-    assert summary(rounds) == {"a": {"x": Spread(2.0, 1.0, 3.0), "y": Spread(5.0, 5.0, 5.0)}, "b": {"x": Spread(2.0, 2.0, 2.0)}}
+    assert summary(rounds) == {
+        "a": {"x": Spread(2.0, 1.0, 3.0), "y": Spread(5.0, 5.0, 5.0)},
+        "b": {"x": Spread(2.0, 2.0, 2.0)},
+    }
 
 
 def test_ratios_are_to_the_reference_of_the_same_round():
@@ -49,6 +52,9 @@ def test_ratios_are_to_the_reference_of_the_same_round():
 
 def test_what_was_measured_in_some_rounds_only_is_summed_up_over_those():
     rounds = [{"a": {"x": 1.0}}, {"a": {"x": 3.0, "y": 2.0}, "b": {"x": 6.0}}]
-    assert summary(rounds) == {"a": {"x": Spread(2.0, 1.0, 3.0), "y": Spread(2.0, 2.0, 2.0)}, "b": {"x": Spread(6.0, 6.0, 6.0)}}
+    assert summary(rounds) == {
+        "a": {"x": Spread(2.0, 1.0, 3.0), "y": Spread(2.0, 2.0, 2.0)},
+        "b": {"x": Spread(6.0, 6.0, 6.0)},
+    }
     assert times(rounds, "x", "a", "b") == Spread(0.5, 0.5, 0.5)
     assert times(rounds, "y", "a", "b") is None

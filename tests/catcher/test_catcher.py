@@ -325,9 +325,9 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_1(catcher: Catcher, tmp_p
     taken = environment(tmp_path / "other", catcher.port)
     second = subprocess.run([sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=taken, capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    (line,) = second.stderr.splitlines()
-    assert f"127.0.0.1:{catcher.port} is in use" in line
-    assert "MAILBBGUN_CATCHER_PORT" in line
+    said = f"catcher: cannot listen on 127.0.0.1:{catcher.port}: Address already in use; MAILBBGUN_CATCHER_PORT sets another port\n"
+    assert second.stderr == said
+    assert not (tmp_path / "other").exists()
 
 
 SMUGGLED = b"EHLO a.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nSubject: from a web page\r\n\r\nx\r\n.\r\n"

@@ -41,7 +41,7 @@ class Servers(ExitStack):
         self.callback(self.rabbitmq.close)
 
     def start(self) -> None:
-        """Start what does not run."""
+        """Start the servers that are down."""
         self.rabbitmq.launch()
         self.postgresql.start()
         self.rabbitmq.start()
@@ -50,22 +50,49 @@ class Servers(ExitStack):
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 @click.option("--rounds", type=click.IntRange(1, 1_000_000), default=ROUNDS, show_default=True)
-@click.option("--seed", type=click.IntRange(0), help="Of the first round; each next one has the next number.  [default: by chance]")
-@click.option("--only", "names", metavar="SCENARIO", type=click.Choice(list(SCENARIOS)), multiple=True, help="Draw from these alone.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Of the first round; each next one has the next number.  [default: by chance]",
+)
+@click.option(
+    "--only",
+    "names",
+    metavar="SCENARIO",
+    type=click.Choice(list(SCENARIOS)),
+    multiple=True,
+    help="Draw from these alone.",
+)
 @click.option("--messages", type=click.IntRange(1), help="Messages of each round.  [default: 100 to 300, drawn]")
-@click.option("--soak", "minutes", metavar="MINUTES", type=click.FloatRange(0.2), help="Instead: do nothing to it for so long, and see what grows.")
-@click.option("--on", "kind", type=click.Choice([REAL, EMBEDDED]), default=REAL, show_default=True, help="What --soak runs on.")
+@click.option(
+    "--soak",
+    "minutes",
+    metavar="MINUTES",
+    type=click.FloatRange(0.2),
+    help="Instead: do nothing to it for so long, and see what grows.",
+)
+@click.option(
+    "--on", "kind", type=click.Choice([REAL, EMBEDDED]), default=REAL, show_default=True, help="What --soak runs on."
+)
 @click.option("--list", "listed", is_flag=True, help="Say what there is, and end.")
 def main(
-    rounds: int, seed: int | None, names: tuple[str, ...], messages: int | None, minutes: float | None, kind: str, listed: bool
+    rounds: int,
+    seed: int | None,
+    names: tuple[str, ...],
+    messages: int | None,
+    minutes: float | None,
+    kind: str,
+    listed: bool,
 ) -> None:
-    """Do to a running Mail BB Gun what happens to servers, and compare every message accepted with every message that arrived.
+    """Do to a running Mail BB Gun what happens to servers, and compare all mail accepted with all mail that arrived.
 
-    A round draws one scenario and its parameters from its seed, which repeats them, though not their timing. Exit code 1 when any mail was lost,
-    came twice without a mark, or has a status that is not true; the logs of such a round are kept.
+    A round draws one scenario and its parameters from its seed, which repeats them, though not their timing. Exit
+    code 1 when any mail was lost, came twice without a mark, or has a status that is not true; the logs of such a
+    round are kept.
 
-    With --soak it runs undisturbed under mixed load while files, memory, threads, connections, tables and journals are looked at each ten seconds.
-    Exit code 1 also when one of them grows beyond its bound, which the table shows; in less than ten minutes bounds are loose.
+    With --soak it runs undisturbed under mixed load while files, memory, threads, connections, tables and journals
+    are looked at each ten seconds. Exit code 1 also when one of them grows beyond its bound, which the table shows;
+    in less than ten minutes bounds are loose.
     """
     if listed:
         for one in SCENARIOS.values():
@@ -77,17 +104,26 @@ def main(
     if minutes:
         sys.exit(_soak(minutes, kind, first))
     try:
-        with Servers() as servers, tqdm(total=rounds, unit="round", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr) as bar:
+        with (
+            Servers() as servers,
+            tqdm(total=rounds, unit="round", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr) as bar,
+        ):
             done = list(_rounds(servers, chosen, range(first, first + rounds), messages, bar))
     except KeyboardInterrupt:
         sys.exit(130)
     except Missing as error:
         sys.exit(f"chaos: {error}")
+    sys.exit(_summed_up(done))
+
+
+def _summed_up(done: "list[Ended]") -> int:
+    """Print the sums of all rounds; return the exit code."""
     figures = [one.figures for one in done if one.figures]
     failed = sum(1 for one in done if not one.well)
     print(f"{len(done)} rounds, {failed} failed, {sum(one.accepted for one in figures)} accepted")
-    print(", ".join(f"{name} {sum(getattr(one, name) for one in figures)}" for name in ("lost", "duplicated", "unknown")))
-    sys.exit(1 if failed else 0)
+    sums = {name: sum(getattr(one, name) for one in figures) for name in ("lost", "duplicated", "unknown")}
+    print(", ".join(f"{name} {count}" for name, count in sums.items()))
+    return 1 if failed else 0
 
 
 def _soak(minutes: float, kind: str, seed: int) -> int:
@@ -97,7 +133,7 @@ def _soak(minutes: float, kind: str, seed: int) -> int:
     bar = tqdm(total=round(minutes * 60), unit="s", disable=None, leave=False, dynamic_ncols=True, file=sys.stderr)
     began = time.monotonic()
 
-    def told(what: str) -> None:
+    def on_sample(what: str) -> None:
         bar.set_description(what)
         bar.update(round(time.monotonic() - began) - bar.n)
 
@@ -108,18 +144,20 @@ def _soak(minutes: float, kind: str, seed: int) -> int:
             log = (folder / "soak.log").open("w")
             with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 with settings_of(kind, folder / "var", servers.postgresql, servers.rabbitmq) as settings:
-                    soaked = soak(settings, minutes, EVERY, seed, told)
+                    soaked = soak(settings, minutes, EVERY, seed, on_sample)
     except KeyboardInterrupt:
         return 130
     except Missing as error:
         sys.exit(f"chaos: {error}")
-    except Exception as error:  # noqa: BLE001 - what failed is what the person wants to know
-        print(f"soak [{kind}] seed {seed}: FAILED: {' '.join(str(error).split())[:2000] or type(error).__name__}\n    logs: {folder}")
+    except Exception as error:  # noqa: BLE001 - the user wants to know what failed, whatever it is
+        why = " ".join(str(error).split())[:2000] or type(error).__name__
+        print(f"soak [{kind}] seed {seed}: FAILED: {why}\n    logs: {folder}")
         return 1
     shutil.rmtree(folder / "var")
     (folder / "soak.log").unlink()
     _keep(soaked, folder / "samples.json")
-    print(f"soak [{kind}] seed {seed}, {minutes:g} minutes: {soaked.messages} messages, {soaked.reads} reads; {soaked.figures}")
+    counts = f"{soaked.messages} messages, {soaked.reads} reads; {soaked.figures}"
+    print(f"soak [{kind}] seed {seed}, {minutes:g} minutes: {counts}")
     print(f"{table(soaked.trends)}\n\n{folder / 'samples.json'}")
     return 0 if soaked.well else 1
 
@@ -131,14 +169,16 @@ def _keep(soaked: Soaked, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a round ended. Figures are missing when it did not come to the check."""
+    """How a round ended. ``figures`` is None if it failed before the check."""
 
     well: bool
-    told: str
+    description: str
     figures: Figures | None
 
 
-def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: int | None, bar: "tqdm[None]") -> Iterator[Ended]:
+def _rounds(
+    servers: Servers, chosen: list[Scenario], seeds: range, messages: int | None, bar: "tqdm[None]"
+) -> Iterator[Ended]:
     for number, seed in enumerate(seeds, 1):
         scenario = random.Random(f"scenario {seed}").choice(chosen)
         bar.set_description(f"{scenario.name} {seed}")
@@ -149,10 +189,14 @@ def _rounds(servers: Servers, chosen: list[Scenario], seeds: range, messages: in
             bar.write(f"{number}/{len(seeds)} {scenario.name} left out: {error}", file=sys.stdout)
             bar.update()
             continue
-        head = f"{number}/{len(seeds)} {scenario.name} [{ended.told}] seed {seed}, {time.monotonic() - began:.0f} s"
+        head = (
+            f"{number}/{len(seeds)} {scenario.name} [{ended.description}] seed {seed}, {time.monotonic() - began:.0f} s"
+        )
         bar.write(f"{head}: {ended.figures if ended.well else 'FAILED'}", file=sys.stdout)
         if not ended.well:
-            again = f"bin/chaos --rounds 1 --seed {seed} --only {scenario.name}" + (f" --messages {messages}" if messages else "")
+            again = f"bin/chaos --rounds 1 --seed {seed} --only {scenario.name}" + (
+                f" --messages {messages}" if messages else ""
+            )
             bar.write(f"    again: {again}\n    logs: {_folder(scenario, seed)}", file=sys.stdout)
         sys.stdout.flush()
         bar.update()
@@ -175,12 +219,13 @@ def _round(servers: Servers, scenario: Scenario, seed: int, messages: int) -> En
                 scenario.run(round_)
         except LeftOut:
             raise
-        except Exception as error:  # noqa: BLE001 - any is a failure of this round, and the next one goes on
+        except Exception as error:  # noqa: BLE001 - any error fails this round; the next one goes on
             traceback.print_exc()
             why = " ".join(str(error).split())[:500] or type(error).__name__
-            return Ended(False, f"{round_.told if round_ else kind}: {why}", error.figures if isinstance(error, Wrong) else None)
+            figures = error.figures if isinstance(error, Wrong) else None
+            return Ended(False, f"{round_.description if round_ else kind}: {why}", figures)
     shutil.rmtree(folder)
-    return Ended(True, round_.told, round_.figures)
+    return Ended(True, round_.description, round_.figures)
 
 
 def _folder(scenario: Scenario, seed: int) -> Path:

@@ -1,4 +1,4 @@
-"""The one checker: every recipient that was accepted, what the sink took for it, and what the service says of it."""
+"""Checks the promises: compares accepted recipients, the sink's mail and the database."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,11 @@ Key = tuple[UUID, str]  # message id, address
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Recipients: ``unknown`` were marked ``outcome_unknown``, ``held`` of these ended so, ``copies`` is how many more than one they got."""
+    """Counts of recipients.
+
+    ``unknown`` were marked ``outcome_unknown`` at some time, and ``held`` of them ended so.
+    ``copies`` counts the copies beyond the first.
+    """
 
     accepted: int
     lost: int
@@ -46,17 +50,18 @@ class Wrong(AssertionError):
 
 
 def check(service: Service, accepted: Mapping[str, str]) -> Figures:
-    """Compare all of it, when nothing is pending any more; ``accepted`` maps addresses to message ids.
+    """Compare everything, once nothing is pending. ``accepted`` maps addresses to message ids.
 
-    Raises :class:`Wrong` when mail is lost, or came twice without a mark (with ``ON_UNKNOWN=hold``: at all), when anything came that nobody
-    was told of, when copies differ, or when a status is not what the sink saw.
+    Raises :class:`Wrong` when mail is lost, when it came twice without a mark (with
+    ``ON_UNKNOWN=hold``: at all), when something came that was never accepted, when copies differ,
+    or when a status contradicts what the sink took.
     """
     wanted = {(UUID(identifier), address) for address, identifier in accepted.items()}
     took, bytes_of = _took(service)
     rows = {(UUID(str(row.message_id)), row.address): row for row in service.sql(_DELIVERIES)}
     hold = service.environment.get("MAILBBGUN_ON_UNKNOWN") == "hold"
 
-    # What a server refused, or what was marked and is not sent again, need not have arrived.
+    # Mail that the server refused, or that was marked and not sent again, need not have arrived.
     ended = {key for key, row in rows.items() if row.status == ERROR and row.reason in ("bounced", "outcome_unknown")}
     lost = [key for key in wanted - ended if not took[key]]
     twice = [key for key, copies in took.items() if copies > 1 + (0 if hold or key not in rows else rows[key].unknown)]
@@ -98,7 +103,8 @@ def _took(service: Service) -> tuple[Counter[Key], Mapping[UUID, set[str]]]:
 def _true(row: Any, copies: int) -> bool:
     if row.status == DELIVERED:
         return copies > 0 and bool(row.delivered == 1)
-    if (row.status, row.reason) == (ERROR, "bounced"):  # the sink refuses nobody else for good: any other that bounced is lost
+    if (row.status, row.reason) == (ERROR, "bounced"):
+        # The sink refuses only these for good. Any other that bounced is lost.
         return copies == 0 and not row.delivered and bool(row.address.startswith("never-"))
     return (row.status, row.reason) == (ERROR, "outcome_unknown") and row.unknown > 0 and not row.delivered
 

@@ -1,4 +1,4 @@
-"""What a running service holds: of its process trees, of the servers it uses, and on disk."""
+"""Measures what a running service holds: in its processes, in its servers, and on disk."""
 
 import os
 from collections.abc import Mapping
@@ -6,46 +6,55 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from bench import cpu
+from bench.processes import cpu
 from mailbbgun.deliver.journal import ROTATE_SIZE
-from mailbbgun.queues.rabbitmq import BUNCH
+from mailbbgun.queues.bunches import BUNCH
 from mailbbgun.services import Services
 from tests.chaos.trend import Bound
 from tests.flow.service import Service
 
 TREES = ("api", "worker")
 TABLES = ("messages", "deliveries", "events", "idempotency_keys")
-LONG = 10.0  # minutes; in a shorter run autovacuum has hardly looked
-# Megabytes that a tree may grow by in the second half of runs shorter than so many minutes: pools fill and heaps find their size for a quarter
-# of an hour. In longer runs it is a megabyte an hour, or one in all, which a step of the allocator may be.
+LONG = 10.0  # minutes; in shorter runs autovacuum has hardly run
+# Run length in minutes → megabytes that a process tree may grow by in the second half of a shorter
+# run. For about a quarter of an hour, pools fill and heaps find their size. In longer runs it may
+# grow by a megabyte an hour, or by one in all, which may be one step of the allocator.
 MEMORY = {2.0: 60.0, 10.0: 12.0, 60.0: 6.0}
 MB, KB = 2**20, 2**10
 
 _LISTENING = "0A"
-_PENDING = "('ix_deliveries_unhinted', 'ix_deliveries_delayed', 'ix_deliveries_hinted', 'ix_deliveries_leased', 'ix_deliveries_alone')"
+_PENDING = (
+    "('ix_deliveries_unhinted', 'ix_deliveries_delayed', 'ix_deliveries_hinted', 'ix_deliveries_leased', "
+    "'ix_deliveries_alone')"
+)
 _POSTGRESQL = f"""
     SELECT
         (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,
-        (SELECT sum(pg_relation_size(indexrelid)) FROM pg_stat_user_indexes WHERE indexrelname IN {_PENDING}) AS pending,
-        sum(pg_table_size(relid)) AS tables, sum(pg_indexes_size(relid)) AS indexes, sum(n_dead_tup) AS dead, sum(n_live_tup) AS live
+        (
+            SELECT sum(pg_relation_size(indexrelid)) FROM pg_stat_user_indexes WHERE indexrelname IN {_PENDING}
+        ) AS pending,
+        sum(pg_table_size(relid)) AS tables, sum(pg_indexes_size(relid)) AS indexes,
+        sum(n_dead_tup) AS dead, sum(n_live_tup) AS live
     FROM pg_stat_user_tables
 """
 
 
 class Gauges:
-    """Reads them all. ``services`` are those of the running ``service``."""
+    """Reads all gauges. ``services`` belong to the running ``service``."""
 
     def __init__(self, service: Service, services: Services) -> None:
         self._service, self._services = service, services
 
     def read(self, accepted: int) -> dict[str, float]:
-        """Return gauge → value, when so many messages have been accepted."""
+        """Return gauge → value, after ``accepted`` messages."""
         found: dict[str, float] = {}
         for name in TREES:
             found |= {f"{name}: {what}": value for what, value in of_tree(self._service.processes[name].pid).items()}
         found["queue: hints"] = sum(self._services.queue.depth().values())
         found["journal: MB"] = _size(self._services.settings.journal_folder, "*") / MB
-        return found | (self._postgresql(accepted) if self._services.db.dialect == "postgresql" else self._sqlite(accepted))
+        return found | (
+            self._postgresql(accepted) if self._services.db.dialect == "postgresql" else self._sqlite(accepted)
+        )
 
     def _postgresql(self, accepted: int) -> dict[str, float]:
         with self._services.db.read() as session:
@@ -82,15 +91,21 @@ def of_tree(pid: int) -> dict[str, float]:
 
 
 def bounds(minutes: float, processes: int) -> Mapping[str, Bound]:
-    """Return gauge → bound, for a run of so many minutes with so many processes of workers."""
+    """Return gauge → bound, for a run of ``minutes`` with ``processes`` worker processes."""
     long = minutes >= LONG
     memory = next((most for shorter, most in MEMORY.items() if minutes < shorter), max(minutes / 120, 1.0))
-    tree = {"processes": Bound(growth=0), "threads": Bound(growth=5), "files": Bound(growth=5), "TCP": Bound(growth=5), "MB": Bound(growth=memory)}
+    tree = {
+        "processes": Bound(growth=0),
+        "threads": Bound(growth=5),
+        "files": Bound(growth=5),
+        "TCP": Bound(growth=5),
+        "MB": Bound(growth=memory),
+    }
     return {f"{name}: {what}": bound for name in TREES for what, bound in tree.items()} | {
-        "queue: hints": Bound(growth=50 * BUNCH),  # of bunches that are not full the most they might hold is seen
+        "queue: hints": Bound(growth=50 * BUNCH),  # a bunch that is not full counts with the most it may hold
         "journal: MB": Bound(most=processes * (ROTATE_SIZE / MB + 1)),
         "postgresql: connections": Bound(growth=5),
-        # Messages are of many sizes, and what is large is rare.
+        # Messages differ in size, and large ones are rare.
         "tables: KB a message": Bound(growth=0.5 if long else 2.0),
         "indexes: KB a message": Bound(growth=0.2 if long else 0.5),
         "indexes of what is pending: MB": Bound(growth=2.0 if long else 8.0),
@@ -106,12 +121,12 @@ def _files(pid: int) -> list[str]:
         try:
             found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
         except OSError:
-            continue  # it was closed while we looked
+            continue  # it was closed meanwhile
     return found
 
 
 def _connected() -> set[str]:
-    """Return the links of sockets that are one end of a TCP connection, in whatever state but listening."""
+    """Return the links of all TCP sockets, except listening ones."""
     rows = [row.split() for kind in ("tcp", "tcp6") for row in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
     return {f"socket:[{row[9]}]" for row in rows if row[3] != _LISTENING}
 
@@ -120,7 +135,7 @@ def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:
-        return []  # it ended while we looked
+        return []  # the process ended meanwhile
 
 
 def _size(folder: Path, pattern: str) -> int:
@@ -129,5 +144,5 @@ def _size(folder: Path, pattern: str) -> int:
         try:
             total += path.stat().st_size
         except OSError:
-            continue  # it was removed while we looked
+            continue  # it was removed meanwhile
     return total

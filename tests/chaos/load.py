@@ -1,4 +1,4 @@
-"""Load for chaos tests: messages sent over several connections, each until it is answered 201, and how long each answer took."""
+"""Sends load for chaos tests: over several connections, each message until it is answered 201."""
 
 import threading
 import time
@@ -13,9 +13,10 @@ from tests.waiting import PATIENCE
 
 
 class Load:
-    """Sends messages under Idempotency-Keys.
+    """Sends messages with Idempotency-Keys.
 
-    Only 201 and, with Retry-After, 503 are accepted as answers. The latter and connections that broke are asked again, and counted.
+    It accepts only two answers: 201, and 503 with Retry-After. After a 503 or a broken connection
+    it asks again and counts it.
     """
 
     def __init__(self, service: Service, size: int = 1000) -> None:
@@ -26,10 +27,13 @@ class Load:
         self.accepted: dict[str, str] = {}  # address → message id
         self.seconds: list[float] = []  # of each answer
         self.unavailable = 0  # answers of 503
-        self.failures = 0  # connections that broke
+        self.failures = 0  # broken connections
 
     def send(self, *to: str, **more: object) -> str:
-        """Send one message, until it is answered 201; return its id. What else it has may be given: ``text``, ``priority`` and so on."""
+        """Send one message until it is answered 201; return its id.
+
+        ``more`` are other fields: ``text``, ``priority`` and so on.
+        """
         end = time.monotonic() + PATIENCE
         while (answer := self._post(to, more)) is None or answer.status_code == 503:
             if answer is None:
@@ -38,7 +42,9 @@ class Load:
                 assert 0 < int(answer.headers["Retry-After"]) <= 60
                 self.unavailable += 1
             assert not self._over.is_set(), "given up"
-            assert time.monotonic() < end, f"{to} was not accepted within {PATIENCE} s: {self.unavailable}× 503, {self.failures}× no answer"
+            assert time.monotonic() < end, (
+                f"{to} was not accepted within {PATIENCE} s: {self.unavailable}× 503, {self.failures}× no answer"
+            )
             time.sleep(0.05 if answer is None else 0.1)
         assert answer.status_code == 201, answer.text
         identifier = str(answer.json()["id"])
@@ -46,13 +52,16 @@ class Load:
         return identifier
 
     def send_all(self, addresses: Iterable[str], connections: int = 4) -> None:
-        """Send to each of these."""
+        """Send one message to each address."""
         with ThreadPoolExecutor(connections) as pool:
             list(pool.map(self.send, addresses))
 
     @contextmanager
     def sending(self, messages: Sequence[Sequence[str]], connections: int = 4, seconds: float = 0.0) -> Iterator[None]:
-        """Send these, each to one or several addresses, while the block runs, spread over so many seconds; all are accepted at its end."""
+        """Send messages while the block runs; all are accepted at its end.
+
+        Each message goes to one or several addresses. Sending is spread over ``seconds``.
+        """
         began = time.monotonic()
 
         def work(number: int) -> None:
@@ -72,7 +81,10 @@ class Load:
 
     @contextmanager
     def in_the_background(self, connections: int = 4, pause: float = 0.0) -> Iterator[None]:
-        """Send for as long as the block runs, each connection with so many seconds between its messages."""
+        """Send as long as the block runs.
+
+        Each connection pauses ``pause`` seconds between messages.
+        """
         over = threading.Event()
 
         def work(connection: int) -> None:
@@ -113,5 +125,5 @@ def p99(seconds: Iterable[float]) -> float:
 
 
 def addresses(prefix: str, count: int) -> list[str]:
-    """Return that many addresses."""
+    """Return ``count`` addresses."""
     return [f"{prefix}{number}@example.test" for number in range(count)]

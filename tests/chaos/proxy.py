@@ -1,4 +1,4 @@
-"""A TCP proxy that treats what goes through it badly: slow, cut, dead in one direction, or silent without a word."""
+"""A TCP proxy that mistreats its connections: slow, cut, silent in one direction or in both."""
 
 import asyncio
 import random
@@ -19,13 +19,13 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
 class _Link:
-    """One client's connection and ours to the server on its behalf."""
+    """A client's connection to the proxy, and the proxy's connection to the server."""
 
     def __init__(self) -> None:
-        self.writers: dict[Direction, asyncio.StreamWriter] = {}  # to whom it goes
+        self.writers: dict[Direction, asyncio.StreamWriter] = {}  # direction → where to write
         self.passed = 0  # bytes, both ways
-        self.tail = b""  # of what the client said last
-        self.doomed = False  # the next answer is swallowed, and then it is over
+        self.tail = b""  # the end of what the client sent last
+        self.doomed = False  # the next answer is dropped and the connection reset
 
     def cut(self) -> None:
         for writer in self.writers.values():
@@ -36,17 +36,21 @@ class _Link:
 
 
 class Proxy:
-    """Listens on ``port`` and passes on to ``upstream``, both of 127.0.0.1. Its attributes may be changed at any time, from any thread."""
+    """Listens on ``port`` and forwards to ``upstream``, both on 127.0.0.1.
+
+    Its attributes may be changed at any time, from any thread.
+    """
 
     def __init__(self, upstream: int, dice: random.Random | None = None) -> None:
         self.port = free_port()
         self.upstream = upstream
-        self.latency = 0.0  # seconds, each way, of every piece
+        self.latency = 0.0  # seconds, each way, for every chunk
         self.jitter = 0.0  # seconds more, at random
-        self.rate = 0.0  # bytes a second; 0: as fast as it goes
-        self.silent: frozenset[Direction] = frozenset()  # directions in which nothing arrives, although nothing is closed
-        self.reset_at = 0  # bytes after which a connection is reset; 0: never
-        self.cuts = 0  # replies that were swallowed
+        self.rate = 0.0  # bytes per second; 0 means unlimited
+        # Directions in which nothing arrives, although nothing is closed.
+        self.silent: frozenset[Direction] = frozenset()
+        self.reset_at = 0  # bytes after which a connection is reset; 0 means never
+        self.cuts = 0  # replies that were dropped
         self._dice = dice or random.Random()
         self._pattern: bytes | None = None
         self._wanted = self._skip = 0
@@ -55,20 +59,26 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
     def cut_replies_to(self, pattern: bytes, times: int, skip: int = 0) -> None:
-        """Swallow the reply to what ends with, or contains, ``pattern``, and reset the connection; so many times, after ``skip`` unharmed."""
+        """Drop the reply to data that contains ``pattern``, and reset the connection.
+
+        Does so ``times`` times, after ``skip`` replies that pass.
+        """
         self._pattern, self._wanted, self._skip = pattern, times, skip
 
     def black_hole(self, *directions: Direction) -> None:
-        """Let nothing arrive, in these directions or both, until :meth:`heal`; what is sent meanwhile waits, as in a net that is torn."""
+        """Hold back all data, in these directions or both, until :meth:`heal`.
+
+        No connection is closed.
+        """
         self.silent = frozenset(directions or BOTH)
 
     def heal(self) -> None:
-        """Be a good proxy from here on."""
+        """Forward everything normally from now on."""
         self.latency = self.jitter = self.rate = 0.0
         self.silent, self.reset_at, self._pattern = frozenset(), 0, None
 
     def cut(self) -> None:
-        """Reset every connection there is."""
+        """Reset every connection."""
         self._call(lambda: [link.cut() for link in list(self._links)])
 
     def __enter__(self) -> Self:
@@ -76,7 +86,9 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
@@ -107,7 +119,9 @@ class Proxy:
             from_server, link.writers["out"] = await asyncio.open_connection("127.0.0.1", self.upstream)
             await asyncio.gather(self._pass(link, "out", from_client), self._pass(link, "back", from_server))
         except (OSError, asyncio.CancelledError):
-            pass  # one of them is gone: so is the other. Or all are, and asyncio would print a traceback for each task that ends as cancelled
+            # One end is gone, so the other is cut. Or the proxy closes, and asyncio would print a
+            # traceback for each task that ends as cancelled.
+            pass
         finally:
             self._links.discard(link)
             link.cut()

@@ -1,4 +1,4 @@
-"""One round: a service under load, whatever is done to it meanwhile, the end of every delivery, and the check."""
+"""One round: a service under load, the damage of a scenario, the end of all mail, the check."""
 
 import random
 import signal
@@ -18,26 +18,33 @@ from tests.flow.service import Service, until
 from tests.servers import PostgreSQL, RabbitMQ
 
 EMBEDDED, REAL = "embedded", "real"
-SETTINGS = {"LEASE_SECONDS": 4, "SWEEP_SECONDS": 1, "RETRY_DELAYS": ",".join(["1", "2", "2"] * 5), "REFUSED_PAUSE_SECONDS": 1}
+SETTINGS = {
+    "LEASE_SECONDS": 4,
+    "SWEEP_SECONDS": 1,
+    "RETRY_DELAYS": ",".join(["1", "2", "2"] * 5),
+    "REFUSED_PAUSE_SECONDS": 1,
+}
 END_SECONDS = 120.0  # from the last message accepted to the end of every delivery
-PATIENCE = 12.0  # seconds, then a minute is made to pass: what only a sweep finds is found a minute after it was due
+# Seconds until the round ages all rows by a minute: the sweep finds lost hints only a minute after
+# they were due.
+PATIENCE = 12.0
 
 
 class LeftOut(Exception):
-    """This machine does not let a scenario be."""
+    """The scenario cannot run on this machine."""
 
 
 @dataclass
 class Round:
-    """What a scenario is given, and what it leaves behind."""
+    """What a scenario gets, and what it reports."""
 
     dice: random.Random
     settings: Settings
     postgresql: PostgreSQL
     rabbitmq: RabbitMQ
-    messages: int = 0  # 0: by the dice
+    messages: int = 0  # 0 means drawn by the dice
     figures: Figures | None = None
-    told: str = ""  # what the dice said, for the line that is printed
+    description: str = ""  # what the dice chose, for the line that is printed
 
     @property
     def real(self) -> bool:
@@ -46,15 +53,25 @@ class Round:
 
     @contextmanager
     def service(self, **settings: object) -> Iterator[Service]:
-        """A service with short times that is not started yet: its links may be changed before ``with``."""
-        drawn = {"ON_UNKNOWN": self.dice.choice(["retry", "retry", "hold"]), "API_PROCESSES": self.dice.choice([1, 2] if self.real else [1])}
+        """Yield a service with short times.
+
+        It is not started yet: its links may be changed before ``with``.
+        """
+        drawn = {
+            "ON_UNKNOWN": self.dice.choice(["retry", "retry", "hold"]),
+            "API_PROCESSES": self.dice.choice([1, 2] if self.real else [1]),
+        }
         chosen = drawn | settings
         self.say(*(f"{name}={value}" for name, value in chosen.items()))
         yield Service(self.settings, **(SETTINGS | chosen))
 
     @contextmanager
     def under_load(self, service: Service | None = None, seconds: float = 4.0, **settings: object) -> Iterator[Service]:
-        """A service that is sent mail for so many seconds while the block runs. At the end of the block all is in order again, or put so."""
+        """Run a service that is sent mail for ``seconds`` during the block.
+
+        At the end of the block everything that was stopped is started again, and all mail is
+        checked.
+        """
         with ExitStack() as stack:
             service = service or stack.enter_context(self.service(**settings))
             stack.enter_context(service)
@@ -69,33 +86,56 @@ class Round:
     def end(self, service: Service, load: Load) -> None:
         """Wait for the end of every delivery, and check."""
         self.settle(service)
-        self.say(*(f"{count} {what}" for count, what in ((load.unavailable, "times 503"), (load.failures, "broken connections")) if count))
+        self.say(
+            *(
+                f"{count} {what}"
+                for count, what in ((load.unavailable, "times 503"), (load.failures, "broken connections"))
+                if count
+            )
+        )
         self.figures = check(service, load.accepted)
 
     def mail(self) -> list[list[str]]:
-        """Draw recipients: most take their mail, some later, some never; some answer late or hang up after the dot; some messages have several."""
+        """Draw recipients by what the sink does with their mail.
+
+        It takes most at once, some later, some never. Of some it answers late or hangs up after the
+        dot. Some messages have several recipients.
+        """
         kinds = ["u-"] * 30 + ["later-1-", "later-2-", "never-", "lost-", "hesitate-0.2-"] + ["slow-"] * 4
         count = self.messages or self.dice.randint(100, 300)
         return [
-            [f"{self.dice.choice(kinds)}{number}x{other}@example.test" for other in range(self.dice.choice([1] * 9 + [3]))] for number in range(count)
+            [
+                f"{self.dice.choice(kinds)}{number}x{other}@example.test"
+                for other in range(self.dice.choice([1] * 9 + [3]))
+            ]
+            for number in range(count)
         ]
 
     def in_order(self, service: Service) -> None:
-        """See that servers and a worker without faults run, and that the API and the sink still do; no stopped process stays so."""
+        """Start servers and a worker that are down, and resume stopped processes.
+
+        The API and the sink must still run.
+        """
         if self.real:
             self.postgresql.start()
             if self.rabbitmq.ours:
                 self.rabbitmq.resume()
             self.rabbitmq.start()
         for name, process in service.processes.items():
-            process.send_signal(signal.SIGCONT)  # nothing, if it has ended
-            # Scenarios replace what they kill of these. One that ended by itself is a finding, and without it all else that is found is its echo.
-            assert name not in ("api", "sink") or process.poll() is None, f"{name} ended by itself: {process.returncode}"
+            process.send_signal(signal.SIGCONT)  # has no effect on a process that has ended
+            # Scenarios replace the API and the sink if they kill them. If one ended by itself, that
+            # is the finding, and without this assert all later failures would only be its echo.
+            assert name not in ("api", "sink") or process.poll() is None, (
+                f"{name} ended by itself: {process.returncode}"
+            )
         if "worker" not in service.processes or service.processes["worker"].poll() is not None:
             service.start_worker()
 
     def settle(self, service: Service) -> None:
-        """Wait for the end of every delivery. A round says if that took a minute which was made to pass: then some hints were lost."""
+        """Wait for the end of every delivery.
+
+        If that needs rows to be aged by a minute, some hints were lost, and the round says so.
+        """
         began, aged = time.monotonic(), False
 
         def ended() -> bool:
@@ -103,23 +143,26 @@ class Round:
             if time.monotonic() - began > PATIENCE:
                 aged = True
                 service.age(70)
-            # Not by the API: just after its servers were disturbed it may still answer 503.
+            # Not from the API, which may still answer 503 after its servers were disturbed.
             return service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)]
 
         until(ended, END_SECONDS, "the end of every delivery")
         self.say(*["by the sweep"] * aged)
 
     def pause(self, least: float = 0.1, most: float = 1.5) -> None:
-        """Let time pass, by the dice."""
+        """Sleep for a time that the dice choose."""
         time.sleep(self.dice.uniform(least, most))
 
     def say(self, *words: object) -> None:
         """Add to what is printed of this round."""
-        self.told = " ".join([self.told, *map(str, words)]).strip()
+        self.description = " ".join([self.description, *map(str, words)]).strip()
 
     @contextmanager
     def proxies(self, *links: str, seconds: float = 6.0, **settings: object) -> Iterator[tuple[Service, list[Proxy]]]:
-        """A service under load with a proxy on each of these links; they are healed at the end of the block."""
+        """Run a service under load, with a proxy on each link.
+
+        At the end of the block they are healed.
+        """
         with self.service(**settings) as service, ExitStack() as stack:
             proxies = [stack.enter_context(self.proxied(service, link)) for link in links]
             with self.under_load(service, seconds):
@@ -129,7 +172,10 @@ class Round:
 
     @contextmanager
     def proxied(self, service: Service, link: str) -> Iterator[Proxy]:
-        """Put a proxy on a link of a service that is not started yet: ``api-database``, ``worker-queue`` and the like, or ``smtp``."""
+        """Put a proxy on a link of a service that is not started yet.
+
+        ``link`` is ``api-database``, ``worker-queue`` and the like, or ``smtp``.
+        """
         side, _, server = link.partition("-")
         if link == "smtp":
             side, name, url = "worker", "SMTP_URL", make_url(service.environment["MAILBBGUN_SMTP_URL"])
@@ -144,7 +190,7 @@ class Round:
 
 @contextmanager
 def settings_of(kind: str, var: Path, postgresql: PostgreSQL, rabbitmq: RabbitMQ) -> Iterator[Settings]:
-    """Settings of one configuration, with nothing in it yet."""
+    """Yield the settings of a configuration, with nothing in its database and queue yet."""
     settings = load({"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"})
     if kind == EMBEDDED:
         yield settings

@@ -1,4 +1,4 @@
-"""A service that nothing is done to, under mixed load for as long as one likes: what grows that should not, and is all that went in out?"""
+"""Runs a service undisturbed under mixed load, and watches what grows."""
 
 import random
 import threading
@@ -21,12 +21,12 @@ from tests.flow.service import Service, until
 from tests.waiting import PATIENCE
 
 EVERY = 10.0  # seconds between samples
-RATE = 45.0  # accepts and reads a second, of all clients together
+RATE = 45.0  # accepts and reads per second, of all clients together
 CLIENTS = 6
-READS = 1 / 3  # of what they do
+READS = 1 / 3  # fraction of requests that read
 LATEST = 1000  # messages that are read again
 END_SECONDS = 120.0  # from the last message accepted to the end of every delivery
-SETTINGS = {"LEASE_SECONDS": 8, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1,2,2"}  # what is done by the clock is done often
+SETTINGS = {"LEASE_SECONDS": 8, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1,2,2"}  # periodic work is done often
 
 SIZES = [10] * 20 + [1000] * 60 + [20_000] * 19 + [300_000]  # characters
 RECIPIENTS = [1] * 9 + [10]
@@ -35,7 +35,7 @@ KINDS = ["u-"] * 30 + ["later-1-"] * 2 + ["never-"]  # most take their mail at o
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """A whole run."""
+    """All results of a run."""
 
     minutes: float
     times: list[float]
@@ -47,12 +47,15 @@ class Soaked:
 
     @property
     def well(self) -> bool:
-        """Whether all stayed within its bounds; what is lost has raised before."""
+        """Whether every gauge stayed within its bound. Lost mail has raised an error before."""
         return all(one.well for one in self.trends.values())
 
 
 class Clients:
-    """They accept and read until the block ends, each at its own pace. ``Load`` says what was accepted."""
+    """Clients that accept and read until the block ends, each at its own pace.
+
+    ``load`` has what was accepted.
+    """
 
     def __init__(self, service: Service, seed: int, rate: float = RATE) -> None:
         self.load, self.messages, self.reads = Load(service), 0, 0
@@ -64,7 +67,7 @@ class Clients:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have them work while the block runs."""
+        """Let them work while the block runs."""
         with ThreadPoolExecutor(CLIENTS) as pool:
             self._working = [pool.submit(self._work, number) for number in range(CLIENTS)]
             try:
@@ -74,7 +77,7 @@ class Clients:
         self.raise_failures()
 
     def raise_failures(self) -> None:
-        """Raise what ended one of them, if anything has."""
+        """Raise the error that ended a client, if any did."""
         for one in self._working:
             if one.done():
                 one.result()
@@ -86,9 +89,13 @@ class Clients:
                 self._read(dice)
                 continue
             count += 1
-            to = [f"{dice.choice(KINDS)}{number}n{count}x{other}@example.test" for other in range(dice.choice(RECIPIENTS))]
+            to = [
+                f"{dice.choice(KINDS)}{number}n{count}x{other}@example.test" for other in range(dice.choice(RECIPIENTS))
+            ]
             tags = dice.sample(["invoice", "welcome", "news"], dice.randrange(3))
-            self._latest.append(self.load.send(*to, text="x" * dice.choice(SIZES), priority=dice.randrange(10), tags=tags))
+            self._latest.append(
+                self.load.send(*to, text="x" * dice.choice(SIZES), priority=dice.randrange(10), tags=tags)
+            )
 
     def _read(self, dice: random.Random) -> None:
         if not hasattr(self._local, "http"):
@@ -102,12 +109,18 @@ class Clients:
 
 
 def soak(
-    settings: Settings, minutes: float, every: float = EVERY, seed: int = 0, told: Callable[[str], object] = lambda _: None, rate: float = RATE
+    settings: Settings,
+    minutes: float,
+    every: float = EVERY,
+    seed: int = 0,
+    on_sample: Callable[[str], object] = lambda _: None,
+    rate: float = RATE,
 ) -> Soaked:
-    """Run a service for so many minutes, under so many accepts and reads a second. ``told`` is told of each sample.
+    """Run a service for ``minutes``, under ``rate`` accepts and reads per second.
 
-    Raises :class:`tests.chaos.check.Wrong` when mail is lost, came twice or has a status that is not true, and AssertionError when a request
-    failed, a process was replaced, or a journal was left behind.
+    ``on_sample`` is called at each sample. Raises :class:`tests.chaos.check.Wrong` when mail is lost,
+    came twice or has a false status; AssertionError when a request failed, a process was replaced,
+    or a journal was left behind.
     """
     processes = 2 if settings.DATABASE_URL.startswith("postgresql") else 1
     with Service(settings, **(SETTINGS | {"API_PROCESSES": processes, "WORKER_PROCESSES": processes})) as service:
@@ -116,8 +129,12 @@ def soak(
         gauges, clients = Gauges(service, services), Clients(service, seed, rate)
         try:
             with clients.at_work():
-                times, samples = _sampled(gauges, clients, minutes * 60, every, told)
-            until(lambda: service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)], END_SECONDS, "the end of every delivery")
+                times, samples = _sampled(gauges, clients, minutes * 60, every, on_sample)
+            until(
+                lambda: service.sql("SELECT count(*) FROM messages WHERE status = 'PENDING'") == [(0,)],
+                END_SECONDS,
+                "the end of every delivery",
+            )
             figures = check(service, clients.load.accepted)
         finally:
             services.close()
@@ -131,7 +148,9 @@ def soak(
     return Soaked(minutes, times, samples, found, figures, len(set(clients.load.accepted.values())), clients.reads)
 
 
-def _sampled(gauges: Gauges, clients: Clients, seconds: float, every: float, told: Callable[[str], object]) -> tuple[list[float], list[Sample]]:
+def _sampled(
+    gauges: Gauges, clients: Clients, seconds: float, every: float, on_sample: Callable[[str], object]
+) -> tuple[list[float], list[Sample]]:
     began = time.monotonic()
     times: list[float] = []
     samples: list[Sample] = []
@@ -141,5 +160,8 @@ def _sampled(gauges: Gauges, clients: Clients, seconds: float, every: float, tol
         accepted = len(set(clients.load.accepted.values()))
         times.append(time.monotonic() - began)
         samples.append(gauges.read(max(1, accepted)))
-        told(f"{accepted} accepted, " + ", ".join(f"{name} {samples[-1][name]:.0f}" for name in ("api: MB", "worker: MB", "queue: hints")))
+        on_sample(
+            f"{accepted} accepted, "
+            + ", ".join(f"{name} {samples[-1][name]:.0f}" for name in ("api: MB", "worker: MB", "queue: hints"))
+        )
     return times, samples

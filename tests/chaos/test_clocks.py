@@ -1,4 +1,7 @@
-"""Machines whose clocks are an hour apart: only the database's counts. (With SQLite there is one machine.)"""
+"""Machines whose clocks are an hour apart: only the database's clock counts.
+
+Not with SQLite, where there is only one machine.
+"""
 
 import random
 import time
@@ -17,19 +20,22 @@ from tests.waiting import LOOK, PATIENCE, growing, pause
 
 LEASE = 4
 DELAYS = (1, 2)  # seconds
-EARLIEST = 0.9  # of a delay: the jitter
-# libfaketime 0.9.10 turns the time until which Python sleeps, which is monotonic, into nonsense.
+EARLIEST = 0.9  # fraction of a delay, because of jitter
+# libfaketime 0.9.10 breaks time.sleep, which waits until a monotonic time.
 SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds)[0]"
 
 
 @contextmanager
 def another_clock(service: Service, seconds: int) -> Iterator[None]:
-    """Start what the block starts on another machine: its clock is wrong by so much, and its VAR its own."""
+    """Let processes started in the block run on another machine: with another clock and another
+    VAR.
+    """
     right, only = service.environment, service.only
     elsewhere = service.var / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "sitecustomize.py").write_text(SLEEP)
-    (elsewhere / "encryption.key").write_bytes((service.var / "encryption.key").read_bytes())  # every machine has the same
+    # All machines have the same key.
+    (elsewhere / "encryption.key").write_bytes((service.var / "encryption.key").read_bytes())
     faked = {"LD_PRELOAD": str(install.faketime()), "FAKETIME": f"{seconds:+}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     service.environment = right | faked | {"PYTHONPATH": str(elsewhere)}
     service.only = {"api": {}, "worker": {"VAR": str(elsewhere)}}
@@ -38,7 +44,10 @@ def another_clock(service: Service, seconds: int) -> Iterator[None]:
 
 
 def start_api(service: Service) -> None:
-    """Start the API, again if it stands still: libfaketime 0.9.10 now and then stops a process for ever as it forks."""
+    """Start the API; start it again if it hangs.
+
+    libfaketime 0.9.10 now and then stops a process for ever when it forks.
+    """
     for seconds in growing(30.0):
         service.spawn_api()
         for _ in range(int(seconds / LOOK)):
@@ -50,7 +59,7 @@ def start_api(service: Service) -> None:
 
 
 def clock_of(service: Service, name: str) -> float:
-    """Return by how many seconds the times that a process logged last are off."""
+    """Return how many seconds the clock of a process is off, by its last log line."""
     last = (service.var / f"{name}.out").read_text().splitlines()[-1].split()[0]
     return datetime.fromisoformat(last).timestamp() - time.time()
 
@@ -68,11 +77,40 @@ def waits(service: Service) -> dict[str, list[float]]:
     return {address: [after - before for before, after in pairwise(tried)] for address, tried in times.items()}
 
 
+def assert_clocks_were_wrong(service: Service, off: float) -> None:
+    """Check that API and one worker ran by a wrong clock, and that both workers had mail to send."""
+    for name, wrong in (("off", off), ("api", off), ("right", 0)):
+        assert abs(clock_of(service, name) - wrong) < PATIENCE, name
+    for name in ("off", "right"):
+        log = (service.var / f"{name}.out").read_text()
+        print(f"{name}: {log.count('info delivered')} delivered, {log.count('info deferred')} deferred")
+        assert min(log.count("info delivered"), log.count("info deferred")) > 0
+
+
+def assert_waits_were_right(service: Service, count: int) -> None:
+    """Check that each refused address waited for its delays, neither less nor endlessly more."""
+    shortest = [min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)]
+    retries, soonest = sum(map(len, waits(service).values())), ", ".join(f"{one:.2f}" for one in shortest)
+    print(f"{retries} retries, the soonest after {soonest} s")
+    assert len(waits(service)) == count
+    for waited in waits(service).values():
+        assert all(EARLIEST * delay <= one < delay + PATIENCE for delay, one in zip(DELAYS, waited, strict=False)), (
+            waited
+        )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("off", [3600, -3600])
 def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_late_and_nothing_twice(real_settings, off):
-    with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS=",".join(map(str, DELAYS))) as service:
-        mail = [*addresses("u", 100), *addresses("later-1-", 20), *addresses("later-2-", 20), *addresses(f"hesitate-{LEASE + 2}-", 4)]
+    with Service(
+        real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS=",".join(map(str, DELAYS))
+    ) as service:
+        mail = [
+            *addresses("u", 100),
+            *addresses("later-1-", 20),
+            *addresses("later-2-", 20),
+            *addresses(f"hesitate-{LEASE + 2}-", 4),
+        ]
         random.Random(20261121).shuffle(mail)
         load = Load(service)
         service.kill("api")
@@ -82,20 +120,14 @@ def test_a_worker_and_an_api_whose_clock_is_wrong_send_nothing_early_nothing_lat
             assert service.run("bin/requeue-pending") == "requeued 0\n"
             service.start_worker("off")
         service.start_worker("right")
-        until(lambda: all("worker_started" in (service.var / f"{name}.out").read_text() for name in ("off", "right")), what="both workers")
+        until(
+            lambda: all("worker_started" in (service.var / f"{name}.out").read_text() for name in ("off", "right")),
+            what="both workers",
+        )
         load.send_all(mail)
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
 
-        for name, wrong in (("off", off), ("api", off), ("right", 0)):
-            assert abs(clock_of(service, name) - wrong) < PATIENCE, name
-        for name in ("off", "right"):
-            log = (service.var / f"{name}.out").read_text()
-            print(f"{name}: {log.count('info delivered')} delivered, {log.count('info deferred')} deferred")
-            assert min(log.count("info delivered"), log.count("info deferred")) > 0
-        shortest = [min(one) for one in zip(*(waits for waits in waits(service).values() if len(waits) == 2), strict=True)]
-        print(f"{sum(map(len, waits(service).values()))} retries, the soonest after {', '.join(f'{one:.2f}' for one in shortest)} s")
-        assert len(waits(service)) == 40
-        for waited in waits(service).values():
-            assert all(EARLIEST * delay <= one < delay + PATIENCE for delay, one in zip(DELAYS, waited, strict=False)), waited
+        assert_clocks_were_wrong(service, off)
+        assert_waits_were_right(service, 40)
         figures = check(service, load.accepted)
         assert (figures.unknown, figures.copies, service.events("worker_lost")) == (0, 0, 0)

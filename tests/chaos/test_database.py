@@ -1,4 +1,6 @@
-"""PostgreSQL restarted and killed under load: everybody waits for it, nobody dies, nothing is lost."""
+"""PostgreSQL restarted and killed under load: all processes wait for it, none ends, nothing is
+lost.
+"""
 
 import os
 import time
@@ -21,8 +23,14 @@ from tests.waiting import pause
 @pytest.fixture
 def settings(tmp_path, breakable_postgresql, rabbitmq):
     database, vhost = breakable_postgresql.create_database(), rabbitmq.vhost()
-    given = {"VAR": tmp_path / "var", "DATABASE_URL": breakable_postgresql.url(database), "QUEUE_URL": rabbitmq.url(vhost)}
-    yield load_settings({"MAILBBGUN_HOSTNAME": "mail.example.com"} | {f"MAILBBGUN_{name}": str(value) for name, value in given.items()})
+    given = {
+        "VAR": tmp_path / "var",
+        "DATABASE_URL": breakable_postgresql.url(database),
+        "QUEUE_URL": rabbitmq.url(vhost),
+    }
+    yield load_settings(
+        {"MAILBBGUN_HOSTNAME": "mail.example.com"} | {f"MAILBBGUN_{name}": str(value) for name, value in given.items()}
+    )
     rabbitmq.release(vhost)
     breakable_postgresql.drop_database(database)
 
@@ -82,16 +90,19 @@ def upgrade():
 """
 
 
+@pytest.mark.long
 def test_steps_of_the_schema_are_taken_under_load_and_the_version_that_runs_does_not_notice(settings, tmp_path):
-    """A rolling upgrade: the schema first, while processes of the version before still serve (reliability R42)."""
+    """A rolling upgrade: the schema first, while processes of the old version still serve (R42)."""
     database, config = Database(settings.DATABASE_URL), schema.configuration()
-    config.set_main_option("version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}")
+    config.set_main_option(
+        "version_locations", f"{Path(migrations.__file__).parent / 'versions'}{os.pathsep}{tmp_path}"
+    )
     before = migrations.HEAD
     with Service(settings, API_PROCESSES=2) as service:
         worker = service.start_worker()
         load = Load(service)
         with load.in_the_background():
-            until(service.taken, what="mail on its way")  # who starts looks at the schema
+            until(service.taken, what="mail on its way")  # a worker checks the schema when it starts
             for number in range(5):
                 (tmp_path / f"step{number}.py").write_text(STEP.format(this=f"step{number}", before=before))
                 before = f"step{number}"

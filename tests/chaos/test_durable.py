@@ -1,4 +1,7 @@
-"""201 is said after the commit is on the disk: what the kernel was asked for in between. Needs root where attaching to a process does."""
+"""201 is answered after the commit is on disk: strace shows the system calls in between.
+
+Needs root on machines where only root may trace processes.
+"""
 
 import re
 import signal
@@ -16,17 +19,30 @@ from tests.servers import install
 from tests.waiting import PATIENCE, pause
 
 MESSAGES = 20
-PAUSE = 0.1  # seconds from one message to the next: by then its hint is stored, too
+PAUSE = 0.1  # seconds between messages: by then the hint of the last one is stored, too
 CALLS = "fdatasync,fsync,pwrite64,write,recvfrom,sendto"
-_LOG = re.compile(r"-wal>|/pg_wal/")  # SQLite's, PostgreSQL's
+_LOG = re.compile(r"-wal>|/pg_wal/")  # SQLite's and PostgreSQL's
 
 
 @contextmanager
 def traced(pids: Sequence[int], log: Path) -> Iterator[None]:
-    """Write down what these processes, their threads and those they start ask of the kernel."""
-    argv = [str(install.strace()), "-f", "-y", "-s", "16", "-e", f"trace={CALLS}", "-o", str(log), *(f"--attach={pid}" for pid in pids)]
+    """Record the system calls of these processes, their threads and their children."""
+    argv = [
+        str(install.strace()),
+        "-f",
+        "-y",
+        "-s",
+        "16",
+        "-e",
+        f"trace={CALLS}",
+        "-o",
+        str(log),
+        *(f"--attach={pid}" for pid in pids),
+    ]
     with (log.with_suffix(".err")).open("w+") as said, subprocess.Popen(argv, stderr=said) as tracer:
-        until(lambda: log.with_suffix(".err").read_text().count(" attached") >= len(pids) or tracer.poll(), what="strace")
+        until(
+            lambda: log.with_suffix(".err").read_text().count(" attached") >= len(pids) or tracer.poll(), what="strace"
+        )
         assert tracer.poll() is None, log.with_suffix(".err").read_text()
         try:
             yield
@@ -36,9 +52,10 @@ def traced(pids: Sequence[int], log: Path) -> Iterator[None]:
 
 
 def answers(trace: str) -> list[tuple[bool, bool]]:
-    """Of each 201: whether the log was written since its request came, and whether what was written had been synced by then.
+    """Return for each 201 whether the log was written since its request came, and synced by then.
 
-    Who wrote first wrote the message; what others write after that may be its hint, which nobody waits for.
+    The first process to write wrote the message. What others write later may be its hint, for which
+    nobody waits.
     """
     found, unfinished = [], {}
     writer, synced = "", False
@@ -47,7 +64,7 @@ def answers(trace: str) -> list[tuple[bool, bool]]:
         if call.endswith("<unfinished ...>"):
             unfinished[pid] = call
             if "sync(" in call:
-                continue  # counts when it is over; a write, and an answer, from their beginning
+                continue  # a sync counts when it ends; a write and an answer when they begin
         elif call.startswith("<... "):
             begun = unfinished.pop(pid, "")
             if "sync(" not in begun and "recvfrom(" not in begun:
@@ -75,7 +92,7 @@ def test_sqlite_has_synced_a_message_before_its_201_and_would_not_have_with_less
 
 def test_postgresql_has_synced_a_message_before_its_201(real_settings, breakable_postgresql):
     with Service(real_settings) as service:
-        Load(service).send("first@example.test")  # whose connection is traced as well
+        Load(service).send("first@example.test")  # its connection is traced as well
         api, server = service.processes["api"].pid, breakable_postgresql.pid
         _print_and_check(service, [api, *members(api), server, *members(server)], True)
 

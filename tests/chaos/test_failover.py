@@ -1,4 +1,6 @@
-"""PostgreSQL's primary is killed and its synchronous standby takes over: what was accepted is there."""
+"""PostgreSQL's primary is killed and its synchronous standby takes over: all accepted mail is
+there.
+"""
 
 import time
 from contextlib import ExitStack
@@ -23,8 +25,15 @@ def test_a_synchronous_standby_takes_over_with_every_message_that_was_accepted(t
         proxy = stack.enter_context(Proxy(primary.port))
         vhost = rabbitmq.vhost()
         stack.callback(rabbitmq.release, vhost)
-        url = make_url(primary.url(primary.create_database())).set(port=proxy.port).render_as_string(hide_password=False)
-        given = {"HOSTNAME": "mail.example.com", "VAR": tmp_path / "var", "DATABASE_URL": url, "QUEUE_URL": rabbitmq.url(vhost)}
+        url = (
+            make_url(primary.url(primary.create_database())).set(port=proxy.port).render_as_string(hide_password=False)
+        )
+        given = {
+            "HOSTNAME": "mail.example.com",
+            "VAR": tmp_path / "var",
+            "DATABASE_URL": url,
+            "QUEUE_URL": rabbitmq.url(vhost),
+        }
         settings = load_settings({f"MAILBBGUN_{name}": str(value) for name, value in given.items()})
         service = stack.enter_context(Service(settings, LEASE_SECONDS=8, SWEEP_SECONDS=1))
         service.start_worker()
@@ -41,7 +50,10 @@ def test_a_synchronous_standby_takes_over_with_every_message_that_was_accepted(t
                 proxy.upstream = standby.port
                 proxy.cut()
                 until(lambda: len(load.accepted) > accepted + 10, 30, "a 201")  # noqa: B023 - asked at once
-                print(f"{accepted} accepted before; the next {time.monotonic() - killed:.1f} s after the primary was killed")
+                print(
+                    f"{accepted} accepted before; "
+                    f"the next {time.monotonic() - killed:.1f} s after the primary was killed"
+                )
                 primary = standby
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
         assert check(service, load.accepted).unknown == 0

@@ -1,4 +1,6 @@
-"""Fault points: each is come to, and ``kill -9`` there loses nothing and sends nothing twice that is not marked."""
+"""Fault points: each is reached, and ``kill -9`` there loses nothing and sends nothing twice
+unmarked.
+"""
 
 import re
 import signal
@@ -19,33 +21,35 @@ OF_THE_API = POINTS[: POINTS.index("hints.published") + 1]
 
 
 def died(service: Service, point: str) -> None:
-    """Wait until the worker is dead of its fault."""
+    """Wait until the worker has died of its fault."""
     until(lambda: service.processes["worker"].poll() is not None, 20, point)
     assert (service.processes["worker"].returncode, service.struck("worker", point)) == (-signal.SIGKILL, 1)
 
 
 @pytest.mark.parametrize("points", [POINTS[::3], pytest.param(POINTS, marks=pytest.mark.long)], ids=["some", "all"])
 def test_kill_at_each_point_once_loses_nothing(embedded_settings, points):
-    with Service(embedded_settings, LEASE_SECONDS=4, SWEEP_SECONDS=1, RETRY_DELAYS="1,1,1,1,1,1", WORKER_CONNECTIONS=SENDERS) as service:
+    with Service(
+        embedded_settings, LEASE_SECONDS=4, SWEEP_SECONDS=1, RETRY_DELAYS="1,1,1,1,1,1", WORKER_CONNECTIONS=SENDERS
+    ) as service:
         load = Load(service)
         for point in filter(OF_THE_API.__contains__, points):
             service.kill("api")
             service.start_api(f"{point}:1:kill")
             with load.sending([[one] for one in addresses(point, 3)]):
                 until(lambda: service.struck("api", point), what=point)  # noqa: B023 - asked at once
-                service.kill("api")  # whoever takes a dead one's place would die there as well
+                service.kill("api")  # a successor would die there as well
                 service.start_api()
         for point in (one for one in points if one not in OF_THE_API):
-            if point == "claims.release":  # what waits behind two slow ones when it is told to stop
+            if point == "claims.release":  # deliveries that wait behind two slow ones when the worker is told to stop
                 load.send_all(addresses("hesitate-0.5-released", 8))
                 worker = service.start_worker(fault=f"{point}:1:kill")
-                # Of its own: those that died before it have left leases as well.
+                # Only leases of this worker: those that died before it have left leases as well.
                 its = "SELECT id FROM workers ORDER BY started_at DESC LIMIT 1"
                 held = f"SELECT count(*) FROM deliveries WHERE lease_owner = ({its})"
                 until(lambda: service.sql(held)[0][0] > 4, what="a line")  # noqa: B023 - asked at once
                 worker.terminate()
             else:
-                if point.startswith("replay"):  # what one leaves behind and the next dies over
+                if point.startswith("replay"):  # the first dies and leaves a journal; the next dies while it replays it
                     load.send_all(addresses(f"before-{point}", 3))
                     service.start_worker(fault="claim.committed:1:kill")
                     died_of_a_claim = service.struck("worker", "claim.committed")
@@ -57,14 +61,18 @@ def test_kill_at_each_point_once_loses_nothing(embedded_settings, points):
         service.start_worker()
         until(lambda: service.count("PENDING") == 0, 60, "the end of every delivery")
         figures = check(service, load.accepted)
-        # Whatever it dies of, a worker leaves no more unknown than its senders had between the dot's line and the reply's.
+        # However it dies, a worker leaves at most as many unknown outcomes as its senders had
+        # between the journal lines of the dot and of the reply.
         deaths = sum(service.struck("worker", point) for point in points)
         assert figures.unknown <= deaths * SENDERS
 
 
 @pytest.mark.parametrize("hold", [pytest.param(False, marks=pytest.mark.long), True])
-def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_the_dot_does_not_send(real_settings, hold):
-    # Not on SQLite: stopped while another of its threads writes, a worker stops everybody, and nobody can settle its lease meanwhile.
+def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_the_dot_does_not_send(
+    real_settings, hold
+):
+    # Not on SQLite: if a worker is stopped while one of its threads writes, it blocks all other
+    # processes, and none can settle its lease.
     settings = {"LEASE_SECONDS": 4, "SWEEP_SECONDS": 1, "RETRY_DELAYS": "1", "ON_UNKNOWN": "hold" if hold else "retry"}
     with Service(real_settings, **settings) as service:
         load = Load(service)
@@ -78,6 +86,7 @@ def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_t
         assert len(service.taken()) == (0 if hold else 1)
 
 
+@pytest.mark.long
 def test_a_fault_is_refused_where_it_is_not_allowed_and_where_it_names_no_point(embedded_settings):
     service = Service(embedded_settings)
     for program, wanted, allowed, why in (

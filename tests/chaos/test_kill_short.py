@@ -1,4 +1,6 @@
-"""``kill -9`` of each process in the middle of a thousand messages: nothing lost, nothing twice that is not marked, statuses true."""
+"""``kill -9`` of each process amid a thousand messages: none lost, none twice unmarked, statuses
+true.
+"""
 
 import random
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from tests.waiting import pause
 
 @contextmanager
 def sending(service: Service, load: Load, messages: int, connections: int) -> Iterator[None]:
-    """Send so many while the block runs, then wait for the end of every delivery."""
+    """Send ``messages`` messages while the block runs, then wait for the end of every delivery."""
     with load.sending([[one] for one in addresses("u", messages)], connections):
         yield
     until(lambda: service.count("PENDING") == 0, 60 + messages / 50, "the end of every delivery")
@@ -35,7 +37,9 @@ def test_killing_worker_and_api_loses_nothing(backend, messages):
         check(service, load.accepted)
 
 
-def test_killing_the_worker_thrice_and_restarting_the_broker_loses_nothing_and_the_api_never_fails(real_settings, rabbitmq, messages):
+def test_killing_the_worker_thrice_and_restarting_the_broker_loses_nothing_and_the_api_never_fails(
+    real_settings, rabbitmq, messages
+):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
         load, rest = Load(service, 2000), messages / 1500

@@ -1,4 +1,4 @@
-"""The proxy does what it says, on sockets: chaos tests that disturb nothing would pass as well."""
+"""The proxy does what it says: without damage, all chaos tests would pass as well."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE, at_least, pause
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """A server that says everything again; its port."""
+    """A server that echoes everything; its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -49,7 +49,7 @@ def client(proxy: Proxy) -> Iterator[socket.socket]:
 
 
 def said(client: socket.socket, words: bytes) -> bytes:
-    """Say something and return the answer."""
+    """Send something and return the answer."""
     client.sendall(words)
     return client.recv(65_536)
 
@@ -98,7 +98,7 @@ def test_connections_are_cut_and_new_ones_go_where_the_server_is_now(proxy, clie
 def test_latency_and_bandwidth_are_kept(proxy, client):
     proxy.latency, proxy.rate = 0.05, 100_000
     client.settimeout(PATIENCE)
-    with at_least(0.2):  # there; and back
+    with at_least(0.2):  # on the way there, and on the way back
         client.sendall(b"x" * 20_000)
         heard = 0
         while heard < 20_000:

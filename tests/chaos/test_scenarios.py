@@ -1,4 +1,4 @@
-"""Some of what ``bin/chaos`` draws, with fixed seeds and few messages."""
+"""Some scenarios of ``bin/chaos``, with fixed seeds and few messages."""
 
 import random
 
@@ -20,14 +20,14 @@ def round_(request, real_settings, postgresql, rabbitmq):
 @pytest.mark.parametrize(("round_", "link"), [(1, "api-database"), (0, "worker-database")], indirect=["round_"])
 def test_a_commit_whose_reply_is_lost_stores_each_message_once_and_claims_none_for_ever(round_, link):
     commit_reply_cut(round_)
-    assert f"{link}, 0 cut" not in round_.told
-    assert link in round_.told
+    assert f"{link}, 0 cut" not in round_.description
+    assert link in round_.description
 
 
 @pytest.mark.parametrize("round_", [1], indirect=True)
 def test_a_reply_to_the_dot_that_is_lost_is_marked_and_with_hold_never_sent_again(round_):
     dot_reply_cut(round_)
-    assert "ON_UNKNOWN=hold" in round_.told
+    assert "ON_UNKNOWN=hold" in round_.description
     assert round_.figures.unknown == round_.figures.held > 0
     assert round_.figures.copies == 0
 
@@ -42,4 +42,4 @@ def test_thirty_passes_of_requeue_pending_leave_at_most_two_hints_for_a_message(
 @pytest.mark.parametrize(("round_", "link"), [(1, "worker-database"), (7, "api-queue")], indirect=["round_"])
 def test_a_link_that_falls_silent_loses_nothing(round_, link):
     SCENARIOS["black-hole"].run(round_)
-    assert link in round_.told
+    assert link in round_.description

@@ -1,4 +1,4 @@
-"""A short soak, and gauges that see a process which leaks."""
+"""A short soak, and gauges that notice a leaking process."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.chaos.trend import trends
 from tests.conftest import MOSTLY_EMBEDDED
 
 MINUTES, EVERY = 1 / 3, 1.0
-RATE = 20.0  # a second, which a slow machine can do as well
+RATE = 20.0  # per second, which a slow machine can do as well
 
 LEAKS = """
 import os, socket, threading
@@ -32,7 +32,13 @@ def test_twenty_seconds_of_everything_leave_nothing_behind_and_nothing_grows(bac
     assert soaked.figures.accepted >= soaked.messages > 0
     assert soaked.reads > 0
     assert len(soaked.samples) > 1
-    assert set(bounds(MINUTES, 1)) & set(soaked.trends) >= {"worker: MB", "worker: files", "api: TCP", "queue: hints", "journal: MB"}
+    assert set(bounds(MINUTES, 1)) & set(soaked.trends) >= {
+        "worker: MB",
+        "worker: files",
+        "api: TCP",
+        "queue: hints",
+        "journal: MB",
+    }
     assert soaked.samples[-1]["worker: threads"] > 5
     assert soaked.samples[-1]["api: TCP"] > 0
 
@@ -49,8 +55,12 @@ def test_a_process_that_leaks_files_connections_threads_and_memory_is_seen():
             process.stdin.flush()
     found = trends([60.0 * number for number in range(10)], samples, bounds(9, 1))
     assert {name: round(trend.slope / 60) for name, trend in found.items()} == {
-        "worker: processes": 0, "worker: threads": 1, "worker: files": 2, "worker: TCP": 1, "worker: MB": 4
-    }  # fmt: skip
+        "worker: processes": 0,
+        "worker: threads": 1,
+        "worker: files": 2,
+        "worker: TCP": 1,
+        "worker: MB": 4,
+    }
     assert not found["worker: files"].well
     assert not found["worker: MB"].well
 

@@ -1,4 +1,4 @@
-"""Slopes and bounds: what leaks is seen, what only rises to its level or jumps about is not."""
+"""Slopes and bounds: leaks are found; gauges that reach a level, or jump about, are no leaks."""
 
 import random
 
@@ -45,7 +45,9 @@ def test_a_slope_is_growth_a_second(times):
 
 def test_the_table_marks_what_went_beyond_its_bound():
     samples = [{"api: files": 10.0, "worker: MB": 100.5 + time} for time in TIMES]
-    lines = table(trends(TIMES, samples, {"api: files": Bound(growth=5), "worker: MB": Bound(growth=1, most=9)})).splitlines()
+    lines = table(
+        trends(TIMES, samples, {"api: files": Bound(growth=5), "worker: MB": Bound(growth=1, most=9)})
+    ).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["api:", "files", "10", "10", "+0", "+0", "+5"],
         ["worker:", "MB", "110.5", "3,700", "+3,600", "+1.79e+03", "+1,", "≤", "9", "TOO", "MUCH"],

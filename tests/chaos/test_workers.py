@@ -1,4 +1,6 @@
-"""Workers stopped, paused, replaced and lost with their machine: one copy each, or a mark."""
+"""Workers stopped, paused, replaced and lost with their machine: one copy of each message, or a
+mark.
+"""
 
 import os
 import resource
@@ -20,12 +22,12 @@ LEASE = 4
 
 
 def in_hand(service: Service) -> bool:
-    """Return whether a worker has taken anything."""
+    """Return whether a worker has claimed anything."""
     return service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL") != [(0,)]
 
 
 def start(service: Service, name: str) -> None:
-    """Start a worker and wait until it is ready to be told to stop."""
+    """Start a worker and wait until it can be told to stop."""
     service.start_worker(name)
     until(lambda: "worker_started" in (service.var / f"{name}.out").read_text(), what=f"the start of {name}")
 
@@ -42,7 +44,8 @@ def test_a_worker_paused_beyond_its_lease_neither_sends_nor_overwrites_when_it_g
         until(lambda: service.events("worker_lost") and service.events("outcome_unknown"), what="the end of its leases")
 
         def arrived() -> bool:
-            # Hints that RabbitMQ gives to the paused consumer come back when its heartbeat is missed, or after a minute by the sweep.
+            # Hints that RabbitMQ gave to the paused consumer come back when it misses heartbeats,
+            # or by the sweep after a minute.
             service.age(70)
             return service.count("DELIVERED") == 2
 
@@ -62,7 +65,8 @@ def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(
         identifier = service.post(to="hesitate-14-ann@example.test")["id"]
         until(lambda: in_hand(service))
         zombie.send_signal(signal.SIGSTOP)
-        other = service.start_worker("other", fault="replay.committed:1:kill")  # takes it from the paused one, and leaves it to whoever comes
+        # It takes the delivery from the paused worker, and dies before it can send it.
+        other = service.start_worker("other", fault="replay.committed:1:kill")
         until(lambda: other.poll() is not None, what="the end of its lease")
         zombie.send_signal(signal.SIGCONT)
         until(lambda: in_hand(service), what="its next claim, while its sender still waits for an answer by the first")
@@ -77,7 +81,7 @@ def test_a_worker_that_is_told_to_stop_keeps_what_it_sends_until_the_reply_howev
         identifier = service.post(to="late-12-ann@example.test")["id"]
         until(lambda: service.taken())
         service.processes["leaving"].terminate()
-        start(service, "other")  # would find the lease at its end, and the dot in the journal without a reply
+        start(service, "other")  # would find the lease expired, and the dot in the journal without a reply
         assert service.processes["leaving"].wait(PATIENCE) == 0
         service.ended(identifier, "DELIVERED")
         assert service.kinds(identifier) == ["accepted", "delivered"]
@@ -105,8 +109,8 @@ def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_
         load.send_all(addresses("waiting", 150))
         start(service, "worker-0")
         with load.in_the_background(connections=2):
-            for number in range(5 if request.config.getoption("all") else 2):  # two, so that bin/test stays short
-                start(service, f"worker-{number + 1}")  # for a while two share the queue
+            for number in range(5 if request.config.getoption("all") else 2):  # only two, so that bin/test stays short
+                start(service, f"worker-{number + 1}")  # for a while two workers share the queue
                 before = len(service.taken())
                 until(lambda: len(service.taken()) > before + 20, 30, "mail on its way")  # noqa: B023 - asked at once
                 assert service.stop(f"worker-{number}") == 0
@@ -125,7 +129,7 @@ def test_what_a_killed_api_had_not_hinted_yet_is_hinted_by_a_worker_within_secon
         worker.send_signal(signal.SIGSTOP)
         load.send_all(addresses("u", 40), connections=8)
         service.kill("api")
-        # Killed between commit and publish it leaves rows as these are made to be, and no hints.
+        # An API killed between commit and publish leaves rows like these, and no hints.
         service.sql("UPDATE deliveries SET published_at = NULL WHERE status = 'PENDING'")
         service.sql("DELETE FROM queue_hints")
         worker.send_signal(signal.SIGCONT)
@@ -141,26 +145,35 @@ def test_nothing_is_sent_while_the_journal_cannot_be_written_and_all_of_it_once_
         load = Load(service)
         service.ended(load.send("first@example.test"), "DELIVERED")
         (journal,) = (service.var / "journal").iterdir()
-        # No file of this process may grow beyond what the journal has, and a torn line: the kernel's answer to a full quota.
+        # The worker's files may not grow beyond the journal's size plus 20 bytes. So the kernel
+        # refuses a write in the middle of a line, as for a full quota.
         full = journal.stat().st_size + 20
         _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, most))
         load.send_all(addresses("u", 30))
-        until(lambda: service.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()") == [(30,)])
+        until(
+            lambda: (
+                service.sql(
+                    "SELECT count(*) FROM deliveries "
+                    "WHERE status = 'PENDING' AND next_attempt_at > statement_timestamp()"
+                )
+                == [(30,)]
+            )
+        )
         pause(1.0)
         assert len(service.taken()) == 1
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
         until(lambda: service.count("PENDING") == 0, 20, "all of it, with room again")
         assert check(service, load.accepted).unknown == 0
         assert service.events("deferred") == 0
-        # What it wrote is whole: its successor could read it.
-        told = read(journal, alive=True)
-        assert told is not None
-        assert told.same_boot
+        # All it wrote is whole: a successor could read it.
+        found = read(journal, alive=True)
+        assert found is not None
+        assert found.same_boot
 
 
 def members(leader: subprocess.Popen[bytes]) -> list[int]:
-    """Return the processes that a leader started."""
+    """Return the processes that a supervisor started."""
     threads = Path(f"/proc/{leader.pid}/task").glob("*/children")
     return [int(pid) for thread in threads for pid in thread.read_text().split()]
 
@@ -170,19 +183,21 @@ def gone(pids: list[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def crew(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes], list[int]]:
-    """Start a worker of two processes; return it and them, ready to be told to stop."""
-    before = (service.var / f"{log}.out").read_text().count("worker_started") if (service.var / f"{log}.out").exists() else 0
+def supervised(service: Service, log: str = "worker") -> tuple[subprocess.Popen[bytes], list[int]]:
+    """Start a supervisor of two workers; return it and them, ready to be told to stop."""
+    before = (
+        (service.var / f"{log}.out").read_text().count("worker_started") if (service.var / f"{log}.out").exists() else 0
+    )
     leader = service.start_worker(log)
     until(lambda: (service.var / f"{log}.out").read_text().count("worker_started") == before + 2, what="both members")
     return leader, members(leader)
 
 
-def test_a_crew_replaces_members_that_die_and_goes_with_its_leader(real_settings):
+def test_a_supervisor_replaces_processes_that_die_and_they_end_with_it(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
         load = Load(service)
         load.send_all(addresses("waiting", 150))
-        leader, both = crew(service)
+        leader, both = supervised(service)
         assert len(both) == 2
         until(lambda: service.count("DELIVERED") == 150, 30, "the backlog")
 
@@ -196,10 +211,10 @@ def test_a_crew_replaces_members_that_die_and_goes_with_its_leader(real_settings
         assert check(service, load.accepted).unknown == 0
 
 
-def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):
+def test_a_supervisor_told_to_stop_finishes_what_is_being_sent(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
-        _, both = crew(service)
-        sent = service.post(to="slow-ann@example.test")["id"]  # in one member's hands; the other has nothing to do
+        _, both = supervised(service)
+        sent = service.post(to="slow-ann@example.test")["id"]  # one worker sends it; the other has nothing to do
         until(lambda: service.taken())
         assert service.stop("worker") == 0
         assert gone(both)
@@ -207,7 +222,7 @@ def test_a_crew_told_to_stop_finishes_what_is_being_sent(real_settings):
 
 
 @pytest.mark.long
-def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_settings, tmp_path):
+def test_a_supervisor_works_from_any_folder_and_ends_if_it_is_set_up_wrongly(real_settings, tmp_path):
     with Service(real_settings, WORKER_PROCESSES=2) as service:
         environment = service.environment
         with subprocess.Popen([sys.executable, str(ROOT / "worker.py")], cwd=tmp_path, env=environment) as worker:
@@ -216,7 +231,9 @@ def test_a_crew_works_from_any_folder_and_one_that_is_set_up_wrongly_ends(real_s
             assert worker.wait(PATIENCE) == 0
         (service.var / "journal").rmdir()
         (service.var / "journal").write_text("not a folder")
-        done = subprocess.run([sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            [sys.executable, "worker.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == os.EX_CONFIG, done.stderr
         assert "the journal" in done.stderr
 
@@ -225,11 +242,11 @@ def test_a_worker_of_which_a_thread_has_died_ends_and_says_why(real_settings):
     with Service(real_settings) as service:
         worker = service.start_worker()
         until(lambda: service.sql("SELECT 1 FROM workers"), what="a heartbeat")
-        service.sql("ALTER TABLE workers RENAME TO away")  # what no driver calls an outage
+        service.sql("ALTER TABLE workers RENAME TO away")  # an error that no driver reports as an outage
         assert worker.wait(PATIENCE) == 1
         service.sql("ALTER TABLE away RENAME TO workers")
-        told = (service.var / "worker.out").read_text()
-        assert "critical thread_died of=reporter" in told
-        assert "UndefinedTable" in told
+        log = (service.var / "worker.out").read_text()
+        assert "critical thread_died of=reporter" in log
+        assert "UndefinedTable" in log
         service.start_worker()
         service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")

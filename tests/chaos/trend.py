@@ -1,4 +1,4 @@
-"""What grows and what does not: slopes, bounds and the table that shows them. Pure."""
+"""Finds what grows: slopes, bounds and the table that shows them. Pure functions."""
 
 import math
 import statistics
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from itertools import combinations
 
 Sample = Mapping[str, float]
-POINTS = 60  # a slope is drawn through so many at the most
+POINTS = 60  # most points used for a slope
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a gauge may do: grow by so much in the second half, and be no more than ``most`` in it."""
+    """How much a gauge may grow in the second half of a run, and the most it may reach there."""
 
     growth: float = math.inf
     most: float = math.inf
 
     def __str__(self) -> str:
-        told = {"+": self.growth, "≤ ": self.most}
-        return ", ".join(f"{sign}{value:.6g}" for sign, value in told.items() if value < math.inf) or "none"
+        limits = {"+": self.growth, "≤ ": self.most}
+        return ", ".join(f"{sign}{value:.6g}" for sign, value in limits.items() if value < math.inf) or "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A gauge over a run. ``growth`` is that of the second half, ``slope`` the same for an hour."""
+    """A gauge over a run. ``growth`` is that of the second half; ``slope`` is growth per hour."""
 
     first: float
     last: float
@@ -40,7 +40,10 @@ class Trend:
 
 
 def trends(times: Sequence[float], samples: Sequence[Sample], bounds: Mapping[str, Bound]) -> dict[str, Trend]:
-    """Return what each gauge did; ``times`` are seconds. Without a bound it may do anything."""
+    """Return the trend of each gauge.
+
+    ``times`` are seconds. A gauge without a bound may do anything.
+    """
     half = [number for number, time in enumerate(times) if time >= (times[0] + times[-1]) / 2]
     seconds = times[-1] - times[half[0]]
     found = {}
@@ -53,25 +56,35 @@ def trends(times: Sequence[float], samples: Sequence[Sample], bounds: Mapping[st
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """Return the growth in a second: the median slope of all pairs (Theil and Sen), which a few odd samples do not move."""
+    """Return growth per second: the median slope of all pairs of points (Theil–Sen).
+
+    A few odd samples do not change it.
+    """
     points = _thinned(list(zip(times, values, strict=True)))
-    return statistics.median([(late - early) / (then - now) for (now, early), (then, late) in combinations(points, 2) if then > now] or [0.0])
+    return statistics.median(
+        [(late - early) / (then - now) for (now, early), (then, late) in combinations(points, 2) if then > now] or [0.0]
+    )
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     size = math.ceil(len(points) / POINTS)
     groups = [points[low : low + size] for low in range(0, len(points), size)]
-    return [(statistics.median(time for time, _ in group), statistics.median(value for _, value in group)) for group in groups]
+    return [
+        (statistics.median(time for time, _ in group), statistics.median(value for _, value in group))
+        for group in groups
+    ]
 
 
 def table(found: Mapping[str, Trend]) -> str:
-    """Return them as text, with a mark behind each that went beyond its bound."""
+    """Return the trends as a table that marks each gauge beyond its bound."""
     rows = [["", "first", "last", "an hour", "second half", "bound", ""]]
     for name, one in found.items():
         figures = [_number(one.first), _number(one.last), f"{one.slope:+,.4g}", f"{one.growth:+,.3g}", str(one.bound)]
         rows.append([name, *figures, "" if one.well else "TOO MUCH"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:], widths[1:]))}".rstrip() for row in rows)
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}   {'   '.join(map(str.rjust, row[1:], widths[1:]))}".rstrip() for row in rows
+    )
 
 
 def _number(value: float) -> str:

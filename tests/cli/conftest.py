@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Shell:
-    """Who types commands, and the services they work on, to look behind them."""
+    """Runs commands on an installation, whose services are there to look behind the commands."""
 
     def __init__(self, var: Path, **settings: str) -> None:
         self.settings = {"VAR": str(var), "HOSTNAME": "mail.example.com", "ENCRYPTION_KEYS": new_key()} | settings
@@ -30,33 +30,43 @@ class Shell:
         install(self.services)
 
     def environment(self, **settings: str) -> dict[str, str]:
-        """Return a clean environment with our settings, and those given."""
+        """Return an environment with only our settings and those given."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         return clean | {f"MAILBBGUN_{name}": value for name, value in (self.settings | settings).items()}
 
     def with_keys(self, *keys: str) -> Services:
-        """Return the services with these encryption keys."""
+        """Return services with these encryption keys."""
         return self.with_settings(**({"ENCRYPTION_KEYS": ",".join(keys)} if keys else {}))
 
     def with_settings(self, **settings: str) -> Services:
-        """Return the services with these settings besides ours."""
+        """Return services with these settings besides ours."""
         return build(load(self.environment(**settings)))
 
-    def process(self, command: str, *arguments: str, code: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of ``bin/`` to its end, from another folder."""
+    def process(
+        self, command: str, *arguments: str, code: int = 0, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``bin/`` to its end, in another folder."""
         argv = [str(ROOT / "bin" / command), *arguments]
-        done = subprocess.run(argv, cwd="/", env=self.environment(**settings), capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            argv,
+            cwd="/",
+            env=self.environment(**settings),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done
 
     def run(self, *arguments: str, code: int = 0, command: click.Command = main, **settings: str) -> Result:
-        """Run ``mailbbgun`` within this process, which saves the better part of a second."""
+        """Run ``mailbbgun`` inside this process, which saves most of a second."""
         done = CliRunner().invoke(command, arguments, prog_name="mailbbgun", env=self.environment(**settings))
         assert done.exit_code == code, f"{arguments}: {done.exit_code}\n{done.output}\n{done.exc_info}"
         return done
 
-    def told(self, *arguments: str, **settings: str) -> Any:
+    def json(self, *arguments: str, **settings: str) -> Any:
         """Run ``mailbbgun … --json``; return what it printed."""
         return json.loads(self.run(*arguments, "--json", **settings).stdout)
 

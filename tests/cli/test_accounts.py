@@ -46,7 +46,7 @@ def password_of(shell: Shell, setting_name: str) -> str | None:
 
 
 def updated(shell: Shell, *arguments: str) -> Any:
-    return shell.told("account", "update", *arguments, **PRIVATE)
+    return shell.json("account", "update", *arguments, **PRIVATE)
 
 
 def refused(shell: Shell, *arguments: str, code: int = 2) -> str:
@@ -54,49 +54,17 @@ def refused(shell: Shell, *arguments: str, code: int = 2) -> str:
 
 
 def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, password_file: str) -> None:
-    made = shell.told(
-        "account",
-        "create",
-        "main",
-        "--smtp-host",
-        "smtp.example.com",
-        "--smtp-username",
-        USER,
-        "--password-file",
-        password_file,
-        "--max-per-day",
-        "500",
-        "--recipient-domains",
-        "example.com",
-        "--from-email",
-        "example.com",
+    user = ["--smtp-username", USER, "--password-file", password_file]
+    options = "--smtp-host smtp.example.com --max-per-day 500 --recipient-domains example.com --from-email example.com"
+    made = shell.json("account", "create", "main", *user, *options.split())
+    options = (
+        "--max-per-minute 60 --weight 3 --no-enabled --recipient-domains a.example --recipient-domains *.b.example"
     )
-    changed = updated(
-        shell,
-        "main",
-        "--max-per-minute",
-        "60",
-        "--weight",
-        "3",
-        "--no-enabled",
-        "--recipient-domains",
-        "a.example",
-        "--recipient-domains",
-        "*.b.example",
-    )
+    changed = updated(shell, "main", *options.split())
     wanted = {"max_per_minute": 60, "weight": 3, "enabled": False, "recipient_domains": ["a.example", "*.b.example"]}
     assert changed == made | wanted | {"updated_at": changed["updated_at"]}
-    cleared = updated(
-        shell,
-        made["id"],
-        "--clear",
-        "max-per-day",
-        "--clear",
-        "recipient-domains",
-        "--clear",
-        "from-email",
-        "--enabled",
-    )
+    options = "--clear max-per-day --clear recipient-domains --clear from-email --enabled"
+    cleared = updated(shell, made["id"], *options.split())
     wanted |= {"max_per_day": None, "recipient_domains": [], "from_email": None, "enabled": True}
     assert cleared == made | wanted | {"updated_at": cleared["updated_at"]}
     renamed = updated(shell, "main", "--setting-name", "the main one")
@@ -104,10 +72,10 @@ def test_what_is_given_of_an_account_changes_and_the_rest_stays(shell: Shell, pa
     assert password_of(shell, "the main one") == PASSWORD
 
 
-def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argument(
+def test_an_update_needs_the_password_when_it_would_go_elsewhere_and_never_as_an_argument(
     shell: Shell, password_file: str, tmp_path: Path
 ) -> None:
-    shell.told(
+    shell.json(
         "account",
         "create",
         "moving",
@@ -128,16 +96,16 @@ def test_a_password_is_told_again_when_it_would_go_elsewhere_and_never_an_argume
     assert password_of(shell, "moving") is None
     updated(shell, "moving", "--smtp-username", "robot", "--password-file", new)
     assert password_of(shell, "moving") == "another"
-    # An empty line is no password, and nothing of it changes.
+    # An empty line is no password. The account does not change.
     (tmp_path / "empty").write_text("\n")
     assert "smtp_password: Must have" in refused(
         shell, "moving", "--smtp-port", "465", "--password-file", str(tmp_path / "empty")
     )
-    assert shell.told("account", "show", "moving")["smtp_port"] == 587
+    assert shell.json("account", "show", "moving")["smtp_port"] == 587
 
 
 def test_a_terminal_is_asked_for_a_password_that_would_go_elsewhere(sqlite: Shell, password_file: str) -> None:
-    sqlite.told(
+    sqlite.json(
         "account",
         "create",
         "asked",
@@ -166,12 +134,12 @@ def test_a_terminal_is_asked_for_a_password_that_would_go_elsewhere(sqlite: Shel
         os.write(ours, b"hush\n")
         assert process.wait(PATIENCE) == 0
     os.close(ours)
-    assert (sqlite.told("account", "show", "asked")["smtp_port"], password_of(sqlite, "asked")) == (465, "hush")
+    assert (sqlite.json("account", "show", "asked")["smtp_port"], password_of(sqlite, "asked")) == (465, "hush")
 
 
 def test_what_cannot_be_changed_so_says_why(shell: Shell, password_file: str) -> None:
     for name in ("one", "two"):
-        shell.told("account", "create", name, "--smtp-host", "smtp.example.com")
+        shell.json("account", "create", name, "--smtp-host", "smtp.example.com")
     for arguments, said in {
         (): "Nothing is to be changed: see --help.",
         ("--smtp-port", "0"): "smtp_port: Must be an integer from 1 to 65535, not 0.",
@@ -214,7 +182,7 @@ def test_an_account_is_tried_step_by_step_with_a_test_mail_if_one_is_wanted(
         "shop@example.com",
         **PRIVATE,
     )
-    answer = shell.told("account", "test", "tried", **PRIVATE)
+    answer = shell.json("account", "test", "tried", **PRIVATE)
     assert answer["ok"]
     assert [one["name"] for one in answer["steps"]][-1] == "auth"
     sent = len(provider.taken())
@@ -263,5 +231,5 @@ def test_an_account_that_does_not_work_is_told_with_the_servers_words_and_exit_c
         "account", "test", "broken", code=os.EX_CONFIG, SMTP_CA_FILE="/nowhere", **PRIVATE
     ).stderr.splitlines()
     assert line == "mailbbgun: SMTP_CA_FILE: '/nowhere' cannot be read: No such file or directory"
-    # Where private hosts are not allowed none is tried.
+    # Without ALLOW_PRIVATE_HOSTS no connection is tried.
     assert "does not work" in shell.run("account", "test", "broken", code=1).stderr

@@ -14,16 +14,18 @@ from tests.cli.conftest import Shell
 
 @pytest.fixture(scope="module")
 def busy(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The tenants shop and mill; keys of shop that have ended, and an account whose password was read."""
+    """The tenants shop and mill; keys of shop that have ended, and an account whose password was
+    read.
+    """
     for name in ("shop", "mill"):
         shell.run("tenant", "create", name)
     keys = {
-        name: shell.told(
-            "key", "create", "--tenant", "shop", "--name", name, "--scope", "accounts:reveal", "--scope", "accounts"
+        name: shell.json(
+            *["key", "create", "--tenant", "shop", "--scope", "accounts:reveal", "--scope", "accounts", "--name"], name
         )
         for name in ("rotated", "revoked", "expired", "reader")
     }
-    keys["of mill"] = shell.told("key", "create", "--tenant", "mill", "--name", "of mill")
+    keys["of mill"] = shell.json("key", "create", "--tenant", "mill", "--name", "of mill")
     shell.run("key", "rotate", keys["rotated"]["id"])
     shell.run("key", "revoke", keys["revoked"]["id"])
     with shell.services.db.write() as session:
@@ -33,19 +35,8 @@ def busy(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
         )
     secret = tmp_path_factory.mktemp("secret") / "password"
     secret.write_text("hunter2\n")
-    account = shell.told(
-        "account",
-        "create",
-        "main",
-        "--tenant",
-        "shop",
-        "--smtp-host",
-        "smtp.example.com",
-        "--smtp-username",
-        "u",
-        "--password-file",
-        str(secret),
-    )
+    options = ["--tenant", "shop", "--smtp-host", "smtp.example.com", "--smtp-username", "u", "--password-file"]
+    account = shell.json("account", "create", "main", *options, str(secret))
     shell.run("account", "update", "main", "--tenant", "shop", "--weight", "2")
     services = shell.with_settings(AUTH_REQUIRED="true")
     app = create_app(services=services)
@@ -67,7 +58,7 @@ def actions(answer: Any) -> list[tuple[str, str]]:
 
 
 def test_one_timeline_tells_what_was_done_to_a_tenant_newest_first(shell: Shell, busy: dict[str, Any]) -> None:
-    answer = shell.told("audit", "--tenant", "shop")
+    answer = shell.json("audit", "--tenant", "shop")
     moments = [one["at"] for one in answer["audit"]]
     assert moments == sorted(moments, reverse=True)
     told = actions(answer)
@@ -82,7 +73,7 @@ def test_one_timeline_tells_what_was_done_to_a_tenant_newest_first(shell: Shell,
         ("credentials.revealed", "main"),
     ):
         assert told.count(wanted) == 1, wanted
-    assert told.count(("key.created", "rotated")) == 2  # and the one in its place
+    assert told.count(("key.created", "rotated")) == 2  # the rotated key and its successor
     assert answer["count"] == len(told)
     assert {one["tenant"] for one in answer["audit"]} == {"shop"}
     read = next(one for one in answer["audit"] if one["action"] == "credentials.revealed")
@@ -94,12 +85,12 @@ def test_one_timeline_tells_what_was_done_to_a_tenant_newest_first(shell: Shell,
 
 
 def test_a_key_that_was_revoked_after_its_end_had_expired_before(shell: Shell, busy: dict[str, Any]) -> None:
-    """Its end lies a day before the moment in which it was revoked."""
-    assert ("key.expired", "revoked") in actions(shell.told("audit", "--tenant", "shop"))
+    """It expired a day before it was revoked."""
+    assert ("key.expired", "revoked") in actions(shell.json("audit", "--tenant", "shop"))
 
 
 def test_the_timeline_of_all_tenants_names_them_and_no_secret(shell: Shell, busy: dict[str, Any]) -> None:
-    assert {"shop", "mill", "default"} <= {one["tenant"] for one in shell.told("audit", "--all")["audit"]}
+    assert {"shop", "mill", "default"} <= {one["tenant"] for one in shell.json("audit", "--all")["audit"]}
     shown = shell.run("audit", "--all")
     assert shown.stdout.split("\n")[0].split() == ["at", "action", "tenant", "name", "by_key", "address", "id"]
     assert shown.stderr == ""
@@ -108,18 +99,18 @@ def test_the_timeline_of_all_tenants_names_them_and_no_secret(shell: Shell, busy
 
 
 def test_only_the_newest_are_shown_and_how_many_there_are(shell: Shell, busy: dict[str, Any]) -> None:
-    whole = shell.told("audit", "--tenant", "shop")
+    whole = shell.json("audit", "--tenant", "shop")
     done = shell.run("audit", "--tenant", "shop", "--limit", "3")
     assert len(done.stdout.splitlines()) == 4
     assert done.stderr == f"3 of {whole['count']}; --limit shows more\n"
-    assert shell.told("audit", "--tenant", "shop", "--limit", "3") == {
+    assert shell.json("audit", "--tenant", "shop", "--limit", "3") == {
         "audit": whole["audit"][:3],
         "count": whole["count"],
     }
 
 
 def test_all_keys_of_all_tenants_are_listed_with_what_became_of_them(shell: Shell, busy: dict[str, Any]) -> None:
-    listed = shell.told("key", "list", "--all")
+    listed = shell.json("key", "list", "--all")
     states = {(one["tenant"], one["name"], one["state"]) for one in listed["keys"]}
     assert states >= {
         ("shop", "rotated", "active"),
@@ -132,7 +123,7 @@ def test_all_keys_of_all_tenants_are_listed_with_what_became_of_them(shell: Shel
     head, *rows = shell.run("key", "list", "--all").stdout.splitlines()
     assert head.split()[:3] == ["tenant", "state", "prefix"]
     assert len(rows) == listed["count"]
-    assert "state" not in shell.told("key", "list", "--tenant", "shop")["keys"][0]
+    assert "state" not in shell.json("key", "list", "--tenant", "shop")["keys"][0]
 
 
 @pytest.mark.parametrize("command", [["audit"], ["key", "list"]])

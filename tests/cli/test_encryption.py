@@ -1,5 +1,6 @@
-"""``mailbbgun keys``: another encryption key, beside a running service, interrupted, and with secrets that nothing opens."""
+"""``mailbbgun keys``: rotation beside a running service, interrupted, with unreadable secrets."""
 
+import json
 import random
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, make_url, select, update
 
 from mailbbgun import schema
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
@@ -25,40 +26,57 @@ from tests.flow.service import until
 from tests.waiting import PATIENCE
 
 ACCOUNTS = 15 * BATCH
-MOSTLY_POSTGRESQL = pytest.mark.parametrize("shell", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
+MOSTLY_POSTGRESQL = pytest.mark.parametrize(
+    "shell", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True
+)
 
 
 @pytest.fixture
 def old(shell: Shell) -> Iterator[str]:
-    """The key that is in use; afterwards nothing is there that another one has made."""
+    """The key in use. Afterwards no secret encrypted by another key is left."""
     yield shell.settings["ENCRYPTION_KEYS"]
     with shell.services.db.write() as session:
         session.execute(SMTPAccount.__table__.delete())
 
 
 def fill(shell: Shell, number: int, vault: Vault) -> dict[UUID, str]:
-    """Add so many accounts; return their passwords."""
+    """Add ``number`` accounts; return their passwords."""
     now = datetime.now(UTC)
     common: dict[str, Any] = {
-        "tenant_id": DEFAULT_TENANT, "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS", "is_default": False,
-        "priority": 0, "weight": 1, "max_connections": 5, "recipient_domains": [], "enabled": True, "created_at": now, "updated_at": now,
-    }  # fmt: skip
+        "tenant_id": DEFAULT_TENANT,
+        "smtp_host": "smtp.example.com",
+        "smtp_port": 587,
+        "security_protocol": "STARTTLS",
+        "is_default": False,
+        "priority": 0,
+        "weight": 1,
+        "max_connections": 5,
+        "recipient_domains": [],
+        "enabled": True,
+        "created_at": now,
+        "updated_at": now,
+    }
     passwords = {new_id(): f"hunter{place}" for place in range(number)}
-    rows = [common | {"id": one, "setting_name": str(one), "smtp_password": vault.encrypt(password)} for one, password in passwords.items()]
+    rows = [
+        common | {"id": one, "setting_name": str(one), "smtp_password": vault.encrypt(password)}
+        for one, password in passwords.items()
+    ]
     with shell.services.db.write() as session:
         session.execute(insert(SMTPAccount), rows)
     return passwords
 
 
 def tokens(shell: Shell) -> dict[UUID, str]:
-    """Return what is kept of every password."""
+    """Return the stored form of every password."""
     with shell.services.db.read() as session:
         return {row.id: row.smtp_password for row in session.execute(select(SMTPAccount.id, SMTPAccount.smtp_password))}
 
 
 @contextmanager
 def changing(shell: Shell, vault: Vault, passwords: dict[UUID, str]) -> Iterator[None]:
-    """Change passwords at random all the time, as a service would; ``passwords`` says what they are."""
+    """Change passwords at random during the block, as a service would, and record them in
+    ``passwords``.
+    """
     stop, some = threading.Event(), sorted(passwords)
 
     def change() -> None:
@@ -67,7 +85,11 @@ def changing(shell: Shell, vault: Vault, passwords: dict[UUID, str]) -> Iterator
             number += 1
             one = random.choice(some)
             with shell.services.db.write() as session:
-                session.execute(update(SMTPAccount).where(SMTPAccount.id == one).values(smtp_password=vault.encrypt(f"changed{number}")))
+                session.execute(
+                    update(SMTPAccount)
+                    .where(SMTPAccount.id == one)
+                    .values(smtp_password=vault.encrypt(f"changed{number}"))
+                )
             passwords[one] = f"changed{number}"
 
     writer = threading.Thread(target=change)
@@ -88,7 +110,7 @@ def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell:
     alone = shell.with_keys(new)
     kept = tokens(shell)
     assert {one: alone.vault.decrypt(token) for one, token in kept.items()} == passwords
-    api_keys.check(alone.db, alone.vault)  # the pepper as well: the old key may go
+    api_keys.check(alone.db, alone.vault)  # the pepper was encrypted again as well, so the old key may go
     shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
     assert tokens(shell) == kept
     shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new}")  # and back
@@ -107,13 +129,16 @@ def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: S
         until(lambda: _token(shell, first) != before[first], what="the first batch")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (130, "mailbbgun: interrupted; what is done is kept, and the next run does the rest\n")
+    assert (process.returncode, errors) == (
+        130,
+        "mailbbgun: interrupted; what is done is kept, and the next run does the rest\n",
+    )
     both, between = shell.with_keys(new, old), tokens(shell)
     changed = sum(between[one] != before[one] for one in passwords)
     assert 0 < changed < ACCOUNTS
     assert changed % BATCH == 0
     assert {one: both.vault.decrypt(token) for one, token in between.items()} == passwords
-    status = shell.told("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
+    status = shell.json("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
     assert sum(key["secrets"] for key in status["keys"]) == ACCOUNTS + 1
     assert status["keys"][1]["secrets"] == ACCOUNTS - changed
     shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
@@ -134,23 +159,55 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     before = tokens(shell)
     done = shell.run("keys", "rotate", code=1, ENCRYPTION_KEYS=f"{new},{old}")
     assert done.stdout == "encrypted by the first key: 4 of 6\n"
-    assert [line for line in done.stderr.splitlines() if line.startswith(" ")] == [f"  smtp_accounts: default: {one}" for one in sorted(lost)]
+    assert [line for line in done.stderr.splitlines() if line.startswith(" ")] == [
+        f"  smtp_accounts: default: {one}" for one in sorted(lost)
+    ]
     assert not [token for token in before.values() if token in done.stderr]
     after = tokens(shell)
     assert {one for one in before if after[one] == before[one]} == set(lost)
-    status = shell.told("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
-    assert status["keys"] == [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}]
-    assert status["unreadable"] == [{"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)]
-    shown = shell.run("keys", "status", ENCRYPTION_KEYS=f"{new},{old}").stdout
-    assert [line.split()[:2] for line in shown.splitlines()] == [["key", "secrets"], ["1", "4"], ["2", "0"]]
-    assert "may go" in shown
+    database = shell.services.db.shown
+    done = shell.process("mailbbgun", "keys", "status", "--json", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    assert json.loads(done.stdout) == {
+        "database": database,
+        "keys": [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}],
+        "unreadable": [{"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)],
+    }
+    told = f"mailbbgun: no key opens 2 of 6 secrets in {database}; they are left as they are, and readable again when their key is back:"
+    assert done.stderr.splitlines()[0] == told
+    shown = shell.run("keys", "status", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
+        ["database", database],
+        [],
+        ["key", "secrets"],
+        ["1", "4"],
+        ["2", "0"],
+    ]
+    assert "may go" in shown.stdout
+    assert shown.stderr.splitlines()[0] == told
     done = shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new},{lost_key}")  # it was found
     assert done.stdout == "encrypted by the first key: 6 of 6\n"
 
 
+def test_the_database_that_was_looked_at_is_named_without_its_password(shell: Shell) -> None:
+    url = make_url(shell.services.settings.DATABASE_URL)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(password="hunter2").update_query_dict({"password": "hunter3"})
+    shown = shell.run("keys", "status", DATABASE_URL=url.render_as_string(hide_password=False)).stdout
+    assert shown.splitlines()[0].split() == ["database", shell.services.db.shown.replace("postgres@", "postgres:***@")]
+    assert "hunter" not in shown
+
+
+def test_a_database_of_which_no_key_opens_anything_is_no_success(shell: Shell) -> None:
+    done = shell.run("keys", "status", code=1, ENCRYPTION_KEYS=new_key())
+    told = "they are left as they are, and readable again when their key is back:"
+    assert done.stderr.splitlines()[0] == f"mailbbgun: no key opens 1 of 1 secrets in {shell.services.db.shown}; {told}"
+
+
 def test_every_column_that_is_encrypted_is_known_to_the_command() -> None:
     known = "import mailbbgun.cli.encryption as e; print(len(e._places()))"
-    done = subprocess.run([sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", known], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     assert int(done.stdout) == len(places(schema.METADATA)) >= 2
 
 

@@ -21,8 +21,8 @@ from tests.waiting import wait_until
 OWNER = uuid4()
 
 
-class WorkerContext:
-    """The command line, and the API of the same installation to send by."""
+class Installation:
+    """The command line and the API of one installation."""
 
     def __init__(self, shell: Shell, http: FlaskClient) -> None:
         self.shell = shell
@@ -34,7 +34,7 @@ class WorkerContext:
         return str(answer.json["id"])
 
     def claim(self, message_id: str) -> list[UUID]:
-        """Put a message's deliveries into a worker's hands."""
+        """Claim a message's deliveries, as a worker would."""
         with self.shell.services.db.write() as session:
             session.execute(
                 update(Delivery).where(Delivery.message_id == UUID(message_id)).values(lease_owner=OWNER, attempt=1)
@@ -77,23 +77,23 @@ class WorkerContext:
         with self.shell.services.db.read() as session:
             return list(session.scalars(select(QueuedHint.lane).where(QueuedHint.message_id == UUID(message_id))))
 
-    def told(self, *arguments: str) -> Any:
-        return self.shell.told("message", *arguments)
+    def json(self, *arguments: str) -> Any:
+        return self.shell.json("message", *arguments)
 
     def said(self, *arguments: str, code: int = 0) -> str:
-        """Return what a command printed for people; if it failed, its one line of standard error."""
+        """Return what a command printed for people, or its one line of stderr if it failed."""
         done = self.shell.run("message", *arguments, code=code)
         return done.stderr if code else done.stdout
 
 
 @pytest.fixture(scope="module")
-def context(shell: Shell) -> Iterator[WorkerContext]:
+def context(shell: Shell) -> Iterator[Installation]:
     app = create_app(services=shell.services)
-    yield WorkerContext(shell, app.test_client())
+    yield Installation(shell, app.test_client())
     close(app)
 
 
-def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: WorkerContext) -> None:
+def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: Installation) -> None:
     sent = [
         context.send(
             to="Ann <ann@example.com>", subject="The first invoice", tags=["a"], **{"from": "Shop <shop@example.com>"}
@@ -120,14 +120,14 @@ def test_lists_have_the_filters_of_the_api_and_answer_as_it_does(context: Worker
         ("--offset", "2"): sent[2:],
     }
     for arguments, wanted in filters.items():
-        answer = context.told("list", *arguments)
+        answer = context.json("list", *arguments)
         assert [one["id"] for one in answer["messages"]] == wanted, arguments
-    assert context.told("list") == context.http.get("/messages").json
+    assert context.json("list") == context.http.get("/messages").json
     context.shell.run("tenant", "create", "empty")
-    assert context.told("list", "--tenant", "empty") == {"messages": [], "count": 0}
+    assert context.json("list", "--tenant", "empty") == {"messages": [], "count": 0}
 
 
-def test_a_page_for_people_says_how_to_go_on(context: WorkerContext) -> None:
+def test_a_page_for_people_says_how_to_go_on(context: Installation) -> None:
     sent = [context.send(subject="paged") for _ in range(3)][::-1]
     done = context.shell.run("message", "list", "--subject", "paged", "--limit", "2")
     head, *rows = done.stdout.splitlines()
@@ -154,12 +154,12 @@ def test_what_the_api_refuses_is_wrong_usage(sqlite: Shell, arguments: list[str]
     assert said in sqlite.run("message", *arguments, code=2).stderr
 
 
-def test_a_message_is_shown_with_each_delivery(context: WorkerContext) -> None:
+def test_a_message_is_shown_with_each_delivery(context: Installation) -> None:
     sent = context.send(
         to=["ann@example.com", "ben@example.com"], cc="cis@example.com", metadata={"order": 17}, tags=["a", "b"]
     )
     context.bounce(sent)
-    assert context.told("show", sent) == context.http.get(f"/messages/{sent}").json
+    assert context.json("show", sent) == context.http.get(f"/messages/{sent}").json
     text = context.said("show", sent)
     above, _, below = text.partition("\n\n")
     properties = {line.split()[0]: line.split(None, 1)[1] for line in above.splitlines()}
@@ -177,10 +177,10 @@ def test_a_message_is_shown_with_each_delivery(context: WorkerContext) -> None:
     assert all("550 5.1.1 nobody" in row for row in rows)
 
 
-def test_a_timeline_is_told_whole_newest_first(context: WorkerContext) -> None:
+def test_a_timeline_is_told_whole_newest_first(context: Installation) -> None:
     sent = context.send()
     context.bounce(sent)
-    answer = context.told("events", sent)
+    answer = context.json("events", sent)
     assert answer == context.http.get(f"/messages/{sent}/events").json
     assert [one["kind"] for one in answer["events"]] == ["bounced", "accepted"]
     _, bounced, accepted = context.said("events", sent).splitlines()
@@ -189,20 +189,22 @@ def test_a_timeline_is_told_whole_newest_first(context: WorkerContext) -> None:
     assert accepted.split()[1:4] == ["accepted", "-", "recipients=1"]
 
 
-def test_cancel_says_of_how_many_deliveries_and_why_not(context: WorkerContext) -> None:
+def test_cancel_says_of_how_many_deliveries_and_why_not(context: Installation) -> None:
     sent = context.send(to=["ann@example.com", "ben@example.com", "cis@example.com"])
     first, *_ = context.claim(sent)
     context.change(sent, lease_owner=None)
     with context.shell.services.db.write() as session:
         session.execute(update(Delivery).where(Delivery.id == first).values(lease_owner=OWNER))
     assert context.said("cancel", sent) == "2 of 3 deliveries are cancelled\n"
-    assert context.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
+    assert (
+        context.said("cancel", sent, code=1) == "mailbbgun: Nothing left to cancel: it is being sent at this moment.\n"
+    )
     other = context.send()
-    assert context.told("cancel", other) == context.http.get(f"/messages/{other}").json
+    assert context.json("cancel", other) == context.http.get(f"/messages/{other}").json
     assert context.said("cancel", other, code=1) == "mailbbgun: Nothing left to cancel: it has ended as CANCELLED.\n"
 
 
-def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: WorkerContext) -> None:
+def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: Installation) -> None:
     sent = context.send(priority=9)
     assert (
         context.said("retry", sent, code=1)
@@ -214,12 +216,12 @@ def test_retry_makes_due_what_failed_or_waits_and_hints_it(context: WorkerContex
     assert context.hints(sent) == ["high", "high"]
     with context.shell.services.db.read() as session:
         assert session.scalars(select(Delivery.published_at).where(Delivery.message_id == UUID(sent))).one() is not None
-    assert [one["kind"] for one in context.told("events", sent)["events"]] == ["retried", "bounced", "accepted"]
+    assert [one["kind"] for one in context.json("events", sent)["events"]] == ["retried", "bounced", "accepted"]
     context.change(sent, next_attempt_at=db_now(600))
-    assert context.told("retry", sent) == context.http.get(f"/messages/{sent}").json
+    assert context.json("retry", sent) == context.http.get(f"/messages/{sent}").json
 
 
-def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: WorkerContext) -> None:
+def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: Installation) -> None:
     sent = context.send()
     context.change(sent, next_attempt_at=None, published_at=None)
     assert (
@@ -229,21 +231,21 @@ def test_what_a_suspended_tenant_has_is_held_and_can_be_cancelled(context: Worke
     assert context.said("cancel", sent) == "1 of 1 delivery is cancelled\n"
 
 
-def test_a_retry_stands_although_the_queue_does_not_answer(context: WorkerContext) -> None:
+def test_a_retry_stands_although_the_queue_does_not_answer(context: Installation) -> None:
     sent = context.send()
     context.bounce(sent)
     done = context.shell.run("message", "retry", sent, QUEUE_URL="amqp://127.0.0.1:1/")
     assert done.stdout == "1 of 1 delivery is due now\n"
     assert done.stderr.startswith("mailbbgun: RabbitMQ does not answer")
     assert done.stderr.endswith("workers find the message by themselves once the queue is back\n")
-    assert context.told("show", sent)["status"] == "PENDING"
+    assert context.json("show", sent)["status"] == "PENDING"
 
 
-def test_the_message_of_another_tenant_is_not_there(context: WorkerContext) -> None:
+def test_the_message_of_another_tenant_is_not_there(context: Installation) -> None:
     sent = context.send()
     context.shell.run("tenant", "create", "another")
     for command in ("show", "events", "cancel", "retry"):
         assert context.said(command, sent, "--tenant", "another", code=1) == "mailbbgun: There is no such message.\n", (
             command
         )
-    assert context.told("show", sent)["status"] == "PENDING"
+    assert context.json("show", sent)["status"] == "PENDING"

@@ -1,4 +1,4 @@
-"""``bin/mailbbgun status``: what waits and who works, with real servers, and with servers that are away."""
+"""``bin/mailbbgun status``: what is waiting and which workers run, with servers up and down."""
 
 import json
 import os
@@ -30,7 +30,10 @@ SILENT = "no worker is running, or none has reported in 30 s"
 
 @pytest.fixture(scope="module")
 def api(shell: Shell) -> Iterator[FlaskClient]:
-    """The API of the same installation. Its queue is away, so nothing is published behind a test's back."""
+    """The API of the same installation.
+
+    Its queue is away, so nothing is published in the background.
+    """
     settings = shell.with_settings(QUEUE_URL="amqp://127.0.0.1:1/")
     app = create_app(services=settings)
     yield app.test_client()
@@ -40,10 +43,11 @@ def api(shell: Shell) -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def worker(shell: Shell) -> Iterator[UUID]:
-    """A worker that has just reported; afterwards there is none, and nothing waits."""
+    """A worker that counts as alive, however slow the test is; afterwards there is none, and nothing waits."""
     owner = uuid4()
     with shell.services.db.write() as session:
         workers.enter(session, owner)
+        session.execute(update(RegisteredWorker).values(beat_at=db_now(3600)))
     yield owner
     with shell.services.db.write() as session:
         session.execute(delete(RegisteredWorker))
@@ -58,8 +62,8 @@ def send(shell: Shell, api: FlaskClient, **columns: Any) -> None:
         session.execute(update(Delivery).where(Delivery.message_id == UUID(answer.json["id"])).values(**columns))
 
 
-def told(done: Result | CompletedProcess[str]) -> Any:
-    """Return what ``--json`` printed, and see that all problems are in one line."""
+def checked_json(done: Result | CompletedProcess[str]) -> Any:
+    """Return what ``--json`` printed. Checks that stderr has all problems in one line."""
     answer = json.loads(done.stdout)
     assert done.stderr == (f"mailbbgun: {'; '.join(answer['problems'])}\n" if answer["problems"] else "")
     return answer
@@ -67,47 +71,32 @@ def told(done: Result | CompletedProcess[str]) -> Any:
 
 def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, api: FlaskClient, worker: UUID) -> None:
     gone = uuid4()
-    due = {"next_attempt_at": db_now(-100), "published_at": None}
+    due = {"next_attempt_at": db_now(-10_000), "published_at": None}
     send(shell, api, **due)
     send(shell, api, **due | {"published_at": db_now(-50)})  # on the queue
-    send(shell, api, **due | {"published_at": db_now(-200)})  # through a delay queue, whose hint is late
-    send(shell, api, **due | {"crashes": 2})  # to be sent alone: never published
+    send(shell, api, **due | {"published_at": db_now(-200)})  # came from a delay queue, and its hint is late
+    send(shell, api, **due | {"crashes": 2})  # to be delivered in isolation: never published
     for published in (None, db_now()):
         send(shell, api, next_attempt_at=db_now(600), published_at=published)
     send(shell, api, next_attempt_at=None, published_at=None)
     for owner in (worker, worker, gone):
         send(shell, api, lease_owner=owner, lease_until=db_now(300))
     send(shell, api, status="DELIVERED", next_attempt_at=None, finished_at=db_now())
-    answer = told(shell.process("mailbbgun", "status", "--json"))
-    assert answer["database"] == {
-        "kind": shell.services.db.dialect,
-        "reachable": True,
-        "schema": HEAD,
-        "schema_needed": HEAD,
-    }
-    counted = answer["deliveries"]
-    assert {name: counted[name] for name in ("due", "later", "held", "claimed")} == {
-        "due": 4,
-        "later": 2,
-        "held": 1,
-        "claimed": 3,
-    }
-    assert counted["oldest_due_seconds"] >= 100
+    answer = checked_json(shell.process("mailbbgun", "status", "--json"))
+    kind, depth = shell.services.db.dialect, dict.fromkeys(LANES, 0)
+    assert answer["database"] == {"kind": kind, "reachable": True, "schema": HEAD, "schema_needed": HEAD}
+    assert answer["deliveries"].items() >= {"due": 4, "later": 2, "held": 1, "claimed": 3}.items()
+    assert answer["deliveries"]["oldest_due_seconds"] >= 10_000
     assert answer["publisher"]["unpublished"] == 1
-    assert answer["publisher"]["oldest_seconds"] >= 100
-    assert answer["queue"] == {
-        "kind": "embedded",
-        "reachable": True,
-        "depth": dict.fromkeys(LANES, 0),
-        "depth_is_exact": True,
-    }
+    assert answer["publisher"]["oldest_seconds"] >= 10_000
+    assert answer["queue"] == {"kind": "embedded", "reachable": True, "depth": depth, "depth_is_exact": True}
     ours, stranger = answer["workers"]
     assert (ours["id"], ours["pid"], ours["alive"], ours["claims"]) == (str(worker), os.getpid(), True, 2)
     assert (stranger["id"], stranger["host"], stranger["alive"], stranger["claims"]) == (str(gone), None, False, 1)
     shown = shell.process("mailbbgun", "status").stdout
     above, _, below = shown.partition("\n\n")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in above.splitlines()}
-    assert lines["database"] == f"{shell.services.db.dialect}, reachable, schema {HEAD}"
+    assert lines["database"] == f"{kind}, reachable, schema {HEAD}"
     assert lines["deliveries"].startswith("4 due (the first for 1")
     assert lines["deliveries"].endswith(" s), 2 later, 1 held, 3 claimed")
     assert lines["publisher"].startswith("1 not given to the queue yet (the first for 1")
@@ -119,7 +108,7 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
 def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: Shell, worker: UUID) -> None:
     with shell.services.db.write() as session:
         session.execute(update(RegisteredWorker).values(beat_at=db_now(-31)))
-    answer = told(shell.run("status", "--json", code=1))
+    answer = checked_json(shell.run("status", "--json", code=1))
     assert answer["problems"] == [SILENT]
     assert [one["alive"] for one in answer["workers"]] == [False]
     assert "workers 0 alive" in " ".join(shell.run("status", code=1).stdout.split())
@@ -127,7 +116,7 @@ def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: She
 
 def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell: Shell, worker: UUID) -> None:
     done = shell.run("status", "--json", code=1, QUEUE_URL="amqp://127.0.0.1:1/", REDIS_URL="redis://127.0.0.1:1/0")
-    answer = told(done)
+    answer = checked_json(done)
     assert (answer["queue"]["kind"], answer["queue"]["reachable"], answer["queue"]["depth"]) == (
         "rabbitmq",
         False,
@@ -148,24 +137,24 @@ def test_a_database_without_our_tables_is_told_with_the_code_of_a_wrong_setting(
     shell: Shell, postgresql: PostgreSQL
 ) -> None:
     url = postgresql.url(postgresql.create_database())
-    answer = told(shell.run("status", "--json", code=os.EX_CONFIG, DATABASE_URL=url))
+    answer = checked_json(shell.run("status", "--json", code=os.EX_CONFIG, DATABASE_URL=url))
     assert answer["problems"] == [f"the database's schema is missing, this version needs {HEAD}: run python initdb.py"]
     assert (answer["database"]["reachable"], answer["database"]["schema"], answer["deliveries"]) == (True, None, None)
 
 
-def test_of_rabbitmq_it_says_what_is_missing_or_how_many_hints_each_lane_holds_at_most(
+def test_rabbitmq_is_shown_with_what_is_missing_or_the_most_hints_of_each_lane(
     shell: Shell, worker: UUID, rabbitmq: RabbitMQ
 ) -> None:
     vhost = rabbitmq.vhost()
     url = rabbitmq.url(vhost)
-    answer = told(shell.run("status", "--json", code=os.EX_CONFIG, QUEUE_URL=url))
+    answer = checked_json(shell.run("status", "--json", code=os.EX_CONFIG, QUEUE_URL=url))
     assert answer["queue"]["reachable"] is False
     assert any("is missing" in problem for problem in answer["problems"])
     queue = Queue(url, shell.services.settings.RETRY_DELAYS)
     queue.declare()
     queue.publish("bulk", [uuid4()])
     queue.close()
-    answer = told(shell.run("status", "--json", QUEUE_URL=url))
+    answer = checked_json(shell.run("status", "--json", QUEUE_URL=url))
     assert (answer["queue"]["kind"], answer["queue"]["depth_is_exact"]) == ("rabbitmq", False)
     assert {lane: number > 0 for lane, number in answer["queue"]["depth"].items()} == {
         lane: lane == "bulk" for lane in LANES

@@ -1,1 +1,1 @@
-"""One suite per contract, run against every driver of it."""
+"""One suite for each contract, run against every driver of it."""

@@ -1,4 +1,4 @@
-"""The drivers under test, each with what it takes to hurt it."""
+"""The queue drivers under test, each with the means to damage it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from mailbbgun.database.db import Base, Database
 from mailbbgun.queues.base import Queue
+from mailbbgun.queues.bunches import BUNCH, fetched
 from mailbbgun.queues.embedded import Embedded
 from mailbbgun.queues.models import QueuedHint
-from mailbbgun.queues.rabbitmq import BUNCH, fetched
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
 from tests.servers import PostgreSQL, RabbitMQ
 
@@ -20,12 +20,13 @@ DELAYS = (1, 3)
 
 @dataclass(frozen=True)
 class Driver:
-    """A queue, and its world.
+    """A queue and its surroundings.
 
-    ``server`` is what keeps the hints, None for SQLite. ``source`` is an expression that makes the queue in another process.
-    ``missing`` takes away a part of the topology. ``hold_passes`` lets the time pass after which a dead consumer's hints come again.
-    ``prefetches`` tells whether consumers fetch before they are asked. ``bunch`` is how many hints go together at the most, ``held`` how many
-    a consumer of such a prefetch holds of each lane of a backlog.
+    ``server`` is the server that keeps the hints, None for SQLite. ``source`` is an expression that
+    makes the queue in another process. ``missing`` removes a part of the topology. ``hold_passes``
+    lets the time pass after which a dead consumer's hints come again. ``prefetches``: whether
+    consumers fetch before they are asked. ``bunch`` is the most hints in a bunch; ``held`` returns
+    how many hints of each lane a consumer of that prefetch holds when there is a backlog.
     """
 
     queue: Queue

@@ -30,9 +30,10 @@ RATE = 20  # mails a second
 
 @dataclass(frozen=True)
 class Counter:
-    """A driver and its world. ``another`` makes one more, with connections of its own; ``server`` is what it depends on, None for SQLite.
+    """A permit store and its surroundings.
 
-    ``back_by_a_day`` makes what was counted yesterday's.
+    ``another`` makes a second store with connections of its own. ``server`` is the server it
+    depends on, None for SQLite. ``back_by_a_day`` moves today's counts to yesterday.
     """
 
     permits: PermitStore
@@ -83,7 +84,9 @@ def redis_grants(breakable_redis: Redis) -> Iterator[Counter]:
             return permits
 
         client = stack.enter_context(breakable_redis.client())
-        yield Counter(connected(), connected, breakable_redis, lambda one: client.hincrby(f"mailbbgun:pace:{one}", "day", -1))
+        yield Counter(
+            connected(), connected, breakable_redis, lambda one: client.hincrby(f"mailbbgun:pace:{one}", "day", -1)
+        )
 
 
 @pytest.fixture(params=["sqlite_grants", "postgresql_grants", "redis_grants"])
@@ -104,7 +107,7 @@ def served(request: pytest.FixtureRequest) -> Counter:
 
 @pytest.fixture
 def permits(counter: Counter) -> PermitStore:
-    """The driver's permits."""
+    """The permit store of the driver."""
     return counter.permits
 
 
@@ -114,7 +117,7 @@ def test_a_burst_goes_at_once_and_what_is_over_is_told_when_to_come_back(permits
     first = permits.ask([PermitRequest(account, 5, limits)])[0]
     assert (first.account_id, first.n) == (account, 1)
     assert 0.6 < first.wait <= 0.75
-    slow = SendingLimits(send_interval=3600)  # that no machine is too slow for
+    slow = SendingLimits(send_interval=3600)  # no machine is too slow for this one
     assert [permits.ask([PermitRequest(other, 5, slow)])[0].n for other in [new_id()] * 2] == [1, 0]
     pause(first.wait + 0.01)
     assert permits.ask([PermitRequest(account, 5, limits)])[0].n == 1
@@ -131,12 +134,12 @@ def test_many_accounts_are_answered_at_once_in_the_order_of_the_wants(permits: P
     assert permits.ask([]) == []
 
 
-def test_who_needs_less_than_there_is_gets_that_and_may_come_again(permits: PermitStore) -> None:
+def test_a_request_for_fewer_permits_than_there_are_gets_them_and_may_come_again(permits: PermitStore) -> None:
     account = new_id()
     limits = SendingLimits(max_per_second=40)  # a burst of 11
     answers = [permits.ask([PermitRequest(account, n, limits)])[0] for n in (3, 0, 4, 50)]
     assert [(one.n, one.wait > 0) for one in answers[:3]] == [(3, False), (0, False), (4, False)]
-    assert 4 <= answers[3].n <= 11  # a slow machine has gained some
+    assert 4 <= answers[3].n <= 11  # a slow machine has gained some permits
 
 
 def test_an_interval_lets_nothing_go_early(permits: PermitStore) -> None:
@@ -149,7 +152,8 @@ def test_an_interval_lets_nothing_go_early(permits: PermitStore) -> None:
         moments += [(before, time.monotonic())] * n
         pause(0.002)
     assert moments
-    assert all(after - before > 0.198 for (before, _), (_, after) in pairwise(moments))  # SQLite's clock has milliseconds
+    # SQLite's clock has milliseconds.
+    assert all(after - before > 0.198 for (before, _), (_, after) in pairwise(moments))
 
 
 def test_minutes_are_spread_out(permits: PermitStore) -> None:
@@ -157,7 +161,8 @@ def test_minutes_are_spread_out(permits: PermitStore) -> None:
     limits = SendingLimits(max_per_minute=600)  # a burst of 3.5
     assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3
     pause(0.55)
-    assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3  # no more than a burst has gathered, however long it was
+    # No more than a burst is saved up, however long the pause was.
+    assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3
 
 
 def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter) -> None:
@@ -165,7 +170,7 @@ def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter
     limits = SendingLimits(max_per_day=5)
     assert [counter.permits.ask([PermitRequest(account, 3, limits)])[0].n for _ in range(3)] == [3, 2, 0]
     answer = counter.permits.ask([PermitRequest(account, 1, limits)])[0]
-    midnight = 86_400 - time.time() % 86_400  # of the same machine as the server's
+    midnight = 86_400 - time.time() % 86_400  # the server runs on this machine and has its clock
     assert answer.n == 0
     off = abs(answer.wait - midnight) % 86_400
     assert min(off, 86_400 - off) < PATIENCE
@@ -199,7 +204,8 @@ def test_other_limits_take_effect_at_once(permits: PermitStore) -> None:
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=3600))])[0].wait > 3600 - PATIENCE
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1))])[0].wait <= 0.1
     pause(0.1)
-    assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=1))])[0].n == 0  # one has gone today
+    # One mail was sent today already.
+    assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=1))])[0].n == 0
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=2))])[0].n == 1
 
 
@@ -223,7 +229,7 @@ def test_four_who_ask_as_fast_as_they_can_get_no_more_than_the_limit(counter: Co
         finally:
             over.set()
         list(asking)
-    assert sum(got) <= want.limits.burst + RATE * (time.monotonic() - began)  # a slow machine only makes that more
+    assert sum(got) <= want.limits.burst + RATE * (time.monotonic() - began)  # a slow machine may only get fewer
 
 
 def test_of_many_who_use_an_account_first_at_once_only_a_burst_is_granted(permits: PermitStore) -> None:
@@ -262,7 +268,7 @@ def test_a_server_that_is_away_is_an_error_of_ours_and_its_return_needs_nothing(
 
 
 def test_a_wait_for_a_lock_forgets_nothing_that_others_were_granted_meanwhile(breakable_postgresql: PostgreSQL) -> None:
-    """The moment a statement began is not the moment it got the row."""
+    """A statement may begin long before it gets the row's lock."""
     database = Database(breakable_postgresql.url(breakable_postgresql.create_database()))
     PACE.create(database.engine)
     permits, want = DatabasePermitStore(database), PermitRequest(new_id(), 6, SendingLimits(max_per_minute=1))
@@ -272,7 +278,8 @@ def test_a_wait_for_a_lock_forgets_nothing_that_others_were_granted_meanwhile(br
             session.execute(select(PACE).with_for_update()).all()
             waiting = thread.submit(permits.ask, [want])
             pause(0.5)
-            free_at = time.time() + want.limits.burst * want.limits.interval  # as if others had been granted all there was
+            # As if all permits had been granted to others.
+            free_at = time.time() + want.limits.burst * want.limits.interval
             session.execute(update(PACE).values(free_at=free_at))
         assert waiting.result()[0].n == 0
     with database.read() as session:

@@ -1,103 +1,38 @@
 """The contract of ``mailbbgun/queues/base.py``, kept by every driver."""
 
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.core.ids import new_id
-from mailbbgun.queues.base import Consumer, Hint, Queue
+from mailbbgun.queues.base import Hint, Queue
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL, OVERFLOW
 from tests.contract.conftest import Driver
-from tests.servers import RabbitMQ
+from tests.contract.hints import all_hints, another_process, consumer_of, ids_of, new_ids
 from tests.waiting import PATIENCE, at_least, bounded, pause, wait_until
-
-ROOT = Path(__file__).parents[2]
-SETTLED_TOPOLOGY = 3.0  # a quorum queue killed younger than this can be lost with what was confirmed
-
-
-def _ids(count: int) -> list[UUID]:
-    return [new_id() for _ in range(count)]
-
-
-def _all(consumer: Consumer, count: int, seconds: float = PATIENCE) -> list[Hint]:
-    """Take until ``count`` hints came, or none for ``seconds``; settles nothing."""
-    hints: list[Hint] = []
-    while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):
-        hints += more
-    return hints
-
-
-def _of(hints: Iterable[Hint]) -> list[UUID]:
-    return sorted(hint.message_id for hint in hints)
-
-
-def _done(action: Callable[[], object]) -> bool:
-    try:
-        action()
-    except QueueUnavailable:
-        return False
-    return True
-
-
-@contextmanager
-def _consumer(queue: Queue, prefetch: int = 100) -> Iterator[Consumer]:
-    consumer = queue.consumer(prefetch)
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-@contextmanager
-def _another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``code`` with a ``queue`` until it printed a line; it is killed by ``kill -9`` in the end."""
-    script = f"""
-import sys, time, uuid
-from mailbbgun.database.db import Database
-from mailbbgun.queues.embedded import Embedded
-from mailbbgun.queues.rabbitmq import RabbitMQ
-queue = {driver.source}
-{code}
-print("done", flush=True)
-time.sleep(600)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "done\n"
-            yield process
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
 
 
 @pytest.mark.parametrize("lane", LANES)
 def test_a_published_hint_is_taken_from_its_lane(queue: Queue, lane: str) -> None:
-    [one] = _ids(1)
+    [one] = new_ids(1)
     queue.publish(lane, [one])
-    with _consumer(queue) as consumer:
+    with consumer_of(queue) as consumer:
         hints = consumer.take(10, PATIENCE)
         assert [(hint.message_id, hint.lane) for hint in hints] == [(one, lane)]
 
 
 def test_nothing_to_take_is_an_empty_list_after_the_timeout(queue: Queue) -> None:
-    with _consumer(queue) as consumer:
+    with consumer_of(queue) as consumer:
         with bounded("a take from an empty queue"), at_least(0.45):
             assert consumer.take(10, 0.5) == []
 
 
 def test_a_waiting_taker_gets_a_hint_at_once(queue: Queue) -> None:
-    with _consumer(queue) as consumer:
-        timer = threading.Timer(0.3, queue.publish, (NORMAL, _ids(1)))
+    with consumer_of(queue) as consumer:
+        timer = threading.Timer(0.3, queue.publish, (NORMAL, new_ids(1)))
         timer.start()
         with bounded("a take that a hint comes into"):
             assert len(consumer.take(10, 2 * PATIENCE)) == 1
@@ -105,91 +40,93 @@ def test_a_waiting_taker_gets_a_hint_at_once(queue: Queue) -> None:
 
 
 def test_settled_hints_do_not_come_again(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(50))
-    with _consumer(queue) as consumer:
-        consumer.settle(_all(consumer, 50))
-    with _consumer(queue) as consumer:
+    queue.publish(NORMAL, new_ids(50))
+    with consumer_of(queue) as consumer:
+        consumer.settle(all_hints(consumer, 50))
+    with consumer_of(queue) as consumer:
         assert consumer.take(10, 0.5) == []
     assert queue.depth() == dict.fromkeys(LANES, 0)
 
 
 def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> None:
-    for one in _ids(10):  # each a bunch of its own
+    for one in new_ids(10):  # each in a bunch of its own
         driver.queue.publish(NORMAL, [one])
-    with _consumer(driver.queue) as consumer:
-        hints = _all(consumer, 10)
+    with consumer_of(driver.queue) as consumer:
+        hints = all_hints(consumer, 10)
         for some in (hints[7:8], hints[0:2], hints[3:4], hints[4:6]):
             consumer.settle(some)
-    with _consumer(driver.queue) as consumer:
-        assert _of(_all(consumer, 10, 1)) == _of([hints[2], hints[6], *hints[8:]])
+    with consumer_of(driver.queue) as consumer:
+        assert ids_of(all_hints(consumer, 10, 1)) == ids_of([hints[2], hints[6], *hints[8:]])
 
 
 def test_what_is_left_of_a_bunch_comes_again_and_at_most_its_bunch_with_it(driver: Driver) -> None:
-    ids = _ids(4 * driver.bunch)
+    ids = new_ids(4 * driver.bunch)
     driver.queue.publish(NORMAL, ids)
-    with _consumer(driver.queue) as consumer:
-        hints = _all(consumer, len(ids))
+    with consumer_of(driver.queue) as consumer:
+        hints = all_hints(consumer, len(ids))
         assert [hint.message_id for hint in hints] == ids
         consumer.settle(hints[: driver.bunch + 1])
         consumer.settle(hints[3 * driver.bunch :])
-    with _consumer(driver.queue) as consumer:
-        hints = _all(consumer, len(ids), 1)
+    with consumer_of(driver.queue) as consumer:
+        hints = all_hints(consumer, len(ids), 1)
         if driver.bunch == 1:
-            assert _of(hints) == ids[2:3]
+            assert ids_of(hints) == ids[2:3]
         else:
-            assert _of(hints) == ids[driver.bunch : 3 * driver.bunch]
+            assert ids_of(hints) == ids[driver.bunch : 3 * driver.bunch]
         for hint in reversed(hints):
             consumer.settle([hint])
-    with _consumer(driver.queue) as consumer:
+    with consumer_of(driver.queue) as consumer:
         assert consumer.take(10, 0.5) == []
 
 
 def test_settling_twice_or_at_another_consumer_hurts_nothing(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(2))
-    with _consumer(queue) as first, _consumer(queue) as second:
-        hints = _all(first, 1) or _all(second, 1)
+    queue.publish(NORMAL, new_ids(2))
+    with consumer_of(queue) as first, consumer_of(queue) as second:
+        hints = all_hints(first, 1) or all_hints(second, 1)
         for consumer in (first, second, first, second):
             consumer.settle(hints)
-        queue.publish(NORMAL, _ids(1))
+        queue.publish(NORMAL, new_ids(1))
         wait_until(lambda: bool(first.take(1, 0.2) or second.take(1, 0.2)))
 
 
 def test_unsettled_hints_come_again_when_their_consumer_closes(queue: Queue) -> None:
-    ids = _ids(20)
+    ids = new_ids(20)
     queue.publish(BULK, ids)
-    with _consumer(queue) as consumer:
-        assert _of(_all(consumer, 20)) == ids
-    with _consumer(queue) as consumer:
-        assert _of(_all(consumer, 20)) == ids
+    with consumer_of(queue) as consumer:
+        assert ids_of(all_hints(consumer, 20)) == ids
+    with consumer_of(queue) as consumer:
+        assert ids_of(all_hints(consumer, 20)) == ids
 
 
 def test_unsettled_hints_come_again_when_their_consumer_is_killed(driver: Driver) -> None:
-    ids = _ids(20)
+    ids = new_ids(20)
     driver.queue.publish(NORMAL, ids)
-    with _another_process(driver, "consumer = queue.consumer(20); hints = []\nwhile len(hints) < 20: hints += consumer.take(20, 5)"):
+    with another_process(
+        driver, "consumer = queue.consumer(20); hints = []\nwhile len(hints) < 20: hints += consumer.take(20, 5)"
+    ):
         assert driver.queue.depth()[NORMAL] == 0
     driver.hold_passes()
-    with _consumer(driver.queue) as consumer:
-        assert _of(_all(consumer, 20)) == ids
+    with consumer_of(driver.queue) as consumer:
+        assert ids_of(all_hints(consumer, 20)) == ids
 
 
 def test_a_consumer_that_dies_again_and_again_condemns_no_hint(driver: Driver) -> None:
-    ids = _ids(5)
+    ids = new_ids(5)
     driver.queue.publish(NORMAL, ids)
     for _ in range(25):  # RabbitMQ 4 would drop a hint after 20 deliveries, if it were not told otherwise
-        with _consumer(driver.queue) as consumer:
-            assert _of(_all(consumer, 5)) == ids
+        with consumer_of(driver.queue) as consumer:
+            assert ids_of(all_hints(consumer, 5)) == ids
 
 
 def test_delayed_hints_come_on_time_and_on_their_lane_whatever_is_before_them(queue: Queue) -> None:
     expected = {}
     begun: dict[UUID, float] = {}
     for lane, delay in ((BULK, 3), (HIGH, 1), (NORMAL, 3), (BULK, 1)):
-        [one] = _ids(1)
+        [one] = new_ids(1)
         begun[one] = time.monotonic()
         queue.publish(lane, [one], delay)
         expected[one] = (lane, delay)
-    with _consumer(queue) as consumer:
+    with consumer_of(queue) as consumer:
         for _ in range(len(expected)):
             [hint] = consumer.take(1, PATIENCE)
             now = time.monotonic()
@@ -200,8 +137,8 @@ def test_delayed_hints_come_on_time_and_on_their_lane_whatever_is_before_them(qu
 
 def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver) -> None:
     for lane in (BULK, NORMAL, HIGH):
-        driver.queue.publish(lane, _ids(42))
-    with _consumer(driver.queue) as consumer:
+        driver.queue.publish(lane, new_ids(42))
+    with consumer_of(driver.queue) as consumer:
         if driver.prefetches:
             wait_until(lambda: not any(driver.queue.depth().values()))
             pause(0.2)  # from the broker's sockets to the buffers
@@ -212,13 +149,13 @@ def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver
 
 
 def test_some_lanes_can_be_taken_from_alone_and_waited_for(driver: Driver) -> None:
-    driver.queue.publish(BULK, _ids(3))
-    with _consumer(driver.queue) as consumer:
+    driver.queue.publish(BULK, new_ids(3))
+    with consumer_of(driver.queue) as consumer:
         wait_until(lambda: not driver.prefetches or not any(driver.queue.depth().values()))
         with at_least(0.3):
             assert consumer.take(10, 0.3, (HIGH, NORMAL)) == []
         assert consumer.take(10, 0.0, ()) == []
-        driver.queue.publish(NORMAL, _ids(2))
+        driver.queue.publish(NORMAL, new_ids(2))
         assert [hint.lane for hint in consumer.take(10, PATIENCE, (HIGH, NORMAL))] == [NORMAL] * 2
         taken: list[str] = []
         while len(taken) < 3 and (hints := consumer.take(10, PATIENCE)):
@@ -227,26 +164,28 @@ def test_some_lanes_can_be_taken_from_alone_and_waited_for(driver: Driver) -> No
 
 
 @pytest.mark.parametrize("prefetch", [5, 80])
-def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bunches(driver: Driver, prefetch: int) -> None:
+def test_a_consumer_holds_no_more_than_its_prefetch_per_lane_or_twice_that_in_bunches(
+    driver: Driver, prefetch: int
+) -> None:
     queue, held = driver.queue, driver.held(prefetch)
     assert held == prefetch if driver.bunch == 1 else held <= max(2 * prefetch, 128)
-    queue.publish(NORMAL, _ids(480))
-    queue.publish(HIGH, _ids(480))
-    with _consumer(queue, prefetch) as consumer:
-        hints = _all(consumer, 960, 0.5)
+    queue.publish(NORMAL, new_ids(480))
+    queue.publish(HIGH, new_ids(480))
+    with consumer_of(queue, prefetch) as consumer:
+        hints = all_hints(consumer, 960, 0.5)
         assert sorted(hint.lane for hint in hints) == [HIGH] * held + [NORMAL] * held
         assert queue.depth() == {HIGH: 480 - held, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0}
         consumer.settle(hints)
-        assert len(_all(consumer, 2 * held, 1)) == 2 * held
+        assert len(all_hints(consumer, 2 * held, 1)) == 2 * held
 
 
 def test_two_consumers_never_hold_the_same_hint(queue: Queue) -> None:
-    ids = _ids(1000)
+    ids = new_ids(1000)
     queue.publish(NORMAL, ids)
     taken: list[Hint] = []
 
     def work() -> None:
-        with _consumer(queue) as consumer:
+        with consumer_of(queue) as consumer:
             while hints := consumer.take(20, 1.5):
                 taken.extend(hints)
                 consumer.settle(hints)
@@ -256,11 +195,11 @@ def test_two_consumers_never_hold_the_same_hint(queue: Queue) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert _of(taken) == ids
+    assert ids_of(taken) == ids
 
 
 def test_many_threads_publish_at_once_and_all_arrives(queue: Queue) -> None:
-    batches = [_ids(20) for _ in range(80)]
+    batches = [new_ids(20) for _ in range(80)]
     failures: list[QueueUnavailable] = []
 
     def work(mine: list[list[UUID]]) -> None:
@@ -276,40 +215,40 @@ def test_many_threads_publish_at_once_and_all_arrives(queue: Queue) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    with _consumer(queue, prefetch=2000) as consumer:
-        assert _of(_all(consumer, 1600)) == sorted(one for batch in batches for one in batch)
+    with consumer_of(queue, prefetch=2000) as consumer:
+        assert ids_of(all_hints(consumer, 1600)) == sorted(one for batch in batches for one in batch)
 
 
 def test_a_hint_published_twice_may_come_twice_and_is_settled_by_itself(queue: Queue) -> None:
-    [one] = _ids(1)
+    [one] = new_ids(1)
     for _ in range(2):
         queue.publish(NORMAL, [one])
-    with _consumer(queue) as consumer:
-        hints = _all(consumer, 2)
+    with consumer_of(queue) as consumer:
+        hints = all_hints(consumer, 2)
         assert [hint.message_id for hint in hints] == [one, one]
         consumer.settle(hints[:1])
-    with _consumer(queue) as consumer:
-        assert len(_all(consumer, 2, 1)) == 1
+    with consumer_of(queue) as consumer:
+        assert len(all_hints(consumer, 2, 1)) == 1
 
 
 def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     queue, held = driver.queue, driver.held(4)
-    queue.publish(NORMAL, _ids(480))
-    queue.publish(BULK, _ids(4))
-    queue.publish(HIGH, _ids(480), 3)
-    wait_until(lambda: queue.depth()[NORMAL] == 480)  # bunches are full, but those of four
+    queue.publish(NORMAL, new_ids(480))
+    queue.publish(BULK, new_ids(4))
+    queue.publish(HIGH, new_ids(480), 3)
+    wait_until(lambda: queue.depth()[NORMAL] == 480)  # all bunches are full but those of four
     depth = queue.depth()
     assert depth[HIGH] == 0
     assert 4 <= depth[BULK] <= 4 * driver.bunch
-    with _consumer(queue, prefetch=4) as consumer:
-        assert len(_all(consumer, held + 4, 0.5)) == held + 4
+    with consumer_of(queue, prefetch=4) as consumer:
+        assert len(all_hints(consumer, held + 4, 0.5)) == held + 4
         wait_until(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0})
 
 
 def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:
     waiting = 0
     for count in (1, 2, 3, 15, 16, 17, 31, 32, 33, 100):
-        driver.queue.publish(NORMAL, _ids(count))
+        driver.queue.publish(NORMAL, new_ids(count))
         waiting += count
         wait_until(lambda least=waiting: least <= driver.queue.depth()[NORMAL] <= least * driver.bunch)
     if driver.bunch == 1:
@@ -324,13 +263,13 @@ def test_publishing_nothing_does_nothing(queue: Queue) -> None:
 def test_a_lane_or_a_delay_that_does_not_exist_is_refused(queue: Queue) -> None:
     assert tuple(queue.delays) == (1, 3)
     with pytest.raises(ValueError, match="lane"):
-        queue.publish("express", _ids(1))
+        queue.publish("express", new_ids(1))
     with pytest.raises(ValueError, match="delay"):
-        queue.publish(NORMAL, _ids(1), 2)
+        queue.publish(NORMAL, new_ids(1), 2)
 
 
 def test_declaring_is_safe_to_repeat_and_keeps_what_is_queued(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(32))
+    queue.publish(NORMAL, new_ids(32))
     queue.declare()
     queue.check()
     assert queue.depth()[NORMAL] == 32
@@ -350,53 +289,9 @@ def test_a_missing_part_is_named_by_check(driver: Driver) -> None:
 
 
 def test_closing_is_safe_to_repeat(queue: Queue) -> None:
-    queue.publish(NORMAL, _ids(1))
+    queue.publish(NORMAL, new_ids(1))
     consumer = queue.consumer(10)
     consumer.take(1, PATIENCE)
     for _ in range(2):
         consumer.close()
         queue.close()
-
-
-def test_confirmed_hints_survive_the_death_of_publisher_and_server(driver: Driver) -> None:
-    if isinstance(driver.server, RabbitMQ):
-        pause(SETTLED_TOPOLOGY)
-    publish = "ids = [uuid.UUID(int=n) for n in range(500)]\nfor start in range(0, 500, 100): queue.publish('bulk', ids[start:start + 100])"
-    with _another_process(driver, publish):
-        if driver.server:
-            driver.server.kill9()
-    if driver.server:
-        driver.server.start()
-        wait_until(lambda: _done(driver.queue.depth))  # a pooled connection may still have to notice
-    with _consumer(driver.queue, prefetch=1000) as consumer:
-        assert _of(_all(consumer, 500)) == [UUID(int=n) for n in range(500)]
-
-
-def test_an_outage_is_reported_within_the_deadline_and_forgotten_when_it_is_over(served: Driver) -> None:
-    queue, server = served.queue, served.server
-    assert server is not None
-    if isinstance(server, RabbitMQ):
-        pause(SETTLED_TOPOLOGY)
-    ids = _ids(3)
-    queue.publish(HIGH, ids[:1])
-    consumer = queue.consumer(10)
-    [held] = consumer.take(1, PATIENCE)
-    server.stop()
-    actions: list[Callable[[], object]] = [
-        lambda: queue.publish(NORMAL, ids[1:2]),
-        lambda: queue.publish(NORMAL, ids[1:2]),
-        lambda: consumer.take(1, PATIENCE),
-        lambda: consumer.settle([held]),
-        lambda: queue.consumer(10).take(1, 1),
-        queue.depth,
-        queue.check,
-    ]
-    for action in actions:
-        with bounded("a call during an outage"), pytest.raises(QueueUnavailable):
-            action()
-    consumer.close()
-    server.start()
-    wait_until(lambda: _done(lambda: queue.publish(NORMAL, ids[2:])))
-    served.hold_passes()
-    with _consumer(queue) as consumer:
-        assert {ids[0], ids[2]} <= set(_of(_all(consumer, 3, 1)))

@@ -134,7 +134,7 @@ def test_of_several_addresses_the_public_ones_are_connected_to_in_their_order() 
 
 def test_a_host_without_a_public_address_is_refused_without_telling_those_it_has() -> None:
     told = str(refusal(names(mx_test=["10.1.2.3", "fd00::1"]), "mx.test"))
-    assert told == "mx.test: no public address, and no other is permitted"
+    assert told == "mx.test: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"
     assert refusal(names(mx_test=[]), "mx.test").about == "host"
 
 
@@ -170,6 +170,18 @@ def test_other_ports_are_refused_before_the_dns_is_asked(host: str, port: int) -
     assert refusal(names(), host, port).about == "port"
     with pytest.raises(NotPermitted, match="port"):
         names().check(host, port)
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("mx.test", "unless ALLOW_PRIVATE_HOSTS permits"), ("8.8.8.8", "unless ALLOW_PRIVATE_HOSTS permits"),
+     ("10.0.0.1", "and 10.0.0.1 is no public host; ALLOW_PRIVATE_HOSTS can"), ("fd00::1", "and fd00::1 is no public host; ALLOW_PRIVATE_HOSTS can"),
+     ("mail.localhost", "and mail.localhost is no public host; ALLOW_PRIVATE_HOSTS can")],
+)  # fmt: skip
+def test_a_refusal_of_a_port_names_the_setting_and_a_host_that_is_private_without_the_dns(host: str, told: str) -> None:
+    said = refusal(names(mx_test=["10.1.2.3"]), host, 6379)
+    assert told in str(said)
+    assert (said.about, "10.1.2.3" in str(said)) == ("port", False)
 
 
 def allowing(*entries: str, **zone: list[str]) -> Guard:

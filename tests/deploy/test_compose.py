@@ -1,4 +1,7 @@
-"""docker-compose.yml, the Dockerfile and what goes into the image. No Docker engine is needed: nothing is started."""
+"""docker-compose.yml, the Dockerfile and the content of the image.
+
+Nothing is started; no Docker is needed.
+"""
 
 import fnmatch
 import os
@@ -19,7 +22,14 @@ OURS = ("api", "worker", "initdb")
 
 
 def test_the_file_is_what_compose_understands() -> None:
-    checked = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    checked = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        "docker-compose.yml",
+    ]
     done = subprocess.run(checked, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -41,7 +51,7 @@ def test_nothing_runs_as_root_or_may_become_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - {"initdb"}))
-def test_whatever_stays_up_is_watched_and_comes_back(name: str) -> None:
+def test_long_running_services_have_a_health_check_and_restart(name: str) -> None:
     service = SERVICES[name]
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["restart"] == "unless-stopped"
@@ -49,7 +59,12 @@ def test_whatever_stays_up_is_watched_and_comes_back(name: str) -> None:
 
 def test_no_password_is_written_down() -> None:
     secret = re.compile(r"PASS|SECRET|_URL|_KEYS")
-    values = [value for service in SERVICES.values() for name, value in service.get("environment", {}).items() if secret.search(name)]
+    values = [
+        value
+        for service in SERVICES.values()
+        for name, value in service.get("environment", {}).items()
+        if secret.search(name)
+    ]
     assert len(values) >= 10
     for value in values:
         assert re.search(r"\$\{\w+:[?-]", value), value
@@ -129,16 +144,34 @@ def test_the_image_is_built_in_stages_and_runs_as_nobody_in_particular() -> None
 
 def test_only_what_the_service_runs_on_goes_into_the_image() -> None:
     programs = ("bin/requeue-pending", "bin/mailbbgun", "bin/generate-keys")
-    for wanted in ("api.py", "worker.py", "initdb.py", "gunicorn.conf.py", "requirements.txt", "mailbbgun/run.py", *programs):
+    for wanted in (
+        "api.py",
+        "worker.py",
+        "initdb.py",
+        "gunicorn.conf.py",
+        "requirements.txt",
+        "mailbbgun/run.py",
+        *programs,
+    ):
         assert (ROOT / wanted).exists()
         assert not _ignored(wanted), wanted
     assert not _ignored("deploy/healthcheck.py")
-    for other in (".git/config", ".venv/bin/python", "var/mailbbgun.db", "config.py", ".env", "tests/conftest.py", "mailbbgun/__pycache__/x.pyc"):
+    for other in (
+        ".git/config",
+        ".venv/bin/python",
+        "var/mailbbgun.db",
+        "config.py",
+        ".env",
+        "tests/conftest.py",
+        "mailbbgun/__pycache__/x.pyc",
+    ):
         assert _ignored(other), other
 
 
 def _ignored(path: str) -> bool:
-    """Read .dockerignore as Docker does: the last line that matches the path, or a folder it is in, decides."""
+    """Apply .dockerignore like Docker: the last line that matches the path or one of its folders
+    decides.
+    """
     ignored, parts = False, Path(path).parts
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         rule = line.removeprefix("!")
@@ -155,7 +188,10 @@ def _ignored(path: str) -> bool:
 
 def _instructions(dockerfile: str) -> list[tuple[str, str]]:
     lines = re.sub(r"\\\n\s*", "", dockerfile).splitlines()
-    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines if line and not line.startswith("#"))]
+    return [
+        (word, rest.strip())
+        for word, _, rest in (line.partition(" ") for line in lines if line and not line.startswith("#"))
+    ]
 
 
 def _interpolated(value: str) -> str:

@@ -1,4 +1,4 @@
-"""What containers are asked whether they live."""
+"""The health check of containers."""
 
 import fcntl
 import http.server
@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 def _healthy(part: str, **settings: object) -> bool:
     environment = os.environ | {f"MAILBBGUN_{name}": str(value) for name, value in settings.items()}
-    done = subprocess.run([sys.executable, "deploy/healthcheck.py", part], cwd=ROOT, env=environment, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "deploy/healthcheck.py", part], cwd=ROOT, env=environment, capture_output=True, check=False
+    )
     assert done.stderr == b""
     return done.returncode == 0
 
@@ -36,12 +38,15 @@ def test_a_catcher_lives_when_it_greets(tmp_path: Path) -> None:
     port = free_port()
     assert not _healthy("catcher", CATCHER_PORT=port)
     environment = os.environ | {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_CATCHER_PORT": str(port)}
-    with subprocess.Popen([sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=environment, stderr=subprocess.PIPE) as catcher:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    ) as catcher:
         assert catcher.stderr
         assert b" catching " in catcher.stderr.readline()
         assert _healthy("catcher", CATCHER_PORT=port)
         catcher.terminate()
         assert catcher.wait(PATIENCE) == 0
+
 
 def test_an_api_lives_when_health_answers_200() -> None:
     class Answers(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what every pod of ours must and must not have."""
+"""The Kubernetes manifests: what every pod must and must not have."""
 
 from typing import Any
 
@@ -9,7 +9,9 @@ from tests.deploy.yamls import ROOT, documents
 
 FOLDER = "deploy/kubernetes"
 FILES = ("initdb", "api", "worker", "requeue")
-KINDS: dict[str, Any] = {document["kind"]: document for name in FILES for document in documents(f"{FOLDER}/{name}.yaml")}
+KINDS: dict[str, Any] = {
+    document["kind"]: document for name in FILES for document in documents(f"{FOLDER}/{name}.yaml")
+}
 
 
 def _pod(kind: str) -> dict[str, Any]:
@@ -54,8 +56,15 @@ def test_every_folder_that_is_written_is_mounted(kind: str) -> None:
     pod = PODS[kind]
     (container,) = pod["containers"]
     volumes = {volume["name"] for volume in pod["volumes"]}
-    volumes |= {claim["metadata"]["name"] for claim in KINDS["StatefulSet"]["spec"]["volumeClaimTemplates"]} if kind == "StatefulSet" else set()
-    assert {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]} == {"/tmp": "tmp", "/var/lib/mailbbgun": "var"}
+    volumes |= (
+        {claim["metadata"]["name"] for claim in KINDS["StatefulSet"]["spec"]["volumeClaimTemplates"]}
+        if kind == "StatefulSet"
+        else set()
+    )
+    assert {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]} == {
+        "/tmp": "tmp",
+        "/var/lib/mailbbgun": "var",
+    }
     assert volumes == {"tmp", "var"}
 
 
@@ -69,14 +78,16 @@ def test_a_worker_gets_the_time_it_needs_to_stop() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-def test_what_stays_up_is_watched(kind: str) -> None:
+def test_long_running_parts_have_probes(kind: str) -> None:
     (container,) = PODS[kind]["containers"]
     assert {"startupProbe", "livenessProbe"} <= set(container)
 
 
 def test_the_api_goes_on_accepting_while_broker_and_workers_are_away() -> None:
     (container,) = PODS["Deployment"]["containers"]
-    assert container["readinessProbe"]["httpGet"]["path"] == "/health", "/ready would take every pod out of service at once"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health", (
+        "/ready would take every pod out of service at once"
+    )
 
 
 def test_the_api_asks_for_keys() -> None:

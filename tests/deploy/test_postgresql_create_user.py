@@ -1,4 +1,4 @@
-"""bin/postgresql-create-user and the compose file's create-role.sh against a real PostgreSQL that asks for passwords."""
+"""bin/postgresql-create-user and create-role.sh on a real PostgreSQL that asks for passwords."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ HBA = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgreSQL]:
-    """A server of our own, where only the superuser needs no password."""
+    """Our own server, on which only the superuser needs no password."""
     with PostgreSQL(own=True) as own:
         (file,) = _query(own.url(), "SHOW hba_file")
         Path(file).write_text(HBA)
@@ -27,7 +27,9 @@ def server() -> Iterator[PostgreSQL]:
 
 
 def _query(url: str, statement: str) -> Any:
-    connection = psycopg2.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5)
+    connection = psycopg2.connect(
+        make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=5
+    )
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -53,7 +55,10 @@ def test_the_printed_url_opens_a_database_of_ones_own_and_nothing_more(server: P
     url = _url(_script(server))
     assert make_url(url).render_as_string() == f"postgresql+psycopg2://mailbbgun:***@127.0.0.1:{server.port}/mailbbgun"
     _query(url, "CREATE TABLE mine (id int)")
-    assert _query(url, "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user") == (False,)
+    assert _query(
+        url,
+        "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user",
+    ) == (False,)
     other = _url(_script(server, "other"))
     with pytest.raises(psycopg2.OperationalError, match="permission denied"):
         _query(make_url(other).set(database="mailbbgun").render_as_string(hide_password=False), "SELECT 1")
@@ -109,14 +114,24 @@ def test_exit_codes_tell_what_was_wrong(server: PostgreSQL) -> None:
     ("environment", "told", "advice"),
     [
         ({"PGPORT": "1"}, "Connection refused", "PostgreSQL does not run on 127.0.0.1, port 1: "),
-        ({"PGHOST": "/nowhere"}, "No such file or directory", "PostgreSQL does not run on the socket in /nowhere, port "),
+        (
+            {"PGHOST": "/nowhere"},
+            "No such file or directory",
+            "PostgreSQL does not run on the socket in /nowhere, port ",
+        ),
         ({"PGHOST": "nowhere.invalid"}, "could not translate host name", "say in PGHOST where PostgreSQL runs"),
         ({"PGPORT": "many"}, 'invalid integer value "many"', "PGPORT must be a port number"),
-        ({"PGUSER": "nobody_knows"}, "no password supplied", "say the superuser in PGUSER and its password in PGPASSWORD"),
+        (
+            {"PGUSER": "nobody_knows"},
+            "no password supplied",
+            "say the superuser in PGUSER and its password in PGPASSWORD",
+        ),
     ],
     ids=["nothing listens", "no socket", "no such machine", "no port", "no such superuser"],
 )
-def test_of_a_server_that_cannot_be_asked_the_advice_fits(server: PostgreSQL, environment: dict[str, str], told: str, advice: str) -> None:
+def test_the_advice_fits_the_reason_why_a_server_cannot_be_asked(
+    server: PostgreSQL, environment: dict[str, str], told: str, advice: str
+) -> None:
     done = _script(server, **environment)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
@@ -133,8 +148,10 @@ def test_the_role_of_the_compose_file_owns_its_database(server: PostgreSQL) -> N
     _query(server.url(), "DROP ROLE IF EXISTS mailbbgun")
     script = ROOT / "deploy" / "compose" / "create-role.sh"
     subprocess.run([str(script)], env=os.environ | own, check=True)
-    url = make_url(server.url("mailbbgun")).set(username="mailbbgun", password="it's").render_as_string(hide_password=False)
-    assert _query(url, "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database WHERE rolname = current_user AND datname = rolname") == (
-        False,
-        "mailbbgun",
+    url = (
+        make_url(server.url("mailbbgun"))
+        .set(username="mailbbgun", password="it's")
+        .render_as_string(hide_password=False)
     )
+    role = "FROM pg_roles, pg_database WHERE rolname = current_user AND datname = rolname"
+    assert _query(url, f"SELECT rolsuper, pg_get_userbyid(datdba) {role}") == (False, "mailbbgun")

@@ -1,4 +1,7 @@
-"""The systemd units, judged by systemd's own tools; systemd need not run. As root on Debian a missing systemd-analyze is installed."""
+"""The systemd units, checked by systemd-analyze; systemd need not run.
+
+As root on Debian a missing systemd-analyze is installed.
+"""
 
 import os
 import re
@@ -25,15 +28,21 @@ def analyze() -> str:
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:
-    """The units with the programs where they are here: what a unit starts must exist for ``verify``."""
+    """The units with paths of this machine: ``verify`` wants the programs to exist."""
     for unit in UNITS:
-        text = unit.read_text().replace("/opt/mailbbgun/.venv/bin/python", sys.executable).replace("/opt/mailbbgun/bin", str(ROOT / "bin"))
+        text = (
+            unit.read_text()
+            .replace("/opt/mailbbgun/.venv/bin/python", sys.executable)
+            .replace("/opt/mailbbgun/bin", str(ROOT / "bin"))
+        )
         (tmp_path / unit.name).write_text(text)
     return [tmp_path / unit.name for unit in UNITS]
 
 
 def test_systemd_finds_nothing_to_object_to(analyze: str, units: list[Path]) -> None:
-    done = subprocess.run([analyze, "verify", "--recursive-errors=yes", *map(str, units)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [analyze, "verify", "--recursive-errors=yes", *map(str, units)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

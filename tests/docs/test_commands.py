@@ -1,4 +1,7 @@
-"""The commands of README and manual, pasted into a shell as they are; only the port and the folder ``var`` are ours."""
+"""The commands of README and manual, pasted into a shell.
+
+Only the port and ``var`` are the test's.
+"""
 
 import os
 import re
@@ -20,7 +23,7 @@ from tests.servers import install as tools
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 RUN = ("run", "run until", "run beside")
-#: What pages call the database of PostgreSQL; here it is one of the test's own.
+#: The PostgreSQL database in the pages. It is replaced by one of the test's own.
 DATABASE = "postgresql://mailbbgun:secret@localhost/mailbbgun"
 
 
@@ -29,7 +32,7 @@ def name(block: Block) -> str:
 
 
 class Reader:
-    """Somebody who reads a page and pastes its commands, in a folder that looks like the project's."""
+    """Somebody who reads a page and pastes its commands, in a copy of the project's folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -42,16 +45,19 @@ class Reader:
                 (self.here / path.name).symlink_to(path)
         (self.here / "var").symlink_to(self.service.var)
         self.beside: list[tuple[str, subprocess.Popen[bytes], Path]] = []
-        self.other: dict[str, str] = {}  # what a page says → what it is here
+        self.other: dict[str, str] = {}  # what a page says → what replaces it here
         self.variables = folder / "variables"
         self.turn_the_page()
 
     def turn_the_page(self) -> None:
-        """Open a new terminal, which has no variables of the page before."""
+        """Open a new terminal, without the variables of the page before."""
         self.variables.write_text("")
 
     def do(self, block: Block) -> None:
-        """Do what a block says. Raises AssertionError with its output where it does not do what the page says."""
+        """Do what a block says.
+
+        Raises AssertionError with its output unless it does what the page says.
+        """
         block = replace(block, text=self._here(block.text), told=self._here(block.told))
         if block.how == "run beside":
             self._start(block)
@@ -62,8 +68,13 @@ class Reader:
             nonlocal shown
             done = subprocess.run(
                 self._argv(block),
-                cwd=self.here, env=self.service.environment, capture_output=True, text=True, timeout=SECONDS, check=False,
-            )  # fmt: skip
+                cwd=self.here,
+                env=self.service.environment,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
             shown = f"{name(block)}: exit code {done.returncode}\n{block.text}\n{done.stdout}\n{done.stderr}"
             return done.returncode == 0 and block.told in done.stdout + done.stderr
 
@@ -73,7 +84,7 @@ class Reader:
             assert works(), shown
 
     def leave(self) -> None:
-        """Stop what runs beside, as Ctrl-C does; it must end well."""
+        """Stop what runs beside with Ctrl-C; it must end well."""
         for _, process, output in reversed(self.beside):
             process.send_signal(signal.SIGINT)
             assert process.wait(SECONDS) == 0, output.read_text()
@@ -81,7 +92,7 @@ class Reader:
         assert self.service.alive() == {}
 
     def kill(self) -> None:
-        """Leave nothing, whatever happened."""
+        """Kill everything that is left."""
         for _, process, _ in self.beside:
             if process.poll() is None:
                 process.kill()
@@ -94,8 +105,12 @@ class Reader:
         with output.open("wb") as file:
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {block.text}"],
-                cwd=self.here, env=self.service.environment, stdout=file, stderr=file, start_new_session=True,
-            )  # fmt: skip
+                cwd=self.here,
+                env=self.service.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
         self.beside.append((block.text, process, output))
         until(lambda: block.told in output.read_text() or process.poll() is not None, output.read_text)
         assert process.poll() is None, output.read_text()
@@ -112,13 +127,13 @@ class Reader:
                 return [sys.executable, "-c", block.text]
             case "javascript":
                 return [str(tools.node()), "--input-type=module", "-e", block.text]
-        # Variables stay, as in a shell that is typed into.
+        # Variables persist, as in a terminal.
         return ["bash", "-c", f"set -eua\n. {self.variables}\n{block.text}\nexport -p >{self.variables}"]
 
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    """Somebody with a clone of the project and nothing running."""
+    """A reader with a clone of the project and nothing running."""
     one = Reader(tmp_path / "reader")
     try:
         yield one
@@ -129,10 +144,14 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """Somebody for whom the service runs already, and who reads one page after the other."""
+    """A reader for whom the service already runs, and who reads one page after the other."""
     one = Reader(tmp_path_factory.mktemp("reader") / "user")
     try:
-        one.do(Block("before the page", 0, "sh", "run beside", "Ctrl-C stops everything", ".venv/bin/python -m mailbbgun.run"))
+        one.do(
+            Block(
+                "before the page", 0, "sh", "run beside", "Ctrl-C stops everything", ".venv/bin/python -m mailbbgun.run"
+            )
+        )
         yield one
         one.leave()
     finally:
@@ -160,7 +179,7 @@ def starts_it(page: str) -> bool:
 
 
 PAGES = sorted({block.page for block in BLOCKS if block.how in RUN})
-#: Read one after the other; the service goes on running.
+#: Pages read one after the other, while the service keeps running.
 FIRST = ("README.rst", "docs/tutorial.rst")
 
 
@@ -177,13 +196,27 @@ def test_the_commands_of_a_page_that_starts_the_service_do_what_it_says(page: st
         reader.do(block)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if not starts_it(page)])
+def every_time(page: str) -> bool:
+    """Say whether a page for a running service is tried every time; what the others type, tests of its doors type too."""
+    return page in ("docs/howto/find-a-mail.rst", "docs/howto/test-keys.rst")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if every_time(page) else pytest.mark.long, id=page)
+        for page in PAGES
+        if not starts_it(page)
+    ],
+)
 def test_the_commands_of_a_page_for_a_running_service_do_what_it_says(
     page: str, user: Reader, request: pytest.FixtureRequest
 ) -> None:
     if any(DATABASE in block.text for block in steps(page)):
         server = request.getfixturevalue("postgresql")
-        url = server.url(server.create_database())
+        database = server.create_database()
+        server.create_database(f"{database}_restored")
+        url = server.url(database)
         services = build(load({"MAILBBGUN_VAR": str(user.service.var), "MAILBBGUN_DATABASE_URL": url}))
         install(services)
         services.close()

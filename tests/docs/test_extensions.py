@@ -1,4 +1,4 @@
-"""What reads the manual's pages, and what writes them from the code."""
+"""Sphinx extensions: those that read the manual's pages, and those that write from the code."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from docs._ext import commands
 from docs._ext.commands import Block, blocks
 from docs._ext.rst import inline, table
 
-PAGE = '''
+ROOT = Path(__file__).parents[2]
+
+PAGE = """
 Title
 =====
 
@@ -43,10 +45,12 @@ Text.
 .. code-block:: json
 
    {"no": "command"}
-'''
+"""
 
 
-def test_each_block_of_commands_is_found_with_what_is_said_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_block_of_commands_is_found_with_what_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commands, "ROOT", tmp_path)
     page = tmp_path / "page.rst"
     page.write_text(PAGE)
@@ -79,3 +83,21 @@ def test_a_table_keeps_the_lines_of_its_cells() -> None:
         ".. list-table::\n   :header-rows: 1\n   :widths: 10 90\n\n"
         "   * - A\n     - B\n   * - 1\n     - 2\n       3\n"
     )  # fmt: skip
+
+
+#: What waits or is refused without any server's word tells why; each file has these sentences.
+WHY = {
+    "routing/routes.py": ("may send from", "cannot be decrypted", "the SMTP account is no longer there, or enabled"),
+    "worker/intake.py": ("the account's limits are used up for now",),
+    "deliver/deliver.py": ("not tried, for the last one failed",),
+    "deliver/retry.py": ("paused beyond its lease",),
+}
+
+
+def test_every_cause_that_is_told_in_our_own_words_is_in_the_reference() -> None:
+    described = " ".join((ROOT / "docs/reference/events.rst").read_text().split())
+    for file, sentences in WHY.items():
+        code = (ROOT / "mailbbgun" / file).read_text()
+        for sentence in sentences:
+            assert sentence in code, (file, sentence)
+            assert sentence in described, sentence

@@ -1,4 +1,6 @@
-"""The sample for nginx: nginx itself reads it, and behind it the service knows its clients and its own name."""
+"""The sample for nginx: nginx accepts it, and behind it the service knows its clients and its own
+name.
+"""
 
 import json
 import os
@@ -43,10 +45,12 @@ http {{
 
 
 def certificate(folder: Path) -> None:
-    """Write a certificate of its own, and its key, for the name of the sample."""
+    """Write a self-signed certificate and its key for the name in the sample."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]), datetime.now(UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+    )
     (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "cert.key").write_bytes(key.private_bytes(*form))
@@ -56,14 +60,20 @@ def certificate(folder: Path) -> None:
 def service(tmp_path: Path) -> Iterator[tuple[Service, str, Path]]:
     """An API with the settings that the page shows, an admin key, and the file of its output."""
     one, output = Service(tmp_path), tmp_path / "api"
-    one.environment |= {"MAILBBGUN_AUTH_REQUIRED": "1", "MAILBBGUN_PROXIES": "1", "MAILBBGUN_PUBLIC_URL": f"https://{NAME}"}
+    one.environment |= {
+        "MAILBBGUN_AUTH_REQUIRED": "1",
+        "MAILBBGUN_PROXIES": "1",
+        "MAILBBGUN_PUBLIC_URL": f"https://{NAME}",
+    }
     services = build(load({"MAILBBGUN_VAR": str(one.var)}))
     install_service(services)
     key = first_admin_key(services)
     services.close()
     assert isinstance(key, Minted)
     with output.open("wb") as file:
-        api = subprocess.Popen([ROOT / ".venv/bin/python", "api.py"], cwd=ROOT, env=one.environment, stdout=file, stderr=file)
+        api = subprocess.Popen(
+            [ROOT / ".venv/bin/python", "api.py"], cwd=ROOT, env=one.environment, stdout=file, stderr=file
+        )
     try:
         until(lambda: "Listening at" in output.read_text(), output.read_text)
         yield one, key.token, output
@@ -74,7 +84,7 @@ def service(tmp_path: Path) -> Iterator[tuple[Service, str, Path]]:
 
 @pytest.fixture
 def proxy(service: tuple[Service, str, Path], tmp_path: Path) -> Iterator[int]:
-    """The port for HTTPS of nginx with the sample, of which only ports and files are ours."""
+    """The HTTPS port of an nginx with the sample, in which only ports and files are replaced."""
     folder, plain, tls = tmp_path / "nginx", free_port(), free_port()
     folder.mkdir()
     certificate(folder)
@@ -89,7 +99,7 @@ def proxy(service: tuple[Service, str, Path], tmp_path: Path) -> Iterator[int]:
         assert said in sample
         sample = sample.replace(said, here)
     (folder / "mailbbgun.conf").write_text(sample)
-    user = "user root;" if os.geteuid() == 0 else ""  # nginx's own choice could not enter our folder
+    user = "user root;" if os.geteuid() == 0 else ""  # nginx's default user could not enter our folder
     (folder / "nginx.conf").write_text(user + MAIN.format(folder=folder))
     command = [str(install.nginx()), "-c", f"{folder}/nginx.conf", "-e", "stderr"]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
@@ -112,9 +122,18 @@ def test_behind_the_sample_the_service_knows_its_client_and_its_own_name(
     body.write_text(json.dumps({"to": "ann@example.com", "subject": "Hello", "text": "x" * 1_000_000}))
 
     def ask(key: str, *more: str) -> str:
-        forged = ["-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Forwarded-Proto: gopher", "-H", f"Authorization: Bearer {key}"]
+        forged = [
+            "-H",
+            "X-Forwarded-For: 203.0.113.9",
+            "-H",
+            "X-Forwarded-Proto: gopher",
+            "-H",
+            f"Authorization: Bearer {key}",
+        ]
         there = ["--connect-to", f"{NAME}:443:127.0.0.1:{proxy}", f"https://{NAME}/messages"]
-        done = subprocess.run(["curl", "-ski", *forged, *more, *there], capture_output=True, text=True, check=True, timeout=SECONDS)
+        done = subprocess.run(
+            ["curl", "-ski", *forged, *more, *there], capture_output=True, text=True, check=True, timeout=SECONDS
+        )
         return done.stdout
 
     sent = ask(key, "-H", "Content-Type: application/json", "--data-binary", f"@{body}")

@@ -9,7 +9,9 @@ import pytest
 from mailbbgun.settings.settings import Settings
 from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until
-from tests.smtp.peers import Dialogue, NameServer, Peer, silent
+from tests.smtp.behaviours import silent
+from tests.smtp.name_server import NameServer
+from tests.smtp.peers import Dialogue, Peer
 from tests.waiting import pause
 
 STUCK = 700  # messages to a server that says nothing: sixty times what a worker has in hand

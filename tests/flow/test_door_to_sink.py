@@ -208,6 +208,17 @@ def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(servic
 
 
 @MOSTLY_REAL
+def test_a_message_that_kills_what_sends_it_alone_once_more_is_parked(service):
+    service.stop("worker")
+    sent = service.post(to="kill-ann@example.test")
+    service.sql("UPDATE deliveries SET crashes = 4")
+    worker = service.start_worker()
+    service.ended(sent["id"], "ERROR")
+    assert service.kinds(sent["id"]) == ["accepted", "parked"]
+    assert worker.poll() is None  # only its child died
+
+
+@pytest.mark.long
 def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbours_arrive(service):
     sent = service.post(to="kill-ann@example.test")
     neighbours = [service.post(to=f"n{number}@example.test") for number in range(20)]

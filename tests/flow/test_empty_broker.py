@@ -6,7 +6,7 @@ import pika
 import pytest
 
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
+from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from tests.flow.service import Service, until
 
 DELAY = 2

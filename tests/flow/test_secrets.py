@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from mailbbgun.database.crypto import new_key
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import WORK
+from mailbbgun.queues.topology import WORK
 from mailbbgun.services import build
 from mailbbgun.settings.settings import load
 from mailbbgun.tenants import keys as api_keys

@@ -8,7 +8,8 @@ import pytest
 
 from tests.flow.service import Service, until
 from tests.servers.process import free_port
-from tests.smtp.peers import Authority, Dialogue, Peer, hang_up
+from tests.smtp.authority import Authority
+from tests.smtp.peers import Dialogue, Peer, hang_up
 from tests.waiting import pause
 
 MESSAGES = 24

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
-from mailbbgun.queues.rabbitmq import work_queue
+from mailbbgun.queues.topology import work_queue
 from mailbbgun.services import build
 from mailbbgun.settings.settings import load
 from mailbbgun.tenants import keys
@@ -85,13 +85,19 @@ def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(p
 WORK_ON_WHAT_IS_THERE = ("api", "worker", "requeue-pending", "mailbbgun")
 
 
+@pytest.mark.parametrize("var", some("none", "."))
+def test_without_a_database_file_programs_say_what_to_run_and_make_nothing(embedded_settings, tmp_path, var):
+    service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
+    var, before = tmp_path / var, sorted(tmp_path.iterdir())
+    database = var / "mailbbgun.db"
+    lines = refusals(service, *programs, VAR=str(var), DATABASE_URL=f"sqlite:///{database}")
+    assert lines == [f"{name}: there is no database {database}: run python initdb.py" for name in WORK_ON_WHAT_IS_THERE]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.long
 def test_on_sqlite_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(embedded_settings, tmp_path):
     service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
-    for var, database in ((tmp_path / "none", tmp_path / "none" / "mailbbgun.db"), (tmp_path, tmp_path / "mailbbgun.db")):
-        before = sorted(tmp_path.iterdir())
-        lines = refusals(service, *programs, VAR=str(var), DATABASE_URL=f"sqlite:///{database}")
-        assert lines == [f"{name}: there is no database {database}: run python initdb.py" for name in WORK_ON_WHAT_IS_THERE]
-        assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "empty.db").touch()
     lines = refusals(service, *programs, DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
     assert [line.partition(", this version")[0] for line in lines] == [f"{name}: the database's schema is missing" for name in WORK_ON_WHAT_IS_THERE]

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 import requests
 
-from bench import cpu
+from bench.processes import cpu
 from tests.waiting import PATIENCE, growth
 
 ANOTHER_WAY = {"X-Unknown": "so the framework has it"}

@@ -167,3 +167,25 @@ def test_a_large_message_is_counted_as_every_other(door):
     key = door.key(door.tenant("large", max_messages_per_day=2))["key"]
     text = "All work and no play. " * 47_000  # beyond what shares a commit
     assert [post(door, key, text=text).status_code for _ in range(3)] == [201, 201, 429]
+
+
+def test_test_mail_uses_up_nothing_of_the_live_quota_and_has_one_as_large(door):
+    tenant = door.tenant("two worlds", max_messages_per_day=2)
+    live, test, other_test = (door.key(tenant, kind=kind)["key"] for kind in ("live", "test", "test"))
+    assert [post(door, key).status_code for key in (test, other_test, test, other_test)] == [201, 201, 429, 429]
+    assert [post(door, live).status_code for _ in range(3)] == [201, 201, 429]
+    assert code(post(door, test)) == (429, "quota_exceeded")
+    assert door.ask("GET", "/messages?test=true&limit=0", live).json()["count"] == 2
+
+
+def test_live_and_test_messages_of_one_commit_have_a_quota_each(services):  # noqa: F811
+    tenant, store = new_id(), Stored(services.db)
+    pairs = [(of(tenant, 3, n), of(tenant, 3, n)) for n in range(6)]
+    begun = [store.begin(row if not test else type(row)({**row.message, "test": True}, row.deliveries, row.response, row.per_day))
+             for pair in pairs for row, test in zip(pair, (False, True), strict=True)]  # fmt: skip
+    assert [pending.result() for pending in begun[:6]] == [None] * 6
+    for pending in begun[6:]:
+        with pytest.raises(QuotaExceeded):
+            pending.result()
+    assert stored_of(services, tenant) == 6
+    store.store.close()

@@ -7,9 +7,10 @@ import pytest
 from mailbbgun.core.errors import ConfigurationError, RedisUnavailable, explained
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Database
-from mailbbgun.limits.database_permits import DatabasePermitStore, build
+from mailbbgun.limits.database_permits import DatabasePermitStore
 from mailbbgun.limits.permits import PermitRequest, SendingLimits
 from mailbbgun.limits.redis_permits import RedisPermitStore
+from mailbbgun.limits.stores import permit_store
 from mailbbgun.settings.settings import load
 from tests.servers import Redis
 from tests.servers.process import free_port
@@ -31,14 +32,14 @@ from tests.servers.process import free_port
 )
 def test_a_wrong_url_is_named_without_its_password(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"^REDIS_URL: ") as caught:
-        build(load({"MAILBBGUN_REDIS_URL": url}), Database(f"sqlite:///{tmp_path}/x.db"))
+        permit_store(load({"MAILBBGUN_REDIS_URL": url}), Database(f"sqlite:///{tmp_path}/x.db"))
     assert "secret" not in explained(caught.value)
 
 
 def test_without_a_url_the_database_counts(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/x.db")
-    assert isinstance(build(load({}), database), DatabasePermitStore)
-    assert isinstance(build(load({"MAILBBGUN_REDIS_URL": "rediss://user:secret@host:6380/1"}), database), RedisPermitStore)
+    assert isinstance(permit_store(load({}), database), DatabasePermitStore)
+    assert isinstance(permit_store(load({"MAILBBGUN_REDIS_URL": "rediss://user:secret@host:6380/1"}), database), RedisPermitStore)
 
 
 def test_nobody_there_a_wrong_password_and_silence_are_unavailable(breakable_redis: Redis) -> None:

@@ -85,6 +85,16 @@ def test_all_keys_of_a_tenant_share_its_limit(limited, exact):
     assert limited.ask("GET", "/messages", limited.key(limited.tenant("another"))["key"]).status_code == 200
 
 
+def test_test_keys_use_up_no_live_request_and_share_a_limit_of_their_own(limited, exact):
+    tenant = limited.tenant("test beside live", max_requests_per_minute=40)
+    live, *tests = (limited.key(tenant, kind=kind)["key"] for kind in ("live", "test", "test"))
+    allowed(hammer(limited, tests), 40, exact)
+    assert code(limited.ask("GET", "/messages", tests[0])) == (429, "rate_limited")
+    answer = limited.ask("GET", "/messages", live)
+    assert (answer.status_code, answer.headers["RateLimit-Limit"]) == (200, "40")
+    allowed(hammer(limited, [live]), 39 if exact else 40, exact)  # one was asked for above
+
+
 def test_no_spelling_of_an_address_gets_round_a_limit(limited, exact):
     key = limited.key(limited.tenant("spelling"), max_requests_per_minute=40)["key"]
     paths = ("/messages", "/%6dessages", "/messages?limit=1", "/messages?", "/Messages", "//messages", "/messages/", "/messages#x", "/./messages")

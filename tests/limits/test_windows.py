@@ -8,7 +8,8 @@ import pytest
 from mailbbgun.core.errors import ConfigurationError, RedisUnavailable, explained
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.net import network_of
-from mailbbgun.limits.windows import MOST_NAMES, WINDOW, MemoryWindows, RedisWindows
+from mailbbgun.limits.redis_windows import RedisWindows
+from mailbbgun.limits.windows import MOST_NAMES, WINDOW, MemoryWindows
 from tests.servers.process import free_port
 from tests.waiting import at_least, bounded
 

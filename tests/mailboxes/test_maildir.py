@@ -1,4 +1,4 @@
-"""What a Maildir keeps and forgets, on a real disk."""
+"""A Maildir keeps the newest messages and deletes the oldest, on a real disk."""
 
 import os
 import threading
@@ -51,7 +51,7 @@ def test_what_was_there_before_counts(tmp_path):
     assert kept(again) == [*(b"%d" % number for number in range(21, 30)), b"last"]
 
 
-def test_between_two_looks_there_is_at_most_a_hundredth_more(tmp_path):
+def test_between_two_listings_there_is_at_most_a_hundredth_more(tmp_path):
     one, most = maildir(tmp_path, most=300), 0
     for number in range(350):
         one.keep(b"%d" % number)
@@ -60,7 +60,7 @@ def test_between_two_looks_there_is_at_most_a_hundredth_more(tmp_path):
     assert kept(one)[-1] == b"349"
 
 
-def test_drafts_of_who_died_go_after_a_day_and_a_half_and_folders_stay(tmp_path):
+def test_abandoned_drafts_are_deleted_after_a_day_and_a_half_and_folders_stay(tmp_path):
     one = maildir(tmp_path)
     for name, age in (("old", DRAFT_SECONDS + 60), ("young", DRAFT_SECONDS - 60)):
         (one.folder / "tmp" / name).touch()
@@ -71,12 +71,12 @@ def test_drafts_of_who_died_go_after_a_day_and_a_half_and_folders_stay(tmp_path)
     assert (one.folder / "new" / "folder").is_dir()
 
 
-def test_what_cannot_be_removed_is_told_of_and_mail_is_kept(tmp_path, caplog: pytest.LogCaptureFixture):
+def test_a_file_that_cannot_be_deleted_is_logged_and_mail_is_kept(tmp_path, caplog: pytest.LogCaptureFixture):
     one = maildir(tmp_path, most=1)
     (one.folder / "cur").rmdir()
     (one.folder / "cur").touch()  # no folder to look into
     assert one.keep(b"x").read_bytes() == b"x"
-    assert [record.message for record in caplog.records] == ["not_forgotten"]
+    assert [record.message for record in caplog.records] == ["maildir_not_trimmed"]
 
 
 def test_many_threads_keep_no_more_than_they_may_and_lose_none_of_the_newest(tmp_path):

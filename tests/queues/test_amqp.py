@@ -1,4 +1,4 @@
-"""Why a broker cannot be reached, in words for people, with its address and without a password."""
+"""An error says in plain words why a broker cannot be reached, with its address and no password."""
 
 import socket
 import socketserver
@@ -26,14 +26,23 @@ HOSTS = hosts_of("amqp://robot:hunter2@one.example.com,two.example.com:5673/x")
 @pytest.mark.parametrize(
     ("cause", "reason"),
     [
-        (AMQPConnectionError(AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))), "connection refused"),
-        (AMQPConnectionWorkflowFailed([AMQPConnectorSocketConnectError(OSError(113, "No route to host"))]), "no route to host"),
+        (
+            AMQPConnectionError(AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))),
+            "connection refused",
+        ),
+        (
+            AMQPConnectionWorkflowFailed([AMQPConnectorSocketConnectError(OSError(113, "No route to host"))]),
+            "no route to host",
+        ),
         (AMQPConnectorSocketConnectError(TimeoutError("TCP connection attempt timed out")), "no answer within 3 s"),
         (AMQPConnectorStackTimeout("Timeout while setting up AMQP"), "no answer within 6 s"),
         (socket.gaierror(-2, "Name or service not known"), "its host name cannot be resolved"),
         (ssl.SSLError(1, "certificate verify failed"), "TLS failed: certificate verify failed"),
         (AMQPHeartbeatTimeout("No activity"), "it sent no heartbeat"),
-        (ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"), "it closed the connection: CONNECTION_FORCED"),
+        (
+            ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"),
+            "it closed the connection: CONNECTION_FORCED",
+        ),
         (StreamLostError("Stream connection lost"), "it hung up"),
     ],
 )
@@ -63,7 +72,7 @@ def web_server() -> Iterator[int]:
 
 
 def _told(port: int) -> set[str]:
-    """Return what is told of a broker at that port by all who connect to it: to look, to publish, and to consume."""
+    """Return the errors of all that connects to a broker: checking, publishing, consuming."""
     queue = RabbitMQ(f"amqp://robot:hunter2@127.0.0.1:{port}/x", [60])
     told = set()
     for connect in (queue.check, lambda: queue.publish("normal", [HINT]), lambda: queue.consumer(10)):
@@ -81,4 +90,7 @@ def test_a_port_where_nothing_listens_is_a_refused_connection_for_all_who_connec
 
 
 def test_a_server_that_speaks_another_language_is_told(web_server: int) -> None:
-    assert all(one.startswith("RabbitMQ does not answer: ") and one.endswith(f" (127.0.0.1:{web_server})") for one in _told(web_server))
+    assert all(
+        one.startswith("RabbitMQ does not answer: ") and one.endswith(f" (127.0.0.1:{web_server})")
+        for one in _told(web_server)
+    )

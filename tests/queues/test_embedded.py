@@ -1,4 +1,4 @@
-"""What only the embedded queue must watch: its rows and the plans of its statements."""
+"""The embedded queue alone: its rows, and the plans of its statements."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_delayed_hints_are_not_walked_past(request: pytest.FixtureRequest, which
     queue = Embedded(database, (600,))
     for lane in LANES:
         queue.publish(lane, [new_id() for _ in range(3000)], 600)
-    compiled = statement.compile(database.engine)  # type: ignore[attr-defined]  # either kind of statement
+    compiled = statement.compile(database.engine)  # type: ignore[attr-defined]  # a select or an update
     values = compiled.construct_params(dict.fromkeys(LANES, 10))
     explain = "EXPLAIN QUERY PLAN" if which == "sqlite" else "EXPLAIN"
     with database.write() as session:
@@ -62,7 +62,9 @@ def test_settling_leaves_no_row_and_a_held_hint_moves_on(sqlite: Database) -> No
     first, *_ = consumer.take(3, 1)
     consumer.settle([first])
     with sqlite.read() as session:
-        seconds = session.scalars(text("SELECT (julianday(visible_at) - julianday('now')) * 86400 FROM queue_hints")).all()
+        seconds = session.scalars(
+            text("SELECT (julianday(visible_at) - julianday('now')) * 86400 FROM queue_hints")
+        ).all()
     assert len(seconds) == 2
     assert all(HOLD_SECONDS - 5 < one <= HOLD_SECONDS + 0.1 for one in seconds)
 

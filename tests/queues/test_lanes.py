@@ -1,4 +1,4 @@
-"""Lanes: which priority rides where, and who goes next."""
+"""Lanes: the lane of each priority, and the turns of the lanes."""
 
 from collections import Counter
 from itertools import pairwise
@@ -10,7 +10,18 @@ from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL, OVERFLOW, Weighted
 
 @pytest.mark.parametrize(
     ("priority", "lane"),
-    [(9, HIGH), (8, HIGH), (7, HIGH), (6, NORMAL), (5, NORMAL), (4, NORMAL), (3, BULK), (2, BULK), (1, BULK), (0, BULK)],
+    [
+        (9, HIGH),
+        (8, HIGH),
+        (7, HIGH),
+        (6, NORMAL),
+        (5, NORMAL),
+        (4, NORMAL),
+        (3, BULK),
+        (2, BULK),
+        (1, BULK),
+        (0, BULK),
+    ],
 )
 def test_a_priority_has_its_lane(priority: int, lane: str) -> None:
     assert lane_of(priority) == lane

@@ -1,4 +1,4 @@
-"""What is missing of RabbitMQ's topology is made again, by whoever may, on a real one."""
+"""Missing parts of RabbitMQ's topology are made again by a user that may, on a real broker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ import pytest
 from mailbbgun.core.errors import QueueMisconfigured, QueueUnavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.queues.lanes import BULK, HIGH, LANES, NORMAL
-from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
 from mailbbgun.queues.rabbitmq import RabbitMQ as RabbitQueue
+from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from tests.servers import RabbitMQ
 
 DELAYS = (1, 600)
@@ -87,7 +87,7 @@ def test_an_exchange_that_is_made_again_is_bound_to_its_queues(queue: RabbitQueu
     with _raw(url) as channel:
         channel.exchange_delete(WORK)
     assert list(queue.mend()) == [WORK]
-    for _ in range(20):  # the connection that met the missing exchange is closed, and the next is tried soon
+    for _ in range(20):  # the connection that met the missing exchange is closed; a new one is tried soon
         try:
             queue.publish(HIGH, [new_id()])
         except QueueUnavailable:
@@ -109,7 +109,9 @@ def test_a_binding_that_is_missing_is_made_once_publishing_noticed(queue: Rabbit
     queue.publish(HIGH, [new_id()], delay)
 
 
-def test_a_user_that_may_not_declare_is_told_what_to_run(queue: RabbitQueue, url: str, breakable_rabbitmq: RabbitMQ) -> None:
+def test_a_user_that_may_not_declare_is_told_what_to_run(
+    queue: RabbitQueue, url: str, breakable_rabbitmq: RabbitMQ
+) -> None:
     vhost = url.rpartition("/")[2]
     breakable_rabbitmq.ctl("add_user", "guarded", "secret")
     try:
@@ -130,11 +132,15 @@ def test_a_user_that_may_not_declare_is_told_what_to_run(queue: RabbitQueue, url
 
 
 @pytest.mark.parametrize("wrong", ["password", "virtual host"])
-def test_who_is_refused_is_told_so_and_who_only_waits_is_not(queue: RabbitQueue, url: str, wrong: str) -> None:
+def test_a_refused_user_is_reported_as_refused_and_an_absent_broker_is_not(
+    queue: RabbitQueue, url: str, wrong: str
+) -> None:
     told = url.replace("tests:tests@", "tests:wrong@") if wrong == "password" else f"{url.rpartition('/')[0]}/nowhere"
     refused = RabbitQueue(told, DELAYS)
     for action in (refused.mend, refused.check):
-        with pytest.raises(QueueUnavailable, match="QUEUE_URL: RabbitMQ refuses our user, password or virtual host") as caught:
+        with pytest.raises(
+            QueueUnavailable, match="QUEUE_URL: RabbitMQ refuses our user, password or virtual host"
+        ) as caught:
             action()
         assert caught.value.refused
     away = RabbitQueue("amqp://tests:tests@127.0.0.1:1/", DELAYS)

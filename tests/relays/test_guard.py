@@ -1,4 +1,6 @@
-"""Rows S15 and S16: a server that a tenant named is connected to only where the guard permits, and hears nothing before it greets as SMTP."""
+"""Rows S15 and S16: the client connects to a server that a tenant named only where the guard
+permits, and sends it nothing before it greets as SMTP.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -19,13 +21,17 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Delivered, Phase, Refused
 from mailbbgun.smtp.wire import Dropped, dial
-from tests.smtp.peers import PATIENT, Authority, NameServer, Peer, reset
+from tests.smtp.authority import Authority
+from tests.smtp.behaviours import reset
+from tests.smtp.name_server import NameServer
+from tests.smtp.peers import PATIENT, Peer
 from tests.tenants.canary import Canary
 from tests.waiting import PATIENCE
 
 HASTY = replace(PATIENT, banner=0.1, tls=0.1)
+#: Tests reach only this machine: 127.0.0.2 is allowed and stands for a public address, 127.0.0.1 is
+#: not allowed.
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
-"""Tests reach only this machine: 127.0.0.2 stands for a public address, being allowed; 127.0.0.1 is not."""
 
 
 def guard(look_up: LookUp = system_look_up, *allowed: str) -> Guard:
@@ -43,7 +49,7 @@ def failure(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refu
 
 
 def alternating(*answers: Sequence[str]) -> Callable[[str, int], Sequence[str]]:
-    """A look-up that gives each answer in turn."""
+    """Return a look-up that gives each answer in turn."""
     turns, lock = cycle(answers), threading.Lock()
 
     def look_up(_host: str, _port: int) -> Sequence[str]:
@@ -58,10 +64,12 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
         pool = Pool(PATIENT, "client.test")
         inner = Guard(frozenset({canary.port}), look_up=alternating([PRIVATE, "::1", "10.0.0.1"]))
         relay = SmartHost(Endpoint("mx.test", canary.port, "none", guard=inner), pool)
-        (outcome,) = relay.attempt(Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None).values()
+        (outcome,) = relay.attempt(
+            Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
+        ).values()
         assert isinstance(outcome, Refused)
         assert (outcome.phase, outcome.reply.code, outcome.reply.enhanced) == (Phase.CONNECT, 0, "5.7.1")
-        assert outcome.reply.text == "mx.test: no public address, and no other is permitted"
+        assert outcome.reply.text == "mx.test: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"
         assert outcome.server is not None
         assert (outcome.server.host, outcome.server.ip) == ("mx.test", None)
     assert canary.connections == 0
@@ -69,9 +77,11 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
 
 @pytest.mark.parametrize(
     ("host", "told"),
-    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted"), ("127.1", "'127.1' is neither a host name nor an IP address"),
-     ("localhost", "localhost: no public address, and no other is permitted"),
-     ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are")],
+    [("127.0.0.1", "127.0.0.1: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"),
+     ("127.1", "'127.1' is neither a host name nor an IP address"),
+     ("localhost", "localhost: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"),
+     ("localhost:6379", "port 6379 is not permitted: only 25, 465, 587, 2525 are, and localhost is no public host; "
+      "ALLOW_PRIVATE_HOSTS can permit it, on any port")],
 )  # fmt: skip
 def test_what_the_system_resolves_is_judged_and_the_port_as_well(host: str, told: str) -> None:
     name, _, port = host.partition(":")
@@ -89,9 +99,12 @@ def test_what_the_operator_allows_is_sent_through_and_its_connection_kept() -> N
         pool = Pool(PATIENT, "client.test")
         relay = SmartHost(Endpoint("localhost", peer.port, "none", guard=guard(system_look_up, "127.0.0.0/8")), pool)
         for _ in range(3):
-            (outcome,) = relay.attempt(Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None).values()
+            (outcome,) = relay.attempt(
+                Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
+            ).values()
             assert isinstance(outcome, Delivered)
-            relay = SmartHost(replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool)  # equal rules, the same key
+            # Equal rules are the same key.
+            relay = SmartHost(replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool)
         pool.close_all()
     assert (peer.connections, len(peer.messages)) == (1, 3)
 
@@ -122,7 +135,7 @@ def test_of_mixed_answers_only_the_permitted_address_is_connected_to() -> None:
 
 
 class Rebinding(NameServer):
-    """A name server whose every answer for mx.test names the other of two addresses, with a TTL of 0."""
+    """A name server that answers for mx.test with two addresses in turn, with a TTL of 0."""
 
     def __init__(self, *addresses: str) -> None:
         super().__init__({}, ttl=0)
@@ -134,7 +147,11 @@ class Rebinding(NameServer):
 
 
 def test_with_a_real_name_server_that_rebinds_the_address_that_was_judged_is_the_one_connected_to() -> None:
-    with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public, Rebinding(PUBLIC, PRIVATE) as server:
+    with (
+        Canary(host=PRIVATE) as private,
+        Peer(host=PUBLIC, port=private.port) as public,
+        Rebinding(PUBLIC, PRIVATE) as server,
+    ):
         resolver = Resolver(["127.0.0.1"], server.port)
 
         def look_up(host: str, _port: int) -> list[str]:
@@ -147,7 +164,7 @@ def test_with_a_real_name_server_that_rebinds_the_address_that_was_judged_is_the
     assert (private.connections, public.connections, len(server.asked)) == (0, 100, 200)
 
 
-def test_to_judge_one_answer_and_connect_to_the_next_would_be_found_out_here() -> None:
+def test_this_test_would_notice_a_check_of_one_answer_and_a_connection_to_the_next() -> None:
     with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public:
         look_up = alternating([PUBLIC], [PRIVATE])
         guard(look_up).addresses("mx.test", public.port)
@@ -168,7 +185,7 @@ def test_a_connection_reset_before_it_can_be_judged_is_deferred() -> None:
         with pytest.raises(Dropped):
             wire.read_reply(Phase.BANNER, monotonic() + PATIENCE)
         with pytest.raises(Dropped) as caught:
-            wire.ends()
+            wire.peer_and_own_address()
         wire.close()
     assert (caught.value.phase, caught.value.reply.enhanced) == (Phase.CONNECT, "4.4.1")
 
@@ -219,11 +236,18 @@ def test_a_server_that_greets_with_a_refusal_hears_nothing_either(greeting: byte
     assert (canary.heard, type(outcome), outcome.reply.code) == (b"", Deferred, int(greeting[:3]))
 
 
-def test_with_tls_from_the_start_what_is_no_tls_server_hears_a_handshake_without_a_word_of_the_tenant_but_the_host(tmp_path: Path) -> None:
+def test_with_tls_from_the_start_what_is_no_tls_server_hears_a_handshake_without_a_word_of_the_tenant_but_the_host(
+    tmp_path: Path,
+) -> None:
     ca_file = Authority(tmp_path).ca_file
     for greeting in OTHER_SERVICES.values():
         with Canary(greeting, PUBLIC) as canary:
-            endpoint = replace(guarded(canary, guard(alternating([PUBLIC])), "tls"), username="tenant-word", password="tenant-word", ca_file=ca_file)
+            endpoint = replace(
+                guarded(canary, guard(alternating([PUBLIC])), "tls"),
+                username="tenant-word",
+                password="tenant-word",
+                ca_file=ca_file,
+            )
             outcome = failure(endpoint, HASTY)
         assert canary.heard[:2] in (b"", b"\x16\x03")  # a TLS record of a handshake (RFC 8446 §5.1)
         assert b"tenant-word" not in canary.heard

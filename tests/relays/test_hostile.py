@@ -10,7 +10,8 @@ from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Unknown
-from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Dialogue, Peer, drip, endless, endless_line, half_a_line, silent
+from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, silent
+from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Dialogue, Peer
 from tests.waiting import at_least, bounded, pause
 
 LIMIT = 0.3
@@ -23,7 +24,7 @@ def resident_megabytes() -> float:
 
 
 def hasty(phase: str) -> Timeouts:
-    """Short at the phase under test and at the goodbye: a busy machine shall not fail another one."""
+    """Return timeouts that are short at the phase under test and at QUIT."""
     return replace(PATIENT, **{phase: LIMIT, "quit": LIMIT})
 
 
@@ -70,7 +71,7 @@ def test_slow_answers_to_many_recipients_share_one_deadline() -> None:
         dialogue.say(b"250 ok\r\n")
 
     many = Envelope("a@a.test", tuple(f"r{n}@b.test" for n in range(60)), b"x\r\n")
-    timeouts = replace(PATIENT, rcpt=0.1)  # an answer is in time for itself; all of them together take three seconds
+    timeouts = replace(PATIENT, rcpt=0.1)  # each answer alone is in time; all together take three seconds
     for extensions in (EXTENSIONS, ()):
         with Peer(at={"rcpt": slow}, extensions=extensions) as peer:
             connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)

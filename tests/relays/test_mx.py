@@ -1,4 +1,4 @@
-"""Who takes mail for a domain (RFC 5321 §5.1, RFC 7505), asked of a real name server."""
+"""The hosts that accept mail for a domain (RFC 5321 §5.1, RFC 7505), by a real name server."""
 
 import threading
 
@@ -6,7 +6,7 @@ import pytest
 
 from mailbbgun.relays.mx import MXHost, Resolver, addresses, lookup
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase
-from tests.smtp.peers import NameServer
+from tests.smtp.name_server import NameServer
 from tests.waiting import PATIENCE, growing
 
 ZONE = {
@@ -47,11 +47,16 @@ def test_hosts_come_by_preference_and_equal_ones_in_random_order() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "found"),
-    [("bare.test", MXHost("bare.test", 0)), ("bare6.test", MXHost("bare6.test", 0)),
-     ("nullish.test", MXHost("mx.nullish.test", 10)), ("b\u00fccher.test", MXHost("mx.test", 10)),
-     ("[192.0.2.1]", MXHost("192.0.2.1", 0)), ("[IPv6:2001:db8::1]", MXHost("2001:db8::1", 0))],
+    [
+        ("bare.test", MXHost("bare.test", 0)),
+        ("bare6.test", MXHost("bare6.test", 0)),
+        ("nullish.test", MXHost("mx.nullish.test", 10)),
+        ("b\u00fccher.test", MXHost("mx.test", 10)),
+        ("[192.0.2.1]", MXHost("192.0.2.1", 0)),
+        ("[IPv6:2001:db8::1]", MXHost("2001:db8::1", 0)),
+    ],
 )
-def test_a_domain_with_one_way_in_gives_that_host(domain: str, found: MXHost) -> None:
+def test_a_domain_with_one_exchanger_gives_that_host(domain: str, found: MXHost) -> None:
     with NameServer(ZONE) as server:
         assert lookup(domain, resolver(server)) == [found]
 
@@ -116,9 +121,16 @@ def test_addresses_are_ipv4_first() -> None:
         assert addresses("192.0.2.9", resolver(server)) == ["192.0.2.9"]
 
 
-@pytest.mark.parametrize(("host", "kind"), [("no-such.test", Bounced), ("nothing.test", Bounced),
-                                            ("fail.test", Deferred), ("no-name.test", Deferred),
-                                            ("no-data.test", Deferred)])
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [
+        ("no-such.test", Bounced),
+        ("nothing.test", Bounced),
+        ("fail.test", Deferred),
+        ("no-name.test", Deferred),
+        ("no-data.test", Deferred),
+    ],
+)
 def test_a_host_without_address_is_permanent_only_if_the_dns_said_so(host: str, kind: type) -> None:
     with NameServer(ZONE) as server:
         assert isinstance(addresses(host, resolver(server)), kind)

@@ -1,4 +1,4 @@
-"""Connections are kept, reused, and let go by count, age and idleness."""
+"""Connections are kept, reused, and closed by count, age and idleness."""
 
 import threading
 import time
@@ -13,7 +13,8 @@ from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered
-from tests.smtp.peers import PATIENT, Dialogue, Peer, silent
+from tests.smtp.behaviours import silent
+from tests.smtp.peers import PATIENT, Dialogue, Peer
 from tests.waiting import PATIENCE, growing
 
 ONE = Envelope("a@a.test", ("b@b.test",), b"x\r\n")
@@ -150,7 +151,10 @@ def test_many_silent_servers_cost_one_goodbye() -> None:
     for patience in growing(0.2):
         seen.clear()
         with Peer(at={"quit": told}) as peer:
-            pool, endpoint = Pool(replace(PATIENT, quit=patience), "client.test"), Endpoint("127.0.0.1", peer.port, "none")
+            pool, endpoint = (
+                Pool(replace(PATIENT, quit=patience), "client.test"),
+                Endpoint("127.0.0.1", peer.port, "none"),
+            )
             held = [pool.checkout(endpoint) for _ in range(6)]
             for connection in held:
                 pool.checkin(connection)
@@ -159,7 +163,7 @@ def test_many_silent_servers_cost_one_goodbye() -> None:
             pool.checkin(late)
             assert not late.usable
         if "closed" not in seen[:6]:
-            return  # the last one was told before the first one was given up
+            return  # the last server got its QUIT before the first was given up
     raise AssertionError(seen)
 
 

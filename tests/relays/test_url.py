@@ -1,4 +1,4 @@
-"""The one reader of servers' URLs: what it takes, and that it never says a password."""
+"""A server's URL is read, and no error shows its password."""
 
 from urllib.parse import quote
 
@@ -31,7 +31,10 @@ from mailbbgun.smtp.endpoint import Endpoint
         ("smtp://u:p@[2001:db8::1]", Endpoint("2001:db8::1", 587, "starttls", username="u", password="p")),
         ("smtp://127.0.0.1:1025?security=none", Endpoint("127.0.0.1", 1025, "none")),
         ("smtp://b\u00fccher.example", Endpoint("xn--bcher-kva.example", 587, "starttls")),
-        ("smtp://ann%40example.com:p%23a%2Fs%3Fs%40%25%20w@h", Endpoint("h", 587, "starttls", username="ann@example.com", password="p#a/s?s@% w")),
+        (
+            "smtp://ann%40example.com:p%23a%2Fs%3Fs%40%25%20w@h",
+            Endpoint("h", 587, "starttls", username="ann@example.com", password="p#a/s?s@% w"),
+        ),
         ("smtp://u:a:b:c@h", Endpoint("h", 587, "starttls", username="u", password="a:b:c")),
         ("smtp://u:+[]{}!$&'()*;=~@h", Endpoint("h", 587, "starttls", username="u", password="+[]{}!$&'()*;=~")),
         ("smtp://u:p%C3%A4ss@h", Endpoint("h", 587, "starttls", username="u", password="p\u00e4ss")),

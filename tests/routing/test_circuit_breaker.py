@@ -1,4 +1,4 @@
-"""Who may go to a server that refused us, and when."""
+"""The circuit breaker decides which transaction may try a server that refused us, and when."""
 
 import threading
 from uuid import uuid4
@@ -17,7 +17,7 @@ REFUSED = Refused(REPLY, Phase.AUTH)
 
 
 class Stopped(Clock):
-    """A clock that goes when it is told to."""
+    """A clock that moves only when it is told to."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,7 +33,7 @@ def clock() -> Stopped:
 
 @pytest.fixture
 def breaker(clock: Stopped) -> CircuitBreaker:
-    """One that was opened just now."""
+    """A breaker whose circuit was opened just now."""
     one = CircuitBreaker(PAUSE, clock)
     returns(one, going(one), REFUSED)
     return one
@@ -62,7 +62,7 @@ def test_a_refusal_pauses_its_route_alone(breaker: CircuitBreaker, clock: Stoppe
     assert breaker.enter(transaction()) == 1
 
 
-def test_of_many_senders_one_goes_after_the_pause(breaker: CircuitBreaker, clock: Stopped) -> None:
+def test_after_the_pause_only_one_sender_tries_the_server(breaker: CircuitBreaker, clock: Stopped) -> None:
     def come() -> None:
         line.wait()
         waits.append(breaker.enter(transaction()))
@@ -80,10 +80,18 @@ def test_of_many_senders_one_goes_after_the_pause(breaker: CircuitBreaker, clock
 
 @pytest.mark.parametrize(
     "outcome",
-    [Delivered(REPLY), Bounced(REPLY, Phase.RCPT), Unknown(REPLY, Phase.DOT), Deferred(REPLY, Phase.MAIL), Fenced(Phase.BODY)],
+    [
+        Delivered(REPLY),
+        Bounced(REPLY, Phase.RCPT),
+        Unknown(REPLY, Phase.DOT),
+        Deferred(REPLY, Phase.MAIL),
+        Fenced(Phase.BODY),
+    ],
     ids=lambda outcome: type(outcome).__name__,
 )
-def test_all_go_once_the_probe_got_in(breaker: CircuitBreaker, clock: Stopped, outcome: Outcome) -> None:
+def test_all_transactions_go_once_the_probe_got_through(
+    breaker: CircuitBreaker, clock: Stopped, outcome: Outcome
+) -> None:
     clock.now += PAUSE
     returns(breaker, going(breaker), Deferred(REPLY, Phase.AUTH), outcome)
     for _ in range(3):
@@ -100,14 +108,18 @@ def test_a_refused_probe_begins_the_pause_anew(breaker: CircuitBreaker, clock: S
 
 
 @pytest.mark.parametrize("outcomes", [[], [Deferred(REPLY, Phase.CONNECT)]], ids=["nothing", "no connection"])
-def test_a_probe_that_learned_nothing_makes_way_for_one_other(breaker: CircuitBreaker, clock: Stopped, outcomes: list[Outcome]) -> None:
+def test_a_probe_that_learned_nothing_makes_way_for_one_other(
+    breaker: CircuitBreaker, clock: Stopped, outcomes: list[Outcome]
+) -> None:
     clock.now += PAUSE
     returns(breaker, going(breaker), *outcomes)
     going(breaker)
     assert breaker.enter(transaction()) == PROBE_WAIT
 
 
-def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(breaker: CircuitBreaker, clock: Stopped) -> None:
+def test_a_probe_that_never_comes_back_is_replaced_and_its_result_ignored(
+    breaker: CircuitBreaker, clock: Stopped
+) -> None:
     clock.now += PAUSE
     lost = going(breaker)
     clock.now += PROBE_SECONDS
@@ -116,7 +128,7 @@ def test_a_probe_that_never_comes_back_is_overtaken_and_its_word_is_void(breaker
     assert breaker.enter(transaction()) == PROBE_WAIT
 
 
-def test_one_that_left_before_the_refusal_closes_nothing(clock: Stopped) -> None:
+def test_a_transaction_that_left_before_the_refusal_does_not_close_the_circuit(clock: Stopped) -> None:
     breaker = CircuitBreaker(PAUSE, clock)
     early, refused = going(breaker), going(breaker)
     returns(breaker, refused, REFUSED)
@@ -136,9 +148,9 @@ def test_a_refusal_of_one_recipient_by_a_server_that_takes_other_mail_is_not_abo
     assert breaker.about_whom(transaction(), {"a": of_one}) == {"a": of_one}
 
 
-def test_of_servers_that_took_mail_long_ago_nothing_is_kept(clock: Stopped) -> None:
+def test_servers_that_accepted_mail_long_ago_are_forgotten(clock: Stopped) -> None:
     breaker = CircuitBreaker(PAUSE, clock)
     for number in range(1000):
         breaker.about_whom(transaction(f"{number % 990}.test"), {"a": Delivered(REPLY)})
         clock.now += 1
-    assert list(breaker._took) == [f"{number % 990}.test" for number in range(940, 1000)]
+    assert list(breaker._accepted_at) == [f"{number % 990}.test" for number in range(940, 1000)]

@@ -1,4 +1,4 @@
-"""The way out as the settings say, into real servers."""
+"""Routes as the settings say, to real servers."""
 
 import socket
 import threading
@@ -18,7 +18,9 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp_accounts.account import Account
 from mailbbgun.smtp_accounts.cache import TenantAccounts
-from tests.smtp.peers import Authority, Peer, silent
+from tests.smtp.authority import Authority
+from tests.smtp.behaviours import silent
+from tests.smtp.peers import Peer
 from tests.waiting import PATIENCE, bounded, pause
 
 LIMIT = 0.3
@@ -28,13 +30,14 @@ ONE = Envelope("a@a.test", ("b@b.test",), b"Subject: x\r\n\r\ny\r\n")
 
 @contextmanager
 def routed(port: int, timeouts: str, security: str = "none", user: str = "", ca_file: str = "") -> Iterator[Routes]:
+    # Phases that are not under test must not end the wait first.
+    others = ",".join(f"{phase}={2 * PATIENCE}" for phase in PHASES if phase not in timeouts)
     routes = Routes(
         load(
             {
                 "MAILBBGUN_SMTP_URL": f"smtp://{user}127.0.0.1:{port}?security={security}",
                 "MAILBBGUN_HOSTNAME": "client.test",
-                # Those that are not under test are a hang, to this test.
-                "MAILBBGUN_SMTP_TIMEOUTS": f"{','.join(f'{phase}={2 * PATIENCE}' for phase in PHASES if phase not in timeouts)},{timeouts}",
+                "MAILBBGUN_SMTP_TIMEOUTS": f"{others},{timeouts}",
                 "MAILBBGUN_SMTP_CA_FILE": ca_file,
             }
         )
@@ -51,7 +54,10 @@ def attempt(routes: Routes) -> Outcome:
 
 @pytest.mark.parametrize("phase", ["banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"])
 def test_a_silent_server_is_given_up_at_the_limit_of_its_phase(phase: str) -> None:
-    with Peer(at={phase: silent}, users={"u": "p"}) as peer, routed(peer.port, f"{phase}={LIMIT}", user="u:p@") as routes:
+    with (
+        Peer(at={phase: silent}, users={"u": "p"}) as peer,
+        routed(peer.port, f"{phase}={LIMIT}", user="u:p@") as routes,
+    ):
         outcome = attempt(routes)
     assert isinstance(outcome, Unknown if phase == "dot" else Deferred)
     assert outcome.phase == phase
@@ -75,9 +81,14 @@ def test_a_machine_that_takes_no_connection_is_given_up_at_its_limit() -> None:
     assert outcome.phase == "connect"
 
 
-def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PAUSE", 0.0)  # as if it had rested
-    with Peer(at={"rset": silent, "quit": silent}, extensions=()) as peer, routed(peer.port, f"rset={LIMIT},quit={LIMIT}") as routes:
+def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and_quit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "PAUSE", 0.0)  # as if the connection had rested
+    with (
+        Peer(at={"rset": silent, "quit": silent}, extensions=()) as peer,
+        routed(peer.port, f"rset={LIMIT},quit={LIMIT}") as routes,
+    ):
         assert isinstance(attempt(routes), Delivered)
         assert isinstance(attempt(routes), Delivered)
         with bounded("a goodbye to a silent server"):
@@ -87,8 +98,14 @@ def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and
 
 @pytest.mark.parametrize(
     ("url", "says"),
-    [("smtp://u:CANARY#x@h", "%23"), ("smtp://u:x@CANARY@h", "%40"), ("smtp://u:CANARY[", "port"), ("mx:CANARY", "must be mx: and nothing else"),
-     ("catcher://CANARY", "must be catcher: and nothing else"), ("smtp:CANARY", "must be smtp://")],
+    [
+        ("smtp://u:CANARY#x@h", "%23"),
+        ("smtp://u:x@CANARY@h", "%40"),
+        ("smtp://u:CANARY[", "port"),
+        ("mx:CANARY", "must be mx: and nothing else"),
+        ("catcher://CANARY", "must be catcher: and nothing else"),
+        ("smtp:CANARY", "must be smtp://"),
+    ],
 )
 def test_a_way_out_that_would_lead_elsewhere_is_refused_without_saying_the_password(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=f"SMTP_URL: .*{says}") as caught:
@@ -97,7 +114,9 @@ def test_a_way_out_that_would_lead_elsewhere_is_refused_without_saying_the_passw
 
 
 def test_port_465_without_security_is_tls_as_it_is_with_an_account() -> None:
-    found = endpoint(load({"MAILBBGUN_SMTP_URL": "smtp://u:p@mail.example.com:465", "MAILBBGUN_HOSTNAME": "client.test"}))
+    found = endpoint(
+        load({"MAILBBGUN_SMTP_URL": "smtp://u:p@mail.example.com:465", "MAILBBGUN_HOSTNAME": "client.test"})
+    )
     assert (found.security, found.port) == ("tls", 465)
 
 
@@ -108,7 +127,7 @@ def test_an_account_that_mail_is_claimed_for_while_all_are_read_anew_is_not_forg
 
         def read() -> list[TenantAccounts]:
             claiming.start()
-            pause(0.1)  # it would be done by now, and what it said replaced by what was read before
+            pause(0.1)  # without the lock, know() would be done by now and its account overwritten
             return []
 
         assert routes.replace(read) == []

@@ -1,4 +1,4 @@
-"""Fair turns between routes and lanes, and bounded room."""
+"""The send queue gives fair turns to routes and lanes, and is bounded."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_room_counts_what_waits_and_what_is_under_way():
 
 @contextmanager
 def idle_sender(lines: SendQueue) -> Iterator[None]:
-    """Have a sender wait for something to send; there must be nothing for it."""
+    """A sender that waits for work while there is none it may take."""
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(lines.next, 5.0)
         while not lines._idle:
@@ -104,7 +104,7 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
     assert lines.cut() == []  # no sender waits: nothing is held back
     with idle_sender(lines):
         assert lines.wait_for_room(5) == 0
-        assert lines.cut() == [*high[1:], *bulk[1:]]  # two are left, one of each lane
+        assert lines.cut() == [*high[1:], *bulk[1:]]  # two stay, one of each lane
         assert lines.cut() == []
         assert lines.wait_for_room(0) == 6
         lined_up(lines, 6)
@@ -114,7 +114,7 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
         assert [one.lane for one in lines.close()] == ["high", "normal"]
 
 
-def test_of_a_route_that_has_few_less_stays_when_its_line_is_cut():
+def test_a_route_with_few_connections_keeps_fewer_when_its_line_is_cut():
     lines = SendQueue(8, lambda route: 1 if route == "test" else 4, patience=0.0)
     for _ in range(8):
         lines.add(transaction("test"))
@@ -150,7 +150,7 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkey
     lined_up(lines, 6, "moving.test")
     short, moving = lines.next(0), lines.next(0)
     assert (short.route, moving.route) == ("short.test", "moving.test")
-    lines._idle = 1  # a sender that waits, and is not as quick as this thread
+    lines._idle = 1  # a waiting sender, which is not as quick as this thread
     for _ in range(50):
         clock.now += 0.02
         assert lines.cut() == []
@@ -159,7 +159,7 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkey
         lined_up(lines, 1, "moving.test")
 
 
-def test_who_waits_for_room_learns_at_once_that_a_sender_has_become_idle():
+def test_a_wait_for_room_ends_at_once_when_a_sender_becomes_idle():
     lines = SendQueue(4, lambda _: 1, patience=0.0)
     lined_up(lines, 4)
     assert lines.next(0)
@@ -182,7 +182,7 @@ def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
 
 
 def shut(seconds):
-    """A gate that lets nothing through to routes of "shut.test", for so many seconds."""
+    """Return a gate that stays shut for routes of "shut.test", for so many seconds."""
     return lambda route, waiting: seconds if route == "shut.test" else 0.0
 
 
@@ -192,7 +192,7 @@ def with_ways(*candidates):
     return made
 
 
-def test_what_waits_a_while_before_a_gate_leaves_the_line_if_it_has_another_way_and_else_stays():
+def test_a_transaction_before_a_shut_gate_leaves_only_if_it_has_another_route():
     lines = SendQueue(10, lambda _: 5, gate=shut(5.0))
     stays, goes = with_ways(), with_ways("other.test")
     lines.add(stays)
@@ -204,7 +204,7 @@ def test_what_waits_a_while_before_a_gate_leaves_the_line_if_it_has_another_way_
     assert lines.close() == [stays]
 
 
-def test_what_waits_for_long_leaves_the_line_with_or_without_another_way():
+def test_a_transaction_before_a_gate_shut_for_long_leaves_in_any_case():
     lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
     for one in (with_ways(), with_ways("other.test")):
         lines.add(one)
@@ -241,7 +241,7 @@ def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
         assert lines.takes("b.test")
 
 
-def test_a_route_that_is_answered_in_bursts_looks_no_faster_than_it_is():
+def test_a_route_that_is_answered_in_bursts_is_not_measured_faster_than_it_is():
     pace = Pace(0.0)
     for tick in range(1, 400):
         now = tick / 10
@@ -257,7 +257,7 @@ def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
     lines = SendQueue(40, lambda _: 4, patience=0.0)
     for _ in range(40):
         lines.add(transaction("a.test"))
-    for _ in range(20):  # in no time
+    for _ in range(20):  # in no time at all
         lines.done(lines.next(0))
         lines.add(transaction("a.test"))
     for _ in range(4):
@@ -268,13 +268,15 @@ def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
 
 def test_one_tenants_slow_accounts_do_not_keep_every_sender():
     ours, theirs = uuid4(), uuid4()
-    lines = SendQueue(12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100)
+    lines = SendQueue(
+        12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100
+    )
     for route in ("account a", "account b", "account c"):
         for _ in range(4):
             lines.add(transaction(route, tenant=ours))
     taken = [lines.next(0) for _ in range(4)]
     assert all(taken)
-    assert lines.next(0) is None  # each account has a connection to spare, their tenant has none
+    assert lines.next(0) is None  # each account has a free connection, but their tenant has none
     lines.add(transaction("account d", tenant=theirs))
     lines.add(transaction("elsewhere", tenant=ours))
     others = [lines.next(0), lines.next(0)]

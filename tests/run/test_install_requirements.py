@@ -1,4 +1,4 @@
-"""How far an installation is, by what pip has said."""
+"""Progress of an installation, computed from pip's output."""
 
 import importlib.util
 from pathlib import Path
@@ -28,17 +28,24 @@ DEPENDENCIES = [*FETCHED, "Collecting Mako\n", "  Using cached mako\n"]
 INSTALLING = [*DEPENDENCIES, "Installing collected packages: click, Mako, alembic, sqlalchemy\n"]
 
 
-@pytest.mark.parametrize(("said", "installed", "text"), [
-    ([], 0, "fetching packages"),
-    (FETCHED, 0, "fetching click, package 1"),
-    (DEPENDENCIES, 0, "fetching Mako, package 2"),
-    ([*DEPENDENCIES, "Collecting Mako\n"], 0, "fetching Mako, package 2"),
-    ([*FETCHED, "WARNING: Retrying (Retry(total=4, …\n"], 0, "no answer from where packages come from; trying again"),
-    (INSTALLING, 0, "installing 1 of 4: click"),
-    (INSTALLING, 2, "installing 3 of 4: alembic"),
-    (INSTALLING, 4, "installing 4 of 4: sqlalchemy"),
-    ([*INSTALLING, "Successfully installed …\n"], 9, "installing 4 of 4: sqlalchemy"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "installed", "text"),
+    [
+        ([], 0, "fetching packages"),
+        (FETCHED, 0, "fetching click, package 1"),
+        (DEPENDENCIES, 0, "fetching Mako, package 2"),
+        ([*DEPENDENCIES, "Collecting Mako\n"], 0, "fetching Mako, package 2"),
+        (
+            [*FETCHED, "WARNING: Retrying (Retry(total=4, …\n"],
+            0,
+            "no answer from where packages come from; trying again",
+        ),
+        (INSTALLING, 0, "installing 1 of 4: click"),
+        (INSTALLING, 2, "installing 3 of 4: alembic"),
+        (INSTALLING, 4, "installing 4 of 4: sqlalchemy"),
+        ([*INSTALLING, "Successfully installed …\n"], 9, "installing 4 of 4: sqlalchemy"),
+    ],
+)
 def test_progress_names_the_package_at_work_and_how_many_there_are(
     program: ModuleType, said: list[str], installed: int, text: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""``bin/run`` with the real parts: what it starts, says and leaves."""
+"""``bin/run`` with its real parts: what it starts, prints and leaves behind."""
 
 import http.client
 import json
@@ -34,15 +34,20 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it said what to type."""
+        """Start it and wait until it has printed what to type."""
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mailbbgun.run"], cwd=ROOT, env=self.environment, stdout=output, stderr=output, start_new_session=True
+                [sys.executable, "-m", "mailbbgun.run"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         until(lambda: "Ctrl-C stops" in self.output(), self.output)
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the runner alone, as ``kill`` does."""
+        """Signal only the runner, as ``kill`` does."""
         assert self.process
         self.process.send_signal(number)
 
@@ -56,14 +61,16 @@ class Service:
         return self._output.read_text()
 
     def alive(self) -> dict[int, str]:
-        """Return every process of this run, whoever its parent is by now: each has our folder in its environment."""
+        """Return every process of this run, also orphaned ones: each has our folder in its
+        environment.
+        """
         mark, found = f"MAILBBGUN_VAR={self.var}\0".encode(), {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (process / "environ").read_bytes():
                     found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                pass  # ended meanwhile, or is none of ours
+                pass  # ended meanwhile, or not ours
         return found
 
     def pid(self, part: str) -> int:
@@ -72,7 +79,7 @@ class Service:
 
 
 def until(true: Callable[[], bool], told: Callable[[], object]) -> None:
-    """Wait until it is true."""
+    """Wait until ``true()`` is true."""
     try:
         wait_until(true, look=0.05)
     except AssertionError as error:
@@ -81,7 +88,7 @@ def until(true: Callable[[], bool], told: Callable[[], object]) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """A service that nothing may be left of."""
+    """A service that must leave no process behind."""
     one = Service(tmp_path)
     yield one
     until(lambda: not one.alive(), one.alive)
@@ -89,7 +96,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def started(service: Service) -> Iterator[Service]:
-    """The same, started."""
+    """The same service, started."""
     try:
         service.start()
         yield service
@@ -139,11 +146,24 @@ def test_killed_with_9_it_takes_its_parts_with_it(started: Service) -> None:
     until(lambda: not started.alive(), started.alive)
 
 
+def test_signals_that_come_double_stop_it_in_order(started: Service) -> None:
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        started.send(number)
+    assert started.ended() == 0
+    assert "killing" not in started.output()
+    assert started.alive() == {}
+
+
 def test_a_second_ctrl_c_kills_what_does_not_stop(started: Service) -> None:
     os.kill(started.pid("worker.py"), signal.SIGSTOP)
     started.send(signal.SIGINT)
     until(lambda: "stopping" in started.output(), started.output)
-    started.send(signal.SIGINT)
+
+    def told_again() -> bool:
+        started.send(signal.SIGINT)  # what comes within a second of the first is the same request
+        return started.process is not None and started.process.poll() is not None
+
+    until(told_again, started.output)
     assert started.ended() == 1
     assert "killing" in started.output()
     assert started.alive() == {}
@@ -164,12 +184,17 @@ def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None
     with socket.create_server(("127.0.0.1", int(port))):
         done = _run(service)
     assert done.returncode == 1
-    assert done.stderr == f"run: cannot listen on 127.0.0.1:{port}: Address already in use; MAILBBGUN_{setting} sets another port\n"
+    assert (
+        done.stderr
+        == f"run: cannot listen on 127.0.0.1:{port}: Address already in use; MAILBBGUN_{setting} sets another port\n"
+    )
     assert not service.var.exists()
 
 
 @pytest.mark.parametrize("free", [True, False])
-def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(service: Service, free: bool) -> None:
+def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(
+    service: Service, free: bool
+) -> None:
     service.environment["MAILBBGUN_SMTP_URL"] = "smtp://127.0.0.1:9?security=none"
     with socket.create_server(("127.0.0.1", 0 if free else service.catcher_port)):
         service.start()
@@ -190,9 +215,13 @@ def test_a_wrong_setting_is_one_line_and_exit_code_78(service: Service) -> None:
     assert (done.returncode, done.stderr) == (os.EX_CONFIG, "run: CATCHER_PORT: is the API's PORT\n")
 
 
-@pytest.mark.parametrize(("argument", "code", "said"), [("--help", 0, "Usage: bin/run\n"), ("start", 2, "bin/run: takes no arguments")])
+@pytest.mark.parametrize(
+    ("argument", "code", "said"), [("--help", 0, "Usage: bin/run\n"), ("start", 2, "bin/run: takes no arguments")]
+)
 def test_it_says_how_it_is_used(argument: str, code: int, said: str) -> None:
-    done = subprocess.run([ROOT / "bin" / "run", argument], capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(
+        [ROOT / "bin" / "run", argument], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     assert (done.returncode, (done.stdout + done.stderr)[: len(said)]) == (code, said)
 
 
@@ -200,11 +229,16 @@ def test_an_address_that_strangers_reach_is_refused_before_anything_starts(servi
     service.environment["MAILBBGUN_HOST"] = "0.0.0.0"
     done = _run(service)
     assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
-    assert done.stderr == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED\n"
+    assert (
+        done.stderr
+        == "run: HOST: anybody who reaches 0.0.0.0 could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED\n"
+    )
     assert not service.var.exists()
 
 
-def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(service: Service, tmp_path: Path) -> None:
+def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(
+    service: Service, tmp_path: Path
+) -> None:
     clone, here = tmp_path / "a clone", tmp_path / "elsewhere"
     (clone / "bin").mkdir(parents=True)
     here.mkdir()
@@ -213,11 +247,13 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
     (clone / "requirements.txt").touch()
     (clone / "mailbbgun").mkdir()
     (clone / "mailbbgun" / "__init__.py").touch()
-    (clone / "mailbbgun" / "run.py").write_text("import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_CONFIG'])")
+    (clone / "mailbbgun" / "run.py").write_text(
+        "import os, sys; print(sys.prefix, os.getcwd(), os.environ['MAILBBGUN_CONFIG'])"
+    )
     (tmp_path / "link").symlink_to("a clone/bin/run")
     (here / "run").symlink_to("../link")
     service.environment["MAILBBGUN_CONFIG"] = "settings.py"
-    for wanted in (None, ""):  # nothing to install the second time
+    for wanted in (None, ""):  # the second time there is nothing to install
         done = subprocess.run(["./run"], cwd=here, env=service.environment, capture_output=True, text=True, check=True)
         assert done.stdout == f"{clone}/.venv {clone} {here}/settings.py\n"
         assert wanted is None or done.stderr == wanted
@@ -225,5 +261,11 @@ def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environme
 
 def _run(service: Service) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mailbbgun.run"], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        [sys.executable, "-m", "mailbbgun.run"],
+        cwd=ROOT,
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )

@@ -1,6 +1,9 @@
-"""The scripts of ``bin/`` and the programs at the top, wherever they lie, whoever starts them, and with whatever Python."""
+"""The scripts of ``bin/`` and the programs at the top, from any folder, as any user, with any
+Python.
+"""
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -30,17 +33,22 @@ PROGRAMS = {
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 SCRIPTS = {"bin/run": ["bin/run"], "setup": ["bin/setup"], "bin/bench": ["bin/bench"], "bin/chaos": ["bin/chaos"]}
-# Each starts several times; a few of every kind do so every time.
+# Each starts several times. A few of every kind do so in every run, the others with --all.
 EVERY = [*PROGRAMS, *SCRIPTS, "bin/test"]
-SOME = [one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long) for one in EVERY]
+SOME = [
+    one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long)
+    for one in EVERY
+]
 
-# Stands for a Python in .venv that has everything: what is tested with it are the scripts alone.
+# Stands for a Python in .venv that has everything, so that only the scripts are tested.
 STUB = '#!/bin/sh\n[ "$1" = -c ] && exit 0\nprintf "%s|" "$PWD" "$@"\n'
 
 
 @pytest.fixture
 def clone() -> Iterator[Path]:
-    """The scripts in a folder with an awkward name, which any user may read, and an environment in which nothing is to install."""
+    """The scripts in a folder with an awkward name, readable by any user, with nothing left to
+    install.
+    """
     above = Path(tempfile.mkdtemp(prefix="mailbbgun-"))
     above.chmod(0o755)
     folder = above / "a 'clone' $x \"ü\" #1"
@@ -65,29 +73,46 @@ def _program(path: Path, text: str) -> None:
 
 
 def _stamp(folder: Path) -> None:
-    sums = subprocess.run(["cksum"], input=(folder / "requirements.txt").read_text(), capture_output=True, text=True, check=True)
+    sums = subprocess.run(
+        ["cksum"], input=(folder / "requirements.txt").read_text(), capture_output=True, text=True, check=True
+    )
     (folder / ".venv" / ".installed-requirements.txt").write_text(sums.stdout)
 
 
 def _run(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it as somebody who may not write the clone: as nobody, if we are root, who may write everything."""
+    """Run it as a user who may not write the clone: as nobody, if we are root."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(
-        [str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False, **user
+        [str(one) for one in argv],
+        cwd=cwd,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **user,
     )
 
 
 def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-    return subprocess.run([str(one) for one in argv], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run(
+        [str(one) for one in argv],
+        cwd=cwd,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def _bare_python(folder: Path) -> Path:
     """Return a Python without any libraries but its own."""
     python = folder / "bare" / "bin" / "python3"
     if not python.exists():
-        base = Path(sys._base_executable)  # type: ignore[attr-defined]
+        base = Path(sys._base_executable)  # type: ignore[attr-defined] # private: the Python outside the environment
         python.parent.mkdir(parents=True)
         (folder / "bare" / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
         python.symlink_to(base)
@@ -117,11 +142,14 @@ def test_on_read_only_code_an_environment_that_another_tool_made_will_do(clone: 
 
 def test_on_read_only_code_with_something_to_install_it_says_so_in_one_line(clone: Path) -> None:
     (clone / "requirements.txt").write_text("other==2.0\n")
-    _program(clone / ".venv" / "bin" / "python", '#!/bin/sh\n[ $# -lt 3 ] || exit 1\n')
+    _program(clone / ".venv" / "bin" / "python", "#!/bin/sh\n[ $# -lt 3 ] || exit 1\n")
     _read_only(clone)
     for script in ("run", "setup"):
         done = _run(clone / "bin" / script)
-        told = f"{script}: what it needs is not installed, and {clone} cannot be written: as a user who may, type {clone}/bin/setup\n"
+        told = (
+            f"{script}: what it needs is not installed, and {clone} cannot be written: "
+            f"as a user who may, type {clone}/bin/setup\n"
+        )
         assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
 
 
@@ -132,20 +160,27 @@ def test_an_environment_of_another_user_is_named(clone: Path) -> None:
     else:
         (clone / ".venv").chmod(0o555)
     done = _run(clone / "bin" / "setup")
-    told = f"setup: requirements.txt changed, and {clone}/.venv belongs to another user: as that user type {clone}/bin/setup\n"
+    told = (
+        f"setup: requirements.txt changed, and {clone}/.venv belongs to another user: "
+        f"as that user type {clone}/bin/setup\n"
+    )
     assert (done.returncode, done.stderr) == (1, told)
     assert not (clone / ".venv.lock").exists()
 
 
 def test_a_lock_that_cannot_be_made_is_told_with_its_reason(clone: Path, tmp_path: Path) -> None:
     (clone / "requirements.txt").write_text("other==2.0\n")
-    _program(tmp_path / "mkdir", '#!/bin/sh\necho "mkdir: cannot create directory: No space left on device" >&2\nexit 1\n')
+    _program(
+        tmp_path / "mkdir", '#!/bin/sh\necho "mkdir: cannot create directory: No space left on device" >&2\nexit 1\n'
+    )
     done = _plain(clone / "bin" / "setup", PATH=f"{tmp_path}:{os.environ['PATH']}")
     told = "setup: cannot install anything: mkdir: cannot create directory: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, told)
 
 
-def test_it_works_from_anywhere_through_links_without_a_home_and_with_closed_streams(clone: Path, tmp_path: Path) -> None:
+def test_it_works_from_anywhere_through_links_without_a_home_and_with_closed_streams(
+    clone: Path, tmp_path: Path
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(clone / "bin" / "run")
     (tmp_path / "bin").mkdir()
@@ -157,7 +192,11 @@ def test_it_works_from_anywhere_through_links_without_a_home_and_with_closed_str
 
 def test_setup_makes_nothing_twice_and_says_what_has_it_all(clone: Path) -> None:
     done = _plain(clone / "bin" / "setup")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"setup: {clone}/.venv/bin/python has what is needed\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"setup: {clone}/.venv/bin/python has what is needed\n",
+        "",
+    )
 
 
 def test_a_python_that_is_too_old_is_told(clone: Path, tmp_path: Path) -> None:
@@ -170,17 +209,27 @@ def test_a_python_that_is_too_old_is_told(clone: Path, tmp_path: Path) -> None:
 
 def test_what_is_pinned_is_looked_for_by_name_and_version(clone: Path) -> None:
     look = '. "$root/bin/setup"; echo "$python"'
-    for pins, code in (("click==0.0.1", 1), ("no-such-library==1.0", 1), (f"click=={version('click')}  # a comment\n# another\n", 0)):
+    for pins, code in (
+        ("click==0.0.1", 1),
+        ("no-such-library==1.0", 1),
+        (f"click=={version('click')}  # a comment\n# another\n", 0),
+    ):
         (clone / "requirements.txt").write_text(pins)
         shutil.rmtree(clone / ".venv", ignore_errors=True)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = _plain("sh", "-c", look, "program", root=str(clone), install="no", PATH=path)
-        said = ("python3\n", "") if code == 0 else ("", f"program: what it needs is not installed; type {clone}/bin/setup\n")
+        said = (
+            ("python3\n", "")
+            if code == 0
+            else ("", f"program: what it needs is not installed; type {clone}/bin/setup\n")
+        )
         assert (done.returncode, done.stdout, done.stderr) == (code, *said)
 
 
 @pytest.mark.parametrize("name", SOME[: len(PROGRAMS)])
-def test_with_a_python_that_lacks_the_libraries_a_program_says_what_to_type(clone: Path, tmp_path: Path, name: str) -> None:
+def test_with_a_python_that_lacks_the_libraries_a_program_says_what_to_type(
+    clone: Path, tmp_path: Path, name: str
+) -> None:
     shutil.rmtree(clone / ".venv")
     bare = _bare_python(tmp_path)
     program = PROGRAMS[name]
@@ -209,7 +258,7 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
     done = _plain(*argv, "--help", cwd=ROOT, **nothing)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.lower().startswith("usage: ")
-    if name != "bin/test":  # whose arguments are pytest's
+    if name != "bin/test":  # its arguments are pytest's
         done = _plain(*argv, "--nonsense", cwd=ROOT, **nothing)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
         assert done.stderr.startswith(f"{name}: ")
@@ -219,7 +268,7 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
 @pytest.mark.parametrize("name", SOME)
 def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(clone: Path, name: str) -> None:
     program = (PROGRAMS | SCRIPTS).get(name, ["bin/test"])
-    if name in PROGRAMS:  # which need their libraries; the scripts tell it without
+    if name in PROGRAMS:  # they need their libraries for it; the scripts do not
         shutil.rmtree(clone / ".venv")
         (clone / ".venv").symlink_to(Path(sys.prefix))
     else:
@@ -231,8 +280,62 @@ def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(cl
     assert sorted(path.name for path in clone.iterdir()) == before
 
 
+def test_a_python_in_a_folder_that_is_closed_to_this_user_is_told_not_python3_or_setup(clone: Path) -> None:
+    above = Path(tempfile.mkdtemp(prefix="mailbbgun-"))
+    home, tools = above / "home of its owner", above / "tools"
+    try:
+        _program(home / "python", STUB)
+        (clone / ".venv" / "bin" / "python").unlink()
+        (clone / ".venv" / "bin" / "python").symlink_to(home / "python")
+        tools.mkdir()
+        for tool in ("sh", "dirname", "readlink", "cat", "cksum"):
+            (tools / tool).symlink_to(str(shutil.which(tool)))
+        above.chmod(0o755)
+        home.chmod(0)
+        _read_only(clone)
+        for name in ("mailbbgun", "generate-keys", "requeue-pending", "run", "setup"):
+            done = _run(clone / "bin" / name, PATH=str(tools))
+            told = f"as its owner type rm -r {clone}/.venv, then {clone}/bin/setup with a python3 that every user may run"
+            line = f"{name}: this user may not run {clone}/.venv/bin/python: {told}\n"
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    finally:
+        home.chmod(0o755)
+        shutil.rmtree(above)
+
+
+def test_another_python_tells_that_the_one_with_the_libraries_is_closed_to_this_user(clone: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "python"
+    theirs.write_text(STUB)  # which nobody may run, not even root
+    (clone / ".venv" / "bin" / "python").unlink()
+    (clone / ".venv" / "bin" / "python").symlink_to(theirs)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for name, program in PROGRAMS.items():
+        bare = _bare_python(tmp_path)
+        argv = [clone / program[0]] if program[0].startswith("bin/") else ["python3", *program]
+        done = _plain(*argv, cwd=clone, PATH=f"{bare.parent}:{os.environ['PATH']}")
+        told = f"as its owner type rm -r {clone}/.venv, then {clone}/bin/setup with a python3 that every user may run"
+        line = f"{name}: {theirs} is closed to this user ({user}), and so is what bin/setup installed; {told}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Path) -> None:
+    library = clone / ".venv" / "lib" / "flask"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("")
+    library.chmod(0)
+    become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
+    begin = f"import os, sys; from mailbbgun.environment import need; sys.path = ['.venv/lib']; sys.prefix = '.venv'; {become}need('worker')"
+    done = _plain(sys.executable, "-c", begin, cwd=clone, _MAILBBGUN_STARTED_AGAIN="1")
+    user = pwd.getpwuid(NOBODY if become else os.geteuid()).pw_name
+    told = f".venv/lib/flask is closed to this user ({user}), and so is what bin/setup installed; as its owner type chmod -R a+rX {clone}/.venv"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"worker: {told}\n")
+    library.chmod(0o755)
+
+
 def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
-    pins = [line.partition("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    pins = [
+        line.partition("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    ]
     names = packages_distributions()
     looked_for = {names[module][0].lower() for module in MODULES}
-    assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not used yet; files only
+    assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not imported: not used yet, and files only

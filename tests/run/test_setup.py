@@ -1,4 +1,4 @@
-"""``bin/setup`` with the real pip: what it shows on a terminal and elsewhere, and when pip fails."""
+"""``bin/setup`` with the real pip: what it prints on a terminal, elsewhere, and when pip fails."""
 
 import os
 import pty
@@ -22,7 +22,7 @@ PACKAGES = [f"mbg-part-{number}" for number in range(1, 10)]
 
 
 def wheel(folder: Path, name: str, needs: Sequence[str] = ()) -> None:
-    """Make a package of one empty module, which needs others."""
+    """Make a package of one empty module that requires others."""
     module = name.replace("-", "_")
     info = f"{module}-1.0.dist-info"
     metadata = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {one}" for one in needs)]
@@ -39,7 +39,7 @@ def wheel(folder: Path, name: str, needs: Sequence[str] = ()) -> None:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of packages of which the first needs all others."""
+    """A folder of packages. The first requires all others."""
     folder = tmp_path_factory.mktemp("wheels")
     for name in PACKAGES:
         wheel(folder, name, PACKAGES[1:] if name == PACKAGES[0] else ())
@@ -52,7 +52,7 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "a clone"
     shutil.copytree(ROOT / "bin", folder / "bin")
     (folder / "requirements.txt").write_text(f"{PACKAGES[0]}==1.0\n")
-    base = Path(sys._base_executable)  # type: ignore[attr-defined]
+    base = Path(sys._base_executable)  # type: ignore[attr-defined] # private: the Python outside the environment
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(base)
@@ -64,7 +64,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def environment(wheels: Path) -> dict[str, str]:
-    """Return an environment in which pip finds these packages and asks nobody."""
+    """Return an environment in which pip finds these packages and uses no network."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAILBBGUN_", "PIP_"))}
     return clean | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull, "TERM": "xterm"}
 
@@ -100,7 +100,7 @@ def on_a_terminal(clone: Path, wheels: Path) -> str:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # nobody has its other end any more
+    except OSError:  # the other end was closed
         return b""
 
 
@@ -139,21 +139,22 @@ def test_what_pip_says_is_printed_whole_when_it_fails_and_nothing_counts_as_inst
     assert "installed 1 package for requirements.txt" in setup(clone, wheels).stderr
 
 
+@pytest.mark.parametrize(("script", "code"), [("setup", 128 + signal.SIGINT), ("run", 0)])
 def test_an_installation_that_is_interrupted_ends_without_a_traceback_and_leaves_no_lock(
-    clone: Path, wheels: Path
+    clone: Path, wheels: Path, script: str, code: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # pip connects and is not answered
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # pip connects and gets no answer
         asked = environment(wheels) | {"PIP_INDEX_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/simple"}
         del asked["PIP_NO_INDEX"], asked["PIP_FIND_LINKS"]
         with subprocess.Popen(
-            [clone / "bin" / "setup"], env=asked, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [clone / "bin" / script], env=asked, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == "fetching packages\n"
             connection, _ = silent.accept()
             with connection:
                 os.killpg(process.pid, signal.SIGINT)
-                assert process.wait(PATIENCE) == 128 + signal.SIGINT
+                assert process.wait(PATIENCE) == code
             said = process.stderr.read()
     assert said == "interrupted\n"
     assert not (clone / ".venv.lock").exists()

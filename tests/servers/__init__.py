@@ -1,6 +1,7 @@
-"""Real servers for tests, benches and chaos runs: own folder, own ports on 127.0.0.1, gone when their starter is gone.
+"""Real servers for tests, benches and chaos runs.
 
-They are plain context managers and know nothing of pytest::
+Each has its own folder and its own ports on 127.0.0.1, and ends when the process that started it
+ends. They are plain context managers and do not need pytest::
 
     with RabbitMQ() as broker, PostgreSQL() as database:
         queue = RabbitQueue(broker.url(broker.vhost()), (600,))

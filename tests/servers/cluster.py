@@ -1,4 +1,7 @@
-"""A RabbitMQ of three nodes on this machine, each with its own folder and ports: quorum queues have a member on each."""
+"""A RabbitMQ cluster of three nodes on this machine, each with its own folder and ports.
+
+Quorum queues have a member on each node.
+"""
 
 from types import TracebackType
 
@@ -8,7 +11,10 @@ NODES = 3
 
 
 class Cluster:
-    """Nodes may be stopped, killed and started one by one; two of them are needed."""
+    """Three nodes, which may be stopped, killed and started one by one.
+
+    The cluster needs two of them.
+    """
 
     ours = True
 
@@ -18,7 +24,10 @@ class Cluster:
         self._joined = False
 
     def start(self) -> None:
-        """Start what does not run, make one cluster of it (ten seconds, once), and wait until each speaks AMQP."""
+        """Start the nodes that are down, and wait until each speaks AMQP.
+
+        The first call makes one cluster of them, which takes ten seconds.
+        """
         for node in self.nodes:
             node.launch()
         for node in self.nodes:
@@ -29,7 +38,7 @@ class Cluster:
             self._joined = True
 
     def resume(self) -> None:
-        """Let paused nodes go on."""
+        """Resume paused nodes."""
         for node in self.nodes:
             node.resume()
 
@@ -38,7 +47,7 @@ class Cluster:
         return self.nodes[0].vhost()
 
     def url(self, vhost: str) -> str:
-        """Return the AMQP URL of a virtual host, with every node in it."""
+        """Return the AMQP URL of a virtual host, which names every node."""
         return f"amqp://{USER}:{PASSWORD}@{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}/{vhost}"
 
     def leader(self, vhost: str, queue: str) -> RabbitMQ:
@@ -50,7 +59,7 @@ class Cluster:
 
     def close(self) -> None:
         """Kill every node and remove their folders. Safe to repeat."""
-        for node in reversed(self.nodes):  # the first has everybody's epmd
+        for node in reversed(self.nodes):  # the first node runs the epmd of all
             node.close()
 
     def __enter__(self) -> "Cluster":
@@ -61,5 +70,7 @@ class Cluster:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -1,4 +1,7 @@
-"""Finds the servers' programs and some tools; as root on Debian installs what is missing: the servers in one apt-get call, a tool when asked for."""
+"""Finds the programs of servers and some tools. As root on Debian, installs missing ones.
+
+All servers are installed by one apt-get call, a tool when it is asked for.
+"""
 
 import fcntl
 import os
@@ -9,13 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-PACKAGES = {"rabbitmq": "rabbitmq-server", "postgresql": "postgresql", "redis": "redis-server"}  # of servers; a tool's has its name
-TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # whose package has another
-LOCK = Path("/usr")  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
+PACKAGES = {
+    "rabbitmq": "rabbitmq-server",
+    "postgresql": "postgresql",
+    "redis": "redis-server",
+}  # of servers; a tool's has its name
+TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # tools whose package has another name
+LOCK = Path(
+    "/usr"
+)  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
 
 
 class Missing(RuntimeError):
-    """A server's programs are not on this machine and cannot be installed from here."""
+    """A program is missing and cannot be installed from here."""
 
 
 def rabbitmq() -> Path:
@@ -34,32 +43,35 @@ def redis() -> Path:
 
 
 def strace() -> Path:
-    """Return strace itself. Raises :class:`Missing`."""
+    """Return the path of strace. Raises :class:`Missing`."""
     return _found("strace")
 
 
 def pgbouncer() -> Path:
-    """Return pgbouncer itself. Raises :class:`Missing`."""
+    """Return the path of pgbouncer. Raises :class:`Missing`."""
     return _found("pgbouncer")
 
 
 def node() -> Path:
-    """Return node itself. Raises :class:`Missing`."""
+    """Return the path of node. Raises :class:`Missing`."""
     return _found("node")
 
 
 def nginx() -> Path:
-    """Return nginx itself. Raises :class:`Missing`."""
+    """Return the path of nginx. Raises :class:`Missing`."""
     return _found("nginx")
 
 
 def systemd_analyze() -> Path:
-    """Return systemd-analyze itself. Raises :class:`Missing`."""
+    """Return the path of systemd-analyze. Raises :class:`Missing`."""
     return _found("systemd-analyze")
 
 
 def faketime() -> Path:
-    """Return the library that a process is given another clock with, by LD_PRELOAD. Raises :class:`Missing`."""
+    """Return libfaketime, which gives a process another clock by LD_PRELOAD.
+
+    Raises :class:`Missing`.
+    """
     return _found("faketime")
 
 
@@ -78,7 +90,7 @@ def _found(wanted: str, *together: str) -> Path:
 
 
 def _find(wanted: str) -> Path | None:
-    """Return a server's folder, or a tool."""
+    """Return a server's folder, or a tool's path."""
     if wanted == "faketime":
         return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
     if wanted not in PACKAGES:
@@ -88,10 +100,13 @@ def _find(wanted: str) -> Path | None:
 
 
 def _folder_of(server: str) -> Path | None:
-    # Not /usr/sbin/rabbitmq-server: Debian's wrapper there changes user and drops our environment.
+    # Not /usr/sbin/rabbitmq-server: Debian's wrapper changes user and drops our environment.
     program, places = {
         "rabbitmq": ("rabbitmq-server", ["/usr/lib/rabbitmq/bin"]),
-        "postgresql": ("postgres", sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True)),
+        "postgresql": (
+            "postgres",
+            sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True),
+        ),
         "redis": ("redis-server", ["/usr/bin"]),
     }[server]
     for place in places:
@@ -109,7 +124,7 @@ def _install(names: Sequence[str]) -> None:
     with one_at_a_time():
         packages = [(PACKAGES | TOOLS).get(name, name) for name in names if not _find(name)]
         if not packages:
-            return  # somebody else's run installed them while we waited
+            return  # another run installed them while this one waited
         wanted = " and ".join(packages)
         if not shutil.which("apt-get"):
             given = "MAILBBGUN_TEST_AMQP_URL, MAILBBGUN_TEST_DATABASE_URL, MAILBBGUN_TEST_REDIS_URL"
@@ -121,7 +136,9 @@ def _install(names: Sequence[str]) -> None:
         with no_daemons():
             for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
                 argv = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *command]
-                done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                done = subprocess.run(
+                    argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+                )
                 if done.returncode:
                     raise Missing(f"{' '.join(argv)} failed:\n{done.stdout[-2000:]}")
 
@@ -138,7 +155,7 @@ def one_at_a_time() -> Iterator[None]:
 
 @contextmanager
 def no_daemons() -> Iterator[None]:
-    """Debian's packages start their daemons when installed, unless policy-rc.d says no."""
+    """Keep Debian's packages from starting their daemons when installed, by policy-rc.d."""
     before = (POLICY.read_bytes(), POLICY.stat().st_mode) if POLICY.exists() else None
     POLICY.write_text("#!/bin/sh\nexit 101\n")
     POLICY.chmod(0o755)

@@ -1,8 +1,9 @@
-"""A provider's SMTP server as a process of its own: TLS by a private authority, AUTH, and failures on demand.
+"""A provider's SMTP server as a process: TLS by a private authority, AUTH, failures on demand.
 
-``python -m tests.servers.mailserver FOLDER`` is the process: the server of ``tests/smtp/peers.py``, which understands the client
-and keeps what it took in ``FOLDER/taken``, one JSON line a message, written before the dot is answered. :class:`MailServer` starts, kills
-and restarts it, always on the same port, and tells it to fail.
+:class:`MailServer` starts, kills and restarts the process, always on the same port, and makes it
+fail. The process itself is ``python -m tests.servers.mailserver FOLDER``: the server of
+``tests/smtp/peers.py``. It keeps what it accepted in ``FOLDER/taken``, one JSON line per message,
+written before it answers the final dot.
 """
 
 import contextlib
@@ -23,25 +24,30 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.servers.process import Sandbox, free_port
-from tests.smtp.peers import Authority, Dialogue, Gone, Peer, Received, server_context, then_close
+from tests.smtp.authority import Authority, server_context
+from tests.smtp.behaviours import then_close
+from tests.smtp.peers import Dialogue, Gone, Peer, Received
 
 ROOT = Path(__file__).parents[2]
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 class Failure(StrEnum):
-    """What a server can be told to do wrong. It holds for every connection, until told otherwise."""
+    """What a server can be told to do wrong.
+
+    A failure holds for every connection until the next order.
+    """
 
     AUTH = "auth"  # 535, also for the right password
-    BANNER = "banner"  # 421, and closes
-    CLOSE = "close"  # closes before a word or a handshake
+    BANNER = "banner"  # 421, then closes
+    CLOSE = "close"  # closes before its greeting or handshake
     RCPT = "rcpt"  # 450 for every recipient
-    SLOW = "slow"  # each MAIL is answered late
+    SLOW = "slow"  # answers each MAIL late
 
 
 @dataclass(frozen=True)
 class _Configuration:
-    """What the process reads when it starts. A file, since other users see a command line."""
+    """What the process reads at its start, from a file: other users can see command lines."""
 
     port: int
     security: str
@@ -50,15 +56,21 @@ class _Configuration:
 
 
 class MailServer:
-    """One on ``port`` of 127.0.0.1. ``security``: ``starttls`` (AUTH only once encrypted), ``tls``, or ``none``.
+    """A server on ``port`` of 127.0.0.1.
 
-    ``folder`` is where its certificates and messages are. Servers given the same ``authority`` are trusted by the same ``ca_file``.
+    ``security`` is ``starttls`` (AUTH only once encrypted), ``tls`` or ``none``. ``folder`` holds
+    its certificates and messages. Servers with the same ``authority`` are trusted by the same
+    ``ca_file``.
     """
 
     def __init__(
-        self, folder: Path, users: Mapping[str, str], security: str = "starttls", hosts: tuple[str, ...] = ("localhost", "127.0.0.1"),
+        self,
+        folder: Path,
+        users: Mapping[str, str],
+        security: str = "starttls",
+        hosts: tuple[str, ...] = ("localhost", "127.0.0.1"),
         authority: Authority | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.port = free_port()
         self._sandbox = Sandbox("mailserver", "", folder)
         self._folder = self._sandbox.folder
@@ -68,34 +80,43 @@ class MailServer:
         self._write("configuration", json.dumps(asdict(_Configuration(self.port, security, certificate, dict(users)))))
 
     def start(self) -> None:
-        """Start it and wait until it listens; what it took before is still there."""
+        """Start it and wait until it listens. Messages it accepted before are kept."""
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self._sandbox.spawn("server", [sys.executable, "-m", "tests.servers.mailserver", str(self._folder)], environment)
+        self._sandbox.spawn(
+            "server", [sys.executable, "-m", "tests.servers.mailserver", str(self._folder)], environment
+        )
         self._sandbox.wait_until("server", lambda: self._read("listening") == str(self._sandbox.pid("server")))
 
     def kill(self) -> None:
-        """Kill it with -9: connections are reset by the kernel, messages without an answer stay so."""
+        """Kill it with -9.
+
+        The kernel resets its connections; messages without an answer get none.
+        """
         self._sandbox.end("server", signal.SIGKILL)
 
     def restart(self) -> None:
-        """Kill it and start it again on the same port. It fails as it did before."""
+        """Kill it and start it again on the same port. It keeps failing as before."""
         self.kill()
         self.start()
 
     def fail(self, failure: Failure, seconds: float = 1.0) -> None:
-        """From here on do this wrong; ``seconds`` is how slow ``SLOW`` is."""
+        """Do this wrong from now on. ``seconds`` is the delay of ``SLOW``."""
         self._write("failure", json.dumps([failure, seconds]))
 
     def heal(self) -> None:
-        """Do nothing wrong from here on."""
+        """Do nothing wrong from now on."""
         (self._folder / "failure").unlink(missing_ok=True)
 
     def taken(self) -> list[dict[str, Any]]:
-        """Return the messages it took, in order: ``from``, ``to``, ``id`` (Message-ID), ``sha`` (SHA-256 of the data as sent), ``user``, ``at``."""
+        """Return the messages it accepted, in order.
+
+        Each has ``from``, ``to``, ``id`` (Message-ID), ``sha`` (SHA-256 of the data as sent),
+        ``user`` and ``at``.
+        """
         return [json.loads(line) for line in self._read("taken").splitlines(keepends=True) if line.endswith("\n")]
 
     def connections(self) -> int:
-        """Return how many connections were opened to it so far, in all its lives."""
+        """Return how many connections were opened to it, over all restarts."""
         return len(self._read("connections"))
 
     def close(self) -> None:
@@ -106,7 +127,9 @@ class MailServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _read(self, name: str) -> str:
@@ -116,7 +139,7 @@ class MailServer:
             return ""
 
     def _write(self, name: str, text: str) -> None:
-        """Put a file in its place whole: the process reads it at any time."""
+        """Replace a file atomically: the process may read it at any time."""
         draft = self._folder / f".{name}"
         draft.write_text(text)
         draft.replace(self._folder / name)
@@ -126,7 +149,7 @@ class MailServer:
 
 
 class _Keeper(Peer):
-    """A peer whose messages and connections outlive it: in two files, open for appending."""
+    """A peer that records messages and connections in two files, which survive it."""
 
     log = calls = -1
 
@@ -137,14 +160,18 @@ class _Keeper(Peer):
     def took(self, user: str | None, message: Received) -> None:
         found = _MESSAGE_ID.search(message.raw)
         line = {
-            "from": message.mail_from, "to": message.recipients, "id": found[1].decode() if found else None,
-            "sha": hashlib.sha256(message.raw).hexdigest(), "user": user, "at": time.time(),
-        }  # fmt: skip
+            "from": message.mail_from,
+            "to": message.recipients,
+            "id": found[1].decode() if found else None,
+            "sha": hashlib.sha256(message.raw).hexdigest(),
+            "user": user,
+            "at": time.time(),
+        }
         os.write(self.log, json.dumps(line).encode() + b"\n")
 
 
 def _behaviour(folder: Path, phase: str) -> Callable[[Dialogue], None]:
-    """What is done at a phase: the normal thing, unless the file says otherwise at that moment."""
+    """Return what to do at a phase: the normal thing, unless the file then says otherwise."""
 
     def behave(dialogue: Dialogue) -> None:
         failure, seconds = None, 0.0
@@ -157,7 +184,7 @@ def _behaviour(folder: Path, phase: str) -> Callable[[Dialogue], None]:
             return
         if failure == Failure.SLOW and phase == "mail":
             time.sleep(seconds)
-        if phase != "tls":  # there the handshake follows by itself
+        if phase != "tls":  # in the phase tls the handshake follows by itself
             dialogue.do(dialogue.normal)
 
     return behave
@@ -182,7 +209,9 @@ def _serve(folder: Path) -> None:
         auth_in_clear=configuration.security == "none",
         port=configuration.port,
     )
-    keeper.log, keeper.calls = (os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600) for name in ("taken", "connections"))
+    keeper.log, keeper.calls = (
+        os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600) for name in ("taken", "connections")
+    )
     with keeper:
         (folder / "listening").write_text(str(os.getpid()))
         threading.Event().wait()

@@ -1,4 +1,7 @@
-"""A private PgBouncer in transaction mode in front of a PostgreSQL: each transaction may be given another of its few connections."""
+"""A private PgBouncer in transaction mode, in front of a PostgreSQL.
+
+Each transaction may run on another of its few connections.
+"""
 
 import os
 import signal
@@ -27,16 +30,18 @@ max_client_conn = 500
 
 
 class PgBouncer:
-    """One, with ``size`` connections to each database of a server that is ours."""
+    """One PgBouncer, with ``size`` connections to each database of one of our servers."""
 
     def __init__(self, server: PostgreSQL, size: int = 5) -> None:
         self.port = free_port()
         self._program = install.pgbouncer()
-        self._sandbox = Sandbox("pgbouncer", "postgres")  # it does not run as root
-        (self._sandbox.folder / "pgbouncer.ini").write_text(_CONFIGURATION.format(server=server.port, port=self.port, size=size))
+        self._sandbox = Sandbox("pgbouncer", "postgres")  # it refuses to run as root
+        (self._sandbox.folder / "pgbouncer.ini").write_text(
+            _CONFIGURATION.format(server=server.port, port=self.port, size=size)
+        )
 
     def url(self, url: str) -> str:
-        """Return the URL of one of the server's databases, through here."""
+        """Return the URL of one of the server's databases, through PgBouncer."""
         return make_url(url).set(port=self.port).render_as_string(hide_password=False)
 
     def __enter__(self) -> Self:
@@ -44,7 +49,9 @@ class PgBouncer:
         self._sandbox.wait_until("pgbouncer", self._answers)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.end("pgbouncer", signal.SIGINT)
         self._sandbox.close()
 

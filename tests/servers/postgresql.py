@@ -1,4 +1,4 @@
-"""A private PostgreSQL. Durability stays at its defaults: crash tests mean what they say."""
+"""A private PostgreSQL. Durability keeps its defaults, so that crash tests are realistic."""
 
 import contextlib
 import os
@@ -22,13 +22,19 @@ STANDBY = "standby"
 
 
 class PostgreSQL:
-    """One server. ``MAILBBGUN_TEST_DATABASE_URL`` names another to use instead, unless ``own``; that one is never stopped.
+    """One server.
 
-    The user of that URL must be allowed to create databases.
+    Unless ``own``, ``MAILBBGUN_TEST_DATABASE_URL`` may name another server to use, which is never
+    stopped. The user of that URL must be allowed to create databases.
     """
 
-    def __init__(self, *, own: bool = False, parent: Path | None = None, standby_of: "PostgreSQL | None" = None) -> None:
-        """Keep its folder in ``parent``; by default where temporary files are. A standby is a copy of another that runs, and follows it."""
+    def __init__(
+        self, *, own: bool = False, parent: Path | None = None, standby_of: "PostgreSQL | None" = None
+    ) -> None:
+        """Make a server in a folder below ``parent``, by default the folder for temporary files.
+
+        With ``standby_of`` it is a copy of a running server and follows it.
+        """
         given = None if own or standby_of else os.environ.get(GIVEN)
         self._primary = standby_of
         self.ours = given is None
@@ -38,7 +44,9 @@ class PostgreSQL:
             self._url = make_url(given).set(drivername="postgresql+psycopg2")
         else:
             self.port = free_port()
-            self._url = URL.create("postgresql+psycopg2", "postgres", host="127.0.0.1", port=self.port, database="postgres")
+            self._url = URL.create(
+                "postgresql+psycopg2", "postgres", host="127.0.0.1", port=self.port, database="postgres"
+            )
 
     def url(self, database: str = "postgres") -> str:
         """Return the SQLAlchemy URL of a database."""
@@ -54,7 +62,19 @@ class PostgreSQL:
             self._sandbox = Sandbox("postgresql", "postgres", self._parent)
             if os.geteuid() == 0 and not self._sandbox.user:
                 raise install.Missing("PostgreSQL does not run as root and there is no user postgres")
-            make = [f"{programs}/initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+            make = [
+                f"{programs}/initdb",
+                "-D",
+                "data",
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+            ]
             if self._primary:
                 source = f"host=127.0.0.1 port={self._primary.port} user=postgres application_name={STANDBY}"
                 make = [f"{programs}/pg_basebackup", "-D", "data", "-d", source, "-R", "-c", "fast", "--no-sync"]
@@ -66,16 +86,19 @@ class PostgreSQL:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server, of which all others are descendants; none if it does not run or is not ours."""
+        """Its process id, the ancestor of all its processes.
+
+        None if it is not running or not ours.
+        """
         return self._sandbox.pid("postgresql") if self._sandbox else None
 
     @property
     def folder(self) -> Path:
-        """Where a server of ours keeps its files, and its log."""
+        """Where our server keeps its files and its log."""
         return self._own().folder
 
     def start(self) -> None:
-        """Start the server, if it does not run, and wait until it answers."""
+        """Start the server if it is not running, and wait until it answers."""
         self.launch()
         if self._sandbox:
             self._sandbox.wait_until("postgresql", self.answers)
@@ -90,18 +113,21 @@ class PostgreSQL:
         return True
 
     def follow_synchronously(self, wanted: bool) -> None:
-        """Let no commit return before it is on the standby's disk as well; wait until one follows so, unless it is no longer wanted."""
+        """Make every commit wait until it is on the standby's disk as well, or stop that.
+
+        If ``wanted``, waits until a standby follows synchronously.
+        """
         with self._execute() as cursor:
             cursor.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY if wanted else ''}'")
             cursor.execute("SELECT pg_reload_conf()")
         self._wait_for("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", 1 if wanted else 0)
 
     def promote(self) -> None:
-        """Make a standby the primary, and wait until it takes writes."""
+        """Make a standby the primary, and wait until it accepts writes."""
         with self._execute() as cursor:
             cursor.execute("SELECT pg_promote(wait => false)")
         self._wait_for("SELECT count(*) FROM pg_is_in_recovery() AS standby WHERE standby", 0)
-        self.follow_synchronously(False)  # or it would wait for its own standby: it is a copy in that, too
+        self.follow_synchronously(False)  # as a copy it would wait for a standby of its own, too
 
     def stop(self) -> None:
         """Shut down (fast: clients are disconnected)."""
@@ -112,10 +138,10 @@ class PostgreSQL:
         sandbox = self._own()
         pid = sandbox.pid("postgresql")
         if pid:
-            os.kill(pid, signal.SIGSTOP)  # no new children while we list them; each is a process group of its own
+            os.kill(pid, signal.SIGSTOP)  # no new children while they are listed; each is a process group of its own
             children = _children(pid)
             for one in (pid, *children):
-                with contextlib.suppress(ProcessLookupError):  # a child that ended by itself meanwhile
+                with contextlib.suppress(ProcessLookupError):  # a child that ended meanwhile
                     os.kill(one, signal.SIGKILL)
         sandbox.end("postgresql", signal.SIGKILL)
 
@@ -132,14 +158,16 @@ class PostgreSQL:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, connected clients or not."""
+        """Drop a database, even if clients are connected."""
         with self._execute() as cursor:
             cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def terminate(self, database: str) -> int:
         """End every connection to a database; return how many there were."""
         with self._execute() as cursor:
-            cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (database,))
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (database,)
+            )
             return int(cursor.fetchone()[0])
 
     def close(self) -> None:
@@ -153,12 +181,16 @@ class PostgreSQL:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _own(self) -> Sandbox:
         if self._sandbox is None:
-            raise RuntimeError(f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started")
+            raise RuntimeError(
+                f"the server of {GIVEN} is not ours to stop" if not self.ours else "the server was never started"
+            )
         return self._sandbox
 
     def _wait_for(self, query: str, count: int, seconds: float = START_SECONDS) -> None:
@@ -174,7 +206,9 @@ class PostgreSQL:
 
     @contextmanager
     def _execute(self) -> Iterator[Any]:
-        connection = psycopg2.connect(self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30)
+        connection = psycopg2.connect(
+            self._url.set(drivername="postgresql").render_as_string(hide_password=False), connect_timeout=30
+        )
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -184,4 +218,6 @@ class PostgreSQL:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]

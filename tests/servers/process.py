@@ -1,4 +1,6 @@
-"""Child processes with a folder of their own, which both vanish with the process that started them, even by ``kill -9``."""
+"""Child processes and their folder, which vanish with the process that started them, even by ``kill
+-9``.
+"""
 
 import atexit
 import contextlib
@@ -16,8 +18,8 @@ from pathlib import Path
 
 START_SECONDS = 600.0
 
-# Reads until its parent closes the pipe or dies; then ends what is left and removes the folder. Process groups are
-# killed whole. QUIT first: it lets PostgreSQL give back its shared memory.
+# The guard reads until its parent closes the pipe or dies. Then it kills the process groups that
+# are left and removes the folder. It sends QUIT first, so that PostgreSQL frees its shared memory.
 _GUARD = """
 read -r _
 for file in "$1"/*.pid; do [ -f "$file" ] && kill -QUIT "$(cat "$file")" 2>/dev/null && busy=1; done
@@ -33,8 +35,9 @@ _claims: list[socket.socket] = []
 def free_port() -> int:
     """Return a free port of 127.0.0.1 that no other test run gets while this process lives.
 
-    It is below the ephemeral range: within it a client that retries a stopped server can be given the server's own port and connect to itself.
-    The claim is a socket in Linux's abstract namespace, which cannot be left behind.
+    It is below the ephemeral range. Within that range, a client that retries a stopped server could
+    be given the server's own port and connect to itself. The claim is a socket in Linux's abstract
+    namespace, which cannot be left behind.
     """
     while True:
         port = random.SystemRandom().randrange(10_000, 32_000)
@@ -51,7 +54,10 @@ def free_port() -> int:
 
 
 class Sandbox:
-    """A folder, a user and the processes started there. ``user`` counts only when we are root and it exists."""
+    """A folder, a user, and the processes started there.
+
+    ``user`` is used only if we are root and it exists.
+    """
 
     def __init__(self, name: str, user: str, parent: Path | None = None) -> None:
         self.user = user if os.geteuid() == 0 and _exists(user) else None
@@ -59,41 +65,68 @@ class Sandbox:
         self.give(self.folder)
         self._owner = os.getpid()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._guard = subprocess.Popen(["/bin/sh", "-c", _GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True)
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
         atexit.register(self.close)
 
     def give(self, path: Path) -> None:
-        """Hand a path over to the server's user."""
+        """Give a path to the server's user."""
         if self.user:
             shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str], *, timeout: float = START_SECONDS) -> str:
-        """Run a command to its end and return what it printed. Raises ``RuntimeError`` with that text when it fails."""
+        """Run a command to its end and return its output.
+
+        Raises ``RuntimeError`` with the output if it fails.
+        """
         done = subprocess.run(
-            argv, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            user=self.user, group=self._group(), extra_groups=self._groups(), text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+            argv,
+            env=environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            user=self.user,
+            group=self._group(),
+            extra_groups=self._groups(),
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError(f"{argv[0]} failed ({done.returncode}): {done.stdout[-2000:]}")
         return done.stdout
 
     def spawn(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start a server that stays in the foreground; its output goes to ``<name>.log``."""
+        """Start a server in the foreground. Its output goes to ``<name>.log``."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                argv, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                user=self.user, group=self._group(), extra_groups=self._groups(), start_new_session=True,
-            )  # fmt: skip
+                argv,
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self.user,
+                group=self._group(),
+                extra_groups=self._groups(),
+                start_new_session=True,
+            )
         (self.folder / f"{name}.pid").write_text(str(process.pid))
         self._processes[name] = process
 
     def pid(self, name: str) -> int | None:
-        """Return the process id while it runs."""
+        """Return the process id of a running process, else None."""
         process = self._processes.get(name)
         return process.pid if process and process.poll() is None else None
 
     def wait_until(self, name: str, ready: Callable[[], bool]) -> None:
-        """Poll until ``ready()``. Raises ``RuntimeError`` with the end of its log when the process ends or :data:`START_SECONDS` pass."""
+        """Poll until ``ready()``.
+
+        Raises ``RuntimeError`` with the end of its log if the process ends, or after
+        :data:`START_SECONDS`.
+        """
         until = time.monotonic() + START_SECONDS
         while not ready():
             if self.pid(name) is None or time.monotonic() > until:
@@ -102,7 +135,9 @@ class Sandbox:
             time.sleep(0.03)
 
     def end(self, name: str, with_signal: signal.Signals, timeout: float = START_SECONDS) -> None:
-        """Signal the process (``SIGKILL``: its whole group) and wait for it; after ``timeout`` seconds kill it."""
+        """Signal the process (``SIGKILL``: its whole group) and wait for it; kill it after
+        ``timeout`` s.
+        """
         process = self._processes.pop(name, None)
         if process is None:
             return
@@ -116,7 +151,10 @@ class Sandbox:
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Kill what still runs and remove the folder. Safe to repeat; does nothing in a forked child."""
+        """Kill all that still runs and remove the folder.
+
+        Safe to repeat; does nothing in a forked child.
+        """
         atexit.unregister(self.close)
         if os.getpid() != self._owner or self._guard.stdin is None or self._guard.stdin.closed:
             return
@@ -141,5 +179,5 @@ def _exists(user: str) -> bool:
 
 
 def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # all of it has ended
+    with contextlib.suppress(ProcessLookupError):  # the whole group has ended
         os.killpg(pid, signal.SIGKILL)

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import pika
 
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import WORK, delay_queue, work_queue
+from mailbbgun.queues.topology import WORK, delay_queue, work_queue
 from mailbbgun.settings.settings import load
 from tests.servers import install
 from tests.servers.process import Sandbox, free_port
@@ -21,7 +21,7 @@ GIVEN = "MAILBBGUN_TEST_AMQP_URL"
 USER = PASSWORD = "tests"
 MEMORY = "512MB"
 TEST_DELAYS = {1, 2, 3, 5, 10, 20, 30, 60}
-VHOSTS_AT_ONCE = 20  # a rabbitmqctl call takes half a second, however many it makes
+VHOSTS_AT_ONCE = 20  # one rabbitmqctl call takes half a second, however many it makes
 
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -35,18 +35,24 @@ log.file.level = info
 
 
 class RabbitMQ:
-    """One node. ``MAILBBGUN_TEST_AMQP_URL`` names another broker to use instead, unless ``own``; that one is never stopped."""
+    """One node.
+
+    Unless ``own``, ``MAILBBGUN_TEST_AMQP_URL`` may name another broker to use, which is never
+    stopped.
+    """
 
     def __init__(self, *, own: bool = False, beside: "RabbitMQ | None" = None) -> None:
-        """Share epmd and cookie with the node ``beside``, to be able to :meth:`join` it."""
+        """With ``beside``, share epmd and cookie with that node, so that this one can :meth:`join`
+        it.
+        """
         given = None if own or beside else os.environ.get(GIVEN)
         self.ours = given is None
         self._beside = beside
         self._cookie: str = beside._cookie if beside else uuid.uuid4().hex
         self._sandbox: Sandbox | None = None
-        self._spare: list[str] = []  # made, not handed out
-        self._used: list[str] = []  # handed out
-        self._done: list[str] = []  # given back, to be deleted
+        self._spare: list[str] = []  # made, not yet lent
+        self._used: list[str] = []  # lent
+        self._done: list[str] = []  # returned, to be deleted
         if given:
             self._given = given
         else:
@@ -55,14 +61,19 @@ class RabbitMQ:
             self._given = f"amqp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/%2F"
 
     def url(self, vhost: str | None = None) -> str:
-        """Return the AMQP URL of a virtual host; by default the node's first (or the one of the environment variable)."""
+        """Return the AMQP URL of a virtual host.
+
+        By default that is the node's first one, or the one of the environment variable.
+        """
         parts = urlsplit(self._given)
         return self._given if vhost is None else urlunsplit(parts._replace(path="/" + quote(vhost, safe="")))
 
     def vhost(self) -> str:
-        """Return the name of a virtual host without our queues in it. Give it back with :meth:`release`.
+        """Return the name of a virtual host without queues of ours. Give it back with
+        :meth:`release`.
 
-        On a broker of our own it is a new one; on one that was given it is that of the URL, with every queue of ours deleted.
+        On our own broker it is a new one. On another broker it is that of the URL, and every queue
+        of ours is deleted from it.
         """
         if not self.ours:
             self._clear()
@@ -76,7 +87,7 @@ class RabbitMQ:
         return name
 
     def release(self, vhost: str) -> None:
-        """Give a virtual host back; it is deleted when the next ones are made."""
+        """Give a virtual host back. It is deleted when the next ones are made."""
         if self.ours:
             self._used.remove(vhost)
             self._done.append(vhost)
@@ -91,39 +102,42 @@ class RabbitMQ:
             self._prepare(self._sandbox)
         environment = self._environment()
         if not (self._beside or self._sandbox.pid("epmd")):
-            # In the foreground and ours; the node would leave a daemon behind.
+            # Run epmd in the foreground. A node would start it as a daemon and leave it behind.
             self._sandbox.spawn("epmd", [_epmd(), "-port", str(self._epmd_port), "-address", "127.0.0.1"], environment)
             self._sandbox.wait_until("epmd", lambda: _listens(self._epmd_port))
         self._sandbox.spawn("rabbitmq", [f"{programs}/rabbitmq-server", "-noinput"], environment)
 
     @property
     def name(self) -> str:
-        """The name of a node of ours."""
+        """The node's name, if it is ours."""
         return f"tests{self.port}@localhost"
 
     def join(self, other: "RabbitMQ") -> None:
-        """Become one cluster with the node it was made beside; what it stored is gone."""
+        """Form a cluster with the node it was made beside. All it stored is lost."""
         for command in (["stop_app"], ["join_cluster", other.name], ["start_app"]):
             self.ctl(*command)
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server, of which all others are descendants; none if it does not run or is not ours."""
+        """Its process id, the ancestor of all its processes.
+
+        None if it is not running or not ours.
+        """
         return self._sandbox.pid("rabbitmq") if self._sandbox else None
 
     @property
     def folder(self) -> Path:
-        """Where a server of ours keeps its files, and its log."""
+        """Where our server keeps its files and its log."""
         return self._own().folder
 
     def start(self) -> None:
-        """Start the node, if it does not run, and wait until it speaks AMQP."""
+        """Start the node if it is not running, and wait until it speaks AMQP."""
         self.launch()
         if self._sandbox:
             self._sandbox.wait_until("rabbitmq", self.answers)
 
     def answers(self) -> bool:
-        """Return whether the node answers the AMQP header; its port opens before it does."""
+        """Return whether the node answers the AMQP header. Its port opens earlier."""
         parts = urlsplit(self._given)
         try:
             with socket.create_connection((parts.hostname or "localhost", parts.port or 5672), 2) as link:
@@ -134,7 +148,7 @@ class RabbitMQ:
             return False
 
     def stop(self) -> None:
-        """Shut the node down in order."""
+        """Shut the node down cleanly."""
         self._own().end("rabbitmq", signal.SIGTERM)
 
     def kill9(self) -> None:
@@ -147,7 +161,7 @@ class RabbitMQ:
         self.start()
 
     def wipe(self) -> None:
-        """Kill the node, delete all it stored and start it with the same virtual hosts, empty."""
+        """Kill the node, delete all it stored, and start it with the same virtual hosts, empty."""
         self.kill9()
         shutil.rmtree(self._own().folder / "mnesia")
         self.start()
@@ -155,19 +169,22 @@ class RabbitMQ:
         self._make_vhosts(self._used, [])
 
     def pause(self) -> None:
-        """Stop the node's process where it is: connections stay open and nothing answers."""
+        """Stop the node's process with SIGSTOP: connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused node go on."""
+        """Resume a paused node."""
         self._signal(signal.SIGCONT)
 
     def memory_alarm(self, on: bool) -> None:
-        """Raise or clear the memory alarm: publishers are not read from while it lasts."""
+        """Raise or clear the memory alarm.
+
+        While it lasts, the node reads nothing from publishers.
+        """
         self.ctl("set_vm_memory_high_watermark", *(["0.0000001"] if on else ["absolute", MEMORY]))
 
     def ctl(self, *arguments: str) -> str:
-        """Run rabbitmqctl (about half a second) and return what it printed. Raises ``RuntimeError`` when it fails."""
+        """Run rabbitmqctl (about half a second) and return its output. Raises ``RuntimeError``."""
         return self._own().run([f"{install.rabbitmq()}/rabbitmqctl", "--quiet", *arguments], self._environment())
 
     def close(self) -> None:
@@ -180,12 +197,16 @@ class RabbitMQ:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _own(self) -> Sandbox:
         if self._sandbox is None:
-            raise RuntimeError(f"the broker of {GIVEN} is not ours" if not self.ours else "the broker was never started")
+            raise RuntimeError(
+                f"the broker of {GIVEN} is not ours" if not self.ours else "the broker was never started"
+            )
         return self._sandbox
 
     def _signal(self, which: signal.Signals) -> None:
@@ -198,7 +219,9 @@ class RabbitMQ:
         for name in made:
             lines.append(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>)')
             everything = ", ".join(['<<".*">>'] * 3)
-            lines.append(f'rabbit_auth_backend_internal:set_permissions(<<"{USER}">>, <<"{name}">>, {everything}, <<"tests">>)')
+            lines.append(
+                f'rabbit_auth_backend_internal:set_permissions(<<"{USER}">>, <<"{name}">>, {everything}, <<"tests">>)'
+            )
         if lines:
             self.ctl("eval", ", ".join([*lines, "ok."]))
 
@@ -242,7 +265,7 @@ class RabbitMQ:
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
             "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "feature_flags"),
-            "RABBITMQ_ALLOW_INPUT": "1",  # exec the node itself, no shell around it
+            "RABBITMQ_ALLOW_INPUT": "1",  # exec the node itself, without a shell around it
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{loopback} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
             "RABBITMQ_CTL_ERL_ARGS": loopback,
             "ERL_EPMD_PORT": str(self._epmd_port),

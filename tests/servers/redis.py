@@ -14,7 +14,11 @@ PASSWORD = "tests"
 
 
 class Redis:
-    """One server. ``MAILBBGUN_TEST_REDIS_URL`` names another to use instead, unless ``own``; that one is never stopped."""
+    """One server.
+
+    Unless ``own``, ``MAILBBGUN_TEST_REDIS_URL`` may name another server to use, which is never
+    stopped.
+    """
 
     def __init__(self, *, own: bool = False) -> None:
         given = None if own else os.environ.get(GIVEN)
@@ -27,7 +31,7 @@ class Redis:
             self._url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
     def url(self) -> str:
-        """Return the server's URL. All tests share its keys, so these should have something random in them."""
+        """Return the server's URL. All tests share its keys, so keys need a random part."""
         return self._url
 
     def launch(self) -> None:
@@ -44,11 +48,11 @@ class Redis:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server; none if it does not run or is not ours."""
+        """Its process id. None if it is not running or not ours."""
         return self._sandbox.pid("redis") if self._sandbox else None
 
     def start(self) -> None:
-        """Start the server, if it does not run, and wait until it answers."""
+        """Start the server if it is not running, and wait until it answers."""
         self.launch()
         if self._sandbox:
             self._sandbox.wait_until("redis", self.answers)
@@ -62,28 +66,28 @@ class Redis:
                 return False
 
     def client(self) -> "redis.Redis":
-        """Return a new client, for a look at what is kept; close it."""
+        """Return a new client, to inspect the keys. The caller closes it."""
         return redis.Redis.from_url(self._url)
 
     def stop(self) -> None:
-        """Shut down; all is forgotten."""
+        """Shut down. All keys are lost."""
         self._own().end("redis", signal.SIGTERM)
 
     def kill9(self) -> None:
-        """Kill the server; all is forgotten."""
+        """Kill the server. All keys are lost."""
         self._own().end("redis", signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop and start; same port, nothing in it."""
+        """Stop and start; same port, no keys."""
         self.stop()
         self.start()
 
     def pause(self) -> None:
-        """Stop the server's process where it is: connections stay open and nothing answers."""
+        """Stop the server's process with SIGSTOP: connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Resume a paused server."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
@@ -96,12 +100,16 @@ class Redis:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _own(self) -> Sandbox:
         if self._sandbox is None:
-            raise RuntimeError(f"the server of {GIVEN} is not ours" if not self.ours else "the server was never started")
+            raise RuntimeError(
+                f"the server of {GIVEN} is not ours" if not self.ours else "the server was never started"
+            )
         return self._sandbox
 
     def _signal(self, which: signal.Signals) -> None:

@@ -1,4 +1,6 @@
-"""The provider's server that other tests rely on: it takes what a real one takes, keeps it over its death, and fails when told to."""
+"""The mail server that other tests rely on: it accepts like a real one, keeps mail, and fails when
+told to.
+"""
 
 import hashlib
 import smtplib
@@ -15,10 +17,13 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Phase, Refused, TooMany
 from tests.servers.mailserver import Failure, MailServer
-from tests.smtp.peers import PATIENT, Authority
+from tests.smtp.authority import Authority
+from tests.smtp.peers import PATIENT
 from tests.waiting import at_least
 
-MAIL = Envelope("from@client.test", ("ann@peer.test", "ben@peer.test"), b"Message-ID: <one@client.test>\r\n\r\nHello\r\n")
+MAIL = Envelope(
+    "from@client.test", ("ann@peer.test", "ben@peer.test"), b"Message-ID: <one@client.test>\r\n\r\nHello\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,7 @@ def test_what_it_took_is_there_when_it_answers_and_after_it_was_killed(server: M
     taken = server.taken()[-1]
     assert (taken["from"], taken["to"], taken["user"]) == (MAIL.mail_from, list(MAIL.recipients), "robot")
     assert (taken["id"], taken["sha"]) == ("<one@client.test>", hashlib.sha256(MAIL.raw).hexdigest())
-    assert before <= taken["at"] <= time.time()  # both by one clock
+    assert before <= taken["at"] <= time.time()  # both by the same clock
     many, port, calls = len(server.taken()), server.port, server.connections()
     server.kill()
     assert refusal(endpoint(server)).phase is Phase.CONNECT
@@ -110,7 +115,7 @@ def test_it_fails_as_it_is_told_also_when_started_again_until_it_is_healed(
     assert delivered(send(endpoint(server)))
 
 
-def test_it_refuses_recipients_and_dawdles_when_told_to(server: MailServer) -> None:
+def test_it_refuses_recipients_and_answers_late_when_told_to(server: MailServer) -> None:
     server.fail(Failure.RCPT)
     many = len(server.taken())
     assert {outcome.reply.code for outcome in send(endpoint(server)).values()} == {450}

@@ -1,4 +1,4 @@
-"""Servers leave nothing behind, whatever ends the run that started them."""
+"""Servers leave nothing behind, however the run that started them ends."""
 
 import signal
 import subprocess
@@ -20,7 +20,9 @@ time.sleep({seconds})
 """
 
 
-@pytest.mark.parametrize(("how", "seconds"), [(signal.SIGKILL, 600), (signal.SIGINT, 600), (None, 0)], ids=["killed", "interrupted", "ended"])
+@pytest.mark.parametrize(
+    ("how", "seconds"), [(signal.SIGKILL, 600), (signal.SIGINT, 600), (None, 0)], ids=["killed", "interrupted", "ended"]
+)
 def test_a_server_and_its_folder_go_with_their_starter(how: signal.Signals | None, seconds: int) -> None:
     command = [sys.executable, "-c", STARTER.format(seconds=seconds)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as starter:
@@ -29,4 +31,6 @@ def test_a_server_and_its_folder_go_with_their_starter(how: signal.Signals | Non
         if how:
             starter.send_signal(how)
         starter.wait()
-    wait_until(lambda: not (Path(folder).exists() or Path(f"/proc/{pid}").exists()), "the end of the server and its folder")
+    wait_until(
+        lambda: not (Path(folder).exists() or Path(f"/proc/{pid}").exists()), "the end of the server and its folder"
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text as sql
@@ -42,6 +43,34 @@ def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(tmp_path: Pa
     assert load({"MAILBBGUN_VAR": str(tmp_path)}).var == tmp_path
     with pytest.raises(ConfigurationError, match="VAR: must name a folder"):
         load({"MAILBBGUN_VAR": ""})
+
+
+def test_a_relative_path_in_any_setting_is_in_the_projects_folder_wherever_we_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"MAILBBGUN_DATABASE_URL": "sqlite:///data/a%20b.db?timeout=3", "MAILBBGUN_SMTP_CA_FILE": "ca.pem"}
+    settings = load(given)
+    assert f"sqlite:///{quote(str(ROOT))}/data/a%20b.db?timeout=3" == settings.DATABASE_URL
+    assert str(ROOT / "ca.pem") == settings.SMTP_CA_FILE
+    assert load({"MAILBBGUN_SMTP_CA_FILE": ""}).SMTP_CA_FILE == ""
+
+
+@pytest.mark.parametrize("path", ["~/mail", "~", "~mailbbgun/mail", "$HOME/mail", "${HOME}/mail"])
+def test_a_path_that_only_a_shell_expands_is_refused_in_every_setting(path: str, tmp_path: Path) -> None:
+    start = path.partition("/")[0]
+    for name, value in (("VAR", path), ("SMTP_CA_FILE", path), ("DATABASE_URL", f"sqlite:///{path}")):
+        told = f"{name}: {path!r} begins with {start}, which only a shell expands: write the whole path, from / on"
+        for refused in (lambda: load({f"MAILBBGUN_{name}": value}), lambda: configured(tmp_path, f"{name} = {value!r}")):  # noqa: B023 - called here
+            with pytest.raises(ConfigurationError) as caught:
+                refused()
+            assert str(caught.value) == told
+    with pytest.raises(ConfigurationError, match=r"there is no file .*; only a shell expands ~ and \$, and not within quotes: write the whole path"):
+        load({"MAILBBGUN_CONFIG": f"/somewhere/{path}"})
+
+
+def test_tildes_and_dollars_elsewhere_in_a_path_are_letters_like_others(tmp_path: Path) -> None:
+    for folder in ("a~", "~", "$HOME"):
+        assert load({"MAILBBGUN_VAR": str(tmp_path / folder)}).var == tmp_path / folder
+    assert load({"MAILBBGUN_VAR": "./~"}).var == ROOT / "~"
 
 
 PHASES = "connect, banner, ehlo, tls, auth, mail, rcpt, data, body, dot, rset, quit"

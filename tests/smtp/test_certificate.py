@@ -1,4 +1,4 @@
-"""A certificate as a person is told of it."""
+"""A certificate is read into text for people."""
 
 import re
 import ssl
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.smtp.certificate import MAX_NAMES, read
-from tests.smtp.peers import Authority
+from tests.smtp.authority import Authority
 
 
 def der(path: Path) -> bytes:
@@ -32,7 +32,13 @@ def test_a_certificate_without_names_has_none(tmp_path: Path) -> None:
 
 
 def test_thousands_of_names_and_long_ones_are_cut(tmp_path: Path) -> None:
-    found = read(der(Authority(tmp_path).issue(*(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 60}.{n}.test"[:300] for n in range(400)))))
+    found = read(
+        der(
+            Authority(tmp_path).issue(
+                *(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 60}.{n}.test"[:300] for n in range(400))
+            )
+        )
+    )
     assert found is None or (len(found.names) == MAX_NAMES and all(len(name) <= 255 for name in found.names))
 
 

@@ -1,4 +1,4 @@
-"""A header outside ASCII, made fit for a server without SMTPUTF8."""
+"""A header outside ASCII is rewritten for a server without SMTPUTF8."""
 
 from email import message_from_bytes, policy
 
@@ -21,10 +21,15 @@ def header(text: str) -> bytes:
     [
         ("To: üser@example.com", "To: =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;"),
         ("To: ann@example.com, üser@example.com", "To: ann@example.com, =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;"),
-        ('Cc: "Lee, Ann" <ann@example.com>,\r\n Üser <üser@example.com>',
-         'Cc: "Lee, Ann" <ann@example.com>, =?utf-8?b?w5xzZXIg?=\r\n =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;'),
+        (
+            'Cc: "Lee, Ann" <ann@example.com>,\r\n Üser <üser@example.com>',
+            'Cc: "Lee, Ann" <ann@example.com>, =?utf-8?b?w5xzZXIg?=\r\n =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;',
+        ),
         ("Reply-To: Team <üser@example.com>", "Reply-To: Team =?utf-8?b?w7xzZXJAZXhhbXBsZS5jb20=?= :;"),
-        ("To: =?utf-8?b?w5w=?= <ann@example.com>, ü@a.b", "To: =?utf-8?b?w5w=?= <ann@example.com>, =?utf-8?b?w7xAYS5i?= :;"),
+        (
+            "To: =?utf-8?b?w5w=?= <ann@example.com>, ü@a.b",
+            "To: =?utf-8?b?w5w=?= <ann@example.com>, =?utf-8?b?w7xAYS5i?= :;",
+        ),
         ('To: "Ü, b" <ann@example.com>', "To: =?utf-8?b?w5wsIGI=?= <ann@example.com>"),
         ('To: "ü a"@example.com', "To: =?utf-8?b?IsO8IGEiQGV4YW1wbGUuY29t?= :;"),
         ("From: Ü <ann@example.com>", "From: =?utf-8?b?w5w=?= <ann@example.com>"),
@@ -48,7 +53,9 @@ def test_a_header_in_ascii_is_left_as_it_is_whatever_the_body() -> None:
     assert downgraded(raw) is raw
 
 
-INTERNATIONAL = st.text(st.characters(min_codepoint=0xA1, max_codepoint=0xFFFD, categories=["L", "N"]), min_size=1, max_size=60)
+INTERNATIONAL = st.text(
+    st.characters(min_codepoint=0xA1, max_codepoint=0xFFFD, categories=["L", "N"]), min_size=1, max_size=60
+)
 
 
 @given(st.lists(INTERNATIONAL, min_size=1, max_size=9))
@@ -60,7 +67,7 @@ def test_what_comes_out_is_ascii_in_short_lines_that_a_reader_decodes_and_always
     assert first == downgraded(raw) == downgraded(first)
     parsed = message_from_bytes(first, policy=policy.default)
     groups = [group for group in parsed["To"].groups if group.display_name]
-    # Python's parser keeps the blanks between encoded words, which RFC 2047 §6.2 says are none.
+    # Python's parser keeps the blanks between encoded words, which RFC 2047 §6.2 tells it to drop.
     assert [group.display_name.replace(" ", "") for group in groups] == [f"{one}@b.test" for one in locals_]
     assert [address.addr_spec for address in parsed["To"].addresses] == ["ann@a.test"] * len(locals_)
     assert parsed["Subject"] == "x"

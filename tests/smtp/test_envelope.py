@@ -12,9 +12,20 @@ from mailbbgun.smtp.outcome import Phase
 
 @pytest.mark.parametrize(
     "address",
-    ["a@b.test", "first.last+tag@sub.example.test", "o'brien@x.test", "a..b.@docomo.test", '"quoted"@x.test',
-     '"a\\"b"@x.test', '"a@b"@x.test', "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@localhost", "a@a_b.test",
-     "a" * 70 + "@x.test"],
+    [
+        "a@b.test",
+        "first.last+tag@sub.example.test",
+        "o'brien@x.test",
+        "a..b.@docomo.test",
+        '"quoted"@x.test',
+        '"a\\"b"@x.test',
+        '"a@b"@x.test',
+        "a@[192.0.2.1]",
+        "a@[IPv6:2001:db8::1]",
+        "a@localhost",
+        "a@a_b.test",
+        "a" * 70 + "@x.test",
+    ],
 )
 def test_a_sound_address_passes_as_it_is(address: str) -> None:
     assert path(address, False, Phase.RCPT) == address.encode()
@@ -22,11 +33,39 @@ def test_a_sound_address_passes_as_it_is(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "a", "@b.test", "a@", "a b@c.test", "a@b.test ", " a@b.test", "<a@b.test>", "a@b.test>",
-     "a@b>\r\nRCPT TO:<e@x", "a@b.test\r\n", "a@b.test\n",
-     "a@b.test\r", "a@b.test\0", "a@b.test> SIZE=1", "a@b.test NOTIFY=NEVER", "a@b\tc",
-     '"a b"@c.test', '"a>b"@c.test', '"a\\>b"@c.test', '"a\\ b"@c.test', "a,b@c.test", "@a:b@c.test", "a@b@c.test",
-     "a@[x]", "a@-b.test", "a@b-.test", "a@b..test", "a@b.test.", "a@\x7f.test", "x" * 250 + "@y.test"],
+    [
+        "",
+        "a",
+        "@b.test",
+        "a@",
+        "a b@c.test",
+        "a@b.test ",
+        " a@b.test",
+        "<a@b.test>",
+        "a@b.test>",
+        "a@b>\r\nRCPT TO:<e@x",
+        "a@b.test\r\n",
+        "a@b.test\n",
+        "a@b.test\r",
+        "a@b.test\0",
+        "a@b.test> SIZE=1",
+        "a@b.test NOTIFY=NEVER",
+        "a@b\tc",
+        '"a b"@c.test',
+        '"a>b"@c.test',
+        '"a\\>b"@c.test',
+        '"a\\ b"@c.test',
+        "a,b@c.test",
+        "@a:b@c.test",
+        "a@b@c.test",
+        "a@[x]",
+        "a@-b.test",
+        "a@b-.test",
+        "a@b..test",
+        "a@b.test.",
+        "a@\x7f.test",
+        "x" * 250 + "@y.test",
+    ],
 )
 @pytest.mark.parametrize("smtputf8", [False, True])
 def test_an_address_that_is_no_address_is_bounced(address: str, smtputf8: bool) -> None:
@@ -82,9 +121,27 @@ def test_a_message_is_dot_stuffed_and_ends_in_crlf(raw: bytes, written: bytes) -
     assert content(raw) == written
 
 
-# The eleven sequences of SMTP smuggling, and their like: some server somewhere takes each for the end of the message.
-SMUGGLING = [b"\n.\n", b"\n.\r\n", b"\r.\r\n", b"\r.\r", b"\n.\r", b"\r.\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n",
-             b"\r\n.\0\r\n", b"\r\r\n.\r\r\n", b"\n\n.\n\n", b"\r", b"\n", b"\0", b"\r\n\r", b"\n\r\n"]
+# The eleven sequences of SMTP smuggling, and similar ones: for each there is a server that takes it
+# for the end of the message.
+SMUGGLING = [
+    b"\n.\n",
+    b"\n.\r\n",
+    b"\r.\r\n",
+    b"\r.\r",
+    b"\n.\r",
+    b"\r.\n",
+    b"\r\n.\n",
+    b"\r\n.\r",
+    b"\r\n\0.\r\n",
+    b"\r\n.\0\r\n",
+    b"\r\r\n.\r\r\n",
+    b"\n\n.\n\n",
+    b"\r",
+    b"\n",
+    b"\0",
+    b"\r\n\r",
+    b"\n\r\n",
+]
 
 
 @pytest.mark.parametrize("sequence", SMUGGLING)

@@ -1,4 +1,4 @@
-"""Encoded words and folding: every reader gets the text back, and no line or word is longer than it may be."""
+"""Encoded words and folding: every reader gets the text back, and no line or word is too long."""
 
 import random
 from email.header import decode_header
@@ -11,7 +11,7 @@ ALPHABETS = ("plain words ", "äöüß ÄÖ", "日本語テキスト", "😀é x
 
 
 def texts(number: int) -> list[str]:
-    """Return random texts, of one alphabet or of several: the same ones in each run."""
+    """Return random texts of one alphabet or several; the same in each run."""
     dice = random.Random(2047)
     return ["".join(dice.choice(dice.choice(ALPHABETS)) for _ in range(dice.randrange(300))) for _ in range(number)]
 

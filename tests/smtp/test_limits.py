@@ -1,9 +1,17 @@
-"""Which replies speak of a limit, in the words of many servers."""
+"""Replies that state a limit are recognised in the words of many servers."""
 
 import pytest
 
-from mailbbgun.smtp.limits import MOST_REMEMBERED, REMEMBERED_SECONDS, KnownLimits, fewer, lasting, session_limit, too_many_recipients
-from mailbbgun.smtp.reply import Reply, understood
+from mailbbgun.smtp.limits import (
+    MOST_REMEMBERED,
+    REMEMBERED_SECONDS,
+    KnownLimits,
+    fewer,
+    is_lasting_limit,
+    session_limit,
+    too_many_recipients,
+)
+from mailbbgun.smtp.reply import Reply, parse_reply
 
 TOO_MANY = [
     "554 Transaction failed: Expected MIME header. Recipient count exceeds 50",
@@ -90,7 +98,7 @@ SOMETHING_ELSE = [
 
 
 def reply(line: str) -> Reply:
-    return understood(int(line[:3]), [line.encode()])
+    return parse_reply(int(line[:3]), [line.encode()])
 
 
 @pytest.mark.parametrize("line", TOO_MANY)
@@ -99,12 +107,12 @@ def test_too_many_recipients_is_understood_in_many_words(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", SOMETHING_ELSE)
-def test_what_speaks_of_something_else_is_not_taken_for_it(line: str) -> None:
+def test_other_refusals_are_not_taken_for_too_many_recipients(line: str) -> None:
     assert not too_many_recipients(reply(line))
 
 
 def test_umlauts_that_are_not_utf_8_are_understood_too() -> None:
-    assert too_many_recipients(understood(554, ["554 Zu viele Empfänger".encode("latin-1")]))
+    assert too_many_recipients(parse_reply(554, ["554 Zu viele Empfänger".encode("latin-1")]))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +138,18 @@ def test_a_sessions_limit_is_understood_in_many_words(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["250 2.0.0 too many messages in this session", "451 4.7.1 greylisted", "550 5.1.1 no such user", "452 4.3.1 insufficient storage",
-     "450 4.7.1 connection rate limited", "550 5.7.1 spam message rejected", "451 4.4.2 timeout", "454 4.7.0 TLS not available"],
+    [
+        "250 2.0.0 too many messages in this session",
+        "451 4.7.1 greylisted",
+        "550 5.1.1 no such user",
+        "452 4.3.1 insufficient storage",
+        "450 4.7.1 connection rate limited",
+        "550 5.7.1 spam message rejected",
+        "451 4.4.2 timeout",
+        "454 4.7.0 TLS not available",
+    ],
 )
-def test_what_is_no_sessions_limit_is_not_taken_for_it(line: str) -> None:
+def test_other_refusals_are_not_taken_for_a_limit_of_the_session(line: str) -> None:
     assert not session_limit(reply(line))
 
 
@@ -157,9 +173,9 @@ def test_the_next_try_has_as_many_as_the_reply_names_or_half(line: str, count: i
 
 
 def test_only_a_number_is_worth_remembering() -> None:
-    assert lasting(reply("554 Recipient count exceeds 50"))
-    assert not lasting(reply("452 4.5.3 Recipients belong to multiple regions ATTR38"))
-    assert not lasting(reply("452 Too many recipients received this hour"))
+    assert is_lasting_limit(reply("554 Recipient count exceeds 50"))
+    assert not is_lasting_limit(reply("452 4.5.3 Recipients belong to multiple regions ATTR38"))
+    assert not is_lasting_limit(reply("452 Too many recipients received this hour"))
 
 
 def test_what_a_server_took_is_remembered_for_a_while_and_for_so_many_servers() -> None:

@@ -1,4 +1,4 @@
-"""From nothing to a session: greeting, TLS, authentication, and every way a server can fail at them."""
+"""Opening a session: greeting, TLS, authentication, and every way a server can fail at them."""
 
 import socket
 from dataclasses import replace
@@ -7,48 +7,12 @@ from pathlib import Path
 import pytest
 
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.smtp.endpoint import Endpoint, Timeouts
-from mailbbgun.smtp.opening import CannotOpen
+from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused
-from tests.smtp.peers import (
-    PATIENT,
-    Authority,
-    Behaviour,
-    Dialogue,
-    Gone,
-    Peer,
-    drip,
-    endless,
-    endless_line,
-    half_a_line,
-    hang_up,
-    in_turn,
-    only,
-    reset,
-    silent,
-    then_close,
-)
-
-
-def quick(phase: str) -> Timeouts:
-    """Short at the phase under test only, so that a busy machine does not fail another one."""
-    return replace(PATIENT, **{phase: 0.1})
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-def plain(peer: Peer, **more: object) -> Endpoint:
-    return replace(Endpoint("peer.test", peer.port, "none", addresses=("127.0.0.1",)), **more)
-
-
-def refusal(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refused:
-    with pytest.raises(CannotOpen) as caught:
-        SMTPConnection.open(endpoint, "client.test", timeouts)
-    return caught.value.outcome
-
+from tests.smtp.authority import Authority
+from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, reset, silent
+from tests.smtp.clients import plain, quick, refusal
+from tests.smtp.peers import PATIENT, Behaviour, Dialogue, Gone, Peer, hang_up
 
 FAILURES: list[tuple[str, Behaviour, type, int]] = [
     ("4xx", b"451 4.3.0 later\r\n", Deferred, 451),
@@ -67,9 +31,7 @@ FAILURES: list[tuple[str, Behaviour, type, int]] = [
 
 @pytest.mark.parametrize("phase", [Phase.BANNER, Phase.EHLO])
 @pytest.mark.parametrize(("name", "behaviour", "kind", "code"), FAILURES, ids=[row[0] for row in FAILURES])
-def test_a_server_failing_before_mail_defers(
-    phase: Phase, name: str, behaviour: bytes, kind: type, code: int
-) -> None:
+def test_a_server_failing_before_mail_defers(phase: Phase, name: str, behaviour: bytes, kind: type, code: int) -> None:
     with Peer(at={phase: behaviour}) as peer:
         outcome = refusal(plain(peer), quick(phase))
     assert (type(outcome), outcome.phase, outcome.reply.code) == (kind, phase, code)
@@ -238,131 +200,3 @@ def test_a_ca_file_that_is_missing_or_empty_is_refused_without_connecting(tmp_pa
             outcome = refusal(plain(peer, security="tls", ca_file=str(file)))
             assert (type(outcome), outcome.phase) == (Refused, Phase.TLS)
     assert peer.connections == 0
-
-
-# -- AUTH
-
-
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_each_mechanism_authenticates_and_a_wrong_password_is_refused(mechanism: str) -> None:
-    with Peer(users={"j\u00fcrgen": "p\u00e4ss wort"}, mechanisms=mechanism) as peer:
-        endpoint = plain(peer, username="j\u00fcrgen", password="p\u00e4ss wort")
-        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
-        outcome = refusal(replace(endpoint, password="wrong"))
-    assert (type(outcome), outcome.phase, outcome.reply.code) == (Refused, Phase.AUTH, 535)
-
-
-@pytest.mark.parametrize(
-    ("encrypted", "offered", "used"),
-    [(True, "CRAM-MD5 LOGIN PLAIN", b"AUTH PLAIN"), (True, "LOGIN CRAM-MD5", b"AUTH LOGIN"),
-     (False, "PLAIN LOGIN CRAM-MD5", b"AUTH CRAM-MD5"), (False, "LOGIN PLAIN", b"AUTH PLAIN")],
-)
-def test_the_safest_mechanism_for_the_line_is_used(
-    encrypted: bool, offered: str, used: bytes, authority: Authority
-) -> None:
-    with Peer(users={"u": "p"}, mechanisms=offered, tls=authority.server("peer.test"), implicit=encrypted) as peer:
-        security = "tls" if encrypted else "none"
-        endpoint = plain(peer, security=security, username="u", password="p", ca_file=authority.ca_file)
-        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
-    assert next(command for command in peer.commands if command.startswith(b"AUTH")).startswith(used)
-
-
-REFUSALS = [b"504 5.5.4 unrecognized\r\n", b"502 5.5.1 not implemented\r\n", b"500 what\r\n", b"501 5.5.2 cannot decode\r\n",
-            b"535 5.7.8 wrong\r\n", b"534 5.7.9 too weak\r\n", b"538 5.7.11 not so\r\n", b"550 5.7.1 no\r\n", b"554 5.7.0 no\r\n"]
-
-
-@pytest.mark.parametrize("hangs_up", [False, True])
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal[:3].decode())
-@pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_another(works: str, refusal: bytes, hangs_up: bool) -> None:
-    with Peer(at={"auth": only(works, refusal, hangs_up)}, users={"u": "p"}) as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
-    tried = [command.split()[1].decode() for command in peer.commands if command.startswith(b"AUTH")]
-    order = ["CRAM-MD5", "PLAIN", "LOGIN"]
-    # One that was refused is not tried again, on whichever connection.
-    assert list(dict.fromkeys(tried)) == order[: order.index(works) + 1]
-    assert peer.connections == (order.index(works) + 1 if hangs_up else 1)
-
-
-def test_a_421_after_a_refused_mechanism_leads_to_a_fresh_connection() -> None:
-    at = {"auth": in_turn(b"535 5.7.8 no\r\n", then_close(b"421 4.7.0 too many errors\r\n"), None)}
-    with Peer(at=at, users={"u": "p"}) as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
-    assert peer.connections == 2
-
-
-@pytest.mark.parametrize("code", [421, 432, 450, 454])
-def test_a_temporary_failure_of_a_mechanism_ends_the_tries(code: int) -> None:
-    with Peer(at={"auth": b"%d 4.7.0 later\r\n" % code}, users={"u": "p"}) as peer:
-        assert refusal(plain(peer, username="u", password="p")).reply.code == code
-    assert len([command for command in peer.commands if command.startswith(b"AUTH")]) == 1
-
-
-@pytest.mark.parametrize("works", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_only_when_all_are_refused_are_we_and_the_refusal_that_tells_most_is_kept(works: str) -> None:
-    with Peer(at={"auth": only(works, b"504 5.5.4 unrecognized\r\n")}, users={"u": "another"}) as peer:
-        outcome = refusal(plain(peer, username="u", password="p"))
-    assert (type(outcome), outcome.reply.code) == (Refused, 535)
-
-
-def test_a_server_that_hangs_up_on_every_mechanism_is_not_asked_for_ever() -> None:
-    with Peer(at={"auth": then_close(b"535 5.7.8 wrong\r\n")}, users={"u": "p"}) as peer:
-        outcome = refusal(plain(peer, username="u", password="p"))
-    assert (type(outcome), outcome.reply.code, peer.connections) == (Refused, 535, 3)
-
-
-def test_a_server_that_wants_the_answer_of_plain_on_a_line_of_its_own_gets_it() -> None:
-    def ask(dialogue: Dialogue) -> None:
-        dialogue.command = b"AUTH PLAIN"  # as if it had not heard the rest
-        dialogue.normal(dialogue)
-
-    with Peer(at={"auth": ask}, users={"u": "p"}, mechanisms="PLAIN") as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
-
-
-def test_mechanisms_of_two_lines_are_put_together() -> None:
-    with Peer(extensions=("AUTH GSSAPI PLAIN", "AUTH=LOGIN"), users={"u": "p"}, mechanisms="NTLM", at={"auth": only("LOGIN", b"504 no\r\n")}) as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
-
-
-def test_the_old_spelling_of_auth_is_understood() -> None:
-    with Peer(extensions=("AUTH=LOGIN", "8BITMIME")) as peer, pytest.raises(CannotOpen):
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT)
-    assert b"AUTH LOGIN" in peer.commands
-
-
-@pytest.mark.parametrize("mechanisms", ["GSSAPI NTLM", ""])
-def test_a_server_we_cannot_authenticate_with_is_refused(mechanisms: str) -> None:
-    with Peer(users={"u": "p"}, mechanisms=mechanisms) as peer:
-        outcome = refusal(plain(peer, username="u", password="p"))
-    assert (type(outcome), outcome.phase) == (Refused, Phase.AUTH)
-
-
-def test_the_password_is_not_sent_in_clear_when_tls_was_stripped(authority: Authority) -> None:
-    for behaviours in ({}, {"starttls": b"454 no\r\n"}, {"tls": hang_up}):
-        context = authority.server("peer.test") if behaviours else None
-        with Peer(at=behaviours, users={"u": "p"}, tls=context) as peer:
-            outcome = refusal(plain(peer, security="opportunistic", username="u", password="p"))
-        assert (type(outcome), outcome.phase) == (Refused, Phase.AUTH)
-        assert not any(command.startswith(b"AUTH") for command in peer.commands)
-
-
-@pytest.mark.parametrize("code", [530, 534, 535, 538, 454, 432])
-def test_a_refused_login_is_refused_whatever_its_code(code: int) -> None:
-    with Peer(at={"auth": b"%d no\r\n" % code}, users={"u": "p"}) as peer:
-        assert isinstance(refusal(plain(peer, username="u", password="p")), Refused)
-
-
-def test_a_challenge_that_is_not_base64_defers() -> None:
-    with Peer(at={"auth": b"334 !!!\r\n"}, users={"u": "p"}) as peer:
-        assert isinstance(refusal(plain(peer, username="u", password="p")), Deferred)
-
-
-def test_the_password_is_not_in_the_representation() -> None:
-    assert "secret" not in repr(Endpoint("h", password="secret"))
-
-
-def test_an_opening_that_fails_once_succeeds_the_next_time() -> None:
-    with Peer(at={"banner": in_turn(then_close(b"421 busy\r\n"), None)}) as peer:
-        assert refusal(plain(peer)).reply.code == 421
-        SMTPConnection.open(plain(peer), "client.test", PATIENT).quit()

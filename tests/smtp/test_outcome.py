@@ -1,4 +1,4 @@
-"""The oracle of row R19: code by enhanced code by phase: what becomes of the mail."""
+"""The table of row R19: the outcome for each code, enhanced code and phase."""
 
 import pytest
 from hypothesis import given
@@ -7,10 +7,16 @@ from hypothesis import strategies as st
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Refused, TooMany, Unknown, classify, retry_after
 from mailbbgun.smtp.reply import Reply
 
-KINDS = {"delivered": Delivered, "deferred": Deferred, "bounced": Bounced, "unknown": Unknown, "refused": Refused,
-         "split": TooMany}
+KINDS = {
+    "delivered": Delivered,
+    "deferred": Deferred,
+    "bounced": Bounced,
+    "unknown": Unknown,
+    "refused": Refused,
+    "split": TooMany,
+}
 
-# phase   code  enhanced  outcome    text ("-": none given)
+# phase   code  enhanced  outcome    text ("-": none)
 TABLE = """
 dns       0     4.4.3     deferred   SERVFAIL
 dns       0     5.1.2     bounced    no such domain

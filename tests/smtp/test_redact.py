@@ -1,4 +1,4 @@
-"""A password does not come back in what a server says, however it writes it."""
+"""A password is removed from a server's words, in whatever form the server writes it."""
 
 import base64
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.smtp.redact import MARK, Redactor
-from mailbbgun.smtp.reply import understood
+from mailbbgun.smtp.reply import parse_reply
 
 SECRET = "s3cr\u00e9t+/ pass'word\\"
 
@@ -40,13 +40,17 @@ def test_a_form_of_the_secret_is_replaced_and_the_rest_stays(said: str) -> None:
     assert MARK in shown
     assert shown.startswith("denied: ")
     assert shown.endswith(" (try again)")
-    assert not [form for form in (SECRET, SECRET.upper(), b64(SECRET)[:8], SECRET.encode().hex()) if form in shown.replace(" ", "")]
+    assert not [
+        form
+        for form in (SECRET, SECRET.upper(), b64(SECRET)[:8], SECRET.encode().hex())
+        if form in shown.replace(" ", "")
+    ]
 
 
 def test_a_secret_spread_over_the_lines_of_a_reply_is_found() -> None:
     line = b64("\0user\0correct horse")
     lines = [f"535-5.7.8 {line[:9]}".encode(), f"535-5.7.8 {line[9:15]}".encode(), f"535 5.7.8 {line[15:]}".encode()]
-    assert MARK in Redactor("correct horse")(understood(535, lines).text)
+    assert MARK in Redactor("correct horse")(parse_reply(535, lines).text)
 
 
 def test_what_was_sent_is_found_where_the_secret_alone_is_too_short() -> None:
@@ -64,7 +68,8 @@ def test_whatever_the_secret_it_is_not_in_the_text_any_more(secret: str, before:
     if secret.isspace() or secret.casefold() in MARK:
         return
     shown = Redactor(secret)(f"{before}{secret}{after}")
-    assert shown.count(secret) <= shown.count(MARK)  # the two sides of a mark may make up a short one anew
+    # The text on both sides of a mark may form a short secret anew.
+    assert shown.count(secret) <= shown.count(MARK)
 
 
 CHARACTERS = st.characters(codec="utf-8")  # no lone surrogates: they have no octets

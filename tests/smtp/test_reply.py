@@ -12,8 +12,8 @@ from mailbbgun.smtp.reply import (
     ProtocolError,
     Reply,
     ReplyBuffer,
+    parse_reply,
     safe,
-    understood,
 )
 
 
@@ -25,7 +25,7 @@ def feed(buffer: ReplyBuffer, octets: bytes, step: int = 1 << 20) -> list[Reply]
         space[: len(part)] = part
         buffer.received(len(part))
         while taken := buffer.take():
-            replies.append(understood(*taken))
+            replies.append(parse_reply(*taken))
     return replies
 
 
@@ -44,8 +44,10 @@ def only(octets: bytes) -> Reply:
         (b"250 ok\n", Reply(250, None, "ok")),
         (b"550-5.1.1 no such\r\n550 5.1.1 user\r\n", Reply(550, "5.1.1", "no such user")),
         (b"550-first\r\n550 second\r\n", Reply(550, None, "first second")),
-        (b"550 sorry, no mailbox here (#5.1.1 - chkusr)\r\n",
-         Reply(550, "5.1.1", "sorry, no mailbox here (#5.1.1 - chkusr)")),
+        (
+            b"550 sorry, no mailbox here (#5.1.1 - chkusr)\r\n",
+            Reply(550, "5.1.1", "sorry, no mailbox here (#5.1.1 - chkusr)"),
+        ),
         (b"550 5.1.1.4 odd\r\n", Reply(550, None, "5.1.1.4 odd")),
         (b"550 5.7.509 DMARC\r\n", Reply(550, "5.7.509", "DMARC")),
         (b"550 5.1.1\r\n", Reply(550, "5.1.1", "")),
@@ -69,9 +71,21 @@ def test_replies_may_arrive_in_any_pieces_and_several_at_once(step: int) -> None
 
 @pytest.mark.parametrize(
     "octets",
-    [b"\r\n", b"25\r\n", b"abc hello\r\n", b"2500 ok\r\n", b"250\tok\r\n", b"150 x\r\n", b"650 x\r\n", b"-50 x\r\n",
-     b"250-a\r\n550 b\r\n", b"250-a\r\nHTTP/1.1\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"-ERR unknown\r\n",
-     "\u0662\u0665\u0660 ok\r\n".encode()],
+    [
+        b"\r\n",
+        b"25\r\n",
+        b"abc hello\r\n",
+        b"2500 ok\r\n",
+        b"250\tok\r\n",
+        b"150 x\r\n",
+        b"650 x\r\n",
+        b"-50 x\r\n",
+        b"250-a\r\n550 b\r\n",
+        b"250-a\r\nHTTP/1.1\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"-ERR unknown\r\n",
+        "\u0662\u0665\u0660 ok\r\n".encode(),
+    ],
 )
 def test_what_is_no_reply_is_a_protocol_error(octets: bytes) -> None:
     with pytest.raises(ProtocolError):

@@ -1,6 +1,8 @@
-"""Somebody sits on the line (S17): no password crosses it in clear, and nothing at all follows a handshake that failed.
+"""Row S17, an attacker on the line: no password is sent without TLS, and after a failed handshake
+nothing at all is sent.
 
-A `Tap` stands between client and server, writes down every octet the client says, and meddles with what is said in clear.
+A `Tap` stands between client and server. It records every octet of the client and changes what is
+sent without TLS.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered, Outcome, Phase, Refused
 from mailbbgun.smtp.redact import MARK, Redactor
 from tests.servers.mailserver import MailServer
-from tests.smtp.peers import PATIENT, Authority, Peer
+from tests.smtp.authority import Authority
+from tests.smtp.peers import PATIENT, Peer
 from tests.waiting import PATIENCE
 
 TIMEOUTS = replace(PATIENT, quit=1)
@@ -31,15 +34,17 @@ PASSWORD = "open sesame, 40 thieves"
 BODY = b"Subject: for nobody else\r\n\r\nthe treasure is in the cave\r\n"
 MAIL = Envelope("from@client.test", ("to@peer.test",), BODY)
 RECORD_ALERT, RECORD_HANDSHAKE, RECORD_DATA, RECORD_CHANGE = 21, 22, 23, 20
-ALERT_SIZE = 2 + 1 + 16  # an alert of TLS 1.3 is told from data by nothing but its size: two octets, their type, the tag
+#: Only its size tells an alert of TLS 1.3 from data: two octets, their type, the tag.
+ALERT_SIZE = 2 + 1 + 16
 
 
 @dataclass
 class Tap:
     """Listens on ``port`` and passes on to ``upstream``. Use as a context manager.
 
-    ``answers`` maps commands to what the tap says itself, and keeps from the server; ``rewrite`` changes what the server says. Both see only
-    what is in clear. ``said`` has the octets of the client, one entry for each connection.
+    ``answers`` maps commands to replies of the tap; such a command does not reach the server.
+    ``rewrite`` changes what the server says. Both see only what is not encrypted. ``said`` has the
+    octets of the client, one entry for each connection.
     """
 
     upstream: int
@@ -61,7 +66,7 @@ class Tap:
         self.settled()
 
     def settled(self) -> None:
-        """Wait until every connection so far is over, so that all of it is written down."""
+        """Wait until every connection so far is closed, so that all octets are recorded."""
         for thread in self._threads[1:]:
             thread.join(PATIENCE)
             assert not thread.is_alive()
@@ -73,7 +78,10 @@ class Tap:
                 server = socket.create_connection(("127.0.0.1", self.upstream))
                 said = bytearray()
                 self.said.append(said)
-                for work in (lambda c=client, s=server, w=said: self._forth(c, s, w), lambda c=client, s=server, w=said: self._back(c, s, w)):
+                for work in (
+                    lambda c=client, s=server, w=said: self._forth(c, s, w),
+                    lambda c=client, s=server, w=said: self._back(c, s, w),
+                ):
                     self._threads.append(threading.Thread(target=work, daemon=True))
                     self._threads[-1].start()
 
@@ -97,17 +105,17 @@ class Tap:
 
 
 def is_encrypted(said: bytes) -> bool:
-    """Whether the client has begun to speak TLS: a handshake record, where a command is a letter."""
+    """Return whether the client has sent a TLS handshake record instead of a command."""
     return bool(re.search(rb"(?:\A|\n)\x16\x03", said))
 
 
 def without_starttls(octets: bytes) -> bytes:
-    """An EHLO reply as if it had not been offered; where it was the last line another takes its place."""
+    """Return an EHLO reply without STARTTLS; if it was the last line, another line replaces it."""
     return octets.replace(b"250-STARTTLS\r\n", b"").replace(b"250 STARTTLS\r\n", b"250 AUTH PLAIN LOGIN\r\n")
 
 
 def masked(octets: bytes) -> bytes:
-    """What firewalls that "fix up" SMTP make of it."""
+    """Return the reply as firewalls that "fix up" SMTP change it."""
     return octets.replace(b"STARTTLS", b"XXXXXXXA")
 
 
@@ -118,7 +126,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def tempting(authority: Authority) -> Iterator[Peer]:
-    """A server that would take a password in clear."""
+    """A server that would accept a password without TLS."""
     with Peer(tls=authority.server("peer.test"), users={"u": PASSWORD}, mechanisms="PLAIN LOGIN") as peer:
         yield peer
 
@@ -128,7 +136,7 @@ def account(port: int, authority: Authority, security: str = "starttls") -> Endp
 
 
 def attempts(endpoint: Endpoint, times: int = 1, timeouts: Timeouts = TIMEOUTS) -> list[Outcome]:
-    """What becomes of so many attempts in a row, by the way that mail takes, with its pool of connections."""
+    """Return the outcomes of so many attempts in a row, sent as mail is, with a pool."""
     pool = Pool(timeouts, "client.test")
     relay = SmartHost(endpoint, pool)
     outcomes = [relay.attempt(MAIL, lambda _: True, lambda *_: None)["to@peer.test"] for _ in range(times)]
@@ -137,16 +145,18 @@ def attempts(endpoint: Endpoint, times: int = 1, timeouts: Timeouts = TIMEOUTS) 
 
 
 def secrets_in(octets: bytes) -> list[str]:
-    """What of the password, in any form, or of the mail is in it."""
+    """Return the parts of the password (in any form) and of the mail that the octets hold."""
     text = octets.decode("latin-1")
     found = ["password"] if MARK in Redactor(PASSWORD)(text) else []
     return found + [word for word in ("AUTH", "MAIL", "treasure", "thieves") if word in text]
 
 
-# -- the watcher itself
+# -- the tap itself
 
 
-def test_the_watcher_sees_a_password_that_crosses_in_clear_and_none_under_tls(tempting: Peer, authority: Authority) -> None:
+def test_the_watcher_sees_a_password_that_crosses_in_clear_and_none_under_tls(
+    tempting: Peer, authority: Authority
+) -> None:
     with Tap(tempting.port) as tap:
         assert isinstance(attempts(account(tap.port, authority, "none"))[0], Delivered)
         assert isinstance(attempts(account(tap.port, authority))[0], Delivered)
@@ -165,7 +175,10 @@ MEDDLING: dict[str, tuple[dict[bytes, bytes], Callable[[bytes], bytes]]] = {
     "unknown": ({b"STARTTLS": b"502 5.5.1 command not implemented\r\n"}, bytes),
     "answered as if it were done": ({b"STARTTLS": b"250 2.0.0 ok\r\n"}, without_starttls),
     "agreed to and then not spoken": ({b"STARTTLS": b"220 go ahead\r\n"}, bytes),
-    "agreed to with words in clear behind": ({b"STARTTLS": b"220 go ahead\r\n250-peer.test\r\n250 AUTH PLAIN LOGIN\r\n"}, bytes),
+    "agreed to with words in clear behind": (
+        {b"STARTTLS": b"220 go ahead\r\n250-peer.test\r\n250 AUTH PLAIN LOGIN\r\n"},
+        bytes,
+    ),
     "EHLO unknown": ({b"EHLO": b"502 5.5.1 command not implemented\r\n"}, bytes),
 }
 
@@ -200,7 +213,10 @@ def test_mail_goes_through_as_soon_as_nobody_meddles_any_more(tempting: Peer, au
 
 
 def test_a_providers_server_behind_the_stripper_hears_no_password_either(tmp_path: Path) -> None:
-    with MailServer(tmp_path, {"u": PASSWORD}, hosts=("peer.test",)) as server, Tap(server.port, rewrite=without_starttls) as tap:
+    with (
+        MailServer(tmp_path, {"u": PASSWORD}, hosts=("peer.test",)) as server,
+        Tap(server.port, rewrite=without_starttls) as tap,
+    ):
         endpoint = Endpoint("peer.test", tap.port, "starttls", "u", PASSWORD, ("127.0.0.1",), server.ca_file)
         assert isinstance(attempts(endpoint)[0], Refused)
         tap.settled()
@@ -216,7 +232,7 @@ def test_a_providers_server_behind_the_stripper_hears_no_password_either(tmp_pat
 
 
 def records(said: bytes) -> list[tuple[int, int]]:
-    """The TLS records (type, octets) that follow what was said in clear (RFC 8446 §5.1)."""
+    """Return the TLS records (type, octets) after the unencrypted part (RFC 8446 §5.1)."""
     rest, found = said[said.rfind(b"STARTTLS\r\n") + len(b"STARTTLS\r\n") :] if b"STARTTLS\r\n" in said else said, []
     while rest:
         size = int.from_bytes(rest[3:5], "big")
@@ -254,7 +270,7 @@ def test_after_a_failed_handshake_there_is_an_alert_and_nothing_else(
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_who_is_asked_a_second_time_for_a_bad_certificate_is_told_nothing(
+def test_the_second_connection_for_a_bad_certificate_sends_nothing_secret(
     security: str, version: ssl.TLSVersion, authority: Authority
 ) -> None:
     context = authority.server("other.test")
@@ -267,13 +283,15 @@ def test_who_is_asked_a_second_time_for_a_bad_certificate_is_told_nothing(
     assert told.steps[-1].tls.certificate is not None
     assert len(tap.said) == 2
     looked = [kind for kind, _ in records(tap.said[1])]
-    # TLS 1.3 sends its Finished as data; TLS 1.2 sends none before the first word.
+    # TLS 1.3 sends its Finished as a data record; TLS 1.2 sends none before the first command.
     assert looked.count(RECORD_DATA) == (1 if version is ssl.TLSVersion.TLSv1_3 else 0)
     assert set(looked) <= {RECORD_HANDSHAKE, RECORD_CHANGE, RECORD_DATA}
     assert [found for said in tap.said for found in secrets_in(said)] == []
     assert not [command for command in peer.commands if command not in (b"EHLO client.test", b"STARTTLS")]
 
 
-@pytest.mark.parametrize("endpoint", [Endpoint("h"), Endpoint("h", security="starttls"), Endpoint("h", security="tls", verify=False)])
+@pytest.mark.parametrize(
+    "endpoint", [Endpoint("h"), Endpoint("h", security="starttls"), Endpoint("h", security="tls", verify=False)]
+)
 def test_nothing_older_than_tls_1_2_is_spoken(endpoint: Endpoint) -> None:
     assert endpoint.tls_context().minimum_version is ssl.TLSVersion.TLSv1_2

@@ -22,7 +22,9 @@ from mailbbgun.smtp_accounts.presets import PRESETS
 from tests.flow.service import until
 from tests.servers.mailserver import Failure, MailServer
 from tests.servers.process import free_port
-from tests.smtp.peers import Authority, Peer, only, silent
+from tests.smtp.authority import Authority
+from tests.smtp.behaviours import only, silent
+from tests.smtp.peers import Peer
 from tests.tenants.test_keys import Locked, code
 from tests.waiting import PATIENCE
 
@@ -185,6 +187,19 @@ def test_what_cannot_be_is_400_and_says_why_also_when_it_is_only_tried(tenant, g
     body = {"setting_name": "x", "smtp_host": "smtp.example.com"} | given
     assert wrong(tenant.ask("POST", "", json=body)) == [field]
     assert wrong(tenant.ask("POST", "/test", json=body)) == [field]
+
+
+@pytest.mark.parametrize(("given", "field", "words"), [
+    ({"smtp_host": "10.0.0.1", "smtp_port": 8025}, "smtp_port", ("port 8025", "2525", "10.0.0.1 is no public host", "on any port")),
+    ({"smtp_host": "::1", "smtp_port": 8025}, "smtp_port", ("port 8025", "::1 is no public host")),
+    ({"smtp_host": "192.88.98.1", "smtp_port": 8025}, "smtp_port", ("port 8025", "2525", "permits the host")),
+    ({"smtp_host": "10.0.0.1"}, "smtp_host", ("10.0.0.1: no public address",)),
+])  # fmt: skip
+def test_a_refusal_of_a_host_or_a_port_names_all_that_is_wrong_and_the_setting(tenant, given, field, words):
+    for path, method in (("", "POST"), ("/test", "POST"), (f"/{tenant.account()['id']}", "PATCH")):
+        body = given if method == "PATCH" else {"setting_name": "x"} | given
+        (said,) = tenant.ask(method, path, json=body).json()["error"]["fields"][field]
+        assert all(word in said for word in (*words, "ALLOW_PRIVATE_HOSTS")), said
 
 
 def test_a_password_that_no_database_or_server_could_be_given_is_400(tenant):
@@ -391,6 +406,19 @@ def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, 
     # What another key set stays when this one changes something else.
     assert tenant.ask("PATCH", f"/{account['id']}", json=foreign).status_code == 200
     assert tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"] == "bounces@example.org"
+
+
+def test_an_account_sends_only_as_whom_the_key_may_that_sets_it_up(tenant, locked):
+    key = locked.key(tenant.id, scopes=MANAGER, senders=["example.com", "ann@example.org"])["key"]
+    body = {"setting_name": uuid4().hex, "smtp_host": "smtp.example.com"}
+    for foreign in ("bob@example.org", "example.org", "shop@sub.example.com"):
+        assert wrong(tenant.ask("POST", "", key=key, json=body | {"from_email": foreign})) == ["from_email"]
+    account = tenant.ask("POST", "", key=key, json=body | {"from_email": "Shop@example.com"}).json()
+    path = f"/{account['id']}"
+    assert wrong(tenant.ask("PATCH", path, key=key, json={"from_email": "example.org", "is_default": True})) == ["from_email"]
+    for own in ("ann@example.org", "example.com", None):
+        assert tenant.ask("PATCH", path, key=key, json={"from_email": own}).status_code == 200
+    assert tenant.ask("PATCH", path, json={"from_email": "example.org"}).status_code == 200  # by a key without that limit
 
 
 def test_the_address_that_bounces_go_to_is_kept_in_ascii(tenant, provider):

@@ -1,4 +1,4 @@
-"""Rows as workers leave them, on each database."""
+"""Rows as workers leave them behind, on each database."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,19 +21,30 @@ from mailbbgun.settings.settings import load
 
 @dataclass(frozen=True)
 class Store:
-    """Makes deliveries, one a message, and reads them."""
+    """Inserts deliveries, one for each message, and reads them."""
 
     services: Services
 
     def add(
-        self, count: int = 1, *, lane: str = "normal", due: float = 0, hinted: float | None = None, recipients: int = 1, **columns: Any
+        self,
+        count: int = 1,
+        *,
+        lane: str = "normal",
+        due: float = 0,
+        hinted: float | None = None,
+        recipients: int = 1,
+        **columns: Any,
     ) -> list[UUID]:
-        """Insert pending messages; ``due`` and ``hinted`` are seconds from now. Returns the ids of their deliveries."""
+        """Insert pending messages; ``due`` and ``hinted`` are seconds from now.
+
+        Returns the ids of their deliveries.
+        """
         messages = [new_id() for _ in range(count)]
         deliveries = [new_id() for _ in range(count * recipients)]
         message = {
-            "created_at": datetime.now(UTC), "status": "PENDING", "subject": "s", "sender": "a@b.test", "mail_from": "a@b.test",
-            "message_id": "<1@b>", "priority": 5, "smtputf8": False, "size": 1, "tags": [], "meta": {}, "raw": b"x",
+            "created_at": datetime.now(UTC), "status": "PENDING", "subject": "s", "sender": "a@b.test",
+            "mail_from": "a@b.test", "message_id": "<1@b>", "priority": 5, "smtputf8": False, "size": 1,
+            "tags": [], "meta": {}, "raw": b"x",
         }  # fmt: skip
         times = {"next_attempt_at": db_now(due), "published_at": None if hinted is None else db_now(hinted)}
         if "leased" in columns:
@@ -41,12 +52,15 @@ class Store:
         delivery = {"address": "a@b.test", "kind": "to", "lane": lane, "status": "PENDING"} | columns
         with self.services.db.write() as session:
             session.execute(insert(Message), [message | {"id": one} for one in messages])
-            rows = [delivery | {"id": one, "message_id": messages[number // recipients]} for number, one in enumerate(deliveries)]
+            rows = [
+                delivery | {"id": one, "message_id": messages[number // recipients]}
+                for number, one in enumerate(deliveries)
+            ]
             session.execute(insert(Delivery.__table__).values(**times), rows)
         return deliveries
 
     def claimed(self, owner: UUID, *, leased: float = 100, **columns: Any) -> Delivery:
-        """Insert one delivery in a worker's hands."""
+        """Insert one delivery that a worker holds."""
         (identifier,) = self.add(lease_owner=owner, leased=leased, **{"attempt": 1} | columns)
         return self.row(identifier)
 
@@ -61,7 +75,7 @@ class Store:
             return list(session.scalars(select(Event.kind).where(Event.delivery_id == identifier).order_by(Event.id)))
 
     def hints(self) -> list[UUID]:
-        """Take every hint off the queue; return their messages."""
+        """Take every hint from the queue; return their messages."""
         consumer, found = self.services.queue.consumer(5000), []
         while taken := consumer.take(5000, 0.0):
             consumer.settle(taken)
@@ -73,7 +87,11 @@ class Store:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Fresh tables and the embedded queue."""
-    given = {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOSTNAME": "mail.example.com", "MAILBBGUN_RETRY_DELAYS": "600,600,1800"}
+    given = {
+        "MAILBBGUN_VAR": str(tmp_path),
+        "MAILBBGUN_HOSTNAME": "mail.example.com",
+        "MAILBBGUN_RETRY_DELAYS": "600,600,1800",
+    }
     server = database = None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")

@@ -1,4 +1,4 @@
-"""Which rows are hinted again, and how many at once."""
+"""The sweep hints the right rows again, and so many at once."""
 
 import pytest
 from sqlalchemy import event, text, update
@@ -24,14 +24,14 @@ def messages_of(store, deliveries):
     ("which", "row", "hinted"),
     [
         (unhinted, {"due": -2}, True),
-        (unhinted, {"due": 0}, False),  # the API has a second to do it
+        (unhinted, {"due": 0}, False),  # the API has a second to publish the hint
         (unhinted, {"due": 100}, False),
         (unhinted, {"due": -100, "hinted": -99}, False),
         (unhinted, {"due": -100, "status": "DELIVERED"}, False),
-        (unhinted, {"due": -2, "attempt": 1}, True),  # a retry that no delay queue knows
+        (unhinted, {"due": -2, "attempt": 1}, True),  # a retry after a wait that no delay queue has
         (overdue, {"due": -61, "hinted": -661}, True),
         (overdue, {"due": -59, "hinted": -659}, False),  # the delay queue's hint may be that late
-        (overdue, {"due": -61, "hinted": -60}, False),  # that one is on the work queue
+        (overdue, {"due": -61, "hinted": -60}, False),  # this hint is on the work queue
         (overdue, {"due": -61}, False),
     ],
 )
@@ -68,11 +68,12 @@ def test_a_lane_that_holds_as_many_hints_as_rows_wait_is_not_touched_and_one_wit
     assert messages_of(store, gone) <= set(hints)
     assert not messages_of(store, fresh) & set(hints)
     sweep(store.services, Expired(store.services.db, store.services.settings))
-    assert set(store.hints()) == messages_of(store, waiting)  # whose hints are gone by now; the others were hinted a moment ago
+    # The hints of these are gone by now; the others were hinted a moment ago.
+    assert set(store.hints()) == messages_of(store, waiting)
 
 
 class AtMost(Embedded):
-    """A queue that knows only how many hints it may hold at the most, as one whose hints go in bunches."""
+    """A queue that knows only how many hints it may hold at most, like one with bunches."""
 
     most = 0
 
@@ -84,7 +85,7 @@ class AtMost(Embedded):
     ("waiting", "most", "found"),
     [
         (5, 0, True),
-        (5, 16, False),  # a bunch of one perhaps, whose four fellows are lost: found when that one is taken
+        (5, 16, False),  # perhaps a bunch of one, and four hints lost: found when that one is taken
         (16, 16, False),
         (17, 16, True),
         (NEARLY_EMPTY + 200, 62 * 16, True),
@@ -102,7 +103,7 @@ def test_a_loss_is_one_only_if_even_the_most_that_a_lane_may_hold_is_less_than_w
 @pytest.mark.parametrize(
     ("row", "again"),
     [
-        ({"due": 100, "hinted": -5}, 1),  # a delay hint is under way; the tick's is one too many then
+        ({"due": 100, "hinted": -5}, 1),  # a delay hint is under way; the tick's hint is one too many then
         ({"due": -5, "hinted": -4}, 0),
         ({"due": -100, "hinted": -99, "status": "DELIVERED"}, 0),
     ],
@@ -123,7 +124,9 @@ def test_a_hint_that_came_again_with_its_bunch_costs_one_hint_at_the_most(store,
 def test_what_is_lost_is_looked_for_in_its_own_index_even_when_statistics_say_that_all_is(store):
     db, statements = store.services.db, []
     fill(db, 10_000)
-    long_ago = "UPDATE deliveries SET published_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'"
+    long_ago = (
+        "UPDATE deliveries SET published_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'"
+    )
     quiet, gone = "ALTER TABLE deliveries SET (autovacuum_enabled = off)", "UPDATE deliveries SET status = 'DELIVERED'"
     for statement in (quiet, long_ago, "ANALYZE deliveries", gone):
         with db.write() as session:
@@ -138,7 +141,9 @@ def test_what_is_lost_is_looked_for_in_its_own_index_even_when_statistics_say_th
             assert "ix_deliveries_hinted" in plan, plan
 
 
-@pytest.mark.parametrize(("recipients", "counted"), [(1, NEARLY_EMPTY), (2, NEARLY_EMPTY), (25, NEARLY_EMPTY * 10 // 25)])
+@pytest.mark.parametrize(
+    ("recipients", "counted"), [(1, NEARLY_EMPTY), (2, NEARLY_EMPTY), (25, NEARLY_EMPTY * 10 // 25)]
+)
 def test_what_is_lost_is_counted_by_messages_and_no_further_than_the_most(store, recipients, counted):
     count_of = NEARLY_EMPTY + 300 if recipients < 10 else 500
     store.add(count_of, due=-3600, hinted=-3600, recipients=recipients)
@@ -153,7 +158,7 @@ def test_a_wiped_queue_is_filled_again_a_thousand_at_a_time_each_once(store):
     db, queue = store.services.db, store.services.queue
     assert hint_again(db, queue, lost(db, queue), passes=1) == PASS
     assert queue.depth()["normal"] == PASS
-    assert lost(db, queue) == []  # the rest waits until these are taken
+    assert lost(db, queue) == []  # the rest waits until these hints are taken
     assert len(store.hints()) == PASS
     sweep(store.services, Expired(db, store.services.settings))
     assert len(store.hints()) == PASS + 500
@@ -175,7 +180,7 @@ def test_a_claim_given_back_between_publishing_and_marking_is_not_taken_for_hint
 
 
 class OneLaneBroken(Embedded):
-    """A queue one lane of which does not confirm."""
+    """A queue whose high lane does not confirm."""
 
     def publish(self, lane, message_ids, delay=0):
         if lane == "high":

@@ -1,4 +1,4 @@
-"""What becomes of claims whose worker is gone: by its journal's word, or by its silence."""
+"""Claims of a worker that is gone are settled by its journal, or by the journal's silence."""
 
 import os
 from collections.abc import Callable
@@ -16,25 +16,25 @@ from mailbbgun.smtp.reply import Reply
 from mailbbgun.sweep.replay import Expired, replay_dead, replay_one
 
 TAKEN, GREYLISTED, NEVER = Reply(250, "2.0.0", "taken"), Reply(451, "4.7.1", "later"), Reply(552, "5.3.4", "too large")
-CROWDED = Reply(554, None, "Transaction failed: Recipient count exceeds 50")  # after which it would have sent to fewer
-WORN_OUT = Reply(554, "5.7.0", "Session limit reached, please reconnect")  # after which it would have reconnected
+CROWDED = Reply(554, None, "Transaction failed: Recipient count exceeds 50")  # the worker would have sent to fewer
+WORN_OUT = Reply(554, "5.7.0", "Session limit reached, please reconnect")  # the worker would have reconnected
 WORN_OUT_FOR_NOW = Reply(451, "4.7.0", "too many messages in this session")
-OLD_MAILBOX = Reply(553, "5.6.7", "that mailbox cannot take SMTPUTF8")  # after which it would have sent without
+OLD_MAILBOX = Reply(553, "5.6.7", "that mailbox cannot take SMTPUTF8")  # the worker would have sent without it
 OLD_HEADERS = Reply(550, "5.6.9", "headers in UTF-8 are not supported there")
 Told = Callable[[Journal, Claim], None]
 
 
 def silence(_journal: Journal, _claim: Claim) -> None:
-    """Died before the dot."""
+    """The worker died before the dot."""
 
 
 def dotted(written: Journal, one: Claim) -> None:
-    """Died between the dot and its answer."""
+    """The worker died between the dot and its reply."""
     written.dot([one])
 
 
 def answered(reply: Reply) -> Told:
-    """Died between the answer and the commit."""
+    """The worker died between the reply and the commit."""
 
     def tell(written: Journal, one: Claim) -> None:
         written.dot([one])
@@ -44,7 +44,7 @@ def answered(reply: Reply) -> Told:
 
 
 def undone(written: Journal, one: Claim) -> None:
-    """Died after it found that it must not send."""
+    """The worker died after it found that it must not send."""
     written.dot([one])
     written.undone([one])
 
@@ -54,7 +54,7 @@ def claim_of(row: Delivery, attempt: int = 1) -> Claim:
 
 
 def dies(written: Journal) -> None:
-    """Leave the journal as ``kill -9`` does: the file stays, its lock goes."""
+    """Leave the journal as ``kill -9`` does: the file stays, its lock is released."""
     os.close(written._file)
 
 
@@ -101,7 +101,8 @@ def test_a_dead_workers_journal_decides(store, owner, told, columns, status, rea
 
 
 @pytest.mark.parametrize(
-    ("told", "attempts"), [(silence, 0), (undone, 0), (answered(CROWDED), 1), (answered(WORN_OUT), 1), (answered(OLD_MAILBOX), 1)]
+    ("told", "attempts"),
+    [(silence, 0), (undone, 0), (answered(CROWDED), 1), (answered(WORN_OUT), 1), (answered(OLD_MAILBOX), 1)],
 )
 def test_an_attempt_counts_as_one_where_a_server_has_replied_to_its_dot(store, owner, told, attempts):
     row = store.claimed(owner)
@@ -139,7 +140,9 @@ def settle_after_a_while(store):
     """Let a sweeper see expired claims twice, half a lease apart."""
     expired = Expired(store.services.db, store.services.settings)
     assert expired.settle() == 0, "they may be renewed any moment"
-    expired._seen = {worker: first - store.services.settings.LEASE_SECONDS / 2 for worker, first in expired._seen.items()}
+    expired._seen = {
+        worker: first - store.services.settings.LEASE_SECONDS / 2 for worker, first in expired._seen.items()
+    }
     return expired.settle()
 
 
@@ -187,7 +190,7 @@ def test_a_journal_that_may_have_lost_lines_proves_nothing_by_silence(store, own
     assert store.kinds(known.id) == ["delivered"]
 
 
-def test_told_to_hold_what_may_have_arrived_ends(store, owner):
+def test_an_unknown_outcome_is_final_where_on_unknown_is_hold(store, owner):
     settings = load({"MAILBBGUN_VAR": store.services.settings.VAR, "MAILBBGUN_ON_UNKNOWN": "hold"})
     row = store.claimed(owner)
     written = Journal(settings.journal_folder, owner)

@@ -1,4 +1,4 @@
-"""Results against real rows: what stands, what is fenced, and a message's status as the sum of its deliveries'."""
+"""Results on real rows: which count, and a message's status as the sum of its deliveries."""
 
 import itertools
 import threading
@@ -29,31 +29,33 @@ from tests.flow.service import until
 from tests.sweep.conftest import Store
 from tests.waiting import PATIENCE
 
-# Where writers can lock each other out: SQLite has one at a time.
+# Only there writers can lock each other out: SQLite has one writer at a time.
 on_postgresql = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 
 
 class Held:
-    """A lock on a row, and the writers that have come to wait for it."""
+    """A lock on a row, and the writers that wait for it."""
 
     def __init__(self, store: Store, pool: ThreadPoolExecutor) -> None:
         self._store, self._pool = store, pool
         self.writers: list[Future[object]] = []
 
     def arrives(self, work, *arguments) -> None:
-        """Start a writer and wait until it waits."""
+        """Start a writer and wait until it waits for the lock."""
         self.writers.append(self._pool.submit(work, *arguments))
         until(lambda: self.waiting() == len(self.writers), what="a writer that waits for the lock")
 
     def waiting(self) -> int:
         with self._store.services.db.read() as session:
-            of_ours = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+            of_ours = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             return int(session.execute(of_ours).scalar_one())
 
 
 @contextmanager
 def held(store: Store, row: Select[object]) -> Iterator[Held]:
-    """Hold a lock while writers arrive; then let them all go and see that each gets through."""
+    """Hold a lock while writers arrive, then release it and check that each gets through."""
     with ThreadPoolExecutor(4) as pool:
         with store.services.db.write() as session:
             session.execute(row).all()
@@ -67,14 +69,23 @@ def recipients(store: Store, message, count: int, **columns) -> list:
     """Add deliveries of a message; return their ids."""
     rows = [new_id() for _ in range(count)]
     with store.services.db.write() as session:
-        same = {"message_id": message, "address": "x@b.test", "kind": "to", "lane": "normal", "status": "PENDING", "attempt": 1}
+        same = {
+            "message_id": message,
+            "address": "x@b.test",
+            "kind": "to",
+            "lane": "normal",
+            "status": "PENDING",
+            "attempt": 1,
+        }
         session.execute(insert(DELIVERIES), [same | columns | {"id": one} for one in rows])
     return rows
 
 
 def in_place(session: Session, rows: list) -> list:
-    """Return delivery ids in the order in which a statement that walks the table meets them."""
-    return list(session.execute(text("SELECT id FROM deliveries WHERE id = ANY(:rows) ORDER BY ctid"), {"rows": rows}).scalars())
+    """Return delivery ids in the order in which a table scan meets them."""
+    return list(
+        session.execute(text("SELECT id FROM deliveries WHERE id = ANY(:rows) ORDER BY ctid"), {"rows": rows}).scalars()
+    )
 
 
 def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store, owner):
@@ -88,7 +99,7 @@ def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store
         (second,) = claim(session, owner, [message], 60, 0.0)
     assert second.attempt > first.attempt
     with store.services.db.write() as session:
-        assert record.results(session, owner, [back]) == []  # repeated, for the answer to its commit was lost
+        assert record.results(session, owner, [back]) == []  # repeated because the reply to its commit was lost
     assert store.row(row).lease_owner == owner
 
 
@@ -113,7 +124,7 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
         return claims
 
     first = claimed()
-    clock.seconds = 100.0  # paused, and the sweep took it
+    clock.seconds = 100.0  # the worker was paused, and the sweep took the claim
     with store.services.db.write() as session:
         record.results(session, owner, [released(first[0], 0.0)])
     second = claimed()
@@ -124,12 +135,12 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
     assert not leases.stand(first)
 
 
-def test_two_ends_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(store, owner):
+def test_two_results_of_one_delivery_in_one_commit_are_told_apart_by_their_claims(store, owner):
     (row,) = store.add(due=-1)
     message = store.row(row).message_id
     with store.services.db.write() as session:
         (first,) = claim(session, owner, [message], 60, 0.0)
-    with store.services.db.write() as session:  # the sweep took it for paused, and the same worker claimed it again
+    with store.services.db.write() as session:  # the sweep took the claim back, and the same worker claimed again
         record.results(session, owner, [released(first, 0.0)])
     with store.services.db.write() as session:
         (second,) = claim(session, owner, [message], 60, 0.0)
@@ -147,10 +158,18 @@ def test_a_message_is_the_sum_of_its_deliveries(store, owner, statuses):
     message = store.row(first).message_id
     rows = [first, new_id(), new_id()]
     with store.services.db.write() as session:
-        same = {"message_id": message, "address": "x@b.test", "kind": "to", "lane": "normal", "status": "PENDING", "lease_owner": owner, "attempt": 1}
+        same = {
+            "message_id": message,
+            "address": "x@b.test",
+            "kind": "to",
+            "lane": "normal",
+            "status": "PENDING",
+            "lease_owner": owner,
+            "attempt": 1,
+        }
         session.execute(insert(DELIVERIES), [same | {"id": one} for one in rows[1:]])
     ended = [(row, status) for row, status in zip(rows, statuses, strict=True) if status != "PENDING"]
-    for row, status in ended:  # each in a commit of its own
+    for row, status in ended:  # each in its own commit
         with store.services.db.write() as session:
             assert record.results(session, owner, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, status)])
     with store.services.db.read() as session:
@@ -174,7 +193,10 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
     def end(worker, mine):
         try:
             for first in range(0, count, 5):
-                batch = [Result(row, its, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED") for row, its in mine[first : first + 5]]
+                batch = [
+                    Result(row, its, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")
+                    for row, its in mine[first : first + 5]
+                ]
                 barrier.wait(PATIENCE)
                 with store.services.db.write() as session:
                     assert len(record.results(session, worker, batch)) == 5
@@ -201,9 +223,12 @@ def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_ot
 
     def ends(worker, row):
         with store.services.db.write() as session:
-            assert record.results(session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")])
+            assert record.results(
+                session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")]
+            )
 
-    # Both have told their event, which holds the message by its key, before either may sum the message up.
+    # Both have written their event, which locks the message by its key, before either may update
+    # the message's status.
     with held(store, select(Message.id).where(Message.id == message).with_for_update(key_share=True)) as lock:
         lock.arrives(ends, one, first)
         lock.arrives(ends, other, second)
@@ -214,7 +239,7 @@ def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_ot
 @on_postgresql
 def test_two_workers_with_the_same_two_hints_claim_each_delivery_once(store):
     messages = [store.row(row).message_id for row in store.add(2, due=-1)]
-    for message in messages * 2:  # so that no message's rows lie together
+    for message in messages * 2:  # so that the rows of a message are not adjacent
         recipients(store, message, 2, attempt=0)
     with store.services.db.write() as session:
         session.execute(update(DELIVERIES).values(next_attempt_at=db_now()))
@@ -236,14 +261,16 @@ def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, c
     db = store.services.db
     rows = store.add(9, due=-1)
     with db.write() as session:
-        claims = {one.delivery_id: one for one in claim(session, owner, [store.row(row).message_id for row in rows], 60, 0.0)}
+        claims = {
+            one.delivery_id: one for one in claim(session, owner, [store.row(row).message_id for row in rows], 60, 0.0)
+        }
     with db.read() as session:
         rows = in_place(session, rows)
     leases = Leases(owner, 60, Clock())
     leases.hold(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
     results = Results(owner, db, Journal(tmp_path, owner), leases, Publisher(db, store.services.queue))
     with held(store, select(Delivery.id).where(Delivery.id == rows[4]).with_for_update()) as lock:
-        lock.arrives(leases.renew, db)  # has the first four
+        lock.arrives(leases.renew, db)  # it has the first four rows
         for row in reversed(rows):
             results.put(claims[row], released(claims[row], 0.0))
         assert not results.close(1.0)

@@ -122,23 +122,37 @@ def test_a_key_of_ones_own_tenant_may_do_no_more_than_ones_own(
 
 
 @pytest.mark.parametrize(("limits", "granted", "more"), LIMITED, ids=[next(iter(limits)) for limits, _, _ in LIMITED])
-def test_no_administrators_key_of_another_tenant_may_do_more_than_ones_own(
+def test_no_key_of_another_tenant_may_do_more_than_ones_own(
     app: Flask, limits: dict[str, Any], granted: list[dict[str, Any]], more: list[dict[str, Any]]
 ) -> None:
     caller, other, field = made(app, **limits), another(app, f"of {next(iter(limits))}"), next(iter(limits))
-    for wish in granted:
-        assert mint(app, caller, other, scopes=["admin", "messages:write"], **wish).status_code == 201, wish
-    for wish in more:
-        assert refused(mint(app, caller, other, scopes=["messages:write", "admin"], **wish), "in no tenant", field), (
-            wish
-        )
-        assert mint(app, caller, other, **wish).status_code == 201, (
-            wish
-        )  # an ordinary key is limited by what limits its tenant alone
-    assert refused(rotate(app, caller, made(app, other)), "in no tenant", field)  # a copy of the secret is a key, too
-    assert rotate(app, caller, made(app, other, scopes=(Scope.WRITE,))).status_code == 201
+    for scopes in (["admin", "messages:write"], ["messages:write"], ["accounts", "messages:read"]):
+        for wish in granted:
+            assert mint(app, caller, other, scopes=scopes, **wish).status_code == 201, wish
+        for wish in more:
+            assert refused(mint(app, caller, other, scopes=scopes, **wish), "in no tenant", field), wish
+        theirs = made(app, other, scopes=[Scope(scope) for scope in scopes])  # a copy of the secret is a key, too
+        assert refused(rotate(app, caller, theirs), "in no tenant", field)
     equal = made(app, other, **limits)
     assert rotate(app, caller, equal).status_code == 201
+
+
+@pytest.mark.parametrize(("limits", "granted", "more"), LIMITED, ids=[next(iter(limits)) for limits, _, _ in LIMITED])
+def test_no_chain_of_keys_and_tenants_leads_further_than_its_first_key(
+    app: Flask, limits: dict[str, Any], granted: list[dict[str, Any]], more: list[dict[str, Any]]
+) -> None:
+    first, field = made(app, **limits), next(iter(limits))
+    headers = {"Authorization": f"Bearer {first.token}"}
+    tenant = app.test_client().post("/tenants", json={"name": f"chain of {field}"}, headers=headers).json["id"]
+    goes_on = [wish for wish in granted if wish.get("kind") != "test" and "127.0.0.1" in wish.get("networks", ["127.0.0.1"])]
+    assert goes_on
+    for place in (DEFAULT_TENANT, tenant):
+        for wish in goes_on:
+            hop = {"Authorization": f"Bearer {mint(app, first, place, scopes=list(ALL), **wish).json['key']}"}
+            for target in (DEFAULT_TENANT, tenant):
+                for last in more:
+                    answer = app.test_client().post(f"/tenants/{target}/keys", json={"name": "last"} | last, headers=hop)
+                    assert refused(answer, field), (place, wish, target, last)
 
 
 def test_a_refusal_names_what_would_be_right(app: Flask) -> None:
@@ -161,10 +175,10 @@ def test_a_refusal_names_what_would_be_right(app: Flask) -> None:
 RATES: list[tuple[int | None, int | None, int]] = [  # the caller's own limit, the one asked for, the answer
     (None, None, 201),
     (None, DEFAULT_RATE, 201),
-    (None, DEFAULT_RATE + 1, 403),
-    (None, 1_000_000, 403),
+    (None, DEFAULT_RATE + 1, 201),
+    (None, 1_000_000, 201),
     (DEFAULT_RATE - 1, None, 403),
-    (DEFAULT_RATE + 1, None, 201),
+    (DEFAULT_RATE + 1, None, 403),  # it could grant any limit, and has any once the setting is lifted
     (DEFAULT_RATE + 1, DEFAULT_RATE + 1, 201),
     (DEFAULT_RATE + 1, DEFAULT_RATE + 2, 403),
     (0, DEFAULT_RATE + 1, 403),
@@ -172,7 +186,7 @@ RATES: list[tuple[int | None, int | None, int]] = [  # the caller's own limit, t
 
 
 @pytest.mark.parametrize(("own", "wanted", "status"), RATES)
-def test_a_key_asks_no_more_often_than_its_maker_may_where_the_settings_say_so_for_both(
+def test_a_default_limit_bounds_no_grant_and_a_keys_own_limit_bounds_each(
     paced: Flask, own: int | None, wanted: int | None, status: int
 ) -> None:
     other = another(paced, f"paced {own} {wanted}")
@@ -180,13 +194,13 @@ def test_a_key_asks_no_more_often_than_its_maker_may_where_the_settings_say_so_f
     for answer in (
         mint(paced, made(paced, max_requests_per_minute=own), **wish),
         mint(paced, made(paced, max_requests_per_minute=own), other, scopes=["admin"], **wish),
+        mint(paced, made(paced, max_requests_per_minute=own), other, **wish),
         rotate(paced, made(paced, max_requests_per_minute=own), made(paced, max_requests_per_minute=wanted)),
         rotate(paced, made(paced, max_requests_per_minute=own), made(paced, other, max_requests_per_minute=wanted)),
     ):
         assert answer.status_code == status, answer.json
         if status == 403:
-            assert f"at most {own or DEFAULT_RATE}" in answer.json["error"]["message"]
-    assert mint(paced, made(paced, max_requests_per_minute=own), other, **wish).status_code == 201
+            assert f"at most {own}" in answer.json["error"]["message"]
 
 
 def test_who_shows_no_key_makes_none_that_asks_more_often_than_all_without_a_key(paced: Flask) -> None:
@@ -195,8 +209,67 @@ def test_who_shows_no_key_makes_none_that_asks_more_often_than_all_without_a_key
     assert refused(
         mint(paced, None, other, scopes=["admin"], max_requests_per_minute=DEFAULT_RATE + 1), f"at most {DEFAULT_RATE}"
     )
-    assert mint(paced, None, other, max_requests_per_minute=DEFAULT_RATE + 1).status_code == 201
-    assert mint(paced, None, max_requests_per_minute=DEFAULT_RATE).status_code == 201
+    for tenant in (DEFAULT_TENANT, other):
+        assert refused(mint(paced, None, tenant), f"at most {DEFAULT_RATE}")  # the next key could grant any limit
+        assert mint(paced, None, tenant, max_requests_per_minute=DEFAULT_RATE).status_code == 201
+
+
+def test_a_key_without_a_limit_of_its_own_grants_in_its_tenant_as_much_as_that_has(paced: Flask) -> None:
+    tenant = another(paced, "most of all")
+    change_tenant(paced, tenant, max_requests_per_minute=500)
+    its, elsewhere = made(paced, tenant), made(paced)
+    assert refused(mint(paced, its, tenant, max_requests_per_minute=501), "at most 500, as its tenant")
+    for wish in ({}, {"max_requests_per_minute": DEFAULT_RATE + 1}, {"max_requests_per_minute": 500}):
+        assert mint(paced, its, tenant, **wish).status_code == 201, wish
+    assert mint(paced, elsewhere, tenant, max_requests_per_minute=501).status_code == 201  # of which the tenant's bounds 500
+    assert rotate(paced, its, made(paced, tenant, max_requests_per_minute=501)).status_code == 201  # it was lowered since
+
+
+def change_tenant(app: Flask, tenant: Any, **values: Any) -> None:
+    with app.app_context(), provided(Services).db.write() as session:
+        repo.change_tenant(session, tenant, values)
+
+
+BOUNDS = [{"max_messages_per_day": 10}, {"max_requests_per_minute": 1000}, {"status": "suspended"}]
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=[next(iter(bound)) for bound in BOUNDS])
+@pytest.mark.parametrize(("limits", "wish"), [(limits, granted[0]) for limits, granted, _ in LIMITED], ids=[next(iter(one[0])) for one in LIMITED])
+def test_a_limited_administrator_of_a_limited_tenant_stays_in_it(
+    app: Flask, bound: dict[str, Any], limits: dict[str, Any], wish: dict[str, Any]
+) -> None:
+    name = f"inside {next(iter(bound))} {next(iter(limits))}"
+    tenant, other = another(app, name), another(app, f"{name} other")
+    change_tenant(app, tenant, **bound)
+    change_tenant(app, other, max_messages_per_day=5, max_requests_per_minute=5)
+    free, caller = made(app, tenant), made(app, tenant, **limits)
+
+    def ask(key: keys.Minted, method: str, path: str, **body: Any) -> Any:
+        return app.test_client().open(path, method=method, json=body, headers={"Authorization": f"Bearer {key.token}"})
+
+    why = (next(iter(limits)), next(iter(bound)))
+    assert mint(app, caller, tenant, **wish).status_code == 201
+    assert refused(mint(app, caller, other, **wish), *why, "other tenants")
+    assert refused(rotate(app, caller, made(app, other, **limits)), *why, "other tenants")
+    assert refused(ask(caller, "POST", "/tenants", name=f"{name} new"), *why, "makes no tenants")
+    for path in (f"/tenants/{tenant}", f"/tenants/{other}"):
+        for field in ("max_messages_per_day", "max_requests_per_minute"):
+            for value in (None, 1_000_000):
+                if path.endswith(str(tenant)) and field not in bound:
+                    continue  # of what it has no limit, nothing is more
+                assert refused(ask(caller, "PATCH", path, **{field: value}), *why, field)
+            lower = {"max_messages_per_day": 4, "max_requests_per_minute": 4 if path.endswith(str(other)) else 900}
+            assert ask(caller, "PATCH", path, **{field: lower[field]}).status_code == 200
+    change_tenant(app, tenant, **bound)
+    if "status" in bound:
+        assert refused(ask(caller, "PATCH", f"/tenants/{tenant}", status="active"), *why)
+    assert ask(caller, "PATCH", f"/tenants/{tenant}", name=f"{name} renamed").status_code == 200
+    # Whoever has no limits of its own decides what tenants may use.
+    assert ask(free, "PATCH", f"/tenants/{tenant}", max_messages_per_day=None, max_requests_per_minute=None, status="active").status_code == 200
+    assert ask(free, "POST", "/tenants", name=f"{name} new").status_code == 201
+    # And a tenant without limits bounds nobody's.
+    assert mint(app, caller, other, **wish).status_code == 201
+    assert ask(caller, "POST", "/tenants", name=f"{name} newer").status_code == 201
 
 
 PAST = SOON - timedelta(days=2)

@@ -219,12 +219,15 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
 
 
 @pytest.mark.parametrize(
-    ("locked", "examples"),
-    [("sqlite", "3"), *(pytest.param(database, "40", marks=pytest.mark.long) for database in ("sqlite", "postgresql"))],
+    ("locked", "phases", "examples"),
+    [
+        ("sqlite", "examples,fuzzing", "3"),
+        *(pytest.param(database, "examples,coverage,fuzzing", "40", marks=pytest.mark.long) for database in ("sqlite", "postgresql")),
+    ],
     indirect=["locked"],
 )
 def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(
-    locked: Locked, owners: tuple[Owner, Owner], tmp_path: Path, examples: str
+    locked: Locked, owners: tuple[Owner, Owner], tmp_path: Path, phases: str, examples: str
 ) -> None:
     key = locked.key(owners[0].tenant, scopes=list(Scope))["key"]
     program = Path(sys.executable).with_name("schemathesis")
@@ -232,7 +235,7 @@ def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(
     # Left out is what connects to a server that the request names, which may be any, and /ready, which is 503 for want of a worker.
     argv = [
         sys.executable, str(program), "run", f"{locked.url}/openapi.json", "-H", f"Authorization: Bearer {key}", "--checks", checks,
-        "--exclude-path-regex", "/test$|^/ready$", "--phases", "examples,coverage,fuzzing", "--max-examples", examples, "--seed", "1", "--no-color",
+        "--exclude-path-regex", "/test$|^/ready$", "--phases", phases, "--max-examples", examples, "--seed", "1", "--no-color",
         "--continue-on-failure", "--warnings", "off",
     ]  # fmt: skip
     done = subprocess.run(argv, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=4 * PATIENCE)

@@ -8,8 +8,10 @@ import pytest
 import requests
 from sqlalchemy import case, update
 
+from mailbbgun.core.caller import Scope
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.messages.models import Delivery
+from mailbbgun.tenants.models import ApiKey
 from tests.flow.service import until
 from tests.tenants.conftest import HELLO, Locked, code
 from tests.waiting import PATIENCE, growing, wait_until
@@ -87,13 +89,35 @@ def test_a_tenant_is_made_once_for_one_idempotency_key_and_a_key_is_never_told_t
 
 
 @pytest.mark.parametrize(("scopes", "reads", "sends", "administers"), [
-    (["messages:read"], 200, 403, 403), (["messages:write"], 403, 201, 403), (["admin"], 403, 403, 200), (["webhooks"], 403, 403, 403),
+    (["messages:read"], 200, 403, 403), (["messages:write"], 403, 201, 403), (["admin"], 403, 403, 200), (["accounts"], 403, 403, 403),
 ])  # fmt: skip
 def test_a_key_does_what_its_scopes_say(locked, scopes, reads, sends, administers):
     key = locked.key(str(DEFAULT_TENANT), scopes=scopes)["key"]
     assert locked.ask("GET", "/messages", key).status_code == reads
     assert locked.ask("POST", "/messages", key, json=HELLO).status_code == sends
     assert locked.ask("GET", "/tenants", key).status_code == administers
+
+
+@pytest.mark.parametrize("scope", ["templates", "webhooks", "smtp", "everything", "", "Admin"])
+def test_a_scope_that_allows_nothing_is_not_granted_and_those_that_are_there_are_named(locked, scope):
+    refused = locked.ask("POST", f"/tenants/{DEFAULT_TENANT}/keys", locked.admin, json={"name": "k", "scopes": ["admin", scope]})
+    assert code(refused) == (400, "validation_error")
+    (said,) = refused.json()["error"]["fields"]["scopes.1"]
+    assert all(known in said for known in [f'"{scope}"', *Scope]), said
+
+
+def test_a_key_of_an_older_version_with_scopes_that_allow_nothing_works_and_is_rotated_without_them(locked):
+    tenant = locked.tenant("older")
+    old = locked.key(tenant)
+    with locked.services.db.write() as session:
+        had = ["messages:read", "messages:write", "smtp", "templates", "webhooks"]
+        session.execute(update(ApiKey).where(ApiKey.prefix == old["prefix"]).values(scopes=had))
+    assert locked.ask("POST", "/messages", old["key"], json=HELLO).status_code == 201
+    assert locked.ask("GET", "/messages", old["key"]).status_code == 200
+    assert locked.ask("GET", f"/tenants/{tenant}/keys/{old['id']}", locked.admin).json()["scopes"] == had
+    rotated = locked.ask("POST", f"/tenants/{tenant}/keys/{old['id']}/rotate", locked.admin, json={"hours": 1})
+    assert (rotated.status_code, rotated.json()["scopes"]) == (201, ["messages:read", "messages:write"])
+    assert locked.ask("GET", "/messages", rotated.json()["key"]).status_code == 200
 
 
 def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
@@ -111,6 +135,29 @@ def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
     for to, status in (("ann@example.com", 201), ("bob@team.example.com", 201), ("bob@example.com", 400)):
         assert locked.ask("POST", "/messages", team, json=HELLO | {"to": to}).status_code == status
     assert locked.ask("POST", "/messages", team, json=HELLO | {"bcc": "bob@example.com"}).json()["error"]["fields"].keys() == {"bcc"}
+
+
+ORDERS = [  # a header, and what it gets with a key: without limits, with senders, with guests
+    ("X-MC-BccAddress", "eve@evil.test", (400, 400, 400)), ("X-SMTPAPI", '{"to": ["eve@evil.test"]}', (400, 400, 400)),
+    ("x-msys-api", '{"cc": [{"email": "eve@evil.test"}]}', (400, 400, 400)), ("X-SES-SOURCE-ARN", "arn:aws:ses:other", (201, 400, 400)),
+    ("X-Mailgun-Recipient-Variables", '{"eve@evil.test": {}}', (201, 400, 400)), ("X-PM-Unheard-Of", "1", (201, 400, 400)),
+    ("X-PM-Message-Stream", "outbound", (201, 201, 201)), ("X-PM-Tag", "order", (201, 201, 201)), ("X-Mailgun-Tag", "order", (201, 201, 201)),
+    ("X-SES-CONFIGURATION-SET", "main", (201, 201, 201)), ("X-MC-Tags", "order", (201, 201, 201)), ("X-Order", "17", (201, 201, 201)),
+    ("X-SMTPAPI", '{"category": ["order"]}', (201, 201, 201)),
+]  # fmt: skip
+
+
+def test_no_header_makes_a_provider_send_to_others_or_as_others_than_the_key_may(locked):
+    tenant = locked.tenant("orders")
+    limits = ({}, {"senders": ["example.com"]}, {"kind": "team", "guests": ["example.com"]})
+    keys = [locked.key(tenant, **one)["key"] for one in limits]
+    for name, value, statuses in ORDERS:
+        for key, status, limit in zip(keys, statuses, limits, strict=True):
+            answer = locked.ask("POST", "/messages", key, json=HELLO | {"headers": {name: value}})
+            assert answer.status_code == status, (name, limit, answer.text)
+            if status == 400:
+                ((field, (why,)),) = answer.json()["error"]["fields"].items()
+                assert (field, name in why) == (f"headers.{name}", True)
 
 
 def sent(locked: Locked, key: str, *failed: str, **message) -> str:

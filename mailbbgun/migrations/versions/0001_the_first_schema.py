@@ -15,7 +15,7 @@ PENDING = "status = 'PENDING' AND lease_owner IS NULL"
 
 
 def upgrade() -> None:
-    """Go to this schema."""
+    """Create the tables."""
     op.create_table(
         "idempotency_keys",
         sa.Column("key", sa.String(length=255), nullable=False),
@@ -82,7 +82,9 @@ def upgrade() -> None:
         sa.Column("reply_code", sa.SmallInteger(), nullable=True),
         sa.Column("reply", sa.Text(), nullable=True),
         sa.Column("finished_at", UTCDateTime(), nullable=True),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_deliveries_message_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["message_id"], ["messages.id"], name=op.f("fk_deliveries_message_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
     )
     op.create_index("ix_deliveries_address_message_id", "deliveries", [ascii_lower(sa.column("address")), "message_id"])
@@ -138,13 +140,15 @@ def upgrade() -> None:
         "message_tags",
         sa.Column("tag", sa.Text(), nullable=False),
         sa.Column("message_id", sa.Uuid(), nullable=False),
-        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_message_tags_message_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["message_id"], ["messages.id"], name=op.f("fk_message_tags_message_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("tag", "message_id", name=op.f("pk_message_tags")),
     )
     op.create_index(op.f("ix_message_tags_message_id"), "message_tags", ["message_id"])
 
 
 def downgrade() -> None:
-    """Go back to nothing."""
+    """Drop the tables."""
     for table in ("message_tags", "events", "deliveries", "workers", "queue_hints", "messages", "idempotency_keys"):
         op.drop_table(table)

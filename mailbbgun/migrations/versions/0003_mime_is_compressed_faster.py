@@ -1,4 +1,7 @@
-"""PostgreSQL compresses MIME by LZ4. What is there stays as it is, and both are read."""
+"""Compresses the MIME of new messages by LZ4 on PostgreSQL.
+
+Older rows stay as they are; both are readable.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,17 +11,17 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# Not every PostgreSQL is built with it; one without goes on with pglz, which is only slower.
+# Some builds of PostgreSQL lack LZ4. They continue with pglz, which is only slower.
 _HAS_LZ4 = "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
 
 
 def upgrade() -> None:
-    """Let messages that come from now on be compressed by LZ4, where there is LZ4."""
+    """Compress new messages by LZ4, where the server supports it."""
     _compress("lz4")
 
 
 def downgrade() -> None:
-    """Go back to what the server does by itself."""
+    """Go back to the server's default compression."""
     _compress("default")
 
 

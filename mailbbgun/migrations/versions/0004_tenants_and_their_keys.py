@@ -1,4 +1,8 @@
-"""Tenants and their API keys. All there is belongs to the tenant ``default``, as does all that an older version still writes meanwhile."""
+"""Adds tenants and their API keys.
+
+All existing rows belong to the tenant ``default``. So do rows that an older version still writes
+during the upgrade.
+"""
 
 from datetime import UTC, datetime
 
@@ -41,28 +45,34 @@ _ADD_OF = (
 _TAKE_OF = f"UPDATE message_counts SET n = n - 1 WHERE {_TENANT.format(row='OLD')};"
 _ADD = "UPDATE message_counts SET n = n + 1 WHERE status = NEW.status;"
 _TAKE = "UPDATE message_counts SET n = n - 1 WHERE status = OLD.status;"
-# An older version knows of nothing that is held.
+# An older version does not know deliveries that are held.
 _FREED = """
 UPDATE deliveries SET next_attempt_at = (SELECT created_at FROM messages WHERE messages.id = deliveries.message_id)
 WHERE status = 'PENDING' AND next_attempt_at IS NULL
 """
-# Nor of the lane for crowds, which it would never look at.
-_BACK_TO_NORMAL = "UPDATE deliveries SET lane = 'normal', published_at = NULL WHERE lane = 'crowd' AND status = 'PENDING'"
-# Nor of test keys: it would send their mail to whom it names.
+# An older version would never look at the overflow lane.
+_BACK_TO_NORMAL = (
+    "UPDATE deliveries SET lane = 'normal', published_at = NULL WHERE lane = 'crowd' AND status = 'PENDING'"
+)
+# An older version would send the mail of test keys to its real recipients.
 _TESTS_END = "UPDATE {table} SET status = 'CANCELLED' WHERE status = 'PENDING' AND {which}"
 
 
 def upgrade() -> None:
-    """Give everything an owner."""
+    """Give every row an owner."""
     _new_tables()
     for table in OWNED:
-        op.add_column(table, sa.Column("tenant_id", sa.Uuid(), nullable=False, server_default=sa.text(f"'{DEFAULT_TENANT.hex}'")))
+        op.add_column(
+            table, sa.Column("tenant_id", sa.Uuid(), nullable=False, server_default=sa.text(f"'{DEFAULT_TENANT.hex}'"))
+        )
     op.add_column("messages", sa.Column("test", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_index("ix_messages_tenant_id_id", "messages", ["tenant_id", "id"])
     op.create_index("ix_messages_tenant_id_status_id", "messages", ["tenant_id", "status", "id"])
     op.drop_index("ix_messages_status_id", "messages")
     op.create_index(
-        "ix_deliveries_tenant_id_address_message_id", "deliveries", ["tenant_id", ascii_lower(sa.column("address")), "message_id"]
+        "ix_deliveries_tenant_id_address_message_id",
+        "deliveries",
+        ["tenant_id", ascii_lower(sa.column("address")), "message_id"],
     )
     op.drop_index("ix_deliveries_address_message_id", "deliveries")
     op.create_index("ix_deliveries_held", "deliveries", ["tenant_id"], postgresql_where=HELD, sqlite_where=HELD)
@@ -76,7 +86,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget whose it is."""
+    """Drop the owners."""
     _count("status", _ADD, _TAKE)
     op.drop_index("ix_message_counts_tenant_id_status", "message_counts")
     op.drop_index("ix_message_tags_tenant_id_tag_message_id", "message_tags")
@@ -114,7 +124,9 @@ def _new_tables() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_tenants_name")),
     )
     op.create_index(op.f("ix_tenants_status"), "tenants", ["status"])
-    op.bulk_insert(tenants, [{"id": DEFAULT_TENANT, "name": "default", "status": "active", "created_at": datetime.now(UTC)}])
+    op.bulk_insert(
+        tenants, [{"id": DEFAULT_TENANT, "name": "default", "status": "active", "created_at": datetime.now(UTC)}]
+    )
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -1,4 +1,4 @@
-"""SMTP accounts, what is counted of them, and the audit."""
+"""Adds SMTP accounts, their counters, and the audit."""
 
 from uuid import UUID
 
@@ -19,7 +19,7 @@ def _tenant_id() -> sa.Column[UUID]:
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Create the tables."""
     op.create_table(
         "smtp_accounts",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -44,7 +44,9 @@ def upgrade() -> None:
         sa.Column("updated_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_smtp_accounts")),
     )
-    op.create_index("uq_smtp_accounts_tenant_id_setting_name", "smtp_accounts", ["tenant_id", "setting_name"], unique=True)
+    op.create_index(
+        "uq_smtp_accounts_tenant_id_setting_name", "smtp_accounts", ["tenant_id", "setting_name"], unique=True
+    )
     op.create_table(
         "smtp_pace",
         sa.Column("account_id", sa.Uuid(), nullable=False),
@@ -76,6 +78,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop the tables."""
     for table in ("audit", "smtp_circuits", "smtp_pace", "smtp_accounts"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""How many messages a tenant with a daily quota has handed over today."""
+"""Counts how many messages a tenant with a daily quota has submitted today."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Count them."""
+    """Create the table."""
     op.create_table(
         "tenant_usage",
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop the table."""
     op.drop_table("tenant_usage")

@@ -1,4 +1,7 @@
-"""When an API key was rotated: a second rotation would make one that ends with the first."""
+"""Records when an API key was rotated.
+
+A second rotation would make a key that ends with the first.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,11 +15,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Remember it."""
+    """Add the column."""
     op.add_column("api_keys", sa.Column("rotated_at", UTCDateTime()))
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     with op.batch_alter_table("api_keys") as table:
         table.drop_column("rotated_at")

@@ -1,4 +1,4 @@
-"""How many recipients of a message an SMTP account's server takes at once, and the address that its bounces go to."""
+"""Adds two fields of SMTP accounts: most recipients per message, and the address for bounces."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,13 +10,13 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add both; null is what was before."""
+    """Add both columns; null keeps the former behaviour."""
     op.add_column("smtp_accounts", sa.Column("max_recipients_per_message", sa.Integer(), nullable=True))
     op.add_column("smtp_accounts", sa.Column("envelope_from", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop both columns."""
     with op.batch_alter_table("smtp_accounts") as table:
         table.drop_column("envelope_from")
         table.drop_column("max_recipients_per_message")

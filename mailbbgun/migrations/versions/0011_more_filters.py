@@ -1,4 +1,6 @@
-"""Lists by sender, by the recipients' domain, by reason and by Message-ID; how often a server was asked to take a delivery."""
+"""Indexes messages by sender, recipient domain, reason and Message-ID; counts attempts per
+delivery.
+"""
 
 from typing import Any
 
@@ -23,22 +25,30 @@ GIVEN: dict[str, Any] = {
 
 
 def upgrade() -> None:
-    """Index them. An older version finds recipients more slowly meanwhile."""
+    """Create the indexes and the column.
+
+    Meanwhile an older version finds recipients more slowly.
+    """
     op.add_column("deliveries", sa.Column("attempts", sa.Integer()))
     by_recipient: list[Any] = ["tenant_id", domain_of(ADDRESS), ascii_lower(ADDRESS), "message_id"]
     op.create_index("ix_deliveries_tenant_id_domain_address_message_id", "deliveries", by_recipient)
     op.drop_index("ix_deliveries_tenant_id_address_message_id", "deliveries")
     failed: dict[str, Any] = {"postgresql_where": FAILED, "sqlite_where": FAILED}
-    op.create_index("ix_deliveries_tenant_id_reason_message_id", "deliveries", ["tenant_id", "reason", "message_id"], **failed)
+    op.create_index(
+        "ix_deliveries_tenant_id_reason_message_id", "deliveries", ["tenant_id", "reason", "message_id"], **failed
+    )
     op.create_index("ix_messages_tenant_id_from_id", "messages", ["tenant_id", ascii_lower(mailbox_in(SENDER)), "id"])
     op.create_index("ix_messages_tenant_id_message_id", "messages", ["tenant_id", "message_id"], **GIVEN)
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop them."""
     op.drop_index("ix_messages_tenant_id_message_id", "messages")
     op.drop_index("ix_messages_tenant_id_from_id", "messages")
     op.drop_index("ix_deliveries_tenant_id_reason_message_id", "deliveries")
-    op.create_index("ix_deliveries_tenant_id_address_message_id", "deliveries", ["tenant_id", ascii_lower(ADDRESS), "message_id"])
+    op.create_index(
+        "ix_deliveries_tenant_id_address_message_id", "deliveries", ["tenant_id", ascii_lower(ADDRESS), "message_id"]
+    )
     op.drop_index("ix_deliveries_tenant_id_domain_address_message_id", "deliveries")
-    op.execute("ALTER TABLE deliveries DROP COLUMN attempts")  # not Alembic's copy of the table, which would lose the indexes on expressions
+    # Not op.drop_column: Alembic's copy of the table would lose the indexes on expressions.
+    op.execute("ALTER TABLE deliveries DROP COLUMN attempts")

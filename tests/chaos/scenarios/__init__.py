@@ -1,4 +1,7 @@
-"""What is done to a service under load, by name. The first line of a scenario's docstring is what ``bin/chaos --list`` says of it."""
+"""What ``bin/chaos`` does to a service under load, by name.
+
+``bin/chaos --list`` prints the first line of each scenario's docstring.
+"""
 
 from tests.chaos.scenarios import links, processes, servers, storms
 from tests.chaos.scenarios.table import SCENARIOS, Scenario

@@ -1,4 +1,4 @@
-"""Links between processes, each through a proxy: slow, cut at the worst moment, dead in one direction, silent."""
+"""Damage to links between processes, by proxies: slow, cut, dead in one direction, silent."""
 
 import time
 
@@ -59,13 +59,13 @@ def _until_cut(proxy: Proxy, times: int, seconds: float = 6.0) -> None:
 
 @scenario(EMBEDDED, REAL)
 def black_hole(round_: Round) -> None:
-    """A link on which nothing arrives any more, both ways or one, for longer than a lease or not; then it goes on, or is reset."""
+    """Nothing arrives on a link, both ways or one, for longer than a lease or not; then it goes on, or is reset."""
     link, directions = drawn_link(round_), round_.dice.choice([BOTH, BOTH, ("out",), ("back",)])
     seconds, reset = round_.dice.uniform(1, 10), round_.dice.random() < 0.5
     other = link.startswith("worker") and round_.dice.random() < 0.5
     round_.say(f"{seconds:.1f} s {'+'.join(directions)}", "reset" * reset, "another worker" * other)
     with round_.proxies(link) as (service, (proxy,)):
-        if other:  # which has a link of its own
+        if other:  # the other process has its own link to the same server
             service.only["worker"], through = {}, service.only["worker"]
             service.start_worker("other")
             service.only["worker"] = through

@@ -1,4 +1,4 @@
-"""Processes of ours: killed, stopped for a while, replaced."""
+"""Damage to our own processes: killed, stopped for a while, replaced."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def fault(round_: Round) -> None:
             service.kill("api")
             service.start_api(armed)
             _until_struck(round_, service, "api", point)
-            if action == "kill":  # whoever takes its place would die there as well
+            if action == "kill":  # a successor would hit the same fault point
                 service.kill("api")
                 service.start_api()
             return
@@ -45,12 +45,12 @@ def fault(round_: Round) -> None:
             worker.terminate()
         _until_struck(round_, service, "worker", point)
         if action != "kill":
-            service.start_worker("second")  # which finds the first one's leases ended
+            service.start_worker("second")  # it finds the first one's leases expired
             time.sleep(float(action.partition(":")[2]))
 
 
 def _until_struck(round_: Round, service: Service, name: str, point: str, seconds: float = 8.0) -> None:
-    """Wait for a fault, which chance may spare it; then the round says so."""
+    """Wait until a fault point is hit. By chance it may not be; then the round says so."""
     end = time.monotonic() + seconds
     while not service.struck(name, point) and time.monotonic() < end and service.processes[name].poll() is None:
         time.sleep(0.05)
@@ -86,14 +86,14 @@ def crew_member(round_: Round) -> None:
 
 
 def members(leader: int) -> list[int]:
-    """Return the processes that a leader started."""
+    """Return the processes that a supervisor started."""
     try:
         threads = os.listdir(f"/proc/{leader}/task")
         found = []
         for thread in threads:
             with open(f"/proc/{leader}/task/{thread}/children") as children:
                 found += [int(pid) for pid in children.read().split()]
-    except OSError:  # it ended while we looked
+    except OSError:  # it ended meanwhile
         return []
     return found
 

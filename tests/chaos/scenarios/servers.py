@@ -1,4 +1,4 @@
-"""Servers of others: broker, database and receiver killed, stopped, wiped, full; the queue fed with junk."""
+"""Damage to servers: broker, database and receiver killed, stopped, wiped, full; junk hints."""
 
 import contextlib
 import random
@@ -16,8 +16,10 @@ import pika
 from mailbbgun.core.errors import QueueUnavailable
 from mailbbgun.core.ids import new_id
 from mailbbgun.queues.base import Queue
+from mailbbgun.queues.bunches import BUNCH
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.queues.rabbitmq import BUNCH, WORK, RabbitMQ, work_queue
+from mailbbgun.queues.rabbitmq import RabbitMQ
+from mailbbgun.queues.topology import WORK, work_queue
 from mailbbgun.services import build
 from mailbbgun.settings.settings import load as load_settings
 from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, TICK_GRACE
@@ -84,7 +86,7 @@ def broker_wiped(round_: Round) -> None:
 
 @scenario(REAL)
 def broker_leader(round_: Round) -> None:
-    """A cluster of three RabbitMQ nodes; the one that leads the queue is killed, once or more: mail goes on while it is dead."""
+    """A cluster of three RabbitMQ nodes; the queue's leader is killed, once or more: mail goes on while it is dead."""
     with Cluster() as cluster:
         vhost, queue = cluster.vhost(), work_queue("normal")
         here = replace(round_, settings=replace(round_.settings, QUEUE_URL=cluster.url(vhost)), rabbitmq=cluster)
@@ -100,7 +102,8 @@ def broker_leader(round_: Round) -> None:
                     publishing = _opened_without_a_leader(service)
                     _seconds_of(service, load, next(probes))
                     round_.say(f"mail {time.monotonic() - killed:.1f} s after a kill,")
-                    # What the API hints itself is sooner there than what a worker has to hint.
+                    # Mail whose hint the API publishes arrives sooner than mail whose hint a worker
+                    # must publish.
                     until(lambda: _seconds_of(service, load, next(probes)) < TICK_GRACE, 20, "a hint of the API")  # noqa: B023
                     round_.say(f"by a hint of the API {time.monotonic() - killed:.1f} s;")
                     assert cluster.leader(vhost, queue) is not leader
@@ -115,7 +118,10 @@ def broker_leader(round_: Round) -> None:
 
 
 def _opened_without_a_leader(service: Service) -> list[Queue]:
-    """Begin to publish on connections opened in the first half second, while nobody leads: RabbitMQ 3.10 never forgives those."""
+    """Publish on connections opened in the first half second, while the queue has no leader.
+
+    RabbitMQ 3.10 never recovers such connections.
+    """
     queues = []
     for _ in range(10):
         queues.append(RabbitMQ(service.environment["MAILBBGUN_QUEUE_URL"], ()))
@@ -125,7 +131,7 @@ def _opened_without_a_leader(service: Service) -> list[Queue]:
 
 
 def _error_of(queue: Queue) -> QueueUnavailable | None:
-    """Return why a hint, which names no message, could not be given."""
+    """Return the error of publishing a hint, which names no message."""
     try:
         queue.publish("normal", [new_id()])
     except QueueUnavailable as error:
@@ -134,7 +140,7 @@ def _error_of(queue: Queue) -> QueueUnavailable | None:
 
 
 def _seconds_of(service: Service, load: Load, address: str) -> float:
-    """Send one message and return how long it took to the sink."""
+    """Send one message and return the seconds until it is in the sink."""
     began = time.monotonic()
     load.send(address)
     until(lambda: service.copies()[address], 15, f"mail to {address}")
@@ -176,21 +182,23 @@ def disk_full(round_: Round) -> None:
             round_.pause(1, 3)
             ballast = disk / "ballast"
             until_ = time.monotonic() + round_.dice.uniform(2, 5)
-            while time.monotonic() < until_:  # what the server gives back is taken as well
+            while time.monotonic() < until_:  # what the server frees is taken as well
                 with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
                     while file.write(bytes(4096)):
                         pass
                 time.sleep(0.1)
             here.say(f"{ballast.stat().st_size >> 20} MB of ballast")
             ballast.unlink()
-        round_.told, round_.figures = here.told, here.figures
+        round_.description, round_.figures = here.description, here.figures
 
 
 @contextmanager
 def _small_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="mailbbgun-disk-"))
-    folder.chmod(0o755)  # the server's user has to get there
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=755", "tmpfs", folder], capture_output=True, text=True)
+    folder.chmod(0o755)  # the server's user needs access
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=755", "tmpfs", folder], capture_output=True, text=True
+    )
     if done.returncode:
         folder.rmdir()
         raise LeftOut(f"no small disk can be mounted: {done.stderr.strip()}")
@@ -214,7 +222,7 @@ def receiver(round_: Round) -> None:
 
 @scenario(EMBEDDED, REAL)
 def requeued(round_: Round) -> None:
-    """bin/requeue-pending 30 times while no worker runs and some hints are lost: the queue holds each message twice at the most."""
+    """bin/requeue-pending 30 times without a worker, some hints lost: the queue holds each message at most twice."""
     with round_.service() as service, service:
         load = Load(service, 10)
         load.send_all(addresses("u", count := round_.messages or round_.dice.randint(50, 1500)))
@@ -230,7 +238,9 @@ def requeued(round_: Round) -> None:
             found, certain = depth(services.queue), left < min(count, NEARLY_EMPTY)
             assert again == (count if certain else 0), f"{again} hinted again of {count} messages"
             assert lost or not certain, "a healthy backlog"
-            assert left + again <= found < left + most(again + 1), f"{found} hints at the most for {count} messages, {left} before"
+            assert left + again <= found < left + most(again + 1), (
+                f"{found} hints at the most for {count} messages, {left} before"
+            )
         finally:
             services.close()
         service.start_worker()
@@ -243,18 +253,23 @@ def depth(queue: Queue) -> int:
 
 
 def most(count: int) -> int:
-    """Return the greatest depth of a lane that was given so many hints, a pass at a time: bunches count as full."""
+    """Return the greatest depth of a lane that was given ``count`` hints, pass by pass.
+
+    Bunches count as full.
+    """
     return count + (count // PASS + 1) * BUNCH
 
 
 def purge(queue: Queue, count: int) -> int:
-    """Take so many hints off the queue for good, as an accident would; return how many it were."""
+    """Take ``count`` hints off the queue for good, as an accident would; return how many were
+    taken.
+    """
     consumer, done = queue.consumer(min(500, count or 1)), 0
     while done < count and (hints := consumer.take(min(500, count - done), 1.0)):
         consumer.settle(hints)
         done += len(hints)
     consumer.close()
-    time.sleep(0.5)  # what it held is back a moment later
+    time.sleep(0.5)  # unacknowledged hints return to the queue a moment later
     return done
 
 
@@ -267,6 +282,8 @@ def junk(round_: Round) -> None:
         channel = connection.channel()
         for _ in range(500):
             noise = dice.randbytes(dice.choice([0, 1, 16, 36, 300, 100_000]))
-            nobodys = [str(UUID(int=dice.getrandbits(128))).encode() for _ in range(dice.choice([1, 2, BUNCH, BUNCH + 1]))]
+            nobodys = [
+                str(UUID(int=dice.getrandbits(128))).encode() for _ in range(dice.choice([1, 2, BUNCH, BUNCH + 1]))
+            ]
             channel.basic_publish(WORK, dice.choice(LANES), dice.choice([noise, b"\x80" * 36, b"\n".join(nobodys)]))
         connection.close()

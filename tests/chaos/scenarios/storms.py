@@ -14,7 +14,7 @@ from tests.chaos.scenarios.table import scenario
 from tests.flow.service import Service
 
 Blow = Callable[[Round, Service, Sequence[Proxy]], None]
-DEATHS = 3  # of workers: five park a message, and rightly
+DEATHS = 3  # of workers: a message is parked after five
 
 
 def _worker_dies(_round: Round, service: Service, _proxies: Sequence[Proxy]) -> None:
@@ -65,7 +65,15 @@ def _broker_dies(round_: Round, _service: Service, _proxies: Sequence[Proxy]) ->
     round_.rabbitmq.start()
 
 
-OURS: list[Blow] = [_worker_dies, _api_dies, _worker_stands_still, _receiver_dies, _links_are_cut, _a_link_falls_silent, _replies_are_cut]
+OURS: list[Blow] = [
+    _worker_dies,
+    _api_dies,
+    _worker_stands_still,
+    _receiver_dies,
+    _links_are_cut,
+    _a_link_falls_silent,
+    _replies_are_cut,
+]
 
 
 @scenario(EMBEDDED, REAL)

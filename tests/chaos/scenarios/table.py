@@ -1,4 +1,4 @@
-"""The table of scenarios. Each is a function of a round; it ends with the check."""
+"""The table of scenarios. Each is a function of a round that ends with the check."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Run = Callable[[Round], None]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One of them, and the configurations it makes sense on."""
+    """A scenario, and the configurations it can run on."""
 
     name: str
     run: Run
@@ -18,7 +18,7 @@ class Scenario:
 
     @property
     def sentence(self) -> str:
-        """What it does."""
+        """What it does, in one line."""
         return (self.run.__doc__ or "").splitlines()[0]
 
 
@@ -26,7 +26,7 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(*kinds: str) -> Callable[[Run], Run]:
-    """Enter a function into the table under its name, with dashes."""
+    """Enter a function into the table. Its name gets dashes for underscores."""
 
     def enter(run: Run) -> Run:
         name = run.__name__.replace("_", "-")

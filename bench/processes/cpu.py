@@ -1,4 +1,4 @@
-"""CPU seconds and memory of whole process trees, from /proc."""
+"""Reads CPU seconds and memory of whole process trees from /proc."""
 
 import os
 from collections import defaultdict
@@ -9,7 +9,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def of(pid: int) -> float:
-    """Return the CPU seconds, user and system, of a process, its descendants, and those of its children that have ended."""
+    """Return the CPU seconds (user and system) of a process and its descendants.
+
+    Children that have ended and were waited for are included.
+    """
     own, children = _processes()
     return sum(own.get(one, 0.0) for one in _tree(pid, children))
 
@@ -20,28 +23,34 @@ def tree(pid: int) -> list[int]:
 
 
 def memory_of(pid: int) -> float:
-    """Return the bytes of memory of a process and its descendants; a page that several processes share is divided among them."""
+    """Return the memory of a process and its descendants in bytes.
+
+    A page shared by several processes is divided among them (proportional set size).
+    """
     return sum(map(_proportional, tree(pid)))
 
 
 class Meter:
-    """What groups of process trees use from now on."""
+    """Measures the CPU seconds that groups of process trees use from now on."""
 
     def __init__(self, groups: Mapping[str, Collection[int]]) -> None:
         self._groups = groups
         self._before = self._seconds()
 
     def read(self) -> dict[str, float]:
-        """Return the CPU seconds each group has used since."""
+        """Return the CPU seconds that each group has used since the meter was made."""
         return {group: seconds - self._before[group] for group, seconds in self._seconds().items()}
 
     def _seconds(self) -> dict[str, float]:
         own, children = _processes()
-        return {group: sum(own.get(one, 0.0) for pid in pids for one in _tree(pid, children)) for group, pids in self._groups.items()}
+        return {
+            group: sum(own.get(one, 0.0) for pid in pids for one in _tree(pid, children))
+            for group, pids in self._groups.items()
+        }
 
 
 def _processes() -> tuple[dict[int, float], dict[int, list[int]]]:
-    """Return the seconds of every process (with its ended children's) and the live children of each."""
+    """Return the CPU seconds of every process (with its ended children) and its live children."""
     own: dict[int, float] = {}
     children: dict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc"):
@@ -49,7 +58,7 @@ def _processes() -> tuple[dict[int, float], dict[int, list[int]]]:
             try:
                 words = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # it ended while we looked
+                continue  # it ended meanwhile
             own[int(name)] = sum(map(int, words[11:15])) / _TICKS
             children[int(words[1])].append(int(name))
     return own, children
@@ -63,5 +72,5 @@ def _proportional(pid: int) -> float:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0.0  # it ended while we looked
+        return 0.0  # it ended meanwhile
     return sum(float(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -1,25 +1,25 @@
-"""The shapes of messages that are handed in. Nothing is imported here that a light program would not want.
+"""The shapes of messages that are handed in. Imports little, so that light programs stay light.
 
-``short`` is what the tables of all systems are measured with. ``mix`` is every shape in turn, message by message.
+All systems are compared by ``short``. ``mix`` is one message of each shape in turn.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.payload import DOMAIN, SENDER, SUBJECT, TEXT
+from bench.programs.payload import DOMAIN, SENDER, SUBJECT, TEXT
 
 MARK = b"########"
-"""Stands in a request for the eight digits of the message's number."""
+"""Placeholder in a request for the eight digits of the message's number."""
 
-LETTERS = 4000  # of a paragraph, and of a German text
+LETTERS = 4000  # characters of the paragraph and of the German text
 RECIPIENTS = 20
 HTML_SIZE, HTML_TEXT_SIZE = 12_000, 3000  # bytes: together 15 KB
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A message but for its sender, and for the numbers of its recipients."""
+    """A message without its sender and without the numbers in its recipients."""
 
     title: str
     subject: str
@@ -28,14 +28,17 @@ class Shape:
     recipients: int = 1
 
     def addresses(self, number: str) -> list[str]:
-        """Return the recipients of a message. All of all messages differ, and are of one length."""
+        """Return the recipients of message ``number``.
+
+        No address is used twice; all have one length.
+        """
         if self.recipients == 1:
             return [f"u{number}@{DOMAIN}"]
         return [f"u{number}-{other:02}@{DOMAIN}" for other in range(self.recipients)]
 
 
 def _repeated(text: str, length: int) -> str:
-    """Return so many characters, the last of them the end of a line."""
+    """Return ``length`` characters, the last of them a newline."""
     return (text * (length // len(text) + 1))[: length - 1] + "\n"
 
 
@@ -52,8 +55,10 @@ _PAGE = (
     "<h1>Your order</h1>\n<table>\n%s</table>\n</body></html>\n"
 )
 _GERMAN = (
-    "Vielen Dank für Ihre Bestellung! Die Grüße aus unserem Hause gehören natürlich dazu: Wir haben alles sorgfältig geprüft,\n"
-    "verpackt und übergeben. Größe und Farbe können Sie bis Übermorgen ändern; außerdem erhalten Sie während der Lieferung\n"
+    "Vielen Dank für Ihre Bestellung! Die Grüße aus unserem Hause gehören natürlich dazu: "
+    "Wir haben alles sorgfältig geprüft,\n"
+    "verpackt und übergeben. Größe und Farbe können Sie bis Übermorgen ändern; "
+    "außerdem erhalten Sie während der Lieferung\n"
     "eine kurze Nachricht, falls sich etwas verzögert.\n\n"
 )
 _JAPANESE = (
@@ -79,17 +84,21 @@ NAMES = (*SHAPES, MIX)
 
 
 def title(name: str) -> str:
-    """Return what a shape, or the mix, is called in tables."""
+    """Return the name of a shape, or of the mix, in tables."""
     return SHAPES[name].title if name in SHAPES else f"mix of {len(SHAPES)}"
 
 
 def of(name: str) -> Sequence[Shape]:
-    """Return the shapes that follow each other, again and again: one, or those of the mix."""
+    """Return the shapes to send in turn: one, or all those of the mix."""
     return [SHAPES[name]] if name in SHAPES else list(SHAPES.values())
 
 
 def requests(name: str, port: int, key: str = "") -> list[bytes]:
-    """Return whole HTTP requests, to be sent in turn, with :data:`MARK` for the number and the API key if there is one."""
+    """Return complete HTTP requests, to be sent in turn, with :data:`MARK` for the message's
+    number.
+
+    ``key`` is an API key to add to each.
+    """
     return [_request(shape, port, key) for shape in of(name)]
 
 

@@ -1,4 +1,4 @@
-"""Runs the programs that send, each in a process of its own, and reads what they measured."""
+"""Runs the bench's client programs, each in a process of its own, and reads their figures."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 
 class Clients:
-    """A folder for their output."""
+    """Runs client programs. Their output goes to a temporary folder."""
 
     def __init__(self) -> None:
         self._sandbox = Sandbox("bench-clients", OURSELVES)
@@ -27,32 +27,36 @@ class Clients:
         self,
         program: str,
         *arguments: object,
-        told: Callable[[str], object] = lambda _: None,
+        on_progress: Callable[[str], object] = lambda _: None,
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Run ``python -m bench.<program>`` to its end and return the JSON it printed. ``told`` gets its last line now and then.
+        """Run ``python -m bench.<program>`` to its end and return the JSON it printed.
 
-        Raises :class:`BenchError` with what it said if it failed.
+        ``on_progress`` is called with the latest line of its output while it runs. Raises
+        :class:`BenchError` with its output if it failed.
         """
-        name = f"{program}-{next(_numbers)}"
+        title = program.rpartition(".")[2]
+        name = f"{title}-{next(_numbers)}"
         variables = os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {})
         self._sandbox.spawn(name, [python, "-m", f"bench.{program}", *map(str, arguments)], variables)
         log = self._sandbox.folder / f"{name}.log"
         while self._sandbox.pid(name) is not None:
             time.sleep(LOOK_SECONDS)
-            told(log.read_text(errors="replace").rstrip().rpartition("\n")[2])
+            on_progress(log.read_text(errors="replace").rstrip().rpartition("\n")[2])
         said = log.read_text(errors="replace").rstrip()
         try:
             figures = json.loads(said.rpartition("\n")[2])
         except ValueError:
             figures = None
-        if not isinstance(figures, dict) or "seconds" not in figures:  # what a server answered may be JSON too
-            raise BenchError(f"{program}: {said[-2000:]}")
+        if not isinstance(figures, dict) or "seconds" not in figures:  # a server's answer in the output may be JSON too
+            raise BenchError(f"{title}: {said[-2000:]}")
         return figures
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.close()

@@ -1,7 +1,8 @@
-"""POSTs over keep-alive connections as fast as they are answered: ``python -m bench.load PORT FIRST COUNT CONNECTIONS [SHAPE]``.
+"""POSTs messages over keep-alive connections as fast as the API answers.
 
-One thread, epoll and prebuilt requests: it must not take the core that the API wants. Prints how many are answered now and then, and
-one line of JSON at the end.
+Run as ``python -m bench.programs.load PORT FIRST COUNT CONNECTIONS [SHAPE]``. It uses one thread,
+epoll and prebuilt requests, so that it leaves the CPU to the API. It prints the number of answers
+from time to time, and one line of JSON at the end.
 """
 
 import json
@@ -13,17 +14,17 @@ import socket
 import sys
 import time
 
-from bench.shapes import MARK, SHORT, requests
+from bench.programs.shapes import MARK, SHORT, requests
 
-KEY = "BENCH_API_KEY"  # in the environment: the API key to show
-SILENCE = 30.0  # seconds without any answer
-TELL = 100  # answers between two lines
+KEY = "BENCH_API_KEY"  # environment variable with the API key to send
+SILENCE = 30.0  # seconds without any answer until it gives up
+TELL = 100  # answers between two lines of progress
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
 class Connection:
-    """One connection with at most one request under way."""
+    """One connection with at most one request in flight."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), SILENCE)
@@ -37,7 +38,10 @@ class Connection:
         self.socket.sendall(request)
 
     def hear(self) -> float | None:
-        """Read what is there; return the seconds the answer took when all of it has come. Ends the program unless it is 201."""
+        """Read what has arrived; return the response time in seconds once the answer is complete.
+
+        Returns None before that. Ends the program if the status is not 201.
+        """
         data = self.socket.recv(65_536)
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
@@ -54,7 +58,10 @@ class Connection:
 
 
 def run(port: int, first: int, count: int, connections: int, shape: str = SHORT) -> dict[str, object]:
-    """Post ``count`` messages of a shape and return when it began, seconds, own CPU seconds and the time of each answer."""
+    """Post ``count`` messages of a shape.
+
+    Returns when it began, the seconds it took, its own CPU seconds and the seconds of each answer.
+    """
     templates = requests(shape, port, os.environ.get(KEY, ""))
 
     def request(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Mail BB Gun as processes, freshly installed: an API and a worker on free ports, in a folder that goes with them."""
+"""A fresh installation of Mail BB Gun: an API and a worker on free ports, in a temporary folder."""
 
 import http.client
 import json
@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from bench import OURSELVES, ROOT, BenchError
-from bench import load as loading
-from bench.clients import Clients
-from bench.shapes import SHORT
-from bench.system import Told
+from bench.processes.clients import Clients
+from bench.processes.system import Progress
+from bench.programs import load as loading
+from bench.programs.shapes import SHORT
 from mailbbgun.services import Services, build
 from mailbbgun.settings.settings import load
 from tests.servers.process import Sandbox, free_port
@@ -23,13 +23,14 @@ STOP_SECONDS = 40.0
 
 
 class Service:
-    """One configuration. ``settings`` are those that differ from the defaults, ``servers`` the process ids of those it uses.
+    """One installation.
 
-    If they ask for API keys, it is one that messages are handed in with.
+    ``settings`` are those that differ from the defaults. ``servers`` are the process ids of the
+    servers it uses. If the settings demand API keys, it makes one to hand messages in with.
     """
 
     def __init__(self, name: str, settings: Mapping[str, str], servers: Mapping[str, int], root: Path = ROOT) -> None:
-        """``root``: the tree whose code runs."""
+        """``root`` is the tree whose code runs."""
         self.port, self.servers = free_port(), servers
         self._root = root
         self._started: set[str] = set()
@@ -37,7 +38,11 @@ class Service:
         self._sandbox = Sandbox(f"bench-{name}", OURSELVES)
         ours = {"VAR": str(self._sandbox.folder / "var"), "PORT": str(self.port), "HOSTNAME": "bench.example.test"}
         others = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-        self._environment = others | {"PYTHONPATH": str(root)} | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
+        self._environment = (
+            others
+            | {"PYTHONPATH": str(root)}
+            | {f"MAILBBGUN_{name}": value for name, value in (ours | dict(settings)).items()}
+        )
 
     def open(self) -> None:
         """Start the API and wait until it answers."""
@@ -45,56 +50,75 @@ class Service:
         self._ready("api", "/health")
 
     def shut(self) -> None:
-        """Stop the API, which has then published every hint it owed."""
+        """Stop the API. Before it ends it publishes all hints it still has."""
         self.stop("api")
 
     def deliver(self) -> None:
-        """Start a worker; it is not ready yet."""
+        """Start a worker, without waiting until it is ready."""
         self._spawn("worker")
 
     def hand_in(
-        self, clients: Clients, first: int, count: int, connections: int, told: Told = lambda _: None, shape: str = SHORT
+        self,
+        clients: Clients,
+        first: int,
+        count: int,
+        connections: int,
+        on_progress: Progress = lambda _: None,
+        shape: str = SHORT,
     ) -> dict[str, Any]:
-        """POST. Also returns the seconds of each answer, ``answers``."""
-        return clients.run("load", self.port, first, count, connections, shape, told=told, environment={loading.KEY: self._key})
+        """POST messages. The result also has ``answers``, the seconds of each answer."""
+        return clients.run(
+            "programs.load",
+            self.port,
+            first,
+            count,
+            connections,
+            shape,
+            on_progress=on_progress,
+            environment={loading.KEY: self._key},
+        )
 
     def own(self) -> list[int]:
-        """Return the process ids of API and worker, of those that were started."""
+        """Return the process ids of API and worker, if they were started."""
         return [self._pid(name) for name in sorted(self._started)]
 
     def log(self) -> str:
-        """Return the end of what they said."""
+        """Return the end of their logs."""
         logs = [self._sandbox.folder / f"{name}.log" for name in sorted(self._started)]
         return "\n".join(log.read_text(errors="replace")[-3000:] for log in logs)
 
     def stop(self, name: str) -> None:
-        """Tell ``api`` or ``worker`` to end, and wait."""
+        """Stop ``api`` or ``worker`` by SIGTERM and wait for its end."""
         self._pid(name)
         self._started.remove(name)
         self._sandbox.end(name, signal.SIGTERM, STOP_SECONDS)
 
     def count(self, status: str) -> int:
-        """Return how many messages have that status."""
+        """Return how many messages have a status."""
         status_code, body = self._get(f"/messages?limit=0&status={status}")
         if status_code != 200:
             raise BenchError(f"GET /messages: {status_code} {body[:500]!r}")
         return int(json.loads(body)["count"])
 
     def services(self) -> Services:
-        """Return what its processes stand on, for this process: close it."""
+        """Build the services of this installation in our own process. The caller closes them."""
         return build(load(self._environment))
 
     def __enter__(self) -> Self:
         try:
             self._sandbox.run([sys.executable, str(self._root / "initdb.py")], self._environment)
             if load(self._environment).AUTH_REQUIRED:
-                self._key = self._sandbox.run([str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment).split()[-1]
+                self._key = self._sandbox.run(
+                    [str(self._root / "bin" / "mailbbgun"), "key", "create", "--quiet"], self._environment
+                ).split()[-1]
         except RuntimeError as error:
             self._sandbox.close()
             raise BenchError(str(error)) from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sandbox.close()
 
     def _pid(self, name: str) -> int:

@@ -1,6 +1,6 @@
-"""The plain text of 4 KB that every system is measured with; ``shapes.py`` has others.
+"""The 4 KB plain text that every system is measured with. ``shapes.py`` has other messages.
 
-Nothing is imported here that a light program would not want.
+It imports nothing, so that light programs stay light.
 """
 
 SIZE = 4096  # bytes of the body
@@ -13,5 +13,5 @@ TEXT = (_LINE * (SIZE // len(_LINE) + 1))[: SIZE - 1] + "\n"
 
 
 def recipient(number: int) -> str:
-    """Return the address of message ``number``: all are different and of one length."""
+    """Return the address of message ``number``. All addresses differ and have the same length."""
     return f"u{number:08d}@{DOMAIN}"

@@ -1,6 +1,8 @@
-"""Postfix's ``smtp-source``: messages of a shape over connections that stay: ``python -m bench.source PORT COUNT SESSIONS [SHAPE]``.
+"""Sends with Postfix's ``smtp-source``, over connections that stay open.
 
-It knows one message at a time: of the mix it sends all of one shape, then all of the next. Prints one line of JSON.
+Run as ``python -m bench.programs.source PORT COUNT SESSIONS [SHAPE]``. ``smtp-source`` sends copies
+of one message. So of the mix, all messages of one shape come first, then all of the next. Prints
+one line of JSON.
 """
 
 import json
@@ -10,14 +12,14 @@ import sys
 import tempfile
 import time
 
-from bench import postfix
-from bench.loop import HOSTNAME, message
-from bench.payload import DOMAIN, SENDER
-from bench.shapes import SHORT, Shape, of
+from bench.processes import postfix
+from bench.programs.loop import HOSTNAME, message
+from bench.programs.payload import DOMAIN, SENDER
+from bench.programs.shapes import SHORT, Shape, of
 
 
 def run(port: int, count: int, sessions: int, shape: str = SHORT) -> dict[str, float]:
-    """Send ``count`` messages and return when it began, seconds and CPU seconds."""
+    """Send ``count`` messages; return when it began, seconds and CPU seconds."""
     kinds, seconds, began = of(shape), 0.0, time.perf_counter()
     for number, kind in enumerate(kinds):
         if share := len(range(number, count, len(kinds))):
@@ -27,13 +29,22 @@ def run(port: int, count: int, sessions: int, shape: str = SHORT) -> dict[str, f
 
 
 def _send(port: int, count: int, sessions: int, shape: Shape) -> float:
-    """Send all of one shape, and return seconds."""
+    """Send ``count`` messages of one shape and return the seconds."""
     with tempfile.NamedTemporaryFile(suffix=".eml") as file:
         file.write(message(shape).replace(b"\r\n", b"\n"))
         file.flush()
-        # -N and -r: no address is used twice.
+        # With -N and -r no address is used twice.
         what = ["-F", file.name, "-f", SENDER, "-t", f"u@{DOMAIN}", "-N", "-r", str(shape.recipients), "-M", HOSTNAME]
-        argv = [postfix.program("smtp-source"), "-d", "-s", str(min(sessions, count)), "-m", str(count), *what, f"127.0.0.1:{port}"]
+        argv = [
+            postfix.program("smtp-source"),
+            "-d",
+            "-s",
+            str(min(sessions, count)),
+            "-m",
+            str(count),
+            *what,
+            f"127.0.0.1:{port}",
+        ]
         began = time.perf_counter()
         done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:

@@ -1,4 +1,4 @@
-"""Where all mail of a run goes, and how much has come: Postfix's ``smtp-sink``, or one of ours where that cannot be had."""
+"""The server that takes all mail of a run and counts it: Postfix's ``smtp-sink``, or our own."""
 
 import os
 import re
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, Self
 
-from bench import OURSELVES, ROOT, BenchError, postfix
+from bench import OURSELVES, ROOT, BenchError
+from bench.processes import postfix
 from tests.servers.install import Missing
 from tests.servers.process import Sandbox, free_port
 
@@ -17,23 +18,24 @@ Kind = Literal["auto", "smtp-sink", "asyncio"]
 KINDS = ("auto", "smtp-sink", "asyncio")
 
 _COUNT = re.compile(rb"mesg=(\d+)\r")
-_TAIL = 200  # bytes that surely hold a whole count
+_TAIL = 200  # bytes that surely hold a whole counter line
 
 
 class Sink:
-    """A running sink. ``name`` says which, ``why`` why it is not the fast one."""
+    """A running sink. ``name`` says which; ``why`` says why it is not ``smtp-sink``."""
 
     def __init__(self, kind: Kind, delay: float = 0.0) -> None:
-        """``delay``: seconds before each answer, which only ``asyncio`` can. Raises :class:`BenchError` if ``smtp-sink`` is asked for and
-        cannot be had.
+        """Start a sink with ``delay`` seconds before each answer, which only ``asyncio`` supports.
+
+        Raises :class:`BenchError` if ``kind`` is ``smtp-sink`` and that cannot be installed.
         """
         self.port = free_port()
         self.name, self.why = "asyncio", ""
-        argv = [sys.executable, str(ROOT / "bench" / "asyncio_sink.py"), str(self.port), str(delay)]
+        argv = [sys.executable, str(ROOT / "bench" / "programs" / "asyncio_sink.py"), str(self.port), str(delay)]
         user = OURSELVES
         if kind != "asyncio":
             try:
-                # It will not run as root; its limit of connections is 256 unless told.
+                # smtp-sink refuses to run as root. Its default limit is 256 connections.
                 argv = [postfix.program("smtp-sink"), "-c", "-m", "2000", f"127.0.0.1:{self.port}", "1000"]
                 self.name, user = f"smtp-sink (Postfix {postfix.default('mail_version')})", "nobody"
             except Missing as error:
@@ -52,14 +54,17 @@ class Sink:
         return pid
 
     def count(self) -> int:
-        """Return how many messages it has taken, for a few microseconds: it appends its count to a file that we read the end of."""
+        """Return how many messages it has taken.
+
+        Costs a few microseconds: the sink appends its counter to a file, of which we read the end.
+        """
         size = os.fstat(self._log).st_size
         found = _COUNT.findall(os.pread(self._log, _TAIL, max(0, size - _TAIL)))
         return int(found[-1]) if found else 0
 
     @contextmanager
     def on_core(self, core: int) -> Iterator[None]:
-        """Keep it on one core for a while."""
+        """Keep the sink on one core during the block."""
         before = os.sched_getaffinity(self.pid)
         os.sched_setaffinity(self.pid, {core})
         try:
@@ -71,7 +76,9 @@ class Sink:
         self._sandbox.wait_until("sink", self._listens)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._log)
         self._sandbox.close()
 

@@ -1,7 +1,7 @@
-"""The bare loops: prebuilt bytes over one connection, one message after the other:
-``python -m bench.loop smtplib|client PORT COUNT CORE``.
+"""The simplest senders: one connection, one prebuilt message after the other.
 
-``smtplib`` is the standard library's client, ``client`` that of our SMTP room. Prints one line of JSON.
+Run as ``python -m bench.programs.loop smtplib|client PORT COUNT CORE``. ``smtplib`` is the standard
+library's client, ``client`` the one of ``mailbbgun/relays``. Prints one line of JSON.
 """
 
 import json
@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench.payload import SENDER, recipient
-from bench.shapes import SHAPES, Shape
+from bench.programs.payload import SENDER, recipient
+from bench.programs.shapes import SHAPES, Shape
 from mailbbgun.messages.mime import Mailbox, compose
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
@@ -22,13 +22,13 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered
 
 HOSTNAME = "bench.example.test"
-WARM = 20  # messages before the clock runs
+WARM = 20  # messages sent before the clock starts
 
 Send = Callable[[str], None]
 
 
 def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
-    """Return how to send to an address with ``smtplib``, and how to end."""
+    """Return a function that sends to an address with ``smtplib``, and one that quits."""
     server = smtplib.SMTP("127.0.0.1", port, HOSTNAME)
 
     def send(address: str) -> None:
@@ -38,8 +38,10 @@ def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 
 
 def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
-    """Return how to send to an address with our client, and how to end."""
-    connection = SMTPConnection.open(Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts())
+    """Return a function that sends to an address with our client, and one that quits."""
+    connection = SMTPConnection.open(
+        Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts()
+    )
 
     def send(address: str) -> None:
         outcome = connection.send(Envelope(SENDER, (address,), raw), lambda _: True, lambda *_: None)[address]
@@ -53,7 +55,7 @@ LOOPS = {"smtplib": by_smtplib, "client": by_client}
 
 
 def message(shape: Shape = SHAPES["short"]) -> bytes:
-    """Return a message of a shape as MIME, as we compose it."""
+    """Return a message of a shape as MIME, composed by our own code."""
     to = [Mailbox("", address) for address in shape.addresses("00000000")]
     return compose(
         sender=Mailbox("", SENDER),
@@ -67,19 +69,20 @@ def message(shape: Shape = SHAPES["short"]) -> bytes:
 
 
 def run(name: str, port: int, count: int) -> dict[str, float]:
-    """Send ``count`` messages (and some before) and return seconds and CPU seconds."""
+    """Send ``count`` messages, after a few to warm up; return seconds and CPU seconds."""
     send, end = LOOPS[name](port, message())
     for number in range(WARM):
         send(recipient(number))
-    cpu, began = _cpu(), time.perf_counter()
+    cpu, began = cpu_seconds(), time.perf_counter()
     for number in range(count):
         send(recipient(number))
-    figures = {"seconds": time.perf_counter() - began, "cpu": _cpu() - cpu}
+    figures = {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - cpu}
     end()
     return figures
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
+    """Return the CPU seconds, user and system, that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describes the machine that the figures were measured on."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ from bench import ROOT
 
 
 def facts(sink: str, servers: dict[str, str]) -> dict[str, object]:
-    """Return everything that a reader of the figures must know about this machine."""
+    """Return all that a reader of the figures must know about this machine."""
     folder = Path(tempfile.gettempdir())
     return {
         "cpu": _cpu(),
@@ -33,10 +33,13 @@ def facts(sink: str, servers: dict[str, str]) -> dict[str, object]:
 
 
 def build() -> str:
-    """Return how the interpreter was built: one without optimizations costs 12 to 15 % more."""
+    """Return how the interpreter was built. Without optimizations it costs 12 to 15 % more CPU."""
     given = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    # A distribution may give its flags to make instead of configure: then they are in those that it was compiled with.
-    flags = " ".join(str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "PY_LDFLAGS"))
+    # Some distributions pass their flags to make, not to configure. Then they are among the flags
+    # it was compiled with.
+    flags = " ".join(
+        str(sysconfig.get_config_var(name) or "") for name in ("PY_CFLAGS", "PY_CORE_CFLAGS", "PY_LDFLAGS")
+    )
     found = {
         "PGO": "--enable-optimizations" in given or "-fprofile-use" in flags or "-fprofile-instr-use" in flags,
         "LTO": "--with-lto" in given.replace("--with-lto=no", "") or "-flto" in flags,
@@ -46,7 +49,7 @@ def build() -> str:
 
 
 def cores() -> int:
-    """Return how many cores we may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -67,7 +70,7 @@ def line(known: dict[str, object]) -> str:
 
 
 def filesystem(folder: Path) -> str:
-    """Return the type of the file system a folder is on."""
+    """Return the type of the file system that a folder is on."""
     path, best = f"{folder.resolve()}/", ("", "unknown")
     for mount in Path("/proc/mounts").read_text().splitlines():
         _, point, kind = mount.split()[:3]
@@ -77,7 +80,7 @@ def filesystem(folder: Path) -> str:
 
 
 def fsync_ms(folder: Path, times: int = 30) -> float:
-    """Return the median of what it takes to append 4 KB and have them on disk."""
+    """Return the median milliseconds of appending 4 KB and syncing them to disk."""
     taken = []
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         for _ in range(times):
@@ -89,7 +92,7 @@ def fsync_ms(folder: Path, times: int = 30) -> float:
 
 
 def postgresql_version(url: str) -> str:
-    """Return a server's version."""
+    """Return the version of a PostgreSQL server."""
     connection = psycopg2.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
     try:
         return f"{connection.server_version // 10_000}.{connection.server_version % 10_000}"
@@ -106,9 +109,15 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """Return the commit, with a + if the working tree has changes; a tree without git has none."""
+    """Return the commit, with ``+`` if the working tree has changes; ``unknown`` without git."""
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--match="], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--match="],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError:
         return "unknown"
     return done.stdout.strip() or "unknown"

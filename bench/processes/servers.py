@@ -4,20 +4,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from bench import BenchError, machine
+from bench import BenchError
+from bench.processes import machine
 from tests.servers import PostgreSQL, RabbitMQ
 
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """An empty database and an empty virtual host: SQLAlchemy's URL and AMQP's."""
+    """URLs of an empty database (for SQLAlchemy) and of an empty virtual host (AMQP)."""
 
     database_url: str
     amqp_url: str
 
 
 class Servers(ExitStack):
-    """Both, running."""
+    """Both servers, running."""
 
     def __enter__(self) -> "Servers":
         super().__enter__()
@@ -33,11 +34,17 @@ class Servers(ExitStack):
         return self
 
     def versions(self) -> dict[str, str]:
-        """Return what they are."""
-        return {"PostgreSQL": machine.postgresql_version(self._database.url()), "RabbitMQ": self._broker.ctl("version").strip()}
+        """Return the servers' versions."""
+        return {
+            "PostgreSQL": machine.postgresql_version(self._database.url()),
+            "RabbitMQ": self._broker.ctl("version").strip(),
+        }
 
     def pids(self) -> dict[str, int]:
-        """Return their process ids, by the names that figures have. Raises :class:`BenchError` if one has ended."""
+        """Return the servers' process ids, by their names in the figures.
+
+        Raises :class:`BenchError` if one has ended.
+        """
         found = {"postgresql": self._database.pid, "rabbitmq": self._broker.pid}
         if gone := [name for name, pid in found.items() if pid is None]:
             raise BenchError(f"{gone[0]} died")
@@ -45,7 +52,7 @@ class Servers(ExitStack):
 
     @contextmanager
     def lend(self) -> Iterator[Lent]:
-        """Lend what goes with one fresh installation."""
+        """Lend a database and a virtual host to one installation; delete them afterwards."""
         database, vhost = self._database.create_database(), self._broker.vhost()
         try:
             yield Lent(self._database.url(database), self._broker.url(vhost))

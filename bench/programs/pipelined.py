@@ -1,29 +1,30 @@
-"""The limit of this machine: prebuilt bytes over connections that are never idle: ``python -m bench.pipelined PORT COUNT CONNECTIONS``.
+"""Measures the limit of this machine: prebuilt messages over connections that are never idle.
 
-The end of one message and the commands of the next are one write (RFC 2920 §3.1): a message is one round trip. One thread and epoll; no
-database, no queue, no MIME, and nobody looks at a reply but for its number. Prints one line of JSON.
+Run as ``python -m bench.programs.pipelined PORT COUNT CONNECTIONS``. It writes the end of one
+message and the commands of the next together (RFC 2920 §3.1), so that a message costs one round
+trip. It has one thread and epoll, no database, no queue and no MIME, and reads only the codes of
+replies. Prints one line of JSON.
 """
 
 import json
 import re
-import resource
 import select
 import socket
 import sys
 import time
 from collections.abc import Iterator
 
-from bench.loop import HOSTNAME, message
-from bench.payload import SENDER, recipient
+from bench.programs.loop import HOSTNAME, cpu_seconds, message
+from bench.programs.payload import SENDER, recipient
 
-SILENCE = 30.0  # seconds without any reply
+SILENCE = 30.0  # seconds without any reply until it gives up
 
 _STUFFED = re.compile(rb"^\.", re.MULTILINE)
 _REFUSED = re.compile(rb"^[45]", re.MULTILINE)
 
 
 class Line:
-    """A connection that has said EHLO."""
+    """A connection on which EHLO has been answered."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), SILENCE)
@@ -33,16 +34,19 @@ class Line:
             self.socket.sendall(f"EHLO {HOSTNAME}\r\n".encode())
             while replies.readline()[3:4] == b"-":
                 pass
-        self._due = 0  # reply lines not heard yet
+        self._due = 0  # reply lines not yet received
         self._said = b""
 
     def say(self, words: bytes, due: int) -> None:
-        """Write what will be answered by so many lines."""
+        """Write commands that will be answered by ``due`` lines."""
         self._due, self._said = due, b""
         self.socket.sendall(words)
 
     def hear(self) -> bool:
-        """Read what is there; return whether all has been answered. Ends the program if something was refused."""
+        """Read what has arrived; return whether all replies are here.
+
+        Ends the program on a refusal.
+        """
         data = self.socket.recv(65_536)
         self._said += data
         self._due -= data.count(b"\n")
@@ -59,7 +63,7 @@ def run(port: int, count: int, connections: int) -> dict[str, float]:
         line = Line(port)
         lines[line.socket.fileno()] = line
         epoll.register(line.socket, select.EPOLLIN)
-    cpu, began = _cpu(), time.perf_counter()
+    cpu, began = cpu_seconds(), time.perf_counter()
     for line, commands in zip(lines.values(), _commands(numbers), strict=False):
         line.say(commands, 3)
     busy = len(lines)
@@ -78,17 +82,12 @@ def run(port: int, count: int, connections: int) -> dict[str, float]:
             else:
                 lines[descriptor].say(content, 1)
                 last.add(descriptor)
-    return {"seconds": time.perf_counter() - began, "cpu": _cpu() - cpu}
+    return {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - cpu}
 
 
 def _commands(numbers: Iterator[int]) -> Iterator[bytes]:
     for number in numbers:
         yield f"MAIL FROM:<{SENDER}>\r\nRCPT TO:<{recipient(number)}>\r\nDATA\r\n".encode()
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

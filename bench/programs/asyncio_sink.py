@@ -1,9 +1,11 @@
-"""The sink for machines without ``smtp-sink``: takes everything, keeps nothing: ``python -m bench.asyncio_sink PORT [DELAY]``.
+"""An SMTP server that accepts every message and keeps none, for machines without ``smtp-sink``.
 
-With a delay it is the slow sink: each command, and each end of a message, takes it so many seconds, and it begins with the next when it has
-answered, also when several came in one write. (``smtp-sink -W`` does the same, but in whole seconds.) Its greeting is at once.
+Run as ``python -m bench.programs.asyncio_sink PORT [DELAY]``. With a delay it is the slow sink: it
+answers each command, and each end of a message, only after DELAY seconds. It starts on the next
+command when it has answered the one before, also when a client pipelines them. (``smtp-sink -W``
+does the same, but only in whole seconds.) The greeting is not delayed.
 
-Counts as ``smtp-sink -c`` does: ``sess=1 quit=0 mesg=17\\r`` on standard output, after every message.
+After every message it prints its counters like ``smtp-sink -c``: ``sess=1 quit=0 mesg=17\\r``.
 """
 
 import asyncio
@@ -21,7 +23,10 @@ _END = b"\r\n.\r\n"
 
 
 class Sink(asyncio.Protocol):
-    """One connection; pipelining is understood, and without a delay one write answers all that came in one read."""
+    """One connection.
+
+    It supports pipelining: without a delay, one write answers all commands of a read.
+    """
 
     sessions: ClassVar[int] = 0
     messages: ClassVar[int] = 0
@@ -33,14 +38,14 @@ class Sink(asyncio.Protocol):
         self._busy_until = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
+        """Send the greeting."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         Sink.sessions += 1
         transport.write(b"220 sink.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
-        """Answer all that is whole."""
+        """Answer every complete command and every complete message."""
         self._buffer += data
         answers: list[bytes] = []
         messages = 0
@@ -56,7 +61,7 @@ class Sink(asyncio.Protocol):
                 self._answer_later(answers.pop(), int(self._data))
             self._data = verb == b"DATA"
             if self._data:
-                self._buffer = b"\r\n" + rest  # so that a message that is only a dot ends too
+                self._buffer = b"\r\n" + rest  # the end of a message that is only a dot must match _END, too
         if answers:
             self._answer(b"".join(answers), messages)
 
@@ -75,7 +80,7 @@ class Sink(asyncio.Protocol):
 
 
 async def serve(port: int, delay: float = 0.0) -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     Sink.delay = delay
     server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", port, backlog=1000)
     await server.serve_forever()

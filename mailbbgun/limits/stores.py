@@ -1,0 +1,32 @@
+"""Where limits are counted: in Redis if ``REDIS_URL`` names one, else in the database or in this process's memory.
+
+The client of Redis is loaded here and only if it is used: loading it takes 0.1 s of every program's start.
+"""
+
+from typing import TYPE_CHECKING
+
+from mailbbgun.database.db import Database
+from mailbbgun.limits.database_permits import DatabasePermitStore
+from mailbbgun.limits.permits import PermitStore
+from mailbbgun.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from mailbbgun.limits.redis_windows import RedisWindows
+
+
+def permit_store(settings: Settings, database: Database) -> PermitStore:
+    """Return the store of permits to send. Connects to nothing yet. Raises :class:`ConfigurationError`."""
+    if not settings.REDIS_URL:
+        return DatabasePermitStore(database)
+    from mailbbgun.limits.redis_permits import RedisPermitStore
+
+    return RedisPermitStore(settings.REDIS_URL)
+
+
+def redis_windows(url: str) -> "RedisWindows | None":
+    """Return the counts of requests that processes share; None without an URL. Connects to nothing yet. Raises :class:`ConfigurationError`."""
+    if not url:
+        return None
+    from mailbbgun.limits.redis_windows import RedisWindows
+
+    return RedisWindows(url)

@@ -1,0 +1,74 @@
+"""What the contract suite does with hints."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+from mailbbgun.core.errors import QueueUnavailable
+from mailbbgun.core.ids import new_id
+from mailbbgun.queues.base import Consumer, Hint, Queue
+from tests.contract.conftest import Driver
+from tests.waiting import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+SETTLED_TOPOLOGY = 3.0  # seconds; a quorum queue killed when younger can be lost with confirmed hints
+
+
+def new_ids(count: int) -> list[UUID]:
+    return [new_id() for _ in range(count)]
+
+
+def all_hints(consumer: Consumer, count: int, seconds: float = PATIENCE) -> list[Hint]:
+    """Take until ``count`` hints came, or none for ``seconds``; settles nothing."""
+    hints: list[Hint] = []
+    while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):
+        hints += more
+    return hints
+
+
+def ids_of(hints: Iterable[Hint]) -> list[UUID]:
+    return sorted(hint.message_id for hint in hints)
+
+
+def succeeds(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except QueueUnavailable:
+        return False
+    return True
+
+
+@contextmanager
+def consumer_of(queue: Queue, prefetch: int = 100) -> Iterator[Consumer]:
+    consumer = queue.consumer(prefetch)
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``code`` with a ``queue`` until it prints a line; in the end kill it with ``kill -9``."""
+    script = f"""
+import sys, time, uuid
+from mailbbgun.database.db import Database
+from mailbbgun.queues.embedded import Embedded
+from mailbbgun.queues.rabbitmq import RabbitMQ
+queue = {driver.source}
+{code}
+print("done", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "done\n"
+            yield process
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
