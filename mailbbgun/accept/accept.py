@@ -53,7 +53,12 @@ class Accepting:
 
 
 def accept(
-    settings: Settings, store: Store, publisher: Publisher, caller: Caller, submission: Submission, key: str | None = None
+    settings: Settings,
+    store: Store,
+    publisher: Publisher,
+    caller: Caller,
+    submission: Submission,
+    key: str | None = None,
 ) -> Accepting:
     """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`, :class:`QuotaExceeded`."""
     draft = check(submission, settings, caller)
@@ -66,7 +71,9 @@ def accept(
 
 def _given(submission: Submission) -> Mapping[str, Any]:
     # What is not given is left out, so that a field added later does not change old fingerprints.
-    return {one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})}
+    return {
+        one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})
+    }
 
 
 def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Rows:

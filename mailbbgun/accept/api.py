@@ -56,7 +56,9 @@ class NewMessage(Schema):
     html = fields.String(metadata={"description": "The HTML; with text as well, readers choose."})
     cc = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc = _addresses("Recipients who are not shown.", ["archive@example.com"])
-    sender = fields.String(data_key="from", metadata={"description": "By default the service's own.", "example": "Shop <shop@example.com>"})
+    sender = fields.String(
+        data_key="from", metadata={"description": "By default the service's own.", "example": "Shop <shop@example.com>"}
+    )
     reply_to = _addresses("Where answers go.", "help@example.com")
     envelope_from = fields.String(
         metadata={
@@ -66,16 +68,27 @@ class NewMessage(Schema):
         }
     )
     headers = fields.Dict(
-        fields.String(), fields.String(), metadata={"description": "More headers; none that structure the message.", "example": {"X-Order": "1234"}}
+        fields.String(),
+        fields.String(),
+        metadata={"description": "More headers; none that structure the message.", "example": {"X-Order": "1234"}},
     )
-    tags = fields.List(fields.String(), metadata={"description": f"At most {MOST_TAGS}, to find messages by.", "example": ["invoice"]})
-    metadata = fields.Dict(fields.String(), metadata={"description": "Yours: a flat object of up to 4 KB.", "example": {"order": 1234}})
+    tags = fields.List(
+        fields.String(), metadata={"description": f"At most {MOST_TAGS}, to find messages by.", "example": ["invoice"]}
+    )
+    metadata = fields.Dict(
+        fields.String(), metadata={"description": "Yours: a flat object of up to 4 KB.", "example": {"order": 1234}}
+    )
     message_id_header = fields.String(
-        metadata={"description": "The Message-ID header; by default one is made of the message's id.", "example": "<1234@example.com>"}
+        metadata={
+            "description": "The Message-ID header; by default one is made of the message's id.",
+            "example": "<1234@example.com>",
+        }
     )
     message_id = fields.String(metadata={"description": "The old name of message_id_header.", "deprecated": True})
     priority = fields.Integer(
-        strict=True, validate=validate.Range(0, 9), metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5}
+        strict=True,
+        validate=validate.Range(0, 9),
+        metadata={"description": f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.", "example": 5},
     )
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
@@ -100,7 +113,13 @@ class NewMessage(Schema):
         given = {name: value for name, value in data.items() if value is not None}
         header = given.pop("message_id_header", None)
         if header is not None and given.setdefault("message_id", header) != header:
-            raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
+            raise ValidationError(
+                {
+                    "message_id_header": [
+                        "`message_id` is its old name, and says otherwise; give `message_id_header` alone."
+                    ]
+                }
+            )
         return Submission(**given)
 
 
@@ -128,11 +147,16 @@ _HEADERS = {
 @blueprint.route("/messages", methods=["POST"], tags=["messages"])
 @blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
 @blueprint.arguments(Repeatable, location="headers")
-@blueprint.response(201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS)
+@blueprint.response(
+    201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS
+)
 @blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
-@blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
+@blueprint.alt_response(
+    503,
+    description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.",
+)
 @needs(Scope.WRITE, tests=True)
 def send(submission: Submission, key: dict[str, str | None]) -> Any:
     """Send a message
@@ -140,7 +164,9 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
     It is stored before this answers and handed to a mail server right after.
     """
     try:
-        accepting = accept(provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"])
+        accepting = accept(
+            provided(Services).settings, provided(Store), provided(Publisher), caller(), submission, key["key"]
+        )
     except InvalidInput as error:
         if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
             raise
@@ -152,7 +178,10 @@ def send(submission: Submission, key: dict[str, str | None]) -> Any:
 def _by_old_name(error: InvalidInput) -> InvalidInput:
     """Return an error about the Message-ID header under the old name, by which the client gave it."""
     fields = error.fields or {}
-    return InvalidInput(error.message, fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()})
+    return InvalidInput(
+        error.message,
+        fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()},
+    )
 
 
 def answer(accepted: Accepted, messages: str) -> ReadyResponse:

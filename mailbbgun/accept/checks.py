@@ -17,7 +17,11 @@ from mailbbgun.settings.settings import Settings
 
 MOST_TAGS, TAG_SIZE = 10, 128  # characters
 METADATA_SIZE = 4096  # bytes of JSON
-MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000  # characters of a value; a long thread has a hundred References
+MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = (
+    50,
+    4096,
+    10_000,
+)  # characters of a value; a long thread has a hundred References
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 MESSAGE_ID_SIZE = 250
 
@@ -38,7 +42,9 @@ def check(submission: Submission, settings: Settings, caller: Caller) -> Draft:
     """Return the draft of a submission by a caller. Raises :class:`InvalidInput` with everything that is wrong."""
     wrong: dict[str, list[str]] = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
-    boxes = {name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()}
+    boxes = {
+        name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()
+    }
     recipients = _envelope(boxes, settings)
     if len(recipients) > settings.MAX_RECIPIENTS:
         wrong.setdefault(TO, []).append(f"More than {settings.MAX_RECIPIENTS} recipients.")
@@ -85,7 +91,9 @@ def _key(box: Mailbox, settings: Settings) -> str:
     return mailbox_key(box.address, case_sensitive=settings.CASE_SENSITIVE_LOCAL_PARTS)
 
 
-def _permissions(boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str], caller: Caller, *, given: bool) -> Broken:
+def _permissions(
+    boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str], caller: Caller, *, given: bool
+) -> Broken:
     """The rules of the key and of the tenant's SMTP accounts."""
     for box in boxes["envelope_from"]:
         # Not that an account sends as it: which one a mail leaves through, From decides.
@@ -95,20 +103,29 @@ def _permissions(boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str
         if not caller.may_send_as(box.address):
             yield "from", f"This API key may not send as {box.address}."
         if not caller.has_account_for(box.address):
-            why = "" if given else " Say from, or make an account the default: none of them is, so this is the service's own."
+            why = (
+                ""
+                if given
+                else " Say from, or make an account the default: none of them is, so this is the service's own."
+            )
             yield "from", f"No SMTP account of yours sends as {box.address}.{why}"
     for address, kind in recipients.items():
         if not caller.may_send_to(address):
             yield kind, f"This API key sends to its guests only, and {address} is none."
         if caller.kind is not KeyKind.TEST and simulator.simulated(address):
-            yield kind, f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients."
+            yield (
+                kind,
+                f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients.",
+            )
 
 
 def _orders(given: Submission, caller: Caller) -> Broken:
     """Headers that the provider behind an SMTP account obeys."""
     if not given.headers:
         return
-    limits = ", ".join(name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries)
+    limits = ", ".join(
+        name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries
+    )
     for name, value in given.headers.items():
         if why := provider_headers.refusal(name, value, limits):
             yield f"headers.{name}", why

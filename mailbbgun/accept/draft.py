@@ -26,7 +26,9 @@ class Submission:
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    message_id: str | None = None  # the header message_id_header; the name is part of old fingerprints (database/idempotency.py)
+    message_id: str | None = (
+        None  # the header message_id_header; the name is part of old fingerprints (database/idempotency.py)
+    )
     priority: int = DEFAULT_PRIORITY
 
 
@@ -53,7 +55,9 @@ class Draft:
     def smtputf8(self) -> bool:
         """Whether an address needs RFC 6531 all the way to the recipient."""
         shown = (self.sender, *self.to, *self.cc, *self.reply_to)
-        return not all(address.isascii() for address in (*self.recipients, self.envelope_from, *(box.address for box in shown)))
+        return not all(
+            address.isascii() for address in (*self.recipients, self.envelope_from, *(box.address for box in shown))
+        )
 
 
 def without_blanks(given: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

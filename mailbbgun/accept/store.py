@@ -110,7 +110,9 @@ class Store:
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
-        self._used_up: dict[UUID, tuple[int, float]] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
+        self._used_up: dict[
+            UUID, tuple[int, float]
+        ] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
         self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -213,12 +215,17 @@ class Store:
             with self._database.write() as session:
                 self._insert(session, batch, patience)
         else:
-            record.commit_accepted(self._database, [(pending.rows.message, pending.rows.deliveries) for pending in batch])
+            record.commit_accepted(
+                self._database, [(pending.rows.message, pending.rows.deliveries) for pending in batch]
+            )
 
     def _committed(self, pending: PendingWrite) -> None:
         pending.committed = True
         if pending.refused is not None:
-            self._used_up[pending.rows.counts_as] = pending.refused.limit, time.monotonic() + (pending.refused.retry_after or 0)
+            self._used_up[pending.rows.counts_as] = (
+                pending.refused.limit,
+                time.monotonic() + (pending.refused.retry_after or 0),
+            )
         if not pending.stored:
             return
         try:
@@ -276,7 +283,9 @@ def _refused(session: Session, batch: Sequence[PendingWrite]) -> list[PendingWri
     """Count what has a quota, mark what has no room in it, and return that. First come, first served."""
     limited = [pending for pending in batch if pending.rows.per_day is not None]
     counts = Counter(pending.rows.counts_as for pending in limited)
-    per_day = {pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
+    per_day = {
+        pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited
+    }  # the last one's: it is the newest
     rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
     refused = []
@@ -290,4 +299,6 @@ def _refused(session: Session, batch: Sequence[PendingWrite]) -> list[PendingWri
 
 
 def _exceeded(per_day: int, seconds: float) -> QuotaExceeded:
-    return QuotaExceeded(f"More than {per_day} messages today (UTC).", limit=per_day, retry_after=max(math.ceil(seconds), 1))
+    return QuotaExceeded(
+        f"More than {per_day} messages today (UTC).", limit=per_day, retry_after=max(math.ceil(seconds), 1)
+    )

@@ -105,7 +105,13 @@ class Loaded(NamedTuple):
 
 
 def claim(
-    session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, isolated: bool = False
+    session: Session,
+    owner: UUID,
+    message_ids: Sequence[UUID],
+    lease_seconds: int,
+    lease_ends: float,
+    *,
+    isolated: bool = False,
 ) -> list[Claim]:
     """Claim what is due, pending and unclaimed of these messages and return it.
 
@@ -127,15 +133,32 @@ def _claim(dialect: str, isolated: bool) -> Executable:
     return (
         update(DELIVERIES)
         .where(_D.id.in_(select(chosen.c.id)))
-        .values(lease_owner=bindparam("owner"), lease_until=db_now(bindparam("seconds", type_=Integer)), attempt=_D.attempt + 1)
-        .returning(_D.id.label("delivery_id"), _D.message_id, _D.tenant_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns)
+        .values(
+            lease_owner=bindparam("owner"),
+            lease_until=db_now(bindparam("seconds", type_=Integer)),
+            attempt=_D.attempt + 1,
+        )
+        .returning(
+            _D.id.label("delivery_id"),
+            _D.message_id,
+            _D.tenant_id,
+            _D.address,
+            _D.lane,
+            _D.attempt,
+            _D.tries,
+            _D.unknowns,
+        )
     )
 
 
 def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
     """Lock rows of the messages given, in order, so that two workers with the same hints in hand cannot lock each other out."""
     ordered = rows.order_by(_D.id).with_for_update()
-    return for_each(dialect, ids(dialect, "messages"), _D.message_id, ordered).cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    return (
+        for_each(dialect, ids(dialect, "messages"), _D.message_id, ordered)
+        .cte("chosen")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
 
 
 def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
@@ -147,7 +170,9 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(
+        among(dialect, _M.id, "messages")
+    )
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:
@@ -177,7 +202,9 @@ def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
     Whether it is due by now is not asked: it may have become so since the claim that found nothing. Nor whether it was the delay hint that
     came, or an older one again with its bunch: then the delay hint comes as well, and is one too many.
     """
-    session.execute(_put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))})
+    session.execute(
+        _put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))}
+    )
 
 
 @cache
@@ -188,5 +215,7 @@ def _put_early_back(dialect: str) -> Executable:
 
 def next_isolated(session: Session) -> UUID | None:
     """Return a message that is due and must be sent alone; None if there is none. No hint is needed for these, and none is lost."""
-    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ISOLATED_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
+    statement = select(_D.message_id).where(
+        *_IDLE, _D.crashes >= ISOLATED_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id)
+    )
     return session.execute(statement.order_by(_D.next_attempt_at).limit(1)).scalar_one_or_none()

@@ -52,7 +52,9 @@ def steps(dialect: str, new: New, events: Sequence[Mapping[str, Any]]) -> list[S
         }
         return [StatementStep(_all_at_once(), [given | _encoded(b"".join(message["raw"] for message in messages))])]
     rows_of_tables: tuple[Sequence[Mapping[str, Any]], ...] = (messages, deliveries, tags, events)
-    return [StatementStep(ready, given) for ready, given in zip(_table_by_table(), rows_of_tables, strict=True) if given]
+    return [
+        StatementStep(ready, given) for ready, given in zip(_table_by_table(), rows_of_tables, strict=True) if given
+    ]
 
 
 @cache
