@@ -15,7 +15,16 @@ project = "Mail BB Gun"
 copyright = "2026, Mail BB Gun contributors"
 release = version = __version__
 
-extensions = ["sphinx_copybutton", "setting_list", "error_codes", "event_kinds", "own_replies", "http_api", "command_line", "not_run"]
+extensions = [
+    "sphinx_copybutton",
+    "setting_list",
+    "error_codes",
+    "event_kinds",
+    "own_replies",
+    "http_api",
+    "command_line",
+    "not_run",
+]
 exclude_patterns = ["_build"]
 smartquotes = False  # the manual quotes commands and settings: straight quotes must stay straight
 nitpicky = True

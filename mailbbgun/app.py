@@ -98,16 +98,37 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
     per_minute = settings.RATE_LIMIT_PER_MINUTE
     authenticator = Authenticator(
-        services.db, services.vault, identities, required=settings.AUTH_REQUIRED, per_minute=per_minute, outages=services.outages
+        services.db,
+        services.vault,
+        identities,
+        required=settings.AUTH_REQUIRED,
+        per_minute=per_minute,
+        outages=services.outages,
     )
-    rates = Rates(processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL)
+    rates = Rates(
+        processes=settings.api_processes, unauthorized=settings.UNAUTHORIZED_PER_MINUTE, redis_url=settings.REDIS_URL
+    )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     acceptor = Acceptor(settings, store, publisher)
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     readiness = Readiness(services, database)
-    web.provide(app, services, store, publisher, acceptor, readiness, authenticator, rates, tests, quick, hosts, Refusals(), database)
+    web.provide(
+        app,
+        services,
+        store,
+        publisher,
+        acceptor,
+        readiness,
+        authenticator,
+        rates,
+        tests,
+        quick,
+        hosts,
+        Refusals(),
+        database,
+    )
     api = web.Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
@@ -138,7 +159,11 @@ class Readiness:
 
     def __init__(self, services: Services, check: DatabaseCheck) -> None:
         self._services, self._check = services, check
-        self._parts: Mapping[str, Callable[[], str]] = {"database": self._database, "queue": self._queue, "worker": self._worker}
+        self._parts: Mapping[str, Callable[[], str]] = {
+            "database": self._database,
+            "queue": self._queue,
+            "worker": self._worker,
+        }
         self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
         self._looking = threading.Lock()
         self._found = dict.fromkeys(self._parts, "not known yet: the first look goes on")
@@ -199,7 +224,9 @@ class HealthAnswer(Schema):
 class Parts(HealthAnswer):
     """What of the service works."""
 
-    parts = fields.Dict(fields.String(), fields.String(), metadata={"example": {"database": "ok", "queue": "ok", "worker": "ok"}})
+    parts = fields.Dict(
+        fields.String(), fields.String(), metadata={"example": {"database": "ok", "queue": "ok", "worker": "ok"}}
+    )
 
 
 _service = web.Blueprint("service", __name__, description="The service itself.")
@@ -218,7 +245,11 @@ class Welcome(Schema):
 @_service.response(200, Welcome)
 def welcome() -> Any:
     """Say what this is"""
-    return {"service": "Mail BB Gun", "version": __version__, "documentation": web.address_of("api-docs.openapi_swagger_ui")}
+    return {
+        "service": "Mail BB Gun",
+        "version": __version__,
+        "documentation": web.address_of("api-docs.openapi_swagger_ui"),
+    }
 
 
 @_service.route("/health")
@@ -242,7 +273,9 @@ def ready() -> Any:
 @_assets.get("/<path:name>")
 def asset(name: str) -> Response:
     # The folder is found without importing the package, which would want Django.
-    folder = distribution("drf-spectacular-sidecar").locate_file("drf_spectacular_sidecar/static/drf_spectacular_sidecar")
+    folder = distribution("drf-spectacular-sidecar").locate_file(
+        "drf_spectacular_sidecar/static/drf_spectacular_sidecar"
+    )
     return send_from_directory(str(folder), name, max_age=86_400)
 
 

@@ -48,7 +48,9 @@ WRITERS = 8  # threads; the file system joins their fsyncs
 # Browsers send HTTP to any port that a web page names, and the lines of a form would be commands to us. They send the request line first.
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI")
 OPENING = 2048  # bytes of a connection that are looked at, at most its first line
-NOT_SMTP = re.compile(rb"(?:%b)[ \t\r\n]|[^\r\n]* HTTP/\d|\x16\x03" % "|".join(HTTP_METHODS).encode(), re.IGNORECASE)  # or TLS, by its first bytes
+NOT_SMTP = re.compile(
+    rb"(?:%b)[ \t\r\n]|[^\r\n]* HTTP/\d|\x16\x03" % "|".join(HTTP_METHODS).encode(), re.IGNORECASE
+)  # or TLS, by its first bytes
 
 BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 SUBJECT = re.compile(rb"^subject:[ \t]*(.*(?:\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE)
@@ -67,12 +69,16 @@ class Catcher:
         self._told: dict[str, float] = {}  # when each kind of line that strangers can cause was logged; the loop's time
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
 
-    async def handle_EHLO(self, server: SMTP, session: Session, envelope: Envelope, hostname: str, replies: list[str]) -> list[str]:
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, replies: list[str]
+    ) -> list[str]:
         """Offer PIPELINING besides what aiosmtpd offers: it reads one line after another and never throws input away (RFC 2920 §3.2)."""
         session.host_name = hostname
         return [*replies[:-1], "250-PIPELINING", replies[-1]]
 
-    async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]) -> str:
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]
+    ) -> str:
         """Take a sender, or say why not."""
         refusal = "" if address == "<>" else _refusal(address, envelope)
         if not refusal:
@@ -80,7 +86,9 @@ class Catcher:
             envelope.mail_options.extend(options)
         return refusal or "250 2.1.0 OK"
 
-    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]) -> str:
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Sequence[str]
+    ) -> str:
         """Take a recipient, or say why not."""
         if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
@@ -105,11 +113,21 @@ class Catcher:
         # Before it is kept: who loses patience, or is cut off when we are stopped, has it sent again and finds it here once.
         await asyncio.sleep(max(map(simulator.hesitation, envelope.rcpt_tos)))
         try:
-            file = await asyncio.get_running_loop().run_in_executor(self._writers, self.maildir.keep, _top(envelope) + text)
+            file = await asyncio.get_running_loop().run_in_executor(
+                self._writers, self.maildir.keep, _top(envelope) + text
+            )
         except OSError as error:
             log.error("not_kept", extra={"why": error})
             return "452 4.3.1 Insufficient system storage"
-        log.info("caught", extra={"from": envelope.mail_from, "to": _shown(envelope.rcpt_tos), "subject": _subject(text), "file": file})
+        log.info(
+            "caught",
+            extra={
+                "from": envelope.mail_from,
+                "to": _shown(envelope.rcpt_tos),
+                "subject": _subject(text),
+                "file": file,
+            },
+        )
         return f"250 2.0.0 Kept as {file.name}"
 
     def protocol(self) -> asyncio.Protocol:
@@ -153,7 +171,9 @@ class Conversation(SMTP):
             timeout=IDLE_SECONDS,
             loop=asyncio.get_running_loop(),
         )
-        self.command_size_limits = defaultdict(lambda: MAX_COMMAND)  # aiosmtpd's own is shared by all connections and grows with each EHLO
+        self.command_size_limits = defaultdict(
+            lambda: MAX_COMMAND
+        )  # aiosmtpd's own is shared by all connections and grows with each EHLO
         self._smtp_methods |= dict.fromkeys(HTTP_METHODS, self._refuse_http)
         self._catcher = catcher
         self._opening: bytes | None = b""  # what came so far, until it is known to be SMTP
@@ -211,7 +231,10 @@ class Conversation(SMTP):
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """Note that a command came: aiosmtpd calls this for each, and once at the beginning."""
-        self._has_spoken, self._since = self.transport is not None, self.loop.time()  # there is no transport yet at the beginning
+        self._has_spoken, self._since = (
+            self.transport is not None,
+            self.loop.time(),
+        )  # there is no transport yet at the beginning
         super()._reset_timeout(duration)
 
     async def smtp_DATA(self, arg: str) -> None:
@@ -258,7 +281,13 @@ class Conversation(SMTP):
                 return refusal, b"".join(lines)
             elif not refusal:
                 size += len(line)
-                refusal = "552 5.3.4 Message too big" if size > MAX_SIZE else "500 5.5.2 Line too long" if len(line) > self.line_length_limit else ""
+                refusal = (
+                    "552 5.3.4 Message too big"
+                    if size > MAX_SIZE
+                    else "500 5.5.2 Line too long"
+                    if len(line) > self.line_length_limit
+                    else ""
+                )
                 lines.append(line[1:] if line.startswith(b".") else line)
                 if refusal:
                     lines.clear()
@@ -273,8 +302,12 @@ async def serve(settings: Settings, maildir: Maildir, most: int = MAX_CONNECTION
     for one in heeded():
         loop.add_signal_handler(one, stopped.set)
     catcher = Catcher(maildir, most)
-    server = await loop.create_server(catcher.protocol, settings.CATCHER_HOST, settings.CATCHER_PORT, backlog=MAX_CONNECTIONS)
-    log.info("catching", extra={"host": settings.CATCHER_HOST, "port": settings.CATCHER_PORT, "maildir": maildir.folder})
+    server = await loop.create_server(
+        catcher.protocol, settings.CATCHER_HOST, settings.CATCHER_PORT, backlog=MAX_CONNECTIONS
+    )
+    log.info(
+        "catching", extra={"host": settings.CATCHER_HOST, "port": settings.CATCHER_PORT, "maildir": maildir.folder}
+    )
     await stopped.wait()
     server.close()
     until = loop.time() + STOP_SECONDS
@@ -310,7 +343,9 @@ def _maildir(settings: Settings) -> Maildir:
 
 
 def _refusal(address: str, envelope: Envelope) -> str:
-    if not address.isprintable():  # control characters would forge header lines; lone surrogates are bytes that are no UTF-8
+    if (
+        not address.isprintable()
+    ):  # control characters would forge header lines; lone surrogates are bytes that are no UTF-8
         return "553 5.1.3 Not an address"
     if not address.isascii() and not envelope.smtp_utf8:
         return "553 5.6.7 SMTPUTF8 is needed for this address"  # RFC 6531 §3.5

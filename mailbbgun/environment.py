@@ -90,7 +90,14 @@ def _first_closed(python: str) -> str:
     ``.venv`` only links to a Python, which may be in a folder that is closed: root's home, say.
     """
     real = os.path.realpath(python)
-    return next((path for path in _ways(os.path.dirname(python)) + _ways(real) if os.path.exists(path) and not os.access(path, os.X_OK)), "")
+    return next(
+        (
+            path
+            for path in _ways(os.path.dirname(python)) + _ways(real)
+            if os.path.exists(path) and not os.access(path, os.X_OK)
+        ),
+        "",
+    )
 
 
 def _ways(path: str) -> "list[str]":
@@ -103,7 +110,10 @@ def _first_closed_library() -> str:
     """Return the first path of this Python's libraries that this user may not read; "" if there is none."""
     for folder in sys.path:
         if sys.prefix != sys.base_prefix and folder.startswith(sys.prefix):
-            for path in (folder, *(os.path.join(folder, name, file) for name in MODULES for file in ("", "__init__.py"))):
+            for path in (
+                folder,
+                *(os.path.join(folder, name, file) for name in MODULES for file in ("", "__init__.py")),
+            ):
                 needed = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK
                 if os.path.exists(path) and not os.access(path, needed):
                     return path.rstrip(os.sep)

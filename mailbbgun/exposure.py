@@ -20,7 +20,9 @@ def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
     _checked = True
     exposed = [host for host in hosts if not _is_loopback(host)]
     if exposed and not (settings.AUTH_REQUIRED or settings.ALLOW_UNAUTHENTICATED):
-        raise ConfigurationError(f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED")
+        raise ConfigurationError(
+            f"HOST: anybody who reaches {exposed[0]} could send mail; listen on 127.0.0.1, or set AUTH_REQUIRED"
+        )
     if exposed and not (settings.AUTH_REQUIRED or settings.ALLOWED_HOSTS or settings.PUBLIC_URL):
         raise ConfigurationError(
             f"ALLOWED_HOSTS: say by which names clients reach {exposed[0]}, or set PUBLIC_URL; without AUTH_REQUIRED no other Host is answered"
@@ -33,7 +35,9 @@ def check_was_made() -> None:
     It reads that file only in the folder it is started in, and knows nothing of our settings without it.
     """
     if "gunicorn.arbiter" in sys.modules and not _checked:
-        raise ConfigurationError("gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c /path/to/gunicorn.conf.py")
+        raise ConfigurationError(
+            "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c /path/to/gunicorn.conf.py"
+        )
 
 
 def taken(host: str, port: int, setting: str) -> str:
@@ -64,14 +68,18 @@ def taken(host: str, port: int, setting: str) -> str:
 def cannot_listen(host: str, port: int, setting: str, error: OSError) -> str:
     """Return one line that says why nobody can listen on a port, by what the system said."""
     hint = "; below 1024 only root may listen" if error.errno == errno.EACCES else ""
-    return f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}; MAILBBGUN_{setting} sets another port"
+    return (
+        f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}; MAILBBGUN_{setting} sets another port"
+    )
 
 
 def _addresses(host: str, port: int, setting: str) -> list[tuple[Any, ...]]:
     try:
         return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)]
     except OSError as error:
-        raise ConfigurationError(f"{_host(setting)}: {host} is no address, and a name that cannot be looked up: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{_host(setting)}: {host} is no address, and a name that cannot be looked up: {error.strerror}"
+        ) from error
 
 
 def _host(setting: str) -> str:

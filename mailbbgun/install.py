@@ -38,7 +38,11 @@ def first_admin_key(services: Services) -> keys.Minted | ApiKey:
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--admin-key", is_flag=True, help="Also make the first admin key, and print only that. If there is one already, say so.")
+@click.option(
+    "--admin-key",
+    is_flag=True,
+    help="Also make the first admin key, and print only that. If there is one already, say so.",
+)
 def main(admin_key: bool) -> None:
     """Create or upgrade the tables and declare the queues; safe to repeat."""
     with explained_exit("initdb"):
@@ -59,7 +63,10 @@ def _print_admin_key(services: Services) -> None:
     """Make the first admin key and print it; one that cannot be printed is revoked, so the next run makes another."""
     key = first_admin_key(services)
     if isinstance(key, ApiKey):
-        print(f"initdb: there is an admin key, mbg_{key.prefix}_…; bin/mailbbgun key create --admin makes another", file=sys.stderr)
+        print(
+            f"initdb: there is an admin key, mbg_{key.prefix}_…; bin/mailbbgun key create --admin makes another",
+            file=sys.stderr,
+        )
         return
     minted = key
 

@@ -71,7 +71,9 @@ def look(services: Services) -> None:
         check_durability(services)
         keys.check(services.db, services.vault)
     except DBAPIError as error:  # a right that our role lacks, say
-        raise ConfigurationError(f"the database cannot be used: {str(error.orig).strip().partition(chr(10))[0]}") from error
+        raise ConfigurationError(
+            f"the database cannot be used: {str(error.orig).strip().partition(chr(10))[0]}"
+        ) from error
 
 
 def check_again(settings: Settings, old: Settings, bind: list[str]) -> bool:
@@ -79,8 +81,14 @@ def check_again(settings: Settings, old: Settings, bind: list[str]) -> bool:
 
     Raises :class:`ConfigurationError`.
     """
-    decides = bind == [address_of(old)]  # else gunicorn was told where to listen by other means, and listens there still
-    hosts = [settings.HOST] if decides else [one.rpartition(":")[0].strip("[]") for one in bind if not one.startswith(("unix:", "fd:"))]
+    decides = bind == [
+        address_of(old)
+    ]  # else gunicorn was told where to listen by other means, and listens there still
+    hosts = (
+        [settings.HOST]
+        if decides
+        else [one.rpartition(":")[0].strip("[]") for one in bind if not one.startswith(("unix:", "fd:"))]
+    )
     check_exposure(hosts, settings)
     moves = decides and address_of(settings) != address_of(old)
     if moves and (why := taken(settings.HOST, settings.PORT, "PORT")):

@@ -63,7 +63,9 @@ class Group:
         self._printing.start()
         insistence = Insistence()
         for one in heeded():
-            signal.signal(one, lambda number, _: self._events.put((INSISTING if insistence.heard(number) else SIGNAL, number)))
+            signal.signal(
+                one, lambda number, _: self._events.put((INSISTING if insistence.heard(number) else SIGNAL, number))
+            )
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a part: a Python program, with ``arguments`` as one would type them after ``python``."""
@@ -196,7 +198,10 @@ def become_the_api() -> NoReturn:
         refused = "" if elsewhere else taken(settings.HOST, settings.PORT, "PORT")
     if refused:
         sys.exit(f"api: {refused}")
-    become(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"])
+    become(
+        sys.executable,
+        [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "--pythonpath", str(ROOT), "api:app"],
+    )
 
 
 def _run(group: Group, settings: Settings, uncaught: str) -> int:
@@ -220,7 +225,9 @@ def _announce(group: Group, settings: Settings, catching: bool) -> None:
     while not _healthy(settings) or (catching and not _listens(settings.CATCHER_HOST, settings.CATCHER_PORT)):
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
-    caught = f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
+    caught = (
+        f"is caught on {_reachable(settings.CATCHER_HOST, settings.CATCHER_PORT)} and kept in {settings.var / 'mail'}"
+    )
     server = None if settings.all_caught or settings.direct_mx else read(settings.SMTP_URL)
     leaves = f"leaves through {server.host}:{server.port}" if server else "goes straight to each recipient's MX"
     body = '{"to": "you@example.com", "subject": "It works", "text": "Hello from Mail BB Gun"}'
@@ -271,7 +278,13 @@ def _reachable(host: str, port: int) -> str:
 def _start_guard() -> int:
     """Return the end of a pipe on which the guard is told the process groups that must not outlive us."""
     theirs, ours = os.pipe()
-    subprocess.Popen(["/bin/sh", "-c", _GUARD], stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     os.close(theirs)
     return ours
 

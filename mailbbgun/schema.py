@@ -64,7 +64,9 @@ def upgrade(db: Database, config: Config | None = None) -> None:
             if getattr(error.orig, "pgcode", None) != NOT_PERMITTED:
                 raise
             whose = f"the role {db.url.username} may not make tables in the database {db.url.database}"
-            raise ConfigurationError(f"DATABASE_URL: {whose}; bin/postgresql-create-user makes a role and a database of its own") from error
+            raise ConfigurationError(
+                f"DATABASE_URL: {whose}; bin/postgresql-create-user makes a role and a database of its own"
+            ) from error
         except DatabaseUnavailable as error:
             if rest is None or not _in_the_way(error):
                 raise
@@ -86,7 +88,9 @@ def _lock_tables(session: Session, config: Config) -> None:
     if "alembic_version" not in there or connection.scalar(text("SELECT version_num FROM alembic_version")) == head:
         return
     names = ", ".join(table.name for table in METADATA.sorted_tables if table.name in there)
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+    connection.exec_driver_sql(
+        f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"
+    )
     connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
 
 

@@ -42,7 +42,12 @@ def build(settings: Settings, *, installed: bool = False, connect_seconds: int =
     if not installed:
         make_folder(settings)
     pool = max(settings.API_THREADS, 8) + 4
-    db = Database(settings.DATABASE_URL, pool_size=pool, sqlite_synchronous=settings.SQLITE_SYNCHRONOUS, connect_seconds=connect_seconds)
+    db = Database(
+        settings.DATABASE_URL,
+        pool_size=pool,
+        sqlite_synchronous=settings.SQLITE_SYNCHRONOUS,
+        connect_seconds=connect_seconds,
+    )
     if installed and db.dialect == "sqlite" and db.url.database and not Path(db.url.database).exists():
         raise ConfigurationError(f"there is no database {db.url.database}: run python initdb.py")
     return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))
@@ -60,7 +65,9 @@ def check_durability(services: Services) -> None:
     """Refuse a database that may forget what it committed (unless allowed). Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`."""
     weak = services.db.weaknesses()
     if weak and not services.settings.ALLOW_WEAK_DURABILITY:
-        raise ConfigurationError(f"a power cut would lose accepted mail: {', '.join(weak)}; set ALLOW_WEAK_DURABILITY to run all the same")
+        raise ConfigurationError(
+            f"a power cut would lose accepted mail: {', '.join(weak)}; set ALLOW_WEAK_DURABILITY to run all the same"
+        )
     if weak:
         log.warning("weak_durability", extra={"why": ", ".join(weak)})
 

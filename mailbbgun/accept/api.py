@@ -35,11 +35,16 @@ _HEADERS = {
 @blueprint.route("/messages", methods=["POST"], tags=["messages"])
 @blueprint.arguments(NewMessage, example={"to": "ann@example.com", "subject": "Hello", "text": "It works."})
 @blueprint.arguments(Repeatable, location="headers")
-@blueprint.response(201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS)
+@blueprint.response(
+    201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS
+)
 @blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
-@blueprint.alt_response(503, description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.")
+@blueprint.alt_response(
+    503,
+    description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.",
+)
 @needs(Scope.WRITE, tests=True)
 def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
     """Send a message
@@ -60,7 +65,10 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
 def _by_old_name(error: InvalidInput) -> InvalidInput:
     """Return an error about the Message-ID header under the old name, by which the client gave it."""
     fields = error.fields or {}
-    return InvalidInput(error.message, fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()})
+    return InvalidInput(
+        error.message,
+        fields={"message_id" if name == "message_id_header" else name: why for name, why in fields.items()},
+    )
 
 
 def answer(accepted: Accepted, messages: str) -> ReadyResponse:

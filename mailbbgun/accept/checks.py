@@ -22,7 +22,9 @@ Wrong = dict[str, list[str]]  # sentences by field
 
 def _ruled(kind: type[Fields] | type[Options]) -> tuple[tuple[str, str, Rule], ...]:
     """Return of each field that has a rule the name, the name in JSON, and the rule."""
-    return tuple((one.name, name_in_json(one.name), one.metadata["rule"]) for one in fields(kind) if one.metadata.get("rule"))
+    return tuple(
+        (one.name, name_in_json(one.name), one.metadata["rule"]) for one in fields(kind) if one.metadata.get("rule")
+    )
 
 
 _OF_FIELDS, _OF_OPTIONS = _ruled(Fields), _ruled(Options)
@@ -32,13 +34,17 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
     """Return the draft of a submission by a caller. Raises :class:`InvalidInput` with everything that is wrong."""
     wrong: Wrong = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
-    boxes = {name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()}
+    boxes = {
+        name: _parsed(name, texts(submission, default_from), settings, wrong) for name, texts in _ADDRESSES.items()
+    }
     recipients = envelope({kind: boxes[kind] for kind in (TO, CC, BCC)}, settings)
     if len(recipients) > settings.MAX_RECIPIENTS:
         wrong.setdefault(TO, []).append(f"More than {settings.MAX_RECIPIENTS} recipients.")
     if not boxes[TO] and TO not in wrong and (submission.to or not (recipients or CC in wrong or BCC in wrong)):
         wrong[TO] = [NEEDS_RECIPIENT]
-    for name, why in permissions(boxes["from"], boxes["envelope_from"], recipients, caller, given=submission.sender is not None):
+    for name, why in permissions(
+        boxes["from"], boxes["envelope_from"], recipients, caller, given=submission.sender is not None
+    ):
         wrong.setdefault(name, []).append(why)
     if submission.headers:
         for name, why in provider_orders(submission.headers.items(), caller):
@@ -83,7 +89,9 @@ def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
         _keep_rules(options, _OF_OPTIONS, settings, wrong)
 
 
-def _keep_rules(given: Fields | Options, ruled: Sequence[tuple[str, str, Rule]], settings: Settings, wrong: Wrong) -> None:
+def _keep_rules(
+    given: Fields | Options, ruled: Sequence[tuple[str, str, Rule]], settings: Settings, wrong: Wrong
+) -> None:
     for name, in_json, rule in ruled:
         if value := getattr(given, name):
             for part, why in rule(value, settings):
@@ -121,18 +129,27 @@ def permissions(
         if not caller.may_send_as(box.address):
             yield "from", f"This API key may not send as {box.address}."
         if not caller.has_account_for(box.address):
-            why = "" if given else " Say from, or make an account the default: none of them is, so this is the service's own."
+            why = (
+                ""
+                if given
+                else " Say from, or make an account the default: none of them is, so this is the service's own."
+            )
             yield "from", f"No SMTP account of yours sends as {box.address}.{why}"
     for address, kind in recipients.items():
         if not caller.may_send_to(address):
             yield kind, f"This API key sends to its guests only, and {address} is none."
         if caller.kind is not KeyKind.TEST and simulator.simulated(address):
-            yield kind, f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients."
+            yield (
+                kind,
+                f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients.",
+            )
 
 
 def provider_orders(headers: Iterable[tuple[str, str]], caller: Caller) -> Broken:
     """Give the names of headers that the provider behind an SMTP account obeys and this caller may not give, and why."""
-    limits = ", ".join(name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries)
+    limits = ", ".join(
+        name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries
+    )
     for name, value in headers:
         if why := provider_headers.refusal(name, value, limits):
             yield name, why

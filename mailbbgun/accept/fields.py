@@ -22,7 +22,11 @@ TO, CC, BCC = "to", "cc", "bcc"
 DEFAULT_PRIORITY = 5
 MOST_TAGS, TAG_SIZE = 10, 128  # characters
 METADATA_SIZE = 4096  # bytes of JSON
-MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000  # characters of a value; a long thread has a hundred References
+MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = (
+    50,
+    4096,
+    10_000,
+)  # characters of a value; a long thread has a hundred References
 MESSAGE_ID_SIZE = 250
 
 Broken = Iterator[tuple[str, str]]

@@ -24,7 +24,9 @@ from mailbbgun.http.gate import AuthenticatorContract, Limiter, admitted, counte
 from mailbbgun.http.web import PendingResponse, parse_object, ready
 from mailbbgun.settings.settings import Settings
 
-_REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n")  # linear: nothing matches in two ways
+_REQUEST = re.compile(
+    rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n"
+)  # linear: nothing matches in two ways
 _JSON = ("application/json", "application/json; charset=utf-8")
 # What these say is heard below, or changes nothing; of any other we do not know. Origin is not here: a browser's request takes the whole way.
 _HEADERS = frozenset(
@@ -91,7 +93,12 @@ class Quick:
         """Return a message on its way, of a whole request from that IP address; None if the framework is to have it. Waits for nobody."""
         found = _REQUEST.match(request)
         headers = _headers(found[1]) if found else None
-        if not found or headers is None or len(request) - found.end() > self._settings.MAX_BODY_SIZE or not self._database_found():
+        if (
+            not found
+            or headers is None
+            or len(request) - found.end() > self._settings.MAX_BODY_SIZE
+            or not self._database_found()
+        ):
             return None
         try:
             if not self._hosts.serves(headers.get("host")):
@@ -120,7 +127,9 @@ def submission_of(given: Mapping[str, Any]) -> tuple[Fields, Options]:
     values: dict[str, Any] = {}
     given = without_blanks(given, OPTIONAL)
     for name, value in given.items():
-        if name in _TEXTS and (isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))):
+        if name in _TEXTS and (
+            isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))
+        ):
             values[name] = [value] if isinstance(value, str) else value
         elif name in _STRINGS and isinstance(value, str) and _STRINGS[name] not in values:
             values[_STRINGS[name]] = value
@@ -153,5 +162,8 @@ def _headers(lines: bytes) -> dict[str, str] | None:
         if lower not in _HEADERS or lower in headers or len(line) > LONGEST:
             return None
         headers[lower] = value.strip(" ")
-    usual = headers.get("content-type", "").lower() in _JSON and headers.get("connection", "keep-alive").lower() == "keep-alive"
+    usual = (
+        headers.get("content-type", "").lower() in _JSON
+        and headers.get("connection", "keep-alive").lower() == "keep-alive"
+    )
     return headers if usual else None

@@ -79,9 +79,13 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
-        subject=subject if len(subject) <= settings.MAX_SUBJECT_SIZE else subject[: settings.MAX_SUBJECT_SIZE - 1] + "…",
+        subject=subject
+        if len(subject) <= settings.MAX_SUBJECT_SIZE
+        else subject[: settings.MAX_SUBJECT_SIZE - 1] + "…",
         message_id=as_one_line(values[b"message-id"]) if b"message-id" in values else None,
-        smtputf8=not (kept.isascii() and sender.address.isascii() and mail_from.isascii() and all(map(str.isascii, recipients))),
+        smtputf8=not (
+            kept.isascii() and sender.address.isascii() and mail_from.isascii() and all(map(str.isascii, recipients))
+        ),
         compose=partial(_completed, kept + rest, frozenset(values)),
     )
 
@@ -107,7 +111,9 @@ def _header(whole: bytes, wrong: Wrong) -> tuple[list[_Field], bytes]:
     if b"\0" in whole:
         faults.append("Has a NUL octet, which no mail server takes (RFC 5322 §4).")
     if has_long_line(whole):
-        faults.append(f"Has a line of more than {LONGEST_LINE} octets (RFC 5322 §2.1.1): encode its part as quoted-printable or base64.")
+        faults.append(
+            f"Has a line of more than {LONGEST_LINE} octets (RFC 5322 §2.1.1): encode its part as quoted-printable or base64."
+        )
     end = 0 if whole.startswith(b"\r\n") else whole.find(b"\r\n\r\n") + 2
     head, rest = (whole[:end], whole[end:]) if end != 1 else (whole, b"\r\n")  # 1: there is no empty line
     found: list[_Field] = []
@@ -139,7 +145,9 @@ def _fields(head: bytes, faults: list[str]) -> list[_Field]:
             faults.append(f"Has {n} {name.decode().title()} headers, and one is the most (RFC 5322 §3.6).")
     for one in found:
         if one.name == b"message-id" and not 0 < len(one.value) <= MESSAGE_ID_SIZE:
-            faults.append(f"Its Message-ID has {len(one.value)} characters: 1 to {MESSAGE_ID_SIZE} are taken, or leave it out.")
+            faults.append(
+                f"Its Message-ID has {len(one.value)} characters: 1 to {MESSAGE_ID_SIZE} are taken, or leave it out."
+            )
     return found
 
 
@@ -188,7 +196,9 @@ def _author(text: str, settings: Settings) -> Mailbox:
         name = re.sub(r"\\(.)", r"\1", name[1:-1])
     elif found := _SPECIAL.search(name):
         raise ValueError(f"The display name has {found[0]} outside of quotes, so two readers may see two addresses.")
-    return Mailbox(as_one_line(_readable(name))[:NAME_SIZE].strip(), mailbox(address, settings.MAX_EMAIL_ADDRESS_SIZE).address)
+    return Mailbox(
+        as_one_line(_readable(name))[:NAME_SIZE].strip(), mailbox(address, settings.MAX_EMAIL_ADDRESS_SIZE).address
+    )
 
 
 def _mail_from(submission: Raw, sender: Mailbox | None, settings: Settings, caller: Caller, wrong: Wrong) -> str:
@@ -219,7 +229,9 @@ def _recipients(submission: Raw, header: Sequence[_Field], settings: Settings, w
     found, broken = mailboxes(submission.recipients, longest, most)
     addresses = envelope({BCC: found}, settings)
     if broken or len(addresses) > most or not addresses:
-        wrong["recipients"] = broken or [f"More than {most} recipients." if addresses else "Recipients are needed: the header's are not taken."]
+        wrong["recipients"] = broken or [
+            f"More than {most} recipients." if addresses else "Recipients are needed: the header's are not taken."
+        ]
     named: dict[str, str] = {}
     for kind in (TO, CC):
         for text in (one.value for one in header if one.name == kind.encode()):

@@ -42,7 +42,13 @@ class _NewMessage(Schema):
         given = {name: value for name, value in data.items() if value is not None}
         old = given.pop("old_message_id", None)
         if old is not None and given.setdefault("message_id", old) != old:
-            raise ValidationError({"message_id_header": ["`message_id` is its old name, and says otherwise; give `message_id_header` alone."]})
+            raise ValidationError(
+                {
+                    "message_id_header": [
+                        "`message_id` is its old name, and says otherwise; give `message_id_header` alone."
+                    ]
+                }
+            )
         return parted(given)
 
 

@@ -64,7 +64,9 @@ class Store:
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
-        self._used_up: dict[UUID, tuple[int, float]] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
+        self._used_up: dict[
+            UUID, tuple[int, float]
+        ] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
         self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -253,7 +255,9 @@ def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWri
     """Count what has a quota; return what has no room in it, and why. First come, first served."""
     limited = [pending for pending in batch if pending.rows.per_day is not None]
     counts = Counter(pending.rows.counts_as for pending in limited)
-    per_day = {pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited}  # the last one's: it is the newest
+    per_day = {
+        pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited
+    }  # the last one's: it is the newest
     rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
     refused = {}
@@ -266,4 +270,6 @@ def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWri
 
 
 def _exceeded(per_day: int, seconds: float) -> QuotaExceeded:
-    return QuotaExceeded(f"More than {per_day} messages today (UTC).", limit=per_day, retry_after=max(math.ceil(seconds), 1))
+    return QuotaExceeded(
+        f"More than {per_day} messages today (UTC).", limit=per_day, retry_after=max(math.ceil(seconds), 1)
+    )

@@ -25,6 +25,7 @@ def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
 
 _SCOPES = frozenset(Scope)
 
+
 class KeyKind(StrEnum):
     """Where mail of a key goes."""
 

@@ -90,4 +90,6 @@ def wanted_by(environ: Mapping[str, str]) -> Fault | None:
             raise ValueError(value)
         return Fault(point, int(time), float(seconds) if what == "stop" else None)
     except ValueError as error:
-        raise ConfigurationError(f"{FAULT}: {value!r} is not POINT:TIME:kill or POINT:TIME:stop:SECONDS; points are {', '.join(POINTS)}") from error
+        raise ConfigurationError(
+            f"{FAULT}: {value!r} is not POINT:TIME:kill or POINT:TIME:stop:SECONDS; points are {', '.join(POINTS)}"
+        ) from error

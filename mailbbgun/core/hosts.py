@@ -16,7 +16,9 @@ LONGEST = 253 + 8  # characters of a Host: a DNS name (RFC 1035 §2.3.4), a dot,
 SHOWN = 100  # characters of a host that is not ours, in an error
 REMEMBERED = 256  # Hosts and Origins that each process knows again
 PORTS = {"http": 80, "https": 443}  # which browsers leave out
-SAME = frozenset({"same-origin", "none"})  # values of Sec-Fetch-Site of our own pages, and of people who type an address
+SAME = frozenset(
+    {"same-origin", "none"}
+)  # values of Sec-Fetch-Site of our own pages, and of people who type an address
 
 _LABELS = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
 _LOGIN = re.compile(
@@ -107,7 +109,9 @@ class Pattern(NamedTuple):
     def matches(self, host: ServedHost) -> bool:
         """Say whether it stands for this host. A host without a port has that of http or of https."""
         named = host.name.endswith(f".{self.name}") if self.below else host.name == self.name
-        return named and (self.port is None or host.port == self.port or (host.port is None and self.port in PORTS.values()))
+        return named and (
+            self.port is None or host.port == self.port or (host.port is None and self.port in PORTS.values())
+        )
 
 
 def public_url(text: str) -> str:
@@ -135,7 +139,9 @@ class Hosts:
         if self._public:
             parts = urlsplit(self._public)
             host = ServedHost.read(parts.netloc)
-            self._patterns += [Pattern(host.name, port, below=False) for port in (None, host.port or PORTS[parts.scheme])]
+            self._patterns += [
+                Pattern(host.name, port, below=False) for port in (None, host.port or PORTS[parts.scheme])
+            ]
         # Looking twice at what nearly every request repeats would cost a few microseconds each time.
         self.is_ours = lru_cache(maxsize=REMEMBERED)(self._is_ours)
         self.base = lru_cache(maxsize=REMEMBERED)(self._base)

@@ -36,7 +36,9 @@ LookUp = Callable[[str, int], Sequence[str]]
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")  # inet_aton(3), and so getaddrinfo, reads these as addresses: 127.1, 0x7f000001
+_NUMBER = re.compile(
+    r"(.*\.)?([0-9]+|0x[0-9a-f]*)"
+)  # inet_aton(3), and so getaddrinfo, reads these as addresses: 127.1, 0x7f000001
 
 _NOT_PUBLIC_V4 = [
     ipaddress.IPv4Network(network)
@@ -104,7 +106,9 @@ def ours(address: str) -> bool:
         own = str(_plain(ipaddress.ip_address(address)))
     except ValueError:
         return False
-    family, nobodys = (socket.AF_INET6, "2001:db8::1") if ":" in own else (socket.AF_INET, "192.0.2.1")  # RFC 3849, RFC 5737
+    family, nobodys = (
+        (socket.AF_INET6, "2001:db8::1") if ":" in own else (socket.AF_INET, "192.0.2.1")
+    )  # RFC 3849, RFC 5737
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((own, 9))
@@ -182,7 +186,9 @@ class Allowed:
     def address(self, address: str) -> bool:
         """Whether an IP address is. False also for what is none."""
         ip = _address(address)
-        return ip is not None and (self.everything or any(_plain(ip) in network or ip in network for network in self.networks))
+        return ip is not None and (
+            self.everything or any(_plain(ip) in network or ip in network for network in self.networks)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +240,9 @@ class Guard:
         They are public and not this machine's own, or the operator allows the host or the address. ``host`` may be any name of the DNS.
         """
         named = self.allowed.name(host.lower().removesuffix("."))
-        return tuple(one for one in addresses if named or self.allowed.address(one) or (permitted(one) and not ours(one)))
+        return tuple(
+            one for one in addresses if named or self.allowed.address(one) or (permitted(one) and not ours(one))
+        )
 
     def _demand(self, name: str, addresses: Iterable[str], port: int) -> tuple[str, ...]:
         found = tuple(dict.fromkeys(addresses))
@@ -254,7 +262,9 @@ class Guard:
         why = f"port {port} is not permitted: only {', '.join(map(str, sorted(self.ports)))} are"
         private = name.rpartition(".")[2] == "localhost" or (_address(name) is not None and not permitted(name))
         if private:
-            return NotPermitted(f"{why}, and {name} is no public host; {SETTING} can permit it, on any port", about="port")
+            return NotPermitted(
+                f"{why}, and {name} is no public host; {SETTING} can permit it, on any port", about="port"
+            )
         return NotPermitted(f"{why}, unless {SETTING} permits the host", about="port")
 
 

@@ -31,7 +31,9 @@ class _Outage:
     failing: set[str] = field(default_factory=set)  # tasks that failed last time
     began: float = 0.0
     told_at: float | None = None  # of the outage that goes on, if it was told of
-    told: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_OUTAGES))  # when the last outages were first told of
+    told: deque[float] = field(
+        default_factory=lambda: deque(maxlen=MOST_OUTAGES)
+    )  # when the last outages were first told of
     address: object = None
 
 
@@ -60,7 +62,9 @@ class Outages:
                 outage.told.append(now)
             outage.told_at = now
             outage.address = error.told.get("address")
-        log.warning(f"{error.kind}_unavailable", extra={"error": explained(error), "meanwhile": MEANWHILE.get(error.kind)})
+        log.warning(
+            f"{error.kind}_unavailable", extra={"error": explained(error), "meanwhile": MEANWHILE.get(error.kind)}
+        )
 
     def worked(self, kind: str, *tasks: str) -> None:
         """Note that these tasks reached a server of that kind; log ``<kind>_back`` if an outage was told of and no task fails any more."""
@@ -72,7 +76,9 @@ class Outages:
                 return
             was_told, outage.told_at = outage.told_at is not None, None
         if was_told:
-            log.warning(f"{kind}_back", extra={"address": outage.address, "away_seconds": round(self._clock() - outage.began)})
+            log.warning(
+                f"{kind}_back", extra={"address": outage.address, "away_seconds": round(self._clock() - outage.began)}
+            )
 
     @staticmethod
     def _is_to_be_told(outage: _Outage, now: float) -> bool:

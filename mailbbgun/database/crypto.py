@@ -88,19 +88,27 @@ class Vault:
             return path.read_bytes().split()
         except PermissionError as error:
             why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
-            raise ConfigurationError(f"{why}: the user who runs this must own {path.parent} and all that is in it") from error
+            raise ConfigurationError(
+                f"{why}: the user who runs this must own {path.parent} and all that is in it"
+            ) from error
         except OSError as error:
             why = f"ENCRYPTION_KEYS: is not set, and {path} cannot be read ({error.strerror})"
-            raise ConfigurationError(f"{why}: put the file back; on a new installation python initdb.py makes one") from error
+            raise ConfigurationError(
+                f"{why}: put the file back; on a new installation python initdb.py makes one"
+            ) from error
 
     @cached_property
     def _fernets(self) -> list[Fernet]:
         try:
             fernets = [Fernet(key) for key in self._keys]
         except ValueError as error:
-            raise ConfigurationError("ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64, as bin/generate-keys makes them") from error
+            raise ConfigurationError(
+                "ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64, as bin/generate-keys makes them"
+            ) from error
         if not fernets:
-            raise ConfigurationError(f"ENCRYPTION_KEYS: is not set, and {key_file(self._settings)} is empty: put the key back")
+            raise ConfigurationError(
+                f"ENCRYPTION_KEYS: is not set, and {key_file(self._settings)} is empty: put the key back"
+            )
         return fernets
 
 

@@ -162,16 +162,24 @@ _AFTER = "mailbbgun_after_commit"
 class Database:
     """One engine and its transactions. Foreign errors leave here as :class:`DatabaseUnavailable`, the cause kept."""
 
-    def __init__(self, url: str, *, pool_size: int = 20, sqlite_synchronous: str = "FULL", connect_seconds: int = CONNECT_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 20, sqlite_synchronous: str = "FULL", connect_seconds: int = CONNECT_SECONDS
+    ) -> None:
         try:
             self.url = make_url(url)
             self.dialect = self.url.get_backend_name()
             if self.dialect not in ("sqlite", "postgresql"):
                 raise ValueError(self.dialect)
-            make = partial(_sqlite, synchronous=sqlite_synchronous) if self.dialect == "sqlite" else partial(_postgresql, seconds=connect_seconds)
+            make = (
+                partial(_sqlite, synchronous=sqlite_synchronous)
+                if self.dialect == "sqlite"
+                else partial(_postgresql, seconds=connect_seconds)
+            )
             self.engine = make(self.url, pool_size)
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
-            raise ConfigurationError("DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database") from error
+            raise ConfigurationError(
+                "DATABASE_URL: must be sqlite:///path or postgresql+psycopg2://user:password@host/database"
+            ) from error
         self._refusal = DatabaseRefusal(self.url)
         fence.guard(self.engine)
         self._ready = Runner(self.engine)
@@ -190,7 +198,9 @@ class Database:
         Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`.
         """
         with self._translated(), Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-            session.connection(execution_options={"mailbbgun_read": True, fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
+            session.connection(
+                execution_options={"mailbbgun_read": True, fence.TENANT: tenant, fence.TESTS_ONLY: tests_only}
+            )
             yield session
 
     @contextmanager
@@ -199,7 +209,12 @@ class Database:
 
         Raises :class:`DatabaseUnavailable`, :class:`FencedQuery`.
         """
-        with self._translated(), self._writer, Session(self.engine, autoflush=False, expire_on_commit=False) as session, session.begin():
+        with (
+            self._translated(),
+            self._writer,
+            Session(self.engine, autoflush=False, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             if tenant:
                 session.connection(execution_options={fence.TENANT: tenant, fence.TESTS_ONLY: tests_only})
             yield session
@@ -264,7 +279,9 @@ def wait_at_most(session: Session, seconds: float) -> None:
     And should our machine vanish now, PostgreSQL lets go of what we hold soon, and not when TCP gives us up. On SQLite nobody else writes.
     """
     if dialect_of(session) == "postgresql":
-        limits = f"SET LOCAL lock_timeout = {round(seconds * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"
+        limits = (
+            f"SET LOCAL lock_timeout = {round(seconds * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"
+        )
         session.connection().exec_driver_sql(limits)  # words of our own, which a fence cannot look through
 
 

@@ -25,14 +25,19 @@ def at_most(session: Session, seconds: float, sentence: str) -> Iterator[None]:
         with limit(session, seconds):
             yield
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) == _CANCELED or getattr(error.orig, "sqlite_errorname", None) == _INTERRUPTED:
+        if (
+            getattr(error.orig, "pgcode", None) == _CANCELED
+            or getattr(error.orig, "sqlite_errorname", None) == _INTERRUPTED
+        ):
             raise TookTooLong(sentence) from error
         raise
 
 
 @contextmanager
 def _postgresql(session: Session, seconds: float) -> Iterator[None]:
-    session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {max(round(seconds * 1000), 1)}")  # 0 would be no limit
+    session.connection().exec_driver_sql(
+        f"SET LOCAL statement_timeout = {max(round(seconds * 1000), 1)}"
+    )  # 0 would be no limit
     yield
 
 

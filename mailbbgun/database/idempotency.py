@@ -43,7 +43,10 @@ def claim_of(who: Caller, key: str, given: Mapping[str, Any], pepper: str | None
     empty, too long or not printable ASCII.
     """
     if not _KEY.fullmatch(key):
-        raise InvalidInput(f"{HEADER} must be 1 to 255 printable ASCII characters.", fields={HEADER: ["1 to 255 printable ASCII characters."]})
+        raise InvalidInput(
+            f"{HEADER} must be 1 to 255 printable ASCII characters.",
+            fields={HEADER: ["1 to 255 printable ASCII characters."]},
+        )
     canonical = orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
     fingerprint = keyed_hash(pepper, canonical.decode()) if pepper else hashlib.sha256(canonical).hexdigest()
     return KeyClaim(stored(who.tenant_id, key, test=who.tests_only), fingerprint)
@@ -86,7 +89,9 @@ def take(session: Session, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, An
     return {claim for claim in wanted if claim.key in ours}
 
 
-def once(session: Session, claim: KeyClaim | None, seconds: int, create: Callable[[UUID], Mapping[str, Any]]) -> tuple[Mapping[str, Any], bool]:
+def once(
+    session: Session, claim: KeyClaim | None, seconds: int, create: Callable[[UUID], Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], bool]:
     """Create what a request asks for, unless one with its key has; return the answer, and whether it is that of the earlier one.
 
     ``create`` makes it with that id, in this session, and returns the answer, of which JSON can be made: with no secret in it, for it is kept.
@@ -121,6 +126,11 @@ def replay(session: Session, claim: KeyClaim) -> Mapping[str, Any]:
 
 def forget_expired(session: Session, seconds: int, limit: int = BATCH) -> int:
     """Delete up to ``limit`` keys older than ``seconds``; return how many. Call until it returns less than ``limit``."""
-    old = select(IdempotencyKey.key).where(IdempotencyKey.created_at <= db_now(-seconds)).order_by(IdempotencyKey.created_at).limit(limit)
+    old = (
+        select(IdempotencyKey.key)
+        .where(IdempotencyKey.created_at <= db_now(-seconds))
+        .order_by(IdempotencyKey.created_at)
+        .limit(limit)
+    )
     statement = delete(IdempotencyKey).where(IdempotencyKey.key.in_(old)).returning(IdempotencyKey.key)
     return len(session.execute(statement.execution_options(synchronize_session=False)).all())

@@ -15,7 +15,9 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
 
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)  # of tenants but ``default``, a hash of tenant and key
+    key: Mapped[str] = mapped_column(
+        String(255), primary_key=True
+    )  # of tenants but ``default``, a hash of tenant and key
     fingerprint: Mapped[str] = mapped_column(String(64))  # SHA-256 of the body, canonical
     created_id: Mapped[UUID] = mapped_column("message_id")  # as it was called when only messages were created
     response: Mapped[dict[str, Any]] = mapped_column(JSON)

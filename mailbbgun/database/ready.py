@@ -155,9 +155,7 @@ class _Compiled:
         if compiled.post_compile_params or compiled.literal_execute_params:
             raise TypeError(f"its text depends on its parameters, so it cannot be made ready: {compiled}")
         if compiled.insert_prefetch or compiled.update_prefetch:
-            raise TypeError(
-                f"Python has to compute defaults of its columns, so it cannot be made ready: {compiled}"
-            )
+            raise TypeError(f"Python has to compute defaults of its columns, so it cannot be made ready: {compiled}")
         self.sql = compiled.string
         self._dialect = dialect
         self._kinds = [column.type.dialect_impl(dialect) for column in compiled._result_columns]

@@ -63,7 +63,9 @@ class Tally:
 
 def places(metadata: MetaData) -> list[Place]:
     """Return every column that is marked as :func:`mailbbgun.database.db.encrypted`."""
-    found = [(table, column) for table in metadata.sorted_tables for column in table.columns if ENCRYPTED in column.info]
+    found = [
+        (table, column) for table in metadata.sorted_tables for column in table.columns if ENCRYPTED in column.info
+    ]
     return [Place(column, _only(table.primary_key.columns), table.c[column.info[ENCRYPTED]]) for table, column in found]
 
 
@@ -106,7 +108,9 @@ def _replace(db: Database, place: Place, changes: Sequence[dict[str, Any]]) -> N
     if changes:
         still = (place.key == bindparam("its_key"), place.value == bindparam("old"))
         with db.write() as session:
-            session.execute(update(place.value.table).where(*still).values({place.value.name: bindparam("new")}), changes)
+            session.execute(
+                update(place.value.table).where(*still).values({place.value.name: bindparam("new")}), changes
+            )
 
 
 class _Secret(NamedTuple):
@@ -120,7 +124,12 @@ def _batches(db: Database, place: Place) -> Iterator[Sequence[_Secret]]:
     """Give all secrets of a place, by their key."""
     columns = place.value.table.c
     tenant = columns.tenant_id if "tenant_id" in columns else null()
-    statement = select(place.key, place.value, place.name, tenant).where(place.value.is_not(None)).order_by(place.key).limit(BATCH)
+    statement = (
+        select(place.key, place.value, place.name, tenant)
+        .where(place.value.is_not(None))
+        .order_by(place.key)
+        .limit(BATCH)
+    )
     batch: Sequence[_Secret] = ()
     while not batch or len(batch) == BATCH:
         with db.read() as session:

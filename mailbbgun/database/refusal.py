@@ -19,13 +19,25 @@ _POSTGRESQL = (
     ),
     (r"role \".*\" does not exist|no such user", "PostgreSQL has no role {role}"),
     (r"role \".*\" is not permitted to log in", "the role {role} may not log in to PostgreSQL"),
-    (r"(peer|ident|certificate|GSSAPI|LDAP|PAM|RADIUS) authentication failed", "PostgreSQL does not believe that we are {user}"),
+    (
+        r"(peer|ident|certificate|GSSAPI|LDAP|PAM|RADIUS) authentication failed",
+        "PostgreSQL does not believe that we are {user}",
+    ),
     (r"database \".*\" does not exist|no such database", "PostgreSQL has no database {database}"),
     (r"permission denied for database", "{user} may not connect to the database {database}"),
-    (r"no pg_hba.conf entry", "PostgreSQL lets nobody from this machine be {user} in {database}: pg_hba.conf has no entry that says so"),
+    (
+        r"no pg_hba.conf entry",
+        "PostgreSQL lets nobody from this machine be {user} in {database}: pg_hba.conf has no entry that says so",
+    ),
     (r"server does not support SSL", "PostgreSQL on {host} does not speak TLS, which sslmode demands"),
-    (r"certificate verify failed|server certificate for|root certificate file", "the certificate of PostgreSQL on {host} cannot be checked"),
-    (r"invalid (connection option|URI query parameter|sslmode value|port number|integer value)", "an option in it is not one of libpq's"),
+    (
+        r"certificate verify failed|server certificate for|root certificate file",
+        "the certificate of PostgreSQL on {host} cannot be checked",
+    ),
+    (
+        r"invalid (connection option|URI query parameter|sslmode value|port number|integer value)",
+        "an option in it is not one of libpq's",
+    ),
 )
 _SQLITE = (
     (r"file is not a database|file is encrypted", "{database} is not a SQLite database"),

@@ -21,7 +21,11 @@ def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -
     parameter = bindparam(name, type_=String)
     if dialect == "postgresql":
         typed = [sql_column(key, kind) for key, kind in columns.items()]
-        return func.json_to_recordset(sql_cast(parameter, _JSON())).table_valued(*typed).render_derived(name=f"{name}_rows", with_types=True)
+        return (
+            func.json_to_recordset(sql_cast(parameter, _JSON()))
+            .table_valued(*typed)
+            .render_derived(name=f"{name}_rows", with_types=True)
+        )
     each = func.json_each(parameter).table_valued("value", name=f"{name}_each")
     fields = [func.json_extract(each.c.value, f"$.{key}", type_=kind).label(key) for key, kind in columns.items()]
     return select(*fields).subquery(f"{name}_rows")

@@ -24,7 +24,12 @@ from mailbbgun.core.errors import FencedQuery
 TENANT = "mailbbgun_tenant"  # the execution option that names a session's tenant
 TESTS_ONLY = "mailbbgun_tests_only"  # the execution option of a session that meets test data alone
 COLUMN = "tenant_id"
-MESSAGES, ID, TEST, MESSAGE_ID = "messages", "id", "test", "message_id"  # the table that tells test data from live data, and its columns
+MESSAGES, ID, TEST, MESSAGE_ID = (
+    "messages",
+    "id",
+    "test",
+    "message_id",
+)  # the table that tells test data from live data, and its columns
 MOST_REMEMBERED = 500  # forms of statements
 
 Part = Select[Any] | Update | Delete
@@ -95,7 +100,9 @@ def _unnamed(part: Part) -> set[str]:
     left -= {whose for whose, _ in _comparisons(conditions)}
     left -= {joined for joined, on in outer for whose, _ in _comparisons([on]) if whose == joined}
     # A join of two tables by their keys limits neither, unless one of them is limited.
-    while found := {whose for whose, others in keys if whose in left and not others & left - {whose} and whose not in others}:
+    while found := {
+        whose for whose, others in keys if whose in left and not others & left - {whose} and whose not in others
+    }:
         left -= found
     return left
 
@@ -136,25 +143,37 @@ def untested(statement: Any) -> Iterator[str]:
                 continue
             yield _name(table)
         if any(_name(table) in asked and TEST in table.c for table in froms):
-            safe |= {id(inner) for column, inner in _chosen_by(conditions) if column.name == ID and TEST in column.table.c}
+            safe |= {
+                id(inner) for column, inner in _chosen_by(conditions) if column.name == ID and TEST in column.table.c
+            }
 
 
 def _asked_for_test(conditions: Iterable[Any]) -> Iterator[str]:
     """Give each table, by its name in the FROM, of which the conditions let through test data alone."""
     for condition in _all_of(conditions):
-        if isinstance(condition, BinaryExpression) and condition.operator is operators.eq and isinstance(condition.right, True_):
+        if (
+            isinstance(condition, BinaryExpression)
+            and condition.operator is operators.eq
+            and isinstance(condition.right, True_)
+        ):
             column: Any = condition.left
             if getattr(column, "name", None) == TEST:
                 yield _name(column.table)
     for column, inner in _chosen_by(conditions):
-        if column.name == MESSAGE_ID and [_name(one) for one in inner._from_obj or inner.get_final_froms()] == [MESSAGES]:
+        if column.name == MESSAGE_ID and [_name(one) for one in inner._from_obj or inner.get_final_froms()] == [
+            MESSAGES
+        ]:
             yield _name(column.table)  # whether the inner part asks for test data is looked at where it comes itself
 
 
 def _chosen_by(conditions: Iterable[Any]) -> Iterator[tuple[Any, Select[Any]]]:
     """Give each column that must be among what a SELECT gives, with that."""
     for condition in _all_of(conditions):
-        if isinstance(condition, BinaryExpression) and condition.operator is operators.in_op and hasattr(condition.left, "table"):
+        if (
+            isinstance(condition, BinaryExpression)
+            and condition.operator is operators.in_op
+            and hasattr(condition.left, "table")
+        ):
             inner: Any = condition.right
             while isinstance(inner, Grouping | ScalarSelect):
                 inner = inner.element

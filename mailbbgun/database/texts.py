@@ -124,7 +124,9 @@ def cases_of(character: str) -> str:
 def _folds() -> Mapping[int, str]:
     """Return what each letter becomes that has cases. All of them are below U+20000."""
     forms = ((one, (one.casefold(), one.lower())) for one in map(chr, range(0x20000)))
-    return {ord(one): form for one, two in forms if (form := next((each for each in two if len(each) == 1), one)) != one}
+    return {
+        ord(one): form for one, two in forms if (form := next((each for each in two if len(each) == 1), one)) != one
+    }
 
 
 @cache

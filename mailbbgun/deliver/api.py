@@ -39,7 +39,10 @@ def cancel(message_id: UUID) -> Any:
     description=f"The API key lacks the scope {Scope.WRITE}, or may not send to such a recipient, or from that address.",
 )
 @blueprint.alt_response(404, description="No such message.")
-@blueprint.alt_response(409, description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.")
+@blueprint.alt_response(
+    409,
+    description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.",
+)
 @needs(Scope.WRITE, tests=True)
 def retry(_: dict[str, Any], message_id: UUID) -> Any:
     """Try again now

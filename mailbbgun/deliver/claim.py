@@ -106,7 +106,13 @@ class Loaded(NamedTuple):
 
 
 def claim(
-    session: Session, owner: UUID, message_ids: Sequence[UUID], lease_seconds: int, lease_ends: float, *, isolated: bool = False
+    session: Session,
+    owner: UUID,
+    message_ids: Sequence[UUID],
+    lease_seconds: int,
+    lease_ends: float,
+    *,
+    isolated: bool = False,
 ) -> list[Claim]:
     """Claim what is due, pending and unclaimed of these messages and return it.
 
@@ -123,7 +129,16 @@ def _claim(dialect: str, isolated: bool) -> Executable:
     if not isolated:
         due = due.where(_D.crashes < ISOLATED_FROM)
     # What the publisher has locked, it marks at the very moment its hint arrives here. Skipped, it would not be hinted again for a minute.
-    told = (_D.id.label("delivery_id"), _D.message_id, _D.tenant_id, _D.address, _D.lane, _D.attempt, _D.tries, _D.unknowns)
+    told = (
+        _D.id.label("delivery_id"),
+        _D.message_id,
+        _D.tenant_id,
+        _D.address,
+        _D.lane,
+        _D.attempt,
+        _D.tries,
+        _D.unknowns,
+    )
     return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)
 
 
@@ -141,7 +156,9 @@ def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
 @cache
 def _load(dialect: str) -> Executable:
     raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(among(dialect, _M.id, "messages"))
+    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(
+        among(dialect, _M.id, "messages")
+    )
 
 
 def load_raw(session: Session, message_id: UUID) -> bytes:
@@ -160,7 +177,9 @@ def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
     Whether it is due by now is not asked: it may have become so since the claim that found nothing. Nor whether it was the delay hint that
     came, or an older one again with its bunch: then the delay hint comes as well, and is one too many.
     """
-    session.execute(_put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))})
+    session.execute(
+        _put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))}
+    )
 
 
 @cache
@@ -171,5 +190,7 @@ def _put_early_back(dialect: str) -> Executable:
 
 def next_isolated(session: Session) -> UUID | None:
     """Return a message that is due and must be sent alone; None if there is none. No hint is needed for these, and none is lost."""
-    statement = select(_D.message_id).where(*_IDLE, _D.crashes >= ISOLATED_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
+    statement = select(_D.message_id).where(
+        *_IDLE, _D.crashes >= ISOLATED_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id)
+    )
     return session.execute(statement.order_by(_D.next_attempt_at).limit(1)).scalar_one_or_none()

@@ -18,7 +18,9 @@ from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Un
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
-DIALOGUES = 2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
+DIALOGUES = (
+    2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
+)
 FENCED_WAIT = 1.0  # seconds
 BROKEN_WAIT = 30.0  # seconds
 JOURNAL_WAIT = 5.0  # seconds
@@ -31,7 +33,9 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
     """Claim what is due of these messages, in one commit, and group it by the way it leaves."""
     lease_ends = context.leases.next_end()
     with context.db.write() as session:
-        claims = claim(session, context.owner, message_ids, context.settings.LEASE_SECONDS, lease_ends, isolated=isolated)
+        claims = claim(
+            session, context.owner, message_ids, context.settings.LEASE_SECONDS, lease_ends, isolated=isolated
+        )
         if missing := set(message_ids) - {one.message_id for one in claims}:
             record.held(session, sorted(missing))  # at once, or its tenant may be active again by then
         messages = load(session, {one.message_id for one in claims})
@@ -51,13 +55,18 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
 
 
 def _grouped(
-    context: WorkerContext, claims: Sequence[Claim], messages: Mapping[UUID, Loaded], pages: Mapping[UUID, TenantAccounts]
+    context: WorkerContext,
+    claims: Sequence[Claim],
+    messages: Mapping[UUID, Loaded],
+    pages: Mapping[UUID, TenantAccounts],
 ) -> list[Transaction]:
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
         message = messages[one.message_id]
         one.key_id = message.key_id
-        candidates = context.routes.candidates(pages[one.tenant_id], message.from_address, one.address, test=message.test)
+        candidates = context.routes.candidates(
+            pages[one.tenant_id], message.from_address, one.address, test=message.test
+        )
         groups[one.message_id, candidates].append(one)
     transactions = []
     for (message_id, candidates), members in groups.items():
@@ -67,7 +76,9 @@ def _grouped(
             route, *others = context.routes.ordered(candidates, context.breaker.wait)
             most = min(RECIPIENTS, context.routes.recipients(route) or RECIPIENTS)
             part, members = members[:most], members[most:]
-            transactions.append(Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own))
+            transactions.append(
+                Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
+            )
     return transactions
 
 
@@ -79,7 +90,9 @@ def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
     if transaction.tenant_id in context.account_cache.suspended:
         give_back(context, transaction)
         return None
-    if not context.routes.exists(transaction.route):  # it was claimed for an account that is gone: claimed anew, it finds the others
+    if not context.routes.exists(
+        transaction.route
+    ):  # it was claimed for an account that is gone: claimed anew, it finds the others
         if way := next_candidate(context, transaction):
             return way
         give_back(context, transaction)
@@ -97,7 +110,9 @@ def turned_away(context: WorkerContext, transaction: Transaction, wait: float) -
     if way := next_candidate(context, transaction):
         return way
     if failure := context.breaker.unreachable(transaction.route):
-        said = replace(failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}"))
+        said = replace(
+            failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}")
+        )
         hand_over(context, transaction, {one.address: said for one in transaction.claims}, attempted=False)
         return None
     # Of several closed ways the one that opens first. While somebody asks there, it is soon known, and nothing to tell.
@@ -122,7 +137,10 @@ def move(context: WorkerContext, transaction: Transaction, way: str) -> list[Tra
     most, claims = context.routes.recipients(way) or RECIPIENTS, transaction.claims
     transaction.route, transaction.claims = way, claims[:most]
     rest = [claims[start : start + most] for start in range(most, len(claims), most)]
-    further = [replace(transaction, claims=part, candidates=[*transaction.candidates], failed=[*transaction.failed]) for part in rest]
+    further = [
+        replace(transaction, claims=part, candidates=[*transaction.candidates], failed=[*transaction.failed])
+        for part in rest
+    ]
     context.leases.hold(further)
     return [transaction, *further]
 
@@ -138,7 +156,9 @@ def attempt(context: WorkerContext, transaction: Transaction) -> str | None:
     transaction.limit = DIALOGUES * context.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
     transaction.started = context.clock.boot()
     outcomes = context.breaker.about_whom(transaction, send(context, transaction, envelope))
-    if context.routes.exists(transaction.route):  # an account that went while the mail was read says nothing of a server
+    if context.routes.exists(
+        transaction.route
+    ):  # an account that went while the mail was read says nothing of a server
         context.breaker.record(transaction, outcomes.values())
     if all(unserved(one) for one in outcomes.values()) and (way := next_candidate(context, transaction)):
         # Nothing was sent, so another account may: in the same try, for the mail has met no server that would have it or not.
@@ -185,7 +205,9 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
             fault("reply.write")
             try:
                 context.journal.reply([claims[address] for address in accepted], reply)
-            except OSError as error:  # the result is still in our hands; only a crash before its commit would miss the line
+            except (
+                OSError
+            ) as error:  # the result is still in our hands; only a crash before its commit would miss the line
                 log.error("journal_failed", extra={**transaction.about, "error": str(error)})
             fault("reply.written")
 
@@ -197,7 +219,9 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
         return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
 
 
-def hand_over(context: WorkerContext, transaction: Transaction, outcomes: Mapping[str, Outcome], *, attempted: bool) -> None:
+def hand_over(
+    context: WorkerContext, transaction: Transaction, outcomes: Mapping[str, Outcome], *, attempted: bool
+) -> None:
     """Judge each recipient's outcome and give the results to the writer; what was fenced goes back as if never taken.
 
     ``attempted``: the outcomes come of asking a server, and not of what is known of it.
@@ -212,7 +236,10 @@ def hand_over(context: WorkerContext, transaction: Transaction, outcomes: Mappin
             context.results.put(one, released(one, FENCED_WAIT, attempted=bool(transaction.failed)))
         else:
             result = judge(outcome, one, policy)
-            context.results.put(one, replace(result, attempted=attempted or bool(transaction.failed), data={**(result.data or {}), **way}))
+            context.results.put(
+                one,
+                replace(result, attempted=attempted or bool(transaction.failed), data={**(result.data or {}), **way}),
+            )
 
 
 def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:

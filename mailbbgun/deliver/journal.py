@@ -194,7 +194,11 @@ def read(path: Path, *, alive: bool) -> Replay | None:
         for line in lines[1:]:
             _tell(told, line)
         same_boot = header["boot"] == boot_id()
-    except (ValueError, TypeError, KeyError):  # the machine crashed while it was written: what it does not tell is not known
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+    ):  # the machine crashed while it was written: what it does not tell is not known
         log.exception("journal_damaged", extra={"journal": path.name})
     return Replay(UUID(path.stem), same_boot, alive, told)
 

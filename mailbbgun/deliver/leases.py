@@ -28,7 +28,9 @@ class Leases:
     def hold(self, transactions: Iterable[Transaction]) -> None:
         """Begin to look after claims."""
         with self._lock:
-            self._held.update({_key(one): (one, transaction) for transaction in transactions for one in transaction.claims})
+            self._held.update(
+                {_key(one): (one, transaction) for transaction in transactions for one in transaction.claims}
+            )
 
     def drop(self, claims: Iterable[Claim]) -> None:
         """Look after these no more: their results are committed, or they were given back."""

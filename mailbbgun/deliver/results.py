@@ -29,7 +29,13 @@ class Results:
     """The writer of one process. While the database is away it keeps what it has and tries again; ``healthy`` says so to the claimer."""
 
     def __init__(
-        self, owner: UUID, database: Database, journal: Journal, leases: Leases, publisher: Publisher, outages: Outages | None = None
+        self,
+        owner: UUID,
+        database: Database,
+        journal: Journal,
+        leases: Leases,
+        publisher: Publisher,
+        outages: Outages | None = None,
     ) -> None:
         self._outages = outages or Outages()
         self._owner = owner
@@ -98,7 +104,9 @@ class Results:
 
     def _after(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
         lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
-        for hint in {(lanes[result.delivery_id], result.message_id, result.hinted) for result in standing if result.hinted}:
+        for hint in {
+            (lanes[result.delivery_id], result.message_id, result.hinted) for result in standing if result.hinted
+        }:
             self._publisher.offer(*hint)
         written = [claim for claim, _ in ended]
         self._leases.drop(written)

@@ -32,9 +32,13 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
         case Delivered(reply, server):
             # Only test keys write to such addresses, so the address alone tells, here and when a journal is replayed.
             complained = simulator.complains(claim.address)
-            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_where(server))
+            return _result(
+                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_where(server)
+            )
         case Bounced(reply, phase, server):
-            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase))
+            return _result(
+                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase)
+            )
         case Refused(reply, phase, server):
             # Perhaps it is about this recipient: the others, who wait for the pause, are to be asked for first.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
@@ -46,7 +50,9 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
-def released(claim: Claim, wait: float, why: str | None = None, account: str | None = None, *, attempted: bool = False) -> Result:
+def released(
+    claim: Claim, wait: float, why: str | None = None, account: str | None = None, *, attempted: bool = False
+) -> Result:
     """The result of a claim given back with nothing sent, due again in ``wait`` seconds, at the same place in RETRY_DELAYS.
 
     ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen. ``attempted``: before it was
@@ -86,12 +92,28 @@ def _where(server: AnsweringServer | None, phase: Phase | None = None) -> dict[s
 
 def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -> Result:
     if policy.hold_unknown or claim.unknowns >= UNKNOWN_RETRIES:
-        return _result(claim, Kind.OUTCOME_UNKNOWN, ERROR, reply, reason=Reason.OUTCOME_UNKNOWN, counted=True, unknown=True, data=data)
+        return _result(
+            claim,
+            Kind.OUTCOME_UNKNOWN,
+            ERROR,
+            reply,
+            reason=Reason.OUTCOME_UNKNOWN,
+            counted=True,
+            unknown=True,
+            data=data,
+        )
     return _again(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
 
 
 def _again(
-    claim: Claim, policy: Policy, kind: Kind, reply: Reply, data: dict[str, Any], *, after: float | None = None, unknown: bool = False
+    claim: Claim,
+    policy: Policy,
+    kind: Kind,
+    reply: Reply,
+    data: dict[str, Any],
+    *,
+    after: float | None = None,
+    unknown: bool = False,
 ) -> Result:
     if claim.tries >= len(policy.delays):
         kind, reason = (Kind.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN) if unknown else (Kind.EXPIRED, Reason.EXPIRED)

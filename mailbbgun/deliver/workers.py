@@ -20,7 +20,9 @@ def enter(session: Session, owner: UUID) -> None:
     """Register this process, and forget those that have been silent for a day."""
     session.execute(delete(RegisteredWorker).where(RegisteredWorker.beat_at < db_now(-FORGET_SECONDS)))
     session.execute(
-        insert(RegisteredWorker).values(id=owner, host=socket.gethostname(), pid=os.getpid(), started_at=db_now(), beat_at=db_now())
+        insert(RegisteredWorker).values(
+            id=owner, host=socket.gethostname(), pid=os.getpid(), started_at=db_now(), beat_at=db_now()
+        )
     )
 
 

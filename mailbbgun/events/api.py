@@ -21,8 +21,12 @@ class Happening(Schema):
     id = fields.UUID()
     at = Time()
     kind = fields.String(validate=validate.OneOf([kind.value for kind in Kind]))
-    address = fields.String(allow_none=True, metadata={"description": "The recipient; null when it concerns the whole message."})
-    data = fields.Dict(metadata={"description": "What more is known: host, ip, code and reply of the other server, phase, claim…"})
+    address = fields.String(
+        allow_none=True, metadata={"description": "The recipient; null when it concerns the whole message."}
+    )
+    data = fields.Dict(
+        metadata={"description": "What more is known: host, ip, code and reply of the other server, phase, claim…"}
+    )
 
 
 class Timeline(Schema):
@@ -34,7 +38,11 @@ class Timeline(Schema):
 
 @blueprint.route("/messages/<uuid:message_id>/events", tags=["messages"])
 @blueprint.arguments(Page, location="query")
-@blueprint.response(200, Timeline, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
+@blueprint.response(
+    200,
+    Timeline,
+    headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}},
+)
 @blueprint.alt_response(404, description="No such message.")
 @needs(Scope.READ, tests=True)
 def timeline(page: dict[str, Any], message_id: UUID) -> Any:

@@ -17,7 +17,9 @@ class Kind(StrEnum):
     BOUNCED = "bounced"  # a permanent failure
     EXPIRED = "expired"  # the last wait of RETRY_DELAYS has passed
     OUTCOME_UNKNOWN = "outcome_unknown"  # the end of DATA was sent and its answer lost
-    WORKER_LOST = "worker_lost"  # the worker that held the claim died before anything was sent, or sent again after a refusal
+    WORKER_LOST = (
+        "worker_lost"  # the worker that held the claim died before anything was sent, or sent again after a refusal
+    )
     PARKED = "parked"  # its claims killed too many workers; a person must look
     CANCELLED = "cancelled"  # by a person, before it left
     HELD = "held"  # its tenant is suspended; it goes on when that is active again

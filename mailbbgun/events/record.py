@@ -78,7 +78,10 @@ class Result:
 def accepted(new: New) -> list[dict[str, Any]]:
     """Return the first events of messages that are about to be stored. :func:`appending` inserts them with the rows."""
     return [
-        _event(message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}) for message, its in new
+        _event(
+            message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}
+        )
+        for message, its in new
     ]
 
 
@@ -91,7 +94,11 @@ def tell(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) 
     """Print a line for each event, which is committed; ``keys`` says by which API key each message came."""
     if log.isEnabledFor(logging.INFO):
         for event in events:
-            whose = {"message_id": event["message_id"], "tenant_id": event["tenant_id"], "key_id": keys.get(event["message_id"])}
+            whose = {
+                "message_id": event["message_id"],
+                "tenant_id": event["tenant_id"],
+                "key_id": keys.get(event["message_id"]),
+            }
             log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})
 
 
@@ -125,7 +132,9 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     }
     written = session.execute(_results(dialect), given).all()
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
-    told = [_told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind]
+    told = [
+        _told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind
+    ]
     # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
     events = told + [_complaint(result) for result in standing if result.complained]
     _append(session, events)
@@ -195,7 +204,11 @@ def resumed(session: Session, limit: int) -> int:
         return 0
     chosen = select(ours.id).where(*waits, ours.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
     found = session.scalars(chosen).all()
-    freed = update(DELIVERIES).where(among(dialect_of(session), ours.id, "deliveries"), *waits).values(next_attempt_at=db_now())
+    freed = (
+        update(DELIVERIES)
+        .where(among(dialect_of(session), ours.id, "deliveries"), *waits)
+        .values(next_attempt_at=db_now())
+    )
     session.execute(freed, {"deliveries": id_rows(dialect_of(session), found)})
     return len(found)
 
@@ -213,10 +226,14 @@ def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     """
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
-    fresh = {column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)}
+    fresh = {
+        column.key: case((failed, 0), else_=column) for column in (Delivery.tries, Delivery.crashes, Delivery.unknowns)
+    }
     kept = {"attempts": func.coalesce(Delivery.attempts, Delivery.tries)}
     waits = _IDLE & (Delivery.next_attempt_at > db_now())
-    return _by_hand(session, _Its(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED)
+    return _by_hand(
+        session, _Its(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED
+    )
 
 
 class _Its(NamedTuple):
@@ -236,7 +253,11 @@ def _by_hand(
     # In id order, as claims lock.
     locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests).values(**values)
+    statement = (
+        update(DELIVERIES)
+        .where(DELIVERIES.c.id.in_(select(chosen.c.id)), DELIVERIES.c.tenant_id == tenant_id, *tests)
+        .values(**values)
+    )
     changed = session.execute(statement.returning(DELIVERIES.c.id, DELIVERIES.c.address)).all()
     events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
     _append(session, events)
@@ -305,7 +326,13 @@ def _record(result: Result) -> dict[str, Any]:
 
 
 def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
-    data = {"claim": result.attempt, "code": result.code, "reply": result.reply, "reason": result.reason, **(result.data or {})}
+    data = {
+        "claim": result.attempt,
+        "code": result.code,
+        "reply": result.reply,
+        "reason": result.reason,
+        **(result.data or {}),
+    }
     if due is not None:
         data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
     return _event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
@@ -316,7 +343,9 @@ def _complaint(result: Result) -> dict[str, Any]:
     return _event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)
 
 
-def _event(tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]) -> dict[str, Any]:
+def _event(
+    tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "id": new_id(),
         "tenant_id": tenant_id,

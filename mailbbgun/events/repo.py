@@ -12,7 +12,14 @@ from mailbbgun.messages.repo import of_test_messages
 
 
 def page(
-    session: Session, tenant_id: UUID, message_id: UUID, *, limit: int, offset: int, after: UUID | None, tests_only: bool = False
+    session: Session,
+    tenant_id: UUID,
+    message_id: UUID,
+    *,
+    limit: int,
+    offset: int,
+    after: UUID | None,
+    tests_only: bool = False,
 ) -> tuple[list[dict[str, Any]], int, UUID | None]:
     """Return a page of a message's events, newest first, how many there are in all, and the last id if there is more."""
     tests = of_test_messages(Event.message_id, tenant_id, tests_only)

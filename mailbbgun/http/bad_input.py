@@ -56,7 +56,9 @@ class _Place:
         if self.schema is not None:
             field = next((one for name, one in self.schema.fields.items() if (one.data_key or name) == key), None)
             schema = field.schema if isinstance(field, fields.Nested) else self.schema if field is None else None
-            return replace(self, path=path, field=field, schema=schema, value=value, secret=self.secret or _is_secret(field))
+            return replace(
+                self, path=path, field=field, schema=schema, value=value, secret=self.secret or _is_secret(field)
+            )
         inner: Any = None
         if isinstance(self.field, fields.List):
             inner = self.field.inner
@@ -202,11 +204,17 @@ def _wrong_length(place: _Place, field: fields.Field[Any]) -> str:
     rule = next(one for one in field.validators if isinstance(one, validate.Length))
     what = "entries" if isinstance(field, fields.List) else "characters"
     expected = f"Must have {_between(rule.equal or rule.min, rule.equal or rule.max)} {what}"
-    expected = expected.replace("at least 1 entries", "at least one entry").replace("at least 1 characters", "at least one character")
+    expected = expected.replace("at least 1 entries", "at least one entry").replace(
+        "at least 1 characters", "at least one character"
+    )
     if not isinstance(place.value, Sized):
         return f"{expected}."
     has = len(place.value) or "none"
-    return f"{expected}, not {has}." if place.secret or isinstance(field, fields.List) else f"{expected}; {shown(place.value)} has {has}."
+    return (
+        f"{expected}, not {has}."
+        if place.secret or isinstance(field, fields.List)
+        else f"{expected}; {shown(place.value)} has {has}."
+    )
 
 
 def _between(least: Any, most: Any) -> str:
@@ -238,7 +246,9 @@ def _expected(field: fields.Field[Any]) -> str:
 def _choices(field: fields.Field[Any]) -> list[str]:
     if isinstance(field, fields.Enum):
         return [str(one.value) for one in field.enum]
-    return next(([str(one) for one in rule.choices] for rule in field.validators if isinstance(rule, validate.OneOf)), [])
+    return next(
+        ([str(one) for one in rule.choices] for rule in field.validators if isinstance(rule, validate.OneOf)), []
+    )
 
 
 def _number(field: fields.Field[Any], _: str) -> str:
@@ -246,7 +256,11 @@ def _number(field: fields.Field[Any], _: str) -> str:
     rule = next((one for one in field.validators if isinstance(one, validate.Range)), None)
     if rule is None:
         return what
-    return f"{what} from {rule.min} to {rule.max}" if rule.min is not None and rule.max is not None else f"{what}, {_between(rule.min, rule.max)}"
+    return (
+        f"{what} from {rule.min} to {rule.max}"
+        if rule.min is not None and rule.max is not None
+        else f"{what}, {_between(rule.min, rule.max)}"
+    )
 
 
 _EXPECTED: Sequence[tuple[type[fields.Field[Any]], Callable[[fields.Field[Any], str], str]]] = (

@@ -112,7 +112,9 @@ def reading(db: Database) -> AbstractContextManager[Session]:
     return db.read(caller().tenant_id, tests_only=caller().tests_only)
 
 
-def admitted(authenticator: AuthenticatorContract, needed: Scope, header: str | None, address: str | None) -> Caller | None:
+def admitted(
+    authenticator: AuthenticatorContract, needed: Scope, header: str | None, address: str | None
+) -> Caller | None:
     """Return who asks if that is at hand, and may do this; None: let :func:`guard` find out, and say, why not. Counts nothing."""
     if not authenticator.at_hand(header):
         return None
@@ -181,7 +183,9 @@ def _count(standing: Standing | None) -> None:
         return answer
 
     if not standing.allowed:
-        raise RateLimited(f"More than {standing.limit} requests a minute.", limit=standing.limit, retry_after=standing.seconds)
+        raise RateLimited(
+            f"More than {standing.limit} requests a minute.", limit=standing.limit, retry_after=standing.seconds
+        )
 
 
 def _not_too_often(standing: Standing, address: str | None, why: Unauthorized) -> None:
@@ -189,14 +193,21 @@ def _not_too_often(standing: Standing, address: str | None, why: Unauthorized) -
         return
     told = {"client": address, "count": standing.limit, "seconds": standing.seconds}
     provided(Refusals).tell("locked", network_of(address), told, most=1, event="address_locked")
-    error = RateLimited("Too many requests without a valid API key.", limit=standing.limit, retry_after=standing.seconds)
+    error = RateLimited(
+        "Too many requests without a valid API key.", limit=standing.limit, retry_after=standing.seconds
+    )
     error.told = why.told
     raise error
 
 
 def _check_host(probes: Collection[str]) -> None:
     """Serve no host that is not ours, and change nothing for a page that is not. Costs microseconds: it is before every view."""
-    hosts, named, origin, site = provided(Hosts), named_hosts(), request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    hosts, named, origin, site = (
+        provided(Hosts),
+        named_hosts(),
+        request.headers.get("Origin"),
+        request.headers.get("Sec-Fetch-Site"),
+    )
     try:
         for host in named:
             if not hosts.serves(host, probe=request.endpoint in probes):
@@ -205,7 +216,9 @@ def _check_host(probes: Collection[str]) -> None:
         raise InvalidInput(f"Host: {error}.") from error
     if request.method in WRITING and (origin is not None or site is not None) and hosts.foreign(named[0], origin, site):
         whose = f"Origin {shown(origin)!r}" if origin is not None else f"Sec-Fetch-Site {shown(str(site))!r}"
-        raise CrossSite(f"A web page of another site may change nothing here ({whose}). If it is this service's own page, set PUBLIC_URL.")
+        raise CrossSite(
+            f"A web page of another site may change nothing here ({whose}). If it is this service's own page, set PUBLIC_URL."
+        )
 
 
 def _not_ours(host: str | None) -> HostNotAllowed:
@@ -222,9 +235,15 @@ def _not_ours(host: str | None) -> HostNotAllowed:
 
 def _check(who: Caller, needed: Scope | None, tests: bool) -> None:
     if needed is None or needed not in who.scopes:
-        lacks = "This API key lacks the scope" if who.key_id else "Without an API key nobody may do this; it needs one with the scope"
+        lacks = (
+            "This API key lacks the scope"
+            if who.key_id
+            else "Without an API key nobody may do this; it needs one with the scope"
+        )
         raise Forbidden(f"{lacks} {needed}." if needed else "No API key may do this.")
     if who.tests_only and not tests:
-        raise OnlyTestData("This is a test key: it may send, read and change test messages, and nothing else. Use a live key.")
+        raise OnlyTestData(
+            "This is a test key: it may send, read and change test messages, and nothing else. Use a live key."
+        )
     if who.suspended and request.method in WRITING and needed is not Scope.ADMIN:
         raise Suspended("This tenant is suspended.")

@@ -26,7 +26,15 @@ class Refusals:
         self._left_out = 0
         self._timer: threading.Timer | None = None
 
-    def tell(self, kind: str, about: str, fields: Mapping[str, object], *, most: int = MOST_OF_ONE, event: str = "request_refused") -> None:
+    def tell(
+        self,
+        kind: str,
+        about: str,
+        fields: Mapping[str, object],
+        *,
+        most: int = MOST_OF_ONE,
+        event: str = "request_refused",
+    ) -> None:
         """Write a line, unless this window has ``most`` of that kind about that address, or :data:`MOST` in all. Then it is counted."""
         with self._lock:
             now = self._clock()

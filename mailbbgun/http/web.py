@@ -62,7 +62,9 @@ _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # lin
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 LARGEST_INTEGER = 2**63 - 1  # what the databases hold
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 log = logging.getLogger("mailbbgun.web")
 
@@ -97,13 +99,18 @@ def error_response(status: int, code: str, message: str, fields: Mapping[str, Se
 
 class _Error(marshmallow.Schema):
     status = fields.Integer(required=True, metadata={"example": 400})
-    code = fields.String(required=True, metadata={"description": "Stable, for programs.", "example": "validation_error"})
+    code = fields.String(
+        required=True, metadata={"description": "Stable, for programs.", "example": "validation_error"}
+    )
     message = fields.String(required=True, metadata={"description": "For people.", "example": "`to` is required."})
     wrong = fields.Dict(
         fields.String(),
         fields.List(fields.String()),
         data_key="fields",
-        metadata={"description": "What is wrong with each field, and what would be right.", "example": {"to": ["`to` is required."]}},
+        metadata={
+            "description": "What is wrong with each field, and what would be right.",
+            "example": {"to": ["`to` is required."]},
+        },
     )
 
 
@@ -134,7 +141,9 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # no types
 def _our_error(error: MailBBGunError) -> Response:
     if error.status >= 500:
         cause = str(error.__cause__).partition("\n")[0]  # what follows may be a statement with its parameters
-        log.warning("unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause})
+        log.warning(
+            "unavailable", extra={"method": request.method, "path": request.path, "error": str(error), "cause": cause}
+        )
     if error.status in TOLD:
         _tell_refused(error)
     message = summed_up(error.fields) if error.fields and error.message == INVALID else error.message
@@ -153,7 +162,13 @@ TOLD = (401, 403, 421, 429)  # statuses that leave a line in the log
 
 def _tell_refused(error: MailBBGunError) -> None:
     who, address = request.environ.get(WHO), request.remote_addr
-    fields: dict[str, object] = {"client": address, "method": request.method, "path": request.path[:200], "status": error.status, "code": error.code}
+    fields: dict[str, object] = {
+        "client": address,
+        "method": request.method,
+        "path": request.path[:200],
+        "status": error.status,
+        "code": error.code,
+    }
     if who is not None:
         fields |= {"tenant_id": who.tenant_id, "key_id": who.key_id}
     provided(Refusals).tell(error.code, network_of(address), {**fields, **error.told})
@@ -214,11 +229,15 @@ def parse_object(raw: bytes) -> dict[str, Any]:
             raise TooLarge(f"The body has too many values: {MOST_STRUCTURE} characters outside strings are the most.")
         value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
-        raise MalformedBody(f"The body is not UTF-8: byte {error.start + 1} begins no character. Send JSON in UTF-8.") from error
+        raise MalformedBody(
+            f"The body is not UTF-8: byte {error.start + 1} begins no character. Send JSON in UTF-8."
+        ) from error
     except RecursionError as error:
         raise MalformedBody(_TOO_DEEP) from error
     except json.JSONDecodeError as error:
-        raise MalformedBody(f"The body is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from error
+        raise MalformedBody(
+            f"The body is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
+        ) from error
     except ValueError as error:
         raise MalformedBody(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
@@ -227,7 +246,9 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise MalformedBody(_TOO_DEEP)
     # Both can only come from a \u escape: the decoder refuses raw control characters, UTF-8 raw surrogates.
     if "\\u" in text and any(UNSTORABLE.search(string) for string in _strings(value)):
-        raise MalformedBody("The body has a string with a NUL (\\u0000) or half a surrogate pair (\\ud800 to \\udfff), which cannot be kept.")
+        raise MalformedBody(
+            "The body has a string with a NUL (\\u0000) or half a surrogate pair (\\ud800 to \\udfff), which cannot be kept."
+        )
     return value
 
 
@@ -258,7 +279,12 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse
 def _deeper_than(most: int, value: Any) -> bool:
     level = [value]
     for _ in range(most):
-        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one) if isinstance(below, dict | list)]
+        level = [
+            below
+            for one in level
+            for below in (one.values() if isinstance(one, dict) else one)
+            if isinstance(below, dict | list)
+        ]
         if not level:
             return False
     return True
@@ -282,7 +308,9 @@ def parameters(query: bytes, with_plus: Collection[str]) -> list[tuple[str, str]
     """
     pieces = query.decode(errors="replace").split("&")
     if with_plus:
-        pieces = [one.replace("+", "%2B") if unquote_plus(one.partition("=")[0]) in with_plus else one for one in pieces]
+        pieces = [
+            one.replace("+", "%2B") if unquote_plus(one.partition("=")[0]) in with_plus else one for one in pieces
+        ]
     return parse_qsl("&".join(pieces), keep_blank_values=True, errors="replace")
 
 
@@ -294,7 +322,11 @@ class Parser(FlaskParser):
 
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return the body's object, which is also ``g.body``. A route that needs no field of it takes no body as well."""
-        if not any(field.required for field in schema.fields.values()) and not req.content_length and not req.headers.get("Transfer-Encoding"):
+        if (
+            not any(field.required for field in schema.fields.values())
+            and not req.content_length
+            and not req.headers.get("Transfer-Encoding")
+        ):
             return {}
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
@@ -307,13 +339,21 @@ class Parser(FlaskParser):
 
     def load_querystring(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return the query's parameters, each once; they are also ``g.query``."""
-        pairs = parameters(req.query_string, {field.data_key or name for name, field in schema.fields.items() if hasattr(field, PLUS)})
+        pairs = parameters(
+            req.query_string, {field.data_key or name for name, field in schema.fields.items() if hasattr(field, PLUS)}
+        )
         query = dict(pairs)
         wrong: dict[str, list[str]] = {}
         if len(query) < len(pairs):
             times = Counter(name for name, _ in pairs)
-            wrong = {name: [f"{name_of(name)} is given {often} times; give it once."] for name, often in times.items() if often > 1}
-        wrong |= {name: ["Has a NUL character (%00), which no value can have."] for name, value in pairs if "\0" in value}
+            wrong = {
+                name: [f"{name_of(name)} is given {often} times; give it once."]
+                for name, often in times.items()
+                if often > 1
+            }
+        wrong |= {
+            name: ["Has a NUL character (%00), which no value can have."] for name, value in pairs if "\0" in value
+        }
         if wrong:
             raise InvalidInput(INVALID, fields=wrong)
         g.query = query
@@ -384,7 +424,9 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
         return cast(View, self.doc(security=[{name: []} for name in SECURITY_SCHEMES])(view))
 
     def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
-        return cast(Callable[[View], View], super().arguments(schema(), **options))  # an instance: made once, not with each request
+        return cast(
+            Callable[[View], View], super().arguments(schema(), **options)
+        )  # an instance: made once, not with each request
 
     def response(self, status_code: int, schema: Any = None, **options: Any) -> Callable[[View], View]:
         return cast(Callable[[View], View], super().response(status_code, schema, **options))
@@ -442,7 +484,9 @@ class PendingResponse(Response):
     time. To any other server this is an answer as all are.
     """
 
-    def __init__(self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None, who: Caller | None = None) -> None:
+    def __init__(
+        self, ending: Ending, answer: Callable[[], Response], app: Flask | None = None, who: Caller | None = None
+    ) -> None:
         # Not the base's: that makes headers and a body, and this is never sent.
         self.ending = ending
         self.more: Mapping[str, str] = {}  # headers to be added to the answer
@@ -468,7 +512,10 @@ class PendingResponse(Response):
             try:
                 return self._answer()
             except Exception as error:  # noqa: BLE001 - as Flask does with what a view raises
-                return cast(Response, self._app.finalize_request(self._app.handle_user_exception(error), from_error_handler=True))
+                return cast(
+                    Response,
+                    self._app.finalize_request(self._app.handle_user_exception(error), from_error_handler=True),
+                )
 
 
 def secured(answer: Response, policy: str) -> Response:
@@ -534,9 +581,20 @@ class Count(fields.Integer):
 class Page(marshmallow.Schema):
     """The query of every list."""
 
-    limit = Count(load_default=10, validate=validate.Range(0, 1000), metadata={"description": "At most so many; 0 gives only the count."})
-    offset = Count(load_default=0, validate=validate.Range(0, 10**9), metadata={"description": "Skip so many; deep lists go faster by `after`."})
-    after = fields.UUID(load_default=None, metadata={"description": "Go on after this id: the last one of the page before.", "example": EXAMPLE_ID})
+    limit = Count(
+        load_default=10,
+        validate=validate.Range(0, 1000),
+        metadata={"description": "At most so many; 0 gives only the count."},
+    )
+    offset = Count(
+        load_default=0,
+        validate=validate.Range(0, 10**9),
+        metadata={"description": "Skip so many; deep lists go faster by `after`."},
+    )
+    after = fields.UUID(
+        load_default=None,
+        metadata={"description": "Go on after this id: the last one of the page before.", "example": EXAMPLE_ID},
+    )
 
 
 class Repeatable(marshmallow.Schema):
@@ -545,11 +603,18 @@ class Repeatable(marshmallow.Schema):
     key = fields.String(
         data_key=HEADER,
         load_default=None,
-        metadata={"description": "Repeat a request with its key and body and you get its first answer again, for 24 hours; nothing is made twice."},
+        metadata={
+            "description": "Repeat a request with its key and body and you get its first answer again, for 24 hours; nothing is made twice."
+        },
     )
 
 
-REPLAYED = {"Idempotent-Replayed": {"description": "true: this is the first answer again.", "schema": {"type": "string", "enum": ["true"]}}}
+REPLAYED = {
+    "Idempotent-Replayed": {
+        "description": "true: this is the first answer again.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
 LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string", "format": "uri-reference"}}}
 
 

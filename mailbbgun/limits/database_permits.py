@@ -143,8 +143,15 @@ def _held(dialect: str) -> CTE:
     others were granted during the wait would look like a debt from before a change of limits.
     """
     wants = recordset(dialect, "wants", _WANTS)
-    both = select(*wants.c, *(_PACE.c[name] for name in ("free_at", "day", "used"))).join_from(_PACE, wants, _PACE.c.account_id == wants.c.account_id)
-    held = both.order_by(_PACE.c.account_id).with_for_update(of=_PACE).cte("held").prefix_with("MATERIALIZED", dialect="postgresql")
+    both = select(*wants.c, *(_PACE.c[name] for name in ("free_at", "day", "used"))).join_from(
+        _PACE, wants, _PACE.c.account_id == wants.c.account_id
+    )
+    held = (
+        both.order_by(_PACE.c.account_id)
+        .with_for_update(of=_PACE)
+        .cte("held")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
     return select(*held.c, db_epoch().label("now")).cte("timed").prefix_with("MATERIALIZED", dialect="postgresql")
 
 

@@ -17,7 +17,11 @@ class PermitCount(Base):
     __tablename__ = "smtp_pace"
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
-    free_at: Mapped[float] = mapped_column(Double)  # when all that was granted is paid off; seconds since 1970, by the database's clock
+    free_at: Mapped[float] = mapped_column(
+        Double
+    )  # when all that was granted is paid off; seconds since 1970, by the database's clock
     day: Mapped[int] = mapped_column(Integer)  # that ``used`` is of: whole days since 1970, UTC
     used: Mapped[int] = mapped_column(Integer)  # granted on that day
-    granted: Mapped[int] = mapped_column(Integer)  # by the last question; SQLite returns nothing of an UPDATE but the row's new values
+    granted: Mapped[int] = mapped_column(
+        Integer
+    )  # by the last question; SQLite returns nothing of an UPDATE but the row's new values

@@ -68,6 +68,13 @@ def _take(dialect: str) -> Executable:
     granted = greatest(least(wish.granted, wish.per_day - before), 0)
     statement = statement.on_conflict_do_update(
         index_elements=["tenant_id"],
-        set_={"day": case((tomorrow, ours.day), else_=wish.day), "used": before + granted, "granted": granted, "per_day": wish.per_day},
+        set_={
+            "day": case((tomorrow, ours.day), else_=wish.day),
+            "used": before + granted,
+            "granted": granted,
+            "per_day": wish.per_day,
+        },
     )
-    return statement.returning(ours.tenant_id, ours.granted, ((ours.day + 1) * float(DAY) - db_epoch()).label("day_left"))
+    return statement.returning(
+        ours.tenant_id, ours.granted, ((ours.day + 1) * float(DAY) - db_epoch()).label("day_left")
+    )

@@ -18,7 +18,9 @@ from mailbbgun.core.errors import Unavailable, explained
 from mailbbgun.limits.permits import Permit, PermitRequest, PermitStore, SendingLimits
 
 HOLD_SECONDS = 1.0  # that a permit waits to be used
-HOLD_PART = 0.1  # of an account's send_interval: two mails must not come together because the first was slow; but not less than
+HOLD_PART = (
+    0.1  # of an account's send_interval: two mails must not come together because the first was slow; but not less than
+)
 HOLD_LEAST = 0.1  # seconds, or a busy machine would never be in time
 GATHER = 0.4  # of the lateness that costs nothing: what comes up in that time is asked for at once
 LEAST_REST = 0.01  # seconds between two questions
@@ -144,7 +146,9 @@ class RateLimiter:
 
     def _last(self) -> list[PermitRequest]:
         accounts, self._accounts = self._accounts, {}
-        unused = {key: account.unused + len(account.held) for key, account in accounts.items() if account.limits.max_per_day}
+        unused = {
+            key: account.unused + len(account.held) for key, account in accounts.items() if account.limits.max_per_day
+        }
         return [PermitRequest(key, 0, accounts[key].limits, n) for key, n in unused.items() if n]
 
     def _ask(self, wants: Sequence[PermitRequest]) -> None:
@@ -194,4 +198,6 @@ class RateLimiter:
 
 
 def _hold(limits: SendingLimits) -> float:
-    return min(HOLD_SECONDS, max(HOLD_LEAST, HOLD_PART * limits.send_interval)) if limits.send_interval else HOLD_SECONDS
+    return (
+        min(HOLD_SECONDS, max(HOLD_LEAST, HOLD_PART * limits.send_interval)) if limits.send_interval else HOLD_SECONDS
+    )

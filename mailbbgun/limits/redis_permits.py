@@ -77,7 +77,8 @@ class RedisPermitStore(PermitStore):
         except RedisError as error:
             raise _translated(error) from error
         return [
-            granted(want, int(n), int(used), float(ahead), float(day_left)) for want, (n, used, ahead, day_left) in zip(wants, answers, strict=True)
+            granted(want, int(n), int(used), float(ahead), float(day_left))
+            for want, (n, used, ahead, day_left) in zip(wants, answers, strict=True)
         ]
 
     def check(self) -> None:

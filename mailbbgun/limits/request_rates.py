@@ -45,7 +45,9 @@ class Rates:
 
     def allows(self, caller: Caller) -> bool:
         """Say whether :meth:`taken` would let a request through just now, as far as memory knows; count none."""
-        return all(limit is None or self._memory.look(name, limit, self._processes).allowed for name, limit in _limits(caller))
+        return all(
+            limit is None or self._memory.look(name, limit, self._processes).allowed for name, limit in _limits(caller)
+        )
 
     def taken(self, caller: Caller) -> Standing | None:
         """Count a request of a caller's; return how it stands with the limit that refuses it or is nearest to that. None: there is no limit."""
@@ -111,4 +113,7 @@ class Rates:
 
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
     """Return what a caller is counted by, its key first, and how many each may be."""
-    return (f"key:{caller.key_id}", caller.requests_per_minute), (f"tenant:{caller.counts_as}", caller.tenant_requests_per_minute)
+    return (f"key:{caller.key_id}", caller.requests_per_minute), (
+        f"tenant:{caller.counts_as}",
+        caller.tenant_requests_per_minute,
+    )

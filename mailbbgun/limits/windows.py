@@ -72,4 +72,6 @@ def _standing(allowed: bool, limit: int, share: int, moments: deque[float], now:
 
 def reset_after(age: float) -> float:
     """Return in how many seconds a window whose first request is so old has room again."""
-    return min(max(WINDOW - age, 0.0), WINDOW)  # Redis rounds moments to a tenth of a millisecond, so that some are to come yet
+    return min(
+        max(WINDOW - age, 0.0), WINDOW
+    )  # Redis rounds moments to a tenth of a millisecond, so that some are to come yet

@@ -17,7 +17,9 @@ from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
 from mailbbgun.services import Services
 
 LONGEST_PART = 200  # characters of a subject to search for
-LONGEST_MESSAGE_ID = 292  # a client's has 250 at most; ours is a UUID, an @, a host's name, and the brackets around them
+LONGEST_MESSAGE_ID = (
+    292  # a client's has 250 at most; ours is a UUID, an @, a host's name, and the brackets around them
+)
 LONGEST_TAG = 128  # as accept takes them
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
@@ -101,13 +103,19 @@ class Filters(Page):
     domain = Domain(
         load_default=None,
         validate=validate.Length(max=addresses.LONGEST_DOMAIN),
-        metadata={"description": "A recipient's domain. With to and reason: of the same delivery.", "example": "example.com"},
+        metadata={
+            "description": "A recipient's domain. With to and reason: of the same delivery.",
+            "example": "example.com",
+        },
     )
     sender = SenderQuery(
         load_default=None,
         data_key="from",
         validate=_BARE,
-        metadata={"description": "The address of From. The case of a to z does not matter; a + is a plus.", "example": "shop@example.com"},
+        metadata={
+            "description": "The address of From. The case of a to z does not matter; a + is a plus.",
+            "example": "shop@example.com",
+        },
     )
     subject = fields.String(
         load_default=None,
@@ -120,17 +128,29 @@ class Filters(Page):
     message_id_header = AddressQuery(
         load_default=None,
         validate=_MESSAGE_ID,
-        metadata={"description": "The Message-ID header, with or without its angle brackets.", "example": "<1234@example.com>"},
+        metadata={
+            "description": "The Message-ID header, with or without its angle brackets.",
+            "example": "<1234@example.com>",
+        },
     )
     tag = fields.String(load_default=None, validate=validate.Length(1, LONGEST_TAG), metadata={"example": "invoice"})
-    test = fields.Boolean(load_default=None, metadata={"description": "Those that test keys sent, or those that others did. Both if not given."})
+    test = fields.Boolean(
+        load_default=None,
+        metadata={"description": "Those that test keys sent, or those that others did. Both if not given."},
+    )
     since = Time(
         load_default=None,
-        metadata={"description": "Accepted at this moment or later. A date alone is its midnight, in UTC.", "example": "2026-01-31T12:00:00Z"},
+        metadata={
+            "description": "Accepted at this moment or later. A date alone is its midnight, in UTC.",
+            "example": "2026-01-31T12:00:00Z",
+        },
     )
     until = Time(
         load_default=None,
-        metadata={"description": "Accepted before this moment. A date alone is its midnight, in UTC.", "example": "2026-02-01T00:00:00Z"},
+        metadata={
+            "description": "Accepted before this moment. A date alone is its midnight, in UTC.",
+            "example": "2026-02-01T00:00:00Z",
+        },
     )
 
 
@@ -184,7 +204,9 @@ class DeliveryShape(Schema):
             "A wait is no attempt: while a server is left alone after failures, a limit is used up, or the tenant is suspended."
         },
     )
-    last_reply = fields.Function(_last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"})
+    last_reply = fields.Function(
+        _last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"}
+    )
     next_attempt_at = Time(allow_none=True)
     finished_at = Time(allow_none=True)
 
@@ -208,13 +230,19 @@ class Details(Summary):
 @blueprint.route("/messages", tags=["messages"])
 @blueprint.arguments(Filters, location="query")
 @blueprint.alt_response(503, description="It takes the database too long, or it does not answer.")
-@blueprint.response(200, Messages, headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}})
+@blueprint.response(
+    200,
+    Messages,
+    headers={"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}},
+)
 @needs(Scope.READ, tests=True)
 def index(filters: dict[str, Any]) -> Any:
     """List messages, newest first"""
     who = caller()
     with reading(provided(Services).db) as session:
-        messages, count, last = find.page(session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters))
+        messages, count, last = find.page(
+            session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters)
+        )
     return {"messages": messages, "count": count}, 200, next_page(last)
 
 
@@ -230,7 +258,12 @@ def show(message_id: UUID) -> Any:
 
 
 @blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])
-@blueprint.response(200, {"type": "string", "format": "binary"}, content_type="message/rfc822", description="The MIME, byte for byte as sent.")
+@blueprint.response(
+    200,
+    {"type": "string", "format": "binary"},
+    content_type="message/rfc822",
+    description="The MIME, byte for byte as sent.",
+)
 @blueprint.alt_response(404, description="No such message.")
 @needs(Scope.READ, tests=True)
 def raw(message_id: UUID) -> Response:
@@ -240,4 +273,6 @@ def raw(message_id: UUID) -> Response:
         found = repo.raw(session, who.tenant_id, message_id, tests_only=who.tests_only)
     if found is None:
         raise find.missing()
-    return Response(found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'})
+    return Response(
+        found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'}
+    )

@@ -50,9 +50,7 @@ def refusal(name: str, value: str) -> str | None:
     """Return a sentence that says why a value on one line cannot be sent in this field; None: it can."""
     if structured(name):
         if found := _BEYOND.search(value):
-            return (
-                f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): {_shown(found[0])} cannot be sent in it."
-            )
+            return f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): {_shown(found[0])} cannot be sent in it."
     elif name.lower() in TEXT or not _ASCII.fullmatch(value):
         return None  # it is encoded where it has to be
     size, room = longest_word(name, value)

@@ -17,7 +17,9 @@ from mailbbgun.messages.body import body
 from mailbbgun.messages.headers import LONGEST_LINE, TEXT, refusal, structured
 from mailbbgun.smtp.folding import LINE, encoded_words, folded_lines, octets_beside
 
-NOBODY_SHOWN = "undisclosed-recipients:;"  # an empty group: To of a message all of whose recipients are hidden (RFC 5322 §3.4)
+NOBODY_SHOWN = (
+    "undisclosed-recipients:;"  # an empty group: To of a message all of whose recipients are hidden (RFC 5322 §3.4)
+)
 LONGEST_WORD = 900  # leaves room for the header's name beside it
 LONGEST_NAME = 50  # of a custom header: leaves room for an encoded word beside it
 
@@ -107,7 +109,10 @@ def check(raw: bytes, names: Sequence[str]) -> None:
     mime = [name for name in found if name in _MIME]
     exact = sorted(found) == sorted([name.lower().encode() for name in names] + mime) and len(set(mime)) == len(mime)
     if not clean or not exact or has_long_line(raw):
-        raise InvalidInput("The message cannot be put on the wire safely.", fields={"headers": ["A value would break out of its header."]})
+        raise InvalidInput(
+            "The message cannot be put on the wire safely.",
+            fields={"headers": ["A value would break out of its header."]},
+        )
 
 
 def has_long_line(raw: bytes) -> bool:
@@ -183,7 +188,16 @@ def _phrase(header: str, name: str) -> list[str]:
     return ['"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"']
 
 
-EVIL = ("=?UTF-8?Q?a=0ABcc:_evil?=", "a\r\nBcc: evil@x", "a\nBcc: e@x", "a\rBcc: e@x", "a\x0bBcc: e@x", "a\x85Bcc: x", "a\u2028Bcc: x", "a\0b")
+EVIL = (
+    "=?UTF-8?Q?a=0ABcc:_evil?=",
+    "a\r\nBcc: evil@x",
+    "a\nBcc: e@x",
+    "a\rBcc: e@x",
+    "a\x0bBcc: e@x",
+    "a\x85Bcc: x",
+    "a\u2028Bcc: x",
+    "a\0b",
+)
 
 
 def date_of(moment: datetime) -> str:
@@ -209,4 +223,6 @@ def self_test() -> None:
             continue
         found = message_from_bytes(raw, policy=policy.default)
         if found["Bcc"] is not None or found["Subject"] != text or sorted(found.keys()) != sorted(set(found.keys())):
-            raise ConfigurationError(f"this Python's email package would let a header break out ({text!r}); take a newer Python")
+            raise ConfigurationError(
+                f"this Python's email package would let a header break out ({text!r}); take a newer Python"
+            )

@@ -59,11 +59,15 @@ class Message(Owned, Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     smtputf8: Mapped[bool]  # needs RFC 6531 all the way
     key_id: Mapped[UUID | None]  # the API key that sent it; null: none, or before this was kept
-    test: Mapped[bool] = mapped_column(server_default=false())  # by a test key: goes to the catcher, whatever accounts there are
+    test: Mapped[bool] = mapped_column(
+        server_default=false()
+    )  # by a test key: goes to the catcher, whatever accounts there are
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
-    raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)  # by LZ4 in a PostgreSQL that has it (migration 0003)
+    raw: Mapped[bytes] = mapped_column(
+        LargeBinary, deferred=True
+    )  # by LZ4 in a PostgreSQL that has it (migration 0003)
 
 
 class MessageTag(Owned, Base):
@@ -101,12 +105,16 @@ class Delivery(LeaseColumns, Owned, Base):
         # What nobody has hinted yet; what only a delay queue knows of; what was hinted and waits; what is claimed; what must be sent alone.
         # Each holds only its own few rows, so ticks, sweeps and claims do not grow with history.
         _partial("ix_deliveries_unhinted", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at IS NULL"),
-        _partial("ix_deliveries_delayed", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at < next_attempt_at"),
+        _partial(
+            "ix_deliveries_delayed", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at < next_attempt_at"
+        ),
         _partial("ix_deliveries_hinted", "lane", "published_at", where=f"{_IDLE} AND published_at >= next_attempt_at"),
         _partial("ix_deliveries_leased", "lease_owner", "lease_until", where="lease_owner IS NOT NULL"),
         _partial("ix_deliveries_alone", "next_attempt_at", where=f"{_IDLE} AND crashes >= 2"),
         _partial("ix_deliveries_held", "tenant_id", where=f"{_IDLE} AND next_attempt_at IS NULL"),
-        _partial("ix_deliveries_tenant_id_reason_message_id", "tenant_id", "reason", "message_id", where="reason IS NOT NULL"),
+        _partial(
+            "ix_deliveries_tenant_id_reason_message_id", "tenant_id", "reason", "message_id", where="reason IS NOT NULL"
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

@@ -123,7 +123,9 @@ class _Lane:
         self._queue = queue
         self._lane = lane
         self._waiting: dict[int, deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))  # by delay
-        self._unmarked: dict[UUID, float] = {}  # when each was published, monotonic seconds, in that order; the thread's
+        self._unmarked: dict[
+            UUID, float
+        ] = {}  # when each was published, monotonic seconds, in that order; the thread's
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()

@@ -63,7 +63,16 @@ class Wanted:
 
 # All but the status: how many messages of a status there are, the database keeps count.
 _NARROWING = ("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "test", "since", "until")
-_SHOWN = (Message.id, Message.status, Message.subject, Message.sender, Message.tags, Message.priority, Message.test, Message.created_at)
+_SHOWN = (
+    Message.id,
+    Message.status,
+    Message.subject,
+    Message.sender,
+    Message.tags,
+    Message.priority,
+    Message.test,
+    Message.created_at,
+)
 
 
 def is_stored(session: Session, message_id: UUID) -> bool:
@@ -78,7 +87,11 @@ def test_messages(tests_only: bool) -> list[ColumnElement[bool]]:
 
 def of_test_messages(column: Any, tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
     """Return the condition that what has this ``message_id`` belongs to a test message of a tenant, if ``tests_only``."""
-    return [column.in_(select(Message.id).where(Message.tenant_id == tenant_id, *test_messages(True)))] if tests_only else []
+    return (
+        [column.in_(select(Message.id).where(Message.tenant_id == tenant_id, *test_messages(True)))]
+        if tests_only
+        else []
+    )
 
 
 def exists(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
@@ -98,7 +111,13 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
     if not wanted.limit:
         return [], count, None
     older = [] if wanted.after is None else [Message.id < wanted.after]
-    statement = select(*_SHOWN).where(*matching, *older).order_by(Message.id.desc()).offset(wanted.offset).limit(wanted.limit + 1)
+    statement = (
+        select(*_SHOWN)
+        .where(*matching, *older)
+        .order_by(Message.id.desc())
+        .offset(wanted.offset)
+        .limit(wanted.limit + 1)
+    )
     found = [dict(row) for row in session.execute(statement).mappings()]
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
@@ -109,19 +128,29 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
 
 def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any] | None:
     """Return a tenant's message with its deliveries; None if it has none such."""
-    message = session.scalar(select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
+    message = session.scalar(
+        select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    )
     if message is None:
         return None
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
+    its = (
+        Delivery.tenant_id == tenant_id,
+        Delivery.message_id == message_id,
+        *of_test_messages(Delivery.message_id, tenant_id, tests_only),
+    )
     deliveries = session.scalars(select(Delivery).where(*its).order_by(Delivery.id)).all()
-    by_kind: Mapping[str, list[str]] = {kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")}
+    by_kind: Mapping[str, list[str]] = {
+        kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")
+    }
     columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
     return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
 
 
 def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
     """Return the bytes of a tenant's message; None if it has none such."""
-    return session.scalar(select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)))
+    return session.scalar(
+        select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
+    )
 
 
 class AllowedSenders(NamedTuple):
@@ -142,7 +171,11 @@ def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
 
 def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:
     """Return the lane a message's hints travel on."""
-    its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))
+    its = (
+        Delivery.tenant_id == tenant_id,
+        Delivery.message_id == message_id,
+        *of_test_messages(Delivery.message_id, tenant_id, tests_only),
+    )
     return session.scalars(select(Delivery.lane).where(*its).limit(1)).one()
 
 
@@ -171,7 +204,9 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.status is not None:
         conditions.append(Message.status == wanted.status)
     if one_delivery := _of_delivery(wanted):
-        conditions.append(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, *one_delivery)))
+        conditions.append(
+            Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == wanted.tenant_id, *one_delivery))
+        )
     if wanted.sender is not None:
         sender = stored_address(wanted.sender)
         conditions.append(ascii_lower(mailbox_in(Message.sender)) == ascii_lower(mailbox_in(literal(sender))))
@@ -180,7 +215,13 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.subject is not None:
         conditions.append(_has_part(wanted.subject))
     if wanted.tag is not None:
-        conditions.append(Message.id.in_(select(MessageTag.message_id).where(MessageTag.tenant_id == wanted.tenant_id, MessageTag.tag == wanted.tag)))
+        conditions.append(
+            Message.id.in_(
+                select(MessageTag.message_id).where(
+                    MessageTag.tenant_id == wanted.tenant_id, MessageTag.tag == wanted.tag
+                )
+            )
+        )
     if wanted.test is not None:
         conditions.append(Message.test == wanted.test)
     if wanted.since is not None:
@@ -234,12 +275,16 @@ def _searched(session: Session, wanted: Wanted) -> list[ColumnElement[bool]]:
     return [] if oldest is None else [Message.id >= oldest]
 
 
-def _recipients(session: Session, wanted: Wanted, message_ids: Sequence[UUID]) -> tuple[Mapping[UUID, list[str]], Mapping[UUID, set[str]]]:
+def _recipients(
+    session: Session, wanted: Wanted, message_ids: Sequence[UUID]
+) -> tuple[Mapping[UUID, list[str]], Mapping[UUID, set[str]]]:
     """Return whom messages are to, and why deliveries of them failed."""
     told = or_(Delivery.kind == "to", Delivery.reason.is_not(None))
     tests = of_test_messages(Delivery.message_id, wanted.tenant_id, wanted.tests_only)
     its = (Delivery.tenant_id == wanted.tenant_id, Delivery.message_id.in_(message_ids), told, *tests)
-    statement = select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*its).order_by(Delivery.id)
+    statement = (
+        select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*its).order_by(Delivery.id)
+    )
     to: dict[UUID, list[str]] = defaultdict(list)
     reasons: dict[UUID, set[str]] = defaultdict(set)
     for message_id, kind, address, reason in session.execute(statement):

@@ -32,7 +32,9 @@ def id_within(message_id: str) -> UUID | None:
 
 def part_as_regex(text: str) -> str:
     """Return a PostgreSQL regular expression that finds a text, in upper and lower case, in whatever locale. Nothing in it repeats."""
-    return "".join(_any_of(one) or (f"\\{one}" if one.isascii() and not one.isalnum() and one != " " else one) for one in text)
+    return "".join(
+        _any_of(one) or (f"\\{one}" if one.isascii() and not one.isalnum() and one != " " else one) for one in text
+    )
 
 
 def _any_of(character: str) -> str | None:

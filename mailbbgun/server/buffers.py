@@ -15,7 +15,9 @@ class Buffers:
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = 0
-        self._holding: OrderedDict[ClientConnection, None] = OrderedDict()  # those that count, in the order of their progress
+        self._holding: OrderedDict[ClientConnection, None] = (
+            OrderedDict()
+        )  # those that count, in the order of their progress
 
     def hold(self, connection: ClientConnection, held: int) -> None:
         """Note how many bytes are kept for a connection now."""

@@ -77,7 +77,9 @@ class ChunkedBody:
         if self._ends:
             ending = pending[at : at + 2]
             if not b"\r\n".startswith(ending):
-                raise Refusal(400, "A chunk is longer than its size says: CR LF must follow its last byte (RFC 9112 §7.1).")
+                raise Refusal(
+                    400, "A chunk is longer than its size says: CR LF must follow its last byte (RFC 9112 §7.1)."
+                )
             self._ends = len(ending) < 2
             return None if self._ends else at + 2
         if self._in_trailers:
@@ -139,7 +141,9 @@ class ChunkedBody:
             return at + 2
         found = pending.find(b"\r\n\r\n", at + max(self._searched - 3, 0))
         if (len(pending) if found < 0 else found) - at > LONGEST_TRAILERS:
-            raise Refusal(431, f"The trailers after the last chunk are longer than {LONGEST_TRAILERS} bytes, the limit.")
+            raise Refusal(
+                431, f"The trailers after the last chunk are longer than {LONGEST_TRAILERS} bytes, the limit."
+            )
         if found < 0:
             if BARE_LF.search(pending, at + max(self._searched - 1, 0)):
                 raise Refusal(400, "A trailer ends with a bare LF; every line must end with CR LF (RFC 9112 §2.2).")

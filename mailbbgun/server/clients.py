@@ -33,7 +33,13 @@ class Clients:
     """Owns every connection. Only for the poller's thread. ``clock`` gives seconds that never go back."""
 
     def __init__(
-        self, cfg: Any, limits: ServerLimits, poller: Poller, server: RequestServer, log: Any, clock: Callable[[], float] = time.monotonic
+        self,
+        cfg: Any,
+        limits: ServerLimits,
+        poller: Poller,
+        server: RequestServer,
+        log: Any,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cfg, self._limits, self._poller, self._server, self._log = cfg, limits, poller, server, log
         self._clock = clock
@@ -213,7 +219,11 @@ class Clients:
         served = connection.stage is Stage.SERVED
         try:
             # While a request is served the next one stays in the kernel: here it would be kept, and nobody waits for it.
-            data = connection.socket.recv(1, socket.MSG_PEEK) if served else connection.socket.recv(connection.incoming.appetite)
+            data = (
+                connection.socket.recv(1, socket.MSG_PEEK)
+                if served
+                else connection.socket.recv(connection.incoming.appetite)
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # reset
@@ -229,7 +239,9 @@ class Clients:
 
     def _hear_the_end(self, connection: ClientConnection) -> None:
         connection.ended = True
-        if connection.stage is Stage.SERVED:  # it counts until it is served, so nobody has more requests served than connections
+        if (
+            connection.stage is Stage.SERVED
+        ):  # it counts until it is served, so nobody has more requests served than connections
             self._watch(connection, 0)
         else:
             self.close(connection)
@@ -270,7 +282,11 @@ class Clients:
     def _wait(self, connection: ClientConnection, size: int) -> None:
         incoming = connection.incoming
         stage = Stage.BODY if incoming.in_body else Stage.HEAD if incoming.held else Stage.IDLE
-        if (connection.ended and not incoming.goes_on) or connection.cut or (stage is Stage.IDLE and self._stopping_since is not None):
+        if (
+            (connection.ended and not incoming.goes_on)
+            or connection.cut
+            or (stage is Stage.IDLE and self._stopping_since is not None)
+        ):
             self.close(connection)
             return
         if connection.stage is not stage:
@@ -336,7 +352,9 @@ class Clients:
             self._progress(connection, sent)
         else:
             self._move(connection, Stage.SERVED)
-            self._watch(connection, READ)  # no longer for room to write, of which there is plenty: it would be told in each turn
+            self._watch(
+                connection, READ
+            )  # no longer for room to write, of which there is plenty: it would be told in each turn
             self._after_answer(connection)
 
     def _after_answer(self, connection: ClientConnection) -> None:

@@ -186,7 +186,10 @@ class Incoming:
         received = self._received
         if not _FIRST_BYTES.match(received):
             if received[:1] == _TLS:
-                raise Refusal(400, "This looks like TLS; this port speaks plain HTTP. Ask with http://, or put a proxy in front that speaks TLS.")
+                raise Refusal(
+                    400,
+                    "This looks like TLS; this port speaks plain HTTP. Ask with http://, or put a proxy in front that speaks TLS.",
+                )
             raise Refusal(400, "What came is not HTTP; a request begins with its method, such as GET.")
         if BARE_LF.search(received, max(self._searched - 1, 0)):
             raise refusal_of(InvalidHeader(b""), b"\n")

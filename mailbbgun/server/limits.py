@@ -108,6 +108,10 @@ def check_gunicorn(cfg: Any) -> None:
             "gunicorn's http_protocols and http2_cleartext: this server speaks no HTTP/2; put a proxy such as nginx in front that does"
         )
     if cfg.proxy_protocol != "off":
-        raise ConfigurationError("gunicorn's proxy_protocol: not supported; let the proxy send X-Forwarded-For, and set PROXIES=1")
+        raise ConfigurationError(
+            "gunicorn's proxy_protocol: not supported; let the proxy send X-Forwarded-For, and set PROXIES=1"
+        )
     if cfg.protocol != "http":
-        raise ConfigurationError(f"gunicorn's protocol: {cfg.protocol} is not supported; let the proxy speak HTTP to this server")
+        raise ConfigurationError(
+            f"gunicorn's protocol: {cfg.protocol} is not supported; let the proxy speak HTTP to this server"
+        )

@@ -45,10 +45,18 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
         gunicorn_errors.InvalidRequestMethod,
         "A request begins with a method of 3 to 20 capital letters, such as GET or POST (RFC 9110 §9).",
     ),
-    (gunicorn_errors.InvalidHTTPVersion, "Invalid HTTP Version at the end of the first line; write HTTP/1.1 (RFC 9112 §2.3)."),
-    (gunicorn_errors.InvalidSchemeHeaders, "The headers that say whether the client used TLS contradict each other; send one."),
+    (
+        gunicorn_errors.InvalidHTTPVersion,
+        "Invalid HTTP Version at the end of the first line; write HTTP/1.1 (RFC 9112 §2.3).",
+    ),
+    (
+        gunicorn_errors.InvalidSchemeHeaders,
+        "The headers that say whether the client used TLS contradict each other; send one.",
+    ),
 )
-_UNEXPLAINED = "A header is wrong, or given twice; each is a name, a colon, and a value of printable characters (RFC 9112 §5)."
+_UNEXPLAINED = (
+    "A header is wrong, or given twice; each is a name, a colon, and a value of printable characters (RFC 9112 §5)."
+)
 
 
 class Refusal(Exception):
@@ -100,9 +108,14 @@ def refusal_of(error: Exception, head: bytes) -> Refusal:
         case gunicorn_errors.InvalidHTTPVersion() if _VERSION.match(head):
             return unknown_version()
         case gunicorn_errors.UnsupportedTransferCoding():
-            return Refusal(501, "Transfer-Encoding names a transfer coding that this server does not know; the only one is chunked.")
+            return Refusal(
+                501,
+                "Transfer-Encoding names a transfer coding that this server does not know; the only one is chunked.",
+            )
         case gunicorn_errors.ExpectationFailed():
-            return Refusal(417, "Expect names an expectation that this server does not know; the only one is 100-continue.")
+            return Refusal(
+                417, "Expect names an expectation that this server does not know; the only one is 100-continue."
+            )
         case gunicorn_errors.ParseException() | gunicorn_errors.NoMoreData():
             return Refusal(400, _explained(error, head[:EXPLAINED]))
         case _:
@@ -153,7 +166,9 @@ def _reasons(headers: list[bytes]) -> Iterator[str]:
 
 
 def _wrong_lengths(headers: list[bytes]) -> Iterator[str]:
-    lengths = [value for line in headers for name, _, value in [line.partition(b":")] if name.lower() == b"content-length"]
+    lengths = [
+        value for line in headers for name, _, value in [line.partition(b":")] if name.lower() == b"content-length"
+    ]
     codings = [line for line in headers if line.lower().startswith(b"transfer-encoding:")]
     if lengths and codings:
         yield "Content-Length and Transfer-Encoding are both given; send one of them (RFC 9112 §6.1)."

@@ -147,7 +147,9 @@ class Serving:
         if one.ending.ended:
             self._answer(one.exchange, partial(one.exchange.response_of, one.pending), self._send)
         else:
-            self._waiting_threads.submit(self._answer, one.exchange, partial(one.exchange.response_of, one.pending), self._send_from_thread)
+            self._waiting_threads.submit(
+                self._answer, one.exchange, partial(one.exchange.response_of, one.pending), self._send_from_thread
+            )
 
     # In a thread.
 
@@ -177,7 +179,12 @@ class Serving:
             self._fail(connection, request, error)
             return None
 
-    def _answer(self, exchange: Exchange, body: Callable[[], Iterable[bytes]], send: Callable[[ClientConnection, bytes, bool], None]) -> None:
+    def _answer(
+        self,
+        exchange: Exchange,
+        body: Callable[[], Iterable[bytes]],
+        send: Callable[[ClientConnection, bytes, bool], None],
+    ) -> None:
         """Write the response, log it, send it."""
         try:
             data = exchange.write(body())

@@ -52,7 +52,9 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
     def load_wsgi(self) -> None:
         """Load the application, and the quick way, unless somebody wants to know of each request."""
         super().load_wsgi()
-        hooks = all(self.cfg.settings[hook].get() is self.cfg.settings[hook].default for hook in ("pre_request", "post_request"))
+        hooks = all(
+            self.cfg.settings[hook].get() is self.cfg.settings[hook].default for hook in ("pre_request", "post_request")
+        )
         if hooks and not self.log.access_log_enabled and not self.cfg.statsd_host and not self.script_name:
             self.quick = getattr(self.wsgi, "extensions", {}).get(EXTENSION, {}).get(Quick)
 

@@ -11,7 +11,9 @@ import idna
 from mailbbgun.core import addresses
 
 FALLBACK = "localhost.localdomain"
-LOOKUP_SECONDS = 2.0  # to ask the resolver for our full name; a DNS that does not answer must not keep a program from starting
+LOOKUP_SECONDS = (
+    2.0  # to ask the resolver for our full name; a DNS that does not answer must not keep a program from starting
+)
 LONGEST = 253  # characters (RFC 1035 §3.1, less what only the wire needs)
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")

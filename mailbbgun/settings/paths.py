@@ -25,7 +25,9 @@ def of_file(name: str, path: str, project: Path) -> str:
     """Return a setting's path as an absolute one; "" stays. Raises :class:`ConfigurationError` if a shell would have to expand it."""
     if _SHELL.match(path):
         start = path.partition("/")[0]
-        raise ConfigurationError(f"{name}: {path!r} begins with {start}, which only a shell expands: write the whole path, from / on")
+        raise ConfigurationError(
+            f"{name}: {path!r} begins with {start}, which only a shell expands: write the whole path, from / on"
+        )
     return str(project / path) if path else ""
 
 

@@ -25,7 +25,11 @@ from mailbbgun.settings.values import shown
 
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of api.py
 CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
-SCHEMES = {"DATABASE_URL": ("sqlite", "postgresql"), "QUEUE_URL": ("embedded", "amqp", "amqps"), "SMTP_URL": ("catcher", "smtp", "smtps", "mx")}
+SCHEMES = {
+    "DATABASE_URL": ("sqlite", "postgresql"),
+    "QUEUE_URL": ("embedded", "amqp", "amqps"),
+    "SMTP_URL": ("catcher", "smtp", "smtps", "mx"),
+}
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}  # of settings that may be empty
 FILLED_IN = ("VAR", "HOSTNAME")  # what other settings may name in braces
 _BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")
@@ -50,7 +54,10 @@ class Settings:
         "postgresql+psycopg2://user:password@host/database; as in all URLs, % and what is special "
         "in a path, user or password is written %25, %23 for # and so on.",
     )
-    QUEUE_URL: str = _setting("embedded:", "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.")
+    QUEUE_URL: str = _setting(
+        "embedded:",
+        "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.",
+    )
     SMTP_URL: str = _setting(
         "catcher:",
         "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none (without security "
@@ -72,7 +79,10 @@ class Settings:
         most=256,
     )
     API_PROCESSES: int = _setting(
-        0, "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.", least=0, most=64
+        0,
+        "API processes; 0: one for each core, at most 4; with SQLite, which takes one writer at a time, one.",
+        least=0,
+        most=64,
     )
     API_CONNECTIONS: int = _setting(
         8192,
@@ -108,11 +118,13 @@ class Settings:
         3600, "How long a client may take at most to send a body, or to read an answer.", least=1, most=86_400
     )
     AUTH_REQUIRED: bool = _setting(
-        False, "Every request must show an API key. If False, requests without one are the tenant default's, and only loopback is listened on."
+        False,
+        "Every request must show an API key. If False, requests without one are the tenant default's, and only loopback is listened on.",
     )
     ALLOW_UNAUTHENTICATED: bool = _setting(
-        False, "Listen on any address although AUTH_REQUIRED is off. Only behind something that asks for keys itself. "
-        "ALLOWED_HOSTS or PUBLIC_URL must then have the API's host name."
+        False,
+        "Listen on any address although AUTH_REQUIRED is off. Only behind something that asks for keys itself. "
+        "ALLOWED_HOSTS or PUBLIC_URL must then have the API's host name.",
     )
     ALLOWED_HOSTS: tuple[str, ...] = _setting(
         (),
@@ -120,7 +132,8 @@ class Settings:
         "Without AUTH_REQUIRED the API answers only for these, loopback names and PUBLIC_URL's host. URLs in answers have no other host.",
     )
     PUBLIC_URL: str = _setting(
-        "", "Where clients reach this service, like https://mail.example.com: URLs in answers begin with it. Empty: with the request's host."
+        "",
+        "Where clients reach this service, like https://mail.example.com: URLs in answers begin with it. Empty: with the request's host.",
     )
     PROXIES: int = _setting(
         0,
@@ -149,10 +162,14 @@ class Settings:
         "Empty: the key in {VAR}/encryption.key, which initdb.py makes. All machines need the same keys.",
     )
 
-    CATCHER_HOST: str = _setting("127.0.0.1", "Address the mail catcher listens on. Workers send mail of test keys there.")
+    CATCHER_HOST: str = _setting(
+        "127.0.0.1", "Address the mail catcher listens on. Workers send mail of test keys there."
+    )
     CATCHER_PORT: int = _setting(1025, "Port the mail catcher listens on.", least=1, most=65535)
     CATCHER_MOST: int = _setting(10_000, "How many of the newest mails the catcher keeps.", least=1, most=1_000_000)
-    CATCHER_SIZE: int = _setting(1_073_741_824, "How much of the newest mail the catcher keeps.", least=1_000_000, most=1_000_000_000_000)
+    CATCHER_SIZE: int = _setting(
+        1_073_741_824, "How much of the newest mail the catcher keeps.", least=1_000_000, most=1_000_000_000_000
+    )
 
     HOSTNAME: str = _setting(
         "",
@@ -161,7 +178,9 @@ class Settings:
     DEFAULT_FROM: str = _setting("Mail BB Gun <noreply@{HOSTNAME}>", "From of messages that name none.")
 
     MAX_SUBJECT_SIZE: int = _setting(256, "Longest subject, in characters.", least=1, most=10_000)
-    MAX_TEXT_SIZE: int = _setting(1_048_576, "Longest text, and longest html, in bytes of UTF-8.", least=1, most=50_000_000)
+    MAX_TEXT_SIZE: int = _setting(
+        1_048_576, "Longest text, and longest html, in bytes of UTF-8.", least=1, most=50_000_000
+    )
     MAX_EMAIL_ADDRESS_SIZE: int = _setting(256, "Longest e-mail address, in characters.", least=6, most=1000)
     MAX_RECIPIENTS: int = _setting(100, "Most recipients of one message, to, cc and bcc together.", least=1, most=1000)
     CASE_SENSITIVE_LOCAL_PARTS: bool = _setting(
@@ -190,19 +209,35 @@ class Settings:
         most=86_400,
     )
     CIRCUIT_FAILURES: int = _setting(
-        5, "Number of failures in a row to connect to a server, or of replies 421, after which workers pause it.", least=1, most=1000
+        5,
+        "Number of failures in a row to connect to a server, or of replies 421, after which workers pause it.",
+        least=1,
+        most=1000,
     )
     CIRCUIT_PAUSE_SECONDS: int = _setting(
-        30, "Length of that pause, but at most half of the shortest of RETRY_DELAYS. Then one message tries the server.", least=1, most=3600
+        30,
+        "Length of that pause, but at most half of the shortest of RETRY_DELAYS. Then one message tries the server.",
+        least=1,
+        most=3600,
     )
     WORKER_PROCESSES: int = _setting(0, "Processes of one worker.py; 0: as for API_PROCESSES.", least=0, most=64)
-    WORKER_CONNECTIONS: int = _setting(20, "SMTP connections that one worker.py uses at once, all its processes together.", least=1, most=1000)
-    CONNECTIONS_PER_DOMAIN: int = _setting(5, "With mx:, SMTP connections of one worker.py at once for one recipient domain.", least=1, most=999)
-    MESSAGES_PER_CONNECTION: int = _setting(100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000)
+    WORKER_CONNECTIONS: int = _setting(
+        20, "SMTP connections that one worker.py uses at once, all its processes together.", least=1, most=1000
+    )
+    CONNECTIONS_PER_DOMAIN: int = _setting(
+        5, "With mx:, SMTP connections of one worker.py at once for one recipient domain.", least=1, most=999
+    )
+    MESSAGES_PER_CONNECTION: int = _setting(
+        100, "Messages sent over one SMTP connection before a new one is made.", least=1, most=100_000
+    )
     IDLE_CONNECTION_SECONDS: int = _setting(30, "How long an unused SMTP connection is kept.", least=1, most=300)
-    LEASE_SECONDS: int = _setting(60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600)
+    LEASE_SECONDS: int = _setting(
+        60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600
+    )
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for stranded messages.", least=1, most=600)
-    SHUTDOWN_GRACE: int = _setting(30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600)
+    SHUTDOWN_GRACE: int = _setting(
+        30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600
+    )
 
     SMTP_TIMEOUTS: SMTPTimeouts = _setting(  # noqa: RUF009 - a dataclasses.field, as all of them
         SMTPTimeouts(),
@@ -212,7 +247,9 @@ class Settings:
     )
     SMTP_CA_FILE: str = _setting("", "PEM file of authorities to trust for SMTP over TLS; empty: the system's.")
     MX_PORT: int = _setting(25, "Port of recipients' mail servers when SMTP_URL is mx:.", least=1, most=65535)
-    DNS_SERVERS: tuple[str, ...] = _setting((), "DNS servers for MX look-ups, address or address:port; empty: the system's.")
+    DNS_SERVERS: tuple[str, ...] = _setting(
+        (), "DNS servers for MX look-ups, address or address:port; empty: the system's."
+    )
 
     ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(
         (),
@@ -225,7 +262,9 @@ class Settings:
     SQLITE_SYNCHRONOUS: Literal["EXTRA", "FULL", "NORMAL", "OFF"] = _setting(
         "FULL", "SQLite's PRAGMA synchronous; below FULL a power cut loses mail."
     )
-    ALLOW_WEAK_DURABILITY: bool = _setting(False, "Start although a power cut may make the database lose accepted mail.")
+    ALLOW_WEAK_DURABILITY: bool = _setting(
+        False, "Start although a power cut may make the database lose accepted mail."
+    )
 
     @property
     def all_caught(self) -> bool:
@@ -269,10 +308,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     faults.wanted_by(environ)
     known = [one.name for one in fields(Settings)]
-    given = _from_file(environ.get(CONFIG_VARIABLE), known) | from_environment(environ, known, (CONFIG_VARIABLE, *faults.VARIABLES))
+    given = _from_file(environ.get(CONFIG_VARIABLE), known) | from_environment(
+        environ, known, (CONFIG_VARIABLE, *faults.VARIABLES)
+    )
     hints = get_type_hints(Settings)
     checked: dict[str, Any] = {}
-    given["HOSTNAME"] = made("HOSTNAME", given.get("HOSTNAME", ""), str, {}) or hostname.of_this_machine()[0]  # before what names it in braces
+    given["HOSTNAME"] = (
+        made("HOSTNAME", given.get("HOSTNAME", ""), str, {}) or hostname.of_this_machine()[0]
+    )  # before what names it in braces
     for one in fields(Settings):
         value = made(one.name, given[one.name], hints[one.name], one.metadata) if one.name in given else one.default
         checked[one.name] = _filled_in(one.name, value, checked, given) if isinstance(value, str) else value
@@ -319,7 +362,9 @@ def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mappin
 
 
 def _check_together(settings: Settings) -> None:
-    for name, schemes in (SCHEMES | {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}).items():
+    for name, schemes in (
+        SCHEMES | {name: schemes for name, schemes in OPTIONAL_SCHEMES.items() if getattr(settings, name)}
+    ).items():
         if fault := urls.fault_of(getattr(settings, name), schemes):
             raise ConfigurationError(f"{name}: {fault}")
     if fault := hostname.fault_of(settings.HOSTNAME):

@@ -33,7 +33,9 @@ def checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
 
 
 def _is_all_text(value: Any, kind: Any) -> bool:
-    return isinstance(value, str) or (kind is not str and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value))
+    return isinstance(value, str) or (
+        kind is not str and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+    )
 
 
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:

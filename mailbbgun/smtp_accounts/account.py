@@ -31,7 +31,9 @@ class Account:
 
     def fits(self, sender: str, domain: str) -> bool:
         """Say whether mail from this address to this domain, both in lower case, may leave here."""
-        return self._may_send_as(sender) and (not self.domains or any(_matches(domain, pattern) for pattern in self.domains))
+        return self._may_send_as(sender) and (
+            not self.domains or any(_matches(domain, pattern) for pattern in self.domains)
+        )
 
     def _may_send_as(self, sender: str) -> bool:
         return self.from_email is None or self.from_email in (sender, sender.rpartition("@")[2])

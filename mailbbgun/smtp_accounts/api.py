@@ -183,7 +183,9 @@ def try_unsaved(wanted: dict[str, Any]) -> Any:
 @blueprint.arguments(schemas.Trial)
 @blueprint.response(200, schemas.TrialShape)
 @blueprint.alt_response(404, description=_NONE)
-@blueprint.alt_response(503, description=f"Too many are being tried just now; or there is one thread only; or {_UNREADABLE}")
+@blueprint.alt_response(
+    503, description=f"Too many are being tried just now; or there is one thread only; or {_UNREADABLE}"
+)
 @needs(Scope.ACCOUNTS)
 def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Try an SMTP account
@@ -215,10 +217,15 @@ def _check_senders(wanted: dict[str, Any], *names: str) -> None:
 def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
     tenant_id = caller().tenant_id
     if to is not None and (caller().kind is KeyKind.TEST or not caller().may_send_to(to)):
-        raise InvalidInput("Some fields are not valid.", fields={"to": ["This API key may not send there: a test mail is a real one."]})
+        raise InvalidInput(
+            "Some fields are not valid.", fields={"to": ["This API key may not send there: a test mail is a real one."]}
+        )
     _, sender = provided(ConnectionTests).sender(account)
     if to is not None and not caller().may_send_as(sender):
-        raise InvalidInput("Some fields are not valid.", fields={"to": [f"This API key may not send as {sender}, whom the test mail would be from."]})
+        raise InvalidInput(
+            "Some fields are not valid.",
+            fields={"to": [f"This API key may not send as {sender}, whom the test mail would be from."]},
+        )
     found = provided(ConnectionTests).run(tenant_id, account, password, to)
     log.info("account_tried", extra={"account_id": account.id, "tenant_id": tenant_id, "ok": found.ok})
     return found
@@ -227,7 +234,13 @@ def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
 def _revealed(session: Session, account: SMTPAccount) -> dict[str, Any]:
     services, who = provided(Services), caller()
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else None
-    audit.note(session, who, request.remote_addr, audit.REVEALED, {"account_id": str(account.id), "setting_name": account.setting_name})
+    audit.note(
+        session,
+        who,
+        request.remote_addr,
+        audit.REVEALED,
+        {"account_id": str(account.id), "setting_name": account.setting_name},
+    )
     noted = {"account_id": account.id, "tenant_id": who.tenant_id, "key_id": who.key_id, "address": request.remote_addr}
     after_commit(session, lambda: log.info("credentials_revealed", extra=noted))
     shown = {name: getattr(account, name) for name in schemas.Credentials().fields if name != "smtp_password"}

@@ -126,7 +126,9 @@ class AccountCache:
             try:
                 self._decrypted[token] = self._vault.decrypt(token)
             except SecretUnreadable as error:
-                log.error("password_unreadable", extra={"account_id": row.id, "tenant_id": row.tenant_id, "error": str(error)})
+                log.error(
+                    "password_unreadable", extra={"account_id": row.id, "tenant_id": row.tenant_id, "error": str(error)}
+                )
                 self._decrypted[token] = None
         return self._decrypted[token]
 

@@ -58,7 +58,13 @@ class ConnectionTests:
         """
         ca_file = self._settings.SMTP_CA_FILE or None
         with self._place(tenant_id):
-            return probe(endpoint(account, password, self.guard, ca_file), self._settings.HOSTNAME, self._timeouts, self._mail(account, to), LIMIT)
+            return probe(
+                endpoint(account, password, self.guard, ca_file),
+                self._settings.HOSTNAME,
+                self._timeouts,
+                self._mail(account, to),
+                LIMIT,
+            )
 
     @contextmanager
     def _place(self, tenant_id: UUID) -> Iterator[None]:

@@ -55,7 +55,9 @@ def filled(given: Fields, guard: Guard) -> dict[str, Any]:
     known = preset(given["preset"]) if given.get("preset") else None
     values = {**_DEFAULTS, "recipient_domains": [], **(_of_preset(known) if known else {}), **given}
     if "smtp_host" not in values:
-        raise InvalidInput("Some fields are not valid.", fields={"smtp_host": ["`smtp_host` is required unless a `preset` says it."]})
+        raise InvalidInput(
+            "Some fields are not valid.", fields={"smtp_host": ["`smtp_host` is required unless a `preset` says it."]}
+        )
     port = values.get("smtp_port")
     usual = known.security if known and port != PORTS["tls"] else PROTOCOL_OF[usual_security(port)]
     values.setdefault("security_protocol", usual)
@@ -99,7 +101,9 @@ def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, accoun
         raise missing()
     values = dict(given)
     if "smtp_host" in values or "smtp_port" in values:
-        values["smtp_host"] = permitted(guard, values.get("smtp_host", account.smtp_host), values.get("smtp_port", account.smtp_port))
+        values["smtp_host"] = permitted(
+            guard, values.get("smtp_host", account.smtp_host), values.get("smtp_port", account.smtp_port)
+        )
     if values.get("smtp_username", account.smtp_username) is None:
         values.setdefault("smtp_password", None)  # without a name nobody asks for it
     kept = "smtp_password" not in values and account.smtp_password is not None
@@ -143,9 +147,13 @@ def _of_preset(known: Preset) -> dict[str, Any]:
 
 def _check_login(username: str | None, password: bool) -> None:
     if (username is None) == password:
-        name, why = ("smtp_username", "`smtp_username` is required beside `smtp_password`.") if password else (
-            "smtp_password",
-            "`smtp_password` is required beside `smtp_username`.",
+        name, why = (
+            ("smtp_username", "`smtp_username` is required beside `smtp_password`.")
+            if password
+            else (
+                "smtp_password",
+                "`smtp_password` is required beside `smtp_username`.",
+            )
         )
         raise InvalidInput("Some fields are not valid.", fields={name: [why]})
 

@@ -38,10 +38,15 @@ def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, cou
     account_ids = [account.id for account in accounts]
     circuits = repo.open_circuits(session, account_ids)
     used = repo.used_today(session, account_ids) if counted_here else None
-    return [_health(account, circuits.get(account.id, ()), used, _readable(vault, account.smtp_password)) for account in accounts]
+    return [
+        _health(account, circuits.get(account.id, ()), used, _readable(vault, account.smtp_password))
+        for account in accounts
+    ]
 
 
-def _health(account: SMTPAccount, open_: Sequence[SMTPCircuit], used: Mapping[UUID, int] | None, readable: bool | None) -> AccountHealth:
+def _health(
+    account: SMTPAccount, open_: Sequence[SMTPCircuit], used: Mapping[UUID, int] | None, readable: bool | None
+) -> AccountHealth:
     limits = SendingLimits(account.max_per_second, account.max_per_minute, account.max_per_day, account.send_interval)
     return AccountHealth(
         id=account.id,

@@ -24,10 +24,14 @@ class SMTPAccount(Owned, Base):
     smtp_username: Mapped[str | None] = mapped_column(Text)
     smtp_password: Mapped[str | None] = mapped_column(Text, info=encrypted(named_by="setting_name"))
     security_protocol: Mapped[str] = mapped_column(String(8))  # NONE, STARTTLS or TLS
-    ca_certificate: Mapped[str | None] = mapped_column(Text)  # PEM of the authorities its certificate may come from; null: those of all
+    ca_certificate: Mapped[str | None] = mapped_column(
+        Text
+    )  # PEM of the authorities its certificate may come from; null: those of all
     from_email: Mapped[str | None] = mapped_column(Text)  # mail from this address, or domain, fits; null: any
     from_name: Mapped[str | None] = mapped_column(Text)
-    envelope_from: Mapped[str | None] = mapped_column(Text)  # where bounces of its mail go (RFC 5321 §4.1.1.2); null: to From
+    envelope_from: Mapped[str | None] = mapped_column(
+        Text
+    )  # where bounces of its mail go (RFC 5321 §4.1.1.2); null: to From
     is_default: Mapped[bool]  # its From is that of messages that name none
     priority: Mapped[int]  # the least goes first
     weight: Mapped[int]  # its share among those of one priority

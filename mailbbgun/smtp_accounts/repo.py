@@ -20,14 +20,22 @@ _WORKERS = table("workers", column("id", Uuid()), column("beat_at", UTCDateTime(
 def of_tenants(session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, Sequence[SMTPAccount]]:
     """Return all accounts of each of these tenants, of all tenants of a worker's at once; nothing for one that has none."""
     found: dict[UUID, list[SMTPAccount]] = defaultdict(list)
-    for account in session.scalars(select(SMTPAccount).where(SMTPAccount.tenant_id.in_(tenant_ids)).order_by(SMTPAccount.id)):
+    for account in session.scalars(
+        select(SMTPAccount).where(SMTPAccount.tenant_id.in_(tenant_ids)).order_by(SMTPAccount.id)
+    ):
         found[account.tenant_id].append(account)
     return found
 
 
 def senders(session: Session, tenant_ids: Collection[UUID]) -> Sequence[Row[UUID, str | None, str | None, bool, bool]]:
     """Return what ``sender.py`` asks of all accounts of these tenants, and ``tenant_id``."""
-    columns = (SMTPAccount.tenant_id, SMTPAccount.from_email, SMTPAccount.from_name, SMTPAccount.is_default, SMTPAccount.enabled)
+    columns = (
+        SMTPAccount.tenant_id,
+        SMTPAccount.from_email,
+        SMTPAccount.from_name,
+        SMTPAccount.is_default,
+        SMTPAccount.enabled,
+    )
     return session.execute(select(*columns).where(SMTPAccount.tenant_id.in_(tenant_ids))).all() if tenant_ids else ()
 
 
@@ -36,9 +44,17 @@ def any_account(session: Session) -> bool:
     return bool(session.scalar(select(exists().where(SMTPAccount.enabled))))
 
 
-def accounts(session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[SMTPAccount], int, UUID | None]:
+def accounts(
+    session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None
+) -> tuple[Sequence[SMTPAccount], int, UUID | None]:
     """Return a page of a tenant's accounts, newest first, how many there are, and the last id if there is more."""
-    statement = select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id).order_by(SMTPAccount.id.desc()).offset(offset).limit(limit + 1)
+    statement = (
+        select(SMTPAccount)
+        .where(SMTPAccount.tenant_id == tenant_id)
+        .order_by(SMTPAccount.id.desc())
+        .offset(offset)
+        .limit(limit + 1)
+    )
     found = session.scalars(statement if after is None else statement.where(SMTPAccount.id < after)).all()
     shown = found[:limit]
     return shown, count(session, tenant_id), shown[-1].id if shown and len(found) > limit else None
@@ -68,13 +84,20 @@ def change(session: Session, tenant_id: UUID, account_id: UUID, values: Mapping[
 def clear_default(session: Session, tenant_id: UUID) -> None:
     """Leave a tenant without a default account."""
     its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.is_default)
-    session.execute(update(SMTPAccount).where(*its).values(is_default=False).execution_options(synchronize_session=False))
+    session.execute(
+        update(SMTPAccount).where(*its).values(is_default=False).execution_options(synchronize_session=False)
+    )
 
 
 def remove(session: Session, tenant_id: UUID, account_id: UUID) -> bool:
     """Delete an account and what was noted of it; say whether there was one."""
     its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)
-    if session.scalar(delete(SMTPAccount).where(*its).returning(SMTPAccount.id).execution_options(synchronize_session=False)) is None:
+    if (
+        session.scalar(
+            delete(SMTPAccount).where(*its).returning(SMTPAccount.id).execution_options(synchronize_session=False)
+        )
+        is None
+    ):
         return False
     session.execute(delete(PermitCount).where(PermitCount.account_id == account_id))
     session.execute(delete(SMTPCircuit).where(SMTPCircuit.account_id == account_id))
@@ -101,15 +124,23 @@ def open_circuits(session: Session, account_ids: Collection[UUID]) -> Mapping[UU
 def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapping[str, Any]]) -> None:
     """Write which accounts a worker leaves alone, in the place of what it wrote before: by account, ``failures`` and ``reply``."""
     mine = SMTPCircuit.worker_id == worker_id
-    since = {row.account_id: row.opened_at for row in session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine))}
+    since = {
+        row.account_id: row.opened_at
+        for row in session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine))
+    }
     # And what was left by workers that were killed, once nobody remembers them.
     session.execute(delete(SMTPCircuit).where(mine | SMTPCircuit.worker_id.not_in(select(_WORKERS.c.id))))
     now = session.scalars(select(db_now())).one()
-    rows = [{"account_id": one, "worker_id": worker_id, "opened_at": since.get(one, now), **values} for one, values in open_.items()]
+    rows = [
+        {"account_id": one, "worker_id": worker_id, "opened_at": since.get(one, now), **values}
+        for one, values in open_.items()
+    ]
     if rows:
         session.execute(insert(SMTPCircuit), rows)
 
 
 def account_named(session: Session, tenant_id: UUID, setting_name: str) -> SMTPAccount | None:
     """Return the account a tenant calls so; None if it has none such."""
-    return session.scalar(select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.setting_name == setting_name))
+    return session.scalar(
+        select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.setting_name == setting_name)
+    )

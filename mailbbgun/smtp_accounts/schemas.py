@@ -115,7 +115,9 @@ def _password(text: str) -> None:
 
 
 def _number(least: int, most: int, sentence: str, **options: Any) -> fields.Integer:
-    return fields.Integer(strict=True, validate=validate.Range(least, most), metadata={"description": sentence}, **options)
+    return fields.Integer(
+        strict=True, validate=validate.Range(least, most), metadata={"description": sentence}, **options
+    )
 
 
 def _rate(sentence: str, most: int) -> Seconds:
@@ -125,20 +127,42 @@ def _rate(sentence: str, most: int) -> Seconds:
 class AccountSettings(Schema):
     """What there is to set of an account."""
 
-    setting_name = Line(validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"})
-    smtp_host = fields.String(validate=validate.Length(1, 253), metadata={"description": "Its name, or address.", "example": "smtp.example.com"})
+    setting_name = Line(
+        validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"}
+    )
+    smtp_host = fields.String(
+        validate=validate.Length(1, 253),
+        metadata={"description": "Its name, or address.", "example": "smtp.example.com"},
+    )
     smtp_port = _number(1, 65_535, "By default 587, with TLS 465, with NONE 25.")
-    smtp_username = Line(allow_none=True, validate=validate.Length(1, 320), metadata={"description": "null: no AUTH.", "example": "shop", **SECRET})
+    smtp_username = Line(
+        allow_none=True,
+        validate=validate.Length(1, 320),
+        metadata={"description": "null: no AUTH.", "example": "shop", **SECRET},
+    )
     security_protocol = fields.String(
-        validate=validate.OneOf(PROTOCOLS), metadata={"description": "By default STARTTLS, on port 465 TLS. NONE: also the password goes in clear."}
+        validate=validate.OneOf(PROTOCOLS),
+        metadata={"description": "By default STARTTLS, on port 465 TLS. NONE: also the password goes in clear."},
     )
     ca_certificate = Certificates(
-        allow_none=True, metadata={"description": "PEM of the authorities its certificate must come from; null: those of the system.", **SECRET}
+        allow_none=True,
+        metadata={
+            "description": "PEM of the authorities its certificate must come from; null: those of the system.",
+            **SECRET,
+        },
     )
     from_email = AccountAddressOrDomain(
-        allow_none=True, metadata={"description": "Mail from this address, or domain, leaves here; null: from any.", "example": "shop@example.com"}
+        allow_none=True,
+        metadata={
+            "description": "Mail from this address, or domain, leaves here; null: from any.",
+            "example": "shop@example.com",
+        },
     )
-    from_name = Line(allow_none=True, validate=validate.Length(1, 256), metadata={"description": "The name beside from_email.", "example": "Shop"})
+    from_name = Line(
+        allow_none=True,
+        validate=validate.Length(1, 256),
+        metadata={"description": "The name beside from_email.", "example": "Shop"},
+    )
     envelope_from = ASCIIAddress(
         allow_none=True,
         metadata={
@@ -146,19 +170,30 @@ class AccountSettings(Schema):
             "example": "bounces@example.com",
         },
     )
-    is_default = Flag(metadata={"description": "Its From is that of messages that name none. One at most; the first, unless it says false."})
+    is_default = Flag(
+        metadata={
+            "description": "Its From is that of messages that name none. One at most; the first, unless it says false."
+        }
+    )
     priority = _number(0, 1000, "The least goes first; 10 by default.")
     weight = _number(1, 1000, "Its share among accounts of one priority; 1 by default.")
-    max_connections = _number(1, 1000, "At once, shared by all worker processes that are alive, one for each at least; 5 by default.")
+    max_connections = _number(
+        1, 1000, "At once, shared by all worker processes that are alive, one for each at least; 5 by default."
+    )
     max_per_second = _rate("Mails; null: no limit.", 10_000)
     max_per_minute = _number(1, 1_000_000, "Mails; null: no limit.", allow_none=True)
     max_per_day = _number(1, 1_000_000_000, "Mails of a day (UTC); null: no limit.", allow_none=True)
-    max_recipients_per_message = _number(1, 10_000, "Recipients at once; a message with more goes in several; null: no limit.", allow_none=True)
+    max_recipients_per_message = _number(
+        1, 10_000, "Recipients at once; a message with more goes in several; null: no limit.", allow_none=True
+    )
     send_interval = _rate("Seconds between two mails at least; null: none.", 86_400)
     recipient_domains = fields.List(
         DomainPattern(),
         validate=validate.Length(max=MOST_DOMAINS),
-        metadata={"description": "Mail to these only; *.example.com is every subdomain of it. Empty: to all.", "example": ["example.com"]},
+        metadata={
+            "description": "Mail to these only; *.example.com is every subdomain of it. Empty: to all.",
+            "example": ["example.com"],
+        },
     )
     enabled = Flag(metadata={"description": "Whether mail leaves here; true by default."})
 
@@ -170,18 +205,28 @@ class AccountChange(AccountSettings):
         load_only=True,
         allow_none=True,
         validate=[validate.Length(1, 1000), _password],
-        metadata={"description": "Kept encrypted and never told. Needed again when host, port, security or authorities change.", **SECRET},
+        metadata={
+            "description": "Kept encrypted and never told. Needed again when host, port, security or authorities change.",
+            **SECRET,
+        },
     )
 
 
 class NewAccount(AccountChange):
     """An account to be."""
 
-    setting_name = Line(required=True, validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"})
+    setting_name = Line(
+        required=True,
+        validate=validate.Length(1, 64),
+        metadata={"description": "Its name, one of its own.", "example": "main"},
+    )
     preset = fields.String(
         allow_none=True,
         validate=validate.OneOf(list(PRESETS)),
-        metadata={"description": "A provider whose host, port, security and limits fill what is not given.", "example": "gmail"},
+        metadata={
+            "description": "A provider whose host, port, security and limits fill what is not given.",
+            "example": "gmail",
+        },
     )
 
 
@@ -194,7 +239,9 @@ class Trial(Schema):
 class NewTrial(NewAccount, Trial):
     """An account to be tried that is not saved."""
 
-    setting_name = Line(load_default="settings not saved yet", validate=validate.Length(1, 64), metadata={"example": "main"})
+    setting_name = Line(
+        load_default="settings not saved yet", validate=validate.Length(1, 64), metadata={"example": "main"}
+    )
 
 
 class AccountShape(AccountSettings):
@@ -212,18 +259,21 @@ class HealthShape(Schema):
 
     enabled = fields.Boolean()
     circuit = fields.String(
-        validate=validate.OneOf(CIRCUITS), metadata={"description": "open: a worker leaves it alone, since it failed again and again."}
+        validate=validate.OneOf(CIRCUITS),
+        metadata={"description": "open: a worker leaves it alone, since it failed again and again."},
     )
     workers = fields.Integer(metadata={"description": "How many worker processes leave it alone."})
     since = Time(allow_none=True, metadata={"description": "When the first of them began to."})
     failures = fields.Integer(metadata={"description": "In a row, at most of one of them."})
     reply = fields.String(allow_none=True, metadata={"description": "What the server, or the connection, said last."})
     used_today = fields.Integer(
-        allow_none=True, metadata={"description": "Of max_per_day, in this day (UTC); null without limits, and where Redis counts."}
+        allow_none=True,
+        metadata={"description": "Of max_per_day, in this day (UTC); null without limits, and where Redis counts."},
     )
     max_per_day = fields.Integer(allow_none=True)
     password_readable = fields.Boolean(
-        allow_none=True, metadata={"description": "false: ENCRYPTION_KEYS lacks the key it was encrypted by; null: it has none."}
+        allow_none=True,
+        metadata={"description": "false: ENCRYPTION_KEYS lacks the key it was encrypted by; null: it has none."},
     )
 
 
@@ -316,14 +366,21 @@ class StepShape(Schema):
     """A step of the dialogue."""
 
     name = fields.String(
-        metadata={"description": "resolve, connect, tls, banner, ehlo, starttls, auth, mail, rcpt, data, body or dot.", "example": "auth"}
+        metadata={
+            "description": "resolve, connect, tls, banner, ehlo, starttls, auth, mail, rcpt, data, body or dot.",
+            "example": "auth",
+        }
     )
     ok = fields.Boolean()
     milliseconds = fields.Float()
-    code = fields.Integer(allow_none=True, attribute="reply.code", metadata={"description": "The server's; 0: our own words; null: none."})
+    code = fields.Integer(
+        allow_none=True, attribute="reply.code", metadata={"description": "The server's; 0: our own words; null: none."}
+    )
     enhanced = fields.String(allow_none=True, attribute="reply.enhanced", metadata={"example": "5.7.8"})
     words = fields.String(allow_none=True, attribute="reply.text")
-    mechanism = fields.String(allow_none=True, metadata={"description": "Of auth: each that is tried is a step.", "example": "PLAIN"})
+    mechanism = fields.String(
+        allow_none=True, metadata={"description": "Of auth: each that is tried is a step.", "example": "PLAIN"}
+    )
     tls = fields.Nested(TLSShape, allow_none=True)
 
 

@@ -66,7 +66,10 @@ def as_written(name: str, spec: str) -> str:
 def test_mail_sender(account: Sender, username: str | None, default_from: str) -> tuple[str, str]:
     """Return name and address that a test mail is from: such that the account's server should take it."""
     if account.from_email:
-        return account.from_name or "", account.from_email if "@" in account.from_email else f"noreply@{account.from_email}"
+        return (
+            account.from_name or "",
+            account.from_email if "@" in account.from_email else f"noreply@{account.from_email}",
+        )
     try:
         return account.from_name or "", address(username or "")
     except ValueError:  # many a user name is no address

@@ -32,11 +32,15 @@ from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant
 
 blueprint = Blueprint("tenants", __name__, description="Who may send, and by which keys.")
 
-NAME = validate.Regexp(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="Must be 1 to 64 letters, digits, spaces and . _ -")
+NAME = validate.Regexp(
+    r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-]?\Z", error="Must be 1 to 64 letters, digits, spaces and . _ -"
+)
 NOT_BLANK = validate.Regexp(r"\s*\S|\Z", error="Must have more in it than white space.")
 MOST_ENTRIES = 100  # of each list of a key
 LONGEST_ADDRESS = 320  # characters: 64, an @, 255 (RFC 5321 §4.5.3.1)
-_ADDRESS_OR_DOMAIN = re.compile(r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_ADDRESS_OR_DOMAIN = re.compile(
+    r"(?:[^\s@<>,;]{1,64}@)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
 _PER_MINUTE: dict[str, Any] = {"validate": validate.Range(1, 1_000_000), "strict": True, "allow_none": True}
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 
@@ -71,9 +75,14 @@ def _several(entry: fields.Field[Any], sentence: str) -> fields.List[Any]:
 class TenantLimits(Schema):
     """What a tenant may use; null is without limit."""
 
-    max_requests_per_minute = fields.Integer(**_PER_MINUTE, metadata={"description": "Requests of all its keys together."})
+    max_requests_per_minute = fields.Integer(
+        **_PER_MINUTE, metadata={"description": "Requests of all its keys together."}
+    )
     max_messages_per_day = fields.Integer(
-        strict=True, allow_none=True, validate=validate.Range(0, 10**9), metadata={"description": "Messages accepted in a day (UTC)."}
+        strict=True,
+        allow_none=True,
+        validate=validate.Range(0, 10**9),
+        metadata={"description": "Messages accepted in a day (UTC)."},
     )
 
 
@@ -89,7 +98,9 @@ class TenantChange(TenantLimits):
     name = fields.String(validate=NAME)
     status = fields.String(
         validate=validate.OneOf(STATUSES),
-        metadata={"description": "suspended: nothing new is accepted, and what waits is held until it is active again."},
+        metadata={
+            "description": "suspended: nothing new is accepted, and what waits is held until it is active again."
+        },
     )
 
 
@@ -115,13 +126,20 @@ class NewKey(Schema):
     name = fields.String(
         required=True, validate=(validate.Length(1, 100), NOT_BLANK), metadata={"example": "shop's web server"}
     )
-    kind = fields.Enum(KeyKind, by_value=True, metadata={"description": "live; test: all mail goes to the catcher; team: to guests only."})
+    kind = fields.Enum(
+        KeyKind,
+        by_value=True,
+        metadata={"description": "live; test: all mail goes to the catcher; team: to guests only."},
+    )
     scopes = fields.List(
         fields.Enum(Scope, by_value=True),
         validate=validate.Length(1),
         metadata={"description": "By default messages:write and messages:read."},
     )
-    senders = _several(AddressOrDomain(), "From must be one of these addresses, or of one of these domains; by default it may be anything.")
+    senders = _several(
+        AddressOrDomain(),
+        "From must be one of these addresses, or of one of these domains; by default it may be anything.",
+    )
     networks = _several(Network(), "Requests must come from one of these networks; by default from anywhere.")
     guests = _several(AddressOrDomain(), "Of a team key: the addresses and domains it may send to.")
     max_requests_per_minute = fields.Integer(**_PER_MINUTE)
@@ -136,7 +154,9 @@ class NewKey(Schema):
             raise ValidationError({"guests": ["Only a team key has guests; leave `guests` out, or make `kind` team."]})
         if (end := data.get("expires_at")) is not None and end <= datetime.now(UTC):
             raise ValidationError({"expires_at": ["Is in the past."]})
-        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
         return keys.Wish(**given)
 
 
@@ -144,7 +164,9 @@ class KeyShape(Schema):
     """A key, but for its secret."""
 
     id = fields.UUID()
-    prefix = fields.String(metadata={"description": "The part that is shown: mbg_<prefix>_…", "example": "k3v9x0q2m7ab"})
+    prefix = fields.String(
+        metadata={"description": "The part that is shown: mbg_<prefix>_…", "example": "k3v9x0q2m7ab"}
+    )
     name = fields.String()
     kind = fields.String(validate=validate.OneOf([kind.value for kind in KeyKind]))
     scopes = fields.List(fields.String())
@@ -172,19 +194,30 @@ class Keys(Schema):
 
 
 def _not_repeated(_: str) -> None:
-    raise ValidationError("Is not taken here: the new key would have to be kept to be told again. List the keys, and revoke one too many.")
+    raise ValidationError(
+        "Is not taken here: the new key would have to be kept to be told again. List the keys, and revoke one too many."
+    )
 
 
 class Unrepeatable(Schema):
     """The header that safe repetition would need, which here it cannot have."""
 
-    key = fields.String(data_key=idempotency.HEADER, validate=_not_repeated, metadata={"description": "Refused: a new key is kept nowhere."})
+    key = fields.String(
+        data_key=idempotency.HEADER,
+        validate=_not_repeated,
+        metadata={"description": "Refused: a new key is kept nowhere."},
+    )
 
 
 class Rotation(Schema):
     """For how long the old key goes on working."""
 
-    hours = fields.Integer(load_default=24, strict=True, validate=validate.Range(0, 8760), metadata={"description": "The old key lives for so long."})
+    hours = fields.Integer(
+        load_default=24,
+        strict=True,
+        validate=validate.Range(0, 8760),
+        metadata={"description": "The old key lives for so long."},
+    )
 
 
 class AuditShape(Schema):
@@ -193,8 +226,12 @@ class AuditShape(Schema):
     id = fields.UUID()
     at = Time()
     action = fields.String(metadata={"example": audit.REVEALED})
-    key_id = fields.UUID(allow_none=True, metadata={"description": "By which key; null: by none, where none is asked for."})
-    address = fields.String(allow_none=True, metadata={"description": "The IP address it was asked from.", "example": "192.0.2.1"})
+    key_id = fields.UUID(
+        allow_none=True, metadata={"description": "By which key; null: by none, where none is asked for."}
+    )
+    address = fields.String(
+        allow_none=True, metadata={"description": "The IP address it was asked from.", "example": "192.0.2.1"}
+    )
     data = fields.Dict(metadata={"description": "What it was about."})
 
 
@@ -245,7 +282,9 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     with services.db.write() as session:
         grants.check_tenant(session, caller(), None, wanted, _per_minute(services))
         seconds = services.settings.IDEMPOTENCY_SECONDS
-        answer, replayed = idempotency.once(session, claim, seconds, lambda one: _shape(repo.add_tenant(session, wanted, one)))
+        answer, replayed = idempotency.once(
+            session, claim, seconds, lambda one: _shape(repo.add_tenant(session, wanted, one))
+        )
     return created(answer, address_of("tenants.show", tenant_id=answer["id"]), replayed)
 
 

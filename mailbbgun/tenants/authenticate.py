@@ -17,7 +17,14 @@ class Authenticator:
     """Knows keys again. Thread-safe."""
 
     def __init__(
-        self, db: Database, vault: Vault, identities: Identities, *, required: bool, per_minute: int = 0, outages: Outages | None = None
+        self,
+        db: Database,
+        vault: Vault,
+        identities: Identities,
+        *,
+        required: bool,
+        per_minute: int = 0,
+        outages: Outages | None = None,
     ) -> None:
         """Ask for a key if it is ``required``; keys without a limit of their own may ask ``per_minute`` times a minute (0: without limit)."""
         self._db = db

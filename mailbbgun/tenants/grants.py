@@ -26,7 +26,9 @@ MOST_NAMED = 5  # entries of a list that an error names
 TENANT_LIMITS = ("max_requests_per_minute", "max_messages_per_day")
 
 
-def check(session: Session, who: Caller, tenant: Tenant, wish: Wish, per_minute: int | None, *, copied: bool = False) -> None:
+def check(
+    session: Session, who: Caller, tenant: Tenant, wish: Wish, per_minute: int | None, *, copied: bool = False
+) -> None:
     """Raise :class:`Forbidden` if ``who`` asks for a key of that tenant that ``who`` may not grant.
 
     A key without a limit of its own is bounded by its tenant's, and so is what it grants in its tenant; who shows no key
@@ -44,13 +46,19 @@ def check(session: Session, who: Caller, tenant: Tenant, wish: Wish, per_minute:
     its_most = tenant.max_requests_per_minute if tenant.id == who.tenant_id and not copied else None
     more = [*_more_requests(most, its_most, wish), *(_more(own, wish) if own else ())]
     if more:
-        which = "A key of your own tenant may do no more" if tenant.id == who.tenant_id else "A key may in no tenant do more"
+        which = (
+            "A key of your own tenant may do no more"
+            if tenant.id == who.tenant_id
+            else "A key may in no tenant do more"
+        )
         raise Forbidden(f"{which} than yours: it would by its {'; '.join(more)}.")
     if tenant.id != who.tenant_id and (why := _confined(session, who, own, per_minute)):
         raise Forbidden(f"{why} makes no keys for other tenants.")
 
 
-def check_tenant(session: Session, who: Caller, tenant: Tenant | None, wanted: Mapping[str, Any], per_minute: int | None) -> None:
+def check_tenant(
+    session: Session, who: Caller, tenant: Tenant | None, wanted: Mapping[str, Any], per_minute: int | None
+) -> None:
     """Raise :class:`Forbidden` if ``who`` may not make a tenant (None) with these columns, or change one to have them.
 
     ``per_minute`` and :class:`Unauthorized` are as for :func:`check`.
@@ -64,7 +72,9 @@ def check_tenant(session: Session, who: Caller, tenant: Tenant | None, wanted: M
     if tenant.status == SUSPENDED and wanted.get("status") == ACTIVE:
         raised.append("status")
     if raised:
-        raise Forbidden(f"{why} raises no tenant's limits: {', '.join(raised)} would be more than {'they are' if len(raised) > 1 else 'it is'} now.")
+        raise Forbidden(
+            f"{why} raises no tenant's limits: {', '.join(raised)} would be more than {'they are' if len(raised) > 1 else 'it is'} now."
+        )
 
 
 def _confined(session: Session, who: Caller, own: ApiKey | None, per_minute: int | None) -> str | None:
@@ -85,7 +95,9 @@ def _confined(session: Session, who: Caller, own: ApiKey | None, per_minute: int
 def _limits(own: ApiKey) -> list[str]:
     """Return the names of a key's limits."""
     names = ["kind"] if own.kind != KeyKind.LIVE else []
-    return names + [name for name in ("senders", "networks", "max_requests_per_minute", "expires_at") if getattr(own, name)]
+    return names + [
+        name for name in ("senders", "networks", "max_requests_per_minute", "expires_at") if getattr(own, name)
+    ]
 
 
 def _own(session: Session, who: Caller) -> ApiKey | None:
@@ -118,7 +130,9 @@ def _above(wanted: int | None, most: int | None) -> bool:
 
 def _more(own: ApiKey, wish: Wish) -> Iterator[str]:
     """Say by what else a key would go beyond another one."""
-    if own.kind == KeyKind.TEAM and not (wish.kind is KeyKind.TEST or (wish.kind is KeyKind.TEAM and _within(wish.guests, own.guests))):
+    if own.kind == KeyKind.TEAM and not (
+        wish.kind is KeyKind.TEST or (wish.kind is KeyKind.TEAM and _within(wish.guests, own.guests))
+    ):
         yield f"kind or guests (test, or team with guests among {_named(own.guests)})"
     if own.senders and not _within(wish.senders, own.senders):
         yield f"senders (only {_named(own.senders)})"

@@ -84,7 +84,9 @@ class _KeyLookUp:
 class Keyring:
     """Thread-safe; its thread starts with the first request, so it belongs to the process that serves."""
 
-    def __init__(self, db: Database, identities: Identities, per_minute: int | None, outages: Outages | None = None) -> None:
+    def __init__(
+        self, db: Database, identities: Identities, per_minute: int | None, outages: Outages | None = None
+    ) -> None:
         """Keys without a limit of their own may ask ``per_minute`` times a minute."""
         self._outages = outages or Outages()
         self._db = db
@@ -209,7 +211,9 @@ class Keyring:
     def _nobody(self, session: Session, identities: Mapping[UUID, Identity], now: float) -> KnownKey:
         tenant = repo.tenant(session, DEFAULT_TENANT)
         its = _of_tenant(tenant) if tenant else {}
-        caller = replace(ANYBODY, requests_per_minute=self._per_minute, identity=identities.get(DEFAULT_TENANT, ANYONE), **its)
+        caller = replace(
+            ANYBODY, requests_per_minute=self._per_minute, identity=identities.get(DEFAULT_TENANT, ANYONE), **its
+        )
         return KnownKey("", caller, (), float("inf"), seen=now, used=now)
 
     def _run(self) -> None:

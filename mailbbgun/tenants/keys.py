@@ -75,7 +75,9 @@ def check(db: Database, vault: Vault) -> None:
     with db.read() as session:
         kept = repo.secret(session, repo.PEPPER)
     if kept is not None and vault.key_of(kept) is None:
-        raise SecretUnreadable("ENCRYPTION_KEYS: none of them opens what is encrypted in this database; it is readable again when its key is back")
+        raise SecretUnreadable(
+            "ENCRYPTION_KEYS: none of them opens what is encrypted in this database; it is readable again when its key is back"
+        )
 
 
 def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minted:
@@ -94,7 +96,12 @@ def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minte
         "expires_at": wish.expires_at,
     }
     made = ApiKey(
-        id=new_id(), tenant_id=tenant_id, prefix=prefix, hash=keyed_hash(pepper(session, vault), secret), created_at=datetime.now(UTC), **values
+        id=new_id(),
+        tenant_id=tenant_id,
+        prefix=prefix,
+        hash=keyed_hash(pepper(session, vault), secret),
+        created_at=datetime.now(UTC),
+        **values,
     )
     session.add(made)
     session.flush()
@@ -102,7 +109,12 @@ def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minte
 
 
 def rotate(
-    session: Session, vault: Vault, tenant_id: UUID, key_id: UUID, seconds: int, permit: Callable[[Wish], None] = lambda wish: None
+    session: Session,
+    vault: Vault,
+    tenant_id: UUID,
+    key_id: UUID,
+    seconds: int,
+    permit: Callable[[Wish], None] = lambda wish: None,
 ) -> Minted:
     """Make a key like another one, which lives for ``seconds`` more; ``permit`` raises what is against such a key.
 
@@ -116,7 +128,9 @@ def rotate(
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= datetime.now(UTC)):
         raise Conflict("The key has ended; create another.")
     if old.rotated_at is not None:  # its end is not one that was chosen for the key that is to take its place
-        raise Conflict("The key was rotated before and ends soon; rotate the one that took its place, or create another.")
+        raise Conflict(
+            "The key was rotated before and ends soon; rotate the one that took its place, or create another."
+        )
     wish = Wish(
         name=old.name,
         kind=KeyKind(old.kind),

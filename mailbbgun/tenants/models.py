@@ -39,8 +39,12 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(String(8))  # live, test or team
     scopes: Mapped[list[str]] = mapped_column(JSON)
-    senders: Mapped[list[str]] = mapped_column(JSON)  # From may be one of these addresses, or of these domains; empty: anything
-    networks: Mapped[list[str]] = mapped_column(JSON)  # requests must come from one of these (CIDR); empty: from anywhere
+    senders: Mapped[list[str]] = mapped_column(
+        JSON
+    )  # From may be one of these addresses, or of these domains; empty: anything
+    networks: Mapped[list[str]] = mapped_column(
+        JSON
+    )  # requests must come from one of these (CIDR); empty: from anywhere
     guests: Mapped[list[str]] = mapped_column(JSON)  # of a team key: who may get mail, addresses and domains
     max_requests_per_minute: Mapped[int | None]  # null: no limit of its own
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())

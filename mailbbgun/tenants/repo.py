@@ -57,11 +57,15 @@ def suspended_ones(session: Session) -> Sequence[UUID]:
     return session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED)).all()
 
 
-def tenants(session: Session, *, limit: int, offset: int, after: UUID | None) -> tuple[Sequence[Tenant], int, UUID | None]:
+def tenants(
+    session: Session, *, limit: int, offset: int, after: UUID | None
+) -> tuple[Sequence[Tenant], int, UUID | None]:
     """Return a page of tenants, newest first, how many there are, and the last id if there is more."""
     count = session.scalar(select(func.count()).select_from(Tenant)) or 0
     statement = select(Tenant).order_by(Tenant.id.desc()).offset(offset).limit(limit + 1)
-    return _page(session.scalars(statement if after is None else statement.where(Tenant.id < after)).all(), count, limit)
+    return _page(
+        session.scalars(statement if after is None else statement.where(Tenant.id < after)).all(), count, limit
+    )
 
 
 def tenant(session: Session, tenant_id: UUID) -> Tenant | None:
@@ -107,7 +111,9 @@ def audit(
     its = [] if tenant_id is None else [AuditEntry.tenant_id == tenant_id]
     count = session.scalar(select(func.count()).select_from(AuditEntry).where(*its)) or 0
     statement = select(AuditEntry).where(*its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
-    return _page(session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit)
+    return _page(
+        session.scalars(statement if after is None else statement.where(AuditEntry.id < after)).all(), count, limit
+    )
 
 
 def keys(
@@ -118,7 +124,9 @@ def keys(
     count = session.scalar(select(func.count()).select_from(ApiKey).where(*its)) or 0
     chosen = select(ApiKey).options(undefer(ApiKey.rotated_at)).where(*its)
     statement = chosen.order_by(ApiKey.id.desc()).offset(offset).limit(limit + 1)
-    return _page(session.scalars(statement if after is None else statement.where(ApiKey.id < after)).all(), count, limit)
+    return _page(
+        session.scalars(statement if after is None else statement.where(ApiKey.id < after)).all(), count, limit
+    )
 
 
 def key(session: Session, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
@@ -128,7 +136,9 @@ def key(session: Session, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
 
 def key_shown_as(session: Session, shown: UUID | str) -> ApiKey | None:
     """Return the key of that id, or of that prefix, whosever it is; None if there is none."""
-    return session.scalar(select(ApiKey).where(ApiKey.id == shown if isinstance(shown, UUID) else ApiKey.prefix == shown))
+    return session.scalar(
+        select(ApiKey).where(ApiKey.id == shown if isinstance(shown, UUID) else ApiKey.prefix == shown)
+    )
 
 
 def admin_key(session: Session) -> ApiKey | None:
@@ -149,7 +159,11 @@ def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> No
     """Note that another key takes the place of this one, and let it live for ``seconds`` more, unless it ends sooner anyway."""
     later = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now(seconds))
     end = case((later, db_now(seconds)), else_=ApiKey.expires_at)
-    session.execute(update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id).values(expires_at=end, rotated_at=db_now()))
+    session.execute(
+        update(ApiKey)
+        .where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
+        .values(expires_at=end, rotated_at=db_now())
+    )
 
 
 def not_rotated(session: Session, tenant_id: UUID, key_id: UUID, expires_at: datetime | None) -> None:
@@ -170,7 +184,11 @@ class Found(NamedTuple):
 def lookup(session: Session, prefixes: Collection[str]) -> list[Found]:
     """Return the keys of these prefixes."""
     over = func.coalesce(or_(ApiKey.revoked_at <= db_now(), ApiKey.expires_at <= db_now()), False)
-    statement = select(ApiKey, Tenant, over, db_now()).join(Tenant, Tenant.id == ApiKey.tenant_id).where(ApiKey.prefix.in_(prefixes))
+    statement = (
+        select(ApiKey, Tenant, over, db_now())
+        .join(Tenant, Tenant.id == ApiKey.tenant_id)
+        .where(ApiKey.prefix.in_(prefixes))
+    )
     found = []
     for key, its, ended, now in session.execute(statement):
         left = None if key.expires_at is None else (key.expires_at - now).total_seconds()

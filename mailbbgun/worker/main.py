@@ -24,14 +24,23 @@ from mailbbgun.worker.supervisor import Supervisor, follow
 
 @click.command(context_settings=CONTEXT)
 @version_option
-@click.option("--processes", type=click.IntRange(1, 64), help="How many processes deliver side by side.  [default: WORKER_PROCESSES]")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="How many processes deliver side by side.  [default: WORKER_PROCESSES]",
+)
 @click.option("--member-of", type=int, hidden=True, help="Be one of those that process supervises.")
 @click.option("--share", type=int, default=1, hidden=True, help="Of how many members the connections are.")
 @click.option("--isolated", type=click.UUID, hidden=True, help="Deliver this one message and exit.")
 @click.option("--owner", type=click.UUID, hidden=True)
 @click.option("--parent", type=int, hidden=True, help="End with that process, which started us.")
 def main(
-    processes: int | None, member_of: int | None, share: int, isolated: UUID | None, owner: UUID | None, parent: int | None
+    processes: int | None,
+    member_of: int | None,
+    share: int,
+    isolated: UUID | None,
+    owner: UUID | None,
+    parent: int | None,
 ) -> None:
     """Deliver mail until told to stop."""
     with explained_exit("worker"):

@@ -72,7 +72,8 @@ class Periodic:
         # Leases are renewed until the last result is written: a sender may be waiting for a reply for as long as the
         # grace, and the mail is ours till then.
         self.jobs: dict[str, Callable[[], None]] = {
-            name: partial(self._run, tasks, nothing_held if name == "renewer" else stop) for name, tasks in every.items()
+            name: partial(self._run, tasks, nothing_held if name == "renewer" else stop)
+            for name, tasks in every.items()
         }
 
     def report(self) -> None:

@@ -37,7 +37,9 @@ class Supervisor:
         """Work until told to stop, or until a member finds that something is set wrong; return the exit code."""
         on_stop(lambda: self._asked_to_stop.put(None))
         threading.Thread(target=self._await_the_end, name="end", daemon=True).start()
-        places = [threading.Thread(target=self._fill, args=(place,), name=f"place-{place}") for place in range(self._count)]
+        places = [
+            threading.Thread(target=self._fill, args=(place,), name=f"place-{place}") for place in range(self._count)
+        ]
         for place in places:
             place.start()
         for place in places:
@@ -53,7 +55,9 @@ class Supervisor:
                 if -code not in STOPPING:  # told before it had begun
                     self._code = self._code or abs(code)
                 return
-            if code == os.EX_CONFIG and first:  # later, somebody is editing config.py: the others go on, and so does this one when it is right
+            if (
+                code == os.EX_CONFIG and first
+            ):  # later, somebody is editing config.py: the others go on, and so does this one when it is right
                 self._code = code
                 self._end()
                 return
@@ -62,7 +66,9 @@ class Supervisor:
             rest = REST[min(deaths, len(REST) - 1)]
             deaths += 1
             member = self._members.get(place)
-            log.error("worker_died", extra={"worker_pid": member and member.pid, "exit_code": code, "replaced_in": rest})
+            log.error(
+                "worker_died", extra={"worker_pid": member and member.pid, "exit_code": code, "replaced_in": rest}
+            )
             self._stop.wait(rest)
 
     def _member(self, place: int) -> int:

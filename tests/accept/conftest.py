@@ -13,7 +13,11 @@ from mailbbgun.settings.settings import load
 @pytest.fixture(params=["sqlite", "postgresql"])
 def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     """Services with fresh tables and the embedded queue."""
-    given = {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOSTNAME": "mail.example.com", "MAILBBGUN_ALLOW_WEAK_DURABILITY": "1"}
+    given = {
+        "MAILBBGUN_VAR": str(tmp_path),
+        "MAILBBGUN_HOSTNAME": "mail.example.com",
+        "MAILBBGUN_ALLOW_WEAK_DURABILITY": "1",
+    }
     server = database = None
     if request.param == "postgresql":
         server = request.getfixturevalue("postgresql")

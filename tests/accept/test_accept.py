@@ -66,7 +66,11 @@ def publisher(services):
 def accept(services, publisher, submission, key=None, caller=ANYBODY):
     store = Store(services.db, DAY)
     try:
-        return Acceptor(services.settings, store, publisher).accept(submission, caller, Options(idempotency_key=key)).result()
+        return (
+            Acceptor(services.settings, store, publisher)
+            .accept(submission, caller, Options(idempotency_key=key))
+            .result()
+        )
     finally:
         store.close()
 
@@ -78,7 +82,9 @@ def count(services):
 
 @pytest.mark.parametrize("key", [None, "key"])
 @pytest.mark.parametrize("breaks", [{"after": 1}, {"before": 1}])
-def test_a_connection_that_breaks_once_around_the_commit_is_no_failure_and_no_second_message(services, publisher, key, breaks):
+def test_a_connection_that_breaks_once_around_the_commit_is_no_failure_and_no_second_message(
+    services, publisher, key, breaks
+):
     accepted = accept(replace(services, db=Breaking(services.db, **breaks)), publisher, HELLO, key)
     assert not accepted.replayed
     assert count(services) == 1
@@ -128,6 +134,9 @@ def test_much_test_mail_does_not_put_live_mail_of_its_tenant_on_the_overflow_lan
     tests = replace(ANYBODY, kind=KeyKind.TEST)
     for _ in range(2 * BURST):
         publisher.lane(tests.counts_as, 5)
-    ids = {UUID(accept(services, publisher, HELLO, caller=caller).id): lane for caller, lane in ((tests, OVERFLOW), (ANYBODY, NORMAL))}
+    ids = {
+        UUID(accept(services, publisher, HELLO, caller=caller).id): lane
+        for caller, lane in ((tests, OVERFLOW), (ANYBODY, NORMAL))
+    }
     with services.db.read() as session:
         assert dict(session.execute(select(Delivery.message_id, Delivery.lane)).all()) == ids

@@ -80,7 +80,9 @@ def test_what_is_no_address_is_refused(text):
 
 @given(
     st.text(max_size=60)
-    | st.lists(st.sampled_from(["a@b.cd", "<", ">", '"', "\\", ",", " ", "Ann", "ü", "\r\n", "@", ".", "xn--"]), max_size=12).map("".join)
+    | st.lists(
+        st.sampled_from(["a@b.cd", "<", ">", '"', "\\", ",", " ", "Ann", "ü", "\r\n", "@", ".", "xn--"]), max_size=12
+    ).map("".join)
 )
 def test_an_address_taken_is_the_same_to_a_reader_of_the_header(text):
     try:
@@ -89,7 +91,10 @@ def test_an_address_taken_is_the_same_to_a_reader_of_the_header(text):
         return
     raw = compose(sender=Mailbox("", "x@y.zz"), to=[box], subject="", text="", message_id="<1@x>", date=DATE)
     if box.address.isascii():
-        assert [address for _, address in getaddresses([message_from_bytes(raw, policy=policy.compat32)["To"].replace("\r\n", "")])] == [box.address]
+        assert [
+            address
+            for _, address in getaddresses([message_from_bytes(raw, policy=policy.compat32)["To"].replace("\r\n", "")])
+        ] == [box.address]
     local, _, domain = box.address.rpartition("@")
     assert not any(c in box.address for c in " <>\r\n\t\x0b")
     assert local.startswith('"') or not any(c in local for c in '@",;()[]\\')
@@ -116,11 +121,15 @@ LETTERS = st.text(st.sampled_from("aZ19.-ß") | st.characters(categories=["L", "
 @settings(max_examples=250, deadline=None)
 def test_an_address_is_what_the_library_says_of_the_whole_of_it(local, domain):
     text = f"{local}@{domain}"
-    if any(special in text for special in ' <>,\t'):
+    if any(special in text for special in " <>,\t"):
         return  # a name or a list of addresses, which we split ourselves
     try:
         parsed = validate_email(text, check_deliverability=False, globally_deliverable=False, allow_quoted_local=True)
-        expected = None if re.fullmatch(r"\d+(\.\d+){3}", parsed.ascii_domain) else f"{parsed.local_part}@{parsed.ascii_domain}"
+        expected = (
+            None
+            if re.fullmatch(r"\d+(\.\d+){3}", parsed.ascii_domain)
+            else f"{parsed.local_part}@{parsed.ascii_domain}"
+        )
     except (EmailNotValidError, UnicodeError):
         expected = None
     if expected is not None and parsed.local_part.lower() in CASE_INSENSITIVE_MAILBOX_NAMES:
@@ -185,7 +194,9 @@ def test_addresses_beyond_the_most_are_not_looked_at():
     ('"ann"@b.cd', "ann@b.cd", True, True), ('"A..b"@b.cd', '"a..b"@b.cd', True, False),
     ("straße@b.cd", "strasse@b.cd", False, False),
 ])  # fmt: skip
-def test_addresses_are_of_one_mailbox_in_any_case_unless_local_parts_are_case_sensitive(one, other, insensitive, sensitive):
+def test_addresses_are_of_one_mailbox_in_any_case_unless_local_parts_are_case_sensitive(
+    one, other, insensitive, sensitive
+):
     def same(case_sensitive: bool) -> bool:
         first, second = (mailbox_key(address(text), case_sensitive=case_sensitive) for text in (one, other))
         return first == second

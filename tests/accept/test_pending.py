@@ -76,7 +76,10 @@ def test_who_asked_to_be_told_is_told_once_however_it_ends(pending):
     assert told == [State.REFUSED, "late"]
 
 
-@pytest.mark.parametrize(("end", "answer"), [(State.STORED, None), (State.ANSWERED, {"state": "ANSWERED"}), (State.ALONE, {"state": "ALONE"})])
+@pytest.mark.parametrize(
+    ("end", "answer"),
+    [(State.STORED, None), (State.ANSWERED, {"state": "ANSWERED"}), (State.ALONE, {"state": "ALONE"})],
+)
 def test_a_result_is_waited_for_until_the_common_commit_has_taken_or_left_it(pending, end, answer):
     results = []
     waiting = threading.Thread(target=lambda: results.append(pending.result()))

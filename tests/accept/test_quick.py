@@ -37,7 +37,9 @@ HEADERS = {"Host": "127.0.0.1:8000", "User-Agent": "curl/8", "Accept": "*/*", "C
 ANOTHER_WAY = {"X-Unknown": "so the framework has it"}
 
 _texts = st.text(max_size=5)
-_values = _texts | st.none() | st.integers(-2, 12) | st.booleans() | st.lists(_texts | st.none() | st.integers(), max_size=3)
+_values = (
+    _texts | st.none() | st.integers(-2, 12) | st.booleans() | st.lists(_texts | st.none() | st.integers(), max_size=3)
+)
 _values |= st.dictionaries(_texts, _texts | st.integers(), max_size=2)
 _names = st.sampled_from([field.data_key or name for name, field in NewMessage().fields.items()] + ["sender", "other"])
 _usual = st.fixed_dictionaries({"to": _texts | st.lists(_texts, max_size=3), "subject": _texts})
@@ -67,14 +69,18 @@ def test_a_request_has_the_fingerprint_it_had_before_its_message_id_got_another_
 
 
 @pytest.mark.parametrize("name", ["message_id", "message_id_header"])
-def test_the_quick_way_knows_both_names_of_the_message_id_without_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quick_way_knows_both_names_of_the_message_id_without_the_schema(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(quick_module, "_SCHEMA")
     assert submission_of(HELLO | {name: "<1@example.com>"})[0].message_id == "<1@example.com>"
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quick]:
-    app = create_app(load({"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("quick")), "MAILBBGUN_HOSTNAME": "mail.example.com"}))
+    app = create_app(
+        load({"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("quick")), "MAILBBGUN_HOSTNAME": "mail.example.com"})
+    )
     with app.app_context():
         install(provided(Services))
     client = app.test_client()
@@ -85,7 +91,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quick]:
 
 def request(body: bytes | None = None, path: str = "/messages", version: str = "1.1", **headers: str) -> bytes:
     body = json.dumps(HELLO).encode() if body is None else body
-    given_headers = HEADERS | {"Content-Length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    given_headers = (
+        HEADERS
+        | {"Content-Length": str(len(body))}
+        | {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     lines = "".join(f"{name}: {value}\r\n" for name, value in given_headers.items())
     return f"POST {path} HTTP/{version}\r\n{lines}\r\n".encode("latin-1") + body
 
@@ -158,10 +168,14 @@ print("quick" if worker.quick else "slow")
 @pytest.mark.parametrize(("options", "way"), [
     ("", "quick"), ("--access-logfile -", "slow"), ("--log-syslog", "slow"), ("--statsd-host localhost:8125", "slow"),
 ])  # fmt: skip
-def test_the_server_takes_the_short_way_unless_somebody_wants_to_see_each_request(tmp_path: Path, options: str, way: str) -> None:
+def test_the_server_takes_the_short_way_unless_somebody_wants_to_see_each_request(
+    tmp_path: Path, options: str, way: str
+) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     environment |= {"MAILBBGUN_VAR": str(tmp_path), "GUNICORN_CMD_ARGS": options}
-    done = subprocess.run([sys.executable, "-c", WHICH_WAY], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WHICH_WAY], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == way
 
 
@@ -169,7 +183,11 @@ def answer(door: Locked, body: bytes, headers: Mapping[str, str]) -> tuple[int, 
     line = http.client.HTTPConnection("127.0.0.1", int(door.url.rpartition(":")[2]), timeout=PATIENCE)
     line.request("POST", "/messages", body, {"Content-Type": "application/json"} | dict(headers))
     got = line.getresponse()
-    told = {name: value for name, value in got.getheaders() if name not in ("Date", "Location", "Content-Length", "RateLimit-Reset")}
+    told = {
+        name: value
+        for name, value in got.getheaders()
+        if name not in ("Date", "Location", "Content-Length", "RateLimit-Reset")
+    }
     shown = json.loads(got.read())
     line.close()
     shown.pop("id", None)
@@ -193,7 +211,9 @@ def test_both_ways_permit_the_same(door: Locked, tenant: dict[str, Any], wish: d
     both_ways(door, door.key(door.tenant(uuid4().hex, **tenant), **wish)["key"], HELLO, {}, status)
 
 
-@pytest.mark.parametrize(("address", "status"), [("bounces@example.com", 201), ("bounces@EXAMPLE.com", 201), ("bounces@other.test", 400)])
+@pytest.mark.parametrize(
+    ("address", "status"), [("bounces@example.com", 201), ("bounces@EXAMPLE.com", 201), ("bounces@other.test", 400)]
+)
 def test_both_ways_send_bounces_only_where_the_key_may_send_as(door: Locked, address: str, status: int) -> None:
     key = door.key(door.tenant(uuid4().hex), senders=["example.com"])["key"]
     both_ways(door, key, HELLO | {"envelope_from": address}, {}, status)
@@ -227,7 +247,10 @@ def both_ways(door: Locked, key: str, body: dict[str, Any], more: dict[str, str]
     octets = json.dumps(body).encode()
     answer(door, octets, headers | {"Idempotency-Key": "first"})  # looks the key up
     candidates = [answer(door, octets, headers | one) for one in ({}, ANOTHER_WAY)]
-    told = [(code, {name: value for name, value in shown.items() if name != "RateLimit-Remaining"}, body) for code, shown, body in candidates]
+    told = [
+        (code, {name: value for name, value in shown.items() if name != "RateLimit-Remaining"}, body)
+        for code, shown, body in candidates
+    ]
     if "Idempotency-Key" in more:
         assert told[1][1].pop("Idempotent-Replayed") == "true"
     assert told[0] == told[1]

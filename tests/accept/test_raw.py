@@ -53,8 +53,18 @@ def test_a_whole_message_is_kept_byte_for_byte_and_what_people_look_for_is_read_
     draft = checked(to=TO)
     assert composed(draft) == WHOLE
     assert str(draft.sender) == "Jörg <shop@example.com>"
-    assert (draft.subject, draft.message_id, draft.mail_from, draft.smtputf8) == ("Grüße", "<1@mail.example.com>", "shop@example.com", False)
-    assert draft.recipients == {"ann@example.com": "to", "bob@example.com": "to", "cis@example.com": "cc", "dot@example.com": "bcc"}
+    assert (draft.subject, draft.message_id, draft.mail_from, draft.smtputf8) == (
+        "Grüße",
+        "<1@mail.example.com>",
+        "shop@example.com",
+        False,
+    )
+    assert draft.recipients == {
+        "ann@example.com": "to",
+        "bob@example.com": "to",
+        "cis@example.com": "cc",
+        "dot@example.com": "bcc",
+    }
 
 
 @pytest.mark.parametrize(("given", "expected"), [
@@ -175,7 +185,10 @@ def test_a_key_with_senders_sends_as_these_only_whatever_header_or_envelope_says
 
 def test_a_key_with_senders_sends_as_these():
     lines = [b"Sender: x@SUB.example.com", b"Resent-From: shop@example.com (me)"]
-    assert checked(headed(*lines), mail_from="bounces@sub.example.com", caller=SHOP_ONLY).mail_from == "bounces@sub.example.com"
+    assert (
+        checked(headed(*lines), mail_from="bounces@sub.example.com", caller=SHOP_ONLY).mail_from
+        == "bounces@sub.example.com"
+    )
     assert checked(headed(b"Sender: anything at all"), mail_from="").mail_from == ""
 
 
@@ -190,7 +203,10 @@ def test_the_rules_of_keys_and_accounts_are_those_of_fields(caller, name, senten
 
 def test_headers_that_a_provider_obeys_are_those_that_fields_may_give():
     assert "sends mail to others" in wrong(headed(b"x-mc-BccAddress: eve@example.com"))["mime"]
-    assert "x-smtpapi must be a JSON object" in wrong(headed(b"X-SMTPAPI:", b' {"to": ["eve@example.com"]', b' =?utf-8?q?x?=}'))["mime"]
+    assert (
+        "x-smtpapi must be a JSON object"
+        in wrong(headed(b"X-SMTPAPI:", b' {"to": ["eve@example.com"]', b" =?utf-8?q?x?=}"))["mime"]
+    )
     assert "may send mail to others" in wrong(headed(b"X-SMTPAPI:", b' {"to":', b' ["eve@example.com"]}'))["mime"]
     returned = headed(b"X-MC-ReturnPathDomain: other.example")
     assert "this API key is limited in them (senders)" in wrong(returned, caller=SHOP_ONLY)["mime"]
@@ -208,7 +224,9 @@ def test_options_are_checked_with_the_rest_and_all_is_told_at_once():
 ])  # fmt: skip
 def test_no_header_takes_long_to_look_through(line):
     # What is not linear would take hours; the run's own limit finds it.
-    folded = b"\r\n ".join(line[start : start + 900] for start in range(0, len(line), 900)) if b"\r\n" not in line else line
+    folded = (
+        b"\r\n ".join(line[start : start + 900] for start in range(0, len(line), 900)) if b"\r\n" not in line else line
+    )
     assert composed(checked(headed(folded))).endswith(headed(folded))
     assert DECODED_SIZE < 10_000
 
@@ -235,10 +253,24 @@ def test_a_raw_message_is_stored_as_any_other_and_one_key_makes_one(services, ac
     with services.db.read() as session:
         found = session.query(Message).one()
         assert str(found.id) == first.id
-        assert (found.raw, found.size, found.tags, found.meta, found.priority) == (WHOLE, len(WHOLE), ["a", "b"], {"order": 1}, 9)
-        assert (found.sender, found.mail_from, found.message_id) == ("Jörg <shop@example.com>", "bounces@example.com", "<1@mail.example.com>")
+        assert (found.raw, found.size, found.tags, found.meta, found.priority) == (
+            WHOLE,
+            len(WHOLE),
+            ["a", "b"],
+            {"order": 1},
+            9,
+        )
+        assert (found.sender, found.mail_from, found.message_id) == (
+            "Jörg <shop@example.com>",
+            "bounces@example.com",
+            "<1@mail.example.com>",
+        )
         details = repo.details(session, found.tenant_id, found.id)
-    assert (details["to"], details["cc"], details["bcc"]) == (["ann@example.com", "bob@example.com"], ["cis@example.com"], ["dot@example.com"])
+    assert (details["to"], details["cc"], details["bcc"]) == (
+        ["ann@example.com", "bob@example.com"],
+        ["cis@example.com"],
+        ["dot@example.com"],
+    )
 
 
 def test_what_is_made_for_a_message_without_them_are_its_id_and_its_moment(services, acceptor):
@@ -259,7 +291,9 @@ def test_a_raw_message_counts_for_its_tenants_quota(services, acceptor):
 
 @pytest.mark.parametrize("size", [100, 1_500_000])
 def test_octets_of_any_size_are_read_as_they_were_given(services, acceptor, size):
-    mime = WHOLE + b"\x80\xff\\ '%s" * (size // 40) + b"\r\n" if size < 500 else WHOLE + b"\x80\xff\\'%s\r\n" * (size // 8)
+    mime = (
+        WHOLE + b"\x80\xff\\ '%s" * (size // 40) + b"\r\n" if size < 500 else WHOLE + b"\x80\xff\\'%s\r\n" * (size // 8)
+    )
     accepted = acceptor.accept(Raw(mime=mime, recipients=["ann@example.com"]), ANYBODY).result()
     with services.db.read() as session:
         assert bytes(session.query(Message.raw).scalar()) == mime

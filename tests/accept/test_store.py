@@ -106,7 +106,9 @@ def at_once(database):
         with ThreadPoolExecutor(len(begun)) as pool:
             futures = [pool.submit(one.result) for one in begun]
             answers = [future.exception() or future.result() for future in futures]
-        assert sorted(stored) == sorted(rows.message["id"] for (rows, _), answer in zip(arguments, answers, strict=True) if answer is None)
+        assert sorted(stored) == sorted(
+            rows.message["id"] for (rows, _), answer in zip(arguments, answers, strict=True) if answer is None
+        )
         return answers
 
     yield run
@@ -140,7 +142,9 @@ def test_more_than_a_commit_holds_go_into_several(services, database, at_once):
 
 def test_requests_with_one_key_are_one_message_and_each_hears_its_answer(services, at_once):
     claim, other = KeyClaim("key", "same"), KeyClaim("key", "different")
-    answers = at_once([(rows(number), claim) for number in range(6)] + [(rows(), other), (rows(), KeyClaim("key2", "same"))])
+    answers = at_once(
+        [(rows(number), claim) for number in range(6)] + [(rows(), other), (rows(), KeyClaim("key2", "same"))]
+    )
     stored = [one for one in answers[:6] if one is None]
     assert len(stored) == 1
     with services.db.read() as session:
@@ -168,7 +172,9 @@ def test_a_database_that_is_away_is_told_to_each_and_used_again_when_it_is_back(
     assert count(services, Message) == [1]
 
 
-@pytest.mark.parametrize("services", ["postgresql"], indirect=True)  # SQLite has one writer: a held key is a held database
+@pytest.mark.parametrize(
+    "services", ["postgresql"], indirect=True
+)  # SQLite has one writer: a held key is a held database
 def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services, store):
     held = KeyClaim("held", "same")
     with services.db.write() as rival:

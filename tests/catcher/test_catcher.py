@@ -47,7 +47,10 @@ class Catcher:
 
     def kept(self) -> list[bytes]:
         """Return the messages in new/, oldest first."""
-        return [file.read_bytes() for file in sorted((self.mail / "new").iterdir(), key=lambda file: file.stat().st_mtime_ns)]
+        return [
+            file.read_bytes()
+            for file in sorted((self.mail / "new").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+        ]
 
     def only(self) -> Message:
         """Return the one message in new/."""
@@ -119,7 +122,9 @@ def catcher(tmp_path: Path) -> Iterator[Catcher]:
 
 def test_a_message_is_kept_as_sent_with_its_envelope_on_top(catcher: Catcher) -> None:
     with catcher.smtp() as smtp:
-        smtp.sendmail("a@b.test", ["c@d.test", "e@f.test"], b"Subject: hi\r\nTo: someone else\r\n\r\n.dot\r\n..\r\nend\r\n")
+        smtp.sendmail(
+            "a@b.test", ["c@d.test", "e@f.test"], b"Subject: hi\r\nTo: someone else\r\n\r\n.dot\r\n..\r\nend\r\n"
+        )
     top = b"X-Envelope-From: a@b.test\nX-Envelope-To: c@d.test\nX-Envelope-To: e@f.test\n"
     assert catcher.kept() == [top + b"Subject: hi\nTo: someone else\n\n.dot\n..\nend\n"]
     assert list((catcher.mail / "tmp").iterdir()) == []
@@ -246,7 +251,9 @@ def test_internationalised_addresses_need_smtputf8_and_are_kept(catcher: Catcher
         raw.say(b"EHLO client.test")
         assert raw.say("MAIL FROM:<jürgen@bücher.test>".encode()).startswith(b"553 5.6.7")
     with catcher.smtp() as smtp:
-        smtp.sendmail("jürgen@bücher.test", ["Ω@d.test"], "Subject: grüße\r\n\r\nß\r\n".encode(), ["SMTPUTF8", "BODY=8BITMIME"])
+        smtp.sendmail(
+            "jürgen@bücher.test", ["Ω@d.test"], "Subject: grüße\r\n\r\nß\r\n".encode(), ["SMTPUTF8", "BODY=8BITMIME"]
+        )
     (content,) = catcher.kept()
     assert content == "X-Envelope-From: jürgen@bücher.test\nX-Envelope-To: Ω@d.test\nSubject: grüße\n\nß\n".encode()
 
@@ -254,7 +261,9 @@ def test_internationalised_addresses_need_smtputf8_and_are_kept(catcher: Catcher
 def test_each_message_is_one_log_line_that_nobody_can_forge(catcher: Catcher) -> None:
     with catcher.smtp() as smtp:
         subject = b"=?utf-8?q?h=C3=A9=0A2026-01-01T00:00:00Z_info_forged=1B[2J?="
-        smtp.sendmail("a@b.test", [f"r{n}@d.test" for n in range(5)], b"Subject: " + subject + b"\r\n folded\r\n\r\nx\r\n")
+        smtp.sendmail(
+            "a@b.test", [f"r{n}@d.test" for n in range(5)], b"Subject: " + subject + b"\r\n folded\r\n\r\nx\r\n"
+        )
         smtp.sendmail("a@b.test", ["c@d.test"], b"Subject: =?nonsense?b?!?=\r\n\r\nx\r\n")
     first, second = [line for line in catcher.log().splitlines() if " caught " in line]
     assert 'from=a@b.test to="r0@d.test, r1@d.test, r2@d.test and 2 more" subject="hé' in first
@@ -323,14 +332,18 @@ def test_told_to_stop_it_lets_data_end_and_exits_0(catcher: Catcher, which: sign
 
 def test_a_port_in_use_is_one_clear_line_and_exit_code_1(catcher: Catcher, tmp_path: Path) -> None:
     taken = environment(tmp_path / "other", catcher.port)
-    second = subprocess.run([sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=taken, capture_output=True, text=True, check=False)
+    second = subprocess.run(
+        [sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=taken, capture_output=True, text=True, check=False
+    )
     assert second.returncode == 1
     said = f"catcher: cannot listen on 127.0.0.1:{catcher.port}: Address already in use; MAILBBGUN_CATCHER_PORT sets another port\n"
     assert second.stderr == said
     assert not (tmp_path / "other").exists()
 
 
-SMUGGLED = b"EHLO a.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nSubject: from a web page\r\n\r\nx\r\n.\r\n"
+SMUGGLED = (
+    b"EHLO a.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nSubject: from a web page\r\n\r\nx\r\n.\r\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -344,9 +357,19 @@ SMUGGLED = b"EHLO a.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r
         b"FOOBAR /" + b"x" * 5000 + b" HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\r\n",
     ],
-    ids=[*HTTP_METHODS, "HTTP 0.9", "lower case", "another method", "a long path", "another method and a long path", "TLS"],
+    ids=[
+        *HTTP_METHODS,
+        "HTTP 0.9",
+        "lower case",
+        "another method",
+        "a long path",
+        "another method and a long path",
+        "TLS",
+    ],
 )
-def test_a_connection_that_begins_with_another_protocol_is_hung_up_on_and_none_of_its_lines_is_a_command(shared: Catcher, opening: bytes) -> None:
+def test_a_connection_that_begins_with_another_protocol_is_hung_up_on_and_none_of_its_lines_is_a_command(
+    shared: Catcher, opening: bytes
+) -> None:
     for pieces in ([opening + SMUGGLED], [opening[:2], opening[2:], SMUGGLED]):
         with Raw(shared.port) as raw:
             said = b""
@@ -393,7 +416,11 @@ def test_connections_that_say_nothing_keep_nobody_out_and_whoever_sends_mail_sta
 
 def test_recipients_of_the_simulator_are_refused_as_they_wish_and_the_others_get_their_mail(catcher: Catcher) -> None:
     with catcher.smtp() as smtp:
-        refused = smtp.sendmail("a@b.test", ["bounce+1@simulator", "ann@simulator", "defer@simulator", "bounce@b.test"], b"Subject: 1\r\n\r\nx\r\n")
+        refused = smtp.sendmail(
+            "a@b.test",
+            ["bounce+1@simulator", "ann@simulator", "defer@simulator", "bounce@b.test"],
+            b"Subject: 1\r\n\r\nx\r\n",
+        )
     assert {address: (code, said[:5]) for address, (code, said) in refused.items()} == {
         "bounce+1@simulator": (550, b"5.1.1"),
         "defer@simulator": (451, b"4.7.1"),

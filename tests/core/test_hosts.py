@@ -87,13 +87,26 @@ def test_an_entry_stands_for_what_it_says(entry: str, ours: list[str], others: l
     assert not any(hosts.serves(text) for text in others)
 
 
-@pytest.mark.parametrize("entry", ["*", "", "https://mail.example.com", "mail.example.com/x", "*.*.example.com", "a*.example.com", "*.192.0.2.1"])
+@pytest.mark.parametrize(
+    "entry",
+    ["*", "", "https://mail.example.com", "mail.example.com/x", "*.*.example.com", "a*.example.com", "*.192.0.2.1"],
+)
 def test_an_entry_that_is_none_is_an_error_that_says_what_would_be_right(entry: str) -> None:
     with pytest.raises(ValueError, match=r"is not a host like mail\.example\.com"):
         Pattern.read(entry)
 
 
-@pytest.mark.parametrize("url", ["mail.example.com", "ftp://mail.example.com", "https://", "https://a b", "https://u:p@x.test", "https://x.test/?a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mail.example.com",
+        "ftp://mail.example.com",
+        "https://",
+        "https://a b",
+        "https://u:p@x.test",
+        "https://x.test/?a",
+    ],
+)
 def test_a_public_url_that_is_none_is_an_error(url: str) -> None:
     with pytest.raises(ValueError, match="is not") as raised:
         public_url(url)
@@ -107,7 +120,9 @@ def test_a_public_url_that_is_none_is_an_error(url: str) -> None:
     ("https://public.example/mail/", "http", "localhost:5000", "", "https://public.example/mail"),
     ("https://public.example", "http", "evil.example", "/x", "https://public.example"),
 ])  # fmt: skip
-def test_addresses_begin_with_a_host_only_if_it_is_ours(public: str, scheme: str, host: str | None, root: str, base: str) -> None:
+def test_addresses_begin_with_a_host_only_if_it_is_ours(
+    public: str, scheme: str, host: str | None, root: str, base: str
+) -> None:
     assert Hosts(any_served=True, allowed=("mail.example.com",), public=public).base(scheme, host, root) == base
 
 
@@ -131,7 +146,9 @@ HTTPS, HTTP = "https://mail.example.com", "http://localhost:5000"
     ("localhost:5000", None, "same-site", True), ("localhost:5000", None, "SAME-SITE", True), ("localhost:5000", None, "", True),
     ("localhost:5000", None, "same-origin, cross-site", True), (None, HTTP, None, True), (None, None, None, False),
 ])  # fmt: skip
-def test_pages_of_other_sites_are_told_from_our_own(host: str | None, origin: str | None, site: str | None, foreign: bool) -> None:
+def test_pages_of_other_sites_are_told_from_our_own(
+    host: str | None, origin: str | None, site: str | None, foreign: bool
+) -> None:
     assert Hosts(any_served=True, allowed=("mail.example.com",)).foreign(host, origin, site) is foreign
 
 

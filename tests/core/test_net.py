@@ -128,7 +128,9 @@ def refusal(guard: Guard, host: str, port: int = 25) -> NotPermitted:
 
 
 def test_of_several_addresses_the_public_ones_are_connected_to_in_their_order() -> None:
-    guard = names(mx_test=["fd00::1", "2606:4700::2", "127.0.0.1", "8.8.8.8", "::ffff:10.0.0.1", "8.8.8.8", "2606:4700::1"])
+    guard = names(
+        mx_test=["fd00::1", "2606:4700::2", "127.0.0.1", "8.8.8.8", "::ffff:10.0.0.1", "8.8.8.8", "2606:4700::1"]
+    )
     assert guard.addresses("MX.test.", 587) == ("2606:4700::2", "8.8.8.8", "2606:4700::1")
 
 
@@ -139,7 +141,9 @@ def test_a_host_without_a_public_address_is_refused_without_telling_those_it_has
 
 
 def test_a_host_with_thousands_of_addresses_has_ten() -> None:
-    assert len(names(mx_test=[f"8.8.{n // 256}.{n % 256}" for n in range(3000)]).addresses("mx.test", 25)) == MAX_ADDRESSES
+    assert (
+        len(names(mx_test=[f"8.8.{n // 256}.{n % 256}" for n in range(3000)]).addresses("mx.test", 25)) == MAX_ADDRESSES
+    )
 
 
 def test_an_address_is_judged_without_asking_the_dns() -> None:
@@ -189,7 +193,9 @@ def allowing(*entries: str, **zone: list[str]) -> Guard:
 
 
 def test_an_allowed_network_is_reached_on_any_port_and_nothing_beside_it() -> None:
-    guard = allowing("10.1.0.0/16", "fd00::/8", mx_test=["10.1.2.3", "10.2.0.1", "8.8.8.8", "fd00::1"], out_test=["10.2.0.1"])
+    guard = allowing(
+        "10.1.0.0/16", "fd00::/8", mx_test=["10.1.2.3", "10.2.0.1", "8.8.8.8", "fd00::1"], out_test=["10.2.0.1"]
+    )
     assert guard.addresses("mx.test", 25) == ("10.1.2.3", "8.8.8.8", "fd00::1")
     assert guard.addresses("mx.test", 2500) == ("10.1.2.3", "fd00::1")
     assert guard.addresses("10.1.9.9", 2500) == ("10.1.9.9",)
@@ -213,7 +219,9 @@ def test_everything_may_be_allowed_but_no_odd_spelling() -> None:
     assert refusal(guard, "mx.test", 0).about == "port"
 
 
-@pytest.mark.parametrize("entry", ["", "10.0.0.1/8", "10.0.0.0/33", "127.1", "a b", "http://x", "[::1]", "*.internal", "fe80::/10%eth0"])
+@pytest.mark.parametrize(
+    "entry", ["", "10.0.0.1/8", "10.0.0.0/33", "127.1", "a b", "http://x", "[::1]", "*.internal", "fe80::/10%eth0"]
+)
 def test_an_entry_that_is_neither_network_nor_name_is_named(entry: str) -> None:
     with pytest.raises(ValueError, match="is no network") as caught:
         Allowed.read(["10.0.0.0/8", entry])
@@ -221,9 +229,10 @@ def test_an_entry_that_is_neither_network_nor_name_is_named(entry: str) -> None:
 
 
 def test_guards_with_the_same_rules_are_the_same_key() -> None:
-    assert {Guard(allowed=Allowed.read(["10.0.0.0/8", "relay"])), Guard(allowed=Allowed.read(["10.0.0.0/8", "relay"]))} == {
-        Guard(allowed=Allowed.read(["10.0.0.0/8", "relay"]))
-    }
+    assert {
+        Guard(allowed=Allowed.read(["10.0.0.0/8", "relay"])),
+        Guard(allowed=Allowed.read(["10.0.0.0/8", "relay"])),
+    } == {Guard(allowed=Allowed.read(["10.0.0.0/8", "relay"]))}
     assert Guard() != Guard(allowed=Allowed.read(["*"]))
 
 
@@ -240,7 +249,9 @@ def test_guards_with_the_same_rules_are_the_same_key() -> None:
         ("10.0.0.1", "10.0.0.1", ("10.0.0.0/8",), True),
     ],
 )
-def test_the_peer_is_judged_again_and_we_ourselves_are_no_public_address(peer: str, own: str, allowed: tuple[str, ...], good: bool) -> None:
+def test_the_peer_is_judged_again_and_we_ourselves_are_no_public_address(
+    peer: str, own: str, allowed: tuple[str, ...], good: bool
+) -> None:
     guard = allowing(*allowed)
     if good:
         guard.check_peer("mx.test", 25, peer, own)

@@ -31,7 +31,9 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
     return Log(caplog)
 
 
-def test_an_outage_is_told_of_at_once_then_once_a_minute_and_when_it_is_over(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_told_of_at_once_then_once_a_minute_and_when_it_is_over(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(150):
         log.outages.failed("intake", AWAY)
         log.outages.failed("tick", AWAY)
@@ -41,7 +43,9 @@ def test_an_outage_is_told_of_at_once_then_once_a_minute_and_when_it_is_over(log
     log.outages.worked("queue", "intake")
     assert log.lines() == []  # the other task still fails
     log.outages.worked("queue", "tick")
-    assert [(vars(one)["address"], vars(one)["away_seconds"]) for one in caplog.records] == [("broker.example.com:5672", 150)]
+    assert [(vars(one)["address"], vars(one)["away_seconds"]) for one in caplog.records] == [
+        ("broker.example.com:5672", 150)
+    ]
     assert log.lines() == ["queue_back"]
     log.outages.worked("queue", "intake", "tick")
     assert log.lines() == []

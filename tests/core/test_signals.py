@@ -25,7 +25,12 @@ while not (stops and sys.stdin.readline()):
 
 def started(program: str = PROGRAM, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*prefix, sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
@@ -77,7 +82,9 @@ def test_signals_that_come_double_are_one_request() -> None:
     with started() as process:
         process.send_signal(signal.SIGSTOP)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            process.send_signal(number)  # they arrive together when it goes on, as those that timeout sends to it and its group
+            process.send_signal(
+                number
+            )  # they arrive together when it goes on, as those that timeout sends to it and its group
         process.send_signal(signal.SIGCONT)
         process.communicate("go on\n", timeout=PATIENCE)
         assert process.returncode == 0
@@ -98,7 +105,9 @@ T, H = signal.SIGTERM, signal.SIGHUP
         ([(0.0, T), (5.0, H)], False),
     ],
 )
-def test_whoever_asks_again_a_second_after_the_first_time_insists(signals: list[tuple[float, int]], insists: bool) -> None:
+def test_whoever_asks_again_a_second_after_the_first_time_insists(
+    signals: list[tuple[float, int]], insists: bool
+) -> None:
     moments = iter([moment for moment, number in signals if number != H])
     insistence = Insistence(lambda: next(moments))
     assert [insistence.heard(number) for _, number in signals][-1] is insists
@@ -142,5 +151,7 @@ def test_output_that_nobody_reads_or_that_cannot_be_written_is_no_traceback() ->
         (f"'{ROOT}/bin/mailbbgun' --help >/dev/full", 1, "mailbbgun: cannot write: No space left on device\n"),
         (f"'{ROOT}/bin/mailbbgun' --help | true", 0, ""),
     ):
-        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            ["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         assert (done.returncode, done.stderr) == (code, said), command

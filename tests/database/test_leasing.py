@@ -53,7 +53,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 def add(database: Database, events: int, calls: int) -> list[UUID]:
     made = [new_id() for _ in range(events)]
     with database.write() as session:
-        session.execute(insert(CALLS), [{"id": new_id(), "event_id": event, "state": OPEN, "attempt": 0} for event in made for _ in range(calls)])
+        session.execute(
+            insert(CALLS),
+            [{"id": new_id(), "event_id": event, "state": OPEN, "attempt": 0} for event in made for _ in range(calls)],
+        )
     return made
 
 
@@ -71,7 +74,9 @@ def take(database: Database, owner: UUID, events: list[UUID], seconds: int = 60)
 def end(database: Database, owner: UUID, identifier: UUID, attempt: int) -> bool:
     """Write that a call is done, and let go of it; say whether its lease stood."""
     stands = leasing.standing(CALLS, bindparam("which", attempt), CALLS.c.state == OPEN)
-    statement = update(CALLS).where(CALLS.c.id == identifier, stands).values(state=DONE, **leasing.ENDED).returning(CALLS.c.id)
+    statement = (
+        update(CALLS).where(CALLS.c.id == identifier, stands).values(state=DONE, **leasing.ENDED).returning(CALLS.c.id)
+    )
     with database.write() as session:
         return session.execute(statement, {"owner": owner}).scalar_one_or_none() is not None
 
@@ -79,7 +84,10 @@ def end(database: Database, owner: UUID, identifier: UUID, attempt: int) -> bool
 def rows(database: Database) -> list[tuple[str, UUID | None, int]]:
     with database.read() as session:
         columns = (CALLS.c.state, CALLS.c.lease_owner, CALLS.c.attempt)
-        return [(state, owner, attempt) for state, owner, attempt in session.execute(select(*columns).order_by(CALLS.c.state))]
+        return [
+            (state, owner, attempt)
+            for state, owner, attempt in session.execute(select(*columns).order_by(CALLS.c.state))
+        ]
 
 
 def test_a_row_is_in_one_workers_hands_until_its_result_is_written(database: Database) -> None:
@@ -118,7 +126,9 @@ def test_a_lease_that_has_run_out_is_found_with_its_owner_until_it_is_prolonged(
         with database.read() as session:
             owners = leasing.expired_owners(session, CALLS)
             its = leasing.held_by(CALLS, ONE, expired_only=expired_only)
-            return len(session.execute(select(CALLS.c.id).where(*its)).all()) if owners == [ONE] or not expired_only else 0
+            return (
+                len(session.execute(select(CALLS.c.id).where(*its)).all()) if owners == [ONE] or not expired_only else 0
+            )
 
     assert (found(expired_only=True), found(expired_only=False)) == (2, 2)
     with database.write() as session:

@@ -24,7 +24,11 @@ NEW = ReadyStatement(
         id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), started_at=bindparam("at"), beat_at=db_now()
     )
 )
-BEAT = ReadyStatement(update(RegisteredWorker).where(RegisteredWorker.id == bindparam("worker")).values(pid=RegisteredWorker.pid + bindparam("more")))
+BEAT = ReadyStatement(
+    update(RegisteredWorker)
+    .where(RegisteredWorker.id == bindparam("worker"))
+    .values(pid=RegisteredWorker.pid + bindparam("more"))
+)
 
 
 def new(identifier: UUID, host: str | None = "100% 'my' \\host", pid: int = 1) -> dict[str, object]:
@@ -51,7 +55,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 def workers(database: Database) -> list[tuple[UUID, str, int, datetime]]:
     with database.read() as session:
         return [
-            (one.id, one.host, one.pid, one.started_at) for one in session.scalars(select(RegisteredWorker).order_by(RegisteredWorker.pid))
+            (one.id, one.host, one.pid, one.started_at)
+            for one in session.scalars(select(RegisteredWorker).order_by(RegisteredWorker.pid))
         ]
 
 
@@ -59,7 +64,10 @@ def test_steps_are_committed_together(database: Database) -> None:
     first, second = uuid4(), uuid4()
     database.commit([StatementStep(NEW, [new(first)])])
     database.commit(
-        [StatementStep(NEW, [new(second, pid=5)]), StatementStep(BEAT, [{"worker": first, "more": 2}, {"worker": second, "more": 2}])]
+        [
+            StatementStep(NEW, [new(second, pid=5)]),
+            StatementStep(BEAT, [{"worker": first, "more": 2}, {"worker": second, "more": 2}]),
+        ]
     )
     assert workers(database) == [(first, "100% 'my' \\host", 3, AT), (second, "100% 'my' \\host", 7, AT)]
 
@@ -68,7 +76,13 @@ GROWN = ReadyStatement(
     update(RegisteredWorker)
     .where(RegisteredWorker.pid < bindparam("below"))
     .values(pid=RegisteredWorker.pid + 1)
-    .returning(RegisteredWorker.id, RegisteredWorker.pid, RegisteredWorker.started_at, RegisteredWorker.pid / 4.0, RegisteredWorker.host)
+    .returning(
+        RegisteredWorker.id,
+        RegisteredWorker.pid,
+        RegisteredWorker.started_at,
+        RegisteredWorker.pid / 4.0,
+        RegisteredWorker.host,
+    )
 )
 
 
@@ -111,7 +125,9 @@ def test_a_statement_whose_text_or_values_come_from_python_each_time_cannot_be_r
     listed = ReadyStatement(update(RegisteredWorker).where(RegisteredWorker.id.in_([uuid4(), uuid4()])).values(pid=1))
     with pytest.raises(TypeError, match="depends on its parameters"):
         database.commit([StatementStep(listed, [{}])])
-    made = ReadyStatement(insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x"))  # the model makes an id
+    made = ReadyStatement(
+        insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x")
+    )  # the model makes an id
     with pytest.raises(TypeError, match="has to compute defaults"):
         database.commit([StatementStep(made, [{"tenant_id": uuid4()}])])
 

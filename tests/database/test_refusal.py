@@ -54,12 +54,18 @@ def guarded(breakable_postgresql: PostgreSQL) -> Iterator[URL]:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"password": CANARY}, "DATABASE_URL: PostgreSQL refuses the password of the user 'guarded', or has no such role"),
+        (
+            {"password": CANARY},
+            "DATABASE_URL: PostgreSQL refuses the password of the user 'guarded', or has no such role",
+        ),
         ({"username": "nobody_here"}, "DATABASE_URL: PostgreSQL has no role 'nobody_here'"),
         ({"username": "idle"}, "DATABASE_URL: the role 'idle' may not log in to PostgreSQL"),
         ({"database": "none_such"}, "DATABASE_URL: PostgreSQL has no database 'none_such'"),
         ({"query": {"sslmode": "verify-full"}}, "DATABASE_URL: "),
-        ({"query": {"sslmode": "require"}}, "DATABASE_URL: PostgreSQL on 127.0.0.1 does not speak TLS, which sslmode demands"),
+        (
+            {"query": {"sslmode": "require"}},
+            "DATABASE_URL: PostgreSQL on 127.0.0.1 does not speak TLS, which sslmode demands",
+        ),
     ],
 )
 def test_what_postgresql_refuses_is_told_and_ends_a_start(guarded: URL, changes: dict[str, object], told: str) -> None:
@@ -81,7 +87,11 @@ def test_a_postgresql_that_is_away_is_waited_for() -> None:
 def test_a_sqlite_file_that_cannot_be_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("no database at all, and longer than a header of SQLite's is " * 30)
-    for name, told in (("folder", "is a folder, not a file"), ("none/x.db", "there is no folder"), ("text", "is not a SQLite database")):
+    for name, told in (
+        ("folder", "is a folder, not a file"),
+        ("none/x.db", "there is no folder"),
+        ("text", "is not a SQLite database"),
+    ):
         error = refusal(f"sqlite:///{tmp_path}/{name}")
         assert error.refused
         assert told in str(error)

@@ -42,7 +42,9 @@ ALLOWED = {
     "and more": select(Message.id).where(Message.status == "x", Message.tenant_id == OURS, Message.id == new_id()),
     "a conjunction": select(Message.id).where((Message.tenant_id == OURS) & (Message.status == "x")),
     "the table itself": select(MESSAGES.c.id).where(MESSAGES.c.tenant_id == OURS),
-    "a join": select(Event.id).join(Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS)).where(Event.tenant_id == OURS),
+    "a join": select(Event.id)
+    .join(Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS))
+    .where(Event.tenant_id == OURS),
     "a subquery": select(Message.id).where(
         Message.tenant_id == OURS, Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))
     ),
@@ -69,7 +71,9 @@ REFUSED = {
         Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS) & (Event.tenant_id == OURS)
     ),
     "a subquery": select(Message.id).where(Message.tenant_id == OURS, Message.id.in_(select(Delivery.message_id))),
-    "a subquery that says it for the other": select(Message.id).where(Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))),
+    "a subquery that says it for the other": select(Message.id).where(
+        Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))
+    ),
     "exists": select(RegisteredWorker.id).where(exists().where(Message.id == RegisteredWorker.id)),
     "an alias": select(OTHER.id).where(OTHER.status == "x"),
     "a table beside its alias": select(OTHER.id).where(Delivery.tenant_id == OURS, Delivery.id == OTHER.id),
@@ -77,20 +81,28 @@ REFUSED = {
     "a common table expression": select(select(Message.id).cte("all_of_them").c.id),
     "a union": select(Message.id).where(Message.tenant_id == OURS).union(select(Message.id)),
     "an update": update(DELIVERIES).values(status="x"),
-    "an update by a subquery": update(DELIVERIES).where(DELIVERIES.c.id.in_(select(Delivery.id).where(Delivery.tenant_id == OURS))).values(kind="x"),
+    "an update by a subquery": update(DELIVERIES)
+    .where(DELIVERIES.c.id.in_(select(Delivery.id).where(Delivery.tenant_id == OURS)))
+    .values(kind="x"),
     "a delete": delete(Message).where(Message.id == new_id()),
 }
 
 FOR_ALL = {
     "inserted with a tenant": insert(MESSAGES).values(id=bindparam("id"), tenant_id=bindparam("tenant_id")),
-    "inserted from given rows with a tenant": insert(MESSAGES).from_select(["id", "tenant_id"], select(GIVEN.c.id, GIVEN.c.tenant_id)),
+    "inserted from given rows with a tenant": insert(MESSAGES).from_select(
+        ["id", "tenant_id"], select(GIVEN.c.id, GIVEN.c.tenant_id)
+    ),
     "a table that nobody owns": update(RegisteredWorker).values(beat_at=func.now()),
     "named by its tenant": select(Message.id).where(Message.tenant_id == bindparam("tenant")),
     "named by id": update(DELIVERIES).where(DELIVERIES.c.id == bindparam("delivery")).values(status="x"),
     "by ids": delete(Message).where(Message.id.in_(select(GIVEN.c.id)), Message.status == "x"),
     "by ids of given rows": update(DELIVERIES).where(DELIVERIES.c.message_id == GIVEN.c.id).values(status="x"),
-    "joined with what is named by id": select(Message.id).join(Delivery, Delivery.message_id == Message.id).where(Delivery.id == bindparam("id")),
-    "outer joined by its key": select(Event.id).outerjoin(Delivery, Delivery.id == Event.delivery_id).where(Event.message_id == bindparam("id")),
+    "joined with what is named by id": select(Message.id)
+    .join(Delivery, Delivery.message_id == Message.id)
+    .where(Delivery.id == bindparam("id")),
+    "outer joined by its key": select(Event.id)
+    .outerjoin(Delivery, Delivery.id == Event.delivery_id)
+    .where(Event.message_id == bindparam("id")),
     "by ids found by ids": update(DELIVERIES).where(
         DELIVERIES.c.id.in_(select(select(Delivery.id).where(Delivery.message_id == GIVEN.c.id).cte("chosen").c.id))
     ),
@@ -136,7 +148,9 @@ def test_what_names_its_tenant_is_executed(database: Database, statement: object
 
 
 @pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED.keys())
-def test_what_does_not_is_refused_each_time_and_only_in_sessions_that_have_one(database: Database, statement: object) -> None:
+def test_what_does_not_is_refused_each_time_and_only_in_sessions_that_have_one(
+    database: Database, statement: object
+) -> None:
     for _ in range(2):
         with pytest.raises(FencedQuery), database.write(OURS) as session:
             session.execute(statement)
@@ -162,9 +176,13 @@ TESTED = {
         *TESTS, Message.id.in_(select(Delivery.message_id).where(Delivery.tenant_id == OURS))
     ),
     "an outer join": select(Event.id)
-    .outerjoin(Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS) & Delivery.message_id.in_(TEST_IDS))
+    .outerjoin(
+        Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS) & Delivery.message_id.in_(TEST_IDS)
+    )
     .where(Event.tenant_id == OURS, Event.message_id.in_(TEST_IDS)),
-    "an update": update(DELIVERIES).where(DELIVERIES.c.tenant_id == OURS, DELIVERIES.c.message_id.in_(TEST_IDS)).values(kind="x"),
+    "an update": update(DELIVERIES)
+    .where(DELIVERIES.c.tenant_id == OURS, DELIVERIES.c.message_id.in_(TEST_IDS))
+    .values(kind="x"),
     "nobody's table": select(RegisteredWorker.id),
 }
 _OURS = Message.tenant_id == OURS
@@ -174,9 +192,15 @@ UNTESTED = {
     "all but test messages": select(Message.id).where(_OURS, Message.test != true()),
     "or something else": select(Message.id).where(_OURS, (Message.test == true()) | (Message.status == "x")),
     "what belongs to any": select(Delivery.id).where(Delivery.tenant_id == OURS),
-    "what belongs to any, by id": select(Delivery.id).where(Delivery.tenant_id == OURS, Delivery.message_id == new_id()),
-    "what belongs to live ones": select(Delivery.id).where(Delivery.tenant_id == OURS, Delivery.message_id.in_(select(Message.id).where(_OURS))),
-    "what belongs to no test message": select(Delivery.id).where(Delivery.tenant_id == OURS, Delivery.message_id.not_in(TEST_IDS)),
+    "what belongs to any, by id": select(Delivery.id).where(
+        Delivery.tenant_id == OURS, Delivery.message_id == new_id()
+    ),
+    "what belongs to live ones": select(Delivery.id).where(
+        Delivery.tenant_id == OURS, Delivery.message_id.in_(select(Message.id).where(_OURS))
+    ),
+    "what belongs to no test message": select(Delivery.id).where(
+        Delivery.tenant_id == OURS, Delivery.message_id.not_in(TEST_IDS)
+    ),
     "an outer join": select(Event.id)
     .outerjoin(Delivery, (Delivery.id == Event.delivery_id) & (Delivery.tenant_id == OURS))
     .where(Event.tenant_id == OURS, Event.message_id.in_(TEST_IDS)),
@@ -192,7 +216,9 @@ UNTESTED = {
 
 
 @pytest.mark.parametrize("statement", TESTED.values(), ids=TESTED.keys())
-def test_what_asks_for_test_data_is_executed_where_nothing_else_may_be_met(database: Database, statement: object) -> None:
+def test_what_asks_for_test_data_is_executed_where_nothing_else_may_be_met(
+    database: Database, statement: object
+) -> None:
     for _ in range(2):
         with database.write(OURS, tests_only=True) as session:
             session.execute(statement)
@@ -241,7 +267,9 @@ def app(backend: Settings) -> Iterator[Flask]:
         yield made
 
 
-def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_changed(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_changed(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = app.test_client()
     with app.app_context():
         services = provided(Services)
@@ -250,15 +278,24 @@ def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_cha
             with services.db.write() as session:
                 session.add(Tenant(id=tenant, name=str(tenant), status=ACTIVE, created_at=func.now()))
                 session.flush()
-                tokens[tenant] = keys.create(session, services.vault, tenant, keys.Wish(name="k", scopes=tuple(Scope))).token
+                tokens[tenant] = keys.create(
+                    session, services.vault, tenant, keys.Wish(name="k", scopes=tuple(Scope))
+                ).token
 
     def ask(method: str, path: str, tenant: UUID, **options: object) -> object:
         return client.open(path, method=method, headers={"Authorization": f"Bearer {tokens[tenant]}"}, **options)
 
-    sent = ask("POST", "/messages", THEIRS, json={"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]})
+    sent = ask(
+        "POST",
+        "/messages",
+        THEIRS,
+        json={"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]},
+    )
     theirs = sent.json["id"]
     calls = [("GET", f"/messages/{theirs}{path}") for path in ("", "/raw", "/events")]
-    calls += [("GET", f"/messages{query}") for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0")]
+    calls += [
+        ("GET", f"/messages{query}") for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0")
+    ]
     calls += [("DELETE", f"/messages/{theirs}"), ("POST", f"/messages/{theirs}/retry")]
     for method, path in calls:
         answer = ask(method, path, OURS)
@@ -282,7 +319,9 @@ def test_with_the_test_data_taken_out_of_queries_a_test_key_is_shown_and_changes
         services = provided(Services)
         for kind in (KeyKind.LIVE, KeyKind.TEST):
             with services.db.write() as session:
-                tokens[kind] = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k", kind=kind, scopes=tuple(Scope))).token
+                tokens[kind] = keys.create(
+                    session, services.vault, DEFAULT_TENANT, keys.Wish(name="k", kind=kind, scopes=tuple(Scope))
+                ).token
 
     def ask(method: str, path: str, kind: KeyKind, **options: object) -> object:
         return client.open(path, method=method, headers={"Authorization": f"Bearer {tokens[kind]}"}, **options)
@@ -293,7 +332,10 @@ def test_with_the_test_data_taken_out_of_queries_a_test_key_is_shown_and_changes
     for module in (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.record):
         monkeypatch.setattr(module, forgetful, lambda *_: [], raising=False)
     calls = [("GET", f"/messages/{live}{path}") for path in ("", "/raw", "/events")]
-    calls += [("GET", f"/messages{query}") for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0", "?test=false")]
+    calls += [
+        ("GET", f"/messages{query}")
+        for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0", "?test=false")
+    ]
     calls += [("DELETE", f"/messages/{live}"), ("POST", f"/messages/{live}/retry")]
     for method, path in calls:
         answer = ask(method, path, KeyKind.TEST)

@@ -33,7 +33,17 @@ def claim(tries: int = 0, unknowns: int = 0, address: str = "a@b.test") -> Claim
         (Deferred(LATER, Phase.RCPT), RETRY, 3, 0, Kind.EXPIRED, "ERROR", Reason.EXPIRED, 0, 0),
         (Deferred(LATER, Phase.RCPT, 90.0), RETRY, 0, 0, Kind.DEFERRED, "PENDING", None, 90, 0),
         (Refused(Reply(535, "5.7.8", "no"), Phase.AUTH), RETRY, 3, 0, Kind.REFUSED, "PENDING", None, 60, 0),
-        (Refused(Reply(550, "5.7.1", "no"), Phase.RCPT), RETRY, 3, 0, Kind.REFUSED, "PENDING", None, 60 + RETRY.delays[0], 0),
+        (
+            Refused(Reply(550, "5.7.1", "no"), Phase.RCPT),
+            RETRY,
+            3,
+            0,
+            Kind.REFUSED,
+            "PENDING",
+            None,
+            60 + RETRY.delays[0],
+            0,
+        ),
         (Unknown(LOST, Phase.DOT), RETRY, 0, 0, Kind.OUTCOME_UNKNOWN, "PENDING", None, 600, 600),
         (Unknown(LOST, Phase.DOT), RETRY, 1, 1, Kind.OUTCOME_UNKNOWN, "PENDING", None, 600, 600),
         (Unknown(LOST, Phase.DOT), RETRY, 2, 2, Kind.OUTCOME_UNKNOWN, "ERROR", Reason.OUTCOME_UNKNOWN, 0, 0),
@@ -43,7 +53,13 @@ def claim(tries: int = 0, unknowns: int = 0, address: str = "a@b.test") -> Claim
 )
 def test_an_outcome_has_one_result(outcome, policy, tries, unknowns, kind, status, reason, wait, hinted):
     result = judge(outcome, claim(tries, unknowns), policy)
-    assert (result.kind, result.status, result.reason, result.wait, result.hinted) == (kind, status, reason, wait, hinted)
+    assert (result.kind, result.status, result.reason, result.wait, result.hinted) == (
+        kind,
+        status,
+        reason,
+        wait,
+        hinted,
+    )
     assert result.attempt == 7
     assert result.unknown is isinstance(outcome, Unknown)
 
@@ -62,11 +78,19 @@ def test_the_schedule_is_walked_by_tries_that_a_server_ended_and_not_by_refusals
 
 
 def test_what_a_server_was_asked_is_an_attempt_and_what_is_known_of_a_worker_is_none():
-    asked = (Delivered(OK), Bounced(NEVER, Phase.RCPT), Deferred(LATER, Phase.CONNECT), Refused(LATER, Phase.AUTH), Unknown(LOST, Phase.DOT))
+    asked = (
+        Delivered(OK),
+        Bounced(NEVER, Phase.RCPT),
+        Deferred(LATER, Phase.CONNECT),
+        Refused(LATER, Phase.AUTH),
+        Unknown(LOST, Phase.DOT),
+    )
     assert all(judge(outcome, claim(), policy).attempted for outcome in asked for policy in (RETRY, HOLD))
     assert judge(Deferred(LATER, Phase.RCPT), claim(3), RETRY).attempted
     assert lost_unknown(claim(), RETRY).attempted  # its dot had gone
-    assert not any(lost_unsent(claim(), crashes, 5, died=died).attempted for crashes in (0, 9) for died in (True, False))
+    assert not any(
+        lost_unsent(claim(), crashes, 5, died=died).attempted for crashes in (0, 9) for died in (True, False)
+    )
     assert not released(claim(), 3.0).attempted
     assert released(claim(), 3.0, "why", attempted=True).attempted
 
@@ -111,4 +135,10 @@ def test_a_claim_lost_without_a_journal_follows_the_policy_for_unknown_outcomes(
 
 def test_a_claim_given_back_tells_nothing_and_counts_nothing():
     result = released(claim(), 3.0)
-    assert (result.kind, result.status, result.wait, result.counted, result.released) == (None, "PENDING", 3.0, False, True)
+    assert (result.kind, result.status, result.wait, result.counted, result.released) == (
+        None,
+        "PENDING",
+        3.0,
+        False,
+        True,
+    )

@@ -15,7 +15,11 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """API, worker and sink on each configuration. Call ``renew()`` before each test, and use addresses that no other test of the file uses."""
     var = tmp_path_factory.mktemp("running") / "var"
     if request.param != REAL:
-        with Service(load({"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"}), LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        with Service(
+            load({"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"}),
+            LEASE_SECONDS=8,
+            SWEEP_SECONDS=1,
+        ) as service:
             service.start_worker()
             yield service
         return

@@ -50,14 +50,24 @@ class Service:
         self.var = settings.var
         self.var.mkdir(parents=True, exist_ok=True)
         self.log = self.var / "sink.log"
-        given = {one.name: getattr(settings, one.name) for one in fields(Settings) if getattr(settings, one.name) != one.default}
-        given |= {"PORT": self.port, "SMTP_URL": f"smtp://127.0.0.1:{self.sink_port}?security=none", "RETRY_DELAYS": "2,2,2"}
+        given = {
+            one.name: getattr(settings, one.name)
+            for one in fields(Settings)
+            if getattr(settings, one.name) != one.default
+        }
+        given |= {
+            "PORT": self.port,
+            "SMTP_URL": f"smtp://127.0.0.1:{self.sink_port}?security=none",
+            "RETRY_DELAYS": "2,2,2",
+        }
         given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1} | overrides
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
         self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}}  # settings of one side alone, by name
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.servers: dict[MailServer, int] = {}  # that mail leaves through besides the sink, and how many each had taken before
+        self.servers: dict[
+            MailServer, int
+        ] = {}  # that mail leaves through besides the sink, and how many each had taken before
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
         self._renewed = 0  # bytes of the sink's log that were there by then
@@ -83,7 +93,9 @@ class Service:
         until(lambda: _listens(self.sink_port), what="the sink")
         until(self.answers, what="the API")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._end()
 
     def _end(self) -> None:
@@ -135,7 +147,9 @@ class Service:
 
     def post(self, **message: Any) -> dict[str, Any]:
         """Send a message in at the front door; ``to`` is needed, the rest has values."""
-        answer = self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, timeout=PATIENCE)
+        answer = self.http.post(
+            f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, timeout=PATIENCE
+        )
         assert answer.status_code == 201, answer.text
         return answer.json()
 
@@ -156,7 +170,11 @@ class Service:
 
     def ended(self, identifier: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait until a message has that status and return it."""
-        return until(lambda: (found := self.message(identifier))["status"] == status and found, seconds, f"{status} of {identifier}")
+        return until(
+            lambda: (found := self.message(identifier))["status"] == status and found,
+            seconds,
+            f"{status} of {identifier}",
+        )
 
     def count(self, status: str) -> int:
         """Return how many messages have that status."""
@@ -195,7 +213,11 @@ class Service:
     def taken(self) -> list[dict[str, Any]]:
         """Return what the sink took, oldest first, and then what each of ``servers`` did."""
         # A line that is being written is not there yet.
-        took = [json.loads(line) for line in self.log.read_bytes()[self._renewed :].split(b"\n")[:-1]] if self.log.exists() else []
+        took = (
+            [json.loads(line) for line in self.log.read_bytes()[self._renewed :].split(b"\n")[:-1]]
+            if self.log.exists()
+            else []
+        )
         return took + [message for server, before in self.servers.items() for message in server.taken()[before:]]
 
     def renew(self) -> None:
@@ -242,7 +264,15 @@ class Service:
         environment = self.environment | {f"MAILBBGUN_{key}": value for key, value in (settings or {}).items()}
         with (self.var / f"{name}.out").open("ab") as out:
             argv = [sys.executable, *arguments]
-            process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=environment,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         self.processes[name] = process
         return process
 

@@ -100,7 +100,12 @@ class Sink(asyncio.Protocol):
     def _take(self, content: bytes) -> bool:
         """Log the message, then answer; True if the connection is over."""
         found = _MESSAGE_ID.search(content)
-        line = {"to": self._recipients, "id": found[1].decode() if found else None, "sha": hashlib.sha256(content).hexdigest(), "at": time.time()}
+        line = {
+            "to": self._recipients,
+            "id": found[1].decode() if found else None,
+            "sha": hashlib.sha256(content).hexdigest(),
+            "at": time.time(),
+        }
         os.write(self._log, json.dumps(line).encode() + b"\n")
         kinds = {address.partition("-")[0] for address in self._recipients}
         lost = [address for address in self._recipients if address.startswith("lost-") and address not in self.dropped]

@@ -72,19 +72,30 @@ def event(service: Service, identifier: str, kind: str) -> dict:
 
 
 @MOSTLY_REAL
-def test_mail_leaves_through_the_first_account_that_fits_and_its_timeline_names_it(service: Service, providers: list[MailServer]) -> None:
+def test_mail_leaves_through_the_first_account_that_fits_and_its_timeline_names_it(
+    service: Service, providers: list[MailServer]
+) -> None:
     service.add_account(providers[0], setting_name="main", from_email="shop.test", priority=1)
     service.add_account(providers[1], setting_name="intern", recipient_domains=["*.corp.test", "corp.test"], priority=2)
     service.add_account(providers[2], setting_name="rest", priority=3)
-    wanted = (("a@shop.test", "b@x.test", 0), ("a@x.test", "b@corp.test", 1), ("a@x.test", "b@y.corp.test", 1), ("a@x.test", "b@x.test", 2))
+    wanted = (
+        ("a@shop.test", "b@x.test", 0),
+        ("a@x.test", "b@corp.test", 1),
+        ("a@x.test", "b@y.corp.test", 1),
+        ("a@x.test", "b@x.test", 2),
+    )
     for sender, to, number in wanted:
         identifier = service.post(**{"from": sender, "to": to})["id"]
         service.ended(identifier, "DELIVERED")
         assert by_server(service, [identifier]) == [int(n == number) for n in range(3)]
         assert event(service, identifier, "delivered")["account"] == ("main", "intern", "rest")[number]
-    returning = service.post(**{"from": "Shop <a@shop.test>", "envelope_from": "bounces@x.test", "to": "b@x.test"})["id"]
+    returning = service.post(**{"from": "Shop <a@shop.test>", "envelope_from": "bounces@x.test", "to": "b@x.test"})[
+        "id"
+    ]
     service.ended(returning, "DELIVERED")  # whose account it is From decides, and not who hears of bounces
-    assert [message["from"] for message in providers[0].taken() if message["id"][1:37] == returning] == ["bounces@x.test"]
+    assert [message["from"] for message in providers[0].taken() if message["id"][1:37] == returning] == [
+        "bounces@x.test"
+    ]
     split = service.post(**{"from": "a@x.test", "to": ["b@corp.test", "b@x.test"]})["id"]
     service.ended(split, "DELIVERED")
     assert by_server(service, [split]) == [0, 1, 1]
@@ -96,7 +107,12 @@ def test_an_accounts_bounce_address_and_its_most_recipients_are_kept_to(embedded
     with Peer() as first, Peer() as second, Service(embedded_settings, **SETTINGS) as service:
         for peer, name, bounces_to in ((first, "shop.test", "bounces@shop.test"), (second, "other.test", None)):
             where = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE"}
-            how = {"setting_name": name, "from_email": name, "envelope_from": bounces_to, "max_recipients_per_message": 4}
+            how = {
+                "setting_name": name,
+                "from_email": name,
+                "envelope_from": bounces_to,
+                "max_recipients_per_message": 4,
+            }
             made = service.http.post(f"{service.url}/smtp-accounts", json=where | how)
             assert made.status_code == 201, made.text
             assert (made.json()["envelope_from"], made.json()["max_recipients_per_message"]) == (bounces_to, 4)
@@ -115,7 +131,9 @@ def test_an_accounts_bounce_address_and_its_most_recipients_are_kept_to(embedded
 
 
 @MOSTLY_EMBEDDED
-def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_after_the_probe(service: Service, providers: list[MailServer]) -> None:
+def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_after_the_probe(
+    service: Service, providers: list[MailServer]
+) -> None:
     service.add_account(providers[0], setting_name="first", priority=1)
     service.add_account(providers[1], setting_name="second", priority=2)
     before = send(service, 3)
@@ -141,16 +159,30 @@ def test_a_dead_accounts_mail_moves_to_the_next_in_the_same_try_and_returns_afte
     until(lambda: not service.sql("SELECT * FROM smtp_circuits"), 5, "a closed circuit that is told")
 
 
-def test_mail_that_moves_to_an_account_of_fewer_recipients_is_split_and_counted_for_each_part(embedded_settings: Settings) -> None:
+def test_mail_that_moves_to_an_account_of_fewer_recipients_is_split_and_counted_for_each_part(
+    embedded_settings: Settings,
+) -> None:
     people = [f"u{number}@example.test" for number in range(10)]
-    with Peer(at={"banner": b"554 no\r\n"}) as first, Peer() as second, Service(embedded_settings, **SETTINGS) as service:
-        for peer, priority, limits in ((first, 1, {}), (second, 2, {"max_recipients_per_message": 3, "max_per_day": 2})):
+    with (
+        Peer(at={"banner": b"554 no\r\n"}) as first,
+        Peer() as second,
+        Service(embedded_settings, **SETTINGS) as service,
+    ):
+        for peer, priority, limits in (
+            (first, 1, {}),
+            (second, 2, {"max_recipients_per_message": 3, "max_per_day": 2}),
+        ):
             where = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE"}
-            made = service.http.post(f"{service.url}/smtp-accounts", json=where | {"setting_name": f"a{priority}", "priority": priority} | limits)
+            made = service.http.post(
+                f"{service.url}/smtp-accounts",
+                json=where | {"setting_name": f"a{priority}", "priority": priority} | limits,
+            )
             assert made.status_code == 201, made.text
         sent = service.post(to=people)["id"]
         service.start_worker()
-        until(lambda: {"waiting", "deferred"} & set(service.kinds(sent)), what="a timeline that says why the rest waits")
+        until(
+            lambda: {"waiting", "deferred"} & set(service.kinds(sent)), what="a timeline that says why the rest waits"
+        )
         until(lambda: service.kinds(sent).count("delivered") == 6, what="what the limit lets go")
         assert [len(message.recipients) for message in second.messages] == [3, 3]
         service.sql("UPDATE smtp_accounts SET max_per_day = 100")
@@ -160,7 +192,9 @@ def test_mail_that_moves_to_an_account_of_fewer_recipients_is_split_and_counted_
 
 
 @MOSTLY_REAL
-def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_waits(service: Service, providers: list[MailServer]) -> None:
+def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_waits(
+    service: Service, providers: list[MailServer]
+) -> None:
     service.add_account(providers[0], setting_name="wrong", priority=1)
     providers[0].fail(Failure.AUTH)
     (waiting,) = send(service, 1)
@@ -171,7 +205,9 @@ def test_a_refused_password_moves_mail_to_the_next_account_and_with_no_other_it_
 
 
 @MOSTLY_EMBEDDED
-def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(backend: Settings, providers: list[MailServer]) -> None:
+def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(
+    backend: Settings, providers: list[MailServer]
+) -> None:
     with Service(backend, **SETTINGS | {"REFUSED_PAUSE_SECONDS": 2}) as service:
         service.start_worker()
         service.add_account(providers[0], setting_name="wrong")
@@ -189,7 +225,9 @@ def test_mail_that_is_not_even_tried_says_why_and_does_not_fill_its_timeline(bac
         providers[0].heal()
         delivered(service, [first, *others])
         for identifier in (first, *others):
-            assert service.attempts(identifier) == [service.kinds(identifier).count("refused") + 1]  # and no claim besides
+            assert service.attempts(identifier) == [
+                service.kinds(identifier).count("refused") + 1
+            ]  # and no claim besides
         claims = [row[0] for row in service.sql("SELECT attempt FROM deliveries")]
         waits = [service.kinds(identifier).count("waiting") for identifier in (first, *others)]
         assert max(waits) <= max(claims).bit_length()  # at claims 1, 2, 4, 8 and so on
@@ -206,7 +244,9 @@ def test_mail_over_a_days_limit_says_that_it_waits_for_it(service: Service, prov
 
 
 @MOSTLY_EMBEDDED
-def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(service: Service, providers: list[MailServer]) -> None:
+def test_with_no_account_that_fits_or_can_be_used_mail_waits_and_says_why(
+    service: Service, providers: list[MailServer]
+) -> None:
     narrow = service.add_account(providers[0], setting_name="narrow", recipient_domains=["corp.test"])
     (waiting,) = send(service, 1)
     until(lambda: "refused" in service.kinds(waiting), 10, "the refusal")
@@ -235,7 +275,9 @@ def test_shares_are_as_the_weights(service: Service, providers: list[MailServer]
 
 
 @MOSTLY_EMBEDDED
-def test_limits_hold_and_what_is_over_them_goes_through_the_next_account(service: Service, providers: list[MailServer]) -> None:
+def test_limits_hold_and_what_is_over_them_goes_through_the_next_account(
+    service: Service, providers: list[MailServer]
+) -> None:
     service.add_account(providers[0], priority=1, max_per_day=5)
     service.add_account(providers[1], priority=2, max_per_second=20)
     sent = send(service, 5)
@@ -245,7 +287,9 @@ def test_limits_hold_and_what_is_over_them_goes_through_the_next_account(service
     delivered(service, more)
     assert by_server(service, more) == [0, 40, 0]
     moments = sorted(message["at"] for message in providers[1].taken() if message["id"][1:37] in set(more))
-    assert max(Counter(int(moment) for moment in moments).values()) <= 27  # the rate, and its burst of a quarter of a second at either end
+    assert (
+        max(Counter(int(moment) for moment in moments).values()) <= 27
+    )  # the rate, and its burst of a quarter of a second at either end
 
 
 @MOSTLY_REAL
@@ -273,7 +317,9 @@ def test_a_suspended_tenants_mail_is_held_and_goes_when_it_is_active_again(servi
 
 
 @MOSTLY_EMBEDDED
-def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(service: Service, providers: list[MailServer], messages: int) -> None:
+def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(
+    service: Service, providers: list[MailServer], messages: int
+) -> None:
     for number, server in enumerate(providers):
         service.add_account(server, priority=number // 2)
     load_ = Load(service)
@@ -293,8 +339,13 @@ def test_three_accounts_fail_in_turn_and_nothing_is_lost_or_doubled(service: Ser
 
 
 @pytest.mark.long
-def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(service: Service, providers: list[MailServer]) -> None:
-    old, new = key_file(load(service.environment)).read_text().strip(), new_key()  # the one that initdb.py made, and one that is told
+def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(
+    service: Service, providers: list[MailServer]
+) -> None:
+    old, new = (
+        key_file(load(service.environment)).read_text().strip(),
+        new_key(),
+    )  # the one that initdb.py made, and one that is told
 
     def restart(keys_: str) -> None:
         """Every process with these keys, one after the other, as a rolling update does."""
@@ -319,7 +370,12 @@ def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(se
         while not over.wait(0.1):
             with suppress(requests.ConnectionError):
                 url = f"{service.url}/smtp-accounts/{random.choice(accounts)}"
-                answer = requests.patch(url, json={"smtp_password": "secret"}, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
+                answer = requests.patch(
+                    url,
+                    json={"smtp_password": "secret"},
+                    headers={"Authorization": f"Bearer {token}"},
+                    timeout=PATIENCE,
+                )
                 told["changed", answer.status_code] += 1
 
     load_ = Load(service)

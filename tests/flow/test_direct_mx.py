@@ -42,7 +42,9 @@ def names() -> Iterator[NameServer]:
 def direct(settings: Settings, names: NameServer, **overrides: object) -> Iterator[Service]:
     permitted = {"ALLOW_PRIVATE_HOSTS": "127.0.0.1,127.0.0.2,127.0.0.3"}
     dns = f"127.0.0.1:{names.port}"
-    service = Service(settings, SMTP_URL="mx:", DNS_SERVERS=dns, LEASE_SECONDS=8, SWEEP_SECONDS=1, **permitted, **overrides)
+    service = Service(
+        settings, SMTP_URL="mx:", DNS_SERVERS=dns, LEASE_SECONDS=8, SWEEP_SECONDS=1, **permitted, **overrides
+    )
     service.environment["MAILBBGUN_MX_PORT"] = str(service.sink_port)
     with service:
         service.start_worker()
@@ -57,14 +59,21 @@ def dns_event(service: Service, identifier: str) -> dict[str, object]:
 def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_bounces_at_once(embedded_settings, names):
     with direct(embedded_settings, names) as service:
         sent = service.post(to=["ann@one.test", "ben@ONE.test", "cis@two.test"])["id"]
-        null, gone, broken = (service.post(to=f"ann@{domain}")["id"] for domain in ("null.test", "gone.test", "broken.test"))
+        null, gone, broken = (
+            service.post(to=f"ann@{domain}")["id"] for domain in ("null.test", "gone.test", "broken.test")
+        )
         # One transaction a domain, and past a dead server to the next.
         service.ended(sent, "DELIVERED")
-        assert sorted(sorted(message["to"]) for message in service.taken()) == [["ann@one.test", "ben@one.test"], ["cis@two.test"]]
+        assert sorted(sorted(message["to"]) for message in service.taken()) == [
+            ["ann@one.test", "ben@one.test"],
+            ["cis@two.test"],
+        ]
         assert service.kinds(sent) == ["accepted"] + ["delivered"] * 3
         assert ("dead.two.test", "A") in names.asked
         events = service.get(f"/messages/{sent}/events")["events"]
-        assert {(one["data"]["host"], one["data"]["ip"]) for one in events if one["kind"] == "delivered"} == {("mx.one.test", "127.0.0.1")}
+        assert {(one["data"]["host"], one["data"]["ip"]) for one in events if one["kind"] == "delivered"} == {
+            ("mx.one.test", "127.0.0.1")
+        }
         for identifier, enhanced in ((null, "5.1.10"), (gone, "5.1.2")):
             assert service.ended(identifier, "ERROR")["deliveries"][0]["reason"] == "bounced"
             assert service.kinds(identifier) == ["accepted", "bounced"]
@@ -105,7 +114,9 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
             assert tarpit.connections == 2
             # What was put off comes back a little at a time, and holds back nothing again.
             waiting = "WHERE status = 'PENDING' AND attempt > 0 AND lease_owner IS NULL AND published_at IS NULL"
-            ((put_off, moments),) = service.sql(f"SELECT count(*), count(DISTINCT next_attempt_at) FROM deliveries {waiting}")
+            ((put_off, moments),) = service.sql(
+                f"SELECT count(*), count(DISTINCT next_attempt_at) FROM deliveries {waiting}"
+            )
             assert moments > put_off / 2 > STUCK / 4
             for number in range(5):
                 sent = service.post(to=f"later{number}@one.test")
@@ -113,7 +124,9 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
                 pause(1.0)
             # Told to stop, the worker waits for the grace and no longer, and nothing of it looks as if it had been sent, or killed a worker.
             assert service.stop("worker") == 0
-            assert service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL OR crashes > 0 OR unknowns > 0") == [(0,)]
+            assert service.sql(
+                "SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL OR crashes > 0 OR unknowns > 0"
+            ) == [(0,)]
             assert list((service.var / "journal").iterdir()) == []
         assert service.count("PENDING") == STUCK
 
@@ -121,7 +134,9 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
 @pytest.mark.long
 def test_a_slow_server_is_kept_busy_while_most_of_its_mail_is_put_off(embedded_settings, names):
     with direct(embedded_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2) as service:
-        accompanied: list[bool] = []  # for each dot, whether another was answered during a part of the time that its answer took
+        accompanied: list[
+            bool
+        ] = []  # for each dot, whether another was answered during a part of the time that its answer took
 
         def answer(dialogue: Dialogue) -> None:
             others = list(answering)
@@ -138,5 +153,7 @@ def test_a_slow_server_is_kept_busy_while_most_of_its_mail_is_put_off(embedded_s
             until(lambda: len(slow.messages) >= 10, what="the room has been full for a while")
             before = len(slow.messages)
             until(lambda: len(slow.messages) >= before + 20, what="twenty more")
-            assert sum(accompanied[before:]) > 0.6 * len(accompanied[before:]), "of two connections one was idle most of the time"
+            assert sum(accompanied[before:]) > 0.6 * len(accompanied[before:]), (
+                "of two connections one was idle most of the time"
+            )
             assert service.sql("SELECT count(*) FROM deliveries WHERE attempt > 1")[0][0] > 50

@@ -27,13 +27,17 @@ def service(backend: Settings) -> Iterator[Service]:
 
 
 def test_a_message_arrives_and_its_timeline_says_so(shared):
-    sent = shared.post(to=["ann@example.test", "ben@example.test"], cc="cis@example.test", bcc="dot@example.test", tags=["greeting"])
+    sent = shared.post(
+        to=["ann@example.test", "ben@example.test"], cc="cis@example.test", bcc="dot@example.test", tags=["greeting"]
+    )
     shown = shared.ended(sent["id"], "DELIVERED")
     assert {one["address"]: one["status"] for one in shown["deliveries"]} == dict.fromkeys(
         ["ann@example.test", "ben@example.test", "cis@example.test", "dot@example.test"], "DELIVERED"
     )
     assert shared.kinds(sent["id"]) == ["accepted"] + ["delivered"] * 4
-    assert [sorted(message["to"]) for message in shared.taken()] == [sorted(one["address"] for one in shown["deliveries"])]
+    assert [sorted(message["to"]) for message in shared.taken()] == [
+        sorted(one["address"] for one in shown["deliveries"])
+    ]
 
 
 def test_local_parts_in_quotes_are_sent_as_they_are_and_a_mailbox_gets_one_copy(shared):
@@ -49,11 +53,16 @@ def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_w
     failed = shared.ended(never["id"], "ERROR")["deliveries"][0]
     assert (failed["reason"], failed["last_reply"]) == ("bounced", "550 no such user here")
     bounced = [one for one in shared.get(f"/messages/{never['id']}/events")["events"] if one["kind"] == "bounced"]
-    assert [(one["data"]["code"], one["data"]["enhanced"], one["data"]["phase"]) for one in bounced] == [(550, "5.1.1", "rcpt")]
+    assert [(one["data"]["code"], one["data"]["enhanced"], one["data"]["phase"]) for one in bounced] == [
+        (550, "5.1.1", "rcpt")
+    ]
     shared.ended(later["id"], "DELIVERED")
     assert shared.kinds(later["id"]) == ["accepted", "deferred", "delivered"]
     assert (shared.attempts(later["id"]), shared.attempts(never["id"])) == ([2], [1])
-    events = {one["kind"]: datetime.fromisoformat(one["at"]) for one in shared.get(f"/messages/{later['id']}/events")["events"]}
+    events = {
+        one["kind"]: datetime.fromisoformat(one["at"])
+        for one in shared.get(f"/messages/{later['id']}/events")["events"]
+    }
     assert (events["delivered"] - events["deferred"]).total_seconds() > 1.7
     assert shared.copies() == {"later-1-ann@example.test": 1}
 
@@ -105,7 +114,11 @@ def test_a_deferral_because_a_server_is_left_alone_is_no_attempt(embedded_settin
             service.ended(identifier, "ERROR", 60)
         spared = 0
         for identifier in sent:
-            told = [one for one in service.get(f"/messages/{identifier}/events")["events"] if one["kind"] in ("deferred", "expired")]
+            told = [
+                one
+                for one in service.get(f"/messages/{identifier}/events")["events"]
+                if one["kind"] in ("deferred", "expired")
+            ]
             assert len(told) == 8  # of each recipient, three waits and the end of the schedule
             asked = [one["address"] for one in told if not one["data"]["reply"].startswith("not tried, ")]
             spared += len(told) - len(asked)
@@ -119,7 +132,9 @@ def test_a_deferral_says_when_the_next_try_is_due(shared):
     sent = shared.post(to="later-1-eve@example.test")
 
     def deferral() -> dict | None:
-        return next((one for one in shared.get(f"/messages/{sent['id']}/events")["events"] if one["kind"] == "deferred"), None)
+        return next(
+            (one for one in shared.get(f"/messages/{sent['id']}/events")["events"] if one["kind"] == "deferred"), None
+        )
 
     found = until(deferral, what="the refusal")
     # RETRY_DELAYS is 2 seconds, give or take a tenth; the event carries our clock's time, due times are the database's.
@@ -193,7 +208,9 @@ def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
 
 @MOSTLY_EMBEDDED
 def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(service):
-    sent = service.post(to="mute-ann@example.test")  # its dot is never answered: the worker cannot be done with it first
+    sent = service.post(
+        to="mute-ann@example.test"
+    )  # its dot is never answered: the worker cannot be done with it first
     until(lambda: service.taken())
     worker = service.processes.pop("worker")
 
@@ -236,7 +253,9 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
     assert deaths is None  # the last three took only their child along
     for number, neighbour in enumerate(neighbours):
         service.ended(neighbour["id"], "DELIVERED")
-        assert service.copies()[f"n{number}@example.test"] == 1 + service.kinds(neighbour["id"]).count("outcome_unknown")
+        assert service.copies()[f"n{number}@example.test"] == 1 + service.kinds(neighbour["id"]).count(
+            "outcome_unknown"
+        )
 
 
 @MOSTLY_REAL

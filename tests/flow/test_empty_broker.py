@@ -27,7 +27,9 @@ def said(service: Service) -> str:
     return (service.var / "worker.out").read_text()
 
 
-def test_a_broker_without_our_queues_is_given_them_and_what_is_posted_then_and_what_waits_for_a_retry_goes(real_settings):
+def test_a_broker_without_our_queues_is_given_them_and_what_is_posted_then_and_what_waits_for_a_retry_goes(
+    real_settings,
+):
     with Service(real_settings, SWEEP_SECONDS=1) as service:
         service.start_worker()
         service.ended(service.post(to="first@example.test")["id"], "DELIVERED", 60)

@@ -60,7 +60,12 @@ def away(tmp_path, postgresql) -> Iterator[tuple[Service, int, int]]:
     database = postgresql.create_database()
     url, port = make_url(postgresql.url(database)), free_port()
     through = url.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
-    settings = {"VAR": str(tmp_path / "var"), "DATABASE_URL": through, "ALLOW_WEAK_DURABILITY": "1", "HOSTNAME": "mail.example.com"}
+    settings = {
+        "VAR": str(tmp_path / "var"),
+        "DATABASE_URL": through,
+        "ALLOW_WEAK_DURABILITY": "1",
+        "HOSTNAME": "mail.example.com",
+    }
     yield Service(load({f"MAILBBGUN_{name}": value for name, value in settings.items()})), port, url.port
     postgresql.drop_database(database)
 
@@ -76,11 +81,16 @@ def test_without_its_database_the_api_listens_says_why_it_is_not_ready_and_works
                 service.http.get(f"{service.url}/messages", timeout=PATIENCE),
                 service.http.get(f"{service.url}/smtp-accounts", timeout=PATIENCE),
             ]
-            assert {(one.status_code, one.json()["error"]["code"], one.headers["Retry-After"]) for one in answers} == {(503, "unavailable", "5")}
+            assert {(one.status_code, one.json()["error"]["code"], one.headers["Retry-After"]) for one in answers} == {
+                (503, "unavailable", "5")
+            }
             (said,) = {one.json()["error"]["message"] for one in answers}
             return said
 
-        assert "the database did not answer when the API started" in refused() or "the database does not answer" in refused()
+        assert (
+            "the database did not answer when the API started" in refused()
+            or "the database does not answer" in refused()
+        )
         assert service.get("/health") == {"status": "ok"}
         assert service.get("/")["service"] == "Mail BB Gun"
         ready = service.http.get(f"{service.url}/ready", timeout=PATIENCE)
@@ -100,7 +110,10 @@ def test_without_its_database_the_api_listens_says_why_it_is_not_ready_and_works
             assert "run python initdb.py" in line
 
             service.install()
-            until(lambda: service.http.get(f"{service.url}/messages", timeout=PATIENCE).ok, what="a database that is found right")
+            until(
+                lambda: service.http.get(f"{service.url}/messages", timeout=PATIENCE).ok,
+                what="a database that is found right",
+            )
             assert service.post(**MESSAGE)["status"] == "PENDING"
             assert len(told(service, "api", "database_not_usable")) == 1
             assert "Traceback" not in (service.var / "api.out").read_text()
@@ -128,7 +141,9 @@ def reading_settings(service: Service, name: str) -> Iterator[tuple["subprocess.
     os.mkfifo(pipe)
     environment = service.environment | {"MAILBBGUN_CONFIG": str(pipe)}
     argv = [sys.executable, *PROGRAMS[name]]
-    with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         with pipe.open("w"):  # returns when somebody has opened it to read
             yield process, pipe
         process.kill()
@@ -229,8 +244,14 @@ def test_a_member_of_a_worker_that_dies_while_settings_are_wrong_is_replaced_onc
         until(lambda: len(told(service, "worker", "worker_started")) == 2, what="both members")
         file.write_text("SMTP_URl = 'catcher:'\n")
         os.kill(children(leader.pid)[0], signal.SIGKILL)
-        until(lambda: "SMTP_URl: unknown setting" in (service.var / "worker.out").read_text(), what="a word about the setting")
-        until(lambda: any("exit_code=78" in line for line in told(service, "worker", "worker_died")), what="the end of the member that read it")
+        until(
+            lambda: "SMTP_URl: unknown setting" in (service.var / "worker.out").read_text(),
+            what="a word about the setting",
+        )
+        until(
+            lambda: any("exit_code=78" in line for line in told(service, "worker", "worker_died")),
+            what="the end of the member that read it",
+        )
         assert leader.poll() is None
         service.ended(service.post(**MESSAGE)["id"], "DELIVERED")
         file.write_text("")
@@ -255,7 +276,10 @@ def test_with_two_threads_an_account_test_leaves_one_and_with_one_there_is_none(
 
         with Service(embedded_settings, API_THREADS=2, ALLOW_PRIVATE_HOSTS="127.0.0.1") as service:
             running = [threads.submit(attempt, service) for _ in range(3)]
-            until(lambda: sum(one.done() for one in running) + peer.connections == 3, what="a refusal or a connection for each")
+            until(
+                lambda: sum(one.done() for one in running) + peer.connections == 3,
+                what="a refusal or a connection for each",
+            )
             assert peer.connections == 1
             assert {one.result().status_code for one in running if one.done()} == {503}
             assert service.get("/smtp-accounts")["count"] == 0  # while one is still being tried

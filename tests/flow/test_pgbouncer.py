@@ -13,7 +13,9 @@ from tests.servers import PgBouncer
 
 SIZE = 5  # connections
 # What outlives its transaction. SET LOCAL and pg_advisory_xact_lock do not.
-_OF_A_SESSION = re.compile(r"\bLISTEN\b|(?:^|;)\s*(?:SET|PREPARE|DECLARE)\s(?!LOCAL\b)|pg_(?:try_)?advisory_lock|\bTEMP(?:ORARY)?\b|\bWITH HOLD\b")
+_OF_A_SESSION = re.compile(
+    r"\bLISTEN\b|(?:^|;)\s*(?:SET|PREPARE|DECLARE)\s(?!LOCAL\b)|pg_(?:try_)?advisory_lock|\bTEMP(?:ORARY)?\b|\bWITH HOLD\b"
+)
 
 
 @pytest.mark.parametrize(
@@ -25,16 +27,24 @@ def test_what_is_of_a_session_is_known(statement, wrong):
     assert bool(_OF_A_SESSION.search(statement)) is wrong
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "mailbbgun").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "mailbbgun").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_no_statement_leaves_anything_with_its_session(path):
-    texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
     assert [text for text in texts if _OF_A_SESSION.search(text)] == []
 
 
 def test_from_door_to_sink_through_it(real_settings, breakable_postgresql):
     with PgBouncer(breakable_postgresql, SIZE) as bouncer:
         settings = replace(real_settings, DATABASE_URL=bouncer.url(real_settings.DATABASE_URL))
-        with Service(settings, API_PROCESSES=2, WORKER_PROCESSES=2, LEASE_SECONDS=8, SWEEP_SECONDS=1, RETRY_DELAYS="1,1") as service:
+        with Service(
+            settings, API_PROCESSES=2, WORKER_PROCESSES=2, LEASE_SECONDS=8, SWEEP_SECONDS=1, RETRY_DELAYS="1,1"
+        ) as service:
             load = Load(service)
             mail = [*addresses("u", 200), *addresses("later-1-", 10), *addresses("never-", 5)]
             service.start_worker()

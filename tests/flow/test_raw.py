@@ -72,15 +72,24 @@ def mime(service: Tried, identifier: str, key: str | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("tries", [0, 1])
-def test_raw_mime_arrives_as_the_very_bytes_that_the_client_wrote_but_for_bcc(service: Tried, acceptor: Acceptor, tries: int) -> None:
+def test_raw_mime_arrives_as_the_very_bytes_that_the_client_wrote_but_for_bcc(
+    service: Tried, acceptor: Acceptor, tries: int
+) -> None:
     message_id = f"<{uuid4()}@shop.example.com>".encode()
     own = (b"Date: Fri, 30 Jan 2026 13:00:00 +0100", b"Message-ID:", b" " + message_id)
     to = [f"later-{tries}-{uuid4()}@example.com", f"hidden-{uuid4()}@example.com"]
-    given, kept = written("as it is", b"Bcc: " + to[1].encode() + b",", b" x@example.com", *own), written("as it is", *own)
+    given, kept = (
+        written("as it is", b"Bcc: " + to[1].encode() + b",", b" x@example.com", *own),
+        written("as it is", *own),
+    )
     raw = Raw(mime=given, recipients=to, mail_from="bounces@shop.example.com")
     accepted = acceptor.accept(raw, ANYBODY, Options(idempotency_key=str(uuid4()))).result()
     message = service.ended(accepted.id, "DELIVERED")
-    assert (message["from"], message["mail_from"], message["subject"]) == ("Shop <shop@example.com>", "bounces@shop.example.com", "as it is")
+    assert (message["from"], message["mail_from"], message["subject"]) == (
+        "Shop <shop@example.com>",
+        "bounces@shop.example.com",
+        "as it is",
+    )
     assert (message["bcc"], message["message_id_header"], message["size"]) == (to, message_id.decode(), len(kept))
     took = [one for one in service.taken() if set(one["to"]) & set(to)]
     assert {one["sha"] for one in took} == {digest(kept)}
@@ -88,7 +97,9 @@ def test_raw_mime_arrives_as_the_very_bytes_that_the_client_wrote_but_for_bcc(se
     assert mime(service, accepted.id) == kept
 
 
-def test_raw_mime_without_date_and_message_id_gets_them_once_and_keeps_them_at_each_try(service: Tried, acceptor: Acceptor) -> None:
+def test_raw_mime_without_date_and_message_id_gets_them_once_and_keeps_them_at_each_try(
+    service: Tried, acceptor: Acceptor
+) -> None:
     to = [f"later-1-{uuid4()}@example.com", f"ann-{uuid4()}@example.com"]
     accepted = acceptor.accept(Raw(mime=written("bare"), recipients=to), ANYBODY).result()
     service.ended(accepted.id, "DELIVERED")
@@ -104,7 +115,9 @@ def test_raw_mime_without_date_and_message_id_gets_them_once_and_keeps_them_at_e
 
 
 def test_raw_mime_of_a_test_key_is_caught_whole(service: Tried, acceptor: Acceptor) -> None:
-    given = written("caught", b"Bcc: eve@example.com", b"Date: Fri, 30 Jan 2026 13:00:00 +0100", b"Message-ID: <caught@example.com>")
+    given = written(
+        "caught", b"Bcc: eve@example.com", b"Date: Fri, 30 Jan 2026 13:00:00 +0100", b"Message-ID: <caught@example.com>"
+    )
     accepted = acceptor.accept(Raw(mime=given, recipients=["ann@example.com", "bob@example.com"]), TESTS).result()
     until(lambda: service.caught() == ["ann@example.com", "bob@example.com"], what="the mail in the catcher")
     (caught,) = [file.read_bytes() for file in (service.var / "mail" / "new").iterdir()]

@@ -46,7 +46,14 @@ def forms(secret: str) -> set[bytes]:
 def test_each_form_of_a_secret_is_found() -> None:
     for name, secret in PASSWORDS.items():
         octets = secret.encode()
-        shown = [secret, quote(secret, safe=""), json.dumps({"x": secret}), repr(octets), ascii(secret), quote_plus(secret)]
+        shown = [
+            secret,
+            quote(secret, safe=""),
+            json.dumps({"x": secret}),
+            repr(octets),
+            ascii(secret),
+            quote_plus(secret),
+        ]
         shown += [make_url("postgresql://u@h/d").set(password=secret).render_as_string(hide_password=False)]
         shown += [*(base64.b64encode(b"x" * n + octets + b"yz").decode() for n in range(4))]
         for text in shown:
@@ -54,7 +61,12 @@ def test_each_form_of_a_secret_is_found() -> None:
 
 
 def found(secrets: Mapping[str, str], places: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    return [(name, place) for name, secret in secrets.items() for place, octets in places.items() if any(form in octets for form in forms(secret))]
+    return [
+        (name, place)
+        for name, secret in secrets.items()
+        for place, octets in places.items()
+        if any(form in octets for form in forms(secret))
+    ]
 
 
 def echo(dialogue: Dialogue) -> None:
@@ -69,14 +81,25 @@ def confided(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
     if request.param == "embedded":
         yield _service(tmp_path)
         return
-    postgresql, rabbitmq, redis = (request.getfixturevalue(f"breakable_{name}") for name in ("postgresql", "rabbitmq", "redis"))
+    postgresql, rabbitmq, redis = (
+        request.getfixturevalue(f"breakable_{name}") for name in ("postgresql", "rabbitmq", "redis")
+    )
     name, vhost = postgresql.create_database(), rabbitmq.vhost()
     rabbitmq.ctl("add_user", "robot", PASSWORDS["queue"])
     rabbitmq.ctl("set_permissions", "-p", vhost, "robot", ".*", ".*", ".*")
     with redis.client() as client:
-        client.acl_setuser("robot", enabled=True, passwords=[f"+{PASSWORDS['redis']}"], categories=["+@all"], keys=["*"], channels=["*"])
+        client.acl_setuser(
+            "robot",
+            enabled=True,
+            passwords=[f"+{PASSWORDS['redis']}"],
+            categories=["+@all"],
+            keys=["*"],
+            channels=["*"],
+        )
     urls = {
-        "DATABASE_URL": make_url(postgresql.url(name)).set(password=PASSWORDS["database"]).render_as_string(hide_password=False),
+        "DATABASE_URL": make_url(postgresql.url(name))
+        .set(password=PASSWORDS["database"])
+        .render_as_string(hide_password=False),
         "QUEUE_URL": f"amqp://robot:{quote(PASSWORDS['queue'], safe='')}@127.0.0.1:{rabbitmq.port}/{vhost}",
         "REDIS_URL": f"redis://robot:{quote(PASSWORDS['redis'], safe='')}@127.0.0.1:{redis.port}/0",
     }
@@ -87,15 +110,30 @@ def confided(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
 
 
 def _service(folder: Path, **urls: str) -> Service:
-    settings = {"VAR": str(folder / "var"), "LOG_LEVEL": "DEBUG", "AUTH_REQUIRED": "true", "ENCRYPTION_KEYS": new_key(), **urls}
-    own = {"ALLOW_PRIVATE_HOSTS": "127.0.0.0/8", "SWEEP_SECONDS": 1, "REFUSED_PAUSE_SECONDS": 1, "CIRCUIT_PAUSE_SECONDS": 1}
+    settings = {
+        "VAR": str(folder / "var"),
+        "LOG_LEVEL": "DEBUG",
+        "AUTH_REQUIRED": "true",
+        "ENCRYPTION_KEYS": new_key(),
+        **urls,
+    }
+    own = {
+        "ALLOW_PRIVATE_HOSTS": "127.0.0.0/8",
+        "SWEEP_SECONDS": 1,
+        "REFUSED_PAUSE_SECONDS": 1,
+        "CIRCUIT_PAUSE_SECONDS": 1,
+    }
     service = Service(load({f"MAILBBGUN_{name}": value for name, value in settings.items()}), **own)
-    service.environment["MAILBBGUN_SMTP_URL"] = f"smtp://robot:{quote(PASSWORDS['relay'], safe='')}@127.0.0.1:{service.sink_port}?security=none"
+    service.environment["MAILBBGUN_SMTP_URL"] = (
+        f"smtp://robot:{quote(PASSWORDS['relay'], safe='')}@127.0.0.1:{service.sink_port}?security=none"
+    )
     return service
 
 
 @pytest.mark.parametrize("confided", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
-def test_nothing_that_was_written_or_sent_tells_a_secret(confided: Service, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_nothing_that_was_written_or_sent_tells_a_secret(
+    confided: Service, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     service, real = confided, request.node.callspec.params["confided"] == "real"
     users = {"user": PASSWORDS["account"]}
     with (
@@ -125,7 +163,9 @@ def test_nothing_that_was_written_or_sent_tells_a_secret(confided: Service, requ
                 said[str(path.relative_to(service.var))] = path.read_bytes()
     tokens = {"admin": admin, "test": test, "revoked": revoked}
     parts = {f"key {name}": token.rpartition("_")[2] for name, token in tokens.items()}
-    encryption = {f"encryption key {n}": key for n, key in enumerate(service.environment["MAILBBGUN_ENCRYPTION_KEYS"].split(","))}
+    encryption = {
+        f"encryption key {n}": key for n, key in enumerate(service.environment["MAILBBGUN_ENCRYPTION_KEYS"].split(","))
+    }
     secrets = {**PASSWORDS, **parts, **encryption, "pepper": pepper}
     assert len(secrets) >= 12
     assert min(map(len, (said["api.out"], said["worker.out"]))) > 1000
@@ -144,7 +184,12 @@ def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[
         said[f"{method} {path} {len(said)}"] = answer.content + str(answer.headers).encode()
         return answer.content
 
-    good = {"smtp_host": "127.0.0.1", "smtp_port": provider.port, "smtp_username": "user", "ca_certificate": Path(provider.ca_file).read_text()}
+    good = {
+        "smtp_host": "127.0.0.1",
+        "smtp_port": provider.port,
+        "smtp_username": "user",
+        "ca_certificate": Path(provider.ca_file).read_text(),
+    }
     bad = {"smtp_host": "127.0.0.1", "smtp_port": echoing.port, "smtp_username": "user", "security_protocol": "NONE"}
     service.start_worker()
     relayed = service.post(to="relay@example.test")["id"]  # the sink offers no AUTH: refused
@@ -155,7 +200,12 @@ def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[
         ("/smtp-accounts", {"setting_name": "good", "priority": 2, "max_per_second": 50}, good, "account"),
         ("/smtp-accounts", {"setting_name": "good", "smtp_tls": "what"}, good, "tried"),
     ):
-        ask("POST", path, json=named | given | {"smtp_password": PASSWORDS[password]}, headers={"Idempotency-Key": f"{path} {len(said)}"})
+        ask(
+            "POST",
+            path,
+            json=named | given | {"smtp_password": PASSWORDS[password]},
+            headers={"Idempotency-Key": f"{path} {len(said)}"},
+        )
     accounts = {one["setting_name"]: one["id"] for one in json.loads(ask("GET", "/smtp-accounts"))["smtp_accounts"]}
     assert set(accounts) == {"refused", "good"}
     for identifier in accounts.values():
@@ -172,11 +222,30 @@ def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[
     broken = json.dumps(bad | {"smtp_password": PASSWORDS["tried"]})[:-1]
     ask("POST", "/smtp-accounts/test", data=broken, headers={"Content-Type": "application/json"})
     service.run("bin/mailbbgun", "key", "revoke", tokens["revoked"].split("_")[1])
-    until(lambda: service.http.get(f"{service.url}/messages", headers={"Authorization": f"Bearer {tokens['revoked']}"}).status_code == 401)
-    wrong = {"Authorization": f"Bearer {tokens['revoked'][:-1]}x"}, {"Authorization": f"Basic {base64.b64encode(tokens['test'].encode()).decode()}"}
-    for headers in (*wrong, {"Authorization": f"Bearer {tokens['test']}"}, {"Authorization": f"Bearer {tokens['revoked']}"}):
+    until(
+        lambda: (
+            service.http.get(
+                f"{service.url}/messages", headers={"Authorization": f"Bearer {tokens['revoked']}"}
+            ).status_code
+            == 401
+        )
+    )
+    wrong = (
+        {"Authorization": f"Bearer {tokens['revoked'][:-1]}x"},
+        {"Authorization": f"Basic {base64.b64encode(tokens['test'].encode()).decode()}"},
+    )
+    for headers in (
+        *wrong,
+        {"Authorization": f"Bearer {tokens['test']}"},
+        {"Authorization": f"Bearer {tokens['revoked']}"},
+    ):
         ask("GET", "/messages", headers=headers)
-        ask("POST", "/messages", headers=headers, json={"to": "ann@example.test", "from": "a@example.test", "subject": "x", "text": "x"})
+        ask(
+            "POST",
+            "/messages",
+            headers=headers,
+            json={"to": "ann@example.test", "from": "a@example.test", "subject": "x", "text": "x"},
+        )
     # What fails inside, with the password in its hands: a statement, and a row that cannot be.
     service.sql("ALTER TABLE audit RENAME TO away")
     ask("GET", f"/smtp-accounts/{accounts['good']}/credentials")
@@ -185,7 +254,15 @@ def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[
     assert b"internal_error" in ask("GET", "/smtp-accounts")
     until(lambda: "account_unusable" in (service.var / "worker.out").read_text(), what="a worker that has seen it")
     service.sql("UPDATE smtp_accounts SET recipient_domains = '[]'")
-    for path in ("/smtp-accounts/health", "/messages", f"/messages/{relayed}/events", "/tenants", "/audit", "/ready", "/openapi.json"):
+    for path in (
+        "/smtp-accounts/health",
+        "/messages",
+        f"/messages/{relayed}/events",
+        "/tenants",
+        "/audit",
+        "/ready",
+        "/openapi.json",
+    ):
         ask("GET", path)
     return said
 
@@ -236,7 +313,11 @@ def _kept_by_servers(service: Service, request: pytest.FixtureRequest, tap: str 
     rabbitmq: RabbitMQ = request.getfixturevalue("breakable_rabbitmq")
     redis: Redis = request.getfixturevalue("breakable_redis")
     kept = {}
-    url = make_url(service.environment["MAILBBGUN_DATABASE_URL"]).set(drivername="postgresql", password=None).render_as_string()
+    url = (
+        make_url(service.environment["MAILBBGUN_DATABASE_URL"])
+        .set(drivername="postgresql", password=None)
+        .render_as_string()
+    )
     dump = [f"{install.postgresql()}/pg_dump", url]
     kept["pg_dump"] = subprocess.run(dump, capture_output=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
     assert b"COPY public.smtp_accounts" in kept["pg_dump"]

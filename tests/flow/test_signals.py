@@ -15,7 +15,9 @@ from tests.waiting import PATIENCE
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process started."""
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
 
 
 def held(service: Service) -> int:

@@ -47,7 +47,8 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
     """Start programs that must refuse to; return the one line of each."""
     environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
     started = [
-        subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for program in programs
+        subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for program in programs
     ]
     lines = []
     for process in started:
@@ -100,15 +101,23 @@ def test_on_sqlite_that_was_never_set_up_programs_say_what_to_run_and_make_nothi
     service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
     (tmp_path / "empty.db").touch()
     lines = refusals(service, *programs, DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
-    assert [line.partition(", this version")[0] for line in lines] == [f"{name}: the database's schema is missing" for name in WORK_ON_WHAT_IS_THERE]
+    assert [line.partition(", this version")[0] for line in lines] == [
+        f"{name}: the database's schema is missing" for name in WORK_ON_WHAT_IS_THERE
+    ]
     assert all(line.endswith(": run python initdb.py") for line in lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "var"]
 
 
-def test_on_postgresql_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(embedded_settings, postgresql, tmp_path):
+def test_on_postgresql_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(
+    embedded_settings, postgresql, tmp_path
+):
     service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
-    lines = refusals(service, *programs, VAR=str(tmp_path / "none"), DATABASE_URL=postgresql.url(postgresql.create_database()))
-    assert all(": the database's schema is missing" in line and line.endswith(": run python initdb.py") for line in lines)
+    lines = refusals(
+        service, *programs, VAR=str(tmp_path / "none"), DATABASE_URL=postgresql.url(postgresql.create_database())
+    )
+    assert all(
+        ": the database's schema is missing" in line and line.endswith(": run python initdb.py") for line in lines
+    )
     assert not (tmp_path / "none").exists()
 
 
@@ -124,15 +133,22 @@ def test_authorities_are_looked_at_by_programs_that_connect_to_mail_servers_and_
 
 def test_a_port_in_use_is_one_line_of_the_api(prepared):
     with socket.create_server(("127.0.0.1", prepared.port)):
-        done = subprocess.run(PROGRAMS["api"], cwd=ROOT, env=prepared.environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            PROGRAMS["api"], cwd=ROOT, env=prepared.environment, capture_output=True, text=True, timeout=PATIENCE
+        )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"api: cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port\n"
+    assert (
+        done.stderr
+        == f"api: cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port\n"
+    )
 
 
 @pytest.mark.parametrize("name", some("initdb", "requeue-pending"))
 def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_settings, name):
     service = Service(embedded_settings, DATABASE_URL=f"postgresql+psycopg2://nobody:{CANARY}@127.0.0.1:1/none")
-    done = subprocess.run(PROGRAMS[name], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        PROGRAMS[name], cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert line.startswith(f"{name}: the ")
@@ -148,10 +164,16 @@ def test_without_var_every_program_finds_the_same_database_wherever_it_is_starte
         shutil.copy(ROOT / name, clone)
     service = Service(embedded_settings)
     del service.environment["MAILBBGUN_VAR"], service.environment["MAILBBGUN_DATABASE_URL"]
-    subprocess.run([sys.executable, clone / "initdb.py"], cwd=elsewhere, env=service.environment, check=True, timeout=PATIENCE)
+    subprocess.run(
+        [sys.executable, clone / "initdb.py"], cwd=elsewhere, env=service.environment, check=True, timeout=PATIENCE
+    )
     for name, ready in (("api", "Listening at"), ("worker", "worker_started")):
         with subprocess.Popen(
-            [sys.executable, clone / f"{name}.py"], cwd=elsewhere, env=service.environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, clone / f"{name}.py"],
+            cwd=elsewhere,
+            env=service.environment,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             assert any(ready in line for line in process.stderr), "it would refuse a database without tables"
             process.terminate()
@@ -180,7 +202,16 @@ def prepared(embedded_settings) -> Service:
         ({"QUEUE_URL": f"amqp://robot:{CANARY}@[::1"}, "QUEUE_URL: is not a URL"),
         ({"QUEUE_URL": f"amqp://robot:{CANARY}#x@host/vhost"}, "QUEUE_URL: has a # in it, where a URL ends"),
     ],
-    ids=["weak durability", "unknown setting", "scheme", "database", "schema missing", "database in memory", "bracket", "# in a password"],
+    ids=[
+        "weak durability",
+        "unknown setting",
+        "scheme",
+        "database",
+        "schema missing",
+        "database in memory",
+        "bracket",
+        "# in a password",
+    ],
 )
 def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
     for line in refusals(prepared, WORKER, API, **settings):
@@ -190,7 +221,10 @@ def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"SMTP_URL": f"smtp://robot:{CANARY}#x@host:25"}, "SMTP_URL: a # in the user name or password must be written %23"),
+        (
+            {"SMTP_URL": f"smtp://robot:{CANARY}#x@host:25"},
+            "SMTP_URL: a # in the user name or password must be written %23",
+        ),
         ({"SMTP_URL": f"smtp://robot:{CANARY}@host?security=maybe"}, "SMTP_URL"),
         ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:53,127.0.0.1:54"}, "DNS_SERVERS"),
         ({"SMTP_URL": "mx:", "DNS_SERVERS": "127.0.0.1:70000"}, "DNS_SERVERS"),
@@ -230,7 +264,11 @@ def test_a_postgresql_that_may_forget_commits_is_refused_and_a_broker_without_a_
     service = Service(real_settings)
     service.install()
     database = service.environment["MAILBBGUN_DATABASE_URL"].rpartition("/")[2]
-    with altered(service, f'ALTER DATABASE "{database}" SET synchronous_commit = off', f'ALTER DATABASE "{database}" RESET synchronous_commit'):
+    with altered(
+        service,
+        f'ALTER DATABASE "{database}" SET synchronous_commit = off',
+        f'ALTER DATABASE "{database}" RESET synchronous_commit',
+    ):
         for line in refusals(service, WORKER, API):
             assert "synchronous_commit=off" in line
 
@@ -249,9 +287,13 @@ def test_a_postgresql_that_may_forget_commits_is_refused_and_a_broker_without_a_
 @pytest.mark.long
 def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
     database = breakable_postgresql.create_database()
-    service = Service(load({"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_DATABASE_URL": breakable_postgresql.url(database)}))
+    service = Service(
+        load({"MAILBBGUN_VAR": str(tmp_path / "var"), "MAILBBGUN_DATABASE_URL": breakable_postgresql.url(database)})
+    )
     service.run("initdb.py")
-    server = psycopg2.connect(make_url(breakable_postgresql.url()).set(drivername="postgresql").render_as_string(hide_password=False))
+    server = psycopg2.connect(
+        make_url(breakable_postgresql.url()).set(drivername="postgresql").render_as_string(hide_password=False)
+    )
     server.autocommit = True  # ALTER SYSTEM asks for it
     with server.cursor() as cursor:
         cursor.execute("ALTER SYSTEM SET fsync TO off")
@@ -299,7 +341,10 @@ def test_a_lost_key_file_is_not_replaced_and_all_is_well_when_it_is_back(embedde
     file, away = service.var / "encryption.key", service.var / "away"
     file.rename(away)
     lines = refusals(service, PROGRAMS["api"], WORKER, PROGRAMS["initdb"])
-    assert all(f": ENCRYPTION_KEYS: is not set, and {file} cannot be read (No such file or directory): " in line for line in lines)
+    assert all(
+        f": ENCRYPTION_KEYS: is not set, and {file} cannot be read (No such file or directory): " in line
+        for line in lines
+    )
     assert not file.exists()  # a new key would only be in the way of the old one
     away.rename(file)
     assert "are ready" in service.run("initdb.py")

@@ -21,7 +21,9 @@ class Tried(Service):
     """A service with a sink for live mail and a catcher for mail of a test key."""
 
     def __init__(self, *args: Any, **overrides: object) -> None:
-        super().__init__(*args, CATCHER_PORT=free_port(), RETRY_DELAYS="1,1,2,2,2,2,2", WORKER_CONNECTIONS=CONNECTIONS, **overrides)
+        super().__init__(
+            *args, CATCHER_PORT=free_port(), RETRY_DELAYS="1,1,2,2,2,2,2", WORKER_CONNECTIONS=CONNECTIONS, **overrides
+        )
         self.test = ""
         self.catchers = 0  # starts of the catcher
 
@@ -33,7 +35,9 @@ class Tried(Service):
     def key(self, kind: str) -> str:
         """Make a key."""
         guests = {"guests": ["example.test", "simulator"]} if kind == "team" else {}
-        made = self.http.post(f"{self.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": kind, "kind": kind} | guests, timeout=PATIENCE)
+        made = self.http.post(
+            f"{self.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": kind, "kind": kind} | guests, timeout=PATIENCE
+        )
         assert made.status_code == 201, made.text
         return str(made.json()["key"])
 
@@ -46,7 +50,12 @@ class Tried(Service):
     def ask(self, key: str | None, **message: Any) -> Any:
         """Send a message with a key, or without; return the answer."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return self.http.post(f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, headers=headers, timeout=PATIENCE)
+        return self.http.post(
+            f"{self.url}/messages",
+            json={"subject": "hello", "text": "hello"} | message,
+            headers=headers,
+            timeout=PATIENCE,
+        )
 
     def try_out(self, **message: Any) -> str:
         """Send a message with the test key; return its id."""
@@ -86,12 +95,18 @@ def test_mail_of_a_test_key_is_caught_and_all_other_mail_leaves(service):
         service.ended(identifier, "DELIVERED")
     copies = {address: count for address, count in service.copies().items() if address.endswith("@whole.test")}
     assert copies == {"ann@whole.test": 1, "ben@whole.test": 1, "fay@whole.test": 1}
-    assert [one for one in service.caught() if "whole" in one] == ["cis@whole.test", "dot+whole@simulator", "eve@whole.test"]
+    assert [one for one in service.caught() if "whole" in one] == [
+        "cis@whole.test",
+        "dot+whole@simulator",
+        "eve@whole.test",
+    ]
     assert [service.message(identifier)["test"] for identifier in (live, test, keyed)] == [False, True, False]
 
 
 def test_a_message_and_each_line_about_it_say_by_whose_key_it_came(service):
-    made = service.http.post(f"{service.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": "told"}, timeout=PATIENCE).json()
+    made = service.http.post(
+        f"{service.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": "told"}, timeout=PATIENCE
+    ).json()
     sent = service.ask(made["key"], to=["ann@told.test", "never@told.test"]).json()["id"]
     without, tried = service.post(to="ben@told.test")["id"], service.try_out(to="ann@simulator")
     for identifier, status in ((sent, "DELIVERED"), (without, "DELIVERED"), (tried, "DELIVERED")):
@@ -100,8 +115,14 @@ def test_a_message_and_each_line_about_it_say_by_whose_key_it_came(service):
     assert service.message(tried)["key_id"] not in (made["id"], None)  # the test key's own
     for program, kind in (("api", "accepted"), ("worker", "delivered")):
         lines = [line for line in (service.var / f"{program}.out").read_text().splitlines() if f" {kind} " in line]
-        assert [line for line in lines if f"message_id={sent} tenant_id={DEFAULT_TENANT} key_id={made['id']} " in line], program
-        assert [line for line in lines if f"message_id={without} tenant_id={DEFAULT_TENANT}" in line and "key_id" not in line], program
+        assert [
+            line for line in lines if f"message_id={sent} tenant_id={DEFAULT_TENANT} key_id={made['id']} " in line
+        ], program
+        assert [
+            line
+            for line in lines
+            if f"message_id={without} tenant_id={DEFAULT_TENANT}" in line and "key_id" not in line
+        ], program
 
 
 def test_magic_recipients_behave_and_their_timelines_show_it(service):
@@ -109,20 +130,38 @@ def test_magic_recipients_behave_and_their_timelines_show_it(service):
         sent = {name: service.try_out(to=f"{name}@simulator") for name in MAGIC}
         service.ended(sent["slow+0.7"], "DELIVERED")
     together = service.try_out(to=["bounce@simulator", "complain@simulator", "ann@simulator"])
-    for name, status in {"ann": "DELIVERED", "bounce": "ERROR", "bounce+17": "ERROR", "complain": "DELIVERED", "complain+17": "DELIVERED"}.items():
+    for name, status in {
+        "ann": "DELIVERED",
+        "bounce": "ERROR",
+        "bounce+17": "ERROR",
+        "complain": "DELIVERED",
+        "complain+17": "DELIVERED",
+    }.items():
         service.ended(sent[name], status)
     until(lambda: "deferred" in service.kinds(sent["defer"]))
     service.ended(together, "ERROR")
 
     def told(identifier: str, name: str) -> list[tuple[str, int | None]]:
-        return [(event["kind"], event["data"].get("code")) for event in service.timeline(identifier, f"{name}@simulator")]
+        return [
+            (event["kind"], event["data"].get("code")) for event in service.timeline(identifier, f"{name}@simulator")
+        ]
 
     delivered, complained, bounced = ("delivered", 250), ("complained", None), ("bounced", 550)
     assert told(sent["ann"], "ann") == told(sent["slow+0.7"], "slow+0.7") == told(together, "ann") == [delivered]
-    assert told(sent["bounce"], "bounce") == told(sent["bounce+17"], "bounce+17") == told(together, "bounce") == [bounced]
-    assert told(sent["complain"], "complain") == told(sent["complain+17"], "complain+17") == told(together, "complain") == [delivered, complained]
+    assert (
+        told(sent["bounce"], "bounce") == told(sent["bounce+17"], "bounce+17") == told(together, "bounce") == [bounced]
+    )
+    assert (
+        told(sent["complain"], "complain")
+        == told(sent["complain+17"], "complain+17")
+        == told(together, "complain")
+        == [delivered, complained]
+    )
     assert told(sent["defer"], "defer")[0] == ("deferred", 451)
-    until(lambda: service.http.delete(f"{service.url}/messages/{sent['defer']}", timeout=PATIENCE).ok, what="a moment in which it is not being tried")
+    until(
+        lambda: service.http.delete(f"{service.url}/messages/{sent['defer']}", timeout=PATIENCE).ok,
+        what="a moment in which it is not being tried",
+    )
     (_, complaint) = service.timeline(sent["complain"], "complain@simulator")
     assert complaint["data"]["feedback_type"] == "abuse"
     assert service.message(sent["complain"])["deliveries"][0]["status"] == "DELIVERED"
@@ -172,7 +211,9 @@ def test_a_catcher_that_is_away_holds_back_test_mail_alone(service):
     service.start_catcher()
     for identifier in waiting:
         service.ended(identifier, "DELIVERED")
-    assert [address for address in service.caught() if address.startswith("wait")] == [f"wait{number}@example.test" for number in range(3)]
+    assert [address for address in service.caught() if address.startswith("wait")] == [
+        f"wait{number}@example.test" for number in range(3)
+    ]
     assert not [address for address in service.copies() if address.startswith("wait")]
 
 

@@ -25,7 +25,9 @@ MAX_BODY_SIZE = 4_000_000
 class Door:
     """The API, by its address, and the services it stands on, to look behind it."""
 
-    def __init__(self, var: Path, environment: dict[str, str], command: Sequence[str] = (str(ROOT / "api.py"),)) -> None:
+    def __init__(
+        self, var: Path, environment: dict[str, str], command: Sequence[str] = (str(ROOT / "api.py"),)
+    ) -> None:
         self.var = var
         self.url = f"http://127.0.0.1:{environment['MAILBBGUN_PORT']}"
         self.http = requests.Session()
@@ -34,7 +36,12 @@ class Door:
         self.log = (var / "api.out").open("w")
         # Started from another folder: nothing may depend on where it runs.
         self.process = subprocess.Popen(
-            [sys.executable, *command], cwd=var, env=_clean() | environment, stdout=self.log, stderr=self.log, start_new_session=True
+            [sys.executable, *command],
+            cwd=var,
+            env=_clean() | environment,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
         )
         try:
             self._wait()
@@ -61,7 +68,9 @@ class Door:
 
     def files(self) -> int:
         """Return how many files all its processes have open."""
-        pids = subprocess.run(["ps", "-o", "pid=", "-s", str(self.process.pid)], capture_output=True, text=True, check=True).stdout.split()
+        pids = subprocess.run(
+            ["ps", "-o", "pid=", "-s", str(self.process.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
     def close(self) -> None:
@@ -82,7 +91,10 @@ class Door:
             assert self.process.poll() is None, (self.var / "api.out").read_text()
             try:
                 return self.http.get(f"{self.url}/health", timeout=2).ok
-            except (requests.ConnectionError, requests.Timeout):  # processes that are only starting take a while to answer
+            except (
+                requests.ConnectionError,
+                requests.Timeout,
+            ):  # processes that are only starting take a while to answer
                 return False
 
         wait_until(answers, "an answer of the API")

@@ -28,7 +28,9 @@ class Sample(Schema):
     choice = fields.String(validate=validate.OneOf(["red", "green", "blue"]))
     name = fields.String(validate=validate.Length(1, 5))
     code = fields.String(validate=validate.Length(equal=2))
-    several = fields.List(fields.String(validate=validate.Length(max=3)), validate=validate.Length(1, 2), metadata={"example": ["a"]})
+    several = fields.List(
+        fields.String(validate=validate.Length(max=3)), validate=validate.Length(1, 2), metadata={"example": ["a"]}
+    )
     some = fields.List(fields.String(), validate=validate.Length(1))
     table = fields.Dict(fields.String(), fields.String(), metadata={"example": {"X-Order": "17"}})
     nested = fields.Nested(Inner)
@@ -92,7 +94,9 @@ def told(schema: Schema, given: object) -> dict[str, list[str]]:
         ({"token": [5]}, "token.0", "Must be x; what was given is a number."),
     ],
 )  # fmt: skip
-def test_a_sentence_names_what_was_given_and_what_would_be_right(given: dict[str, object], path: str, sentence: str) -> None:
+def test_a_sentence_names_what_was_given_and_what_would_be_right(
+    given: dict[str, object], path: str, sentence: str
+) -> None:
     schema = Sample()
     found = told(schema, ({} if "text" in given or not given else {"text": "x"}) | given)
     assert found == {path: [sentence]}
@@ -152,7 +156,28 @@ def _arguments(method: object) -> list[tuple[Schema, str]]:
     return [(one["schema"], one["in"]) for one in found.get("parameters", []) if isinstance(one.get("schema"), Schema)]
 
 
-BAD = [None, True, 5, -1, 1.5, 10**30, "", "x", "\0", "x" * 1000, [], [None], [5], ["\n"], {}, {"a": 5}, {"a": None}, {"": "x"}, [[]], [{}]]
+BAD = [
+    None,
+    True,
+    5,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "x",
+    "\0",
+    "x" * 1000,
+    [],
+    [None],
+    [5],
+    ["\n"],
+    {},
+    {"a": 5},
+    {"a": None},
+    {"": "x"},
+    [[]],
+    [{}],
+]
 DEFAULT_WORDS = re.compile(
     r"^(?:Must be (?:one of:|greater|less|equal to)|Shorter than|Longer than (?:maximum)|Length must|One or more|String does not match|Invalid )"
 )
@@ -168,7 +193,9 @@ def test_no_schema_answers_in_marshmallows_own_words() -> None:
                 try:
                     schema.load({name: value})
                 except ValidationError as error:
-                    for sentence in (one for wrong in sentences(error.messages, schema, {name: value}).values() for one in wrong):
+                    for sentence in (
+                        one for wrong in sentences(error.messages, schema, {name: value}).values() for one in wrong
+                    ):
                         assert sentence not in DEFAULTS, (schema, name, value)
                         assert not DEFAULT_WORDS.match(sentence), (schema, name, value, sentence)
                         assert all(one.isprintable() for one in sentence)

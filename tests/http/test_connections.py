@@ -26,12 +26,21 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @contextmanager
 def connected(door):
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as line, line.makefile("rb") as answers:
+    with (
+        socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as line,
+        line.makefile("rb") as answers,
+    ):
         yield line, answers
 
 
 def post(body=BODY, *more):
-    head = [b"POST /messages HTTP/1.1", b"Host: localhost", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *more]
+    head = [
+        b"POST /messages HTTP/1.1",
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+        *more,
+    ]
     return b"\r\n".join([*head, b"", body])
 
 
@@ -197,7 +206,15 @@ def test_a_request_is_answered_alike_however_it_is_served(door):
     chunked = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     with connected(door) as (line, answers):
         told = []
-        for request in (POST, post(large), chunked % (len(BODY), BODY), post(wrong), chunked % (len(wrong), wrong), post(b"{"), post(b"")):
+        for request in (
+            POST,
+            post(large),
+            chunked % (len(BODY), BODY),
+            post(wrong),
+            chunked % (len(wrong), wrong),
+            post(b"{"),
+            post(b""),
+        ):
             line.sendall(request)
             told.append(answered(answers))
     assert [status for status, *_ in told] == [201, 201, 201, 400, 400, 400, 400]

@@ -27,7 +27,12 @@ def error_of(answer, status, code):
 
 def post_routes(door):
     """Every route of the service that takes a POST, with a message and ids to fill in, and whether it can do without a body."""
-    ids = {"message_id": door.send(), "tenant_id": DEFAULT_TENANT, "key_id": DEFAULT_TENANT, "account_id": DEFAULT_TENANT}
+    ids = {
+        "message_id": door.send(),
+        "tenant_id": DEFAULT_TENANT,
+        "key_id": DEFAULT_TENANT,
+        "account_id": DEFAULT_TENANT,
+    }
     found = {path: methods["post"] for path, methods in door.get("/openapi.json")["paths"].items() if "post" in methods}
     assert len(found) >= 8
     return [(path.format(**ids), path.endswith(("/retry", "/rotate", "/test", "/smtp-accounts"))) for path in found]
@@ -57,9 +62,15 @@ def test_what_is_not_declared_as_json_is_415_on_every_route_that_takes_a_post(do
     for path, _ in post_routes(door):
         assert (
             "Content-Type: application/json"
-            in error_of(door.call("POST", path, data=b"{}", headers={"Content-Type": kind}), 415, "unsupported_media_type")["message"]
+            in error_of(
+                door.call("POST", path, data=b"{}", headers={"Content-Type": kind}), 415, "unsupported_media_type"
+            )["message"]
         )
-    error_of(door.call("POST", "/messages", data=b"{}", headers=JSON | {"Content-Encoding": "gzip"}), 415, "unsupported_media_type")
+    error_of(
+        door.call("POST", "/messages", data=b"{}", headers=JSON | {"Content-Encoding": "gzip"}),
+        415,
+        "unsupported_media_type",
+    )
     error_of(door.call("POST", "/messages", headers={"Content-Type": kind}), 415, "unsupported_media_type")
 
 
@@ -67,7 +78,11 @@ def test_a_body_over_the_limit_is_413_with_and_without_its_length_told(door):
     body = json.dumps({"to": "ann@example.com", "subject": "x", "text": "x" * MAX_BODY_SIZE}).encode()
     for path, _ in post_routes(door):
         error_of(requests.post(door.url + path, data=body, headers=JSON, timeout=PATIENCE), 413, "too_large")
-        error_of(requests.post(door.url + path, data=iter([body[:100_000], body[100_000:]]), headers=JSON, timeout=PATIENCE), 413, "too_large")
+        error_of(
+            requests.post(door.url + path, data=iter([body[:100_000], body[100_000:]]), headers=JSON, timeout=PATIENCE),
+            413,
+            "too_large",
+        )
 
 
 def test_a_chunked_body_within_the_limit_is_taken(door):
@@ -82,14 +97,21 @@ def test_a_connection_goes_on_after_an_error(door):
             assert http.get(f"{door.url}/messages?limit=0", timeout=PATIENCE).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nope", "/messages/", "/messages//x", "/docs/assets/../../app.py", "/docs/assets/nope.js", "/%00"])
+@pytest.mark.parametrize(
+    "path", ["/nope", "/messages/", "/messages//x", "/docs/assets/../../app.py", "/docs/assets/nope.js", "/%00"]
+)
 def test_what_is_not_there_is_404(door, path):
     error_of(door.call("GET", path, allow_redirects=False), 404, "not_found")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("PUT", "/messages", "POST"), ("DELETE", "/messages", "GET"), ("POST", "/health", "GET"), ("PATCH", "/openapi.json", "GET")],
+    [
+        ("PUT", "/messages", "POST"),
+        ("DELETE", "/messages", "GET"),
+        ("POST", "/health", "GET"),
+        ("PATCH", "/openapi.json", "GET"),
+    ],
 )
 def test_a_wrong_method_is_405_and_says_which_is_right(door, method, path, allowed):
     answer = door.call(method, path)
@@ -98,7 +120,9 @@ def test_a_wrong_method_is_405_and_says_which_is_right(door, method, path, allow
 
 
 def test_a_body_with_a_million_unknown_fields_gets_a_short_answer(door):
-    answer = door.call("POST", "/messages", data=json.dumps({f"{'x' * 300}{n}": n for n in range(10_000)}), headers=JSON)
+    answer = door.call(
+        "POST", "/messages", data=json.dumps({f"{'x' * 300}{n}": n for n in range(10_000)}), headers=JSON
+    )
     error_of(answer, 400, "validation_error")
     assert len(answer.content) < 5000
 
@@ -109,8 +133,14 @@ def test_a_body_with_a_million_unknown_fields_gets_a_short_answer(door):
         (b"GET /messages?tag=" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"x" * 9000 + b"\r\n\r\n", 431),
         (b"GARBAGE\r\n\r\n", 400),
-        (b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400),
-        (b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n", 400),
+        (
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
+            400,
+        ),
     ],
 )
 def test_malformed_http_is_refused_in_the_one_shape(door, request_bytes, status):
@@ -129,17 +159,27 @@ def test_malformed_http_is_refused_in_the_one_shape(door, request_bytes, status)
 @pytest.mark.parametrize(
     ("request_bytes", "why"),
     [
-        (b"GET /messages HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer mbg_canary\r\n\r\n", b"The header Authorization has no colon"),
-        (b"mbg_canary /messages HTTP/1.1\r\nHost: localhost\r\n\r\n", b"begins with a method"),
-        (b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nmbg_canary\r\n", b"before a chunk"),
         (
-            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"1;" + b"mbg_canary" * 400 + b"\r\n \r\n") * 9,
+            b"GET /messages HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer mbg_canary\r\n\r\n",
+            b"The header Authorization has no colon",
+        ),
+        (b"mbg_canary /messages HTTP/1.1\r\nHost: localhost\r\n\r\n", b"begins with a method"),
+        (
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nmbg_canary\r\n",
+            b"before a chunk",
+        ),
+        (
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + (b"1;" + b"mbg_canary" * 400 + b"\r\n \r\n") * 9,
             b"send larger chunks",
         ),
     ],
 )
 def test_malformed_http_is_explained_without_a_word_of_it(door, request_bytes, why):
-    with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw, raw.makefile("rb") as answers:
+    with (
+        socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw,
+        raw.makefile("rb") as answers,
+    ):
         raw.sendall(request_bytes)
         answer = answers.read()
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -149,7 +189,9 @@ def test_malformed_http_is_explained_without_a_word_of_it(door, request_bytes, w
 
 def test_a_client_that_breaks_off_does_no_harm(door):
     with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw:
-        raw.sendall(b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+        raw.sendall(
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        )
     assert door.call("GET", "/health").ok
 
 
@@ -218,7 +260,10 @@ def test_a_wrong_field_is_told_with_its_value_and_what_would_be_right(door, path
         (b'{"to": 1, "to": 2}', "The body is not valid JSON: the key `to` is twice in one object."),
         (b"[1]", 'The body must be a JSON object, such as {"name": "value"}; it is a list.'),
         (b'"x"', 'The body must be a JSON object, such as {"name": "value"}; it is a string.'),
-        (b'{"a": 99999999999999999999}', "The body is not valid JSON: 99999999999999999999 is an integer beyond 64 bits."),
+        (
+            b'{"a": 99999999999999999999}',
+            "The body is not valid JSON: 99999999999999999999 is an integer beyond 64 bits.",
+        ),
         (b'{"a": NaN}', "The body is not valid JSON: NaN is no number, or one that is too large."),
         (b'{"a": "\xfc"}', "The body is not UTF-8: byte 8 begins no character. Send JSON in UTF-8."),
     ],
@@ -233,20 +278,43 @@ def test_every_refusal_of_a_request_says_what_would_be_right(door):
 
     too_large = f"The request's body is larger than {MAX_BODY_SIZE} bytes, the limit (MAX_BODY_SIZE)."
     assert message("POST", "/messages", 413, "too_large", data=b"x" * (MAX_BODY_SIZE + 1), headers=JSON) == too_large
-    assert message("POST", "/messages", 413, "too_large", data=iter([b"x" * MAX_BODY_SIZE, b"y"]), headers=JSON) == too_large
-    says = message("POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers={"Content-Type": "text/plain"})
+    assert (
+        message("POST", "/messages", 413, "too_large", data=iter([b"x" * MAX_BODY_SIZE, b"y"]), headers=JSON)
+        == too_large
+    )
+    says = message(
+        "POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers={"Content-Type": "text/plain"}
+    )
     assert says == "Send JSON in UTF-8 and say so: -H 'Content-Type: application/json'; Content-Type is \"text/plain\"."
-    says = message("POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers=JSON | {"Content-Encoding": "gzip"})
+    says = message(
+        "POST", "/messages", 415, "unsupported_media_type", data=b"{}", headers=JSON | {"Content-Encoding": "gzip"}
+    )
     assert says == 'Send the body without Content-Encoding, not as "gzip".'
-    assert message("PUT", "/messages", 405, "method_not_allowed") == "PUT is not possible at /messages; GET and POST are."
+    assert (
+        message("PUT", "/messages", 405, "method_not_allowed") == "PUT is not possible at /messages; GET and POST are."
+    )
     example = "019cdb4a-7c00-7000-8000-00000000002a"
-    for path, template in {"/messages/123": "/messages/{message_id}", "/messages/123/raw": "/messages/{message_id}/raw"}.items():
-        assert message("GET", path, 404, "not_found") == f'"123" is no UUID: in {template}, message_id is one, such as {example}.'
-    assert message("DELETE", "/smtp-accounts/main", 404, "not_found").startswith('"main" is no UUID: in /smtp-accounts/{account_id}, ')
+    for path, template in {
+        "/messages/123": "/messages/{message_id}",
+        "/messages/123/raw": "/messages/{message_id}/raw",
+    }.items():
+        assert (
+            message("GET", path, 404, "not_found")
+            == f'"123" is no UUID: in {template}, message_id is one, such as {example}.'
+        )
+    assert message("DELETE", "/smtp-accounts/main", 404, "not_found").startswith(
+        '"main" is no UUID: in /smtp-accounts/{account_id}, '
+    )
     assert message("GET", "/mesages", 404, "not_found") == "There is nothing at /mesages; did you mean /messages?"
     assert message("GET", f"/messages/{example}", 404, "not_found") == "There is no such message."
 
 
 def test_a_secret_in_a_body_that_is_wrong_as_a_whole_is_not_repeated(door):
-    for raw in (b'{"smtp_password": "S3CRET\\u0000"}', b'{"smtp_password": "S3CRET', b'{"smtp_password": S3CRET}', b'["S3CRET"]', b'"S3CRET"'):
+    for raw in (
+        b'{"smtp_password": "S3CRET\\u0000"}',
+        b'{"smtp_password": "S3CRET',
+        b'{"smtp_password": S3CRET}',
+        b'["S3CRET"]',
+        b'"S3CRET"',
+    ):
         assert "S3CRET" not in door.call("POST", "/smtp-accounts", data=raw, headers=JSON).text

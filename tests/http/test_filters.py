@@ -43,7 +43,12 @@ def test_a_plus_in_an_address_is_a_plus_however_it_is_written(door, domain):
     plus = door.send(to=f"ann+t@{domain}")
     plain = door.send(to=f"ann@{domain}")
     blank = door.send(to=f"annt@{domain}")
-    assert found(door, f"to=ann+t@{domain}") == found(door, f"to=ann%2Bt@{domain}") == found(door, f"to=ANN%2Bt%40{domain}&limit=5") == [plus]
+    assert (
+        found(door, f"to=ann+t@{domain}")
+        == found(door, f"to=ann%2Bt@{domain}")
+        == found(door, f"to=ANN%2Bt%40{domain}&limit=5")
+        == [plus]
+    )
     assert found(door, f"to=%20ann@{domain}%20") == [plain]
     assert found(door, f"%74o=ann+t@{domain}") == [plus]  # the name may be written so too
     assert found(door, f"to=ann%20t@{domain}") == []
@@ -57,9 +62,15 @@ def test_an_address_in_needless_quotes_is_found_as_it_is_kept(door, domain):
 
 
 def test_a_plus_in_a_sender_and_in_a_message_id_is_a_plus_and_in_a_subject_a_blank(door, domain):
-    sent = door.send(**{"from": f"Shop <shop+eu@{domain}>", "message_id_header": f"<a+b/c@{domain}>", "subject": f"one two {domain}"})
+    sent = door.send(
+        **{"from": f"Shop <shop+eu@{domain}>", "message_id_header": f"<a+b/c@{domain}>", "subject": f"one two {domain}"}
+    )
     assert found(door, f"from=shop+eu@{domain}") == found(door, f"from=shop%2Beu@{domain}") == [sent]
-    assert found(door, f"message_id_header=a+b/c@{domain}") == found(door, f"message_id_header=%3Ca%2Bb%2Fc@{domain}%3E") == [sent]
+    assert (
+        found(door, f"message_id_header=a+b/c@{domain}")
+        == found(door, f"message_id_header=%3Ca%2Bb%2Fc@{domain}%3E")
+        == [sent]
+    )
     assert found(door, f"subject=one+two+{domain}") == found(door, f"subject=one%20two%20{domain}") == [sent]
     assert found(door, f"subject=one%2Btwo+{domain}") == []
 
@@ -85,7 +96,9 @@ def test_from_finds_the_address_beside_any_name_in_any_case(door, domain):
     assert found(door, f"from=joann@{domain}") == [other]
     assert found(door, f"from=x@{domain}") == found(door, f"from=nn@{domain}") == []
     idn = door.send(**{"from": f"ann@bücher.{domain}"})
-    assert found(door, f"from={quote(f'ann@BÜCHER.{domain}')}") == found(door, f"from=ann@xn--bcher-kva.{domain}") == [idn]
+    assert (
+        found(door, f"from={quote(f'ann@BÜCHER.{domain}')}") == found(door, f"from=ann@xn--bcher-kva.{domain}") == [idn]
+    )
 
 
 def test_domain_finds_recipients_of_a_domain_but_not_of_its_subdomains(door, domain):
@@ -104,7 +117,9 @@ def test_subject_finds_a_part_in_any_case_and_no_character_is_a_wildcard(door, t
         "rechnung": 0, "RECHNUNG nº 17 FÜR äRGER": 0, "100%": 1, "off_": 1, "[NEW]": 1, "\\ *": 1, "? . ^ $": 1, "語の": 2, "οδοσ": 3, "STRAßE": 3,
     }.items():  # fmt: skip
         assert sent[subjects[subject]] in found(door, f"subject={quote(part)}&limit=1000"), part
-        assert found(door, f"subject={quote(f'{subjects[subject]} {tag}'.upper().replace('SS', 'ß'))}") == [sent[subjects[subject]]]
+        assert found(door, f"subject={quote(f'{subjects[subject]} {tag}'.upper().replace('SS', 'ß'))}") == [
+            sent[subjects[subject]]
+        ]
     for part in ("100_", "o%f", "Rech*g", "Rech.ung", "[a-z]echnung", "Rechnung%17", "?echnung"):
         assert not set(found(door, f"subject={quote(part)}&limit=1000")) & set(sent.values()), part
 
@@ -117,7 +132,11 @@ def test_a_message_id_header_finds_what_a_client_gave_and_what_we_made(door, dom
     assert found(door, f"message_id_header=order-17@{domain}") == []  # RFC 5322 §3.6.4: its case matters
     made = door.send()
     header = door.get(f"/messages/{made}")["message_id_header"]
-    assert found(door, f"message_id_header={quote(header)}") == found(door, f"message_id_header={quote(header[1:-1])}") == [made]
+    assert (
+        found(door, f"message_id_header={quote(header)}")
+        == found(door, f"message_id_header={quote(header[1:-1])}")
+        == [made]
+    )
     # One that a client gave may look like ours, and be another message's id.
     posed = door.send(message_id_header=f"<{made}@{domain}>")
     twice = [door.send(message_id_header=f"<{new_id()}@{domain}>") for _ in range(2)]
@@ -158,15 +177,29 @@ def test_to_domain_and_reason_are_of_one_delivery(door, domain):
     identifier = door.send(to=[f"ann@{domain}", f"ben@other.{domain}"])
     ann, _ = claim(door, identifier)
     with door.services.db.write() as session:
-        session.execute(DELIVERIES.update().where(DELIVERIES.c.id == ann).values(status="ERROR", reason="bounced", lease_owner=None))
-    assert found(door, f"domain={domain}&reason=bounced") == found(door, f"to=ann@{domain}&reason=bounced") == [identifier]
-    assert found(door, f"domain=other.{domain}&reason=bounced") == found(door, f"to=ben@other.{domain}&reason=bounced") == []
+        session.execute(
+            DELIVERIES.update().where(DELIVERIES.c.id == ann).values(status="ERROR", reason="bounced", lease_owner=None)
+        )
+    assert (
+        found(door, f"domain={domain}&reason=bounced") == found(door, f"to=ann@{domain}&reason=bounced") == [identifier]
+    )
+    assert (
+        found(door, f"domain=other.{domain}&reason=bounced")
+        == found(door, f"to=ben@other.{domain}&reason=bounced")
+        == []
+    )
     assert found(door, f"to=ann@{domain}&domain=other.{domain}") == []
 
 
 def test_all_filters_go_together(door, tag, domain):
     sent = door.send(
-        **{"from": f"Shop <shop@{domain}>", "to": f"ann@{domain}", "tags": [tag], "message_id_header": f"<1@{domain}>", "subject": "Your Invoice 17"}
+        **{
+            "from": f"Shop <shop@{domain}>",
+            "to": f"ann@{domain}",
+            "tags": [tag],
+            "message_id_header": f"<1@{domain}>",
+            "subject": "Your Invoice 17",
+        }
     )
     fail(door, sent)
     every = {
@@ -199,18 +232,27 @@ def test_each_filter_walks_its_index(door, wanted, index):
     with Session(door.services.db.engine) as session:  # nothing of this is committed
         same = MESSAGE | {"status": "PENDING", "created_at": datetime.now(UTC)}
         rows = [
-            same | {"id": one, "sender": f"Shop <Shop{n}@d{n}.example>", "message_id": f"<{n}@d{n}.example>"} for n, one in enumerate(messages)
+            same | {"id": one, "sender": f"Shop <Shop{n}@d{n}.example>", "message_id": f"<{n}@d{n}.example>"}
+            for n, one in enumerate(messages)
         ]
         session.execute(insert(MESSAGES), rows)
         delivery = {"kind": "to", "lane": "normal", "status": "PENDING"}
         rows = [
-            delivery | {"id": new_id(), "message_id": one, "address": f"User{n}@d{n}.example", "reason": "parked" if n == 7 else None}
+            delivery
+            | {
+                "id": new_id(),
+                "message_id": one,
+                "address": f"User{n}@d{n}.example",
+                "reason": "parked" if n == 7 else None,
+            }
             for n, one in enumerate(messages)
         ]
         session.execute(insert(DELIVERIES), rows)
         session.execute(text("ANALYZE"))
         event.listen(session.connection(), "before_cursor_execute", lambda *arguments: asked.append(arguments[2:4]))
-        shown, count, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, **wanted))
+        shown, count, _ = repo.page(
+            session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, **wanted)
+        )
         assert ([one["id"] for one in shown], count) == ([messages[7]], 1)
         explain = "EXPLAIN" if door.services.db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
         for statement, parameters in asked[:2]:  # the count and the page
@@ -225,7 +267,9 @@ def test_a_list_by_subject_looks_at_so_many_messages_and_not_at_all(door, tag, m
     with door.services.db.read() as session:
 
         def searched(**wanted):
-            shown, count, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, subject=tag, **wanted))
+            shown, count, _ = repo.page(
+                session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, subject=tag, **wanted)
+            )
             assert count == len(shown)
             return [str(one["id"]) for one in shown]
 
@@ -241,7 +285,9 @@ def test_a_part_that_is_like_each_subject_but_for_its_end_costs_little_more_than
 
         def cost(length: int) -> float:
             """CPU seconds of a search. PostgreSQL's are its own."""
-            wanted = repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, subject=letter * length + "b")
+            wanted = repo.Wanted(
+                tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, subject=letter * length + "b"
+            )
             return cpu_of(lambda: repo.page(session, wanted))
 
         assert growth(cost, 1, 199, turns=3, least=0.005) < 16  # of GLOB it was a hundred
@@ -263,7 +309,10 @@ def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkey
             f"It takes the database longer than {find.LIST_SECONDS:g} s to find these messages; "
             "narrow the list by `since` and `until`, or by `to`."
         )
-        assert (answer.status_code, answer.json["error"]) == (503, {"status": 503, "code": "took_too_long", "message": told})
+        assert (answer.status_code, answer.json["error"]) == (
+            503,
+            {"status": 503, "code": "took_too_long", "message": told},
+        )
         monkeypatch.undo()
         assert client.get("/messages?subject=x").status_code == 200  # the connection is as good as before
     finally:
@@ -272,17 +321,31 @@ def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkey
 
 def test_an_endless_statement_is_broken_off_and_what_is_wrong_is_told_as_before(door):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT (i + 1) % 1000 FROM n) SELECT count(*) FROM n"
-    with door.services.db.read() as session, pytest.raises(TookTooLong, match="too long"), at_most(session, 0.1, "too long"):
+    with (
+        door.services.db.read() as session,
+        pytest.raises(TookTooLong, match="too long"),
+        at_most(session, 0.1, "too long"),
+    ):
         session.execute(text(endless))
     with door.services.db.read() as session, pytest.raises(DBAPIError), at_most(session, PATIENCE, ""):
         session.execute(text("SELECT * FROM nowhere"))
 
 
 def test_the_longest_that_accept_takes_is_found(door, tag):
-    header, address, label = f"<{'a' * 236}@example.com>", f"{tag}{'a' * 30}@{'.'.join(['d' * 47] * 4)}", tag.ljust(128, "x")
+    header, address, label = (
+        f"<{'a' * 236}@example.com>",
+        f"{tag}{'a' * 30}@{'.'.join(['d' * 47] * 4)}",
+        tag.ljust(128, "x"),
+    )
     sent = door.send(message_id_header=header, to=address, tags=[label], subject=tag + "ä" * 168)
     assert (len(header), len(address)) == (250, 254)
-    for query in (f"message_id_header={header}", f"to={address}", f"tag={label}", f"domain={address.partition('@')[2]}", f"subject={tag}{'Ä' * 168}"):
+    for query in (
+        f"message_id_header={header}",
+        f"to={address}",
+        f"tag={label}",
+        f"domain={address.partition('@')[2]}",
+        f"subject={tag}{'Ä' * 168}",
+    ):
         assert sent in found(door, query), query
 
 
@@ -324,7 +387,13 @@ def test_a_bad_filter_is_told_with_its_value_and_what_would_be_right(door, query
 
 def test_no_filter_finds_another_tenants_message(door, tag, domain):
     sent = door.send(
-        **{"from": f"shop@{domain}", "to": f"ann@{domain}", "tags": [tag], "message_id_header": f"<1@{domain}>", "subject": f"Invoice {domain}"}
+        **{
+            "from": f"shop@{domain}",
+            "to": f"ann@{domain}",
+            "tags": [tag],
+            "message_id_header": f"<1@{domain}>",
+            "subject": f"Invoice {domain}",
+        }
     )
     fail(door, sent)
     own = door.get(f"/messages/{door.send()}")["message_id_header"]
@@ -335,5 +404,7 @@ def test_no_filter_finds_another_tenants_message(door, tag, domain):
     for name, value in [*each.items(), ("message_id_header", own)]:
         for tenant, count in ((DEFAULT_TENANT, True), (uuid4(), False)):
             with door.services.db.read(tenant) as session:
-                shown, found, _ = repo.page(session, repo.Wanted(tenant_id=tenant, limit=10, offset=0, after=None, **{name: value}))
+                shown, found, _ = repo.page(
+                    session, repo.Wanted(tenant_id=tenant, limit=10, offset=0, after=None, **{name: value})
+                )
             assert (bool(shown), bool(found)) == (count, count), name

@@ -12,20 +12,47 @@ from mailbbgun import schema, services
 from mailbbgun.app import close, create_app
 from mailbbgun.settings.settings import load
 
-FIELDS = ["to", "cc", "bcc", "from", "reply_to", "subject", "text", "html", "headers", "tags", "metadata", "message_id", "priority", "x"]
+FIELDS = [
+    "to",
+    "cc",
+    "bcc",
+    "from",
+    "reply_to",
+    "subject",
+    "text",
+    "html",
+    "headers",
+    "tags",
+    "metadata",
+    "message_id",
+    "priority",
+    "x",
+]
 
-scalars = st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=40)
-json = st.recursive(scalars, lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=10), below, max_size=4), max_leaves=10)
-addresses = st.sampled_from(["ann@example.com", "Ann <a@b.cd>", "jörg@bücher.example", '"a, b" <c@d.ef>', "x", "", "a@b.cd, c@d.ef"]) | st.text(
-    max_size=30
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**64)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=40)
 )
+json = st.recursive(
+    scalars,
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=10), below, max_size=4),
+    max_leaves=10,
+)
+addresses = st.sampled_from(
+    ["ann@example.com", "Ann <a@b.cd>", "jörg@bücher.example", '"a, b" <c@d.ef>', "x", "", "a@b.cd, c@d.ef"]
+) | st.text(max_size=30)
 likely = st.fixed_dictionaries(
     {"to": addresses | st.lists(addresses, max_size=3), "subject": st.text(max_size=60), "text": st.text(max_size=200)},
     optional={
         "cc": addresses,
         "from": addresses,
         "html": st.text(max_size=200),
-        "headers": st.dictionaries(st.sampled_from(["X-A", "Bcc", "List-Id"]) | st.text(max_size=10), st.text(max_size=40), max_size=3),
+        "headers": st.dictionaries(
+            st.sampled_from(["X-A", "Bcc", "List-Id"]) | st.text(max_size=10), st.text(max_size=40), max_size=3
+        ),
         "tags": st.lists(st.text(max_size=10), max_size=3),
         "metadata": st.dictionaries(st.text(max_size=10), scalars, max_size=3),
         "priority": st.integers(-1, 10),
@@ -74,7 +101,8 @@ def test_no_bytes_make_the_service_fail(client, raw):
 
 @given(
     st.dictionaries(
-        st.sampled_from(["limit", "offset", "status", "to", "tag", "since", "until", "after", "x"]), st.text(max_size=30) | st.integers().map(str)
+        st.sampled_from(["limit", "offset", "status", "to", "tag", "since", "until", "after", "x"]),
+        st.text(max_size=30) | st.integers().map(str),
     )
 )
 def test_no_query_makes_the_service_fail(client, query):

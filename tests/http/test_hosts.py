@@ -40,10 +40,15 @@ def raw(
 
 def paths(door: Door) -> list[tuple[str, str]]:
     documented = door.get("/openapi.json")["paths"]
-    listed = [(method.upper(), path) for path, methods in documented.items() for method in methods if method != "parameters"]
+    listed = [
+        (method.upper(), path) for path, methods in documented.items() for method in methods if method != "parameters"
+    ]
     values = {"message_id": MISSING, "account_id": MISSING, "tenant_id": str(DEFAULT_TENANT), "key_id": MISSING}
     extra = [("GET", path) for path in ("/docs", "/redoc", "/openapi.json", "/nothing", "/docs/assets/x.js")]
-    return [(method, path.format(**values)) for method, path in listed + extra] + [("OPTIONS", "/messages"), ("HEAD", "/messages")]
+    return [(method, path.format(**values)) for method, path in listed + extra] + [
+        ("OPTIONS", "/messages"),
+        ("HEAD", "/messages"),
+    ]
 
 
 def test_no_route_answers_for_a_host_that_is_not_ours(door: Door) -> None:
@@ -61,10 +66,18 @@ def test_no_route_answers_for_a_host_that_is_not_ours(door: Door) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["X-Unknown: so the framework has it"]])
-def test_a_message_for_a_host_that_is_not_ours_is_not_accepted_whichever_way_it_takes(door: Door, more: list[str]) -> None:
+def test_a_message_for_a_host_that_is_not_ours_is_not_accepted_whichever_way_it_takes(
+    door: Door, more: list[str]
+) -> None:
     body = json.dumps(HELLO).encode()
     head = ["Content-Type: application/json", *more]
-    for host, status in (("localhost", 201), ("evil.example", 421), ("localhost.evil.example", 421), ("0.0.0.0:5000", 421), ("a..b", 400)):
+    for host, status in (
+        ("localhost", 201),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("0.0.0.0:5000", 421),
+        ("a..b", 400),
+    ):
         assert raw(door, "POST /messages HTTP/1.1", f"Host: {host}", *head, body=body)[0] == status, host
 
 
@@ -94,7 +107,10 @@ def statuses(door: Door, **headers: str) -> set[int]:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     asked = [("POST", "/messages"), ("DELETE", f"/messages/{MISSING}"), ("POST", f"/messages/{MISSING}/retry"), ("POST", "/tenants"),
              ("PATCH", f"/smtp-accounts/{MISSING}"), ("POST", "/smtp-accounts/test"), ("PUT", "/messages"), ("POST", "/nothing")]  # fmt: skip
-    return {door.call(method, path, headers=given, json=None if method == "DELETE" else {}).status_code for method, path in asked}
+    return {
+        door.call(method, path, headers=given, json=None if method == "DELETE" else {}).status_code
+        for method, path in asked
+    }
 
 
 def test_what_changes_something_is_refused_for_pages_of_other_sites(door: Door) -> None:
@@ -106,7 +122,12 @@ def test_what_changes_something_is_refused_for_pages_of_other_sites(door: Door) 
     answer = door.post(HELLO, Origin="https://evil.example")
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "cross_site")
     assert "https://evil.example" in answer.json()["error"]["message"]
-    assert door.call("GET", "/messages", headers={"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}).status_code == 200
+    assert (
+        door.call(
+            "GET", "/messages", headers={"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+        ).status_code
+        == 200
+    )
 
 
 LOGIN = "user:secr3t@evil.example"
@@ -147,7 +168,12 @@ def test_no_refusal_repeats_a_password_or_more_than_the_host(door: Door) -> None
 
 
 def test_our_own_pages_and_programs_go_on_working(door: Door) -> None:
-    for headers in ({}, {"Origin": door.url}, {"Origin": door.url, "Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+    for headers in (
+        {},
+        {"Origin": door.url},
+        {"Origin": door.url, "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ):
         assert door.post(HELLO, **headers).status_code == 201, headers
 
 
@@ -169,19 +195,30 @@ def key(app: Flask) -> dict[str, str]:
 
 def addresses(app: Flask, host: str, **headers: str) -> set[str]:
     """Return what every kind of address in answers begins with."""
-    client, given = app.test_client(), key(app) | {"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()}
+    client, given = (
+        app.test_client(),
+        key(app) | {"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()},
+    )
     for _ in range(2):
         sent = client.post("/messages", json=HELLO, headers=given)
         assert sent.status_code == 201, sent.text
-    made = client.post("/tenants", json={"name": f"t{len(client.get('/tenants', headers=given).json['tenants'])}"}, headers=given)
+    made = client.post(
+        "/tenants", json={"name": f"t{len(client.get('/tenants', headers=given).json['tenants'])}"}, headers=given
+    )
     minted = client.post(f"/tenants/{DEFAULT_TENANT}/keys", json={"name": "k"}, headers=given)
     account = {"setting_name": sent.json["id"][:36], "smtp_host": "smtp.example.com", "security_protocol": "STARTTLS"}
     saved = client.post("/smtp-accounts", json=account, headers=given)
     page = client.get("/messages?limit=1&status=PENDING", headers=given)
     found = [answer.headers["Location"] for answer in (sent, made, minted, saved)]
-    found += [page.headers["Link"].partition(">")[0].removeprefix("<"), client.get("/", headers=given).json["documentation"]]
+    found += [
+        page.headers["Link"].partition(">")[0].removeprefix("<"),
+        client.get("/", headers=given).json["documentation"],
+    ]
     assert "status=PENDING&after=" in found[4]
-    return {address[: -len(address.partition("://")[2].partition("/")[2]) - 1] if "://" in address else "" for address in found}
+    return {
+        address[: -len(address.partition("://")[2].partition("/")[2]) - 1] if "://" in address else ""
+        for address in found
+    }
 
 
 LISTED = {"MAILBBGUN_AUTH_REQUIRED": "1", "MAILBBGUN_ALLOWED_HOSTS": "mail.example.com", "MAILBBGUN_PROXIES": "1"}
@@ -209,5 +246,7 @@ def test_with_a_public_url_addresses_begin_with_it_and_its_host_is_served(app: F
 def test_the_documentation_page_sends_mail_behind_a_proxy_that_takes_care_of_tls(app: Flask) -> None:
     browser = {"Host": "mail.example.com", "Origin": "https://mail.example.com", "Sec-Fetch-Site": "same-origin"}
     assert app.test_client().post("/messages", json=HELLO, headers=key(app) | browser).status_code == 201
-    other = app.test_client().post("/messages", json=HELLO, headers=key(app) | browser | {"Origin": "https://evil.example"})
+    other = app.test_client().post(
+        "/messages", json=HELLO, headers=key(app) | browser | {"Origin": "https://evil.example"}
+    )
     assert (other.status_code, other.json["error"]["code"]) == (403, "cross_site")

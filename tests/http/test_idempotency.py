@@ -16,7 +16,9 @@ THREADS = 50
 def test_a_repeated_request_gets_its_first_answer_and_makes_no_second_message(door, tag):
     key, body = uuid4().hex, GOOD | {"tags": [tag], "metadata": {"a": 1, "b": 2}}
     first = door.post(body, **{"Idempotency-Key": key})
-    again = door.post({name: body[name] for name in reversed(body)} | {"metadata": {"b": 2, "a": 1}}, **{"Idempotency-Key": key})
+    again = door.post(
+        {name: body[name] for name in reversed(body)} | {"metadata": {"b": 2, "a": 1}}, **{"Idempotency-Key": key}
+    )
     assert (first.status_code, again.status_code) == (201, 201)
     assert (again.json(), again.headers["Location"]) == (first.json(), first.headers["Location"])
     assert "Idempotent-Replayed" not in first.headers
@@ -61,7 +63,12 @@ def test_fifty_at_once_with_one_key_make_one_message_and_no_error(door, tag):
 
         def post(_, key=key, start=start):
             start.wait()
-            return requests.post(f"{door.url}/messages", json=GOOD | {"tags": [tag, key]}, headers={"Idempotency-Key": key}, timeout=PATIENCE)
+            return requests.post(
+                f"{door.url}/messages",
+                json=GOOD | {"tags": [tag, key]},
+                headers={"Idempotency-Key": key},
+                timeout=PATIENCE,
+            )
 
         with ThreadPoolExecutor(THREADS) as threads:
             answers = list(threads.map(post, range(THREADS)))

@@ -28,14 +28,19 @@ def ids(answer):
 def claim(door, identifier):
     """Put a message's deliveries into a worker's hands; return them."""
     with door.services.db.write() as session:
-        session.execute(update(Delivery).where(Delivery.message_id == UUID(identifier)).values(lease_owner=OWNER, attempt=1))
+        session.execute(
+            update(Delivery).where(Delivery.message_id == UUID(identifier)).values(lease_owner=OWNER, attempt=1)
+        )
     return [UUID(one["id"]) for one in door.get(f"/messages/{identifier}")["deliveries"]]
 
 
 def end(door, identifier, kind, status, **more):
     """Let a try of a message's deliveries end."""
     ended = {"counted": True, "attempted": True} | more
-    results = [record.Result(one, UUID(identifier), DEFAULT_TENANT, 1, kind, status, **ended) for one in claim(door, identifier)]
+    results = [
+        record.Result(one, UUID(identifier), DEFAULT_TENANT, 1, kind, status, **ended)
+        for one in claim(door, identifier)
+    ]
     with door.services.db.write() as session:
         assert len(record.results(session, OWNER, results)) == len(results)
 
@@ -116,9 +121,18 @@ def test_filters_choose_by_status_recipient_and_time(door, tag):
     hidden = door.send(tags=[tag], bcc="Eve.Adams@bücher.example")
     failed = door.send(tags=[tag])
     fail(door, failed)
-    assert ids(door.get("/messages", tag=tag, status="ERROR")) == ids(door.get("/messages", tag=tag, status="error")) == [failed]
+    assert (
+        ids(door.get("/messages", tag=tag, status="ERROR"))
+        == ids(door.get("/messages", tag=tag, status="error"))
+        == [failed]
+    )
     assert ids(door.get("/messages", tag=tag, status="PENDING")) == [hidden, plain]
-    for to in ("Eve.Adams@bücher.example", "eve.ADAMS@BÜCHER.example", "Eve.Adams@xn--bcher-kva.example", "EVE.ADAMS@XN--BCHER-KVA.EXAMPLE"):
+    for to in (
+        "Eve.Adams@bücher.example",
+        "eve.ADAMS@BÜCHER.example",
+        "Eve.Adams@xn--bcher-kva.example",
+        "EVE.ADAMS@XN--BCHER-KVA.EXAMPLE",
+    ):
         assert ids(door.get("/messages", tag=tag, to=to)) == [hidden]
     sharp = door.send(to="ann@straße.example")
     assert door.get("/messages", to="ann@STRAßE.example")["messages"][0]["id"] == sharp
@@ -128,7 +142,9 @@ def test_filters_choose_by_status_recipient_and_time(door, tag):
     since, until = {"since": moment.isoformat()}, {"until": moment.isoformat().replace("+00:00", "Z")}
     assert ids(door.get("/messages", tag=tag, **since)) == []
     assert ids(door.get("/messages", tag=tag, **until)) == [failed, hidden, plain]
-    assert ids(door.get("/messages", tag=tag, since="2000-01-01T00:00:00+02:00", until="9999-12-31T23:59:59-12:00")) == [failed, hidden, plain]
+    assert ids(
+        door.get("/messages", tag=tag, since="2000-01-01T00:00:00+02:00", until="9999-12-31T23:59:59-12:00")
+    ) == [failed, hidden, plain]
     assert ids(door.get("/messages", tag=tag, until="0001-01-01T00:00:00+14:00")) == []
 
 
@@ -139,7 +155,9 @@ def test_a_date_alone_is_its_midnight_in_utc(door, tag):
     assert ids(door.get("/messages", tag=tag, since=today, until=tomorrow)) == [sent]
     assert ids(door.get("/messages", tag=tag, until=today)) == ids(door.get("/messages", tag=tag, since=tomorrow)) == []
     midnight = {"since": f"{today}T00:00:00Z", "until": f"{tomorrow}T00:00:00Z"}
-    assert door.get("/messages", since=today, until=tomorrow, limit=1000) == door.get("/messages", limit=1000, **midnight)
+    assert door.get("/messages", since=today, until=tomorrow, limit=1000) == door.get(
+        "/messages", limit=1000, **midnight
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,14 +241,28 @@ def test_a_failed_message_can_be_made_due_again_with_a_fresh_schedule(door):
     identifier = door.send()
     fail(door, identifier)
     failed = door.get(f"/messages/{identifier}")["deliveries"][0]
-    assert (failed["status"], failed["reason"], failed["last_reply"], failed["attempts"]) == ("ERROR", "bounced", "550 5.1.1 no such user", 1)
+    assert (failed["status"], failed["reason"], failed["last_reply"], failed["attempts"]) == (
+        "ERROR",
+        "bounced",
+        "550 5.1.1 no such user",
+        1,
+    )
     assert failed["finished_at"].endswith("Z")
     answer = door.call("POST", f"/messages/{identifier}/retry", json={})
     shown = answer.json()["deliveries"][0]
     # The schedule begins anew; how often a server was asked does not.
-    assert (answer.status_code, answer.json()["status"], shown["finished_at"], shown["attempts"]) == (200, "PENDING", None, 1)
+    assert (answer.status_code, answer.json()["status"], shown["finished_at"], shown["attempts"]) == (
+        200,
+        "PENDING",
+        None,
+        1,
+    )
     assert delivery(door, identifier).tries == 0
-    assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == ["retried", "bounced", "accepted"]
+    assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == [
+        "retried",
+        "bounced",
+        "accepted",
+    ]
 
 
 def test_what_waits_for_its_next_try_is_made_due_now_on_its_schedule_and_hinted_on_its_lane(door):
@@ -242,7 +274,11 @@ def test_what_waits_for_its_next_try_is_made_due_now_on_its_schedule_and_hinted_
     assert (answer.status_code, answer.json()["status"]) == (200, "PENDING")
     assert (shown["attempts"], shown["last_reply"]) == (1, "451 4.7.1 greylisted")
     assert soon(door, identifier) < 1
-    assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == ["retried", "deferred", "accepted"]
+    assert [one["kind"] for one in door.get(f"/messages/{identifier}/events")["events"]] == [
+        "retried",
+        "deferred",
+        "accepted",
+    ]
     # Its first hint, and this one's.
     until(lambda: hints(door, identifier) == ["high", "high"], what="the hint")
     until(lambda: marked(delivery(door, identifier)), what="the mark of it")
@@ -252,14 +288,28 @@ def test_of_several_deliveries_those_are_tried_again_that_can_be(door):
     identifier = door.send(to=["ann@example.com", "ben@example.com", "cis@example.com", "dot@example.com"])
     held, waiting, failed, _ = claim(door, identifier)
     with door.services.db.write() as session:
-        session.execute(update(Delivery).where(Delivery.message_id == UUID(identifier), Delivery.id != held).values(lease_owner=None))
-        session.execute(update(Delivery).where(Delivery.id == waiting).values(next_attempt_at=db_now(600), tries=2, crashes=1, unknowns=1))
-        session.execute(update(Delivery).where(Delivery.id == failed).values(status="ERROR", tries=2, crashes=1, unknowns=1))
+        session.execute(
+            update(Delivery)
+            .where(Delivery.message_id == UUID(identifier), Delivery.id != held)
+            .values(lease_owner=None)
+        )
+        session.execute(
+            update(Delivery)
+            .where(Delivery.id == waiting)
+            .values(next_attempt_at=db_now(600), tries=2, crashes=1, unknowns=1)
+        )
+        session.execute(
+            update(Delivery).where(Delivery.id == failed).values(status="ERROR", tries=2, crashes=1, unknowns=1)
+        )
     assert door.call("POST", f"/messages/{identifier}/retry").status_code == 200
-    retried = [one["address"] for one in door.get(f"/messages/{identifier}/events")["events"] if one["kind"] == "retried"]
+    retried = [
+        one["address"] for one in door.get(f"/messages/{identifier}/events")["events"] if one["kind"] == "retried"
+    ]
     assert sorted(retried) == ["ben@example.com", "cis@example.com"]
     with door.services.db.read() as session:
-        rows = session.scalars(select(Delivery).where(Delivery.message_id == UUID(identifier)).order_by(Delivery.id)).all()
+        rows = session.scalars(
+            select(Delivery).where(Delivery.message_id == UUID(identifier)).order_by(Delivery.id)
+        ).all()
     assert [(one.tries, one.crashes, one.unknowns) for one in rows] == [(0, 0, 0), (2, 1, 1), (0, 0, 0), (0, 0, 0)]
     assert rows[0].lease_owner == OWNER
 
@@ -269,7 +319,10 @@ def test_of_several_deliveries_those_are_tried_again_that_can_be(door):
     [
         (claim, "being sent at this moment"),
         (lambda *_: None, "due already"),
-        (lambda door, identifier: end(door, identifier, Kind.DELIVERED, "DELIVERED", code=250, reply="2.0.0 ok"), "ended as DELIVERED"),
+        (
+            lambda door, identifier: end(door, identifier, Kind.DELIVERED, "DELIVERED", code=250, reply="2.0.0 ok"),
+            "ended as DELIVERED",
+        ),
         (lambda door, identifier: door.call("DELETE", f"/messages/{identifier}"), "ended as CANCELLED"),
     ],
     ids=["being sent", "due", "delivered", "cancelled"],
@@ -286,12 +339,19 @@ def test_what_cannot_be_tried_again_is_409_and_says_why(door, prepare, why):
 
 
 @pytest.mark.parametrize(
-    "identifier", ["019cdb4a-0000-7000-8000-000000000000", "x", "1", "%00", "00000000-0000-0000-0000-00000000000g", "..%2f..", "é"]
+    "identifier",
+    ["019cdb4a-0000-7000-8000-000000000000", "x", "1", "%00", "00000000-0000-0000-0000-00000000000g", "..%2f..", "é"],
 )
-@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/raw"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("GET", "/raw"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")]
+)
 def test_what_does_not_exist_is_404_in_the_one_shape(door, method, path, identifier):
     answer = door.call(method, f"/messages/{identifier}{path}")
-    assert (answer.status_code, answer.json()["error"]["status"], answer.json()["error"]["code"]) == (404, 404, "not_found")
+    assert (answer.status_code, answer.json()["error"]["status"], answer.json()["error"]["code"]) == (
+        404,
+        404,
+        "not_found",
+    )
 
 
 def test_a_recipient_is_found_however_the_ascii_letters_of_the_address_are_spelt(door, tag):
@@ -313,11 +373,16 @@ def test_a_list_by_recipient_walks_an_index(door):
     asked = []
     with Session(door.services.db.engine) as session:  # nothing of this is committed
         session.execute(insert(MESSAGES), [message | {"id": one} for one in messages])
-        rows = [delivery | {"id": new_id(), "message_id": one, "address": f"User{n}@walk.example"} for n, one in enumerate(messages)]
+        rows = [
+            delivery | {"id": new_id(), "message_id": one, "address": f"User{n}@walk.example"}
+            for n, one in enumerate(messages)
+        ]
         session.execute(insert(DELIVERIES), rows)
         session.execute(text("ANALYZE"))
         event.listen(session.connection(), "before_cursor_execute", lambda *arguments: asked.append(arguments[2:4]))
-        found, count, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, to="uSER7@Walk.Example"))
+        found, count, _ = repo.page(
+            session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=10, offset=0, after=None, to="uSER7@Walk.Example")
+        )
         assert ([one["id"] for one in found], count) == ([messages[7]], 1)
         explain = "EXPLAIN" if door.services.db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
         for statement, parameters in asked[:2]:  # the count and the page
@@ -332,12 +397,16 @@ def test_a_list_costs_the_same_statements_whatever_its_length(door, tag):
     statements = []
     event.listen(door.services.db.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     with door.services.db.read() as session:
-        messages, _, _ = repo.page(session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=20, offset=0, after=None, tag=tag))
+        messages, _, _ = repo.page(
+            session, repo.Wanted(tenant_id=DEFAULT_TENANT, limit=20, offset=0, after=None, tag=tag)
+        )
     assert (len(messages), sum(one.startswith("SELECT") for one in statements)) == (20, 3)
 
 
 @pytest.mark.parametrize("to", ["ann", "", "@", "ü", "Ann <ann@example.com>", "ann@example.com,ben@example.com@"])
 def test_a_recipient_that_is_no_bare_address_is_an_error_and_not_an_empty_list(door, to):
-    answer = door.call("GET", f"/messages?to={quote(to)}")  # requests' own params have + for a blank, which here is a plus
+    answer = door.call(
+        "GET", f"/messages?to={quote(to)}"
+    )  # requests' own params have + for a blank, which here is a plus
     assert answer.status_code == 400
     assert answer.json()["error"]["fields"] == {"to": [f'"{to}": Not a bare e-mail address, like ann@example.com.']}

@@ -41,7 +41,9 @@ def test_of_one_address_a_few_lines_are_written_in_a_minute_and_the_rest_is_coun
     assert vars(caplog.records[-2])["count"] == 1000 - MOST_OF_ONE
 
 
-def test_however_many_addresses_there_are_the_lines_of_a_minute_are_bounded(refusals: Refusals, caplog: pytest.LogCaptureFixture) -> None:
+def test_however_many_addresses_there_are_the_lines_of_a_minute_are_bounded(
+    refusals: Refusals, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(5000):
         refusals.tell("unauthorized", f"2001:db8:{number:x}::/64", {})
     assert len(caplog.records) == MOST
@@ -49,7 +51,9 @@ def test_however_many_addresses_there_are_the_lines_of_a_minute_are_bounded(refu
     assert vars(caplog.records[-1])["count"] == 5000 - MOST
 
 
-def test_what_was_left_out_is_said_at_the_end_of_the_minute_also_if_nothing_more_comes(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_left_out_is_said_at_the_end_of_the_minute_also_if_nothing_more_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     said = threading.Event()
 
     class Listening(Refusals):

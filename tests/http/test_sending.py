@@ -53,7 +53,10 @@ def test_everything_that_may_be_given_arrives_in_the_mime(door):
         **{"from": "Shop <shop@example.com>"},
     )
     message = parsed(door, identifier)
-    assert {name: message[name] for name in ("From", "To", "Cc", "Reply-To", "Subject", "X-Order", "In-Reply-To", "Message-ID", "Bcc")} == {
+    assert {
+        name: message[name]
+        for name in ("From", "To", "Cc", "Reply-To", "Subject", "X-Order", "In-Reply-To", "Message-ID", "Bcc")
+    } == {
         "From": "Shop <shop@example.com>",
         "To": 'Ann Lee <ann@example.com>, "Lee, Ben" <ben@example.com>',
         "Cc": "Cis <cis@example.com>, dot@example.com",
@@ -66,7 +69,11 @@ def test_everything_that_may_be_given_arrives_in_the_mime(door):
     }
     assert [part.get_content().strip() for part in message.iter_parts()] == ["Text ü", "<p>HTML ü"]
     shown = door.get(f"/messages/{identifier}")
-    assert (shown["tags"], shown["metadata"], shown["priority"]) == (["invoice", "march"], {"order": 1234, "paid": True, "note": None}, 9)
+    assert (shown["tags"], shown["metadata"], shown["priority"]) == (
+        ["invoice", "march"],
+        {"order": 1234, "paid": True, "note": None},
+        9,
+    )
     assert {one["address"]: one["kind"] for one in shown["deliveries"]} == {
         "ann@example.com": "to",
         "ben@example.com": "to",
@@ -86,11 +93,16 @@ def test_message_id_and_from_are_on_our_host_name_by_default(door):
 
 def test_the_message_id_header_has_an_old_name_in_requests_and_is_the_same_request_by_either(door, tag):
     names = ("message_id_header", "message_id")
-    bodies = [GOOD | {"message_id_header": None} | dict.fromkeys(given, f"<{tag}@example.com>") for given in (names, names[:1], names[1:])]
+    bodies = [
+        GOOD | {"message_id_header": None} | dict.fromkeys(given, f"<{tag}@example.com>")
+        for given in (names, names[:1], names[1:])
+    ]
     # As nearly every client writes it, and with a header that the quick way leaves to the framework.
     for quick in ({}, {"X-Slow": "1"}):
         for body in bodies:
-            answer = door.post({name: value for name, value in body.items() if value}, **{"Idempotency-Key": tag} | quick)
+            answer = door.post(
+                {name: value for name, value in body.items() if value}, **{"Idempotency-Key": tag} | quick
+            )
             assert answer.status_code == 201, answer.text
             assert door.post(body, **{"Idempotency-Key": tag}).json() == answer.json()
     assert door.get("/messages", message_id_header=tag + "@example.com")["count"] == 1
@@ -98,7 +110,9 @@ def test_the_message_id_header_has_an_old_name_in_requests_and_is_the_same_reque
     assert (shown["message_id_header"], "message_id" in shown) == (f"<{tag}@example.com>", False)
     differ = door.post(GOOD | {"message_id_header": "<1@b.test>", "message_id": "<2@b.test>"}).json()["error"]
     assert differ["fields"] == {
-        "message_id_header": ['"<1@b.test>": `message_id` is its old name, and says otherwise; give `message_id_header` alone.']
+        "message_id_header": [
+            '"<1@b.test>": `message_id` is its old name, and says otherwise; give `message_id_header` alone.'
+        ]
     }
 
 
@@ -122,9 +136,16 @@ def test_null_stands_for_what_is_not_given(door):
 
 
 def test_a_recipient_named_twice_gets_one_delivery_of_the_most_visible_kind(door):
-    identifier = door.send(to=["ann@example.com", "Ann <ann@EXAMPLE.com>"], cc="ann@example.com", bcc=["ann@example.com", "ben@example.com"])
+    identifier = door.send(
+        to=["ann@example.com", "Ann <ann@EXAMPLE.com>"],
+        cc="ann@example.com",
+        bcc=["ann@example.com", "ben@example.com"],
+    )
     deliveries = door.get(f"/messages/{identifier}")["deliveries"]
-    assert [(one["address"], one["kind"]) for one in deliveries] == [("ann@example.com", "to"), ("ben@example.com", "bcc")]
+    assert [(one["address"], one["kind"]) for one in deliveries] == [
+        ("ann@example.com", "to"),
+        ("ben@example.com", "bcc"),
+    ]
 
 
 def test_international_domains_become_a_labels_and_international_local_parts_need_smtputf8(door):
@@ -194,12 +215,29 @@ def test_other_needed_fields_that_are_blank_are_asked_for_whichever_way_a_reques
 
 
 BLANKS = [
-    dict.fromkeys(("html", "cc", "bcc", "from", "reply_to", "envelope_from", "message_id", "priority", "tags", "headers", "metadata"), value)
+    dict.fromkeys(
+        (
+            "html",
+            "cc",
+            "bcc",
+            "from",
+            "reply_to",
+            "envelope_from",
+            "message_id",
+            "priority",
+            "tags",
+            "headers",
+            "metadata",
+        ),
+        value,
+    )
     for value in ("", " \t\n", [], [""], ["", " "])
 ]
 
 
-@pytest.mark.parametrize("blanks", [*BLANKS, {"headers": {"X-A": "", "X-B": None}, "metadata": {}, "tags": [" "]}], ids=repr)
+@pytest.mark.parametrize(
+    "blanks", [*BLANKS, {"headers": {"X-A": "", "X-B": None}, "metadata": {}, "tags": [" "]}], ids=repr
+)
 @pytest.mark.parametrize("way", [{}, ANOTHER_WAY], ids=["quick", "framework"])
 def test_what_is_blank_stands_for_what_is_not_given(door, blanks, way):
     key = {"Idempotency-Key": f"{hash(door.url)}{hash(repr(blanks))}{len(way)}"}
@@ -207,23 +245,42 @@ def test_what_is_blank_stands_for_what_is_not_given(door, blanks, way):
     assert answer.status_code == 201, answer.text
     assert door.post(GOOD, **key, **way).json() == answer.json()  # the same request
     message = parsed(door, answer.json()["id"])
-    assert (message.get_content_type(), message["X-A"], message["Cc"], message["Reply-To"]) == ("text/plain", None, None, None)
+    assert (message.get_content_type(), message["X-A"], message["Cc"], message["Reply-To"]) == (
+        "text/plain",
+        None,
+        None,
+        None,
+    )
 
 
 def test_blank_parts_are_left_out_and_one_that_is_not_is_needed(door):
-    for given, kind in (({"html": ""}, "text/plain"), ({"text": "", "html": "<p>Hi"}, "text/html"), ({"text": " \n", "html": "<p>Hi"}, "text/html")):
+    for given, kind in (
+        ({"html": ""}, "text/plain"),
+        ({"text": "", "html": "<p>Hi"}, "text/html"),
+        ({"text": " \n", "html": "<p>Hi"}, "text/html"),
+    ):
         message = parsed(door, door.send(**given))
         assert (message.get_content_type(), message.is_multipart()) == (kind, False)
-    for given in ({"text": ""}, {"text": "", "html": ""}, {"text": " \n", "html": "\t"}, {"text": None, "html": "\u00a0"}):
+    for given in (
+        {"text": ""},
+        {"text": "", "html": ""},
+        {"text": " \n", "html": "\t"},
+        {"text": None, "html": "\u00a0"},
+    ):
         answer = door.post(GOOD | given)
         wrong(answer, "text")
         assert answer.json()["error"]["fields"]["text"] == ["text or html is needed, with more in it than white space."]
 
 
 def test_blanks_among_others_are_left_out(door):
-    identifier = door.send(to=["ann@example.com", ""], cc=["", "cis@example.com"], tags=["", "a"], headers={"X-A": "", "X-B": "b"})
+    identifier = door.send(
+        to=["ann@example.com", ""], cc=["", "cis@example.com"], tags=["", "a"], headers={"X-A": "", "X-B": "b"}
+    )
     shown = door.get(f"/messages/{identifier}")
-    assert ([one["address"] for one in shown["deliveries"]], shown["tags"]) == (["ann@example.com", "cis@example.com"], ["a"])
+    assert ([one["address"] for one in shown["deliveries"]], shown["tags"]) == (
+        ["ann@example.com", "cis@example.com"],
+        ["a"],
+    )
 
 
 @pytest.mark.parametrize("to", ["", " ", ",", [""], ["", " "], [","], None, []], ids=repr)
@@ -240,11 +297,20 @@ def test_a_blank_to_is_told_of(door, to):
 def test_a_message_may_be_all_bcc_or_all_cc(door, to):
     body = {"subject": "Hello", "text": "Hi"} | to
     for more in ({}, ANOTHER_WAY):
-        hidden, shown = (door.post(body | {kind: "Ann <ann@example.com>, ben@example.com"}, **more).json()["id"] for kind in ("bcc", "cc"))
+        hidden, shown = (
+            door.post(body | {kind: "Ann <ann@example.com>, ben@example.com"}, **more).json()["id"]
+            for kind in ("bcc", "cc")
+        )
         assert b"\r\nTo: undisclosed-recipients:;\r\n" in door.call("GET", f"/messages/{hidden}/raw").content
         assert [one["kind"] for one in door.get(f"/messages/{hidden}")["deliveries"]] == ["bcc", "bcc"]
-        assert (parsed(door, shown)["To"], parsed(door, shown)["Cc"]) == (None, "Ann <ann@example.com>, ben@example.com")
-        assert (parsed(door, hidden)["Bcc"], b"ann" in door.call("GET", f"/messages/{hidden}/raw").content) == (None, False)
+        assert (parsed(door, shown)["To"], parsed(door, shown)["Cc"]) == (
+            None,
+            "Ann <ann@example.com>, ben@example.com",
+        )
+        assert (parsed(door, hidden)["Bcc"], b"ann" in door.call("GET", f"/messages/{hidden}/raw").content) == (
+            None,
+            False,
+        )
 
 
 def test_a_byte_order_mark_before_the_json_is_ignored(door):
@@ -256,11 +322,17 @@ def test_a_byte_order_mark_before_the_json_is_ignored(door):
             wrong(door.call("POST", "/messages", data=body, headers=headers), code="malformed_json")
 
 
-@pytest.mark.parametrize("to", ["ann@example.com,", ", ann@example.com ,, ", "ann@example.com;", "Ann@Example.com; ann@example.com,"])
+@pytest.mark.parametrize(
+    "to", ["ann@example.com,", ", ann@example.com ,, ", "ann@example.com;", "Ann@Example.com; ann@example.com,"]
+)
 def test_a_comma_or_semicolon_too_many_is_harmless(door, to):
     identifier = door.send(to=to, cc=",ben@example.com;; cis@example.com,", **{"from": "shop@example.com,"})
     shown = door.get(f"/messages/{identifier}")
-    assert [one["address"].lower() for one in shown["deliveries"]] == ["ann@example.com", "ben@example.com", "cis@example.com"]
+    assert [one["address"].lower() for one in shown["deliveries"]] == [
+        "ann@example.com",
+        "ben@example.com",
+        "cis@example.com",
+    ]
 
 
 def test_a_mailbox_gets_one_copy_whatever_the_case_and_the_spelling(door):
@@ -282,7 +354,10 @@ def test_local_parts_in_quotes_are_stored_shown_and_found(door):
     assert (shown["to"], shown["smtputf8"]) == (['"a..b"@docomo.ne.jp', "ann.lee@example.com"], False)
     raw = door.call("GET", f"/messages/{identifier}/raw").content
     assert b'To: Ann <"a..b"@docomo.ne.jp>, ann.lee@example.com\r\nReply-To: "x@y"@example.com\r\n' in raw
-    assert getaddresses([message_from_bytes(raw)["To"]]) == [("Ann", '"a..b"@docomo.ne.jp'), ("", "ann.lee@example.com")]
+    assert getaddresses([message_from_bytes(raw)["To"]]) == [
+        ("Ann", '"a..b"@docomo.ne.jp'),
+        ("", "ann.lee@example.com"),
+    ]
     assert identifier in [one["id"] for one in door.get("/messages", to='"A..b"@docomo.ne.jp')["messages"]]
 
 
@@ -296,8 +371,16 @@ def test_headers_that_programs_read_are_sent_as_they_are_or_refused_with_the_rea
         for name, value in (headers | {"References": " ".join(identifiers)}).items():
             assert f"\r\n{name}: {value}\r\n" in head + "\r\n"
     for name, value, why in (
-        ("References", "<grün@example.com>", "References is read by programs, so it takes ASCII only (RFC 2047 §5): 'ü' cannot be sent in it."),
-        ("List-Unsubscribe", f"<https://example.com/{'x' * 1000}>", "Has 1022 octets without a space, and a line takes 998"),
+        (
+            "References",
+            "<grün@example.com>",
+            "References is read by programs, so it takes ASCII only (RFC 2047 §5): 'ü' cannot be sent in it.",
+        ),
+        (
+            "List-Unsubscribe",
+            f"<https://example.com/{'x' * 1000}>",
+            "Has 1022 octets without a space, and a line takes 998",
+        ),
         ("X-Token", "x" * 1500, "Has 1500 octets without a space, and a line takes 998"),
         ("References", "<a@b> " * 2000, "Has 12000 characters, and 10000 are the most."),
     ):
@@ -307,8 +390,14 @@ def test_headers_that_programs_read_are_sent_as_they_are_or_refused_with_the_rea
 
 
 def test_bounces_go_where_envelope_from_says(door):
-    shown = door.get(f"/messages/{door.send(envelope_from=' <bounces@BÜCHER.example> ', **{'from': 'Shop <shop@example.com>'})}")
-    assert (shown["mail_from"], shown["from"], shown["smtputf8"]) == ("bounces@xn--bcher-kva.example", "Shop <shop@example.com>", False)
+    shown = door.get(
+        f"/messages/{door.send(envelope_from=' <bounces@BÜCHER.example> ', **{'from': 'Shop <shop@example.com>'})}"
+    )
+    assert (shown["mail_from"], shown["from"], shown["smtputf8"]) == (
+        "bounces@xn--bcher-kva.example",
+        "Shop <shop@example.com>",
+        False,
+    )
     shown = door.get(f"/messages/{door.send(envelope_from='rückläufer@example.com')}")
     assert (shown["mail_from"], shown["smtputf8"]) == ("rückläufer@example.com", True)
     raw = door.call("GET", f"/messages/{shown['id']}/raw").content
@@ -318,7 +407,13 @@ def test_bounces_go_where_envelope_from_says(door):
 
 
 def test_headers_that_name_no_international_address_stay_ascii(door):
-    identifier = door.send(bcc="jörg@example.com", to="Jörg <joerg@bücher.example>", subject="Grüße", text="Grüße", headers={"X-Note": "Grüße"})
+    identifier = door.send(
+        bcc="jörg@example.com",
+        to="Jörg <joerg@bücher.example>",
+        subject="Grüße",
+        text="Grüße",
+        headers={"X-Note": "Grüße"},
+    )
     assert door.get(f"/messages/{identifier}")["smtputf8"] is True
     assert door.call("GET", f"/messages/{identifier}/raw").content.isascii()
 
@@ -331,7 +426,12 @@ def test_sizes_are_taken_to_the_limit_and_refused_beyond_it(door):
     wrong(door.post(GOOD | {"to": "a" * 60 + "@" + "b." * 97 + "example"}), "to")
     assert len(door.get(f"/messages/{door.send(to=[f'a{n}@example.com' for n in range(100)])}")["deliveries"]) == 100
     wrong(door.post(GOOD | {"to": [f"a{n}@example.com" for n in range(101)]}), "to")
-    wrong(door.post(GOOD | {"to": [f"a{n}@example.com" for n in range(60)], "bcc": [f"b{n}@example.com" for n in range(60)]}), "to")
+    wrong(
+        door.post(
+            GOOD | {"to": [f"a{n}@example.com" for n in range(60)], "bcc": [f"b{n}@example.com" for n in range(60)]}
+        ),
+        "to",
+    )
 
 
 @pytest.mark.parametrize(
@@ -416,11 +516,20 @@ def test_of_several_addresses_each_that_is_wrong_is_named(door):
     assert longest == f"'{'x' * 59}…': Longer than 256 characters."
     assert told["bcc"][0].startswith("'@': ")
     answer = door.post(GOOD | {"to": ["ann@example.com", *(f"x{number}" for number in range(50))]})
-    assert [sentence.partition(":")[0] for sentence in answer.json()["error"]["fields"]["to"]] == [f"'x{number}'" for number in range(10)]
+    assert [sentence.partition(":")[0] for sentence in answer.json()["error"]["fields"]["to"]] == [
+        f"'x{number}'" for number in range(10)
+    ]
 
 
 def test_a_megabyte_of_commas_and_quotes_is_refused(door):
-    for text in ('"' * 1_000_000, '"\\' * 500_000, "," * 1_000_000, "<" * 1_000_000, "a@b.c," * 9000, " " * 1_000_000 + ">"):
+    for text in (
+        '"' * 1_000_000,
+        '"\\' * 500_000,
+        "," * 1_000_000,
+        "<" * 1_000_000,
+        "a@b.c," * 9000,
+        " " * 1_000_000 + ">",
+    ):
         answer = door.post(GOOD | {"to": text})
         wrong(answer, "to")
 
@@ -435,7 +544,9 @@ def test_a_message_id_is_looked_at_in_linear_time(door, text):
             wrong(door.post(body), "message_id")
         return cpu.of(door.process.pid) - before
 
-    assert growth(cost, 30_000, 480_000, turns=3, least=0.03) < 64  # where each character looked at every other it would be 256
+    assert (
+        growth(cost, 30_000, 480_000, turns=3, least=0.03) < 64
+    )  # where each character looked at every other it would be 256
 
 
 def test_a_priority_decides_the_lane(door):
@@ -445,7 +556,10 @@ def test_a_priority_decides_the_lane(door):
 
     ids = {priority: UUID(door.send(priority=priority)) for priority in (0, 3, 4, 6, 7, 9)}
     with door.services.db.read() as session:
-        lanes = {priority: session.scalar(select(Delivery.lane).where(Delivery.message_id == identifier)) for priority, identifier in ids.items()}
+        lanes = {
+            priority: session.scalar(select(Delivery.lane).where(Delivery.message_id == identifier))
+            for priority, identifier in ids.items()
+        }
     assert lanes == {0: "bulk", 3: "bulk", 4: "normal", 6: "normal", 7: "high", 9: "high"}
 
 
@@ -468,7 +582,9 @@ def test_many_international_recipients_are_taken_by_another_thread_with_the_same
     to = [f"jörg{number}@bücher{number}.example" for number in range(100)]
     with requests.Session() as http:
         taken = http.post(f"{door.url}/messages", json={"to": to, "subject": "s", "text": "t"}, timeout=PATIENCE)
-        wrong = http.post(f"{door.url}/messages", json={"to": to, "subject": "s", "text": "t", "message_id": "no"}, timeout=PATIENCE)
+        wrong = http.post(
+            f"{door.url}/messages", json={"to": to, "subject": "s", "text": "t", "message_id": "no"}, timeout=PATIENCE
+        )
     assert taken.status_code == 201
     assert len(door.get(f"/messages/{taken.json()['id']}")["deliveries"]) == 100
     assert (wrong.status_code, list(wrong.json()["error"]["fields"])) == (400, ["message_id"])

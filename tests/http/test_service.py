@@ -35,7 +35,11 @@ def beat(door, ago):
     with door.services.db.write() as session:
         now = datetime.now(UTC)
         session.execute(delete(RegisteredWorker))
-        session.execute(insert(RegisteredWorker).values(id=uuid4(), host="here", pid=1, started_at=now, beat_at=now - timedelta(seconds=ago)))
+        session.execute(
+            insert(RegisteredWorker).values(
+                id=uuid4(), host="here", pid=1, started_at=now, beat_at=now - timedelta(seconds=ago)
+            )
+        )
 
 
 def test_health_says_that_the_process_is_alive(door):
@@ -61,12 +65,21 @@ def test_ready_names_the_part_that_is_not(door):
 
 
 def test_without_a_database_ready_posts_and_lists_answer_503_in_bounded_time(tmp_path):
-    settings = load({"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_DATABASE_URL": f"postgresql+psycopg2://x@127.0.0.1:{free_port()}/x"})
+    settings = load(
+        {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_DATABASE_URL": f"postgresql+psycopg2://x@127.0.0.1:{free_port()}/x"}
+    )
     client = create_app(settings).test_client()
     ready = client.get("/ready")
     assert (ready.status_code, ready.json["parts"]["database"]) == (503, "the database does not answer")
-    for answer in (client.get("/messages"), client.post("/messages", json={"to": "ann@example.com", "subject": "x", "text": "x"})):
-        assert (answer.status_code, answer.json["error"]["code"], answer.headers["Retry-After"]) == (503, "unavailable", "5")
+    for answer in (
+        client.get("/messages"),
+        client.post("/messages", json={"to": "ann@example.com", "subject": "x", "text": "x"}),
+    ):
+        assert (answer.status_code, answer.json["error"]["code"], answer.headers["Retry-After"]) == (
+            503,
+            "unavailable",
+            "5",
+        )
 
 
 def test_an_unexpected_error_is_500_with_its_traceback_in_the_log_alone(embedded_settings, capfd):
@@ -163,7 +176,14 @@ def run(tmp_path, **given):
     environment |= {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port())} | {
         f"MAILBBGUN_{name}": value for name, value in given.items()
     }
-    return subprocess.run([sys.executable, str(ROOT / "api.py")], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "api.py")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +192,10 @@ def run(tmp_path, **given):
         ({}, "there is no database "),
         ({"PORT": "x"}, "PORT: 'x' is not a number"),
         ({"HOST": "0.0.0.0"}, "HOST: anybody who reaches 0.0.0.0 could send mail"),
-        ({"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "1"}, "ALLOWED_HOSTS: say by which names clients reach 0.0.0.0, or set PUBLIC_URL"),
+        (
+            {"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "1"},
+            "ALLOWED_HOSTS: say by which names clients reach 0.0.0.0, or set PUBLIC_URL",
+        ),
     ],
 )
 def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given, why):
@@ -199,7 +222,15 @@ def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given
 
 
 @pytest.mark.parametrize(
-    ("host", "exposed"), [("127.0.0.1", False), ("127.9.9.9", False), ("::1", False), ("localhost", False), ("::", True), ("example.com", True)]
+    ("host", "exposed"),
+    [
+        ("127.0.0.1", False),
+        ("127.9.9.9", False),
+        ("::1", False),
+        ("localhost", False),
+        ("::", True),
+        ("example.com", True),
+    ],
 )
 def test_only_loopback_addresses_may_be_listened_on_without_leave(embedded_settings, host, exposed):
     with pytest.raises(ConfigurationError) if exposed else nullcontext():
@@ -225,7 +256,13 @@ def api(var, port, **given):
 @pytest.mark.parametrize("seconds", [0, 0.3, *(pytest.param(one, marks=pytest.mark.long) for one in (0.02, 0.1, 0.6))])
 def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_it_is(tmp_path, seconds):
     port = free_port()
-    with api(tmp_path, port, MAILBBGUN_HOST="0.0.0.0", MAILBBGUN_ALLOW_UNAUTHENTICATED="1", MAILBBGUN_ALLOWED_HOSTS="mail.test") as process:
+    with api(
+        tmp_path,
+        port,
+        MAILBBGUN_HOST="0.0.0.0",
+        MAILBBGUN_ALLOW_UNAUTHENTICATED="1",
+        MAILBBGUN_ALLOWED_HOSTS="mail.test",
+    ) as process:
         socket.create_connection(("127.0.0.2", port), timeout=PATIENCE).close()  # not the default address
         pause(seconds)
         process.terminate()
@@ -236,7 +273,11 @@ def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_
 
 def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from_stopping(tmp_path):
     port = free_port()
-    with api(tmp_path, port) as process, socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as half:
+    with (
+        api(tmp_path, port) as process,
+        socket.create_connection(("127.0.0.1", port)),
+        socket.create_connection(("127.0.0.1", port)) as half,
+    ):
         half.sendall(b"POST /messages HTTP/1.1\r\nHost: localhost\r\n")
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as third:  # it is heard after the others
             third.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")

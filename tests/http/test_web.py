@@ -1,6 +1,5 @@
 """Strict JSON: what is refused before any schema sees it."""
 
-
 import pytest
 
 from mailbbgun.core.errors import MalformedBody, TooLarge
@@ -79,7 +78,9 @@ def test_a_body_of_millions_of_values_is_refused_before_it_becomes_a_gigabyte(pa
             parse_object(raw)
 
 
-@pytest.mark.parametrize("raw", [b'"' + b'\\"' * 3_000_000, b'"' + b'\\"' * 3_000_000 + b"\\", b'"' * 3_000_001, b"\\" * 3_000_000])
+@pytest.mark.parametrize(
+    "raw", [b'"' + b'\\"' * 3_000_000, b'"' + b'\\"' * 3_000_000 + b"\\", b'"' * 3_000_001, b"\\" * 3_000_000]
+)
 def test_measuring_a_broken_body_takes_linear_time(raw):
     with pytest.raises((MalformedBody, TooLarge)):  # if each octet looked at every other it would take hours
         parse_object(raw)

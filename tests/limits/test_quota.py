@@ -44,7 +44,9 @@ def test_a_count_is_of_its_day_and_a_clock_that_was_wrong_leaves_nobody_out(serv
     tenant = new_id()
     today = int(datetime.now(UTC).timestamp()) // DAY
     with services.db.write() as session:
-        session.execute(insert(USAGE), {"tenant_id": tenant, "day": today + ahead, "used": 3, "granted": 3, "per_day": 4})
+        session.execute(
+            insert(USAGE), {"tenant_id": tenant, "day": today + ahead, "used": 3, "granted": 3, "per_day": 4}
+        )
     assert sum(taken(services, a=(tenant, 1, 4))["a"] for _ in range(6)) == granted
 
 
@@ -69,8 +71,14 @@ def stored_of(services, tenant) -> int:  # noqa: F811
 def test_in_a_common_commit_one_that_is_over_its_quota_fails_no_neighbour(services):  # noqa: F811
     small, large, free = new_id(), new_id(), new_id()
     store = Stored(services.db)
-    begun = [store.begin(of(tenant, per_day, n % 20)) for n in range(60) for tenant, per_day in ((small, 7), (large, 1000), (free, None))]
-    assert [pending.result() for n, pending in enumerate(begun) if n % 3 or n < 21] == [None] * 127  # first come, first served
+    begun = [
+        store.begin(of(tenant, per_day, n % 20))
+        for n in range(60)
+        for tenant, per_day in ((small, 7), (large, 1000), (free, None))
+    ]
+    assert [pending.result() for n, pending in enumerate(begun) if n % 3 or n < 21] == [
+        None
+    ] * 127  # first come, first served
     for pending in begun[21::3]:
         with pytest.raises(QuotaExceeded) as caught:
             pending.result()
@@ -107,7 +115,9 @@ def test_sixteen_clients_of_two_processes_get_exactly_the_quota(door):
 
     def send(number: int) -> tuple[int, int]:
         idempotent = {"headers": {"Idempotency-Key": f"sixteen {number}"}} if number % 3 == 0 else {}
-        return post(door, keys[number % 4], **idempotent).status_code, post(door, neighbour).status_code if number % 10 == 0 else 201
+        return post(door, keys[number % 4], **idempotent).status_code, post(
+            door, neighbour
+        ).status_code if number % 10 == 0 else 201
 
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(send, range(240)))
@@ -150,9 +160,13 @@ def test_an_answer_that_is_given_again_is_not_counted_and_given_even_when_all_is
 def test_a_key_of_a_message_that_was_refused_is_as_good_as_new(door):
     tenant = door.tenant("refused key", max_messages_per_day=0)
     key = door.key(tenant)["key"]
-    assert [code(post(door, key, headers={"Idempotency-Key": "two"})) for _ in range(3)] == [(429, "quota_exceeded")] * 3
+    assert [code(post(door, key, headers={"Idempotency-Key": "two"})) for _ in range(3)] == [
+        (429, "quota_exceeded")
+    ] * 3
     door.ask("PATCH", f"/tenants/{tenant}", door.admin, json={"max_messages_per_day": 1})
-    taken_ = until(lambda: (answer := post(door, key, headers={"Idempotency-Key": "two"})).status_code == 201 and answer, 2.0)
+    taken_ = until(
+        lambda: (answer := post(door, key, headers={"Idempotency-Key": "two"})).status_code == 201 and answer, 2.0
+    )
     assert "Idempotent-Replayed" not in taken_.headers
     assert post(door, key, headers={"Idempotency-Key": "two"}).json()["id"] == taken_.json()["id"]
 

@@ -115,7 +115,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 @contextmanager
 def two_senders(url: str, rated: UUID, spaced: UUID) -> Iterator[list[subprocess.Popen[str]]]:
     command = [sys.executable, "-c", SENDER, url, str(rated), str(spaced)]
-    both = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     try:
         yield both
     finally:
@@ -124,7 +126,9 @@ def two_senders(url: str, rated: UUID, spaced: UUID) -> Iterator[list[subprocess
             one.communicate()
 
 
-def test_two_processes_together_keep_to_a_rate_and_to_an_interval_and_are_woken_not_busy(postgresql: PostgreSQL) -> None:
+def test_two_processes_together_keep_to_a_rate_and_to_an_interval_and_are_woken_not_busy(
+    postgresql: PostgreSQL,
+) -> None:
     name = postgresql.create_database()
     world = World(postgresql.url(name))
     with two_senders(postgresql.url(name), new_id(), new_id()) as both:
@@ -246,11 +250,17 @@ def test_while_the_database_is_away_nothing_is_granted_and_then_it_goes_on(
     breakable_postgresql.drop_database(name)
 
 
-def test_senders_that_fail_when_woken_do_not_end_the_rate_limiter(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_senders_that_fail_when_woken_do_not_end_the_rate_limiter(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> None:
         raise RuntimeError("no")
 
-    rate_limiter, account, limits = RateLimiter(DatabasePermitStore(world.database), fail), new_id(), SendingLimits(max_per_second=100)
+    rate_limiter, account, limits = (
+        RateLimiter(DatabasePermitStore(world.database), fail),
+        new_id(),
+        SendingLimits(max_per_second=100),
+    )
     world.stack.callback(rate_limiter.close)
     for _ in range(3):
         wait_until(lambda: rate_limiter.ready(account, limits) == 0)

@@ -39,7 +39,9 @@ def test_a_wrong_url_is_named_without_its_password(url: str, tmp_path: Path) -> 
 def test_without_a_url_the_database_counts(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/x.db")
     assert isinstance(permit_store(load({}), database), DatabasePermitStore)
-    assert isinstance(permit_store(load({"MAILBBGUN_REDIS_URL": "rediss://user:secret@host:6380/1"}), database), RedisPermitStore)
+    assert isinstance(
+        permit_store(load({"MAILBBGUN_REDIS_URL": "rediss://user:secret@host:6380/1"}), database), RedisPermitStore
+    )
 
 
 def test_nobody_there_a_wrong_password_and_silence_are_unavailable(breakable_redis: Redis) -> None:

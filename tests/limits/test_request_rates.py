@@ -36,7 +36,15 @@ def exact(limited):
     return bool(limited.services.settings.REDIS_URL)
 
 
-def hammer(locked: Locked, keys: list[str], enough: int = 300, *, method: str = "GET", paths: tuple[str, ...] = ("/messages",), **headers: str):
+def hammer(
+    locked: Locked,
+    keys: list[str],
+    enough: int = 300,
+    *,
+    method: str = "GET",
+    paths: tuple[str, ...] = ("/messages",),
+    **headers: str,
+):
     """Ask as fast as possible, by twelve clients that change connections, and so processes, until there are enough answers.
 
     Return how many had which status.
@@ -51,7 +59,13 @@ def hammer(locked: Locked, keys: list[str], enough: int = 300, *, method: str = 
                 for _ in range(5):
                     n += 1
                     path, key = paths[n % len(paths)], keys[(number + n) % len(keys)]
-                    called = fresh.request(method, locked.url + path, headers={"Authorization": f"Bearer {key}", **headers}, timeout=PATIENCE, **body)
+                    called = fresh.request(
+                        method,
+                        locked.url + path,
+                        headers={"Authorization": f"Bearer {key}", **headers},
+                        timeout=PATIENCE,
+                        **body,
+                    )
                     answers[called.status_code] += 1
 
     with ThreadPoolExecutor(12) as clients:
@@ -97,18 +111,34 @@ def test_test_keys_use_up_no_live_request_and_share_a_limit_of_their_own(limited
 
 def test_no_spelling_of_an_address_gets_round_a_limit(limited, exact):
     key = limited.key(limited.tenant("spelling"), max_requests_per_minute=40)["key"]
-    paths = ("/messages", "/%6dessages", "/messages?limit=1", "/messages?", "/Messages", "//messages", "/messages/", "/messages#x", "/./messages")
+    paths = (
+        "/messages",
+        "/%6dessages",
+        "/messages?limit=1",
+        "/messages?",
+        "/Messages",
+        "//messages",
+        "/messages/",
+        "/messages#x",
+        "/./messages",
+    )
     allowed(hammer(limited, [key], paths=paths), 40, exact)
 
 
 def test_who_says_to_be_behind_more_proxies_is_counted_all_the_same(limited, exact):
     key = limited.key(limited.tenant("spoofed"), max_requests_per_minute=40)["key"]
-    headers = {"X-Forwarded-For": "198.51.100.7, 198.51.100.8", "Forwarded": "for=192.0.2.60", "X-Real-IP": "192.0.2.61"}
+    headers = {
+        "X-Forwarded-For": "198.51.100.7, 198.51.100.8",
+        "Forwarded": "for=192.0.2.60",
+        "X-Real-IP": "192.0.2.61",
+    }
     allowed(hammer(limited, [key], **headers), 40, exact)
 
 
 def test_every_answer_tells_how_much_is_left(limited, exact):
-    key = limited.key(limited.tenant("headers", max_requests_per_minute=400), max_requests_per_minute=PROCESSES * 2)["key"]
+    key = limited.key(limited.tenant("headers", max_requests_per_minute=400), max_requests_per_minute=PROCESSES * 2)[
+        "key"
+    ]
     refused = None
     seen = []
     for number in range(40):
@@ -142,7 +172,9 @@ def in_every_process(locked: Locked, key: str, status: int) -> None:
 
     def answered() -> int:
         with requests.Session() as fresh:
-            return fresh.get(f"{locked.url}/messages", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE).status_code
+            return fresh.get(
+                f"{locked.url}/messages", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE
+            ).status_code
 
     wait_until(lambda: all(answered() == status for _ in range(40)), f"an answer of {status} by every process")
 
@@ -172,7 +204,13 @@ def test_a_client_is_where_the_one_proxy_says_and_not_where_it_says_itself(limit
     assert status(**{"X-Forwarded-For": "192.0.2.7, 203.0.113.1"}) == 403
     for name in ("Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP"):
         assert status(**{name: "for=192.0.2.7" if name == "Forwarded" else "192.0.2.7"}) == 403
-    sent = limited.ask("POST", "/messages", limited.admin, json=HELLO, headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
+    sent = limited.ask(
+        "POST",
+        "/messages",
+        limited.admin,
+        json=HELLO,
+        headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"},
+    )
     assert sent.headers["Location"].startswith(limited.url.replace("http:", "https:"))
 
 
@@ -185,9 +223,15 @@ def guarded(tmp_path_factory):
 
 def test_without_a_proxy_of_ours_nobody_is_believed_where_it_comes_from(guarded):
     key = guarded.key(guarded.tenant("near"), networks=["192.0.2.0/24"])["key"]
-    for headers in ({"X-Forwarded-For": "192.0.2.7"}, {"X-Forwarded-For": "192.0.2.7, 192.0.2.7"}, {"Forwarded": "for=192.0.2.7"}):
+    for headers in (
+        {"X-Forwarded-For": "192.0.2.7"},
+        {"X-Forwarded-For": "192.0.2.7, 192.0.2.7"},
+        {"Forwarded": "for=192.0.2.7"},
+    ):
         assert code(guarded.ask("GET", "/messages", key, headers=headers)) == (403, "forbidden")
-    sent = guarded.ask("POST", "/messages", guarded.admin, json=HELLO, headers={"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "on"})
+    sent = guarded.ask(
+        "POST", "/messages", guarded.admin, json=HELLO, headers={"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "on"}
+    )
     assert sent.headers["Location"].startswith(guarded.url)
 
 
@@ -196,7 +240,10 @@ def test_keys_cannot_be_guessed_at_will_and_who_has_one_is_served(guarded):
     unseen = guarded.key(guarded.tenant("unseen"))["key"]
     assert guarded.ask("GET", "/messages", good["key"]).status_code == 200
     wrong = [None, "nonsense", good["key"][:-1] + "-", f"mbg_{'x' * 12}_{'y' * 43}"]
-    answers = [guarded.ask("POST" if n % 2 else "GET", "/messages", wrong[n // 2 % 4], json=HELLO if n % 2 else None) for n in range(60)]
+    answers = [
+        guarded.ask("POST" if n % 2 else "GET", "/messages", wrong[n // 2 % 4], json=HELLO if n % 2 else None)
+        for n in range(60)
+    ]
     statuses = [answer.status_code for answer in answers]
     assert statuses == [401] * 30 + [429] * 30
     assert code(answers[-1]) == (429, "rate_limited")
@@ -230,12 +277,19 @@ def test_a_refusal_leaves_a_line_that_says_who_was_refused_what(guarded):
 
 
 def test_strangers_are_counted_by_address_and_by_ipv6_network(postgresql, tmp_path):
-    settings = {"DATABASE_URL": postgresql.url(postgresql.create_database()), "PROXIES": "1", "UNAUTHORIZED_PER_MINUTE": "20"}
+    settings = {
+        "DATABASE_URL": postgresql.url(postgresql.create_database()),
+        "PROXIES": "1",
+        "UNAUTHORIZED_PER_MINUTE": "20",
+    }
 
     def refused(door, addresses) -> Counter:
         answers = Counter()
         for n in range(100):  # a connection each: they are spread over processes
-            said = {"X-Forwarded-For": f"203.0.113.{n}, {addresses[n % len(addresses)]}", "Authorization": "Bearer guess"}
+            said = {
+                "X-Forwarded-For": f"203.0.113.{n}, {addresses[n % len(addresses)]}",
+                "Authorization": "Bearer guess",
+            }
             answers[requests.get(f"{door.url}/messages", headers=said, timeout=PATIENCE).status_code] += 1
         return answers
 
@@ -250,7 +304,11 @@ def test_keys_without_a_limit_of_their_own_have_the_settings(tmp_path):
         keyless = [door.ask("GET", "/messages").status_code for _ in range(7)]
         assert keyless == [200] * 5 + [429] * 2
         answer = door.ask("GET", "/messages", door.admin)
-        assert (answer.status_code, answer.headers["RateLimit-Limit"], answer.headers["RateLimit-Remaining"]) == (200, "5", "4")
+        assert (answer.status_code, answer.headers["RateLimit-Limit"], answer.headers["RateLimit-Remaining"]) == (
+            200,
+            "5",
+            "4",
+        )
         own = door.key(door.tenant("often"), max_requests_per_minute=9)["key"]
         assert door.ask("GET", "/messages", own).headers["RateLimit-Limit"] == "9"
 
@@ -285,7 +343,9 @@ def test_without_redis_mail_is_accepted_and_shares_are_counted(postgresql, break
 
 def _post(door: Locked, key: str) -> int:
     with requests.Session() as fresh:
-        return fresh.post(f"{door.url}/messages", json=HELLO, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE).status_code
+        return fresh.post(
+            f"{door.url}/messages", json=HELLO, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE
+        ).status_code
 
 
 def test_a_redis_that_never_was_there_stops_nothing(tmp_path):
@@ -307,11 +367,20 @@ def test_every_route_that_asks_for_a_key_documents_that_it_may_be_asked_too_ofte
             assert ("429" in responses) == needs_key, rule
             asked += needs_key
             if needs_key:
-                assert set(responses["429"]["headers"]) == {"Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
+                assert set(responses["429"]["headers"]) == {
+                    "Retry-After",
+                    "RateLimit-Limit",
+                    "RateLimit-Remaining",
+                    "RateLimit-Reset",
+                }
                 assert responses["429"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
     assert asked > 10
 
 
 @pytest.mark.parametrize(("reset", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.1, 2), (60.0, 60)])
 def test_a_reset_is_told_in_whole_seconds_and_never_too_early(reset, seconds):
-    assert Standing(False, 5, 0, reset).headers == {"RateLimit-Limit": "5", "RateLimit-Remaining": "0", "RateLimit-Reset": str(seconds)}
+    assert Standing(False, 5, 0, reset).headers == {
+        "RateLimit-Limit": "5",
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": str(seconds),
+    }

@@ -36,14 +36,28 @@ def windows(request):
 def test_as_many_as_the_limit_are_allowed_and_told_what_is_left(windows):
     name = str(new_id())
     standings = [windows.hit(name, 3) for _ in range(5)]
-    assert [(one.allowed, one.remaining) for one in standings] == [(True, 2), (True, 1), (True, 0), (False, 0), (False, 0)]
+    assert [(one.allowed, one.remaining) for one in standings] == [
+        (True, 2),
+        (True, 1),
+        (True, 0),
+        (False, 0),
+        (False, 0),
+    ]
     assert all(WINDOW - 5 < one.reset <= WINDOW for one in standings)
     assert windows.hit(str(new_id()), 3).allowed
 
 
 def test_a_limit_that_changes_counts_with_the_next_request(windows):
     name = str(new_id())
-    assert [windows.hit(name, limit).allowed for limit in (2, 2, 2, 4, 4, 4, 1)] == [True, True, False, True, True, False, False]
+    assert [windows.hit(name, limit).allowed for limit in (2, 2, 2, 4, 4, 4, 1)] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_many_at_once_get_exactly_the_limit(windows):
@@ -126,7 +140,15 @@ def test_a_stranger_is_an_ipv4_address_or_an_ipv6_network(address, network):
     assert network_of(address) == network
 
 
-@pytest.mark.parametrize("url", ["redis://:secret@host:port", "redis://:secret@host/zero", "redis://:secret@host/?colour=red", "redis://:secret@[host/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@host:port",
+        "redis://:secret@host/zero",
+        "redis://:secret@host/?colour=red",
+        "redis://:secret@[host/0",
+    ],
+)
 def test_a_wrong_url_is_named_without_its_password(url):
     with pytest.raises(ConfigurationError, match=r"^REDIS_URL: ") as caught:
         RedisWindows(url)

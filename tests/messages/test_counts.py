@@ -31,7 +31,10 @@ def add(db: Database, status: str, number: int) -> None:
 
 def kept(db: Database) -> dict[str | None, int]:
     with db.read() as session:
-        wanted = [repo.Wanted(tenant_id=DEFAULT_TENANT, limit=0, offset=0, after=None, status=status) for status in (None, *STATUSES)]
+        wanted = [
+            repo.Wanted(tenant_id=DEFAULT_TENANT, limit=0, offset=0, after=None, status=status)
+            for status in (None, *STATUSES)
+        ]
         return {one.status: repo.page(session, one)[1] for one in wanted}
 
 
@@ -106,4 +109,6 @@ def test_the_migration_counts_what_there_was(services: Services) -> None:
     with services.db.write() as session:
         session.execute(text("UPDATE messages SET status = 'CANCELLED' WHERE status = 'ERROR'"))
     schema.upgrade(services.db)
-    assert kept(services.db) == counted(services.db) == {None: 7, "PENDING": 5, "DELIVERED": 0, "ERROR": 0, "CANCELLED": 2}
+    assert (
+        kept(services.db) == counted(services.db) == {None: 7, "PENDING": 5, "DELIVERED": 0, "ERROR": 0, "CANCELLED": 2}
+    )

@@ -20,7 +20,14 @@ ANN = Mailbox("Ann Lee", "ann@example.com")
 
 
 def composed(**given):
-    parts = {"sender": ANN, "to": [ANN], "subject": "Hello", "text": "Hi", "message_id": "<1@mail.example.com>", "date": DATE} | given
+    parts = {
+        "sender": ANN,
+        "to": [ANN],
+        "subject": "Hello",
+        "text": "Hi",
+        "message_id": "<1@mail.example.com>",
+        "date": DATE,
+    } | given
     return compose(**parts)
 
 
@@ -114,14 +121,24 @@ def test_text_and_html_both_survive(text, html):
 
 @given(texts.filter(lambda text: not one_line(text) and any(c in text for c in "\r\n\0")))
 def test_a_line_break_in_a_header_is_refused_or_encoded(text):
-    for part in ({"subject": text}, {"headers": {"X-Custom": text}}, {"to": [Mailbox(text, "a@b.c")]}, {"sender": Mailbox(text, "a@b.c")}):
+    for part in (
+        {"subject": text},
+        {"headers": {"X-Custom": text}},
+        {"to": [Mailbox(text, "a@b.c")]},
+        {"sender": Mailbox(text, "a@b.c")},
+    ):
         raw = composed(**part)
         assert_clean(raw)
         assert "Bcc" not in message_from_bytes(raw)
 
 
 @pytest.mark.parametrize(
-    "given", [{"message_id": "<a@b>\r\nBcc: <x@y>"}, {"to": [Mailbox("", "a@b.c>\r\nBcc: x@y.z")]}, {"headers": {"X-A: b\r\nBcc": "x"}}]
+    "given",
+    [
+        {"message_id": "<a@b>\r\nBcc: <x@y>"},
+        {"to": [Mailbox("", "a@b.c>\r\nBcc: x@y.z")]},
+        {"headers": {"X-A: b\r\nBcc": "x"}},
+    ],
 )
 def test_what_would_break_out_of_its_header_is_refused_with_its_field(given):
     with pytest.raises(InvalidInput) as caught:
@@ -148,7 +165,10 @@ def test_the_check_behind_the_encoders_refuses_each_kind_of_bad_bytes():
 
 
 def test_bcc_is_in_no_header_and_reply_to_and_cc_are():
-    parsed = message_from_bytes(composed(cc=[Mailbox("", "cis@example.com")], reply_to=[Mailbox("Help", "help@example.com")]), policy=policy.default)
+    parsed = message_from_bytes(
+        composed(cc=[Mailbox("", "cis@example.com")], reply_to=[Mailbox("Help", "help@example.com")]),
+        policy=policy.default,
+    )
     assert (parsed["Cc"], parsed["Reply-To"], parsed["Bcc"]) == ("cis@example.com", "Help <help@example.com>", None)
 
 
@@ -159,7 +179,11 @@ def test_only_an_address_that_needs_it_makes_a_header_utf8():
 
 
 def test_encoded_words_keep_to_75_characters_and_lines_with_them_to_78():
-    raw = composed(subject="😀 Grüße an alle " * 15, headers={"X-" + "L" * 48: "ü" * 300}, to=[Mailbox("Ünïcödé " * 30, "a@b.c")] * 3)
+    raw = composed(
+        subject="😀 Grüße an alle " * 15,
+        headers={"X-" + "L" * 48: "ü" * 300},
+        to=[Mailbox("Ünïcödé " * 30, "a@b.c")] * 3,
+    )
     for line in raw.partition(b"\r\n\r\n")[0].split(b"\r\n"):
         assert len(line) <= 78
         assert all(len(word) <= 75 for word in line.split() if word.startswith(b"=?"))
@@ -189,7 +213,17 @@ def test_a_message_to_nobody_shown_has_an_empty_group_as_to():
 
 
 @pytest.mark.parametrize(
-    "name", ["References", "In-Reply-To", "list-unsubscribe", "List-Id", "List-Anything", "Feedback-ID", "X-Priority", "Auto-Submitted"]
+    "name",
+    [
+        "References",
+        "In-Reply-To",
+        "list-unsubscribe",
+        "List-Id",
+        "List-Anything",
+        "Feedback-ID",
+        "X-Priority",
+        "Auto-Submitted",
+    ],
 )
 def test_what_programs_read_is_sent_as_it_is_with_single_blanks(name):
     raw = composed(headers={name: " \t one \t  =?two?=   three "})
@@ -218,7 +252,9 @@ def test_a_header_without_spaces_goes_up_to_the_limit_of_a_line_and_not_beyond(n
         with pytest.raises(InvalidInput) as caught:
             composed(headers={name: value})
         [why] = caught.value.fields[f"headers.{name}"]
-        assert why.startswith(f"Has {size} octets without a space, and a line takes 998 (RFC 5322 §2.1.1), which leaves {left} for ")
+        assert why.startswith(
+            f"Has {size} octets without a space, and a line takes 998 (RFC 5322 §2.1.1), which leaves {left} for "
+        )
 
 
 @pytest.mark.parametrize("name", ["Comments", "Thread-Topic", "X-Unknown", "Organization"])
@@ -232,4 +268,8 @@ def test_free_text_is_encoded_where_it_must_be(name):
 def test_keywords_are_encoded_one_by_one_so_that_their_commas_still_separate():
     raw = composed(headers={"Keywords": "grün, plain words,, =?odd?="})
     value = unfolded(message_from_bytes(raw)["Keywords"])
-    assert [str(make_header(decode_header(part.strip()))) for part in value.split(",")] == ["grün", "plain words", "=?odd?="]
+    assert [str(make_header(decode_header(part.strip()))) for part in value.split(",")] == [
+        "grün",
+        "plain words",
+        "=?odd?=",
+    ]

@@ -60,7 +60,9 @@ def test_every_entry_of_the_table_can_be_found() -> None:
         assert not provider.harmless & provider.adds
         for order in provider.harmless | provider.adds:
             assert order == order.lower()
-        for name, value in ((f"{provider.prefix}{order}", "x") for order in provider.harmless if not order.endswith("*")):
+        for name, value in (
+            (f"{provider.prefix}{order}", "x") for order in provider.harmless if not order.endswith("*")
+        ):
             assert refusal(name, value, "senders") is None
         if provider.members:
             harmless = {name: {} for name in provider.members[""]}

@@ -16,7 +16,9 @@ from tests.waiting import cpu_of, growth
 )  # fmt: skip
 def test_a_filter_is_looked_at_in_linear_time(field, text, ending):
     filters = api.Filters()
-    assert growth(lambda length: cpu_of(lambda: filters.validate({field: text * length + ending})), 2_000, 32_000) < 64  # 256, were it quadratic
+    assert (
+        growth(lambda length: cpu_of(lambda: filters.validate({field: text * length + ending})), 2_000, 32_000) < 64
+    )  # 256, were it quadratic
 
 
 @pytest.mark.parametrize("rule", [api._BARE[1], api._MESSAGE_ID[1]])

@@ -295,7 +295,9 @@ def test_a_python_in_a_folder_that_is_closed_to_this_user_is_told_not_python3_or
         _read_only(clone)
         for name in ("mailbbgun", "generate-keys", "requeue-pending", "run", "setup"):
             done = _run(clone / "bin" / name, PATH=str(tools))
-            told = f"as its owner type rm -r {clone}/.venv, then {clone}/bin/setup with a python3 that every user may run"
+            told = (
+                f"as its owner type rm -r {clone}/.venv, then {clone}/bin/setup with a python3 that every user may run"
+            )
             line = f"{name}: this user may not run {clone}/.venv/bin/python: {told}\n"
             assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
     finally:
@@ -303,7 +305,9 @@ def test_a_python_in_a_folder_that_is_closed_to_this_user_is_told_not_python3_or
         shutil.rmtree(above)
 
 
-def test_another_python_tells_that_the_one_with_the_libraries_is_closed_to_this_user(clone: Path, tmp_path: Path) -> None:
+def test_another_python_tells_that_the_one_with_the_libraries_is_closed_to_this_user(
+    clone: Path, tmp_path: Path
+) -> None:
     theirs = tmp_path / "python"
     theirs.write_text(STUB)  # which nobody may run, not even root
     (clone / ".venv" / "bin" / "python").unlink()

@@ -66,7 +66,9 @@ class House:
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         self.poller = Poller(lambda: pytest.fail("an error in the poller"))
         self.server = Answering(self.answer)
-        self.server.clients = self.clients = Clients(Config(), self.limits, self.poller, self.server, log, lambda: self.now)
+        self.server.clients = self.clients = Clients(
+            Config(), self.limits, self.poller, self.server, log, lambda: self.now
+        )
         self.doors = Doors(self.poller, self.clients, [self.listener])
         self.doors.open()
 
@@ -211,7 +213,9 @@ def test_an_address_has_its_own_bound_and_all_together_have_one(house: House) ->
 
 
 def test_behind_proxies_only_the_bound_of_all_counts() -> None:
-    settings = load({"MAILBBGUN_API_CONNECTIONS": "16", "MAILBBGUN_API_CONNECTIONS_PER_ADDRESS": "8", "MAILBBGUN_PROXIES": "1"})
+    settings = load(
+        {"MAILBBGUN_API_CONNECTIONS": "16", "MAILBBGUN_API_CONNECTIONS_PER_ADDRESS": "8", "MAILBBGUN_PROXIES": "1"}
+    )
     with House(limits_of(settings, 75.0)) as house:
         for _ in range(30):
             house.connect(HALF_HEAD)
@@ -220,7 +224,9 @@ def test_behind_proxies_only_the_bound_of_all_counts() -> None:
         served(house)
 
 
-@pytest.mark.parametrize("sent", [HALF_HEAD, b"P", HALF_BODY, b"POST /messages HTTP/1.1\r\nContent-Length: 9\r\n\r\n{", CHUNKED])
+@pytest.mark.parametrize(
+    "sent", [HALF_HEAD, b"P", HALF_BODY, b"POST /messages HTTP/1.1\r\nContent-Length: 9\r\n\r\n{", CHUNKED]
+)
 def test_a_late_head_or_body_gets_408(house: House, sent: bytes) -> None:
     line = house.connect(sent)
     house.later(19)
@@ -343,7 +349,9 @@ def test_a_client_that_hangs_up_while_it_is_served_is_noticed(house: House) -> N
     assert house.server.served[0].broken
 
 
-def test_without_files_and_anybody_to_close_the_poller_rests_until_it_looks_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_files_and_anybody_to_close_the_poller_rests_until_it_looks_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accepted = 0
 
     def counted(listener: socket.socket, accept: Any = socket.socket.accept) -> Any:

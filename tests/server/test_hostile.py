@@ -90,7 +90,9 @@ def test_a_large_head_that_is_refused_costs_as_much_as_it_is_long() -> None:
     assert growth(cost, 8000, 64_000) < 32
 
 
-@pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;a\r\n \r\n", b'1 ; a="b;c" \r\n \r\n'.replace(b" \r\n ", b"\r\n ")])
+@pytest.mark.parametrize(
+    "chunk", [b"1\r\n \r\n", b"1;a\r\n \r\n", b'1 ; a="b;c" \r\n \r\n'.replace(b" \r\n ", b"\r\n ")]
+)
 def test_tiny_chunks_behind_a_head_are_taken_in_turns(chunk: bytes) -> None:
     one = incoming()
     sent = chunk * (SMALL // len(chunk))
@@ -165,7 +167,9 @@ def test_what_drips_is_looked_at_once(start: bytes) -> None:
     assert growth(cost, 1000, 8000) < 32
 
 
-@pytest.mark.parametrize("line", [b"1" + b" " * 8000 + b"x", b"1;" + b"a" * 8000 + b"=;", b"1" + b";a" * 4000 + b'="', b"1" * 8000 + b" "])
+@pytest.mark.parametrize(
+    "line", [b"1" + b" " * 8000 + b"x", b"1;" + b"a" * 8000 + b"=;", b"1" + b";a" * 4000 + b'="', b"1" * 8000 + b" "]
+)
 def test_a_line_that_is_no_size_is_refused_in_as_many_steps_as_it_has_bytes(line: bytes) -> None:
     assert "chunk" in refused(CHUNKED + line + b"\r\n").message
 
@@ -177,7 +181,8 @@ def test_a_line_that_is_no_size_is_refused_in_as_many_steps_as_it_has_bytes(line
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(b"1;" + b"a" * LONGEST_LINE + b"\r\n", 400), (b"0\r\nX: " + b"y" * LONGEST_TRAILERS + b"\r\n\r\n", 431)]
+    ("sent", "status"),
+    [(b"1;" + b"a" * LONGEST_LINE + b"\r\n", 400), (b"0\r\nX: " + b"y" * LONGEST_TRAILERS + b"\r\n\r\n", 431)],
 )
 def test_the_longest_lines_are_the_same_in_whatever_pieces_they_come(sent: bytes, status: int) -> None:
     for step in (len(sent), 1000, 1):
@@ -209,8 +214,39 @@ def read_by_us(pieces: list[bytes]) -> bytes | None:
 
 PARTS = st.sampled_from(
     [
-        *(b"1", b"0", b"3", b"a", b"A", b"00", b"\r\n", b"\r", b"\n", b";", b"=", b'"', b"\\", b" ", b"\t", b"x", b"abc", b"\xff", b"\0", b":"),
-        *(b"1\r\nx\r\n", b"3;a=b\r\nabc\r\n", b"0\r\n", b"\r\n\r\n", b"0\r\n\r\n", b"X: y\r\n", b' ; a="b;\\"c"', b"0;a\r\n", b"Host: a\r\n"),
+        *(
+            b"1",
+            b"0",
+            b"3",
+            b"a",
+            b"A",
+            b"00",
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b";",
+            b"=",
+            b'"',
+            b"\\",
+            b" ",
+            b"\t",
+            b"x",
+            b"abc",
+            b"\xff",
+            b"\0",
+            b":",
+        ),
+        *(
+            b"1\r\nx\r\n",
+            b"3;a=b\r\nabc\r\n",
+            b"0\r\n",
+            b"\r\n\r\n",
+            b"0\r\n\r\n",
+            b"X: y\r\n",
+            b' ; a="b;\\"c"',
+            b"0;a\r\n",
+            b"Host: a\r\n",
+        ),
     ]
 )
 
@@ -278,7 +314,9 @@ def test_a_refusal_repeats_nothing_that_was_sent_and_is_short(sent: bytes) -> No
 def test_any_head_with_a_wrong_byte_in_it_gets_a_short_refusal_or_none() -> None:
     """Every byte of a right head is replaced by others, with a fixed seed."""
     dice = random.Random(9)
-    right = RIGHT + b"Authorization: Bearer " + KEY + b"\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\r\n"
+    right = (
+        RIGHT + b"Authorization: Bearer " + KEY + b"\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\r\n"
+    )
     messages = set()
     for at in range(len(right)):
         for byte in (0, 10, 32, 58, 255, dice.randrange(256)):

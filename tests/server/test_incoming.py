@@ -17,7 +17,13 @@ BODY = b'{"to": "ann@example.com"}'
 
 
 def post(body: bytes = BODY, *more: bytes, path: bytes = b"/messages") -> bytes:
-    head = [b"POST " + path + b" HTTP/1.1", b"Host: t", b"Content-Type: application/json", b"Content-Length: %d" % len(body), *more]
+    head = [
+        b"POST " + path + b" HTTP/1.1",
+        b"Host: t",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+        *more,
+    ]
     return b"\r\n".join([*head, b"", body])
 
 
@@ -50,9 +56,25 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
 
 
 STREAM = (
-    GET + POST + GET + post(b"x" * 300, path=b"/other") + CHUNKED + b"3\r\nabc\r\n1;a=b\r\nd\r\n0\r\nX-Sum: 7\r\n\r\n" + POST + b"\r\n" + GET
+    GET
+    + POST
+    + GET
+    + post(b"x" * 300, path=b"/other")
+    + CHUNKED
+    + b"3\r\nabc\r\n1;a=b\r\nd\r\n0\r\nX-Sum: 7\r\n\r\n"
+    + POST
+    + b"\r\n"
+    + GET
 )
-REQUESTS = [("/health", b""), ("/messages", BODY), ("/health", b""), ("/other", b"x" * 300), ("/x", b"abcd"), ("/messages", BODY), ("/health", b"")]
+REQUESTS = [
+    ("/health", b""),
+    ("/messages", BODY),
+    ("/health", b""),
+    ("/other", b"x" * 300),
+    ("/x", b"abcd"),
+    ("/messages", BODY),
+    ("/health", b""),
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -70,10 +92,14 @@ def test_a_thousand_chunks_of_one_byte_are_a_body() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.lists(st.integers(0, 500), max_size=8), st.booleans())
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.lists(st.integers(0, 500), max_size=8), st.booleans()
+)
 def test_a_chunked_body_is_what_was_cut_into_chunks(chunks: list[bytes], at: list[int], extended: bool) -> None:
     extension = b' ; name="a;b"' if extended else b""
-    sent = b"".join(b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks) + b"00%b\r\n\r\n" % extension
+    sent = (
+        b"".join(b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks) + b"00%b\r\n\r\n" % extension
+    )
     assert read([CHUNKED, *cut(sent + GET, at)]) == [("/x", b"".join(chunks)), ("/health", b"")]
 
 
@@ -131,7 +157,11 @@ HEAD = b"POST /x HTTP/1.1\r\nHost: localhost\r\n"
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused_with_a_reason(sent: bytes, status: int, why: str) -> None:
-    for pieces in ([sent], [sent[at : at + 1000] for at in range(0, len(sent), 1000)], [sent[at : at + 7] for at in range(0, len(sent), 7)]):
+    for pieces in (
+        [sent],
+        [sent[at : at + 1000] for at in range(0, len(sent), 1000)],
+        [sent[at : at + 7] for at in range(0, len(sent), 7)],
+    ):
         with pytest.raises(Refusal) as refused:
             read(pieces)
         assert refused.value.status == status, refused.value.message
@@ -141,7 +171,10 @@ def test_what_is_wrong_is_refused_with_a_reason(sent: bytes, status: int, why: s
         assert json.loads(body)["error"]["status"] == status
 
 
-@pytest.mark.parametrize("started", [b"G", b"GET ", b"GET / HT", b"GET / HTTP/1.1\r\nX", b"\r\nGET", b"POST", POST[:-1], CHUNKED + b"3\r\nab"])
+@pytest.mark.parametrize(
+    "started",
+    [b"G", b"GET ", b"GET / HT", b"GET / HTTP/1.1\r\nX", b"\r\nGET", b"POST", POST[:-1], CHUNKED + b"3\r\nab"],
+)
 def test_a_part_of_a_request_is_waited_for(started: bytes) -> None:
     one = incoming()
     assert one.take(started) is None

@@ -31,7 +31,9 @@ def test_what_this_server_does_not_do_is_refused_with_what_to_do(given: dict[str
 
 
 def test_limits_are_those_of_the_settings() -> None:
-    settings = load({"MAILBBGUN_API_STALL_SECONDS": "7", "MAILBBGUN_API_BUFFER_SIZE": "0", "MAILBBGUN_MAX_BODY_SIZE": "5000"})
+    settings = load(
+        {"MAILBBGUN_API_STALL_SECONDS": "7", "MAILBBGUN_API_BUFFER_SIZE": "0", "MAILBBGUN_MAX_BODY_SIZE": "5000"}
+    )
     limits = limits_of(settings, 33.0)
     assert (limits.seconds[Stage.IDLE], limits.seconds[Stage.BODY], limits.pace) == (33.0, 7.0, 7 * 4096)
     assert (limits.buffers, limits.connections_per_address) == (10_000, 6144)

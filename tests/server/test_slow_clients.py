@@ -29,7 +29,13 @@ def get(path: bytes) -> bytes:
 
 
 def post(body: bytes, more: bytes = b"") -> bytes:
-    return b"POST /messages HTTP/1.1\r\nHost: localhost\r\n" + JSON + more + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    return (
+        b"POST /messages HTTP/1.1\r\nHost: localhost\r\n"
+        + JSON
+        + more
+        + b"Content-Length: %d\r\n\r\n" % len(body)
+        + body
+    )
 
 
 def half(method: bytes, length: int) -> bytes:
@@ -51,7 +57,9 @@ KINDS = {
     "half a chunk": CHUNKED + b"ffff\r\nxx",
     "half a line before a chunk": CHUNKED + b"1\r\nx\r\n1",
     "no trailers": CHUNKED + b"0\r\n",
-    "a body that it was told to go on with": post(b"", b"Expect: 100-continue\r\n").replace(b"Length: 0", b"Length: 10"),
+    "a body that it was told to go on with": post(b"", b"Expect: 100-continue\r\n").replace(
+        b"Length: 0", b"Length: 10"
+    ),
     "an unread answer": get(b"/openapi.json") * 200,
     "an unread refusal": b"GET / HTTP/1.9\r\n\r\n" + b"x" * 100_000,
     "an unread refusal of a body": half(b"POST", 1_000_000),
@@ -59,7 +67,9 @@ KINDS = {
 
 
 @contextmanager
-def api(var: Path, command: Sequence[str] = (str(ROOT / "api.py"),), max_requests: int = 0, **settings: str) -> Iterator[Door]:
+def api(
+    var: Path, command: Sequence[str] = (str(ROOT / "api.py"),), max_requests: int = 0, **settings: str
+) -> Iterator[Door]:
     """An API of one process."""
     environment = {
         "VAR": str(var), "PORT": str(free_port()), "HOSTNAME": "mail.example.com", "ALLOW_WEAK_DURABILITY": "true", "API_PROCESSES": "1",
@@ -142,7 +152,10 @@ def test_health_is_answered_while_every_thread_waits_for_the_database(door: Door
         rival.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
         waiting = [stack.enter_context(connect(door, get(b"/messages?limit=1"))) for _ in range(MANY)]
         for method in (b"GET", b"HEAD", b"GET"):
-            with connect(door, method + b" /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as line, line.makefile("rb") as answers:
+            with (
+                connect(door, method + b" /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as line,
+                line.makefile("rb") as answers,
+            ):
                 head, _, body = answers.read().partition(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200")
                 assert bool(body) is (method == b"GET")
@@ -155,7 +168,11 @@ def test_requests_that_are_being_served_are_closed_for_nobody(door: Door) -> Non
     with ExitStack() as stack:
         with door.services.db.engine.connect() as rival:
             rival.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
-            waiting = [stack.enter_context(connect(door, request)) for request in (post(BODY), get(b"/messages?limit=1")) for _ in range(4)]
+            waiting = [
+                stack.enter_context(connect(door, request))
+                for request in (post(BODY), get(b"/messages?limit=1"))
+                for _ in range(4)
+            ]
             for _ in range(2 * PER_ADDRESS):
                 stack.enter_context(connect(door))
             rival.rollback()
@@ -171,13 +188,18 @@ def test_what_is_late_gets_408_and_is_closed(hasty: Door, kind: str) -> None:
             assert [answers.readline(), answers.readline()] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n"]
         status, headers, told = answer(answers)
         assert (status, told["error"]["status"], told["error"]["code"]) == (408, 408, "request_timeout")
-        assert told["error"]["message"] in ("The request's head did not come within 1 s.", "The body came too slowly: less than 4096 bytes in 1 s.")
+        assert told["error"]["message"] in (
+            "The request's head did not come within 1 s.",
+            "The body came too slowly: less than 4096 bytes in 1 s.",
+        )
         assert headers["connection"] == "close"
         assert answers.read() == b""
 
 
 @pytest.mark.parametrize(
-    "dripping", [b"GET /health HTTP/1.1\r\nX: " + b"x" * 5000, half(b"POST", 20_000), CHUNKED + b"1\r\nx\r\n" * 2000], ids=["head", "body", "chunks"]
+    "dripping",
+    [b"GET /health HTTP/1.1\r\nX: " + b"x" * 5000, half(b"POST", 20_000), CHUNKED + b"1\r\nx\r\n" * 2000],
+    ids=["head", "body", "chunks"],
 )
 def test_a_client_that_drips_is_late_however_often_something_comes(hasty: Door, dripping: bytes) -> None:
     with connect(hasty) as line:
@@ -218,7 +240,10 @@ def test_a_head_in_single_bytes_and_a_body_in_a_thousand_chunks_are_taken(door: 
 def test_an_answer_larger_than_all_buffers_is_read_whole_by_a_slow_client(door: Door) -> None:
     written = "".join(f"{number:06}\n" for number in range(30_000))
     identifier = door.send(text=written)
-    with connect(door, get(f"/messages/{identifier}/raw".encode())) as line, line.makefile("rb", buffering=512) as answers:
+    with (
+        connect(door, get(f"/messages/{identifier}/raw".encode())) as line,
+        line.makefile("rb", buffering=512) as answers,
+    ):
         length = 0
         while (header := answers.readline()) != b"\r\n":
             if header.lower().startswith(b"content-length:"):
@@ -232,7 +257,10 @@ def test_an_answer_larger_than_all_buffers_is_read_whole_by_a_slow_client(door: 
 
 
 def test_a_body_that_is_too_large_is_refused_with_the_limit_while_it_still_comes(door: Door) -> None:
-    for start in (b"Content-Length: %d\r\n\r\n" % (2 * MAX_BODY_SIZE), b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (2 * MAX_BODY_SIZE)):
+    for start in (
+        b"Content-Length: %d\r\n\r\n" % (2 * MAX_BODY_SIZE),
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (2 * MAX_BODY_SIZE),
+    ):
         with connect(door) as line, line.makefile("rb") as answers:
             line.sendall(b"POST /messages HTTP/1.1\r\nHost: localhost\r\n" + JSON + start)
             for _ in range(MAX_BODY_SIZE // 1000):
@@ -244,7 +272,10 @@ def test_a_body_that_is_too_large_is_refused_with_the_limit_while_it_still_comes
 
 
 def test_requests_sent_ahead_by_a_client_that_sends_no_more_are_all_answered(door: Door) -> None:
-    with connect(door, get(b"/health") + post(BODY) + get(b"/messages?limit=1") + get(b"/health")) as line, line.makefile("rb") as answers:
+    with (
+        connect(door, get(b"/health") + post(BODY) + get(b"/messages?limit=1") + get(b"/health")) as line,
+        line.makefile("rb") as answers,
+    ):
         line.shutdown(socket.SHUT_WR)
         assert [answer(answers)[0] for _ in range(4)] == [200, 201, 200, 200]
         assert answers.read() == b""

@@ -23,7 +23,9 @@ def log_of(door: Door) -> str:
 
 def workers(door: Door) -> set[int]:
     """Return the process ids of gunicorn's workers."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(door.process.pid)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(door.process.pid)], capture_output=True, text=True, check=False
+    )
     return {int(pid) for pid in found.stdout.split()}
 
 
@@ -69,7 +71,10 @@ def test_processes_that_are_replaced_after_so_many_requests_lose_none(tmp_path: 
     with api(tmp_path, max_requests=5) as door:
         old = workers(door)
         for number in range(24):
-            with connect(door, post(BODY) if number % 2 else get(b"/messages?limit=1")) as line, line.makefile("rb") as answers:
+            with (
+                connect(door, post(BODY) if number % 2 else get(b"/messages?limit=1")) as line,
+                line.makefile("rb") as answers,
+            ):
                 assert answer(answers)[0] == (201 if number % 2 else 200)
         until(lambda: workers(door) and not workers(door) & old, what="another process")
         assert log_of(door).count("Autorestarting worker") >= 3
@@ -93,7 +98,12 @@ def test_hooks_and_the_access_log_see_each_request(tmp_path: Path) -> None:
         for request, status in ((get(b"/nothing"), 404), (post(BODY), 201), (post(b"{"), 400), (too_large, 413)):
             with connect(door, request) as line, line.makefile("rb") as answers:
                 assert answer(answers)[0] == status
-        for line in ("seen GET /nothing 404", "seen POST /messages 201", "seen POST /messages 400", "seen PUT /large 413"):
+        for line in (
+            "seen GET /nothing 404",
+            "seen POST /messages 201",
+            "seen POST /messages 400",
+            "seen PUT /large 413",
+        ):
             until(lambda line=line: line in log_of(door), what=line)
         assert "before /nothing" in log_of(door)
         assert "after /messages 201 CREATED" in log_of(door)
@@ -129,10 +139,17 @@ def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
         command = [sys.executable, "-c", passing, str(listener.fileno()), sys.executable, str(ROOT / "api.py")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         environment |= {"MAILBBGUN_VAR": str(tmp_path), "LISTEN_FDS": "1"}
-        subprocess.run([sys.executable, str(ROOT / "initdb.py")], env=environment | {"LISTEN_FDS": "0"}, cwd=tmp_path, check=True)
-        with subprocess.Popen(command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL) as process:
+        subprocess.run(
+            [sys.executable, str(ROOT / "initdb.py")], env=environment | {"LISTEN_FDS": "0"}, cwd=tmp_path, check=True
+        )
+        with subprocess.Popen(
+            command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL
+        ) as process:
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as line, line.makefile("rb") as answers:
+                with (
+                    socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as line,
+                    line.makefile("rb") as answers,
+                ):
                     line.sendall(get(b"/health"))
                     assert answer(answers)[0] == 200
             finally:

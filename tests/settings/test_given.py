@@ -120,7 +120,9 @@ DATABASE_URL = f"postgresql://robot:{password}@{host}/mail"
     assert settings.DATABASE_URL == "postgresql+psycopg2://robot:p%23w@db.example.com/mail"
 
 
-def test_a_config_py_that_is_a_folder_is_told_and_none_at_all_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_py_that_is_a_folder_is_told_and_none_at_all_is_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     load({})
     (tmp_path / "config.py").mkdir()

@@ -36,7 +36,9 @@ from mailbbgun.settings.settings import load, unusable_machine_name
         ("xn--zz--", hostname.FALLBACK),
     ],
 )
-def test_any_machine_can_start_and_says_which_name_it_goes_by(monkeypatch: pytest.MonkeyPatch, machine: str, ours: str) -> None:
+def test_any_machine_can_start_and_says_which_name_it_goes_by(
+    monkeypatch: pytest.MonkeyPatch, machine: str, ours: str
+) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda name="": machine)
     monkeypatch.setattr(socket, "gethostname", lambda: machine)
     settings = load({})
@@ -55,7 +57,10 @@ def test_a_resolver_that_hangs_keeps_nobody_from_starting(monkeypatch: pytest.Mo
     answer.set()
 
 
-@pytest.mark.parametrize("given", ["my_host", "10.0.0.5", "[10.0.0.5]", "a" * 70, "mail.example.com.", " mail", "müller.example", "-x", "a..b"])
+@pytest.mark.parametrize(
+    "given",
+    ["my_host", "10.0.0.5", "[10.0.0.5]", "a" * 70, "mail.example.com.", " mail", "müller.example", "-x", "a..b"],
+)
 def test_a_name_that_was_given_and_cannot_be_ours_is_an_error(given: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^HOSTNAME: ") as caught:
         load({"MAILBBGUN_HOSTNAME": given})

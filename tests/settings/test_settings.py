@@ -35,7 +35,9 @@ def test_phases_not_named_keep_their_limit(tmp_path: Path) -> None:
     assert SMTPTimeouts() == configured(tmp_path, file, MAILBBGUN_SMTP_TIMEOUTS="").SMTP_TIMEOUTS
 
 
-def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load({})
     assert (f"{ROOT}/var", f"sqlite:///{ROOT}/var/mailbbgun.db") == (settings.VAR, settings.DATABASE_URL)
@@ -45,7 +47,9 @@ def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(tmp_path: Pa
         load({"MAILBBGUN_VAR": ""})
 
 
-def test_a_relative_path_in_any_setting_is_in_the_projects_folder_wherever_we_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_in_any_setting_is_in_the_projects_folder_wherever_we_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     given = {"MAILBBGUN_DATABASE_URL": "sqlite:///data/a%20b.db?timeout=3", "MAILBBGUN_SMTP_CA_FILE": "ca.pem"}
     settings = load(given)
@@ -59,11 +63,17 @@ def test_a_path_that_only_a_shell_expands_is_refused_in_every_setting(path: str,
     start = path.partition("/")[0]
     for name, value in (("VAR", path), ("SMTP_CA_FILE", path), ("DATABASE_URL", f"sqlite:///{path}")):
         told = f"{name}: {path!r} begins with {start}, which only a shell expands: write the whole path, from / on"
-        for refused in (lambda: load({f"MAILBBGUN_{name}": value}), lambda: configured(tmp_path, f"{name} = {value!r}")):  # noqa: B023 - called here
+        for refused in (
+            lambda: load({f"MAILBBGUN_{name}": value}),
+            lambda: configured(tmp_path, f"{name} = {value!r}"),
+        ):
             with pytest.raises(ConfigurationError) as caught:
                 refused()
             assert str(caught.value) == told
-    with pytest.raises(ConfigurationError, match=r"there is no file .*; only a shell expands ~ and \$, and not within quotes: write the whole path"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"there is no file .*; only a shell expands ~ and \$, and not within quotes: write the whole path",
+    ):
         load({"MAILBBGUN_CONFIG": f"/somewhere/{path}"})
 
 
@@ -112,7 +122,26 @@ def test_hosts_that_are_no_networks_and_no_names_are_told(tmp_path: Path) -> Non
     assert str(caught.value) == "ALLOW_PRIVATE_HOSTS: '10.0.0.1/8' is no network (10.0.0.0/8), address, host name or *"
 
 
-NASTY = [None, True, 3.7, -1, -0.0, 10**5000, "", " ", "x" * 300, "a\nb", "\x00", "\udcff", b"x", [], [None], {}, {"hunter2": 1}, ("hunter2",)]
+NASTY = [
+    None,
+    True,
+    3.7,
+    -1,
+    -0.0,
+    10**5000,
+    "",
+    " ",
+    "x" * 300,
+    "a\nb",
+    "\x00",
+    "\udcff",
+    b"x",
+    [],
+    [None],
+    {},
+    {"hunter2": 1},
+    ("hunter2",),
+]
 NASTY.append(object())
 SECRET = ("DATABASE_URL", "QUEUE_URL", "SMTP_URL", "REDIS_URL", "ENCRYPTION_KEYS")
 
@@ -150,7 +179,11 @@ def test_what_the_environment_gives_is_taken_or_told_in_one_line_that_names_it(n
         ("PORT", "0", "PORT: 0 is less than 1"),
         ("PORT", "70000", "PORT: 70000 is more than 65535"),
         ("HOST", "", "HOST: '' is no IP address and no host name"),
-        ("HOST", "127.0.0.1:5000", "HOST: '127.0.0.1:5000' is no IP address and no host name; the port is a setting of its own"),
+        (
+            "HOST",
+            "127.0.0.1:5000",
+            "HOST: '127.0.0.1:5000' is no IP address and no host name; the port is a setting of its own",
+        ),
         ("HOST", "http://here", "HOST: 'http://here' is no IP address and no host name"),
         ("HOST", "256.0.0.1", "HOST: '256.0.0.1' is no IP address and no host name"),
         ("CATCHER_HOST", "[::1]", "CATCHER_HOST: '[::1]' is no IP address and no host name"),
@@ -158,7 +191,11 @@ def test_what_the_environment_gives_is_taken_or_told_in_one_line_that_names_it(n
         ("DNS_SERVERS", "127.0.0.1:70000", "DNS_SERVERS: "),
         ("DEFAULT_FROM", "nobody", "DEFAULT_FROM: 'nobody': "),
         ("ENCRYPTION_KEYS", "hunter2", "ENCRYPTION_KEYS: each must be 32 bytes in URL-safe base64"),
-        ("SMTP_CA_FILE", "/nowhere/ca.pem", "SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory"),
+        (
+            "SMTP_CA_FILE",
+            "/nowhere/ca.pem",
+            "SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory",
+        ),
         ("SMTP_CA_FILE", "/", "SMTP_CA_FILE: '/' cannot be read: Is a directory"),
         ("SMTP_CA_FILE", "/etc/hostname", "SMTP_CA_FILE: '/etc/hostname' holds no certificate"),
         ("RETRY_DELAYS", "", "RETRY_DELAYS: at least one delay is needed"),
@@ -172,7 +209,10 @@ def test_what_cannot_be_is_told_with_what_would_be_right(name: str, value: str, 
     assert str(caught.value).startswith(told)
 
 
-@pytest.mark.parametrize("folder", ["a%20b", "a?b#c", "a b", "ü{x}", "{HOSTNAME}", "{VAR}", "100%", "a+b&c=d;e", "quote'\"", "a:b@c", "back\\slash"])
+@pytest.mark.parametrize(
+    "folder",
+    ["a%20b", "a?b#c", "a b", "ü{x}", "{HOSTNAME}", "{VAR}", "100%", "a+b&c=d;e", "quote'\"", "a:b@c", "back\\slash"],
+)
 def test_whatever_the_folder_of_state_is_called_its_very_database_is_opened(folder: str, tmp_path: Path) -> None:
     settings = load({"MAILBBGUN_VAR": str(tmp_path / folder)})
     assert settings.var == tmp_path / folder
@@ -186,6 +226,12 @@ def test_whatever_the_folder_of_state_is_called_its_very_database_is_opened(fold
 
 
 def test_names_in_braces_are_filled_in_and_other_braces_stay(tmp_path: Path) -> None:
-    settings = load({"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_HOSTNAME": "mail.example.com", "MAILBBGUN_DEFAULT_FROM": "{x} <a@{HOSTNAME}>"})
+    settings = load(
+        {
+            "MAILBBGUN_VAR": str(tmp_path),
+            "MAILBBGUN_HOSTNAME": "mail.example.com",
+            "MAILBBGUN_DEFAULT_FROM": "{x} <a@{HOSTNAME}>",
+        }
+    )
     assert settings.DEFAULT_FROM == "{x} <a@mail.example.com>"
     assert load({"MAILBBGUN_SMTP_URL": "smtp://u:{p}%7B@h"}).SMTP_URL == "smtp://u:{p}%7B@h"

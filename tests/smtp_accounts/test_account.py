@@ -28,13 +28,19 @@ def account(name: str = "a", **values: object) -> Account:
     (account(domains=("d.test", "c.test")), "a@b.test", "c.test", True),
     (account(from_email="b.test", domains=("d.test",)), "a@b.test", "c.test", False),
 ])  # fmt: skip
-def test_an_account_fits_by_the_sender_and_the_recipients_domain(account_: Account, sender: str, domain: str, fits: bool) -> None:
+def test_an_account_fits_by_the_sender_and_the_recipients_domain(
+    account_: Account, sender: str, domain: str, fits: bool
+) -> None:
     assert account_.fits(sender, domain) is fits
     assert fitting([account_], sender, domain) == ((account_,) if fits else ())
 
 
 def test_the_least_priority_goes_first_whatever_the_weights() -> None:
-    first, second, third = account("1", priority=1), account("2", priority=2, weight=1000), account("3", priority=3, weight=1000)
+    first, second, third = (
+        account("1", priority=1),
+        account("2", priority=2, weight=1000),
+        account("3", priority=3, weight=1000),
+    )
     for _ in range(100):
         assert ranked([third, second, first], random.random) == [first, second, third]
 

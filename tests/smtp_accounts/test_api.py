@@ -116,17 +116,35 @@ def test_an_account_is_set_up_shown_listed_changed_and_deleted(tenant, provider)
     account = made.json()
     assert made.status_code == 201
     assert made.headers["Location"].endswith(f"/smtp-accounts/{account['id']}")
-    usual = {"priority": 10, "weight": 1, "max_connections": 5, "max_per_day": None, "recipient_domains": [], "enabled": True, "preset": None}
+    usual = {
+        "priority": 10,
+        "weight": 1,
+        "max_connections": 5,
+        "max_per_day": None,
+        "recipient_domains": [],
+        "enabled": True,
+        "preset": None,
+    }
     usual |= {"envelope_from": None, "max_recipients_per_message": None}
-    assert account.items() >= (usual | {"security_protocol": "STARTTLS", "is_default": True, "has_password": True}).items()
+    assert (
+        account.items() >= (usual | {"security_protocol": "STARTTLS", "is_default": True, "has_password": True}).items()
+    )
     shown = tenant.shown(account)
     assert {name: value for name, value in shown.items() if name != "health"} == account
     listed = tenant.ask("GET", "").json()
     assert (listed["smtp_accounts"], listed["count"]) == ([account], 1)
-    wanted = {"priority": 3, "recipient_domains": ["Example.com", "*.bücher.example"], "max_per_second": 0.5, "enabled": False}
+    wanted = {
+        "priority": 3,
+        "recipient_domains": ["Example.com", "*.bücher.example"],
+        "max_per_second": 0.5,
+        "enabled": False,
+    }
     wanted |= {"envelope_from": "bounces@example.com", "max_recipients_per_message": 25}
     changed = tenant.ask("PATCH", f"/{account['id']}", json=wanted).json()
-    assert changed.items() >= (wanted | {"recipient_domains": ["example.com", "*.xn--bcher-kva.example"], "setting_name": "main"}).items()
+    assert (
+        changed.items()
+        >= (wanted | {"recipient_domains": ["example.com", "*.xn--bcher-kva.example"], "setting_name": "main"}).items()
+    )
     assert changed["updated_at"] > account["updated_at"]
     gone = tenant.ask("DELETE", f"/{account['id']}")
     assert (gone.status_code, gone.content) == (204, b"")
@@ -158,7 +176,12 @@ def test_presets_are_listed_with_their_hints(tenant):
     assert listed["count"] == len(PRESETS)
     assert {one["name"]: one["max_recipients_per_message"] for one in listed["presets"]}["ses"] == 50
     gmail = listed["presets"][0]
-    assert (gmail["smtp_host"], gmail["smtp_port"], gmail["security_protocol"], gmail["max_per_day"]) == ("smtp.gmail.com", 587, "STARTTLS", 500)
+    assert (gmail["smtp_host"], gmail["smtp_port"], gmail["security_protocol"], gmail["max_per_day"]) == (
+        "smtp.gmail.com",
+        587,
+        "STARTTLS",
+        500,
+    )
     assert "app password" in gmail["username_hint"]
 
 
@@ -215,7 +238,9 @@ def test_a_password_that_no_database_or_server_could_be_given_is_400(tenant):
 def test_what_is_not_a_tenants_to_set_is_400_and_never_changes(tenant, name):
     account = tenant.account()
     for method, path in (("POST", ""), ("PATCH", f"/{account['id']}"), ("POST", "/test")):
-        assert wrong(tenant.ask(method, path, json={"setting_name": "x", "smtp_host": "a.example", name: str(uuid4())})) == [name]
+        assert wrong(
+            tenant.ask(method, path, json={"setting_name": "x", "smtp_host": "a.example", name: str(uuid4())})
+        ) == [name]
     assert {key: value for key, value in tenant.shown(account).items() if key != "health"} == account
     assert wrong(tenant.ask("PATCH", f"/{account['id']}", json={"preset": "gmail"})) == ["preset"]
     assert wrong(tenant.ask("POST", f"/{account['id']}/test", json={"smtp_host": "a.example"})) == ["smtp_host"]
@@ -284,12 +309,22 @@ def test_one_idempotency_key_makes_one_account_and_keeps_nothing_of_the_password
 def test_where_a_password_goes_is_changed_only_with_the_password(tenant, provider):
     account = tenant.ask("POST", "", json=settings_of(provider)).json()
     path = f"/{account['id']}"
-    elsewhere = ({"smtp_host": "evil.example", "smtp_port": 25}, {"smtp_port": 26}, {"security_protocol": "NONE"}, {"ca_certificate": None})
+    elsewhere = (
+        {"smtp_host": "evil.example", "smtp_port": 25},
+        {"smtp_port": 26},
+        {"security_protocol": "NONE"},
+        {"ca_certificate": None},
+    )
     for given in elsewhere:
         assert wrong(tenant.ask("PATCH", path, json=given)) == ["smtp_password"]
-    assert tenant.ask("PATCH", path, json={"smtp_host": "LOCALHOST", "smtp_port": provider.port, "weight": 2}).status_code == 200
+    assert (
+        tenant.ask("PATCH", path, json={"smtp_host": "LOCALHOST", "smtp_port": provider.port, "weight": 2}).status_code
+        == 200
+    )
     assert tenant.ask("PATCH", path, json={"security_protocol": "TLS", "smtp_password": "new"}).json()["has_password"]
-    without = tenant.ask("PATCH", path, json={"smtp_username": None, "smtp_host": "evil.example", "smtp_port": 25}).json()
+    without = tenant.ask(
+        "PATCH", path, json={"smtp_username": None, "smtp_host": "evil.example", "smtp_port": 25}
+    ).json()
     assert (without["has_password"], without["smtp_host"]) == (False, "evil.example")
     assert wrong(tenant.ask("PATCH", path, json={"smtp_host": "10.0.0.1"})) == ["smtp_host"]
     assert wrong(tenant.ask("PATCH", path, json={"smtp_username": "u"})) == ["smtp_password"]
@@ -324,7 +359,9 @@ def test_accounts_are_managed_by_one_scope_and_revealed_by_another(tenant, scope
         assert tenant.ask("GET", path, key=key).status_code == manages
     assert tenant.ask("GET", "/default/credentials", key=key).status_code == reveals
     assert tenant.locked.ask("GET", "/audit", key).status_code == manages
-    assert tenant.ask("POST", "/test", key=key, json={"smtp_host": "10.0.0.1"}).status_code == (400 if manages == 200 else 403)
+    assert tenant.ask("POST", "/test", key=key, json={"smtp_host": "10.0.0.1"}).status_code == (
+        400 if manages == 200 else 403
+    )
 
 
 def test_a_password_is_told_to_whom_it_may_be_and_each_telling_is_in_the_audit(tenant, locked, provider):
@@ -336,7 +373,14 @@ def test_a_password_is_told_to_whom_it_may_be_and_each_telling_is_in_the_audit(t
         assert told.status_code == 200
         assert told.headers["Cache-Control"] == "no-store"
         names = ("smtp_host", "smtp_port", "smtp_username", "security_protocol", "smtp_password", "from_email")
-        assert tuple(told.json()[name] for name in names) == ("localhost", provider.port, USER, "STARTTLS", PASSWORD, "shop@example.com")
+        assert tuple(told.json()[name] for name in names) == (
+            "localhost",
+            provider.port,
+            USER,
+            "STARTTLS",
+            PASSWORD,
+            "shop@example.com",
+        )
     entries = locked.ask("GET", "/audit", tenant.key).json()
     assert entries["count"] == 2
     for entry in entries["audit"]:
@@ -346,7 +390,9 @@ def test_a_password_is_told_to_whom_it_may_be_and_each_telling_is_in_the_audit(t
     after = locked.ask("GET", page.links["next"]["url"].removeprefix(locked.url), tenant.key).json()
     assert [page.json()["audit"][0], after["audit"][0]] == entries["audit"]
     assert locked.ask("GET", "/audit", Tenant(locked).key).json() == {"audit": [], "count": 0}
-    until(lambda: (locked.var / "api.out").read_text().count(f"credentials_revealed account_id={account['id']}") == 2, 5)
+    until(
+        lambda: (locked.var / "api.out").read_text().count(f"credentials_revealed account_id={account['id']}") == 2, 5
+    )
 
 
 def test_a_suspended_tenant_changes_no_account_and_tries_none(tenant, locked, provider):
@@ -365,7 +411,16 @@ def test_a_server_with_a_private_authority_is_tried_step_by_step_and_takes_a_tes
     account = tenant.ask("POST", "", json=settings_of(provider)).json()
     tried = tenant.ask("POST", f"/{account['id']}/test")
     assert tried.json()["ok"], tried.text
-    assert [one["name"] for one in tried.json()["steps"]] == ["resolve", "connect", "banner", "ehlo", "starttls", "tls", "ehlo", "auth"]
+    assert [one["name"] for one in tried.json()["steps"]] == [
+        "resolve",
+        "connect",
+        "banner",
+        "ehlo",
+        "starttls",
+        "tls",
+        "ehlo",
+        "auth",
+    ]
     assert all(one["ok"] and one["milliseconds"] >= 0 for one in tried.json()["steps"])
     tls = step(tried, "tls")["tls"]
     assert tls["version"].startswith("TLSv1.")
@@ -388,7 +443,9 @@ def test_a_test_mail_is_from_whom_the_account_may_send_as(tenant, provider, from
     before = len(provider.taken())
     body = settings_of(provider) | {"from_email": from_email, "to": "ann@example.com"}
     assert tenant.ask("POST", "/test", json=body).json()["ok"]
-    assert provider.taken()[before]["from"] == ("noreply@news.example.com" if from_email else "noreply@mail.example.com")
+    assert provider.taken()[before]["from"] == (
+        "noreply@news.example.com" if from_email else "noreply@mail.example.com"
+    )
 
 
 def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, provider):
@@ -405,7 +462,10 @@ def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, 
     assert provider.taken()[before]["from"] == "bounces@example.com"
     # What another key set stays when this one changes something else.
     assert tenant.ask("PATCH", f"/{account['id']}", json=foreign).status_code == 200
-    assert tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"] == "bounces@example.org"
+    assert (
+        tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"]
+        == "bounces@example.org"
+    )
 
 
 def test_an_account_sends_only_as_whom_the_key_may_that_sets_it_up(tenant, locked):
@@ -415,10 +475,14 @@ def test_an_account_sends_only_as_whom_the_key_may_that_sets_it_up(tenant, locke
         assert wrong(tenant.ask("POST", "", key=key, json=body | {"from_email": foreign})) == ["from_email"]
     account = tenant.ask("POST", "", key=key, json=body | {"from_email": "Shop@example.com"}).json()
     path = f"/{account['id']}"
-    assert wrong(tenant.ask("PATCH", path, key=key, json={"from_email": "example.org", "is_default": True})) == ["from_email"]
+    assert wrong(tenant.ask("PATCH", path, key=key, json={"from_email": "example.org", "is_default": True})) == [
+        "from_email"
+    ]
     for own in ("ann@example.org", "example.com", None):
         assert tenant.ask("PATCH", path, key=key, json={"from_email": own}).status_code == 200
-    assert tenant.ask("PATCH", path, json={"from_email": "example.org"}).status_code == 200  # by a key without that limit
+    assert (
+        tenant.ask("PATCH", path, json={"from_email": "example.org"}).status_code == 200
+    )  # by a key without that limit
 
 
 def test_the_address_that_bounces_go_to_is_kept_in_ascii(tenant, provider):
@@ -426,12 +490,20 @@ def test_the_address_that_bounces_go_to_is_kept_in_ascii(tenant, provider):
     assert account["envelope_from"] == "bounces@xn--bcher-kva.example"
     refused = tenant.ask("PATCH", f"/{account['id']}", json={"envelope_from": "rückläufer@example.com"})
     assert wrong(refused) == ["envelope_from"]
-    assert "rückläufer@example.com is not ASCII before the @-sign" in refused.json()["error"]["fields"]["envelope_from"][0]
+    assert (
+        "rückläufer@example.com is not ASCII before the @-sign" in refused.json()["error"]["fields"]["envelope_from"][0]
+    )
 
 
 def test_a_mechanism_that_is_offered_and_refused_is_told_and_another_is_tried(tenant):
     with Peer(users={USER: PASSWORD}, at={"auth": only("LOGIN", b"504 5.5.4 not that\r\n")}) as peer:
-        body = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE", "smtp_username": USER, "smtp_password": PASSWORD}
+        body = {
+            "smtp_host": "127.0.0.1",
+            "smtp_port": peer.port,
+            "security_protocol": "NONE",
+            "smtp_username": USER,
+            "smtp_password": PASSWORD,
+        }
         tried = tenant.ask("POST", "/test", json=body).json()
     assert tried["ok"]
     told = [(one["mechanism"], one["ok"], one["code"]) for one in tried["steps"] if one["name"] == "auth"]
@@ -444,7 +516,9 @@ def test_what_goes_wrong_is_told_at_its_step_and_the_password_never(tenant, prov
     assert (refused.json()["ok"], step(refused, "auth")["ok"], step(refused, "auth")["code"]) == (False, False, 535)
     assert step(refused, "auth")["enhanced"] == "5.7.8"
     assert "not-the-pass-word" not in refused.text
-    stranger = tenant.ask("POST", "/test", json=settings | {"ca_certificate": Path(Authority(tmp_path).ca_file).read_text()})
+    stranger = tenant.ask(
+        "POST", "/test", json=settings | {"ca_certificate": Path(Authority(tmp_path).ca_file).read_text()}
+    )
     assert not stranger.json()["ok"]
     assert stranger.json()["steps"][-1]["name"] == "tls"
     assert step(stranger, "tls")["tls"]["certificate"]["issuer"] == "CN=test authority"
@@ -470,7 +544,10 @@ def test_a_few_accounts_are_tried_at_once_and_no_more(locked):
 
         running = [threads.submit(attempt, n) for n in range(8)]
         # Two processes, two of a tenant in each; which process gets how many is the kernel's affair.
-        until(lambda: sum(one.done() for one in running) + peer.connections == 8, what="a refusal or a connection for each")
+        until(
+            lambda: sum(one.done() for one in running) + peer.connections == 8,
+            what="a refusal or a connection for each",
+        )
         refused = [one.result() for one in running if one.done()]
         assert len(refused) >= 4
         assert {code(one) for one in refused} == {(503, "unavailable")}
@@ -498,11 +575,21 @@ def test_health_tells_of_circuits_of_workers_that_live_of_what_was_used_and_of_p
     with locked.services.db.write() as session:
         for worker in (alive, silent_):
             workers.enter(session, worker)
-        session.execute(update(RegisteredWorker).where(RegisteredWorker.id == silent_).values(beat_at=db_now(-workers.ALIVE_SECONDS - 1)))
+        session.execute(
+            update(RegisteredWorker)
+            .where(RegisteredWorker.id == silent_)
+            .values(beat_at=db_now(-workers.ALIVE_SECONDS - 1))
+        )
         for worker, failures in ((alive, 5), (silent_, 7), (gone, 9)):
-            repo.report_circuits(session, worker, {UUID(limited["id"]): {"failures": failures, "reply": f"421 {failures}"}})
-        session.execute(insert(PermitCount).values(account_id=UUID(limited["id"]), free_at=0.0, day=today, used=17, granted=1))
-        session.execute(insert(PermitCount).values(account_id=UUID(plain["id"]), free_at=0.0, day=today - 1, used=17, granted=1))
+            repo.report_circuits(
+                session, worker, {UUID(limited["id"]): {"failures": failures, "reply": f"421 {failures}"}}
+            )
+        session.execute(
+            insert(PermitCount).values(account_id=UUID(limited["id"]), free_at=0.0, day=today, used=17, granted=1)
+        )
+        session.execute(
+            insert(PermitCount).values(account_id=UUID(plain["id"]), free_at=0.0, day=today - 1, used=17, granted=1)
+        )
     health = tenant.shown(limited)["health"]
     assert health.pop("since") is not None
     expected = fresh | {"circuit": "open", "workers": 1, "failures": 5, "reply": "421 5", "used_today": 17}
@@ -512,7 +599,11 @@ def test_health_tells_of_circuits_of_workers_that_live_of_what_was_used_and_of_p
         (elsewhere,) = look(session, locked.services.vault, [row], counted_here=False)
         assert elsewhere.used_today is None  # Redis counts
     with locked.services.db.write() as session:
-        session.execute(text("UPDATE smtp_accounts SET smtp_password = 'gAAAAA' WHERE setting_name = :name").bindparams(name=limited["setting_name"]))
+        session.execute(
+            text("UPDATE smtp_accounts SET smtp_password = 'gAAAAA' WHERE setting_name = :name").bindparams(
+                name=limited["setting_name"]
+            )
+        )
     listed = tenant.ask("GET", "/health").json()
     assert [(one["id"], one["circuit"], one["password_readable"]) for one in listed["smtp_accounts"]] == [
         (plain["id"], "closed", None), (limited["id"], "open", False),
@@ -541,13 +632,25 @@ def test_from_is_the_default_accounts_and_must_be_one_that_an_account_sends_as(t
 
     def sender() -> str | None:
         sent = tenant.post(HELLO)
-        return tenant.locked.ask("GET", f"/messages/{sent.json()['id']}", tenant.key).json()["from"] if sent.ok else None
+        return (
+            tenant.locked.ask("GET", f"/messages/{sent.json()['id']}", tenant.key).json()["from"] if sent.ok else None
+        )
 
     first = tenant.account(from_email="Shop@example.com", from_name='The "Shop" \\ <x>')
     second = tenant.account(from_email="news.example.com")
-    until(lambda: tenant.post(HELLO | {"from": "Any <any@news.example.com>"}).ok and not tenant.post(HELLO | {"from": "who@ever.example"}).ok)
+    until(
+        lambda: (
+            tenant.post(HELLO | {"from": "Any <any@news.example.com>"}).ok
+            and not tenant.post(HELLO | {"from": "who@ever.example"}).ok
+        )
+    )
     assert sender() == 'The "Shop" \\ <x> <Shop@example.com>'
-    for address, status in {"shop@example.com": 201, "Any <any@news.example.com>": 201, "who@ever.example": 400, "a@x.news.example.com": 400}.items():
+    for address, status in {
+        "shop@example.com": 201,
+        "Any <any@news.example.com>": 201,
+        "who@ever.example": 400,
+        "a@x.news.example.com": 400,
+    }.items():
         assert tenant.post(HELLO | {"from": address}).status_code == status
     refused = tenant.post(HELLO | {"from": "who@ever.example"}).json()["error"]
     assert refused["fields"] == {"from": ["No SMTP account of yours sends as who@ever.example."]}
@@ -581,7 +684,7 @@ def test_no_password_is_in_any_log_nor_in_a_dump_of_the_database(tenant, locked,
             assert secret not in shown
 
 
-EVIL_NAME = '=?UTF-8?Q?a=22_<x@y>=0D=0ABcc:_evil@x.test=0D=0AContent-Type:_text/html=0D=0A=0D=0A<h1>no</h1>?='
+EVIL_NAME = "=?UTF-8?Q?a=22_<x@y>=0D=0ABcc:_evil@x.test=0D=0AContent-Type:_text/html=0D=0A=0D=0A<h1>no</h1>?="
 
 
 def test_no_name_of_an_account_becomes_a_header_of_its_test_mail(tenant):

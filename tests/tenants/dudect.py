@@ -23,7 +23,9 @@ def t_statistic(one: Sequence[float], other: Sequence[float]) -> float:
     return (first - second) / error if error else math.copysign(math.inf, first - second) if first != second else 0.0
 
 
-def least_t(call: Callable[[str], object], one: Callable[[], str], other: Callable[[], str], count: int, enough: float) -> float:
+def least_t(
+    call: Callable[[str], object], one: Callable[[], str], other: Callable[[], str], count: int, enough: float
+) -> float:
     """Time a call ``count`` times with each kind of input, drawn at random. Return the least |t| of some tries, or the first below ``enough``.
 
     ``one`` and ``other`` make inputs. Copies of them, made in an order drawn at random, are what is given: where one kind lies in memory would

@@ -62,7 +62,9 @@ def test_once_the_key_is_known_the_request_is_begun_by_the_thread_that_polls(app
     assert told == ["201 CREATED"]
 
 
-@pytest.mark.parametrize("header", ["Basic \xe9", "Basic ====", "Basic YTpi", "Bearer", "Bearer \xe9\xe9", "Digest x", "", " ", "basic"])
+@pytest.mark.parametrize(
+    "header", ["Basic \xe9", "Basic ====", "Basic YTpi", "Bearer", "Bearer \xe9\xe9", "Digest x", "", " ", "basic"]
+)
 def test_a_header_that_is_no_key_is_401_whatever_is_in_it(app: Flask, header: str) -> None:
     answer = app.test_client().get("/messages", headers={"Authorization": header})
     assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
@@ -104,4 +106,9 @@ def test_a_time_beyond_the_year_9999_in_utc_is_the_last_there_is(app: Flask) -> 
 
 @pytest.mark.parametrize("wish", [{"senders": ["a@" + "x" * 400 + ".test"]}, {"networks": ["fe80::1%eth0"]}])
 def test_entries_of_a_key_are_bounded(app: Flask, wish: dict[str, Any]) -> None:
-    assert app.test_client().post(f"/tenants/{DEFAULT_TENANT}/keys", json={"name": "x", "scopes": [Scope.READ]} | wish).status_code == 400
+    assert (
+        app.test_client()
+        .post(f"/tenants/{DEFAULT_TENANT}/keys", json={"name": "x", "scopes": [Scope.READ]} | wish)
+        .status_code
+        == 400
+    )

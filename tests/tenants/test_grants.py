@@ -26,7 +26,9 @@ DEFAULT_RATE = 60
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    with application(load({"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("grants")), "MAILBBGUN_HOSTNAME": "mail.example.com"})) as made:
+    with application(
+        load({"MAILBBGUN_VAR": str(tmp_path_factory.mktemp("grants")), "MAILBBGUN_HOSTNAME": "mail.example.com"})
+    ) as made:
         yield made
 
 
@@ -56,12 +58,16 @@ def mint(app: Flask, caller: keys.Minted | None, tenant: Any = DEFAULT_TENANT, *
 
 def rotate(app: Flask, caller: keys.Minted | None, old: keys.Minted) -> Any:
     headers = {"Authorization": f"Bearer {caller.token}"} if caller else {}
-    return app.test_client().post(f"/tenants/{old.key.tenant_id}/keys/{old.key.id}/rotate", json={"hours": 1}, headers=headers)
+    return app.test_client().post(
+        f"/tenants/{old.key.tenant_id}/keys/{old.key.id}/rotate", json={"hours": 1}, headers=headers
+    )
 
 
 def refused(answer: Any, *words: str) -> bool:
     error = answer.json["error"]
-    return answer.status_code == 403 and error["code"] == "forbidden" and all(word in error["message"] for word in words)
+    return (
+        answer.status_code == 403 and error["code"] == "forbidden" and all(word in error["message"] for word in words)
+    )
 
 
 def test_who_shows_no_key_makes_none_that_reveals_passwords(app: Flask) -> None:
@@ -144,14 +150,18 @@ def test_no_chain_of_keys_and_tenants_leads_further_than_its_first_key(
     first, field = made(app, **limits), next(iter(limits))
     headers = {"Authorization": f"Bearer {first.token}"}
     tenant = app.test_client().post("/tenants", json={"name": f"chain of {field}"}, headers=headers).json["id"]
-    goes_on = [wish for wish in granted if wish.get("kind") != "test" and "127.0.0.1" in wish.get("networks", ["127.0.0.1"])]
+    goes_on = [
+        wish for wish in granted if wish.get("kind") != "test" and "127.0.0.1" in wish.get("networks", ["127.0.0.1"])
+    ]
     assert goes_on
     for place in (DEFAULT_TENANT, tenant):
         for wish in goes_on:
             hop = {"Authorization": f"Bearer {mint(app, first, place, scopes=list(ALL), **wish).json['key']}"}
             for target in (DEFAULT_TENANT, tenant):
                 for last in more:
-                    answer = app.test_client().post(f"/tenants/{target}/keys", json={"name": "last"} | last, headers=hop)
+                    answer = app.test_client().post(
+                        f"/tenants/{target}/keys", json={"name": "last"} | last, headers=hop
+                    )
                     assert refused(answer, field), (place, wish, target, last)
 
 
@@ -221,8 +231,12 @@ def test_a_key_without_a_limit_of_its_own_grants_in_its_tenant_as_much_as_that_h
     assert refused(mint(paced, its, tenant, max_requests_per_minute=501), "at most 500, as its tenant")
     for wish in ({}, {"max_requests_per_minute": DEFAULT_RATE + 1}, {"max_requests_per_minute": 500}):
         assert mint(paced, its, tenant, **wish).status_code == 201, wish
-    assert mint(paced, elsewhere, tenant, max_requests_per_minute=501).status_code == 201  # of which the tenant's bounds 500
-    assert rotate(paced, its, made(paced, tenant, max_requests_per_minute=501)).status_code == 201  # it was lowered since
+    assert (
+        mint(paced, elsewhere, tenant, max_requests_per_minute=501).status_code == 201
+    )  # of which the tenant's bounds 500
+    assert (
+        rotate(paced, its, made(paced, tenant, max_requests_per_minute=501)).status_code == 201
+    )  # it was lowered since
 
 
 def change_tenant(app: Flask, tenant: Any, **values: Any) -> None:
@@ -234,7 +248,11 @@ BOUNDS = [{"max_messages_per_day": 10}, {"max_requests_per_minute": 1000}, {"sta
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=[next(iter(bound)) for bound in BOUNDS])
-@pytest.mark.parametrize(("limits", "wish"), [(limits, granted[0]) for limits, granted, _ in LIMITED], ids=[next(iter(one[0])) for one in LIMITED])
+@pytest.mark.parametrize(
+    ("limits", "wish"),
+    [(limits, granted[0]) for limits, granted, _ in LIMITED],
+    ids=[next(iter(one[0])) for one in LIMITED],
+)
 def test_a_limited_administrator_of_a_limited_tenant_stays_in_it(
     app: Flask, bound: dict[str, Any], limits: dict[str, Any], wish: dict[str, Any]
 ) -> None:
@@ -265,7 +283,17 @@ def test_a_limited_administrator_of_a_limited_tenant_stays_in_it(
         assert refused(ask(caller, "PATCH", f"/tenants/{tenant}", status="active"), *why)
     assert ask(caller, "PATCH", f"/tenants/{tenant}", name=f"{name} renamed").status_code == 200
     # Whoever has no limits of its own decides what tenants may use.
-    assert ask(free, "PATCH", f"/tenants/{tenant}", max_messages_per_day=None, max_requests_per_minute=None, status="active").status_code == 200
+    assert (
+        ask(
+            free,
+            "PATCH",
+            f"/tenants/{tenant}",
+            max_messages_per_day=None,
+            max_requests_per_minute=None,
+            status="active",
+        ).status_code
+        == 200
+    )
     assert ask(free, "POST", "/tenants", name=f"{name} new").status_code == 201
     # And a tenant without limits bounds nobody's.
     assert mint(app, caller, other, **wish).status_code == 201
@@ -294,7 +322,12 @@ def test_a_key_that_has_ended_makes_none_even_while_it_is_still_known(app: Flask
 
 def test_a_test_key_makes_no_key_at_all(app: Flask) -> None:
     test = made(app, kind=KeyKind.TEST)
-    for answer in (mint(app, test), mint(app, test, kind="test"), rotate(app, test, test), rotate(app, test, made(app))):
+    for answer in (
+        mint(app, test),
+        mint(app, test, kind="test"),
+        rotate(app, test, test),
+        rotate(app, test, made(app)),
+    ):
         assert (answer.status_code, answer.json["error"]["code"]) == (403, "test_key")
 
 

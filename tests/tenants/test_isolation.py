@@ -46,7 +46,9 @@ class Owner:
         self.key = door.key(self.tenant, scopes=[scope for scope in Scope if scope is not Scope.ADMIN])
         sent = door.ask("POST", "/messages", self.key["key"], json=HELLO | {"subject": SECRET, "tags": ["shared"]})
         self.message = sent.json()["id"]
-        made = door.ask("POST", "/smtp-accounts", self.key["key"], json=ACCOUNT | {"smtp_username": "u", "smtp_password": SECRET})
+        made = door.ask(
+            "POST", "/smtp-accounts", self.key["key"], json=ACCOUNT | {"smtp_username": "u", "smtp_password": SECRET}
+        )
         assert made.status_code == 201, made.text
         self.account = made.json()["id"]
         assert door.ask("GET", f"/smtp-accounts/{self.account}/credentials", self.key["key"]).status_code == 200
@@ -54,7 +56,12 @@ class Owner:
     @property
     def ids(self) -> dict[str, str]:
         """Return what stands for each parameter of a path."""
-        return {"message_id": self.message, "account_id": self.account, "tenant_id": self.tenant, "key_id": self.key["id"]}
+        return {
+            "message_id": self.message,
+            "account_id": self.account,
+            "tenant_id": self.tenant,
+            "key_id": self.key["id"],
+        }
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +85,31 @@ def test_no_route_shows_or_changes_what_another_tenant_has(locked: Locked, owner
         missing = ask(locked, method, path, ours.key["key"], dict.fromkeys(theirs.ids, MISSING))
         assert code(foreign) == (404, "not_found"), (method, path)
         assert foreign.content == missing.content
-        assert {**foreign.headers, "Date": "", "RateLimit-Remaining": ""} == {**missing.headers, "Date": "", "RateLimit-Remaining": ""}
+        assert {**foreign.headers, "Date": "", "RateLimit-Remaining": ""} == {
+            **missing.headers,
+            "Date": "",
+            "RateLimit-Remaining": "",
+        }
     assert len(asked) >= 10
     own = locked.ask("GET", f"/messages/{theirs.message}", theirs.key["key"]).json()
     assert own["status"] == "PENDING"
     assert locked.ask("GET", f"/smtp-accounts/{theirs.account}", theirs.key["key"]).json()["setting_name"] == SECRET
 
 
-def test_no_list_shows_what_another_tenant_has_whatever_it_is_filtered_by(locked: Locked, owners: tuple[Owner, Owner]) -> None:
+def test_no_list_shows_what_another_tenant_has_whatever_it_is_filtered_by(
+    locked: Locked, owners: tuple[Owner, Owner]
+) -> None:
     _, theirs = owners
     empty = locked.key(locked.tenant("empty"), scopes=[scope for scope in Scope if scope is not Scope.ADMIN])["key"]
-    queries = ("", "?tag=shared", "?to=ann@example.com", "?status=PENDING", "?limit=1000", f"?after={MISSING}", "?since=2020-01-01")
+    queries = (
+        "",
+        "?tag=shared",
+        "?to=ann@example.com",
+        "?status=PENDING",
+        "?limit=1000",
+        f"?after={MISSING}",
+        "?since=2020-01-01",
+    )
     for method, path in routes(locked):
         if method != "GET" or "{" in path or path in ("/", "/health", "/ready"):
             continue
@@ -112,17 +133,29 @@ def world(door: Locked, owner: Owner) -> dict[str, Any]:
     """Return all of an owner's live data that a test key could change: messages, accounts, tenant, keys."""
     paths = (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts")
     shown = {path: door.ask("GET", path, owner.key["key"]).json() for path in paths}
-    shown |= {path: door.ask("GET", path, door.admin).json() for path in (f"/tenants/{owner.tenant}", f"/tenants/{owner.tenant}/keys")}
+    shown |= {
+        path: door.ask("GET", path, door.admin).json()
+        for path in (f"/tenants/{owner.tenant}", f"/tenants/{owner.tenant}/keys")
+    }
     for key in shown[f"/tenants/{owner.tenant}/keys"]["keys"]:
         key.pop("last_used_at")
     return shown
 
 
-def test_a_test_key_whatever_its_scopes_meets_no_live_data_by_any_route(locked: Locked, owners: tuple[Owner, Owner]) -> None:
+def test_a_test_key_whatever_its_scopes_meets_no_live_data_by_any_route(
+    locked: Locked, owners: tuple[Owner, Owner]
+) -> None:
     ours, _ = owners
     made = locked.key(ours.tenant, kind="test", scopes=list(Scope))
     before, asked = world(locked, ours), 0
-    bodies: tuple[Any, ...] = ({}, {"name": "x"}, {"hours": 1}, HELLO, {"is_default": True}, ACCOUNT | {"setting_name": "another"})
+    bodies: tuple[Any, ...] = (
+        {},
+        {"name": "x"},
+        {"hours": 1},
+        HELLO,
+        {"is_default": True},
+        ACCOUNT | {"setting_name": "another"},
+    )
     for method, path in routes(locked):
         if path in ("/", "/health", "/ready"):
             continue
@@ -153,7 +186,10 @@ def test_a_test_key_works_with_test_data_and_a_live_key_sees_both(locked: Locked
         assert ([one["id"] for one in page["messages"]], page["count"]) == ([sent["test"]], 1), query
     assert locked.ask("GET", "/messages?limit=0", test).json()["count"] == 1
     assert locked.ask("GET", "/messages?test=false", test).json() == {"messages": [], "count": 0}
-    assert [one["id"] for one in locked.ask("GET", "/messages", live).json()["messages"]] == [sent["test"], sent["live"]]
+    assert [one["id"] for one in locked.ask("GET", "/messages", live).json()["messages"]] == [
+        sent["test"],
+        sent["live"],
+    ]
     for path in ("", "/raw", "/events"):
         assert locked.ask("GET", f"/messages/{sent['test']}{path}", test).status_code == 200
         assert locked.ask("GET", f"/messages/{sent['test']}{path}", live).status_code == 200
@@ -162,7 +198,9 @@ def test_a_test_key_works_with_test_data_and_a_live_key_sees_both(locked: Locked
     assert code(locked.ask("DELETE", f"/messages/{sent['live']}", test)) == (404, "not_found")
     assert code(locked.ask("POST", f"/messages/{sent['test']}/retry", test)) == (409, "conflict")
     assert locked.ask("DELETE", f"/messages/{sent['test']}", test).json()["status"] == "CANCELLED"
-    assert [event["kind"] for event in locked.ask("GET", f"/messages/{sent['test']}/events", test).json()["events"]] == ["cancelled", "accepted"]
+    assert [
+        event["kind"] for event in locked.ask("GET", f"/messages/{sent['test']}/events", test).json()["events"]
+    ] == ["cancelled", "accepted"]
     assert locked.ask("GET", f"/messages/{sent['live']}", live).json()["status"] == "PENDING"
 
 
@@ -177,7 +215,9 @@ def test_test_keys_and_live_keys_have_idempotency_keys_of_their_own(locked: Lock
 
 def test_an_idempotency_key_of_the_tenant_default_cannot_be_chosen_to_meet_another_tenants(locked: Locked) -> None:
     tenant = locked.tenant("met")
-    theirs = locked.ask("POST", "/messages", locked.key(tenant)["key"], json=HELLO, headers={"Idempotency-Key": "order 1"})
+    theirs = locked.ask(
+        "POST", "/messages", locked.key(tenant)["key"], json=HELLO, headers={"Idempotency-Key": "order 1"}
+    )
     chosen = hashlib.sha256(UUID(tenant).bytes + b"order 1").hexdigest()
     for key in (locked.admin, locked.key(str(DEFAULT_TENANT), kind="test")["key"]):
         for _ in range(2):
@@ -185,14 +225,20 @@ def test_an_idempotency_key_of_the_tenant_default_cannot_be_chosen_to_meet_anoth
             assert (ours.status_code, ours.json()["id"] != theirs.json()["id"]) == (201, True)
 
 
-def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(locked: Locked, owners: tuple[Owner, Owner]) -> None:
+def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(
+    locked: Locked, owners: tuple[Owner, Owner]
+) -> None:
     ours, _ = owners
     app = create_app(locked.services.settings)
-    lacking = {scope: locked.key(ours.tenant, scopes=[one for one in Scope if one is not scope])["key"] for scope in Scope}
+    lacking = {
+        scope: locked.key(ours.tenant, scopes=[one for one in Scope if one is not scope])["key"] for scope in Scope
+    }
     by_path = {}
     for rule in app.url_map.iter_rules():
         for method in rule.methods or ():
-            by_path[method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)] = getattr(app.view_functions[rule.endpoint], "needs", None)
+            by_path[method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)] = getattr(
+                app.view_functions[rule.endpoint], "needs", None
+            )
     for method, path in routes(locked):
         needed = by_path[method, path]
         if needed is not None:
@@ -201,7 +247,9 @@ def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(locked: 
             assert needed in answer.json()["error"]["message"]
 
 
-def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_not_is_shut(embedded_settings: Settings) -> None:
+def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_not_is_shut(
+    embedded_settings: Settings,
+) -> None:
     services = build(embedded_settings)
     install(services)
     services.close()
@@ -211,7 +259,9 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
     app.add_url_rule("/scoped", "scoped", view_func=needs(Scope.READ)(lambda: "everything live"))
     app.add_url_rule("/forgotten", "forgotten", view_func=lambda: "everything")
     with app.app_context(), provided(Services).db.write() as session:
-        test_key = keys.create(session, provided(Services).vault, DEFAULT_TENANT, keys.Wish(name="t", kind=KeyKind.TEST)).token
+        test_key = keys.create(
+            session, provided(Services).vault, DEFAULT_TENANT, keys.Wish(name="t", kind=KeyKind.TEST)
+        ).token
     shut = app.test_client().get("/scoped", headers={"Authorization": f"Bearer {test_key}"})
     assert (shut.status_code, shut.json["error"]["code"]) == (403, "test_key")
     answer = app.test_client().get("/forgotten")
@@ -222,7 +272,10 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
     ("locked", "phases", "examples"),
     [
         ("sqlite", "examples,fuzzing", "3"),
-        *(pytest.param(database, "examples,coverage,fuzzing", "40", marks=pytest.mark.long) for database in ("sqlite", "postgresql")),
+        *(
+            pytest.param(database, "examples,coverage,fuzzing", "40", marks=pytest.mark.long)
+            for database in ("sqlite", "postgresql")
+        ),
     ],
     indirect=["locked"],
 )
@@ -238,5 +291,7 @@ def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(
         "--exclude-path-regex", "/test$|^/ready$", "--phases", phases, "--max-examples", examples, "--seed", "1", "--no-color",
         "--continue-on-failure", "--warnings", "off",
     ]  # fmt: skip
-    done = subprocess.run(argv, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=4 * PATIENCE)
+    done = subprocess.run(
+        argv, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=4 * PATIENCE
+    )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

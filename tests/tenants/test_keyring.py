@@ -113,7 +113,9 @@ def test_keys_in_use_are_read_again_only_when_something_has_changed(services: Se
 
 def add_account(session: Any) -> None:
     now = datetime.now(UTC)
-    session.execute(insert(SMTPAccount).values(id=new_id(), tenant_id=DEFAULT_TENANT, created_at=now, updated_at=now, **ACCOUNT))
+    session.execute(
+        insert(SMTPAccount).values(id=new_id(), tenant_id=DEFAULT_TENANT, created_at=now, updated_at=now, **ACCOUNT)
+    )
 
 
 def change(services: Services, name: str, key: UUID) -> None:
@@ -134,10 +136,15 @@ def change(services: Services, name: str, key: UUID) -> None:
         elif name == "account deleted":
             session.execute(text("DELETE FROM smtp_accounts"))
         else:
-            session.execute(text("DELETE FROM api_keys WHERE id = :id"), {"id": key.hex if services.db.dialect == "sqlite" else key})
+            session.execute(
+                text("DELETE FROM api_keys WHERE id = :id"), {"id": key.hex if services.db.dialect == "sqlite" else key}
+            )
 
 
-@pytest.mark.parametrize("name", ["revoked", "rotated", "suspended", "limited", "account", "account changed", "account deleted", "key deleted"])
+@pytest.mark.parametrize(
+    "name",
+    ["revoked", "rotated", "suspended", "limited", "account", "account changed", "account deleted", "key deleted"],
+)
 def test_every_change_that_counts_is_seen_at_the_next_look(services: Services, ring: Still, name: str) -> None:
     key = mint(services).key
     with services.db.write() as session:
@@ -198,7 +205,9 @@ def test_on_a_schema_of_before_changes_were_counted_all_is_read_each_time(servic
     with services.db.write() as session:
         for table in ("api_keys", "tenants", "smtp_accounts"):
             for name in ("_insert", "_update", "_delete") if services.db.dialect == "sqlite" else ("",):
-                session.execute(text(f"DROP TRIGGER count_changes_of_{table}{name}" + (f" ON {table}" if not name else "")))
+                session.execute(
+                    text(f"DROP TRIGGER count_changes_of_{table}{name}" + (f" ON {table}" if not name else ""))
+                )
         session.execute(text("DROP TABLE key_changes"))
     ring.look()
     change(services, "revoked", key.id)
@@ -300,7 +309,10 @@ def test_a_key_that_was_read_before_its_end_and_kept_after_a_look_is_not_believe
     ring = Still(held, held.identities, None)  # type: ignore[arg-type]  # it only reads and writes
     ring.look_up(other.key.prefix)
     ring.look()
-    threads = [threading.Thread(target=ring.look, name="look"), threading.Thread(target=ring.look_up, args=(minted.key.prefix,), name="request")]
+    threads = [
+        threading.Thread(target=ring.look, name="look"),
+        threading.Thread(target=ring.look_up, args=(minted.key.prefix,), name="request"),
+    ]
     for thread in threads:
         thread.start()
         assert held.here[thread.name].wait(PATIENCE)

@@ -20,7 +20,15 @@ from tests.waiting import PATIENCE, growing, wait_until
 def test_without_a_key_or_with_none_of_ours_nothing_is_answered(locked):
     real = locked.admin
     other = real[:-1] + ("a" if real[-1] != "a" else "b")
-    for key in (None, "", "nonsense", real[:-1], other, f"mbg_{'x' * 12}_{'y' * 43}", real + "é".encode().decode("latin-1")):
+    for key in (
+        None,
+        "",
+        "nonsense",
+        real[:-1],
+        other,
+        f"mbg_{'x' * 12}_{'y' * 43}",
+        real + "é".encode().decode("latin-1"),
+    ):
         assert code(locked.ask("GET", "/messages", key)) == (401, "unauthorized"), key
         assert code(locked.ask("POST", "/messages", key, json=HELLO)) == (401, "unauthorized"), key
     assert "WWW-Authenticate" in locked.ask("GET", "/messages").headers
@@ -84,7 +92,10 @@ def test_a_tenant_is_made_once_for_one_idempotency_key_and_a_key_is_never_told_t
     made = locked.key(first.json()["id"])
     for path, body in ((keys_of, {"name": "k"}), (f"{keys_of}/{made['id']}/rotate", {})):
         refused = locked.ask("POST", path, locked.admin, json=body, headers=with_key["headers"])
-        assert (code(refused), list(refused.json()["error"]["fields"])) == ((400, "validation_error"), ["Idempotency-Key"])
+        assert (code(refused), list(refused.json()["error"]["fields"])) == (
+            (400, "validation_error"),
+            ["Idempotency-Key"],
+        )
     assert locked.ask("GET", keys_of, locked.admin).json()["count"] == 1
 
 
@@ -100,7 +111,9 @@ def test_a_key_does_what_its_scopes_say(locked, scopes, reads, sends, administer
 
 @pytest.mark.parametrize("scope", ["templates", "webhooks", "smtp", "everything", "", "Admin"])
 def test_a_scope_that_allows_nothing_is_not_granted_and_those_that_are_there_are_named(locked, scope):
-    refused = locked.ask("POST", f"/tenants/{DEFAULT_TENANT}/keys", locked.admin, json={"name": "k", "scopes": ["admin", scope]})
+    refused = locked.ask(
+        "POST", f"/tenants/{DEFAULT_TENANT}/keys", locked.admin, json={"name": "k", "scopes": ["admin", scope]}
+    )
     assert code(refused) == (400, "validation_error")
     (said,) = refused.json()["error"]["fields"]["scopes.1"]
     assert all(known in said for known in [f'"{scope}"', *Scope]), said
@@ -123,7 +136,12 @@ def test_a_key_of_an_older_version_with_scopes_that_allow_nothing_works_and_is_r
 def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
     tenant = locked.tenant("narrow")
     sender = locked.key(tenant, senders=["Shop@Example.com", "news.example.com"])["key"]
-    wanted = {"shop@example.com": 201, "Any One <any@News.example.com>": 201, "other@example.com": 400, "a@x.news.example.com": 400}
+    wanted = {
+        "shop@example.com": 201,
+        "Any One <any@News.example.com>": 201,
+        "other@example.com": 400,
+        "a@x.news.example.com": 400,
+    }
     for address, status in wanted.items():
         answer = locked.ask("POST", "/messages", sender, json=HELLO | {"from": address})
         assert answer.status_code == status, answer.text
@@ -134,7 +152,9 @@ def test_a_key_may_be_for_some_senders_networks_and_guests_only(locked):
     team = locked.key(tenant, kind="team", guests=["ann@example.com", "team.example.com"])["key"]
     for to, status in (("ann@example.com", 201), ("bob@team.example.com", 201), ("bob@example.com", 400)):
         assert locked.ask("POST", "/messages", team, json=HELLO | {"to": to}).status_code == status
-    assert locked.ask("POST", "/messages", team, json=HELLO | {"bcc": "bob@example.com"}).json()["error"]["fields"].keys() == {"bcc"}
+    assert locked.ask("POST", "/messages", team, json=HELLO | {"bcc": "bob@example.com"}).json()["error"][
+        "fields"
+    ].keys() == {"bcc"}
 
 
 ORDERS = [  # a header, and what it gets with a key: without limits, with senders, with guests
@@ -241,7 +261,9 @@ def refused_by_all(locked: Locked, key: str) -> None:
 
     def status() -> int:
         with requests.Session() as fresh:  # connections are spread over processes
-            return fresh.get(f"{locked.url}/messages", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE).status_code
+            return fresh.get(
+                f"{locked.url}/messages", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE
+            ).status_code
 
     wait_until(lambda: all(status() == 401 for _ in range(40)), "the end of a key in every process")
 
@@ -251,7 +273,12 @@ def test_revoked_expired_and_rotated_keys_end_soon_in_every_process(locked):
     revoked, rotated = locked.key(tenant), locked.key(tenant)
     for key in (revoked, rotated):
         for _ in range(20):
-            assert requests.get(f"{locked.url}/messages", headers={"Authorization": f"Bearer {key['key']}"}, timeout=PATIENCE).status_code == 200
+            assert (
+                requests.get(
+                    f"{locked.url}/messages", headers={"Authorization": f"Bearer {key['key']}"}, timeout=PATIENCE
+                ).status_code
+                == 200
+            )
     gone = locked.ask("DELETE", f"/tenants/{tenant}/keys/{revoked['id']}", locked.admin)
     assert gone.json()["revoked_at"]
     refused_by_all(locked, revoked["key"])
@@ -263,7 +290,9 @@ def test_revoked_expired_and_rotated_keys_end_soon_in_every_process(locked):
     assert (kept.status_code, locked.ask("GET", "/messages", new.json()["key"]).status_code) == (201, 200)
     assert code(locked.ask("POST", f"/tenants/{tenant}/keys/{revoked['id']}/rotate", locked.admin)) == (409, "conflict")
     for seconds in growing(1.0):
-        soon = locked.key(tenant, expires_at=(datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z"))
+        soon = locked.key(
+            tenant, expires_at=(datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+        )
         if locked.ask("GET", "/messages", soon["key"]).status_code == 200:  # before it has ended
             break
     refused_by_all(locked, soon["key"])
@@ -285,7 +314,10 @@ def test_a_suspended_tenant_reads_and_changes_nothing_within_a_second(locked):
     tenant = locked.tenant("suspended")
     key = locked.key(tenant)["key"]
     sent = locked.ask("POST", "/messages", key, json=HELLO).json()["id"]
-    assert locked.ask("PATCH", f"/tenants/{tenant}", locked.admin, json={"status": "suspended"}).json()["status"] == "suspended"
+    assert (
+        locked.ask("PATCH", f"/tenants/{tenant}", locked.admin, json={"status": "suspended"}).json()["status"]
+        == "suspended"
+    )
     until(lambda: locked.ask("POST", "/messages", key, json=HELLO).status_code == 403, 1.0)
     assert code(locked.ask("DELETE", f"/messages/{sent}", key)) == (403, "tenant_suspended")
     assert locked.ask("GET", f"/messages/{sent}", key).status_code == 200
@@ -322,13 +354,22 @@ def test_tenants_are_listed_renamed_and_have_names_of_their_own(locked):
     assert code(locked.ask("PATCH", f"/tenants/{second}", locked.admin, json={"name": "list a"})) == (409, "conflict")
     page = locked.ask("GET", "/tenants?limit=2", locked.admin)
     assert [one["name"] for one in page.json()["tenants"]] == ["list b", "list a"]
-    after = locked.call("GET", page.links["next"]["url"].removeprefix(locked.url), headers={"Authorization": f"Bearer {locked.admin}"})
+    after = locked.call(
+        "GET", page.links["next"]["url"].removeprefix(locked.url), headers={"Authorization": f"Bearer {locked.admin}"}
+    )
     assert first not in str(after.json())
     wanted = {"name": "list c", "max_messages_per_day": 5}
     changed = locked.ask("PATCH", f"/tenants/{first}", locked.admin, json=wanted).json()
     assert tuple(changed[name] for name in ("name", "max_messages_per_day", "status")) == ("list c", 5, "active")
     missing = "00000000-0000-7000-8000-00000000000f"
     key = f"/keys/{missing}"
-    for method, path in (("GET", ""), ("PATCH", ""), ("GET", "/keys"), ("POST", "/keys"), ("GET", key), ("DELETE", key)):
+    for method, path in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("GET", "/keys"),
+        ("POST", "/keys"),
+        ("GET", key),
+        ("DELETE", key),
+    ):
         body = {"json": {"name": "x"}} if method in ("POST", "PATCH") else {}
         assert code(locked.ask(method, f"/tenants/{missing}{path}", locked.admin, **body)) == (404, "not_found")

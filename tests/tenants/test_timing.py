@@ -47,7 +47,9 @@ def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(
     with services.db.write() as session:
         token = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k")).token
     begin, _, secret = token.rpartition("_")
-    authenticator: AuthenticatorContract = authenticate.Authenticator(services.db, services.vault, lambda session, tenants: {}, required=True)
+    authenticator: AuthenticatorContract = authenticate.Authenticator(
+        services.db, services.vault, lambda session, tenants: {}, required=True
+    )
 
     def refused(header: str) -> None:
         with suppress(Unauthorized):
@@ -61,11 +63,18 @@ def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("compare", "leaks"), [(same, False), (lambda one, other: all(a == b for a, b in zip(one, other, strict=True)), True)])
-def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(compare: Callable[[str, str], bool], leaks: bool) -> None:
+@pytest.mark.parametrize(
+    ("compare", "leaks"),
+    [(same, False), (lambda one, other: all(a == b for a, b in zip(one, other, strict=True)), True)],
+)
+def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(
+    compare: Callable[[str, str], bool], leaks: bool
+) -> None:
     right = keyed_hash("pepper", "secret")
     at_the_end, at_once = (lambda kept=kept: wrong(right, kept) for kept in (63, 0))
-    assert (least_t(lambda other: compare(right, other), at_the_end, at_once, KEYS, T_OF_DUDECT) >= T_OF_DUDECT) is leaks
+    assert (
+        least_t(lambda other: compare(right, other), at_the_end, at_once, KEYS, T_OF_DUDECT) >= T_OF_DUDECT
+    ) is leaks
 
 
 @pytest.mark.long
@@ -75,7 +84,9 @@ def test_anothers_message_is_missed_as_fast_as_one_that_is_not_there(app: Flask)
         tokens = []
         for name in ("ours", "theirs"):
             tenant = repo.add_tenant(session, {"name": name})
-            tokens.append(keys.create(session, services.vault, tenant.id, keys.Wish(name="k", scopes=tuple(Scope))).token)
+            tokens.append(
+                keys.create(session, services.vault, tenant.id, keys.Wish(name="k", scopes=tuple(Scope))).token
+            )
     client = app.test_client()
     ours, theirs = ({"Authorization": f"Bearer {token}"} for token in tokens)
     hello = {"to": "ann@example.com", "subject": "Hello", "text": "Hi"}

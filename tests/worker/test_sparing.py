@@ -43,7 +43,9 @@ def taken(worker: WorkerProcess, lanes: Counter[str]) -> list[tuple[float, Count
 
 
 @pytest.mark.parametrize(("slow", "quick"), [(HIGH, BULK), (BULK, HIGH)])
-def test_a_sparing_lane_has_its_turns_and_the_other_does_not_wait_for_them(worker: WorkerProcess, slow: str, quick: str) -> None:
+def test_a_sparing_lane_has_its_turns_and_the_other_does_not_wait_for_them(
+    worker: WorkerProcess, slow: str, quick: str
+) -> None:
     worker.intake.sparing[slow] = time.monotonic() + 60
     turns = taken(worker, Counter({quick: 900 if quick == BULK else 100, slow: 2 * SPARING_BATCH}))
     assert all(len(lanes) == 1 for _, lanes in turns)  # never together: a claim of the one would wait for the other's
