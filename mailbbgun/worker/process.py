@@ -46,8 +46,9 @@ class WorkerProcess:
         self.context = WorkerContext.open(services, woken=lambda: self.send_queue.wake())
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
-        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_held)
-        self.intake = Intake(services, self.context, self.send_queue, mender, self._stop)
+        hints_lost = threading.Event()
+        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_held, hints_lost)
+        self.intake = Intake(services, self.context, self.send_queue, mender, self._stop, hints_lost)
         senders = Senders(self.context, self.send_queue, self._stop)
         isolated = Isolated(services, self._stop)
         #: Everything this process does, each in a thread.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from subprocess import CompletedProcess
 from typing import Any
@@ -43,15 +44,31 @@ def api(shell: Shell) -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def worker(shell: Shell) -> Iterator[UUID]:
-    """A worker that counts as alive, however slow the test is; afterwards there is none, and nothing waits."""
+    """A worker that has reported once. Afterwards there is no worker, and nothing is waiting."""
     owner = uuid4()
     with shell.services.db.write() as session:
         workers.enter(session, owner)
-        session.execute(update(RegisteredWorker).values(beat_at=db_now(3600)))
     yield owner
     with shell.services.db.write() as session:
         session.execute(delete(RegisteredWorker))
         session.execute(delete(Delivery))
+
+
+@pytest.fixture
+def alive(shell: Shell, worker: UUID) -> Iterator[UUID]:
+    """A worker that goes on reporting, so that it counts as alive however slow the test is."""
+    stop = threading.Event()
+
+    def report() -> None:
+        while not stop.wait(2):
+            with shell.services.db.write() as session:
+                workers.beat(session, worker)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    yield worker
+    stop.set()
+    thread.join()
 
 
 def send(shell: Shell, api: FlaskClient, **columns: Any) -> None:
@@ -69,7 +86,7 @@ def checked_json(done: Result | CompletedProcess[str]) -> Any:
     return answer
 
 
-def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, api: FlaskClient, worker: UUID) -> None:
+def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, api: FlaskClient, alive: UUID) -> None:
     gone = uuid4()
     due = {"next_attempt_at": db_now(-10_000), "published_at": None}
     send(shell, api, **due)
@@ -79,7 +96,7 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
     for published in (None, db_now()):
         send(shell, api, next_attempt_at=db_now(600), published_at=published)
     send(shell, api, next_attempt_at=None, published_at=None)
-    for owner in (worker, worker, gone):
+    for owner in (alive, alive, gone):
         send(shell, api, lease_owner=owner, lease_until=db_now(300))
     send(shell, api, status="DELIVERED", next_attempt_at=None, finished_at=db_now())
     answer = checked_json(shell.process("mailbbgun", "status", "--json"))
@@ -91,7 +108,7 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
     assert answer["publisher"]["oldest_seconds"] >= 10_000
     assert answer["queue"] == {"kind": "embedded", "reachable": True, "depth": depth, "depth_is_exact": True}
     ours, stranger = answer["workers"]
-    assert (ours["id"], ours["pid"], ours["alive"], ours["claims"]) == (str(worker), os.getpid(), True, 2)
+    assert (ours["id"], ours["pid"], ours["alive"], ours["claims"]) == (str(alive), os.getpid(), True, 2)
     assert (stranger["id"], stranger["host"], stranger["alive"], stranger["claims"]) == (str(gone), None, False, 1)
     shown = shell.process("mailbbgun", "status").stdout
     above, _, below = shown.partition("\n\n")
@@ -114,7 +131,7 @@ def test_without_a_worker_that_has_reported_lately_the_exit_code_is_1(shell: She
     assert "workers 0 alive" in " ".join(shell.run("status", code=1).stdout.split())
 
 
-def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell: Shell, worker: UUID) -> None:
+def test_servers_that_are_away_are_told_in_one_line_and_the_rest_is_shown(shell: Shell, alive: UUID) -> None:
     done = shell.run("status", "--json", code=1, QUEUE_URL="amqp://127.0.0.1:1/", REDIS_URL="redis://127.0.0.1:1/0")
     answer = checked_json(done)
     assert (answer["queue"]["kind"], answer["queue"]["reachable"], answer["queue"]["depth"]) == (
@@ -143,7 +160,7 @@ def test_a_database_without_our_tables_is_told_with_the_code_of_a_wrong_setting(
 
 
 def test_rabbitmq_is_shown_with_what_is_missing_or_the_most_hints_of_each_lane(
-    shell: Shell, worker: UUID, rabbitmq: RabbitMQ
+    shell: Shell, alive: UUID, rabbitmq: RabbitMQ
 ) -> None:
     vhost = rabbitmq.vhost()
     url = rabbitmq.url(vhost)

@@ -1,6 +1,7 @@
 """Settings: what is taken from file and environment, and what stops the start, with the line it says."""
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,8 +65,8 @@ def test_a_path_that_only_a_shell_expands_is_refused_in_every_setting(path: str,
     for name, value in (("VAR", path), ("SMTP_CA_FILE", path), ("DATABASE_URL", f"sqlite:///{path}")):
         told = f"{name}: {path!r} begins with {start}, which only a shell expands: write the whole path, from / on"
         for refused in (
-            lambda: load({f"MAILBBGUN_{name}": value}),
-            lambda: configured(tmp_path, f"{name} = {value!r}"),
+            partial(load, {f"MAILBBGUN_{name}": value}),
+            partial(configured, tmp_path, f"{name} = {value!r}"),
         ):
             with pytest.raises(ConfigurationError) as caught:
                 refused()
