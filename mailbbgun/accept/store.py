@@ -19,9 +19,9 @@ from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
 from mailbbgun.database import idempotency
-from mailbbgun.database.db import Database, after_commit, dialect_of, wait_at_most
+from mailbbgun.database.db import Database, dialect_of, wait_at_most
 from mailbbgun.database.idempotency import PATIENCE, KeyClaim
-from mailbbgun.events import record
+from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
 from mailbbgun.messages import repo, storing
 
@@ -173,10 +173,10 @@ class Store:
                 return self._insert(session, batch, patience)
         # Without a Session, which costs as much again.
         new = _new(batch)
-        events = record.accepted(new)
+        events = events_log.accepted(new)
         dialect = self._database.dialect
-        self._database.commit(storing.steps(dialect, new, record.appending(dialect, events)))
-        record.tell(events, _keys(new))
+        self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
+        events_log.tell(events, _keys(new))
         return _NONE_TURNED
 
     def _committed(self, batch: Sequence[PendingWrite], turned: _Turned) -> None:
@@ -202,10 +202,10 @@ class Store:
             left = [pending for pending in left if pending not in refused]
         if left:
             new, dialect = _new(left), dialect_of(session)
-            events = record.accepted(new)
-            for ready, given in storing.steps(dialect, new, record.appending(dialect, events)):
+            events = events_log.accepted(new)
+            for ready, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
                 session.execute(ready.statement, given)
-            after_commit(session, lambda: record.tell(events, _keys(new)))
+            events_log.tell_after_commit(session, events, _keys(new))
         return _Turned(answered, refused)
 
     def _by_itself(self, pending: PendingWrite) -> _Turned:

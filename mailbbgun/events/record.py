@@ -1,12 +1,11 @@
-"""The only writer of events, and of statuses from the first change on. Log lines follow the commit.
+"""The only writer of statuses once a message is stored, each change with its event in the log (``log.py``).
 
-Functions that write take a session and never commit. Rows of messages are inserted by ``messages/storing.py``.
+Every function takes a session and never commits. Rows of messages are inserted by ``messages/storing.py``.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
-    insert,
     or_,
     select,
     true,
@@ -31,21 +29,16 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.core.clock import rfc3339
-from mailbbgun.core.ids import new_id
 from mailbbgun.database import leasing
-from mailbbgun.database.db import after_commit, db_now, dialect_of
-from mailbbgun.database.ready import ReadyStatement, StatementStep
+from mailbbgun.database.db import db_now, dialect_of
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
+from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind, Reason
-from mailbbgun.events.models import EVENTS
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
-from mailbbgun.messages.storing import New, copied, given_rows
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
-
-log = logging.getLogger("mailbbgun.events")
 
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
@@ -73,33 +66,6 @@ class Result:
     complained: bool = False  # the recipient calls spam what was just delivered
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
     key_id: UUID | None = None  # by which the message came; for the log
-
-
-def accepted(new: New) -> list[dict[str, Any]]:
-    """Return the first events of messages that are about to be stored. :func:`appending` inserts them with the rows."""
-    return [
-        _event(
-            message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}
-        )
-        for message, its in new
-    ]
-
-
-def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementStep:
-    """Return what to execute to append events to the log, in the transaction of what they tell."""
-    return StatementStep(_appended(dialect), [{"events": rows(events)}] if dialect == "postgresql" else events)
-
-
-def tell(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print a line for each event, which is committed; ``keys`` says by which API key each message came."""
-    if log.isEnabledFor(logging.INFO):
-        for event in events:
-            whose = {
-                "message_id": event["message_id"],
-                "tenant_id": event["tenant_id"],
-                "key_id": keys.get(event["message_id"]),
-            }
-            log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -137,8 +103,8 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     ]
     # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
     events = told + [_complaint(result) for result in standing if result.complained]
-    _append(session, events)
-    _tell(session, events, {result.message_id: result.key_id for result in standing})
+    log.append(session, events)
+    log.tell_after_commit(session, events, {result.message_id: result.key_id for result in standing})
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
@@ -175,11 +141,11 @@ def held(session: Session, message_ids: Sequence[UUID]) -> int:
     """Hold what waits of these messages if its tenant is suspended: pending, and never due until :func:`resumed`. Return how many."""
     given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
     rows = session.execute(_held(dialect_of(session)), given).all()
-    events = [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
-    _append(session, events)
+    events = [log.event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
+    log.append(session, events)
     if events:
         keys = select(MESSAGES.c.id, MESSAGES.c.key_id).where(among(dialect_of(session), MESSAGES.c.id, "messages"))
-        _tell(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
+        log.tell_after_commit(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
     return len(rows)
 
 
@@ -259,10 +225,10 @@ def _by_hand(
         .values(**values)
     )
     changed = session.execute(statement.returning(DELIVERIES.c.id, DELIVERIES.c.address)).all()
-    events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
-    _append(session, events)
+    events = [log.event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
+    log.append(session, events)
     if changed:
-        _tell(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
+        log.tell_after_commit(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
     return [address for _, address in changed]
 
 
@@ -335,43 +301,9 @@ def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     }
     if due is not None:
         data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
-    return _event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
+    return log.event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
 
 
 def _complaint(result: Result) -> dict[str, Any]:
     data = {"claim": result.attempt, "feedback_type": "abuse"}  # RFC 5965 §3.1
-    return _event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)
-
-
-def _event(
-    tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "tenant_id": tenant_id,
-        "message_id": message_id,
-        "delivery_id": delivery_id,
-        "at": datetime.now(UTC),
-        "kind": kind.value,
-        "data": {key: value for key, value in data.items() if value is not None},
-    }
-
-
-def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if events:
-        ready, given = appending(dialect_of(session), events)
-        session.execute(ready.statement, given)
-
-
-@cache
-def _appended(dialect: str) -> ReadyStatement:
-    columns = [column.name for column in EVENTS.columns]
-    if dialect == "postgresql":
-        return ReadyStatement(copied(EVENTS, given_rows("events", EVENTS, columns)))
-    return ReadyStatement(insert(EVENTS).values({column: bindparam(column) for column in columns}))
-
-
-def _tell(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print what :func:`tell` does once it is committed."""
-    if events:
-        after_commit(session, lambda: tell(events, keys))
+    return log.event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)
