@@ -36,8 +36,9 @@ class LeaseColumns:
 def locked(dialect: str, given: FromClause, key: ColumnElement[UUID], rows: Select[tuple[UUID]]) -> CTE:
     """Lock the rows whose ``key`` is among ``given``. ``rows`` selects ids that may be taken, and nothing else.
 
-    In the order of their ids, so that two workers that want the same rows cannot lock each other out. Not SKIP LOCKED:
-    whoever else writes such a row at this moment does not take it, and what is skipped is not looked for again at once.
+    ``given`` must be bound to ids in their order: rows are locked by these, and of each in the order of their own ids, so
+    that two workers that want the same rows cannot lock each other out. Not SKIP LOCKED: whoever else writes such a row at
+    this moment does not take it, and what is skipped is not looked for again at once.
     """
     (id_,) = rows.selected_columns
     ordered = rows.order_by(id_).with_for_update()
