@@ -11,7 +11,7 @@ import time
 from uuid import UUID, uuid4
 
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.core.process import on_stop
+from mailbbgun.core.process import next_event, on_stop
 from mailbbgun.deliver.claim import next_isolated
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move, take
@@ -80,7 +80,7 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
 
 def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[None]") -> None:
     """Send nothing more once told to stop; what waits for a server's answer has the grace to get it."""
-    asked_to_stop.get()
+    next_event(asked_to_stop)
     context.leases.end()
     time.sleep(context.settings.SHUTDOWN_GRACE)
     _leave(context)

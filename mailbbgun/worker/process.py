@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.core.process import on_stop
+from mailbbgun.core.process import next_event, on_stop
 from mailbbgun.database.db import SQLITE_BUSY_SECONDS
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import Transaction
@@ -69,7 +69,7 @@ class WorkerProcess:
             thread.start()
         started = {"worker_pid": os.getpid(), "connections": self._settings.WORKER_CONNECTIONS}
         log.info("worker_started", extra={"worker": self.context.owner, **started})
-        self._asked_to_stop.get()
+        next_event(self._asked_to_stop)
         self._stop.set()
         self._shut_down(threads)
         return self._code

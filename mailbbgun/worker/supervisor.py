@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from mailbbgun.core.process import STOPPING, on_stop
+from mailbbgun.core.process import LOOK_SECONDS, STOPPING, next_event, on_stop
 from mailbbgun.settings.settings import PROJECT
 
 REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
@@ -43,7 +43,8 @@ class Supervisor:
         for place in places:
             place.start()
         for place in places:
-            place.join()
+            while place.is_alive():
+                place.join(LOOK_SECONDS)  # see next_event
         return self._code
 
     def _fill(self, place: int) -> None:
@@ -86,7 +87,7 @@ class Supervisor:
         return member.wait()
 
     def _await_the_end(self) -> None:
-        self._asked_to_stop.get()
+        next_event(self._asked_to_stop)
         self._end()
 
     def _end(self) -> None:
