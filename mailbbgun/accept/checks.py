@@ -46,10 +46,12 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
         boxes["from"], boxes["envelope_from"], recipients, caller, given=submission.sender is not None
     ):
         wrong.setdefault(name, []).append(why)
-    if submission.headers:
-        for name, why in provider_orders(submission.headers.items(), caller):
-            wrong.setdefault(f"headers.{name}", []).append(why)
     _keep_rules(submission, _OF_FIELDS, settings, wrong)
+    if "headers" not in wrong:
+        # Only headers that keep the rules, so that what is parsed here is short.
+        right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
+        for name, why in provider_orders(right, caller):
+            wrong[f"headers.{name}"] = [why]
     if submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
     check_options(options, settings, wrong)

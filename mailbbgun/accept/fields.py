@@ -54,24 +54,25 @@ def _body(value: str, settings: Settings) -> Broken:
 def _subject(value: str, settings: Settings) -> Broken:
     if len(value) > settings.MAX_SUBJECT_SIZE:
         yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
-    if not one_line(value):
+    elif not one_line(value):
         yield "", "Must be one line without control characters."
 
 
 def _headers(value: Mapping[str, str], _: Settings) -> Broken:
     if len(value) > MOST_HEADERS:
         yield "", f"More than {MOST_HEADERS} headers."
+        return
     if len({name.lower() for name in value}) < len(value):
         yield "", "The same header twice."
     for name, text in value.items():
-        if not _HEADER_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        if len(name) > LONGEST_NAME or not _HEADER_NAME.fullmatch(name):
             yield "", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
         elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
             yield name, "Is set by the service and cannot be given."
-        elif not one_line(text.replace("\t", " ") if structured(name) else text):
-            yield name, "Must be one line without control characters."
         elif len(text) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
             yield name, f"Has {len(text)} characters, and {most} are the most."
+        elif not one_line(text.replace("\t", " ") if structured(name) else text):
+            yield name, "Must be one line without control characters."
         elif why := refusal(name, text):
             yield name, why
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 SECONDS = 60.0  # of a window in which lines are counted
-MOST = 100  # lines of a window, whoever they are about
+MOST = 100  # lines of a window about one event, whoever they are about: what many strangers do hides no lockout
 MOST_OF_ONE = 5  # lines of a window of one kind about one address
 
 log = logging.getLogger("mailbbgun.doors")
@@ -21,7 +21,7 @@ class Refusals:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._began = float("-inf")
-        self._written = 0
+        self._written: Counter[str] = Counter()  # event → lines
         self._counts: Counter[tuple[str, str]] = Counter()  # of at most MOST pairs
         self._left_out = 0
         self._timer: threading.Timer | None = None
@@ -35,15 +35,15 @@ class Refusals:
         most: int = MOST_OF_ONE,
         event: str = "request_refused",
     ) -> None:
-        """Write a line, unless this window has ``most`` of that kind about that address, or :data:`MOST` in all. Then it is counted."""
+        """Write a line, unless this window has ``most`` of that kind about that address, or :data:`MOST` about that event. Then it is counted."""
         with self._lock:
             now = self._clock()
             if now - self._began >= self._seconds:
                 self._begin(now)
-            written = self._counts.get((kind, about), 0) < most and self._written < MOST
+            written = self._counts.get((kind, about), 0) < most and self._written[event] < MOST
             if written:
                 self._counts[kind, about] += 1
-                self._written += 1
+                self._written[event] += 1
             else:
                 self._left_out += 1
                 self._tell_later(now)
@@ -62,7 +62,8 @@ class Refusals:
         self._timer = None
         if self._left_out:
             log.warning("refusals_left_out", extra={"count": self._left_out, "seconds": round(self._seconds)})
-        self._began, self._written, self._left_out = now, 0, 0
+        self._began, self._left_out = now, 0
+        self._written.clear()
         self._counts.clear()
 
     def _tell_later(self, now: float) -> None:
