@@ -199,7 +199,7 @@ class Settings:
     )
     ON_UNKNOWN: Literal["retry", "hold"] = _setting(
         "retry",
-        "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get a second copy) "
+        "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get up to three copies) "
         "or hold (never send again; the delivery ends as ERROR, outcome_unknown).",
     )
     REFUSED_PAUSE_SECONDS: int = _setting(
