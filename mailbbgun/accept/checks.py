@@ -23,7 +23,7 @@ MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = (
     10_000,
 )  # characters of a value; a long thread has a hundred References
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
-RESERVED = "Reserved: the service or a mail server on the way sets it, or it has a field of its own."
+RESERVED_HEADER = "Reserved: the service or a mail server on the way sets it, or it has a field of its own."
 MESSAGE_ID_SIZE = 250
 
 Broken = Iterator[tuple[str, str]]  # field, what is wrong
@@ -210,7 +210,7 @@ def _headers(given: Submission, _: Settings) -> Broken:
         if not _HEADER_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
             yield "headers", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
         elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
-            yield f"headers.{name}", RESERVED
+            yield f"headers.{name}", RESERVED_HEADER
         elif not one_line(value.replace("\t", " ") if structured(name) else value):
             yield f"headers.{name}", "Must be one line without control characters."
         elif len(value) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
