@@ -7,5 +7,5 @@ the value and what would be right, and no secret.
 Files: `settings` has every setting with its default and its sentence; only the defaults of
 ``SMTP_TIMEOUTS`` are in `timeouts`. `given` reads the file and the environment, and refuses unknown
 names. `values`, `paths`, `urls` and `hostname` check values. `running` keeps the settings of an API
-that runs, and loads them anew on SIGHUP.
+that runs, for all its processes.
 """
