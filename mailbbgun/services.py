@@ -1,4 +1,7 @@
-"""The one composition root: what every room is handed. Only here are drivers chosen and imported late."""
+"""The one composition root: what every room is handed.
+
+Drivers are imported late, inside functions, only here and in ``limits/stores.py``, which chooses between the database and Redis.
+"""
 
 import logging
 from dataclasses import dataclass, field

@@ -40,6 +40,7 @@ _STRUCTURAL = frozenset(
     "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
     "dkim-signature domainkey-signature authentication-results received-spf return-receipt-to".split()
 )
+RESERVED_HEADER = "Reserved: the service or a mail server on the way sets it, or it has a field of its own."
 _STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
 
 
@@ -68,7 +69,7 @@ def _headers(value: Mapping[str, str], _: Settings) -> Broken:
         if len(name) > LONGEST_NAME or not _HEADER_NAME.fullmatch(name):
             yield "", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
         elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
-            yield name, "Is set by the service and cannot be given."
+            yield name, RESERVED_HEADER
         elif len(text) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
             yield name, f"Has {len(text)} characters, and {most} are the most."
         elif not one_line(text.replace("\t", " ") if structured(name) else text):
