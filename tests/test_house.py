@@ -12,7 +12,8 @@ from mailbbgun.accept.api import NewMessage
 from mailbbgun.app import create_app
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.queues.lanes import LANES, WEIGHTS
-from mailbbgun.settings.settings import Settings, sample
+from mailbbgun.settings.sample import sample
+from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.schemas import NewAccount
 
 ROOT = Path(__file__).parents[1]

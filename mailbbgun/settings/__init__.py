@@ -1,5 +1,10 @@
-"""What the sysadmin sets.
+"""The settings of the service, which the sysadmin gives.
 
-In: ``config.py`` and ``MAILBBGUN_<NAME>`` environment variables. Out: one frozen ``Settings``. Promise: what is wrong is
-a ``ConfigurationError`` with one sentence that names the setting, the value and what would be right, and no secret.
+In: ``config.py`` and ``MAILBBGUN_<NAME>`` environment variables. Out: one frozen ``Settings``.
+Promise: a wrong setting raises a ``ConfigurationError``. Its one sentence names the setting, the
+value and what would be right, and shows no secret.
+
+Files: `settings` lists all settings, `load` reads them, `running` keeps those of a running API, and
+`sample` makes ``config.py.sample``. `given` tells settings from other names. `values`, `paths`,
+`urls` and `hostname` check and convert single values. `timeouts` is the type of ``SMTP_TIMEOUTS``.
 """

@@ -1,4 +1,8 @@
-"""URLs of servers in settings: what is wrong with one, in a sentence that shows nothing of it but its scheme. There may be a password in it."""
+"""Checks the URLs of servers in settings.
+
+The sentences about a wrong URL show nothing of it but its scheme, because there may be a password
+in it.
+"""
 
 import re
 from collections.abc import Collection
@@ -9,13 +13,15 @@ _ESCAPES = "in a user name or password write # as %23, / as %2F, : as %3A, ? as 
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme without its driver: ``postgresql`` of ``postgresql+psycopg2://…``; "" if there is none."""
+    """Return the scheme without its driver: ``postgresql`` of ``postgresql+psycopg2://…``; "" if
+    there is none.
+    """
     found = _SCHEME.match(url)
     return found[0].lower() if found else ""
 
 
 def fault_of(url: str, schemes: Collection[str]) -> str:
-    """Say what is wrong with a URL that must have one of these schemes; "" if nothing is."""
+    """Return what is wrong with a URL that must have one of these schemes; "" if nothing is."""
     scheme = scheme_of(url)
     if scheme not in schemes:
         shown = f", not {scheme}:" if scheme and "://" in url[: len(scheme) + 30] else ""
@@ -25,7 +31,7 @@ def fault_of(url: str, schemes: Collection[str]) -> str:
     if scheme in ("embedded", "catcher", "mx"):
         return "" if url.partition(":")[2] in ("", "//") else f"must be {scheme}: and nothing else"
     if scheme.startswith("smtp"):
-        return ""  # SMTP_URL has a reader of its own
+        return ""  # relays/url.py checks the rest
     return _fault_of_file(url) if scheme == "sqlite" else _fault_of_server(url)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.database.crypto import Vault, new_key
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 NOBODY = 65534
 

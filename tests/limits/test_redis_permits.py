@@ -11,7 +11,7 @@ from mailbbgun.limits.database_permits import DatabasePermitStore
 from mailbbgun.limits.permits import PermitRequest, SendingLimits
 from mailbbgun.limits.redis_permits import RedisPermitStore
 from mailbbgun.limits.stores import permit_store
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.servers import Redis
 from tests.servers.process import free_port
 
