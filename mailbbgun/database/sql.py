@@ -5,7 +5,22 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, Cast, ColumnElement, Select, String, Uuid, and_, any_, case, false, func, select, true
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Cast,
+    ColumnElement,
+    Select,
+    String,
+    Uuid,
+    and_,
+    any_,
+    case,
+    false,
+    func,
+    select,
+    true,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
 from sqlalchemy.sql.expression import FromClause, bindparam
@@ -82,6 +97,14 @@ def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of:
         one = found.offset(0).lateral()
         return select(*one.c).select_from(given.join(one, true()))
     return found
+
+
+def rounded_down(dialect: str, number: ColumnElement[Any]) -> ColumnElement[int]:
+    """Return a number that is not negative, rounded down.
+
+    A cast of PostgreSQL rounds to the nearest number. Not every SQLite has ``floor()``.
+    """
+    return sql_cast(func.floor(number) if dialect == "postgresql" else number, BigInteger)
 
 
 def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:

@@ -1,5 +1,11 @@
-"""Every counter that says "not now": requests a minute, messages a day, and what SMTP accounts allow to be sent.
+"""Every limit that can say "not now": requests a minute, messages a day, and the sending limits of
+SMTP accounts.
 
-Counted in memory, in the database or in Redis. Promise: all processes together stay within a limit; where nobody can
-be asked, mail is accepted all the same and the log says so.
+Files: `request_rates` limits requests. It counts them with `windows` in memory or `redis_windows`.
+`quota` limits the messages a day of a tenant. `rate_limiter` gives senders permits under the limits
+of SMTP accounts. It gets them from a permit store: `permits` is the contract, `database_permits`
+(with `models`) and `redis_permits` are its drivers, and `stores` chooses between them.
+
+Promise: all processes together stay within a limit. If Redis does not answer, requests are accepted
+all the same and the log says so.
 """
