@@ -170,7 +170,7 @@ class TookTooLong(MailBBGunError):
     status = 503
 
 
-class FencedQuery(MailBBGunError):
+class UnfilteredQuery(MailBBGunError):
     """A statement is not limited to the rows that its caller may use: a bug of ours. It was not
     executed.
     """
