@@ -1,7 +1,6 @@
 """The tree of our errors.
 
-Each error has a stable ``code`` and a text that is safe to show. Each door maps codes to its own
-answers.
+Each has a stable ``code`` and a text that is safe to show. Each door maps codes to its own answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -171,7 +170,7 @@ class TookTooLong(MailBBGunError):
 
 
 class UnfilteredQuery(MailBBGunError):
-    """A statement is not limited to the rows that its caller may use: a bug of ours. It was not
+    """A bug of ours: a statement is not limited to rows that its caller may use. It was not
     executed.
     """
 
@@ -217,9 +216,7 @@ class RedisUnavailable(Unavailable):
 
 
 class QueueMisconfigured(ConfigurationError):
-    """The broker's queues are missing or were declared with other arguments. ``initdb.py`` declares
-    them.
-    """
+    """The broker's queues are missing or declared otherwise. ``initdb.py`` declares them."""
 
 
 def explained(error: MailBBGunError) -> str:

@@ -34,9 +34,7 @@ _HOST = re.compile(rf"(?:(?P<name>{_LABELS})\.?|\[(?P<literal>[0-9A-Fa-f:.]+)\])
 
 
 def without_login(text: str) -> str:
-    """Return a host or a URL without the user and password before its last ``@``. No error may show
-    those.
-    """
+    """Return a host or a URL without the user and password before its last ``@``."""
     return _LOGIN.sub(r"\1", text)
 
 
@@ -52,18 +50,14 @@ def shown(text: str) -> str:
 
 
 class ServedHost(NamedTuple):
-    """A host as a request names it: a name in lower case or an IP address, and a port if one was
-    given.
-    """
+    """A host as a request names it: a name in lower case or an IP address, and perhaps a port."""
 
     name: str
     port: int | None
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read the value of a Host header (RFC 9110 §7.2). Raises :class:`ValueError` if it is not
-        valid.
-        """
+        """Read the value of a Host header (RFC 9110 §7.2). Raises :class:`ValueError`."""
         wrong = f"{shown(text)!r} is not a host like mail.example.com or 192.0.2.1:5000"
         if "@" in text:
             wrong += ": a user or password before it is not taken"
@@ -124,9 +118,7 @@ class Pattern(NamedTuple):
         return cls(host.name, host.port, below)
 
     def matches(self, host: ServedHost) -> bool:
-        """Return whether the pattern stands for this host. A host without a port has port 80 or
-        443.
-        """
+        """Return whether it stands for this host. A host without a port has port 80 or 443."""
         named = host.name.endswith(f".{self.name}") if self.below else host.name == self.name
         return named and (
             self.port is None or host.port == self.port or (host.port is None and self.port in PORTS.values())

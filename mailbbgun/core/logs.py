@@ -1,6 +1,4 @@
-"""Logs: one line for each event, as ``key=value`` pairs or JSON. No line has a message's body or a
-secret.
-"""
+"""Logs: one line for each event, as ``key=value`` pairs or JSON, without bodies and secrets."""
 
 import logging
 import re
@@ -16,9 +14,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def safe(value: object) -> str:
-    """Return a value as text without control characters, so that nobody's input can forge a log
-    line.
-    """
+    """Return a value as text without control characters, so that no input can forge a log line."""
     text = str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 

@@ -94,9 +94,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def permitted(address: str) -> bool:
-    """Return whether a text is a public unicast IP address, which any tenant may have us connect
-    to.
-    """
+    """Return whether a text is a public unicast IP address, which any tenant may name."""
     try:
         ip = _plain(ipaddress.ip_address(address))
     except ValueError:

@@ -1,6 +1,4 @@
-"""Logs outages of servers: one line at once, then at most one a minute, and one when the server is
-back.
-"""
+"""Logs outages of servers: at once, then at most once a minute, and when a server is back."""
 
 import logging
 import threading

@@ -153,9 +153,7 @@ INSIST_SECONDS = 1.0
 
 
 class Insistence:
-    """Decides whether a signal to end means "now". One for each process; signal handlers may call
-    it.
-    """
+    """Decides whether a signal to end means "now". Signal handlers may call it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -198,9 +196,7 @@ def on_stop(stop: Callable[[], None]) -> None:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """Let every signal that asks to end raise ``KeyboardInterrupt``, as Ctrl-C does. For short
-    commands.
-    """
+    """Let every signal that asks to end raise ``KeyboardInterrupt``, as Ctrl-C does."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in heeded()}
     try:
         yield

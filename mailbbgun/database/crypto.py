@@ -20,9 +20,7 @@ from mailbbgun.settings.settings import Settings
 
 
 def new_key() -> str:
-    """Return a new key for ``ENCRYPTION_KEYS``: 32 random bytes in URL-safe base64, as Fernet needs
-    them.
-    """
+    """Return a new key for ``ENCRYPTION_KEYS``: 32 random bytes in URL-safe base64."""
     return Fernet.generate_key().decode()
 
 
@@ -52,9 +50,7 @@ class Vault:
             raise SecretUnreadable(told, retry_after=60) from error
 
     def rotate(self, token: str) -> str:
-        """Return a new token of the same secret, made with the first key. Raises
-        :class:`SecretUnreadable`.
-        """
+        """Encrypt a token's secret with the first key. Raises :class:`SecretUnreadable`."""
         return self.encrypt(self.decrypt(token))
 
     def key_of(self, token: str) -> int | None:

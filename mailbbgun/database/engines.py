@@ -70,9 +70,7 @@ def _has_ended(connection: Any) -> bool:
 
 
 def sqlite(url: URL, pool_size: int, synchronous: str) -> Engine:
-    """Return an engine for SQLite, with at most ``pool_size`` connections and this ``PRAGMA
-    synchronous``.
-    """
+    """Return an engine for SQLite, with at most ``pool_size`` connections."""
     engine = create_engine(
         url,
         pool_size=pool_size,

@@ -178,9 +178,7 @@ class _Compiled:
         self._slots = [(name, binds[name].effective_value, _to_driver(binds[name].type, dialect)) for name in names]
 
     def parameters(self, given: Values) -> Any:
-        """Return the values for the driver: a list if the text has question marks, else a
-        dictionary.
-        """
+        """Return the values for the driver: a list for question marks, else a dictionary."""
         if self._positional:
             return [_bound(given.get(name, value), convert) for name, value, convert in self._slots]
         return {name: _bound(given.get(name, value), convert) for name, value, convert in self._slots}

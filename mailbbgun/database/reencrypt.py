@@ -27,9 +27,7 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column of secrets, the primary key of its table, and the column that names a secret for
-    people.
-    """
+    """A column of secrets, its table's primary key, and the column that names a secret."""
 
     value: Column[str]
     key: Column[Any]
@@ -43,9 +41,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A secret that none of the keys decrypts. ``tenant_id`` is None for a secret of the service
-    itself.
-    """
+    """A secret that no key decrypts. ``tenant_id`` is None for one of the service itself."""
 
     table: str
     tenant_id: UUID | None

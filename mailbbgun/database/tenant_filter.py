@@ -130,9 +130,7 @@ def _keys(conditions: Iterable[Any]) -> Iterator[tuple[str, set[str]]]:
 
 
 def demands(statement: Any, parameters: Sequence[BindParameter[Any]]) -> Iterator[Demand]:
-    """Yield each owned table that a statement reads or changes, with the parameters that name its
-    tenant.
-    """
+    """Yield each owned table of a statement, with the parameters that name its tenant."""
     places = {bind.key: place for place, bind in enumerate(parameters)}
     for part in visitors.iterate(statement):
         if isinstance(part, Part):

@@ -101,9 +101,7 @@ def _answer(want: PermitRequest, row: _Counted | None) -> Permit:
 
 @cache
 def _ask(dialect: str) -> ReadyStatement:
-    """Return the statement that grants and counts permits: the arithmetic of ``permits.py`` in
-    SQL.
-    """
+    """Return the statement that grants permits: the arithmetic of ``permits.py`` in SQL."""
     least, greatest = (func.least, func.greatest) if dialect == "postgresql" else (func.min, func.max)
     held = _held(dialect).c
     today = rounded_down(dialect, held.now / float(DAY))
@@ -158,9 +156,7 @@ def _held(dialect: str) -> CTE:
 
 @cache
 def _begin(dialect: str) -> ReadyStatement:
-    """Return the statement that makes rows for accounts. A row that another process made meanwhile
-    stays.
-    """
+    """Return the statement that makes rows for accounts, unless they have one by now."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     new = ids(dialect, "new").c
     nothing = literal(0, Integer)

@@ -22,9 +22,7 @@ from mailbbgun.tenants.models import USAGE
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A tenant's request to have ``n`` messages accepted, with a quota of ``per_day`` in a UTC
-    day.
-    """
+    """A tenant's request: to accept ``n`` messages, with a quota of ``per_day`` in a UTC day."""
 
     n: int
     per_day: int
@@ -32,9 +30,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many messages of a request are accepted, and in how many seconds the next UTC day
-    begins.
-    """
+    """How many messages are accepted, and in how many seconds the next UTC day begins."""
 
     n: int
     day_left: float

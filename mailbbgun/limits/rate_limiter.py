@@ -76,14 +76,10 @@ class _Account:
 
 
 class RateLimiter:
-    """One for each process. Its thread starts at the first call of :meth:`ready`, so after any
-    fork.
-    """
+    """One for each process. Its thread starts at the first call of :meth:`ready`."""
 
     def __init__(self, permits: PermitStore, on_permit: Callable[[], None]) -> None:
-        """Get permits from the store ``permits``. The thread calls ``on_permit`` when it has got
-        some.
-        """
+        """Get permits from the store ``permits``, and call ``on_permit`` when some are held."""
         self._permits = permits
         self._on_permit = on_permit
         self._accounts: dict[UUID, _Account] = {}
@@ -142,9 +138,7 @@ class RateLimiter:
             self._ask(wants)
 
     def _next_requests(self) -> list[PermitRequest]:
-        """Wait until requests are due, and return them. When stopping, return the last ones, or
-        none.
-        """
+        """Wait until requests are due, and return them; at the end return the last ones."""
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()

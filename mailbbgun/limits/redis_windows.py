@@ -18,9 +18,7 @@ REDIS_SECONDS = 0.25
 
 
 class RedisWindows:
-    """Counts by name, for all processes that share a Redis. Their clocks must agree to about a
-    second.
-    """
+    """Counts by name, for all processes of a Redis. Their clocks must agree to about a second."""
 
     def __init__(self, url: str) -> None:
         """Read the URL, and connect to nothing yet.

@@ -10,9 +10,7 @@ WIDTH = 100  # characters of a line of prose
 
 
 def sample() -> str:
-    """Return the text of ``config.py.sample``: comments with each setting's description and
-    default.
-    """
+    """Return the text of ``config.py.sample``: descriptions and defaults, as comments."""
     lines = [
         "# Settings of Mail BB Gun. Copy this file to config.py and change what you need. Settings that are",
         "# commented out show their defaults. {VAR} and {HOSTNAME} stand for the values of those settings.",

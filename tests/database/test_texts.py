@@ -1,6 +1,4 @@
-"""Letters in any case: our function for SQLite finds the same as the regular expression for
-PostgreSQL.
-"""
+"""Letters in any case: SQLite finds the same with our function as PostgreSQL."""
 
 import re
 import sys

@@ -1,6 +1,4 @@
-"""The arithmetic of permits: the interval and the burst of limits, and the wait for the next
-permit.
-"""
+"""The arithmetic of permits: interval, burst, and the wait for the next permit."""
 
 from uuid import UUID
 

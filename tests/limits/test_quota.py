@@ -1,6 +1,4 @@
-"""Messages a day of a tenant: exact with many clients at once, and without effect on other
-tenants.
-"""
+"""Messages a day of a tenant: exact with many clients, and without effect on others."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +22,7 @@ from tests.waiting import PATIENCE
 
 
 def taken(services, **wants: tuple[object, int, int]) -> dict:  # noqa: F811
-    """Take messages of tenants (each given as tenant, number, quota), and return how many were
-    granted.
-    """
+    """Take messages (given as tenant, number, quota), and return how many were granted."""
     with services.db.write() as session:
         rooms = quota.take(session, {tenant: Want(n, per_day) for tenant, n, per_day in wants.values()})
     # Two days: the stored day may be tomorrow.

@@ -172,9 +172,7 @@ def test_routes_that_need_no_key_are_never_limited(limited):
 
 
 def in_every_process(locked: Locked, key: str, status: int) -> None:
-    """Wait until every process answers with this status: 40 times in a row, on as many
-    connections.
-    """
+    """Wait for 40 answers with this status in a row, on as many connections."""
 
     def answered() -> int:
         with requests.Session() as fresh:

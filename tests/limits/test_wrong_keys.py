@@ -1,6 +1,4 @@
-"""Limits of requests without a valid key, the client's address, and what the log says about refused
-requests.
-"""
+"""Limits of requests without a valid key, by the client's address, and the log lines about them."""
 
 from collections import Counter
 

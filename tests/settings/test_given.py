@@ -1,6 +1,4 @@
-"""Names in the environment and in config.py: which are settings, which are ignored, and which are
-errors.
-"""
+"""Names in the environment and in config.py: settings, ignored ones, and errors."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""Settings from file and environment: which values are accepted, and the one line about every
-other.
-"""
+"""Settings from file and environment: accepted values, and the error about any other."""
 
 from dataclasses import fields
 from functools import partial
