@@ -159,7 +159,7 @@ CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "
 # Test files that compare times all the same, and why their asserts hold on any machine.
 JUSTIFIED = {
     "chaos/test_clocks.py": "two clocks are an hour apart, and waits may only be longer",
-    "contract/test_permits.py": "a slow machine is only granted less in a time; a wait for midnight is right to minutes",
+    "contract/test_permits.py": "a slow machine is only granted less in a time; midnight is right to minutes",
     "contract/test_queue.py": "a delay may only be longer",
     "worker/test_sparing.py": "at most as many turns as the measured time has room for",
     "flow/test_smarthost.py": "a pause may only be longer",

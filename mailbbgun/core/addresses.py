@@ -73,10 +73,9 @@ def mailbox_key(address: str, *, case_sensitive: bool) -> str:
 
 
 def foreign(text: str) -> bool:
-    """Return whether a text may hold addresses of internationalised domains.
+    """Return whether a text may hold internationalised addresses.
 
-    Such an address takes ten times as long to check as another, unless its domain was checked
-    before.
+    Their domains take ten times as long to check as others when they are new.
     """
     return not text.isascii() or "xn--" in text.lower()
 

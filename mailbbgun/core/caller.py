@@ -1,5 +1,6 @@
-"""The client of a request: its tenant, and what its API key allows. A door knows this once it has
-checked the key.
+"""The client of a request: its tenant, and what its API key allows.
+
+A door knows this once it has checked the key.
 """
 
 from collections.abc import Iterable
@@ -84,9 +85,7 @@ class Caller:
 
     @property
     def counts_as(self) -> UUID:
-        """The id under which the tenant's use of its limits is counted, as :func:`counts_as`
-        returns it.
-        """
+        """The id under which its use of the tenant's limits is counted: see :func:`counts_as`."""
         return counts_as(self.tenant_id, test=self.tests_only)
 
     @property
@@ -99,8 +98,9 @@ class Caller:
         return not self.senders or among(address, self.senders)
 
     def has_account_for(self, address: str) -> bool:
-        """Return whether one of the tenant's SMTP accounts may send from this address. True if it
-        has no accounts.
+        """Return whether one of the tenant's SMTP accounts may send from this address.
+
+        True if it has no accounts.
         """
         return self.identity.allowed is None or among(address, self.identity.allowed)
 

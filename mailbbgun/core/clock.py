@@ -29,8 +29,7 @@ LONGEST = 0.1
 
 
 def rest_after(seconds: float, *, times: float = 3) -> float:
-    """Return how long to rest after a batch that took ``seconds``: ``times`` as long, at most 0.1
-    s.
+    """Return how long to rest after a batch that took ``seconds``: ``times`` that, at most 0.1 s.
 
     During the rest more work arrives, and is then done in one batch. The busier the machine, the
     longer a batch takes, and the larger the next one is. Work that arrives after the rest starts at

@@ -26,8 +26,9 @@ class MailBBGunError(Exception):
 
 
 class ConfigurationError(MailBBGunError):
-    """A setting, the schema or a server is not as it must be. The program prints this as one line
-    and ends.
+    """A setting, the schema or a server is not as it must be.
+
+    The program prints this as one line and ends.
     """
 
     code = "configuration_error"
@@ -161,8 +162,9 @@ class SecretUnreadable(ConfigurationError):
 
 
 class TookTooLong(MailBBGunError):
-    """A query takes longer than one caller may keep the database busy. Repeated, it would take as
-    long again.
+    """A query takes longer than one caller may keep the database busy.
+
+    Repeated, it would take as long again.
     """
 
     code = "took_too_long"
@@ -170,8 +172,9 @@ class TookTooLong(MailBBGunError):
 
 
 class UnfilteredQuery(MailBBGunError):
-    """A bug of ours: a statement is not limited to rows that its caller may use. It was not
-    executed.
+    """A bug of ours: a statement is not limited to rows that its caller may use.
+
+    It was not executed.
     """
 
 

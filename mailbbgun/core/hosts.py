@@ -83,9 +83,7 @@ class ServedHost(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the host always means this machine: localhost, names below it (RFC 6761 §6.3),
-        127.0.0.0/8, ::1.
-        """
+        """Whether the host is localhost, a name below it (RFC 6761 §6.3), 127.0.0.0/8 or ::1."""
         ip = self.ip
         if ip is None:
             return self.name == "localhost" or self.name.endswith(".localhost")
@@ -146,8 +144,9 @@ class Hosts:
     """Knows which hosts are ours, and which requests come from pages of other sites."""
 
     def __init__(self, *, any_served: bool, allowed: Sequence[str] = (), public: str = "") -> None:
-        """Serve any host if ``any_served``; else loopback, the patterns ``allowed``, and the host
-        of the URL ``public``.
+        """Serve any host if ``any_served``; else loopback, ``allowed``, and the host of ``public``.
+
+        ``allowed`` are patterns, ``public`` is a URL.
         """
         self._any_served = any_served
         self._patterns = [Pattern.read(text) for text in allowed]

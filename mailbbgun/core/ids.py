@@ -34,8 +34,9 @@ class _Sequence:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """Drop the random bits that were drawn. A fork has them too, and no two processes may use
-        the same.
+        """Drop the random bits that were drawn.
+
+        A fork has them too, and no two processes may use the same.
         """
         self._random: Iterator[tuple[int, int]] = iter(())
 

@@ -108,9 +108,9 @@ def permitted(address: str) -> bool:
 def ours(address: str) -> bool:
     """Return whether an IP address is this machine's own. Sends no packet.
 
-    Two things show that. A socket that is connected to an own address has the same address at this
-    end; this fails for a second address of one network. And a socket can be bound to an own
-    address; this says nothing where any address can be bound (``ip_nonlocal_bind``).
+    Two things show that. A socket that is connected to one of our addresses has the same address at
+    this end; this fails for a second address of one network. And a socket can be bound to one of
+    our addresses; this says nothing where any address can be bound (``ip_nonlocal_bind``).
     """
     try:
         own = str(_plain(ipaddress.ip_address(address)))
@@ -171,9 +171,7 @@ def system_look_up(host: str, port: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The content of ``ALLOW_PRIVATE_HOSTS``: names and networks that are permitted on any port,
-    though not public.
-    """
+    """The content of ``ALLOW_PRIVATE_HOSTS``: names and networks that are permitted on any port."""
 
     everything: bool = False
     names: frozenset[str] = frozenset()
@@ -181,8 +179,9 @@ class Allowed:
 
     @classmethod
     def read(cls, entries: Iterable[str]) -> "Allowed":
-        """Read networks, addresses, host names and ``*``. Raises ValueError that names the first
-        wrong entry.
+        """Read networks, addresses, host names and ``*``.
+
+        Raises ValueError that names the first wrong entry.
         """
         names, networks, everything = set(), [], False
         for entry in entries:
@@ -211,12 +210,12 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Judges every host that a tenant names before we connect to it. Hashable; guards with the same
-    rules are equal.
+    """Judges every host that a tenant names before we connect to it.
 
-    ``ports`` are those that any tenant may name. ``allowed`` is what the operator permits beyond
-    that. ``look_up`` resolves names. Methods take the host as the tenant wrote it, and raise
-    :class:`NotPermitted` with a text for the tenant, which does not tell what a name resolves to.
+    It is hashable, and guards with the same rules are equal. ``ports`` are those that any tenant
+    may name. ``allowed`` is what the operator permits beyond that. ``look_up`` resolves names.
+    Methods take the host as the tenant wrote it, and raise :class:`NotPermitted` with a text for
+    the tenant, which does not tell what a name resolves to.
     """
 
     ports: frozenset[int] = SMTP_PORTS
@@ -224,8 +223,7 @@ class Guard:
     look_up: LookUp = system_look_up
 
     def check(self, host: str, port: int) -> str:
-        """Judge a host and a port as far as possible without the DNS, and return the host as
-        `hostname` does.
+        """Judge a host and a port without the DNS, and return the host as `hostname` does.
 
         It is meant for the moment when an account is saved. It does not replace `addresses`.
         """
@@ -241,20 +239,20 @@ class Guard:
         return name
 
     def addresses(self, host: str, port: int) -> tuple[str, ...]:
-        """Resolve a host once. Return its permitted IP addresses, best first: one to
-        `MAX_ADDRESSES`.
+        """Resolve a host once, and return its permitted IP addresses, best first.
 
-        Connect to these and to nothing else. Raises OSError or UnicodeError if the look-up fails.
+        There are one to `MAX_ADDRESSES` of them. Connect to these and to nothing else. Raises
+        OSError or UnicodeError if the look-up fails.
         """
         name = self.check(host, port)
         return self._demand(name, [name] if _address(name) is not None else self.look_up(name, port), port)
 
     def check_peer(self, host: str, port: int, peer: str, own: str) -> None:
-        """Judge a new connection before a byte is sent. ``peer`` and ``own`` are the IP addresses
-        of its two ends.
+        """Judge a new connection before a byte is sent.
 
-        The kernel decides where an address leads. If both ends are equal, it led back to this
-        machine, which is as good as a loopback address.
+        ``peer`` and ``own`` are the IP addresses of its two ends. The kernel decides where an
+        address leads. If both ends are equal, it led back to this machine, which is as good as a
+        loopback address.
         """
         name = hostname(host)
         self._demand(name, [peer], port)
@@ -311,9 +309,7 @@ def _network(text: str) -> Network | None:
 
 
 def _plain(ip: Address) -> Address:
-    """Return the IPv4 address inside an IPv4-mapped (RFC 4291 §2.5.5.2) or NAT64 address; others as
-    they are.
-    """
+    """Return the IPv4 address in a mapped (RFC 4291 §2.5.5.2) or NAT64 one; others as they are."""
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is None:
         if ip.ipv4_mapped is not None:
             return ip.ipv4_mapped
@@ -331,8 +327,7 @@ def _no_host(host: str) -> NotPermitted:
 
 
 def network_of(address: str | None) -> str:
-    """Return the network that is counted as one client: an IPv4 address, or the /64 of an IPv6
-    address.
+    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address.
 
     One client has all addresses of its /64 (RFC 6177 §2).
     """

@@ -45,8 +45,7 @@ def explained_exit(program: str) -> Iterator[None]:
 
 
 def check_output(what: str) -> None:
-    """Raise :class:`MailBBGunError` if standard output was closed, so that nobody would see
-    ``what``.
+    """Raise :class:`MailBBGunError` if standard output is closed: nobody would see ``what``.
 
     Call it before ``what`` is made.
     """
@@ -56,8 +55,9 @@ def check_output(what: str) -> None:
 
 @contextmanager
 def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
-    """Call ``undo`` if the block cannot print. ``what`` is a secret that must not be valid if
-    nobody saw it.
+    """Call ``undo`` if the block cannot print.
+
+    ``what`` is a secret that must not be valid if nobody saw it.
 
     Then raises :class:`MailBBGunError`, which also says so if ``undo`` failed.
     """
@@ -112,8 +112,9 @@ def run(program: str, command: click.Command) -> NoReturn:
 
 
 def _no_output(program: str, error: OSError) -> int:
-    """Report that output cannot be written, and return the exit code. A closed pipe (``… | head``)
-    is not reported.
+    """Report that output cannot be written, and return the exit code.
+
+    A closed pipe (``… | head``) is not reported.
     """
     if error.errno != errno.EPIPE:
         _say(f"{program}: cannot write: {error.strerror}")
@@ -206,9 +207,7 @@ def interrupting() -> Iterator[None]:
 
 
 def heeded() -> tuple[signal.Signals, ...]:
-    """Return the signals that end this process: :data:`STOPPING`, but not SIGHUP if our parent had
-    it ignored.
-    """
+    """Return the signals that end this process: :data:`STOPPING`, without an ignored SIGHUP."""
     return tuple(one for one in STOPPING if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN)
 
 

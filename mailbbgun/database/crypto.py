@@ -25,8 +25,9 @@ def new_key() -> str:
 
 
 class Vault:
-    """Encrypts and decrypts with the keys of the settings. Thread-safe. Reads the key's file when
-    first used.
+    """Encrypts and decrypts with the keys of the settings.
+
+    Thread-safe. Reads the key's file when first used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,8 +41,9 @@ class Vault:
         return self._fernets[0].encrypt(secret.encode()).decode()
 
     def decrypt(self, token: str) -> str:
-        """Return the secret of a token. Raises :class:`SecretUnreadable` if none of the keys made
-        the token.
+        """Return the secret of a token.
+
+        Raises :class:`SecretUnreadable` if none of the keys made the token.
         """
         try:
             return MultiFernet(self._fernets).decrypt(token.encode()).decode()

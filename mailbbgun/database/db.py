@@ -1,6 +1,4 @@
-"""The database: transactions, the parents of all tables, and expressions that PostgreSQL and SQLite
-write differently.
-"""
+"""The database: transactions, parents of tables, and SQL that differs between the databases."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -88,8 +86,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class db_now(FunctionElement[datetime]):
-    """``db_now()`` is the time of the database's clock, ``db_now(seconds)`` that many seconds
-    later.
+    """``db_now()`` is the time by the database's clock, ``db_now(seconds)`` so much later.
 
     The seconds may be negative or a bound parameter.
     """
@@ -116,11 +113,10 @@ def _now_sqlite(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class db_epoch(FunctionElement[float]):
-    """``db_epoch()`` is the database's clock in seconds since 1970, for arithmetic. SQLite's has
-    milliseconds.
+    """``db_epoch()`` is the database's clock in seconds since 1970, for arithmetic.
 
-    Unlike :class:`db_now` it is read when it is evaluated. So it is later after a wait for a lock,
-    and a comparison with it uses no index.
+    SQLite's has milliseconds. Unlike :class:`db_now` it is read when it is evaluated. So it is
+    later after a wait for a lock, and a comparison with it uses no index.
     """
 
     type = Double()
@@ -247,8 +243,7 @@ class Database:
             call()
 
     def commit(self, steps: Sequence[StatementStep]) -> None:
-        """Execute ready statements (``database/ready.py``) in one transaction, and return when it
-        is committed.
+        """Execute ready statements (``database/ready.py``) in one transaction, and commit it.
 
         Raises :class:`DatabaseUnavailable`; the transaction may have been committed all the same.
         If the database refuses the values, raises a ``DBAPIError``; then it was not committed.
@@ -257,8 +252,9 @@ class Database:
             self._ready.commit(steps)
 
     def ask(self, ready: ReadyStatement, values: Values) -> Rows:
-        """Execute one ready statement; return its rows when it is committed. Raises what
-        :meth:`commit` does.
+        """Execute one ready statement; return its rows when it is committed.
+
+        Raises what :meth:`commit` does.
         """
         with self._translated(), self._writer:
             return self._ready.ask(ready, values)
@@ -279,9 +275,7 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raise our own errors in place of SQLAlchemy's, as far as the server or the connection
-        causes them.
-        """
+        """Raise our own errors in place of SQLAlchemy's about the server or the connection."""
         try:
             yield
         except PoolTimeout as error:
@@ -302,11 +296,11 @@ def after_commit(session: Session, call: Callable[[], None]) -> None:
 
 
 def wait_at_most(session: Session, seconds: float) -> None:
-    """Limit how long this transaction waits for locks of others. After that ``OperationalError`` is
-    raised.
+    """Limit how long this transaction waits for locks of others.
 
-    It also lets PostgreSQL end the transaction if it is idle for 30 seconds. So if our machine
-    vanishes, our locks are released soon. On SQLite there is no other writer, and nothing is done.
+    After that ``OperationalError`` is raised. It also lets PostgreSQL end the transaction if it is
+    idle for 30 seconds. So if our machine vanishes, our locks are released soon. On SQLite there is
+    no other writer, and nothing is done.
     """
     if dialect_of(session) == "postgresql":
         limits = (

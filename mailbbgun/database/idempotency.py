@@ -62,8 +62,9 @@ def claim_of(who: Caller, key: str, given: Mapping[str, Any], pepper: str | None
 
 
 def stored(tenant_id: UUID, key: str, *, test: bool) -> str:
-    """Return a key as it is stored. The keys of two tenants, or of live and test data, never
-    collide.
+    """Return a key as it is stored.
+
+    The keys of two tenants, or of live and test data, never collide.
 
     Keys of live data are stored as older versions store them, because such processes may run beside
     us: a key of the tenant ``default`` as it is, and a key of another tenant as a hash. A key of
@@ -79,8 +80,9 @@ def stored(tenant_id: UUID, key: str, *, test: bool) -> str:
 
 
 def take(session: Session, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[KeyClaim]:
-    """Store keys, each with the id of what it creates and the answer. Return the claims that were
-    stored.
+    """Store keys, each with the id of what it creates and the answer.
+
+    Return the claims that were stored.
 
     A claim is not stored if the key exists already and is younger than ``seconds``. The keys must
     differ. PostgreSQL waits for another transaction that has stored one of them and has not

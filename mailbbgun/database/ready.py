@@ -1,5 +1,4 @@
-"""Ready statements: compiled once to SQL text, and executed on a pooled driver connection without a
-Session.
+"""Ready statements: compiled once to SQL text, and executed without a Session.
 
 They are for hot paths: a Session and its transaction cost half a millisecond of CPU for each
 commit. They return tuples instead of objects, and serve all tenants at once. The tenant filter
@@ -28,11 +27,10 @@ Prepared = tuple["_Compiled", Sequence[Values]]
 
 
 class ReadyStatement:
-    """A statement that can be executed without a Session. Keep it: it is compiled once for each
-    engine.
+    """A statement that can be executed without a Session.
 
-    Raises :class:`UnfilteredQuery` for a statement that could reach rows of all tenants
-    (``tenant_filter.refuse_unnamed``).
+    Keep it: it is compiled once for each engine. Raises :class:`UnfilteredQuery` for a statement
+    that could reach rows of all tenants (``tenant_filter.refuse_unnamed``).
     """
 
     __slots__ = ("statement",)
@@ -69,8 +67,9 @@ class Runner:
         self._run([(self._of(step.ready), step.given) for step in steps])
 
     def ask(self, ready: ReadyStatement, values: Values) -> Rows:
-        """Execute one statement, and return its rows when it is committed. Raises what
-        :meth:`commit` does.
+        """Execute one statement, and return its rows when it is committed.
+
+        Raises what :meth:`commit` does.
         """
         compiled = self._of(ready)
         return self._run([(compiled, [values])], compiled.rows)
@@ -120,8 +119,9 @@ def _execute(
     prepared: Sequence[Prepared],
     read: Callable[[DBAPICursor], Rows],
 ) -> Rows:
-    """Execute statements in one transaction. Return what ``read`` returns for the cursor after the
-    last one.
+    """Execute statements in one transaction.
+
+    Return what ``read`` returns for the cursor after the last one.
     """
     if dialect == "sqlite":
         found = _execute_all(connection.cursor(), prepared, read, "BEGIN IMMEDIATE")

@@ -1,5 +1,4 @@
-"""Re-encrypts all secrets in the database with the first of ``ENCRYPTION_KEYS``, so that the other
-keys can be removed.
+"""Re-encrypts all secrets with the first of ``ENCRYPTION_KEYS``, so that others can be removed.
 
 Each batch is committed by itself, and secrets of the first key are left alone. So it may be stopped
 at any time, and the next run goes on from there. A secret that somebody changes at the same moment
@@ -112,8 +111,9 @@ def reencrypt(db: Database, vault: Vault, where: Sequence[Place], progress: Prog
 
 
 def _replace(db: Database, place: Place, changes: Sequence[dict[str, Any]]) -> None:
-    """Replace secrets that nobody has changed since. In the order of their keys, so that two runs
-    cannot deadlock.
+    """Replace secrets that nobody has changed since.
+
+    In the order of their keys, so that two runs cannot deadlock.
     """
     if changes:
         still = (place.key == bindparam("its_key"), place.value == bindparam("old"))

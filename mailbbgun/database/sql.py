@@ -78,8 +78,7 @@ def id_rows(dialect: str, values: Iterable[UUID]) -> str:
 
 
 def among(dialect: str, column: ColumnElement[UUID], name: str) -> ColumnElement[bool]:
-    """Return the condition that a column's value is one of the UUIDs of a parameter called
-    ``name``.
+    """Return the condition that a column is one of the UUIDs of a parameter called ``name``.
 
     Bind the parameter with :func:`id_rows`. For a unique column PostgreSQL always expects the right
     number of rows, and plans faster than for a join with :func:`ids`.

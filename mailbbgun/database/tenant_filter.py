@@ -49,8 +49,9 @@ class Form(NamedTuple):
 
 
 def guard(engine: Engine) -> None:
-    """Check every statement of sessions that have a tenant. The form of a statement is analysed
-    only once.
+    """Check every statement of sessions that have a tenant.
+
+    The form of a statement is analysed only once.
     """
     remembered: dict[Any, Form] = {}
 
@@ -76,8 +77,7 @@ def guard(engine: Engine) -> None:
 
 
 def refuse_unnamed(statement: Any) -> None:
-    """Raise :class:`UnfilteredQuery` if a statement could reach rows of all tenants with any
-    parameters.
+    """Raise :class:`UnfilteredQuery` if a statement could reach rows of all tenants.
 
     An INSERT into an owned table must give a ``tenant_id``, not use the column's default. Each
     other owned table must be limited, by a condition that always holds, to a tenant or to rows by
@@ -119,9 +119,7 @@ def _unnamed(part: Part) -> set[str]:
 
 
 def _keys(conditions: Iterable[Any]) -> Iterator[tuple[str, set[str]]]:
-    """Yield each comparison of a table's key that must hold: that table, and the tables of the
-    other side.
-    """
+    """Yield the table of each key that must equal something, and the tables of the other side."""
     for condition in _all_of(conditions):
         if isinstance(condition, BinaryExpression) and condition.operator in (operators.eq, operators.in_op):
             for key, other in ((condition.left, condition.right), (condition.right, condition.left)):

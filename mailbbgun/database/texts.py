@@ -139,8 +139,9 @@ def cases_of(character: str) -> str:
 
 @cache
 def _folds() -> Mapping[int, str]:
-    """Return the folded form of each letter that differs from it. All such letters are below
-    U+20000.
+    """Return the folded form of each letter that differs from it.
+
+    All such letters are below U+20000.
     """
     forms = ((one, (one.casefold(), one.lower())) for one in map(chr, range(0x20000)))
     return {

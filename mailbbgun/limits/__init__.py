@@ -1,5 +1,4 @@
-"""Every limit that can say "not now": requests a minute, messages a day, and the sending limits of
-SMTP accounts.
+"""Limits of requests a minute, of messages a day, and of what SMTP accounts may send.
 
 Files: `request_rates` limits requests. It counts them with `windows` in memory or `redis_windows`.
 `quota` limits the messages a day of a tenant. `rate_limiter` gives senders permits under the limits

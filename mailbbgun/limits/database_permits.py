@@ -134,12 +134,11 @@ def _ask(dialect: str) -> ReadyStatement:
 
 
 def _held(dialect: str) -> CTE:
-    """Return the requests, joined with the rows of their accounts and the time at which each row
-    was locked.
+    """Return the requests with the rows of their accounts, and the time at which each was locked.
 
     Rows are locked in the order of ids, so that two statements cannot deadlock. The clock is read
-    under the lock. An earlier time would make permits that others got during the wait look too
-    large, as if the limits had changed.
+    under the lock. By an earlier time, permits that others got during the wait would look like more
+    than a full burst, and not all of them would count.
     """
     wants = recordset(dialect, "wants", _WANTS)
     both = select(*wants.c, *(_PACE.c[name] for name in ("free_at", "day", "used"))).join_from(

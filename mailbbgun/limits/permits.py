@@ -1,5 +1,4 @@
-"""Permits to send under an SMTP account's limits: the arithmetic, and the contract of a permit
-store.
+"""Permits to send under an SMTP account's limits: arithmetic, and contract of permit stores.
 
 An account may have limits per second and per minute, and a least interval. Together they give one
 *interval* between mails: the longest that any of them asks for. Each granted permit costs one
@@ -29,8 +28,9 @@ DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class SendingLimits:
-    """What the provider of an account allows; None: no limit. Raises ``ValueError`` for a limit
-    that is not positive.
+    """What the provider of an account allows; None: no limit.
+
+    Raises ``ValueError`` for a limit that is not positive.
     """
 
     max_per_second: float | None = None
@@ -98,8 +98,9 @@ class Permit:
 
 
 class PermitStore(ABC):
-    """Counts what accounts have sent, for all processes that use the same server. Thread-safe;
-    connects on first use.
+    """Counts what accounts have sent, for all processes that use the same server.
+
+    Thread-safe; connects on first use.
     """
 
     @abstractmethod
@@ -116,8 +117,9 @@ class PermitStore(ABC):
         """
 
     def check(self) -> None:
-        """Check that the server lets us in, and change nothing. Raises :class:`Unavailable`. Does
-        nothing by default.
+        """Check that the server lets us in, and change nothing.
+
+        Raises :class:`Unavailable`. Does nothing by default.
         """
         return
 

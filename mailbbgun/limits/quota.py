@@ -37,11 +37,10 @@ class Room:
 
 
 def take(session: Session, wants: Mapping[UUID, Want]) -> dict[UUID, Room]:
-    """Count messages of tenants, as many as today's quotas have room for, and return how many. One
-    statement.
+    """Count messages of tenants, as many as today's quotas have room for, and return how many.
 
-    It locks each tenant's count until the transaction ends. It does so in the order of ids, so that
-    two transactions cannot deadlock.
+    It is one statement, and locks each tenant's count until the transaction ends. It does so in the
+    order of ids, so that two transactions cannot deadlock.
     """
     if not wants:
         return {}

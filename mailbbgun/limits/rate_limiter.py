@@ -1,5 +1,4 @@
-"""The rate limiter of one process. It gives senders permits to send under the limits of SMTP
-accounts.
+"""The rate limiter gives the senders of one process permits under the limits of SMTP accounts.
 
 A sender never waits here. It takes a permit that is held for its account, or is told how long to
 wait. One thread asks the permit store for all accounts at once, and wakes the senders when it gets
@@ -93,11 +92,10 @@ class RateLimiter:
 
     def ready(self, account_id: UUID, limits: SendingLimits, waiting: int = 1) -> float:
         """Take one permit and return 0; if there is none, return about how many seconds to wait.
-        Does no I/O.
 
-        ``waiting`` is how many mails of this process could go through the account now, this one
-        included. The limiter asks for permits for all of them, also after it returned 0. ``limits``
-        may change from call to call. Do not call it for an account without limits.
+        It does no I/O. ``waiting`` is how many mails of this process could go through the account
+        now, this one included. The limiter asks for permits for all of them, also after it returned
+        0. ``limits`` may change from call to call. Do not call it for an account without limits.
         """
         now = time.monotonic()
         with self._changed:
@@ -115,8 +113,9 @@ class RateLimiter:
             return 0.0 if may_go else max(LEAST_WAIT, max(account.free, self._rests_until) - now)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Stop asking. Within ``timeout`` seconds, give unused permits back to the day's counts.
-        Leaves the store open.
+        """Stop asking, and give unused permits back to the day's counts.
+
+        This takes at most ``timeout`` seconds. The store stays open.
         """
         with self._changed:
             self._stopping = True

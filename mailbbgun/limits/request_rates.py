@@ -55,6 +55,7 @@ class Rates:
 
     def allows(self, caller: Caller) -> bool:
         """Return whether :meth:`taken` would let a request through now, going by memory alone.
+
         Counts nothing.
         """
         return all(
@@ -62,10 +63,9 @@ class Rates:
         )
 
     def taken(self, caller: Caller) -> Standing | None:
-        """Count a request. Return how the caller stands with the limit that refuses it, or comes
-        nearest to that.
+        """Count a request, and return how the caller stands; None if it has no limit.
 
-        Returns None if the caller has no limit.
+        The answer is about the limit that refuses the request, or comes nearest to that.
         """
         # The key's limit comes first: a key above it must use up nothing of the tenant's limit.
         (key, key_limit), (tenant, tenant_limit) = _limits(caller)
@@ -108,9 +108,7 @@ class Rates:
         return self._memory.hit(name, limit, self._processes)
 
     def _ask_redis(self) -> bool:
-        """Return whether to ask Redis: it answered last time, or this request is to try whether it
-        is back.
-        """
+        """Return whether to ask Redis: it answered last time, or it is time to try again."""
         if not self._away:
             return True
         with self._lock:
@@ -132,9 +130,7 @@ class Rates:
 
 
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
-    """Return the names that a caller's requests are counted under, with their limits: the key's,
-    the tenant's.
-    """
+    """Return the two names that a caller's requests are counted under, with their limits."""
     return (f"key:{caller.key_id}", caller.requests_per_minute), (
         f"tenant:{caller.counts_as}",
         caller.tenant_requests_per_minute,

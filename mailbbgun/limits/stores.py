@@ -1,5 +1,4 @@
-"""Chooses where limits are counted: in Redis if ``REDIS_URL`` names one, else in the database or in
-memory.
+"""Chooses where limits are counted: in Redis, or in the database and in memory.
 
 The Redis client is imported only if it is used, because that takes 0.1 s of a program's start.
 """

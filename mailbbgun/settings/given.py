@@ -54,8 +54,9 @@ def from_environment(environ: Mapping[str, str], known: Collection[str], others:
 
 
 def from_file(file: Path, known: Collection[str]) -> dict[str, Any]:
-    """Run a ``config.py`` and return the settings that it assigns. ``known`` are the names of all
-    settings.
+    """Run a ``config.py`` and return the settings that it assigns.
+
+    ``known`` are the names of all settings.
 
     Raises :class:`ConfigurationError` with the line that fails, or with the first name that is not
     a setting; ``FileNotFoundError`` if there is no file.

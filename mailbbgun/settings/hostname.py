@@ -25,9 +25,7 @@ _NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!
 
 
 def fault_of(name: str) -> str:
-    """Return why a name cannot be ours, as the rest of a sentence that begins with the name; "" if
-    it can.
-    """
+    """Return why a name cannot be ours, as the end of a sentence; "" if it can."""
     if _is_address(name):
         return "is an IP address, or ends like one, and no host name"
     if not name.isascii():
@@ -39,8 +37,9 @@ def fault_of(name: str) -> str:
 
 
 def of_this_machine() -> tuple[str, str]:
-    """Return this machine's own name and "". If that name is invalid: a name made from it, and the
-    invalid one, quoted.
+    """Return this machine's own name and "".
+
+    If that name is invalid: a name made from it, and the invalid one, quoted.
     """
     invalid = None
     for name in (_full_name(), socket.gethostname()):
@@ -51,8 +50,7 @@ def of_this_machine() -> tuple[str, str]:
 
 
 def made_of(name: str) -> str:
-    """Return a valid name that is as near as possible to an invalid one: ``my-host`` for
-    ``my_host``.
+    """Return a valid name that resembles an invalid one: ``my-host`` for ``my_host``.
 
     Returns :data:`FALLBACK` if nothing valid is left.
     """

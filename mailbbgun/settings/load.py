@@ -1,5 +1,4 @@
-"""Reads the settings: from ``config.py``, then from ``MAILBBGUN_<NAME>`` environment variables,
-which win.
+"""Reads the settings from ``config.py`` and from ``MAILBBGUN_<NAME>`` environment variables.
 
 A wrong or unknown value stops the program with one line that names it.
 """
@@ -79,8 +78,8 @@ def _with_driver(url: str) -> str:
 
 
 def unusable_machine_name(settings: Settings) -> str:
-    """Return the machine's own name, quoted, if HOSTNAME was made from it because it is not valid;
-    else "".
+    """Return the machine's name, quoted, if it is invalid and HOSTNAME was made from it; else
+    "".
     """
     made, invalid = hostname.of_this_machine()
     return invalid if made == settings.HOSTNAME else ""

@@ -1,6 +1,4 @@
-"""The type and the defaults of the setting ``SMTP_TIMEOUTS``: how long each phase of an SMTP
-dialogue may take.
-"""
+"""The type and the defaults of the setting ``SMTP_TIMEOUTS``."""
 
 from dataclasses import dataclass
 

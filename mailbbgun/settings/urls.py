@@ -13,9 +13,7 @@ _ESCAPES = "in a user name or password write # as %23, / as %2F, : as %3A, ? as 
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme without its driver: ``postgresql`` of ``postgresql+psycopg2://…``; "" if
-    there is none.
-    """
+    """Return the scheme without a driver: ``postgresql`` of ``postgresql+psycopg2://…``; or ""."""
     found = _SCHEME.match(url)
     return found[0].lower() if found else ""
 

@@ -280,9 +280,8 @@ def test_the_peer_of_a_connection_is_judged_again_and_may_not_be_this_machine(
 # Spellings that the C library takes for this machine: so without the guard a canary would be
 # reached.
 REACHES_US = [
-    "127.0.0.1", "127.1", "0x7f.1", "2130706433", "017700000001", "①②⑦.⓪.⓪.①", "127。0。0。1", "0", "0.0.0.0", "localhost",
-    "::1",
-    "::ffff:127.0.0.1",
+    "127.0.0.1", "127.1", "0x7f.1", "2130706433", "017700000001", "①②⑦.⓪.⓪.①", "127。0。0。1", "0", "0.0.0.0",
+    "localhost", "::1", "::ffff:127.0.0.1",
 ]  # fmt: skip
 
 

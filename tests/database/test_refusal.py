@@ -1,6 +1,4 @@
-"""A server that refuses wrong settings ends a start with a sentence; one that does not answer is
-waited for.
-"""
+"""A server that refuses our settings ends a start; one that does not answer is waited for."""
 
 import sqlite3
 from collections.abc import Iterator

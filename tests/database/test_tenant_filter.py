@@ -1,6 +1,4 @@
-"""The tenant filter: which statements it refuses, and that it hides other tenants' rows if queries
-forget to.
-"""
+"""The tenant filter: which statements it refuses, also if our queries forget the tenant."""
 
 import re
 import types

@@ -1,6 +1,4 @@
-"""The permit store in Redis: which ``REDIS_URL`` is valid, which failures it reports, and how long
-keys stay.
-"""
+"""The permit store in Redis: valid URLs, failures, and how long keys stay."""
 
 from pathlib import Path
 

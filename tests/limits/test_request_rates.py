@@ -34,8 +34,9 @@ def limited(request, postgresql, tmp_path_factory):
 
 @pytest.fixture
 def exact(limited):
-    """Whether exactly the limit is allowed. In memory each process has a share, which may not be
-    used up.
+    """Whether exactly the limit is allowed.
+
+    In memory each process has a share, which may not be used up.
     """
     return bool(limited.services.settings.REDIS_URL)
 
@@ -49,8 +50,9 @@ def hammer(
     paths: tuple[str, ...] = ("/messages",),
     **headers: str,
 ):
-    """Send requests as fast as possible until there are ``enough`` answers. Return the number of
-    each status.
+    """Send requests as fast as possible until there are ``enough`` answers.
+
+    Return the number of each status.
 
     Twelve clients change their connections, and so the processes that answer them.
     """

@@ -12,8 +12,9 @@ from tests.waiting import PATIENCE
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """An API of one process without a proxy. An address may send thirty requests a minute without a
-    valid key.
+    """An API of one process without a proxy.
+
+    An address may send thirty requests a minute without a valid key.
     """
     with opened(tmp_path_factory.mktemp("guarded"), 1, UNAUTHORIZED_PER_MINUTE="30") as door:
         yield door
