@@ -93,7 +93,7 @@ def _local(text: str, domain: str) -> str:
     # Not printable are control, format, private and unassigned characters, surrogates, and every
     # space but U+0020.
     if unseen := next((character for character in text + plain if not character.isprintable()), None):
-        raise _invalid(f"it has U+{ord(unseen):04X} before the @-sign, which nobody sees.")
+        raise _invalid(f"it has U+{ord(unseen):04X} before the @-sign, which is invisible.")
     if any(unicodedata.category(one[0])[0] == "M" for one in (text, plain)):
         raise _invalid("it begins with a combining character.")
     if _UTF8_DOT_ATOM.fullmatch(plain) and (quoted or _UTF8_DOT_ATOM.fullmatch(text)):

@@ -60,7 +60,7 @@ class ServedHost(NamedTuple):
         """Read the value of a Host header (RFC 9110 §7.2). Raises :class:`ValueError`."""
         wrong = f"{shown(text)!r} is not a host like mail.example.com or 192.0.2.1:5000"
         if "@" in text:
-            wrong += ": a user or password before it is not taken"
+            wrong += ": a user or password before it is not allowed"
         found = _HOST.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
             raise ValueError(wrong)
@@ -70,7 +70,7 @@ class ServedHost(NamedTuple):
             raise ValueError(wrong) from error
         port = int(found["port"]) if found["port"] else None
         if port is not None and not 0 < port < 65_536:
-            raise ValueError(f"{shown(text)!r} has a port that is none: it must be from 1 to 65535")
+            raise ValueError(f"{shown(text)!r} has an invalid port: it must be from 1 to 65535")
         return cls(name, port)
 
     @property
@@ -132,7 +132,7 @@ def public_url(text: str) -> str:
     if "@" in text:
         raise ValueError(
             f"{without_login(text)!r} is not an address like https://mail.example.com: "
-            "a user or password before the host is not taken"
+            "a user or password before the host is not allowed"
         )
     if parts.scheme not in PORTS or parts.query or parts.fragment or not re.fullmatch(r"[!-~]*", text):
         raise ValueError(f"{text!r} is not an address like https://mail.example.com")

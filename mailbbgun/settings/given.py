@@ -139,7 +139,7 @@ def _of_a_service(variable: str, value: str) -> bool:
 def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
     """Return an addition to "unknown setting": the setting that was probably meant."""
     nearest = difflib.get_close_matches(name.upper(), known, 1, LIKELY)
-    return f"; did you mean {prefix}{nearest[0]}?" if nearest else "; config.py.sample has all there are"
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else "; config.py.sample lists all settings"
 
 
 def _line(error: BaseException, file: Path) -> str:

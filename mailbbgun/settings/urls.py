@@ -50,7 +50,7 @@ def _fault_of_server(url: str) -> str:
         return f"has a # in it, where a URL ends: {_ESCAPES}"
     authority, _, after = rest[2:].partition("/")
     if authority.count("@") > 1 or "@" in after.partition("?")[0]:
-        return f"cannot be told apart at its @-signs: {_ESCAPES}"
+        return f"has more than one @, or one after a /: {_ESCAPES}"
     if "?" in authority and "@" in authority.partition("?")[2]:
         return f"has a ? before its @: {_ESCAPES}"
     try:

@@ -24,7 +24,7 @@ def checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
     """
     if name.endswith(("_URL", "_KEYS")) and not _is_all_text(value, kind):
         kinds = "a string" if kind is str else "a list of strings"
-        raise ConfigurationError(f"{name}: must be {kinds}; what it is is not shown, as there may be a password in it")
+        raise ConfigurationError(f"{name}: must be {kinds}; its value is not shown, because it may contain a password")
     try:
         converted = _converted(value, kind)
     except (TypeError, ValueError) as error:

@@ -37,7 +37,7 @@ def test_any_other_host_is_not_unless_the_settings_name_it(text: str) -> None:
 @pytest.mark.parametrize("text", NO_HOST)
 def test_an_invalid_host_is_an_error_that_shows_it(text: str) -> None:
     for any_served in (False, True):
-        with pytest.raises(ValueError, match=r"is not a host like|has a port that is none"):
+        with pytest.raises(ValueError, match=r"is not a host like|has an invalid port"):
             Hosts(any_served=any_served).serves(text)
 
 

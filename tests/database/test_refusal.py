@@ -71,7 +71,7 @@ def guarded(breakable_postgresql: PostgreSQL) -> Iterator[URL]:
 def test_a_refusal_of_postgresql_is_explained_and_ends_a_start(
     guarded: URL, changes: dict[str, object], told: str
 ) -> None:
-    error = refusal(guarded.set(**changes))  # type: ignore[arg-type]
+    error = refusal(guarded.set(**changes))  # type: ignore[arg-type]  # the names are those of URL.set
     assert error.refused
     assert str(error).startswith(told)
 

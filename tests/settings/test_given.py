@@ -49,7 +49,7 @@ def test_variables_that_kubernetes_and_docker_set_for_services_are_ignored(varia
         ("MAILBBGUN_API_PORT", "5001", "unknown setting; did you mean MAILBBGUN_"),
         ("MAILBBGUN_SERVICE", "x", "unknown setting"),
         ("MAILBBGUN_API_NAME", "mail", "unknown setting"),
-        ("MAILBBGUN_QQQ", "x", "unknown setting; config.py.sample has all there are"),
+        ("MAILBBGUN_QQQ", "x", "unknown setting; config.py.sample lists all settings"),
         ("MAILBBGUN_", "x", "unknown setting"),
     ],
 )
