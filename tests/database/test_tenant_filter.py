@@ -287,13 +287,8 @@ def test_if_every_query_forgets_the_tenant_no_row_of_another_tenant_is_shown_or_
     def ask(method: str, path: str, tenant: UUID, **options: object) -> object:
         return client.open(path, method=method, headers={"Authorization": f"Bearer {tokens[tenant]}"}, **options)
 
-    sent = ask(
-        "POST",
-        "/messages",
-        THEIRS,
-        json={"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]},
-    )
-    theirs = sent.json["id"]
+    message = {"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]}
+    theirs = ask("POST", "/messages", THEIRS, json=message).json["id"]
     calls = [("GET", f"/messages/{theirs}{path}") for path in ("", "/raw", "/events")]
     calls += [
         ("GET", f"/messages{query}") for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0")

@@ -56,7 +56,7 @@ def hammer(
 
     Twelve clients change their connections, and so the processes that answer them.
     """
-    body = {"json": HELLO} if method == "POST" else {}
+    more = {"timeout": PATIENCE} | ({"json": HELLO} if method == "POST" else {})
     answers, over = Counter(), threading.Event()
 
     def client(number: int) -> None:
@@ -66,14 +66,9 @@ def hammer(
                 for _ in range(5):
                     n += 1
                     path, key = paths[n % len(paths)], keys[(number + n) % len(keys)]
-                    called = fresh.request(
-                        method,
-                        locked.url + path,
-                        headers={"Authorization": f"Bearer {key}", **headers},
-                        timeout=PATIENCE,
-                        **body,
-                    )
-                    answers[called.status_code] += 1
+                    sent = {"Authorization": f"Bearer {key}", **headers}
+                    answer = fresh.request(method, locked.url + path, headers=sent, **more)
+                    answers[answer.status_code] += 1
 
     with ThreadPoolExecutor(12) as clients:
         working = clients.map(client, range(12))
