@@ -12,8 +12,12 @@ from mailbbgun.accept.draft import BCC, CC, DEFAULT_PRIORITY, TO, Submission, wi
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
-from mailbbgun.http.web import REPLAYED, Blueprint, PendingResponse, ReadyResponse, Repeatable, own_base, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import PendingResponse, ReadyResponse
+from mailbbgun.http.schemas import REPLAYED, Repeatable
+from mailbbgun.http.urls import own_base
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import STATUSES
 from mailbbgun.services import Services

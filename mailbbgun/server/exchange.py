@@ -9,7 +9,7 @@ from typing import Any
 from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
-from mailbbgun.http.web import AWAITS, PendingResponse
+from mailbbgun.http.responses import AWAITS, PendingResponse
 from mailbbgun.server.connection import ClientConnection
 
 

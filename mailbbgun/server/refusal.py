@@ -13,7 +13,7 @@ from gunicorn.http.message import (  # type: ignore[import-untyped]  # nor has t
 )
 
 from mailbbgun.http import web
-from mailbbgun.http.web import SECURE
+from mailbbgun.http.responses import SECURE
 from mailbbgun.server.limits import ServerLimits, Stage
 
 #: A line feed without a carriage return before it.

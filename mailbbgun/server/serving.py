@@ -14,8 +14,10 @@ from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
 from mailbbgun.core.net import network_of
+from mailbbgun.http.error_responses import INTERNAL_ERROR
+from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.web import EXTENSION, INTERNAL_ERROR, Ending, PendingResponse
+from mailbbgun.http.responses import Ending, PendingResponse
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.exchange import Exchange, created

@@ -12,7 +12,7 @@ from gunicorn.workers.base import Worker as BaseWorker  # type: ignore[import-un
 
 from mailbbgun.accept.quick import Quick
 from mailbbgun.core.process import explained_exit
-from mailbbgun.http.web import EXTENSION
+from mailbbgun.http.provided import EXTENSION
 from mailbbgun.server.accepting import Doors
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files

@@ -8,7 +8,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.app import ROOMS
 from mailbbgun.http.bad_input import DEFAULTS, SECRET, listed, printable, sentences, shown, summed_up
-from mailbbgun.http.web import Time
+from mailbbgun.http.schemas import Time
 from mailbbgun.smtp_accounts.schemas import NewAccount
 
 ID = "019cdb4a-7c00-7000-8000-00000000002a"

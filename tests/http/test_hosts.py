@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.http.web import provided
+from mailbbgun.http.provided import provided
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings, load
 from mailbbgun.tenants import keys

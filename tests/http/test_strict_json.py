@@ -3,7 +3,7 @@
 import pytest
 
 from mailbbgun.core.errors import MalformedBody, TooLarge
-from mailbbgun.http.web import MOST_DEPTH, parse_object
+from mailbbgun.http.strict_json import MOST_DEPTH, parse_object
 
 BAD = {
     "empty": b"",
