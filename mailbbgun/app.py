@@ -89,7 +89,7 @@ class _App(Flask):
 
 
 def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
-    """Return the WSGI application. Connects to no server: while the database is away, it answers 503.
+    """Return the WSGI application. Waits for no server: while the database is away, it answers 503.
 
     Without ``settings`` and ``services``, it uses those that the running API keeps
     (``settings/running.py``). Raises :class:`ConfigurationError`.
@@ -107,6 +107,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.url_map.merge_slashes = False  # no redirects: an unknown path is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
     _assemble(app, settings, services, database)
+    if settings.PROXIES:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
     return app
 
 
@@ -150,8 +152,6 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     app.register_blueprint(_assets)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     app.after_request(_secured)
-    if settings.PROXIES:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
 
 
 def close(app: Flask) -> None:

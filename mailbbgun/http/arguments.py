@@ -38,7 +38,7 @@ def parameters(query: bytes, with_plus: Collection[str]) -> list[tuple[str, str]
 
 
 class Parser(FlaskParser):
-    """Reads arguments strictly: an unknown one, one given twice, and invalid JSON are our errors."""
+    """Reads arguments strictly: unknown or repeated ones, and invalid JSON, are our errors."""
 
     DEFAULT_VALIDATION_STATUS = 400
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": marshmallow.RAISE}  # noqa: RUF012 - as the base has it

@@ -1,4 +1,4 @@
-"""Sentences about bad input: each names the value that was given and says what would be right. Pure.
+"""Sentences about bad input: each names the value given and says what would be right. Pure.
 
 marshmallow says "Not a valid integer." and leaves the client to find the value. This module
 replaces marshmallow's messages, for all schemas, by the type and the validators of the field. A
@@ -79,15 +79,16 @@ class _Place:
 
 
 def sentences(messages: Any, schema: Schema, given: Any, noun: str = "field") -> dict[str, list[str]]:
-    """Return our sentences for a schema's ``messages`` about ``given``, by field, such as ``scopes.0``.
+    """Return our sentences for a schema's ``messages`` about ``given``, by field (``scopes.0``).
 
-    At most :data:`MOST_FIELDS` fields. ``noun`` is what a field is called: field, parameter, header.
+    At most :data:`MOST_FIELDS` fields. ``noun`` is what a field is called: field, parameter,
+    header.
     """
     return dict(islice(_walk(messages, _Place("", None, schema, given, noun)), MOST_FIELDS))
 
 
 def summed_up(wrong: Mapping[str, Sequence[str]]) -> str:
-    """Return one sentence about all wrong fields: the reason if there is only one, else their names."""
+    """Return one sentence about all wrong fields: the only reason, or the fields' names."""
     (name, why), *more = wrong.items()
     if more or len(why) > 1:
         return f"Some fields are not valid: {listed([name_of(one) for one in islice(wrong, MOST_FIELDS)], 'and')}."
@@ -95,7 +96,7 @@ def summed_up(wrong: Mapping[str, Sequence[str]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON on one line: only printable characters, at most ``SHOWN_SIZE`` of them."""
+    """Return a value as JSON on one line: at most ``SHOWN_SIZE`` characters, all printable."""
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str) and len(value) > SHOWN_SIZE:

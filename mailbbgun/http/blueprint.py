@@ -1,4 +1,4 @@
-"""What every room makes its ``api.py`` of: a blueprint that documents itself, and the API of them all."""
+"""The blueprint that each room's ``api.py`` is made of, and the API that they make together."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -73,7 +73,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
         return cast(View, self.doc(security=[{name: []} for name in SECURITY_SCHEMES])(view))
 
     def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
-        # An instance, which is made once: flask-smorest would make one of a class with each request.
+        # An instance, which is made once: flask-smorest would make one of a class with each
+        # request.
         return cast(Callable[[View], View], super().arguments(schema(), **options))
 
     def response(self, status_code: int, schema: Any = None, **options: Any) -> Callable[[View], View]:

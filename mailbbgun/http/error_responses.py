@@ -131,7 +131,7 @@ def _http_error(error: HTTPException) -> Any:
 
 
 def _explained(status: int, error: HTTPException) -> tuple[str, str]:
-    """Return the code of an error that Flask raises, and a sentence that says what would be right."""
+    """Return the code of an error of Flask's, and a sentence that says what would be right."""
     if status == 413:
         return "too_large", too_large(current_app.config["MAX_CONTENT_LENGTH"])
     if status == 404:

@@ -113,7 +113,7 @@ def caller() -> Caller:
 
 
 def reading(db: Database) -> AbstractContextManager[Session]:
-    """Open a session that reads only data of the caller's tenant; for a test key, only its test data."""
+    """Open a session that reads only data of the caller's tenant; for a test key, test data."""
     return db.read(caller().tenant_id, tests_only=caller().tests_only)
 
 

@@ -1,4 +1,4 @@
-"""What the application hands to its views: one value of each type, kept with the Flask application."""
+"""What the application hands to its views: one value of each type."""
 
 from typing import TypeVar, cast
 

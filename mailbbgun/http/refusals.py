@@ -79,7 +79,10 @@ class Refusals:
         self._counts.clear()
 
     def _tell_later(self, now: float) -> None:
-        """Start a timer that ends the window, even if nothing more is refused. The caller holds the lock."""
+        """Start a timer that ends the window, even if nothing more is refused.
+
+        The caller holds the lock.
+        """
         if self._timer is None:
             self._timer = threading.Timer(max(self._began + self._seconds - now, 0.0), self.close)
             self._timer.daemon = True

@@ -1,4 +1,4 @@
-"""Fields and schemas that several rooms use in their requests: times, pages of a list, idempotency."""
+"""Fields and schemas of requests that several rooms use: times, pages of a list, idempotency."""
 
 import re
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ class Time(fields.DateTime):
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """Return a moment in UTC. Beyond the years 1 to 9999, return the first or last moment there is."""
+    """Return a moment in UTC; the first or last one there is if that is beyond them."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Sentences about a request that no route takes: an unknown path, a malformed id, a wrong method. Pure."""
+"""Sentences about requests that no route takes: unknown path, malformed id, wrong method. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,10 @@ _PARAMETER = re.compile(r"<(?:([a-z]+):)?([a-z_]+)>")
 
 
 def nothing_at(path: str, rules: Iterable[str]) -> str:
-    """Say why there is nothing at a path. ``rules`` are all routes, such as ``/messages/<uuid:message_id>``."""
+    """Say why there is nothing at a path.
+
+    ``rules`` are all routes, such as ``/messages/<uuid:message_id>``.
+    """
     asked = path.split("/")
     templates = {}
     for rule in sorted(rules):
@@ -60,7 +63,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _nearest(asked: Sequence[str], templates: Iterable[str]) -> str | None:
-    """Return the known path that is most like the one asked for. UUIDs in it stand for parameters."""
+    """Return the known path that is most like the one asked for, whose UUIDs are parameters."""
     as_template = "/".join("{id}" if _is_uuid(one) else one for one in asked)
     compared = {re.sub(r"\{[a-z_]+\}", "{id}", one): one for one in templates if one != "/"}
     if (bare := as_template.rstrip("/")) in compared:

@@ -38,7 +38,7 @@ def own_base() -> str:
 
 
 def next_page(last: UUID | None) -> dict[str, str]:
-    """Return the ``Link`` header to the page after the entry ``last``. None: there is no such page."""
+    """Return the ``Link`` header to the page after the entry ``last``; none if that is None."""
     if last is None:
         return {}
     kept = {name: value for name, value in g.query.items() if name not in ("offset", "after")}

@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
-from mailbbgun.server.accepting import Doors
+from mailbbgun.server.accepting import Listeners
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.limits import SLOWEST_RATE, SMALL, ServerLimits, limits_of
@@ -45,7 +45,7 @@ class Answering:
     def serve(self, connection: ClientConnection, _request: Any) -> None:
         self.served.append(connection)
         if self.answer is not None:
-            self.clients.send(connection, self.answer, keeps=True)
+            self.clients.send(connection, self.answer, keep_alive=True)
 
     def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         log.info("%s %s", connection.client, refusal)
@@ -69,8 +69,8 @@ class House:
         self.server.clients = self.clients = Clients(
             Config(), self.limits, self.poller, self.server, log, lambda: self.now
         )
-        self.doors = Doors(self.poller, self.clients, [self.listener])
-        self.doors.open()
+        self.listeners = Listeners(self.poller, self.clients, [self.listener])
+        self.listeners.open()
 
     def __enter__(self) -> Self:
         return self
@@ -182,7 +182,7 @@ def test_while_a_request_that_came_ahead_is_served_the_poller_has_nothing_to_do(
     with House(answer=None) as house:
         line = house.connect(GET + GET)
         (connection,) = house.server.served
-        house.clients.send(connection, LARGE_ANSWER, keeps=True)
+        house.clients.send(connection, LARGE_ANSWER, keep_alive=True)
         read_all(house, line, len(LARGE_ANSWER))
         assert house.server.served == [connection, connection]
         assert connection.watched == READ  # there is room to write, of which it would be told in each turn
@@ -195,7 +195,7 @@ def test_a_request_that_is_being_served_is_never_closed() -> None:
         for _ in range(30):
             house.connect(HALF_HEAD)
         assert len(house.clients) == 8
-        house.clients.send(house.server.served[0], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)
+        house.clients.send(house.server.served[0], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keep_alive=True)
         assert first.recv(100).startswith(b"HTTP/1.1 200")
 
 
@@ -323,7 +323,7 @@ def test_what_is_sent_ahead_of_an_answer_is_not_kept_beyond_the_bound_of_all(tog
         assert (kept > 0) == together
         assert len(house.server.served) == len(house.clients) == len(lines)
         for connection, line in zip(list(house.server.served), lines, strict=True):
-            house.clients.send(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)
+            house.clients.send(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keep_alive=True)
             assert line.recv(100).startswith(b"HTTP/1.1 200")
             assert not connection.cut or closed(line)
 
@@ -335,7 +335,7 @@ def test_a_request_sent_while_another_is_served_is_served_after_it(house: House)
     house.settle()
     for number in range(3):
         assert len(house.server.served) == number + 1
-        house.clients.send(house.server.served[-1], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)
+        house.clients.send(house.server.served[-1], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keep_alive=True)
         house.settle()
         assert line.recv(100).startswith(b"HTTP/1.1 200")
 
@@ -373,12 +373,12 @@ def test_without_files_and_anybody_to_close_the_poller_rests_until_it_looks_agai
         for tried in (1, 2):
             house.settle()
             assert accepted == tried
-            house.doors.open()
+            house.listeners.open()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     house.server.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     line.sendall(GET)
-    house.doors.open()
+    house.listeners.open()
     house.settle()
     assert line.recv(100).startswith(b"HTTP/1.1 200")
 
@@ -407,7 +407,7 @@ def test_whoever_stops_serving_ends_idle_connections_at_once_and_half_requests_s
         half.settimeout(PATIENCE)
         house.later(2)
         assert answer(half)[0] == 408
-        house.clients.send(house.server.served[0], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keeps=True)
+        house.clients.send(house.server.served[0], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keep_alive=True)
         assert busy.recv(100).startswith(b"HTTP/1.1 200")
         assert closed(busy)
 

@@ -42,7 +42,7 @@ def refused(sent: bytes) -> Refusal:
     one = incoming()
     with pytest.raises(Refusal) as found:  # noqa: PT012 - it may come in any turn
         request = one.take(sent)
-        while request is None and one.goes_on:
+        while request is None and one.has_more:
             request = one.next()
     return found.value
 
@@ -98,7 +98,7 @@ def test_tiny_chunks_behind_a_head_are_taken_in_turns(chunk: bytes) -> None:
     sent = chunk * (SMALL // len(chunk))
     assert one.take(CHUNKED + sent) is None
     turns = [one.held]
-    while one.goes_on:
+    while one.has_more:
         assert one.next() is None
         turns.append(one.held)
     assert len(turns) == -(-len(sent) // FEW)

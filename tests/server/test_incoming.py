@@ -41,7 +41,7 @@ def read(pieces: list[bytes]) -> list[tuple[str, bytes]]:
     one, found = incoming(), []
     for piece in pieces:
         request = one.take(piece)
-        while request is not None or one.goes_on:
+        while request is not None or one.has_more:
             if isinstance(request, bytes):
                 request = one.parse(request)
             if request is not None:
@@ -185,11 +185,11 @@ def test_a_client_is_told_to_go_on_once_and_only_if_it_waits() -> None:
     head, _, body = post(BODY, b"Expect: 100-continue").partition(BODY)[0], b"", BODY
     one = incoming()
     assert one.take(head) is None
-    assert [one.wants_to_be_told_to_go_on() for _ in range(2)] == [True, False]
+    assert [one.expects_continue() for _ in range(2)] == [True, False]
     assert one.take(body).body.read() == BODY
     one = incoming()
     assert one.take(head + body[:3]) is None
-    assert not one.wants_to_be_told_to_go_on()
+    assert not one.expects_continue()
 
 
 @pytest.mark.parametrize(
