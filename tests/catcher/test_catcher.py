@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.catcher import HTTP_METHODS, OTHER_FILES
+from mailbbgun.catcher.conversation import HTTP_METHODS
+from mailbbgun.catcher.main import OTHER_FILES
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, at_least, pause, wait_until
 
