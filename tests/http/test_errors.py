@@ -9,7 +9,7 @@ import requests
 from mailbbgun.accept.checks import NEEDS_RECIPIENT
 from mailbbgun.core.ids import DEFAULT_TENANT
 from tests.http.conftest import MAX_BODY_SIZE
-from tests.http.test_web import BAD
+from tests.http.test_strict_json import BAD
 from tests.waiting import PATIENCE
 
 JSON = {"Content-Type": "application/json"}

@@ -16,7 +16,7 @@ from mailbbgun.server.chunked import FEW, FREE_FRAMING, LONGEST_LINE, LONGEST_TR
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import SMALL
 from mailbbgun.server.refusal import Refusal, refusal_of
-from tests.server.test_clients import House, answer
+from tests.server.harness import Harness, answer
 from tests.waiting import cpu_of, growth
 
 LIMIT = 10_000_000
@@ -115,29 +115,29 @@ def test_a_large_chunk_behind_a_head_is_taken_at_once() -> None:
 
 
 def test_tiny_chunks_of_one_client_do_not_keep_others_waiting() -> None:
-    with House() as house:
-        greedy, modest = house.connect(), house.connect()
+    with Harness() as harness:
+        greedy, modest = harness.connect(), harness.connect()
         greedy.sendall(CHUNKED + b"1\r\n \r\n" * 12_000 + b"0\r\n\r\n" + FIRST + b"\r\n")
-        house.poller.turn(0.01)
+        harness.poller.turn(0.01)
         modest.sendall(FIRST + b"\r\n")
         for _ in range(5):
-            house.poller.turn(0.01)
+            harness.poller.turn(0.01)
         assert modest.recv(100).startswith(b"HTTP/1.1 200")
-        assert len(house.server.served) == 1
+        assert len(harness.server.served) == 1
         for _ in range(60):
-            house.poller.turn(0.01)
-        assert len(house.server.served) == 3
+            harness.poller.turn(0.01)
+        assert len(harness.server.served) == 3
 
 
 def test_a_body_in_tiny_chunks_that_is_late_between_two_turns_gets_408() -> None:
-    with House() as house:
-        line = house.connect(CHUNKED + b"1\r\n \r\n" * 2000)
-        house.now += 10_000
-        house.clients.end_late()
+    with Harness() as harness:
+        line = harness.connect(CHUNKED + b"1\r\n \r\n" * 2000)
+        harness.now += 10_000
+        harness.clients.end_late()
         assert answer(line)[0] == 408
         for _ in range(5):
-            house.poller.turn(0.01)
-        assert not house.server.served
+            harness.poller.turn(0.01)
+        assert not harness.server.served
 
 
 @pytest.mark.parametrize("extension", [b";" + b"a" * 8000, b';a="' + b"b" * 300 + b'"', b";a" * 20, b" " * 100 + b";a"])
