@@ -1,4 +1,4 @@
-"""A running catcher, and clients of it."""
+"""A catcher in a process of its own, and clients that talk to it."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ class Catcher:
         assert self.process.poll() is None, self.log()
 
     def log(self) -> str:
-        """Return what it printed so far."""
+        """Return what the catcher has printed."""
         return self._log.read_text()
 
     def kept(self) -> list[bytes]:
@@ -55,16 +55,16 @@ class Catcher:
         return message_from_bytes(content)
 
     def smtp(self) -> smtplib.SMTP:
-        """Connect."""
+        """Return a connected client."""
         return smtplib.SMTP("127.0.0.1", self.port, "client.test", timeout=PATIENCE)
 
     def peak_memory(self) -> int:
-        """Return the most memory it ever had, in bytes."""
+        """Return the most memory that the catcher has had, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it and return its exit code."""
+        """Stop the catcher and return its exit code."""
         self.process.send_signal(with_signal)
         return self.process.wait(PATIENCE)
 
@@ -90,7 +90,7 @@ class Raw:
         return self.reply()
 
     def begin_data(self) -> None:
-        """Get as far as 354."""
+        """Send commands up to DATA, which is answered 354."""
         for line in (b"EHLO client.test", b"MAIL FROM:<a@b.test>", b"RCPT TO:<c@d.test>"):
             assert self.say(line).startswith(b"250")
         assert self.say(b"DATA").startswith(b"354")
@@ -110,7 +110,7 @@ def environment(var: Path, port: int) -> dict[str, str]:
 
 @pytest.fixture
 def catcher(tmp_path: Path) -> Iterator[Catcher]:
-    """A catcher, which must end well."""
+    """A catcher, which must end with code 0 and without a traceback."""
     one = Catcher(tmp_path / "var")
     yield one
     assert one.process.poll() is not None or one.stop() == 0
@@ -119,7 +119,7 @@ def catcher(tmp_path: Path) -> Iterator[Catcher]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catcher]:
-    """One catcher for a table of tests that must leave nothing in it."""
+    """One catcher for tests that must leave no message in it."""
     one = Catcher(tmp_path_factory.mktemp("catcher") / "var")
     yield one
     assert one.stop() == 0

@@ -1,4 +1,4 @@
-"""The mail catcher, as a process of its own, through real SMTP."""
+"""Messages to the mail catcher, through real SMTP: which are kept, and which are refused."""
 
 import resource
 import smtplib
@@ -51,8 +51,9 @@ def test_pipelined_transactions_are_answered_one_by_one(catcher: Catcher) -> Non
 
 
 SMUGGLED = {
-    "lflf": b"\n.\n", "crcr": b"\r.\r", "crlf": b"\r.\n", "lfcr": b"\n.\r", "lfcrlf": b"\n.\r\n", "crlflf": b"\r\n.\n", "crcrlf": b"\r.\r\n",
-    "crlfcr": b"\r\n.\r", "null-before": b"\r\n\x00.\r\n", "null-after": b"\r\n.\x00\r\n", "crcrlfcrcrlf": b"\r\r\n.\r\r\n",
+    "lflf": b"\n.\n", "crcr": b"\r.\r", "crlf": b"\r.\n", "lfcr": b"\n.\r", "lfcrlf": b"\n.\r\n",
+    "crlflf": b"\r\n.\n", "crcrlf": b"\r.\r\n", "crlfcr": b"\r\n.\r", "null-before": b"\r\n\x00.\r\n",
+    "null-after": b"\r\n.\x00\r\n", "crcrlfcrcrlf": b"\r\r\n.\r\r\n",
 }  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_each_message_is_one_log_line_that_nobody_can_forge(catcher: Catcher) ->
 
 def test_a_disk_that_takes_nothing_defers_and_the_catcher_goes_on(catcher: Catcher) -> None:
     (catcher.mail / "tmp").rmdir()
-    (catcher.mail / "tmp").touch()  # a file where the folder was: unwritable, also for root
+    (catcher.mail / "tmp").touch()  # a file in place of the folder: nobody can write into it, not even root
     with catcher.smtp() as smtp:
         with pytest.raises(smtplib.SMTPDataError, match=r"4\.3\.1"):
             smtp.sendmail("a@b.test", ["c@d.test"], b"Subject: 1\r\n\r\nx\r\n")

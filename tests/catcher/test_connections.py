@@ -1,4 +1,4 @@
-"""Connections to the catcher: their number, other protocols, slow ones, its end."""
+"""Connections to the catcher: many, slow, of another protocol, and at its end."""
 
 import signal
 import subprocess
@@ -49,8 +49,10 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_1(catcher: Catcher, tmp_p
         [sys.executable, "-m", "mailbbgun.catcher"], cwd=ROOT, env=taken, capture_output=True, text=True, check=False
     )
     assert second.returncode == 1
-    said = f"catcher: cannot listen on 127.0.0.1:{catcher.port}: Address already in use; MAILBBGUN_CATCHER_PORT sets another port\n"
-    assert second.stderr == said
+    said = (
+        f"cannot listen on 127.0.0.1:{catcher.port}: Address already in use; MAILBBGUN_CATCHER_PORT sets another port"
+    )
+    assert second.stderr == f"catcher: {said}\n"
     assert not (tmp_path / "other").exists()
 
 
@@ -91,7 +93,7 @@ def test_a_connection_that_begins_with_another_protocol_is_hung_up_on_and_none_o
                     raw.link.sendall(piece)
                 while chunk := raw.link.recv(4096):
                     said += chunk
-            except ConnectionError:  # it closed before it had read all
+            except ConnectionError:  # the catcher closed before it had read everything
                 pass
             assert said in (b"", b"421 4.7.0 This is an SMTP server: no HTTP, no TLS\r\n")
     assert shared.kept() == []
@@ -115,7 +117,7 @@ def test_connections_that_say_nothing_keep_nobody_out_and_whoever_sends_mail_sta
         talking.say(b"EHLO client.test")
         silent = [Raw(catcher.port) for _ in range(2 * most)]
         assert silent[0].reply().startswith(b"421 4.3.2 Too many connections")  # the longest idle one
-        with Raw(catcher.port, "127.0.0.2") as other:  # of an address that has one, and it may stay
+        with Raw(catcher.port, "127.0.0.2") as other:  # the only one of its address, so it may stay
             silent += [Raw(catcher.port) for _ in range(most)]
             assert other.say(b"NOOP").startswith(b"250")
         assert talking.say(b"NOOP").startswith(b"250")

@@ -1,4 +1,4 @@
-"""Lets deliveries end in tests without a worker."""
+"""Ends deliveries as a worker would, for tests without a worker."""
 
 from uuid import UUID, uuid4
 
@@ -13,11 +13,12 @@ OWNER = uuid4()
 
 
 def ids(answer):
+    """Return the ids of the messages in a list."""
     return [message["id"] for message in answer["messages"]]
 
 
 def claim(door, identifier):
-    """Put a message's deliveries into a worker's hands; return them."""
+    """Claim a message's deliveries, as a worker does. Return their ids."""
     with door.services.db.write() as session:
         session.execute(
             update(Delivery).where(Delivery.message_id == UUID(identifier)).values(lease_owner=OWNER, attempt=1)
@@ -26,7 +27,7 @@ def claim(door, identifier):
 
 
 def end(door, identifier, kind, status, **more):
-    """Let a try of a message's deliveries end."""
+    """End an attempt of each of a message's deliveries."""
     ended = {"counted": True, "attempted": True} | more
     results = [
         record.Result(one, UUID(identifier), DEFAULT_TENANT, 1, kind, status, **ended)
@@ -37,5 +38,5 @@ def end(door, identifier, kind, status, **more):
 
 
 def fail(door, identifier):
-    """Let a message's deliveries bounce."""
+    """Let all of a message's deliveries bounce."""
     end(door, identifier, Kind.BOUNCED, "ERROR", reason=Reason.BOUNCED, code=550, reply="5.1.1 no such user")

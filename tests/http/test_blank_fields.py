@@ -7,11 +7,12 @@ from tests.http.posting import ANOTHER_WAY, GOOD, parsed, wrong
 
 def test_null_stands_for_what_is_not_given(door):
     optional = (
-        "html", "cc", "bcc", "from", "reply_to", "envelope_from", "headers", "tags", "metadata", "message_id", "message_id_header", "priority",
+        "html", "cc", "bcc", "from", "reply_to", "envelope_from", "headers", "tags", "metadata", "message_id",
+        "message_id_header", "priority",
     )  # fmt: skip
     answer = door.post(GOOD | dict.fromkeys(optional), **{"Idempotency-Key": f"null-{door.url}"})
     assert answer.status_code == 201, answer.text
-    same = door.post(GOOD, **{"Idempotency-Key": f"null-{door.url}"})  # the same request, and so the same answer
+    same = door.post(GOOD, **{"Idempotency-Key": f"null-{door.url}"})  # the same request, so the same response
     assert (same.json(), same.headers["Idempotent-Replayed"]) == (answer.json(), "true")
     shown, plain = (door.get(f"/messages/{identifier}") for identifier in (answer.json()["id"], door.send(**GOOD)))
     for name in ("from", "to", "cc", "bcc", "tags", "metadata", "priority", "mail_from", "smtputf8"):
@@ -24,7 +25,7 @@ def test_null_stands_for_what_is_not_given(door):
     assert set(properties) == {*GOOD, *optional}
 
 
-WAYS = [{}, {"X-Unknown": "so the framework has it"}]  # without the framework, and with it
+WAYS = [{}, ANOTHER_WAY]  # without Flask, and with it
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
@@ -151,7 +152,7 @@ def test_a_blank_to_is_told_of(door, to):
         answer = door.post(GOOD | {"to": to}, **more)
         wrong(answer, "to")
         assert answer.json()["error"]["fields"]["to"][0].startswith("`to` is required")
-    if to not in (None, []):  # somebody wanted to fill it in
+    if to not in (None, []):  # a client tried to fill it in
         wrong(door.post(GOOD | {"to": to, "bcc": "archive@example.com"}), "to")
 
 

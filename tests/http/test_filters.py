@@ -11,7 +11,7 @@ from mailbbgun.messages import repo
 from mailbbgun.messages.models import DELIVERIES
 from tests.http.outcomes import claim, end, fail, ids
 
-LONG = "a" * 59 + "…"  # what an error shows of a long value
+LONG = "a" * 59 + "…"  # the part of a long value that an error shows
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def domain() -> str:
 
 
 def found(door, query):
-    """Return the ids of a list, as its query is written; its count must be right."""
+    """Return the ids in a list. Its count must be right. The query is sent as it is written."""
     answer = door.call("GET", f"/messages?{query}")
     assert answer.status_code == 200, answer.text
     assert answer.json()["count"] == len(answer.json()["messages"])
@@ -39,7 +39,7 @@ def test_a_plus_in_an_address_is_a_plus_however_it_is_written(door, domain):
         == [plus]
     )
     assert found(door, f"to=%20ann@{domain}%20") == [plain]
-    assert found(door, f"%74o=ann+t@{domain}") == [plus]  # the name may be written so too
+    assert found(door, f"%74o=ann+t@{domain}") == [plus]  # %74 is t
     assert found(door, f"to=ann%20t@{domain}") == []
     assert found(door, f"domain={domain}") == [blank, plain, plus]
 
@@ -103,7 +103,8 @@ def test_subject_finds_a_part_in_any_case_and_no_character_is_a_wildcard(door, t
     subjects = ["Rechnung Nº 17 für Ärger", "100% off_now [new] \\ * ? . ^ $", "日本語の件名", "ΟΔΟΣ straße"]
     sent = {subject: door.send(subject=f"{subject} {tag}") for subject in subjects}
     for part, subject in {
-        "rechnung": 0, "RECHNUNG nº 17 FÜR äRGER": 0, "100%": 1, "off_": 1, "[NEW]": 1, "\\ *": 1, "? . ^ $": 1, "語の": 2, "οδοσ": 3, "STRAßE": 3,
+        "rechnung": 0, "RECHNUNG nº 17 FÜR äRGER": 0, "100%": 1, "off_": 1, "[NEW]": 1, "\\ *": 1, "? . ^ $": 1,
+        "語の": 2, "οδοσ": 3, "STRAßE": 3,
     }.items():  # fmt: skip
         assert sent[subjects[subject]] in found(door, f"subject={quote(part)}&limit=1000"), part
         assert found(door, f"subject={quote(f'{subjects[subject]} {tag}'.upper().replace('SS', 'ß'))}") == [
@@ -126,7 +127,7 @@ def test_a_message_id_header_finds_what_a_client_gave_and_what_we_made(door, dom
         == found(door, f"message_id_header={quote(header[1:-1])}")
         == [made]
     )
-    # One that a client gave may look like ours, and be another message's id.
+    # A client's Message-ID may look like ours, and contain another message's id.
     posed = door.send(message_id_header=f"<{made}@{domain}>")
     twice = [door.send(message_id_header=f"<{new_id()}@{domain}>") for _ in range(2)]
     assert found(door, f"message_id_header={made}@{domain}") == [posed]
@@ -192,13 +193,15 @@ def test_all_filters_go_together(door, tag, domain):
     )
     fail(door, sent)
     every = {
-        "from": f"shop@{domain}", "to": f"ann@{domain}", "domain": domain, "tag": tag, "message_id_header": f"1@{domain}", "subject": "invoice",
+        "from": f"shop@{domain}", "to": f"ann@{domain}", "domain": domain, "tag": tag,
+        "message_id_header": f"1@{domain}", "subject": "invoice",
         "reason": "bounced", "status": "error", "test": "false", "since": "2020-01-01", "until": "2100-01-01",
     }  # fmt: skip
     assert ids(door.get("/messages", **every)) == [sent]
     other = {
-        "from": f"shop@x.{domain}", "to": f"ben@{domain}", "domain": "example.com", "tag": "x", "message_id_header": f"2@{domain}",
-        "subject": "offer", "reason": "expired", "status": "pending", "test": "true", "since": "2100-01-01", "until": "2020-01-01",
+        "from": f"shop@x.{domain}", "to": f"ben@{domain}", "domain": "example.com", "tag": "x",
+        "message_id_header": f"2@{domain}", "subject": "offer", "reason": "expired", "status": "pending",
+        "test": "true", "since": "2100-01-01", "until": "2020-01-01",
     }  # fmt: skip
     for name, value in other.items():
         assert door.get("/messages", **every | {name: value}) == {"messages": [], "count": 0}, name
@@ -238,18 +241,21 @@ def test_the_longest_that_accept_takes_is_found(door, tag):
         (f"to={'a' * 243}@example.com", "to", f'Must have at most 254 characters; "{LONG}" has 255.'),
         (f"from={'a' * 8000}", "from", f'Must have at most 254 characters; "{LONG}" has 8000.'),
         (f"domain={'a.' * 4000}", "domain", f'Must have at most 253 characters; "{"a." * 29}a…" has 8000.'),
-        (f"message_id_header=a{'@' * 7900}%20x", "message_id_header", f'Must have at most 292 characters; "a{"@" * 58}…" has 7903.'),
+        (f"message_id_header=a{'@' * 7900}%20x", "message_id_header",
+            f'Must have at most 292 characters; "a{"@" * 58}…" has 7903.'),
         ("reason=spam", "reason", 'Must be bounced, expired, outcome_unknown or parked, not "spam".'),
         ("status=gone", "status", 'Must be PENDING, DELIVERED, ERROR or CANCELLED, not "gone".'),
         ("test=maybe", "test", 'Must be true or false, not "maybe".'),
-        ("since=yesterday", "since", 'Must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date, not "yesterday".'),
+        ("since=yesterday", "since",
+            'Must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date, not "yesterday".'),
         ("limit=1001", "limit", 'Must be an integer from 0 to 1000, not "1001".'),
         ("limit=x", "limit", 'Must be an integer from 0 to 1000, not "x".'),
         ("after=17", "after", 'Must be a UUID, such as 019cdb4a-7c00-7000-8000-00000000002a, not "17".'),
         ("limit=1&limit=2", "limit", "`limit` is given 2 times; give it once."),
         ("form=x", "form", "Unknown parameter `form`; did you mean `from`?"),
-        ("recipient=x", "recipient", "Unknown parameter `recipient`; the parameters here are `limit`, `offset`, `after`, `status`, `reason`, `to`, "
-            "`domain`, `from`, `subject`, `message_id_header`, `tag`, `test`, `since` and `until`."),
+        ("recipient=x", "recipient",
+            "Unknown parameter `recipient`; the parameters here are `limit`, `offset`, `after`, `status`, `reason`, "
+            "`to`, `domain`, `from`, `subject`, `message_id_header`, `tag`, `test`, `since` and `until`."),
     ],
 )  # fmt: skip
 def test_a_bad_filter_is_told_with_its_value_and_what_would_be_right(door, query, field, sentence):
@@ -271,7 +277,8 @@ def test_no_filter_finds_another_tenants_message(door, tag, domain):
     fail(door, sent)
     own = door.get(f"/messages/{door.send()}")["message_id_header"]
     each = {
-        "sender": f"shop@{domain}", "to": f"ann@{domain}", "domain": domain, "message_id_header": f"1@{domain}", "subject": domain,
+        "sender": f"shop@{domain}", "to": f"ann@{domain}", "domain": domain, "message_id_header": f"1@{domain}",
+        "subject": domain,
         "reason": "bounced",
     }  # fmt: skip
     for name, value in [*each.items(), ("message_id_header", own)]:

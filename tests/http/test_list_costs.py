@@ -22,12 +22,13 @@ from tests.waiting import PATIENCE, cpu_of, growth
 def test_a_list_by_recipient_walks_an_index(door):
     messages = [new_id() for _ in range(3000)]
     message = {
-        "created_at": datetime.now(UTC), "status": "PENDING", "subject": "s", "sender": "a@b.test", "mail_from": "a@b.test",
+        "created_at": datetime.now(UTC), "status": "PENDING", "subject": "s", "sender": "a@b.test",
+        "mail_from": "a@b.test",
         "message_id": "<1@b>", "priority": 5, "smtputf8": False, "size": 1, "tags": [], "metadata": {}, "raw": b"x",
     }  # fmt: skip
     delivery = {"kind": "to", "lane": "normal", "status": "PENDING"}
     asked = []
-    with Session(door.services.db.engine) as session:  # nothing of this is committed
+    with Session(door.services.db.engine) as session:  # never committed
         session.execute(insert(MESSAGES), [message | {"id": one} for one in messages])
         rows = [
             delivery | {"id": new_id(), "message_id": one, "address": f"User{n}@walk.example"}
@@ -73,7 +74,7 @@ def test_a_list_costs_the_same_statements_whatever_its_length(door, tag):
 def test_each_filter_walks_its_index(door, wanted, index):
     messages = [new_id() for _ in range(3000)]
     asked = []
-    with Session(door.services.db.engine) as session:  # nothing of this is committed
+    with Session(door.services.db.engine) as session:  # never committed
         same = MESSAGE | {"status": "PENDING", "created_at": datetime.now(UTC)}
         rows = [
             same | {"id": one, "sender": f"Shop <Shop{n}@d{n}.example>", "message_id": f"<{n}@d{n}.example>"}
@@ -123,7 +124,7 @@ def test_a_list_by_subject_looks_at_so_many_messages_and_not_at_all(door, tag, m
 
 @pytest.mark.parametrize("letter", ["a", "ä"])
 def test_a_part_that_is_like_each_subject_but_for_its_end_costs_little_more_than_a_short_one(door, letter):
-    with Session(door.services.db.engine) as session:  # nothing of this is committed
+    with Session(door.services.db.engine) as session:  # never committed
         same = MESSAGE | {"status": "PENDING", "created_at": datetime.now(UTC), "subject": letter * 256}
         session.execute(insert(MESSAGES), [same | {"id": new_id()} for _ in range(1000)])
 
@@ -134,7 +135,7 @@ def test_a_part_that_is_like_each_subject_but_for_its_end_costs_little_more_than
             )
             return cpu_of(lambda: repo.page(session, wanted))
 
-        assert growth(cost, 1, 199, turns=3, least=0.005) < 16  # of GLOB it was a hundred
+        assert growth(cost, 1, 199, turns=3, least=0.005) < 16  # with GLOB it was a hundred
 
 
 def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkeypatch):
@@ -146,7 +147,7 @@ def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkey
         with door.services.db.write() as session:
             if door.services.db.dialect == "postgresql":
                 session.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
-            else:  # there nobody waits for a lock to read
+            else:  # on SQLite, a reader does not wait for a lock
                 monkeypatch.setattr(find, "LIST_SECONDS", 0.0)
             answer = client.get("/messages?subject=x")
         told = (
@@ -158,7 +159,7 @@ def test_a_list_that_the_database_works_on_for_too_long_is_given_up(door, monkey
             {"status": 503, "code": "took_too_long", "message": told},
         )
         monkeypatch.undo()
-        assert client.get("/messages?subject=x").status_code == 200  # the connection is as good as before
+        assert client.get("/messages?subject=x").status_code == 200  # the connection still works
     finally:
         close(app)
 

@@ -1,4 +1,4 @@
-"""Lists, details, timeline, cancel and retry."""
+"""Lists of messages, a message's details, and its timeline."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -100,9 +100,10 @@ def test_a_date_alone_is_its_midnight_in_utc(door, tag):
 @pytest.mark.parametrize(
     "query",
     [
-        "limit=-1", "limit=1001", "limit=x", "limit=", "limit=1.5", "limit=1e3", "limit=١", "limit=1_0", "limit=%201", "limit=" + "9" * 5000,
-        "offset=-1", "offset=x", "offset=99999999999999999999", "status=NOPE", "status=pendin", "after=x", "after=1", "since=yesterday",
-        "since=2026-1-1", "since=20260101", "since=2026-02-30", "since=2026-01-01T00:00:00", "since=2026-02-30T00:00:00Z", "since=2026-01-01Z",
+        "limit=-1", "limit=1001", "limit=x", "limit=", "limit=1.5", "limit=1e3", "limit=١", "limit=1_0", "limit=%201",
+        "limit=" + "9" * 5000, "offset=-1", "offset=x", "offset=99999999999999999999", "status=NOPE", "status=pendin",
+        "after=x", "after=1", "since=yesterday", "since=2026-1-1", "since=20260101", "since=2026-02-30",
+        "since=2026-01-01T00:00:00", "since=2026-02-30T00:00:00Z", "since=2026-01-01Z",
         "until=2026-W01-1T00:00:00Z", "to=%00", "tag=a%00b",
         "limit=1&limit=2", "unknown=1", "%00=1",
     ],
@@ -182,8 +183,7 @@ def test_a_recipient_is_found_however_the_ascii_letters_of_the_address_are_spelt
 
 @pytest.mark.parametrize("to", ["ann", "", "@", "ü", "Ann <ann@example.com>", "ann@example.com,ben@example.com@"])
 def test_a_recipient_that_is_no_bare_address_is_an_error_and_not_an_empty_list(door, to):
-    answer = door.call(
-        "GET", f"/messages?to={quote(to)}"
-    )  # requests' own params have + for a blank, which here is a plus
+    # Not by params: requests would write a blank as +, which is a plus in this parameter.
+    answer = door.call("GET", f"/messages?to={quote(to)}")
     assert answer.status_code == 400
     assert answer.json()["error"]["fields"] == {"to": [f'"{to}": Not a bare e-mail address, like ann@example.com.']}

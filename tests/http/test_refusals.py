@@ -1,4 +1,4 @@
-"""Log lines about refusals: few, however many there are, and the others are counted."""
+"""Log lines about refusals: only a few are written, and the others are counted."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Cancelling messages, and trying them again."""
+"""Messages are cancelled, and tried again."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,7 +21,7 @@ def delivery(door, identifier):
 
 
 def soon(door, identifier):
-    """Return in how many seconds a message's only delivery is due."""
+    """Return the seconds until a message's only delivery is due."""
     return (delivery(door, identifier).next_attempt_at - datetime.now(UTC)).total_seconds()
 
 
@@ -68,7 +68,7 @@ def test_a_failed_message_can_be_made_due_again_with_a_fresh_schedule(door):
     assert failed["finished_at"].endswith("Z")
     answer = door.call("POST", f"/messages/{identifier}/retry", json={})
     shown = answer.json()["deliveries"][0]
-    # The schedule begins anew; how often a server was asked does not.
+    # The retry schedule begins again; the number of attempts does not.
     assert (answer.status_code, answer.json()["status"], shown["finished_at"], shown["attempts"]) == (
         200,
         "PENDING",
@@ -97,7 +97,7 @@ def test_what_waits_for_its_next_try_is_made_due_now_on_its_schedule_and_hinted_
         "deferred",
         "accepted",
     ]
-    # Its first hint, and this one's.
+    # The first hint, and that of the retry.
     until(lambda: hints(door, identifier) == ["high", "high"], what="the hint")
     until(lambda: marked(delivery(door, identifier)), what="the mark of it")
 

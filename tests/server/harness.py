@@ -1,4 +1,4 @@
-"""Connections of a poller on a port of its own, with a clock that the test sets."""
+"""A poller and its connections on a port of their own, with a clock that the test sets."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds, so a close resets the connection
 HALF_HEAD = b"GET /x HTTP/1.1\r\nX"
 HALF_BODY = b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc"
 CHUNKED = b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"
@@ -31,7 +31,7 @@ LIMITS = limits_of(load({"MAILBBGUN_API_CONNECTIONS": "16", "MAILBBGUN_API_CONNE
 
 
 class Answering:
-    """Answers each request with ``answer``; keeps those whose answer is None as being served."""
+    """Answers each request with ``answer``. If that is None, requests stay being served."""
 
     clients: Clients
 
@@ -50,7 +50,7 @@ class Answering:
 
 @dataclass
 class Harness:
-    """Clients on a port of their own."""
+    """A poller with its connections, on a port of its own."""
 
     limits: ServerLimits = LIMITS
     answer: bytes | None = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -80,7 +80,7 @@ class Harness:
         self.sources.close()
 
     def connect(self, sent: bytes = b"", source: str = "127.0.0.1", receive: int = 0) -> socket.socket:
-        """Return a new connection that has sent so much, all of which is read."""
+        """Return a new connection that has sent these bytes. The poller has read them."""
         line = self.sources.enter_context(socket.socket())
         if receive:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
@@ -93,12 +93,12 @@ class Harness:
         return line
 
     def settle(self) -> None:
-        """Let the poller do all there is to do."""
+        """Let the poller work until it has nothing left to do."""
         for _ in range(12):
             self.poller.turn(0)
 
     def later(self, seconds: float) -> None:
-        """Let time go by."""
+        """Set the clock forward, and let late connections end."""
         self.now += seconds
         while self.clients.end_late():
             self.settle()
@@ -106,7 +106,7 @@ class Harness:
 
 
 def closed(line: socket.socket) -> bool:
-    """Say whether the server has closed a connection, without a word."""
+    """Return whether the server has closed a connection without a response."""
     line.settimeout(0.05)
     try:
         return line.recv(65_536) == b""
@@ -126,7 +126,7 @@ def read_all(harness: Harness, line: socket.socket, size: int) -> None:
 
 
 def answer(line: socket.socket) -> tuple[int, Any]:
-    """Return status and error of an answer that ends the connection."""
+    """Return status and error of a response that ends the connection."""
     received = b""
     while piece := line.recv(65_536):
         received += piece
@@ -135,7 +135,7 @@ def answer(line: socket.socket) -> tuple[int, Any]:
 
 
 def served(harness: Harness, source: str = "127.0.0.1") -> socket.socket:
-    """Return a connection that has had an answer and is idle."""
+    """Return a connection that has had a response and is idle."""
     line = harness.connect(GET, source)
     assert line.recv(65_536).startswith(b"HTTP/1.1 200")
     return line

@@ -1,4 +1,4 @@
-"""Who is closed when there are too many, and when: real sockets, and a clock that the test sets."""
+"""Which connections are closed, and when: because they are late, or to make room."""
 
 import os
 import resource
@@ -55,7 +55,7 @@ def test_whoever_is_new_gets_in_among_however_many_that_are_as_new(sent: bytes) 
             harness.now += 0.001
         line = harness.connect()
         harness.now += 0.001
-        for _ in range(6):  # before it has asked for anything
+        for _ in range(6):  # before it has sent anything
             harness.connect(sent, receive=4096)
             harness.now += 0.001
         line.sendall(GET)
@@ -70,7 +70,7 @@ def test_while_a_request_that_came_ahead_is_served_the_poller_has_nothing_to_do(
         harness.clients.send(connection, LARGE_ANSWER, keep_alive=True)
         read_all(harness, line, len(LARGE_ANSWER))
         assert harness.server.served == [connection, connection]
-        assert connection.watched == READ  # there is room to write, of which it would be told in each turn
+        assert connection.watched == READ  # not WRITE: each turn would report that it is writable
 
 
 def test_a_request_that_is_being_served_is_never_closed() -> None:

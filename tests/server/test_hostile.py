@@ -1,4 +1,4 @@
-"""What hostile clients send costs as much as it is long, and refusals repeat nothing of it but the names of headers."""
+"""Hostile requests take linear time, and refusals repeat nothing of them but names of headers."""
 
 import random
 from typing import Any
@@ -40,7 +40,7 @@ def incoming() -> Incoming:
 
 def refused(sent: bytes) -> Refusal:
     one = incoming()
-    with pytest.raises(Refusal) as found:  # noqa: PT012 - it may come in any turn
+    with pytest.raises(Refusal) as found:  # noqa: PT012 - any turn may raise it
         request = one.take(sent)
         while request is None and one.has_more:
             request = one.next()
@@ -55,7 +55,7 @@ def lines(line: bytes, size: int) -> bytes:
     return (line + b"\r\n") * (size // (len(line) + 2))
 
 
-# Each is repeated until it is as long as wanted.
+# Each is repeated to the wanted length.
 @pytest.mark.parametrize(
     ("first", "line"),
     [
@@ -79,7 +79,7 @@ def test_whatever_a_head_holds_is_explained_in_as_many_steps_as_it_has_bytes(fir
         head = FIRST + first + lines(line, size) + b"bad header\r\n\r\n"
         return cpu_of(lambda: refusal_of(InvalidHeader("x"), head))
 
-    assert growth(cost, SMALL // 8, SMALL) < 32  # 64, if each byte looked at every other
+    assert growth(cost, SMALL // 8, SMALL) < 32  # quadratic time would be 64
 
 
 def test_a_large_head_that_is_refused_costs_as_much_as_it_is_long() -> None:
@@ -193,7 +193,7 @@ def test_the_longest_lines_are_the_same_in_whatever_pieces_they_come(sent: bytes
 
 
 def read_by_gunicorn(sent: bytes) -> bytes | None:
-    """Return the content of a whole body; None if it is refused, or goes on."""
+    """Return the content of a whole body; None if it is refused, or not complete."""
     one = ChunkedReader(reader().req, IterUnreader([sent]))
     try:
         return bytes(one.read(LIMIT))
@@ -289,7 +289,7 @@ RIGHT = b"POST /messages HTTP/1.1\r\nHost: localhost\r\n"
         RIGHT + b"Host: " + KEY + b"\r\n\r\n",
         RIGHT + b"X: " + KEY + b"y" * 9000 + b"\r\n\r\n",
         RIGHT + b"X: " + KEY + b"\n\r\n\r\n",
-        RIGHT + b"A: " + b"y" * 8000 + b"\r\n" + b"B: " + b"y" * 8000 + b"\r\nAuthorization Bearer " + KEY + b"\r\n\r\n",
+        RIGHT + b"A: " + b"y" * 8000 + b"\r\nB: " + b"y" * 8000 + b"\r\nAuthorization Bearer " + KEY + b"\r\n\r\n",
         CHUNKED + KEY + b"\r\n",
         CHUNKED + b"1;" + KEY + b"=\xff\r\n",
         CHUNKED + KEY * 1000,
@@ -312,7 +312,7 @@ def test_a_refusal_repeats_nothing_that_was_sent_and_is_short(sent: bytes) -> No
 
 
 def test_any_head_with_a_wrong_byte_in_it_gets_a_short_refusal_or_none() -> None:
-    """Every byte of a right head is replaced by others, with a fixed seed."""
+    """Replace every byte of a right head by others, with a fixed seed."""
     dice = random.Random(9)
     right = (
         RIGHT + b"Authorization: Bearer " + KEY + b"\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\r\n"

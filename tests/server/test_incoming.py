@@ -1,4 +1,4 @@
-"""Bytes become requests: alike in whatever pieces they come, and what is wrong is refused with a reason."""
+"""Bytes become the same requests in whatever pieces they come. Refusals say the reason."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ def incoming() -> Incoming:
 
 
 def read(pieces: list[bytes]) -> list[tuple[str, bytes]]:
-    """Return path and body of each request that these pieces make, as a server that declines the quick way gets them."""
+    """Return path and body of each request in these pieces, without the quick way."""
     one, found = incoming(), []
     for piece in pieces:
         request = one.take(piece)
