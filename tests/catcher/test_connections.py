@@ -143,7 +143,7 @@ def test_for_a_slow_recipient_the_dot_is_answered_late_and_others_are_served_mea
     assert [message_from_bytes(content)["Subject"] for content in catcher.kept()] == ["fast", "slow"]
 
 
-def test_who_leaves_before_the_late_answer_left_nothing_behind(catcher: Catcher) -> None:
+def test_a_client_that_leaves_before_the_late_reply_leaves_no_message_behind(catcher: Catcher) -> None:
     with Raw(catcher.port) as raw:
         raw.say(b"EHLO client.test")
         raw.say(b"MAIL FROM:<a@b.test>")

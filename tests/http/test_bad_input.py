@@ -87,7 +87,7 @@ def told(schema: Schema, given: object) -> dict[str, list[str]]:
         ({"identifier": 1}, "identifier", "Unknown field `identifier`; did you mean `id`?"),
         ({"x\n": 1}, "x\n",
             "Unknown field `x\\n`; the fields here are `text`, `number`, `least`, `real`, `flag`, `id`, "
-            " `choice`, `name`, `code`, `several`, `some`, `table`, `nested`, `at`, `odd`, `password` and `token`."),
+            "`choice`, `name`, `code`, `several`, `some`, `table`, `nested`, `at`, `odd`, `password` and `token`."),
         ({"password": "S3CRET"}, "password", "Must have 2 to 4 characters, not 6."),
         ({"password": ["S3CRET"]}, "password", "Must be a string; what was given is a list."),
         ({"token": "S3CRET"}, "token", "Must be a list; what was given is a string."),

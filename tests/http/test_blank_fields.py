@@ -5,7 +5,7 @@ import pytest
 from tests.http.posting import ANOTHER_WAY, GOOD, parsed, wrong
 
 
-def test_null_stands_for_what_is_not_given(door):
+def test_null_means_not_given(door):
     optional = (
         "html", "cc", "bcc", "from", "reply_to", "envelope_from", "headers", "tags", "metadata", "message_id",
         "message_id_header", "priority",
@@ -30,7 +30,7 @@ WAYS = [{}, ANOTHER_WAY]  # without Flask, and with it
 
 @pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
 @pytest.mark.parametrize("subject", ["", " ", "  \u3000"])
-def test_an_empty_or_blank_subject_is_one(door, subject, way):
+def test_an_empty_or_blank_subject_is_accepted(door, subject, way):
     sent = door.post(GOOD | {"subject": subject}, **way)
     assert (sent.status_code, sent.json()["subject"]) == (201, subject)
     assert door.get(f"/messages/{sent.json()['id']}")["subject"] == subject
@@ -40,7 +40,7 @@ def test_an_empty_or_blank_subject_is_one(door, subject, way):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["quick", "whole"])
-def test_a_subject_that_is_null_or_not_given_is_asked_for(door, way):
+def test_a_subject_that_is_null_or_missing_is_an_error(door, way):
     without = {name: value for name, value in GOOD.items() if name != "subject"}
     for body, why in (
         (GOOD | {"subject": None}, "must not be null"),
@@ -72,7 +72,7 @@ def test_a_subject_that_is_null_or_not_given_is_asked_for(door, way):
         ({"to": "", "cc": "ann@example.com"}, {"to"}),
     ],
 )
-def test_other_needed_fields_that_are_blank_are_asked_for_whichever_way_a_request_takes(door, fields, names, way):
+def test_other_required_fields_that_are_blank_are_errors(door, fields, names, way):
     answer = door.post(GOOD | fields, **way)
     assert (answer.status_code, set(answer.json()["error"]["fields"])) == (400, names)
 
@@ -102,7 +102,7 @@ BLANKS = [
     "blanks", [*BLANKS, {"headers": {"X-A": "", "X-B": None}, "metadata": {}, "tags": [" "]}], ids=repr
 )
 @pytest.mark.parametrize("way", [{}, ANOTHER_WAY], ids=["quick", "framework"])
-def test_what_is_blank_stands_for_what_is_not_given(door, blanks, way):
+def test_blank_means_not_given(door, blanks, way):
     key = {"Idempotency-Key": f"{hash(door.url)}{hash(repr(blanks))}{len(way)}"}
     answer = door.post(GOOD | blanks, **key, **way)
     assert answer.status_code == 201, answer.text
@@ -116,7 +116,7 @@ def test_what_is_blank_stands_for_what_is_not_given(door, blanks, way):
     )
 
 
-def test_blank_parts_are_left_out_and_one_that_is_not_is_needed(door):
+def test_blank_parts_are_left_out_and_one_part_must_not_be_blank(door):
     for given, kind in (
         ({"html": ""}, "text/plain"),
         ({"text": "", "html": "<p>Hi"}, "text/html"),
@@ -147,7 +147,7 @@ def test_blanks_among_others_are_left_out(door):
 
 
 @pytest.mark.parametrize("to", ["", " ", ",", [""], ["", " "], [","], None, []], ids=repr)
-def test_a_blank_to_is_told_of(door, to):
+def test_a_blank_to_is_an_error(door, to):
     for more in ({}, ANOTHER_WAY):
         answer = door.post(GOOD | {"to": to}, **more)
         wrong(answer, "to")

@@ -87,7 +87,7 @@ def test_a_request_that_drips_is_whole_in_the_end(door, pause):
         assert heard(answers)[0] == 200
 
 
-def test_requests_sent_ahead_are_answered_in_their_order(door):
+def test_pipelined_requests_are_answered_in_their_order(door):
     with connected(door) as (line, answers):
         line.sendall(HEALTH + POST + HEALTH + POST[:50])
         assert [heard(answers)[0] for _ in range(3)] == [200, 201, 200]
@@ -137,7 +137,7 @@ def stalled(door):
         connection.rollback()
 
 
-def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(door):
+def test_requests_that_wait_for_the_database_do_not_delay_others(door):
     with ExitStack() as stack:
         lines = [stack.enter_context(connected(door)) for _ in range(80)]  # more than there are threads
         with stalled(door):
@@ -155,7 +155,7 @@ def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(doo
         assert {heard(answers)[0] for _, answers in lines[1:]} == {201}
 
 
-def test_requests_that_wait_for_keys_held_elsewhere_keep_nobody_from_being_answered(door, tag):
+def test_requests_that_wait_for_locked_idempotency_keys_do_not_delay_others(door, tag):
     keys = [f"{tag}-{number}" for number in range(40)]  # more than there are threads
     with ExitStack() as stack:
         lines = [stack.enter_context(connected(door)) for _ in keys]
@@ -237,7 +237,7 @@ def test_a_key_is_replayed_and_refused_on_connections_that_stay(door, tag):
     assert told[2][1]["cache-control"] == "no-store"
 
 
-def test_a_client_that_expects_to_be_told_to_go_on_is_told(door):
+def test_a_client_that_expects_100_continue_gets_it(door):
     with connected(door) as (line, answers):
         head, _, body = post(BODY, b"Expect: 100-continue").partition(b"\r\n\r\n")
         line.sendall(head + b"\r\n\r\n")
@@ -256,7 +256,7 @@ def test_a_connection_is_closed_when_the_client_wants_that(door, request_):
         assert answers.read() == b""
 
 
-def test_who_closes_only_its_own_side_is_answered(door):
+def test_a_client_that_closes_only_its_own_side_is_answered(door):
     with connected(door) as (line, answers):
         line.sendall(POST)
         line.shutdown(socket.SHUT_WR)

@@ -100,7 +100,7 @@ def test_a_connection_goes_on_after_an_error(door):
 @pytest.mark.parametrize(
     "path", ["/nope", "/messages/", "/messages//x", "/docs/assets/../../app.py", "/docs/assets/nope.js", "/%00"]
 )
-def test_what_is_not_there_is_404(door, path):
+def test_an_unknown_path_is_404(door, path):
     error_of(door.call("GET", path, allow_redirects=False), 404, "not_found")
 
 

@@ -163,7 +163,7 @@ def test_of_several_reasons_a_list_shows_the_gravest_while_others_wait(door, tag
         assert (message["reason"], message["status"], len(message["to"])) == (reason, "PENDING", 3)
 
 
-def test_to_domain_and_reason_are_of_one_delivery(door, domain):
+def test_to_domain_and_reason_must_match_the_same_delivery(door, domain):
     identifier = door.send(to=[f"ann@{domain}", f"ben@other.{domain}"])
     ann, _ = claim(door, identifier)
     with door.services.db.write() as session:
@@ -207,7 +207,7 @@ def test_all_filters_go_together(door, tag, domain):
         assert door.get("/messages", **every | {name: value}) == {"messages": [], "count": 0}, name
 
 
-def test_the_longest_that_accept_takes_is_found(door, tag):
+def test_the_longest_values_that_are_accepted_are_found(door, tag):
     header, address, label = (
         f"<{'a' * 236}@example.com>",
         f"{tag}{'a' * 30}@{'.'.join(['d' * 47] * 4)}",

@@ -95,7 +95,7 @@ def test_an_absolute_target_counts_and_so_does_the_header_beside_it(door: Door) 
         assert raw(door, f"GET {target} HTTP/1.1", f"Host: {host}")[0] == status, (target, host)
 
 
-def test_who_names_no_host_is_told_so_but_probes_are_answered(door: Door) -> None:
+def test_a_request_without_a_host_is_refused_but_probes_are_answered(door: Door) -> None:
     status, answer, _ = raw(door, "GET /messages HTTP/1.0")
     assert (status, answer["error"]["code"]) == (421, "host_not_allowed")
     assert "names no host" in answer["error"]["message"]
@@ -120,7 +120,7 @@ def statuses(door: Door, **headers: str) -> set[int]:
     }
 
 
-def test_what_changes_something_is_refused_for_pages_of_other_sites(door: Door) -> None:
+def test_a_page_of_another_site_may_change_nothing(door: Door) -> None:
     for headers in (
         {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
         {"Origin": "https://evil.example", "X_Other": "1"},

@@ -36,7 +36,7 @@ def marked(found):
     return found.published_at is not None and found.published_at >= found.next_attempt_at
 
 
-def test_what_has_not_left_can_be_cancelled_once(door):
+def test_a_message_that_has_not_left_can_be_cancelled_once(door):
     identifier = door.send(to=["ann@example.com", "ben@example.com"])
     answer = door.call("DELETE", f"/messages/{identifier}")
     assert answer.status_code == 200
@@ -46,7 +46,7 @@ def test_what_has_not_left_can_be_cancelled_once(door):
     assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
 
 
-def test_what_is_in_a_workers_hands_cannot_be_cancelled(door):
+def test_a_message_that_a_worker_has_claimed_cannot_be_cancelled(door):
     identifier = door.send()
     claim(door, identifier)
     answer = door.call("DELETE", f"/messages/{identifier}")
@@ -83,7 +83,7 @@ def test_a_failed_message_can_be_made_due_again_with_a_fresh_schedule(door):
     ]
 
 
-def test_what_waits_for_its_next_try_is_made_due_now_on_its_schedule_and_hinted_on_its_lane(door):
+def test_a_delivery_that_waits_is_made_due_now_keeps_its_schedule_and_is_hinted_on_its_lane(door):
     identifier = door.send(priority=9)
     end(door, identifier, Kind.DEFERRED, "PENDING", code=451, reply="4.7.1 greylisted", wait=600, hinted=600)
     assert soon(door, identifier) > 590
@@ -102,7 +102,7 @@ def test_what_waits_for_its_next_try_is_made_due_now_on_its_schedule_and_hinted_
     until(lambda: marked(delivery(door, identifier)), what="the mark of it")
 
 
-def test_of_several_deliveries_those_are_tried_again_that_can_be(door):
+def test_a_retry_takes_those_of_several_deliveries_that_can_be_tried_again(door):
     identifier = door.send(to=["ann@example.com", "ben@example.com", "cis@example.com", "dot@example.com"])
     held, waiting, failed, _ = claim(door, identifier)
     with door.services.db.write() as session:

@@ -52,7 +52,7 @@ def test_the_front_page_says_where_to_read_on(door):
     assert door.call("GET", "/docs").headers["Content-Type"].startswith("text/html")
 
 
-def test_ready_names_the_part_that_is_not(door):
+def test_ready_names_the_part_that_does_not_work(door):
     beat(door, ago=60)
     answer = door.call("GET", "/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
@@ -201,7 +201,7 @@ def run(tmp_path, **given):
         ),
     ],
 )
-def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given, why):
+def test_a_wrong_setting_or_a_missing_database_stops_the_start_with_one_line(tmp_path, given, why):
     done = run(tmp_path, **given)
     assert done.returncode == os.EX_CONFIG
     assert "Traceback" not in done.stderr
@@ -215,7 +215,7 @@ def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given
         ({"DEFAULT_FROM": "nobody"}, "DEFAULT_FROM: 'nobody': Not a valid e-mail address"),
     ],
 )
-def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given, why):
+def test_the_preflight_refuses_settings_that_would_fail_later(tmp_path, given, why):
     settings = load({"MAILBBGUN_VAR": str(tmp_path)} | {f"MAILBBGUN_{name}": value for name, value in given.items()})
     services = build(settings)
     install(services)
@@ -235,7 +235,7 @@ def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given
         ("example.com", True),
     ],
 )
-def test_only_loopback_addresses_may_be_listened_on_without_leave(embedded_settings, host, exposed):
+def test_without_keys_the_api_may_listen_only_on_loopback_addresses(embedded_settings, host, exposed):
     with pytest.raises(ConfigurationError) if exposed else nullcontext():
         check_exposure([host], embedded_settings)
 

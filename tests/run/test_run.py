@@ -104,7 +104,7 @@ def started(service: Service) -> Iterator[Service]:
             service.ended()
 
 
-def test_what_is_posted_lies_in_the_catcher_and_ctrl_c_leaves_nothing(started: Service) -> None:
+def test_posted_mail_is_in_the_catcher_and_ctrl_c_leaves_no_process(started: Service) -> None:
     assert f"http://127.0.0.1:{started.port}/messages" in started.output()
     api = http.client.HTTPConnection("127.0.0.1", started.port, timeout=SECONDS)
     body = json.dumps({"to": "you@example.com", "subject": "It works", "text": "Hello"})

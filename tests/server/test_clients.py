@@ -35,7 +35,7 @@ def harness() -> Iterator[Harness]:
         yield made
 
 
-def test_whoever_has_made_no_progress_for_longest_is_closed_to_make_room(harness: Harness) -> None:
+def test_the_connection_without_progress_for_longest_is_closed_to_make_room(harness: Harness) -> None:
     lines = []
     for sent in (HALF_HEAD, b"", HALF_BODY, GET, HALF_HEAD, HALF_BODY, b"", GET):
         lines.append(served(harness) if sent == GET else harness.connect(sent))
@@ -48,7 +48,7 @@ def test_whoever_has_made_no_progress_for_longest_is_closed_to_make_room(harness
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_HEAD, HALF_BODY, GET])
-def test_whoever_is_new_gets_in_among_however_many_that_are_as_new(sent: bytes) -> None:
+def test_a_new_client_gets_in_among_many_that_are_just_as_new(sent: bytes) -> None:
     with Harness(answer=LARGE_ANSWER) as harness:
         for _ in range(20):
             harness.connect(sent, receive=4096)
@@ -63,7 +63,7 @@ def test_whoever_is_new_gets_in_among_however_many_that_are_as_new(sent: bytes) 
         assert line.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_while_a_request_that_came_ahead_is_served_the_poller_has_nothing_to_do() -> None:
+def test_while_a_pipelined_request_is_served_the_poller_has_nothing_to_do() -> None:
     with Harness(answer=None) as harness:
         line = harness.connect(GET + GET)
         (connection,) = harness.server.served
@@ -123,7 +123,7 @@ def test_a_late_head_or_body_gets_408(harness: Harness, sent: bytes) -> None:
     assert ("head" in error["message"]) == (sent in (HALF_HEAD, b"P"))
 
 
-def test_who_asks_nothing_is_closed_without_a_word(harness: Harness) -> None:
+def test_a_connection_without_a_request_is_closed_silently(harness: Harness) -> None:
     silent, idle = harness.connect(), served(harness)
     harness.later(21)
     assert closed(silent)
@@ -196,7 +196,7 @@ def test_large_bodies_and_answers_are_bounded_together() -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_what_is_sent_ahead_of_an_answer_is_not_kept_beyond_the_bound_of_all(together: bool) -> None:
+def test_pipelined_requests_are_not_kept_beyond_the_bound_of_all(together: bool) -> None:
     ahead = GET * (60_000 // len(GET))
     with Harness(
         replace(LIMITS, buffers=1_000_000, connections_per_address=100, connections=100), answer=None
@@ -238,7 +238,7 @@ def test_a_client_that_hangs_up_while_it_is_served_is_noticed(harness: Harness) 
     assert harness.server.served[0].broken
 
 
-def test_without_files_and_anybody_to_close_the_poller_rests_until_it_looks_again(
+def test_without_file_descriptors_and_a_connection_to_close_the_poller_rests(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accepted = 0
@@ -283,7 +283,7 @@ def test_what_comes_after_an_answer_that_ends_the_connection_is_read_but_not_for
     assert len(harness.clients) == 0
 
 
-def test_whoever_stops_serving_ends_idle_connections_at_once_and_half_requests_soon() -> None:
+def test_a_stopping_server_ends_idle_connections_at_once_and_half_requests_soon() -> None:
     with Harness(answer=None) as harness:
         busy, half, silent = (harness.connect(sent) for sent in (GET, HALF_HEAD, b""))
         harness.later(19)
@@ -301,7 +301,7 @@ def test_whoever_stops_serving_ends_idle_connections_at_once_and_half_requests_s
         assert closed(busy)
 
 
-def test_requests_sent_ahead_by_one_do_not_keep_others_waiting() -> None:
+def test_pipelined_requests_of_one_client_do_not_delay_others() -> None:
     with Harness() as harness:
         greedy, modest = harness.connect(), harness.connect()
         greedy.sendall(GET * 500)

@@ -74,7 +74,7 @@ def lines(line: bytes, size: int) -> bytes:
         (b"", b":" * 7000),
     ],
 )
-def test_whatever_a_head_holds_is_explained_in_as_many_steps_as_it_has_bytes(first: bytes, line: bytes) -> None:
+def test_a_refused_head_is_explained_in_linear_time(first: bytes, line: bytes) -> None:
     def cost(size: int) -> float:
         head = FIRST + first + lines(line, size) + b"bad header\r\n\r\n"
         return cpu_of(lambda: refusal_of(InvalidHeader("x"), head))
@@ -82,7 +82,7 @@ def test_whatever_a_head_holds_is_explained_in_as_many_steps_as_it_has_bytes(fir
     assert growth(cost, SMALL // 8, SMALL) < 32  # quadratic time would be 64
 
 
-def test_a_large_head_that_is_refused_costs_as_much_as_it_is_long() -> None:
+def test_refusing_a_large_head_takes_linear_time() -> None:
     def cost(size: int) -> float:
         head = FIRST + b"".join(b"A%d: %b\r\n" % (n, b"y" * 7000) for n in range(size // 7007)) + b"bad header\r\n\r\n"
         return cpu_of(lambda: refused(head))
@@ -158,7 +158,7 @@ def test_a_body_with_signed_chunks_of_the_usual_size_is_taken() -> None:
 
 
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"0\r\nX: y\r\nZ: ", b"1;a=", b'1;a="', b"0;a="])
-def test_what_drips_is_looked_at_once(start: bytes) -> None:
+def test_lines_that_drip_are_searched_in_linear_time(start: bytes) -> None:
     def cost(size: int) -> float:
         one = body()
         one.feed(start)
@@ -170,7 +170,7 @@ def test_what_drips_is_looked_at_once(start: bytes) -> None:
 @pytest.mark.parametrize(
     "line", [b"1" + b" " * 8000 + b"x", b"1;" + b"a" * 8000 + b"=;", b"1" + b";a" * 4000 + b'="', b"1" * 8000 + b" "]
 )
-def test_a_line_that_is_no_size_is_refused_in_as_many_steps_as_it_has_bytes(line: bytes) -> None:
+def test_a_chunk_line_without_a_size_is_refused_in_linear_time(line: bytes) -> None:
     assert "chunk" in refused(CHUNKED + line + b"\r\n").message
 
     def cost(size: int) -> float:
@@ -256,7 +256,7 @@ PARTS = st.sampled_from(
 @example(b"1 \r\nx\r\n0\r\n\r\n", 1)
 @example(b"10\r\n0123456789abcdef\r\n\r\n0\r\n\r\n", 1)
 @example(b"01;a\r\nx\r\n000 ;b\r\nX: y\r\n\r\n", 1)
-def test_chunks_are_to_us_what_they_are_to_gunicorn(sent: bytes, step: int) -> None:
+def test_chunks_are_decoded_as_gunicorn_decodes_them(sent: bytes, step: int) -> None:
     assert read_by_us(cut(sent, step)) == read_by_us([sent]) == read_by_gunicorn(sent)
 
 

@@ -181,7 +181,7 @@ def test_a_part_of_a_request_is_waited_for(started: bytes) -> None:
     assert one.held > 0 or one.in_body
 
 
-def test_a_client_is_told_to_go_on_once_and_only_if_it_waits() -> None:
+def test_100_continue_is_sent_once_and_only_if_the_client_waits() -> None:
     head, _, body = post(BODY, b"Expect: 100-continue").partition(BODY)[0], b"", BODY
     one = incoming()
     assert one.take(head) is None
@@ -210,7 +210,7 @@ def test_a_client_is_told_to_go_on_once_and_only_if_it_waits() -> None:
         (post(b"x" * SMALL), 0),
     ],
 )
-def test_what_seems_a_small_post(sent: bytes, size: int) -> None:
+def test_a_small_post_is_recognised(sent: bytes, size: int) -> None:
     assert size_of_small_post(sent, sent.index(b"\r\n\r\n") + 4) == size
 
 

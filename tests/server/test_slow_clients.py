@@ -165,7 +165,7 @@ def test_health_is_answered_while_every_thread_waits_for_the_database(door: Door
         assert {answer(stack.enter_context(line.makefile("rb")))[0] for line in waiting} == {200}
 
 
-def test_requests_that_are_being_served_are_closed_for_nobody(door: Door) -> None:
+def test_connections_whose_request_is_being_served_are_never_closed(door: Door) -> None:
     with ExitStack() as stack:
         with door.services.db.engine.connect() as rival:
             rival.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
@@ -181,7 +181,7 @@ def test_requests_that_are_being_served_are_closed_for_nobody(door: Door) -> Non
 
 
 @pytest.mark.parametrize("kind", [kind for kind, sent in KINDS.items() if kind.startswith(("half", "no ", "a body"))])
-def test_what_is_late_gets_408_and_is_closed(hasty: Door, kind: str) -> None:
+def test_late_requests_get_408_and_their_connections_are_closed(hasty: Door, kind: str) -> None:
     with connect(hasty, KINDS[kind]) as line, line.makefile("rb") as answers:
         if "after a request" in kind:
             assert answer(answers)[0] == 200
@@ -211,7 +211,7 @@ def test_a_client_that_drips_is_late_however_often_something_comes(hasty: Door, 
         assert line.recv(4096).startswith(b"HTTP/1.1 408")
 
 
-def test_whoever_asks_nothing_or_reads_nothing_is_forgotten(hasty: Door) -> None:
+def test_connections_of_clients_that_send_or_read_nothing_are_closed(hasty: Door) -> None:
     before = hasty.files()
     with ExitStack() as stack:
         for kind in ("silent", "an unread answer", "an unread refusal", "an unread refusal of a body"):
@@ -272,7 +272,7 @@ def test_a_body_that_is_too_large_is_refused_with_the_limit_while_it_still_comes
             assert answers.read() == b""
 
 
-def test_requests_sent_ahead_by_a_client_that_sends_no_more_are_all_answered(door: Door) -> None:
+def test_pipelined_requests_of_a_client_that_sends_no_more_are_all_answered(door: Door) -> None:
     with (
         connect(door, get(b"/health") + post(BODY) + get(b"/messages?limit=1") + get(b"/health")) as line,
         line.makefile("rb") as answers,

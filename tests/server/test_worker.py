@@ -45,7 +45,7 @@ def message_in_flight(door: Door) -> Iterator[Any]:
         assert answers.read() == b""
 
 
-def test_whoever_is_told_to_stop_answers_what_is_begun_and_closes_what_is_idle(tmp_path: Path) -> None:
+def test_a_stopping_process_answers_begun_requests_and_closes_idle_connections(tmp_path: Path) -> None:
     with api(tmp_path) as door:
         with message_in_flight(door), connect(door, get(b"/health")) as idle, connect(door, post(BODY)[:60]) as half:
             assert idle.recv(4096).startswith(b"HTTP/1.1 200")

@@ -62,7 +62,7 @@ def test_a_sparing_lane_has_its_turns_and_the_other_does_not_wait_for_them(
     assert of_quick == (900 if quick == BULK else 100)
 
 
-def test_without_one_lanes_take_turns_by_their_weights(worker: WorkerProcess) -> None:
+def test_without_a_sparing_lane_lanes_take_turns_by_their_weights(worker: WorkerProcess) -> None:
     turns = taken(worker, Counter({HIGH: 100, BULK: 900}))
     assert sum(turns[0][1].values()) <= CLAIM_BATCH
     assert sum((lanes for _, lanes in turns), Counter()) == {HIGH: 100, BULK: 900}
