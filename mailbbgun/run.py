@@ -134,7 +134,7 @@ class Group:
         self._put(text)
 
     @property
-    def heard(self) -> bool:
+    def all_printed(self) -> bool:
         """Whether everything was printed.
 
         If not, a thread is stuck in a write. The interpreter must not wait for it at its exit.
@@ -216,7 +216,7 @@ def main() -> int:
         return 1
     group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
     code = _run(group, settings, uncaught)
-    if not group.heard:
+    if not group.all_printed:
         os._exit(code)
     return code
 

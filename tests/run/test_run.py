@@ -61,7 +61,7 @@ class Service:
         return self._output.read_text()
 
     def alive(self) -> dict[int, str]:
-        """Return every process of this run, also orphans: each has our folder in its environment."""
+        """Return every process of this run, also orphans. Our folder is in their environment."""
         mark, found = f"MAILBBGUN_VAR={self.var}\0".encode(), {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
