@@ -33,7 +33,7 @@ from honcho.printer import Message, Printer
 from honcho.process import Popen
 
 from mailbbgun.core.errors import ConfigurationError
-from mailbbgun.core.process import CONTEXT, Insistence, explained_exit, heeded, run, version_option
+from mailbbgun.core.process import CONTEXT, Insistence, explained_exit, heeded, next_event, run, version_option
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.relays.url import read
 from mailbbgun.settings.settings import Settings
@@ -104,7 +104,7 @@ class Group:
 
         Return the name of a part and its exit code, or SIGNAL and its number.
         """
-        return self._took(self._events.get())
+        return self._took(next_event(self._events))
 
     def finish(self, name: str, code: int) -> int:
         """Stop all parts after this event. Return our exit code.
@@ -151,7 +151,7 @@ class Group:
             self._running[name].terminate()
         while waiting & set(self._running):
             try:
-                name, _ = self._took(self._events.get(timeout=max(0.0, until - time.monotonic())))
+                name, _ = self._took(next_event(self._events, until))
                 impatient = name == INSISTING
             except queue.Empty:
                 impatient = True

@@ -5,13 +5,14 @@ import ctypes
 import errno
 import gc
 import os
+import queue
 import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import click
 
@@ -22,6 +23,7 @@ from mailbbgun.environment import STOPPING as STOPPING
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 USAGE = 2  # exit code: it was called in a way that it cannot be
 version_option = click.version_option(__version__, "--version", prog_name="Mail BB Gun")
+T = TypeVar("T")
 _SIGNALS = 128  # added to a signal's number by shells
 
 # What writing to a terminal that was closed, a pipe that nobody reads, or a full disk fails with.
@@ -129,6 +131,7 @@ def _say(text: str) -> None:
 
 #: Seconds after the first signal from which on another one is of somebody who will not wait. ``timeout`` tells a program and its
 #: group, so the program twice within a moment; nobody has waited in vain by then.
+LOOK_SECONDS = 1.0  # between two looks whether a signal has come that did not wake the main thread
 INSIST_SECONDS = 1.0
 
 
@@ -150,6 +153,22 @@ class Insistence:
         if self._first is None:
             self._first = now
         return now >= self._first + INSIST_SECONDS
+
+
+def next_event(events: "queue.SimpleQueue[T]", until: float | None = None) -> T:
+    """Wait for what a signal's handler or a thread puts into the queue. For the main thread.
+
+    ``until`` is a time of the monotonic clock; after it :class:`queue.Empty` is raised.
+    """
+    while True:
+        # Signals that a stopped process gets may be handed to any of its threads when it goes on,
+        # which does not wake the main thread. But only the main thread runs the handlers.
+        left = LOOK_SECONDS if until is None else until - time.monotonic()
+        try:
+            return events.get(timeout=max(0.0, min(left, LOOK_SECONDS)))
+        except queue.Empty:
+            if left <= LOOK_SECONDS and until is not None:
+                raise
 
 
 def on_stop(stop: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ exchange has no alternate exchange, because RabbitMQ would confirm what cannot b
 has a queue of its own, because a message with a longer time to live would hold up those behind it.
 """
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,13 +26,19 @@ WORK = "mailbbgun.work.v1"
 # RabbitMQ 4 drops a message after 20 deliveries unless told otherwise. But a hint may be prefetched
 # by 20 workers that crash, which says nothing about its message. -1 means "no limit" up to 4.0, but
 # 3.10 then drops a hint that comes back even once. So the limit is a number that is never reached.
-_WORK_ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": 1_000_000}
+WORK_ARGUMENTS = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": 1_000_000}
 _DELAY_ARGUMENTS = {
     "x-queue-type": "quorum",
     "x-overflow": "reject-publish",  # without it dead-lettering is silently at most once
     "x-dead-letter-exchange": WORK,
     "x-dead-letter-strategy": "at-least-once",
 }
+
+#: Seconds between finding that a queue is missing and making it. Consumers of a deleted quorum queue
+#: must hear of its end first. If there is a queue of that name again before their channel has, within
+#: some ten milliseconds, RabbitMQ 3.10 moves them to the new one without a word and then drops what
+#: it delivers to them, for it counts messages from one again.
+SETTLE_SECONDS = 1.0
 
 _OTHER_ARGUMENTS = "was declared with other arguments; delete it when it is empty, then run initdb.py"
 _NOT_ALLOWED = (
@@ -59,7 +66,7 @@ class Topology:
     def __init__(self, hosts: Hosts, delays: Sequence[int]) -> None:
         self._hosts = hosts
         self._exchanges = {WORK: "direct"} | {delay_queue(seconds): "fanout" for seconds in delays}
-        self._queues = {work_queue(lane): (WORK, lane, _WORK_ARGUMENTS) for lane in LANES}
+        self._queues = {work_queue(lane): (WORK, lane, WORK_ARGUMENTS) for lane in LANES}
         self._queues |= {
             delay_queue(one): (delay_queue(one), "", _DELAY_ARGUMENTS | {"x-message-ttl": one * 1000}) for one in delays
         }
@@ -88,6 +95,8 @@ class Topology:
         """
         exchanges = missing(self._hosts, {name: partial(_look_for_exchange, name=name) for name in self._exchanges})
         queues = missing(self._hosts, {name: partial(_look_for_queue, name=name) for name in self._queues})
+        if queues:
+            time.sleep(SETTLE_SECONDS)
         if exchanges or queues or unrouted:
             with _misconfigured({406: _OTHER_ARGUMENTS, 403: _NOT_ALLOWED}, gone=[*exchanges, *queues]):
                 run_blocking(self._hosts, partial(self._make, exchanges=exchanges, queues=queues))

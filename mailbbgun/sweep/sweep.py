@@ -10,14 +10,14 @@ from mailbbgun.sweep.replay import Expired, replay_dead
 PASSES = 10
 
 
-def sweep(services: Services, expired: Expired) -> None:
+def sweep(services: Services, expired: Expired) -> int:
     """Settle claims whose worker is gone, then hint deliveries whose hints are late or lost.
 
-    Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then stays
+    Returns how many messages had lost hints. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then stays
     done.
     """
     replay_dead(services.db, services.settings)
     expired.settle()
     fault("sweep")
     hint_again(services.db, services.queue, overdue())
-    hint_again(services.db, services.queue, lost(services.db, services.queue), passes=PASSES)
+    return hint_again(services.db, services.queue, lost(services.db, services.queue), passes=PASSES)

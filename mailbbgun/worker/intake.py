@@ -51,9 +51,11 @@ class Intake:
         send_queue: SendQueue[Transaction],
         mender: Mender,
         stop: threading.Event,
+        hints_lost: threading.Event,
     ) -> None:
         self._services, self._context, self._send_queue = services, context, send_queue
         self._mender, self._stop = mender, stop
+        self._hints_lost = hints_lost  # set when a sweep has found lost hints
         self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
         self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
         self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
@@ -73,6 +75,11 @@ class Intake:
                 if not room:
                     self._put_off()
                     continue
+                if self._hints_lost.is_set():
+                    self._hints_lost.clear()
+                    if consumer is not None:  # perhaps RabbitMQ drops what it gives it: see SETTLE_SECONDS in topology.py
+                        consumer.close()
+                        consumer = None
                 consumer = consumer or self._services.queue.consumer(self._room)
                 hints = self.hints(consumer, room)
                 self._stop.wait(self._claim(consumer, hints, room))

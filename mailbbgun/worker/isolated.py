@@ -11,7 +11,7 @@ import time
 from uuid import UUID, uuid4
 
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.core.process import on_stop
+from mailbbgun.core.process import next_event, on_stop
 from mailbbgun.deliver.claim import next_isolated
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move, take
@@ -87,7 +87,7 @@ def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[Non
 
     Until then, a message that was sent may still get the server's reply.
     """
-    asked_to_stop.get()
+    next_event(asked_to_stop)
     context.leases.end()
     time.sleep(context.settings.SHUTDOWN_GRACE)
     _leave(context)

@@ -54,8 +54,10 @@ class Periodic:
         mender: Mender,
         stop: threading.Event,
         nothing_held: threading.Event,
+        hints_lost: threading.Event,
     ) -> None:
         self._services, self._context, self._mender, self._stop = services, context, mender, stop
+        self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
         settings = services.settings
@@ -149,7 +151,8 @@ class Periodic:
 
     def _sweep(self) -> None:
         self._mender.mend()
-        sweep(self._services, self._expired)
+        if sweep(self._services, self._expired):
+            self._hints_lost.set()
 
     def _sum_up_counts(self) -> None:
         with self._services.db.write() as session:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.core.process import on_stop
+from mailbbgun.core.process import next_event, on_stop
 from mailbbgun.database.db import SQLITE_BUSY_SECONDS
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import Transaction
@@ -46,8 +46,9 @@ class WorkerProcess:
         self.context = WorkerContext.open(services, woken=lambda: self.send_queue.wake())
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
-        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_held)
-        self.intake = Intake(services, self.context, self.send_queue, mender, self._stop)
+        hints_lost = threading.Event()
+        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_held, hints_lost)
+        self.intake = Intake(services, self.context, self.send_queue, mender, self._stop, hints_lost)
         senders = Senders(self.context, self.send_queue, self._stop)
         isolated = Isolated(services, self._stop)
         #: Name of a thread → its job.
@@ -68,7 +69,7 @@ class WorkerProcess:
             thread.start()
         started = {"worker_pid": os.getpid(), "connections": self._settings.WORKER_CONNECTIONS}
         log.info("worker_started", extra={"worker": self.context.owner, **started})
-        self._asked_to_stop.get()
+        next_event(self._asked_to_stop)
         self._stop.set()
         self._shut_down(threads)
         return self._code

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from mailbbgun.core.process import STOPPING, on_stop
+from mailbbgun.core.process import LOOK_SECONDS, STOPPING, next_event, on_stop
 from mailbbgun.settings.settings import PROJECT
 
 #: Seconds before a dead process is replaced. The rest is longer if those before it died young, too.
@@ -51,7 +51,8 @@ class Supervisor:
         for place in places:
             place.start()
         for place in places:
-            place.join()
+            while place.is_alive():
+                place.join(LOOK_SECONDS)  # see next_event
         return self._code
 
     def _fill(self, place: int) -> None:
@@ -95,7 +96,7 @@ class Supervisor:
         return member.wait()
 
     def _await_the_end(self) -> None:
-        self._asked_to_stop.get()
+        next_event(self._asked_to_stop)
         self._end()
 
     def _end(self) -> None:

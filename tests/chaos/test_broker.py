@@ -10,7 +10,7 @@ from statistics import median
 import pika
 import pytest
 
-from mailbbgun.queues.topology import WORK, work_queue
+from mailbbgun.queues.topology import WORK, WORK_ARGUMENTS, work_queue
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses, p99
 from tests.flow.service import Service, until
@@ -98,4 +98,24 @@ def test_hints_without_a_queue_are_noticed_and_given_again(real_settings, rabbit
         )
         connection.close()
         until(lambda: service.count("PENDING") == 0, 20, "what had no queue")
+        assert check(service, load.accepted).unknown == 0
+
+
+def test_a_worker_that_was_moved_to_a_new_queue_of_the_same_name_consumes_it(real_settings, rabbitmq):
+    with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
+        service.start_worker()
+        load = Load(service)
+        load.send_all(addresses("before", 20))  # as many as RabbitMQ then takes for delivered
+        until(lambda: service.count("PENDING") == 0, what="the mail before")
+        connection = pika.BlockingConnection(pika.URLParameters(service.environment["MAILBBGUN_QUEUE_URL"]))
+        channel, normal = connection.channel(), work_queue("normal")
+        # Sooner than the worker's channel hears of the end of the first, so that it is not told.
+        channel.queue_delete(normal)
+        channel.queue_declare(normal, durable=True, arguments=WORK_ARGUMENTS)
+        channel.queue_bind(normal, WORK, "normal")
+        connection.close()
+        load.send_all(addresses("after", 20))
+        until(lambda: service.unhinted() == 0, what="every hint")
+        service.age(120)  # the sweep is sure of a loss after a minute
+        until(lambda: service.count("PENDING") == 0, what="the mail after")
         assert check(service, load.accepted).unknown == 0
