@@ -292,9 +292,8 @@ def test_a_hook_that_fails_ends_no_process(tmp_path):
     environment = {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
     door = Door(tmp_path, environment, ["-m", "gunicorn", "-c", str(settings), "api:app"])
     try:
-        before = (
-            (tmp_path / "api.out").read_text().count("Error after a request")
-        )  # the requests that checked whether it is up
+        # Some errors come from the requests that checked whether the API is up.
+        before = (tmp_path / "api.out").read_text().count("Error after a request")
         for _ in range(3):
             with connected(door) as (line, answers):
                 line.sendall(POST)
