@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 
 from tests.servers import install
 from tests.servers.process import START_SECONDS, Sandbox, free_port
+from tests.waiting import wait_until
 
 GIVEN = "MAILBBGUN_TEST_DATABASE_URL"
 STANDBY = "standby"
@@ -163,12 +164,19 @@ class PostgreSQL:
             cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def terminate(self, database: str) -> int:
-        """End every connection to a database; return how many there were."""
+        """End every connection to a database, wait until all have ended, and return how many there were."""
         with self._execute() as cursor:
             cursor.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s", (database,)
+                "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,)
             )
-            return int(cursor.fetchone()[0])
+            told = [pid for pid, _ in cursor.fetchall()]
+
+            def ended() -> bool:
+                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)", (told,))
+                return bool(cursor.fetchone()[0] == 0)
+
+            wait_until(ended, "the end of the connections")
+            return len(told)
 
     def close(self) -> None:
         """Stop the server and remove its folder. Safe to repeat."""
