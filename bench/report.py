@@ -54,7 +54,7 @@ PHASES = {
 GROUPS = {"": "CPU: own", "postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "all": "all"}
 SYSTEM = ("", "postgresql", "rabbitmq")  # the groups whose CPU it takes to run a system
 NOTE = (
-    "CPU: seconds for 1,000 messages; all: own and servers. ÷ it: the figure of ours to that of the row, "
+    "CPU: seconds for 1,000 messages; all: own and servers. ÷ row: the figure of ours to that of the row, "
     "in the same round.\n"
     "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
     "which does their part there.\n"
@@ -154,10 +154,10 @@ def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list
     subjects = [subject for subject in SUBJECTS if found.summary.get(subject, {}).get(rate)]
     columns = [("messages/s", [cell(found.metric(subject, rate), 0) for subject in subjects])]
     columns += [
-        (f"{ours} ÷ it", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours
+        (f"{ours} ÷ row", [cell(found.times(subject, rate, ours), 2) for subject in subjects]) for ours in found.ours
     ]
     columns += [(title, _seconds(phase, group, subjects, found)) for group, title in GROUPS.items()]
-    columns += [(f"{last} ÷ it", [cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
+    columns += [(f"{last} ÷ row", [cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
     columns += [(group, _seconds(phase, group, subjects, found)) for group in ("client", "sink")]
     columns += [("MB", [cell(found.metric(subject, f"{phase}_memory_mb"), 0) for subject in subjects])]
     return subjects, columns

@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mailbbgun import __version__
 from mailbbgun.accept import api as accept
+from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.core import logs
@@ -129,22 +130,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    quick = Quick(settings, store, publisher, authenticator, rates, hosts, lambda: database.passed)
+    acceptor = Acceptor(settings, store, publisher)
+    quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
-    provide(
-        app,
-        services,
-        store,
-        publisher,
-        Readiness(services, database),
-        authenticator,
-        rates,
-        tests,
-        quick,
-        hosts,
-        Refusals(),
-        database,
-    )
+    checks = (Readiness(services, database), database, Refusals())
+    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

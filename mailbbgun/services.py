@@ -1,6 +1,7 @@
 """The one composition root: it makes what every room is handed.
 
-Only here are drivers chosen, and imported inside a function.
+Drivers are chosen, and imported inside a function, only here and in ``limits/stores.py``, which
+chooses between the database and Redis.
 """
 
 import logging

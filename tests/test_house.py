@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.accept.api import NewMessage
+from mailbbgun.accept.schema import NewMessage
 from mailbbgun.app import create_app
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.queues.lanes import LANES, WEIGHTS

@@ -1,5 +1,6 @@
 """The verb: take a submission, store it, answer. Commit first, then hint; no request waits for the queue."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -7,12 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from mailbbgun.accept.checks import check
-from mailbbgun.accept.draft import Draft, Submission
-from mailbbgun.accept.store import PendingWrite, Rows, Store
+from mailbbgun.accept.draft import Draft
+from mailbbgun.accept.fields import KEPT, PLAIN, Options, Raw, Submission
+from mailbbgun.accept.pending import PendingWrite, Rows
+from mailbbgun.accept.raw import check_raw
+from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency
-from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -52,64 +55,65 @@ class Accepting:
         return Accepted(**self._storing.rows.response) if first is None else Accepted(**first, replayed=True)
 
 
-def accept(
-    settings: Settings,
-    store: Store,
-    publisher: Publisher,
-    caller: Caller,
-    submission: Submission,
-    key: str | None = None,
-) -> Accepting:
-    """Take a message of a caller's that is to be stored durably, and hinted when it is. Raises :class:`InvalidInput`, :class:`QuotaExceeded`."""
-    draft = check(submission, settings, caller)
-    claim = None if key is None else idempotency.claim_of(caller, key, _given(submission))
-    lane = publisher.lane(caller.counts_as, draft.priority)
-    rows = _composed(draft, settings, caller, lane)
-    identifier = rows.message["id"]
-    return Accepting(store.pending(rows, claim, lambda: publisher.offer(lane, identifier)))
+class Acceptor:
+    """The only way in: every door makes a submission of what it was given, and hands it over here."""
+
+    def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+
+    def accept(self, submission: Submission, caller: Caller, options: Options = PLAIN) -> Accepting:
+        """Take a message of a caller's that is to be stored durably, and hinted when it is.
+
+        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, and :class:`TooLarge` for raw MIME.
+        """
+        if isinstance(submission, Raw):
+            draft = check_raw(submission, options, self._settings, caller)
+        else:
+            draft = check(submission, options, self._settings, caller)
+        claim = None
+        if options.idempotency_key is not None:
+            claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
+        lane = self._publisher.lane(caller.counts_as, options.priority)
+        rows = self._rows(draft, options, caller, lane)
+        identifier = rows.message["id"]
+        return Accepting(self._store.pending(rows, claim, lambda: self._publisher.offer(lane, identifier)))
+
+    def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
+        identifier, now = new_id(), datetime.now(UTC)
+        message_id = draft.message_id or f"<{identifier}@{self._settings.HOSTNAME}>"
+        raw = draft.compose(message_id=message_id, date=now)
+        message = {
+            "id": identifier,
+            "tenant_id": caller.tenant_id,
+            "key_id": caller.key_id,
+            "test": caller.tests_only,
+            "created_at": now,
+            "subject": draft.subject,
+            "sender": str(draft.sender),
+            "mail_from": draft.mail_from,
+            "message_id": message_id,
+            "smtputf8": draft.smtputf8,
+            "size": len(raw),
+            "raw": raw,
+            **{name: getattr(options, name) for name in KEPT},
+            "tags": list(dict.fromkeys(options.tags)),
+        }
+        response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
+        return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
 
 
-def _given(submission: Submission) -> Mapping[str, Any]:
-    # What is not given is left out, so that a field added later does not change old fingerprints.
-    return {
-        one.name: value for one in fields(submission) if (value := getattr(submission, one.name)) not in (None, (), {})
-    }
+def given(submission: Submission, options: Options) -> Mapping[str, Any]:
+    """Return what a request asked for, of which its fingerprint is made.
 
-
-def _composed(draft: Draft, settings: Settings, caller: Caller, lane: str) -> Rows:
-    identifier, now = new_id(), datetime.now(UTC)
-    message_id = draft.message_id or f"<{identifier}@{settings.HOSTNAME}>"
-    raw = mime.compose(
-        sender=draft.sender,
-        to=draft.to,
-        cc=draft.cc,
-        reply_to=draft.reply_to,
-        subject=draft.subject,
-        text=draft.text,
-        html=draft.html,
-        headers=draft.headers,
-        message_id=message_id,
-        date=now,
-    )
-    message = {
-        "id": identifier,
-        "tenant_id": caller.tenant_id,
-        "key_id": caller.key_id,
-        "test": caller.tests_only,
-        "created_at": now,
-        "subject": draft.subject,
-        "sender": str(draft.sender),
-        "mail_from": draft.envelope_from,
-        "message_id": message_id,
-        "priority": draft.priority,
-        "smtputf8": draft.smtputf8,
-        "size": len(raw),
-        "tags": draft.tags,
-        "metadata": draft.metadata,
-        "raw": raw,
-    }
-    response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-    return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
+    What is not given is left out, so that a field added later does not change old fingerprints.
+    """
+    asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
+    del asked["idempotency_key"]
+    if isinstance(submission, Raw):
+        asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+    return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 
 def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:

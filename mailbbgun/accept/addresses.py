@@ -73,7 +73,7 @@ def shown(text: str) -> str:
 def _sentences(text: str, longest: int, most: int, found: list[Mailbox]) -> Iterator[str]:
     """Add the mailboxes of a text to ``found``, and give a sentence for each address that is none."""
     pending: list[tuple[str, str]] = []  # that are none, and why: perhaps the beginning of a display name
-    for piece in _split(text):
+    for piece in split(text):
         try:
             box = mailbox(piece, longest)
         except ValueError as error:
@@ -153,7 +153,7 @@ def _in_quotes(name: str, address: str) -> str:
     return written if written.isprintable() and len(written) <= 2 * SHOWN_SIZE else '"Lee, Ann" <ann@example.com>'
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """Split at the commas and semicolons outside quotes, in linear time; blank pieces are left out."""
     pieces = (found[1].strip(BLANK) for found in _PIECE.finditer(text))
     return [piece for piece in pieces if piece]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import ValidationError
+from marshmallow.fields import String
 
-from mailbbgun.accept.accept import Accepting, accept
-from mailbbgun.accept.api import OPTIONAL, NewMessage, answer, answered
-from mailbbgun.accept.draft import Submission, without_blanks
-from mailbbgun.accept.store import Store
+from mailbbgun.accept.accept import Accepting, Acceptor
+from mailbbgun.accept.api import answer, answered
+from mailbbgun.accept.fields import SHAPES, Fields, Options, Texts, name_in_json, parted
+from mailbbgun.accept.schema import OPTIONAL, NewMessage, without_blanks
 from mailbbgun.core import addresses
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import MailBBGunError
@@ -22,7 +23,6 @@ from mailbbgun.core.hosts import Hosts
 from mailbbgun.http.gate import AuthenticatorContract, Limiter, admitted, counted
 from mailbbgun.http.responses import PendingResponse, ready
 from mailbbgun.http.strict_json import parse_object
-from mailbbgun.messages.publisher import Publisher
 from mailbbgun.settings.settings import Settings
 
 _REQUEST = re.compile(
@@ -35,17 +35,12 @@ _HEADERS = frozenset(
     "user-agent accept accept-encoding accept-language cache-control pragma referer traceparent tracestate x-request-id".split()
 )
 LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
-_STRINGS = {
-    "subject": "subject",
-    "text": "text",
-    "html": "html",
-    "from": "sender",
-    "envelope_from": "envelope_from",
-    "message_id_header": "message_id",
-    "message_id": "message_id",  # its old name
-}
+# Fields whose values need no schema, if they are of that type: by their names in JSON, the names in Python.
+_PLAIN = [(name, type(shape)) for name, shape in SHAPES.items() if not shape.validators]
+_STRINGS = {name_in_json(name): name for name, kind in _PLAIN if kind is String}
+_STRINGS["message_id"] = "message_id"  # the old name of message_id_header
+_TEXTS = frozenset(name for name, kind in _PLAIN if kind is Texts)
 _TEXTS_TO = frozenset({"to", "cc", "bcc"})
-_TEXTS = _TEXTS_TO | {"reply_to"}
 #: Fields of a body, and entries of its lists and objects, at most: each that is wrong takes 60 µs to say so.
 MOST_ENTRIES = 300
 #: Characters of addresses with international domains, at most: each address takes 30 µs to check, in some scripts 1 ms.
@@ -82,8 +77,7 @@ class Quick:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
-        publisher: Publisher,
+        acceptor: Acceptor,
         authenticator: AuthenticatorContract,
         limiter: Limiter,
         hosts: Hosts,
@@ -91,8 +85,7 @@ class Quick:
     ) -> None:
         self._database_found = database_found
         self._settings = settings
-        self._store = store
-        self._publisher = publisher
+        self._acceptor = acceptor
         self._authenticator = authenticator
         self._limiter = limiter
         self._hosts = hosts
@@ -121,10 +114,8 @@ class Quick:
             given = parse_object(request[found.end() :])
             if _takes_long(given):
                 return None
-            submission = submission_of(given)
-            ending = accept(
-                self._settings, self._store, self._publisher, who, submission, headers.get("idempotency-key")
-            )
+            submission, options = submission_of(given)
+            ending = self._acceptor.accept(submission, who, options.once(headers.get("idempotency-key")))
         except (MailBBGunError, ValidationError):
             return None
         # Last: what is refused for something else is counted there.
@@ -132,7 +123,7 @@ class Quick:
         return None if limits is None else Begun(ending, f"{address}/messages", limits, who)
 
 
-def submission_of(given: Mapping[str, Any]) -> Submission:
+def submission_of(given: Mapping[str, Any]) -> tuple[Fields, Options]:
     """Return what the schema makes of a body. Raises :class:`ValidationError`."""
     values: dict[str, Any] = {}
     given = without_blanks(given, OPTIONAL)
@@ -147,8 +138,8 @@ def submission_of(given: Mapping[str, Any]) -> Submission:
             break
     else:
         if "subject" in values and not _TEXTS_TO.isdisjoint(values):
-            return Submission(**values)
-    loaded: Submission = _SCHEMA.load(given)
+            return parted(values)
+    loaded: tuple[Fields, Options] = _SCHEMA.load(given)
     return loaded
 
 

@@ -6,24 +6,24 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.core.caller import counts_as
+from mailbbgun.accept.pending import ALONE, ANSWERED, NEW, REFUSED, STORED, WAITING, Answer, PendingWrite, Rows, State
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
 from mailbbgun.database import idempotency
-from mailbbgun.database.db import Database, wait_at_most
+from mailbbgun.database.db import Database, dialect_of, wait_at_most
 from mailbbgun.database.idempotency import PATIENCE, KeyClaim
-from mailbbgun.events import record
+from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
-from mailbbgun.messages import repo
+from mailbbgun.messages import repo, storing
 
 MESSAGES, BYTES = 50, 4_000_000  # of one commit
 LARGE = 1_000_000  # bytes; larger messages are written by their own requests, and hold up nobody
@@ -32,74 +32,28 @@ PATIENCE_FOR_ALL = 0.2  # seconds to wait for a commit elsewhere with the same k
 
 log = logging.getLogger("mailbbgun.accept")
 
-Answer = Mapping[str, Any]
+
+class _Turned(NamedTuple):
+    """Messages of a commit that it did not store: an earlier request had their key, or their tenant's quota is used up."""
+
+    answered: Collection[PendingWrite] = ()
+    refused: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})
+
+    def state(self, pending: PendingWrite) -> tuple[State, QuotaExceeded | None]:
+        """Return what has become of a message by that commit, and why it is refused if it is."""
+        if self is _NONE_TURNED:
+            return _STORED
+        if pending in self.refused:
+            return REFUSED, self.refused[pending]
+        return (ANSWERED, None) if pending in self.answered else _STORED
+
+    def stored(self, batch: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
+        """Return the others of the commit's messages."""
+        return batch if self is _NONE_TURNED else [one for one in batch if self.state(one) is _STORED]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A message as it is stored, and what is answered for it."""
-
-    message: Mapping[str, Any]
-    deliveries: Sequence[Mapping[str, Any]]
-    response: Answer
-    per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
-
-    @property
-    def counts_as(self) -> UUID:
-        """The id under which it is counted."""
-        return counts_as(self.message["tenant_id"], test=self.message["test"])
-
-
-class PendingWrite:
-    """A message on its way into the database. It begins with :meth:`tell` or :meth:`result`."""
-
-    __slots__ = ("_bell", "_store", "_tell", "begun", "claim", "committed", "refused", "rows", "taken", "then", "tried")
-
-    def __init__(self, store: "Store", rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> None:
-        self.rows = rows
-        self.claim = claim
-        self.then = then
-        self.begun = False
-        self.tried = False  # the common commit has ended for it, or there is none
-        self.committed = False
-        self.taken = False  # somebody else has its key
-        self.refused: QuotaExceeded | None = None
-        self._store = store
-        self._tell: Callable[[], None] | None = None
-        self._bell = threading.Lock()  # rings by its release: an Event costs ten times as much
-        self._bell.acquire()
-
-    @property
-    def stored(self) -> bool:
-        """Whether it is in, so that :meth:`result` has nothing left to do."""
-        return self.committed and not self.taken and self.refused is None
-
-    def tell(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""
-        self._store.begin(self)
-        with self._store.lock:
-            if not self.tried:
-                self._tell = callback
-                return
-        callback()
-
-    def result(self) -> Answer | None:
-        """Wait until it is committed; return an earlier request's answer instead if that had the same key.
-
-        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
-        """
-        if not self.tried:
-            self._store.begin(self)
-            self._bell.acquire()
-        return None if self.stored else self._store.settle(self)
-
-    def ended(self) -> None:
-        """Wake the waiting request."""
-        with self._store.lock:
-            self.tried = True
-        self._bell.release()
-        if self._tell:
-            self._tell()
+_STORED = (STORED, None)
+_NONE_TURNED = _Turned()
 
 
 class Store:
@@ -129,22 +83,21 @@ class Store:
         return PendingWrite(self, rows, claim, then)
 
     def begin(self, pending: PendingWrite) -> None:
-        """Begin to store it, once, unless it is so large, or so late, that who asks for the result has to."""
-        if pending.begun:
+        """Begin to store it, once, unless it is so large, or so late, that whoever asks for the result has to."""
+        if pending.state is not NEW:
             return
-        pending.begun = True
+        pending.move(WAITING)
         if pending.rows.message["size"] > LARGE or not self._enqueue(pending):
-            pending.ended()
+            pending.leave(ALONE)
 
     def settle(self, pending: PendingWrite) -> Answer | None:
         """Do for one what no common commit has done for it. See :meth:`PendingWrite.result`."""
-        if pending.rows.message["size"] > LARGE:
-            self._write([pending], PATIENCE)
-        if not pending.committed:
-            self._by_itself(pending)
-        if pending.refused is not None:
-            raise pending.refused
-        return self._replayed(pending) if pending.taken else None
+        if pending.state is ALONE:
+            turned = self._write([pending], PATIENCE) if pending.rows.message["size"] > LARGE else None
+            pending.move(*(turned or self._by_itself(pending)).state(pending))
+        if pending.refusal is not None:
+            raise pending.refusal
+        return self._replayed(pending) if pending.state is ANSWERED else None
 
     def close(self, timeout: float = 5.0) -> None:
         """Store what waits, for up to ``timeout`` seconds, and stop. Who comes later has to write by itself."""
@@ -173,12 +126,15 @@ class Store:
         while first := self._waiting.get():
             batch, alone = self._batch(first)
             for pending in alone:
-                pending.ended()
+                pending.leave(ALONE)
             started = time.monotonic()
-            self._write(batch, PATIENCE_FOR_ALL)
+            turned = self._write(batch, PATIENCE_FOR_ALL)
             took = time.monotonic() - started
             for pending in batch:
-                pending.ended()
+                if turned is None:
+                    pending.leave(ALONE)
+                else:
+                    pending.leave(*turned.state(pending))
             time.sleep(rest_after(took, times=1))  # clients wait for this one
 
     def _batch(self, first: PendingWrite) -> tuple[list[PendingWrite], list[PendingWrite]]:
@@ -198,65 +154,72 @@ class Store:
             size += pending.rows.message["size"]
         return batch, alone
 
-    def _write(self, batch: Sequence[PendingWrite], patience: float) -> None:
+    def _write(self, batch: Sequence[PendingWrite], patience: float) -> _Turned | None:
+        """Commit what waits; return what of it was turned away, or None if it is not known to be committed."""
         try:
             fault("accept.commit")
-            self._commit(batch, patience)
+            turned = self._commit(batch, patience)
             fault("accept.committed")
         except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
             why = str(error) if isinstance(error, MailBBGunError) else type(error).__name__
             log.info("commit_shared_failed", extra={"messages": len(batch), "error": why})
-            return
-        for pending in batch:
-            self._committed(pending)
+            return None
+        self._committed(batch, turned)
+        return turned
 
-    def _commit(self, batch: Sequence[PendingWrite], patience: float) -> None:
+    def _commit(self, batch: Sequence[PendingWrite], patience: float) -> _Turned:
         if any(map(_asks_first, batch)):
             with self._database.write() as session:
-                self._insert(session, batch, patience)
-        else:
-            record.commit_accepted(
-                self._database, [(pending.rows.message, pending.rows.deliveries) for pending in batch]
-            )
+                return self._insert(session, batch, patience)
+        # Without a Session, which costs as much again.
+        new = _new(batch)
+        events = events_log.accepted(new)
+        dialect = self._database.dialect
+        self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
+        events_log.tell(events, _keys(new))
+        return _NONE_TURNED
 
-    def _committed(self, pending: PendingWrite) -> None:
-        pending.committed = True
-        if pending.refused is not None:
-            self._used_up[pending.rows.counts_as] = (
-                pending.refused.limit,
-                time.monotonic() + (pending.refused.retry_after or 0),
-            )
-        if not pending.stored:
-            return
-        try:
-            pending.then()
-        except Exception:  # it is stored: who waits for that must be told, and others must be stored
-            log.exception("after_commit_failed", extra=_about(pending))
+    def _committed(self, batch: Sequence[PendingWrite], turned: _Turned) -> None:
+        """Hint what is stored, and remember whose quota is used up."""
+        for pending, refusal in turned.refused.items():
+            self._used_up[pending.rows.counts_as] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
+        for pending in turned.stored(batch):
+            try:
+                pending.then()
+            except Exception:  # it is stored: who waits for that must be told, and others must be stored
+                log.exception("after_commit_failed", extra=_about(pending))
 
-    def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> None:
+    def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> _Turned:
         if any(map(_asks_first, batch)):
             wait_at_most(session, patience)
         claiming = {pending.claim: pending for pending in batch if pending.claim}
         wanted = {claim: (pending.rows.message["id"], pending.rows.response) for claim, pending in claiming.items()}
-        for claim in wanted.keys() - idempotency.take(session, wanted, self._remembered):
-            claiming[claim].taken = True
-        left = [pending for pending in batch if not pending.taken]
+        ours = idempotency.take(session, wanted, self._remembered)
+        answered = {pending for claim, pending in claiming.items() if claim not in ours}
+        left = [pending for pending in batch if pending not in answered]
         if refused := _refused(session, left):
             idempotency.give_back(session, [pending.claim for pending in refused if pending.claim])
-            left = [pending for pending in left if pending.refused is None]
-        record.accepted(session, [(pending.rows.message, pending.rows.deliveries) for pending in left])
+            left = [pending for pending in left if pending not in refused]
+        if left:
+            new, dialect = _new(left), dialect_of(session)
+            events = events_log.accepted(new)
+            for ready, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
+                session.execute(ready.statement, given)
+            events_log.tell_after_commit(session, events, _keys(new))
+        return _Turned(answered, refused)
 
-    def _by_itself(self, pending: PendingWrite) -> None:
+    def _by_itself(self, pending: PendingWrite) -> _Turned:
         # The connection may have broken after the commit: look before trying again, and try only once.
-        pending.taken, pending.refused = False, None
+        turned = _NONE_TURNED
         if not self._is_stored(pending):
             try:
                 with self._database.write() as session:
-                    self._insert(session, [pending], PATIENCE)
+                    turned = self._insert(session, [pending], PATIENCE)
             except IntegrityError:
                 if not self._is_stored(pending):  # the first commit came through after the look
                     raise
-        self._committed(pending)
+        self._committed([pending], turned)
+        return turned
 
     def _replayed(self, pending: PendingWrite) -> Answer:
         assert pending.claim is not None  # only a key can be taken
@@ -274,13 +237,22 @@ def _about(pending: PendingWrite) -> Mapping[str, Any]:
     return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
+def _new(batch: Sequence[PendingWrite]) -> storing.New:
+    return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
+
+
+def _keys(new: storing.New) -> dict[UUID, UUID | None]:
+    """Return by which API key each message came."""
+    return {message["id"]: message["key_id"] for message, _ in new}
+
+
 def _asks_first(pending: PendingWrite) -> bool:
     """Say whether something else must be written before it is known that it may be stored."""
     return pending.claim is not None or pending.rows.per_day is not None
 
 
-def _refused(session: Session, batch: Sequence[PendingWrite]) -> list[PendingWrite]:
-    """Count what has a quota, mark what has no room in it, and return that. First come, first served."""
+def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:
+    """Count what has a quota; return what has no room in it, and why. First come, first served."""
     limited = [pending for pending in batch if pending.rows.per_day is not None]
     counts = Counter(pending.rows.counts_as for pending in limited)
     per_day = {
@@ -288,13 +260,12 @@ def _refused(session: Session, batch: Sequence[PendingWrite]) -> list[PendingWri
     }  # the last one's: it is the newest
     rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
-    refused = []
+    refused = {}
     for pending in limited:
         counted = pending.rows.counts_as
         seen[counted] += 1
         if seen[counted] > (room := rooms[counted]).n:
-            pending.refused = _exceeded(per_day[counted], room.day_left)
-            refused.append(pending)
+            refused[pending] = _exceeded(per_day[counted], room.day_left)
     return refused
 
 

@@ -1,9 +1,9 @@
-"""``mailbbgun keys``: the keys that encrypt passwords in the database.
+"""``mailbbgun encryption``: the keys that encrypt passwords in the database.
 
 To change the key, put a new one first in ``ENCRYPTION_KEYS``, restart every process, then run
-``keys rotate``. If several machines cannot restart at once, first put the new key last on each of
-them, since each must read what the others write. The old key may go once ``keys status`` says that
-it opens nothing.
+``encryption rotate``. If several machines cannot restart at once, first put the new key last on
+each of them, since each must read what the others write. The old key may go once ``encryption
+status`` says that it opens nothing.
 """
 
 import sys
@@ -28,13 +28,13 @@ ROOMS = (smtp_accounts, tenants)  # rooms whose tables have secrets
 
 
 @click.group()
-def keys() -> None:
+def encryption() -> None:
     """Keys that encrypt secrets in the database (ENCRYPTION_KEYS), numbered by their place in that
     list.
     """
 
 
-@keys.command()
+@encryption.command()
 @as_json
 def status(as_json: bool) -> None:
     """Show which database it is, how many secrets each key opens, and which secrets no key opens.
@@ -66,7 +66,7 @@ def status(as_json: bool) -> None:
     _exit_if_lost(lost, found, database)
 
 
-@keys.command()
+@encryption.command()
 def rotate() -> None:
     """Encrypt every secret with the first key.
 
@@ -94,6 +94,11 @@ def rotate() -> None:
     _exit_if_lost(lost, found, services.db.shown)
     if found.behind:
         sys.exit(1)
+
+
+# The name of this group before there was ``encryption``. It is hidden because ``keys rotate`` is
+# easily taken for ``key rotate``, which rotates an API key. Scripts that use it go on working.
+keys = click.Group("keys", commands=encryption.commands, help=encryption.help, hidden=True)
 
 
 def _places() -> Sequence[Place]:
@@ -133,4 +138,4 @@ def _exit_if_lost(lost: Sequence[dict[str, Any]], found: Tally, database: str) -
 def _use(place: int, found: Tally) -> str:
     if place == 0:
         return "encrypts"
-    return "needed until keys rotate" if found.by_key[place] else "may go"
+    return "needed until encryption rotate" if found.by_key[place] else "may go"

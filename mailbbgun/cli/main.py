@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
-from mailbbgun.cli.encryption import keys
+from mailbbgun.cli.encryption import encryption, keys
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.messages import message
 from mailbbgun.cli.status import status
@@ -37,5 +37,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for command in (status, message, tenant, key, account, audit, keys):
+for command in (status, message, tenant, key, account, audit, encryption, keys):
     main.add_command(command)

@@ -1,5 +1,8 @@
 """The ground floor: what every other room may use, and what needs neither web nor database.
 
-Errors, clock, ids, logs, fault points of tests; an e-mail address; the hosts that tenants may name and those that we
-answer for; who asks (``caller.py``); how a program of ours runs and ends (``process.py``).
+Files: `errors` is the tree of errors. `clock` and `ids` give times and ids, `logs` prints log
+lines, and `outages` those about servers that are away. `process` says how a program runs and ends.
+`caller` is who asks. `addresses` is one e-mail address; lists of addresses with display names are in
+`accept/addresses.py`. `net` says to which hosts and ports SMTP accounts may connect, `hosts` for
+which hosts this service answers. `faults` are the points at which tests kill a process.
 """

@@ -1,5 +1,13 @@
-"""The database: one engine, transactions, ready statements, and what PostgreSQL and SQLite write differently.
+"""The database: one engine, transactions, and what PostgreSQL and SQLite write differently.
 
-Promises: a session that is opened for one tenant refuses every statement that does not name it (``tenant_filter.py``);
-secrets are kept encrypted (``crypto.py``); an ``Idempotency-Key`` is committed with what it created.
+Promises: a session that is opened for one tenant refuses every statement that does not name that
+tenant; secrets are stored encrypted; an ``Idempotency-Key`` is committed with what it created.
+
+Files: `db` has the engine and both kinds of transactions. `ready` compiles the statements of hot
+paths once; whether the database answers is asked in `app.py` (``GET /ready``). `sql` and `texts`
+are parts of statements that work on both databases. `tenant_filter` refuses statements without a
+tenant, `deadline` ends statements that take too long, and `refusal` recognises that a database
+refuses our settings. `crypto` encrypts secrets, and `reencrypt` encrypts all of them anew for
+``bin/mailbbgun encryption rotate``. `idempotency`, with the table in `models`, keeps
+``Idempotency-Key`` headers and their answers.
 """

@@ -62,7 +62,7 @@ ENCRYPTED = "mailbbgun_encrypted"  # in a column's ``info``
 def encrypted(named_by: str) -> dict[str, str]:
     """Mark a column as encrypted by ``database/crypto.py``: ``mapped_column(Text, info=encrypted(named_by="setting_name"))``.
 
-    What is marked is re-encrypted by ``bin/mailbbgun keys rotate`` and shown by no command. ``named_by`` is the column that tells people which
+    What is marked is re-encrypted by ``bin/mailbbgun encryption rotate`` and shown by no command. ``named_by`` is the column that tells people which
     secret it is. The table's primary key must be one column.
     """
     return {ENCRYPTED: named_by}

@@ -11,9 +11,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from mailbbgun.database import leasing
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import ISOLATED_FROM
-from mailbbgun.messages.models import Delivery
+from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 
 _IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None))
@@ -79,7 +80,4 @@ def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> tupl
 
 
 def _claimed(session: Session) -> dict[UUID, Leased]:
-    owner = Delivery.lease_owner
-    ends = func.min(Delivery.lease_until)
-    statement = select(owner, func.count(), ends).where(owner.is_not(None)).group_by(owner)
-    return {worker: Leased(number, until) for worker, number, until in session.execute(statement) if worker is not None}
+    return {worker: Leased(*held) for worker, held in leasing.by_owner(session, DELIVERIES).items()}

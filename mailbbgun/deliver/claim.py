@@ -10,11 +10,12 @@ from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, Executable, Integer, Select, bindparam, case, select, update
+from sqlalchemy import CTE, Executable, Select, case, select, update
 from sqlalchemy.orm import Session
 
+from mailbbgun.database import leasing
 from mailbbgun.database.db import db_now, dialect_of
-from mailbbgun.database.sql import among, for_each, id_rows, ids, unindexed
+from mailbbgun.database.sql import among, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 from mailbbgun.tenants.repo import suspended
@@ -127,38 +128,23 @@ def _claim(dialect: str, isolated: bool) -> Executable:
     due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
     if not isolated:
         due = due.where(_D.crashes < ISOLATED_FROM)
-    # Not SKIP LOCKED: the publisher marks a row at the very moment its hint arrives here, and what is skipped then is not hinted again
-    # for a minute.
-    chosen = _locked(dialect, due)
-    return (
-        update(DELIVERIES)
-        .where(_D.id.in_(select(chosen.c.id)))
-        .values(
-            lease_owner=bindparam("owner"),
-            lease_until=db_now(bindparam("seconds", type_=Integer)),
-            attempt=_D.attempt + 1,
-        )
-        .returning(
-            _D.id.label("delivery_id"),
-            _D.message_id,
-            _D.tenant_id,
-            _D.address,
-            _D.lane,
-            _D.attempt,
-            _D.tries,
-            _D.unknowns,
-        )
+    # What the publisher has locked, it marks at the very moment its hint arrives here. Skipped, it would not be hinted again for a minute.
+    told = (
+        _D.id.label("delivery_id"),
+        _D.message_id,
+        _D.tenant_id,
+        _D.address,
+        _D.lane,
+        _D.attempt,
+        _D.tries,
+        _D.unknowns,
     )
+    return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)
 
 
 def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
-    """Lock rows of the messages given, in order, so that two workers with the same hints in hand cannot lock each other out."""
-    ordered = rows.order_by(_D.id).with_for_update()
-    return (
-        for_each(dialect, ids(dialect, "messages"), _D.message_id, ordered)
-        .cte("chosen")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
+    """Lock rows of the messages given."""
+    return leasing.locked(dialect, ids(dialect, "messages"), _D.message_id, rows)
 
 
 def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
@@ -181,19 +167,8 @@ def load_raw(session: Session, message_id: UUID) -> bytes:
 
 
 def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[tuple[UUID, int]]:
-    """Prolong the leases that still stand and return delivery and attempt of each; the others were taken from us.
-
-    The attempt matters: a delivery that was taken from us may be ours again, and its former claim must not stand up with the new one.
-    """
-    claimed = among(dialect_of(session), _D.id, "claims")
-    statement = (
-        update(DELIVERIES)
-        .where(claimed, _D.lease_owner == owner)
-        .values(lease_until=db_now(lease_seconds))
-        .returning(_D.id, _D.attempt)
-    )
-    rows = session.execute(statement, {"claims": id_rows(dialect_of(session), {one.delivery_id for one in claims})})
-    return {(identifier, attempt) for identifier, attempt in rows}
+    """Prolong the leases that still stand and return delivery and attempt of each; the others were taken from us."""
+    return leasing.prolong(session, DELIVERIES, owner, {one.delivery_id for one in claims}, lease_seconds)
 
 
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:

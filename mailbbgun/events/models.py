@@ -1,10 +1,10 @@
 """The table of events."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, ForeignKey, Index, String, Table
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.core.ids import new_id
@@ -23,3 +23,6 @@ class Event(Owned, Base):
     at: Mapped[datetime] = mapped_column(UTCDateTime())
     kind: Mapped[str] = mapped_column(String(32))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+EVENTS = cast(Table, Event.__table__)

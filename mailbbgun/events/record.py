@@ -1,12 +1,11 @@
-"""The only writer of statuses and events. Log lines follow the commit.
+"""The only writer of statuses once a message is stored, each change with its event in the log (``log.py``).
 
-Every function takes a session and never commits, but for ``commit_accepted``, which does without a session.
+Every function takes a session and never commits. Rows of messages are inserted by ``messages/storing.py``.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
-    insert,
     or_,
     select,
     true,
@@ -31,18 +29,16 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.core.clock import rfc3339
-from mailbbgun.core.ids import new_id
-from mailbbgun.database.db import Database, after_commit, db_now, dialect_of
-from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows, unguessed
-from mailbbgun.events.accepted import EVENTS, New, appended, steps
+from mailbbgun.database import leasing
+from mailbbgun.database.db import db_now, dialect_of
+from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
+from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
-
-log = logging.getLogger("mailbbgun.events")
 
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
@@ -70,37 +66,6 @@ class Result:
     complained: bool = False  # the recipient calls spam what was just delivered
     data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
     key_id: UUID | None = None  # by which the message came; for the log
-
-
-def accepted(session: Session, new: New) -> None:
-    """Insert messages, their deliveries, due now, and their first events."""
-    if new:
-        events = _first_events(new)
-        for ready, given in steps(dialect_of(session), new, events):
-            session.execute(ready.statement, given)
-        _tell(session, events, _keys(new))
-
-
-def commit_accepted(database: Database, new: New) -> None:
-    """Do the same in a transaction of its own, without a Session: it costs half. Raises what ``Database.commit`` does."""
-    events = _first_events(new)
-    database.commit(steps(database.dialect, new, events))
-    if log.isEnabledFor(logging.INFO):
-        _print(events, _keys(new))
-
-
-def _first_events(new: New) -> list[dict[str, Any]]:
-    return [
-        _event(
-            message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}
-        )
-        for message, its in new
-    ]
-
-
-def _keys(new: New) -> dict[UUID, UUID | None]:
-    """Return by which API key each message came."""
-    return {message["id"]: message["key_id"] for message, _ in new}
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -138,8 +103,8 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
     ]
     # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
     events = told + [_complaint(result) for result in standing if result.complained]
-    _append(session, events)
-    _tell(session, events, {result.message_id: result.key_id for result in standing})
+    log.append(session, events)
+    log.tell_after_commit(session, events, {result.message_id: result.key_id for result in standing})
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
@@ -150,7 +115,7 @@ def _results(dialect: str) -> Executable:
     ours, pending = DELIVERIES.c, given.status == PENDING
     # By id; the index on the owner holds, until the next vacuum, all it ever claimed.
     known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
-    standing = unguessed(ours.attempt == given.attempt, ours.lease_owner == bindparam("owner"), ours.status == PENDING)
+    standing = leasing.standing(DELIVERIES, given.attempt, ours.status == PENDING)
     return (
         update(DELIVERIES)
         .where(ours.id == given.id, known, standing)
@@ -165,8 +130,7 @@ def _results(dialect: str) -> Executable:
             crashes=ours.crashes + given.crashed,
             next_attempt_at=case((pending, db_now(given.wait))),
             published_at=case((given.hinted > 0, db_now())),
-            lease_owner=None,
-            lease_until=None,
+            **leasing.ENDED,
             finished_at=case((~pending, db_now())),
         )
         .returning(ours.id, ours.attempt, ours.next_attempt_at)
@@ -177,11 +141,11 @@ def held(session: Session, message_ids: Sequence[UUID]) -> int:
     """Hold what waits of these messages if its tenant is suspended: pending, and never due until :func:`resumed`. Return how many."""
     given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
     rows = session.execute(_held(dialect_of(session)), given).all()
-    events = [_event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
-    _append(session, events)
+    events = [log.event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
+    log.append(session, events)
     if events:
         keys = select(MESSAGES.c.id, MESSAGES.c.key_id).where(among(dialect_of(session), MESSAGES.c.id, "messages"))
-        _tell(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
+        log.tell_after_commit(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
     return len(rows)
 
 
@@ -261,10 +225,10 @@ def _by_hand(
         .values(**values)
     )
     changed = session.execute(statement.returning(DELIVERIES.c.id, DELIVERIES.c.address)).all()
-    events = [_event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
-    _append(session, events)
+    events = [log.event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
+    log.append(session, events)
     if changed:
-        _tell(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
+        log.tell_after_commit(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
     return [address for _, address in changed]
 
 
@@ -337,48 +301,9 @@ def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     }
     if due is not None:
         data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
-    return _event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
+    return log.event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
 
 
 def _complaint(result: Result) -> dict[str, Any]:
     data = {"claim": result.attempt, "feedback_type": "abuse"}  # RFC 5965 §3.1
-    return _event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)
-
-
-def _event(
-    tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "tenant_id": tenant_id,
-        "message_id": message_id,
-        "delivery_id": delivery_id,
-        "at": datetime.now(UTC),
-        "kind": kind.value,
-        "data": {key: value for key, value in data.items() if value is not None},
-    }
-
-
-def _append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
-    if not events:
-        return
-    if dialect_of(session) == "postgresql":
-        session.execute(appended().statement, {"events": rows(events)})
-    else:
-        session.execute(insert(EVENTS), list(events))
-
-
-def _tell(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print a line for each event once it is committed; ``keys`` says by which API key each message came."""
-    if events and log.isEnabledFor(logging.INFO):
-        after_commit(session, lambda: _print(events, keys))
-
-
-def _print(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    for event in events:
-        whose = {
-            "message_id": event["message_id"],
-            "tenant_id": event["tenant_id"],
-            "key_id": keys.get(event["message_id"]),
-        }
-        log.info(event["kind"], extra={**whose, "delivery_id": event["delivery_id"], **event["data"]})
+    return log.event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)

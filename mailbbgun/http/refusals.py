@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 #: Seconds of a window in which lines are counted.
 SECONDS = 60.0
 
-#: Lines in a window, about all addresses together.
+#: Lines in a window, of one event and about all addresses together. Each event has its own bound, so
+#: many refused requests do not hide that an address is locked.
 MOST = 100
 
 #: Lines in a window, of one kind and about one address.
@@ -30,8 +31,8 @@ class Refusals:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._began = float("-inf")
-        self._written = 0
-        self._counts: Counter[tuple[str, str]] = Counter()  # (kind, address) → lines; at most MOST entries
+        self._written: Counter[str] = Counter()  # event → lines
+        self._counts: Counter[tuple[str, str]] = Counter()  # (kind, address) → lines
         self._left_out = 0
         self._timer: threading.Timer | None = None
 
@@ -47,16 +48,16 @@ class Refusals:
         """Write a line about an address.
 
         Only counts it if this window already has ``most`` lines of that kind about that address,
-        or :data:`MOST` lines in all.
+        or :data:`MOST` lines of that event.
         """
         with self._lock:
             now = self._clock()
             if now - self._began >= self._seconds:
                 self._begin(now)
-            written = self._counts.get((kind, about), 0) < most and self._written < MOST
+            written = self._counts.get((kind, about), 0) < most and self._written[event] < MOST
             if written:
                 self._counts[kind, about] += 1
-                self._written += 1
+                self._written[event] += 1
             else:
                 self._left_out += 1
                 self._tell_later(now)
@@ -75,7 +76,8 @@ class Refusals:
         self._timer = None
         if self._left_out:
             log.warning("refusals_left_out", extra={"count": self._left_out, "seconds": round(self._seconds)})
-        self._began, self._written, self._left_out = now, 0, 0
+        self._began, self._left_out = now, 0
+        self._written.clear()
         self._counts.clear()
 
     def _tell_later(self, now: float) -> None:

@@ -67,7 +67,7 @@ def compose(
         ("Cc", "cc", _mailboxes("Cc", cc)),
         ("Reply-To", "reply_to", _mailboxes("Reply-To", reply_to)),
         ("Subject", "subject", _text("Subject", subject)),
-        ("Date", "date", [_date(int(date.timestamp()))]),
+        ("Date", "date", [date_of(date)]),
         ("Message-ID", "message_id", [message_id]),
         *((name, "headers", _words(name, value)) for name, value in (headers or {}).items()),
     ]
@@ -90,6 +90,11 @@ def one_line(text: str) -> bool:
     return not _BROKEN.search(text)
 
 
+def as_one_line(text: str) -> str:
+    """Return a text that can stand on one line, with blanks in place of what cannot."""
+    return _BROKEN.sub(" ", text)
+
+
 def check(raw: bytes, names: Sequence[str]) -> None:
     """Raise :class:`InvalidInput` unless the bytes are clean and the head holds exactly these headers and the MIME ones, each once as given.
 
@@ -103,14 +108,15 @@ def check(raw: bytes, names: Sequence[str]) -> None:
     found = [line.partition(b":")[0] for line in head.split(b"\r\n")]
     mime = [name for name in found if name in _MIME]
     exact = sorted(found) == sorted([name.lower().encode() for name in names] + mime) and len(set(mime)) == len(mime)
-    if not clean or not exact or _has_long_line(raw):
+    if not clean or not exact or has_long_line(raw):
         raise InvalidInput(
             "The message cannot be put on the wire safely.",
             fields={"headers": ["A value would break out of its header."]},
         )
 
 
-def _has_long_line(raw: bytes) -> bool:
+def has_long_line(raw: bytes) -> bool:
+    """Say whether a line has more octets than a mail server must take (RFC 5321 §4.5.3.1.6)."""
     start = 0
     while len(raw) - start > LONGEST_LINE:
         # The last line end within reach: no line before it can be too long, so most lines are never looked at.
@@ -192,6 +198,11 @@ EVIL = (
     "a\u2028Bcc: x",
     "a\0b",
 )
+
+
+def date_of(moment: datetime) -> str:
+    """Return the value of a Date header (RFC 5322 §3.3), in UTC."""
+    return _date(int(moment.timestamp()))
 
 
 @lru_cache(maxsize=2)

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Base, Owned, UTCDateTime, ascii_lower
+from mailbbgun.database.leasing import LeaseColumns
 from mailbbgun.database.texts import domain_of, mailbox_in
 
 _IDLE = "status = 'PENDING' AND lease_owner IS NULL"
@@ -90,12 +91,12 @@ class MessageCount(Owned, Base):
     n: Mapped[int] = mapped_column(BigInteger)
 
 
-class Delivery(Owned, Base):
+class Delivery(LeaseColumns, Owned, Base):
     """One recipient of a message: the unit of status, claim and retry.
 
-    ``attempt`` counts claims, only ever grows, and is the fencing token; ``tries`` is the place in RETRY_DELAYS: it begins anew when a person
-    retries, and also counts deferrals of which no server was asked; ``attempts`` counts all that a server was asked, ever (null: as ``tries``);
-    ``published_at`` is when its hint was last given to the queue (null: never, or not since it became due anew).
+    A claim is a lease on one (``database/leasing.py``), and ``attempt`` its fencing token. ``tries`` is the place in RETRY_DELAYS: it begins anew
+    when a person retries, and also counts deferrals of which no server was asked; ``attempts`` counts all that a server was asked, ever (null: as
+    ``tries``); ``published_at`` is when its hint was last given to the queue (null: never, or not since it became due anew).
     What is pending and due never (``next_attempt_at`` null) is held: its tenant is suspended.
     """
 
@@ -123,15 +124,12 @@ class Delivery(Owned, Base):
     lane: Mapped[str] = mapped_column(String(8))
     status: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(32))
-    attempt: Mapped[int] = mapped_column(default=0)
     tries: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int | None]
     crashes: Mapped[int] = mapped_column(default=0)  # claims that ended with their worker's death
     unknowns: Mapped[int] = mapped_column(default=0)  # tries whose outcome nobody knows
     next_attempt_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
     published_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
-    lease_owner: Mapped[UUID | None]
-    lease_until: Mapped[datetime | None] = mapped_column(UTCDateTime())
     reply_code: Mapped[int | None] = mapped_column(SmallInteger)
     reply: Mapped[str | None] = mapped_column(Text)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime())

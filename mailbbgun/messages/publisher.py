@@ -22,10 +22,10 @@ from mailbbgun.core.outages import Outages
 from mailbbgun.database.db import Database, db_now, dialect_of
 from mailbbgun.database.sql import for_each, recordset, rows, unindexed
 from mailbbgun.messages.models import DELIVERIES, Delivery
-from mailbbgun.messages.overflow import Overflow
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
+from mailbbgun.queues.overflow import Overflow
 
 BUFFER = 10_000  # ids, for each lane and delay
 BATCH = 500  # ids a publish

@@ -1,5 +1,11 @@
 """What the sysadmin sets.
 
-In: ``config.py`` and ``MAILBBGUN_<NAME>`` environment variables. Out: one frozen ``Settings``. Promise: what is wrong is
-a ``ConfigurationError`` with one sentence that names the setting, the value and what would be right, and no secret.
+In: ``config.py`` and ``MAILBBGUN_<NAME>`` environment variables. Out: one frozen ``Settings``.
+Promise: a wrong setting raises a ``ConfigurationError`` with one sentence that names the setting,
+the value and what would be right, and no secret.
+
+Files: `settings` has every setting with its default and its sentence; only the defaults of
+``SMTP_TIMEOUTS`` are in `timeouts`. `given` reads the file and the environment, and refuses unknown
+names. `values`, `paths`, `urls` and `hostname` check values. `running` keeps the settings of an API
+that runs, for all its processes.
 """

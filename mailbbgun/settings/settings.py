@@ -60,8 +60,8 @@ class Settings:
     )
     SMTP_URL: str = _setting(
         "catcher:",
-        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none (without security "
-        "tls on port 465, else starttls; without a port that of the security: 587, 465 or 25; smtps:// is tls), or mx: (straight to each "
+        "Where mail leaves: catcher: (the built-in mail catcher), smtp://user:password@host:587?security=starttls|tls|none (by default security "
+        "is tls on port 465, otherwise starttls, and the port that of the security: 587, 465 or 25; smtps:// means tls), or mx: (straight to each "
         "recipient's MX). In user name and password # / ? @ and % are written %23 %2F %3F %40 and %25.",
     )
     REDIS_URL: str = _setting(
@@ -199,7 +199,7 @@ class Settings:
     )
     ON_UNKNOWN: Literal["retry", "hold"] = _setting(
         "retry",
-        "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get a second copy) "
+        "What to do when a server's answer to the end of DATA was lost: retry (at most twice; the recipient may get up to three copies) "
         "or hold (never send again; the delivery ends as ERROR, outcome_unknown).",
     )
     REFUSED_PAUSE_SECONDS: int = _setting(
@@ -216,7 +216,7 @@ class Settings:
     )
     CIRCUIT_PAUSE_SECONDS: int = _setting(
         30,
-        "Length of that pause, but at most half of the shortest of RETRY_DELAYS. Then one message tries the server.",
+        "How long workers pause a server after CIRCUIT_FAILURES, but at most half of the shortest of RETRY_DELAYS. Then one message tries it.",
         least=1,
         most=3600,
     )

@@ -17,7 +17,7 @@ _MAILBOXES = frozenset(
 )
 _FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
 # `.` does not match LF. A line that begins with a blank continues the field.
-_FIELD = re.compile(rb"([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n")
+_FIELD = re.compile(rb"^([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n", re.MULTILINE)
 
 
 def header_of(raw: bytes) -> bytes:

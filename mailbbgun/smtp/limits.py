@@ -102,8 +102,12 @@ _SESSION_LIMIT = re.compile(
         )
     )
 )
+#: Characters of a reply that are read. The time of some patterns grows with the square of that.
+READ = 1000
+
+# A reply is a stranger's: letters are counted, so that "maxmaxmax…" takes no longer than other text.
 _NAMED_NUMBER = re.compile(
-    r"(?:exceed\w*|limit\w*|max\w*|more than|at most|only|up to|allow\w*|permit\w*|over|above)"
+    r"(?:(?:exceed|limit|max|allow|permit)[^\W\d]{0,16}+|more than|at most|only|up to|over|above)"
     r"\D{0,24}?(\d{1,5})\b(?![.:])"
 )
 
@@ -160,7 +164,7 @@ def fewer(reply: Reply, count: int) -> int:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", text[:READ]).casefold().split())
 
 
 class KnownLimits:

@@ -1,11 +1,15 @@
-"""The servers a tenant's mail leaves through: which, how, and how fast.
+"""SMTP accounts: the servers that a tenant's mail leaves through.
 
-In: what a tenant says of a provider, or the name of one we know (``presets``); then the mail that waits. Out: the accounts that fit a mail, in
-the order to try them (``account``), and when each may be used. Promises: no password leaves here but to who may see it; what one account's limits
-allow holds for all workers and processes together, by one clock; asking never holds a sender up.
+In: a tenant's settings of a server; then a mail that waits. Out: the accounts that may send the
+mail, in the order to try them. Promises: a password is stored encrypted, and shown only to a key
+with the scope ``accounts:reveal``; every process uses a change within a second.
 
-By hand, through ``api``: ``edit`` sets them up, ``trial`` tries them, ``health`` looks at them; ``sender`` says as whom they send.
+Files: `api` and `schemas` are the resources under ``/smtp-accounts``. Behind them `edit` creates and
+changes accounts, `connection_test` tests one step by step, and `health` tells how they work.
+`presets` knows well-known providers. `models` has the table, `repo` its queries. For mail, `account`
+is one account, and says which mail it may send; `cache` keeps accounts in a worker's memory; `sender`
+says which From a tenant's accounts have.
 
-How fast, in the order of the flow: ``rate_limiter`` (in each process: hands out what was granted) asks a ``PermitStore`` (the contract, beside the
-arithmetic, in ``pace``), which counts in the database (``grants``) or in Redis (``redis_grants``).
+How fast an account may send is counted by the room `limits`. To which hosts and ports it may
+connect, `core/net.py` decides.
 """

@@ -69,7 +69,7 @@ def filled(given: Fields, guard: Guard) -> dict[str, Any]:
 
 
 def create(session: Session, vault: Vault, tenant_id: UUID, account_id: UUID, values: Fields) -> SMTPAccount:
-    """Add an account with the values of :func:`filled`; the first of a tenant is its default.
+    """Add an account with the values of :func:`filled`; the first of a tenant is its default unless it says ``false``.
 
     Raises :class:`Conflict` if there are too many, or one of that name.
     """

@@ -175,7 +175,7 @@ class AccountSettings(Schema):
             "description": "Its From is that of messages that name none. One at most; the first, unless it says false."
         }
     )
-    priority = _number(0, 1000, "The least goes first; 10 by default.")
+    priority = _number(0, 1000, "The lowest goes first, the other way round than a message's; 10 by default.")
     weight = _number(1, 1000, "Its share among accounts of one priority; 1 by default.")
     max_connections = _number(
         1, 1000, "At once, shared by all worker processes that are alive, one for each at least; 5 by default."

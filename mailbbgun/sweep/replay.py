@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
-from mailbbgun.database.db import Database, db_now
+from mailbbgun.database import leasing
+from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.context import policy
 from mailbbgun.deliver.journal import FRESH, SUFFIX, Replay, held, path_of, read
 from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
-from mailbbgun.messages.models import Delivery, Message
+from mailbbgun.messages.models import DELIVERIES, Delivery, Message
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.limits import session_limit
 from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify
@@ -96,10 +97,8 @@ class Expired:
             raise
 
     def _owners(self) -> list[UUID]:
-        expired = (Delivery.lease_owner.is_not(None), Delivery.lease_until < db_now())
         with self._db.read() as session:
-            owners = session.execute(select(Delivery.lease_owner).distinct().where(*expired)).scalars().all()
-        return [owner for owner in owners if owner is not None]
+            return leasing.expired_owners(session, DELIVERIES)
 
     def _settle(self, owner: UUID) -> int:
         path = path_of(self._settings.journal_folder, owner)
@@ -142,16 +141,10 @@ def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tu
     whose = (Delivery.id.label("delivery_id"), Delivery.message_id, Delivery.tenant_id, Delivery.address)
     counters = (Delivery.attempt, Delivery.tries, Delivery.unknowns, Delivery.crashes)
     key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery().label("key_id")
-    statement = (
-        select(*whose, Delivery.lane, *counters, key)
-        .where(Delivery.lease_owner == owner)
-        .order_by(Delivery.id)
-        .limit(BATCH)
-    )
+    held = leasing.held_by(DELIVERIES, owner, expired_only=expired_only)
+    statement = select(*whose, Delivery.lane, *counters, key).where(*held).order_by(Delivery.id).limit(BATCH)
     # A dead worker's connection may still lock rows: wait, since it may still commit.
     statement = statement.with_for_update(skip_locked=expired_only)
-    if expired_only:
-        statement = statement.where(Delivery.lease_until < db_now())
     rows = session.execute(statement).mappings()
     return [
         (Claim(**{name: value for name, value in row.items() if name != "crashes"}, lease_ends=0.0), row["crashes"])

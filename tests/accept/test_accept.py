@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, update
 
-from mailbbgun.accept import accept as verb
-from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import ANYBODY, KeyKind
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
@@ -16,11 +16,11 @@ from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.database.models import IdempotencyKey
 from mailbbgun.messages.models import Delivery, Message
-from mailbbgun.messages.overflow import BURST
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.queues.lanes import NORMAL, OVERFLOW
+from mailbbgun.queues.overflow import BURST
 
-HELLO = Submission(to=["ann@example.com"], subject="Hello", text="Hi")
+HELLO = Fields(to=["ann@example.com"], subject="Hello", text="Hi")
 DAY = 86_400
 
 
@@ -66,7 +66,11 @@ def publisher(services):
 def accept(services, publisher, submission, key=None, caller=ANYBODY):
     store = Store(services.db, DAY)
     try:
-        return verb.accept(services.settings, store, publisher, caller, submission, key).result()
+        return (
+            Acceptor(services.settings, store, publisher)
+            .accept(submission, caller, Options(idempotency_key=key))
+            .result()
+        )
     finally:
         store.close()
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from mailbbgun.accept import quick as quick_module
-from mailbbgun.accept.accept import _given
-from mailbbgun.accept.api import NewMessage
-from mailbbgun.accept.draft import Submission
+from mailbbgun.accept.accept import given as asked
+from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.quick import Quick, submission_of
+from mailbbgun.accept.schema import NewMessage
 from mailbbgun.app import close, create_app
 from mailbbgun.core.caller import ANYBODY, Caller
 from mailbbgun.database.idempotency import claim_of
@@ -45,7 +45,7 @@ _names = st.sampled_from([field.data_key or name for name, field in NewMessage()
 _usual = st.fixed_dictionaries({"to": _texts | st.lists(_texts, max_size=3), "subject": _texts})
 
 
-def loaded(load: Any, body: Mapping[str, Any]) -> Submission | dict[str, Any]:
+def loaded(load: Any, body: Mapping[str, Any]) -> tuple[Fields, Options] | dict[str, Any]:
     try:
         return load(body)  # type: ignore[no-any-return]  # a schema returns anything
     except ValidationError as error:
@@ -64,7 +64,7 @@ def test_a_request_has_the_fingerprint_it_had_before_its_message_id_got_another_
     }  # fmt: skip
     for name in ("message_id", "message_id_header"):
         submission = submission_of(body | {name: "<order-17@example.com>"})
-        fingerprint = claim_of(ANYBODY, "k", _given(submission)).fingerprint
+        fingerprint = claim_of(ANYBODY, "k", asked(*submission)).fingerprint
         assert fingerprint == "a3435cb047a5eb06bf9cbf2334bf58a14d505765b446bfa0941d7a76d04aed32"  # of 2026-11-27
 
 
@@ -73,7 +73,7 @@ def test_the_quick_way_knows_both_names_of_the_message_id_without_the_schema(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(quick_module, "_SCHEMA")
-    assert submission_of(HELLO | {name: "<1@example.com>"}).message_id == "<1@example.com>"
+    assert submission_of(HELLO | {name: "<1@example.com>"})[0].message_id == "<1@example.com>"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from mailbbgun.accept.store import LARGE, MESSAGES, Rows, Store
+from mailbbgun.accept.pending import Rows
+from mailbbgun.accept.store import LARGE, MESSAGES, Store
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database import idempotency

@@ -56,10 +56,10 @@ def two_rounds():
 
 def test_the_table_has_ratios_of_rounds_in_which_both_were_measured(two_rounds):
     lines = [" ".join(line.split()) for line in report.table(two_rounds).splitlines()]
-    drain = lines.index("drain a backlog into the sink messages/s real ÷ it CPU: own PostgreSQL all real ÷ it sink")
+    drain = lines.index("drain a backlog into the sink messages/s real ÷ row CPU: own PostgreSQL all real ÷ row sink")
     assert lines[drain + 1] == "Mail BB Gun, real 750 (500–1000) 0.30 0.07 0.38 0.03"
     assert lines[drain + 2] == "Postfix 2000 0.50 1.00 1.00 0.50 0.08"
-    slow = lines.index("slow sink: 50 ms a command, 200 connections messages/s real ÷ it")
+    slow = lines.index("slow sink: 50 ms a command, 200 connections messages/s real ÷ row")
     assert lines[slow + 2] == "200 connections, in theory 1000 0.60 (0.40–0.80)"
 
 

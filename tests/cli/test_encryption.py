@@ -1,4 +1,4 @@
-"""``mailbbgun keys``: rotation beside a running service, interrupted, with unreadable secrets."""
+"""``mailbbgun encryption``: rotation beside a running service, interrupted, with unreadable secrets."""
 
 import json
 import random
@@ -105,15 +105,15 @@ def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell:
     both = shell.with_keys(new, old)
     passwords = fill(shell, 5 * BATCH, shell.services.vault)
     with changing(shell, both.vault, passwords):
-        done = shell.process("mailbbgun", "keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
+        done = shell.process("mailbbgun", "encryption", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
     assert done.stdout == f"encrypted by the first key: {len(passwords) + 1} of {len(passwords) + 1}\n"
     alone = shell.with_keys(new)
     kept = tokens(shell)
     assert {one: alone.vault.decrypt(token) for one, token in kept.items()} == passwords
     api_keys.check(alone.db, alone.vault)  # the pepper was encrypted again as well, so the old key may go
-    shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
+    shell.run("encryption", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
     assert tokens(shell) == kept
-    shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new}")  # and back
+    shell.run("encryption", "rotate", ENCRYPTION_KEYS=f"{old},{new}")  # and back
     both.close()
     alone.close()
 
@@ -124,7 +124,7 @@ def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: S
     passwords = fill(shell, ACCOUNTS, shell.services.vault)
     first, before = min(passwords), tokens(shell)
     environment = shell.environment(ENCRYPTION_KEYS=f"{new},{old}")
-    argv = [str(ROOT / "bin" / "mailbbgun"), "keys", "rotate"]
+    argv = [str(ROOT / "bin" / "mailbbgun"), "encryption", "rotate"]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: _token(shell, first) != before[first], what="the first batch")
         process.send_signal(signal.SIGINT)
@@ -138,14 +138,14 @@ def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: S
     assert 0 < changed < ACCOUNTS
     assert changed % BATCH == 0
     assert {one: both.vault.decrypt(token) for one, token in between.items()} == passwords
-    status = shell.json("keys", "status", ENCRYPTION_KEYS=f"{new},{old}")
+    status = shell.json("encryption", "status", ENCRYPTION_KEYS=f"{new},{old}")
     assert sum(key["secrets"] for key in status["keys"]) == ACCOUNTS + 1
     assert status["keys"][1]["secrets"] == ACCOUNTS - changed
-    shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
+    shell.run("encryption", "rotate", ENCRYPTION_KEYS=f"{new},{old}")
     after, alone = tokens(shell), shell.with_keys(new)
     assert {one: alone.vault.decrypt(token) for one, token in after.items()} == passwords
     assert all(after[one] == between[one] for one in passwords if between[one] != before[one])
-    shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new}")
+    shell.run("encryption", "rotate", ENCRYPTION_KEYS=f"{old},{new}")
     both.close()
     alone.close()
 
@@ -157,7 +157,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     lost = fill(shell, 2, lost_vault.vault)
     lost_vault.close()
     before = tokens(shell)
-    done = shell.run("keys", "rotate", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    done = shell.run("encryption", "rotate", code=1, ENCRYPTION_KEYS=f"{new},{old}")
     assert done.stdout == "encrypted by the first key: 4 of 6\n"
     assert [line for line in done.stderr.splitlines() if line.startswith(" ")] == [
         f"  smtp_accounts: default: {one}" for one in sorted(lost)
@@ -166,7 +166,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     after = tokens(shell)
     assert {one for one in before if after[one] == before[one]} == set(lost)
     database = shell.services.db.shown
-    done = shell.process("mailbbgun", "keys", "status", "--json", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    done = shell.process("mailbbgun", "encryption", "status", "--json", code=1, ENCRYPTION_KEYS=f"{new},{old}")
     assert json.loads(done.stdout) == {
         "database": database,
         "keys": [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}],
@@ -174,7 +174,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     }
     told = f"mailbbgun: no key opens 2 of 6 secrets in {database}; they are left as they are, and readable again when their key is back:"
     assert done.stderr.splitlines()[0] == told
-    shown = shell.run("keys", "status", code=1, ENCRYPTION_KEYS=f"{new},{old}")
+    shown = shell.run("encryption", "status", code=1, ENCRYPTION_KEYS=f"{new},{old}")
     assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
         ["database", database],
         [],
@@ -184,7 +184,7 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
     ]
     assert "may go" in shown.stdout
     assert shown.stderr.splitlines()[0] == told
-    done = shell.run("keys", "rotate", ENCRYPTION_KEYS=f"{old},{new},{lost_key}")  # it was found
+    done = shell.run("encryption", "rotate", ENCRYPTION_KEYS=f"{old},{new},{lost_key}")  # it was found
     assert done.stdout == "encrypted by the first key: 6 of 6\n"
 
 
@@ -192,15 +192,23 @@ def test_the_database_that_was_looked_at_is_named_without_its_password(shell: Sh
     url = make_url(shell.services.settings.DATABASE_URL)
     if url.get_backend_name() == "postgresql":
         url = url.set(password="hunter2").update_query_dict({"password": "hunter3"})
-    shown = shell.run("keys", "status", DATABASE_URL=url.render_as_string(hide_password=False)).stdout
+    shown = shell.run("encryption", "status", DATABASE_URL=url.render_as_string(hide_password=False)).stdout
     assert shown.splitlines()[0].split() == ["database", shell.services.db.shown.replace("postgres@", "postgres:***@")]
     assert "hunter" not in shown
 
 
 def test_a_database_of_which_no_key_opens_anything_is_no_success(shell: Shell) -> None:
-    done = shell.run("keys", "status", code=1, ENCRYPTION_KEYS=new_key())
+    done = shell.run("encryption", "status", code=1, ENCRYPTION_KEYS=new_key())
     told = "they are left as they are, and readable again when their key is back:"
     assert done.stderr.splitlines()[0] == f"mailbbgun: no key opens 1 of 1 secrets in {shell.services.db.shown}; {told}"
+
+
+def test_scripts_may_call_the_group_by_its_former_name_which_no_help_shows(shell: Shell) -> None:
+    assert shell.json("keys", "status") == shell.json("encryption", "status")
+    assert shell.run("keys", "rotate").stdout == shell.run("encryption", "rotate").stdout
+    shown = [line.split()[0] for line in shell.run("--help").stdout.splitlines() if line.strip()]
+    assert "encryption" in shown
+    assert "keys" not in shown
 
 
 def test_every_column_that_is_encrypted_is_known_to_the_command() -> None:

@@ -384,7 +384,7 @@ def test_encryption_keys_change_under_load_and_no_password_is_ever_unreadable(
         try:
             with load_.in_the_background(connections=2, pause=0.02):
                 restart(f"{new},{old}")
-                service.run("bin/mailbbgun", "keys", "rotate")
+                service.run("bin/mailbbgun", "encryption", "rotate")
                 restart(new)  # the old one can go
                 until(lambda: told[200, "secret"] > 10, what="credentials")
         finally:

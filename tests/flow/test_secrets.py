@@ -283,7 +283,7 @@ def _rotate(service: Service) -> bytes:
     service.environment["MAILBBGUN_ENCRYPTION_KEYS"] = f"{new_key()},{service.environment['MAILBBGUN_ENCRYPTION_KEYS']}"
     service.start_api()
     service.start_worker()
-    commands = ("keys", "rotate"), ("account", "list"), ("key", "list")
+    commands = ("encryption", "rotate"), ("account", "list"), ("key", "list")
     printed = "".join(service.run("bin/mailbbgun", *command) for command in commands)
     service.ended(service.post(to="after@example.test")["id"], "DELIVERED")
     return printed.encode()

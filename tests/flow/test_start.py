@@ -32,7 +32,7 @@ PROGRAMS = {
     "run": [sys.executable, "-m", "mailbbgun.run"],
     "catcher": [sys.executable, "-m", "mailbbgun.catcher"],
     "requeue-pending": ["bin/requeue-pending"],
-    "mailbbgun": ["bin/mailbbgun", "keys", "status"],
+    "mailbbgun": ["bin/mailbbgun", "encryption", "status"],
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 CANARY = "hunter2"

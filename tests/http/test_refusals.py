@@ -66,3 +66,10 @@ def test_the_number_of_lines_left_out_is_logged_at_the_end_of_the_minute(
         refusals.tell("forbidden", "192.0.2.1", {})
     assert said.wait(60)
     assert [record.message for record in caplog.records if record.message == "refusals_left_out"]
+
+
+def test_many_refusals_hide_no_lockout(refusals: Refusals, caplog: pytest.LogCaptureFixture) -> None:
+    for n in range(2 * MOST):
+        refusals.tell("unauthorized", f"address {n}", {})
+    refusals.tell("locked", "192.0.2.1", {}, most=1, event="address_locked")
+    assert [record.message for record in caplog.records] == ["request_refused"] * MOST + ["address_locked"]

@@ -195,6 +195,8 @@ def test_headers_that_programs_read_are_sent_as_they_are_or_refused_with_the_rea
         ),
         ("X-Token", "x" * 1500, "Has 1500 octets without a space, and a line takes 998"),
         ("References", "<a@b> " * 2000, "Has 12000 characters, and 10000 are the most."),
+        ("Date", "x", "Reserved: the service or a mail server on the way sets it, or it has a field of its own."),
+        ("dkim-signature", "v=1", "Reserved: "),
     ):
         answer = door.post(GOOD | {"headers": {name: value}})
         wrong(answer, f"headers.{name}")

@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from mailbbgun.messages.overflow import BURST, MOST_KNOWN, PER_SECOND, Overflow
 from mailbbgun.queues.lanes import BULK, HIGH, NORMAL, OVERFLOW
+from mailbbgun.queues.overflow import BURST, MOST_KNOWN, PER_SECOND, Overflow
 
 ONE, OTHER = uuid4(), uuid4()
 

@@ -1,0 +1,256 @@
+"""What goes into accept: a submission, and options. Every field of a new message is declared here, once.
+
+A declaration has the name and type that Python sees, how JSON has the field, the sentence that OpenAPI shows, and the
+rule that a value must keep; rules stand above the table. The schema of ``POST /messages``, the checks, and the columns
+that options are kept in follow from it.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import orjson
+from marshmallow import fields as json
+from marshmallow import validate
+
+from mailbbgun.messages.headers import refusal, structured
+from mailbbgun.messages.mime import LONGEST_NAME, one_line
+from mailbbgun.settings.settings import Settings
+
+TO, CC, BCC = "to", "cc", "bcc"
+DEFAULT_PRIORITY = 5
+MOST_TAGS, TAG_SIZE = 10, 128  # characters
+METADATA_SIZE = 4096  # bytes of JSON
+MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = (
+    50,
+    4096,
+    10_000,
+)  # characters of a value; a long thread has a hundred References
+MESSAGE_ID_SIZE = 250
+
+Broken = Iterator[tuple[str, str]]
+Rule = Callable[[Any, Settings], Broken]
+"""Takes a value that is not empty; yields for each fault the part of the value that has it, "" for all of it, and a sentence."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_MESSAGE_ID = re.compile(r"<?([!-;=?A-~]+@[!-;=?A-~]+)>?")  # one @, no angle bracket inside: linear
+# Headers we set, the transport sets, or that carry meaning only their own field may give.
+_STRUCTURAL = frozenset(
+    "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
+    "dkim-signature domainkey-signature authentication-results received-spf return-receipt-to".split()
+)
+RESERVED_HEADER = "Reserved: the service or a mail server on the way sets it, or it has a field of its own."
+_STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
+
+
+def _body(value: str, settings: Settings) -> Broken:
+    # UTF-8 needs at most 4 bytes a character: most texts need no encoding to be measured.
+    if len(value) * 4 > settings.MAX_TEXT_SIZE and len(value.encode()) > settings.MAX_TEXT_SIZE:
+        yield "", f"Longer than {settings.MAX_TEXT_SIZE} bytes."
+    if "\0" in value:
+        yield "", "Has a NUL character."
+
+
+def _subject(value: str, settings: Settings) -> Broken:
+    if len(value) > settings.MAX_SUBJECT_SIZE:
+        yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
+    elif not one_line(value):
+        yield "", "Must be one line without control characters."
+
+
+def _headers(value: Mapping[str, str], _: Settings) -> Broken:
+    if len(value) > MOST_HEADERS:
+        yield "", f"More than {MOST_HEADERS} headers."
+        return
+    if len({name.lower() for name in value}) < len(value):
+        yield "", "The same header twice."
+    for name, text in value.items():
+        if len(name) > LONGEST_NAME or not _HEADER_NAME.fullmatch(name):
+            yield "", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
+        elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
+            yield name, RESERVED_HEADER
+        elif len(text) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
+            yield name, f"Has {len(text)} characters, and {most} are the most."
+        elif not one_line(text.replace("\t", " ") if structured(name) else text):
+            yield name, "Must be one line without control characters."
+        elif why := refusal(name, text):
+            yield name, why
+
+
+def _tags(value: Sequence[str], _: Settings) -> Broken:
+    if len(value) > MOST_TAGS:
+        yield "", f"More than {MOST_TAGS} tags."
+    if any(not tag or len(tag) > TAG_SIZE or not one_line(tag) for tag in value):
+        yield "", f"Each must be one line of 1 to {TAG_SIZE} characters."
+
+
+def _metadata(value: Mapping[str, Any], _: Settings) -> Broken:
+    if not all(one is None or isinstance(one, str | int | float) for one in value.values()):
+        yield "", "Must be flat: strings, numbers, true, false and null."
+    elif len(orjson.dumps(value)) > METADATA_SIZE:
+        yield "", f"Longer than {METADATA_SIZE} bytes of JSON."
+
+
+def _message_id(value: str, _: Settings) -> Broken:
+    found = _MESSAGE_ID.fullmatch(value) if len(value) <= MESSAGE_ID_SIZE else None
+    if not found or any(c in found[1] for c in '()[],;:\\"'):
+        yield "", "Not a message id like <something@example.com>."
+
+
+def _priority(value: int, _: Settings) -> Broken:
+    if not 0 <= value <= 9:
+        yield "", "Must be from 0 to 9, 9 first."
+
+
+class Texts(json.Field[list[str]]):
+    """One string or a list of strings."""
+
+    expected = "a string or a list of strings"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise self.make_error("validator_failed")
+        return texts
+
+
+def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | None = None, **default: Any) -> Any:
+    """Declare a field: how JSON has it, what OpenAPI says of it, and the rule that its value keeps.
+
+    Pass ``default`` or ``default_factory`` unless it must be given.
+    """
+    shape.metadata = {**shape.metadata, "description": sentence, "example": example}
+    shape.required = not default
+    return field(metadata={"json": shape, "rule": rule}, **default)
+
+
+def _text(sentence: str, example: str, rule: Rule | None = None, name: str | None = None) -> Any:
+    return _given(json.String(data_key=name), sentence, example, rule, default=None)
+
+
+def _addresses(sentence: str, example: Any) -> Any:
+    shape = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    return _given(Texts(metadata=shape), sentence, example, default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """A submission to compose, as a client gave it: the types are right, nothing else is known.
+
+    Addresses are as people write them; ``checks.py`` has their rules.
+    """
+
+    to: Sequence[str] = _addresses(
+        "Recipients: one address, several with commas, or a list; display names are welcome. Needed unless there is cc or bcc.",
+        "Ann Lee <ann@example.com>",
+    )
+    subject: str = _given(
+        json.String(),
+        "One line. It must be given, and may be empty (RFC 5322 §3.6.5).",
+        "Your invoice",
+        _subject,
+    )
+    text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", _body)
+    html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", _body)
+    cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
+    bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
+    sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
+    reply_to: Sequence[str] = _addresses("Where answers go.", "help@example.com")
+    envelope_from: str | None = _text(
+        "Where bounces go: an address that the API key may send as. By default, and where it is from's, the SMTP account's "
+        "envelope_from if it has one, else from's.",
+        "bounces@example.com",
+    )
+    headers: Mapping[str, str] = _given(
+        json.Dict(json.String(), json.String()),
+        "More headers; none that structure the message.",
+        {"X-Order": "1234"},
+        _headers,
+        default_factory=dict,
+    )
+    # Its name here is part of old fingerprints (database/idempotency.py).
+    message_id: str | None = _text(
+        "The Message-ID header; by default one is made of the message's id.",
+        "<1234@example.com>",
+        _message_id,
+        "message_id_header",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """A submission whose MIME is written already, and its envelope (RFC 5321 §2.3.1).
+
+    ``mime`` has CRLF line ends, or LF throughout, and no dots stuffed. ``mail_from`` is an address, "" for the null
+    sender (RFC 5321 §4.5.5), or None: that of From. ``recipients`` are addresses; none is taken from the header.
+    """
+
+    mime: bytes = field(repr=False)
+    recipients: Sequence[str]
+    mail_from: str | None = None
+
+
+Submission = Fields | Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a caller asks for besides, however the message came.
+
+    All but the key are kept with the message, each in the column of ``messages`` that has its name.
+    """
+
+    tags: Sequence[str] = _given(
+        json.List(json.String()),
+        f"At most {MOST_TAGS}, to find messages by.",
+        ["invoice"],
+        _tags,
+        default=(),
+    )
+    metadata: Mapping[str, Any] = _given(
+        json.Dict(json.String()),
+        "Yours: a flat object of up to 4 KB.",
+        {"order": 1234},
+        _metadata,
+        default_factory=dict,
+    )
+    priority: int = _given(
+        json.Integer(strict=True, validate=validate.Range(0, 9)),
+        f"0 to 9, 9 first, {DEFAULT_PRIORITY} if not given.",
+        5,
+        _priority,
+        default=DEFAULT_PRIORITY,
+    )
+    idempotency_key: str | None = None  # one key, one message
+
+    def once(self, key: str | None) -> "Options":
+        """Return these options with an idempotency key, if there is one."""
+        return self if key is None else replace(self, idempotency_key=key)
+
+
+PLAIN = Options()
+
+#: How JSON has the fields of ``Fields`` and ``Options``, by their names in Python.
+SHAPES: Mapping[str, json.Field[Any]] = {
+    one.name: one.metadata["json"] for kind in (Fields, Options) for one in fields(kind) if "json" in one.metadata
+}
+
+#: Options that are kept with a message.
+KEPT = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
+
+
+def name_in_json(name: str) -> str:
+    """Return what clients call a field."""
+    return SHAPES[name].data_key or name
+
+
+def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
+    """Part what a client gave, by names in Python, into a submission and options."""
+    kept = {name: given.pop(name) for name in KEPT if name in given}
+    return Fields(**given), Options(**kept) if kept else PLAIN
+
+
+def in_brackets(value: str) -> str:
+    """Return a Message-ID that keeps its rule in angle brackets."""
+    return value if value.startswith("<") and value.endswith(">") else f"<{value.removeprefix('<').removesuffix('>')}>"

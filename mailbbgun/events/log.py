@@ -1,0 +1,84 @@
+"""The log: events are appended, never changed, each in the transaction of what it tells. Log lines follow the commit."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, insert
+from sqlalchemy.orm import Session
+
+from mailbbgun.core.ids import new_id
+from mailbbgun.database.db import after_commit, dialect_of
+from mailbbgun.database.ready import ReadyStatement, StatementStep
+from mailbbgun.database.sql import rows
+from mailbbgun.events.kinds import Kind
+from mailbbgun.events.models import EVENTS
+from mailbbgun.messages.storing import New, copied, given_rows
+
+lines = logging.getLogger("mailbbgun.events")
+
+
+def event(
+    tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return an event of this moment as it is appended; what is None in ``data`` is left out."""
+    return {
+        "id": new_id(),
+        "tenant_id": tenant_id,
+        "message_id": message_id,
+        "delivery_id": delivery_id,
+        "at": datetime.now(UTC),
+        "kind": kind.value,
+        "data": {key: value for key, value in data.items() if value is not None},
+    }
+
+
+def accepted(new: New) -> list[dict[str, Any]]:
+    """Return the first events of messages that are about to be stored. :func:`appending` inserts them with the rows."""
+    return [
+        event(
+            message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}
+        )
+        for message, its in new
+    ]
+
+
+def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementStep:
+    """Return what to execute to append events to the log, in the transaction of what they tell."""
+    return StatementStep(_appended(dialect), [{"events": rows(events)}] if dialect == "postgresql" else events)
+
+
+def tell(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+    """Print a line for each event, which is committed; ``keys`` says by which API key each message came."""
+    if lines.isEnabledFor(logging.INFO):
+        for one in events:
+            whose = {
+                "message_id": one["message_id"],
+                "tenant_id": one["tenant_id"],
+                "key_id": keys.get(one["message_id"]),
+            }
+            lines.info(one["kind"], extra={**whose, "delivery_id": one["delivery_id"], **one["data"]})
+
+
+def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
+    """Append events; the caller commits."""
+    if events:
+        ready, given = appending(dialect_of(session), events)
+        session.execute(ready.statement, given)
+
+
+def tell_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+    """Print what :func:`tell` does once what the session writes is committed."""
+    if events:
+        after_commit(session, lambda: tell(events, keys))
+
+
+@cache
+def _appended(dialect: str) -> ReadyStatement:
+    columns = [column.name for column in EVENTS.columns]
+    if dialect == "postgresql":
+        return ReadyStatement(copied(EVENTS, given_rows("events", EVENTS, columns)))
+    return ReadyStatement(insert(EVENTS).values({column: bindparam(column) for column in columns}))
