@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from mailbbgun.environment import STOPPING, end_when_told
 
-early = queue.SimpleQueue()  # each SIGHUP that came before gunicorn has its handlers
+early = queue.SimpleQueue()  # each SIGHUP that comes before gunicorn has its handlers
 if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
     signal.signal(signal.SIGHUP, lambda number, _frame: early.put(number))
-end_when_told(STOPPING)  # until gunicorn has them; when this file is read anew, it has
+end_when_told(STOPPING)  # until gunicorn has its handlers; it has them when it reads this file again
 
 from gunicorn import glogging
 
@@ -35,7 +35,7 @@ from mailbbgun.settings import running
 from mailbbgun.settings.load import load
 
 with explained_exit("api"):
-    ours = running.current().settings  # read now; on SIGHUP, those that load_anew() has read and found right
+    ours = running.current().settings  # read now; after SIGHUP, those that load_anew() has checked
     faults.arm()
 gc_from_here()
 few_arenas()  # before the fork, so that processes inherit it
@@ -85,13 +85,17 @@ def on_starting(server):
 
 
 def when_ready(server):
-    """Heed a SIGHUP that came early: the settings may have changed since we read them."""
+    """Handle each SIGHUP that came early: the settings may have changed since we read them."""
     while not early.empty():
         server.SIG_QUEUE.put(early.get())
 
 
 def load_anew(server):
-    """Load the settings anew, as SIGHUP asks for. If they are wrong, say so and go on with the old ones: gunicorn alone would end."""
+    """Load the settings again after a SIGHUP.
+
+    If they are wrong, log that and go on with the old ones. Without this function gunicorn would
+    end.
+    """
     try:
         new = load()
         found = check_again(new, running.current().settings, list(server.cfg.bind))
@@ -127,12 +131,12 @@ def post_worker_init(worker):
 
 
 def on_exit(_server):
-    """Let the exit code be what it is to be: all has been stopped."""
+    """Keep the exit code: from now on, no signal may change it."""
     end_undisturbed()
 
 
 def worker_exit(_server, worker):
-    """Publish the hints that are left and close every connection."""
-    # A process that was stopped before it had loaded the application has none.
+    """Publish the hints that are left, and close every connection."""
+    # A process that is stopped before it has loaded the application has no wsgi.
     if (app := getattr(worker, "wsgi", None)) is not None:
         close(app)

@@ -1,4 +1,7 @@
-"""Creates or upgrades the database and declares the queue's topology; safe to repeat: ``python initdb.py``."""
+"""Creates or upgrades the database and declares the queues; safe to repeat:
+
+``python initdb.py``.
+"""
 
 if __name__ == "__main__":
     from mailbbgun.environment import need

@@ -5,6 +5,6 @@ if __name__ == "__main__":
 
     need("worker", serves=True)
     from mailbbgun.core.process import run
-    from mailbbgun.worker import main
+    from mailbbgun.worker.main import main
 
     run("worker", main)

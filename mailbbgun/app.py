@@ -1,4 +1,4 @@
-"""The HTTP service, assembled: settings, services, one line for each room, health and documentation."""
+"""Assembles the HTTP service: settings, services, the rooms' views, health and documentation."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -24,8 +24,13 @@ from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import workers
 from mailbbgun.events import api as events
 from mailbbgun.exposure import check_was_made
-from mailbbgun.http import gate, web
+from mailbbgun.http import gate
+from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
+from mailbbgun.http.blueprint import Blueprint as RoomBlueprint
+from mailbbgun.http.provided import provide, provided
 from mailbbgun.http.refusals import Refusals
+from mailbbgun.http.responses import JSON, SECURE, secured
+from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
@@ -41,21 +46,25 @@ from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
-ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)  # each has a blueprint
+#: The rooms that have views. Each has a blueprint.
+ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)
 
-# Who asks for these needs no key: they tell nothing of anybody.
 _SERVICE = ("service.welcome", "service.health", "service.ready")
+
+#: Endpoints that need no key: they show nobody's data.
 OPEN = (*_SERVICE, "assets.asset", "api-docs.openapi_json", "api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
 
-# Kubernetes and load balancers ask for these by IP address.
+#: Endpoints that Kubernetes and load balancers ask for by IP address.
 PROBES = ("service.health", "service.ready")
 
-READY_SECONDS = 4.0  # for each part to answer
+#: Seconds that ``/ready`` waits for each part.
+READY_SECONDS = 4.0
 
-# Swagger UI starts itself by a script in its page; ReDoc searches in a worker. Neither may load anything from elsewhere.
+#: The Content-Security-Policy of the documentation pages. Swagger UI needs the script in its page,
+#: ReDoc searches in a web worker. Neither may load anything from another site.
 PAGES = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; "
-    "frame-ancestors 'none'"
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 )
 
 DESCRIPTION = """Hand over a message by `POST /messages`; read what became of it by `GET /messages/{id}`.
@@ -63,7 +72,9 @@ DESCRIPTION = """Hand over a message by `POST /messages`; read what became of it
 Every error has one shape, shown below as `Error`; its `code` is stable. Lists take `limit`, `offset` and `after`."""
 
 
-class _NoSessions(SessionInterface):  # Flask's own would look for a cookie and a key to sign it
+class _NoSessions(SessionInterface):
+    """No sessions. Flask's own interface would look for a cookie and a key with each request."""
+
     def open_session(self, app: Flask, request: Request) -> NullSession:
         return _NO_SESSION
 
@@ -75,13 +86,14 @@ class _App(Flask):
     session_interface = _NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return func  # no view is a coroutine, and asking each layer of one again and again is not free
+        return func  # no view is a coroutine, and Flask's check of each function takes time
 
 
 def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
-    """Return the WSGI application. Asks no server anything: it starts, and answers 503, while the database is away.
+    """Return the WSGI application. Waits for no server: while the database is away, it answers 503.
 
-    Without ``settings``, and without ``services``, they are those that the running API keeps. Raises :class:`ConfigurationError`.
+    Without ``settings`` and ``services``, it uses those that the running API keeps
+    (``settings/running.py``). Raises :class:`ConfigurationError`.
     """
     given = settings or (services and services.settings)
     kept = Running(given, database_found=True) if given else running.current()
@@ -92,9 +104,17 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     services = services or build(settings)
     database = DatabaseCheck(services, found=kept.database_found)
     app = _App("mailbbgun", static_folder=None)
-    app.json = web.JSON(app)
-    app.url_map.merge_slashes = False  # nothing redirects: what is not there is 404
+    app.json = JSON(app)
+    app.url_map.merge_slashes = False  # no redirects: an unknown path is 404
     app.config.update(MAX_CONTENT_LENGTH=settings.MAX_BODY_SIZE, **_DOCUMENTATION)
+    _assemble(app, settings, services, database)
+    if settings.PROXIES:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
+    return app
+
+
+def _assemble(app: Flask, settings: Settings, services: Services, database: DatabaseCheck) -> None:
+    """Provide what views work with, add the rooms' views, and put the gate before them."""
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
     per_minute = settings.RATE_LIMIT_PER_MINUTE
     authenticator = Authenticator(
@@ -113,49 +133,35 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     acceptor = Acceptor(settings, store, publisher)
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
-    readiness = Readiness(services, database)
-    web.provide(
-        app,
-        services,
-        store,
-        publisher,
-        acceptor,
-        readiness,
-        authenticator,
-        rates,
-        tests,
-        quick,
-        hosts,
-        Refusals(),
-        database,
-    )
-    api = web.Api(app)
+    checks = (Readiness(services, database), database, Refusals())
+    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
+    api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     app.after_request(_secured)
-    if settings.PROXIES:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.PROXIES, x_proto=1, x_host=0)  # type: ignore[method-assign]  # Flask's own way
-    return app
 
 
 def close(app: Flask) -> None:
-    """Publish what is waiting and close every connection."""
+    """Publish the hints that are waiting, and close every connection."""
     with app.app_context():
-        web.provided(DatabaseCheck).close()
-        web.provided(Readiness).close()
-        web.provided(Store).close()
-        web.provided(Publisher).close()
-        web.provided(Authenticator).close()
-        web.provided(Rates).close()
-        web.provided(Refusals).close()
-        web.provided(Services).close()
+        provided(DatabaseCheck).close()
+        provided(Readiness).close()
+        provided(Store).close()
+        provided(Publisher).close()
+        provided(Authenticator).close()
+        provided(Rates).close()
+        provided(Refusals).close()
+        provided(Services).close()
 
 
 class Readiness:
-    """Asks every part whether it works, at once, and waits a bounded time. A part that hangs holds its thread, not the request."""
+    """Asks all parts of the service at once whether they work, and waits for a bounded time.
+
+    A part that hangs blocks its own thread, not the request.
+    """
 
     def __init__(self, services: Services, check: DatabaseCheck) -> None:
         self._services, self._check = services, check
@@ -169,10 +175,10 @@ class Readiness:
         self._found = dict.fromkeys(self._parts, "not known yet: the first look goes on")
 
     def parts(self) -> dict[str, str]:
-        """Return ``ok`` or what is wrong, by part.
+        """Return ``ok`` or the problem, by part.
 
-        One request looks at a time: who asks meanwhile gets what was found before, or strangers could keep every thread
-        waiting for a part that hangs.
+        Only one request looks at a time; others get the previous result. Otherwise strangers could
+        keep every thread waiting for a part that hangs.
         """
         if self._looking.acquire(blocking=False):
             try:
@@ -195,7 +201,7 @@ class Readiness:
         return answers
 
     def close(self) -> None:
-        """Wait for nobody."""
+        """End the threads, without waiting for parts that hang."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _database(self) -> str:
@@ -209,32 +215,32 @@ class Readiness:
         return "ok"
 
     def _worker(self) -> str:
-        self._check.require()  # where there is no register of workers, nobody can tell
+        self._check.require()  # workers are registered in the database
         with self._services.db.read() as session:
             alive = workers.any_alive(session)
         return "ok" if alive else workers.NONE_ALIVE
 
 
 class HealthAnswer(Schema):
-    """That the process is alive."""
+    """Says that the process is alive."""
 
     status = fields.String(metadata={"example": "ok"})
 
 
 class Parts(HealthAnswer):
-    """What of the service works."""
+    """Says which parts of the service work."""
 
     parts = fields.Dict(
         fields.String(), fields.String(), metadata={"example": {"database": "ok", "queue": "ok", "worker": "ok"}}
     )
 
 
-_service = web.Blueprint("service", __name__, description="The service itself.")
+_service = RoomBlueprint("service", __name__, description="The service itself.")
 _assets = Blueprint("assets", __name__, url_prefix="/docs/assets")
 
 
 class Welcome(Schema):
-    """What this is, and where to read on."""
+    """Says what this service is, and where to read on."""
 
     service = fields.String(metadata={"example": "Mail BB Gun"})
     version = fields.String()
@@ -248,7 +254,7 @@ def welcome() -> Any:
     return {
         "service": "Mail BB Gun",
         "version": __version__,
-        "documentation": web.address_of("api-docs.openapi_swagger_ui"),
+        "documentation": address_of("api-docs.openapi_swagger_ui"),
     }
 
 
@@ -264,7 +270,7 @@ def health() -> Any:
 @_service.alt_response(503, schema=Parts, description="Something does not work; `parts` says what.")
 def ready() -> Any:
     """Say whether database, queue and a worker are there"""
-    parts = web.provided(Readiness).parts()
+    parts = provided(Readiness).parts()
     if all(part == "ok" for part in parts.values()):
         return {"status": "ok", "parts": parts}
     return {"status": "unavailable", "parts": parts}, 503, {"Retry-After": "5"}
@@ -272,7 +278,7 @@ def ready() -> Any:
 
 @_assets.get("/<path:name>")
 def asset(name: str) -> Response:
-    # The folder is found without importing the package, which would want Django.
+    # Found without importing the package, which would need Django.
     folder = distribution("drf-spectacular-sidecar").locate_file(
         "drf_spectacular_sidecar/static/drf_spectacular_sidecar"
     )
@@ -281,7 +287,7 @@ def asset(name: str) -> Response:
 
 def _secured(answer: Response) -> Response:
     page = request.endpoint in ("api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
-    return web.secured(answer, PAGES if page else web.SECURE["Content-Security-Policy"])
+    return secured(answer, PAGES if page else SECURE["Content-Security-Policy"])
 
 
 _DOCUMENTATION: dict[str, Any] = {
@@ -295,5 +301,5 @@ _DOCUMENTATION: dict[str, Any] = {
     "OPENAPI_SWAGGER_UI_CONFIG": {"validatorUrl": None},
     "OPENAPI_REDOC_PATH": "redoc",
     "OPENAPI_REDOC_URL": "/docs/assets/redoc/bundles/redoc.standalone.js",
-    "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "components": {"securitySchemes": web.SECURITY_SCHEMES}},
+    "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "components": {"securitySchemes": SECURITY_SCHEMES}},
 }

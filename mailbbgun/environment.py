@@ -1,6 +1,8 @@
-"""Whether this Python can run us, looked at before anything is imported that it may not have. Standard library only; any Python 3 can read it.
+"""Checks whether this Python can run our programs, before they import libraries that it may lack.
 
-So ``python3 worker.py`` works with a Python that has none of our libraries, if ``bin/setup`` has put them into ``.venv``, and else says what to type.
+If it cannot, the program goes on with the Python in ``.venv``, where ``bin/setup`` has installed
+the libraries. Without that, it says what to type. So ``python3 worker.py`` works with any Python 3.
+This file uses only the standard library, and every Python 3 must be able to read it.
 """
 
 import gc
@@ -10,7 +12,7 @@ import pwd
 import signal
 import sys
 
-TYPE_CHECKING = False  # as typing's; every older Python can read this
+TYPE_CHECKING = False  # instead of typing's: any older Python can read this
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 SETUP = os.path.join(ROOT, "bin", "setup")
-PYTHON = (3, 11)  # the oldest
+
+#: The oldest Python that can run our programs.
+PYTHON = (3, 11)
+
+#: Libraries that our programs import.
 MODULES = (
     "flask",
     "flask_smorest",
@@ -41,18 +47,26 @@ MODULES = (
     "tqdm",
     "tabulate",
 )
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # they ask a program to end
-AGAIN = "_MAILBBGUN_STARTED_AGAIN"  # set while another Python is tried, so that none is tried for ever
+
+#: Signals that ask a program to end.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+#: The environment variable that is set while the other Python is tried, so it is tried only once.
+AGAIN = "_MAILBBGUN_STARTED_AGAIN"
 
 
 def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
-    """Return if this Python has all that is needed; else go on as the one in ``.venv``, or exit with one line and code 1.
+    """Return if this Python can run the program. Else replace it by the Python in ``.venv``.
 
-    Until the program is loaded Ctrl-C ends it without a traceback, and Python does not look for garbage, which would take
-    a quarter of the time. :func:`mailbbgun.core.process.run` undoes both. Standard streams that are closed lead nowhere from here on.
+    If that cannot run it either, exit with one line and code 1.
 
-    ``serves``: the program runs until it is told to end, so :func:`end_when_told` is called first. ``reloads``: SIGHUP does not
-    end it; one that comes now waits for the handler of what the program becomes.
+    Until the program is loaded, Ctrl-C ends it without a traceback, and garbage collection is off,
+    because it would take a quarter of the time. :func:`mailbbgun.core.process.run` undoes both.
+    Closed standard streams are opened on /dev/null.
+
+    ``serves``: the program runs until it is told to end, so :func:`end_when_told` is called first.
+    ``reloads``: SIGHUP does not end the program. It is blocked until the program that this one
+    becomes has a handler.
     """
     if reloads:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
@@ -77,7 +91,7 @@ def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
 
 
 def _of_another_user(closed: str) -> str:
-    """Say that this user may not use what is installed, for one path of it, and what to type."""
+    """Say that this user may not use the installation, because of one path, and what to type."""
     told = "{} is closed to this user ({}), and so is what bin/setup installed".format(closed, _user())  # noqa: UP032
     if os.path.realpath(closed).startswith(os.path.realpath(VENV)):
         return "{}; as its owner type chmod -R a+rX {}".format(told, VENV)  # noqa: UP032
@@ -85,29 +99,29 @@ def _of_another_user(closed: str) -> str:
 
 
 def _first_closed(python: str) -> str:
-    """Return the first path that keeps this user from a Python that is there; "" if none does.
+    """Return the first folder or file that keeps this user from an existing Python; "" if none.
 
-    ``.venv`` only links to a Python, which may be in a folder that is closed: root's home, say.
+    ``.venv`` only links to a Python. That may be in a folder which is closed, such as root's home.
     """
     real = os.path.realpath(python)
     return next(
         (
             path
-            for path in _ways(os.path.dirname(python)) + _ways(real)
+            for path in _steps(os.path.dirname(python)) + _steps(real)
             if os.path.exists(path) and not os.access(path, os.X_OK)
         ),
         "",
     )
 
 
-def _ways(path: str) -> "list[str]":
-    """Return the folders a path leads through, the highest first, and itself."""
+def _steps(path: str) -> "list[str]":
+    """Return the folders above a path, the highest first, and the path."""
     parts = path.split(os.sep)
     return [os.sep.join(parts[:number]) for number in range(2, len(parts) + 1)]
 
 
 def _first_closed_library() -> str:
-    """Return the first path of this Python's libraries that this user may not read; "" if there is none."""
+    """Return the first path of this Python's libraries that this user may not read; "" if none."""
     for folder in sys.path:
         if sys.prefix != sys.base_prefix and folder.startswith(sys.prefix):
             for path in (
@@ -121,7 +135,7 @@ def _first_closed_library() -> str:
 
 
 def _user() -> str:
-    """Return this user's name; its number if it has none."""
+    """Return this user's name, or number."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -129,9 +143,10 @@ def _user() -> str:
 
 
 def end_when_told(numbers: "Iterable[signal.Signals]" = STOPPING) -> None:
-    """Exit with code 0 on these signals, until the program has handlers of its own. It has begun nothing that it would have to finish.
+    """Exit with code 0 on these signals, until the program has handlers of its own.
 
-    A signal that has a handler, or is ignored as ``nohup`` asks for, keeps that. One that has waited since :func:`become` arrives now.
+    Until then, it has begun nothing that it must finish. A signal that has a handler keeps it; one
+    that is ignored, as by ``nohup``, stays ignored. Signals blocked by :func:`become` arrive now.
     """
     for number in numbers:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -140,7 +155,11 @@ def end_when_told(numbers: "Iterable[signal.Signals]" = STOPPING) -> None:
 
 
 def become(program: str, argv: "list[str]") -> "NoReturn":
-    """Run another program in this one's place. Signals that ask to end wait until it calls :func:`end_when_told`: none is lost, none kills it."""
+    """Replace this program by another one.
+
+    Signals that ask to end are blocked until that calls :func:`end_when_told`: none is lost, and
+    none kills it.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     os.execv(program, argv)
 
@@ -150,7 +169,7 @@ def _end(_number: int, _frame: object) -> None:
 
 
 def _problem() -> str:
-    """Say in half a sentence what this Python lacks; nothing if it lacks nothing."""
+    """Say in half a sentence what this Python lacks; "" if it lacks nothing."""
     if sys.version_info < PYTHON:
         return "Python {}.{} or newer is needed, and {} is {}.{}".format(*PYTHON, sys.executable, *sys.version_info[:2])
     missing = [name for name in MODULES if not _is_readable(name)]
@@ -161,19 +180,25 @@ def _problem() -> str:
 
 
 def _is_readable(name: str) -> bool:
-    """Say whether a module is there and may be read. One that may not looks like a folder without modules: its file is None."""
+    """Return whether a module exists and may be read.
+
+    Python takes one that may not be read for a folder without modules, and its file is None.
+    """
     found = importlib.util.find_spec(name)
     return found is not None and found.origin is not None and os.access(found.origin, os.R_OK)
 
 
 def _open_streams() -> None:
-    """Let what is closed lead to /dev/null: else a socket of ours would become the standard output, and be written to."""
+    """Open closed standard streams on /dev/null.
+
+    Otherwise a socket of ours would get the number of the standard output, and be written to.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number there is, this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # By its name: a program can tell from that that nobody reads what it prints.
+            # Programs see by the stream's name that nobody reads their output.
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays open

@@ -1,4 +1,4 @@
-"""Whether we can listen on an address, and who can reach us there."""
+"""Checks whether we can listen on an address, and whether strangers can reach us there."""
 
 import errno
 import ipaddress
@@ -15,7 +15,10 @@ _checked = False
 
 
 def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
-    """Refuse to listen where strangers are while nobody has to show a key. Raises :class:`ConfigurationError`."""
+    """Refuse to listen where strangers can reach us while no key is required.
+
+    Raises :class:`ConfigurationError`.
+    """
     global _checked
     _checked = True
     exposed = [host for host in hosts if not _is_loopback(host)]
@@ -25,25 +28,29 @@ def check_exposure(hosts: Iterable[str], settings: Settings) -> None:
         )
     if exposed and not (settings.AUTH_REQUIRED or settings.ALLOWED_HOSTS or settings.PUBLIC_URL):
         raise ConfigurationError(
-            f"ALLOWED_HOSTS: say by which names clients reach {exposed[0]}, or set PUBLIC_URL; without AUTH_REQUIRED no other Host is answered"
+            f"ALLOWED_HOSTS: say by which names clients reach {exposed[0]}, or set PUBLIC_URL; "
+            "without AUTH_REQUIRED no other Host is answered"
         )
 
 
 def check_was_made() -> None:
-    """Refuse to serve under a gunicorn that was started without our ``gunicorn.conf.py``. Raises :class:`ConfigurationError`.
+    """Refuse to serve under a gunicorn that has not read our ``gunicorn.conf.py``.
 
-    It reads that file only in the folder it is started in, and knows nothing of our settings without it.
+    gunicorn reads that file only in the folder where it is started. Without the file it does not
+    know our settings. Raises :class:`ConfigurationError`.
     """
     if "gunicorn.arbiter" in sys.modules and not _checked:
         raise ConfigurationError(
-            "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c /path/to/gunicorn.conf.py"
+            "gunicorn did not read gunicorn.conf.py: start it in the project's folder, "
+            "or with -c /path/to/gunicorn.conf.py"
         )
 
 
 def taken(host: str, port: int, setting: str) -> str:
-    """Return why we cannot listen on a port, in one line, or nothing. ``setting`` is the port's: PORT or CATCHER_PORT.
+    """Return one line that says why we cannot listen on a port; "" if we can.
 
-    Raises :class:`ConfigurationError` for a host that is none of this machine's.
+    ``setting`` is the port's setting, PORT or CATCHER_PORT. Raises :class:`ConfigurationError` if
+    the host is not this machine.
     """
     problems: list[OSError | None] = []
     for family, _, _, _, address in _addresses(host, port, setting):
@@ -51,13 +58,13 @@ def taken(host: str, port: int, setting: str) -> str:
             with socket.socket(family) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
-                probe.listen()  # of two sockets that reuse an address only one may listen
+                probe.listen()  # two sockets may reuse an address, but only one may listen
         except OSError as error:
             problems.append(error)
         else:
             problems.append(None)
     away = [error for error in problems if error and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
-    if len(away) == len(problems):  # of localhost one of two addresses may be away, the one of IPv6
+    if len(away) == len(problems):  # localhost may lack one of its two addresses, that of IPv6
         raise ConfigurationError(f"{_host(setting)}: {host} is no address of this machine; 0.0.0.0 is all that it has")
     problem = next((error for error in problems if error and error not in away), None)
     if problem is None:
@@ -66,7 +73,7 @@ def taken(host: str, port: int, setting: str) -> str:
 
 
 def cannot_listen(host: str, port: int, setting: str, error: OSError) -> str:
-    """Return one line that says why nobody can listen on a port, by what the system said."""
+    """Return one line that says why we cannot listen on a port. ``error`` is the system's."""
     hint = "; below 1024 only root may listen" if error.errno == errno.EACCES else ""
     return (
         f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}; MAILBBGUN_{setting} sets another port"

@@ -1,4 +1,4 @@
-"""What has to be there before anything runs: the tables and the queue's topology."""
+"""``initdb.py``: makes what all programs need, the tables and the queues."""
 
 import sys
 
@@ -15,14 +15,15 @@ from mailbbgun.tenants.models import ApiKey
 
 
 def install(services: Services) -> None:
-    """Create or upgrade the tables, make a key for secrets unless there are secrets, and declare the queues; safe to repeat.
+    """Create or upgrade the tables, and declare the queues. Safe to repeat.
 
-    Raises :class:`DatabaseUnavailable`, :class:`QueueUnavailable`, :class:`ConfigurationError`.
+    If the database has no secrets yet, also make an encryption key for them. Raises
+    :class:`DatabaseUnavailable`, :class:`QueueUnavailable`, :class:`ConfigurationError`.
     """
     schema.upgrade(services.db)
     with services.db.read() as session:
         new = repo.secret(session, repo.PEPPER) is None
-    if new:  # a new key beside old secrets would only be in the way of the one that was lost
+    if new:  # old secrets need their old key: a new one would only hide that it is lost
         services.vault.prepare()
     keys.check(services.db, services.vault)
     with services.db.write() as session:
@@ -31,7 +32,10 @@ def install(services: Services) -> None:
 
 
 def first_admin_key(services: Services) -> keys.Minted | ApiKey:
-    """Make a key that may do everything, or return one that there is. Raises :class:`DatabaseUnavailable`, :class:`SecretUnreadable`."""
+    """Make an API key that may do everything, or return an existing one.
+
+    Raises :class:`DatabaseUnavailable`, :class:`SecretUnreadable`.
+    """
     with services.db.write() as session:
         return repo.admin_key(session) or keys.create(session, services.vault, DEFAULT_TENANT, keys.ADMIN)
 
@@ -60,7 +64,10 @@ def main(admin_key: bool) -> None:
 
 
 def _print_admin_key(services: Services) -> None:
-    """Make the first admin key and print it; one that cannot be printed is revoked, so the next run makes another."""
+    """Make the first admin key and print it.
+
+    A key that cannot be printed is revoked, so that the next run makes another.
+    """
     key = first_admin_key(services)
     if isinstance(key, ApiKey):
         print(

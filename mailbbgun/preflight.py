@@ -1,7 +1,8 @@
-"""What the API looks at before it listens, when it is told to load its settings anew, and until the database is there.
+"""The API's checks: at its start, when it loads its settings again, and until the database is up.
 
-Promises: a wrong setting, or a database that is not what this version needs, is one line. A server that is away keeps the API from
-nothing: it listens, ``/health`` answers, what needs the database is refused with 503, and all works once the database is back.
+What it promises: a wrong setting, or a database that this version cannot use, is told in one line.
+If a server is away, the API listens all the same: ``/health`` answers, requests that need the
+database get 503, and everything works once the database is back.
 """
 
 import logging
@@ -24,28 +25,30 @@ from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys
 
-#: Seconds to connect to a database before the API listens without it. Each process then looks with all the patience it has.
+#: Seconds to connect to the database before the API listens without it. Its processes then go on
+#: trying, with the usual time.
 CONNECT_SECONDS = 2
 
-#: Seconds between two looks at a database that is away, or not what it should be.
+#: Seconds between two checks of a database that is away, or that this version cannot use.
 LOOK_SECONDS = 1.0
 
-#: What clients and ``/ready`` are told before the first look of a process has ended.
+#: What clients and ``/ready`` are told until the first check of a process has ended.
 NOT_LOOKED_AT = "the database did not answer when the API started; it is looked at again every second"
 
 log = logging.getLogger("mailbbgun.preflight")
 
 
 def self_test(settings: Settings) -> None:
-    """Look at ourselves. Raises :class:`ConfigurationError`."""
+    """Check how this Python writes mail, and the settings. Raises :class:`ConfigurationError`."""
     mime.self_test()
     startup.check(settings)
 
 
 def preflight(settings: Settings) -> bool:
-    """Look at what the service stands on; return whether the database is there, and right. Waits for no server: one that is away is told in the log.
+    """Check everything that the API needs. Return whether the database can be used.
 
-    Raises :class:`ConfigurationError` with one line to show.
+    Waits for no server: one that is away is only logged. Raises :class:`ConfigurationError` with
+    one line to show.
     """
     self_test(settings)
     startup.tell_host_name(settings)
@@ -62,7 +65,7 @@ def preflight(settings: Settings) -> bool:
 
 
 def look(services: Services) -> None:
-    """Look whether the database is the one that this version, with these settings, needs.
+    """Check that this version, with these settings, can use the database.
 
     Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`.
     """
@@ -70,20 +73,19 @@ def look(services: Services) -> None:
         migrations.check(services.db)
         check_durability(services)
         keys.check(services.db, services.vault)
-    except DBAPIError as error:  # a right that our role lacks, say
+    except DBAPIError as error:  # for example, our role lacks a right
         raise ConfigurationError(
             f"the database cannot be used: {str(error.orig).strip().partition(chr(10))[0]}"
         ) from error
 
 
 def check_again(settings: Settings, old: Settings, bind: list[str]) -> bool:
-    """Look at settings that shall take the place of ``old`` ones in an API that listens on gunicorn's ``bind``; as :func:`preflight` does.
+    """Check settings that will replace ``old`` ones, as :func:`preflight` does.
 
-    Raises :class:`ConfigurationError`.
+    The API listens on gunicorn's ``bind`` now. Raises :class:`ConfigurationError`.
     """
-    decides = bind == [
-        address_of(old)
-    ]  # else gunicorn was told where to listen by other means, and listens there still
+    # If not, an option of gunicorn's decides where to listen, and will go on to do so.
+    decides = bind == [address_of(old)]
     hosts = (
         [settings.HOST]
         if decides
@@ -97,15 +99,18 @@ def check_again(settings: Settings, old: Settings, bind: list[str]) -> bool:
 
 
 def address_of(settings: Settings) -> str:
-    """Return where the API listens, as gunicorn wants it written."""
+    """Return the address where the API listens, in gunicorn's form."""
     return f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 
 
 class DatabaseCheck:
-    """One process's knowledge of whether the database may be worked with. Once it was found right, it is not looked at again. Thread-safe."""
+    """Knows whether this process may use the database. Thread-safe.
+
+    Once a check has passed, there are no more.
+    """
 
     def __init__(self, services: Services, *, found: bool) -> None:
-        """``found``: somebody has looked already. Else a thread looks until it is right."""
+        """``found``: a check has passed already. Else a thread checks until one passes."""
         self._services = services
         self._why: DatabaseUnavailable | None = None if found else DatabaseUnavailable(NOT_LOOKED_AT)
         self._told = ""
@@ -115,16 +120,16 @@ class DatabaseCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the database may be worked with."""
+        """Whether the database may be used."""
         return self._why is None
 
     def require(self) -> None:
-        """Raise :class:`DatabaseUnavailable`, with what is wrong, unless the database may be worked with."""
+        """Raise :class:`DatabaseUnavailable`, with the problem, unless the database may be used."""
         if (why := self._why) is not None:
             raise DatabaseUnavailable(str(why))
 
     def close(self) -> None:
-        """Look no more."""
+        """Check no more."""
         self._end.set()
 
     def _look_until_found(self) -> None:
@@ -133,7 +138,7 @@ class DatabaseCheck:
                 return
 
     def _looked(self) -> bool:
-        """Look once; return whether all is well."""
+        """Check once. Return whether the check passed."""
         try:
             look(self._services)
         except Unavailable as error:
@@ -148,7 +153,7 @@ class DatabaseCheck:
         return self._why is None
 
     def _refuse(self, error: ConfigurationError) -> None:
-        """Tell once of a database that answers, and is not what we need."""
+        """Log once that the database answers, but cannot be used."""
         self._why = DatabaseUnavailable(str(error))
         if str(error) != self._told:
             self._told = str(error)
@@ -170,5 +175,5 @@ def _database_found(services: Services) -> bool:
 def _look_at_queue(services: Services) -> None:
     try:
         services.queue.check()
-    except (QueueUnavailable, QueueMisconfigured) as error:  # no reason to refuse mail
+    except (QueueUnavailable, QueueMisconfigured) as error:  # messages are accepted without it
         log.warning("queue_unavailable", extra={"error": explained(error)})

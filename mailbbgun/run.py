@@ -1,7 +1,9 @@
-"""``bin/run``: database, API, worker and mail catcher as one foreground group, which starts together and ends together. And ``python api.py``.
+"""``bin/run``: database, API, worker and mail catcher in the foreground. Also ``python api.py``.
 
-Honcho starts the parts (each a session of its own, so that a Ctrl-C reaches only us) and prefixes their lines. Its manager loop is not
-used: it prints from signal handlers, waits for ever for a part that ignores SIGTERM, ends with 130 and, killed with -9, leaves its parts behind.
+The parts start together and end together. Honcho starts them, each in a session of its own, so that
+a Ctrl-C reaches only us; and it prefixes their lines. Honcho's manager loop is not used: it prints
+from signal handlers, waits for ever for a part that ignores SIGTERM, ends with code 130, and leaves
+its parts running if it is killed by SIGKILL.
 """
 
 from mailbbgun.environment import become, need
@@ -38,18 +40,34 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import load_checked
 
 ROOT = Path(__file__).parents[1]
-OURS = "run"  # the name on our own lines
-SIGNAL = ""  # the name on events that are signals to us
-INSISTING = "again"  # and on those of somebody who will not wait
-MARGIN_SECONDS = 15.0  # beyond SHUTDOWN_GRACE, to write the last results, before a part that was told to stop is killed
-LINES_WAITING = 100_000  # then lines are dropped: a terminal that was paused must not stop the mail
 
-# Kills the groups named on the last line it read, once its input ends: because we have ended, be it by kill -9.
+#: The name before our own lines.
+OURS = "run"
+
+#: The name of an event that is a signal to us.
+SIGNAL = ""
+
+#: The name of an event that is another such signal, from somebody who will not wait.
+INSISTING = "again"
+
+#: Seconds after SHUTDOWN_GRACE until a part that was told to stop is killed. It writes its last
+#: results meanwhile.
+MARGIN_SECONDS = 15.0
+
+#: Lines that wait to be printed, at most. Others are dropped: a paused terminal must not stop the
+#: mail.
+LINES_WAITING = 100_000
+
+# Reads lines with process groups. When its input ends, because we have ended, even by SIGKILL, it
+# kills the groups of the last line.
 _GUARD = 'while read -r running; do groups=$running; done; for one in $groups; do kill -s KILL -- "-$one"; done'
 
 
 class Group:
-    """Processes that live and die together. Signals to us and ends of parts arrive as events, in one queue."""
+    """Parts that start and end together.
+
+    Signals to us, and ends of parts, are events in one queue.
+    """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -68,27 +86,36 @@ class Group:
             )
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start a part: a Python program, with ``arguments`` as one would type them after ``python``."""
+        """Start a part: a Python program.
+
+        ``arguments`` stand after ``python`` on its command line.
+        """
         argv = [sys.executable, *arguments]
         part = Popen(argv, shell=False, stdin=subprocess.DEVNULL, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"})  # type: ignore[no-untyped-call]  # honcho has no annotations
         self._running[name] = part
         self._tell_guard()
         self._readers.append(threading.Thread(target=self._read, args=(name, part, next(self._colours)), daemon=True))
         self._readers[-1].start()
-        # Not by the end of its output: a grandchild may hold that open.
+        # Waits for the process, not for the end of its output: a grandchild may keep that open.
         threading.Thread(target=self._await, args=(name, part), daemon=True).start()
 
     def next(self) -> tuple[str, int]:
-        """Wait for an event: the name of a part that ended and its exit code, or :data:`SIGNAL` and its number."""
+        """Wait for an event.
+
+        Return the name of a part and its exit code, or SIGNAL and its number.
+        """
         return self._took(next_event(self._events))
 
     def finish(self, name: str, code: int) -> int:
-        """Stop what runs since this event happened; return our exit code: 0 only if we were asked to stop and all did."""
+        """Stop all parts after this event. Return our exit code.
+
+        It is 0 only if we were told to stop and no part had to be killed.
+        """
         if name == SIGNAL:
             self.say(f"{signal.Signals(code).name}: stopping")
         else:
             self.say(f"{name} ended by itself, {_told(code)}{'; stopping the rest' if self._running else ''}")
-        # The worker may be sending: what it sends into ends last.
+        # The catcher ends last: the worker may be sending to it.
         clean = self._stop([part for part in self._running if part != "catcher"]) and self._stop(["catcher"])
         for one in self._readers:
             one.join(1)
@@ -107,12 +134,18 @@ class Group:
         self._put(text)
 
     @property
-    def heard(self) -> bool:
-        """Whether everything was printed: a thread stuck in a write must not be waited for by the interpreter's exit."""
+    def all_printed(self) -> bool:
+        """Whether everything was printed.
+
+        If not, a thread is stuck in a write. The interpreter must not wait for it at its exit.
+        """
         return not self._printing.is_alive()
 
     def _stop(self, names: Sequence[str]) -> bool:
-        """Stop these parts; return whether none had to be killed. A second signal to us kills at once."""
+        """Stop these parts. Return whether none had to be killed.
+
+        A second signal to us kills them at once.
+        """
         until, waiting = time.monotonic() + self._patience, set(names) & set(self._running)
         for name in waiting:
             self._running[name].terminate()
@@ -134,7 +167,7 @@ class Group:
     def _took(self, event: tuple[str, int]) -> tuple[str, int]:
         part = self._running.pop(event[0], None)
         if part:
-            _kill_group(part.pid)  # children it may have left
+            _kill_group(part.pid)  # it may have left children
             self._tell_guard()
         return event
 
@@ -162,7 +195,7 @@ class Group:
                     print(line, flush=True)
                 else:
                     printer.write(line)  # type: ignore[no-untyped-call]  # honcho has no annotations
-        except OSError:  # nobody reads us any more, as in `bin/run | head`
+        except OSError:  # nobody reads our output any more, as with `bin/run | head`
             self._events.put((SIGNAL, signal.SIGPIPE))
 
 
@@ -183,7 +216,7 @@ def main() -> int:
         return 1
     group = Group(settings.SHUTDOWN_GRACE + MARGIN_SECONDS)
     code = _run(group, settings, uncaught)
-    if not group.heard:
+    if not group.all_printed:
         os._exit(code)
     return code
 
@@ -191,10 +224,13 @@ def main() -> int:
 @click.command(context_settings=CONTEXT)
 @version_option
 def become_the_api() -> NoReturn:
-    """Serve the HTTP API in the foreground: gunicorn with our settings. GUNICORN_CMD_ARGS may have more of its own."""
+    """Serve the HTTP API in the foreground: gunicorn with our settings.
+
+    GUNICORN_CMD_ARGS may have more of its own.
+    """
     with explained_exit("api"):
         settings = load_checked()
-        elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # which may name other addresses
+        elsewhere = {"GUNICORN_CMD_ARGS", "LISTEN_FDS"} & os.environ.keys()  # they may give other addresses
         refused = "" if elsewhere else taken(settings.HOST, settings.PORT, "PORT")
     if refused:
         sys.exit(f"api: {refused}")
@@ -205,7 +241,11 @@ def become_the_api() -> NoReturn:
 
 
 def _run(group: Group, settings: Settings, uncaught: str) -> int:
-    """Run the parts; without the catcher if ``uncaught`` says why: many have another one on its port."""
+    """Run the parts. Return our exit code.
+
+    ``uncaught``: why the catcher cannot listen. It is not started then, because many people have
+    another catcher on its port.
+    """
     group.start("initdb", "initdb.py")
     event = group.next()
     if event == ("initdb", 0):
@@ -221,7 +261,7 @@ def _run(group: Group, settings: Settings, uncaught: str) -> int:
 
 
 def _announce(group: Group, settings: Settings, catching: bool) -> None:
-    """Say where each part listens, once it does."""
+    """Say where the parts listen, once they do."""
     while not _healthy(settings) or (catching and not _listens(settings.CATCHER_HOST, settings.CATCHER_PORT)):
         time.sleep(0.1)
     address = _reachable(settings.HOST, settings.PORT)
@@ -276,7 +316,10 @@ def _reachable(host: str, port: int) -> str:
 
 
 def _start_guard() -> int:
-    """Return the end of a pipe on which the guard is told the process groups that must not outlive us."""
+    """Start the guard.
+
+    Return the pipe by which it is told the process groups that must end with us.
+    """
     theirs, ours = os.pipe()
     subprocess.Popen(
         ["/bin/sh", "-c", _GUARD],

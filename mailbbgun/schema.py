@@ -1,4 +1,7 @@
-"""The whole schema: every table once, brought up to date by Alembic. ``python initdb.py`` calls :func:`upgrade`."""
+"""The whole schema: every table, brought up to date by Alembic.
+
+``python initdb.py`` calls :func:`upgrade`.
+"""
 
 import logging
 import time
@@ -18,29 +21,29 @@ import mailbbgun.limits.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
-import mailbbgun.tenants.models  # noqa: F401 - all of them for their tables
+import mailbbgun.tenants.models  # noqa: F401 - all of these define tables
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.database.db import Base, Database, dialect_of
 
 METADATA = Base.metadata
 
-#: What a step may wait for its tables. Whoever uses them waits behind it.
+#: Milliseconds that a migration may wait for locks on its tables. Other users wait behind it.
 LOCK_MILLISECONDS = 2000
 
-#: Seconds between tries to have all tables.
+#: Seconds between two attempts to lock all tables.
 RESTS = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 
-#: PostgreSQL's codes for being ended in a deadlock, and for a lock that was not to be had in time.
+#: PostgreSQL's codes for a deadlock, and for a lock that did not come in time.
 DEADLOCK, NO_LOCK = "40P01", "55P03"
 
-#: And for a role that lacks a right.
+#: PostgreSQL's code for a role that lacks a right.
 NOT_PERMITTED = "42501"
 
 log = logging.getLogger("mailbbgun.schema")
 
 
 def configuration() -> Config:
-    """Return Alembic's configuration; no file is needed."""
+    """Return Alembic's configuration, without a file."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
@@ -48,9 +51,11 @@ def configuration() -> Config:
 
 
 def upgrade(db: Database, config: Config | None = None) -> None:
-    """Create the tables or bring them up to date; safe to repeat, to run twice at once, and beside a service that works.
+    """Create the tables, or bring them up to date.
 
-    ``config`` says where the steps are, if not in ``migrations/versions``. Raises :class:`DatabaseUnavailable`.
+    It is safe to repeat, to run twice at once, and to run while the service works. ``config`` says
+    where the migrations are, if not in ``migrations/versions``. Raises
+    :class:`DatabaseUnavailable`, :class:`ConfigurationError`.
     """
     config = config or configuration()
     for rest in (*RESTS, None):
@@ -75,10 +80,10 @@ def upgrade(db: Database, config: Config | None = None) -> None:
 
 
 def _lock_tables(session: Session, config: Config) -> None:
-    """Take all tables at once if there is a step to take, or give up soon.
+    """Lock all tables at once if there is a migration to run, or fail soon.
 
-    Steps lock one table after the other. A service that holds one of them and waits for another would be locked out together with us,
-    and PostgreSQL would end one of the two.
+    Migrations lock one table after the other. A service that holds one table and waits for another
+    would be in a deadlock with us, and PostgreSQL would end one of the two.
     """
     connection = session.connection()
     if dialect_of(session) != "postgresql":
@@ -95,5 +100,5 @@ def _lock_tables(session: Session, config: Config) -> None:
 
 
 def _in_the_way(error: DatabaseUnavailable) -> bool:
-    """Say whether somebody who uses the tables kept a step from being taken: it may be tried again."""
+    """Return whether the migration failed because others use the tables. It may be tried again."""
     return getattr(getattr(error.__cause__, "orig", None), "pgcode", None) in (DEADLOCK, NO_LOCK)

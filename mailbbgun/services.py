@@ -1,6 +1,7 @@
-"""The one composition root: what every room is handed.
+"""The one composition root: it makes what every room is handed.
 
-Drivers are imported late, inside functions, only here and in ``limits/stores.py``, which chooses between the database and Redis.
+Drivers are chosen, and imported inside a function, only here and in ``limits/stores.py``, which
+chooses between the database and Redis.
 """
 
 import logging
@@ -21,7 +22,7 @@ log = logging.getLogger("mailbbgun.services")
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the service stands on."""
+    """Settings, database, queue, and other things that every room needs."""
 
     settings: Settings
     db: Database
@@ -37,11 +38,14 @@ class Services:
 
 
 def build(settings: Settings, *, installed: bool = False, connect_seconds: int = CONNECT_SECONDS) -> Services:
-    """Pick the drivers by the settings' URLs. Connects to nothing yet. Raises :class:`ConfigurationError`.
+    """Choose the drivers by the settings' URLs. Connects to nothing yet.
 
-    Makes the folder ``VAR``. For programs that work on what ``initdb.py`` has made, ``installed`` makes nothing: it refuses a SQLite
-    database that does not exist, which a look for its tables would make. They call :func:`make_folder` when they have found the tables.
-    PostgreSQL gets ``connect_seconds`` to take a connection.
+    Makes the folder ``VAR``. With ``installed`` it does not: that is for programs that need what
+    ``initdb.py`` makes. It then refuses a SQLite database that does not exist, because the first
+    query would make one. Such a program calls :func:`make_folder` when it has found the tables.
+
+    ``connect_seconds``: how long to wait for a connection to PostgreSQL. Raises
+    :class:`ConfigurationError`.
     """
     if not installed:
         make_folder(settings)
@@ -58,15 +62,21 @@ def build(settings: Settings, *, installed: bool = False, connect_seconds: int =
 
 
 def make_folder(settings: Settings) -> None:
-    """Make the folder ``VAR``, which only we may enter, unless it exists. Raises :class:`ConfigurationError`."""
+    """Make the folder ``VAR``, for us alone, unless it exists.
+
+    Raises :class:`ConfigurationError`.
+    """
     try:
-        settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is in it is people's mail
+        settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's mail
     except OSError as error:
         raise ConfigurationError(f"VAR: the folder {settings.var} cannot be made: {error.strerror}") from error
 
 
 def check_durability(services: Services) -> None:
-    """Refuse a database that may forget what it committed (unless allowed). Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`."""
+    """Refuse a database that may lose commits, unless ALLOW_WEAK_DURABILITY is set.
+
+    Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`.
+    """
     weak = services.db.weaknesses()
     if weak and not services.settings.ALLOW_WEAK_DURABILITY:
         raise ConfigurationError(

@@ -1,7 +1,8 @@
-"""What every program looks at before it works: settings that could not be used, and servers that are not up yet or refuse us.
+"""The checks of every program before it works: of its settings, and of the servers that it needs.
 
-In: settings that ``settings.load`` has read. Promises: what is set wrong is a :class:`ConfigurationError` with one
-sentence, the same for every program, and what only takes time is waited for.
+In: settings that ``settings.load`` has read. What it promises: a wrong setting is a
+:class:`ConfigurationError` with one sentence, the same in every program. A server that is not up
+yet is waited for.
 """
 
 import logging
@@ -23,16 +24,17 @@ log = logging.getLogger("mailbbgun.startup")
 
 
 def load_checked(*, sends: bool = True) -> Settings:
-    """Return the settings, looked at as :func:`check` does. Raises :class:`ConfigurationError`."""
+    """Return the settings after :func:`check`. Raises :class:`ConfigurationError`."""
     settings = load()
     check(settings, sends=sends)
     return settings
 
 
 def check(settings: Settings, *, sends: bool = True) -> None:
-    """Look at the settings that reading them did not show to be right. Asks no server. Raises :class:`ConfigurationError`.
+    """Check the settings further than reading them does, but without any server.
 
-    ``sends``: the program connects to mail servers, so it reads ``SMTP_CA_FILE``. The worker does to deliver, the API to test accounts.
+    ``sends``: the program connects to mail servers, so it needs ``SMTP_CA_FILE``. The worker does,
+    to deliver; the API does, to test accounts. Raises :class:`ConfigurationError`.
     """
     check_default_sender(settings)
     route.check(settings)
@@ -43,7 +45,10 @@ def check(settings: Settings, *, sends: bool = True) -> None:
 
 
 def check_redis(services: Services) -> None:
-    """Ask Redis, if there is one, whether it lets us in. One that is away is no reason not to start. Raises :class:`ConfigurationError`."""
+    """Check that Redis, if it is used, lets us in. If it is away, only log that.
+
+    Raises :class:`ConfigurationError`.
+    """
     if not services.settings.REDIS_URL:
         return
     counting = permit_store(services.settings, services.db)
@@ -58,16 +63,17 @@ def check_redis(services: Services) -> None:
 
 
 def tell_host_name(settings: Settings) -> None:
-    """Say in the log if the machine's name could not be ours, and which is taken for it."""
+    """Log if the machine's name cannot be used in mail, and which name is used instead."""
     if odd := unusable_machine_name(settings):
         why = f"the machine's name {odd} cannot be used in mail; HOSTNAME sets another"
         log.warning("host_name_replaced", extra={"hostname": settings.HOSTNAME, "why": why})
 
 
 def patiently(task: Callable[[], None], outages: Outages, *, wait_if_refused: bool = False) -> None:
-    """Run a check, waiting for a server that does not answer yet, and telling ``outages`` so.
+    """Run a check again until the server that it needs answers. Tells ``outages`` meanwhile.
 
-    Raises :class:`ConfigurationError` at once, and for a server that refuses what is set, unless ``wait_if_refused``.
+    Raises :class:`ConfigurationError` at once if the check does. Raises it, too, if the server
+    refuses us, unless ``wait_if_refused``.
     """
     away: set[str] = set()
     while True:
@@ -89,7 +95,7 @@ def _check_authorities(file: str) -> None:
         return
     try:
         context = ssl.create_default_context(cafile=file)
-    except ssl.SSLError as error:  # which is an OSError, too
+    except ssl.SSLError as error:  # first, because it is an OSError, too
         raise ConfigurationError(f"SMTP_CA_FILE: {file!r} holds no certificate in PEM form") from error
     except OSError as error:
         raise ConfigurationError(f"SMTP_CA_FILE: {file!r} cannot be read: {error.strerror}") from error

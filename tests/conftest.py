@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 
 from mailbbgun.app import close, create_app
-from mailbbgun.http.web import provided
+from mailbbgun.http.provided import provided
 from mailbbgun.install import install
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load

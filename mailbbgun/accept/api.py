@@ -11,8 +11,12 @@ from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.core.caller import Scope
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
-from mailbbgun.http.web import REPLAYED, Blueprint, PendingResponse, ReadyResponse, Repeatable, own_base, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import PendingResponse, ReadyResponse
+from mailbbgun.http.schemas import REPLAYED, Repeatable
+from mailbbgun.http.urls import own_base
 from mailbbgun.messages.status import STATUSES
 
 blueprint = Blueprint("sending", __name__, description="Hand over a message.")

@@ -21,7 +21,8 @@ from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.http.gate import AuthenticatorContract, Limiter, admitted, counted
-from mailbbgun.http.web import PendingResponse, parse_object, ready
+from mailbbgun.http.responses import PendingResponse, ready
+from mailbbgun.http.strict_json import parse_object
 from mailbbgun.settings.settings import Settings
 
 _REQUEST = re.compile(

@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import Forbidden
 from mailbbgun.deliver import intervene
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
-from mailbbgun.http.web import Blueprint, Nothing, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.schemas import Nothing
 from mailbbgun.messages import repo
 from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher

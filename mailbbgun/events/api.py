@@ -8,8 +8,11 @@ from marshmallow import Schema, fields, validate
 from mailbbgun.core.caller import Scope
 from mailbbgun.events import timeline as told
 from mailbbgun.events.kinds import Kind
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
-from mailbbgun.http.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.schemas import Page, Time
+from mailbbgun.http.urls import next_page
 from mailbbgun.services import Services
 
 blueprint = Blueprint("events", __name__, description="What happened to a message.")

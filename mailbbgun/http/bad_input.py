@@ -1,9 +1,11 @@
-"""Sentences about bad input: each names what was given and says what would be right. Pure.
+"""Sentences about bad input: each names the value given and says what would be right. Pure.
 
-marshmallow says "Not a valid integer." and lets the client look for it. Here its words become ours, once for all schemas, by the type and the
-validators of the field. What a field's own code says stays, with the value before it.
+marshmallow says "Not a valid integer." and leaves the client to find the value. This module
+replaces marshmallow's messages, for all schemas, by the type and the validators of the field. A
+message of a field's own code stays; the value is put before it.
 
-Values of secret fields are never repeated: those that are only loaded, and those whose metadata has :data:`SECRET`.
+The value of a secret field is never repeated. Secret are fields that are only loaded, and fields
+whose metadata has :data:`SECRET`.
 """
 
 import json
@@ -17,14 +19,20 @@ from typing import Any
 
 from marshmallow import Schema, fields, missing, validate
 
-SHOWN_SIZE = 60  # characters of a value, or a name, in a sentence about it
-MOST_FIELDS = 20  # that are told about, of a body with a million wrong ones
-SECRET: Mapping[str, bool] = {"x-secret": True}  # in a field's metadata, and so in the OpenAPI document
+#: Characters of a value, or of a name, that a sentence repeats.
+SHOWN_SIZE = 60
+
+#: Wrong fields that an error describes at most. A body may have a million.
+MOST_FIELDS = 20
+
+#: Metadata that marks a field as secret. It is also in the OpenAPI document.
+SECRET: Mapping[str, bool] = {"x-secret": True}
+
 EXAMPLE_ID = "019cdb4a-7c00-7000-8000-00000000002a"
 
 _UNKNOWN = Schema._default_error_messages["unknown"]
 _REQUIRED, _NULL = (fields.Field.default_error_messages[key] for key in ("required", "null"))
-# All that marshmallow's fields say of a value of the wrong type.
+#: Every message of marshmallow's fields about a value of the wrong type.
 DEFAULTS = frozenset(
     text
     for kind in vars(fields).values()
@@ -40,7 +48,10 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where something is wrong: the path to it, the field there or the schema it is unknown to, and what was given."""
+    """A place in the input where something is wrong.
+
+    It has either the field there, or the schema that knows no such field.
+    """
 
     path: str
     field: fields.Field[Any] | None
@@ -50,7 +61,7 @@ class _Place:
     secret: bool = False  # the value must not be repeated
 
     def below(self, key: Any) -> "_Place":
-        """Return the place of one entry."""
+        """Return the place of an entry in this one."""
         path = f"{self.path}.{key}" if self.path else str(key)
         value = _entry(self.value, key)
         if self.schema is not None:
@@ -68,12 +79,16 @@ class _Place:
 
 
 def sentences(messages: Any, schema: Schema, given: Any, noun: str = "field") -> dict[str, list[str]]:
-    """Return what a schema's ``messages`` about ``given`` say, by field, as ``scopes.0``: of the first ``MOST_FIELDS``."""
+    """Return our sentences for a schema's ``messages`` about ``given``, by field (``scopes.0``).
+
+    At most :data:`MOST_FIELDS` fields. ``noun`` is what a field is called: field, parameter,
+    header.
+    """
     return dict(islice(_walk(messages, _Place("", None, schema, given, noun)), MOST_FIELDS))
 
 
 def summed_up(wrong: Mapping[str, Sequence[str]]) -> str:
-    """Return one sentence about all fields that are wrong: what is wrong, if it is one thing; else which they are."""
+    """Return one sentence about all wrong fields: the only reason, or the fields' names."""
     (name, why), *more = wrong.items()
     if more or len(why) > 1:
         return f"Some fields are not valid: {listed([name_of(one) for one in islice(wrong, MOST_FIELDS)], 'and')}."
@@ -81,13 +96,13 @@ def summed_up(wrong: Mapping[str, Sequence[str]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON on one line: printable characters only, at most ``SHOWN_SIZE`` of them."""
+    """Return a value as JSON on one line: at most ``SHOWN_SIZE`` characters, all printable."""
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str) and len(value) > SHOWN_SIZE:
         value = value[: SHOWN_SIZE - 1] + "…"
     pieces, size = [], 0
-    for piece in _ENCODER.iterencode(value):  # not all of a large list
+    for piece in _ENCODER.iterencode(value):  # stops early in a large list
         pieces.append(piece)
         size += len(piece)
         if size > SHOWN_SIZE + 2:
@@ -96,18 +111,18 @@ def shown(value: Any) -> str:
 
 
 def name_of(text: Any) -> str:
-    """Return a name that a client gave as it stands in a sentence."""
+    """Return a name that a client gave, in backquotes, for a sentence."""
     return f"`{printable(str(text))}`"
 
 
 def printable(text: str, longest: int = SHOWN_SIZE) -> str:
-    """Return a text cut to its first characters, with escapes in place of what does not print."""
+    """Cut a text to its first characters, and escape those that do not print."""
     cut = text if len(text) <= longest else text[: longest - 1] + "…"
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of these names that is most like another one; None if none is."""
+    """Return the one of ``names`` that is most like ``name``; None if none is like it."""
     found = get_close_matches(name[:SHOWN_SIZE].lower(), list(names), n=1, cutoff=0.7)
     return found[0] if found else None
 
@@ -118,7 +133,7 @@ def listed(names: Sequence[str], last: str = "or") -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return what JSON calls a value, with its article."""
+    """Return the JSON type of a value, with its article."""
     kinds: tuple[tuple[Any, str], ...] = (
         (bool, "a boolean"), (int | float, "a number"), (str, "a string"), (list, "a list"), (Mapping, "an object")
     )  # fmt: skip
@@ -144,8 +159,8 @@ def _walk(messages: Any, place: _Place) -> Iterator[tuple[str, list[str]]]:
     for key, below in messages.items():
         if key == "_schema":
             yield from _walk(below, place)
-        elif isinstance(place.field, fields.Dict) and isinstance(below, Mapping):  # of an entry: its "key", its "value"
-            for part in below.values():
+        elif isinstance(place.field, fields.Dict) and isinstance(below, Mapping):
+            for part in below.values():  # marshmallow's messages about the entry's "key" and "value"
                 yield from _walk(part, place.below(key))
         else:
             yield from _walk(below, place.below(key))
@@ -227,13 +242,17 @@ def _between(least: Any, most: Any) -> str:
 
 def _json_kind(field: fields.Field[Any]) -> str:
     kinds: tuple[tuple[Any, str], ...] = (
-        (fields.Boolean, "a boolean"), (fields.Number, "a number"), (fields.List, "a list"), (fields.Dict | fields.Nested, "an object")
+        (fields.Boolean, "a boolean"), (fields.Number, "a number"), (fields.List, "a list"),
+        (fields.Dict | fields.Nested, "an object"),
     )  # fmt: skip
     return next((name for kind, name in kinds if isinstance(field, kind)), "a string")
 
 
 def _expected(field: fields.Field[Any]) -> str:
-    """Return what would be right in a field, with an example or a range if there is one. A field's class may say it: ``expected``."""
+    """Return what would be right in a field, with its example or range.
+
+    A field's class may say so itself, by an attribute ``expected``.
+    """
     example = field.metadata.get("example")
     such = "" if example is None else f", such as {shown(example)}"
     if own := getattr(field, "expected", None):

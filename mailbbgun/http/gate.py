@@ -1,6 +1,7 @@
-"""The gate before every view: for which host, from where, who asks, and whether its key may do this.
+"""The gate before every view. It checks the host, the caller's API key, its scope, and rate limits.
 
-A view that does not say what it needs, and is not open, is shut; one that does not say that it is for test keys is shut for them.
+A view that neither names a scope nor is listed as open answers nobody. A view that is not marked
+for test keys refuses them.
 """
 
 import math
@@ -26,72 +27,76 @@ from mailbbgun.core.errors import (
 from mailbbgun.core.hosts import Hosts, shown
 from mailbbgun.core.net import network_of
 from mailbbgun.database.db import Database
+from mailbbgun.http.blueprint import NEEDS, TESTS, View
+from mailbbgun.http.error_responses import rate_headers
+from mailbbgun.http.provided import provided
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.web import (
-    NEEDS,
-    TESTS,
-    WHO,
-    PendingResponse,
-    View,
-    add_headers,
-    named_hosts,
-    provided,
-    rate_headers,
-)
+from mailbbgun.http.responses import WHO, PendingResponse, add_headers
+from mailbbgun.http.urls import named_hosts
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class AuthenticatorContract(Protocol):
-    """Knows who asks."""
+    """Finds the caller of a request."""
 
     def at_hand(self, header: str | None) -> bool:
-        """Say whether :meth:`caller` answers without waiting for anybody."""
+        """Return whether :meth:`caller` will answer from memory, without the database."""
 
     def caller(self, header: str | None, address: str | None) -> Caller:
-        """Return who asks, by the ``Authorization`` header and the client's IP address. Raises :class:`Unauthorized`, :class:`Forbidden`."""
+        """Return the caller, by the ``Authorization`` header and the client's IP address.
+
+        Raises :class:`Unauthorized`, :class:`Forbidden`.
+        """
 
 
 class Standing(NamedTuple):
-    """How a request stands with a limit of requests a minute."""
+    """The state of a limit of requests a minute."""
 
     allowed: bool
     limit: int
     remaining: int
-    reset: float  # seconds until the first of those counted counts no longer
+    reset: float  # seconds until the oldest counted request no longer counts
 
     @property
     def seconds(self) -> int:
-        """The reset in whole seconds, not too early."""
+        """``reset`` in whole seconds, rounded up; at least 1."""
         return max(math.ceil(self.reset), 1)
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What an answer says of it."""
+        """The headers that describe it in a response."""
         return rate_headers(self.limit, self.remaining, self.seconds)
 
 
 class Limiter(Protocol):
-    """Knows who asks too often."""
+    """Counts requests, and says who makes too many."""
 
     @property
     def waits(self) -> bool:
         """Whether :meth:`taken` may wait for a server."""
 
     def allows(self, caller: Caller) -> bool:
-        """Say whether :meth:`taken` would let a request through just now; count none. Not where that :attr:`waits`."""
+        """Return whether :meth:`taken` would allow a request now. Counts nothing.
+
+        Must not be called if :attr:`waits`.
+        """
 
     def taken(self, caller: Caller) -> Standing | None:
         """Count a request of a caller that has limits."""
 
     def address(self, address: str | None, *, failed: bool) -> Standing:
-        """Say how an address stands with showing no valid key; count it if it ``failed`` to just now."""
+        """Return the state of an IP address's limit of requests without a valid key.
+
+        ``failed``: it just made one, which is counted.
+        """
 
 
 def needs(scope: Scope, *, tests: bool = False) -> Callable[[View], View]:
-    """Mark a view as one for keys that have this scope; with ``tests`` for test keys as well.
+    """Mark a view: it needs a key that has this scope. ``tests``: test keys may use it, too.
 
-    Such a view reads by :func:`reading` alone, and hands the caller's ``tests_only`` to what writes, so that a test key meets test data alone.
+    A view for test keys must read by :func:`reading` only, and must pass the caller's
+    ``tests_only`` to everything that writes. So a test key sees and changes only test data.
     """
 
     def marked(view: View) -> View:
@@ -103,19 +108,22 @@ def needs(scope: Scope, *, tests: bool = False) -> Callable[[View], View]:
 
 
 def caller() -> Caller:
-    """Return who asks."""
+    """Return the caller of this request."""
     return cast(Caller, g.caller)
 
 
 def reading(db: Database) -> AbstractContextManager[Session]:
-    """Open a session to read what the caller may see: its tenant's; of a test key, the test data of it."""
+    """Open a session that reads only data of the caller's tenant; for a test key, test data."""
     return db.read(caller().tenant_id, tests_only=caller().tests_only)
 
 
 def admitted(
     authenticator: AuthenticatorContract, needed: Scope, header: str | None, address: str | None
 ) -> Caller | None:
-    """Return who asks if that is at hand, and may do this; None: let :func:`guard` find out, and say, why not. Counts nothing."""
+    """Return the caller, if it is at hand and may do this. Counts nothing.
+
+    None: send the request through :func:`guard`, which finds out why, and says so.
+    """
     if not authenticator.at_hand(header):
         return None
     try:
@@ -126,7 +134,7 @@ def admitted(
 
 
 def counted(limiter: Limiter, who: Caller) -> Mapping[str, str] | None:
-    """Count a request and return what its answer says of that; None if it is one too many."""
+    """Count a request. Return the headers for its response; None if the limit is exceeded."""
     standing = limiter.taken(who) if who.limited else None
     if standing is None:
         return {}
@@ -141,18 +149,21 @@ def guard(
     probes: Collection[str],
     require_database: Callable[[], None],
 ) -> None:
-    """Let nothing into a view of ``app`` but what may be there. Endpoints that are ``open_to_all`` ask for no key and have no limit.
+    """Check every request to ``app`` before its view runs.
 
-    ``probes`` are endpoints that answer whatever IP address they are asked for by. An address that showed too many keys that are none gets 429 in
-    the place of 401. A key that is one is served all the same: others may share its client's address.
-    ``require_database`` raises :class:`DatabaseUnavailable` for all other endpoints while there is no database to work with.
+    Endpoints ``open_to_all`` need no key and have no limit. ``probes`` also answer requests whose
+    Host is any IP address. ``require_database`` raises :class:`DatabaseUnavailable`, for all
+    endpoints that are not open, while there is no usable database.
+
+    An IP address that sent too many invalid keys gets 429 instead of 401. Valid keys are still
+    served from it: several clients may share an address.
     """
 
     @app.before_request
     def _pass() -> Any:
         _check_host(probes)
         if request.endpoint is None or request.endpoint in open_to_all:
-            return None  # that there is nothing here is no secret
+            return None  # no endpoint: a 404 is no secret
         require_database()
         needed = getattr(current_app.view_functions[request.endpoint], NEEDS, None)
         header, address = request.headers.get("Authorization"), request.remote_addr
@@ -201,7 +212,10 @@ def _not_too_often(standing: Standing, address: str | None, why: Unauthorized) -
 
 
 def _check_host(probes: Collection[str]) -> None:
-    """Serve no host that is not ours, and change nothing for a page that is not. Costs microseconds: it is before every view."""
+    """Refuse a host that is not ours, and a change that a web page of another site asks for.
+
+    It runs before every view, so it must cost only microseconds.
+    """
     hosts, named, origin, site = (
         provided(Hosts),
         named_hosts(),
@@ -217,7 +231,8 @@ def _check_host(probes: Collection[str]) -> None:
     if request.method in WRITING and (origin is not None or site is not None) and hosts.foreign(named[0], origin, site):
         whose = f"Origin {shown(origin)!r}" if origin is not None else f"Sec-Fetch-Site {shown(str(site))!r}"
         raise CrossSite(
-            f"A web page of another site may change nothing here ({whose}). If it is this service's own page, set PUBLIC_URL."
+            f"A web page of another site may change nothing here ({whose}). "
+            "If it is this service's own page, set PUBLIC_URL."
         )
 
 

@@ -1,4 +1,8 @@
-"""Log lines about what a door refuses: so few that nobody can fill a disk with them, and none is left out unsaid."""
+"""Log lines about refused requests.
+
+Their number is limited, or strangers could fill the disk. If lines are left out, another line says
+how many.
+"""
 
 import logging
 import threading
@@ -6,15 +10,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-SECONDS = 60.0  # of a window in which lines are counted
-MOST = 100  # lines of a window about one event, whoever they are about: what many strangers do hides no lockout
-MOST_OF_ONE = 5  # lines of a window of one kind about one address
+#: Seconds of a window in which lines are counted.
+SECONDS = 60.0
+
+#: Lines in a window, of one event and about all addresses together. Each event has its own bound, so
+#: many refused requests do not hide that an address is locked.
+MOST = 100
+
+#: Lines in a window, of one kind and about one address.
+MOST_OF_ONE = 5
 
 log = logging.getLogger("mailbbgun.doors")
 
 
 class Refusals:
-    """Writes these lines. Thread-safe."""
+    """Writes and counts these lines. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, seconds: float = SECONDS) -> None:
         self._clock = clock
@@ -22,7 +32,7 @@ class Refusals:
         self._lock = threading.Lock()
         self._began = float("-inf")
         self._written: Counter[str] = Counter()  # event → lines
-        self._counts: Counter[tuple[str, str]] = Counter()  # of at most MOST pairs
+        self._counts: Counter[tuple[str, str]] = Counter()  # (kind, address) → lines
         self._left_out = 0
         self._timer: threading.Timer | None = None
 
@@ -35,7 +45,11 @@ class Refusals:
         most: int = MOST_OF_ONE,
         event: str = "request_refused",
     ) -> None:
-        """Write a line, unless this window has ``most`` of that kind about that address, or :data:`MOST` about that event. Then it is counted."""
+        """Write a line about an address.
+
+        Only counts it if this window already has ``most`` lines of that kind about that address,
+        or :data:`MOST` lines of that event.
+        """
         with self._lock:
             now = self._clock()
             if now - self._began >= self._seconds:
@@ -51,7 +65,7 @@ class Refusals:
             log.warning(event, extra=dict(fields))
 
     def close(self) -> None:
-        """Say how many lines were left out."""
+        """End the window, and log how many lines were left out."""
         with self._lock:
             self._begin(self._clock())
 
@@ -67,7 +81,10 @@ class Refusals:
         self._counts.clear()
 
     def _tell_later(self, now: float) -> None:
-        """Have it said at the end of the window, also if nothing more is refused then. The caller holds the lock."""
+        """Start a timer that ends the window, even if nothing more is refused.
+
+        The caller holds the lock.
+        """
         if self._timer is None:
             self._timer = threading.Timer(max(self._began + self._seconds - now, 0.0), self.close)
             self._timer.daemon = True

@@ -1,4 +1,4 @@
-"""Sentences about a request that no route takes: a path with a malformed id, a path near a known one, a method that is not offered. Pure."""
+"""Sentences about requests that no route takes: unknown path, malformed id, wrong method. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,10 @@ _PARAMETER = re.compile(r"<(?:([a-z]+):)?([a-z_]+)>")
 
 
 def nothing_at(path: str, rules: Iterable[str]) -> str:
-    """Say why there is nothing at a path, given the rules of all routes, as ``/messages/<uuid:message_id>``."""
+    """Say why there is nothing at a path.
+
+    ``rules`` are all routes, such as ``/messages/<uuid:message_id>``.
+    """
     asked = path.split("/")
     templates = {}
     for rule in sorted(rules):
@@ -28,11 +31,15 @@ def nothing_at(path: str, rules: Iterable[str]) -> str:
 def not_offered(method: str, path: str, offered: Iterable[str]) -> str:
     """Say which methods a path has instead of this one."""
     methods = sorted(set(offered) - {"HEAD", "OPTIONS"}) or sorted(offered)
-    return f"{printable(method)} is not possible at {printable(path)}; {listed(methods, 'and')} {'is' if len(methods) == 1 else 'are'}."
+    verb = "is" if len(methods) == 1 else "are"
+    return f"{printable(method)} is not possible at {printable(path)}; {listed(methods, 'and')} {verb}."
 
 
 def _malformed(asked: Sequence[str], rule: Sequence[str]) -> tuple[str, str] | None:
-    """Return a segment that is no UUID where a rule wants one, and the parameter's name, if all else fits that rule."""
+    """Return the first segment that is no UUID where the rule wants one, and the parameter's name.
+
+    None if another segment does not fit the rule.
+    """
     if len(asked) != len(rule):
         return None
     found = None
@@ -56,7 +63,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _nearest(asked: Sequence[str], templates: Iterable[str]) -> str | None:
-    """Return the path that is most like the one asked for; ids in it stand for parameters."""
+    """Return the known path that is most like the one asked for, whose UUIDs are parameters."""
     as_template = "/".join("{id}" if _is_uuid(one) else one for one in asked)
     compared = {re.sub(r"\{[a-z_]+\}", "{id}", one): one for one in templates if one != "/"}
     if (bare := as_template.rstrip("/")) in compared:

@@ -9,8 +9,11 @@ from marshmallow import Schema, ValidationError, fields, validate
 from mailbbgun.core import addresses
 from mailbbgun.core.caller import Scope
 from mailbbgun.http.bad_input import listed
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
-from mailbbgun.http.web import Blueprint, Page, Time, next_page, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.schemas import Page, Time
+from mailbbgun.http.urls import next_page
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.status import GRAVEST, STATUSES, Reason

@@ -1,28 +1,34 @@
-"""The HTTP server: a gunicorn worker in which no slow client takes anything that others need.
+"""The HTTP server: a gunicorn worker in which slow clients do not delay others.
 
-Comes in: connections of gunicorn's listening sockets. Goes out: answers of the WSGI application. gunicorn still
-owns the processes, the sockets (also those of systemd), the settings, and the parser that decides what a request is.
+In: connections of gunicorn's listening sockets. Out: responses of the WSGI application. gunicorn
+still owns the processes, the sockets (also those of systemd), the settings, and the parser that
+decides what a request is.
 
-Why a worker of our own? uvicorn, granian, a raw httptools server and gunicorn's own ASGI worker were prototyped
-with the real store and measured side by side. All of them were within ±10 % of this worker's CPU, and each was
-laxer: heads without a bound, Content-Length beside Transfer-Encoding accepted, no systemd socket activation. And
-gunicorn's thread worker lets a client that stalls in the middle of a head, a body or an answer hold a thread.
+Why a worker of our own? uvicorn, granian, a raw httptools server and gunicorn's own ASGI worker
+were prototyped with the real store and measured side by side. All of them were within ±10 % of this
+worker's CPU, and each was laxer: heads without a bound, Content-Length beside Transfer-Encoding
+accepted, no systemd socket activation. And in gunicorn's thread worker, a client that stalls in the
+middle of a head, a body or a response blocks a thread.
 
 What it promises:
 
-- One thread, the *poller*, reads and writes every socket and never blocks. It gathers heads and bodies and sends
-  answers. A thread of the pool only ever gets a complete request, and never touches a socket.
-- ``GET /health`` and small ``POST …/messages`` are begun by the poller, so busy threads keep neither waiting. A POST
-  whose message waits for its commit takes no thread at all (``http/web.PendingResponse``, ``accept/quick.py``).
-- Heads, bodies and answers have deadlines (``limits.py``). A late request gets 408 (RFC 9110 §15.5.9); a connection
-  on which nothing was asked is closed without a word.
-- Connections, and the bytes kept for them, are bounded. Where there are too many, the connection without progress
-  for longest is closed, never one whose request is being served (``waiting.py``).
-- What is refused is refused in the API's error shape, with a sentence that says what is wrong (``refusal.py``).
+- One thread, the *poller*, reads and writes every socket and never blocks. It collects heads and
+  bodies, and sends responses. A thread of the pool gets only complete requests, and never touches a
+  socket.
+- The poller itself begins ``GET /health`` and small ``POST …/messages``, so neither waits for busy
+  threads. While a message waits for its commit, its request takes no thread
+  (``http/responses.PendingResponse``, ``accept/quick.py``).
+- Heads, bodies and responses have deadlines (``limits.py``). A late request gets 408
+  (RFC 9110 §15.5.9). A connection without a request is closed silently.
+- The number of connections, and the bytes kept for them, are bounded. If there are too many, the
+  server closes the connection that has made no progress for the longest time, never one whose
+  request is being served (``registry.py``).
+- Refusals have the API's error shape, with a sentence that says what is wrong (``refusal.py``).
 
-The files, in the order of a request: ``worker`` (gunicorn's side: start, run, stop), ``poller`` (readiness of
-sockets, calls from threads), ``accepting`` and ``clients`` (connections: read, send, close), ``waiting``, ``buffers`` and
-``limits``, ``incoming`` (bytes become requests), ``chunked``, ``refusal``, ``serving`` (requests become answers), ``exchange``.
+The files, in the order of a request: ``worker`` (start, serve, stop), ``poller`` (ready sockets,
+calls from threads), ``accepting``, ``clients`` and ``connection`` (read, send, close), ``registry``
+and ``limits`` (which connection to close), ``incoming`` and ``chunked`` (parse requests),
+``refusal``, ``serving`` (requests become responses), ``exchange``.
 
-Answers are kept in memory until they are sent, so a view must not stream without end.
+A response is kept in memory until it is sent, so a view must not stream without end.
 """

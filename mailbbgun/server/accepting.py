@@ -1,4 +1,4 @@
-"""Listening sockets become connections."""
+"""Accepts connections of the listening sockets."""
 
 import errno
 from collections.abc import Sequence
@@ -8,14 +8,15 @@ from typing import Any
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import READ, Poller
 
-#: Connections to accept in a row before others have their turn.
+#: Connections to accept in a row before other handlers have their turn.
 _AT_ONCE = 8
 
+#: Errors that say that there are no file descriptors, or no memory, for another socket.
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Doors:
-    """Accepts the connections of listening sockets. Only for the poller's thread."""
+class Listeners:
+    """The listening sockets of a process. Only for the poller's thread."""
 
     def __init__(self, poller: Poller, clients: Clients, listeners: Sequence[Any]) -> None:
         self._poller, self._clients = poller, clients
@@ -23,14 +24,18 @@ class Doors:
         self._shut = list(listeners)
 
     def open(self) -> None:
-        """Accept at all sockets: at the start, and now and then, because :meth:`_accept` may have shut one."""
+        """Accept connections at all sockets.
+
+        Call it at the start and then regularly: if there are no file descriptors left,
+        :meth:`_accept` shuts a socket.
+        """
         while self._shut:
             listener = self._shut.pop()
             self._open.append(listener)
             self._poller.watch(listener, READ, partial(self._accept, listener, listener.getsockname()))
 
     def shut(self) -> None:
-        """Accept nothing more."""
+        """Accept no more connections."""
         while self._open:
             self._shut_one(self._open[0])
 
@@ -40,18 +45,21 @@ class Doors:
         self._poller.ignore(listener)
 
     def _accept(self, listener: Any, address: Any, _ready: int) -> None:
-        """Accept connections of a socket that is ready; ``address`` is its own."""
+        """Accept connections of a listening socket that is ready.
+
+        ``address`` is the socket's own.
+        """
         for _ in range(_AT_ONCE):
             try:
                 accepted, client = listener.accept()
-            except (BlockingIOError, InterruptedError):  # another process has taken it
+            except (BlockingIOError, InterruptedError):  # another process has accepted the connection
                 return
             except ConnectionAbortedError:
                 continue
             except OSError as error:
                 if error.errno not in _NO_FILES:
                     raise
-                if not self._clients.make_room():  # it stays ready: the poller would ask again and again
-                    self._shut_one(listener)
+                if not self._clients.make_room():
+                    self._shut_one(listener)  # it stays ready, so the poller would call this in every turn
                 return
-            self._clients.welcome(accepted, client, address)
+            self._clients.add(accepted, client, address)

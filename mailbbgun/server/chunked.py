@@ -1,4 +1,7 @@
-"""Bodies that come in chunks (RFC 9112 §7.1), decoded as they come. gunicorn's parser judges the trailers."""
+"""Decodes bodies that come in chunks (RFC 9112 §7.1), as they come.
+
+gunicorn's parser checks the trailers.
+"""
 
 import re
 from io import BytesIO
@@ -9,20 +12,25 @@ from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped] 
 from mailbbgun.server.limits import SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of_trailers, too_large
 
-#: Bytes of the line before a chunk, and of all trailers.
-LONGEST_LINE, LONGEST_TRAILERS = 8190, 8190
+#: Bytes of the line before a chunk, at most.
+LONGEST_LINE = 8190
 
-#: Bytes to take at once while chunks may be tiny: decoding a thousand of them takes the poller a millisecond.
+#: Bytes of all trailers, at most.
+LONGEST_TRAILERS = 8190
+
+#: Bytes to take at once while chunks may be tiny. The poller decodes a thousand of them in a
+#: millisecond.
 FEW = 4096
 
-#: Bytes of framing (all but content and trailers) that a body may have: so many per byte of content, and so many more.
+#: Bytes of framing that a body may have: some for each byte of content, and some in any case.
+#: Framing is everything but content and trailers.
 FRAMING_PER_BYTE, FREE_FRAMING = 16, 16_384
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _HEX = re.compile(rb"[0-9A-Fa-f]+")
 
-# A chunk's extensions (RFC 9112 §7.1.1). They mean nothing to us, but what is no extension may be a smuggled request.
-# No byte can belong to two parts of the pattern, so it takes as many steps as there are bytes.
+# A chunk's extensions (RFC 9112 §7.1.1). We ignore them, but check them: anything else there may be
+# a smuggled request. No byte can belong to two parts of the pattern, so matching takes linear time.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _EXTENSIONS = re.compile(rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
@@ -31,7 +39,8 @@ _EXTENSIONS = re.compile(rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:"
 class ChunkedBody:
     """A body that is complete after its last chunk and its trailers.
 
-    ``reader`` is gunicorn's ``ChunkedReader`` of the request: it parses the trailers, given to it whole.
+    ``reader`` is gunicorn's ``ChunkedReader`` of the request. It gets the trailers whole, and
+    parses them.
     """
 
     def __init__(self, reader: Any, limit: int) -> None:
@@ -39,10 +48,10 @@ class ChunkedBody:
         self._reader = reader
         self._limit = limit
         self._pending = bytearray()
-        self._searched = 0  # pending bytes that have no end of a line, or of the trailers, in them
-        self._framing = 0  # bytes of lines so far
-        self._left = 0  # bytes of the current chunk
-        self._ends = False  # the two bytes after a chunk come next
+        self._searched = 0  # pending bytes that contain no end of a line, or of the trailers
+        self._framing = 0  # bytes of framing so far
+        self._left = 0  # bytes of the current chunk that have not come
+        self._ends = False  # the CR LF after a chunk comes next
         self._in_trailers = False
         self._complete = False
 
@@ -52,12 +61,15 @@ class ChunkedBody:
         return self.content.tell() + len(self._pending)
 
     @property
-    def appetite(self) -> int:
+    def read_size(self) -> int:
         """How many bytes to take at once."""
         return max(FEW, min(self._left, SMALL))
 
     def feed(self, data: bytes | bytearray) -> bytes | None:
-        """Take more of the body. Return the bytes after it once it is complete, else None. Raises :class:`Refusal`."""
+        """Take more of the body.
+
+        Return the bytes after it once it is complete, else None. Raises :class:`Refusal`.
+        """
         self._pending += data
         at = 0
         while not self._complete and (after := self._step(at)) is not None:
@@ -66,7 +78,10 @@ class ChunkedBody:
         return bytes(self._pending) if self._complete else None
 
     def _step(self, at: int) -> int | None:
-        """Decode what is pending at ``at``; return where the next part begins, None if more must come."""
+        """Decode the part that begins at ``at``.
+
+        Return where the next part begins; None if more must come.
+        """
         pending = self._pending
         if self._left:
             piece = pending[at : at + self._left]
@@ -89,9 +104,9 @@ class ChunkedBody:
         return self._unusual_line(at)
 
     def _begin(self, size: int, line: int, start: int) -> int:
-        """Begin a chunk of ``size`` bytes, whose line is pending at ``line`` and its content at ``start``.
+        """Begin a chunk of ``size`` bytes: its line is at ``line``, its content at ``start``.
 
-        Return where the next part begins: behind the chunk, if it is pending as a whole.
+        Return where the next part begins. That is behind the chunk, if it has come as a whole.
         """
         content = self.content.tell()
         if content + size > self._limit:
@@ -112,7 +127,10 @@ class ChunkedBody:
         return start
 
     def _unusual_line(self, at: int) -> int | None:
-        """Parse a line with extensions, or that of the last chunk; return where the next part begins."""
+        """Parse a line that has extensions, or is the last chunk's.
+
+        Return where the next part begins.
+        """
         pending = self._pending
         end = pending.find(b"\r\n", at + max(self._searched - 1, 0))
         if (len(pending) if end < 0 else end) - at > LONGEST_LINE:
@@ -125,8 +143,8 @@ class ChunkedBody:
         if digits is None or not _EXTENSIONS.fullmatch(pending, digits.end(), end):
             raise Refusal(
                 400,
-                "The line before a chunk is not its size in hexadecimal digits, and at most extensions such as ;name=value "
-                "after it (RFC 9112 §7.1).",
+                "The line before a chunk is not its size in hexadecimal digits, and at most extensions "
+                "such as ;name=value after it (RFC 9112 §7.1).",
             )
         if size := int(digits[0], 16):
             return self._begin(size, at, end + 2)
@@ -134,7 +152,7 @@ class ChunkedBody:
         return end + 2
 
     def _trailers(self, at: int) -> int | None:
-        """Parse the trailers; return where they end, None if more must come."""
+        """Parse the trailers. Return where they end; None if more must come."""
         pending = self._pending
         if pending[at : at + 2] == b"\r\n":
             self._complete = True

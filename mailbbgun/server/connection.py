@@ -1,4 +1,4 @@
-"""One client's connection: what is known of it. What happens to it is in ``clients.py``."""
+"""The state of one client's connection. ``clients.py`` changes it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,30 +15,33 @@ class ClientConnection:
     """A connection and its stage. Times are of the monotonic clock, in seconds."""
 
     socket: socket
-    client: Any  # its address, as ``accept`` returned it
-    server: Any  # ours
-    network: str | None  # what it is counted by; None: it is not
+    client: Any  # the client's address, as ``accept`` returned it
+    server: Any  # our address
+    network: str | None  # the network that it is counted by; None: it is not counted
     incoming: Incoming
     since: float  # when it came to its stage, or last kept the pace
     began: float  # when it came to its stage
     stage: Stage = Stage.NEW
-    moved: int = 0  # bytes of the body or answer since then
+    moved: int = 0  # bytes of the body or response since ``since``
     held: int = 0  # bytes kept for it
-    watched: int = 0  # what the poller watches it for
+    watched: int = 0  # what the poller watches it for: READ, WRITE or 0
     handler: Callable[[int], None] = lambda _: None
     unsent: bytes | memoryview = b""
-    keeps: bool = False  # another request may follow the answer
+    keep_alive: bool = False  # another request may follow the response
     ended: bool = False  # the client sends nothing more
-    broken: bool = False  # nor reads
-    cut: bool = False  # what the client sent ahead was thrown away, so the connection ends with the answer
-    thrown_away: int = 0  # bytes that came after an answer that ends the connection
+    broken: bool = False  # the client neither sends nor reads
+    cut: bool = False  # pipelined requests were discarded, so the connection ends with the response
+    discarded: int = 0  # bytes that came after a response that ends the connection
 
 
 class RequestServer(Protocol):
-    """Whom requests are handed to."""
+    """Takes the requests that have come."""
 
     def serve(self, connection: ClientConnection, request: Any) -> None:
-        """Serve a request as :class:`Incoming` returns it; call ``Clients.send`` in the poller when it is done."""
+        """Serve a request as :class:`Incoming` returns it.
+
+        When the response is there, call ``Clients.send`` in the poller's thread.
+        """
 
     def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Note that a request was refused."""

@@ -1,4 +1,4 @@
-"""One request and the response that the application makes of it, as bytes."""
+"""One request and its response, between gunicorn's parser and the WSGI application."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -9,17 +9,18 @@ from typing import Any
 from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
-from mailbbgun.http.web import AWAITS, PendingResponse
+from mailbbgun.http.responses import AWAITS, PendingResponse
 from mailbbgun.server.connection import ClientConnection
 
 
 class Exchange:
-    """A request, with what gunicorn makes of it for the application."""
+    """A request, with the WSGI environment and the response that gunicorn makes for it."""
 
-    def __init__(self, cfg: Any, connection: ClientConnection, request: Any, *, last: bool, parks: bool) -> None:
-        """``last``: the connection is closed after it. ``parks``: the application may return :class:`PendingResponse`.
+    def __init__(self, cfg: Any, connection: ClientConnection, request: Any, *, last: bool, may_pend: bool) -> None:
+        """``last``: the connection is closed after the response.
 
-        Raises what gunicorn does with its settings.
+        ``may_pend``: the application may return a :class:`PendingResponse`. Raises whatever a hook
+        or a wrong setting of gunicorn's raises.
         """
         self.connection = connection
         self.request = request
@@ -27,17 +28,17 @@ class Exchange:
         self._written = _Written()
         self.response, self.environ = wsgi.create(request, self._written, connection.client, connection.server, cfg)
         self.environ["wsgi.multithread"] = True
-        if parks:
+        if may_pend:
             self.environ[AWAITS] = True
         if last:
             self.response.force_close()
 
     def response_of(self, pending: PendingResponse) -> Iterable[bytes]:
-        """Return the body of a pending response, waiting for it if it is not finished."""
+        """Return the body of a pending response. Waits if it is not finished."""
         return pending.answer(self.environ)(self.environ, self.response.start_response)
 
     def write(self, body: Iterable[bytes]) -> bytes:
-        """Return the whole response. Raises what the application does."""
+        """Return the whole response. Raises whatever the application raises."""
         try:
             for piece in body:
                 self.response.write(piece)
@@ -48,13 +49,13 @@ class Exchange:
         return b"".join(self._written)
 
     @property
-    def keeps(self) -> bool:
+    def keep_alive(self) -> bool:
         """Whether another request may follow on the connection."""
         return not self.response.should_close()
 
 
 class _Written(list[bytes]):
-    """Takes the place of a socket that a response is written to."""
+    """Collects what gunicorn writes to what it thinks is a socket."""
 
     sendall = list.append
 
@@ -65,7 +66,8 @@ def _date(second: int) -> str:
 
 
 def created(headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return a 201 as gunicorn writes it."""
+    """Return a 201, as gunicorn would write it."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    head = f"HTTP/1.1 201 CREATED\r\nServer: {SERVER}\r\nDate: {_date(int(time.time()))}\r\nConnection: keep-alive\r\n{lines}\r\n"
+    date = _date(int(time.time()))
+    head = f"HTTP/1.1 201 CREATED\r\nServer: {SERVER}\r\nDate: {date}\r\nConnection: keep-alive\r\n{lines}\r\n"
     return head.encode("latin-1") + body

@@ -1,4 +1,4 @@
-"""What one client sends becomes requests. No sockets here: bytes go in, complete requests come out."""
+"""Parses what one client sends: bytes go in, complete requests come out. Knows no sockets."""
 
 import re
 from io import BytesIO
@@ -22,9 +22,10 @@ _TLS = b"\x16"  # the type of a handshake record (RFC 8446 §5.1)
 
 
 def size_of_small_post(received: bytes | bytearray, end: int) -> int:
-    """Return the size of a request, whose head ends at ``end``, if it seems a small ``POST …/messages``; 0 if not.
+    """Return the size of a request that looks like a small ``POST …/messages``; 0 for any other.
 
-    Only a hint, by which the quick way (``accept/quick.py``) gets a request whole: gunicorn's parser decides.
+    Its head ends at ``end``. This is only a guess, so that the quick way (``accept/quick.py``) gets
+    the request as a whole. gunicorn's parser decides what the request is.
     """
     length = _LENGTH.search(received, 0, end)
     if length is None or not _SMALL_POST.match(received) or _NOT_PLAIN.search(received, 0, end):
@@ -36,9 +37,13 @@ def size_of_small_post(received: bytes | bytearray, end: int) -> int:
 class Incoming:
     """The requests of one connection, one after the other.
 
-    ``client`` is its address, as ``accept`` returned it. Methods that return a request return the whole bytes of a
-    small ``POST …/messages``, to be tried the quick way and else given to :meth:`parse`, or a request of gunicorn's
-    with a readable body, or None if more bytes must come, or :attr:`goes_on` says that there are more. They raise :class:`Refusal`.
+    ``client`` is the client's address, as ``accept`` returned it. A method that returns a request
+    returns one of these, or raises :class:`Refusal`:
+
+    - bytes: a whole small ``POST …/messages``, for the quick way. If that declines it, call
+      :meth:`parse`.
+    - gunicorn's request, with a body that can be read.
+    - None: more bytes must come. If :attr:`has_more`, they are here already: call :meth:`next`.
     """
 
     def __init__(self, cfg: Any, client: Any, body_limit: int) -> None:
@@ -46,9 +51,9 @@ class Incoming:
         self._client = client
         self._body_limit = body_limit
         self._received: bytes | bytearray = b""
-        self._searched = 0  # bytes that have no end of a head in them
-        self._size = 0  # of the small POST that is coming
-        self._request: Any = None  # whose body is coming
+        self._searched = 0  # received bytes that contain no end of a head
+        self._size = 0  # bytes of the small POST that is coming
+        self._request: Any = None  # the request whose body is coming
         self._body: SizedBody | ChunkedBody | None = None
         self._number = 0
 
@@ -63,8 +68,11 @@ class Incoming:
         return self._body is not None or self._size > 0
 
     @property
-    def goes_on(self) -> bool:
-        """Whether more of a body has come than was taken in one turn: :meth:`next` takes more of it."""
+    def has_more(self) -> bool:
+        """Whether more of a body has come than was taken in one turn.
+
+        :meth:`next` takes more of it.
+        """
         return self._body is not None and bool(self._received)
 
     @property
@@ -73,24 +81,27 @@ class Incoming:
         return self._request
 
     @property
-    def appetite(self) -> int:
+    def read_size(self) -> int:
         """How many bytes to take at once."""
-        return self._body.appetite if self._body else SMALL
+        return self._body.read_size if self._body else SMALL
 
-    def wants_to_be_told_to_go_on(self) -> bool:
-        """Say, once, whether the client waits for ``100 Continue`` before it sends the body (RFC 9110 §10.1.1)."""
+    def expects_continue(self) -> bool:
+        """Return whether the client waits for ``100 Continue`` (RFC 9110 §10.1.1).
+
+        True only once.
+        """
         if self._body is None or not self._request._expected_100_continue:
             return False
         self._request._expected_100_continue = False
         return self._body.held == 0
 
     def take(self, data: bytes) -> bytes | Any | None:
-        """Take what has come; return a request."""
+        """Take bytes that have come. Return a request."""
         self.keep(data)
         return self.next()
 
     def keep(self, data: bytes) -> None:
-        """Take what has come."""
+        """Take bytes that have come."""
         if not self._received:
             self._received = data
             return
@@ -98,13 +109,19 @@ class Incoming:
             self._received = bytearray(self._received)
         self._received += data
 
-    def forget(self) -> int:
-        """Throw away what came behind the last request; return how many bytes. No request may follow it then."""
-        forgotten, self._received = len(self._received), b""
-        return forgotten
+    def discard_pipelined(self) -> int:
+        """Discard the bytes behind the last request, and return their number.
+
+        No request can follow then.
+        """
+        discarded, self._received = len(self._received), b""
+        return discarded
 
     def next(self) -> bytes | Any | None:
-        """Return a request of what was kept; take no more of a body than others can wait for."""
+        """Return a request from the kept bytes.
+
+        Takes little of a body in tiny chunks: others wait meanwhile.
+        """
         if self._body is not None:
             return self._continue()
         received = self._received
@@ -129,16 +146,16 @@ class Incoming:
         return whole
 
     def parse(self, whole: bytes) -> Any | None:
-        """Return the request that these bytes are."""
-        ahead = self._received
+        """Return the request that is in these bytes."""
+        pipelined = self._received
         end = whole.find(_END) + 4
         self._received = whole[end:]
         request = self._begin(whole[:end])
-        self._received = bytes(self._received) + bytes(ahead)
+        self._received = bytes(self._received) + bytes(pipelined)
         return request
 
     def _begin(self, head: bytes) -> Any | None:
-        """Parse a head; go on with its body by what has come behind it."""
+        """Parse a head, and take what has come of its body."""
         self._number += 1
         self._searched = 0
         try:
@@ -159,36 +176,37 @@ class Incoming:
         return self._continue()
 
     def _continue(self) -> Any | None:
-        """Take what has come of a body, up to where tiny chunks may begin once more."""
+        """Take what has come of a body. Stop where tiny chunks may begin again."""
         body = self._body
         assert body is not None
         while self._received:
-            most = body.appetite
+            most = body.read_size
             piece, self._received = bytes(self._received[:most]), self._received[most:]
             rest = body.feed(piece)
             if rest is not None:
                 self._received = rest + self._received
                 return self._complete(body.content)
-            if body.appetite <= FEW:
+            if body.read_size <= FEW:
                 break
         return None
 
     def _complete(self, content: BytesIO) -> Any:
         request = self._request
         request.body = content
-        request._expected_100_continue = False  # or gunicorn would write to the socket
+        request._expected_100_continue = False  # else gunicorn would write to the socket
         content.seek(0)
         self._request = self._body = None
         return request
 
     def _check_begun_head(self) -> None:
-        """Refuse early what can be no head, or none that we take, however it goes on."""
+        """Refuse bytes that cannot become a head, or not one that we accept."""
         received = self._received
         if not _FIRST_BYTES.match(received):
             if received[:1] == _TLS:
                 raise Refusal(
                     400,
-                    "This looks like TLS; this port speaks plain HTTP. Ask with http://, or put a proxy in front that speaks TLS.",
+                    "This looks like TLS; this port speaks plain HTTP. "
+                    "Ask with http://, or put a proxy in front that speaks TLS.",
                 )
             raise Refusal(400, "What came is not HTTP; a request begins with its method, such as GET.")
         if BARE_LF.search(received, max(self._searched - 1, 0)):
@@ -217,7 +235,7 @@ class SizedBody:
         return self.content.tell()
 
     @property
-    def appetite(self) -> int:
+    def read_size(self) -> int:
         """How many bytes to take at once."""
         return SMALL
 

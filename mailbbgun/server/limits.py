@@ -1,4 +1,4 @@
-"""What one API process grants its clients: how many connections, how many bytes, how many seconds."""
+"""The limits of one API process: connections, bytes and seconds that clients may use."""
 
 import resource
 from collections.abc import Mapping
@@ -10,66 +10,74 @@ from typing import Any
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.settings.settings import Settings
 
-#: Bytes of a request that the poller may serve itself, and of input kept unread for the next request.
+#: Bytes of a request that the poller may serve itself. Also how many bytes are read at once.
 SMALL = 65_536
 
-#: Bytes that may be kept for a connection without being counted; all others together are bounded.
+#: Bytes that may be kept for each connection without being counted. The rest of all connections is
+#: bounded.
 FREE = 4096
 
 #: Bytes of a request's head, all lines together.
 LONGEST_HEAD = 65_536
 
-#: Bytes a second below which a body or an answer counts as stalled: a line of 33 kbit/s.
+#: Bytes a second. A slower body or response counts as stalled. It is a line of 33 kbit/s.
 SLOWEST_RATE = 4096
 
-#: Seconds a connection that we have closed may go on sending; they are read, or the client would not see the answer
-#: (RFC 9112 §9.6). A stopping server grants unfinished requests the same.
+#: Seconds that a client may go on sending after we have closed our side. We read these bytes, or
+#: the client might not get the response (RFC 9112 §9.6). When the server stops, unfinished requests
+#: get the same time.
 LINGER_SECONDS = 2.0
 
 #: File descriptors a process needs besides its connections: database, queue, logs, journals.
 OTHER_FILES = 256
 
-#: Bytes of an unsent answer that the kernel keeps for one connection.
+#: Bytes of an unsent response that the kernel keeps for one connection.
 KERNEL_BUFFER = 131_072
 
 
 class Stage(Enum):
-    """Whom a connection waits for."""
+    """What a connection waits for: its client, or us (SERVED)."""
 
-    NEW = auto()  # its client has sent nothing yet
+    NEW = auto()  # the client has sent nothing yet
     IDLE = auto()  # its last request is answered
     HEAD = auto()  # a part of a head has come
     BODY = auto()  # a part of a body has come
-    ANSWER = auto()  # its client has not read all of the answer
-    CLOSING = auto()  # our side is closed; what the client still sends is thrown away
-    SERVED = auto()  # it waits for us
+    ANSWER = auto()  # the client has not read all of the response
+    CLOSING = auto()  # our side is closed; bytes that the client still sends are discarded
+    SERVED = auto()  # we are working on its request
     CLOSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """Bounds of one process; times are seconds, sizes are bytes."""
+    """The limits of one process. Times are seconds, sizes are bytes."""
 
     connections: int
     connections_per_address: int | None
-    buffers: int  # requests and answers on their way, all together
+    buffers: int  # requests and responses on their way, all together
     body: int
-    transfer: float  # one body, or one answer, at the most
-    seconds: Mapping[Stage, float]
+    transfer: float  # for one body, or one response
+    seconds: Mapping[Stage, float]  # in each stage, without progress
 
     @property
     def pace(self) -> int:
-        """What a body or an answer must move within its stage's seconds to get as many more."""
+        """Bytes of a body or response that must move in its stage's seconds.
+
+        Then it gets as many more.
+        """
         return int(SLOWEST_RATE * self.seconds[Stage.BODY])
 
 
 def limits_of(settings: Settings, keepalive: float) -> ServerLimits:
-    """Return the limits that the settings ask for. ``keepalive`` is gunicorn's: seconds an idle connection is kept."""
+    """Return the limits that the settings ask for.
+
+    ``keepalive``: gunicorn's seconds of an idle connection.
+    """
     stalled = float(settings.API_STALL_SECONDS)
     head = float(settings.API_HEAD_SECONDS)
     return ServerLimits(
         connections=settings.API_CONNECTIONS,
-        # Behind proxies all clients have the proxies' addresses.
+        # Behind proxies, all clients have the proxies' addresses.
         connections_per_address=None if settings.PROXIES else settings.API_CONNECTIONS_PER_ADDRESS,
         buffers=max(settings.API_BUFFER_SIZE, 2 * settings.MAX_BODY_SIZE),
         body=settings.MAX_BODY_SIZE,
@@ -86,26 +94,31 @@ def limits_of(settings: Settings, keepalive: float) -> ServerLimits:
 
 
 def permit_files(connections: int) -> int:
-    """Let this process open enough files for so many connections; return how many connections that are in the end."""
+    """Raise this process's limit of open files to fit so many connections. Return how many fit."""
     wanted = connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(OSError):  # a sandbox forbids it: then it stays as it is
+        with suppress(OSError):  # a sandbox forbids it: then the limit stays as it is
             resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
             soft = more
     return connections if soft == resource.RLIM_INFINITY else max(min(connections, soft - OTHER_FILES), 16)
 
 
 def check_gunicorn(cfg: Any) -> None:
-    """Refuse settings of gunicorn's that this worker does not serve. Raises :class:`ConfigurationError`."""
+    """Refuse settings of gunicorn that this worker does not support.
+
+    Raises :class:`ConfigurationError`.
+    """
     if cfg.is_ssl:
         raise ConfigurationError(
-            "gunicorn's certfile and keyfile: this server speaks no TLS; put a proxy such as nginx in front that does, and set PROXIES=1"
+            "gunicorn's certfile and keyfile: this server speaks no TLS; "
+            "put a proxy such as nginx in front that does, and set PROXIES=1"
         )
     if cfg.http2_cleartext != "off" or "h2" in cfg.http_protocols:
         raise ConfigurationError(
-            "gunicorn's http_protocols and http2_cleartext: this server speaks no HTTP/2; put a proxy such as nginx in front that does"
+            "gunicorn's http_protocols and http2_cleartext: this server speaks no HTTP/2; "
+            "put a proxy such as nginx in front that does"
         )
     if cfg.proxy_protocol != "off":
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The poller: it waits for sockets to be ready and for threads to call."""
+"""The poller: one thread that waits until sockets are ready, or until other threads call it."""
 
 import os
 import selectors
@@ -13,7 +13,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 class Poller:
     """Calls the handler of each file that is ready, in one thread. Handlers must not block.
 
-    ``failed`` is told of an error of a handler's, which ends nothing else.
+    If a handler raises an error, the poller calls ``failed`` and goes on.
     """
 
     def __init__(self, failed: Callable[[], None]) -> None:
@@ -27,39 +27,52 @@ class Poller:
         self._selector.register(self._wake_reader, READ, self._wake_up)
 
     def watch(self, file: Any, ready: int, handler: Callable[[int], None]) -> None:
-        """Call ``handler`` with ``READ`` or ``WRITE`` whenever the file is ready for what ``ready`` asks for."""
+        """Call ``handler`` whenever the file is ready.
+
+        ``ready`` is READ, WRITE or both, as is its argument.
+        """
         self._selector.register(file, ready, handler)
 
     def change(self, file: Any, ready: int, handler: Callable[[int], None]) -> None:
-        """Watch for something else."""
+        """Watch a file for something else."""
         self._selector.modify(file, ready, handler)
 
     def ignore(self, file: Any) -> None:
-        """Watch a file no longer."""
+        """Stop watching a file."""
         self._selector.unregister(file)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Let the poller call a function in its next turn. From any thread, and from signal handlers."""
+        """Let the poller call a function in its next turn.
+
+        For any thread, and for signal handlers.
+        """
         self._calls.append(function)
-        if not self._woken:  # once is enough for all calls before it looks
+        if not self._woken:  # one byte wakes it for all calls until then
             self._woken = True
             os.write(self._wake_writer, b"\0")
 
     def soon(self, function: Callable[[], None]) -> None:
-        """Call a function in the next turn, after others had theirs. Only from handlers."""
+        """Call a function soon, after the handlers of all files that are ready.
+
+        Only for handlers.
+        """
         self._calls.append(function)
 
     def turn(self, seconds: float) -> None:
-        """Wait at most that long, then call the handlers of all files that are ready, and what threads asked for."""
+        """Wait at most ``seconds``.
+
+        Call the handlers of all files that are ready, then what threads asked for.
+        """
         for key, ready in self._selector.select(0 if self._calls else seconds):
             self._try(partial(key.data, ready))
-        for _ in range(len(self._calls)):  # not those that they add: files first
+        for _ in range(len(self._calls)):  # not the calls that these add: files come first
             self._try(self._calls.popleft())
 
     def close(self) -> None:
-        """Close what it waits by; not the files it watched. Calls are ignored from now on.
+        """Stop. The watched files stay open. Calls are ignored from now on.
 
-        Its pipe stays open until the process ends: a thread that is about to write to it would write to whose file has its number then.
+        The pipe stays open until the process ends: a thread may be about to write to it, and would
+        then write to another file that got the same number.
         """
         self._woken = True
         self._selector.close()
@@ -67,7 +80,7 @@ class Poller:
     def _try(self, function: Callable[[], None]) -> None:
         try:
             function()
-        except Exception:  # noqa: BLE001 - a bug of ours: whoever else waits must not be ended with it
+        except Exception:  # noqa: BLE001 - a bug of ours: it must not end other connections
             self._failed()
 
     def _wake_up(self, _ready: int) -> None:

@@ -1,4 +1,4 @@
-"""What is refused before the application sees it, in the API's error shape."""
+"""Refuses requests before the application sees them, in the API's error shape."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from gunicorn.http.message import (  # type: ignore[import-untyped]  # nor has t
     RFC9110_6_5_1_FORBIDDEN_TRAILER,
 )
 
-from mailbbgun.http import web
-from mailbbgun.http.web import SECURE
+from mailbbgun.http import error_responses
+from mailbbgun.http.responses import SECURE
 from mailbbgun.server.limits import ServerLimits, Stage
 
 #: A line feed without a carriage return before it.
@@ -25,17 +25,18 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
 _DIGITS = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*")
 
-# What may be repeated of a header: the name before its first blank or colon. Keys and passwords have other characters, or more of them.
+# The part of a header that a sentence may repeat: the name before its first blank or colon. Keys
+# and passwords have other characters, or are longer.
 _NAME = re.compile(rb"[A-Za-z][A-Za-z-]{0,59}(?=[ \t:])")
 
-#: Codes where the status's own words differ between versions of Python: a code is stable.
+#: Codes of statuses whose phrase differs between versions of Python. Our codes must not.
 _CODES = {414: "request_uri_too_long"}
 
-#: Bytes of a head that are searched for a reason why gunicorn's parser refused it.
+#: Bytes of a head that are searched for the reason why gunicorn's parser refused it.
 EXPLAINED = 8192
 
-# What gunicorn's parser refuses where the head itself, or as much of it as is looked at, shows no reason. Its own texts
-# repeat what was sent, which may be a secret, of any length; these repeat nothing.
+# Sentences for errors of gunicorn's parser that the head does not explain. gunicorn's own texts
+# repeat what was sent: that may be a secret, and of any length. These repeat nothing.
 _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (
         gunicorn_errors.InvalidRequestLine,
@@ -60,7 +61,7 @@ _UNEXPLAINED = (
 
 
 class Refusal(Exception):
-    """A request that is answered without the application, and ends its connection."""
+    """The refusal of a request, without the application. It ends the connection."""
 
     def __init__(self, status: int, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -70,7 +71,7 @@ class Refusal(Exception):
         self.code = code or _CODES.get(status) or self.phrase.lower().replace(" ", "_").replace("-", "_")
 
     def response(self) -> bytes:
-        """Return the whole answer."""
+        """Return the whole response."""
         error = {"status": self.status, "code": self.code, "message": self.message}
         body = json.dumps({"error": error}).encode() + b"\n"
         headers = {"Date": formatdate(usegmt=True), "Connection": "close", "Content-Type": "application/json"}
@@ -81,23 +82,29 @@ class Refusal(Exception):
 
 def too_large(limit: int) -> Refusal:
     """Refuse a body over ``limit`` bytes."""
-    return Refusal(413, web.too_large(limit), code="too_large")
+    return Refusal(413, error_responses.too_large(limit), code="too_large")
 
 
 def late(what: str, seconds: float) -> Refusal:
-    """Refuse a request of which ``what`` has not come in time (RFC 9110 §15.5.9)."""
+    """Refuse a request whose ``what``, head or body, did not come in time (RFC 9110 §15.5.9)."""
     return Refusal(408, f"The request's {what} did not come within {seconds:g} s.")
 
 
 def late_body(moved: int, limits: ServerLimits) -> Refusal:
-    """Refuse a body of which the last ``moved`` bytes kept the pace, but took too long in all, or did not keep it (RFC 9110 §15.5.9)."""
+    """Refuse a body that came too slowly, or took too long in all (RFC 9110 §15.5.9).
+
+    ``moved``: its bytes since it last kept the pace.
+    """
     if moved >= limits.pace:
         return late("body", limits.transfer)
     return Refusal(408, f"The body came too slowly: less than {limits.pace} bytes in {limits.seconds[Stage.BODY]:g} s.")
 
 
 def refusal_of(error: Exception, head: bytes) -> Refusal:
-    """Say why gunicorn's parser refused a head, by nothing of it but the names of headers. An unknown error is raised again."""
+    """Say why gunicorn's parser refused a head. Repeats only names of headers.
+
+    Raises an unknown error again.
+    """
     match error:
         case Refusal():
             return error
@@ -123,9 +130,9 @@ def refusal_of(error: Exception, head: bytes) -> Refusal:
 
 
 def refusal_of_trailers(error: Exception) -> Refusal:
-    """Say why gunicorn's parser refused the trailers of a body. An unknown error is raised again.
+    """Say why gunicorn's parser refused the trailers of a body. Raises an unknown error again.
 
-    Only known names are repeated: what stands there may be a piece of the body, if a chunk's size is wrong.
+    Repeats only known names: if a chunk's size is wrong, a piece of the body stands there.
     """
     match error:
         case gunicorn_errors.LimitRequestHeaders():
@@ -144,7 +151,7 @@ def unknown_version() -> Refusal:
 
 
 def _explained(error: Exception, head: bytes) -> str:
-    """Return the first reason that is found, each in as many steps as there are bytes."""
+    """Return the first reason that is found. The search takes linear time."""
     if BARE_LF.search(head):
         return "A line of the head ends with a bare LF; every line must end with CR LF (RFC 9112 §2.2)."
     for kind, sentence in _SENTENCES:
@@ -179,7 +186,10 @@ def _wrong_lengths(headers: list[bytes]) -> Iterator[str]:
 
 
 def _wrong_headers(headers: list[bytes]) -> Iterator[str]:
-    """Yield what is wrong with single headers; then what one that is right by itself may have been refused for."""
+    """Yield what is wrong with each header.
+
+    At the end, yield the remaining reason for a refusal.
+    """
     seen = set()
     for line in headers:
         name, colon, value = line.partition(b":")

@@ -1,8 +1,13 @@
-"""Requests become answers: the quick way, in the poller, or in a thread of the pool.
+"""Serves requests: the quick way, in the poller, or in a thread of the pool.
 
-In the poller, where nothing may wait or take long, are served: small ``POST /messages`` that are written as usual
-(``accept/quick.py``, without gunicorn's parser and the framework), and ``GET /health``, which so is answered even
-while every thread waits for a slow database. A message that a thread has begun waits for its commit in no thread.
+The poller itself, which must not wait or work for long, serves two kinds of request:
+
+- A small ``POST /messages`` without unusual headers, the quick way: ``accept/quick.py`` accepts it
+  without gunicorn's parser and without Flask.
+- ``GET /health``. So it is answered even while every thread waits for a slow database.
+
+All others are served in a thread. If a thread begins to accept a message, no thread waits for the
+commit.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,8 +19,10 @@ from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
 from mailbbgun.core.net import network_of
+from mailbbgun.http.error_responses import INTERNAL_ERROR
+from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.web import EXTENSION, INTERNAL_ERROR, Ending, PendingResponse
+from mailbbgun.http.responses import Ending, PendingResponse
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.exchange import Exchange, created
@@ -34,12 +41,13 @@ class Serving:
         self._refusals = getattr(self._app, "extensions", {}).get(EXTENSION, {}).get(Refusals) or Refusals()
         self._health = f"{self._worker.script_name}/health"
         self._threads = ThreadPoolExecutor(worker.cfg.threads, "request")
-        # Of their own, because they wait for the database, or for a key that another process holds.
+        # Other threads, because these wait for the database, or for a key that another process
+        # holds.
         self._waiting_threads = ThreadPoolExecutor(worker.cfg.threads, "commit")
         self._begun: list[_WaitingMessage | _WaitingResponse] = []
 
     def serve(self, connection: ClientConnection, request: bytes | Any) -> None:
-        """Serve a request; its answer goes to :attr:`clients`."""
+        """Serve a request. Its response goes to :attr:`clients`."""
         if isinstance(request, bytes):
             if not self._begin_quickly(connection, request):
                 self.clients.parse(connection, request)
@@ -49,21 +57,21 @@ class Serving:
             self._threads.submit(self._serve_in_thread, connection, request, last=self._count())
 
     def begin_together(self) -> None:
-        """Begin what came up in one turn of the poller, so that it shares a commit."""
+        """Begin all messages that came in one turn of the poller, so that they share a commit."""
         begun, self._begun = self._begun, []
         for one in begun:
             try:
                 one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
-            except Exception:  # noqa: BLE001 - a bug of ours, or no memory: its client must not wait for ever, and all others not lose theirs
+            except Exception:  # noqa: BLE001 - a bug of ours, or no memory: no client may wait for ever for it
                 self._log.exception("Error in the beginning of a message")
                 self.clients.close(one.connection)
 
     def _join(self, one: "_WaitingMessage | _WaitingResponse") -> None:
-        """Let it begin with the others of this turn. Only in the poller, which empties the list between its turns."""
+        """Let a message begin with the others of this turn. Only for the poller's thread."""
         self._begun.append(one)
 
     def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
-        """Write a line of log, but not too many, and one of access log if there was a whole head."""
+        """Log a refusal, within a limit. The access log has it, too, if the whole head had come."""
         client = connection.client[0] if isinstance(connection.client, tuple) else None
         if refusal.status == 408:
             self._log.debug("Late request from ip=%s: %s", client, refusal.message)
@@ -72,20 +80,20 @@ class Serving:
             self._refusals.tell(refusal.code, network_of(client) if client else "", fields)
         if (request := connection.incoming.request) is not None:
             try:
-                exchange = Exchange(self._cfg, connection, request, last=True, parks=False)
+                exchange = Exchange(self._cfg, connection, request, last=True, may_pend=False)
                 exchange.response.status = f"{refusal.status} {refusal.phrase}"
                 self._log.access(exchange.response, request, exchange.environ, datetime.now() - exchange.began)
-            except Exception:  # noqa: BLE001 - the client is to be told all the same
+            except Exception:  # noqa: BLE001 - the client must get its response all the same
                 self._log.exception("Error after a request")
 
     def close(self) -> None:
-        """Wait for nobody."""
+        """End the threads, without waiting for those that are busy."""
         self._threads.shutdown(wait=False)
         self._waiting_threads.shutdown(wait=False)
         self._refusals.close()
 
     def _count(self) -> bool:
-        """Count a request; say whether its connection is closed after it."""
+        """Count a request. Return whether its connection is closed after it."""
         worker = self._worker
         worker.nr += 1
         if worker.nr >= worker.max_requests and worker.alive:
@@ -102,7 +110,7 @@ class Serving:
             return False
         try:
             begun = self._quick.begin(whole, connection.client[0])
-        except Exception:  # noqa: BLE001 - a bug of ours: the framework makes its 500 of it; whoever else waits must not be ended with it
+        except Exception:  # noqa: BLE001 - a bug of ours: Flask answers the request with a 500
             self._log.exception("Error in the quick way")
             return False
         if begun is None:
@@ -115,25 +123,25 @@ class Serving:
         if one.ending.ended:
             try:
                 answer = created(*one.begun.answer())
-            except Exception as error:  # noqa: BLE001 - the framework logs it and says what it is
+            except Exception as error:  # noqa: BLE001 - Flask logs it, and makes the response of it
                 self._log.debug("No plain yes: %r", error)
             else:
-                self.clients.send(one.connection, answer, keeps=True)
+                self.clients.send(one.connection, answer, keep_alive=True)
                 return
-        self._worker.nr -= 1  # it is counted once more
+        self._worker.nr -= 1  # self._count() counts it again
         request = one.connection.incoming.parse(one.whole)
-        exchange = self._exchange(one.connection, request, last=self._count(), parks=True)
+        exchange = self._exchange(one.connection, request, last=self._count(), may_pend=True)
         if exchange is not None:
             self._finish_response(_WaitingResponse(exchange, one.begun.pending(self._app)))
 
     # In the poller.
 
     def _serve_here(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
-        if (exchange := self._exchange(connection, request, last=last, parks=False)) is not None:
+        if (exchange := self._exchange(connection, request, last=last, may_pend=False)) is not None:
             self._answer(exchange, lambda: self._app(exchange.environ, exchange.response.start_response), self._send)
 
     def _finish(self, one: "_WaitingMessage | _WaitingResponse") -> None:
-        """Answer what is finished, or let a thread wait for it."""
+        """Send the response if it is finished, or let a thread wait for it."""
         try:
             if isinstance(one, _WaitingMessage):
                 self._finish_quickly(one)
@@ -154,14 +162,14 @@ class Serving:
     # In a thread.
 
     def _serve_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
-        if connection.broken:  # nobody reads the answer; safe methods or not, nothing has been done yet
+        if connection.broken:  # nobody would read the response, and nothing has been done yet
             self._send_from_thread(connection, b"", False)
             return
-        if (exchange := self._exchange(connection, request, last=last, parks=True)) is None:
+        if (exchange := self._exchange(connection, request, last=last, may_pend=True)) is None:
             return
         try:
             body = self._app(exchange.environ, exchange.response.start_response)
-        except BaseException as error:  # noqa: BLE001 - one request's; some libraries' panics are no Exception, and nobody asks this future
+        except BaseException as error:  # noqa: BLE001 - of one request. Panics of some libraries are no Exception
             self._fail(connection, request, error)
             return
         if isinstance(body, PendingResponse):
@@ -171,11 +179,11 @@ class Serving:
 
     # Anywhere.
 
-    def _exchange(self, connection: ClientConnection, request: Any, *, last: bool, parks: bool) -> Exchange | None:
+    def _exchange(self, connection: ClientConnection, request: Any, *, last: bool, may_pend: bool) -> Exchange | None:
         try:
             self._cfg.pre_request(self._worker, request)
-            return Exchange(self._cfg, connection, request, last=last, parks=parks)
-        except Exception as error:  # noqa: BLE001 - a hook's, or a wrong setting's
+            return Exchange(self._cfg, connection, request, last=last, may_pend=may_pend)
+        except Exception as error:  # noqa: BLE001 - of a hook, or of a wrong setting
             self._fail(connection, request, error)
             return None
 
@@ -188,17 +196,17 @@ class Serving:
         """Write the response, log it, send it."""
         try:
             data = exchange.write(body())
-        except BaseException as error:  # noqa: BLE001 - one request's
+        except BaseException as error:  # noqa: BLE001 - of one request
             self._fail(exchange.connection, exchange.request, error)
             return
-        send(exchange.connection, data, self._note(exchange) and exchange.keeps)
+        send(exchange.connection, data, self._note(exchange) and exchange.keep_alive)
 
     def _note(self, exchange: Exchange) -> bool:
-        """Tell the access log and gunicorn's hook; say whether that went well."""
+        """Call the access log and gunicorn's hook. Return whether both went well."""
         try:
             self._log.access(exchange.response, exchange.request, exchange.environ, datetime.now() - exchange.began)
             self._cfg.post_request(self._worker, exchange.request, exchange.environ, exchange.response)
-        except Exception:  # noqa: BLE001 - it is answered: a hook that fails ends its connection, not us and all who wait
+        except Exception:  # noqa: BLE001 - it is answered: a hook that fails ends only this connection
             self._log.exception("Error after a request")
             return False
         return True
@@ -208,16 +216,16 @@ class Serving:
         code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 
-    def _send(self, connection: ClientConnection, data: bytes, keeps: bool) -> None:
-        self.clients.send(connection, data, keeps=keeps)
+    def _send(self, connection: ClientConnection, data: bytes, keep_alive: bool) -> None:
+        self.clients.send(connection, data, keep_alive=keep_alive)
 
-    def _send_from_thread(self, connection: ClientConnection, data: bytes, keeps: bool) -> None:
-        self._poller.call(partial(self._send, connection, data, keeps))
+    def _send_from_thread(self, connection: ClientConnection, data: bytes, keep_alive: bool) -> None:
+        self._poller.call(partial(self._send, connection, data, keep_alive))
 
 
 @dataclass(frozen=True, slots=True)
 class _WaitingMessage:
-    """A message on its way to its commit, whose request no framework has seen."""
+    """A message of the quick way, on its way to its commit. Flask has not seen the request."""
 
     connection: ClientConnection
     begun: Begun
@@ -230,7 +238,7 @@ class _WaitingMessage:
 
 @dataclass(frozen=True, slots=True)
 class _WaitingResponse:
-    """A response of the framework's that waits for a commit."""
+    """A response of Flask's that waits for a commit."""
 
     exchange: Exchange
     pending: PendingResponse

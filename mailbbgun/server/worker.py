@@ -1,4 +1,4 @@
-"""gunicorn's side of the server: a process that starts, runs, and stops when it is told to."""
+"""The gunicorn worker: a process that starts, serves, and stops when it is told to."""
 
 import os
 import socket
@@ -12,34 +12,34 @@ from gunicorn.workers.base import Worker as BaseWorker  # type: ignore[import-un
 
 from mailbbgun.accept.quick import Quick
 from mailbbgun.core.process import explained_exit
-from mailbbgun.http.web import EXTENSION
-from mailbbgun.server.accepting import Doors
+from mailbbgun.http.provided import EXTENSION
+from mailbbgun.server.accepting import Listeners
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.serving import Serving
 from mailbbgun.settings import running
 
-#: Seconds a computing thread keeps the interpreter when the poller wants it. With Python's 5 ms, sixteen threads that
-#: compute let the poller wait for a tenth of a second each time it comes back from the kernel.
+#: Seconds that a computing thread keeps the interpreter lock when the poller waits for it. With
+#: Python's default, 5 ms, sixteen such threads would make the poller wait for a tenth of a second
+#: whenever it returns from the kernel.
 _SWITCH_SECONDS = 0.0005
 
-#: Seconds between two looks at deadlines, and at gunicorn's master.
+#: Seconds between two checks of deadlines, and of gunicorn's master process.
 _LOOK_SECONDS = 0.5
 
-
-#: Seconds of gunicorn's graceful_timeout that are left to the application to close.
+#: Seconds of gunicorn's graceful_timeout that are left for closing the application.
 _CLOSE_SECONDS = 8.0
 
 
 class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
-    """A gunicorn worker; see the room's first page."""
+    """A gunicorn worker. ``server/__init__.py`` says what it promises."""
 
     alive: bool
 
     @classmethod
     def check_config(cls, cfg: Any, _log: Any) -> None:
-        """Stop the start, with one line, if gunicorn is told to do what this worker cannot."""
+        """Exit with one line if gunicorn has settings that this worker does not support."""
         with explained_exit("api"):
             check_gunicorn(cfg)
 
@@ -50,7 +50,10 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         self._poller: Poller | None = None
 
     def load_wsgi(self) -> None:
-        """Load the application, and the quick way, unless somebody wants to know of each request."""
+        """Load the application, and the quick way.
+
+        The quick way is off if a hook, an access log or statsd wants to see each request.
+        """
         super().load_wsgi()
         hooks = all(
             self.cfg.settings[hook].get() is self.cfg.settings[hook].default for hook in ("pre_request", "post_request")
@@ -65,7 +68,7 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
             self._poller.call(lambda: None)
 
     def run(self) -> None:
-        """Serve until told to stop; then finish what is begun, within gunicorn's graceful_timeout."""
+        """Serve until told to stop; then finish requests, within gunicorn's graceful_timeout."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._poller = poller = Poller(partial(self.log.exception, "Error in the poller"))
         serving = Serving(self, self.quick, poller)
@@ -75,8 +78,8 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         for listener in self.sockets:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
-        doors = Doors(poller, clients, self.sockets)
-        doors.open()
+        listeners = Listeners(poller, clients, self.sockets)
+        listeners.open()
         looked, more_to_end = 0.0, False
         while self.alive:
             poller.turn(0 if more_to_end else _LOOK_SECONDS)
@@ -86,18 +89,19 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
             if (now := time.monotonic()) - looked >= _LOOK_SECONDS:
                 looked = now
                 self.notify()
-                doors.open()  # those that were shut for want of files
+                listeners.open()  # those that were shut because there were no file descriptors
                 more_to_end = clients.end_late()
                 if self.ppid != os.getppid():
                     self.log.info("Parent changed, shutting down: %s", self)
                     break
-        doors.shut()
+        listeners.shut()
         self._drain(poller, serving, clients)
 
     def _drain(self, poller: Poller, serving: Serving, clients: Clients) -> None:
-        # gunicorn's master kills us after graceful_timeout; hints that wait to be published, and more, are put away before that.
+        # gunicorn's master kills us after graceful_timeout. Before that, the application must be
+        # closed: it publishes the hints that are left.
         end = time.monotonic() + max(self.cfg.graceful_timeout - _CLOSE_SECONDS, self.cfg.graceful_timeout / 2)
-        poller.turn(0)  # requests that are here already are no idle connections
+        poller.turn(0)  # reads requests that are here already: their connections are not idle
         serving.begin_together()
         clients.stop()
         while len(clients) and time.monotonic() < end:
@@ -115,7 +119,8 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         permitted = permit_files(connections)
         if permitted < connections:
             self.log.warning(
-                "API_CONNECTIONS: this process may open files for %d connections only, not %d; raise its limit (ulimit -n, LimitNOFILE)",
+                "API_CONNECTIONS: this process may open files for %d connections only, not %d; "
+                "raise its limit (ulimit -n, LimitNOFILE)",
                 permitted,
                 connections,
             )

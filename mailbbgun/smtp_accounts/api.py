@@ -11,8 +11,12 @@ from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import InvalidInput, NotFound
 from mailbbgun.database import idempotency
 from mailbbgun.database.db import after_commit
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
-from mailbbgun.http.web import LOCATION, REPLAYED, Blueprint, Page, Repeatable, address_of, created, next_page, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import created
+from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
+from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import edit, repo, schemas
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests

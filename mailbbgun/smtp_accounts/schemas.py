@@ -11,7 +11,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.core import addresses
 from mailbbgun.http.bad_input import SECRET
-from mailbbgun.http.web import Time
+from mailbbgun.http.schemas import Time
 from mailbbgun.smtp_accounts.account import PROTOCOLS
 from mailbbgun.smtp_accounts.health import CIRCUITS
 from mailbbgun.smtp_accounts.presets import PRESETS

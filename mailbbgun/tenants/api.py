@@ -13,19 +13,12 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import NotFound
 from mailbbgun.database import idempotency
+from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
-from mailbbgun.http.web import (
-    LOCATION,
-    REPLAYED,
-    Blueprint,
-    Page,
-    Repeatable,
-    Time,
-    address_of,
-    created,
-    next_page,
-    provided,
-)
+from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import created
+from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable, Time
+from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
 from mailbbgun.tenants import audit, grants, keys, repo
 from mailbbgun.tenants.models import STATUSES, ApiKey, Tenant

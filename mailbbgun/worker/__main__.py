@@ -1,4 +1,7 @@
-"""``python -m mailbbgun.worker``: the command of ``main.py``, as processes of ours start it."""
+"""``python -m mailbbgun.worker``: the command of ``main.py``.
+
+A supervisor starts its members so.
+"""
 
 from mailbbgun.environment import need
 

@@ -1,4 +1,4 @@
-"""The intake: takes hints, claims the deliveries they name, and puts them into the send queue."""
+"""The intake: it takes hints, claims deliveries, and puts them into the send queue."""
 
 import threading
 import time
@@ -17,31 +17,32 @@ from mailbbgun.routing.send_queue import AWAY, ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.sweep.mend import Mender
 
-#: Hints a claim.
+#: Hints in one claim, at most.
 CLAIM_BATCH = 200
 
-#: Seconds; a transaction that can leave no sooner, because of a day's limit say, does not wait for it in the queue.
+#: Seconds. If an account's limits, such as a limit a day, let a transaction leave only later than
+#: this, it does not wait in the send queue.
 LATE = 60.0
 
-#: Seconds at least, until a transaction that no account's limits let leave is looked at again.
+#: Seconds, at least, until such a transaction is tried again if no other account takes it.
 REACHED = 15.0
 
-#: A lane from which a transaction was claimed that has nowhere to go is taken from sparingly: so many hints a claim,
-#: with so many seconds between two claims, for so many seconds.
+#: If a transaction from a lane cannot leave, hints of that lane are taken sparingly for a while:
+#: how many hints in one claim, how many seconds between two claims, and for how many seconds.
 SPARING_BATCH, SPARING_REST, SPARING_SECONDS = 8, 0.04, 1.0
 
-#: Seconds to wait after the first, second … failure in a row.
+#: Seconds to wait after the first, second, third … failure in a row.
 BACK_OFF = (0.5, 1.0, 2.0, 5.0)
 
 
 class _OnlyRouteClosed(Unavailable):
-    """All mail leaves through one server, and that takes none now."""
+    """All mail leaves through one server, and that server takes none now."""
 
     kind = "mail_server"
 
 
 class Intake:
-    """Claims until ``stop`` is set. :meth:`run` is the job of one thread."""
+    """Claims deliveries until ``stop`` is set. :meth:`run` is the job of one thread."""
 
     def __init__(
         self,
@@ -56,26 +57,29 @@ class Intake:
         self._mender, self._stop = mender, stop
         self._hints_lost = hints_lost  # set when a sweep has found lost hints
         self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
-        self.sparing: dict[str, float] = {}  # lane → until when it is taken from sparingly; monotonic seconds
-        self._their_turn = 0.0  # when sparing lanes have their next turn; monotonic seconds
+        self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
+        self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
 
     def run(self) -> None:
-        """Take hints and claim, as long as there is room, and rest while a server that it needs is away."""
+        """Claim while the send queue has room.
+
+        Rest while a server that the intake needs is away.
+        """
         consumer: Consumer | None = None
         failures = 0
         while not self._stop.is_set():
             try:
                 self._check()
                 room = self._send_queue.wait_for_room(0.5)
-                self._move_what_is_shut_out()
+                self._move_shut_out()
                 if not room:
                     self._put_off()
                     continue
                 if self._hints_lost.is_set():
                     self._hints_lost.clear()
-                    if (
-                        consumer is not None
-                    ):  # perhaps RabbitMQ drops what it gives it: see SETTLE_SECONDS in topology.py
+                    # RabbitMQ may drop the hints for this consumer: see SETTLE_SECONDS in
+                    # topology.py.
+                    if consumer is not None:
                         consumer.close()
                         consumer = None
                 consumer = consumer or self._services.queue.consumer(self._room)
@@ -84,7 +88,8 @@ class Intake:
                 failures = 0
                 self._worked(claimed=bool(hints))
             except (QueueUnavailable, DatabaseUnavailable, _OnlyRouteClosed) as error:
-                # Without a consumer nothing is held back from other workers, and nothing is nacked in a loop.
+                # Closed, because a consumer keeps hints from other workers, or would nack them in a
+                # loop.
                 if consumer is not None:
                     consumer.close()
                     consumer = None
@@ -95,7 +100,7 @@ class Intake:
             consumer.close()
 
     def _check(self) -> None:
-        """Raise an error if to claim would make no sense: what is claimed could not be sent, or its result not written."""
+        """Raise an error if a claimed delivery could not be sent, or its result not be written."""
         if not self._context.results.healthy:
             raise DatabaseUnavailable("results cannot be written")
         routes = self._context.routes
@@ -103,7 +108,10 @@ class Intake:
             raise _OnlyRouteClosed("the mail server of SMTP_URL, the only way out, refuses us or does not answer")
 
     def _worked(self, *, claimed: bool) -> None:
-        """Note that what the intake needs is there. It reaches the broker more often than others, who failed as it did."""
+        """Note that the servers are there that the intake needs.
+
+        The intake reaches the broker more often than other tasks do, so it notes that for them.
+        """
         outages = self._services.outages
         outages.worked("queue", "intake", "sweep", "publish", "start")
         outages.worked("mail_server", "intake")
@@ -118,7 +126,7 @@ class Intake:
     def hints(self, consumer: Consumer, room: int) -> list[Hint]:
         """Take hints, for at most ``room`` transactions.
 
-        A lane where much of what is claimed has nowhere to go has its turn now and then, and no other waits for that.
+        A lane in :attr:`sparing` has its turn only now and then. No other lane waits for it.
         """
         now = time.monotonic()
         limit = min(room, CLAIM_BATCH)
@@ -133,26 +141,30 @@ class Intake:
         return consumer.take(limit, wait if wait > 0 else SPARING_REST, others)
 
     def _claim(self, consumer: Consumer, taken: Sequence[Hint], room: int) -> float:
-        """Claim what hints name; return how many seconds to rest."""
+        """Claim the deliveries that hints name. Return how many seconds to rest."""
         if not taken:
             return 0.0
         started = time.monotonic()
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._context, wanted)
         for transaction in transactions:
-            if not self._line_up(transaction):
+            if not self._enqueue(transaction):
                 self.sparing[transaction.lane] = started + SPARING_SECONDS
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
-            with self._services.db.write() as session:  # before their hints are gone
+            with self._services.db.write() as session:  # before their hints are acked
                 put_early_back(session, missing)
         consumer.settle(taken)
         fault("claim.acked")
-        spared = all(started < self.sparing.get(hint.lane, 0.0) for hint in taken)  # rests between its turns
+        # Sparing lanes rest between their turns already.
+        spared = all(started < self.sparing.get(hint.lane, 0.0) for hint in taken)
         return 0.0 if spared or len(taken) == min(room, CLAIM_BATCH) else rest_after(time.monotonic() - started)
 
-    def _line_up(self, transaction: Transaction) -> bool:
-        """Put a transaction into the send queue, or give it back; say whether it can leave now."""
+    def _enqueue(self, transaction: Transaction) -> bool:
+        """Put a transaction into the send queue, or give it back.
+
+        Return whether it can leave now.
+        """
         goes = self._context.breaker.wait(transaction.route) <= 0
         if self._send_queue.takes(transaction.route):
             self._send_queue.add(transaction)
@@ -160,8 +172,11 @@ class Intake:
         self._come_back_later(transaction)
         return False
 
-    def _move_what_is_shut_out(self) -> None:
-        """Let what waits for an account whose limits are reached for long go through another, or come back later."""
+    def _move_shut_out(self) -> None:
+        """Move transactions whose account's limits are reached for long.
+
+        They go through another account, or come back later.
+        """
         for transaction in self._send_queue.shut_out(FAR, LATE):
             if route := next_candidate(self._context, transaction):
                 for moved in move(self._context, transaction, route):
@@ -170,6 +185,7 @@ class Intake:
                 self._come_back_later(transaction, REACHED, "the account's limits are used up for now")
 
     def _put_off(self) -> None:
+        """Give back transactions of slow routes, if they fill the send queue."""
         for transaction in self._send_queue.cut():
             self._come_back_later(transaction)
 

@@ -1,4 +1,4 @@
-"""Isolated delivery: a message that has killed workers is sent by a child process, which may die of it alone."""
+"""Isolated delivery: a message that has killed workers is sent alone, by a child process."""
 
 import contextlib
 import logging
@@ -22,20 +22,20 @@ from mailbbgun.sweep import replay
 #: Seconds to write the results before the child ends.
 _FLUSH_SECONDS = 10.0
 
-#: Seconds between two looks for a message that must go alone.
+#: Seconds between two looks for a message that must be sent alone.
 _LOOK_SECONDS = 1.0
 
 log = logging.getLogger("mailbbgun.worker")
 
 
 class Isolated:
-    """The parent's side: starts a child for one message after another until ``stop`` is set."""
+    """The parent's side: it starts a child for one message after another, until ``stop`` is set."""
 
     def __init__(self, services: Services, stop: threading.Event) -> None:
         self._services, self._stop = services, stop
 
     def run(self) -> None:
-        """Look for messages, and wait for the child that sends one."""
+        """Look for such messages. Start a child for each, and wait until it ends."""
         while not self._stop.wait(_LOOK_SECONDS):
             try:
                 self._next()
@@ -49,7 +49,7 @@ class Isolated:
             return
         owner = uuid4()
         told = ["--isolated", str(message_id), "--owner", str(owner), "--parent", str(os.getpid())]
-        # In a group of its own: a Ctrl-C would tell it twice, once by us.
+        # In a process group of its own: otherwise a Ctrl-C would stop it twice, once through us.
         child = subprocess.Popen([sys.executable, "-m", "mailbbgun.worker", *told], cwd=PROJECT, process_group=0)
         while (code := child.poll()) is None:
             if self._stop.wait(0.1):
@@ -61,7 +61,11 @@ class Isolated:
 
 
 def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
-    """Deliver one message in this process, the child, and end it. ``owner`` is known to the parent, which settles its journal."""
+    """Deliver one message in this process, the child, and exit.
+
+    ``owner`` owns the leases and the journal. The parent knows it, and replays the journal if the
+    child dies.
+    """
     context = WorkerContext.open(services, owner)
     asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
     on_stop(lambda: asked_to_stop.put(None))
@@ -73,13 +77,16 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
         try:
             if route := deliver(context, transaction):
                 waiting = [*move(context, transaction, route), *waiting]
-        except DatabaseUnavailable:  # before anything was sent
+        except DatabaseUnavailable:  # raised before anything was sent
             give_back(context, transaction, 1.0)
     _leave(context)
 
 
 def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[None]") -> None:
-    """Send nothing more once told to stop; what waits for a server's answer has the grace to get it."""
+    """Wait until told to stop. Then begin to send nothing more, and leave after SHUTDOWN_GRACE.
+
+    Until then, a message that was sent may still get the server's reply.
+    """
     next_event(asked_to_stop)
     context.leases.end()
     time.sleep(context.settings.SHUTDOWN_GRACE)

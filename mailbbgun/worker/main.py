@@ -1,4 +1,4 @@
-"""The command: which of its processes this one is, and what must be right before it delivers."""
+"""The command: it decides which process this one is, and checks what it needs before it works."""
 
 import os
 import sys
@@ -63,16 +63,16 @@ def main(
         worker = WorkerProcess(services)
     code = worker.run()
     services.close()
-    # Senders that outlived the grace are inside a server's silence; what they did is in the journal.
+    # Senders that outlived SHUTDOWN_GRACE wait for a silent server. The journal has what they sent.
     sys.stdout.flush()
     os._exit(code)
 
 
 def start(settings: Settings, *, first: bool = True) -> Services:
-    """Build the services, wait for database and queue, and settle what dead workers left.
+    """Build the services, wait for database and queue, and replay the journals of dead workers.
 
-    Only the ``first`` of the processes ends over a server that refuses us: one that is started later, for another that
-    died, waits for it. Raises :class:`ConfigurationError`.
+    If a server refuses us, the ``first`` process raises :class:`ConfigurationError`. A process that
+    is started later, such as one that replaces a dead one, waits.
     """
     services = build(settings, installed=True)
     wait = partial(patiently, outages=services.outages, wait_if_refused=not first)
@@ -88,6 +88,9 @@ def start(settings: Settings, *, first: bool = True) -> Services:
 
 
 def shared(settings: Settings, members: int) -> Settings:
-    """Return the settings of one of so many processes: other people's servers see the connections of all of them."""
+    """Return the settings of one of so many processes, with its share of the connections.
+
+    Other people's servers see the connections of all processes together.
+    """
     names = ("WORKER_CONNECTIONS", "CONNECTIONS_PER_DOMAIN")
     return replace(settings, **{name: max(1, getattr(settings, name) // members) for name in names})

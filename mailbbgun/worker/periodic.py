@@ -1,4 +1,4 @@
-"""Periodic tasks of a worker process: what is done by the clock, and how often."""
+"""Periodic tasks of a worker process, and how often each is done."""
 
 import logging
 import threading
@@ -25,8 +25,8 @@ from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import repo as tenants
 
-#: Commits a second, and deliveries a commit, that bring back the mail of a tenant that is active again. Not all of a
-#: million at once: others' retries wait behind this.
+#: Commits a second, and deliveries in a commit, that resume the mail of a tenant that is active
+#: again. A million at once would delay the retries of others.
 RESUMES, RESUMING = 5, 1000
 
 log = logging.getLogger("mailbbgun.worker")
@@ -34,7 +34,7 @@ log = logging.getLogger("mailbbgun.worker")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every so many ``seconds``; ``name`` is what its outages are counted by."""
+    """Something to do every so many ``seconds``. Outages are counted by ``name``."""
 
     seconds: float
     do: Callable[[], object]
@@ -42,7 +42,10 @@ class Task:
 
 
 class Periodic:
-    """The tasks of one process. Raises nothing that a server which is away could cause: it is told and tried again."""
+    """The tasks of one process.
+
+    If a server is away, a task logs that, and is tried again.
+    """
 
     def __init__(
         self,
@@ -55,15 +58,15 @@ class Periodic:
     ) -> None:
         self._services, self._context, self._mender, self._stop = services, context, mender, stop
         self._hints_lost = hints_lost
-        self._told: dict[UUID, Opened] = {}  # circuits of accounts, as the database knows them
+        self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
         settings = services.settings
-        #: What is done every so many seconds, by the name of the thread that does it: each would be late behind the others.
+        #: Name of a thread → its tasks. In one thread they would delay each other.
         every: dict[str, list[Task]] = {
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
-            "reaper": [Task(5.0, context.routes.reap)],  # waits for mail servers to say goodbye
-            "sweeper": [  # waits for a broker that is away
+            "reaper": [Task(5.0, context.routes.reap)],  # it may wait for mail servers to close a session
+            "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_idempotency_keys),
@@ -71,15 +74,15 @@ class Periodic:
         }
         if services.db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
-        # Leases are renewed until the last result is written: a sender may be waiting for a reply for as long as the
-        # grace, and the mail is ours till then.
+        # Leases are renewed until the last result is written: a sender may wait for a reply during
+        # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
         self.jobs: dict[str, Callable[[], None]] = {
             name: partial(self._run, tasks, nothing_held if name == "renewer" else stop)
             for name, tasks in every.items()
         }
 
     def report(self) -> None:
-        """Say that this process is alive. Now, and later by itself."""
+        """Report now that this process is alive. Later the thread ``reporter`` does."""
         self._guarded(Task(5.0, self._report))
 
     def _run(self, tasks: Sequence[Task], end: threading.Event) -> None:
@@ -95,14 +98,14 @@ class Periodic:
         try:
             task.do()
             outages.worked("queue", task.name)
-            if task.do == self._report:  # it writes, and often: whatever failed, the database is back
+            if task.do == self._report:  # it writes, and often, so the database is back for all tasks
                 outages.worked("database", "tick", "sweep", "other", "intake", "publish", "start")
         except (QueueUnavailable, DatabaseUnavailable) as error:
             outages.failed(task.name, error)
             if isinstance(error, QueueUnavailable):
                 self._mender.mend()
 
-    # What is done.
+    # The tasks.
 
     def _renew_leases(self) -> None:
         self._context.leases.renew(self._services.db)
@@ -113,7 +116,7 @@ class Periodic:
             self._context.routes.workers = workers.count_alive(session)
 
     def _look_at_accounts(self) -> None:
-        """See who was suspended, which accounts changed, and tell which of them are left alone."""
+        """Read which tenants are suspended and which accounts changed. Report open circuits."""
         routes, breaker = self._context.routes, self._context.breaker
         with self._services.db.read() as session:
             self._context.account_cache.refresh(session, self._context.leases.tenants())
@@ -136,7 +139,10 @@ class Periodic:
         self._told = opened
 
     def _hint(self) -> None:
-        """Bring back mail of tenants that are active again, and give hints to what has none."""
+        """Resume the mail of tenants that are active again.
+
+        Publish hints for deliveries without one.
+        """
         for _ in range(RESUMES):
             with self._services.db.write() as session:
                 if record.resumed(session, RESUMING) < RESUMING:

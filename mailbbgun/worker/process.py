@@ -1,4 +1,4 @@
-"""One worker process: its threads, how they start, and how it ends."""
+"""One worker process: it starts its threads, and ends them in order."""
 
 import logging
 import os
@@ -26,21 +26,21 @@ from mailbbgun.worker.senders import Senders
 #: Seconds to write the last results at shutdown.
 FLUSH_SECONDS = 10.0
 
-#: Seconds at least that a claim which has begun may take to come back.
+#: Seconds to wait, at shutdown, for a claim that has begun.
 _CLAIM_SECONDS = SQLITE_BUSY_SECONDS + 5.0
 
 log = logging.getLogger("mailbbgun.worker")
 
 
 class WorkerProcess:
-    """One worker process. Its jobs, by the name of their thread, are in ``jobs``."""
+    """One worker process. ``jobs`` has everything that it does."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.settings
-        self._stop = threading.Event()  # claim nothing more, and begin to send nothing more
-        self._nothing_held = threading.Event()  # the last result is written
-        # Signal handlers may take no lock, as an Event does.
+        self._stop = threading.Event()  # set: claim nothing more, and begin to send nothing more
+        self._nothing_held = threading.Event()  # set: the last result is written
+        # Not an Event: signal handlers must not take a lock, and an Event does.
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._code = 0
         self.context = WorkerContext.open(services, woken=lambda: self.send_queue.wake())
@@ -51,7 +51,7 @@ class WorkerProcess:
         self.intake = Intake(services, self.context, self.send_queue, mender, self._stop, hints_lost)
         senders = Senders(self.context, self.send_queue, self._stop)
         isolated = Isolated(services, self._stop)
-        #: Everything this process does, each in a thread.
+        #: Name of a thread → its job.
         self.jobs: dict[str, Callable[[], None]] = {
             **{f"sender-{n}": senders.run for n in range(self._settings.WORKER_CONNECTIONS)},
             "intake": self.intake.run,
@@ -84,7 +84,10 @@ class WorkerProcess:
         )
 
     def _gate(self, route: str, waiting: int) -> float:
-        """Let an account's limits decide, unless its circuit is open: what is turned away must not use them up."""
+        """Return 0 if a mail may go now by its account's limits, else for how many seconds to wait.
+
+        With an open circuit the mail is not sent, so it must not use the limits up.
+        """
         return 0.0 if self.context.breaker.wait(route) else self.context.routes.gate(route, waiting)
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
@@ -95,9 +98,9 @@ class WorkerProcess:
         log.critical("thread_died", exc_info=args.exc_value, extra={"of": args.thread.name if args.thread else None})
 
     def _shut_down(self, threads: dict[str, threading.Thread]) -> None:
-        """Claim nothing more, give back what waits, let what is being sent end, write the results."""
+        """Wait for the last claim, give back what waits, wait for senders, write the results."""
         deadline = time.monotonic() + self._settings.SHUTDOWN_GRACE
-        threads["intake"].join(_CLAIM_SECONDS)  # a claim it has begun must be in our hands before the journal may go
+        threads["intake"].join(_CLAIM_SECONDS)  # a claim that has begun must end before the journal is closed
         for transaction in self.send_queue.close():
             give_back(self.context, transaction)
         for name, thread in threads.items():
@@ -105,7 +108,7 @@ class WorkerProcess:
                 thread.join(max(0.0, deadline - time.monotonic()))
         self.context.close(FLUSH_SECONDS)
         self._nothing_held.set()
-        threads["reporter"].join(SQLITE_BUSY_SECONDS)  # a report after the leave would put us on the register again
+        threads["reporter"].join(SQLITE_BUSY_SECONDS)  # a report after the leave would register us again
         try:
             with self._services.db.write() as session:
                 workers.leave(session, self.context.owner)

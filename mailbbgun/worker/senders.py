@@ -1,4 +1,4 @@
-"""Senders: each has one connection's worth of work at a time, and takes the next transaction from the send queue."""
+"""Senders: each takes a transaction from the send queue, delivers it, and takes the next."""
 
 import threading
 
@@ -8,15 +8,18 @@ from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move
 from mailbbgun.routing.send_queue import SendQueue
 
-#: Seconds to wait for a transaction before the next look whether to stop.
+#: Seconds to wait for a transaction before checking again whether to stop.
 _LOOK_SECONDS = 0.5
 
-#: Seconds until a delivery comes back that could not be read from the database.
+#: Seconds until a delivery is tried again that could not be read from the database.
 _UNREAD_SECONDS = 1.0
 
 
 class Senders:
-    """Delivers what is in the send queue until ``stop`` is set; :meth:`run` is the job of each of several threads."""
+    """Delivers what is in the send queue until ``stop`` is set.
+
+    :meth:`run` is the job of each of several threads.
+    """
 
     def __init__(self, context: WorkerContext, send_queue: SendQueue[Transaction], stop: threading.Event) -> None:
         self._context, self._send_queue, self._stop = context, send_queue, stop
@@ -31,7 +34,7 @@ class Senders:
         route = None
         try:
             route = deliver(self._context, transaction)
-        except DatabaseUnavailable:  # before anything was sent
+        except DatabaseUnavailable:  # raised before anything was sent
             give_back(self._context, transaction, _UNREAD_SECONDS)
         finally:
             self._send_queue.done(transaction)

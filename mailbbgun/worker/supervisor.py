@@ -1,6 +1,7 @@
-"""The supervisor: several worker processes as one, started together, replaced when one dies, told to stop together.
+"""The supervisor: it runs several worker processes as one.
 
-One process of Python uses one core; what they share is the queue and the database.
+It starts them together, replaces one that dies, and stops them together. One Python process uses
+only one core. The processes share the queue and the database.
 """
 
 import ctypes
@@ -16,15 +17,19 @@ import time
 from mailbbgun.core.process import LOOK_SECONDS, STOPPING, next_event, on_stop
 from mailbbgun.settings.paths import PROJECT
 
-REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
-YOUNG = 10.0  # seconds
+#: Seconds before a dead process is replaced. The rest is longer if those before it died young, too.
+REST = (1.0, 2.0, 5.0)
+
+#: Seconds. A process that lives shorter than this has died young.
+YOUNG = 10.0
+
 _SET_PDEATHSIG = 1  # linux/prctl.h
 
 log = logging.getLogger("mailbbgun.worker.supervisor")
 
 
 class Supervisor:
-    """The leader of ``count`` workers. Delivers nothing itself, so nothing that mail does can kill it."""
+    """The leader of ``count`` workers. It delivers nothing itself, so no message can kill it."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -34,7 +39,10 @@ class Supervisor:
         self._code = 0
 
     def run(self) -> int:
-        """Work until told to stop, or until a member finds that something is set wrong; return the exit code."""
+        """Run until told to stop, or until a member finds a wrong setting at the start.
+
+        Return the exit code.
+        """
         on_stop(lambda: self._asked_to_stop.put(None))
         threading.Thread(target=self._await_the_end, name="end", daemon=True).start()
         places = [
@@ -53,12 +61,12 @@ class Supervisor:
             began = time.monotonic()
             code = self._member(place)
             if self._stop.is_set():
-                if -code not in STOPPING:  # told before it had begun
+                if -code not in STOPPING:  # else it was stopped before it had its signal handlers
                     self._code = self._code or abs(code)
                 return
-            if (
-                code == os.EX_CONFIG and first
-            ):  # later, somebody is editing config.py: the others go on, and so does this one when it is right
+            # Later than at the start, somebody is editing config.py: the other members go on, and
+            # this one is started again until the settings are right.
+            if code == os.EX_CONFIG and first:
                 self._code = code
                 self._end()
                 return
@@ -73,17 +81,18 @@ class Supervisor:
             self._stop.wait(rest)
 
     def _member(self, place: int) -> int:
-        """Run a member to its end and return its exit code."""
+        """Start a member, wait until it ends, and return its exit code."""
         argv = [sys.executable, "-m", "mailbbgun.worker", "--member-of", str(os.getpid()), "--share", str(self._count)]
         try:
-            # Not in our process group: a Ctrl-C would tell it twice, once by us.
+            # In a process group of its own: otherwise a Ctrl-C would stop it twice, once through
+            # us.
             member = subprocess.Popen(argv, cwd=PROJECT, process_group=0)
         except OSError as error:  # no memory, no room for another process
             log.error("worker_not_started", extra={"place": place, "error": str(error)})
             return os.EX_OSERR
         self._members[place] = member
         if self._stop.is_set():
-            member.terminate()  # told between the look and the start
+            member.terminate()  # we were told to stop while it was started
         return member.wait()
 
     def _await_the_end(self) -> None:
@@ -91,7 +100,7 @@ class Supervisor:
         self._end()
 
     def _end(self) -> None:
-        """Tell each member once: told twice it would not finish what it is sending."""
+        """Stop each member once: stopped twice, it would not finish what it is sending."""
         if self._stop.is_set():
             return
         self._stop.set()
@@ -100,10 +109,10 @@ class Supervisor:
 
 
 def follow(leader: int) -> None:
-    """Be told to stop, by the kernel, when the process that started us is gone, however it went.
+    """Let the kernel stop us when the process that started us is gone, even by SIGKILL.
 
-    To the kernel that is the thread that started us: it waits for us as long as we live.
+    For the kernel, this means the thread that started us. That thread waits for us until we end.
     """
     ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != leader:  # gone before we asked
+    if os.getppid() != leader:  # it ended before we asked
         sys.exit(1)

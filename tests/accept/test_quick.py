@@ -23,7 +23,7 @@ from mailbbgun.accept.schema import NewMessage
 from mailbbgun.app import close, create_app
 from mailbbgun.core.caller import ANYBODY, Caller
 from mailbbgun.database.idempotency import claim_of
-from mailbbgun.http.web import EXTENSION, provided
+from mailbbgun.http.provided import EXTENSION, provided
 from mailbbgun.install import install
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services

@@ -17,7 +17,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.messages import repo
 from mailbbgun.messages.models import MESSAGES, Message
 from mailbbgun.messages.publisher import Publisher
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 SETTINGS = load({"MAILBBGUN_HOSTNAME": "mail.example.com"})
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

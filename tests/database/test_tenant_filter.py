@@ -24,7 +24,7 @@ from mailbbgun.database.ready import ReadyStatement
 from mailbbgun.database.sql import recordset
 from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.events.models import Event
-from mailbbgun.http.web import provided
+from mailbbgun.http.provided import provided
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery, Message, MessageCount
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings

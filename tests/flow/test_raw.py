@@ -15,7 +15,7 @@ from mailbbgun.core.caller import ANYBODY, Caller, KeyKind
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.flow.service import until
 from tests.flow.test_test_keys import Tried
 from tests.waiting import PATIENCE

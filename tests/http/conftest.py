@@ -1,4 +1,7 @@
-"""A real API process for the tests of the front door, once on SQLite and once on PostgreSQL. No worker: what is accepted stays PENDING."""
+"""A real API process for tests of the front door, once on SQLite and once on PostgreSQL.
+
+There is no worker, so accepted messages stay PENDING.
+"""
 
 import os
 import signal
@@ -23,7 +26,7 @@ MAX_BODY_SIZE = 4_000_000
 
 
 class Door:
-    """The API, by its address, and the services it stands on, to look behind it."""
+    """A running API, and its services, with which a test can look into the database."""
 
     def __init__(
         self, var: Path, environment: dict[str, str], command: Sequence[str] = (str(ROOT / "api.py"),)
@@ -34,7 +37,7 @@ class Door:
         self.services = services.build(load(environment))
         schema.upgrade(self.services.db)
         self.log = (var / "api.out").open("w")
-        # Started from another folder: nothing may depend on where it runs.
+        # Started from another folder, because nothing may depend on the working folder.
         self.process = subprocess.Popen(
             [sys.executable, *command],
             cwd=var,
@@ -61,26 +64,29 @@ class Door:
         return self.call("POST", "/messages", json=body, headers=headers)
 
     def send(self, **message: Any) -> str:
-        """Send a message that must be taken; return its id."""
+        """Send a message that must be accepted. Return its id."""
         answer = self.post({"to": "ann@example.com", "subject": "Hello", "text": "Hi"} | message)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
     def files(self) -> int:
-        """Return how many files all its processes have open."""
+        """Return how many files all processes of the API have open."""
         pids = subprocess.run(
             ["ps", "-o", "pid=", "-s", str(self.process.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
     def close(self) -> None:
-        """Kill it. It must have lived until now, unless the test has seen its end; how it stops is a matter of test_service.py, and takes seconds."""
+        """Kill the API. It must be running, unless the test has seen its end.
+
+        A graceful stop would take seconds; test_service.py tests that.
+        """
         self.http.close()
         assert self.process.returncode is not None or self.process.poll() is None, (self.var / "api.out").read_text()
         self._kill()
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):  # all of the group has ended
+        with suppress(ProcessLookupError):  # all processes of the group have ended
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.services.close()
@@ -91,10 +97,7 @@ class Door:
             assert self.process.poll() is None, (self.var / "api.out").read_text()
             try:
                 return self.http.get(f"{self.url}/health", timeout=2).ok
-            except (
-                requests.ConnectionError,
-                requests.Timeout,
-            ):  # processes that are only starting take a while to answer
+            except (requests.ConnectionError, requests.Timeout):  # it is still starting
                 return False
 
         wait_until(answers, "an answer of the API")
@@ -125,5 +128,5 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def tag() -> str:
-    """A tag of this test alone, to find its messages by."""
+    """A tag of this test alone, by which it finds its messages."""
     return uuid4().hex

@@ -1,4 +1,4 @@
-"""Sentences about bad input, by table; and that no schema of ours can answer in marshmallow's own words."""
+"""Sentences about bad input. No schema of ours answers in marshmallow's own words."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from mailbbgun.app import ROOMS
 from mailbbgun.http.bad_input import DEFAULTS, SECRET, listed, printable, sentences, shown, summed_up
-from mailbbgun.http.web import Time
+from mailbbgun.http.schemas import Time
 from mailbbgun.smtp_accounts.schemas import NewAccount
 
 ID = "019cdb4a-7c00-7000-8000-00000000002a"
@@ -85,8 +85,9 @@ def told(schema: Schema, given: object) -> dict[str, list[str]]:
         ({"odd": "\u202e\x07\x7f"}, "odd", '"\\u202e\\u0007\\x7f": Not made of a alone.'),
         ({"txet": 1}, "txet", "Unknown field `txet`; did you mean `text`?"),
         ({"identifier": 1}, "identifier", "Unknown field `identifier`; did you mean `id`?"),
-        ({"x\n": 1}, "x\n", "Unknown field `x\\n`; the fields here are `text`, `number`, `least`, `real`, `flag`, `id`, `choice`, `name`, `code`, "
-            "`several`, `some`, `table`, `nested`, `at`, `odd`, `password` and `token`."),
+        ({"x\n": 1}, "x\n",
+            "Unknown field `x\\n`; the fields here are `text`, `number`, `least`, `real`, `flag`, `id`, "
+            "`choice`, `name`, `code`, `several`, `some`, `table`, `nested`, `at`, `odd`, `password` and `token`."),
         ({"password": "S3CRET"}, "password", "Must have 2 to 4 characters, not 6."),
         ({"password": ["S3CRET"]}, "password", "Must be a string; what was given is a list."),
         ({"token": "S3CRET"}, "token", "Must be a list; what was given is a string."),
@@ -144,7 +145,7 @@ def test_words_are_listed_as_people_do() -> None:
 
 
 def schemas() -> Iterator[tuple[Schema, str]]:
-    """Give every schema that a route of ours takes, and where it takes it from."""
+    """Yield the schema of every route's arguments, and where these stand in the request."""
     for room in ROOMS:
         for docs in room.blueprint._docs.values():
             for method in docs.values():
@@ -152,7 +153,7 @@ def schemas() -> Iterator[tuple[Schema, str]]:
 
 
 def _arguments(method: object) -> list[tuple[Schema, str]]:
-    found = method.get("arguments", {}) if isinstance(method, dict) else {}  # flask-smorest's own notes
+    found = method.get("arguments", {}) if isinstance(method, dict) else {}  # flask-smorest keeps its documentation so
     return [(one["schema"], one["in"]) for one in found.get("parameters", []) if isinstance(one.get("schema"), Schema)]
 
 
@@ -179,7 +180,8 @@ BAD = [
     [{}],
 ]
 DEFAULT_WORDS = re.compile(
-    r"^(?:Must be (?:one of:|greater|less|equal to)|Shorter than|Longer than (?:maximum)|Length must|One or more|String does not match|Invalid )"
+    r"^(?:Must be (?:one of:|greater|less|equal to)|Shorter than|Longer than (?:maximum)|Length must"
+    r"|One or more|String does not match|Invalid )"
 )
 
 

@@ -1,4 +1,4 @@
-"""Connections that stay: whatever the pieces in which requests come, each gets its answer."""
+"""Connections with many requests: each request gets its response, in whatever pieces it comes."""
 
 import json
 import re
@@ -45,12 +45,12 @@ def post(body=BODY, *more):
 
 
 def heard(answers):
-    """Read one answer; return its status and its body."""
+    """Read one response. Return its status and its body."""
     return answered(answers)[::2]
 
 
 def answered(answers):
-    """Read one answer; return its status, its headers and its body."""
+    """Read one response. Return its status, its headers and its body."""
     status, headers = int(answers.readline().split()[1]), {}
     while (header := answers.readline()) != b"\r\n":
         name, _, value = header.decode().partition(":")
@@ -87,7 +87,7 @@ def test_a_request_that_drips_is_whole_in_the_end(door, pause):
         assert heard(answers)[0] == 200
 
 
-def test_requests_sent_ahead_are_answered_in_their_order(door):
+def test_pipelined_requests_are_answered_in_their_order(door):
     with connected(door) as (line, answers):
         line.sendall(HEALTH + POST + HEALTH + POST[:50])
         assert [heard(answers)[0] for _ in range(3)] == [200, 201, 200]
@@ -129,15 +129,15 @@ def test_a_connection_that_was_idle_is_served_again(door):
 
 @contextmanager
 def stalled(door):
-    """Let no message be stored. It goes on with the block's end."""
+    """Let no message be stored until the block ends."""
     with door.services.db.engine.connect() as connection:
         if door.services.db.dialect == "postgresql":
             connection.execute(text("LOCK TABLE messages IN EXCLUSIVE MODE"))
-        yield  # on SQLite what has begun is what writes
+        yield  # on SQLite, a transaction that has begun is the only writer
         connection.rollback()
 
 
-def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(door):
+def test_requests_that_wait_for_the_database_do_not_delay_others(door):
     with ExitStack() as stack:
         lines = [stack.enter_context(connected(door)) for _ in range(80)]  # more than there are threads
         with stalled(door):
@@ -155,16 +155,16 @@ def test_requests_that_wait_for_the_database_keep_nobody_from_being_answered(doo
         assert {heard(answers)[0] for _, answers in lines[1:]} == {201}
 
 
-def test_requests_that_wait_for_keys_held_elsewhere_keep_nobody_from_being_answered(door, tag):
+def test_requests_that_wait_for_locked_idempotency_keys_do_not_delay_others(door, tag):
     keys = [f"{tag}-{number}" for number in range(40)]  # more than there are threads
     with ExitStack() as stack:
         lines = [stack.enter_context(connected(door)) for _ in keys]
-        with door.services.db.write() as rival:  # on SQLite it holds the whole database
+        with door.services.db.write() as rival:  # on SQLite, it locks the whole database
             if door.services.db.dialect == "postgresql":
                 idempotency.take(rival, {KeyClaim(key, "same"): (new_id(), {}) for key in keys}, 86_400)
             for (line, _), key in zip(lines, keys, strict=True):
                 line.sendall(post(BODY, b"Idempotency-Key: " + key.encode()))
-            waiting.pause(5 * PATIENCE_FOR_ALL)  # the first one alone, then all others
+            waiting.pause(5 * PATIENCE_FOR_ALL)  # the first key alone, then all others
             with connected(door) as (line, answers):
                 for _ in range(20):
                     line.sendall(HEALTH)
@@ -237,7 +237,7 @@ def test_a_key_is_replayed_and_refused_on_connections_that_stay(door, tag):
     assert told[2][1]["cache-control"] == "no-store"
 
 
-def test_a_client_that_expects_to_be_told_to_go_on_is_told(door):
+def test_a_client_that_expects_100_continue_gets_it(door):
     with connected(door) as (line, answers):
         head, _, body = post(BODY, b"Expect: 100-continue").partition(b"\r\n\r\n")
         line.sendall(head + b"\r\n\r\n")
@@ -256,7 +256,7 @@ def test_a_connection_is_closed_when_the_client_wants_that(door, request_):
         assert answers.read() == b""
 
 
-def test_who_closes_only_its_own_side_is_answered(door):
+def test_a_client_that_closes_only_its_own_side_is_answered(door):
     with connected(door) as (line, answers):
         line.sendall(POST)
         line.shutdown(socket.SHUT_WR)
@@ -285,14 +285,15 @@ def test_a_client_that_reads_no_answers_keeps_nobody_waiting(door):
 
 
 def test_a_hook_that_fails_ends_no_process(tmp_path):
-    # Settings of an operator, who has a hook of gunicorn's and an error in it.
+    # An operator's gunicorn settings, with a hook that has an error.
     settings = tmp_path / "gunicorn.conf.py"
     ours = f"globals().update(__import__('runpy').run_path({str(ROOT / 'gunicorn.conf.py')!r}))"
     settings.write_text(f"{ours}\ndef post_request(worker, req, environ, resp):\n    raise ValueError(worker.pid)\n")
     environment = {"MAILBBGUN_VAR": str(tmp_path), "MAILBBGUN_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
     door = Door(tmp_path, environment, ["-m", "gunicorn", "-c", str(settings), "api:app"])
     try:
-        before = (tmp_path / "api.out").read_text().count("Error after a request")  # by who looked whether it is up
+        # Some errors come from the requests that checked whether the API is up.
+        before = (tmp_path / "api.out").read_text().count("Error after a request")
         for _ in range(3):
             with connected(door) as (line, answers):
                 line.sendall(POST)

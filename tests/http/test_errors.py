@@ -1,4 +1,4 @@
-"""Whatever goes wrong, the answer has the one shape and is never a stack trace or HTML."""
+"""Whatever goes wrong, the response has the one error shape. It is never a traceback or HTML."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ import requests
 from mailbbgun.accept.checks import NEEDS_RECIPIENT
 from mailbbgun.core.ids import DEFAULT_TENANT
 from tests.http.conftest import MAX_BODY_SIZE
-from tests.http.test_web import BAD
+from tests.http.test_strict_json import BAD
 from tests.waiting import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
@@ -26,7 +26,7 @@ def error_of(answer, status, code):
 
 
 def post_routes(door):
-    """Every route of the service that takes a POST, with a message and ids to fill in, and whether it can do without a body."""
+    """Return the path of every route that takes a POST, and whether it works without a body."""
     ids = {
         "message_id": door.send(),
         "tenant_id": DEFAULT_TENANT,
@@ -100,7 +100,7 @@ def test_a_connection_goes_on_after_an_error(door):
 @pytest.mark.parametrize(
     "path", ["/nope", "/messages/", "/messages//x", "/docs/assets/../../app.py", "/docs/assets/nope.js", "/%00"]
 )
-def test_what_is_not_there_is_404(door, path):
+def test_an_unknown_path_is_404(door, path):
     error_of(door.call("GET", path, allow_redirects=False), 404, "not_found")
 
 
@@ -134,11 +134,13 @@ def test_a_body_with_a_million_unknown_fields_gets_a_short_answer(door):
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"x" * 9000 + b"\r\n\r\n", 431),
         (b"GARBAGE\r\n\r\n", 400),
         (
-            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
             400,
         ),
         (
-            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: -1\r\n\r\n",
             400,
         ),
     ],
@@ -190,7 +192,8 @@ def test_malformed_http_is_explained_without_a_word_of_it(door, request_bytes, w
 def test_a_client_that_breaks_off_does_no_harm(door):
     with socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE) as raw:
         raw.sendall(
-            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+            b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
         )
     assert door.call("GET", "/health").ok
 
@@ -206,23 +209,30 @@ TIME = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
     [
         ("/messages", {"subject": "x", "text": "y"}, "to", NEEDS_RECIPIENT),
         ("/messages", {"to": "ann@example.com", "text": "y"}, "subject", "`subject` is required."),
-        ("/messages", GOOD | {"to": 5}, "to", 'Must be a string or a list of strings, such as "Ann Lee <ann@example.com>"; 5 is a number.'),
-        ("/messages", GOOD | {"cc": ["a", 5]}, "cc", 'Must be a string or a list of strings, such as ["bob@example.com"], not ["a", 5].'),
+        ("/messages", GOOD | {"to": 5}, "to",
+            'Must be a string or a list of strings, such as "Ann Lee <ann@example.com>"; 5 is a number.'),
+        ("/messages", GOOD | {"cc": ["a", 5]}, "cc",
+            'Must be a string or a list of strings, such as ["bob@example.com"], not ["a", 5].'),
         ("/messages", GOOD | {"to": None}, "to", NEEDS_RECIPIENT),
-        ("/messages", GOOD | {"subject": None}, "subject", '`subject` must not be null. It must be a string, such as "Your invoice".'),
-        ("/messages", GOOD | {"headers": 5}, "headers", 'Must be an object, such as {"X-Order": "1234"}; 5 is a number.'),
+        ("/messages", GOOD | {"subject": None}, "subject",
+            '`subject` must not be null. It must be a string, such as "Your invoice".'),
+        ("/messages", GOOD | {"headers": 5}, "headers",
+            'Must be an object, such as {"X-Order": "1234"}; 5 is a number.'),
         ("/messages", GOOD | {"headers": {"X-Order": 17}}, "headers.X-Order", "Must be a string; 17 is a number."),
         ("/messages", GOOD | {"htlm": "<p>"}, "htlm", "Unknown field `htlm`; did you mean `html`?"),
         ("/messages", GOOD | {"sender": "a@b.test"}, "sender", "Unknown field `sender`; did you mean `from`?"),
         ("/messages", GOOD | {"priority": "high"}, "priority", 'Must be an integer from 0 to 9; "high" is a string.'),
         ("/messages", GOOD | {"priority": 10}, "priority", "Must be an integer from 0 to 9, not 10."),
-        ("/messages", GOOD | {"tags": "invoice"}, "tags", 'Must be a list, such as ["invoice"]; "invoice" is a string.'),
-        ("/messages", GOOD | {"metadata": [1]}, "metadata", 'Must be an object, such as {"order": 1234}; [1] is a list.'),
+        ("/messages", GOOD | {"tags": "invoice"}, "tags",
+            'Must be a list, such as ["invoice"]; "invoice" is a string.'),
+        ("/messages", GOOD | {"metadata": [1]}, "metadata",
+            'Must be an object, such as {"order": 1234}; [1] is a list.'),
         ("/messages", GOOD | {"subject": {"a": "x" * 100}}, "subject",
             f'Must be a string, such as "Your invoice"; {{"a": "{"x" * 52}… is an object.'),
         ("/tenants", {}, "name", "`name` is required."),
         ("/tenants", {"name": "no/slash"}, "name", '"no/slash": Must be 1 to 64 letters, digits, spaces and . _ -'),
-        ("/tenants", {"name": "x", "max_messages_per_day": -1}, "max_messages_per_day", "Must be an integer from 0 to 1000000000, not -1."),
+        ("/tenants", {"name": "x", "max_messages_per_day": -1}, "max_messages_per_day",
+            "Must be an integer from 0 to 1000000000, not -1."),
         (KEYS, {"name": ""}, "name", 'Must have 1 to 100 characters; "" has none.'),
         (KEYS, {"name": " \t"}, "name", '" \\t": Must have more in it than white space.'),
         (KEYS, {"name": "x", "kind": "dead"}, "kind", 'Must be live, test or team, not "dead".'),
@@ -234,13 +244,17 @@ TIME = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z, or a date"
         (f"{KEYS}/{DEFAULT_TENANT}/rotate", {"hours": 9000}, "hours", "Must be an integer from 0 to 8760, not 9000."),
         ("/smtp-accounts", {"setting_name": "main"}, "smtp_host", "`smtp_host` is required unless a `preset` says it."),
         ("/smtp-accounts", ACCOUNT | {"smtp_port": 0}, "smtp_port", "Must be an integer from 1 to 65535, not 0."),
-        ("/smtp-accounts", ACCOUNT | {"preset": "gmial"}, "preset", "Must be gmail, outlook, exmail, aliyun, ses, sendgrid, mailgun or postmark, "
+        ("/smtp-accounts", ACCOUNT | {"preset": "gmial"}, "preset",
+            "Must be gmail, outlook, exmail, aliyun, ses, sendgrid, mailgun or postmark, "
             'not "gmial".'),
-        ("/smtp-accounts", ACCOUNT | {"smtp_password": ["S3CRET"]}, "smtp_password", "Must be a string; what was given is a list."),
-        ("/smtp-accounts", ACCOUNT | {"smtp_passwort": "S3CRET"}, "smtp_passwort", "Unknown field `smtp_passwort`; did you mean `smtp_password`?"),
+        ("/smtp-accounts", ACCOUNT | {"smtp_password": ["S3CRET"]}, "smtp_password",
+            "Must be a string; what was given is a list."),
+        ("/smtp-accounts", ACCOUNT | {"smtp_passwort": "S3CRET"}, "smtp_passwort",
+            "Unknown field `smtp_passwort`; did you mean `smtp_password`?"),
         ("/smtp-accounts", ACCOUNT | {"smtp_username": "S3CRET\n"}, "smtp_username",
             "Must be one line without control characters, and without blanks at its ends."),
-        ("/smtp-accounts/test", {"to": "ann", **ACCOUNT}, "to", '"ann": Not a valid e-mail address: it has no @-sign, as in ann@example.com.'),
+        ("/smtp-accounts/test", {"to": "ann", **ACCOUNT}, "to",
+            '"ann": Not a valid e-mail address: it has no @-sign, as in ann@example.com.'),
         (f"/smtp-accounts/{DEFAULT_TENANT}/test", {"too": "x"}, "too", "Unknown field `too`; did you mean `to`?"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whatever JSON and whatever query come in, the answer is never a 5xx, and an accepted message can be read back."""
+"""No JSON and no query makes the service answer a 5xx. An accepted message can be read back."""
 
 from collections.abc import Iterator
 
@@ -80,7 +80,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
 def as_json(value: object) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer that orjson does not write
+    except TypeError:  # orjson does not write large integers
         return repr(value).encode()
 
 

@@ -1,4 +1,8 @@
-"""No web page reaches this service by a name of its own, or changes something from another site; no answer repeats a host that is not ours."""
+"""Only hosts that are ours are served, and repeated in responses.
+
+So no web page reaches the service under a name of its own. No page of another site changes
+anything.
+"""
 
 import json
 import socket
@@ -9,7 +13,7 @@ import pytest
 from flask import Flask
 
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.http.web import provided
+from mailbbgun.http.provided import provided
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
@@ -26,7 +30,7 @@ EVIL = "evil.example:5000"
 def raw(
     door: Door, *lines: str, body: bytes = b"", source: str = "127.0.0.1"
 ) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Send a request as it is written, from that address; return status, body and headers of the answer."""
+    """Send a request as it is written, from ``source``. Return status, body and headers."""
     head = [*lines, "Connection: close", *([f"Content-Length: {len(body)}"] if body else [])]
     with socket.create_connection(
         ("127.0.0.1", int(door.url.rpartition(":")[2])), timeout=PATIENCE, source_address=(source, 0)
@@ -92,7 +96,7 @@ def test_an_absolute_target_counts_and_so_does_the_header_beside_it(door: Door) 
         assert raw(door, f"GET {target} HTTP/1.1", f"Host: {host}")[0] == status, (target, host)
 
 
-def test_who_names_no_host_is_told_so_but_probes_are_answered(door: Door) -> None:
+def test_a_request_without_a_host_is_refused_but_probes_are_answered(door: Door) -> None:
     status, answer, _ = raw(door, "GET /messages HTTP/1.0")
     assert (status, answer["error"]["code"]) == (421, "host_not_allowed")
     assert "names no host" in answer["error"]["message"]
@@ -104,20 +108,25 @@ def test_who_names_no_host_is_told_so_but_probes_are_answered(door: Door) -> Non
 
 
 def statuses(door: Door, **headers: str) -> set[int]:
-    """Ask for something to change in every way there is; return how that is answered."""
+    """Send a request by each method that changes something. Return the statuses."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    asked = [("POST", "/messages"), ("DELETE", f"/messages/{MISSING}"), ("POST", f"/messages/{MISSING}/retry"), ("POST", "/tenants"),
-             ("PATCH", f"/smtp-accounts/{MISSING}"), ("POST", "/smtp-accounts/test"), ("PUT", "/messages"), ("POST", "/nothing")]  # fmt: skip
+    asked = [
+        ("POST", "/messages"), ("DELETE", f"/messages/{MISSING}"), ("POST", f"/messages/{MISSING}/retry"),
+        ("POST", "/tenants"), ("PATCH", f"/smtp-accounts/{MISSING}"), ("POST", "/smtp-accounts/test"),
+        ("PUT", "/messages"), ("POST", "/nothing"),
+    ]  # fmt: skip
     return {
         door.call(method, path, headers=given, json=None if method == "DELETE" else {}).status_code
         for method, path in asked
     }
 
 
-def test_what_changes_something_is_refused_for_pages_of_other_sites(door: Door) -> None:
+def test_a_page_of_another_site_may_change_nothing(door: Door) -> None:
     for headers in (
-        {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, {"Origin": "https://evil.example", "X_Other": "1"},
-        {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}, {"Origin": door.url, "Sec_Fetch_Site": "cross-site"},
+        {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "https://evil.example", "X_Other": "1"},
+        {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"},
+        {"Origin": door.url, "Sec_Fetch_Site": "cross-site"},
     ):  # fmt: skip
         assert statuses(door, **headers) == {403}, headers
     answer = door.post(HELLO, Origin="https://evil.example")
@@ -151,10 +160,8 @@ def test_no_refusal_repeats_a_password_or_more_than_the_host(door: Door) -> None
     )
     for number, (target, host, more, status) in enumerate(cases, 2):
         for path in (head, head[:1]):
-            lines, source = (
-                (f"POST {target} HTTP/1.1", f"Host: {host}", *path, more),
-                f"127.0.1.{number}",
-            )  # the log has a few lines for each client
+            lines = (f"POST {target} HTTP/1.1", f"Host: {host}", *path, more)
+            source = f"127.0.1.{number}"  # another client each time: the log has only a few lines for each
             found, answer, _ = raw(door, *lines, body=json.dumps(HELLO).encode(), source=source)
             said = answer["error"]["message"]
             assert (found, "secr3t" in said, "evil.example" in said or "user" in more, len(said) < 300) == (
@@ -195,7 +202,7 @@ def key(app: Flask) -> dict[str, str]:
 
 
 def addresses(app: Flask, host: str, **headers: str) -> set[str]:
-    """Return what every kind of address in answers begins with."""
+    """Return the beginnings of the addresses in responses, of every kind of address."""
     client, given = (
         app.test_client(),
         key(app) | {"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()},

@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: one key, one message, whatever the network and the neighbours do."""
+"""``Idempotency-Key``: one key makes one message, even if requests are repeated or come at once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

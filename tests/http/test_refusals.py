@@ -1,4 +1,4 @@
-"""Log lines about refusals: few, however many there are, and the others are counted."""
+"""Log lines about refusals: only a few are written, and the others are counted."""
 
 import threading
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_however_many_addresses_there_are_the_lines_of_a_minute_are_bounded(
     assert vars(caplog.records[-1])["count"] == 5000 - MOST
 
 
-def test_what_was_left_out_is_said_at_the_end_of_the_minute_also_if_nothing_more_comes(
+def test_the_number_of_lines_left_out_is_logged_at_the_end_of_the_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     said = threading.Event()

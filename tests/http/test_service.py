@@ -52,13 +52,13 @@ def test_the_front_page_says_where_to_read_on(door):
     assert door.call("GET", "/docs").headers["Content-Type"].startswith("text/html")
 
 
-def test_ready_names_the_part_that_is_not(door):
+def test_ready_names_the_part_that_does_not_work(door):
     beat(door, ago=60)
     answer = door.call("GET", "/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     worker = "no worker is running, or none has reported in 30 s"
     assert answer.json() == {"status": "unavailable", "parts": {"database": "ok", "queue": "ok", "worker": worker}}
-    beat(door, ago=-3600)  # restored from a machine whose clock was ahead
+    beat(door, ago=-3600)  # as after a restore from a machine whose clock was ahead
     assert door.call("GET", "/ready").json()["parts"]["worker"] == worker
     beat(door, ago=1)
     assert door.get("/ready") == {"status": "ok", "parts": {"database": "ok", "queue": "ok", "worker": "ok"}}
@@ -119,6 +119,41 @@ def references(node):
             yield from references(below)
 
 
+ROUTES = {
+    ("/messages", "post"),
+    ("/messages", "get"),
+    ("/messages/{message_id}", "get"),
+    ("/messages/{message_id}", "delete"),
+    ("/messages/{message_id}/raw", "get"),
+    ("/messages/{message_id}/events", "get"),
+    ("/messages/{message_id}/retry", "post"),
+    ("/smtp-accounts", "get"),
+    ("/smtp-accounts", "post"),
+    ("/smtp-accounts/{account_id}", "get"),
+    ("/smtp-accounts/{account_id}", "patch"),
+    ("/smtp-accounts/{account_id}", "delete"),
+    ("/smtp-accounts/{account_id}/test", "post"),
+    ("/smtp-accounts/{account_id}/credentials", "get"),
+    ("/smtp-accounts/default/credentials", "get"),
+    ("/smtp-accounts/test", "post"),
+    ("/smtp-accounts/health", "get"),
+    ("/smtp-accounts/presets", "get"),
+    ("/audit", "get"),
+    ("/tenants", "get"),
+    ("/tenants", "post"),
+    ("/tenants/{tenant_id}", "get"),
+    ("/tenants/{tenant_id}", "patch"),
+    ("/tenants/{tenant_id}/keys", "get"),
+    ("/tenants/{tenant_id}/keys", "post"),
+    ("/tenants/{tenant_id}/keys/{key_id}", "get"),
+    ("/tenants/{tenant_id}/keys/{key_id}", "delete"),
+    ("/tenants/{tenant_id}/keys/{key_id}/rotate", "post"),
+    ("/", "get"),
+    ("/health", "get"),
+    ("/ready", "get"),
+}
+
+
 def test_the_openapi_document_is_whole(door):
     spec = door.get("/openapi.json")
     assert (spec["openapi"], spec["info"]["title"]) == ("3.0.3", "Mail BB Gun")
@@ -127,39 +162,7 @@ def test_the_openapi_document_is_whole(door):
         for step in reference.removeprefix("#/").split("/"):
             node = node[step]
     routes = {(path, method) for path, methods in spec["paths"].items() for method in methods if method != "parameters"}
-    assert routes == {
-        ("/messages", "post"),
-        ("/messages", "get"),
-        ("/messages/{message_id}", "get"),
-        ("/messages/{message_id}", "delete"),
-        ("/messages/{message_id}/raw", "get"),
-        ("/messages/{message_id}/events", "get"),
-        ("/messages/{message_id}/retry", "post"),
-        ("/smtp-accounts", "get"),
-        ("/smtp-accounts", "post"),
-        ("/smtp-accounts/{account_id}", "get"),
-        ("/smtp-accounts/{account_id}", "patch"),
-        ("/smtp-accounts/{account_id}", "delete"),
-        ("/smtp-accounts/{account_id}/test", "post"),
-        ("/smtp-accounts/{account_id}/credentials", "get"),
-        ("/smtp-accounts/default/credentials", "get"),
-        ("/smtp-accounts/test", "post"),
-        ("/smtp-accounts/health", "get"),
-        ("/smtp-accounts/presets", "get"),
-        ("/audit", "get"),
-        ("/tenants", "get"),
-        ("/tenants", "post"),
-        ("/tenants/{tenant_id}", "get"),
-        ("/tenants/{tenant_id}", "patch"),
-        ("/tenants/{tenant_id}/keys", "get"),
-        ("/tenants/{tenant_id}/keys", "post"),
-        ("/tenants/{tenant_id}/keys/{key_id}", "get"),
-        ("/tenants/{tenant_id}/keys/{key_id}", "delete"),
-        ("/tenants/{tenant_id}/keys/{key_id}/rotate", "post"),
-        ("/", "get"),
-        ("/health", "get"),
-        ("/ready", "get"),
-    }
+    assert routes == ROUTES
     for path, method in routes:
         operation = spec["paths"][path][method]
         assert operation["summary"]
@@ -198,7 +201,7 @@ def run(tmp_path, **given):
         ),
     ],
 )
-def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given, why):
+def test_a_wrong_setting_or_a_missing_database_stops_the_start_with_one_line(tmp_path, given, why):
     done = run(tmp_path, **given)
     assert done.returncode == os.EX_CONFIG
     assert "Traceback" not in done.stderr
@@ -212,7 +215,7 @@ def test_what_is_not_as_it_must_be_stops_the_start_with_one_line(tmp_path, given
         ({"DEFAULT_FROM": "nobody"}, "DEFAULT_FROM: 'nobody': Not a valid e-mail address"),
     ],
 )
-def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given, why):
+def test_the_preflight_refuses_settings_that_would_fail_later(tmp_path, given, why):
     settings = load({"MAILBBGUN_VAR": str(tmp_path)} | {f"MAILBBGUN_{name}": value for name, value in given.items()})
     services = build(settings)
     install(services)
@@ -232,14 +235,14 @@ def test_the_look_before_the_start_refuses_what_would_fail_later(tmp_path, given
         ("example.com", True),
     ],
 )
-def test_only_loopback_addresses_may_be_listened_on_without_leave(embedded_settings, host, exposed):
+def test_without_keys_the_api_may_listen_only_on_loopback_addresses(embedded_settings, host, exposed):
     with pytest.raises(ConfigurationError) if exposed else nullcontext():
         check_exposure([host], embedded_settings)
 
 
 @contextmanager
 def api(var, port, **given):
-    """``python api.py`` on fresh tables, from when it listens."""
+    """Yield ``python api.py`` on new tables, once it listens."""
     built = services.build(load({"MAILBBGUN_VAR": str(var)}))
     schema.upgrade(built.db)
     built.close()
@@ -266,7 +269,7 @@ def test_the_api_listens_elsewhere_if_told_so_and_stops_when_told_however_young_
         socket.create_connection(("127.0.0.2", port), timeout=PATIENCE).close()  # not the default address
         pause(seconds)
         process.terminate()
-        # gunicorn kills after 30 s what does not hear, and says so
+        # gunicorn kills a process that does not stop within 30 s, and logs that.
         assert process.wait(PATIENCE) == 0
         assert "SIGKILL" not in process.stderr.read()
 
@@ -279,7 +282,9 @@ def test_connections_that_say_nothing_or_half_a_request_do_not_keep_the_api_from
         socket.create_connection(("127.0.0.1", port)) as half,
     ):
         half.sendall(b"POST /messages HTTP/1.1\r\nHost: localhost\r\n")
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as third:  # it is heard after the others
+        with socket.create_connection(
+            ("127.0.0.1", port), timeout=PATIENCE
+        ) as third:  # the API reads it after the others
             third.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert third.recv(100).startswith(b"HTTP/1.1 200")
         process.terminate()
@@ -296,6 +301,6 @@ def test_ready_makes_nobody_wait_for_a_queue_that_hangs_while_another_looks(tmp_
         while looking.is_alive():
             asked += 1
             assert readiness.parts()["queue"] != "ok"
-        assert asked > 10  # each of which would have waited as long as the first
+        assert asked > 10  # without the bound, each would have waited as long as the first
         readiness.close()
         made.close()

@@ -1,12 +1,14 @@
-"""What is said of a path or a method that leads nowhere, by table."""
+"""Sentences about unknown paths and wrong methods."""
 
 import pytest
 
 from mailbbgun.http.unknown_routes import not_offered, nothing_at
 
 RULES = [
-    "/", "/health", "/messages", "/messages/<uuid:message_id>", "/messages/<uuid:message_id>/raw", "/messages/<uuid:message_id>/events",
-    "/tenants/<uuid:tenant_id>/keys/<uuid:key_id>", "/smtp-accounts", "/smtp-accounts/presets", "/smtp-accounts/<uuid:account_id>",
+    "/", "/health", "/messages", "/messages/<uuid:message_id>", "/messages/<uuid:message_id>/raw",
+    "/messages/<uuid:message_id>/events",
+    "/tenants/<uuid:tenant_id>/keys/<uuid:key_id>", "/smtp-accounts", "/smtp-accounts/presets",
+    "/smtp-accounts/<uuid:account_id>",
     "/docs/assets/<path:name>",
 ]  # fmt: skip
 ID = "019cdb4a-7c00-7000-8000-00000000002a"

@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from mailbbgun.app import OPEN, create_app
+from mailbbgun.http.blueprint import NEEDS
 from mailbbgun.http.gate import Standing
-from mailbbgun.http.web import NEEDS
 from tests.flow.service import until
 from tests.servers.process import free_port
 from tests.tenants.conftest import HELLO, Locked, code, opened

@@ -34,7 +34,7 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it has printed what to type."""
+        """Start ``bin/run``, and wait until it has printed what to type."""
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mailbbgun.run"],
@@ -61,9 +61,7 @@ class Service:
         return self._output.read_text()
 
     def alive(self) -> dict[int, str]:
-        """Return every process of this run, also orphaned ones: each has our folder in its
-        environment.
-        """
+        """Return every process of this run, also orphans. Our folder is in their environment."""
         mark, found = f"MAILBBGUN_VAR={self.var}\0".encode(), {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -88,7 +86,7 @@ def until(true: Callable[[], bool], told: Callable[[], object]) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """A service that must leave no process behind."""
+    """A service that must leave no process behind when it ends."""
     one = Service(tmp_path)
     yield one
     until(lambda: not one.alive(), one.alive)
@@ -106,7 +104,7 @@ def started(service: Service) -> Iterator[Service]:
             service.ended()
 
 
-def test_what_is_posted_lies_in_the_catcher_and_ctrl_c_leaves_nothing(started: Service) -> None:
+def test_posted_mail_is_in_the_catcher_and_ctrl_c_leaves_no_process(started: Service) -> None:
     assert f"http://127.0.0.1:{started.port}/messages" in started.output()
     api = http.client.HTTPConnection("127.0.0.1", started.port, timeout=SECONDS)
     body = json.dumps({"to": "you@example.com", "subject": "It works", "text": "Hello"})
@@ -160,7 +158,7 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(started: Service) -> None:
     until(lambda: "stopping" in started.output(), started.output)
 
     def told_again() -> bool:
-        started.send(signal.SIGINT)  # what comes within a second of the first is the same request
+        started.send(signal.SIGINT)  # a signal within a second of the first is the same request
         return started.process is not None and started.process.poll() is not None
 
     until(told_again, started.output)

@@ -1,6 +1,4 @@
-"""The scripts of ``bin/`` and the programs at the top, from any folder, as any user, with any
-Python.
-"""
+"""``bin/`` and the programs at the top: from any folder, as any user, with any Python."""
 
 import os
 import pwd
@@ -33,22 +31,20 @@ PROGRAMS = {
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
 SCRIPTS = {"bin/run": ["bin/run"], "setup": ["bin/setup"], "bin/bench": ["bin/bench"], "bin/chaos": ["bin/chaos"]}
-# Each starts several times. A few of every kind do so in every run, the others with --all.
+# Each program starts several times. A few of every kind run every time, the others with --all.
 EVERY = [*PROGRAMS, *SCRIPTS, "bin/test"]
 SOME = [
     one if one in ("worker", "mailbbgun", "setup", "bin/run", "bin/test") else pytest.param(one, marks=pytest.mark.long)
     for one in EVERY
 ]
 
-# Stands for a Python in .venv that has everything, so that only the scripts are tested.
+# Takes the place of a Python in .venv that has all libraries, so that only the scripts are tested.
 STUB = '#!/bin/sh\n[ "$1" = -c ] && exit 0\nprintf "%s|" "$PWD" "$@"\n'
 
 
 @pytest.fixture
 def clone() -> Iterator[Path]:
-    """The scripts in a folder with an awkward name, readable by any user, with nothing left to
-    install.
-    """
+    """The programs in a folder with an awkward name, for any user, with nothing left to install."""
     above = Path(tempfile.mkdtemp(prefix="mailbbgun-"))
     above.chmod(0o755)
     folder = above / "a 'clone' $x \"ü\" #1"
@@ -80,7 +76,7 @@ def _stamp(folder: Path) -> None:
 
 
 def _run(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it as a user who may not write the clone: as nobody, if we are root."""
+    """Run a program as a user who may not write the clone: as nobody, if we are root."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.run(
@@ -109,7 +105,7 @@ def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.C
 
 
 def _bare_python(folder: Path) -> Path:
-    """Return a Python without any libraries but its own."""
+    """Return a Python that has only the standard library."""
     python = folder / "bare" / "bin" / "python3"
     if not python.exists():
         base = Path(sys._base_executable)  # type: ignore[attr-defined] # private: the Python outside the environment
@@ -268,7 +264,7 @@ def test_help_starts_nothing_and_what_is_unknown_is_one_line_and_exit_code_2(nam
 @pytest.mark.parametrize("name", SOME)
 def test_the_version_is_told_by_all_alike_and_nothing_is_started_or_installed(clone: Path, name: str) -> None:
     program = (PROGRAMS | SCRIPTS).get(name, ["bin/test"])
-    if name in PROGRAMS:  # they need their libraries for it; the scripts do not
+    if name in PROGRAMS:  # unlike the scripts, they need their libraries for this
         shutil.rmtree(clone / ".venv")
         (clone / ".venv").symlink_to(Path(sys.prefix))
     else:
@@ -309,7 +305,7 @@ def test_another_python_tells_that_the_one_with_the_libraries_is_closed_to_this_
     clone: Path, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "python"
-    theirs.write_text(STUB)  # which nobody may run, not even root
+    theirs.write_text(STUB)  # not executable, not even for root
     (clone / ".venv" / "bin" / "python").unlink()
     (clone / ".venv" / "bin" / "python").symlink_to(theirs)
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -328,10 +324,16 @@ def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Pat
     (library / "__init__.py").write_text("")
     library.chmod(0)
     become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
-    begin = f"import os, sys; from mailbbgun.environment import need; sys.path = ['.venv/lib']; sys.prefix = '.venv'; {become}need('worker')"
+    begin = (
+        "import os, sys; from mailbbgun.environment import need; "
+        f"sys.path = ['.venv/lib']; sys.prefix = '.venv'; {become}need('worker')"
+    )
     done = _plain(sys.executable, "-c", begin, cwd=clone, _MAILBBGUN_STARTED_AGAIN="1")
     user = pwd.getpwuid(NOBODY if become else os.geteuid()).pw_name
-    told = f".venv/lib/flask is closed to this user ({user}), and so is what bin/setup installed; as its owner type chmod -R a+rX {clone}/.venv"
+    told = (
+        f".venv/lib/flask is closed to this user ({user}), and so is what bin/setup installed; "
+        f"as its owner type chmod -R a+rX {clone}/.venv"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"worker: {told}\n")
     library.chmod(0o755)
 

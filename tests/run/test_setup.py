@@ -83,7 +83,7 @@ def setup(clone: Path, wheels: Path, code: int = 0) -> subprocess.CompletedProce
 
 
 def on_a_terminal(clone: Path, wheels: Path) -> str:
-    """Run it with a terminal as standard error; return all that was written there."""
+    """Run a program with a terminal as standard error. Return what was written there."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [clone / "bin" / "setup"], env=environment(wheels), stdout=subprocess.DEVNULL, stderr=theirs

@@ -1,4 +1,4 @@
-"""What hostile clients send costs as much as it is long, and refusals repeat nothing of it but the names of headers."""
+"""Hostile requests take linear time, and refusals repeat nothing of them but names of headers."""
 
 import random
 from typing import Any
@@ -16,7 +16,7 @@ from mailbbgun.server.chunked import FEW, FREE_FRAMING, LONGEST_LINE, LONGEST_TR
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import SMALL
 from mailbbgun.server.refusal import Refusal, refusal_of
-from tests.server.test_clients import House, answer
+from tests.server.harness import Harness, answer
 from tests.waiting import cpu_of, growth
 
 LIMIT = 10_000_000
@@ -40,9 +40,9 @@ def incoming() -> Incoming:
 
 def refused(sent: bytes) -> Refusal:
     one = incoming()
-    with pytest.raises(Refusal) as found:  # noqa: PT012 - it may come in any turn
+    with pytest.raises(Refusal) as found:  # noqa: PT012 - any turn may raise it
         request = one.take(sent)
-        while request is None and one.goes_on:
+        while request is None and one.has_more:
             request = one.next()
     return found.value
 
@@ -55,7 +55,7 @@ def lines(line: bytes, size: int) -> bytes:
     return (line + b"\r\n") * (size // (len(line) + 2))
 
 
-# Each is repeated until it is as long as wanted.
+# Each is repeated to the wanted length.
 @pytest.mark.parametrize(
     ("first", "line"),
     [
@@ -74,15 +74,15 @@ def lines(line: bytes, size: int) -> bytes:
         (b"", b":" * 7000),
     ],
 )
-def test_whatever_a_head_holds_is_explained_in_as_many_steps_as_it_has_bytes(first: bytes, line: bytes) -> None:
+def test_a_refused_head_is_explained_in_linear_time(first: bytes, line: bytes) -> None:
     def cost(size: int) -> float:
         head = FIRST + first + lines(line, size) + b"bad header\r\n\r\n"
         return cpu_of(lambda: refusal_of(InvalidHeader("x"), head))
 
-    assert growth(cost, SMALL // 8, SMALL) < 32  # 64, if each byte looked at every other
+    assert growth(cost, SMALL // 8, SMALL) < 32  # quadratic time would be 64
 
 
-def test_a_large_head_that_is_refused_costs_as_much_as_it_is_long() -> None:
+def test_refusing_a_large_head_takes_linear_time() -> None:
     def cost(size: int) -> float:
         head = FIRST + b"".join(b"A%d: %b\r\n" % (n, b"y" * 7000) for n in range(size // 7007)) + b"bad header\r\n\r\n"
         return cpu_of(lambda: refused(head))
@@ -98,7 +98,7 @@ def test_tiny_chunks_behind_a_head_are_taken_in_turns(chunk: bytes) -> None:
     sent = chunk * (SMALL // len(chunk))
     assert one.take(CHUNKED + sent) is None
     turns = [one.held]
-    while one.goes_on:
+    while one.has_more:
         assert one.next() is None
         turns.append(one.held)
     assert len(turns) == -(-len(sent) // FEW)
@@ -115,29 +115,29 @@ def test_a_large_chunk_behind_a_head_is_taken_at_once() -> None:
 
 
 def test_tiny_chunks_of_one_client_do_not_keep_others_waiting() -> None:
-    with House() as house:
-        greedy, modest = house.connect(), house.connect()
+    with Harness() as harness:
+        greedy, modest = harness.connect(), harness.connect()
         greedy.sendall(CHUNKED + b"1\r\n \r\n" * 12_000 + b"0\r\n\r\n" + FIRST + b"\r\n")
-        house.poller.turn(0.01)
+        harness.poller.turn(0.01)
         modest.sendall(FIRST + b"\r\n")
         for _ in range(5):
-            house.poller.turn(0.01)
+            harness.poller.turn(0.01)
         assert modest.recv(100).startswith(b"HTTP/1.1 200")
-        assert len(house.server.served) == 1
+        assert len(harness.server.served) == 1
         for _ in range(60):
-            house.poller.turn(0.01)
-        assert len(house.server.served) == 3
+            harness.poller.turn(0.01)
+        assert len(harness.server.served) == 3
 
 
 def test_a_body_in_tiny_chunks_that_is_late_between_two_turns_gets_408() -> None:
-    with House() as house:
-        line = house.connect(CHUNKED + b"1\r\n \r\n" * 2000)
-        house.now += 10_000
-        house.clients.end_late()
+    with Harness() as harness:
+        line = harness.connect(CHUNKED + b"1\r\n \r\n" * 2000)
+        harness.now += 10_000
+        harness.clients.end_late()
         assert answer(line)[0] == 408
         for _ in range(5):
-            house.poller.turn(0.01)
-        assert not house.server.served
+            harness.poller.turn(0.01)
+        assert not harness.server.served
 
 
 @pytest.mark.parametrize("extension", [b";" + b"a" * 8000, b';a="' + b"b" * 300 + b'"', b";a" * 20, b" " * 100 + b";a"])
@@ -158,7 +158,7 @@ def test_a_body_with_signed_chunks_of_the_usual_size_is_taken() -> None:
 
 
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"0\r\nX: y\r\nZ: ", b"1;a=", b'1;a="', b"0;a="])
-def test_what_drips_is_looked_at_once(start: bytes) -> None:
+def test_lines_that_drip_are_searched_in_linear_time(start: bytes) -> None:
     def cost(size: int) -> float:
         one = body()
         one.feed(start)
@@ -170,7 +170,7 @@ def test_what_drips_is_looked_at_once(start: bytes) -> None:
 @pytest.mark.parametrize(
     "line", [b"1" + b" " * 8000 + b"x", b"1;" + b"a" * 8000 + b"=;", b"1" + b";a" * 4000 + b'="', b"1" * 8000 + b" "]
 )
-def test_a_line_that_is_no_size_is_refused_in_as_many_steps_as_it_has_bytes(line: bytes) -> None:
+def test_a_chunk_line_without_a_size_is_refused_in_linear_time(line: bytes) -> None:
     assert "chunk" in refused(CHUNKED + line + b"\r\n").message
 
     def cost(size: int) -> float:
@@ -193,7 +193,7 @@ def test_the_longest_lines_are_the_same_in_whatever_pieces_they_come(sent: bytes
 
 
 def read_by_gunicorn(sent: bytes) -> bytes | None:
-    """Return the content of a whole body; None if it is refused, or goes on."""
+    """Return the content of a whole body; None if it is refused, or not complete."""
     one = ChunkedReader(reader().req, IterUnreader([sent]))
     try:
         return bytes(one.read(LIMIT))
@@ -256,7 +256,7 @@ PARTS = st.sampled_from(
 @example(b"1 \r\nx\r\n0\r\n\r\n", 1)
 @example(b"10\r\n0123456789abcdef\r\n\r\n0\r\n\r\n", 1)
 @example(b"01;a\r\nx\r\n000 ;b\r\nX: y\r\n\r\n", 1)
-def test_chunks_are_to_us_what_they_are_to_gunicorn(sent: bytes, step: int) -> None:
+def test_chunks_are_decoded_as_gunicorn_decodes_them(sent: bytes, step: int) -> None:
     assert read_by_us(cut(sent, step)) == read_by_us([sent]) == read_by_gunicorn(sent)
 
 
@@ -289,7 +289,7 @@ RIGHT = b"POST /messages HTTP/1.1\r\nHost: localhost\r\n"
         RIGHT + b"Host: " + KEY + b"\r\n\r\n",
         RIGHT + b"X: " + KEY + b"y" * 9000 + b"\r\n\r\n",
         RIGHT + b"X: " + KEY + b"\n\r\n\r\n",
-        RIGHT + b"A: " + b"y" * 8000 + b"\r\n" + b"B: " + b"y" * 8000 + b"\r\nAuthorization Bearer " + KEY + b"\r\n\r\n",
+        RIGHT + b"A: " + b"y" * 8000 + b"\r\nB: " + b"y" * 8000 + b"\r\nAuthorization Bearer " + KEY + b"\r\n\r\n",
         CHUNKED + KEY + b"\r\n",
         CHUNKED + b"1;" + KEY + b"=\xff\r\n",
         CHUNKED + KEY * 1000,
@@ -312,7 +312,7 @@ def test_a_refusal_repeats_nothing_that_was_sent_and_is_short(sent: bytes) -> No
 
 
 def test_any_head_with_a_wrong_byte_in_it_gets_a_short_refusal_or_none() -> None:
-    """Every byte of a right head is replaced by others, with a fixed seed."""
+    """Replace every byte of a right head by others, with a fixed seed."""
     dice = random.Random(9)
     right = (
         RIGHT + b"Authorization: Bearer " + KEY + b"\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\r\n"

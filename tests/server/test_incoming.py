@@ -1,4 +1,4 @@
-"""Bytes become requests: alike in whatever pieces they come, and what is wrong is refused with a reason."""
+"""Bytes become the same requests in whatever pieces they come. Refusals say the reason."""
 
 import json
 from typing import Any
@@ -37,11 +37,11 @@ def incoming() -> Incoming:
 
 
 def read(pieces: list[bytes]) -> list[tuple[str, bytes]]:
-    """Return path and body of each request that these pieces make, as a server that declines the quick way gets them."""
+    """Return path and body of each request in these pieces, without the quick way."""
     one, found = incoming(), []
     for piece in pieces:
         request = one.take(piece)
-        while request is not None or one.goes_on:
+        while request is not None or one.has_more:
             if isinstance(request, bytes):
                 request = one.parse(request)
             if request is not None:
@@ -181,15 +181,15 @@ def test_a_part_of_a_request_is_waited_for(started: bytes) -> None:
     assert one.held > 0 or one.in_body
 
 
-def test_a_client_is_told_to_go_on_once_and_only_if_it_waits() -> None:
+def test_100_continue_is_sent_once_and_only_if_the_client_waits() -> None:
     head, _, body = post(BODY, b"Expect: 100-continue").partition(BODY)[0], b"", BODY
     one = incoming()
     assert one.take(head) is None
-    assert [one.wants_to_be_told_to_go_on() for _ in range(2)] == [True, False]
+    assert [one.expects_continue() for _ in range(2)] == [True, False]
     assert one.take(body).body.read() == BODY
     one = incoming()
     assert one.take(head + body[:3]) is None
-    assert not one.wants_to_be_told_to_go_on()
+    assert not one.expects_continue()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_client_is_told_to_go_on_once_and_only_if_it_waits() -> None:
         (post(b"x" * SMALL), 0),
     ],
 )
-def test_what_seems_a_small_post(sent: bytes, size: int) -> None:
+def test_a_small_post_is_recognised(sent: bytes, size: int) -> None:
     assert size_of_small_post(sent, sent.index(b"\r\n\r\n") + 4) == size
 
 

@@ -1,4 +1,4 @@
-"""What one process grants, and what of gunicorn it refuses."""
+"""The limits of one process, and settings of gunicorn that it refuses."""
 
 import resource
 from typing import Any

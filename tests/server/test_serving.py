@@ -1,4 +1,4 @@
-"""Requests that threads and the poller serve at once: each gets its answer, whatever the others do meanwhile."""
+"""Threads and the poller serve requests at once: each request gets its own response."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +14,10 @@ IN_A_THREAD = b"X-Anything: unusual\r\n"  # the quick way knows no such header
 
 
 def statuses(door: Door, number: int) -> set[int]:
-    """Send messages one after the other, on a few connections; every second client's go through threads."""
+    """Send messages one after the other, on a few connections.
+
+    Threads serve every second client.
+    """
     request = post(BODY, IN_A_THREAD if number % 2 else b"")
     found: set[int] = set()
     for _ in range(EACH // 5):

@@ -1,4 +1,4 @@
-"""No client, however slow, takes what others need: a real API with two threads, and clients of every slow kind."""
+"""Slow clients do not delay others: a real API with two threads, and clients slow in every way."""
 
 import json
 import select
@@ -72,8 +72,9 @@ def api(
 ) -> Iterator[Door]:
     """An API of one process."""
     environment = {
-        "VAR": str(var), "PORT": str(free_port()), "HOSTNAME": "mail.example.com", "ALLOW_WEAK_DURABILITY": "true", "API_PROCESSES": "1",
-        "API_THREADS": str(THREADS), "API_CONNECTIONS_PER_ADDRESS": str(PER_ADDRESS), "MAX_BODY_SIZE": str(MAX_BODY_SIZE),
+        "VAR": str(var), "PORT": str(free_port()), "HOSTNAME": "mail.example.com", "ALLOW_WEAK_DURABILITY": "true",
+        "API_PROCESSES": "1", "API_THREADS": str(THREADS), "API_CONNECTIONS_PER_ADDRESS": str(PER_ADDRESS),
+        "MAX_BODY_SIZE": str(MAX_BODY_SIZE),
     } | settings  # fmt: skip
     given = {f"MAILBBGUN_{name}": value for name, value in environment.items()} | {"PYTHONPATH": str(ROOT)}
     door = Door(var, given | {"GUNICORN_CMD_ARGS": f"--max-requests {max_requests}"}, command)
@@ -85,20 +86,20 @@ def api(
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, postgresql: Any) -> Iterator[Door]:
-    """An API with two threads, whose clients have time. On PostgreSQL, where a reader can be made to wait."""
+    """An API with two threads and long deadlines, on PostgreSQL, where a reader can be blocked."""
     with api(tmp_path_factory.mktemp("slow"), DATABASE_URL=postgresql.url(postgresql.create_database())) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """An API that gives its clients a second."""
+    """An API that gives its clients one second."""
     with api(tmp_path_factory.mktemp("hasty"), API_HEAD_SECONDS="1", API_STALL_SECONDS="1") as opened:
         yield opened
 
 
 def connect(door: Door, sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
-    """Return a connection of a client that reads nothing, and has sent as much of that as fits."""
+    """Return a connection of a client that reads nothing, and has sent as much as fits."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     line.bind((source, 0))
@@ -119,7 +120,7 @@ def answer(answers: Any) -> tuple[int, dict[str, str], Any]:
 
 
 def served(door: Door, source: str = "127.0.0.1") -> list[int]:
-    """Return what a new client is answered: health, a list from the database, a message."""
+    """Return the statuses that a new client gets: of health, a list, and a message."""
     statuses = []
     for request in (get(b"/health"), get(b"/messages?limit=1"), post(BODY)):
         with connect(door, source=source) as line, line.makefile("rb") as answers:
@@ -164,7 +165,7 @@ def test_health_is_answered_while_every_thread_waits_for_the_database(door: Door
         assert {answer(stack.enter_context(line.makefile("rb")))[0] for line in waiting} == {200}
 
 
-def test_requests_that_are_being_served_are_closed_for_nobody(door: Door) -> None:
+def test_connections_whose_request_is_being_served_are_never_closed(door: Door) -> None:
     with ExitStack() as stack:
         with door.services.db.engine.connect() as rival:
             rival.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
@@ -180,7 +181,7 @@ def test_requests_that_are_being_served_are_closed_for_nobody(door: Door) -> Non
 
 
 @pytest.mark.parametrize("kind", [kind for kind, sent in KINDS.items() if kind.startswith(("half", "no ", "a body"))])
-def test_what_is_late_gets_408_and_is_closed(hasty: Door, kind: str) -> None:
+def test_late_requests_get_408_and_their_connections_are_closed(hasty: Door, kind: str) -> None:
     with connect(hasty, KINDS[kind]) as line, line.makefile("rb") as answers:
         if "after a request" in kind:
             assert answer(answers)[0] == 200
@@ -210,7 +211,7 @@ def test_a_client_that_drips_is_late_however_often_something_comes(hasty: Door, 
         assert line.recv(4096).startswith(b"HTTP/1.1 408")
 
 
-def test_whoever_asks_nothing_or_reads_nothing_is_forgotten(hasty: Door) -> None:
+def test_connections_of_clients_that_send_or_read_nothing_are_closed(hasty: Door) -> None:
     before = hasty.files()
     with ExitStack() as stack:
         for kind in ("silent", "an unread answer", "an unread refusal", "an unread refusal of a body"):
@@ -271,7 +272,7 @@ def test_a_body_that_is_too_large_is_refused_with_the_limit_while_it_still_comes
             assert answers.read() == b""
 
 
-def test_requests_sent_ahead_by_a_client_that_sends_no_more_are_all_answered(door: Door) -> None:
+def test_pipelined_requests_of_a_client_that_sends_no_more_are_all_answered(door: Door) -> None:
     with (
         connect(door, get(b"/health") + post(BODY) + get(b"/messages?limit=1") + get(b"/health")) as line,
         line.makefile("rb") as answers,

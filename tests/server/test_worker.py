@@ -1,4 +1,4 @@
-"""gunicorn's side: stopping, reloading, starting anew, hooks and logs of operators."""
+"""The gunicorn worker: it stops, reloads and restarts; operators' hooks and logs work."""
 
 import os
 import signal
@@ -31,12 +31,13 @@ def workers(door: Door) -> set[int]:
 
 @contextmanager
 def message_in_flight(door: Door) -> Iterator[Any]:
-    """Give the answers of a client whose message waits for the database, until the block ends."""
+    """Yield the responses to a client whose message waits for the database until the block ends."""
     with connect(door, get(b"/health") + post(BODY)) as line, line.makefile("rb") as answers:
         with door.services.db.write() as session:
             session.connection()  # begins the transaction; SQLite has one writer
             assert answer(answers)[0] == 200
-            # Requests of one connection are served in turn, so by the answer to a later one the message has been begun.
+            # The poller serves in turn: once it has answered a later request, it has begun the
+            # message.
             with connect(door, get(b"/health")) as other, other.makefile("rb") as more:
                 assert answer(more)[0] == 200
             yield answers
@@ -44,7 +45,7 @@ def message_in_flight(door: Door) -> Iterator[Any]:
         assert answers.read() == b""
 
 
-def test_whoever_is_told_to_stop_answers_what_is_begun_and_closes_what_is_idle(tmp_path: Path) -> None:
+def test_a_stopping_process_answers_begun_requests_and_closes_idle_connections(tmp_path: Path) -> None:
     with api(tmp_path) as door:
         with message_in_flight(door), connect(door, get(b"/health")) as idle, connect(door, post(BODY)[:60]) as half:
             assert idle.recv(4096).startswith(b"HTTP/1.1 200")
@@ -134,8 +135,12 @@ def test_however_much_is_refused_the_log_gets_few_lines(tmp_path: Path) -> None:
 def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        # As systemd does (sd_listen_fds): the socket is file 3, and the environment says whose it is.
-        passing = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[2], sys.argv[2:])"
+        # As systemd does (sd_listen_fds): the socket is file 3, and the environment says whose it
+        # is.
+        passing = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
+            "os.execv(sys.argv[2], sys.argv[2:])"
+        )
         command = [sys.executable, "-c", passing, str(listener.fileno()), sys.executable, str(ROOT / "api.py")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         environment |= {"MAILBBGUN_VAR": str(tmp_path), "LISTEN_FDS": "1"}

@@ -10,7 +10,8 @@ from werkzeug.test import EnvironBuilder
 
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.http.web import AWAITS, PendingResponse, provided
+from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import AWAITS, PendingResponse
 from mailbbgun.messages.models import Message
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings

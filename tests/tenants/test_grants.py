@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.http.web import provided
+from mailbbgun.http.provided import provided
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load
 from mailbbgun.tenants import keys, repo

@@ -16,7 +16,7 @@ from mailbbgun.app import OPEN, create_app
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.http.gate import needs
-from mailbbgun.http.web import provided
+from mailbbgun.http.provided import provided
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
 from mailbbgun.settings.settings import Settings

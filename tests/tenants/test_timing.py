@@ -14,7 +14,7 @@ from mailbbgun.core.errors import Unauthorized
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.crypto import keyed_hash, same
 from mailbbgun.http.gate import AuthenticatorContract
-from mailbbgun.http.web import EXTENSION
+from mailbbgun.http.provided import EXTENSION
 from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import authenticate, keys, repo

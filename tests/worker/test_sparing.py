@@ -1,4 +1,7 @@
-"""A lane where what is claimed has nowhere to go is taken from in small turns: it holds up no other, and is held up by none."""
+"""Hints of a lane whose transactions cannot leave are taken sparingly.
+
+That lane delays no other lane, and no other lane delays it.
+"""
 
 import time
 from collections import Counter
@@ -29,7 +32,10 @@ def worker(backend: Settings) -> Iterator[WorkerProcess]:
 
 
 def taken(worker: WorkerProcess, lanes: Counter[str]) -> list[tuple[float, Counter[str]]]:
-    """Take hints until so many of each lane have come; return when each turn was, and of which lanes."""
+    """Take hints until so many of each lane have come.
+
+    Return the time and the lanes of each turn.
+    """
     turns: list[tuple[float, Counter[str]]] = []
     with closing(worker._services.queue.consumer(1000)) as consumer:
         while not (first := worker.intake.hints(consumer, 1000)):
@@ -48,15 +54,15 @@ def test_a_sparing_lane_has_its_turns_and_the_other_does_not_wait_for_them(
 ) -> None:
     worker.intake.sparing[slow] = time.monotonic() + 60
     turns = taken(worker, Counter({quick: 900 if quick == BULK else 100, slow: 2 * SPARING_BATCH}))
-    assert all(len(lanes) == 1 for _, lanes in turns)  # never together: a claim of the one would wait for the other's
+    assert all(len(lanes) == 1 for _, lanes in turns)  # apart, or the quick lane's claim would wait
     of_slow = [(when, lanes[slow]) for when, lanes in turns if slow in lanes]
     assert max(count for _, count in of_slow) <= SPARING_BATCH
-    assert 2 <= len(of_slow) <= turns[-1][0] / SPARING_REST + 2  # a slow machine only makes that more
+    assert 2 <= len(of_slow) <= turns[-1][0] / SPARING_REST + 2  # a slow machine only has more turns
     of_quick = sum(lanes[quick] for _, lanes in turns)
     assert of_quick == (900 if quick == BULK else 100)
 
 
-def test_without_one_lanes_take_turns_by_their_weights(worker: WorkerProcess) -> None:
+def test_without_a_sparing_lane_lanes_take_turns_by_their_weights(worker: WorkerProcess) -> None:
     turns = taken(worker, Counter({HIGH: 100, BULK: 900}))
     assert sum(turns[0][1].values()) <= CLAIM_BATCH
     assert sum((lanes for _, lanes in turns), Counter()) == {HIGH: 100, BULK: 900}

@@ -1,9 +1,9 @@
-"""Strict JSON: what is refused before any schema sees it."""
+"""Strict JSON: bodies that are refused before any schema sees them."""
 
 import pytest
 
 from mailbbgun.core.errors import MalformedBody, TooLarge
-from mailbbgun.http.web import MOST_DEPTH, parse_object
+from mailbbgun.http.strict_json import MOST_DEPTH, parse_object
 
 BAD = {
     "empty": b"",
@@ -71,7 +71,7 @@ def test_good_json_is_what_it_says(raw, value):
 @pytest.mark.parametrize("part", [b"[],", b"1,", b'"",', b"{},", b'"' + b'\\"' * 500 + b'",'])
 def test_a_body_of_millions_of_values_is_refused_before_it_becomes_a_gigabyte(part):
     raw = b'{"a":[' + part * (6_000_000 // len(part)) + b"1]}"
-    if len(part) > 3:  # half of it is a string: that is a text, not a bomb
+    if len(part) > 3:  # long strings: their characters do not count
         assert len(parse_object(raw)["a"]) == 6_000_000 // len(part) + 1
     else:
         with pytest.raises(TooLarge):
@@ -82,5 +82,5 @@ def test_a_body_of_millions_of_values_is_refused_before_it_becomes_a_gigabyte(pa
     "raw", [b'"' + b'\\"' * 3_000_000, b'"' + b'\\"' * 3_000_000 + b"\\", b'"' * 3_000_001, b"\\" * 3_000_000]
 )
 def test_measuring_a_broken_body_takes_linear_time(raw):
-    with pytest.raises((MalformedBody, TooLarge)):  # if each octet looked at every other it would take hours
+    with pytest.raises((MalformedBody, TooLarge)):  # in quadratic time it would take hours
         parse_object(raw)
