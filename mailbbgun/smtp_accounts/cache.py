@@ -73,7 +73,7 @@ class AccountCache:
     def refresh(self, session: Session, waiting: Collection[UUID]) -> None:
         """Look again at who is suspended and at the tenants in use, those whose mail is ``waiting`` among them."""
         now = time.monotonic()
-        self.suspended = frozenset(tenants.suspended_ones(session))
+        self.suspended = frozenset(tenants.suspended_ids(session))
         with self._lock:
             self._used |= dict.fromkeys(waiting, now)
             for one in [one for one, used in self._used.items() if now - used > IDLE_SECONDS]:

@@ -1,5 +1,7 @@
-"""Tenants and their API keys: who asks, and what that caller may do.
+"""Tenants (customers of the service) and their API keys: who makes a request and what they may do.
 
-In: a key, as it stands in a request. Out: a :class:`~mailbbgun.core.caller.Caller`. Promises that a key revoked or expired, or a tenant
-suspended, counts in every process within a second, and that the database holds nothing a key could be made of.
+In: the key that a request shows. Out: a :class:`~mailbbgun.core.caller.Caller`.
+
+Promises: every process heeds a revoked or expired key, or a suspended tenant, within a second. The
+database holds only keyed hashes, so no key can be recovered from it.
 """

@@ -279,7 +279,7 @@ def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_cha
                 session.add(Tenant(id=tenant, name=str(tenant), status=ACTIVE, created_at=func.now()))
                 session.flush()
                 tokens[tenant] = keys.create(
-                    session, services.vault, tenant, keys.Wish(name="k", scopes=tuple(Scope))
+                    session, services.vault, tenant, keys.KeySpec(name="k", scopes=tuple(Scope))
                 ).token
 
     def ask(method: str, path: str, tenant: UUID, **options: object) -> object:
@@ -320,7 +320,7 @@ def test_with_the_test_data_taken_out_of_queries_a_test_key_is_shown_and_changes
         for kind in (KeyKind.LIVE, KeyKind.TEST):
             with services.db.write() as session:
                 tokens[kind] = keys.create(
-                    session, services.vault, DEFAULT_TENANT, keys.Wish(name="k", kind=kind, scopes=tuple(Scope))
+                    session, services.vault, DEFAULT_TENANT, keys.KeySpec(name="k", kind=kind, scopes=tuple(Scope))
                 ).token
 
     def ask(method: str, path: str, kind: KeyKind, **options: object) -> object:

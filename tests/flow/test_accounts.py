@@ -299,7 +299,7 @@ def test_a_suspended_tenants_mail_is_held_and_goes_when_it_is_active_again(servi
     with services.db.write() as session:
         session.add(Tenant(id=tenant, name="other", status="active", created_at=datetime.now(UTC)))
         session.flush()
-        other = keys.create(session, services.vault, tenant, keys.Wish(name="k", scopes=tuple(Scope))).token
+        other = keys.create(session, services.vault, tenant, keys.KeySpec(name="k", scopes=tuple(Scope))).token
     services.close()
     service.http.headers["Authorization"] = f"Bearer {other}"
     sent = send(service, 3)

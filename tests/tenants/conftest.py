@@ -13,7 +13,7 @@ from mailbbgun.tenants import keys
 from tests.http.conftest import Door
 from tests.servers.process import free_port
 
-ADMIN = keys.Wish(name="root", scopes=tuple(Scope))
+ADMIN = keys.KeySpec(name="root", scopes=tuple(Scope))
 HELLO = {"to": "ann@example.com", "from": "shop@example.com", "subject": "Hello", "text": "Hi"}
 
 
@@ -34,8 +34,8 @@ class Locked(Door):
         assert made.status_code == 201, made.text
         return made.json()["id"]
 
-    def key(self, tenant: str, **wish) -> dict:
-        made = self.ask("POST", f"/tenants/{tenant}/keys", self.admin, json={"name": "k"} | wish)
+    def key(self, tenant: str, **values) -> dict:
+        made = self.ask("POST", f"/tenants/{tenant}/keys", self.admin, json={"name": "k"} | values)
         assert made.status_code == 201, made.text
         return made.json()
 

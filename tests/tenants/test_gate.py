@@ -26,11 +26,11 @@ def app(embedded_settings: Settings) -> Iterator[Flask]:
         yield made
 
 
-def key(app: Flask, **wish: Any) -> str:
+def key(app: Flask, **values: Any) -> str:
     with app.app_context():
         services = provided(Services)
         with services.db.write() as session:
-            return keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k", **wish)).token
+            return keys.create(session, services.vault, DEFAULT_TENANT, keys.KeySpec(name="k", **values)).token
 
 
 def polled(app: Flask, token: str) -> tuple[Any, dict[str, Any], list[str]]:
@@ -104,11 +104,11 @@ def test_a_time_beyond_the_year_9999_in_utc_is_the_last_there_is(app: Flask) -> 
         assert app.test_client().get(f"/messages?since={moment}").status_code == 200
 
 
-@pytest.mark.parametrize("wish", [{"senders": ["a@" + "x" * 400 + ".test"]}, {"networks": ["fe80::1%eth0"]}])
-def test_entries_of_a_key_are_bounded(app: Flask, wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", [{"senders": ["a@" + "x" * 400 + ".test"]}, {"networks": ["fe80::1%eth0"]}])
+def test_entries_of_a_key_are_bounded(app: Flask, values: dict[str, Any]) -> None:
     assert (
         app.test_client()
-        .post(f"/tenants/{DEFAULT_TENANT}/keys", json={"name": "x", "scopes": [Scope.READ]} | wish)
+        .post(f"/tenants/{DEFAULT_TENANT}/keys", json={"name": "x", "scopes": [Scope.READ]} | values)
         .status_code
         == 400
     )

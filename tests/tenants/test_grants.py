@@ -46,14 +46,14 @@ def another(app: Flask, name: str) -> Any:
         return repo.add_tenant(session, {"name": name}).id
 
 
-def made(app: Flask, tenant: Any = DEFAULT_TENANT, **wish: Any) -> keys.Minted:
+def made(app: Flask, tenant: Any = DEFAULT_TENANT, **values: Any) -> keys.Minted:
     with app.app_context(), provided(Services).db.write() as session:
-        return keys.create(session, provided(Services).vault, tenant, keys.Wish(**{"name": "k", "scopes": ALL} | wish))
+        return keys.create(session, provided(Services).vault, tenant, keys.KeySpec(**{"name": "k", "scopes": ALL} | values))
 
 
-def mint(app: Flask, caller: keys.Minted | None, tenant: Any = DEFAULT_TENANT, **wish: Any) -> Any:
+def mint(app: Flask, caller: keys.Minted | None, tenant: Any = DEFAULT_TENANT, **values: Any) -> Any:
     headers = {"Authorization": f"Bearer {caller.token}"} if caller else {}
-    return app.test_client().post(f"/tenants/{tenant}/keys", json={"name": "new"} | wish, headers=headers)
+    return app.test_client().post(f"/tenants/{tenant}/keys", json={"name": "new"} | values, headers=headers)
 
 
 def rotate(app: Flask, caller: keys.Minted | None, old: keys.Minted) -> Any:
@@ -119,10 +119,10 @@ def test_a_key_of_ones_own_tenant_may_do_no_more_than_ones_own(
     app: Flask, limits: dict[str, Any], granted: list[dict[str, Any]], more: list[dict[str, Any]]
 ) -> None:
     caller = made(app, **limits)
-    for wish in granted:
-        assert mint(app, caller, **wish).status_code == 201, wish
-    for wish in more:
-        assert refused(mint(app, caller, **wish), "own tenant"), wish
+    for values in granted:
+        assert mint(app, caller, **values).status_code == 201, values
+    for values in more:
+        assert refused(mint(app, caller, **values), "own tenant"), values
     assert refused(rotate(app, caller, made(app)), "own tenant")
     assert rotate(app, caller, caller).status_code == 201
 
@@ -133,10 +133,10 @@ def test_no_key_of_another_tenant_may_do_more_than_ones_own(
 ) -> None:
     caller, other, field = made(app, **limits), another(app, f"of {next(iter(limits))}"), next(iter(limits))
     for scopes in (["admin", "messages:write"], ["messages:write"], ["accounts", "messages:read"]):
-        for wish in granted:
-            assert mint(app, caller, other, scopes=scopes, **wish).status_code == 201, wish
-        for wish in more:
-            assert refused(mint(app, caller, other, scopes=scopes, **wish), "in no tenant", field), wish
+        for values in granted:
+            assert mint(app, caller, other, scopes=scopes, **values).status_code == 201, values
+        for values in more:
+            assert refused(mint(app, caller, other, scopes=scopes, **values), "in no tenant", field), values
         theirs = made(app, other, scopes=[Scope(scope) for scope in scopes])  # a copy of the secret is a key, too
         assert refused(rotate(app, caller, theirs), "in no tenant", field)
     equal = made(app, other, **limits)
@@ -151,18 +151,18 @@ def test_no_chain_of_keys_and_tenants_leads_further_than_its_first_key(
     headers = {"Authorization": f"Bearer {first.token}"}
     tenant = app.test_client().post("/tenants", json={"name": f"chain of {field}"}, headers=headers).json["id"]
     goes_on = [
-        wish for wish in granted if wish.get("kind") != "test" and "127.0.0.1" in wish.get("networks", ["127.0.0.1"])
+        values for values in granted if values.get("kind") != "test" and "127.0.0.1" in values.get("networks", ["127.0.0.1"])
     ]
     assert goes_on
     for place in (DEFAULT_TENANT, tenant):
-        for wish in goes_on:
-            hop = {"Authorization": f"Bearer {mint(app, first, place, scopes=list(ALL), **wish).json['key']}"}
+        for values in goes_on:
+            hop = {"Authorization": f"Bearer {mint(app, first, place, scopes=list(ALL), **values).json['key']}"}
             for target in (DEFAULT_TENANT, tenant):
                 for last in more:
                     answer = app.test_client().post(
                         f"/tenants/{target}/keys", json={"name": "last"} | last, headers=hop
                     )
-                    assert refused(answer, field), (place, wish, target, last)
+                    assert refused(answer, field), (place, values, target, last)
 
 
 def test_a_refusal_names_what_would_be_right(app: Flask) -> None:
@@ -200,11 +200,11 @@ def test_a_default_limit_bounds_no_grant_and_a_keys_own_limit_bounds_each(
     paced: Flask, own: int | None, wanted: int | None, status: int
 ) -> None:
     other = another(paced, f"paced {own} {wanted}")
-    wish = {"max_requests_per_minute": wanted}
+    values = {"max_requests_per_minute": wanted}
     for answer in (
-        mint(paced, made(paced, max_requests_per_minute=own), **wish),
-        mint(paced, made(paced, max_requests_per_minute=own), other, scopes=["admin"], **wish),
-        mint(paced, made(paced, max_requests_per_minute=own), other, **wish),
+        mint(paced, made(paced, max_requests_per_minute=own), **values),
+        mint(paced, made(paced, max_requests_per_minute=own), other, scopes=["admin"], **values),
+        mint(paced, made(paced, max_requests_per_minute=own), other, **values),
         rotate(paced, made(paced, max_requests_per_minute=own), made(paced, max_requests_per_minute=wanted)),
         rotate(paced, made(paced, max_requests_per_minute=own), made(paced, other, max_requests_per_minute=wanted)),
     ):
@@ -229,8 +229,8 @@ def test_a_key_without_a_limit_of_its_own_grants_in_its_tenant_as_much_as_that_h
     change_tenant(paced, tenant, max_requests_per_minute=500)
     its, elsewhere = made(paced, tenant), made(paced)
     assert refused(mint(paced, its, tenant, max_requests_per_minute=501), "at most 500, as its tenant")
-    for wish in ({}, {"max_requests_per_minute": DEFAULT_RATE + 1}, {"max_requests_per_minute": 500}):
-        assert mint(paced, its, tenant, **wish).status_code == 201, wish
+    for values in ({}, {"max_requests_per_minute": DEFAULT_RATE + 1}, {"max_requests_per_minute": 500}):
+        assert mint(paced, its, tenant, **values).status_code == 201, values
     assert (
         mint(paced, elsewhere, tenant, max_requests_per_minute=501).status_code == 201
     )  # of which the tenant's bounds 500
@@ -249,12 +249,12 @@ BOUNDS = [{"max_messages_per_day": 10}, {"max_requests_per_minute": 1000}, {"sta
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=[next(iter(bound)) for bound in BOUNDS])
 @pytest.mark.parametrize(
-    ("limits", "wish"),
+    ("limits", "values"),
     [(limits, granted[0]) for limits, granted, _ in LIMITED],
     ids=[next(iter(one[0])) for one in LIMITED],
 )
 def test_a_limited_administrator_of_a_limited_tenant_stays_in_it(
-    app: Flask, bound: dict[str, Any], limits: dict[str, Any], wish: dict[str, Any]
+    app: Flask, bound: dict[str, Any], limits: dict[str, Any], values: dict[str, Any]
 ) -> None:
     name = f"inside {next(iter(bound))} {next(iter(limits))}"
     tenant, other = another(app, name), another(app, f"{name} other")
@@ -266,8 +266,8 @@ def test_a_limited_administrator_of_a_limited_tenant_stays_in_it(
         return app.test_client().open(path, method=method, json=body, headers={"Authorization": f"Bearer {key.token}"})
 
     why = (next(iter(limits)), next(iter(bound)))
-    assert mint(app, caller, tenant, **wish).status_code == 201
-    assert refused(mint(app, caller, other, **wish), *why, "other tenants")
+    assert mint(app, caller, tenant, **values).status_code == 201
+    assert refused(mint(app, caller, other, **values), *why, "other tenants")
     assert refused(rotate(app, caller, made(app, other, **limits)), *why, "other tenants")
     assert refused(ask(caller, "POST", "/tenants", name=f"{name} new"), *why, "makes no tenants")
     for path in (f"/tenants/{tenant}", f"/tenants/{other}"):
@@ -296,7 +296,7 @@ def test_a_limited_administrator_of_a_limited_tenant_stays_in_it(
     )
     assert ask(free, "POST", "/tenants", name=f"{name} new").status_code == 201
     # And a tenant without limits bounds nobody's.
-    assert mint(app, caller, other, **wish).status_code == 201
+    assert mint(app, caller, other, **values).status_code == 201
     assert ask(caller, "POST", "/tenants", name=f"{name} newer").status_code == 201
 
 

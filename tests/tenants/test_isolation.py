@@ -260,7 +260,7 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
     app.add_url_rule("/forgotten", "forgotten", view_func=lambda: "everything")
     with app.app_context(), provided(Services).db.write() as session:
         test_key = keys.create(
-            session, provided(Services).vault, DEFAULT_TENANT, keys.Wish(name="t", kind=KeyKind.TEST)
+            session, provided(Services).vault, DEFAULT_TENANT, keys.KeySpec(name="t", kind=KeyKind.TEST)
         ).token
     shut = app.test_client().get("/scoped", headers={"Authorization": f"Bearer {test_key}"})
     assert (shut.status_code, shut.json["error"]["code"]) == (403, "test_key")

@@ -48,7 +48,7 @@ class Still(Keyring):
         pass
 
     def look(self) -> None:
-        self._look_again()
+        self._check_for_changes()
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def ring(services: Services) -> Still:
     return Still(services.db, identities, None)
 
 
-def mint(services: Services, **wish: Any) -> keys.Minted:
+def mint(services: Services, **values: Any) -> keys.Minted:
     with services.db.write() as session:
-        return keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(**{"name": "k"} | wish))
+        return keys.create(session, services.vault, DEFAULT_TENANT, keys.KeySpec(**{"name": "k"} | values))
 
 
 class Statements:
@@ -124,7 +124,7 @@ def change(services: Services, name: str, key: UUID) -> None:
         if name == "revoked":
             repo.revoke(session, DEFAULT_TENANT, key)
         elif name == "rotated":
-            repo.rotated(session, DEFAULT_TENANT, key, 0)
+            repo.mark_rotated(session, DEFAULT_TENANT, key, 0)
         elif name == "suspended":
             repo.change_tenant(session, DEFAULT_TENANT, {"status": "suspended"})
         elif name == "limited":
@@ -170,7 +170,7 @@ def test_that_a_key_is_used_is_no_change(services: Services, ring: Still) -> Non
     ring.look_up(key.prefix)
     ring.look()
     with services.db.write() as session:
-        repo.used(session, {key.id: datetime.now(UTC)})
+        repo.record_uses(session, {key.id: datetime.now(UTC)})
     with watched(services.db) as seen:
         ring.look()
     assert seen.count == 0

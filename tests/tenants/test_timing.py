@@ -45,7 +45,7 @@ def wrong(right: str, kept: int) -> str:
 def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(app: Flask) -> None:
     services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:
-        token = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k")).token
+        token = keys.create(session, services.vault, DEFAULT_TENANT, keys.KeySpec(name="k")).token
     begin, _, secret = token.rpartition("_")
     authenticator: AuthenticatorContract = authenticate.Authenticator(
         services.db, services.vault, lambda session, tenants: {}, required=True
@@ -85,7 +85,7 @@ def test_anothers_message_is_missed_as_fast_as_one_that_is_not_there(app: Flask)
         for name in ("ours", "theirs"):
             tenant = repo.add_tenant(session, {"name": name})
             tokens.append(
-                keys.create(session, services.vault, tenant.id, keys.Wish(name="k", scopes=tuple(Scope))).token
+                keys.create(session, services.vault, tenant.id, keys.KeySpec(name="k", scopes=tuple(Scope))).token
             )
     client = app.test_client()
     ours, theirs = ({"Authorization": f"Bearer {token}"} for token in tokens)
