@@ -1,11 +1,13 @@
-"""The servers a tenant's mail leaves through: which, how, and how fast.
+"""SMTP accounts: the servers that a tenant's mail leaves through, and their settings.
 
-In: what a tenant says of a provider, or the name of one we know (``presets``); then the mail that waits. Out: the accounts that fit a mail, in
-the order to try them (``account``), and when each may be used. Promises: no password leaves here but to who may see it; what one account's limits
-allow holds for all workers and processes together, by one clock; asking never holds a sender up.
+In: what a tenant says of an account, or the name of a known provider (``presets``); then pending
+mail. Out: the accounts that fit a mail, in the order to try them (``account``), from a cache that
+each worker keeps (``cache``).
 
-By hand, through ``api``: ``edit`` sets them up, ``trial`` tries them, ``health`` looks at them; ``sender`` says as whom they send.
+Promises: only a caller with the scope ``accounts:reveal`` can read a password. An account whose row
+or password cannot be read takes no mail and stops no other account.
 
-How fast, in the order of the flow: ``rate_limiter`` (in each process: hands out what was granted) asks a ``PermitStore`` (the contract, beside the
-arithmetic, in ``pace``), which counts in the database (``grants``) or in Redis (``redis_grants``).
+People use ``api``: ``edit`` adds and changes accounts, ``connection_test`` tests them, ``health``
+shows how they do, ``sender`` decides which From their mail has. What an account's limits allow is
+counted in ``limits/``.
 """
