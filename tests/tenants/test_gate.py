@@ -1,4 +1,4 @@
-"""The gate inside one process: what the thread that polls is spared, and what must not be answered with something else."""
+"""The gate inside one process: which requests the polling thread may begin, and wrong headers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,14 +34,14 @@ def key(app: Flask, **values: Any) -> str:
 
 
 def polled(app: Flask, token: str) -> tuple[Any, dict[str, Any], list[str]]:
-    """Ask as the thread that polls does; return what comes back, the environment, and statuses told."""
+    """Make a request as the polling thread does; return result, environment and statuses."""
     builder = EnvironBuilder("/messages", method="POST", json=HELLO, headers={"Authorization": f"Bearer {token}"})
     environ = builder.get_environ() | {AWAITS: True}
     told: list[str] = []
     return app.wsgi_app(environ, lambda status, headers: told.append(status)), environ, told
 
 
-def test_a_request_whose_key_must_be_looked_up_goes_back_to_the_server_before_anything_is_asked(app: Flask) -> None:
+def test_a_request_whose_key_is_not_cached_leaves_the_polling_thread_before_any_query(app: Flask) -> None:
     token = key(app)
     parked, environ, told = polled(app, token)
     assert isinstance(parked, PendingResponse)
@@ -52,12 +52,12 @@ def test_a_request_whose_key_must_be_looked_up_goes_back_to_the_server_before_an
     assert told == ["201 CREATED"], body
 
 
-def test_once_the_key_is_known_the_request_is_begun_by_the_thread_that_polls(app: Flask) -> None:
+def test_the_polling_thread_begins_a_request_whose_key_is_cached(app: Flask) -> None:
     token = key(app)
     assert app.test_client().get("/messages", headers={"Authorization": f"Bearer {token}"}).status_code == 200
     parked, environ, told = polled(app, token)
     assert isinstance(parked, PendingResponse)
-    assert environ[AWAITS]  # it waits for the commit, and not for another thread to begin it
+    assert environ[AWAITS]  # it waits for the commit, not for another thread to begin it
     list(parked.answer(environ)(environ | {AWAITS: False}, lambda status, headers: told.append(status)))
     assert told == ["201 CREATED"]
 
@@ -65,12 +65,12 @@ def test_once_the_key_is_known_the_request_is_begun_by_the_thread_that_polls(app
 @pytest.mark.parametrize(
     "header", ["Basic \xe9", "Basic ====", "Basic YTpi", "Bearer", "Bearer \xe9\xe9", "Digest x", "", " ", "basic"]
 )
-def test_a_header_that_is_no_key_is_401_whatever_is_in_it(app: Flask, header: str) -> None:
+def test_a_header_without_a_key_is_401_whatever_it_holds(app: Flask, header: str) -> None:
     answer = app.test_client().get("/messages", headers={"Authorization": header})
     assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
 
 
-def test_a_test_keys_idempotency_key_does_not_answer_a_live_request(app: Flask) -> None:
+def test_an_idempotency_key_of_a_test_key_does_not_answer_a_live_request(app: Flask) -> None:
     client, sent = app.test_client(), {}
     for kind in (KeyKind.TEST, KeyKind.LIVE):
         headers = {"Authorization": f"Bearer {key(app, kind=kind)}", "Idempotency-Key": "order-17"}
@@ -80,14 +80,14 @@ def test_a_test_keys_idempotency_key_does_not_answer_a_live_request(app: Flask) 
         assert sorted(session.scalars(select(Message.test))) == [False, True]
 
 
-def test_who_shows_no_key_may_do_everything_but_read_passwords(app: Flask) -> None:
+def test_a_caller_without_a_key_may_do_everything_but_read_passwords(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/tenants").status_code == client.get("/smtp-accounts").status_code == 200
     refused = client.get("/smtp-accounts/default/credentials")
     assert (refused.status_code, refused.json["error"]["message"][:22]) == (403, "Without an API key nob")
 
 
-def test_the_documentation_tells_of_keys_and_which_scope_each_view_needs(app: Flask) -> None:
+def test_openapi_shows_keys_and_the_scope_that_each_view_needs(app: Flask) -> None:
     spec = app.test_client().get("/openapi.json").json
     assert set(spec["components"]["securitySchemes"]) == {"bearer", "basic"}
     asks, is_open = spec["paths"]["/smtp-accounts"]["post"], spec["paths"]["/health"]["get"]
@@ -96,7 +96,7 @@ def test_the_documentation_tells_of_keys_and_which_scope_each_view_needs(app: Fl
     assert "security" not in is_open
 
 
-def test_a_time_beyond_the_year_9999_in_utc_is_the_last_there_is(app: Flask) -> None:
+def test_a_time_beyond_the_year_9999_in_utc_becomes_its_last_millisecond(app: Flask) -> None:
     body = {"name": "x", "expires_at": "9999-12-31T23:59:59-23:59"}
     made = app.test_client().post(f"/tenants/{DEFAULT_TENANT}/keys", json=body)
     assert (made.status_code, made.json["expires_at"]) == (201, "9999-12-31T23:59:59.999Z")
