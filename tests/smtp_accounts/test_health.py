@@ -25,7 +25,7 @@ def limited_account(tenant: Tenant) -> dict:
 
 
 def open_circuits(locked: Locked, account: dict) -> None:
-    """Let a live worker, a silent and a deleted one report 5, 7 and 9 failures and an open circuit."""
+    """Let a live, a silent and a deleted worker report an open circuit after 5, 7 and 9 failures."""
     alive, silent, gone = uuid4(), uuid4(), uuid4()
     with locked.services.db.write() as session:
         for worker in (alive, silent):
