@@ -59,7 +59,7 @@ def index(page: dict[str, Any]) -> Any:
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Set up an SMTP account
 
-    From then on your mail leaves through your accounts only, not through the service's own relay.
+    From then on your mail leaves through your accounts only, not by the service's own SMTP_URL.
     """
     services, tenant_id = provided(Services), caller().tenant_id
     _check_senders(wanted, "from_email", "envelope_from")
@@ -109,8 +109,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
 def remove(account_id: UUID) -> Any:
     """Delete an SMTP account
 
-    Pending mail leaves through your other accounts; if there are none, through the service's own
-    relay.
+    Pending mail leaves through your other accounts; if there are none, by the service's SMTP_URL.
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:

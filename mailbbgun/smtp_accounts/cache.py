@@ -42,6 +42,7 @@ class TenantAccounts:
     enabled: tuple[Account, ...]
 
 
+#: A tenant without accounts.
 EMPTY = TenantAccounts(False, ())
 
 

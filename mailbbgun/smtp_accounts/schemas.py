@@ -82,7 +82,7 @@ class AccountSettings(Schema):
     envelope_from = ASCIIAddress(
         allow_none=True,
         metadata={
-            "description": "MAIL FROM, where bounces go, unless a message names another than its From; ASCII. null: From.",
+            "description": "MAIL FROM (bounces), unless a message names another than its From; in ASCII. null: the From.",
             "example": "bounces@example.com",
         },
     )

@@ -2,6 +2,7 @@
 
 In: the key that a request shows. Out: a :class:`~mailbbgun.core.caller.Caller`.
 
-Promises: every process heeds a revoked or expired key, or a suspended tenant, within a second. The
-database holds only keyed hashes, so no key can be recovered from it.
+Promises: within a second every process refuses a key that was revoked or has expired, and knows
+that a tenant was suspended. The database holds only keyed hashes, so no key can be recovered from
+it.
 """

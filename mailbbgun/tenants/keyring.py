@@ -1,10 +1,9 @@
 """Caches API keys in each process: the keys in use, and for a while the prefixes that no key has.
 
 A thread checks twice a second whether any key, tenant or SMTP account has changed. The check is one
-small statement; only after a change does the thread read the keys in use again. So each process
-heeds a revoked key or a suspended tenant within a second. A key that expires ends on time, without
-a check. While the database cannot be read, cached keys become stale and requests must ask the
-database themselves.
+small statement; only after a change does the thread read the keys in use again. So a revoked key
+is refused in each process within a second. A key that expires ends on time, without a check. While
+the database cannot be read, cached keys become stale and requests must ask the database themselves.
 
 Requests with keys that are not cached share a look-up: one statement at a time, for all that wait.
 However many clients guess keys, they use one connection.
@@ -117,8 +116,8 @@ class Keyring:
         self._last_check = _Check(float("inf"), float("-inf"))
         self._changes: int | None = None  # the count at the last check; None: not known
         self._read_at = float("-inf")
-        self._next_batch = _Batch()
-        self._statement = threading.Lock()
+        self._next_batch = _Batch()  # new requests join it until its statement starts
+        self._statement = threading.Lock()  # held while the statement of a batch runs
         self._used: dict[UUID, datetime] = {}
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -131,8 +130,8 @@ class Keyring:
         known, now = self._known.get(prefix), time.monotonic() + leeway
         if known is None:
             return _missing_key(now) if now - self._missing.get(prefix, float("-inf")) < MISSING_SECONDS else None
-        look = self._last_check
-        return known if now - (look.confirmed if known.seen >= look.read else known.seen) < FRESH_SECONDS else None
+        check = self._last_check
+        return known if now - (check.confirmed if known.seen >= check.read else known.seen) < FRESH_SECONDS else None
 
     def look_up(self, prefix: str) -> KnownKey:
         """Return a key, from the database if it is not cached.
@@ -149,7 +148,7 @@ class Keyring:
             self._used[key_id] = datetime.now(UTC)
 
     def close(self) -> None:
-        """Stop the thread, which writes when keys were last used."""
+        """Stop the thread, which first writes down when keys were last used."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join(5.0)
@@ -157,8 +156,7 @@ class Keyring:
     def _look_up_in_batch(self, prefix: str) -> Mapping[str, KnownKey]:
         """Read a key in one statement together with all requests that wait for one.
 
-        The first request of a batch waits for the statement of the batch before, then reads for
-        all.
+        The first request of a batch waits for the statement before, then reads for the batch.
         """
         with self._lock:
             batch, first = self._next_batch, not self._next_batch.prefixes
