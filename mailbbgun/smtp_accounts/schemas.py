@@ -82,7 +82,7 @@ class AccountSettings(Schema):
     envelope_from = ASCIIAddress(
         allow_none=True,
         metadata={
-            "description": "MAIL FROM (bounces), unless a message names another than its From; in ASCII. null: the From.",
+            "description": "MAIL FROM (for bounces), unless a message names another than its From; ASCII. null: From.",
             "example": "bounces@example.com",
         },
     )
