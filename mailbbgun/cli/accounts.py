@@ -39,7 +39,13 @@ from mailbbgun.smtp_accounts import edit, repo
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import PRESETS
-from mailbbgun.smtp_accounts.schemas import AccountChange, AccountSettings, NewAccount, Trial, TrialShape
+from mailbbgun.smtp_accounts.schemas import (
+    AccountChange,
+    AccountSettings,
+    ConnectionTestOptions,
+    ConnectionTestResult,
+    NewAccount,
+)
 
 COLUMNS = (
     "setting_name",
@@ -193,13 +199,13 @@ def update(context: click.Context, /, account: str, tenant: str, as_json: bool, 
 @as_json
 def test(account: str, tenant: str, to: str | None, as_json: bool) -> None:
     """Test an account now, step by step, for 30 seconds at most. Exit code 1: it does not work."""
-    wanted = validated(Trial(), {} if to is None else {"to": to})
+    wanted = validated(ConnectionTestOptions(), {} if to is None else {"to": to})
     with opened_for(tenant, sends=True) as (services, tenant_id):
         with services.db.read(tenant_id) as session:
             found = _found(session, tenant_id, account)
         password = services.vault.decrypt(found.smtp_password) if found.smtp_password else ""
         tried = ConnectionTests(services.settings, mime.note).run(tenant_id, found, password, wanted.get("to"))
-        shown: Any = TrialShape().dump(tried)
+        shown: Any = ConnectionTestResult().dump(tried)
         if as_json:
             print_json(shown)
         else:

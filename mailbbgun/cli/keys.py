@@ -32,8 +32,8 @@ from mailbbgun.core.process import check_output, printed_or_undone
 from mailbbgun.database.db import db_now
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys, repo
-from mailbbgun.tenants.api import Keys, KeyShape, MintedKey, NewKey, Rotation, told_once
 from mailbbgun.tenants.models import ApiKey
+from mailbbgun.tenants.schemas import Keys, KeyShape, MintedKey, NewKey, Rotation, shown_once
 
 COLUMNS = ("prefix", "name", "kind", "scopes", "last_used_at", "expires_at", "revoked_at", "id")
 FIELDS = {
@@ -120,11 +120,11 @@ def create(context: click.Context, /, tenant: str, admin: bool, quiet: bool, as_
     if admin and "scopes" in wanted:
         raise click.UsageError("--admin is every --scope; give one or the other.")
     scopes = {"scopes": list(keys.ADMIN.scopes)} if admin else {}
-    wish = validated(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
+    spec = validated(NewKey(), {"name": keys.ADMIN.name if admin else NAME} | scopes | wanted)
     with opened() as services:
         check_output("the new key")
         with services.db.write() as session:
-            minted = keys.create(session, services.vault, tenant_called(session, tenant).id, wish)
+            minted = keys.create(session, services.vault, tenant_called(session, tenant).id, spec)
         _print_new(services, minted, quiet, as_json)
 
 
@@ -174,7 +174,7 @@ def _state(key: ApiKey, now: datetime) -> str:
 
 
 def _found(session: Session, shown: str) -> ApiKey:
-    found = repo.key_shown_as(session, uuid(shown) or shown.removeprefix("mbg_").partition("_")[0])
+    found = repo.key_by_id_or_prefix(session, uuid(shown) or shown.removeprefix("mbg_").partition("_")[0])
     if found is None:
         raise NotFound("There is no such key.")
     return found
@@ -200,7 +200,7 @@ def _print_new(
         with services.db.write() as session:
             keys.take_back(session, minted, rotated)
 
-    shown: Any = MintedKey().dump(told_once(minted))
+    shown: Any = MintedKey().dump(shown_once(minted))
     with printed_or_undone(f"the new key mbg_{minted.key.prefix}_…", take_back):
         if quiet:
             click.echo(minted.token)

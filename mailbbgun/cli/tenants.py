@@ -20,8 +20,8 @@ from mailbbgun.cli.terminal import (
 )
 from mailbbgun.services import Services
 from mailbbgun.tenants import repo
-from mailbbgun.tenants.api import NewTenant, TenantChange, Tenants, TenantShape
 from mailbbgun.tenants.models import ACTIVE, SUSPENDED
+from mailbbgun.tenants.schemas import NewTenant, TenantChange, Tenants, TenantShape
 
 COLUMNS = ("name", "status", "max_requests_per_minute", "max_messages_per_day", "created_at", "id")
 

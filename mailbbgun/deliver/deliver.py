@@ -39,7 +39,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         if missing := set(message_ids) - {one.message_id for one in claims}:
             record.held(session, sorted(missing))  # at once, or its tenant may be active again by then
         messages = load(session, {one.message_id for one in claims})
-        pages = context.account_cache.pages(session, {one.tenant_id for one in claims})
+        pages = context.account_cache.of_tenants(session, {one.tenant_id for one in claims})
         fault("claim.commit")
     fault("claim.committed")
     try:

@@ -1,4 +1,7 @@
-"""An SMTP account as deliveries see it, and which of a tenant's fit a mail, in what order. Pure."""
+"""An SMTP account as deliveries see it.
+
+Chooses the accounts that fit a mail, and their order. Pure.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -15,22 +18,26 @@ PROTOCOL_OF = {security: protocol for protocol, security in SECURITIES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account. ``endpoint`` is None where its password cannot be decrypted: it takes no mail, and loses none."""
+    """One account.
+
+    ``endpoint`` is None if the password cannot be decrypted. The account then takes no mail, and
+    loses none.
+    """
 
     id: UUID
     name: str
     endpoint: Endpoint | None
-    from_email: str | None = None  # an address, or a domain; in lower case
+    from_email: str | None = None  # an address or a domain, in lower case; None: any
     priority: int = 10
     weight: int = 1
     max_connections: int = 5
     limits: SendingLimits = field(default=NONE)
-    max_recipients: int | None = None  # of a message at once; None: no limit is known
-    envelope_from: str | None = None  # MAIL FROM of mail that names no sender of its own; None: its From
-    domains: tuple[str, ...] = ()  # in lower case; *.example.com is every subdomain, and not example.com itself
+    max_recipients: int | None = None  # in one transaction; None: no known limit
+    envelope_from: str | None = None  # MAIL FROM of messages that name none; None: their From
+    domains: tuple[str, ...] = ()  # in lower case; *.example.com excludes example.com itself
 
     def fits(self, sender: str, domain: str) -> bool:
-        """Say whether mail from this address to this domain, both in lower case, may leave here."""
+        """Return whether the account takes mail from this address to this domain (lower case)."""
         return self._may_send_as(sender) and (
             not self.domains or any(_matches(domain, pattern) for pattern in self.domains)
         )
@@ -40,17 +47,18 @@ class Account:
 
 
 def ranked(accounts: Iterable[Account], random: Callable[[], float]) -> list[Account]:
-    """Put accounts in the order in which they are to be tried: by priority, the least first, and by lot among those of one.
+    """Return the accounts in the order in which to try them.
 
-    An account of twice the weight is first twice as often. ``random`` gives 0…1.
+    The lowest priority comes first. Accounts of one priority are in random order: an account of
+    twice the weight comes first twice as often. ``random`` returns a number from 0 up to 1.
     """
-    # The least of exponential variates of those rates (Efraimidis and Spirakis, 2006): one pass, whatever their number.
+    # Weighted random sampling by exponential variates (Efraimidis and Spirakis, 2006): one pass.
     drawn = [(account.priority, -math.log(1.0 - random()) / account.weight, account) for account in accounts]
     return [account for _, _, account in sorted(drawn, key=lambda one: one[:2])]
 
 
 def fitting(accounts: Sequence[Account], sender: str, domain: str) -> tuple[Account, ...]:
-    """Return those that fit."""
+    """Return the accounts that fit; see :meth:`Account.fits`."""
     return tuple(account for account in accounts if account.fits(sender, domain))
 
 

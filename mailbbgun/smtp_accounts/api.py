@@ -1,4 +1,7 @@
-"""``/smtp-accounts``: for keys with the scope ``accounts``, and their passwords for those with ``accounts:reveal``."""
+"""The HTTP routes of SMTP accounts, ``/smtp-accounts``.
+
+They need the scope ``accounts``; those that show a password need ``accounts:reveal``.
+"""
 
 import logging
 from typing import Any, cast
@@ -30,7 +33,10 @@ blueprint = Blueprint("smtp_accounts", __name__, description="The servers your m
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _NONE = "No such account."
 _NAMED = "There is an account of that name, or there are too many."
-_UNREADABLE = "secret_unreadable: ENCRYPTION_KEYS lacks the key that encrypted the password. It is kept, and readable when the key is back."
+_UNREADABLE = (
+    "secret_unreadable: ENCRYPTION_KEYS lacks the key that encrypted the password. "
+    "It is kept, and readable when the key is back."
+)
 
 log = logging.getLogger("mailbbgun.accounts")
 
@@ -57,7 +63,7 @@ def index(page: dict[str, Any]) -> Any:
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Set up an SMTP account
 
-    From then on your mail leaves through your accounts and no longer by the service's own way.
+    From then on your mail leaves through your accounts only, not by the service's own SMTP_URL.
     """
     services, tenant_id = provided(Services), caller().tenant_id
     _check_senders(wanted, "from_email", "envelope_from")
@@ -77,7 +83,7 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
 @blueprint.alt_response(404, description=_NONE)
 @needs(Scope.ACCOUNTS)
 def show(account_id: UUID) -> Any:
-    """Show an SMTP account, and how it does"""
+    """Show an SMTP account and its health"""
     return _details(caller().tenant_id, account_id)
 
 
@@ -90,7 +96,8 @@ def show(account_id: UUID) -> Any:
 def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Change an SMTP account
 
-    Within a second, in every process. Host, port, security and authorities change with the password only.
+    Every process applies the change within a second. To change host, port, security or certificate
+    authorities, give the password again.
     """
     services, tenant_id = provided(Services), caller().tenant_id
     _check_senders(wanted, "from_email", "envelope_from")
@@ -106,7 +113,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
 def remove(account_id: UUID) -> Any:
     """Delete an SMTP account
 
-    What waits leaves by your other accounts; without any, by the service's own way.
+    Pending mail leaves through your other accounts; if there are none, by the service's SMTP_URL.
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
@@ -118,7 +125,7 @@ def remove(account_id: UUID) -> Any:
 @blueprint.response(200, schemas.Presets)
 @needs(Scope.ACCOUNTS)
 def presets() -> Any:
-    """List the providers whose settings are known"""
+    """List the providers whose settings are built in"""
     return {"presets": list(PRESETS.values()), "count": len(PRESETS)}
 
 
@@ -126,7 +133,7 @@ def presets() -> Any:
 @blueprint.response(200, schemas.Healths)
 @needs(Scope.ACCOUNTS)
 def health() -> Any:
-    """Show how your SMTP accounts do"""
+    """Show the health of your SMTP accounts"""
     tenant_id = caller().tenant_id
     with provided(Services).db.read(tenant_id) as session:
         accounts, count, _ = repo.accounts(session, tenant_id, limit=edit.MOST, offset=0, after=None)
@@ -139,7 +146,7 @@ def health() -> Any:
 @blueprint.alt_response(503, description=_UNREADABLE)
 @needs(Scope.REVEAL)
 def default_credentials() -> Any:
-    """Tell how to send by your default SMTP account, with its password
+    """Show the settings of your default SMTP account, with its password
 
     Each reading is written down in the audit.
     """
@@ -157,7 +164,7 @@ def default_credentials() -> Any:
 @blueprint.alt_response(503, description=_UNREADABLE)
 @needs(Scope.REVEAL)
 def credentials(account_id: UUID) -> Any:
-    """Tell how to send by an SMTP account, with its password
+    """Show the settings of an SMTP account, with its password
 
     Each reading is written down in the audit.
     """
@@ -167,47 +174,47 @@ def credentials(account_id: UUID) -> Any:
 
 
 @blueprint.route("/smtp-accounts/test", methods=["POST"])
-@blueprint.arguments(schemas.NewTrial)
-@blueprint.response(200, schemas.TrialShape)
-@blueprint.alt_response(503, description="Too many are being tried just now; or there is one thread only.")
+@blueprint.arguments(schemas.UnsavedAccount)
+@blueprint.response(200, schemas.ConnectionTestResult)
+@blueprint.alt_response(503, description="Too many tests are running, or the API has one thread only.")
 @needs(Scope.ACCOUNTS)
-def try_unsaved(wanted: dict[str, Any]) -> Any:
-    """Try settings that are not saved
+def test_unsaved(wanted: dict[str, Any]) -> Any:
+    """Test settings without saving them
 
-    For 30 seconds at most.
+    The test takes 30 seconds at most.
     """
     to = wanted.pop("to", None)
-    _check_senders(wanted, "envelope_from")  # what it is from is asked below, if a mail is sent
+    _check_senders(wanted, "envelope_from")  # _test checks from_email if it sends a mail
     values = edit.filled(wanted, provided(ConnectionTests).guard)
     password = values.pop("smtp_password") or ""
-    return _tried(SMTPAccount(**values), password, to)
+    return _test(SMTPAccount(**values), password, to)
 
 
 @blueprint.route("/smtp-accounts/<uuid:account_id>/test", methods=["POST"])
-@blueprint.arguments(schemas.Trial)
-@blueprint.response(200, schemas.TrialShape)
+@blueprint.arguments(schemas.ConnectionTestOptions)
+@blueprint.response(200, schemas.ConnectionTestResult)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(
-    503, description=f"Too many are being tried just now; or there is one thread only; or {_UNREADABLE}"
+    503, description=f"Too many tests are running, or the API has one thread only; or {_UNREADABLE}"
 )
 @needs(Scope.ACCOUNTS)
-def try_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
-    """Try an SMTP account
+def test_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
+    """Test an SMTP account
 
-    For 30 seconds at most. The test mail does not count for its limits.
+    The test takes 30 seconds at most. The test mail does not count towards the account's limits.
     """
     services, tenant_id = provided(Services), caller().tenant_id
     with services.db.read(tenant_id) as session:
         account = _account(session, tenant_id, account_id)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else ""
-    return _tried(account, password, wanted.get("to"))
+    return _test(account, password, wanted.get("to"))
 
 
 def _check_senders(wanted: dict[str, Any], *names: str) -> None:
-    """Raise :class:`InvalidInput` for fields of these names that hold an address which this key may not send as.
+    """Raise :class:`InvalidInput` for each of these fields whose address this key may not send as.
 
-    Whoever gets the bounces is who has sent; and ``from_email`` of the default account is the From of all mail of the tenant
-    that names none, by whatever key.
+    The address that gets the bounces counts as a sender. ``from_email`` of the default account is
+    the From of every message of the tenant that names none, whichever key sends it.
     """
     wrong = {
         name: [f"This API key may not send as {wanted[name]}."]
@@ -218,7 +225,7 @@ def _check_senders(wanted: dict[str, Any], *names: str) -> None:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
 
 
-def _tried(account: SMTPAccount, password: str, to: str | None) -> Any:
+def _test(account: SMTPAccount, password: str, to: str | None) -> Any:
     tenant_id = caller().tenant_id
     if to is not None and (caller().kind is KeyKind.TEST or not caller().may_send_to(to)):
         raise InvalidInput(

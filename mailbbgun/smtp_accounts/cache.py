@@ -1,6 +1,6 @@
-"""The account cache of one worker process: which tenants are suspended, and what their accounts are.
+"""The account cache of a worker process: suspended tenants, and the accounts of tenants in use.
 
-Read again each second; passwords are decrypted once.
+The worker reads it again each second. Each password is decrypted once.
 """
 
 import logging
@@ -24,77 +24,94 @@ from mailbbgun.smtp_accounts.account import SECURITIES, Account
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.tenants import repo as tenants
 
-FRESH_SECONDS = 0.9  # how old what is known of a tenant may be
-MOST_DECRYPTED = 10_000  # passwords that are remembered, those that were replaced among them
-IDLE_SECONDS = 60.0  # a tenant that sent nothing for so long is no longer looked at
+#: Seconds for which the accounts of a tenant are fresh.
+FRESH_SECONDS = 0.9
+#: Most decrypted passwords in memory, including passwords that were replaced since.
+MOST_DECRYPTED = 10_000
+#: Seconds after which a tenant that sends nothing leaves the cache.
+IDLE_SECONDS = 60.0
 
 log = logging.getLogger("mailbbgun.accounts")
 
 
 @dataclass(frozen=True, slots=True)
 class TenantAccounts:
-    """What is known of one tenant: whether it has accounts at all, and those that are enabled."""
+    """The accounts of one tenant. ``any``: it has accounts, enabled or not."""
 
     any: bool
     enabled: tuple[Account, ...]
 
 
+#: A tenant without accounts.
 EMPTY = TenantAccounts(False, ())
 
 
 class AccountCache:
-    """Thread-safe."""
+    """The cache. Thread-safe."""
 
     def __init__(self, vault: Vault, settings: Settings) -> None:
         self._vault = vault
         self._ca_file = settings.SMTP_CA_FILE or None
         self._guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
         self._lock = threading.Lock()
-        self._pages: dict[UUID, TenantAccounts] = {}
-        self._read: dict[UUID, float] = {}  # tenant → when its page was read; monotonic seconds
+        self._accounts: dict[UUID, TenantAccounts] = {}
+        self._read_at: dict[UUID, float] = {}  # tenant → when it was read; monotonic seconds
         self._used: dict[UUID, float] = {}
-        self._decrypted: dict[str, str | None] = {}  # token → password, of accounts that are in use
+        self._decrypted: dict[str, str | None] = {}  # encrypted password → password; None: unreadable
         self.suspended: frozenset[UUID] = frozenset()
 
-    def pages(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
-        """Return what is known of these tenants; of those not looked at lately ask, in one statement."""
+    def of_tenants(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
+        """Return the accounts of these tenants.
+
+        Reads those that are not fresh, in one statement.
+        """
         now = time.monotonic()
         with self._lock:
-            stale = [one for one in tenant_ids if now - self._read.get(one, -math.inf) >= FRESH_SECONDS]
+            stale = [one for one in tenant_ids if now - self._read_at.get(one, -math.inf) >= FRESH_SECONDS]
             self._used |= dict.fromkeys(tenant_ids, now)
-            self._look(session, stale, now)
-            return {one: self._pages[one] for one in tenant_ids}
+            self._read_accounts(session, stale, now)
+            return {one: self._accounts[one] for one in tenant_ids}
 
     def known(self) -> list[TenantAccounts]:
-        """Return what is known of all tenants in use."""
+        """Return the accounts of all tenants in use."""
         with self._lock:
-            return list(self._pages.values())
+            return list(self._accounts.values())
 
     def refresh(self, session: Session, waiting: Collection[UUID]) -> None:
-        """Look again at who is suspended and at the tenants in use, those whose mail is ``waiting`` among them."""
+        """Read the suspended tenants and the accounts of all tenants in use again.
+
+        ``waiting`` are tenants with pending mail; they count as in use.
+        """
         now = time.monotonic()
-        self.suspended = frozenset(tenants.suspended_ones(session))
+        self.suspended = frozenset(tenants.suspended_ids(session))
         with self._lock:
             self._used |= dict.fromkeys(waiting, now)
             for one in [one for one, used in self._used.items() if now - used > IDLE_SECONDS]:
                 del self._used[one]
-                self._read.pop(one, None)
-                self._pages.pop(one, None)
-            self._look(session, list(self._used), now)
+                self._read_at.pop(one, None)
+                self._accounts.pop(one, None)
+            self._read_accounts(session, list(self._used), now)
             if len(self._decrypted) > MOST_DECRYPTED:
                 self._decrypted.clear()
 
-    def _look(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
+    def _read_accounts(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
         if tenant_ids:
             found = repo.of_tenants(session, tenant_ids)
-            self._pages |= {one: self._page(found.get(one, ())) for one in tenant_ids}
-            self._read |= dict.fromkeys(tenant_ids, now)
+            self._accounts |= {one: self._accounts_in(found.get(one, ())) for one in tenant_ids}
+            self._read_at |= dict.fromkeys(tenant_ids, now)
 
-    def _page(self, rows: Sequence[SMTPAccount]) -> TenantAccounts:
-        return TenantAccounts(bool(rows), tuple(self._sound(row) for row in rows if row.enabled)) if rows else EMPTY
+    def _accounts_in(self, rows: Sequence[SMTPAccount]) -> TenantAccounts:
+        return (
+            TenantAccounts(bool(rows), tuple(self._account_or_unusable(row) for row in rows if row.enabled))
+            if rows
+            else EMPTY
+        )
 
-    def _sound(self, row: SMTPAccount) -> Account:
-        """Return an account, or one that takes no mail where a value in its row cannot be: it must not end the worker of all tenants."""
+    def _account_or_unusable(self, row: SMTPAccount) -> Account:
+        """Return the account of a row; if a value in it is impossible, one that takes no mail.
+
+        One bad row must not end the worker, which serves all tenants.
+        """
         try:
             return self._account(row)
         except (NotPermitted, ValueError, KeyError, TypeError) as error:
@@ -118,7 +135,10 @@ class AccountCache:
         )
 
     def _password(self, row: SMTPAccount) -> str | None:
-        """Return the password, empty where there is none; None where it cannot be read, which is said once."""
+        """Return the password; an empty one if there is none; None if it is unreadable.
+
+        An unreadable password is logged once.
+        """
         token = row.smtp_password
         if token is None:
             return ""
@@ -134,7 +154,7 @@ class AccountCache:
 
 
 def endpoint(row: SMTPAccount, password: str, guard: Guard, ca_file: str | None) -> Endpoint:
-    """Return where an account's mail goes."""
+    """Return the server of an account, and how to connect and log in to it."""
     return Endpoint(
         hostname(row.smtp_host),
         row.smtp_port,

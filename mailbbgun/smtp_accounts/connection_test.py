@@ -1,4 +1,4 @@
-"""The connection test of an account: it is tried now, while somebody waits, with a mail or without."""
+"""Tests the connection of an account while the request waits, with or without a test mail."""
 
 import threading
 from collections import Counter
@@ -20,17 +20,21 @@ from mailbbgun.smtp_accounts.cache import endpoint
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.sender import test_mail_sender
 
-MOST = 4  # at once in a process
-MOST_OF_TENANT = 2  # of these
+#: Most tests at once in one process, and of these for one tenant.
+MOST = 4
+MOST_OF_TENANT = 2
 
 
 def most_at_once(threads: int) -> int:
-    """Return how many accounts a process with so many threads may try at once: each holds one, and other requests want at least half of them."""
+    """Return how many tests a process with so many threads may run at once.
+
+    Each test occupies a thread; at least half of the threads stay free for other requests.
+    """
     return min(MOST, threads // 2)
 
 
 class Compose(Protocol):
-    """Makes the bytes of a mail in plain text, from one address to another, such that no text becomes a header."""
+    """Composes a mail in plain text from one address to another. No text can become a header."""
 
     def __call__(
         self, *, name: str, sender: str, to: str, subject: str, text: str, message_id: str, date: datetime
@@ -39,10 +43,10 @@ class Compose(Protocol):
 
 
 class ConnectionTests:
-    """Tries accounts, a few at once. Thread-safe."""
+    """Runs connection tests, a few at once. Thread-safe."""
 
     def __init__(self, settings: Settings, compose: Compose) -> None:
-        """Test mails are made by ``compose``."""
+        """``compose`` makes the test mails."""
         self._compose = compose
         self.guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
         self._settings = settings
@@ -52,9 +56,12 @@ class ConnectionTests:
         self._most = most_at_once(settings.API_THREADS)
 
     def run(self, tenant_id: UUID, account: SMTPAccount, password: str, to: str | None) -> Probe:
-        """Try an account of a tenant's, which need not be saved, for up to :data:`LIMIT` seconds; send a mail to ``to`` if it is given.
+        """Test an account, saved or not, for up to :data:`LIMIT` seconds.
 
-        Raises :class:`Unavailable` while too many are being tried, and always where the only thread is needed for other requests.
+        Also sends a test mail to ``to`` if given.
+
+        Raises :class:`Unavailable` while too many tests are running, and always if the process has
+        only one thread, which other requests need.
         """
         ca_file = self._settings.SMTP_CA_FILE or None
         with self._place(tenant_id):
@@ -69,8 +76,11 @@ class ConnectionTests:
     @contextmanager
     def _place(self, tenant_id: UUID) -> Iterator[None]:
         if not self._most:
-            why = "With API_THREADS = 1 no account can be tried: all other requests would wait for the test. The sysadmin may set 2 or more."
-            raise Unavailable(why, retry_after=int(LIMIT))
+            raise Unavailable(
+                "With API_THREADS = 1 no account can be tried: all other requests would wait for the test. "
+                "The sysadmin may set 2 or more.",
+                retry_after=int(LIMIT),
+            )
         with self._lock:
             if self._running.total() >= self._most or self._running[tenant_id] >= MOST_OF_TENANT:
                 raise Unavailable("Too many accounts are being tried just now.", retry_after=int(LIMIT))
@@ -80,7 +90,7 @@ class ConnectionTests:
         finally:
             with self._lock:
                 self._running[tenant_id] -= 1
-                self._running += Counter()  # drops who has none
+                self._running += Counter()  # drops tenants without a running test
 
     def _mail(self, account: SMTPAccount, to: str | None) -> Envelope | None:
         if to is None:
@@ -99,5 +109,5 @@ class ConnectionTests:
         return Envelope(mail_from, (to,), raw, smtputf8=not (sender + mail_from + to).isascii())
 
     def sender(self, account: SMTPAccount) -> tuple[str, str]:
-        """Return name and address that an account's test mail is from."""
+        """Return the name and the address in From of an account's test mail."""
         return test_mail_sender(account, account.smtp_username, self._settings.DEFAULT_FROM)

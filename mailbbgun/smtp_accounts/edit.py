@@ -1,4 +1,4 @@
-"""The verbs: an account is set up, changed and removed, by what a tenant says of it."""
+"""Adds and changes accounts: fills in defaults, checks values and encrypts passwords."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +19,11 @@ from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.presets import Preset, preset
 from mailbbgun.tenants import repo as tenants
 
-MOST = 100  # accounts of a tenant
+#: Most accounts of a tenant.
+MOST = 100
 LIMITS = ("max_per_second", "max_per_minute", "max_per_day", "max_recipients_per_message")
 
-# Who changes one of these changes where the password goes, or who can read it on its way.
+#: A change of one of these fields changes where the password goes, or who can read it on its way.
 DESTINATION = ("smtp_host", "smtp_port", "security_protocol", "ca_certificate")
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -48,9 +49,9 @@ Fields = Mapping[str, Any]
 
 
 def filled(given: Fields, guard: Guard) -> dict[str, Any]:
-    """Return all of an account that a tenant says: what was given, then what its preset says, then what is usual. The password is in clear.
+    """Return all fields of a new account: those given, then those of its preset, then defaults.
 
-    Raises :class:`InvalidInput`.
+    The password is not encrypted yet. Raises :class:`InvalidInput`.
     """
     known = preset(given["preset"]) if given.get("preset") else None
     values = {**_DEFAULTS, "recipient_domains": [], **(_of_preset(known) if known else {}), **given}
@@ -69,9 +70,10 @@ def filled(given: Fields, guard: Guard) -> dict[str, Any]:
 
 
 def create(session: Session, vault: Vault, tenant_id: UUID, account_id: UUID, values: Fields) -> SMTPAccount:
-    """Add an account with the values of :func:`filled`; the first of a tenant is its default unless it says ``false``.
+    """Add an account with the values of :func:`filled`.
 
-    Raises :class:`Conflict` if there are too many, or one of that name.
+    The first account of a tenant becomes its default unless the values say otherwise. Raises
+    :class:`Conflict` if the tenant has too many accounts, or one of that name.
     """
     tenants.lock(session, tenant_id)
     before = repo.count(session, tenant_id)
@@ -90,10 +92,11 @@ def create(session: Session, vault: Vault, tenant_id: UUID, account_id: UUID, va
 
 
 def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, account_id: UUID, given: Fields) -> None:
-    """Change what is given of an account.
+    """Change the given fields of an account.
 
-    Where the password goes is changed only with the password: who may not read it must not be able to have it sent to a server of his own.
-    Raises :class:`NotFound`, :class:`InvalidInput`, :class:`Conflict` if another has its name.
+    A change of a :data:`DESTINATION` field needs the password again. Otherwise a caller who may not
+    read the password could have it sent to a server of its own. Raises :class:`NotFound`,
+    :class:`InvalidInput`, :class:`Conflict` if another account has the name.
     """
     tenants.lock(session, tenant_id)
     account = repo.account(session, tenant_id, account_id)
@@ -105,7 +108,7 @@ def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, accoun
             guard, values.get("smtp_host", account.smtp_host), values.get("smtp_port", account.smtp_port)
         )
     if values.get("smtp_username", account.smtp_username) is None:
-        values.setdefault("smtp_password", None)  # without a name nobody asks for it
+        values.setdefault("smtp_password", None)  # without a user name there is no AUTH
     kept = "smtp_password" not in values and account.smtp_password is not None
     if kept and any(name in values and values[name] != getattr(account, name) for name in DESTINATION):
         again = "Give the password again: host, port, security or authority have changed."
@@ -120,7 +123,10 @@ def change(session: Session, vault: Vault, guard: Guard, tenant_id: UUID, accoun
 
 
 def permitted(guard: Guard, host: str, port: int) -> str:
-    """Return a host as it is kept. Raises :class:`InvalidInput` on its field, or the port's, if we would not connect there."""
+    """Return a host in the form that is stored.
+
+    Raises :class:`InvalidInput` for the field of host or port if connections to it are forbidden.
+    """
     try:
         return guard.check(host, port)
     except NotPermitted as error:
@@ -128,7 +134,7 @@ def permitted(guard: Guard, host: str, port: int) -> str:
 
 
 def missing() -> NotFound:
-    """Return the error of an account that is not there, or is another tenant's."""
+    """Return the error for an account that does not exist or belongs to another tenant."""
     return NotFound("There is no such account.")
 
 

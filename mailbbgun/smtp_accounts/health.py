@@ -1,4 +1,4 @@
-"""The verb: look at how accounts do, by what workers have written down of them."""
+"""Reports the health of accounts, from what workers have recorded in the database."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,12 @@ CLOSED, OPEN = CIRCUITS = ("closed", "open")
 
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
-    """How an account does. ``workers`` processes leave it alone, the first of them ``since``, after so many ``failures`` and the last ``reply``."""
+    """The health of an account.
+
+    ``workers``: how many worker processes have its circuit open, and so send nothing through it;
+    the first of them since ``since``. ``failures``: the most failures in a row in one process.
+    ``reply``: what the server or the connection said last.
+    """
 
     id: UUID
     setting_name: str
@@ -28,13 +33,16 @@ class AccountHealth:
     since: datetime | None
     failures: int
     reply: str | None
-    used_today: int | None  # None: not counted, or where we do not see it
+    used_today: int | None  # mails; None: not counted, or counted in Redis
     max_per_day: int | None
-    password_readable: bool | None  # None: it has none
+    password_readable: bool | None  # None: there is no password
 
 
 def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, counted_here: bool) -> list[AccountHealth]:
-    """Return how accounts do, in their order. ``counted_here``: the database counts what they send, not Redis."""
+    """Return the health of each account, in their order.
+
+    ``counted_here``: their mails are counted in the database, not in Redis.
+    """
     account_ids = [account.id for account in accounts]
     circuits = repo.open_circuits(session, account_ids)
     used = repo.used_today(session, account_ids) if counted_here else None

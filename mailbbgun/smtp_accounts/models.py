@@ -1,4 +1,4 @@
-"""Tables of SMTP accounts: what they are, and which circuits are open."""
+"""The tables of SMTP accounts and of their open circuits."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from mailbbgun.database.db import Base, Owned, UTCDateTime, encrypted
 
 
 class SMTPAccount(Owned, Base):
-    """A server a tenant's mail leaves through."""
+    """A server that a tenant's mail leaves through, with its settings."""
 
     __tablename__ = "smtp_accounts"
     __table_args__ = (Index("uq_smtp_accounts_tenant_id_setting_name", "tenant_id", "setting_name", unique=True),)
@@ -24,23 +24,19 @@ class SMTPAccount(Owned, Base):
     smtp_username: Mapped[str | None] = mapped_column(Text)
     smtp_password: Mapped[str | None] = mapped_column(Text, info=encrypted(named_by="setting_name"))
     security_protocol: Mapped[str] = mapped_column(String(8))  # NONE, STARTTLS or TLS
-    ca_certificate: Mapped[str | None] = mapped_column(
-        Text
-    )  # PEM of the authorities its certificate may come from; null: those of all
-    from_email: Mapped[str | None] = mapped_column(Text)  # mail from this address, or domain, fits; null: any
+    ca_certificate: Mapped[str | None] = mapped_column(Text)  # PEM; authorities of its certificate; null: the system's
+    from_email: Mapped[str | None] = mapped_column(Text)  # takes mail from this address or domain; null: from any
     from_name: Mapped[str | None] = mapped_column(Text)
-    envelope_from: Mapped[str | None] = mapped_column(
-        Text
-    )  # where bounces of its mail go (RFC 5321 §4.1.1.2); null: to From
-    is_default: Mapped[bool]  # its From is that of messages that name none
-    priority: Mapped[int]  # the least goes first
-    weight: Mapped[int]  # its share among those of one priority
+    envelope_from: Mapped[str | None] = mapped_column(Text)  # MAIL FROM (RFC 5321 §4.1.1.2); null: the message's From
+    is_default: Mapped[bool]  # messages that name no From get the one of this account
+    priority: Mapped[int]  # the lowest is tried first
+    weight: Mapped[int]  # share among accounts of one priority
     max_connections: Mapped[int]
     max_per_second: Mapped[float | None] = mapped_column(Double)
     max_per_minute: Mapped[int | None]
     max_per_day: Mapped[int | None]
-    max_recipients_per_message: Mapped[int | None]  # in one transaction; null: as many as there are
-    send_interval: Mapped[float | None] = mapped_column(Double)  # seconds between two mails
+    max_recipients_per_message: Mapped[int | None]  # in one transaction; null: no limit
+    send_interval: Mapped[float | None] = mapped_column(Double)  # least seconds between two mails
     recipient_domains: Mapped[list[str]] = mapped_column(JSON)  # example.com, *.example.com; empty: all
     enabled: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
@@ -48,12 +44,15 @@ class SMTPAccount(Owned, Base):
 
     @property
     def has_password(self) -> bool:
-        """Whether there is one, which is all that may be shown of it."""
+        """Whether the account has a password. Nothing else of it may be shown."""
         return self.smtp_password is not None
 
 
 class SMTPCircuit(Base):
-    """An open circuit: a worker process leaves an account alone. The row goes when it closes; one of a worker that is gone says nothing."""
+    """An open circuit: this worker process sends nothing through this account for now.
+
+    The worker deletes the row when the circuit closes. Rows of dead workers are ignored.
+    """
 
     __tablename__ = "smtp_circuits"
 

@@ -1,4 +1,4 @@
-"""Queries over SMTP accounts, what is counted of them, and their circuits."""
+"""Queries on SMTP accounts, the mails counted for them, and their open circuits."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -13,12 +13,14 @@ from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import DAY
 from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit
 
-ALIVE_SECONDS = 30  # as in deliver/workers.py, whose table this is; that room is above us
+#: Seconds since its last heartbeat for which a worker is alive. As in deliver/workers.py, which
+#: owns the table ``workers`` but is a room above this one, so it cannot be imported.
+ALIVE_SECONDS = 30
 _WORKERS = table("workers", column("id", Uuid()), column("beat_at", UTCDateTime()))
 
 
 def of_tenants(session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, Sequence[SMTPAccount]]:
-    """Return all accounts of each of these tenants, of all tenants of a worker's at once; nothing for one that has none."""
+    """Return all accounts of each of these tenants. Tenants without accounts are left out."""
     found: dict[UUID, list[SMTPAccount]] = defaultdict(list)
     for account in session.scalars(
         select(SMTPAccount).where(SMTPAccount.tenant_id.in_(tenant_ids)).order_by(SMTPAccount.id)
@@ -28,7 +30,7 @@ def of_tenants(session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, 
 
 
 def senders(session: Session, tenant_ids: Collection[UUID]) -> Sequence[Row[UUID, str | None, str | None, bool, bool]]:
-    """Return what ``sender.py`` asks of all accounts of these tenants, and ``tenant_id``."""
+    """Return the columns that ``sender.py`` needs, for all accounts of these tenants."""
     columns = (
         SMTPAccount.tenant_id,
         SMTPAccount.from_email,
@@ -40,14 +42,17 @@ def senders(session: Session, tenant_ids: Collection[UUID]) -> Sequence[Row[UUID
 
 
 def any_account(session: Session) -> bool:
-    """Say whether any tenant has an account."""
+    """Return whether any tenant has an enabled account."""
     return bool(session.scalar(select(exists().where(SMTPAccount.enabled))))
 
 
 def accounts(
     session: Session, tenant_id: UUID, *, limit: int, offset: int, after: UUID | None
 ) -> tuple[Sequence[SMTPAccount], int, UUID | None]:
-    """Return a page of a tenant's accounts, newest first, how many there are, and the last id if there is more."""
+    """Return a page of a tenant's accounts, newest first.
+
+    Also returns the number of all its accounts, and the last id of the page if more follow.
+    """
     statement = (
         select(SMTPAccount)
         .where(SMTPAccount.tenant_id == tenant_id)
@@ -66,7 +71,7 @@ def count(session: Session, tenant_id: UUID) -> int:
 
 
 def account(session: Session, tenant_id: UUID, account_id: UUID) -> SMTPAccount | None:
-    """Return an account of a tenant; None if it has none such."""
+    """Return an account of a tenant; None if it has no such account."""
     return session.scalar(select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id))
 
 
@@ -90,7 +95,7 @@ def clear_default(session: Session, tenant_id: UUID) -> None:
 
 
 def remove(session: Session, tenant_id: UUID, account_id: UUID) -> bool:
-    """Delete an account and what was noted of it; say whether there was one."""
+    """Delete an account, its counters and circuits; return whether it existed."""
     its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)
     if (
         session.scalar(
@@ -105,14 +110,17 @@ def remove(session: Session, tenant_id: UUID, account_id: UUID) -> bool:
 
 
 def used_today(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID, int]:
-    """Return how many mails of today's each of these accounts was granted, of those that were asked for today (UTC, by the database's clock)."""
+    """Return how many mails each of these accounts was granted today.
+
+    The day is of UTC by the database's clock. Accounts that asked for no mail today are left out.
+    """
     counts = select(PermitCount.account_id, PermitCount.day, PermitCount.used, db_epoch())
     counted = session.execute(counts.where(PermitCount.account_id.in_(account_ids)))
     return {account_id: used for account_id, day, used, now in counted if day == now // DAY}
 
 
 def open_circuits(session: Session, account_ids: Collection[UUID]) -> Mapping[UUID, Sequence[SMTPCircuit]]:
-    """Return the circuits of these accounts that workers which are alive hold open, the last opened first."""
+    """Return the circuits of these accounts that live workers hold open, the last opened first."""
     alive = select(_WORKERS.c.id).where(_WORKERS.c.beat_at.between(db_now(-ALIVE_SECONDS), db_now(ALIVE_SECONDS)))
     statement = select(SMTPCircuit).where(SMTPCircuit.account_id.in_(account_ids), SMTPCircuit.worker_id.in_(alive))
     found: dict[UUID, list[SMTPCircuit]] = defaultdict(list)
@@ -122,13 +130,13 @@ def open_circuits(session: Session, account_ids: Collection[UUID]) -> Mapping[UU
 
 
 def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapping[str, Any]]) -> None:
-    """Write which accounts a worker leaves alone, in the place of what it wrote before: by account, ``failures`` and ``reply``."""
+    """Replace the open circuits of a worker by these: account → its ``failures`` and ``reply``."""
     mine = SMTPCircuit.worker_id == worker_id
     since = {
         row.account_id: row.opened_at
         for row in session.execute(select(SMTPCircuit.account_id, SMTPCircuit.opened_at).where(mine))
     }
-    # And what was left by workers that were killed, once nobody remembers them.
+    # Also deletes the circuits of killed workers, once their rows in ``workers`` are gone.
     session.execute(delete(SMTPCircuit).where(mine | SMTPCircuit.worker_id.not_in(select(_WORKERS.c.id))))
     now = session.scalars(select(db_now())).one()
     rows = [
@@ -140,7 +148,7 @@ def report_circuits(session: Session, worker_id: UUID, open_: Mapping[UUID, Mapp
 
 
 def account_named(session: Session, tenant_id: UUID, setting_name: str) -> SMTPAccount | None:
-    """Return the account a tenant calls so; None if it has none such."""
+    """Return the account of a tenant with this name; None if there is none."""
     return session.scalar(
         select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.setting_name == setting_name)
     )

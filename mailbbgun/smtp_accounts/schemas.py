@@ -1,117 +1,32 @@
-"""What the API takes and tells of SMTP accounts. A password goes in, and comes out of ``Credentials`` only."""
+"""What the HTTP API takes and shows of SMTP accounts, their health and their connection tests.
 
-import re
-import ssl
-from collections.abc import Callable
+A password is taken by :class:`NewAccount` and :class:`AccountChange`. Only :class:`Credentials`
+shows it.
+"""
+
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, fields, validate
 
-from mailbbgun.core import addresses
 from mailbbgun.http.bad_input import SECRET
 from mailbbgun.http.schemas import Time
 from mailbbgun.smtp_accounts.account import PROTOCOLS
+from mailbbgun.smtp_accounts.field_types import (
+    AccountAddressOrDomain,
+    Address,
+    ASCIIAddress,
+    Certificates,
+    DomainPattern,
+    Flag,
+    Line,
+    Seconds,
+    password,
+)
 from mailbbgun.smtp_accounts.health import CIRCUITS
 from mailbbgun.smtp_accounts.presets import PRESETS
 
+#: Most entries in ``recipient_domains``.
 MOST_DOMAINS = 100
-CA_SIZE = 200_000  # characters
-_BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # of a text that is to stand on one line
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-
-
-def _checked(check: Callable[[str], str], value: str) -> str:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ValidationError(str(error)) from error
-
-
-class Line(fields.String):
-    """A text on one line, with no blank at its ends."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
-        if _BROKEN.search(text) or text != text.strip():
-            raise ValidationError("Must be one line without control characters, and without blanks at its ends.")
-        return text
-
-
-class Address(fields.String):
-    """An e-mail address, without a name."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        return _checked(addresses.address, super()._deserialize(value, attr, data, **kwargs).strip())
-
-
-class ASCIIAddress(Address):
-    """An e-mail address whose local part is ASCII; an international domain is kept in A-labels (IDNA)."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        address = super()._deserialize(value, attr, data, **kwargs)
-        if not address.isascii():
-            raise ValidationError(
-                f"{address} is not ASCII before the @-sign: servers without SMTPUTF8 (RFC 6531) would take no mail from it. Give an ASCII address."
-            )
-        return address
-
-
-class AccountAddressOrDomain(fields.String):
-    """An e-mail address, whose local part keeps its case, or a domain."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs).strip().removeprefix("@")
-        return _checked(addresses.address if "@" in text else addresses.domain, text)
-
-
-class DomainPattern(fields.String):
-    """``example.com``, or ``*.example.com`` for every subdomain of it."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
-        prefix = "*." if text.startswith("*.") else ""
-        return prefix + _checked(addresses.domain, text.removeprefix(prefix))
-
-
-class Certificates(fields.String):
-    """Certificates of authorities in PEM. Nothing else of it is kept: people paste whole files, keys and all."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
-        if len(text) > CA_SIZE:
-            raise ValidationError(f"Longer than {CA_SIZE} characters.")
-        try:
-            found = x509.load_pem_x509_certificates(text.encode())
-            pem = "".join(one.public_bytes(Encoding.PEM).decode() for one in found)
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
-        except (ValueError, x509.InvalidVersion, ssl.SSLError) as error:
-            raise ValidationError("Not one or several certificates in PEM (-----BEGIN CERTIFICATE-----).") from error
-        return pem
-
-
-class Seconds(fields.Float):
-    """A JSON number."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, int | float):
-            raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, attr, data, **kwargs)
-
-
-class Flag(fields.Boolean):
-    """``true`` or ``false``."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if not isinstance(value, bool):
-            raise self.make_error("invalid", input=value)
-        return value
-
-
-def _password(text: str) -> None:
-    if _UNWRITABLE.search(text):
-        raise ValidationError("Has a NUL or half a surrogate pair, which no server can be sent.")
 
 
 def _number(least: int, most: int, sentence: str, **options: Any) -> fields.Integer:
@@ -125,16 +40,17 @@ def _rate(sentence: str, most: int) -> Seconds:
 
 
 class AccountSettings(Schema):
-    """What there is to set of an account."""
+    """The settings of an account."""
 
     setting_name = Line(
-        validate=validate.Length(1, 64), metadata={"description": "Its name, one of its own.", "example": "main"}
+        validate=validate.Length(1, 64),
+        metadata={"description": "The name of the account, unique in your tenant.", "example": "main"},
     )
     smtp_host = fields.String(
         validate=validate.Length(1, 253),
-        metadata={"description": "Its name, or address.", "example": "smtp.example.com"},
+        metadata={"description": "The server's name or address.", "example": "smtp.example.com"},
     )
-    smtp_port = _number(1, 65_535, "By default 587, with TLS 465, with NONE 25.")
+    smtp_port = _number(1, 65_535, "By default 587; 465 with TLS, 25 with NONE.")
     smtp_username = Line(
         allow_none=True,
         validate=validate.Length(1, 320),
@@ -142,19 +58,19 @@ class AccountSettings(Schema):
     )
     security_protocol = fields.String(
         validate=validate.OneOf(PROTOCOLS),
-        metadata={"description": "By default STARTTLS, on port 465 TLS. NONE: also the password goes in clear."},
+        metadata={"description": "By default STARTTLS; TLS on port 465. With NONE the password, too, goes in clear."},
     )
     ca_certificate = Certificates(
         allow_none=True,
         metadata={
-            "description": "PEM of the authorities its certificate must come from; null: those of the system.",
+            "description": "PEM of the authorities that may have signed its certificate; null: the system's.",
             **SECRET,
         },
     )
     from_email = AccountAddressOrDomain(
         allow_none=True,
         metadata={
-            "description": "Mail from this address, or domain, leaves here; null: from any.",
+            "description": "Takes mail from this address or domain; null: from any.",
             "example": "shop@example.com",
         },
     )
@@ -166,78 +82,82 @@ class AccountSettings(Schema):
     envelope_from = ASCIIAddress(
         allow_none=True,
         metadata={
-            "description": "Where bounces of its mail go: MAIL FROM, unless a message names another than From; in ASCII. null: to From.",
+            "description": "MAIL FROM (for bounces), unless a message names another than its From; ASCII. null: From.",
             "example": "bounces@example.com",
         },
     )
     is_default = Flag(
         metadata={
-            "description": "Its From is that of messages that name none. One at most; the first, unless it says false."
+            "description": "Messages that name no From get the one of this account. At most one account is the "
+            "default; the first is, unless it says false."
         }
     )
-    priority = _number(0, 1000, "The lowest goes first, the other way round than a message's; 10 by default.")
-    weight = _number(1, 1000, "Its share among accounts of one priority; 1 by default.")
+    priority = _number(0, 1000, "The lowest is tried first, the other way round than a message's; 10 by default.")
+    weight = _number(1, 1000, "Its share of mail among accounts of the same priority; 1 by default.")
     max_connections = _number(
-        1, 1000, "At once, shared by all worker processes that are alive, one for each at least; 5 by default."
+        1, 1000, "Connections at once, shared by all live worker processes, but at least one each; 5 by default."
     )
     max_per_second = _rate("Mails; null: no limit.", 10_000)
     max_per_minute = _number(1, 1_000_000, "Mails; null: no limit.", allow_none=True)
-    max_per_day = _number(1, 1_000_000_000, "Mails of a day (UTC); null: no limit.", allow_none=True)
+    max_per_day = _number(1, 1_000_000_000, "Mails in a day (UTC); null: no limit.", allow_none=True)
     max_recipients_per_message = _number(
-        1, 10_000, "Recipients at once; a message with more goes in several; null: no limit.", allow_none=True
+        1,
+        10_000,
+        "Recipients in one transaction; a message with more is sent in several; null: no limit.",
+        allow_none=True,
     )
-    send_interval = _rate("Seconds between two mails at least; null: none.", 86_400)
+    send_interval = _rate("Least seconds between two mails; null: none.", 86_400)
     recipient_domains = fields.List(
         DomainPattern(),
         validate=validate.Length(max=MOST_DOMAINS),
         metadata={
-            "description": "Mail to these only; *.example.com is every subdomain of it. Empty: to all.",
+            "description": "Takes mail to these domains only; *.example.com is every subdomain. Empty: to all.",
             "example": ["example.com"],
         },
     )
-    enabled = Flag(metadata={"description": "Whether mail leaves here; true by default."})
+    enabled = Flag(metadata={"description": "Whether mail leaves through the account; true by default."})
 
 
 class AccountChange(AccountSettings):
-    """What is to change of an account. What is not given stays."""
+    """The body of a request to change an account. Fields that are not given keep their values."""
 
     smtp_password = fields.String(
         load_only=True,
         allow_none=True,
-        validate=[validate.Length(1, 1000), _password],
+        validate=[validate.Length(1, 1000), password],
         metadata={
-            "description": "Kept encrypted and never told. Needed again when host, port, security or authorities change.",
+            "description": "Stored encrypted. Give it again to change host, port, security or certificate authorities.",
             **SECRET,
         },
     )
 
 
 class NewAccount(AccountChange):
-    """An account to be."""
+    """The body of a request to add an account."""
 
     setting_name = Line(
         required=True,
         validate=validate.Length(1, 64),
-        metadata={"description": "Its name, one of its own.", "example": "main"},
+        metadata={"description": "The name of the account, unique in your tenant.", "example": "main"},
     )
     preset = fields.String(
         allow_none=True,
         validate=validate.OneOf(list(PRESETS)),
         metadata={
-            "description": "A provider whose host, port, security and limits fill what is not given.",
+            "description": "A provider whose host, port, security and limits fill fields that are not given.",
             "example": "gmail",
         },
     )
 
 
-class Trial(Schema):
-    """How to try an account."""
+class ConnectionTestOptions(Schema):
+    """The body of a request to test a saved account."""
 
-    to = Address(metadata={"description": "Send a test mail there as well.", "example": "ann@example.com"})
+    to = Address(metadata={"description": "Also send a test mail to this address.", "example": "ann@example.com"})
 
 
-class NewTrial(NewAccount, Trial):
-    """An account to be tried that is not saved."""
+class UnsavedAccount(NewAccount, ConnectionTestOptions):
+    """The body of a request to test settings that are not saved."""
 
     setting_name = Line(
         load_default="settings not saved yet", validate=validate.Length(1, 64), metadata={"example": "main"}
@@ -245,7 +165,7 @@ class NewTrial(NewAccount, Trial):
 
 
 class AccountShape(AccountSettings):
-    """An account, but for its password."""
+    """An account as answers show it, without its password."""
 
     id = fields.UUID()
     preset = fields.String(allow_none=True)
@@ -255,37 +175,41 @@ class AccountShape(AccountSettings):
 
 
 class HealthShape(Schema):
-    """How an account does."""
+    """The health of an account."""
 
     enabled = fields.Boolean()
     circuit = fields.String(
         validate=validate.OneOf(CIRCUITS),
-        metadata={"description": "open: a worker leaves it alone, since it failed again and again."},
+        metadata={
+            "description": "open: at least one worker sends nothing through it for now, after repeated failures."
+        },
     )
-    workers = fields.Integer(metadata={"description": "How many worker processes leave it alone."})
-    since = Time(allow_none=True, metadata={"description": "When the first of them began to."})
-    failures = fields.Integer(metadata={"description": "In a row, at most of one of them."})
-    reply = fields.String(allow_none=True, metadata={"description": "What the server, or the connection, said last."})
+    workers = fields.Integer(metadata={"description": "How many worker processes have the circuit open."})
+    since = Time(allow_none=True, metadata={"description": "When the first of them opened it."})
+    failures = fields.Integer(metadata={"description": "The most failures in a row in one of them."})
+    reply = fields.String(allow_none=True, metadata={"description": "What the server or the connection said last."})
     used_today = fields.Integer(
         allow_none=True,
-        metadata={"description": "Of max_per_day, in this day (UTC); null without limits, and where Redis counts."},
+        metadata={
+            "description": "Mails of this day (UTC) that count for max_per_day; null: no limits, or Redis counts."
+        },
     )
     max_per_day = fields.Integer(allow_none=True)
     password_readable = fields.Boolean(
         allow_none=True,
-        metadata={"description": "false: ENCRYPTION_KEYS lacks the key it was encrypted by; null: it has none."},
+        metadata={"description": "false: ENCRYPTION_KEYS lacks the key that encrypted it; null: there is no password."},
     )
 
 
 class NamedHealth(HealthShape):
-    """How an account does, and which it is."""
+    """The health of an account, with its id and name."""
 
     id = fields.UUID()
     setting_name = fields.String()
 
 
 class AccountDetails(AccountShape):
-    """An account, but for its password, and how it does."""
+    """An account with its health, without its password."""
 
     health = fields.Nested(HealthShape)
 
@@ -298,14 +222,14 @@ class Accounts(Schema):
 
 
 class Healths(Schema):
-    """How all accounts do."""
+    """The health of all accounts of a tenant."""
 
     smtp_accounts = fields.List(fields.Nested(NamedHealth))
     count = fields.Integer()
 
 
 class Credentials(Schema):
-    """All that another mailer needs to send by this account."""
+    """All that another program needs to send through this account."""
 
     id = fields.UUID()
     setting_name = fields.String()
@@ -321,7 +245,7 @@ class Credentials(Schema):
 
 
 class PresetShape(Schema):
-    """A provider's settings, as an account that names it gets them."""
+    """A provider's settings, which fill an account that names it."""
 
     name = fields.String(metadata={"example": "gmail"})
     title = fields.String()
@@ -334,19 +258,19 @@ class PresetShape(Schema):
     max_per_minute = fields.Integer(allow_none=True)
     max_per_day = fields.Integer(allow_none=True)
     max_recipients_per_message = fields.Integer(allow_none=True)
-    username_hint = fields.String(metadata={"description": "What user name and password are."})
-    host_hint = fields.String(allow_none=True, metadata={"description": "Which other hosts there are."})
+    username_hint = fields.String(metadata={"description": "What to enter as user name and password."})
+    host_hint = fields.String(allow_none=True, metadata={"description": "Other hosts of the provider."})
 
 
 class Presets(Schema):
-    """The providers that are known."""
+    """The known providers."""
 
     presets = fields.List(fields.Nested(PresetShape))
     count = fields.Integer()
 
 
 class CertificateShape(Schema):
-    """What a server's certificate says of itself."""
+    """The certificate that a server showed."""
 
     subject = fields.String()
     issuer = fields.String()
@@ -355,7 +279,10 @@ class CertificateShape(Schema):
 
 
 class TLSShape(Schema):
-    """How the line is encrypted. Empty beside a certificate that was refused."""
+    """How the connection is encrypted.
+
+    Version and cipher are empty if the certificate was refused.
+    """
 
     version = fields.String(metadata={"example": "TLSv1.3"})
     cipher = fields.String()
@@ -363,7 +290,7 @@ class TLSShape(Schema):
 
 
 class StepShape(Schema):
-    """A step of the dialogue."""
+    """One step of a connection test."""
 
     name = fields.String(
         metadata={
@@ -374,18 +301,24 @@ class StepShape(Schema):
     ok = fields.Boolean()
     milliseconds = fields.Float()
     code = fields.Integer(
-        allow_none=True, attribute="reply.code", metadata={"description": "The server's; 0: our own words; null: none."}
+        allow_none=True,
+        attribute="reply.code",
+        metadata={"description": "The server's reply code; 0: the text is ours; null: no reply."},
     )
     enhanced = fields.String(allow_none=True, attribute="reply.enhanced", metadata={"example": "5.7.8"})
     words = fields.String(allow_none=True, attribute="reply.text")
     mechanism = fields.String(
-        allow_none=True, metadata={"description": "Of auth: each that is tried is a step.", "example": "PLAIN"}
+        allow_none=True,
+        metadata={
+            "description": "The mechanism of a step auth. Each mechanism that is tried is a step.",
+            "example": "PLAIN",
+        },
     )
     tls = fields.Nested(TLSShape, allow_none=True)
 
 
-class TrialShape(Schema):
-    """How it went, step by step."""
+class ConnectionTestResult(Schema):
+    """The result of a connection test, step by step."""
 
-    ok = fields.Boolean(metadata={"description": "Whether all went well."})
+    ok = fields.Boolean(metadata={"description": "Whether all steps succeeded."})
     steps = fields.List(fields.Nested(StepShape))

@@ -1,4 +1,8 @@
-"""As whom mail of SMTP accounts is sent: the From of messages that name none, those that may be From, and the sender of a test mail."""
+"""Decides the senders of mail through SMTP accounts.
+
+That is: the From of messages that name none, the addresses that From may have, and the sender of a
+test mail.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -13,58 +17,59 @@ from mailbbgun.core.caller import Identity
 from mailbbgun.smtp_accounts import repo
 
 
-class Sender(Protocol):
-    """What of an account is asked here."""
+class SenderFields(Protocol):
+    """The fields of an account that this file needs."""
 
     @property
     def from_email(self) -> str | None:
-        """An address, a domain, or None: any."""
+        """The address or domain that may be From; None: any."""
 
     @property
     def from_name(self) -> str | None:
-        """A display name."""
+        """The display name beside ``from_email``."""
 
     @property
     def is_default(self) -> bool:
-        """Whether messages without From get this one's."""
+        """Whether messages that name no From get the one of this account."""
 
     @property
     def enabled(self) -> bool:
-        """Whether it sends at all."""
+        """Whether mail leaves through the account."""
 
 
 def identities(session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, Identity]:
-    """Return as whom each of these tenants sends, of those that have accounts."""
-    found: dict[UUID, list[Sender]] = defaultdict(list)
+    """Return the sender identity of each of these tenants that has accounts."""
+    found: dict[UUID, list[SenderFields]] = defaultdict(list)
     for row in repo.senders(session, tenant_ids):
         found[row.tenant_id].append(row)
     return {tenant_id: identity(accounts) for tenant_id, accounts in found.items()}
 
 
-def identity(accounts: Iterable[Sender]) -> Identity:
-    """Return as whom these accounts of one tenant send.
+def identity(accounts: Iterable[SenderFields]) -> Identity:
+    """Return the sender identity of a tenant with these accounts.
 
-    The default's From stays when it is switched off: it is who writes, and not which way the mail goes. With no account switched on,
-    anything may be From: the mail waits for one.
+    A default account gives its From even while it is disabled: it says who writes, not where the
+    mail leaves. While no account is enabled, From may be anything, and the mail waits for an
+    account.
     """
     default, enabled = None, set()
     for account in accounts:
         if account.is_default and account.from_email and "@" in account.from_email:
-            default = as_written(account.from_name or "", account.from_email)
+            default = mailbox(account.from_name or "", account.from_email)
         if account.enabled:
             enabled.add(account.from_email)
     allowed = frozenset(one.lower() for one in enabled if one is not None)
     return Identity(default, None if None in enabled or not enabled else allowed)
 
 
-def as_written(name: str, spec: str) -> str:
-    """Return a mailbox as it may be written, whatever is in the name (RFC 5322 §3.4)."""
+def mailbox(name: str, spec: str) -> str:
+    """Return name and address as a mailbox (RFC 5322 §3.4); the name may hold any characters."""
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{quoted}" <{spec}>' if name else spec
 
 
-def test_mail_sender(account: Sender, username: str | None, default_from: str) -> tuple[str, str]:
-    """Return name and address that a test mail is from: such that the account's server should take it."""
+def test_mail_sender(account: SenderFields, username: str | None, default_from: str) -> tuple[str, str]:
+    """Return the name and the address in From of a test mail that the server should accept."""
     if account.from_email:
         return (
             account.from_name or "",
@@ -72,5 +77,5 @@ def test_mail_sender(account: Sender, username: str | None, default_from: str) -
         )
     try:
         return account.from_name or "", address(username or "")
-    except ValueError:  # many a user name is no address
+    except ValueError:  # many user names are not addresses
         return parseaddr(default_from)

@@ -1,4 +1,7 @@
-"""The verb: write down what must not go unseen, in the transaction of what was done or is about to be shown."""
+"""Writes the audit: acts that a tenant must be able to see later.
+
+An entry is committed together with the act, or before an answer shows a secret.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +17,10 @@ REVEALED = "credentials.revealed"
 
 
 def note(session: Session, caller: Caller, address: str | None, action: str, data: Mapping[str, Any]) -> None:
-    """Add an entry: who did it, from which IP address, and ``data``, of which JSON can be made and which holds no secret."""
+    """Add an entry: the caller, the client's IP address and ``data``.
+
+    ``data`` must be serialisable as JSON and hold no secret.
+    """
     who = {"tenant_id": caller.tenant_id, "key_id": caller.key_id, "address": address and address[:45]}
     session.add(AuditEntry(id=new_id(), at=datetime.now(UTC), action=action, data=dict(data), **who))
     session.flush()

@@ -1,4 +1,4 @@
-"""From what a request shows to who asks."""
+"""Authenticates a request: turns its ``Authorization`` header into a caller."""
 
 import base64
 import ipaddress
@@ -14,7 +14,7 @@ from mailbbgun.tenants.keyring import LEEWAY, NOBODY, Identities, Keyring, Known
 
 
 class Authenticator:
-    """Knows keys again. Thread-safe."""
+    """Recognises API keys. Thread-safe."""
 
     def __init__(
         self,
@@ -26,7 +26,11 @@ class Authenticator:
         per_minute: int = 0,
         outages: Outages | None = None,
     ) -> None:
-        """Ask for a key if it is ``required``; keys without a limit of their own may ask ``per_minute`` times a minute (0: without limit)."""
+        """Create an authenticator.
+
+        ``required``: refuse requests without a key. ``per_minute``: requests a minute for keys
+        without a limit of their own (0: no limit).
+        """
         self._db = db
         self._vault = vault
         self._required = required
@@ -43,9 +47,11 @@ class Authenticator:
         return self._pepper is not None and self._ring.get(parts[0], LEEWAY) is not None
 
     def caller(self, header: str | None, address: str | None) -> Caller:
-        """Return who asks, by the ``Authorization`` header (Bearer, or Basic with the key as password) and the client's IP address.
+        """Return the caller with this ``Authorization`` header and IP address.
 
-        Raises :class:`Unauthorized`, :class:`Forbidden` if the key may not be used from there, :class:`DatabaseUnavailable`.
+        The header is Bearer, or Basic with the key as password. Raises :class:`Unauthorized`,
+        :class:`Forbidden` if the key may not be used from that address,
+        :class:`DatabaseUnavailable`.
         """
         if header is None:
             if self._required:
@@ -56,22 +62,22 @@ class Authenticator:
             raise Unauthorized("This is no API key.")
         prefix, secret = parts
         known = self._ring.look_up(prefix)
-        # Hashed whether or not there is such a key, so that the time tells nothing.
-        if not same(known.hash, keyed_hash(self._peppered(), secret)):
+        # The secret is hashed even if no such key exists, so that the time taken reveals nothing.
+        if not same(known.hash, keyed_hash(self._read_pepper(), secret)):
             raise Unauthorized("This is no API key.")
         if known.over:
-            raise _about(known, Unauthorized("This API key has expired or was revoked."))
+            raise _with_ids(known, Unauthorized("This API key has expired or was revoked."))
         if known.networks and not _inside(address, known.networks):
-            raise _about(known, Forbidden("This API key may not be used from your address."))
+            raise _with_ids(known, Forbidden("This API key may not be used from your address."))
         if known.caller.key_id:
             self._ring.note_use(known.caller.key_id)
         return known.caller
 
     def close(self) -> None:
-        """Stop looking at keys in use, and note when they were used."""
+        """Stop watching the keys in use, and write down when they were last used."""
         self._ring.close()
 
-    def _peppered(self) -> str:
+    def _read_pepper(self) -> str:
         if self._pepper is None:
             with self._db.write() as session:
                 self._pepper = keys.pepper(session, self._vault)
@@ -81,21 +87,21 @@ class Authenticator:
 Refused = TypeVar("Refused", Unauthorized, Forbidden)
 
 
-def _about(known: KnownKey, error: Refused) -> Refused:
-    """Return an error of which the log line says whose key it was."""
+def _with_ids(known: KnownKey, error: Refused) -> Refused:
+    """Return the error with the ids of tenant and key, which the log line then shows."""
     error.told = {"tenant_id": known.caller.tenant_id, "key_id": known.caller.key_id}
     return error
 
 
 def _token_of(header: str) -> str:
-    """Return the key a header shows (RFC 6750 §2.1, RFC 7617); something that is no key if it shows none."""
+    """Return the key in a header (RFC 6750 §2.1, RFC 7617); the empty string if it has none."""
     scheme, _, rest = header.partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[2]
-        except ValueError:  # binascii.Error and UnicodeDecodeError are some; what is not ASCII is a plain one
+        except ValueError:  # not Base64 (binascii.Error), not UTF-8 (UnicodeDecodeError), or not ASCII
             return ""
     return ""
 

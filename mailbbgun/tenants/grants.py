@@ -1,11 +1,17 @@
-"""What a caller may grant: nothing that it lacks, whatever the tenant. So no chain of keys and tenants leads further than its first.
+"""Checks what a caller may grant. In no tenant may it grant anything that it lacks itself.
 
-A key has no scope that its maker lacks, and keeps each limit of its maker's: its kind, senders, guests, networks, requests
-a minute and end. A limit that is not set is more than any other: whoever makes a key that has none could go on from there.
+So no chain of new keys and new tenants leads further than the first key in it.
 
-A key without limits of its own has its scopes alone: an administrator like that decides what tenants may use, its own too.
-One with limits, of a tenant that has limits or is suspended, stays inside: it makes no tenant, no key for another, and
-raises no tenant's limits. Else it would use another tenant's quota, or any number of them.
+A new key gets no scope that its maker lacks. It must keep every limit of its maker's key: kind,
+senders, guests, networks, requests a minute and end. A missing limit counts as higher than any
+limit, since a key without the limit could make further keys without it.
+
+A caller whose key has no limits is bound by its scopes only. Such an administrator decides what
+tenants may use, its own tenant included.
+
+A caller whose key has limits, and whose tenant has limits or is suspended, is *confined* to its
+tenant: it adds no tenants, makes no keys for other tenants and raises no tenant's limits.
+Otherwise it could use another tenant's quota, or any number of quotas.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -19,32 +25,36 @@ from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import Forbidden, Unauthorized
 from mailbbgun.tenants import repo
-from mailbbgun.tenants.keys import Wish
+from mailbbgun.tenants.keys import KeySpec
 from mailbbgun.tenants.models import ACTIVE, SUSPENDED, ApiKey, Tenant
 
-MOST_NAMED = 5  # entries of a list that an error names
+#: How many entries of a list an error names.
+MOST_NAMED = 5
 TENANT_LIMITS = ("max_requests_per_minute", "max_messages_per_day")
 
 
 def check(
-    session: Session, who: Caller, tenant: Tenant, wish: Wish, per_minute: int | None, *, copied: bool = False
+    session: Session, who: Caller, tenant: Tenant, spec: KeySpec, per_minute: int | None, *, copied: bool = False
 ) -> None:
-    """Raise :class:`Forbidden` if ``who`` asks for a key of that tenant that ``who`` may not grant.
+    """Raise :class:`Forbidden` if the caller ``who`` may not grant this key of this tenant.
 
-    A key without a limit of its own is bounded by its tenant's, and so is what it grants in its tenant; who shows no key
-    may ask ``per_minute`` times a minute (None: without limit). The limit of a key that is ``copied`` may be above its
-    tenant's, which was lowered meanwhile. Raises :class:`Unauthorized` if the caller's key has ended meanwhile:
-    what else it asks may be served for a second more, but a key that it made then would outlive it.
+    ``per_minute`` is the limit of requests a minute of a caller without a key (None: no limit). A
+    key without a limit of its own is bound by its tenant's limit, and so are the keys that it makes
+    in its tenant. ``copied``: the key is a copy made by rotation, and may keep a limit above that
+    of its tenant, which may have been lowered since.
+
+    Raises :class:`Unauthorized` if the caller's key has ended. Other requests with such a key may
+    succeed for up to a second, but a key made in that second would outlive it.
     """
-    if lacks := sorted(set(wish.scopes) - who.scopes):
+    if lacks := sorted(set(spec.scopes) - who.scopes):
         whose = "this API key lacks" if who.key_id else "without an API key nobody has"
         raise Forbidden(f"A caller grants only scopes it has: {whose} {', '.join(lacks)}.")
-    if who.tests_only and wish.kind is not KeyKind.TEST:
+    if who.tests_only and spec.kind is not KeyKind.TEST:
         raise Forbidden("A test key makes only test keys.")
-    own = _own(session, who)
+    own = _current_key(session, who)
     most = own.max_requests_per_minute if own else per_minute
-    its_most = tenant.max_requests_per_minute if tenant.id == who.tenant_id and not copied else None
-    more = [*_more_requests(most, its_most, wish), *(_more(own, wish) if own else ())]
+    tenant_most = tenant.max_requests_per_minute if tenant.id == who.tenant_id and not copied else None
+    more = [*_exceeded_rate(most, tenant_most, spec), *(_exceeded_limits(own, spec) if own else ())]
     if more:
         which = (
             "A key of your own tenant may do no more"
@@ -52,18 +62,18 @@ def check(
             else "A key may in no tenant do more"
         )
         raise Forbidden(f"{which} than yours: it would by its {'; '.join(more)}.")
-    if tenant.id != who.tenant_id and (why := _confined(session, who, own, per_minute)):
+    if tenant.id != who.tenant_id and (why := _why_confined(session, who, own, per_minute)):
         raise Forbidden(f"{why} makes no keys for other tenants.")
 
 
 def check_tenant(
     session: Session, who: Caller, tenant: Tenant | None, wanted: Mapping[str, Any], per_minute: int | None
 ) -> None:
-    """Raise :class:`Forbidden` if ``who`` may not make a tenant (None) with these columns, or change one to have them.
+    """Raise :class:`Forbidden` if ``who`` may not change the tenant so, or add it (None).
 
     ``per_minute`` and :class:`Unauthorized` are as for :func:`check`.
     """
-    why = _confined(session, who, _own(session, who), per_minute)
+    why = _why_confined(session, who, _current_key(session, who), per_minute)
     if why is None:
         return
     if tenant is None:
@@ -72,13 +82,15 @@ def check_tenant(
     if tenant.status == SUSPENDED and wanted.get("status") == ACTIVE:
         raised.append("status")
     if raised:
-        raise Forbidden(
-            f"{why} raises no tenant's limits: {', '.join(raised)} would be more than {'they are' if len(raised) > 1 else 'it is'} now."
-        )
+        now = "they are" if len(raised) > 1 else "it is"
+        raise Forbidden(f"{why} raises no tenant's limits: {', '.join(raised)} would be more than {now} now.")
 
 
-def _confined(session: Session, who: Caller, own: ApiKey | None, per_minute: int | None) -> str | None:
-    """Return the beginning of a sentence that says why a caller may give nothing beyond its tenant; None: it may."""
+def _why_confined(session: Session, who: Caller, own: ApiKey | None, per_minute: int | None) -> str | None:
+    """Return why a caller is confined to its tenant, as the start of a sentence.
+
+    None if it is not.
+    """
     limits = _limits(own) if own else (["RATE_LIMIT_PER_MINUTE"] if per_minute is not None else [])
     tenant = repo.tenant(session, who.tenant_id)
     if not limits or tenant is None:
@@ -100,8 +112,8 @@ def _limits(own: ApiKey) -> list[str]:
     ]
 
 
-def _own(session: Session, who: Caller) -> ApiKey | None:
-    """Return the caller's key as it is now; None if it shows none."""
+def _current_key(session: Session, who: Caller) -> ApiKey | None:
+    """Return the caller's key as the database has it now; None for a caller without a key."""
     if who.key_id is None:
         return None
     own = repo.key(session, who.tenant_id, who.key_id)
@@ -114,47 +126,53 @@ def _own(session: Session, who: Caller) -> ApiKey | None:
     return own
 
 
-def _more_requests(most: int | None, its_most: int | None, wish: Wish) -> Iterator[str]:
-    """Say if a key could ask more often than its maker, or names a limit above its tenant's."""
-    wanted = wish.max_requests_per_minute
+def _exceeded_rate(most: int | None, tenant_most: int | None, spec: KeySpec) -> Iterator[str]:
+    """Yield an objection if the key could ask more often than its maker, or than its tenant."""
+    wanted = spec.max_requests_per_minute
     if _above(wanted, most):
         yield f"max_requests_per_minute (at most {most})"
-    elif wanted is not None and _above(wanted, its_most):
-        yield f"max_requests_per_minute (at most {its_most}, as its tenant)"
+    elif wanted is not None and _above(wanted, tenant_most):
+        yield f"max_requests_per_minute (at most {tenant_most}, as its tenant)"
 
 
 def _above(wanted: int | None, most: int | None) -> bool:
-    """Say whether a limit is above another one; None is no limit."""
+    """Return whether a limit is higher than another one; None means no limit."""
     return most is not None and (wanted is None or wanted > most)
 
 
-def _more(own: ApiKey, wish: Wish) -> Iterator[str]:
-    """Say by what else a key would go beyond another one."""
+def _exceeded_limits(own: ApiKey, spec: KeySpec) -> Iterator[str]:
+    """Yield an objection for each other limit by which the new key would exceed ``own``."""
     if own.kind == KeyKind.TEAM and not (
-        wish.kind is KeyKind.TEST or (wish.kind is KeyKind.TEAM and _within(wish.guests, own.guests))
+        spec.kind is KeyKind.TEST or (spec.kind is KeyKind.TEAM and _within(spec.guests, own.guests))
     ):
         yield f"kind or guests (test, or team with guests among {_named(own.guests)})"
-    if own.senders and not _within(wish.senders, own.senders):
+    if own.senders and not _within(spec.senders, own.senders):
         yield f"senders (only {_named(own.senders)})"
-    if own.networks and not _inside(wish.networks, own.networks):
+    if own.networks and not _inside(spec.networks, own.networks):
         yield f"networks (only inside {_named(own.networks)})"
-    if own.expires_at is not None and (wish.expires_at is None or wish.expires_at > own.expires_at):
+    if own.expires_at is not None and (spec.expires_at is None or spec.expires_at > own.expires_at):
         yield f"expires_at (at the latest {rfc3339(own.expires_at)})"
 
 
 def _named(entries: Collection[str]) -> str:
-    """Return the first few entries of a list, for people."""
+    """Return the first entries of a list as text."""
     named = ", ".join(list(entries)[:MOST_NAMED])
     return f"{named} and {len(entries) - MOST_NAMED} more" if len(entries) > MOST_NAMED else named
 
 
 def _within(wanted: Collection[str], ours: Collection[str]) -> bool:
-    """Say whether each of these addresses and domains is among ours, or of a domain of ours; none at all would be any."""
+    """Return whether all wanted addresses and domains are in ours.
+
+    An empty list means any, so it is not inside.
+    """
     return bool(wanted) and all(one in ours or ("@" in one and one.rpartition("@")[2] in ours) for one in wanted)
 
 
 def _inside(wanted: Collection[str], ours: Collection[str]) -> bool:
-    """Say whether each of these networks lies inside one of ours; none at all would be anywhere."""
+    """Return whether all wanted networks lie inside ours.
+
+    An empty list means anywhere, so it is not inside.
+    """
     return bool(wanted) and all(any(_is_part(ip_network(one), ip_network(other)) for other in ours) for one in wanted)
 
 

@@ -1,10 +1,12 @@
-"""What one process knows of API keys: those in use, and for a while prefixes of which there is no key.
+"""Caches API keys in each process: the keys in use, and for a while the prefixes that no key has.
 
-A thread looks twice a second whether any key, tenant or SMTP account has changed, which is one small statement, and only then reads the keys in use
-again. So what is revoked or suspended counts within a second; a key that expires does so by its own time. While the database cannot be read, what is
-known grows old, and requests must ask themselves.
+A thread checks twice a second whether any key, tenant or SMTP account has changed. The check is one
+small statement; only after a change does the thread read the keys in use again. So a revoked key
+is refused in each process within a second. A key that expires ends on time, without a check. While
+the database cannot be read, cached keys become stale and requests must ask the database themselves.
 
-Requests that show a key that is not known look it up together: one statement at a time, for all of them. However many guess, they use one connection.
+Requests with keys that are not cached share a look-up: one statement at a time, for all that wait.
+However many clients guess keys, they use one connection.
 """
 
 import ipaddress
@@ -29,50 +31,60 @@ from mailbbgun.tenants import repo
 from mailbbgun.tenants.models import SUSPENDED, Tenant
 from mailbbgun.tenants.repo import Found
 
-LOOK_SECONDS = 0.4  # between looks whether something has changed
-FRESH_SECONDS = 0.9  # how old what we know of a key may be
-LEEWAY = 0.05  # seconds between being told that it is at hand and asking for it
-READ_SECONDS = 30.0  # after which the keys in use are read again although nothing has changed
-IDLE_SECONDS = 30.0  # a key that was not used for so long is no longer looked at
-WRITE_SECONDS = 5.0  # between notes of when keys were used last
-MISSING_SECONDS = 10.0  # how long it is remembered that there is no key of a prefix
-MOST_KNOWN = 10_000  # keys in use at once that one process looks after; and prefixes without a key that it remembers
-MOST_ROWS = 100  # of the count of changes, before they are summed up
-NOBODY = ""  # in the place of a prefix: the tenant default, for who shows no key
+#: Seconds between two checks for changes.
+CHECK_SECONDS = 0.4
+#: Seconds for which a cached key is fresh after it was read or confirmed.
+FRESH_SECONDS = 0.9
+#: Seconds that may pass between ``Authenticator.at_hand`` and the use of the key.
+LEEWAY = 0.05
+#: Seconds after which the keys in use are read again even if nothing has changed.
+READ_SECONDS = 30.0
+#: Seconds after which a key without requests leaves the cache.
+IDLE_SECONDS = 30.0
+#: Seconds between two writes of when keys were last used.
+WRITE_SECONDS = 5.0
+#: Seconds for which the process remembers that no key has a prefix.
+MISSING_SECONDS = 10.0
+#: Most keys in the cache, and most prefixes remembered as missing.
+MOST_KNOWN = 10_000
+#: Rows of the count of changes above which they are summed up.
+MOST_ROWS = 100
+#: Stands for the prefix in requests without a key. They act as the tenant ``default``.
+NOBODY = ""
 
 log = logging.getLogger("mailbbgun.auth")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Identities = Callable[[Session, Collection[UUID]], Mapping[UUID, Identity]]
-"""As whom each of these tenants sends, of those of which there is something to say."""
+"""Returns the sender identity of each of these tenants that has SMTP accounts."""
 
 
 @dataclass(slots=True)
 class KnownKey:
-    """A key as this process knows it. Moments are monotonic seconds."""
+    """A cached key. Times are monotonic seconds."""
 
     hash: str
     caller: Caller
     networks: tuple[Network, ...]
-    ends: float  # when it expires; it is over if that was before
-    seen: float  # when the database began to be asked
+    ends: float  # when the key expires; in the past if it has ended
+    seen: float  # start of the statement that read it
     used: float
 
     @property
     def over(self) -> bool:
-        """Whether it has expired or was revoked."""
+        """Whether the key has expired or was revoked."""
         return time.monotonic() >= self.ends
 
 
-class _Look(NamedTuple):
-    """What the thread has seen last. Keys read at ``read`` or later were still as they are at ``confirmed``."""
+class _Check(NamedTuple):
+    """The thread's last check: keys read at ``read`` or later had not changed at ``confirmed``."""
 
     read: float
     confirmed: float
 
 
-class _KeyLookUp:
-    """Prefixes that several requests ask for together."""
+class _Batch:
+    """One look-up of the prefixes of several requests."""
 
     def __init__(self) -> None:
         self.prefixes: set[str] = set()
@@ -82,67 +94,82 @@ class _KeyLookUp:
 
 
 class Keyring:
-    """Thread-safe; its thread starts with the first request, so it belongs to the process that serves."""
+    """The cache of keys. Thread-safe.
+
+    Its thread starts with the first look-up, and so in the process that serves requests.
+    """
 
     def __init__(
         self, db: Database, identities: Identities, per_minute: int | None, outages: Outages | None = None
     ) -> None:
-        """Keys without a limit of their own may ask ``per_minute`` times a minute."""
+        """Create an empty cache.
+
+        ``per_minute``: requests a minute for keys without a limit of their own.
+        """
         self._outages = outages or Outages()
         self._db = db
         self._identities = identities
         self._per_minute = per_minute
         self._lock = threading.Lock()
         self._known: dict[str, KnownKey] = {}
-        self._missing: OrderedDict[str, float] = OrderedDict()  # prefixes without a key → when that was so
-        self._look = _Look(float("inf"), float("-inf"))
-        self._changes: int | None = None  # the count of changes at the last look; None: it is not known
+        self._missing: OrderedDict[str, float] = OrderedDict()  # prefixes without a key → when that was read
+        self._last_check = _Check(float("inf"), float("-inf"))
+        self._changes: int | None = None  # the count at the last check; None: not known
         self._read_at = float("-inf")
-        self._gathering = _KeyLookUp()
-        self._asking = threading.Lock()
+        self._next_batch = _Batch()  # new requests join it until its statement starts
+        self._statement = threading.Lock()  # held while the statement of a batch runs
         self._used: dict[UUID, datetime] = {}
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
     def get(self, prefix: str, leeway: float = 0.0) -> KnownKey | None:
-        """Return what is known of a key and will be fresh for ``leeway`` seconds more; None if the database must be asked. Waits for nobody."""
+        """Return what the cache knows of a prefix; None if the database must be asked.
+
+        The entry stays fresh for at least ``leeway`` seconds. Never waits.
+        """
         known, now = self._known.get(prefix), time.monotonic() + leeway
         if known is None:
-            return _none(now) if now - self._missing.get(prefix, float("-inf")) < MISSING_SECONDS else None
-        look = self._look
-        return known if now - (look.confirmed if known.seen >= look.read else known.seen) < FRESH_SECONDS else None
+            return _missing_key(now) if now - self._missing.get(prefix, float("-inf")) < MISSING_SECONDS else None
+        check = self._last_check
+        return known if now - (check.confirmed if known.seen >= check.read else known.seen) < FRESH_SECONDS else None
 
     def look_up(self, prefix: str) -> KnownKey:
-        """Return what is known of a key, asking the database if need be. Raises :class:`DatabaseUnavailable`."""
-        known = self.get(prefix) or self._ask(prefix).get(prefix) or _none(time.monotonic())
+        """Return a key, from the database if it is not cached.
+
+        Raises :class:`DatabaseUnavailable`.
+        """
+        known = self.get(prefix) or self._look_up_in_batch(prefix).get(prefix) or _missing_key(time.monotonic())
         known.used = time.monotonic()
         return known
 
     def note_use(self, key_id: UUID) -> None:
-        """Remember that a key was used just now."""
+        """Remember that a key was used now."""
         with self._lock:
             self._used[key_id] = datetime.now(UTC)
 
     def close(self) -> None:
-        """Stop looking, and note what was used."""
+        """Stop the thread, which first writes down when keys were last used."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join(5.0)
 
-    def _ask(self, prefix: str) -> Mapping[str, KnownKey]:
-        """Ask the database together with who else asks: the first of them waits for the statement before, and asks for all."""
+    def _look_up_in_batch(self, prefix: str) -> Mapping[str, KnownKey]:
+        """Read a key in one statement together with all requests that wait for one.
+
+        The first request of a batch waits for the statement before, then reads for the batch.
+        """
         with self._lock:
-            batch, first = self._gathering, not self._gathering.prefixes
+            batch, first = self._next_batch, not self._next_batch.prefixes
             batch.prefixes.add(prefix)
         if not first:
             batch.over.wait()
         else:
-            with self._asking:
+            with self._statement:
                 with self._lock:
-                    self._gathering = _KeyLookUp()
+                    self._next_batch = _Batch()
                 try:
                     batch.found, batch.error = self._load(sorted(batch.prefixes)), None
-                except Exception as error:  # noqa: BLE001 - raised below, in each of them
+                except Exception as error:  # noqa: BLE001 - each request of the batch raises it below
                     batch.error = error
                 finally:
                     batch.over.set()
@@ -157,7 +184,7 @@ class Keyring:
         with self._db.read() as session:
             found = self._read(session, prefixes, now)
         with self._lock:
-            self._keep(prefixes, found)
+            self._replace(prefixes, found)
             for prefix in set(prefixes) - found.keys():
                 self._missing[prefix] = now
                 self._missing.move_to_end(prefix)
@@ -166,11 +193,14 @@ class Keyring:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="keys", daemon=True)
                 thread.start()
-                self._thread = thread  # not before: one that could not start would never look
+                self._thread = thread  # set after start(): if it fails, the next look-up tries again
         return found
 
-    def _keep(self, prefixes: Collection[str], found: Mapping[str, KnownKey]) -> None:
-        """Put what was read in the place of what was known. The caller holds the lock; others look without it, so each key changes in one step."""
+    def _replace(self, prefixes: Collection[str], found: Mapping[str, KnownKey]) -> None:
+        """Replace cached keys by those that were read. The caller holds the lock.
+
+        Readers do not take the lock, so each key is replaced in one step.
+        """
         for prefix in prefixes:
             before, new = self._known.get(prefix), found.get(prefix)
             if new is None:
@@ -202,7 +232,7 @@ class Keyring:
             guests=frozenset(key.guests),
             requests_per_minute=key.max_requests_per_minute or self._per_minute,
             identity=identities.get(tenant.id, ANYONE),
-            **_of_tenant(tenant),
+            **_tenant_values(tenant),
         )
         networks = tuple(ipaddress.ip_network(network) for network in key.networks)
         ends = float("-inf") if found.ended else now + found.left if found.left is not None else float("inf")
@@ -210,7 +240,7 @@ class Keyring:
 
     def _nobody(self, session: Session, identities: Mapping[UUID, Identity], now: float) -> KnownKey:
         tenant = repo.tenant(session, DEFAULT_TENANT)
-        its = _of_tenant(tenant) if tenant else {}
+        its = _tenant_values(tenant) if tenant else {}
         caller = replace(
             ANYBODY, requests_per_minute=self._per_minute, identity=identities.get(DEFAULT_TENANT, ANYONE), **its
         )
@@ -218,18 +248,18 @@ class Keyring:
 
     def _run(self) -> None:
         written = time.monotonic()
-        while not self._closed.wait(LOOK_SECONDS):
+        while not self._closed.wait(CHECK_SECONDS):
             try:
-                self._look_again()
+                self._check_for_changes()
                 self._outages.worked("database", "keys")
                 if time.monotonic() - written >= WRITE_SECONDS:
                     self._forget_idle()
                     self._note_uses()
                     written = time.monotonic()
-            except DatabaseUnavailable as error:  # what we know grows old, and requests find out by themselves
+            except DatabaseUnavailable as error:  # the cache becomes stale, and requests meet the error themselves
                 self._changes = None
                 self._outages.failed("keys", error)
-            except Exception:  # a standby that cannot be written, a bug of ours: without this thread each request would ask the database
+            except Exception:  # a read-only standby, or a bug; without the thread each request would ask the database
                 self._changes = None
                 log.exception("keys_thread_failed")
         try:
@@ -237,28 +267,30 @@ class Keyring:
         except DatabaseUnavailable as error:
             log.warning("uses_not_noted", extra={"error": str(error)})
 
-    def _look_again(self) -> None:
-        """Read the keys in use if something has changed, or has not been read for long; else note that they are as they were."""
+    def _check_for_changes(self) -> None:
+        """Check for changes; after one, or long after the last read, read the keys in use again."""
         if not self._known:
             return
         now = time.monotonic()
         with self._db.read() as session:
-            # The count first: what is committed between the two statements is counted at the next look.
+            # The count is read first: a commit between the two statements is found by the next
+            # check.
             counted = repo.changes(session, sure=self._changes is not None)
             changes = counted.n if counted else None
             if changes is not None and changes == self._changes and now - self._read_at < READ_SECONDS:
-                self._look = _Look(self._look.read, now)
+                self._last_check = _Check(self._last_check.read, now)
                 return
             with self._lock:
                 prefixes = list(self._known)
                 self._missing.clear()
-                # After the count: what a request reads from here on is as new as that. What one has read before, and keeps later, is not
-                # among these, and may be older than what was counted.
+                # Taken after the count: a key that a request reads from now on is at least as new
+                # as the count. A key that a request read earlier but caches later is not in
+                # ``prefixes``, and may be older than the count.
                 now = time.monotonic()
             found = self._read(session, prefixes, now)
         with self._lock:
-            self._keep(prefixes, found)
-        self._look, self._changes, self._read_at = _Look(now, now), changes, now
+            self._replace(prefixes, found)
+        self._last_check, self._changes, self._read_at = _Check(now, now), changes, now
         if counted and counted.rows > MOST_ROWS:
             with self._db.write() as session:
                 repo.sum_up_changes(session)
@@ -275,19 +307,19 @@ class Keyring:
         try:
             if noted:
                 with self._db.write() as session:
-                    repo.used(session, noted)
+                    repo.record_uses(session, noted)
         except DatabaseUnavailable:
             with self._lock:
                 self._used = noted | self._used
             raise
 
 
-def _none(now: float) -> KnownKey:
-    """Return what is known of a key that is not there."""
+def _missing_key(now: float) -> KnownKey:
+    """Return the entry of a key that does not exist: it has ended and matches no secret."""
     return KnownKey("", Caller(DEFAULT_TENANT), (), float("-inf"), seen=now, used=now)
 
 
-def _of_tenant(tenant: Tenant) -> dict[str, Any]:
+def _tenant_values(tenant: Tenant) -> dict[str, Any]:
     return {
         "suspended": tenant.status == SUSPENDED,
         "tenant_requests_per_minute": tenant.max_requests_per_minute,

@@ -1,7 +1,9 @@
-"""API keys: how they look, how they are made, and what of them is kept.
+"""Makes, rotates and parses API keys.
 
-``mbg_<prefix>_<secret>``: twelve characters that tell keys apart and are shown, and 43 (256 bits) that are a secret and shown once. Letters
-and digits only, so that a double click takes the whole of it, and secret scanners know it by ``mbg_[a-z0-9]{12}_[A-Za-z0-9]{43}``.
+A key is ``mbg_<prefix>_<secret>``. The prefix has 12 characters; it identifies the key and is
+public. The secret has 43 characters (256 bits); it is shown once, and only its keyed hash is kept.
+All are letters and digits, so that a double click selects the whole key. Secret scanners find keys
+by ``mbg_[a-z0-9]{12}_[A-Za-z0-9]{43}``.
 """
 
 import re
@@ -30,8 +32,8 @@ _TOKEN = re.compile(rf"mbg_([a-z0-9]{{{PREFIX_SIZE}}})_([A-Za-z0-9]{{{SECRET_SIZ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a key shall be."""
+class KeySpec:
+    """What a new key shall be called and may do."""
 
     name: str
     kind: KeyKind = KeyKind.LIVE
@@ -43,57 +45,68 @@ class Wish:
     expires_at: datetime | None = None
 
 
-ADMIN = Wish(name="admin", scopes=tuple(Scope))
+ADMIN = KeySpec(name="admin", scopes=tuple(Scope))
 """The first key of an installation: it may do everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new key. ``token`` is what its holder shows, and is never to be had again."""
+    """A new key. ``token`` is the whole key with its secret; it cannot be obtained again."""
 
     key: ApiKey
     token: str
 
 
 def split(token: str) -> tuple[str, str] | None:
-    """Return prefix and secret of a key; None if it has not the form of one."""
+    """Return the prefix and the secret of a key.
+
+    None if the text does not have the form of a key.
+    """
     found = _TOKEN.fullmatch(token)
     return (found[1], found[2]) if found else None
 
 
 def pepper(session: Session, vault: Vault) -> str:
-    """Return what hashes of keys are made with, making it if there is none yet. Raises :class:`SecretUnreadable`."""
-    kept = repo.secret(session, repo.PEPPER) or repo.keep_secret(session, repo.PEPPER, vault.encrypt(new_pepper()))
+    """Return the secret that keys are hashed with; the first call makes it.
+
+    Raises :class:`SecretUnreadable` if it cannot be decrypted.
+    """
+    kept = repo.secret(session, repo.PEPPER) or repo.add_secret(session, repo.PEPPER, vault.encrypt(new_pepper()))
     return vault.decrypt(kept)
 
 
 def check(db: Database, vault: Vault) -> None:
-    """Look whether the encryption keys at hand are those of this database, by the secret that every database has. Changes nothing.
+    """Check that the configured encryption keys fit this database. Changes nothing.
 
-    Raises :class:`ConfigurationError` if they are not, or there are none; :class:`DatabaseUnavailable`.
+    The check tries to decrypt the pepper, a secret that every database has. Raises
+    :class:`ConfigurationError` if no key fits or there are none, :class:`DatabaseUnavailable`.
     """
     with db.read() as session:
         kept = repo.secret(session, repo.PEPPER)
     if kept is not None and vault.key_of(kept) is None:
         raise SecretUnreadable(
-            "ENCRYPTION_KEYS: none of them opens what is encrypted in this database; it is readable again when its key is back"
+            "ENCRYPTION_KEYS: none of them opens what is encrypted in this database; "
+            "it is readable again when its key is back"
         )
 
 
-def create(session: Session, vault: Vault, tenant_id: UUID, wish: Wish) -> Minted:
-    """Make a key for a tenant. Raises :class:`NotFound` if there is no such tenant, :class:`SecretUnreadable`."""
+def create(session: Session, vault: Vault, tenant_id: UUID, spec: KeySpec) -> Minted:
+    """Make a key for a tenant.
+
+    Raises :class:`NotFound` if there is no such tenant, :class:`SecretUnreadable`.
+    """
     if repo.tenant(session, tenant_id) is None:
         raise NotFound("There is no such tenant.")
     prefix, secret = _drawn(_LOWER, PREFIX_SIZE), _drawn(_ANY, SECRET_SIZE)
     values: Mapping[str, Any] = {
-        "name": wish.name,
-        "kind": wish.kind.value,
-        "scopes": sorted(set(wish.scopes)),
-        "senders": list(wish.senders),
-        "networks": list(wish.networks),
-        "guests": list(wish.guests),
-        "max_requests_per_minute": wish.max_requests_per_minute,
-        "expires_at": wish.expires_at,
+        "name": spec.name,
+        "kind": spec.kind.value,
+        "scopes": sorted(set(spec.scopes)),
+        "senders": list(spec.senders),
+        "networks": list(spec.networks),
+        "guests": list(spec.guests),
+        "max_requests_per_minute": spec.max_requests_per_minute,
+        "expires_at": spec.expires_at,
     }
     made = ApiKey(
         id=new_id(),
@@ -114,24 +127,25 @@ def rotate(
     tenant_id: UUID,
     key_id: UUID,
     seconds: int,
-    permit: Callable[[Wish], None] = lambda wish: None,
+    permit: Callable[[KeySpec], None] = lambda spec: None,
 ) -> Minted:
-    """Make a key like another one, which lives for ``seconds`` more; ``permit`` raises what is against such a key.
+    """Make a copy of a key with a new secret; the old key works for ``seconds`` more.
 
-    Scopes that this version does not know are not copied: nobody could be granted them today.
+    ``permit`` is called with the copy's values and raises if the caller may not grant them. Scopes
+    that this version does not know are not copied, since nobody could be granted them today.
 
-    Raises :class:`NotFound`, :class:`Conflict` if that one has ended, or was rotated before.
+    Raises :class:`NotFound`; :class:`Conflict` if the old key has ended or was rotated before.
     """
     old = repo.key(session, tenant_id, key_id)
     if old is None:
         raise NotFound("There is no such key.")
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= datetime.now(UTC)):
         raise Conflict("The key has ended; create another.")
-    if old.rotated_at is not None:  # its end is not one that was chosen for the key that is to take its place
+    if old.rotated_at is not None:  # its end was set by the rotation, so the copy must not inherit it
         raise Conflict(
             "The key was rotated before and ends soon; rotate the one that took its place, or create another."
         )
-    wish = Wish(
+    spec = KeySpec(
         name=old.name,
         kind=KeyKind(old.kind),
         scopes=tuple(known_scopes(old.scopes)),
@@ -141,24 +155,24 @@ def rotate(
         max_requests_per_minute=old.max_requests_per_minute,
         expires_at=old.expires_at,
     )
-    permit(wish)
-    repo.rotated(session, tenant_id, key_id, seconds)
-    return create(session, vault, tenant_id, wish)
+    permit(spec)
+    repo.mark_rotated(session, tenant_id, key_id, seconds)
+    return create(session, vault, tenant_id, spec)
 
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """A key that another one has taken the place of, and when it would have ended without that."""
+    """A key that was rotated, and when it would have ended without the rotation."""
 
     key_id: UUID
     expires_at: datetime | None
 
 
 def take_back(session: Session, minted: Minted, rotated: Rotated | None = None) -> None:
-    """Revoke a new key that nobody has seen, and let the one that it was to take the place of live as long as before."""
+    """Revoke a new key that nobody has seen, and undo the rotation that it came from, if any."""
     repo.revoke(session, minted.key.tenant_id, minted.key.id)
     if rotated:
-        repo.not_rotated(session, minted.key.tenant_id, rotated.key_id, rotated.expires_at)
+        repo.undo_rotation(session, minted.key.tenant_id, rotated.key_id, rotated.expires_at)
 
 
 def _drawn(alphabet: str, size: int) -> str:

@@ -1,4 +1,4 @@
-"""Tables of tenants, their API keys, and the service's own secrets."""
+"""The tables of tenants, API keys, daily quotas, the service's own secrets and the audit."""
 
 from datetime import datetime
 from typing import Any, cast
@@ -14,7 +14,10 @@ ACTIVE, SUSPENDED = STATUSES = ("active", "suspended")
 
 
 class Tenant(Base):
-    """A customer of the service; owns everything. Never deleted: mail and events name it."""
+    """A customer of the service, who owns all other data.
+
+    Never deleted, since mail and events refer to it.
+    """
 
     __tablename__ = "tenants"
 
@@ -27,36 +30,36 @@ class Tenant(Base):
 
 
 class ApiKey(Base):
-    """A key as we know it again: of the secret only a keyed hash is here."""
+    """An API key. Only a keyed hash of its secret is stored."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index("ix_api_keys_tenant_id_id", "tenant_id", "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
-    prefix: Mapped[str] = mapped_column(String(16), unique=True)  # tells keys apart, and is no secret
+    prefix: Mapped[str] = mapped_column(String(16), unique=True)  # identifies the key; public
     hash: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(String(8))  # live, test or team
     scopes: Mapped[list[str]] = mapped_column(JSON)
-    senders: Mapped[list[str]] = mapped_column(
-        JSON
-    )  # From may be one of these addresses, or of these domains; empty: anything
-    networks: Mapped[list[str]] = mapped_column(
-        JSON
-    )  # requests must come from one of these (CIDR); empty: from anywhere
-    guests: Mapped[list[str]] = mapped_column(JSON)  # of a team key: who may get mail, addresses and domains
+    senders: Mapped[list[str]] = mapped_column(JSON)  # addresses and domains that From may have; empty: any
+    networks: Mapped[list[str]] = mapped_column(JSON)  # CIDR; requests must come from one of them; empty: from anywhere
+    guests: Mapped[list[str]] = mapped_column(JSON)  # addresses and domains that a team key may send to
     max_requests_per_minute: Mapped[int | None]  # null: no limit of its own
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
     revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
-    # Another one took its place, and it ends soon. Not among what is read with each look at keys in use.
+    # When the key was rotated; it ends soon. Deferred: the keyring, which reads keys often, does
+    # not need it.
     rotated_at: Mapped[datetime | None] = mapped_column(UTCDateTime(), deferred=True)
     last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
 
 class KeyChange(Base):
-    """How often keys, tenants or SMTP accounts have changed: the sum of its rows. Triggers write them, whoever changes what (migration 0009)."""
+    """Counts the changes of keys, tenants and SMTP accounts; the count is the sum of all rows.
+
+    Triggers add the rows, so that every change counts, whoever makes it (migration 0009).
+    """
 
     __tablename__ = "key_changes"
 
@@ -65,23 +68,24 @@ class KeyChange(Base):
 
 
 class Usage(Base):
-    """How far a tenant's daily quota is used up. Made with the first message that counts; tenants without a quota have none.
+    """How much of its daily quota a tenant has used.
 
-    Test messages have a row of their own: its ``tenant_id`` is ``caller.counts_as``. No foreign key, for that, and because each
-    insert would lock the tenant's row.
+    The first message that counts makes the row; tenants without a quota have no row. Test messages
+    have a row of their own, whose ``tenant_id`` is ``caller.counts_as``. There is no foreign key
+    for that reason, and because each insert would lock the tenant's row.
     """
 
     __tablename__ = "tenant_usage"
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    day: Mapped[int]  # that ``used`` is of: whole days since 1970, UTC
+    day: Mapped[int]  # the day that ``used`` counts: whole days since 1970, UTC
     used: Mapped[int]  # messages accepted on that day
-    granted: Mapped[int]  # of those that were asked for last; RETURNING tells nothing but a row's new values
-    per_day: Mapped[int]  # the quota when it was last asked for
+    granted: Mapped[int]  # messages granted to the last request; kept for RETURNING, which shows only new values
+    per_day: Mapped[int]  # the quota at the last request
 
 
 class Secret(Base):
-    """A secret of the service's own, encrypted, such as the pepper of the keys' hashes."""
+    """An encrypted secret of the service itself, such as the pepper that keys are hashed with."""
 
     __tablename__ = "secrets"
 
@@ -90,16 +94,19 @@ class Secret(Base):
 
 
 class AuditEntry(Owned, Base):
-    """Somebody read or did what must not go unseen. Never changed."""
+    """An act that the tenant must be able to see later, such as reading a password.
+
+    Never changed.
+    """
 
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_tenant_id_id", "tenant_id", "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    key_id: Mapped[UUID | None]  # null: by nobody's key, or on the command line
+    key_id: Mapped[UUID | None]  # null: a request without a key, or the command line
     at: Mapped[datetime] = mapped_column(UTCDateTime())
     action: Mapped[str] = mapped_column(String(64))  # credentials.revealed
-    address: Mapped[str | None] = mapped_column(String(45))  # the IP address it was asked from
+    address: Mapped[str | None] = mapped_column(String(45))  # the client's IP address
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 

@@ -1,4 +1,4 @@
-"""Queries over tenants and API keys."""
+"""Queries on tenants, API keys, the count of changes, the service's secrets and the audit."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,19 +48,25 @@ Row = TypeVar("Row", Tenant, ApiKey, AuditEntry)
 
 
 def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
-    """Say, inside a statement, that a tenant is suspended. There are few of these, and PostgreSQL hashes them once a statement."""
+    """Return an SQL condition: this tenant is suspended.
+
+    Few tenants are suspended, and PostgreSQL hashes them once a statement.
+    """
     return tenant_id.in_(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED))
 
 
-def suspended_ones(session: Session) -> Sequence[UUID]:
-    """Return the tenants that are suspended."""
+def suspended_ids(session: Session) -> Sequence[UUID]:
+    """Return the ids of all suspended tenants."""
     return session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED)).all()
 
 
 def tenants(
     session: Session, *, limit: int, offset: int, after: UUID | None
 ) -> tuple[Sequence[Tenant], int, UUID | None]:
-    """Return a page of tenants, newest first, how many there are, and the last id if there is more."""
+    """Return a page of tenants, newest first.
+
+    Also returns the number of all tenants, and the last id of the page if more tenants follow.
+    """
     count = session.scalar(select(func.count()).select_from(Tenant)) or 0
     statement = select(Tenant).order_by(Tenant.id.desc()).offset(offset).limit(limit + 1)
     return _page(
@@ -74,7 +80,7 @@ def tenant(session: Session, tenant_id: UUID) -> Tenant | None:
 
 
 def tenant_named(session: Session, name: str) -> Tenant | None:
-    """Return the tenant of that name; None if there is none."""
+    """Return the tenant with this name; None if there is none."""
     return session.scalar(select(Tenant).where(Tenant.name == name))
 
 
@@ -84,7 +90,10 @@ def names(session: Session, tenant_ids: Collection[UUID]) -> dict[UUID, str]:
 
 
 def add_tenant(session: Session, values: Mapping[str, Any], identifier: UUID | None = None) -> Tenant:
-    """Add a tenant, active, with these columns, and with that id if it is given. Raises :class:`Conflict` if its name is another's."""
+    """Add an active tenant with these columns, and with this id if given.
+
+    Raises :class:`Conflict` if another tenant has the name.
+    """
     made = Tenant(id=identifier or new_id(), status=ACTIVE, created_at=datetime.now(UTC), **values)
     with _name_taken():
         session.add(made)
@@ -93,21 +102,25 @@ def add_tenant(session: Session, values: Mapping[str, Any], identifier: UUID | N
 
 
 def change_tenant(session: Session, tenant_id: UUID, values: Mapping[str, Any]) -> None:
-    """Change columns of a tenant. Raises :class:`Conflict` if its name is another's."""
+    """Change columns of a tenant. Raises :class:`Conflict` if another tenant has the name."""
     if values:
         with _name_taken():
             session.execute(update(Tenant).where(Tenant.id == tenant_id).values(**values))
 
 
 def lock(session: Session, tenant_id: UUID) -> None:
-    """Let no other transaction that asks for the same change what a tenant has, until this one ends. SQLite has one writer anyway."""
+    """Lock the tenant's row until the transaction ends.
+
+    So transactions that change what a tenant has run one after the other. SQLite has one writer
+    anyway.
+    """
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update())
 
 
 def audit(
     session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None
 ) -> tuple[Sequence[AuditEntry], int, UUID | None]:
-    """Return a page of a tenant's audit, or of every tenant's, newest first."""
+    """Return a page of the audit of one tenant, or of all (None), as :func:`tenants` does."""
     its = [] if tenant_id is None else [AuditEntry.tenant_id == tenant_id]
     count = session.scalar(select(func.count()).select_from(AuditEntry).where(*its)) or 0
     statement = select(AuditEntry).where(*its).order_by(AuditEntry.id.desc()).offset(offset).limit(limit + 1)
@@ -119,7 +132,10 @@ def audit(
 def keys(
     session: Session, tenant_id: UUID | None, *, limit: int, offset: int, after: UUID | None
 ) -> tuple[Sequence[ApiKey], int, UUID | None]:
-    """Return a page of a tenant's keys, or of every tenant's, newest first, the revoked and expired among them."""
+    """Return a page of the keys of one tenant, or of all (None), as :func:`tenants` does.
+
+    Revoked and expired keys are included.
+    """
     its = [] if tenant_id is None else [ApiKey.tenant_id == tenant_id]
     count = session.scalar(select(func.count()).select_from(ApiKey).where(*its)) or 0
     chosen = select(ApiKey).options(undefer(ApiKey.rotated_at)).where(*its)
@@ -130,33 +146,37 @@ def keys(
 
 
 def key(session: Session, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
-    """Return a key of a tenant; None if it has none such."""
+    """Return a key of a tenant; None if it has no such key."""
     return session.scalar(select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id))
 
 
-def key_shown_as(session: Session, shown: UUID | str) -> ApiKey | None:
-    """Return the key of that id, or of that prefix, whosever it is; None if there is none."""
+def key_by_id_or_prefix(session: Session, shown: UUID | str) -> ApiKey | None:
+    """Return the key with this id or prefix, of any tenant; None if there is none."""
     return session.scalar(
         select(ApiKey).where(ApiKey.id == shown if isinstance(shown, UUID) else ApiKey.prefix == shown)
     )
 
 
 def admin_key(session: Session) -> ApiKey | None:
-    """Return a key with the scope ``admin`` that has not ended; None if there is none. Until the end of the transaction nobody else is told."""
+    """Return a valid key with the scope ``admin``; None if there is none.
+
+    The function locks the pepper's row, so that two transactions cannot both find no key and make
+    one.
+    """
     session.execute(select(Secret.name).where(Secret.name == PEPPER).with_for_update())
     living = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now()))
-    admin = cast(ApiKey.scopes, String).like(f'%"{Scope.ADMIN}"%')  # JSON is a text on both databases
+    admin = cast(ApiKey.scopes, String).like(f'%"{Scope.ADMIN}"%')  # both databases can cast JSON to text
     return session.scalar(select(ApiKey).where(*living, admin).order_by(ApiKey.id).limit(1))
 
 
 def revoke(session: Session, tenant_id: UUID, key_id: UUID) -> None:
-    """Revoke a key now, unless it is already."""
+    """Revoke a key now, unless it is revoked already."""
     its = (ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
     session.execute(update(ApiKey).where(*its).values(revoked_at=db_now()))
 
 
-def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> None:
-    """Note that another key takes the place of this one, and let it live for ``seconds`` more, unless it ends sooner anyway."""
+def mark_rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> None:
+    """Record that a key was rotated. It ends in ``seconds``, unless it ends sooner anyway."""
     later = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > db_now(seconds))
     end = case((later, db_now(seconds)), else_=ApiKey.expires_at)
     session.execute(
@@ -166,14 +186,18 @@ def rotated(session: Session, tenant_id: UUID, key_id: UUID, seconds: int) -> No
     )
 
 
-def not_rotated(session: Session, tenant_id: UUID, key_id: UUID, expires_at: datetime | None) -> None:
-    """Undo :func:`rotated`; ``expires_at`` is when the key ended before that."""
+def undo_rotation(session: Session, tenant_id: UUID, key_id: UUID, expires_at: datetime | None) -> None:
+    """Undo :func:`mark_rotated`; ``expires_at`` is the key's end before the rotation."""
     its = (ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
     session.execute(update(ApiKey).where(*its).values(expires_at=expires_at, rotated_at=None))
 
 
 class Found(NamedTuple):
-    """A key with its tenant, whether it has ended by the database's clock, and in how many seconds it will, if that is known."""
+    """A key and its tenant, by the database's clock.
+
+    ``ended``: the key is revoked or expired. ``left``: seconds until it expires; None if it never
+    does.
+    """
 
     key: ApiKey
     tenant: Tenant
@@ -182,7 +206,7 @@ class Found(NamedTuple):
 
 
 def lookup(session: Session, prefixes: Collection[str]) -> list[Found]:
-    """Return the keys of these prefixes."""
+    """Return the keys with these prefixes, and their tenants."""
     over = func.coalesce(or_(ApiKey.revoked_at <= db_now(), ApiKey.expires_at <= db_now()), False)
     statement = (
         select(ApiKey, Tenant, over, db_now())
@@ -197,7 +221,7 @@ def lookup(session: Session, prefixes: Collection[str]) -> list[Found]:
 
 
 class Changes(NamedTuple):
-    """How many changes of keys, tenants and SMTP accounts there were, and in how many rows that is counted."""
+    """The number of changes (``n``), and the number of rows that hold the count."""
 
     n: int
     rows: int
@@ -207,7 +231,10 @@ _CHANGES = select(func.sum(KEY_CHANGES.c.n), func.count())
 
 
 def changes(session: Session, *, sure: bool) -> Changes | None:
-    """Return the count; None if the schema is of before there was one, which is looked at unless one is ``sure``."""
+    """Return the count of changes; None if the schema is too old to have it.
+
+    ``sure``: the caller knows that the table exists, so that is not looked up.
+    """
     if not sure and not inspect(session.connection()).has_table(KEY_CHANGES.name):
         return None
     n, rows = session.execute(_CHANGES).one()
@@ -215,7 +242,11 @@ def changes(session: Session, *, sure: bool) -> Changes | None:
 
 
 def sum_up_changes(session: Session) -> None:
-    """Put one row in the place of all rows of the count. Safe beside others who count, sum up or read. SQLite's triggers change one row."""
+    """Replace all rows of the count by one row with their sum.
+
+    Safe while other transactions count, sum up or read. On SQLite there is nothing to do: its
+    triggers change one row.
+    """
     if dialect_of(session) == "postgresql":
         gone = delete(KEY_CHANGES).returning(KEY_CHANGES.c.n).cte("gone")
         total = select(cast(func.sum(gone.c.n), BigInteger)).having(func.count() > 0)
@@ -223,24 +254,27 @@ def sum_up_changes(session: Session) -> None:
 
 
 def any_test_key(session: Session) -> bool:
-    """Say whether anybody has a test key that was not revoked."""
+    """Return whether any tenant has a test key that is not revoked."""
     return bool(session.scalar(select(exists().where(ApiKey.kind == KeyKind.TEST.value, ApiKey.revoked_at.is_(None)))))
 
 
-def used(session: Session, when: Mapping[UUID, datetime]) -> None:
-    """Remember when these keys were used last. One whose row is gone is passed over."""
+def record_uses(session: Session, when: Mapping[UUID, datetime]) -> None:
+    """Record when these keys were last used. Keys whose row is gone are ignored."""
     if when:
         noted = update(API_KEYS).where(API_KEYS.c.id == bindparam("key_id")).values(last_used_at=bindparam("moment"))
         session.execute(noted, [{"key_id": key_id, "moment": moment} for key_id, moment in sorted(when.items())])
 
 
 def secret(session: Session, name: str) -> str | None:
-    """Return a secret of the service's own, encrypted; None if it is not there."""
+    """Return a secret of the service itself, encrypted; None if there is none of that name."""
     return session.scalar(select(Secret.value).where(Secret.name == name))
 
 
-def keep_secret(session: Session, name: str, value: str) -> str:
-    """Add a secret, encrypted, unless another process has done so meanwhile; return the one that is kept."""
+def add_secret(session: Session, name: str, value: str) -> str:
+    """Add an encrypted secret, unless another process has added it meanwhile.
+
+    Return the stored one.
+    """
     dialect = postgresql if dialect_of(session) == "postgresql" else sqlite
     session.execute(dialect.insert(Secret).values(name=name, value=value).on_conflict_do_nothing())
     return session.scalars(select(Secret.value).where(Secret.name == name)).one()

@@ -1,1 +1,1 @@
-"""One suite for each contract, run against every driver of it."""
+"""One test suite for each contract, run against every driver."""

@@ -1,4 +1,4 @@
-"""The queue drivers under test, each with the means to damage it."""
+"""The queue drivers under test, each with ways to damage it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the contract suite does with hints."""
+"""Helpers of the contract suites for hints and consumers."""
 
 import signal
 import subprocess
@@ -15,7 +15,8 @@ from tests.contract.conftest import Driver
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-SETTLED_TOPOLOGY = 3.0  # seconds; a quorum queue killed when younger can be lost with confirmed hints
+#: Seconds. A quorum queue that is killed when younger can be lost, with its confirmed hints.
+SETTLED_TOPOLOGY = 3.0
 
 
 def new_ids(count: int) -> list[UUID]:
@@ -23,7 +24,7 @@ def new_ids(count: int) -> list[UUID]:
 
 
 def all_hints(consumer: Consumer, count: int, seconds: float = PATIENCE) -> list[Hint]:
-    """Take until ``count`` hints came, or none for ``seconds``; settles nothing."""
+    """Take until ``count`` hints have come, or none for ``seconds``. Settles nothing."""
     hints: list[Hint] = []
     while len(hints) < count and (more := consumer.take(count - len(hints), seconds)):
         hints += more
@@ -53,7 +54,7 @@ def consumer_of(queue: Queue, prefetch: int = 100) -> Iterator[Consumer]:
 
 @contextmanager
 def another_process(driver: Driver, code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``code`` with a ``queue`` until it prints a line; in the end kill it with ``kill -9``."""
+    """Run ``code`` with a ``queue`` in another process, which SIGKILL ends after the block."""
     script = f"""
 import sys, time, uuid
 from mailbbgun.database.db import Database

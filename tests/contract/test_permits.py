@@ -1,4 +1,4 @@
-"""The contract of ``PermitStore`` in ``mailbbgun/limits/permits.py``, kept by every driver."""
+"""The contract of ``PermitStore`` in ``mailbbgun/limits/permits.py``, for every driver."""
 
 import threading
 import time
@@ -25,7 +25,8 @@ from tests.servers import PostgreSQL, Redis
 from tests.waiting import PATIENCE, pause, wait_until
 
 PACE = cast(Table, PermitCount.__table__)
-RATE = 20  # mails a second
+#: Mails a second.
+RATE = 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def permits(counter: Counter) -> PermitStore:
     return counter.permits
 
 
-def test_a_burst_goes_at_once_and_what_is_over_is_told_when_to_come_back(permits: PermitStore) -> None:
+def test_a_burst_is_granted_at_once_and_the_rest_is_told_how_long_to_wait(permits: PermitStore) -> None:
     account = new_id()
     limits = SendingLimits(max_per_second=1)  # a burst of 1.25
     first = permits.ask([PermitRequest(account, 5, limits)])[0]
@@ -123,7 +124,7 @@ def test_a_burst_goes_at_once_and_what_is_over_is_told_when_to_come_back(permits
     assert permits.ask([PermitRequest(account, 5, limits)])[0].n == 1
 
 
-def test_many_accounts_are_answered_at_once_in_the_order_of_the_wants(permits: PermitStore) -> None:
+def test_requests_for_many_accounts_are_answered_together_in_their_order(permits: PermitStore) -> None:
     known, new = [[new_id() for _ in range(100)] for _ in range(2)]
     limits = SendingLimits(max_per_minute=60)
     assert [one.n for one in permits.ask([PermitRequest(account, 1, limits) for account in known])] == [1] * 100
@@ -134,7 +135,7 @@ def test_many_accounts_are_answered_at_once_in_the_order_of_the_wants(permits: P
     assert permits.ask([]) == []
 
 
-def test_a_request_for_fewer_permits_than_there_are_gets_them_and_may_come_again(permits: PermitStore) -> None:
+def test_a_request_for_fewer_permits_than_the_burst_leaves_the_others(permits: PermitStore) -> None:
     account = new_id()
     limits = SendingLimits(max_per_second=40)  # a burst of 11
     answers = [permits.ask([PermitRequest(account, n, limits)])[0] for n in (3, 0, 4, 50)]
@@ -142,7 +143,7 @@ def test_a_request_for_fewer_permits_than_there_are_gets_them_and_may_come_again
     assert 4 <= answers[3].n <= 11  # a slow machine has gained some permits
 
 
-def test_an_interval_lets_nothing_go_early(permits: PermitStore) -> None:
+def test_no_permit_is_granted_before_the_end_of_an_interval(permits: PermitStore) -> None:
     want = PermitRequest(new_id(), 9, SendingLimits(send_interval=0.2))
     moments: list[tuple[float, float]] = []
     while len(moments) < 4:
@@ -156,16 +157,16 @@ def test_an_interval_lets_nothing_go_early(permits: PermitStore) -> None:
     assert all(after - before > 0.198 for (before, _), (_, after) in pairwise(moments))
 
 
-def test_minutes_are_spread_out(permits: PermitStore) -> None:
+def test_a_limit_of_a_minute_is_spread_over_the_minute(permits: PermitStore) -> None:
     account = new_id()
     limits = SendingLimits(max_per_minute=600)  # a burst of 3.5
     assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3
     pause(0.55)
-    # No more than a burst is saved up, however long the pause was.
+    # However long the pause is, no more than a burst is saved up.
     assert permits.ask([PermitRequest(account, 100, limits)])[0].n == 3
 
 
-def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter) -> None:
+def test_a_daily_limit_ends_at_midnight_and_the_next_day_starts_unused(counter: Counter) -> None:
     account = new_id()
     limits = SendingLimits(max_per_day=5)
     assert [counter.permits.ask([PermitRequest(account, 3, limits)])[0].n for _ in range(3)] == [3, 2, 0]
@@ -178,7 +179,7 @@ def test_a_day_has_an_end_and_the_next_begins_with_nothing_used(counter: Counter
     assert [counter.permits.ask([PermitRequest(account, 4, limits)])[0].n for _ in range(2)] == [4, 1]
 
 
-def test_what_was_not_needed_is_taken_off_the_day_but_not_off_the_rate(permits: PermitStore) -> None:
+def test_unused_permits_are_returned_to_the_day_but_not_to_the_rate(permits: PermitStore) -> None:
     account = new_id()
     limits = SendingLimits(max_per_day=5)
     assert permits.ask([PermitRequest(account, 5, limits)])[0].n == 5
@@ -191,7 +192,7 @@ def test_what_was_not_needed_is_taken_off_the_day_but_not_off_the_rate(permits: 
     assert permits.ask([PermitRequest(other, 1, slow, unused=1)])[0].n == 0
 
 
-def test_yesterdays_unused_grants_make_today_no_longer(counter: Counter) -> None:
+def test_unused_permits_of_yesterday_do_not_raise_the_limit_of_today(counter: Counter) -> None:
     account = new_id()
     limits = SendingLimits(max_per_day=5)
     counter.permits.ask([PermitRequest(account, 5, limits)])
@@ -209,7 +210,7 @@ def test_other_limits_take_effect_at_once(permits: PermitStore) -> None:
     assert permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=0.1, max_per_day=2))])[0].n == 1
 
 
-def test_four_who_ask_as_fast_as_they_can_get_no_more_than_the_limit(counter: Counter) -> None:
+def test_four_threads_that_ask_as_fast_as_they_can_get_no_more_than_the_limit(counter: Counter) -> None:
     want = PermitRequest(new_id(), 3, SendingLimits(max_per_second=RATE))
 
     over = threading.Event()
@@ -232,7 +233,7 @@ def test_four_who_ask_as_fast_as_they_can_get_no_more_than_the_limit(counter: Co
     assert sum(got) <= want.limits.burst + RATE * (time.monotonic() - began)  # a slow machine may only get fewer
 
 
-def test_of_many_who_use_an_account_first_at_once_only_a_burst_is_granted(permits: PermitStore) -> None:
+def test_many_first_requests_at_once_get_one_burst_together(permits: PermitStore) -> None:
     accounts = [new_id() for _ in range(20)]
     limits = SendingLimits(send_interval=600)
     together = threading.Barrier(8)
@@ -247,7 +248,7 @@ def test_of_many_who_use_an_account_first_at_once_only_a_burst_is_granted(permit
     assert sorted(got) == sorted(accounts)
 
 
-def test_a_server_that_is_away_is_an_error_of_ours_and_its_return_needs_nothing(served: Counter) -> None:
+def test_an_outage_raises_unavailable_and_permits_come_again_after_it(served: Counter) -> None:
     assert served.server is not None
     want = PermitRequest(new_id(), 1, SendingLimits(max_per_second=100))
     assert served.permits.ask([want])[0].n == 1
@@ -267,7 +268,7 @@ def test_a_server_that_is_away_is_an_error_of_ours_and_its_return_needs_nothing(
     wait_until(granted, "a permit after the server's return")
 
 
-def test_a_wait_for_a_lock_forgets_nothing_that_others_were_granted_meanwhile(breakable_postgresql: PostgreSQL) -> None:
+def test_a_request_that_waits_for_a_lock_sees_the_permits_granted_meanwhile(breakable_postgresql: PostgreSQL) -> None:
     """A statement may begin long before it gets the row's lock."""
     database = Database(breakable_postgresql.url(breakable_postgresql.create_database()))
     PACE.create(database.engine)
@@ -278,7 +279,7 @@ def test_a_wait_for_a_lock_forgets_nothing_that_others_were_granted_meanwhile(br
             session.execute(select(PACE).with_for_update()).all()
             waiting = thread.submit(permits.ask, [want])
             pause(0.5)
-            # As if all permits had been granted to others.
+            # As if others had got all permits.
             free_at = time.time() + want.limits.burst * want.limits.interval
             session.execute(update(PACE).values(free_at=free_at))
         assert waiting.result()[0].n == 0

@@ -1,4 +1,4 @@
-"""The contract of ``mailbbgun/queues/base.py``, kept by every driver."""
+"""The contract of ``mailbbgun/queues/base.py``, for every driver."""
 
 import threading
 import time
@@ -24,13 +24,13 @@ def test_a_published_hint_is_taken_from_its_lane(queue: Queue, lane: str) -> Non
         assert [(hint.message_id, hint.lane) for hint in hints] == [(one, lane)]
 
 
-def test_nothing_to_take_is_an_empty_list_after_the_timeout(queue: Queue) -> None:
+def test_a_take_from_an_empty_queue_returns_an_empty_list_after_the_timeout(queue: Queue) -> None:
     with consumer_of(queue) as consumer:
         with bounded("a take from an empty queue"), at_least(0.45):
             assert consumer.take(10, 0.5) == []
 
 
-def test_a_waiting_taker_gets_a_hint_at_once(queue: Queue) -> None:
+def test_a_waiting_take_returns_as_soon_as_a_hint_comes(queue: Queue) -> None:
     with consumer_of(queue) as consumer:
         timer = threading.Timer(0.3, queue.publish, (NORMAL, new_ids(1)))
         timer.start()
@@ -48,8 +48,8 @@ def test_settled_hints_do_not_come_again(queue: Queue) -> None:
     assert queue.depth() == dict.fromkeys(LANES, 0)
 
 
-def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> None:
-    for one in new_ids(10):  # each in a bunch of its own
+def test_settling_hints_out_of_order_does_not_affect_the_others(driver: Driver) -> None:
+    for one in new_ids(10):  # one publish each, so each has its own bunch
         driver.queue.publish(NORMAL, [one])
     with consumer_of(driver.queue) as consumer:
         hints = all_hints(consumer, 10)
@@ -59,7 +59,7 @@ def test_hints_settled_out_of_order_leave_the_others_alone(driver: Driver) -> No
         assert ids_of(all_hints(consumer, 10, 1)) == ids_of([hints[2], hints[6], *hints[8:]])
 
 
-def test_what_is_left_of_a_bunch_comes_again_and_at_most_its_bunch_with_it(driver: Driver) -> None:
+def test_an_unsettled_hint_comes_again_at_most_together_with_its_bunch(driver: Driver) -> None:
     ids = new_ids(4 * driver.bunch)
     driver.queue.publish(NORMAL, ids)
     with consumer_of(driver.queue) as consumer:
@@ -79,7 +79,7 @@ def test_what_is_left_of_a_bunch_comes_again_and_at_most_its_bunch_with_it(drive
         assert consumer.take(10, 0.5) == []
 
 
-def test_settling_twice_or_at_another_consumer_hurts_nothing(queue: Queue) -> None:
+def test_settling_twice_or_at_another_consumer_does_no_harm(queue: Queue) -> None:
     queue.publish(NORMAL, new_ids(2))
     with consumer_of(queue) as first, consumer_of(queue) as second:
         hints = all_hints(first, 1) or all_hints(second, 1)
@@ -110,15 +110,15 @@ def test_unsettled_hints_come_again_when_their_consumer_is_killed(driver: Driver
         assert ids_of(all_hints(consumer, 20)) == ids
 
 
-def test_a_consumer_that_dies_again_and_again_condemns_no_hint(driver: Driver) -> None:
+def test_no_hint_is_dropped_however_often_its_consumer_dies(driver: Driver) -> None:
     ids = new_ids(5)
     driver.queue.publish(NORMAL, ids)
-    for _ in range(25):  # RabbitMQ 4 would drop a hint after 20 deliveries, if it were not told otherwise
+    for _ in range(25):  # by default RabbitMQ 4 drops a message after 20 deliveries
         with consumer_of(driver.queue) as consumer:
             assert ids_of(all_hints(consumer, 5)) == ids
 
 
-def test_delayed_hints_come_on_time_and_on_their_lane_whatever_is_before_them(queue: Queue) -> None:
+def test_delayed_hints_come_on_time_and_on_their_lane_whatever_was_published_before(queue: Queue) -> None:
     expected = {}
     begun: dict[UUID, float] = {}
     for lane, delay in ((BULK, 3), (HIGH, 1), (NORMAL, 3), (BULK, 1)):
@@ -135,20 +135,20 @@ def test_delayed_hints_come_on_time_and_on_their_lane_whatever_is_before_them(qu
             assert now - begun[hint.message_id] >= delay - 0.1
 
 
-def test_lanes_take_turns_so_that_high_never_waits_and_bulk_moves(driver: Driver) -> None:
+def test_lanes_take_weighted_turns(driver: Driver) -> None:
     for lane in (BULK, NORMAL, HIGH):
         driver.queue.publish(lane, new_ids(42))
     with consumer_of(driver.queue) as consumer:
         if driver.prefetches:
             wait_until(lambda: not any(driver.queue.depth().values()))
-            pause(0.2)  # from the broker's sockets to the buffers
+            pause(0.2)  # time for the hints to reach the consumer's buffers
         for _ in range(2):
             lanes = [hint.lane for hint in consumer.take(21, PATIENCE)]
             assert {lane: lanes.count(lane) for lane in LANES} == {HIGH: 16, NORMAL: 4, OVERFLOW: 0, BULK: 1}
             assert lanes[0] == HIGH
 
 
-def test_some_lanes_can_be_taken_from_alone_and_waited_for(driver: Driver) -> None:
+def test_a_take_can_be_limited_to_some_lanes(driver: Driver) -> None:
     driver.queue.publish(BULK, new_ids(3))
     with consumer_of(driver.queue) as consumer:
         wait_until(lambda: not driver.prefetches or not any(driver.queue.depth().values()))
@@ -198,7 +198,7 @@ def test_two_consumers_never_hold_the_same_hint(queue: Queue) -> None:
     assert ids_of(taken) == ids
 
 
-def test_many_threads_publish_at_once_and_all_arrives(queue: Queue) -> None:
+def test_many_threads_publish_at_once_and_all_hints_arrive(queue: Queue) -> None:
     batches = [new_ids(20) for _ in range(80)]
     failures: list[QueueUnavailable] = []
 
@@ -236,7 +236,7 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
     queue.publish(NORMAL, new_ids(480))
     queue.publish(BULK, new_ids(4))
     queue.publish(HIGH, new_ids(480), 3)
-    wait_until(lambda: queue.depth()[NORMAL] == 480)  # all bunches are full but those of four
+    wait_until(lambda: queue.depth()[NORMAL] == 480)  # the bunches of NORMAL are full
     depth = queue.depth()
     assert depth[HIGH] == 0
     assert 4 <= depth[BULK] <= 4 * driver.bunch
@@ -245,7 +245,7 @@ def test_depth_counts_neither_delayed_nor_held_hints(driver: Driver) -> None:
         wait_until(lambda: queue.depth() == {HIGH: 0, NORMAL: 480 - held, OVERFLOW: 0, BULK: 0})
 
 
-def test_depth_is_never_less_than_what_waits(driver: Driver) -> None:
+def test_depth_is_never_less_than_the_number_of_waiting_hints(driver: Driver) -> None:
     waiting = 0
     for count in (1, 2, 3, 15, 16, 17, 31, 32, 33, 100):
         driver.queue.publish(NORMAL, new_ids(count))
@@ -268,14 +268,14 @@ def test_a_lane_or_a_delay_that_does_not_exist_is_refused(queue: Queue) -> None:
         queue.publish(NORMAL, new_ids(1), 2)
 
 
-def test_declaring_is_safe_to_repeat_and_keeps_what_is_queued(queue: Queue) -> None:
+def test_declaring_again_keeps_queued_hints(queue: Queue) -> None:
     queue.publish(NORMAL, new_ids(32))
     queue.declare()
     queue.check()
     assert queue.depth()[NORMAL] == 32
 
 
-def test_mending_what_is_whole_makes_nothing_and_keeps_what_is_queued(queue: Queue) -> None:
+def test_mending_a_complete_topology_makes_nothing_and_keeps_queued_hints(queue: Queue) -> None:
     queue.publish(NORMAL, [new_id()])
     assert list(queue.mend()) == []
     assert queue.depth()[NORMAL] >= 1

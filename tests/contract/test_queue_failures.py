@@ -1,4 +1,4 @@
-"""The contract of a queue while its server fails, kept by every driver."""
+"""The contract of a queue while its server fails, for every driver."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -25,12 +25,12 @@ def test_confirmed_hints_survive_the_death_of_publisher_and_server(driver: Drive
             driver.server.kill9()
     if driver.server:
         driver.server.start()
-        wait_until(lambda: succeeds(driver.queue.depth))  # a pooled connection may still have to notice
+        wait_until(lambda: succeeds(driver.queue.depth))  # a pooled connection may be broken still
     with consumer_of(driver.queue, prefetch=1000) as consumer:
         assert ids_of(all_hints(consumer, 500)) == [UUID(int=n) for n in range(500)]
 
 
-def test_an_outage_is_reported_within_the_deadline_and_forgotten_when_it_is_over(served: Driver) -> None:
+def test_an_outage_raises_unavailable_in_time_and_leaves_no_trace_when_it_is_over(served: Driver) -> None:
     queue, server = served.queue, served.server
     assert server is not None
     if isinstance(server, RabbitMQ):

@@ -281,7 +281,7 @@ def test_if_every_query_forgets_the_tenant_no_row_of_another_tenant_is_shown_or_
                 session.add(Tenant(id=tenant, name=str(tenant), status=ACTIVE, created_at=func.now()))
                 session.flush()
                 tokens[tenant] = keys.create(
-                    session, services.vault, tenant, keys.Wish(name="k", scopes=tuple(Scope))
+                    session, services.vault, tenant, keys.KeySpec(name="k", scopes=tuple(Scope))
                 ).token
 
     def ask(method: str, path: str, tenant: UUID, **options: object) -> object:
@@ -317,7 +317,7 @@ def test_if_queries_forget_to_ask_for_test_data_a_test_key_sees_and_changes_no_l
         for kind in (KeyKind.LIVE, KeyKind.TEST):
             with services.db.write() as session:
                 tokens[kind] = keys.create(
-                    session, services.vault, DEFAULT_TENANT, keys.Wish(name="k", kind=kind, scopes=tuple(Scope))
+                    session, services.vault, DEFAULT_TENANT, keys.KeySpec(name="k", kind=kind, scopes=tuple(Scope))
                 ).token
 
     def ask(method: str, path: str, kind: KeyKind, **options: object) -> object:

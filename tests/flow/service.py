@@ -1,4 +1,4 @@
-"""The whole service as processes, for tests that walk from the door to the sink."""
+"""The whole service as processes, for tests from the HTTP door to the sink."""
 
 import json
 import os
@@ -30,21 +30,20 @@ from tests.servers.process import free_port
 from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
-
-
 T = TypeVar("T")
 
 
 def until(wanted: Callable[[], T], seconds: float = PATIENCE, what: str = "it") -> T:
-    """Return what ``wanted`` gives as soon as that is true.
+    """Call ``wanted`` until its result is true, and return the result.
 
-    Nothing depends on how fast the machine is: fewer ``seconds`` than :data:`tests.waiting.PATIENCE` are as many.
+    ``seconds`` below :data:`tests.waiting.PATIENCE` count as that many, so that no test depends on
+    the speed of the machine.
     """
     return wait_until(wanted, what, look=0.05, patience=seconds)
 
 
 class Service:
-    """API, worker and sink on free ports. Everything it started is gone when the ``with`` ends."""
+    """API, worker and sink on free ports. The end of the ``with`` block kills all of them."""
 
     def __init__(self, settings: Settings, **overrides: object) -> None:
         self.port, self.sink_port = free_port(), free_port()
@@ -64,14 +63,13 @@ class Service:
         given |= {"API_PROCESSES": 1, "WORKER_PROCESSES": 1} | overrides
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
         self.environment |= {f"MAILBBGUN_{name}": _written(value) for name, value in given.items()}
-        self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}}  # settings of one side alone, by name
+        self.only: dict[str, dict[str, str]] = {"api": {}, "worker": {}}  # program → settings that only it gets
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.servers: dict[
-            MailServer, int
-        ] = {}  # that mail leaves through besides the sink, and how many each had taken before
+        # Other servers that mail leaves through → how many messages each had taken before.
+        self.servers: dict[MailServer, int] = {}
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
-        self._renewed = 0  # bytes of the sink's log that were there by then
+        self._renewed = 0  # length of the sink's log, in bytes, at the last renew()
 
     def __enter__(self) -> Self:
         try:
@@ -82,7 +80,7 @@ class Service:
         return self
 
     def install(self) -> None:
-        """Do what initdb.py does, without a process of its own."""
+        """Do what initdb.py does, in this process."""
         services = build(load(self.environment))
         install(services)
         services.close()
@@ -102,10 +100,10 @@ class Service:
     def _end(self) -> None:
         self.http.close()
         for process in self.processes.values():
-            with suppress(ProcessLookupError):  # all of the group has ended
+            with suppress(ProcessLookupError):  # the whole group has ended
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        # pytest shows this for a test that failed, and for no other.
+        # pytest shows this output only for failed tests.
         for path in sorted(self.var.glob("*.out")):
             print(f"--- {path.name}\n{path.read_text()[-20_000:]}", file=sys.stderr)
 
@@ -117,37 +115,40 @@ class Service:
         return done.stdout + done.stderr
 
     def start_sink(self) -> None:
-        """Start the sink, or start it again on the same log."""
+        """Start the sink, or start it again with the same log."""
         self._spawn_sink()
         until(lambda: _listens(self.sink_port), what="the sink")
 
     def start_api(self, fault: str | None = None) -> None:
-        """Start the API and wait until it answers; with a ``fault`` (see ``mailbbgun/core/faults.py``) in its way."""
+        """Start the API and wait until it answers.
+
+        ``fault`` arms a fault point, see ``mailbbgun/core/faults.py``.
+        """
         self.spawn_api(fault)
         until(self.answers, what="the API")
 
     def start_worker(self, name: str = "worker", fault: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker; it may not be ready yet. With a ``fault`` in its way."""
+        """Start a worker, armed with a ``fault`` if given. It may not be ready on return."""
         return self._spawn(name, "worker.py", settings=self.only["worker"] | _armed(fault))
 
     def struck(self, name: str, point: str) -> int:
-        """Return how often processes of that name came to the fault point they were armed with."""
+        """Return how often processes of this name reached the fault point they were armed with."""
         return (self.var / f"{name}.out").read_text().splitlines().count(f"fault {point}")
 
     def kill(self, name: str) -> None:
-        """Kill a process with -9 (the API: its whole group)."""
+        """Kill a process and its group with SIGKILL."""
         process = self.processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self, name: str, timeout: float = PATIENCE) -> int:
-        """Tell a process to end and return its exit code."""
+        """Send SIGTERM to a process and return its exit code."""
         process = self.processes.pop(name)
         process.terminate()
         return process.wait(timeout)
 
     def post(self, **message: Any) -> dict[str, Any]:
-        """Send a message in at the front door; ``to`` is needed, the rest has values."""
+        """Send a message through HTTP. ``to`` is required; other fields have defaults."""
         answer = self.http.post(
             f"{self.url}/messages", json={"subject": "hello", "text": "hello"} | message, timeout=PATIENCE
         )
@@ -170,7 +171,7 @@ class Service:
         return [event["kind"] for event in sorted(events, key=lambda event: event["id"])]
 
     def ended(self, identifier: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
-        """Wait until a message has that status and return it."""
+        """Wait until a message has this status, and return it."""
         return until(
             lambda: (found := self.message(identifier))["status"] == status and found,
             seconds,
@@ -178,15 +179,15 @@ class Service:
         )
 
     def count(self, status: str) -> int:
-        """Return how many messages have that status."""
+        """Return how many messages have this status."""
         return int(self.get(f"/messages?limit=0&status={status}")["count"])
 
     def unhinted(self) -> int:
-        """Return how many pending deliveries were never hinted, or not marked so yet."""
+        """Return how many pending deliveries are not marked as hinted."""
         return int(self.sql("SELECT count(*) FROM deliveries WHERE status = 'PENDING' AND published_at IS NULL")[0][0])
 
     def sql(self, statement: str, **parameters: object) -> list[Any]:
-        """Run one SQL statement on the service's database; return its rows, if it has any."""
+        """Run an SQL statement on the service's database; return its rows, if any."""
         services = build(load(self.environment))
         with services.db.write() as session:
             done = session.execute(text(statement), parameters)
@@ -195,7 +196,10 @@ class Service:
         return rows
 
     def age(self, seconds: int, *columns: str) -> None:
-        """Move times of what is pending so many seconds back; by default when it was accepted and hinted."""
+        """Move times of pending deliveries back by so many seconds.
+
+        By default ``next_attempt_at`` and ``published_at``.
+        """
         if self.environment.get("MAILBBGUN_DATABASE_URL", "").startswith("postgresql"):
             older = "{0} = {0} - :seconds * interval '1 second'"
         else:
@@ -204,16 +208,16 @@ class Service:
         self.sql(f"UPDATE deliveries SET {changes} WHERE status = 'PENDING'", seconds=seconds)
 
     def attempts(self, identifier: str) -> list[int]:
-        """Return how many attempts each delivery of a message had, in the order of its recipients."""
+        """Return the number of attempts of each delivery, in the order of the recipients."""
         return [one["attempts"] for one in self.message(identifier)["deliveries"]]
 
     def events(self, kind: str) -> int:
-        """Return how many events of a kind there are in all."""
+        """Return how many events of a kind there are."""
         return int(self.sql("SELECT count(*) FROM events WHERE kind = :kind", kind=kind)[0][0])
 
     def taken(self) -> list[dict[str, Any]]:
-        """Return what the sink took, oldest first, and then what each of ``servers`` did."""
-        # A line that is being written is not there yet.
+        """Return the messages that the sink took, oldest first, then those of ``servers``."""
+        # The last piece is empty, or a line that is still being written.
         took = (
             [json.loads(line) for line in self.log.read_bytes()[self._renewed :].split(b"\n")[:-1]]
             if self.log.exists()
@@ -222,28 +226,33 @@ class Service:
         return took + [message for server, before in self.servers.items() for message in server.taken()[before:]]
 
     def renew(self) -> None:
-        """Be as new for the next test: nothing is pending, and only what the sink takes from now on counts as taken."""
+        """Prepare for the next test: end all pending mail, and forget what the sink has taken."""
 
         def ended() -> bool:
             for one in self.get("/messages?status=PENDING&limit=100")["messages"]:
-                self.http.delete(f"{self.url}/messages/{one['id']}", timeout=PATIENCE)  # or it is just being sent
+                self.http.delete(f"{self.url}/messages/{one['id']}", timeout=PATIENCE)  # fails while it is being sent
             return self.count("PENDING") == 0
 
-        until(ended, what="the end of what the test before left")
+        until(ended, what="the end of the earlier tests' mail")
         self._renewed = self.log.stat().st_size if self.log.exists() else 0
 
     def use(self, *servers: MailServer) -> None:
-        """Let what these take from now on count as taken. Whoever started them closes them."""
+        """Count what these servers take from now on as taken. The caller closes them."""
         self.servers |= {server: len(server.taken()) for server in servers}
 
     def add_account(self, server: MailServer, tenant: UUID = DEFAULT_TENANT, **columns: Any) -> UUID:
-        """Add an SMTP account of a tenant's, at a server of ours that knows ``user``; what else it has may be given. Returns its id."""
+        """Add an SMTP account at one of our servers, which knows ``user``; return its id.
+
+        ``columns`` replace the default values.
+        """
         services = build(load(self.environment))
         given = {
-            "id": new_id(), "tenant_id": tenant, "setting_name": f"account {new_id()}", "smtp_host": "127.0.0.1", "smtp_port": server.port,
-            "smtp_username": "user", "smtp_password": services.vault.encrypt("secret"), "security_protocol": "STARTTLS",
-            "ca_certificate": Path(server.ca_file).read_text(), "is_default": False, "priority": 10, "weight": 1, "max_connections": 20,
-            "recipient_domains": [], "enabled": True, "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC),
+            "id": new_id(), "tenant_id": tenant, "setting_name": f"account {new_id()}",
+            "smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_username": "user",
+            "smtp_password": services.vault.encrypt("secret"), "security_protocol": "STARTTLS",
+            "ca_certificate": Path(server.ca_file).read_text(), "is_default": False, "priority": 10, "weight": 1,
+            "max_connections": 20, "recipient_domains": [], "enabled": True,
+            "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC),
         } | columns  # fmt: skip
         with services.db.write() as session:
             session.add(SMTPAccount(**given))
@@ -251,7 +260,7 @@ class Service:
         return given["id"]
 
     def copies(self) -> Counter[str]:
-        """Return how many copies each address got."""
+        """Return how many copies each address has got."""
         return Counter(address for message in self.taken() for address in message["to"])
 
     def _spawn_sink(self) -> None:
@@ -278,11 +287,11 @@ class Service:
         return process
 
     def answers(self) -> bool:
-        """Say whether the API answers. It must not have ended."""
+        """Return whether the API answers. Fails if it has ended."""
         assert self.processes["api"].poll() is None, (self.var / "api.out").read_text()
         try:
             return self.http.get(f"{self.url}/health", timeout=2).status_code == 200
-        except (requests.ConnectionError, requests.Timeout):  # a process that only starts takes a while
+        except (requests.ConnectionError, requests.Timeout):  # it is still starting
             return False
 
 

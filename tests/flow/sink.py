@@ -1,10 +1,18 @@
-"""A real SMTP server that takes mail and behaves by the recipient's local part: ``python -m tests.flow.sink PORT LOG``.
+"""A real SMTP server that takes mail: ``python -m tests.flow.sink PORT LOG``.
 
-``later-N-…`` is refused with 451 N times; ``never-…`` with 550; ``lost-…`` is taken and the connection then dropped before the answer,
-once; ``slow-…`` is answered after two seconds, ``late-N-…`` after N, ``mute-…`` never, ``hesitate-N-…`` N seconds after RCPT;
-``kill-…`` kills the process at the other end with -9 at RCPT, before it is answered.
-Every message taken is one JSON line in LOG, written before it is answered: recipients, Message-ID, SHA-256 of the data, and when.
-What is refused with 451 is a line on standard output, with when.
+The local part of a recipient decides how it behaves:
+
+- ``later-N-…``: refuse RCPT with 451, N times
+- ``never-…``: refuse RCPT with 550
+- ``lost-…``: take the message, then drop the connection without a reply, once
+- ``slow-…``: reply to the dot after two seconds
+- ``late-N-…``: reply to the dot after N seconds
+- ``mute-…``: never reply to the dot
+- ``hesitate-N-…``: reply to RCPT after N seconds
+- ``kill-…``: at RCPT, kill the process at the other end with SIGKILL
+
+Each message becomes a JSON line in LOG, written before the reply: recipients, Message-ID, SHA-256
+of the data, and the time. Each 451 becomes a line on standard output, with the time.
 """
 
 import asyncio
@@ -24,7 +32,7 @@ _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 class Sink(asyncio.Protocol):
-    """One connection; pipelining is understood."""
+    """One connection. Supports pipelining (RFC 2920)."""
 
     refusals: ClassVar[Counter[str]] = Counter()
     dropped: ClassVar[set[str]] = set()
@@ -37,13 +45,13 @@ class Sink(asyncio.Protocol):
         self._hesitating = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
+        """Send the banner."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.write(b"220 sink.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
-        """Answer every whole command; take the message when its dot is there."""
+        """Answer each complete command; take the message at its dot."""
         self._buffer += data
         while not self._hesitating and (self._data or b"\r\n" in self._buffer):
             if self._data:
@@ -98,7 +106,7 @@ class Sink(asyncio.Protocol):
         self.data_received(b"")
 
     def _take(self, content: bytes) -> bool:
-        """Log the message, then answer; True if the connection is over."""
+        """Log the message, then reply. Return whether the connection is dropped."""
         found = _MESSAGE_ID.search(content)
         line = {
             "to": self._recipients,
@@ -133,7 +141,7 @@ def _kill_peer(transport: asyncio.Transport) -> None:
             if os.readlink(link) == f"socket:[{inode}]":
                 os.kill(int(link.parts[2]), signal.SIGKILL)
         except OSError:
-            continue  # it ended while we looked
+            continue  # the process has just ended
 
 
 async def _serve(port: int, path: str) -> None:

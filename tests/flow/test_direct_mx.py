@@ -1,4 +1,4 @@
-"""``SMTP_URL = "mx:"``: straight to the recipients' mail servers, found through a real name server."""
+"""``SMTP_URL = "mx:"``: mail goes to the MX of each domain, found by a real name server."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +14,17 @@ from tests.smtp.name_server import NameServer
 from tests.smtp.peers import Dialogue, Peer
 from tests.waiting import pause
 
-STUCK = 700  # messages to a server that says nothing: sixty times what a worker has in hand
+#: Messages to a silent server: sixty times as many as a worker holds.
+STUCK = 700
 
 ZONE = {
     "one.test": {"MX": ["10 mx.one.test."]},
     "mx.one.test": {"A": ["127.0.0.1"]},
     "two.test": {"MX": ["20 mx.one.test.", "10 dead.two.test."]},
-    "dead.two.test": {"A": ["127.0.0.2"]},  # nobody listens there
+    "dead.two.test": {"A": ["127.0.0.2"]},  # nothing listens there
     "null.test": {"MX": ["0 ."]},
     "broken.test": "SERVFAIL",
-    "inner.test": {"MX": ["10 localhost.", "20 mx.inner.test."]},  # which is nobody's business
+    "inner.test": {"MX": ["10 localhost.", "20 mx.inner.test."]},  # only internal hosts
     "localhost": {"A": ["127.0.0.9"]},
     "mx.inner.test": {"A": ["10.0.0.1"], "AAAA": ["::1"]},
     "nearly.test": {"MX": ["10 localhost.", "20 mx.one.test."]},
@@ -56,13 +57,13 @@ def dns_event(service: Service, identifier: str) -> dict[str, object]:
     return next(one["data"] for one in events if one["kind"] in ("bounced", "deferred"))
 
 
-def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_bounces_at_once(embedded_settings, names):
+def test_mail_goes_to_the_mx_of_each_domain_and_bounces_at_once_on_a_definite_dns_answer(embedded_settings, names):
     with direct(embedded_settings, names) as service:
         sent = service.post(to=["ann@one.test", "ben@ONE.test", "cis@two.test"])["id"]
         null, gone, broken = (
             service.post(to=f"ann@{domain}")["id"] for domain in ("null.test", "gone.test", "broken.test")
         )
-        # One transaction a domain, and past a dead server to the next.
+        # One transaction for each domain; a dead server is skipped for the next one.
         service.ended(sent, "DELIVERED")
         assert sorted(sorted(message["to"]) for message in service.taken()) == [
             ["ann@one.test", "ben@one.test"],
@@ -79,7 +80,7 @@ def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_boun
             assert service.kinds(identifier) == ["accepted", "bounced"]
             told = dns_event(service, identifier)
             assert (told["phase"], told["enhanced"], "host" in told) == ("dns", enhanced, False)
-        # What the DNS only fails to say is tried again.
+        # After a failed DNS query the delivery is tried again.
         until(lambda: "deferred" in service.kinds(broken))
         assert dns_event(service, broken)["phase"] == "dns"
         assert service.message(broken)["status"] == "PENDING"
@@ -88,7 +89,7 @@ def test_mail_goes_to_each_domains_server_and_what_the_dns_says_for_certain_boun
         assert service.copies()["ann@broken.test"] == 1
 
 
-def test_a_domain_whose_servers_are_not_public_bounces_and_nothing_connects_there(embedded_settings, names):
+def test_mail_to_a_domain_with_internal_servers_only_bounces_without_a_connection(embedded_settings, names):
     with direct(embedded_settings, names) as service, Peer(host="127.0.0.9", port=service.sink_port) as inner:
         bounced, nearly = (service.post(to=f"ann@{domain}")["id"] for domain in ("inner.test", "nearly.test"))
         assert service.ended(bounced, "ERROR")["deliveries"][0]["reason"] == "bounced"
@@ -101,7 +102,7 @@ def test_a_domain_whose_servers_are_not_public_bounces_and_nothing_connects_ther
 
 
 @MOSTLY_REAL
-def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_end(backend, names):
+def test_a_silent_server_delays_neither_other_mail_nor_the_shutdown(backend, names):
     with direct(backend, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2, SHUTDOWN_GRACE=1) as service:
         with Peer(at={"banner": silent}, host="127.0.0.3", port=service.sink_port) as tarpit:
             addresses = [f"u{number}@tarpit.test" for number in range(STUCK)]
@@ -112,7 +113,7 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
                 service.post(to=f"u{number}@one.test")
             until(lambda: service.count("DELIVERED") == 20, 20, "the other domain's mail")
             assert tarpit.connections == 2
-            # What was put off comes back a little at a time, and holds back nothing again.
+            # Mail that went back to the database comes back bit by bit, and delays nothing again.
             waiting = "WHERE status = 'PENDING' AND attempt > 0 AND lease_owner IS NULL AND published_at IS NULL"
             ((put_off, moments),) = service.sql(
                 f"SELECT count(*), count(DISTINCT next_attempt_at) FROM deliveries {waiting}"
@@ -122,7 +123,8 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
                 sent = service.post(to=f"later{number}@one.test")
                 service.ended(sent["id"], "DELIVERED")
                 pause(1.0)
-            # Told to stop, the worker waits for the grace and no longer, and nothing of it looks as if it had been sent, or killed a worker.
+            # At SIGTERM the worker waits for the grace period only. No mail looks as if it had been
+            # sent, or had killed a worker.
             assert service.stop("worker") == 0
             assert service.sql(
                 "SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL OR crashes > 0 OR unknowns > 0"
@@ -132,11 +134,10 @@ def test_a_server_that_says_nothing_holds_back_neither_mail_to_another_nor_the_e
 
 
 @pytest.mark.long
-def test_a_slow_server_is_kept_busy_while_most_of_its_mail_is_put_off(embedded_settings, names):
+def test_a_slow_server_is_kept_busy_while_most_of_its_mail_waits_in_the_database(embedded_settings, names):
     with direct(embedded_settings, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2) as service:
-        accompanied: list[
-            bool
-        ] = []  # for each dot, whether another was answered during a part of the time that its answer took
+        # For each dot: whether the server was also working on another one at some time.
+        accompanied: list[bool] = []
 
         def answer(dialogue: Dialogue) -> None:
             others = list(answering)

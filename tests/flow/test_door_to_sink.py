@@ -1,4 +1,4 @@
-"""From the HTTP door to an SMTP server, on both configurations, with every process real."""
+"""Mail from the HTTP door to an SMTP server, on both configurations, with real processes only."""
 
 import signal
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from tests.flow.service import Service, until
 
 @pytest.fixture
 def shared(running: Service) -> Service:
-    """The file's service, as new."""
+    """The service that the tests of this file share, without pending mail."""
     running.renew()
     return running
 
 
 @pytest.fixture
 def service(backend: Settings) -> Iterator[Service]:
-    """One whose worker the test ends."""
+    """A service of its own, for tests that end the worker."""
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as started:
         started.start_worker()
         yield started
@@ -40,7 +40,7 @@ def test_a_message_arrives_and_its_timeline_says_so(shared):
     ]
 
 
-def test_local_parts_in_quotes_are_sent_as_they_are_and_a_mailbox_gets_one_copy(shared):
+def test_quoted_local_parts_are_sent_unchanged_and_each_mailbox_gets_one_copy(shared):
     recipients = ['"a..b"@docomo.test', '"a@b,c"@example.test', "ann@example.test"]
     sent = shared.post(to=[*recipients, "ANN@EXAMPLE.test", '"ann"@example.test'], bcc='"A..B"@Docomo.test')
     shared.ended(sent["id"], "DELIVERED")
@@ -67,7 +67,7 @@ def test_a_4xx_is_retried_through_the_delay_queue_byte_for_byte_and_a_5xx_ends_w
     assert shared.copies() == {"later-1-ann@example.test": 1}
 
 
-def test_one_refused_recipient_of_three_is_refused_alone(shared):
+def test_the_refusal_of_one_recipient_does_not_affect_the_others(shared):
     sent = shared.post(to=["ann@example.test", "never-ben@example.test", "later-1-cis@example.test"])
     shown = shared.ended(sent["id"], "ERROR")
     assert {one["address"]: one["status"] for one in shown["deliveries"]} == {
@@ -92,7 +92,7 @@ def test_a_reply_lost_after_data_is_recorded_as_unknown_and_sent_again_with_the_
 
 
 @MOSTLY_EMBEDDED
-def test_a_schedule_that_ends_expires_the_delivery(service):
+def test_a_delivery_expires_at_the_end_of_its_retry_schedule(service):
     sent = service.post(to="later-9-ann@example.test")
     shown = service.ended(sent["id"], "ERROR", 30)
     assert shown["deliveries"][0]["reason"] == "expired"
@@ -100,12 +100,12 @@ def test_a_schedule_that_ends_expires_the_delivery(service):
     assert service.attempts(sent["id"]) == [4]
     again = service.http.post(f"{service.url}/messages/{sent['id']}/retry")
     assert again.status_code == 200, again.text
-    until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new try")
+    until(lambda: service.kinds(sent["id"])[5:7] == ["retried", "deferred"], what="the new attempt")
     service.stop("worker")
     assert service.attempts(sent["id"]) == [len(service.kinds(sent["id"])) - 2]  # all but accepted and retried
 
 
-def test_a_deferral_because_a_server_is_left_alone_is_no_attempt(embedded_settings):
+def test_a_deferral_by_an_open_circuit_is_no_attempt(embedded_settings):
     with Service(embedded_settings, CIRCUIT_FAILURES=2, CIRCUIT_PAUSE_SECONDS=1, SWEEP_SECONDS=1) as service:
         service.kill("sink")
         service.start_worker()
@@ -119,16 +119,16 @@ def test_a_deferral_because_a_server_is_left_alone_is_no_attempt(embedded_settin
                 for one in service.get(f"/messages/{identifier}/events")["events"]
                 if one["kind"] in ("deferred", "expired")
             ]
-            assert len(told) == 8  # of each recipient, three waits and the end of the schedule
+            assert len(told) == 8  # for each recipient three deferrals and the expiry
             asked = [one["address"] for one in told if not one["data"]["reply"].startswith("not tried, ")]
             spared += len(told) - len(asked)
             shown = {one["address"]: one["attempts"] for one in service.message(identifier)["deliveries"]}
             assert shown == {address: asked.count(address) for address in shown}
         assert spared
-        assert spared < 6 * 8  # somebody asked
+        assert spared < 6 * 8  # some deliveries were attempted
 
 
-def test_a_deferral_says_when_the_next_try_is_due(shared):
+def test_a_deferral_says_when_the_next_attempt_is_due(shared):
     sent = shared.post(to="later-1-eve@example.test")
 
     def deferral() -> dict | None:
@@ -137,7 +137,8 @@ def test_a_deferral_says_when_the_next_try_is_due(shared):
         )
 
     found = until(deferral, what="the refusal")
-    # RETRY_DELAYS is 2 seconds, give or take a tenth; the event carries our clock's time, due times are the database's.
+    # RETRY_DELAYS is 2 seconds with a jitter of a tenth. The event has the time of our clock; due
+    # times are of the database's clock.
     due, at = datetime.fromisoformat(found["data"]["retry_at"]), datetime.fromisoformat(found["at"])
     assert (due - at).total_seconds() > 1.7
     assert (due - datetime.now(UTC)).total_seconds() < 2.3
@@ -150,7 +151,7 @@ def test_a_deferral_says_when_the_next_try_is_due(shared):
 
 
 @MOSTLY_REAL
-def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_delay_hint_does_no_harm(backend):
+def test_a_manual_retry_of_a_deferred_message_is_sent_at_once_and_its_old_delay_hint_does_no_harm(backend):
     with Service(backend, RETRY_DELAYS="6,600", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
 
@@ -161,19 +162,20 @@ def test_a_deferred_message_tried_again_by_hand_arrives_at_once_and_its_old_dela
         twice = service.post(to="later-2-ann@example.test", priority=9)["id"]
         until(lambda: service.kinds(twice) == ["accepted", "deferred"], what="the first refusal")
         assert retried(twice)[:3] == ["accepted", "deferred", "retried"]
-        # It is refused again and goes on along its schedule. The hint of its first wait comes before that of this one, whose wait began later.
+        # It is refused again and continues on its schedule. The delay hint of the first deferral
+        # comes before that of the other message, which was deferred later.
         until(lambda: service.kinds(twice)[2:] == ["retried", "deferred"], what="the second refusal")
         service.ended(service.post(to="later-1-ben@example.test", priority=9)["id"], "DELIVERED")
         assert service.kinds(twice) == ["accepted", "deferred", "retried", "deferred"]
         assert service.message(twice)["deliveries"][0]["attempts"] == 2
         retried(twice)
-        service.ended(twice, "DELIVERED")  # nobody waited for the 600 s
+        service.ended(twice, "DELIVERED")  # without waiting for the 600 s
         assert service.kinds(twice) == ["accepted", "deferred", "retried", "deferred", "retried", "delivered"]
         assert service.message(twice)["deliveries"][0]["attempts"] == 3
         assert service.copies() == {"later-1-ben@example.test": 1, "later-2-ann@example.test": 1}
 
 
-def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(shared):
+def test_a_pending_message_can_be_cancelled_and_a_delivered_one_cannot(shared):
     sent = shared.post(to="ann@example.test")
     shared.ended(sent["id"], "DELIVERED")
     assert shared.http.delete(f"{shared.url}/messages/{sent['id']}").status_code == 409
@@ -181,7 +183,7 @@ def test_a_delivered_message_cannot_be_cancelled_and_a_waiting_one_can(shared):
     until(lambda: "deferred" in shared.kinds(waiting["id"]))
     assert shared.http.delete(f"{shared.url}/messages/{waiting['id']}").status_code == 200
     assert shared.message(waiting["id"])["status"] == "CANCELLED"
-    # What is deferred after it, by the same delay, comes after it.
+    # A message that is deferred later by the same delay arrives later, so the wait is over by then.
     shared.ended(shared.post(to="later-1-gus@example.test")["id"], "DELIVERED")
     assert shared.copies()["later-1-fay@example.test"] == 0
 
@@ -198,7 +200,7 @@ def test_a_worker_killed_between_dot_and_answer_marks_the_outcome_unknown(servic
 
 
 @MOSTLY_EMBEDDED
-def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
+def test_a_worker_finishes_the_current_transaction_at_sigterm(service):
     sent = service.post(to="slow-ann@example.test")
     until(lambda: service.taken())
     assert service.stop("worker") == 0
@@ -207,36 +209,34 @@ def test_a_worker_told_to_stop_finishes_what_is_being_sent(service):
 
 
 @MOSTLY_EMBEDDED
-def test_a_second_sigterm_ends_a_worker_at_once_and_the_journal_remembers(service):
-    sent = service.post(
-        to="mute-ann@example.test"
-    )  # its dot is never answered: the worker cannot be done with it first
+def test_a_second_sigterm_ends_a_worker_at_once_and_its_journal_keeps_the_outcome(service):
+    sent = service.post(to="mute-ann@example.test")  # its dot gets no reply, so the worker cannot finish it first
     until(lambda: service.taken())
     worker = service.processes.pop("worker")
 
     def told_again() -> bool:
-        worker.send_signal(signal.SIGTERM)  # two that come at once are one to it
+        worker.send_signal(signal.SIGTERM)  # two signals at once count as one
         return worker.poll() is not None
 
-    until(told_again, what="the end of a worker that was told twice")
+    until(told_again, what="the end of a worker after a second signal")
     assert worker.returncode == 1
     service.start_worker()
-    until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="what the journal remembers")
+    until(lambda: service.kinds(sent["id"])[1:2] == ["outcome_unknown"], what="the outcome from the journal")
 
 
 @MOSTLY_REAL
-def test_a_message_that_kills_what_sends_it_alone_once_more_is_parked(service):
+def test_a_message_that_also_kills_its_isolated_process_is_parked(service):
     service.stop("worker")
     sent = service.post(to="kill-ann@example.test")
     service.sql("UPDATE deliveries SET crashes = 4")
     worker = service.start_worker()
     service.ended(sent["id"], "ERROR")
     assert service.kinds(sent["id"]) == ["accepted", "parked"]
-    assert worker.poll() is None  # only its child died
+    assert worker.poll() is None  # only its child process died
 
 
 @pytest.mark.long
-def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbours_arrive(service):
+def test_a_message_that_kills_workers_is_isolated_and_parked_and_other_mail_arrives(service):
     sent = service.post(to="kill-ann@example.test")
     neighbours = [service.post(to=f"n{number}@example.test") for number in range(20)]
 
@@ -248,9 +248,9 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
     until(parked, 120, "parking")
     assert service.message(sent["id"])["deliveries"][0]["reason"] == "parked"
     assert service.kinds(sent["id"]) == ["accepted"] + ["worker_lost"] * 4 + ["parked"]
-    assert service.attempts(sent["id"]) == [0]  # none ended
+    assert service.attempts(sent["id"]) == [0]  # no attempt came to an end
     deaths = service.processes["worker"].poll()
-    assert deaths is None  # the last three took only their child along
+    assert deaths is None  # the last three crashes killed only the child process
     for number, neighbour in enumerate(neighbours):
         service.ended(neighbour["id"], "DELIVERED")
         assert service.copies()[f"n{number}@example.test"] == 1 + service.kinds(neighbour["id"]).count(
@@ -259,20 +259,20 @@ def test_a_message_that_kills_workers_is_sent_alone_and_parked_and_its_neighbour
 
 
 @MOSTLY_REAL
-def test_what_is_sent_alone_may_take_longer_than_a_lease(backend):
+def test_an_isolated_delivery_may_take_longer_than_a_lease(backend):
     with Service(backend, LEASE_SECONDS=4, SWEEP_SECONDS=1) as service:
-        slow = service.post(to="hesitate-7-ann@example.test")["id"]  # a lease, and half of one more, and then some
+        slow = service.post(to="hesitate-7-ann@example.test")["id"]  # more than one and a half leases
         service.sql("UPDATE deliveries SET crashes = 2")
         service.start_worker()
         service.ended(slow, "DELIVERED", 30)
         assert service.kinds(slow) == ["accepted", "delivered"]
         assert service.copies() == {"hesitate-7-ann@example.test": 1}
-        until(lambda: "sent_isolated" in (service.var / "worker.out").read_text(), what="the end of the child")
+        until(lambda: "sent_isolated" in (service.var / "worker.out").read_text(), what="the end of the child process")
         assert "fenced" not in (service.var / "worker.out").read_text()
 
 
 @MOSTLY_REAL
-def test_ready_names_the_part_that_is_not(service):
+def test_ready_names_the_part_that_is_not_ready(service):
     until(lambda: service.http.get(f"{service.url}/ready").status_code == 200, what="/ready")
     service.stop("worker")
     answer = service.http.get(f"{service.url}/ready")
@@ -281,7 +281,7 @@ def test_ready_names_the_part_that_is_not(service):
 
 
 @MOSTLY_REAL
-def test_bulk_waits_for_nobody_for_ever_and_high_overtakes_it(backend):
+def test_mail_of_high_priority_overtakes_bulk_mail_which_still_moves(backend):
     with Service(backend, WORKER_CONNECTIONS=1, MESSAGES_PER_CONNECTION=1000) as service:
         for number in range(60):
             service.post(to=f"bulk{number}@example.test", priority=0)

@@ -1,4 +1,4 @@
-"""The API from its first moment to its last: without a database, told to load settings that are wrong, and told to end before it has begun."""
+"""Programs that start without a database, get signals at the start, or reload wrong settings."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ PROGRAMS = {
 
 
 def told(service: Service, name: str, event: str) -> list[str]:
-    """Return the log lines of that event, as far as they are written."""
+    """Return the log lines of this event that have been written so far."""
     return [line for line in (service.var / f"{name}.out").read_text().splitlines() if f" {event} " in line]
 
 
@@ -45,7 +45,7 @@ def told(service: Service, name: str, event: str) -> list[str]:
 
 @contextmanager
 def without_database(service: Service, name: str) -> Iterator[Service]:
-    """Start a program of a service whose database is away. ``install`` is left to the test."""
+    """Start a program of a service whose database is away. The test calls ``install``."""
     with ExitStack() as stack:
         stack.push(service.__exit__)
         if name == "api":
@@ -57,7 +57,10 @@ def without_database(service: Service, name: str) -> Iterator[Service]:
 
 @pytest.fixture
 def away(tmp_path, postgresql) -> Iterator[tuple[Service, int, int]]:
-    """A service of which nothing is started, the port where it looks for its database, which was never set up, and that where it is."""
+    """A service that is not started, with a database without tables.
+
+    Also yields the port where the service looks for the database, and the port of the database.
+    """
     database = postgresql.create_database()
     url, port = make_url(postgresql.url(database)), free_port()
     through = url.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
@@ -71,27 +74,24 @@ def away(tmp_path, postgresql) -> Iterator[tuple[Service, int, int]]:
     postgresql.drop_database(database)
 
 
-def test_without_its_database_the_api_listens_says_why_it_is_not_ready_and_works_once_it_is_back_and_set_up(away):
+def refusal(service: Service) -> str:
+    """Return the message of requests that need the database; it is the same for all."""
+    answers = [
+        service.http.post(f"{service.url}/messages", json=MESSAGE, timeout=PATIENCE),
+        service.http.get(f"{service.url}/messages", timeout=PATIENCE),
+        service.http.get(f"{service.url}/smtp-accounts", timeout=PATIENCE),
+    ]
+    told_ = {(one.status_code, one.json()["error"]["code"], one.headers["Retry-After"]) for one in answers}
+    assert told_ == {(503, "unavailable", "5")}
+    (said,) = {one.json()["error"]["message"] for one in answers}
+    return said
+
+
+def test_the_api_listens_without_its_database_and_works_once_that_is_there_and_set_up(away):
     service, port, upstream = away
     with without_database(service, "api"):
-
-        def refused() -> str:
-            """Return what those who need the database are told: all the same."""
-            answers = [
-                service.http.post(f"{service.url}/messages", json=MESSAGE, timeout=PATIENCE),
-                service.http.get(f"{service.url}/messages", timeout=PATIENCE),
-                service.http.get(f"{service.url}/smtp-accounts", timeout=PATIENCE),
-            ]
-            assert {(one.status_code, one.json()["error"]["code"], one.headers["Retry-After"]) for one in answers} == {
-                (503, "unavailable", "5")
-            }
-            (said,) = {one.json()["error"]["message"] for one in answers}
-            return said
-
-        assert (
-            "the database did not answer when the API started" in refused()
-            or "the database does not answer" in refused()
-        )
+        said = refusal(service)
+        assert "the database did not answer when the API started" in said or "the database does not answer" in said
         assert service.get("/health") == {"status": "ok"}
         assert service.get("/")["service"] == "Mail BB Gun"
         ready = service.http.get(f"{service.url}/ready", timeout=PATIENCE)
@@ -103,7 +103,7 @@ def test_without_its_database_the_api_listens_says_why_it_is_not_ready_and_works
         proxy.port = port
         with proxy:
             missing = "the database's schema is missing, this version needs "
-            until(lambda: missing in refused(), what="a word about the schema")
+            until(lambda: missing in refusal(service), what="the message about the schema")
             parts = service.http.get(f"{service.url}/ready", timeout=PATIENCE).json()["parts"]
             assert all(parts[name].startswith(missing) for name in ("database", "worker"))
             (line,) = told(service, "api", "database_not_usable")
@@ -111,10 +111,8 @@ def test_without_its_database_the_api_listens_says_why_it_is_not_ready_and_works
             assert "run python initdb.py" in line
 
             service.install()
-            until(
-                lambda: service.http.get(f"{service.url}/messages", timeout=PATIENCE).ok,
-                what="a database that is found right",
-            )
+            usable = f"{service.url}/messages"
+            until(lambda: service.http.get(usable, timeout=PATIENCE).ok, what="an API that accepts the database")
             assert service.post(**MESSAGE)["status"] == "PENDING"
             assert len(told(service, "api", "database_not_usable")) == 1
             assert "Traceback" not in (service.var / "api.out").read_text()
@@ -122,22 +120,22 @@ def test_without_its_database_the_api_listens_says_why_it_is_not_ready_and_works
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_waits_for_its_database_ends_in_order_when_it_is_told_to(away, number):
+def test_a_worker_that_waits_for_its_database_exits_0_on_a_signal(away, number):
     service, _, _ = away
     with without_database(service, "worker"):
-        until(lambda: told(service, "worker", "database_unavailable"), what="a word about the database")
+        until(lambda: told(service, "worker", "database_unavailable"), what="the log line about the database")
         worker = service.processes["worker"]
         worker.send_signal(number)
         assert worker.wait(PATIENCE) == 0
         assert "Traceback" not in (service.var / "worker.out").read_text()
 
 
-# -- told to end before it has begun
+# -- stopped while it starts
 
 
 @contextmanager
 def reading_settings(service: Service, name: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
-    """Start a program whose config.py is a pipe, and yield it when it has come to read that."""
+    """Start a program whose config.py is a pipe; yield when the program reads it."""
     pipe = service.var / "config.py"
     os.mkfifo(pipe)
     environment = service.environment | {"MAILBBGUN_CONFIG": str(pipe)}
@@ -145,14 +143,14 @@ def reading_settings(service: Service, name: str) -> Iterator[tuple["subprocess.
     with subprocess.Popen(
         argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        with pipe.open("w"):  # returns when somebody has opened it to read
+        with pipe.open("w"):  # returns once the program has opened it for reading
             yield process, pipe
         process.kill()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_program_that_is_told_to_end_before_it_has_begun_exits_0(embedded_settings, name, number):
+def test_a_program_that_gets_a_signal_while_it_starts_exits_0(embedded_settings, name, number):
     with reading_settings(Service(embedded_settings), name) as (process, _):
         process.send_signal(number)
         assert process.wait(PATIENCE) == 0
@@ -165,7 +163,7 @@ def test_a_signal_that_comes_while_the_api_becomes_gunicorn_is_not_lost(embedded
     service.install()
     with reading_settings(service, "api") as (process, pipe):
         process.send_signal(signal.SIGSTOP)
-        process.send_signal(signal.SIGHUP)  # settings that may have changed: it must not end of it
+        process.send_signal(signal.SIGHUP)  # asks to reload settings; the process must not end
         process.send_signal(signal.SIGCONT)
         with pipe.open("w"):
             pass
@@ -175,7 +173,7 @@ def test_a_signal_that_comes_while_the_api_becomes_gunicorn_is_not_lost(embedded
         assert "Traceback" not in process.stdout.read()
 
 
-# -- told to load settings that are wrong
+# -- wrong settings on reload
 
 
 WRONG = {
@@ -192,7 +190,7 @@ WRONG = {
 }
 
 
-def test_a_running_api_that_is_told_to_load_wrong_settings_says_so_and_goes_on_with_the_old_ones(embedded_settings):
+def test_a_running_api_refuses_to_reload_wrong_settings_and_keeps_the_old_ones(embedded_settings):
     service = Service(embedded_settings)
     file = service.var / "config.py"
     names = [name for name in ("PORT", "DATABASE_URL", "DEFAULT_FROM") if f"MAILBBGUN_{name}" in service.environment]
@@ -212,7 +210,7 @@ def test_a_running_api_that_is_told_to_load_wrong_settings_says_so_and_goes_on_w
             assert children(api.pid) == before
             assert service.get("/health") == {"status": "ok"}
 
-        # A process that dies meanwhile is replaced, with the settings that the others have.
+        # A process that dies meanwhile is replaced; the new one has the settings of the others.
         (process,) = children(api.pid)
         os.kill(process, signal.SIGKILL)
         until(lambda: children(api.pid) not in ([process], []), what="another process")
@@ -231,11 +229,11 @@ def test_a_running_api_that_is_told_to_load_wrong_settings_says_so_and_goes_on_w
 def _status(service: Service, message: dict[str, str]) -> int:
     try:
         return requests.post(f"{service.url}/messages", json=message, timeout=PATIENCE).status_code
-    except requests.ConnectionError:  # of a process that was about to end
+    except requests.ConnectionError:  # the process was about to end
         return 0
 
 
-def test_a_member_of_a_worker_that_dies_while_settings_are_wrong_is_replaced_once_they_are_right(embedded_settings):
+def test_a_worker_process_that_dies_while_settings_are_wrong_is_replaced_once_they_are_right(embedded_settings):
     service = Service(embedded_settings, WORKER_PROCESSES=2)
     file = service.var / "config.py"
     file.write_text("")
@@ -247,7 +245,7 @@ def test_a_member_of_a_worker_that_dies_while_settings_are_wrong_is_replaced_onc
         os.kill(children(leader.pid)[0], signal.SIGKILL)
         until(
             lambda: "SMTP_URl: unknown setting" in (service.var / "worker.out").read_text(),
-            what="a word about the setting",
+            what="the log line about the setting",
         )
         until(
             lambda: any("exit_code=78" in line for line in told(service, "worker", "worker_died")),
@@ -264,11 +262,11 @@ def test_a_member_of_a_worker_that_dies_while_settings_are_wrong_is_replaced_onc
 
 
 @pytest.mark.parametrize(("threads", "most"), [(1, 0), (2, 1), (3, 1), (4, 2), (8, 4), (256, 4)])
-def test_account_tests_leave_half_of_the_threads_to_others(threads, most):
+def test_connection_tests_leave_half_of_the_threads_to_other_requests(threads, most):
     assert most_at_once(threads) == most
 
 
-def test_with_two_threads_an_account_test_leaves_one_and_with_one_there_is_none(embedded_settings):
+def test_with_two_threads_one_connection_test_runs_at_once_and_with_one_thread_none(embedded_settings):
     with Peer(at={"banner": silent}) as peer, ThreadPoolExecutor(3) as threads:
         body = {"smtp_host": "127.0.0.1", "smtp_port": peer.port, "security_protocol": "NONE"}
 
@@ -283,7 +281,7 @@ def test_with_two_threads_an_account_test_leaves_one_and_with_one_there_is_none(
             )
             assert peer.connections == 1
             assert {one.result().status_code for one in running if one.done()} == {503}
-            assert service.get("/smtp-accounts")["count"] == 0  # while one is still being tried
+            assert service.get("/smtp-accounts")["count"] == 0  # while a test is running
             peer.__exit__(None, None, None)
             service.kill("api")
             service.environment["MAILBBGUN_API_THREADS"] = "1"

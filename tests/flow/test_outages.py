@@ -1,4 +1,4 @@
-"""A broker that goes away and comes back, as the worker's log tells of it."""
+"""What the worker logs when the broker goes away and comes back."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ from tests.chaos.proxy import Proxy
 from tests.flow.service import Service, until
 
 
-def test_a_broker_that_is_away_is_told_of_once_in_plain_words_and_once_when_it_is_back(real_settings):
+def test_an_outage_of_the_broker_is_logged_once_and_so_is_its_end(real_settings):
     service = Service(real_settings, SWEEP_SECONDS=1)
     url = service.environment["MAILBBGUN_QUEUE_URL"]
     broker = urlsplit(url)
@@ -21,12 +21,12 @@ def test_a_broker_that_is_away_is_told_of_once_in_plain_words_and_once_when_it_i
             service.only["worker"]["QUEUE_URL"] = url.replace(f":{upstream}/", f":{proxy.port}/")
             service.start_worker()
             service.ended(service.post(to="first@example.test")["id"], "DELIVERED")
-        (line,) = until(lambda: told("queue_unavailable"), what="a word about the broker")
+        (line,) = until(lambda: told("queue_unavailable"), what="the log line of the outage")
         waiting = [service.post(to=f"ann{number}@example.test")["id"] for number in range(3)]
         again = Proxy(upstream)
         again.port = proxy.port
         with again:
-            (back,) = until(lambda: told("queue_back"), what="a word that it is back")
+            (back,) = until(lambda: told("queue_back"), what="the log line of its end")
             for one in waiting:
                 service.ended(one, "DELIVERED")
             service.stop("worker")
@@ -35,4 +35,4 @@ def test_a_broker_that_is_away_is_told_of_once_in_plain_words_and_once_when_it_i
     assert "RabbitMQ" in line
     assert f"({address})" in line
     assert all(word not in log for word in ("_tick", "_sweep", "AMQP", "Error", "Traceback", str(password) + "@"))
-    assert len(told("queue_unavailable")) <= 2  # a minute may have passed on a slow machine
+    assert len(told("queue_unavailable")) <= 2  # on a slow machine a minute may pass, and the line comes again

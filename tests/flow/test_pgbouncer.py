@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, where no connection keeps anything from one transaction to the next."""
+"""The service behind PgBouncer in transaction mode: sessions keep nothing between transactions."""
 
 import ast
 import re
@@ -11,26 +11,36 @@ from tests.chaos.load import Load, addresses
 from tests.flow.service import ROOT, Service, until
 from tests.servers import PgBouncer
 
-SIZE = 5  # connections
-# What outlives its transaction. SET LOCAL and pg_advisory_xact_lock do not.
+#: Connections of PgBouncer to PostgreSQL.
+SIZE = 5
+#: Statements with an effect that outlives the transaction. SET LOCAL and pg_advisory_xact_lock have
+#: none.
 _OF_A_SESSION = re.compile(
-    r"\bLISTEN\b|(?:^|;)\s*(?:SET|PREPARE|DECLARE)\s(?!LOCAL\b)|pg_(?:try_)?advisory_lock|\bTEMP(?:ORARY)?\b|\bWITH HOLD\b"
+    r"\bLISTEN\b|(?:^|;)\s*(?:SET|PREPARE|DECLARE)\s(?!LOCAL\b)"
+    r"|pg_(?:try_)?advisory_lock|\bTEMP(?:ORARY)?\b|\bWITH HOLD\b"
 )
 
 
 @pytest.mark.parametrize(
     ("statement", "wrong"),
-    [("LISTEN hints", True), ("SELECT 1; SET lock_timeout = 5", True), ("SELECT pg_try_advisory_lock(1)", True), ("CREATE TEMP TABLE x", True),
-     ("SET LOCAL lock_timeout = 5", False), ("SELECT pg_advisory_xact_lock(1)", False), ("UPDATE x SET y = 1", False)],
-)  # fmt: skip
-def test_what_is_of_a_session_is_known(statement, wrong):
+    [
+        ("LISTEN hints", True),
+        ("SELECT 1; SET lock_timeout = 5", True),
+        ("SELECT pg_try_advisory_lock(1)", True),
+        ("CREATE TEMP TABLE x", True),
+        ("SET LOCAL lock_timeout = 5", False),
+        ("SELECT pg_advisory_xact_lock(1)", False),
+        ("UPDATE x SET y = 1", False),
+    ],
+)
+def test_statements_that_change_a_session_are_recognised(statement, wrong):
     assert bool(_OF_A_SESSION.search(statement)) is wrong
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "mailbbgun").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
-def test_no_statement_leaves_anything_with_its_session(path):
+def test_no_statement_of_ours_changes_its_session(path):
     texts = [
         node.value
         for node in ast.walk(ast.parse(path.read_text()))
@@ -39,7 +49,7 @@ def test_no_statement_leaves_anything_with_its_session(path):
     assert [text for text in texts if _OF_A_SESSION.search(text)] == []
 
 
-def test_from_door_to_sink_through_it(real_settings, breakable_postgresql):
+def test_mail_is_delivered_through_pgbouncer(real_settings, breakable_postgresql):
     with PgBouncer(breakable_postgresql, SIZE) as bouncer:
         settings = replace(real_settings, DATABASE_URL=bouncer.url(real_settings.DATABASE_URL))
         with Service(

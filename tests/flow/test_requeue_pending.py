@@ -1,4 +1,4 @@
-"""``bin/requeue-pending``: hints what nothing else hints, and leaves a healthy backlog alone."""
+"""``bin/requeue-pending`` publishes lost hints again, and none for a healthy backlog."""
 
 import fcntl
 import os
@@ -11,7 +11,8 @@ from tests.chaos.load import Load, addresses
 from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until
 
-MESSAGES = 1100  # more than NEARLY_EMPTY, so that a healthy queue looks like one
+#: More than NEARLY_EMPTY, so that the queue counts as healthy.
+MESSAGES = 1100
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def backlog(backend):
 
 
 def _purge(service: Service, services) -> None:
-    """Take every hint off the queue, as a wiped broker would."""
+    """Remove every hint from the queue, as if the broker had been wiped."""
     consumer = services.queue.consumer(500)
     while hints := consumer.take(500, 1.0):
         consumer.settle(hints)
@@ -33,7 +34,7 @@ def _purge(service: Service, services) -> None:
 
 
 @MOSTLY_REAL
-def test_a_healthy_backlog_is_not_requeued_and_a_purged_one_wholly_and_each_arrives_once(backlog):
+def test_a_purged_backlog_is_requeued_whole_and_a_healthy_one_not_at_all(backlog):
     service, services = backlog
     assert service.run("bin/requeue-pending", "--older-than", "1") == "requeued 0\n"
     _purge(service, services)

@@ -1,4 +1,7 @@
-"""Row S32: after a whole run, trouble included and logged at DEBUG, what the service was told in confidence is in nothing that it wrote or sent."""
+"""No secret is in anything that the service writes or sends (row S32).
+
+A whole run with failures, logged at DEBUG, gives it every secret there is.
+"""
 
 import base64
 import json
@@ -28,11 +31,16 @@ from tests.waiting import PATIENCE
 
 ADDRESSES = ("account", "refused", "tried", "relay", "database", "queue", "redis", "changed")
 PASSWORDS = {name: f"canary/{name}+7f3a é" for name in ADDRESSES}
-HIDDEN = ("encryption.key", "passwords.json")  # in VAR: the one place of a key that no setting names, and ours
+#: Files in VAR that may hold secrets: the key file of the service, and the passwords of our test
+#: server.
+HIDDEN = ("encryption.key", "passwords.json")
 
 
 def forms(secret: str) -> set[bytes]:
-    """Return a secret as it may be written: as it is, quoted, escaped, and in base64 at each of the three places where that may begin."""
+    """Return the forms in which a secret may be written: plain, quoted, escaped and in Base64.
+
+    Base64 has three forms, by the position of the secret in its input.
+    """
     octets = secret.encode()
     quoted = (quote(secret, safe=""), quote(secret), quote(secret, safe=" +"), quote_plus(secret))
     shown = (json.dumps(secret)[1:-1], ascii(secret)[1:-1], repr(octets)[2:-1], octets.hex())
@@ -43,7 +51,7 @@ def forms(secret: str) -> set[bytes]:
     return written
 
 
-def test_each_form_of_a_secret_is_found() -> None:
+def test_every_form_of_a_secret_is_found() -> None:
     for name, secret in PASSWORDS.items():
         octets = secret.encode()
         shown = [
@@ -70,14 +78,14 @@ def found(secrets: Mapping[str, str], places: Mapping[str, bytes]) -> list[tuple
 
 
 def echo(dialogue: Dialogue) -> None:
-    """Refuse, and say what was said, as it was and decoded."""
+    """Refuse the login and repeat the command in the reply, as sent and decoded."""
     words = dialogue.command.split()
     dialogue.say(b"535 5.7.8 " + dialogue.command + b": " + base64.b64decode(words[2]).replace(b"\0", b" ") + b"\r\n")
 
 
 @pytest.fixture
 def confided(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    """A service that asks for keys, with a password for every server it knows, two encryption keys, and all it does logged."""
+    """A service that requires keys, logs at DEBUG, and has a password for every server it uses."""
     if request.param == "embedded":
         yield _service(tmp_path)
         return
@@ -131,7 +139,7 @@ def _service(folder: Path, **urls: str) -> Service:
 
 
 @pytest.mark.parametrize("confided", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
-def test_nothing_that_was_written_or_sent_tells_a_secret(
+def test_no_secret_is_in_anything_that_was_written_or_sent(
     confided: Service, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     service, real = confided, request.node.callspec.params["confided"] == "real"
@@ -158,117 +166,113 @@ def test_nothing_that_was_written_or_sent_tells_a_secret(
         service.stop("api")
         if real:
             said |= _kept_by_servers(service, request, tap)
-        for path in service.var.rglob("*"):
-            if path.is_file() and path.name not in HIDDEN:
-                said[str(path.relative_to(service.var))] = path.read_bytes()
+        files = (path for path in service.var.rglob("*") if path.is_file() and path.name not in HIDDEN)
+        said |= {str(path.relative_to(service.var)): path.read_bytes() for path in files}
     tokens = {"admin": admin, "test": test, "revoked": revoked}
     parts = {f"key {name}": token.rpartition("_")[2] for name, token in tokens.items()}
-    encryption = {
-        f"encryption key {n}": key for n, key in enumerate(service.environment["MAILBBGUN_ENCRYPTION_KEYS"].split(","))
-    }
+    used = service.environment["MAILBBGUN_ENCRYPTION_KEYS"].split(",")
+    encryption = {f"encryption key {number}": key for number, key in enumerate(used)}
     secrets = {**PASSWORDS, **parts, **encryption, "pepper": pepper}
     assert len(secrets) >= 12
     assert min(map(len, (said["api.out"], said["worker.out"]))) > 1000
     assert found(secrets, said) == []
     assert b"thread_died" not in said["worker.out"]
-    assert b"Traceback" in said["api.out"]  # there was trouble, or this would prove little
+    assert b"Traceback" in said["api.out"]  # there were failures; without them the test would prove little
+
+
+class Answers:
+    """Makes requests with the admin key and keeps all answers."""
+
+    def __init__(self, service: Service, admin: str) -> None:
+        self._service = service
+        self.said: dict[str, bytes] = {}
+        service.http.headers["Authorization"] = f"Bearer {admin}"
+
+    def ask(self, method: str, path: str, **options: object) -> bytes:
+        answer = self._service.http.request(method, f"{self._service.url}{path}", timeout=PATIENCE, **options)
+        self.said[f"{method} {path} {len(self.said)}"] = answer.content + str(answer.headers).encode()
+        return answer.content
 
 
 def _use(service: Service, provider: MailServer, echoing: Peer, tokens: Mapping[str, str]) -> dict[str, bytes]:
-    """Send, try, fail and look, by every door there is; return all answers but those that are asked for a secret."""
-    said: dict[str, bytes] = {}
-    service.http.headers["Authorization"] = f"Bearer {tokens['admin']}"
-
-    def ask(method: str, path: str, **options: object) -> bytes:
-        answer = service.http.request(method, f"{service.url}{path}", timeout=PATIENCE, **options)
-        said[f"{method} {path} {len(said)}"] = answer.content + str(answer.headers).encode()
-        return answer.content
-
-    good = {
-        "smtp_host": "127.0.0.1",
-        "smtp_port": provider.port,
-        "smtp_username": "user",
-        "ca_certificate": Path(provider.ca_file).read_text(),
-    }
+    """Send, test, fail and read through every door; return all answers."""
+    answers = Answers(service, tokens["admin"])
     bad = {"smtp_host": "127.0.0.1", "smtp_port": echoing.port, "smtp_username": "user", "security_protocol": "NONE"}
     service.start_worker()
-    relayed = service.post(to="relay@example.test")["id"]  # the sink offers no AUTH: refused
+    relayed = service.post(to="relay@example.test")["id"]  # refused, since the sink offers no AUTH
     until(lambda: "refused" in service.kinds(relayed), what="the relay's refusal")
+    accounts = _add_accounts(service, answers, provider, bad)
+    sent = [service.post(to=f"u{n}@example.test")["id"] for n in range(5)]
+    for identifier in (relayed, *sent):
+        service.ended(identifier, "DELIVERED")
+    assert provider.taken()
+    changed = {"smtp_password": PASSWORDS["changed"]}
+    answers.ask("PATCH", f"/smtp-accounts/{accounts['refused']}", json=changed)
+    answers.ask("PATCH", f"/smtp-accounts/{accounts['refused']}", json=changed | {"smtp_port": 0})
+    broken = json.dumps(bad | {"smtp_password": PASSWORDS["tried"]})[:-1]
+    answers.ask("POST", "/smtp-accounts/test", data=broken, headers={"Content-Type": "application/json"})
+    _use_wrong_keys(service, answers, tokens)
+    _fail_inside(service, answers, accounts["good"])
+    events = f"/messages/{relayed}/events"
+    for path in ("/smtp-accounts/health", "/messages", events, "/tenants", "/audit", "/ready", "/openapi.json"):
+        answers.ask("GET", path)
+    return answers.said
+
+
+def _add_accounts(
+    service: Service, answers: Answers, provider: MailServer, bad: Mapping[str, object]
+) -> dict[str, str]:
+    """Add, test, show and reveal accounts; return their ids by name."""
+    good = {"smtp_host": "127.0.0.1", "smtp_port": provider.port, "smtp_username": "user"}
+    good["ca_certificate"] = Path(provider.ca_file).read_text()
     for path, named, given, password in (
         ("/smtp-accounts/test", {}, bad, "tried"),
         ("/smtp-accounts", {"setting_name": "refused", "priority": 1}, bad, "refused"),
         ("/smtp-accounts", {"setting_name": "good", "priority": 2, "max_per_second": 50}, good, "account"),
         ("/smtp-accounts", {"setting_name": "good", "smtp_tls": "what"}, good, "tried"),
     ):
-        ask(
-            "POST",
-            path,
-            json=named | given | {"smtp_password": PASSWORDS[password]},
-            headers={"Idempotency-Key": f"{path} {len(said)}"},
-        )
-    accounts = {one["setting_name"]: one["id"] for one in json.loads(ask("GET", "/smtp-accounts"))["smtp_accounts"]}
+        body = named | given | {"smtp_password": PASSWORDS[password]}
+        answers.ask("POST", path, json=body, headers={"Idempotency-Key": f"{path} {len(answers.said)}"})
+    listed = json.loads(answers.ask("GET", "/smtp-accounts"))["smtp_accounts"]
+    accounts = {one["setting_name"]: one["id"] for one in listed}
     assert set(accounts) == {"refused", "good"}
     for identifier in accounts.values():
-        ask("POST", f"/smtp-accounts/{identifier}/test", json={"to": "tried@example.test"})
-        ask("GET", f"/smtp-accounts/{identifier}")
+        answers.ask("POST", f"/smtp-accounts/{identifier}/test", json={"to": "tried@example.test"})
+        answers.ask("GET", f"/smtp-accounts/{identifier}")
     revealed = service.http.get(f"{service.url}/smtp-accounts/{accounts['good']}/credentials", timeout=PATIENCE)
     assert revealed.json()["smtp_password"] == PASSWORDS["account"]
-    sent = [service.post(to=f"u{n}@example.test")["id"] for n in range(5)]
-    for identifier in (relayed, *sent):
-        service.ended(identifier, "DELIVERED")
-    assert provider.taken()
-    ask("PATCH", f"/smtp-accounts/{accounts['refused']}", json={"smtp_password": PASSWORDS["changed"]})
-    ask("PATCH", f"/smtp-accounts/{accounts['refused']}", json={"smtp_password": PASSWORDS["changed"], "smtp_port": 0})
-    broken = json.dumps(bad | {"smtp_password": PASSWORDS["tried"]})[:-1]
-    ask("POST", "/smtp-accounts/test", data=broken, headers={"Content-Type": "application/json"})
+    return accounts
+
+
+def _use_wrong_keys(service: Service, answers: Answers, tokens: Mapping[str, str]) -> None:
+    """Make requests with a revoked key, a mistyped one, and a test key in two forms."""
     service.run("bin/mailbbgun", "key", "revoke", tokens["revoked"].split("_")[1])
-    until(
-        lambda: (
-            service.http.get(
-                f"{service.url}/messages", headers={"Authorization": f"Bearer {tokens['revoked']}"}
-            ).status_code
-            == 401
-        )
-    )
-    wrong = (
+    revoked = {"Authorization": f"Bearer {tokens['revoked']}"}
+    until(lambda: service.http.get(f"{service.url}/messages", headers=revoked).status_code == 401)
+    message = {"to": "ann@example.test", "from": "a@example.test", "subject": "x", "text": "x"}
+    for headers in (
         {"Authorization": f"Bearer {tokens['revoked'][:-1]}x"},
         {"Authorization": f"Basic {base64.b64encode(tokens['test'].encode()).decode()}"},
-    )
-    for headers in (
-        *wrong,
         {"Authorization": f"Bearer {tokens['test']}"},
-        {"Authorization": f"Bearer {tokens['revoked']}"},
+        revoked,
     ):
-        ask("GET", "/messages", headers=headers)
-        ask(
-            "POST",
-            "/messages",
-            headers=headers,
-            json={"to": "ann@example.test", "from": "a@example.test", "subject": "x", "text": "x"},
-        )
-    # What fails inside, with the password in its hands: a statement, and a row that cannot be.
+        answers.ask("GET", "/messages", headers=headers)
+        answers.ask("POST", "/messages", headers=headers, json=message)
+
+
+def _fail_inside(service: Service, answers: Answers, account: str) -> None:
+    """Let a statement fail while the password is in memory, and make a row of accounts invalid."""
     service.sql("ALTER TABLE audit RENAME TO away")
-    ask("GET", f"/smtp-accounts/{accounts['good']}/credentials")
+    answers.ask("GET", f"/smtp-accounts/{account}/credentials")
     service.sql("ALTER TABLE away RENAME TO audit")
     service.sql("UPDATE smtp_accounts SET recipient_domains = 'true'")
-    assert b"internal_error" in ask("GET", "/smtp-accounts")
-    until(lambda: "account_unusable" in (service.var / "worker.out").read_text(), what="a worker that has seen it")
+    assert b"internal_error" in answers.ask("GET", "/smtp-accounts")
+    until(lambda: "account_unusable" in (service.var / "worker.out").read_text(), what="a worker that has read it")
     service.sql("UPDATE smtp_accounts SET recipient_domains = '[]'")
-    for path in (
-        "/smtp-accounts/health",
-        "/messages",
-        f"/messages/{relayed}/events",
-        "/tenants",
-        "/audit",
-        "/ready",
-        "/openapi.json",
-    ):
-        ask("GET", path)
-    return said
 
 
 def _break(postgresql: PostgreSQL, service: Service, admin: str) -> None:
-    """Let the database be away for a while."""
+    """Stop the database for a while."""
     postgresql.stop()
     for path in ("/messages", "/smtp-accounts/default/credentials"):
         assert service.http.get(f"{service.url}{path}", timeout=PATIENCE).status_code == 503, admin[:4]
@@ -277,7 +281,7 @@ def _break(postgresql: PostgreSQL, service: Service, admin: str) -> None:
 
 
 def _rotate(service: Service) -> bytes:
-    """Put another encryption key first, re-encrypt, and go on with both; return what the commands printed."""
+    """Add a new encryption key, re-encrypt with it and go on; return the output of the commands."""
     service.stop("worker")
     service.stop("api")
     service.environment["MAILBBGUN_ENCRYPTION_KEYS"] = f"{new_key()},{service.environment['MAILBBGUN_ENCRYPTION_KEYS']}"
@@ -298,7 +302,7 @@ def _pepper(service: Service) -> str:
 
 
 def _tap(service: Service) -> str:
-    """Have a queue of our own get every hint; return its name."""
+    """Bind a queue of the test to every lane, so that it gets all hints; return its name."""
     with closing(pika.BlockingConnection(pika.URLParameters(service.environment["MAILBBGUN_QUEUE_URL"]))) as connection:
         channel = connection.channel()
         channel.queue_declare("tap", durable=True)
@@ -308,7 +312,7 @@ def _tap(service: Service) -> str:
 
 
 def _kept_by_servers(service: Service, request: pytest.FixtureRequest, tap: str | None) -> dict[str, bytes]:
-    """Return all that our servers have: a dump of the database, what went through the queue, their files and logs, all of Redis's keys."""
+    """Return all that the servers keep: database dump, hints, files, logs and Redis keys."""
     postgresql: PostgreSQL = request.getfixturevalue("breakable_postgresql")
     rabbitmq: RabbitMQ = request.getfixturevalue("breakable_rabbitmq")
     redis: Redis = request.getfixturevalue("breakable_redis")
@@ -332,7 +336,7 @@ def _kept_by_servers(service: Service, request: pytest.FixtureRequest, tap: str 
     assert b"mailbbgun" in kept["redis"]
     for server in (postgresql, rabbitmq):
         for path in server.folder.rglob("*"):
-            # PostgreSQL's own files are in the dump, but for its log.
+            # The dump has the content of PostgreSQL's data files.
             if path.is_file() and not path.is_symlink() and "data" not in path.parts:
                 kept[str(path)] = path.read_bytes()
     return kept

@@ -1,4 +1,4 @@
-"""A worker, the catcher and the API that are told to end, by whatever signal, lose and repeat nothing."""
+"""Whatever signal ends a worker, the catcher or the API, no mail is lost or repeated."""
 
 import os
 import signal
@@ -21,18 +21,20 @@ def children(pid: int) -> list[int]:
 
 
 def held(service: Service) -> int:
-    """Return how many deliveries are in some worker's hands."""
+    """Return how many deliveries are claimed by a worker."""
     return int(service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL")[0][0])
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGHUP, 3), (signal.SIGQUIT, 1)])
-def test_a_worker_that_is_hung_up_ends_what_it_sends_gives_back_the_rest_and_exits_0(embedded_settings, number, times):
+def test_a_worker_finishes_its_transaction_on_sighup_or_sigquit_returns_the_rest_and_exits_0(
+    embedded_settings, number, times
+):
     with Service(embedded_settings, WORKER_CONNECTIONS=1) as service:
         worker = service.start_worker()
         slow = service.post(to="hesitate-2-ann@example.test")["id"]
         until(lambda: held(service) == 1, what="the claim")
         others = [service.post(to=f"ben{n}@example.test")["id"] for n in range(5)]
-        until(lambda: held(service) > 1, what="claims that wait")
+        until(lambda: held(service) > 1, what="more claims")
         for _ in range(times):
             worker.send_signal(number)
         assert worker.wait(PATIENCE) == 0
@@ -44,7 +46,7 @@ def test_a_worker_that_is_hung_up_ends_what_it_sends_gives_back_the_rest_and_exi
         assert set(service.copies().values()) == {1}
 
 
-def test_a_terminal_that_closes_hangs_up_all_of_several_workers_and_each_ends_what_it_sends(embedded_settings):
+def test_several_workers_each_finish_their_transaction_when_the_terminal_closes(embedded_settings):
     with Service(embedded_settings, WORKER_PROCESSES=2) as service:
         leader = service.start_worker()
         slow = service.post(to="hesitate-2-ann@example.test")["id"]
@@ -57,14 +59,14 @@ def test_a_terminal_that_closes_hangs_up_all_of_several_workers_and_each_ends_wh
 
 
 def command_line(pid: int) -> str:
-    """Return what a process was started as; nothing when it has ended."""
+    """Return the command line of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
-def test_a_worker_that_is_killed_takes_the_process_that_sends_alone_along(embedded_settings):
+def test_an_isolated_process_ends_with_its_killed_worker(embedded_settings):
     with Service(embedded_settings, WORKER_PROCESSES=1, SHUTDOWN_GRACE=1) as service:
         service.post(to="hesitate-600-ann@example.test")
         service.sql("UPDATE deliveries SET crashes = 2")
@@ -73,11 +75,11 @@ def test_a_worker_that_is_killed_takes_the_process_that_sends_alone_along(embedd
         (child,) = (pid for pid in children(worker.pid) if "--isolated" in command_line(pid))
         worker.kill()
         worker.wait(PATIENCE)
-        until(lambda: not command_line(child), what="the end of the child")
+        until(lambda: not command_line(child), what="the end of the child process")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
-def test_the_catcher_that_is_hung_up_exits_0(embedded_settings, number):
+def test_the_catcher_exits_0_on_sighup_and_sigquit(embedded_settings, number):
     service = Service(embedded_settings, CATCHER_PORT=free_port())
     argv = [sys.executable, "-m", "mailbbgun.catcher"]
     with subprocess.Popen(argv, cwd=ROOT, env=service.environment, stderr=subprocess.PIPE, text=True) as catcher:
@@ -88,11 +90,13 @@ def test_the_catcher_that_is_hung_up_exits_0(embedded_settings, number):
         assert catcher.stderr.read() == ""
 
 
-def test_an_api_process_that_is_hung_up_is_replaced_and_the_service_goes_on(embedded_settings):
+def test_an_api_process_that_gets_sighup_is_replaced(embedded_settings):
     with Service(embedded_settings) as service:
         (first,) = children(service.processes["api"].pid)
         os.kill(first, signal.SIGHUP)
         until(lambda: children(service.processes["api"].pid) not in ([first], []), what="another process")
         until(service.answers, what="the API")
         assert service.post(to="ann@example.test")["status"] == "PENDING"
-        assert "SIGHUP" not in (service.var / "api.out").read_text()  # as gunicorn says of one that was killed by it
+        assert (
+            "SIGHUP" not in (service.var / "api.out").read_text()
+        )  # gunicorn names the signal if it killed the process

@@ -1,4 +1,4 @@
-"""One server for all mail: TLS, a password, and what happens when either is wrong."""
+"""All mail leaves through one server: TLS, a password, and what happens if either is wrong."""
 
 import time
 from itertools import pairwise
@@ -46,7 +46,7 @@ def test_mail_leaves_through_a_server_with_tls_and_a_password(embedded_settings,
             ]
 
 
-def test_a_server_that_refuses_us_is_left_alone_and_the_mail_waits_until_it_is_mended(embedded_settings, authority):
+def test_while_a_server_refuses_us_it_is_rarely_asked_and_the_mail_waits(embedded_settings, authority):
     addresses = [f"u{number}@example.test" for number in range(MESSAGES)]
 
     def refused_at(phase: str) -> bool:
@@ -61,31 +61,31 @@ def test_a_server_that_refuses_us_is_left_alone_and_the_mail_waits_until_it_is_m
         service.start_worker()
         for address in addresses:
             service.post(to=address)
-        until(lambda: refused_at("tls"), what="the refusal of a certificate nobody vouches for")
-        until(lambda: peer.connections > CONNECTIONS, what="another try after the pause")
-        # Once a pause by each of the senders that were already on their way; not by each message.
+        until(lambda: refused_at("tls"), what="the refusal of a self-signed certificate")
+        until(lambda: peer.connections > CONNECTIONS, what="another attempt after the pause")
+        # Each pause allows one connection by each sender that had started already, not by each
+        # message.
         assert peer.connections <= 3 * CONNECTIONS
         peer.tls = authority.server("127.0.0.1")
         until(lambda: refused_at("auth"), what="the refusal of the password")
         assert service.count("PENDING") == MESSAGES
         assert peer.messages == []
         peer.users = {"robot": "open sesame"}
-        until(lambda: service.count("DELIVERED") == MESSAGES, 30, "all of it, once mended")
+        until(lambda: service.count("DELIVERED") == MESSAGES, 30, "all mail once the server accepts us")
         assert sorted(address for message in peer.messages for address in message.recipients) == sorted(addresses)
 
 
-def test_after_each_pause_one_message_asks_the_server_and_the_others_wait_for_its_answer(embedded_settings):
+def test_after_each_pause_one_message_tries_the_server_and_the_others_wait_for_its_result(embedded_settings):
     senders, rest = 8, 2
     logins: list[float] = []
 
     def slow(dialogue: Dialogue) -> None:
         logins.append(time.monotonic())
-        pause(0.5)  # time enough for all senders to come
+        pause(0.5)  # time for all senders to start
         dialogue.normal(dialogue)
 
-    with Peer(
-        at={"auth": slow}, users={"robot": "another"}, mechanisms="PLAIN"
-    ) as peer:  # one login for each connection
+    # With one mechanism there is one login in each connection.
+    with Peer(at={"auth": slow}, users={"robot": "another"}, mechanisms="PLAIN") as peer:
         url = f"smtp://robot:secret@127.0.0.1:{peer.port}?security=none"
         with Service(
             embedded_settings, SMTP_URL=url, WORKER_CONNECTIONS=senders, REFUSED_PAUSE_SECONDS=rest, SWEEP_SECONDS=1
@@ -95,17 +95,17 @@ def test_after_each_pause_one_message_asks_the_server_and_the_others_wait_for_it
             service.start_worker()
 
             def close() -> list[bool]:
-                """Say of each login but the first whether it came sooner than a pause after the one before."""
+                """Return for each login but the first: did it come within a pause of the last?"""
                 return [second - first <= rest for first, second in pairwise(logins)]
 
             until(lambda: close().count(False) >= 4, what="login after login")
-            # Only each sender that was on its way when the first one was refused, however long that took it; not each after each pause.
+            # Only senders that had started before the first refusal come early, once each.
             assert close().count(True) < senders
             peer.users = {"robot": "secret"}
-            until(lambda: service.count("DELIVERED") == 3 * senders, 30, "all of it, once the password is right")
+            until(lambda: service.count("DELIVERED") == 3 * senders, 30, "all mail once the password is right")
 
 
-def test_a_probe_that_learns_nothing_does_not_lock_the_server_out(embedded_settings):
+def test_a_probe_without_a_result_does_not_lock_the_server_out(embedded_settings):
     port = free_port()
     refusing = Peer(port=port, users={"robot": "another"})
     hanging_up = Peer(port=port, users={"robot": "secret"}, at={"auth": hang_up})
@@ -121,15 +121,15 @@ def test_a_probe_that_learns_nothing_does_not_lock_the_server_out(embedded_setti
             until(lambda: service.events("refused"), what="a refusal")
         until(
             lambda: service.sql("SELECT 1 FROM events WHERE kind = 'deferred' AND CAST(data AS text) LIKE '%connect%'"),
-            what="nobody listens",
+            what="a deferral while nothing listens",
         )
         with hanging_up:
             until(lambda: hanging_up.connections > 1, what="probe after probe")
         with willing:
-            until(lambda: service.count("DELIVERED") == 4, 30, "all of it")
+            until(lambda: service.count("DELIVERED") == 4, 30, "all mail")
 
 
-def test_one_recipient_whom_a_server_refuses_as_if_it_meant_us_holds_up_nobody_else_for_longer_than_one_pause(
+def test_a_refusal_of_one_recipient_that_looks_like_one_of_us_delays_other_mail_by_one_pause_at_most(
     embedded_settings,
 ):
     def answer(address: str) -> bytes:
@@ -141,20 +141,19 @@ def test_one_recipient_whom_a_server_refuses_as_if_it_meant_us_holds_up_nobody_e
             embedded_settings, SMTP_URL=url, RETRY_DELAYS="8,8,8", REFUSED_PAUSE_SECONDS=4, SWEEP_SECONDS=1
         ) as service:
             service.start_worker()
-            closed = service.post(to="closed@example.test")["id"]  # the first the server hears of: it may mean us
+            closed = service.post(to="closed@example.test")["id"]  # the first recipient, so the refusal may mean us
             until(lambda: service.kinds(closed) == ["accepted", "refused"])
             sent = 0
-            while "deferred" not in service.kinds(
-                closed
-            ):  # it is tried again, and walks the schedule while others get in
+            # It is tried again, and follows its retry schedule once others are accepted.
+            while "deferred" not in service.kinds(closed):
                 sent += 1
                 service.post(to=f"u{sent}@example.test")
                 pause(0.4)
-            until(lambda: service.count("DELIVERED") == sent, what="the mail to everybody else")
+            until(lambda: service.count("DELIVERED") == sent, what="the mail to all others")
             assert sent > 0
 
 
-def test_a_server_that_counts_recipients_at_the_dot_gets_all_of_them_in_two_transactions(embedded_settings):
+def test_a_transaction_that_is_refused_at_the_dot_for_too_many_recipients_is_split(embedded_settings):
     def count(dialogue: Dialogue) -> None:
         many = len(peer.messages[-1].recipients) > 50
         dialogue.do(
@@ -171,16 +170,11 @@ def test_a_server_that_counts_recipients_at_the_dot_gets_all_of_them_in_two_tran
                 sent = service.post(to=addresses)["id"]
                 service.ended(sent, "DELIVERED")
                 assert service.kinds(sent) == ["accepted"] + ["delivered"] * 60
-            assert [len(message.recipients) for message in peer.messages] == [
-                60,
-                50,
-                10,
-                50,
-                10,
-            ]  # the second was split at once
+            # The second message is split from the start.
+            assert [len(message.recipients) for message in peer.messages] == [60, 50, 10, 50, 10]
 
 
-def test_a_recipient_whose_address_needs_smtputf8_bounces_alone_where_that_is_not_offered(embedded_settings):
+def test_only_the_recipient_that_needs_smtputf8_bounces_at_a_server_without_it(embedded_settings):
     with Peer(extensions=("PIPELINING", "8BITMIME")) as peer:
         with Service(
             embedded_settings, SMTP_URL=f"smtp://127.0.0.1:{peer.port}?security=none", SWEEP_SECONDS=1
@@ -203,7 +197,7 @@ def test_a_recipient_whose_address_needs_smtputf8_bounces_alone_where_that_is_no
             assert b"SMTPUTF8" not in b"".join(peer.commands)
 
 
-def test_what_may_have_arrived_is_held_if_so_told_and_goes_again_only_by_hand(embedded_settings):
+def test_with_on_unknown_hold_an_unknown_outcome_is_resent_only_by_a_manual_retry(embedded_settings):
     with Service(embedded_settings, ON_UNKNOWN="hold", LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()
         sent = service.post(to="lost-ann@example.test")

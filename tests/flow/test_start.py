@@ -1,4 +1,4 @@
-"""What must not start says why in one line, in the worker as in the API."""
+"""A program that must not start says why in one line."""
 
 import os
 import shutil
@@ -39,12 +39,12 @@ CANARY = "hunter2"
 
 
 def some(*names: str) -> list[object]:
-    """Return the names of programs, all but the first of which are tried with ``--all`` only."""
+    """Return names as test parameters; all but the first run with ``--all`` only."""
     return [names[0], *(pytest.param(name, marks=pytest.mark.long) for name in names[1:])]
 
 
 def refusals(service: Service, *programs: list[str], **settings: str) -> list[str]:
-    """Start programs that must refuse to; return the one line of each."""
+    """Start programs that must refuse to start; return the one line that each prints."""
     environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
     started = [
         subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -66,19 +66,19 @@ def refusals(service: Service, *programs: list[str], **settings: str) -> list[st
 
 
 @pytest.mark.parametrize("name", some(*PROGRAMS))
-def test_a_wrong_setting_is_told_by_every_program_in_the_same_way(embedded_settings, name):
+def test_every_program_reports_a_wrong_setting_in_the_same_way(embedded_settings, name):
     (line,) = refusals(Service(embedded_settings), PROGRAMS[name], SMTP_TIMEOUTS="dot=soon")
     assert line == f"{name}: SMTP_TIMEOUTS: dot: 'soon' is not a number"
 
 
-def test_what_no_program_could_use_is_told_by_those_that_would_not_need_it_yet(embedded_settings):
+def test_programs_also_report_a_wrong_setting_that_they_do_not_need(embedded_settings):
     service, programs = Service(embedded_settings), ("api", "worker", "initdb", "run", "requeue-pending", "mailbbgun")
     lines = refusals(service, *(PROGRAMS[name] for name in programs), DEFAULT_FROM="nobody")
     assert [line.partition(": 'nobody'")[0] for line in lines] == [f"{name}: DEFAULT_FROM" for name in programs]
 
 
 @pytest.mark.parametrize("name", some("worker", "initdb", "catcher", "requeue-pending"))
-def test_a_folder_that_cannot_be_made_is_told_by_every_program_in_the_same_way(prepared, name):
+def test_every_program_reports_a_folder_that_cannot_be_made_in_the_same_way(prepared, name):
     (line,) = refusals(prepared, PROGRAMS[name], VAR="/proc/nowhere")
     assert line.startswith(f"{name}: VAR: the folder /proc/nowhere")
 
@@ -87,7 +87,7 @@ WORK_ON_WHAT_IS_THERE = ("api", "worker", "requeue-pending", "mailbbgun")
 
 
 @pytest.mark.parametrize("var", some("none", "."))
-def test_without_a_database_file_programs_say_what_to_run_and_make_nothing(embedded_settings, tmp_path, var):
+def test_without_a_database_file_programs_say_what_to_run_and_make_no_file(embedded_settings, tmp_path, var):
     service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
     var, before = tmp_path / var, sorted(tmp_path.iterdir())
     database = var / "mailbbgun.db"
@@ -97,7 +97,7 @@ def test_without_a_database_file_programs_say_what_to_run_and_make_nothing(embed
 
 
 @pytest.mark.long
-def test_on_sqlite_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(embedded_settings, tmp_path):
+def test_with_an_empty_sqlite_file_programs_say_what_to_run_and_make_no_file(embedded_settings, tmp_path):
     service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
     (tmp_path / "empty.db").touch()
     lines = refusals(service, *programs, DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
@@ -108,7 +108,7 @@ def test_on_sqlite_that_was_never_set_up_programs_say_what_to_run_and_make_nothi
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "var"]
 
 
-def test_on_postgresql_that_was_never_set_up_programs_say_what_to_run_and_make_nothing(
+def test_with_an_empty_postgresql_database_programs_say_what_to_run_and_make_no_file(
     embedded_settings, postgresql, tmp_path
 ):
     service, programs = Service(embedded_settings), [PROGRAMS[name] for name in WORK_ON_WHAT_IS_THERE]
@@ -121,7 +121,7 @@ def test_on_postgresql_that_was_never_set_up_programs_say_what_to_run_and_make_n
     assert not (tmp_path / "none").exists()
 
 
-def test_authorities_are_looked_at_by_programs_that_connect_to_mail_servers_and_by_no_other(prepared):
+def test_only_programs_that_connect_to_mail_servers_check_the_file_of_authorities(prepared):
     lines = refusals(prepared, PROGRAMS["api"], WORKER, PROGRAMS["run"], SMTP_CA_FILE="/nowhere/ca.pem")
     told = ": SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory"
     assert lines == [f"{name}{told}" for name in ("api", "worker", "run")]
@@ -131,16 +131,14 @@ def test_authorities_are_looked_at_by_programs_that_connect_to_mail_servers_and_
     assert prepared.run("bin/requeue-pending") == "requeued 0\n"
 
 
-def test_a_port_in_use_is_one_line_of_the_api(prepared):
+def test_the_api_reports_a_port_in_use_in_one_line(prepared):
     with socket.create_server(("127.0.0.1", prepared.port)):
         done = subprocess.run(
             PROGRAMS["api"], cwd=ROOT, env=prepared.environment, capture_output=True, text=True, timeout=PATIENCE
         )
     assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        done.stderr
-        == f"api: cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port\n"
-    )
+    why = f"cannot listen on 127.0.0.1:{prepared.port}: Address already in use; MAILBBGUN_PORT sets another port"
+    assert done.stderr == f"api: {why}\n"
 
 
 @pytest.mark.parametrize("name", some("initdb", "requeue-pending"))
@@ -156,7 +154,7 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_se
     assert CANARY not in line
 
 
-def test_without_var_every_program_finds_the_same_database_wherever_it_is_started(embedded_settings, tmp_path):
+def test_without_var_every_program_uses_the_same_database_from_any_folder(embedded_settings, tmp_path):
     clone, elsewhere = tmp_path / "a clone", tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copytree(ROOT / "mailbbgun", clone / "mailbbgun", ignore=shutil.ignore_patterns("__pycache__"))
@@ -184,7 +182,7 @@ def test_without_var_every_program_finds_the_same_database_wherever_it_is_starte
 
 @pytest.fixture
 def prepared(embedded_settings) -> Service:
-    """A service whose database is made, and nothing started."""
+    """A service with a database but without processes."""
     service = Service(embedded_settings)
     service.install()
     return service
@@ -232,7 +230,7 @@ def test_worker_and_api_refuse_in_one_line(prepared, settings, told):
     ],
     ids=["# in a password", "security", "name servers", "port", "name of a name server"],
 )
-def test_a_way_out_that_could_not_be_used_is_refused_in_one_line(prepared, settings, told):
+def test_worker_and_api_refuse_an_unusable_route_in_one_line(prepared, settings, told):
     for line in refusals(prepared, WORKER, API, **settings):
         assert told in line
 
@@ -243,7 +241,7 @@ def test_a_worker_that_cannot_keep_a_journal_refuses_in_one_line(prepared):
     assert "journal" in line
 
 
-def test_weak_durability_is_taken_with_a_warning_if_allowed(embedded_settings):
+def test_weak_durability_is_accepted_with_a_warning_if_allowed(embedded_settings):
     with Service(embedded_settings, SQLITE_SYNCHRONOUS="OFF", ALLOW_WEAK_DURABILITY=True) as service:
         service.start_worker()
         service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
@@ -260,7 +258,7 @@ def altered(service: Service, statement: str, back: str) -> Iterator[None]:
         service.sql(back)
 
 
-def test_a_postgresql_that_may_forget_commits_is_refused_and_a_broker_without_a_queue_is_given_it(real_settings):
+def test_a_postgresql_that_may_forget_commits_is_refused_and_a_missing_queue_is_made(real_settings):
     service = Service(real_settings)
     service.install()
     database = service.environment["MAILBBGUN_DATABASE_URL"].rpartition("/")[2]
@@ -272,7 +270,8 @@ def test_a_postgresql_that_may_forget_commits_is_refused_and_a_broker_without_a_
         for line in refusals(service, WORKER, API):
             assert "synchronous_commit=off" in line
 
-    # The API takes mail without a broker, so without its queues too, and says that it is not ready; a worker makes what is missing.
+    # The API accepts mail without a broker, and so without a queue, and /ready says so. A worker
+    # makes the missing queue.
     with service:
         connection = pika.BlockingConnection(pika.URLParameters(service.environment["MAILBBGUN_QUEUE_URL"]))
         connection.channel().queue_delete(work_queue("bulk"))
@@ -294,7 +293,7 @@ def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
     server = psycopg2.connect(
         make_url(breakable_postgresql.url()).set(drivername="postgresql").render_as_string(hide_password=False)
     )
-    server.autocommit = True  # ALTER SYSTEM asks for it
+    server.autocommit = True  # ALTER SYSTEM needs it
     with server.cursor() as cursor:
         cursor.execute("ALTER SYSTEM SET fsync TO off")
         cursor.execute("SELECT pg_reload_conf()")
@@ -310,7 +309,7 @@ def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
     breakable_postgresql.drop_database(database)
 
 
-def test_gunicorn_without_our_configuration_serves_nobody(embedded_settings, tmp_path):
+def test_gunicorn_without_our_configuration_exits(embedded_settings, tmp_path):
     with Service(embedded_settings) as service:
         argv = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "-b", f"127.0.0.1:{free_port()}", "api:app"]
         environment = service.environment | {"PYTHONPATH": str(ROOT)}
@@ -334,7 +333,7 @@ def test_with_a_wrong_encryption_key_nothing_starts_and_nothing_is_lost(embedded
     services.close()
 
 
-def test_a_lost_key_file_is_not_replaced_and_all_is_well_when_it_is_back(embedded_settings):
+def test_a_lost_key_file_is_not_replaced_and_programs_start_once_it_is_back(embedded_settings):
     service = Service(embedded_settings)
     install(services := build(load(service.environment)))
     services.close()
@@ -345,6 +344,6 @@ def test_a_lost_key_file_is_not_replaced_and_all_is_well_when_it_is_back(embedde
         f": ENCRYPTION_KEYS: is not set, and {file} cannot be read (No such file or directory): " in line
         for line in lines
     )
-    assert not file.exists()  # a new key would only be in the way of the old one
+    assert not file.exists()  # a new key would only get in the way of the old one
     away.rename(file)
     assert "are ready" in service.run("initdb.py")

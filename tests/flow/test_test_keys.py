@@ -1,4 +1,4 @@
-"""Mail of test keys from the door to the catcher, beside live mail, with every process real."""
+"""Mail of test keys goes to the catcher, beside live mail, with real processes only."""
 
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -25,7 +25,7 @@ class Tried(Service):
             *args, CATCHER_PORT=free_port(), RETRY_DELAYS="1,1,2,2,2,2,2", WORKER_CONNECTIONS=CONNECTIONS, **overrides
         )
         self.test = ""
-        self.catchers = 0  # starts of the catcher
+        self.catchers = 0  # how often the catcher was started
 
     def __enter__(self) -> "Tried":
         super().__enter__()
@@ -42,13 +42,13 @@ class Tried(Service):
         return str(made.json()["key"])
 
     def start_catcher(self) -> None:
-        """Start the catcher; return when it listens."""
+        """Start the catcher and wait until it listens."""
         self._spawn("catcher", "-m", "mailbbgun.catcher")
         self.catchers += 1
         until(lambda: (self.var / "catcher.out").read_text().count(" catching ") == self.catchers, what="the catcher")
 
     def ask(self, key: str | None, **message: Any) -> Any:
-        """Send a message with a key, or without; return the answer."""
+        """Send a message with a key or without one; return the answer."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return self.http.post(
             f"{self.url}/messages",
@@ -69,7 +69,7 @@ class Tried(Service):
         return sorted((event for event in events if event["address"] == address), key=lambda event: event["id"])
 
     def caught(self) -> list[str]:
-        """Return whom the catcher took mail for."""
+        """Return the recipients of the mail that the catcher took."""
         mails = [message_from_bytes(file.read_bytes()) for file in (self.var / "mail" / "new").iterdir()]
         return sorted(address for mail in mails for address in mail.get_all("X-Envelope-To"))
 
@@ -87,7 +87,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield started
 
 
-def test_mail_of_a_test_key_is_caught_and_all_other_mail_leaves(service):
+def test_mail_of_a_test_key_is_caught_and_other_mail_leaves(service):
     live = service.post(to=["ann@whole.test", "ben@whole.test"])["id"]
     test = service.try_out(to="cis@whole.test", cc="dot+whole@simulator", bcc="eve@whole.test", tags=["tried"])
     keyed = service.ask(service.key("live"), to="fay@whole.test").json()["id"]
@@ -103,7 +103,7 @@ def test_mail_of_a_test_key_is_caught_and_all_other_mail_leaves(service):
     assert [service.message(identifier)["test"] for identifier in (live, test, keyed)] == [False, True, False]
 
 
-def test_a_message_and_each_line_about_it_say_by_whose_key_it_came(service):
+def test_a_message_and_its_log_lines_name_the_key_that_sent_it(service):
     made = service.http.post(
         f"{service.url}/tenants/{DEFAULT_TENANT}/keys", json={"name": "told"}, timeout=PATIENCE
     ).json()
@@ -112,7 +112,7 @@ def test_a_message_and_each_line_about_it_say_by_whose_key_it_came(service):
     for identifier, status in ((sent, "DELIVERED"), (without, "DELIVERED"), (tried, "DELIVERED")):
         until(lambda: service.message(identifier)["status"] in (status, "ERROR"))  # noqa: B023 - asked at once
     assert [service.message(identifier)["key_id"] for identifier in (sent, without)] == [made["id"], None]
-    assert service.message(tried)["key_id"] not in (made["id"], None)  # the test key's own
+    assert service.message(tried)["key_id"] not in (made["id"], None)  # the id of the test key
     for program, kind in (("api", "accepted"), ("worker", "delivered")):
         lines = [line for line in (service.var / f"{program}.out").read_text().splitlines() if f" {kind} " in line]
         assert [
@@ -130,38 +130,27 @@ def test_magic_recipients_behave_and_their_timelines_show_it(service):
         sent = {name: service.try_out(to=f"{name}@simulator") for name in MAGIC}
         service.ended(sent["slow+0.7"], "DELIVERED")
     together = service.try_out(to=["bounce@simulator", "complain@simulator", "ann@simulator"])
-    for name, status in {
-        "ann": "DELIVERED",
-        "bounce": "ERROR",
-        "bounce+17": "ERROR",
-        "complain": "DELIVERED",
-        "complain+17": "DELIVERED",
-    }.items():
+    statuses = {"ann": "DELIVERED", "bounce": "ERROR", "complain": "DELIVERED"}
+    for name, status in (statuses | {"bounce+17": "ERROR", "complain+17": "DELIVERED"}).items():
         service.ended(sent[name], status)
     until(lambda: "deferred" in service.kinds(sent["defer"]))
     service.ended(together, "ERROR")
 
     def told(identifier: str, name: str) -> list[tuple[str, int | None]]:
-        return [
-            (event["kind"], event["data"].get("code")) for event in service.timeline(identifier, f"{name}@simulator")
-        ]
+        events = service.timeline(identifier, f"{name}@simulator")
+        return [(event["kind"], event["data"].get("code")) for event in events]
 
     delivered, complained, bounced = ("delivered", 250), ("complained", None), ("bounced", 550)
-    assert told(sent["ann"], "ann") == told(sent["slow+0.7"], "slow+0.7") == told(together, "ann") == [delivered]
-    assert (
-        told(sent["bounce"], "bounce") == told(sent["bounce+17"], "bounce+17") == told(together, "bounce") == [bounced]
-    )
-    assert (
-        told(sent["complain"], "complain")
-        == told(sent["complain+17"], "complain+17")
-        == told(together, "complain")
-        == [delivered, complained]
-    )
+    for kinds, names in (
+        ([delivered], ("ann", "slow+0.7")),
+        ([bounced], ("bounce", "bounce+17")),
+        ([delivered, complained], ("complain", "complain+17")),
+    ):
+        assert [told(sent[name], name) for name in names] == [kinds, kinds]
+        assert told(together, names[0]) == kinds
     assert told(sent["defer"], "defer")[0] == ("deferred", 451)
-    until(
-        lambda: service.http.delete(f"{service.url}/messages/{sent['defer']}", timeout=PATIENCE).ok,
-        what="a moment in which it is not being tried",
-    )
+    deferred = f"{service.url}/messages/{sent['defer']}"
+    until(lambda: service.http.delete(deferred, timeout=PATIENCE).ok, what="a moment without an attempt")
     (_, complaint) = service.timeline(sent["complain"], "complain@simulator")
     assert complaint["data"]["feedback_type"] == "abuse"
     assert service.message(sent["complain"])["deliveries"][0]["status"] == "DELIVERED"
@@ -177,7 +166,7 @@ def test_only_test_keys_write_to_the_simulator(service):
     assert service.ask(None, to="complain@simulator.test").status_code == 201
 
 
-def test_a_list_shows_what_test_keys_sent_or_what_others_did(service):
+def test_a_list_can_show_test_messages_or_live_messages_only(service):
     test = service.try_out(to="ann@simulator", tags=["listed"])
     live = service.post(to="ann@example.test", tags=["listed"])["id"]
     for query, ids in (("&test=true", [test]), ("&test=false", [live]), ("", [live, test])):
@@ -189,8 +178,8 @@ def test_a_list_shows_what_test_keys_sent_or_what_others_did(service):
     assert service.http.get(f"{service.url}/messages?test=maybe", timeout=PATIENCE).status_code == 400
 
 
-def test_of_a_worker_that_dies_before_the_commit_one_complaint_comes_by_its_journal(service):
-    until(lambda: service.count("PENDING") == 0, what="the end of all that went before")
+def test_a_worker_that_dies_before_the_commit_leads_to_one_complaint_from_its_journal(service):
+    until(lambda: service.count("PENDING") == 0, what="the end of earlier mail")
     service.kill("worker")
     service.start_worker(fault="results.commit:1:kill")
     sent = service.try_out(to="complain@simulator")
@@ -201,7 +190,7 @@ def test_of_a_worker_that_dies_before_the_commit_one_complaint_comes_by_its_jour
     assert service.struck("worker", "results.commit") == 1
 
 
-def test_a_catcher_that_is_away_holds_back_test_mail_alone(service):
+def test_without_a_catcher_only_test_mail_waits(service):
     service.stop("catcher")
     waiting = [service.try_out(to=f"wait{number}@example.test") for number in range(3)]
     for identifier in waiting:
@@ -220,8 +209,9 @@ def test_a_catcher_that_is_away_holds_back_test_mail_alone(service):
 def test_slow_recipients_of_test_mail_leave_connections_to_live_mail(service):
     slow = [service.try_out(to="slow+3@simulator") for _ in range(CONNECTIONS + 1)]
     under_way = "SELECT 1 FROM deliveries WHERE status = 'PENDING' AND address LIKE 'slow%' AND lease_owner IS NOT NULL"
-    until(lambda: len(service.sql(under_way)) >= CONNECTIONS, what="a claim of most of it")
+    until(lambda: len(service.sql(under_way)) >= CONNECTIONS, what="the claims of most of it")
     service.ended(service.post(to="quick@example.test")["id"], "DELIVERED")
-    # One after the other, by the one connection that test mail may have of four; were it all of them, live mail would be behind four.
+    # Test mail may use one of the four connections. If it used all of them, live mail would wait
+    # for four slow messages.
     assert [service.message(identifier)["status"] for identifier in slow].count("DELIVERED") < CONNECTIONS
     assert service.copies()["quick@example.test"] == 1

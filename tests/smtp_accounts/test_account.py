@@ -1,4 +1,4 @@
-"""Which accounts fit a mail, and in what order they are tried."""
+"""Which accounts fit a mail, and the order in which they are tried."""
 
 import random
 from collections import Counter
@@ -35,7 +35,7 @@ def test_an_account_fits_by_the_sender_and_the_recipients_domain(
     assert fitting([account_], sender, domain) == ((account_,) if fits else ())
 
 
-def test_the_least_priority_goes_first_whatever_the_weights() -> None:
+def test_the_lowest_priority_comes_first_whatever_the_weights() -> None:
     first, second, third = (
         account("1", priority=1),
         account("2", priority=2, weight=1000),
@@ -46,7 +46,7 @@ def test_the_least_priority_goes_first_whatever_the_weights() -> None:
 
 
 @pytest.mark.parametrize("weights", [(3, 1), (1, 1), (1, 2, 3), (100, 1)])
-def test_among_equals_the_share_is_as_the_weight(weights: tuple[int, ...]) -> None:
+def test_accounts_of_one_priority_come_first_in_proportion_to_their_weights(weights: tuple[int, ...]) -> None:
     dice = random.Random(20261126)
     accounts = [account(str(weight), weight=weight) for weight in weights]
     first = Counter(ranked(accounts, dice.random)[0].name for _ in range(40_000))
@@ -55,7 +55,7 @@ def test_among_equals_the_share_is_as_the_weight(weights: tuple[int, ...]) -> No
         assert first[str(weight)] == pytest.approx(40_000 * share, rel=0.05 if share > 0.05 else 0.2)
 
 
-def test_4000_mails_at_three_to_one_are_within_five_percent() -> None:
+def test_4000_mails_at_weights_three_to_one_are_within_five_percent() -> None:
     dice = random.Random(1)
     heavy, light = account("heavy", weight=3), account("light", weight=1)
     first = Counter(ranked([heavy, light], dice.random)[0].name for _ in range(4000))

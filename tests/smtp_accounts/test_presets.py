@@ -1,4 +1,4 @@
-"""Presets are sound settings, and only data."""
+"""Presets have sensible values and cannot be changed."""
 
 from dataclasses import FrozenInstanceError, fields
 
@@ -12,12 +12,12 @@ NAMES = ["gmail", "outlook", "exmail", "aliyun", "ses", "sendgrid", "mailgun", "
 LIMITS = [one.name for one in fields(Preset) if one.name.startswith("max_")]
 
 
-def test_the_providers_that_were_promised_are_there():
+def test_all_eight_providers_are_there():
     assert list(PRESETS) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_preset_is_encrypted_on_the_port_for_it_and_says_who_logs_in(name):
+def test_a_preset_has_encryption_its_port_and_hints(name):
     found = preset(name)
     assert found.name == name
     assert (found.port, found.security) in [(587, "STARTTLS"), (465, "TLS")]
@@ -35,7 +35,7 @@ def test_a_limit_is_a_positive_number_or_unknown(name):
         assert getattr(preset(name), limit) is None or getattr(preset(name), limit) > 0, limit
 
 
-def test_what_providers_ask_for_is_in_them():
+def test_presets_have_the_values_that_providers_publish():
     assert preset("sendgrid").username == "apikey"
     assert (preset("outlook").max_connections, preset("outlook").max_per_minute) == (3, 30)
     assert (preset("gmail").max_per_day, preset("gmail").max_recipients_per_message) == (500, 100)
@@ -44,7 +44,7 @@ def test_what_providers_ask_for_is_in_them():
 
 
 @pytest.mark.parametrize("name", ["", "Gmail", "hotmail", "gmail "])
-def test_an_unknown_name_is_answered_with_the_names_there_are(name):
+def test_the_error_for_an_unknown_name_lists_the_known_names(name):
     with pytest.raises(InvalidInput) as caught:
         preset(name)
     for known in NAMES:

@@ -1,4 +1,4 @@
-"""Listeners that must not be found: whoever connects to one is counted, and what it sends is kept."""
+"""Listeners that nothing may connect to: they count connections and keep what was sent."""
 
 import contextlib
 import socket
@@ -8,9 +8,11 @@ from tests.waiting import PATIENCE
 
 
 class Canary:
-    """A listener on `host`:`port` (0: a free one) that greets with `says` and keeps the line until the other end closes. A context manager.
+    """A listener on `host`:`port` (0: a free port). A context manager.
 
-    `connections`: how many came. `heard`: all octets of them all. Both are right once it was left: that waits for all who came before.
+    It greets with `says` and keeps each connection open until the other end closes it.
+    `connections` is their number, `heard` all octets that they sent. Both are final once the
+    context is left, which waits for all earlier connections.
     """
 
     def __init__(self, says: bytes = b"", host: str = "127.0.0.1", port: int = 0) -> None:
@@ -33,7 +35,7 @@ class Canary:
         with socket.socket(self._listener.family) as last:
             last.bind((self._listener.getsockname()[0], 0))
             self._last = last.getsockname()[1]
-            last.connect((self.host, self.port))  # whoever is still in the backlog is served before
+            last.connect((self.host, self.port))  # connections in the backlog are served first
             self._thread.join(PATIENCE)
         self._listener.close()
 
@@ -45,7 +47,7 @@ class Canary:
                     return
                 self.connections += 1
                 connection.settimeout(PATIENCE)
-                with contextlib.suppress(OSError):  # reset: it has sent all it will
+                with contextlib.suppress(OSError):  # a reset: nothing more is coming
                     connection.sendall(self.says)
                     while octets := connection.recv(65536):
                         self.heard += octets

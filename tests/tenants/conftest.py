@@ -1,4 +1,4 @@
-"""Real APIs that ask for keys, each with the first admin key."""
+"""Real APIs that require keys, each with its first admin key."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from mailbbgun.tenants import keys
 from tests.http.conftest import Door
 from tests.servers.process import free_port
 
-ADMIN = keys.Wish(name="root", scopes=tuple(Scope))
+ADMIN = keys.KeySpec(name="root", scopes=tuple(Scope))
 HELLO = {"to": "ann@example.com", "from": "shop@example.com", "subject": "Hello", "text": "Hi"}
 
 
 class Locked(Door):
-    """An API that asks for keys, and the first admin key."""
+    """An API that requires keys, and its first admin key."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -34,8 +34,8 @@ class Locked(Door):
         assert made.status_code == 201, made.text
         return made.json()["id"]
 
-    def key(self, tenant: str, **wish) -> dict:
-        made = self.ask("POST", f"/tenants/{tenant}/keys", self.admin, json={"name": "k"} | wish)
+    def key(self, tenant: str, **values) -> dict:
+        made = self.ask("POST", f"/tenants/{tenant}/keys", self.admin, json={"name": "k"} | values)
         assert made.status_code == 201, made.text
         return made.json()
 
@@ -46,10 +46,14 @@ def code(answer: requests.Response) -> tuple[int, str]:
 
 @contextmanager
 def opened(var: Path, processes: int, **settings: str) -> Iterator[Locked]:
-    """An API of so many processes; strangers may try as often as they like unless the settings say otherwise."""
+    """An API of so many processes.
+
+    Wrong keys are not limited unless the settings say so.
+    """
     environment = {
         "VAR": str(var), "PORT": str(free_port()), "HOSTNAME": "mail.example.com", "ALLOW_WEAK_DURABILITY": "true",
-        "AUTH_REQUIRED": "true", "API_PROCESSES": str(processes), "ENCRYPTION_KEYS": "A" * 43 + "=", "UNAUTHORIZED_PER_MINUTE": "0",
+        "AUTH_REQUIRED": "true", "API_PROCESSES": str(processes), "ENCRYPTION_KEYS": "A" * 43 + "=",
+        "UNAUTHORIZED_PER_MINUTE": "0",
     } | settings  # fmt: skip
     locked = Locked(var, {f"MAILBBGUN_{name}": value for name, value in environment.items()})
     try:

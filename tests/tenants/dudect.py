@@ -1,5 +1,8 @@
-"""Whether the time that something takes tells two kinds of input apart: Welch's t-test on cropped times, as dudect does it (Reparaz, Balasch and
-Verbauwhede, "Dude, is my code constant time?", DATE 2017)."""
+"""Tests whether the time of a call reveals which of two kinds of input it got.
+
+It applies Welch's t-test to cropped times, as dudect does (Reparaz, Balasch and Verbauwhede, "Dude,
+is my code constant time?", DATE 2017).
+"""
 
 import gc
 import math
@@ -8,13 +11,16 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-CROP = 0.8  # of the times, the shortest: what is longer was interrupted, and says nothing of the input
-INPUTS = 250  # of each kind
-TRIES = 4  # chance is not chance four times in a row
+#: The share of times that is kept, the shortest. Longer calls were interrupted and say nothing.
+CROP = 0.8
+#: Inputs of each kind.
+INPUTS = 250
+#: Most tries. A difference by chance hardly occurs four times in a row.
+TRIES = 4
 
 
 def t_statistic(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return Welch's t of two samples, each cropped at the same time."""
+    """Return Welch's t of two samples, cropped at the same time."""
     longest = sorted([*one, *other])[int(CROP * (len(one) + len(other)))]
     samples = [[time_ for time_ in sample if time_ <= longest] for sample in (one, other)]
     means, errors = map(statistics.fmean, samples), [statistics.variance(sample) / len(sample) for sample in samples]
@@ -26,10 +32,11 @@ def t_statistic(one: Sequence[float], other: Sequence[float]) -> float:
 def least_t(
     call: Callable[[str], object], one: Callable[[], str], other: Callable[[], str], count: int, enough: float
 ) -> float:
-    """Time a call ``count`` times with each kind of input, drawn at random. Return the least |t| of some tries, or the first below ``enough``.
+    """Time a call ``count`` times with each kind of input, in random order.
 
-    ``one`` and ``other`` make inputs. Copies of them, made in an order drawn at random, are what is given: where one kind lies in memory would
-    tell it from the other, by a nanosecond.
+    Return the least |t| of some tries, or the first below ``enough``. ``one`` and ``other`` make
+    the inputs. The call gets copies of them that are made in random order: otherwise the place of
+    an input in memory would reveal its kind, by a nanosecond.
     """
     least = math.inf
     for _ in range(TRIES):
@@ -44,7 +51,7 @@ def least_t(
                 for which, given in inputs:
                     began = time.perf_counter()
                     call(given)
-                    took = time.perf_counter() - began  # before anything is done that depends on which it was
+                    took = time.perf_counter() - began  # taken before anything that depends on the kind
                     times[which].append(took)
         finally:
             gc.enable()

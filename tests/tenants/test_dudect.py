@@ -1,4 +1,4 @@
-"""The judge of times itself: it tells apart what differs, and nothing else."""
+"""The t-test finds a difference of means, and only that."""
 
 import random
 
@@ -8,7 +8,7 @@ from tests.tenants.dudect import t_statistic
 
 
 @pytest.mark.parametrize(("differs", "told"), [(0.0, False), (0.002, False), (0.02, True), (-0.02, True)])
-def test_means_that_differ_are_told_apart_from_chance_and_from_interruptions(differs: float, told: bool) -> None:
+def test_a_difference_of_means_is_found_despite_chance_and_interruptions(differs: float, told: bool) -> None:
     dice = random.Random(1)
 
     def drawn(mean: float) -> list[float]:

@@ -1,4 +1,7 @@
-"""Every route there is, with two tenants: what one has the other cannot see, change or tell from what is missing; and none is without a policy."""
+"""All routes with two tenants: neither can see or change the other's data.
+
+Neither can tell whether something of the other exists. Every route has a policy.
+"""
 
 import hashlib
 import os
@@ -31,7 +34,10 @@ ACCOUNT = {"setting_name": SECRET, "smtp_host": "smtp.example.com", "smtp_port":
 
 
 def routes(door: Locked) -> Iterator[tuple[str, str]]:
-    """Give method and path of every operation that is documented; the house test compares these with what is routed."""
+    """Yield method and path of every documented operation.
+
+    ``tests/test_house.py`` compares these with the real routes.
+    """
     for path, operations in door.call("GET", "/openapi.json").json()["paths"].items():
         for method in operations:
             if method in ("get", "post", "put", "patch", "delete"):
@@ -55,7 +61,7 @@ class Owner:
 
     @property
     def ids(self) -> dict[str, str]:
-        """Return what stands for each parameter of a path."""
+        """Return the value for each parameter of a path."""
         return {
             "message_id": self.message,
             "account_id": self.account,
@@ -121,7 +127,7 @@ def test_no_list_shows_what_another_tenant_has_whatever_it_is_filtered_by(
                 assert answer.json()["count"] == 0, path
 
 
-def test_all_of_tenants_is_for_administrators(locked: Locked, owners: tuple[Owner, Owner]) -> None:
+def test_only_administrators_use_routes_of_tenants(locked: Locked, owners: tuple[Owner, Owner]) -> None:
     ours, theirs = owners
     for method, path in routes(locked):
         if path.startswith("/tenants"):
@@ -130,7 +136,7 @@ def test_all_of_tenants_is_for_administrators(locked: Locked, owners: tuple[Owne
 
 
 def world(door: Locked, owner: Owner) -> dict[str, Any]:
-    """Return all of an owner's live data that a test key could change: messages, accounts, tenant, keys."""
+    """Return all live data of an owner: messages, accounts, tenant and keys."""
     paths = (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts")
     shown = {path: door.ask("GET", path, owner.key["key"]).json() for path in paths}
     shown |= {
@@ -142,7 +148,7 @@ def world(door: Locked, owner: Owner) -> dict[str, Any]:
     return shown
 
 
-def test_a_test_key_whatever_its_scopes_meets_no_live_data_by_any_route(
+def test_no_route_shows_live_data_to_a_test_key_or_lets_it_change_them(
     locked: Locked, owners: tuple[Owner, Owner]
 ) -> None:
     ours, _ = owners
@@ -204,7 +210,7 @@ def test_a_test_key_works_with_test_data_and_a_live_key_sees_both(locked: Locked
     assert locked.ask("GET", f"/messages/{sent['live']}", live).json()["status"] == "PENDING"
 
 
-def test_test_keys_and_live_keys_have_idempotency_keys_of_their_own(locked: Locked) -> None:
+def test_test_keys_and_live_keys_do_not_share_idempotency_keys(locked: Locked) -> None:
     tenant = locked.tenant("idempotent worlds")
     live, test = locked.key(tenant)["key"], locked.key(tenant, kind="test")["key"]
     with_key = {"headers": {"Idempotency-Key": "order 1"}, "json": HELLO}
@@ -213,7 +219,7 @@ def test_test_keys_and_live_keys_have_idempotency_keys_of_their_own(locked: Lock
     assert first.json()["id"] == again.json()["id"] != theirs.json()["id"]
 
 
-def test_an_idempotency_key_of_the_tenant_default_cannot_be_chosen_to_meet_another_tenants(locked: Locked) -> None:
+def test_no_idempotency_key_of_the_default_tenant_matches_one_of_another_tenant(locked: Locked) -> None:
     tenant = locked.tenant("met")
     theirs = locked.ask(
         "POST", "/messages", locked.key(tenant)["key"], json=HELLO, headers={"Idempotency-Key": "order 1"}
@@ -225,9 +231,7 @@ def test_an_idempotency_key_of_the_tenant_default_cannot_be_chosen_to_meet_anoth
             assert (ours.status_code, ours.json()["id"] != theirs.json()["id"]) == (201, True)
 
 
-def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(
-    locked: Locked, owners: tuple[Owner, Owner]
-) -> None:
+def test_a_key_with_all_scopes_but_the_one_a_route_needs_is_403(locked: Locked, owners: tuple[Owner, Owner]) -> None:
     ours, _ = owners
     app = create_app(locked.services.settings)
     lacking = {
@@ -247,7 +251,7 @@ def test_each_route_wants_its_scope_and_a_key_of_all_others_does_not_do(
             assert needed in answer.json()["error"]["message"]
 
 
-def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_not_is_shut(
+def test_every_route_names_its_scope_or_is_listed_as_open_and_any_other_is_403(
     embedded_settings: Settings,
 ) -> None:
     services = build(embedded_settings)
@@ -260,7 +264,7 @@ def test_every_route_says_what_it_needs_or_is_listed_as_open_and_one_that_does_n
     app.add_url_rule("/forgotten", "forgotten", view_func=lambda: "everything")
     with app.app_context(), provided(Services).db.write() as session:
         test_key = keys.create(
-            session, provided(Services).vault, DEFAULT_TENANT, keys.Wish(name="t", kind=KeyKind.TEST)
+            session, provided(Services).vault, DEFAULT_TENANT, keys.KeySpec(name="t", kind=KeyKind.TEST)
         ).token
     shut = app.test_client().get("/scoped", headers={"Authorization": f"Bearer {test_key}"})
     assert (shut.status_code, shut.json["error"]["code"]) == (403, "test_key")
@@ -284,12 +288,14 @@ def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(
 ) -> None:
     key = locked.key(owners[0].tenant, scopes=list(Scope))["key"]
     program = Path(sys.executable).with_name("schemathesis")
-    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance"
-    # Left out is what connects to a server that the request names, which may be any, and /ready, which is 503 for want of a worker.
+    conformance = ("status_code", "content_type", "response_schema", "response_headers")
+    checks = ",".join(["not_a_server_error", *(f"{name}_conformance" for name in conformance)])
+    # Routes that connect to a server named by the request are left out, since it may be any server;
+    # so is /ready, which is 503 without a worker.
     argv = [
-        sys.executable, str(program), "run", f"{locked.url}/openapi.json", "-H", f"Authorization: Bearer {key}", "--checks", checks,
-        "--exclude-path-regex", "/test$|^/ready$", "--phases", phases, "--max-examples", examples, "--seed", "1", "--no-color",
-        "--continue-on-failure", "--warnings", "off",
+        sys.executable, str(program), "run", f"{locked.url}/openapi.json", "-H", f"Authorization: Bearer {key}",
+        "--checks", checks, "--exclude-path-regex", "/test$|^/ready$", "--phases", phases,
+        "--max-examples", examples, "--seed", "1", "--no-color", "--continue-on-failure", "--warnings", "off",
     ]  # fmt: skip
     done = subprocess.run(
         argv, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=4 * PATIENCE

@@ -1,4 +1,4 @@
-"""What a process knows of keys: it reads what changed, looks guesses up together, and forgets nothing that has ended."""
+"""The cache of keys: it notices every change, and looks unknown keys up together."""
 
 import threading
 from collections.abc import Iterator
@@ -25,8 +25,11 @@ from mailbbgun.tenants.keyring import FRESH_SECONDS, MOST_ROWS, Keyring
 from tests.flow.service import until
 from tests.waiting import PATIENCE, pause
 
-ACCOUNT = {"setting_name": "first", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS", "is_default": True,
-           "recipient_domains": [], "priority": 10, "weight": 1, "max_connections": 5, "enabled": True, "from_email": "shop@example.com"}  # fmt: skip
+ACCOUNT = {
+    "setting_name": "first", "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS",
+    "is_default": True, "recipient_domains": [], "priority": 10, "weight": 1, "max_connections": 5, "enabled": True,
+    "from_email": "shop@example.com",
+}  # fmt: skip
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -42,13 +45,13 @@ def services(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Services
 
 
 class Still(Keyring):
-    """One that looks when it is told to, and by no thread."""
+    """A keyring without a thread; it checks for changes when the test says so."""
 
     def _run(self) -> None:
         pass
 
     def look(self) -> None:
-        self._look_again()
+        self._check_for_changes()
 
 
 @pytest.fixture
@@ -56,9 +59,9 @@ def ring(services: Services) -> Still:
     return Still(services.db, identities, None)
 
 
-def mint(services: Services, **wish: Any) -> keys.Minted:
+def mint(services: Services, **values: Any) -> keys.Minted:
     with services.db.write() as session:
-        return keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(**{"name": "k"} | wish))
+        return keys.create(session, services.vault, DEFAULT_TENANT, keys.KeySpec(**{"name": "k"} | values))
 
 
 class Statements:
@@ -69,7 +72,7 @@ class Statements:
 
 @contextmanager
 def watched(db: Database, seconds: float = 0.0) -> Iterator[Statements]:
-    """Count statements that look keys up, and how many ran at once; let each take some time."""
+    """Count statements that read keys, and how many run at once; slow each by ``seconds``."""
     seen = Statements()
 
     def begins(*args: Any) -> None:
@@ -97,7 +100,7 @@ def watched(db: Database, seconds: float = 0.0) -> Iterator[Statements]:
 def test_keys_in_use_are_read_again_only_when_something_has_changed(services: Services, ring: Still) -> None:
     prefix = mint(services).key.prefix
     ring.look_up(prefix)
-    ring.look()  # the first look: it does not know yet what had changed before
+    ring.look()  # the first check knows no count yet, so it reads the keys
     with watched(services.db) as seen:
         for _ in range(5):
             ring.look()
@@ -119,12 +122,12 @@ def add_account(session: Any) -> None:
 
 
 def change(services: Services, name: str, key: UUID) -> None:
-    """Change something as another process does."""
+    """Change something, as another process would."""
     with services.db.write() as session:
         if name == "revoked":
             repo.revoke(session, DEFAULT_TENANT, key)
         elif name == "rotated":
-            repo.rotated(session, DEFAULT_TENANT, key, 0)
+            repo.mark_rotated(session, DEFAULT_TENANT, key, 0)
         elif name == "suspended":
             repo.change_tenant(session, DEFAULT_TENANT, {"status": "suspended"})
         elif name == "limited":
@@ -145,7 +148,7 @@ def change(services: Services, name: str, key: UUID) -> None:
     "name",
     ["revoked", "rotated", "suspended", "limited", "account", "account changed", "account deleted", "key deleted"],
 )
-def test_every_change_that_counts_is_seen_at_the_next_look(services: Services, ring: Still, name: str) -> None:
+def test_the_next_check_notices_every_change(services: Services, ring: Still, name: str) -> None:
     key = mint(services).key
     with services.db.write() as session:
         if name.startswith("account "):
@@ -165,24 +168,24 @@ def test_every_change_that_counts_is_seen_at_the_next_look(services: Services, r
         assert after.caller != before.caller
 
 
-def test_that_a_key_is_used_is_no_change(services: Services, ring: Still) -> None:
+def test_the_use_of_a_key_is_no_change(services: Services, ring: Still) -> None:
     key = mint(services).key
     ring.look_up(key.prefix)
     ring.look()
     with services.db.write() as session:
-        repo.used(session, {key.id: datetime.now(UTC)})
+        repo.record_uses(session, {key.id: datetime.now(UTC)})
     with watched(services.db) as seen:
         ring.look()
     assert seen.count == 0
 
 
-def test_a_key_ends_by_its_own_time_without_a_look(services: Services, ring: Still) -> None:
+def test_a_key_expires_without_a_check(services: Services, ring: Still) -> None:
     key = mint(services, expires_at=datetime.now(UTC) + timedelta(seconds=2)).key
     known = ring.look_up(key.prefix)
     assert until(lambda: known.over, what="the key's end")
 
 
-def test_what_is_known_grows_old_while_nothing_can_be_read(services: Services, ring: Still) -> None:
+def test_cached_keys_become_stale_while_the_database_cannot_be_read(services: Services, ring: Still) -> None:
     prefix = mint(services).key.prefix
     ring.look_up(prefix)
     ring.look()
@@ -199,7 +202,7 @@ def test_what_is_known_grows_old_while_nothing_can_be_read(services: Services, r
     assert ring.get(prefix) is not None
 
 
-def test_on_a_schema_of_before_changes_were_counted_all_is_read_each_time(services: Services, ring: Still) -> None:
+def test_on_a_schema_without_the_count_of_changes_every_check_reads_the_keys(services: Services, ring: Still) -> None:
     key = mint(services).key
     ring.look_up(key.prefix)
     with services.db.write() as session:
@@ -233,7 +236,7 @@ def test_the_count_of_changes_is_summed_up(services: Services, ring: Still) -> N
     assert seen.count == 0
 
 
-def test_however_many_guess_keys_at_once_they_are_looked_up_by_one_connection(services: Services) -> None:
+def test_many_guesses_at_once_are_looked_up_through_one_connection(services: Services) -> None:
     real = mint(services)
     authenticator = Authenticator(services.db, services.vault, identities, required=True)
     authenticator.caller(f"Bearer {real.token}", None)
@@ -244,7 +247,7 @@ def test_however_many_guess_keys_at_once_they_are_looked_up_by_one_connection(se
 
     with watched(services.db, 0.02) as seen, ThreadPoolExecutor(16) as threads:
         list(threads.map(guess, range(160)))
-        assert seen.most <= 2  # the guesses', and the look at keys in use
+        assert seen.most <= 2  # the guesses, and the check for changes
         assert seen.count < 100
     authenticator.close()
 
@@ -265,7 +268,7 @@ def test_a_valid_key_among_guesses_is_found(services: Services) -> None:
     authenticator.close()
 
 
-def test_what_is_no_key_by_its_form_or_was_none_just_now_is_not_looked_up(services: Services) -> None:
+def test_malformed_keys_and_keys_that_were_just_unknown_are_not_looked_up(services: Services) -> None:
     authenticator = Authenticator(services.db, services.vault, identities, required=True)
     unknown = f"mbg_{'x' * 12}_{'y' * 43}"
     with pytest.raises(Unauthorized):
@@ -280,7 +283,10 @@ def test_what_is_no_key_by_its_form_or_was_none_just_now_is_not_looked_up(servic
 
 
 class Held:
-    """A database and a look at identities that wait, each in the thread of that name, until they are let go."""
+    """A database and a reader of identities that wait until the test lets them go.
+
+    ``read`` waits in the thread ``look``, ``identities`` in the thread ``request``.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -290,12 +296,12 @@ class Held:
 
     @contextmanager
     def read(self, *args: Any) -> Iterator[Any]:
-        self._wait("look")  # as for a connection of the pool
+        self._wait("look")  # as if for a connection of the pool
         with self._db.read(*args) as session:
             yield session
 
     def identities(self, session: Any, tenants: Any) -> Any:
-        self._wait("request")  # after its key was read, before it is kept
+        self._wait("request")  # its key has been read but not cached yet
         return identities(session, tenants)
 
     def _wait(self, name: str) -> None:
@@ -304,7 +310,7 @@ class Held:
             self.go[name].wait(PATIENCE)
 
 
-def test_a_key_that_was_read_before_its_end_and_kept_after_a_look_is_not_believed(services: Services) -> None:
+def test_a_key_that_was_read_before_its_end_and_cached_after_a_check_is_read_again(services: Services) -> None:
     held, minted, other = Held(services.db), mint(services), mint(services)
     ring = Still(held, held.identities, None)  # type: ignore[arg-type]  # it only reads and writes
     ring.look_up(other.key.prefix)
@@ -321,5 +327,5 @@ def test_a_key_that_was_read_before_its_end_and_kept_after_a_look_is_not_believe
         held.go[thread.name].set()
         thread.join(PATIENCE)
     pause(FRESH_SECONDS)
-    ring.look()  # nothing has changed since
+    ring.look()  # finds no new change
     assert ring.look_up(minted.key.prefix).over

@@ -1,4 +1,7 @@
-"""Rows S7 and S11: how long an answer takes does not tell what of a key was right, nor whether a message is another tenant's or nobody's."""
+"""The time of an answer reveals no secret (rows S7 and S11).
+
+It does not show how much of a key is right, nor whether a message exists in another tenant.
+"""
 
 import secrets
 import string
@@ -21,10 +24,14 @@ from mailbbgun.tenants import authenticate, keys, repo
 from tests.conftest import application
 from tests.tenants.dudect import least_t
 
-KEYS = 50_000  # of each kind, as dudect's row asks: 100,000 in all
-READS = 500  # of each kind
+#: Keys of each kind. Row S11 asks for 100,000 in all.
+KEYS = 50_000
+#: Reads of each kind.
+READS = 500
+#: |t| above which dudect reports a leak.
 T_OF_DUDECT = 4.5
-T_OF_ONE_PERCENT = 2.58  # |t| of two large samples of the same, with p = 0.01
+#: |t| that two large samples of the same distribution exceed with a probability of 0.01.
+T_OF_ONE_PERCENT = 2.58
 ANY = string.ascii_letters + string.digits
 
 
@@ -35,17 +42,17 @@ def app(backend: Settings) -> Iterator[Flask]:
 
 
 def wrong(right: str, kept: int) -> str:
-    """Return a secret of which the first so many characters are right and the next is wrong."""
+    """Return a secret whose first ``kept`` characters are right and whose next one is wrong."""
     while (made := right[:kept] + "".join(secrets.choice(ANY) for _ in range(len(right) - kept)))[kept] == right[kept]:
         pass
     return made
 
 
 @pytest.mark.long
-def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(app: Flask) -> None:
+def test_a_nearly_right_key_is_refused_as_fast_as_an_entirely_wrong_one(app: Flask) -> None:
     services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:
-        token = keys.create(session, services.vault, DEFAULT_TENANT, keys.Wish(name="k")).token
+        token = keys.create(session, services.vault, DEFAULT_TENANT, keys.KeySpec(name="k")).token
     begin, _, secret = token.rpartition("_")
     authenticator: AuthenticatorContract = authenticate.Authenticator(
         services.db, services.vault, lambda session, tenants: {}, required=True
@@ -67,7 +74,7 @@ def test_a_key_that_is_nearly_right_is_refused_as_fast_as_one_that_is_all_wrong(
     ("compare", "leaks"),
     [(same, False), (lambda one, other: all(a == b for a, b in zip(one, other, strict=True)), True)],
 )
-def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(
+def test_the_time_to_compare_hashes_does_not_reveal_where_they_differ(
     compare: Callable[[str, str], bool], leaks: bool
 ) -> None:
     right = keyed_hash("pepper", "secret")
@@ -78,14 +85,14 @@ def test_hashes_are_compared_in_a_time_that_does_not_tell_where_they_differ(
 
 
 @pytest.mark.long
-def test_anothers_message_is_missed_as_fast_as_one_that_is_not_there(app: Flask) -> None:
+def test_404_for_a_message_of_another_tenant_takes_as_long_as_for_a_missing_one(app: Flask) -> None:
     services = app.extensions[EXTENSION][Services]
     with services.db.write() as session:
         tokens = []
         for name in ("ours", "theirs"):
             tenant = repo.add_tenant(session, {"name": name})
             tokens.append(
-                keys.create(session, services.vault, tenant.id, keys.Wish(name="k", scopes=tuple(Scope))).token
+                keys.create(session, services.vault, tenant.id, keys.KeySpec(name="k", scopes=tuple(Scope))).token
             )
     client = app.test_client()
     ours, theirs = ({"Authorization": f"Bearer {token}"} for token in tokens)
