@@ -9,7 +9,7 @@ from uuid import UUID
 
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import KEPT, PLAIN, Options, Raw, Submission
+from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
@@ -32,27 +32,27 @@ class Accepted:
 
 
 class Accepting:
-    """A submission that is valid. It is stored from when :meth:`tell` or :meth:`result` is called."""
+    """A submission that is valid. It is stored from when :meth:`begin` or :meth:`result` is called."""
 
     def __init__(self, pending: PendingWrite) -> None:
-        self._storing = pending
+        self._pending = pending
 
     @property
     def ended(self) -> bool:
         """Whether :meth:`result` has its answer at hand."""
-        return self._storing.stored
+        return self._pending.stored
 
-    def tell(self, callback: Callable[[], None]) -> None:
+    def begin(self, then: Callable[[], None]) -> None:
         """Call back, from any thread, when it has ended, or when :meth:`result` has something to do for that."""
-        self._storing.tell(callback)
+        self._pending.begin(then)
 
     def result(self) -> Accepted:
         """Wait until it is stored durably.
 
         Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
         """
-        first = self._storing.result()
-        return Accepted(**self._storing.rows.response) if first is None else Accepted(**first, replayed=True)
+        first = self._pending.result()
+        return Accepted(**self._pending.rows.response) if first is None else Accepted(**first, replayed=True)
 
 
 class Acceptor:
@@ -72,18 +72,18 @@ class Acceptor:
             draft = check_raw(submission, options, self._settings, caller)
         else:
             draft = check(submission, options, self._settings, caller)
-        claim = None
+        key_claim = None
         if options.idempotency_key is not None:
-            claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
-        lane = self._publisher.lane(caller.counts_as, options.priority)
+            key_claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
+        lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
-        return Accepting(self._store.pending(rows, claim, lambda: self._publisher.offer(lane, identifier)))
+        return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
     def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
         identifier, now = new_id(), datetime.now(UTC)
-        message_id = draft.message_id or f"<{identifier}@{self._settings.HOSTNAME}>"
-        raw = draft.compose(message_id=message_id, date=now)
+        message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
+        raw = draft.compose(message_id_header=message_id_header, date=now)
         message = {
             "id": identifier,
             "tenant_id": caller.tenant_id,
@@ -93,7 +93,7 @@ class Acceptor:
             "subject": draft.subject,
             "sender": str(draft.sender),
             "mail_from": draft.mail_from,
-            "message_id": message_id,
+            "message_id": message_id_header,
             "smtputf8": draft.smtputf8,
             "size": len(raw),
             "raw": raw,
@@ -111,6 +111,8 @@ def given(submission: Submission, options: Options) -> Mapping[str, Any]:
     """
     asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
     del asked["idempotency_key"]
+    if isinstance(submission, Fields):
+        asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
     return {name: value for name, value in asked.items() if value not in (None, (), {})}

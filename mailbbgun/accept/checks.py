@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
-from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
+from mailbbgun.accept import provider_headers
+from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages import mime, provider_headers, simulator
+from mailbbgun.messages import mime, simulator
 from mailbbgun.messages.mime import Mailbox
 from mailbbgun.settings.settings import Settings
 
@@ -67,7 +68,7 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id=in_brackets(submission.message_id) if submission.message_id else None,
+        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
         smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
         compose=partial(
             mime.compose,

@@ -14,7 +14,7 @@ import orjson
 from marshmallow import fields as json
 from marshmallow import validate
 
-from mailbbgun.messages.headers import refusal, structured
+from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
 
@@ -35,12 +35,6 @@ Rule = Callable[[Any, Settings], Broken]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _MESSAGE_ID = re.compile(r"<?([!-;=?A-~]+@[!-;=?A-~]+)>?")  # one @, no angle bracket inside: linear
-# Headers we set, the transport sets, or that carry meaning only their own field may give.
-_STRUCTURAL = frozenset(
-    "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
-    "dkim-signature domainkey-signature authentication-results received-spf return-receipt-to".split()
-)
-_STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
 
 
 def _body(value: str, settings: Settings) -> Broken:
@@ -66,7 +60,7 @@ def _headers(value: Mapping[str, str], _: Settings) -> Broken:
     for name, text in value.items():
         if not _HEADER_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
             yield "", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
-        elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
+        elif reserved(name):
             yield name, "Is set by the service and cannot be given."
         elif not one_line(text.replace("\t", " ") if structured(name) else text):
             yield name, "Must be one line without control characters."
@@ -167,12 +161,10 @@ class Fields:
         _headers,
         default_factory=dict,
     )
-    # Its name here is part of old fingerprints (database/idempotency.py).
-    message_id: str | None = _text(
+    message_id_header: str | None = _text(
         "The Message-ID header; by default one is made of the message's id.",
         "<1234@example.com>",
         _message_id,
-        "message_id_header",
     )
 
 

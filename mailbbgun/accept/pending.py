@@ -37,19 +37,19 @@ class State(IntEnum):
     ALONE = auto()  #: No common commit takes it any more: whoever asks for the result writes it.
     STORED = auto()
     ANSWERED = auto()  #: An earlier request had its key, and has its answer.
-    REFUSED = auto()  #: Its tenant's quota is used up.
+    OVER_QUOTA = auto()  #: Its tenant's quota is used up.
 
 
 # Module-level names, and an IntEnum: to look a member up in its class costs 0.2 µs, and to hash one of an Enum 0.3 µs.
-NEW, WAITING, ALONE, STORED, ANSWERED, REFUSED = State
+NEW, WAITING, ALONE, STORED, ANSWERED, OVER_QUOTA = State
 
 _NEXT: Mapping[State, tuple[State, ...]] = {
     NEW: (WAITING,),
-    WAITING: (STORED, ALONE, ANSWERED, REFUSED),
-    ALONE: (STORED, ANSWERED, REFUSED),
+    WAITING: (STORED, ALONE, ANSWERED, OVER_QUOTA),
+    ALONE: (STORED, ANSWERED, OVER_QUOTA),
     STORED: (),
     ANSWERED: (),
-    REFUSED: (),
+    OVER_QUOTA: (),
 }
 
 
@@ -66,21 +66,21 @@ class Writer(Protocol):
 
 
 class PendingWrite:
-    """A message on its way into the database. It begins with :meth:`tell` or :meth:`result`.
+    """A message on its way into the database. It begins with :meth:`begin` or :meth:`result`.
 
     Its state is moved on by the thread that has it in hand: the request's, then the store's, then the request's again.
     """
 
-    __slots__ = ("_bell", "_callback", "_store", "claim", "refusal", "rows", "state", "then")
+    __slots__ = ("_bell", "_store", "_then", "after_commit", "key_claim", "refusal", "rows", "state")
 
-    def __init__(self, store: Writer, rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> None:
+    def __init__(self, store: Writer, rows: Rows, key_claim: KeyClaim | None, after_commit: Callable[[], None]) -> None:
         self.rows = rows
-        self.claim = claim
-        self.then = then
+        self.key_claim = key_claim
+        self.after_commit = after_commit
         self.state = NEW
-        self.refusal: QuotaExceeded | None = None  # why it is REFUSED
+        self.refusal: QuotaExceeded | None = None  # why it is OVER_QUOTA
         self._store = store
-        self._callback: Callable[[], None] | None = None
+        self._then: Callable[[], None] | None = None
         self._bell = threading.Lock()  # rings by its release: an Event costs ten times as much
         self._bell.acquire()
 
@@ -94,14 +94,14 @@ class PendingWrite:
         """Whether a common commit has yet to take it or to leave it."""
         return self.state is WAITING or self.state is NEW
 
-    def tell(self, callback: Callable[[], None]) -> None:
+    def begin(self, then: Callable[[], None]) -> None:
         """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""
         self._store.begin(self)
         with self._store.lock:
             if self.waits:
-                self._callback = callback
+                self._then = then
                 return
-        callback()
+        then()
 
     def result(self) -> Answer | None:
         """Wait until it is committed; return an earlier request's answer instead if that had the same key.
@@ -125,5 +125,5 @@ class PendingWrite:
         with self._store.lock:
             self.move(state, refusal)
         self._bell.release()
-        if self._callback:
-            self._callback()
+        if self._then:
+            self._then()

@@ -37,7 +37,7 @@ LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, ta
 # Fields whose values need no schema, if they are of that type: by their names in JSON, the names in Python.
 _PLAIN = [(name, type(shape)) for name, shape in SHAPES.items() if not shape.validators]
 _STRINGS = {name_in_json(name): name for name, kind in _PLAIN if kind is String}
-_STRINGS["message_id"] = "message_id"  # the old name of message_id_header
+_STRINGS["message_id"] = "message_id_header"  # its old name
 _TEXTS = frozenset(name for name, kind in _PLAIN if kind is Texts)
 _TEXTS_TO = frozenset({"to", "cc", "bcc"})
 #: Fields of a body, and entries of its lists and objects, at most: each that is wrong takes 60 µs to say so.

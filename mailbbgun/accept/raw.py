@@ -12,7 +12,7 @@ from email.header import decode_header, make_header
 from functools import partial
 from typing import NamedTuple
 
-from mailbbgun.accept.addresses import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
+from mailbbgun.accept.address_lists import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
 from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions, provider_orders
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, MESSAGE_ID_SIZE, TO, Options, Raw
@@ -82,7 +82,7 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
         subject=subject
         if len(subject) <= settings.MAX_SUBJECT_SIZE
         else subject[: settings.MAX_SUBJECT_SIZE - 1] + "…",
-        message_id=as_one_line(values[b"message-id"]) if b"message-id" in values else None,
+        message_id_header=as_one_line(values[b"message-id"]) if b"message-id" in values else None,
         smtputf8=not (
             kept.isascii() and sender.address.isascii() and mail_from.isascii() and all(map(str.isascii, recipients))
         ),
@@ -90,10 +90,10 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
     )
 
 
-def _completed(given: bytes, has: frozenset[bytes], *, message_id: str, date: datetime) -> bytes:
+def _completed(given: bytes, has: frozenset[bytes], *, message_id_header: str, date: datetime) -> bytes:
     """Return a message with Date and Message-ID."""
     added = "" if b"date" in has else f"Date: {date_of(date)}\r\n"
-    added += "" if b"message-id" in has else f"Message-ID: {message_id}\r\n"
+    added += "" if b"message-id" in has else f"Message-ID: {message_id_header}\r\n"
     return added.encode() + given
 
 

@@ -41,7 +41,7 @@ class _NewMessage(Schema):
         """Return what accept takes. Raises :class:`ValidationError` if the Message-ID header is given by both its names, and they differ."""
         given = {name: value for name, value in data.items() if value is not None}
         old = given.pop("old_message_id", None)
-        if old is not None and given.setdefault("message_id", old) != old:
+        if old is not None and given.setdefault("message_id_header", old) != old:
             raise ValidationError(
                 {
                     "message_id_header": [

@@ -14,7 +14,18 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.accept.pending import ALONE, ANSWERED, NEW, REFUSED, STORED, WAITING, Answer, PendingWrite, Rows, State
+from mailbbgun.accept.pending import (
+    ALONE,
+    ANSWERED,
+    NEW,
+    OVER_QUOTA,
+    STORED,
+    WAITING,
+    Answer,
+    PendingWrite,
+    Rows,
+    State,
+)
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -37,14 +48,14 @@ class _Turned(NamedTuple):
     """Messages of a commit that it did not store: an earlier request had their key, or their tenant's quota is used up."""
 
     answered: Collection[PendingWrite] = ()
-    refused: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})
+    over_quota: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})
 
     def state(self, pending: PendingWrite) -> tuple[State, QuotaExceeded | None]:
         """Return what has become of a message by that commit, and why it is refused if it is."""
         if self is _NONE_TURNED:
             return _STORED
-        if pending in self.refused:
-            return REFUSED, self.refused[pending]
+        if pending in self.over_quota:
+            return OVER_QUOTA, self.over_quota[pending]
         return (ANSWERED, None) if pending in self.answered else _STORED
 
     def stored(self, batch: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
@@ -71,16 +82,16 @@ class Store:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def pending(self, rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> PendingWrite:
-        """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out.
+    def pending(self, rows: Rows, key_claim: KeyClaim | None, after_commit: Callable[[], None]) -> PendingWrite:
+        """Return a message that is to be stored. ``after_commit`` is called when it is committed, by whichever thread finds out.
 
         Raises :class:`QuotaExceeded` if it is known already that its tenant's quota is used up, and no earlier answer could be asked for.
         """
-        if rows.per_day is not None and claim is None:
+        if rows.per_day is not None and key_claim is None:
             per_day, midnight = self._used_up.get(rows.counts_as, (-1, 0.0))
             if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
                 raise _exceeded(rows.per_day, left)
-        return PendingWrite(self, rows, claim, then)
+        return PendingWrite(self, rows, key_claim, after_commit)
 
     def begin(self, pending: PendingWrite) -> None:
         """Begin to store it, once, unless it is so large, or so late, that whoever asks for the result has to."""
@@ -139,17 +150,22 @@ class Store:
 
     def _batch(self, first: PendingWrite) -> tuple[list[PendingWrite], list[PendingWrite]]:
         """Take what waits: what goes into one commit, and what has to see what one of these with the same key will have answered."""
-        batch, alone, size, keys = [first], [], first.rows.message["size"], {first.claim.key} if first.claim else set()
+        batch, alone, size, keys = (
+            [first],
+            [],
+            first.rows.message["size"],
+            {first.key_claim.key} if first.key_claim else set(),
+        )
         while len(batch) < MESSAGES and size < BYTES and not self._waiting.empty():
             pending = self._waiting.get()
             if pending is None:
                 self._waiting.put(None)
                 break
-            if pending.claim and pending.claim.key in keys:
+            if pending.key_claim and pending.key_claim.key in keys:
                 alone.append(pending)
                 continue
-            if pending.claim:
-                keys.add(pending.claim.key)
+            if pending.key_claim:
+                keys.add(pending.key_claim.key)
             batch.append(pending)
             size += pending.rows.message["size"]
         return batch, alone
@@ -176,37 +192,37 @@ class Store:
         events = events_log.accepted(new)
         dialect = self._database.dialect
         self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
-        events_log.tell(events, _keys(new))
+        events_log.print_lines(events, _keys(new))
         return _NONE_TURNED
 
     def _committed(self, batch: Sequence[PendingWrite], turned: _Turned) -> None:
         """Hint what is stored, and remember whose quota is used up."""
-        for pending, refusal in turned.refused.items():
+        for pending, refusal in turned.over_quota.items():
             self._used_up[pending.rows.counts_as] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
         for pending in turned.stored(batch):
             try:
-                pending.then()
+                pending.after_commit()
             except Exception:  # it is stored: who waits for that must be told, and others must be stored
                 log.exception("after_commit_failed", extra=_about(pending))
 
     def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> _Turned:
         if any(map(_asks_first, batch)):
             wait_at_most(session, patience)
-        claiming = {pending.claim: pending for pending in batch if pending.claim}
+        claiming = {pending.key_claim: pending for pending in batch if pending.key_claim}
         wanted = {claim: (pending.rows.message["id"], pending.rows.response) for claim, pending in claiming.items()}
         ours = idempotency.take(session, wanted, self._remembered)
         answered = {pending for claim, pending in claiming.items() if claim not in ours}
         left = [pending for pending in batch if pending not in answered]
-        if refused := _refused(session, left):
-            idempotency.give_back(session, [pending.claim for pending in refused if pending.claim])
-            left = [pending for pending in left if pending not in refused]
+        if over_quota := _over_quota(session, left):
+            idempotency.give_back(session, [pending.key_claim for pending in over_quota if pending.key_claim])
+            left = [pending for pending in left if pending not in over_quota]
         if left:
             new, dialect = _new(left), dialect_of(session)
             events = events_log.accepted(new)
             for ready, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
                 session.execute(ready.statement, given)
-            events_log.tell_after_commit(session, events, _keys(new))
-        return _Turned(answered, refused)
+            events_log.log_after_commit(session, events, _keys(new))
+        return _Turned(answered, over_quota)
 
     def _by_itself(self, pending: PendingWrite) -> _Turned:
         # The connection may have broken after the commit: look before trying again, and try only once.
@@ -222,9 +238,9 @@ class Store:
         return turned
 
     def _replayed(self, pending: PendingWrite) -> Answer:
-        assert pending.claim is not None  # only a key can be taken
+        assert pending.key_claim is not None  # only a key can be taken
         with self._database.read() as session:
-            return idempotency.replay(session, pending.claim)
+            return idempotency.replay(session, pending.key_claim)
 
     def _is_stored(self, pending: PendingWrite) -> bool:
         with self._database.read() as session:
@@ -248,10 +264,10 @@ def _keys(new: storing.New) -> dict[UUID, UUID | None]:
 
 def _asks_first(pending: PendingWrite) -> bool:
     """Say whether something else must be written before it is known that it may be stored."""
-    return pending.claim is not None or pending.rows.per_day is not None
+    return pending.key_claim is not None or pending.rows.per_day is not None
 
 
-def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:
+def _over_quota(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:
     """Count what has a quota; return what has no room in it, and why. First come, first served."""
     limited = [pending for pending in batch if pending.rows.per_day is not None]
     counts = Counter(pending.rows.counts_as for pending in limited)
@@ -260,13 +276,13 @@ def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWri
     }  # the last one's: it is the newest
     rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
-    refused = {}
+    over_quota = {}
     for pending in limited:
         counted = pending.rows.counts_as
         seen[counted] += 1
         if seen[counted] > (room := rooms[counted]).n:
-            refused[pending] = _exceeded(per_day[counted], room.day_left)
-    return refused
+            over_quota[pending] = _exceeded(per_day[counted], room.day_left)
+    return over_quota
 
 
 def _exceeded(per_day: int, seconds: float) -> QuotaExceeded:

@@ -473,7 +473,7 @@ class Ending(Protocol):
     def ended(self) -> bool:
         """Whether its result is at hand."""
 
-    def tell(self, callback: Callable[[], None]) -> None:
+    def begin(self, then: Callable[[], None]) -> None:
         """Begin, and call back, from any thread, when waiting makes no sense any more: it has ended, or needs somebody's thread for that."""
 
 

@@ -133,7 +133,7 @@ def test_expired_keys_are_forgotten_in_batches_and_fresh_ones_kept(services, pub
 def test_much_test_mail_does_not_put_live_mail_of_its_tenant_on_the_overflow_lane(services, publisher):
     tests = replace(ANYBODY, kind=KeyKind.TEST)
     for _ in range(2 * BURST):
-        publisher.lane(tests.counts_as, 5)
+        publisher.count_and_choose_lane(tests.counts_as, 5)
     ids = {
         UUID(accept(services, publisher, HELLO, caller=caller).id): lane
         for caller, lane in ((tests, OVERFLOW), (ANYBODY, NORMAL))

@@ -42,7 +42,7 @@ def moved(pending, *states):
 @pytest.mark.parametrize("before", [
     (State.WAITING,), (State.WAITING, State.ALONE),
 ], ids=lambda states: states[-1].name)  # fmt: skip
-@pytest.mark.parametrize("end", [State.STORED, State.ANSWERED, State.REFUSED])
+@pytest.mark.parametrize("end", [State.STORED, State.ANSWERED, State.OVER_QUOTA])
 def test_a_commit_ends_what_waits_for_it_and_what_was_left_alone_and_nothing_follows(pending, before, end):
     moved(pending, *before, end)
     assert not pending.waits
@@ -53,7 +53,7 @@ def test_a_commit_ends_what_waits_for_it_and_what_was_left_alone_and_nothing_fol
 
 
 @pytest.mark.parametrize(("before", "after"), [
-    ((), State.STORED), ((), State.ALONE), ((), State.ANSWERED), ((), State.REFUSED), ((), State.NEW),
+    ((), State.STORED), ((), State.ALONE), ((), State.ANSWERED), ((), State.OVER_QUOTA), ((), State.NEW),
     ((State.WAITING,), State.WAITING), ((State.WAITING,), State.NEW),
     ((State.WAITING, State.ALONE), State.WAITING), ((State.WAITING, State.ALONE), State.ALONE),
 ])  # fmt: skip
@@ -65,15 +65,15 @@ def test_no_state_is_passed_over_and_none_comes_back(pending, before, after):
 
 def test_who_asked_to_be_told_is_told_once_however_it_ends(pending):
     told = []
-    pending.tell(lambda: told.append(pending.state))
+    pending.begin(lambda: told.append(pending.state))
     assert (pending.state, told) == (State.WAITING, [])
-    pending.leave(State.REFUSED, FULL)
-    assert told == [State.REFUSED]
+    pending.leave(State.OVER_QUOTA, FULL)
+    assert told == [State.OVER_QUOTA]
     assert not pending.stored
     with pytest.raises(QuotaExceeded, match="More than 7"):
         pending.result()
-    pending.tell(lambda: told.append("late"))
-    assert told == [State.REFUSED, "late"]
+    pending.begin(lambda: told.append("late"))
+    assert told == [State.OVER_QUOTA, "late"]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_the_quick_way_knows_both_names_of_the_message_id_without_the_schema(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(quick_module, "_SCHEMA")
-    assert submission_of(HELLO | {name: "<1@example.com>"})[0].message_id == "<1@example.com>"
+    assert submission_of(HELLO | {name: "<1@example.com>"})[0].message_id_header == "<1@example.com>"
 
 
 @pytest.fixture(scope="module")

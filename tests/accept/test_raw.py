@@ -36,7 +36,7 @@ def checked(mime=WHOLE, to=("ann@example.com",), mail_from=None, caller=ANYBODY,
 
 
 def composed(draft):
-    return draft.compose(message_id="<1@mail.example.com>", date=NOW)
+    return draft.compose(message_id_header="<1@mail.example.com>", date=NOW)
 
 
 def wrong(*args, **options):
@@ -53,7 +53,7 @@ def test_a_whole_message_is_kept_byte_for_byte_and_what_people_look_for_is_read_
     draft = checked(to=TO)
     assert composed(draft) == WHOLE
     assert str(draft.sender) == "Jörg <shop@example.com>"
-    assert (draft.subject, draft.message_id, draft.mail_from, draft.smtputf8) == (
+    assert (draft.subject, draft.message_id_header, draft.mail_from, draft.smtputf8) == (
         "Grüße",
         "<1@mail.example.com>",
         "shop@example.com",
@@ -260,7 +260,7 @@ def test_a_raw_message_is_stored_as_any_other_and_one_key_makes_one(services, ac
             {"order": 1},
             9,
         )
-        assert (found.sender, found.mail_from, found.message_id) == (
+        assert (found.sender, found.mail_from, found.message_id_header) == (
             "Jörg <shop@example.com>",
             "bounces@example.com",
             "<1@mail.example.com>",
@@ -277,8 +277,8 @@ def test_what_is_made_for_a_message_without_them_are_its_id_and_its_moment(servi
     accepted = acceptor.accept(Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY).result()
     with services.db.read() as session:
         found = session.query(Message).one()
-        assert found.message_id == f"<{accepted.id}@mail.example.com>"
-        assert bytes(found.raw).endswith(f"Message-ID: {found.message_id}\r\n".encode() + headed())
+        assert found.message_id_header == f"<{accepted.id}@mail.example.com>"
+        assert bytes(found.raw).endswith(f"Message-ID: {found.message_id_header}\r\n".encode() + headed())
 
 
 def test_a_raw_message_counts_for_its_tenants_quota(services, acceptor):

@@ -21,6 +21,8 @@ from mailbbgun.messages.models import Delivery, Message, MessageTag
 from tests.waiting import PATIENCE, pause, wait_until
 
 THREADS = 24
+#: Attributes that have another name than their column.
+ATTRIBUTES = {"metadata": "meta", "message_id": "message_id_header"}
 
 
 class Watched:
@@ -128,7 +130,7 @@ def test_what_comes_together_is_stored_whole_and_in_few_commits(services, databa
     with services.db.read() as session:
         for one in wanted:
             found = session.get(Message, one.message["id"])
-            assert {name: getattr(found, "meta" if name == "metadata" else name) for name in one.message} == one.message
+            assert {name: getattr(found, ATTRIBUTES.get(name, name)) for name in one.message} == one.message
             delivery = session.scalars(select(Delivery).where(Delivery.message_id == found.id)).one()
             assert (delivery.status, delivery.attempt, delivery.tries, delivery.published_at) == ("PENDING", 0, 0, None)
             assert abs((delivery.next_attempt_at - datetime.now(UTC)).total_seconds()) < 60
@@ -203,11 +205,11 @@ def test_a_large_message_goes_by_itself(services, store):
 def test_who_cannot_wait_is_told(store):
     told = Queue()
     stored, large = store.begin(rows()), store.begin(rows(size=LARGE + 1))
-    stored.tell(lambda: told.put("stored"))
+    stored.begin(lambda: told.put("stored"))
     assert told.get(timeout=PATIENCE) == "stored"
     assert stored.stored
-    stored.tell(lambda: told.put("late"))
-    large.tell(lambda: told.put("to be done"))
+    stored.begin(lambda: told.put("late"))
+    large.begin(lambda: told.put("to be done"))
     assert [told.get(timeout=PATIENCE), told.get(timeout=PATIENCE)] == ["late", "to be done"]
 
 
@@ -215,7 +217,7 @@ def test_who_comes_after_the_store_is_closed_writes_by_itself(services, store):
     store.store.close()
     assert store(rows()) is None
     late, told = store.store.pending(rows(), None, lambda: None), Queue()
-    late.tell(lambda: told.put("to be done"))
+    late.begin(lambda: told.put("to be done"))
     assert told.get(timeout=PATIENCE) == "to be done"
     assert late.result() is None
     assert count(services, Message) == [2]

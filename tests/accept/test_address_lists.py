@@ -10,7 +10,7 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailbbgun.accept.addresses import mailbox, mailboxes
+from mailbbgun.accept.address_lists import mailbox, mailboxes
 from mailbbgun.core.addresses import address, mailbox_key
 from mailbbgun.messages.mime import Mailbox, compose
 from tests.messages.test_mime import DATE
@@ -89,7 +89,7 @@ def test_an_address_taken_is_the_same_to_a_reader_of_the_header(text):
         box = mailbox(text, 256)
     except ValueError:
         return
-    raw = compose(sender=Mailbox("", "x@y.zz"), to=[box], subject="", text="", message_id="<1@x>", date=DATE)
+    raw = compose(sender=Mailbox("", "x@y.zz"), to=[box], subject="", text="", message_id_header="<1@x>", date=DATE)
     if box.address.isascii():
         assert [
             address
