@@ -1,4 +1,7 @@
-"""The verb: take a submission, store it, answer. Commit first, then hint; no request waits for the queue."""
+"""The verb: check a submission and compose the message. It is stored when the result is asked for.
+
+First the commit, then the hint to the workers: no request waits for the queue.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -23,7 +26,7 @@ from mailbbgun.settings.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a door answers. ``replayed``: the answer to an earlier request with the same key."""
+    """What a door answers. ``replayed``: it is the answer to an earlier request with the same key."""
 
     id: str
     status: str
@@ -32,31 +35,34 @@ class Accepted:
 
 
 class Accepting:
-    """A submission that is valid. It is stored from when :meth:`begin` or :meth:`result` is called."""
+    """A valid submission. Nothing is stored until :meth:`begin` or :meth:`result` is called."""
 
     def __init__(self, pending: PendingWrite) -> None:
         self._pending = pending
 
     @property
     def ended(self) -> bool:
-        """Whether :meth:`result` has its answer at hand."""
+        """Whether the message is stored, so that :meth:`result` returns at once."""
         return self._pending.stored
 
     def begin(self, then: Callable[[], None]) -> None:
-        """Call back, from any thread, when it has ended, or when :meth:`result` has something to do for that."""
+        """Begin to store the message. ``then`` is called, by any thread, as soon as :meth:`result`
+        need not wait for a shared commit: the message is stored, or ``result`` must do the rest.
+        """
         self._pending.begin(then)
 
     def result(self) -> Accepted:
-        """Wait until it is stored durably.
+        """Wait until the message is stored durably.
 
-        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
+        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, and :class:`DatabaseUnavailable`
+        if it is not certain that the message is stored.
         """
         first = self._pending.result()
         return Accepted(**self._pending.rows.response) if first is None else Accepted(**first, replayed=True)
 
 
 class Acceptor:
-    """The only way in: every door makes a submission of what it was given, and hands it over here."""
+    """The only way in: every door makes a submission of its request and hands it over here."""
 
     def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
         self._settings = settings
@@ -64,7 +70,8 @@ class Acceptor:
         self._publisher = publisher
 
     def accept(self, submission: Submission, caller: Caller, options: Options = PLAIN) -> Accepting:
-        """Take a message of a caller's that is to be stored durably, and hinted when it is.
+        """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
+        what this returns is called; the hint follows the commit.
 
         Raises :class:`InvalidInput`, :class:`QuotaExceeded`, and :class:`TooLarge` for raw MIME.
         """
@@ -105,9 +112,9 @@ class Acceptor:
 
 
 def given(submission: Submission, options: Options) -> Mapping[str, Any]:
-    """Return what a request asked for, of which its fingerprint is made.
+    """Return what a request asked for. The fingerprint of its ``Idempotency-Key`` is made of this.
 
-    What is not given is left out, so that a field added later does not change old fingerprints.
+    Fields that were not given are left out, so a field added later does not change old fingerprints.
     """
     asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
     del asked["idempotency_key"]

@@ -1,12 +1,15 @@
-"""Header fields that are orders to the provider behind an SMTP account: which are harmless, and which reach past this service. Pure.
+"""Header fields that are orders to the provider behind an SMTP account: which of them a client may set. Pure.
 
-Providers obey header fields such as ``X-MC-BccAddress`` and take them out. A recipient who is added so has no delivery,
-no event and no place in any limit; a sender that is changed so is none that the API key was asked about.
+Providers obey fields such as ``X-MC-BccAddress`` and take them out. A recipient added by such a field
+would have no delivery and no event, and would count against no limit. A sender changed by one would
+escape the check of the API key's senders.
 
-- A field that adds recipients, or has a copy sent somewhere, is refused for every key: they belong in ``to``, ``cc``, ``bcc``.
-- Any other order that is not known to be harmless (it changes the sender, or is new) is refused for keys that have limits of
-  senders or recipients. A key without may send as anybody anyway.
-- Known harmless orders (tags, tracking, streams, templates) are free. So is every field of which no provider is known here.
+- A field that adds recipients or sends copies is refused for every key: recipients belong in ``to``,
+  ``cc`` and ``bcc``.
+- Any other order is refused for keys with limits of senders or recipients, unless it is known to be
+  harmless: it may change the sender, or be new. A key without limits may send as anybody anyway.
+- Known harmless orders (tags, tracking, streams, templates) are taken, and so is every field that
+  belongs to no provider listed here.
 """
 
 import json
@@ -17,10 +20,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Whose orders begin with ``prefix``. Names are in lower case, without the prefix; one that ends in ``*`` is of all that begin so.
+    """A provider, and the orders that it obeys: fields whose name begins with ``prefix``.
 
-    ``adds`` are orders that add recipients or copies. ``members``: of the order whose value is a JSON object, which of its
-    members are harmless, by the name of the object they are in (``""``: the whole value); every other is taken to add some.
+    Orders are in lower case, without the prefix. A name that ends in ``*`` stands for all names with
+    that beginning. ``adds`` are the orders that add recipients or copies. ``members`` is for a field
+    named exactly ``prefix``, whose value is a JSON object: its harmless members, by the name of the
+    object that holds them (``""``: the whole value). All other members are taken to add recipients.
     """
 
     name: str
@@ -36,30 +41,35 @@ def _names(text: str) -> frozenset[str]:
 
 #: What we know of providers' orders. In quotes stand the titles of the pages of their documentation that describe them.
 PROVIDERS = (
-    # "Building an X-SMTPAPI Header", "SMTP filters (apps)". ``to`` adds recipients, the filters bcc and forwardspam send copies,
-    # spamcheck sends a report to an URL, and dkim and domainkeys choose who signs.
+    # "Building an X-SMTPAPI Header", "SMTP filters (apps)". ``to`` adds recipients, the filters bcc and
+    # forwardspam send copies, spamcheck sends a report to a URL, and dkim and domainkeys choose who signs.
     Provider("SendGrid", "x-smtpapi", members={
         "": _names("asm asm_group_id batch_id category filters ip_pool section send_at sub unique_args"),
-        "filters": _names("bypass_list_management clicktrack footer ganalytics gravatar opentrack subscriptiontrack template templates"),
+        "filters": _names("bypass_list_management clicktrack footer ganalytics gravatar opentrack subscriptiontrack "
+                          "template templates"),
     }),
-    # "How to Use SMTP Headers to Customize Your Messages". ReturnPathDomain and SigningDomain change the sender, Subaccount whose quota it is.
+    # "How to Use SMTP Headers to Customize Your Messages". ReturnPathDomain and SigningDomain change the
+    # sender, Subaccount changes whose quota is used.
     Provider(
         "Mailchimp Transactional", "x-mc-", adds=_names("bccaddress"),
-        harmless=_names("autohtml autotext googleanalytics googleanalyticscampaign important inlinecss ippool mergelanguage mergevars metadata "
-                        "preserverecipients sendat tags template track trackingdomain urlstripqs viewcontentlink"),
+        harmless=_names("autohtml autotext googleanalytics googleanalyticscampaign important inlinecss ippool "
+                        "mergelanguage mergevars metadata preserverecipients sendat tags template track "
+                        "trackingdomain urlstripqs viewcontentlink"),
     ),
     # "Send email with SMTP": metadata, tags, tracking and message streams.
     Provider("Postmark", "x-pm-", _names("keepid message-stream metadata-* tag tracklinks trackopens")),
-    # Amazon SES Developer Guide, "Using sending authorization", "Specifying a configuration set", "Using list management". SOURCE-ARN,
-    # FROM-ARN and RETURN-PATH-ARN say for whose identity it is sent, TENANT for which tenant of the account.
+    # Amazon SES Developer Guide, "Using sending authorization", "Specifying a configuration set", "Using list
+    # management". SOURCE-ARN, FROM-ARN and RETURN-PATH-ARN choose the identity that sends, TENANT the
+    # account's tenant.
     Provider("Amazon SES", "x-ses-", _names("configuration-set list-management-options message-tags")),
-    # User Manual, "Pass sending options" and "Batch sending". Archive-To sends a copy to an URL, Recipient-Variables makes a mail merge of
-    # the message, Secondary-Dkim signs for another domain.
+    # User Manual, "Pass sending options" and "Batch sending". Archive-To sends a copy to a URL,
+    # Recipient-Variables makes a mail merge of the message, Secondary-Dkim signs for another domain.
     Provider(
         "Mailgun", "x-mailgun-", adds=_names("archive-to"),
-        harmless=_names("campaign-id deliver-by deliver-within delivery-time-optimize-period dkim drop-message require-tls sending-ip "
-                        "sending-ip-pool skip-verification suppress-headers tag template-name template-variables template-version "
-                        "time-zone-localize track track-clicks track-opens tracking-pixel-location-top variables"),
+        harmless=_names("campaign-id deliver-by deliver-within delivery-time-optimize-period dkim drop-message "
+                        "require-tls sending-ip sending-ip-pool skip-verification suppress-headers tag "
+                        "template-name template-variables template-version time-zone-localize track "
+                        "track-clicks track-opens tracking-pixel-location-top variables"),
     ),
     # "SMTP API": cc, bcc and archive add recipients. X-MSYS-SUBACCOUNT sends for another account.
     Provider("SparkPost", "x-msys-api", members={"": _names("campaign_id ip_pool metadata options tags")}),
@@ -70,7 +80,8 @@ PROVIDERS = (
     # "SMTP relay: custom headers". TemplateErrorReporting names an address that gets mail.
     Provider(
         "Mailjet", "x-mj-", adds=_names("templateerrorreporting"),
-        harmless=_names("customid eventpayload monitoringcategory templateerrordeliver templateid templatelanguage vars"),
+        harmless=_names("customid eventpayload monitoringcategory templateerrordeliver templateid "
+                        "templatelanguage vars"),
     ),
     Provider("Mailjet", "x-mailjet-", _names("campaign deduplicatecampaign prio trackclick trackopen")),
     # Direct Mail, "SMTP: tracking and unsubscribing by header fields".
@@ -80,9 +91,9 @@ _PREFIXES = tuple(one.prefix for one in PROVIDERS)
 
 
 def refusal(name: str, value: str, limits: str = "") -> str | None:
-    """Return a sentence that says why a client may not give this field; None: it may.
+    """Return a sentence that says why a client may not set this field; None: it may.
 
-    ``limits`` names the limits of senders and recipients that the client's API key has; empty: none.
+    ``limits`` names the API key's limits of senders and recipients; empty: it has none.
     """
     lower = name.lower()
     if not lower.startswith(_PREFIXES):
@@ -95,30 +106,39 @@ def refusal(name: str, value: str, limits: str = "") -> str | None:
         return f"By {name} {provider.name} sends mail to others than its recipients: name them in to, cc or bcc."
     if not limits or _listed(order, provider.harmless):
         return None
-    return f"{name} is an order to {provider.name} that may change the sender or the recipients, and this API key is limited in them ({limits})."
+    return (
+        f"{name} is an order to {provider.name} that may change the sender or the recipients, "
+        f"and this API key is limited in them ({limits})."
+    )
 
 
 def _refused_members(name: str, value: str, provider: Provider) -> str | None:
     try:
-        # An encoded word in it may be decoded before it is read as JSON (RFC 2047 §5), and then end a string that it is in.
+        # The provider may decode encoded words (RFC 2047 §5) before it reads the JSON, and a decoded word
+        # may end the string that it is in.
         given = None if "=?" in value else json.loads(value, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
-        return f"{name} must be a JSON object, without encoded words, in which no name stands twice; {provider.name} reads it."
+        return (
+            f"{name} must be a JSON object, without encoded words, in which no name stands twice; "
+            f"{provider.name} reads it."
+        )
     for within, harmless in provider.members.items():
         inside = given.get(within, {}) if within else given
         if unknown := sorted(inside.keys() - harmless) if isinstance(inside, dict) else [within]:
             one = f"`{within}.{unknown[0][:40]}`" if within and isinstance(inside, dict) else f"`{unknown[0][:40]}`"
             return (
-                f"By {one} in {name} {provider.name} may send mail to others than its recipients, or change the sender: name recipients in to, cc or "
-                f"bcc. Taken are {', '.join(sorted(harmless))}."
+                f"By {one} in {name} {provider.name} may send mail to others than its recipients, or change the "
+                f"sender: name recipients in to, cc or bcc. Taken are {', '.join(sorted(harmless))}."
             )
     return None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of a JSON object's members. Raises ValueError if two have a name: of these each reader takes another."""
+    """Make a dict of a JSON object's members. Raises ``ValueError`` if a name stands twice: readers differ
+    in which of the two they take.
+    """
     made = dict(pairs)
     if len(made) < len(pairs):
         raise ValueError("a name stands twice")

@@ -1,4 +1,4 @@
-"""The verb, where the door cannot be made to see it: a connection that breaks around the commit, keys that expire."""
+"""The verb, in cases that no request can cause: a connection that breaks around the commit, keys that expire."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +25,7 @@ DAY = 86_400
 
 
 class Breaking:
-    """A real database whose connection breaks in a write: before anything is committed, or right after, so many times."""
+    """A real database whose connection breaks in its first writes: before the commit, or right after it."""
 
     def __init__(self, database: Database, *, after: int = 0, before: int = 0) -> None:
         self._database, self.dialect, self._after, self._before = database, database.dialect, after, before
