@@ -94,7 +94,7 @@ class Place:
             began = time.perf_counter()
             whose = [(one.delivery_id, one.message_id, one.tenant_id, one.attempt) for one in claims]
             ended = [Result(*one, EventKind.DELIVERED, DELIVERED, code=250, reply="ok") for one in whose]
-            standing = record.results(session, owner, ended)
+            standing = record.write_results(session, owner, ended)
             took["results"] = time.perf_counter() - began
             session.rollback()
         if len(mime) != CLAIM_BATCH or not len(standing) == len(claims) >= CLAIM_BATCH:

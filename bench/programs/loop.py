@@ -63,7 +63,7 @@ def message(shape: Shape = SHAPES["short"]) -> bytes:
         subject=shape.subject,
         text=shape.text,
         html=shape.html or None,
-        message_id=f"<bench@{HOSTNAME}>",
+        message_id_header=f"<bench@{HOSTNAME}>",
         date=datetime.now(UTC),
     )
 

@@ -1,5 +1,17 @@
 """Accept: a submission becomes a stored message, or an error that names what is wrong with it.
 
-In: what a door was given, as fields to compose or as raw MIME with its envelope, and who gave it. Out: rows, committed, and a hint behind the
-answer. Promise: what was answered with 201 survives any crash, and one ``Idempotency-Key`` makes one message.
+In: a submission (fields to compose, or raw MIME with its envelope) and the caller who gave it.
+Out: committed rows; a hint to the workers follows the commit.
+Promise: a message that was answered with 201 survives any crash, and one ``Idempotency-Key`` makes
+one message.
+
+``api`` is the HTTP door, ``quick`` its short cut without Flask. Another door would be a room above
+this one that makes a submission and calls ``Acceptor.accept``.
+
+Files: ``accept`` is the verb. ``fields`` declares each field of a submission with its rule,
+``schema`` makes the JSON schema of them. ``checks`` checks fields, ``raw`` checks raw MIME;
+``address_lists`` parses the addresses and display names that people write (``core/addresses.py``
+checks one bare address), ``provider_headers`` knows which headers providers obey. ``draft`` is
+what a check returns. ``store`` commits messages, several at a time; ``pending`` is one of them
+that waits for its commit.
 """

@@ -1,4 +1,7 @@
-"""The verb: take a submission, store it, answer. Commit first, then hint; no request waits for the queue."""
+"""The verb: check a submission and compose the message. It is stored when the result is asked for.
+
+First the commit, then the hint to the workers: no request waits for the queue.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -9,7 +12,7 @@ from uuid import UUID
 
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft
-from mailbbgun.accept.fields import KEPT, PLAIN, Options, Raw, Submission
+from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
@@ -23,7 +26,7 @@ from mailbbgun.settings.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a door answers. ``replayed``: the answer to an earlier request with the same key."""
+    """What a door answers. ``replayed``: it is the answer to an earlier request with the same key."""
 
     id: str
     status: str
@@ -32,31 +35,34 @@ class Accepted:
 
 
 class Accepting:
-    """A submission that is valid. It is stored from when :meth:`tell` or :meth:`result` is called."""
+    """A valid submission. Nothing is stored until :meth:`begin` or :meth:`result` is called."""
 
     def __init__(self, pending: PendingWrite) -> None:
-        self._storing = pending
+        self._pending = pending
 
     @property
     def ended(self) -> bool:
-        """Whether :meth:`result` has its answer at hand."""
-        return self._storing.stored
+        """Whether the message is stored, so that :meth:`result` returns at once."""
+        return self._pending.stored
 
-    def tell(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, when it has ended, or when :meth:`result` has something to do for that."""
-        self._storing.tell(callback)
+    def begin(self, then: Callable[[], None]) -> None:
+        """Begin to store the message. ``then`` is called, by any thread, as soon as :meth:`result`
+        need not wait for a shared commit: the message is stored, or ``result`` must do the rest.
+        """
+        self._pending.begin(then)
 
     def result(self) -> Accepted:
-        """Wait until it is stored durably.
+        """Wait until the message is stored durably.
 
-        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
+        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, and :class:`DatabaseUnavailable`
+        if it is not certain that the message is stored.
         """
-        first = self._storing.result()
-        return Accepted(**self._storing.rows.response) if first is None else Accepted(**first, replayed=True)
+        first = self._pending.result()
+        return Accepted(**self._pending.rows.response) if first is None else Accepted(**first, replayed=True)
 
 
 class Acceptor:
-    """The only way in: every door makes a submission of what it was given, and hands it over here."""
+    """The only way in: every door makes a submission of its request and hands it over here."""
 
     def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
         self._settings = settings
@@ -64,7 +70,8 @@ class Acceptor:
         self._publisher = publisher
 
     def accept(self, submission: Submission, caller: Caller, options: Options = PLAIN) -> Accepting:
-        """Take a message of a caller's that is to be stored durably, and hinted when it is.
+        """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
+        what this returns is called; the hint follows the commit.
 
         Raises :class:`InvalidInput`, :class:`QuotaExceeded`, and :class:`TooLarge` for raw MIME.
         """
@@ -72,18 +79,18 @@ class Acceptor:
             draft = check_raw(submission, options, self._settings, caller)
         else:
             draft = check(submission, options, self._settings, caller)
-        claim = None
+        key_claim = None
         if options.idempotency_key is not None:
-            claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
-        lane = self._publisher.lane(caller.counts_as, options.priority)
+            key_claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
+        lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
-        return Accepting(self._store.pending(rows, claim, lambda: self._publisher.offer(lane, identifier)))
+        return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
     def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
         identifier, now = new_id(), datetime.now(UTC)
-        message_id = draft.message_id or f"<{identifier}@{self._settings.HOSTNAME}>"
-        raw = draft.compose(message_id=message_id, date=now)
+        message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
+        raw = draft.compose(message_id_header=message_id_header, date=now)
         message = {
             "id": identifier,
             "tenant_id": caller.tenant_id,
@@ -93,7 +100,7 @@ class Acceptor:
             "subject": draft.subject,
             "sender": str(draft.sender),
             "mail_from": draft.mail_from,
-            "message_id": message_id,
+            "message_id": message_id_header,
             "smtputf8": draft.smtputf8,
             "size": len(raw),
             "raw": raw,
@@ -105,12 +112,14 @@ class Acceptor:
 
 
 def given(submission: Submission, options: Options) -> Mapping[str, Any]:
-    """Return what a request asked for, of which its fingerprint is made.
+    """Return what a request asked for. The fingerprint of its ``Idempotency-Key`` is made of this.
 
-    What is not given is left out, so that a field added later does not change old fingerprints.
+    Fields that were not given are left out, so a field added later does not change old fingerprints.
     """
     asked = {one.name: getattr(part, one.name) for part in (submission, options) for one in fields(part)}
     del asked["idempotency_key"]
+    if isinstance(submission, Fields):
+        asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
     return {name: value for name, value in asked.items() if value not in (None, (), {})}

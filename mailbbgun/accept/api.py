@@ -1,4 +1,4 @@
-"""``POST /messages``."""
+"""``POST /messages``: the HTTP door."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ blueprint = Blueprint("sending", __name__, description="Hand over a message.")
 
 
 class Answer(Schema):
-    """What became of it."""
+    """What a client is told of an accepted message."""
 
     id = fields.UUID(required=True)
     status = fields.String(required=True, validate=validate.OneOf(STATUSES), metadata={"example": "PENDING"})
@@ -47,7 +47,8 @@ _HEADERS = {
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
 @blueprint.alt_response(
     503,
-    description="The database does not answer. Repeat the request with the same Idempotency-Key: it may have been stored.",
+    description="The database does not answer. Repeat the request with the same Idempotency-Key: "
+    "it may have been stored.",
 )
 @needs(Scope.WRITE, tests=True)
 def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
@@ -67,7 +68,7 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
 
 
 def _by_old_name(error: InvalidInput) -> InvalidInput:
-    """Return an error about the Message-ID header under the old name, by which the client gave it."""
+    """Return an error about the Message-ID header under the old name, which the client used."""
     fields = error.fields or {}
     return InvalidInput(
         error.message,
@@ -76,12 +77,12 @@ def _by_old_name(error: InvalidInput) -> InvalidInput:
 
 
 def answer(accepted: Accepted, messages: str) -> ReadyResponse:
-    """Answer that a message is accepted. ``messages`` is the address of all."""
+    """Answer that a message is accepted. ``messages`` is the URL of all messages."""
     return ReadyResponse.of(201, *answered(accepted, messages))
 
 
 def answered(accepted: Accepted, messages: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return value and headers of that answer."""
+    """Return the value and the headers of that answer."""
     headers = {"Location": f"{messages}/{accepted.id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

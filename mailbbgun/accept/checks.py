@@ -1,27 +1,30 @@
-"""What a submission and its options must keep. All that they break is told at once, each fault with its field."""
+"""The checks of a submission and its options. An error names every fault at once, each with its field."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
-from mailbbgun.accept.addresses import BLANK, mailbox, mailboxes, shown
+from mailbbgun.accept import provider_headers
+from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages import mime, provider_headers, simulator
+from mailbbgun.messages import mime, simulator
 from mailbbgun.messages.mime import Mailbox
 from mailbbgun.settings.settings import Settings
 
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 
-Broken = Iterator[tuple[str, str]]  # field, what is wrong
-Wrong = dict[str, list[str]]  # sentences by field
+#: Faults: each a field, and a sentence about what is wrong.
+Broken = Iterator[tuple[str, str]]
+#: The sentences about faults, by field.
+Wrong = dict[str, list[str]]
 
 
 def _ruled(kind: type[Fields] | type[Options]) -> tuple[tuple[str, str, Rule], ...]:
-    """Return of each field that has a rule the name, the name in JSON, and the rule."""
+    """Return each field that has a rule: its name, its name in JSON, and the rule."""
     return tuple(
         (one.name, name_in_json(one.name), one.metadata["rule"]) for one in fields(kind) if one.metadata.get("rule")
     )
@@ -31,7 +34,7 @@ _OF_FIELDS, _OF_OPTIONS = _ruled(Fields), _ruled(Options)
 
 
 def check(submission: Fields, options: Options, settings: Settings, caller: Caller) -> Draft:
-    """Return the draft of a submission by a caller. Raises :class:`InvalidInput` with everything that is wrong."""
+    """Return the draft of a caller's submission. Raises :class:`InvalidInput` with all its faults."""
     wrong: Wrong = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
     boxes = {
@@ -69,7 +72,7 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id=in_brackets(submission.message_id) if submission.message_id else None,
+        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
         smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
         compose=partial(
             mime.compose,
@@ -86,7 +89,7 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
 
 
 def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
-    """Add to ``wrong`` what options break."""
+    """Add the faults of options to ``wrong``."""
     if options is not PLAIN:
         _keep_rules(options, _OF_OPTIONS, settings, wrong)
 
@@ -101,7 +104,10 @@ def _keep_rules(
 
 
 def envelope(boxes: Mapping[str, Sequence[Mailbox]], settings: Settings) -> dict[str, str]:
-    """Return the recipients' addresses, each mailbox once, as it is written first, with the first kind that has it."""
+    """Return the recipients' addresses, each with its kind: ``to``, ``cc`` or ``bcc``.
+
+    A mailbox that is given several times is taken once, with its first spelling and kind.
+    """
     recipients: dict[str, tuple[str, str]] = {}
     for kind, its in boxes.items():
         for box in its:
@@ -110,7 +116,7 @@ def envelope(boxes: Mapping[str, Sequence[Mailbox]], settings: Settings) -> dict
 
 
 def key_of(address: str, settings: Settings) -> str:
-    """Return what addresses of one mailbox have in common."""
+    """Return a key that is the same for all spellings of one mailbox's address."""
     return mailbox_key(address, case_sensitive=settings.CASE_SENSITIVE_LOCAL_PARTS)
 
 
@@ -122,9 +128,12 @@ def permissions(
     *,
     given: bool,
 ) -> Broken:
-    """Give what breaks the rules of the key and of the tenant's SMTP accounts. ``given``: the client named its sender."""
+    """Yield what the API key or the tenant's SMTP accounts do not permit.
+
+    ``given``: the client named its sender, so From is not a default.
+    """
     for box in bounces_to:
-        # Not that an account sends as it: which one a mail leaves through, From decides.
+        # No account need send as this address: From alone decides which account a mail leaves through.
         if not caller.may_send_as(box.address):
             yield "envelope_from", f"This API key may not send as {box.address}, so bounces cannot go there."
     for box in senders:
@@ -148,7 +157,7 @@ def permissions(
 
 
 def provider_orders(headers: Iterable[tuple[str, str]], caller: Caller) -> Broken:
-    """Give the names of headers that the provider behind an SMTP account obeys and this caller may not give, and why."""
+    """Yield the headers that a provider obeys and this caller may not set, and why not."""
     limits = ", ".join(
         name for name, entries in (("senders", caller.senders), ("guests", caller.kind is KeyKind.TEAM)) if entries
     )
@@ -173,14 +182,15 @@ _ADDRESSES: dict[str, Callable[[Fields, str], tuple[str, ...]]] = {
     "reply_to": lambda given, _: tuple(given.reply_to),
     "envelope_from": lambda given, _: () if given.envelope_from is None else (given.envelope_from,),
 }
-_ONE = ("from", "envelope_from")  # fields of one address
+#: Fields that take one address.
+_ONE = ("from", "envelope_from")
 
 
 def _parsed(name: str, texts: Sequence[str], settings: Settings, wrong: Wrong) -> list[Mailbox]:
     if not texts:
         return []
     most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
-    # Nobody's list of addresses is longer than this, and nobody makes us parse one that is.
+    # Parsing takes time: a list that is longer than any real one is refused unparsed.
     separators = sum(text.count(",") + text.count(";") for text in texts)
     if len(texts) > most or separators > 10 * most or sum(map(len, texts)) > most * (longest + 300):
         wrong[name] = [f"More than {most} addresses."]

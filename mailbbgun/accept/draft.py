@@ -1,4 +1,4 @@
-"""A message that breaks no rule, whichever kind of submission it was."""
+"""What the checks return: a message that breaks no rule, from either kind of submission."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,28 @@ from mailbbgun.messages.mime import Mailbox
 
 
 class Composing(Protocol):
-    """Makes the bytes that every try sends, with these headers where the message has none. Raises :class:`InvalidInput`."""
+    """Makes the bytes that are stored and sent. Both headers are added only where the message lacks them.
 
-    def __call__(self, *, message_id: str, date: datetime) -> bytes:
-        """``message_id`` is in angle brackets, ``date`` in UTC."""
+    Raises :class:`InvalidInput`.
+    """
+
+    def __call__(self, *, message_id_header: str, date: datetime) -> bytes:
+        """``message_id_header`` is in angle brackets, ``date`` in UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """What is stored of a message, and how its bytes are made."""
 
-    sender: Mailbox  # From
-    mail_from: str  # where bounces go (RFC 5321 §4.1.1.2)
-    recipients: Mapping[str, str]  # the envelope's, each mailbox once: address → to, cc or bcc
+    #: The From header.
+    sender: Mailbox
+    #: The envelope's sender: where bounces go (RFC 5321 §4.1.1.2).
+    mail_from: str
+    #: The envelope's recipients, each mailbox once: address → ``to``, ``cc`` or ``bcc``.
+    recipients: Mapping[str, str]
     subject: str
-    message_id: str | None  # as the message has it; None: one is to be made
-    smtputf8: bool  # whether an address or the header needs RFC 6531
+    #: The Message-ID header in the message; None: accept makes one.
+    message_id_header: str | None
+    #: Whether an address or the header needs RFC 6531.
+    smtputf8: bool
     compose: Composing

@@ -1,8 +1,8 @@
-"""What goes into accept: a submission, and options. Every field of a new message is declared here, once.
+"""The input of accept: a submission and options. Every field of a new message is declared here, once.
 
-A declaration has the name and type that Python sees, how JSON has the field, the sentence that OpenAPI shows, and the
-rule that a value must keep; rules stand above the table. The schema of ``POST /messages``, the checks, and the columns
-that options are kept in follow from it.
+A declaration has the field's name and type in Python, its shape in JSON, its sentence in OpenAPI,
+and the rule for its values. The schema of ``POST /messages``, the checks, and the columns that keep
+the options are made of these declarations.
 """
 
 import re
@@ -14,38 +14,33 @@ import orjson
 from marshmallow import fields as json
 from marshmallow import validate
 
-from mailbbgun.messages.headers import refusal, structured
+from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
 
 TO, CC, BCC = "to", "cc", "bcc"
 DEFAULT_PRIORITY = 5
-MOST_TAGS, TAG_SIZE = 10, 128  # characters
-METADATA_SIZE = 4096  # bytes of JSON
-MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = (
-    50,
-    4096,
-    10_000,
-)  # characters of a value; a long thread has a hundred References
+#: Tags of a message, and characters of a tag, at most.
+MOST_TAGS, TAG_SIZE = 10, 128
+#: Bytes of metadata as JSON, at most.
+METADATA_SIZE = 4096
+#: Headers, and characters of a header's value, at most. A structured one may be longer: a long thread has
+#: a hundred References.
+MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000
+#: Characters of a Message-ID header, at most.
 MESSAGE_ID_SIZE = 250
 
 Broken = Iterator[tuple[str, str]]
 Rule = Callable[[Any, Settings], Broken]
-"""Takes a value that is not empty; yields for each fault the part of the value that has it, "" for all of it, and a sentence."""
+"""Takes a value that is not empty. Yields its faults: the part of the value ("": all of it), and a sentence."""
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_MESSAGE_ID = re.compile(r"<?([!-;=?A-~]+@[!-;=?A-~]+)>?")  # one @, no angle bracket inside: linear
-# Headers we set, the transport sets, or that carry meaning only their own field may give.
-_STRUCTURAL = frozenset(
-    "from sender reply-to to cc bcc subject date message-id mime-version received return-path delivered-to errors-to apparently-to "  # noqa: SIM905
-    "dkim-signature domainkey-signature authentication-results received-spf return-receipt-to".split()
-)
+_MESSAGE_ID = re.compile(r"<?([!-;=?A-~]+@[!-;=?A-~]+)>?")  # linear: one @, and no angle bracket inside
 RESERVED_HEADER = "Reserved: the service or a mail server on the way sets it, or it has a field of its own."
-_STRUCTURAL_KINDS = ("content-", "resent-", "arc-")
 
 
 def _body(value: str, settings: Settings) -> Broken:
-    # UTF-8 needs at most 4 bytes a character: most texts need no encoding to be measured.
+    # UTF-8 takes at most 4 bytes a character, so most texts are short enough without being encoded.
     if len(value) * 4 > settings.MAX_TEXT_SIZE and len(value.encode()) > settings.MAX_TEXT_SIZE:
         yield "", f"Longer than {settings.MAX_TEXT_SIZE} bytes."
     if "\0" in value:
@@ -68,7 +63,7 @@ def _headers(value: Mapping[str, str], _: Settings) -> Broken:
     for name, text in value.items():
         if len(name) > LONGEST_NAME or not _HEADER_NAME.fullmatch(name):
             yield "", f"Not the name of a header: {name[:LONGEST_NAME]!r}."
-        elif name.lower() in _STRUCTURAL or name.lower().startswith(_STRUCTURAL_KINDS):
+        elif reserved(name):
             yield name, RESERVED_HEADER
         elif len(text) > (most := STRUCTURED_SIZE if structured(name) else HEADER_SIZE):
             yield name, f"Has {len(text)} characters, and {most} are the most."
@@ -116,9 +111,9 @@ class Texts(json.Field[list[str]]):
 
 
 def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | None = None, **default: Any) -> Any:
-    """Declare a field: how JSON has it, what OpenAPI says of it, and the rule that its value keeps.
+    """Declare a field: its shape in JSON, its sentence and example in OpenAPI, and the rule for its value.
 
-    Pass ``default`` or ``default_factory`` unless it must be given.
+    Pass ``default`` or ``default_factory`` unless the field is required.
     """
     shape.metadata = {**shape.metadata, "description": sentence, "example": example}
     shape.required = not default
@@ -136,13 +131,14 @@ def _addresses(sentence: str, example: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """A submission to compose, as a client gave it: the types are right, nothing else is known.
+    """A submission to compose, as a client gave it: the types are right, nothing else is checked.
 
     Addresses are as people write them; ``checks.py`` has their rules.
     """
 
     to: Sequence[str] = _addresses(
-        "Recipients: one address, several with commas, or a list; display names are welcome. Needed unless there is cc or bcc.",
+        "Recipients: one address, several with commas, or a list; display names are welcome. "
+        "Needed unless there is cc or bcc.",
         "Ann Lee <ann@example.com>",
     )
     subject: str = _given(
@@ -158,8 +154,8 @@ class Fields:
     sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
     reply_to: Sequence[str] = _addresses("Where answers go.", "help@example.com")
     envelope_from: str | None = _text(
-        "Where bounces go: an address that the API key may send as. By default, and where it is from's, the SMTP account's "
-        "envelope_from if it has one, else from's.",
+        "Where bounces go: an address that the API key may send as. By default, and where it is from's, "
+        "the SMTP account's envelope_from if it has one, else from's.",
         "bounces@example.com",
     )
     headers: Mapping[str, str] = _given(
@@ -169,21 +165,20 @@ class Fields:
         _headers,
         default_factory=dict,
     )
-    # Its name here is part of old fingerprints (database/idempotency.py).
-    message_id: str | None = _text(
+    message_id_header: str | None = _text(
         "The Message-ID header; by default one is made of the message's id.",
         "<1234@example.com>",
         _message_id,
-        "message_id_header",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """A submission whose MIME is written already, and its envelope (RFC 5321 §2.3.1).
+    """A submission of finished MIME, with its envelope (RFC 5321 §2.3.1).
 
-    ``mime`` has CRLF line ends, or LF throughout, and no dots stuffed. ``mail_from`` is an address, "" for the null
-    sender (RFC 5321 §4.5.5), or None: that of From. ``recipients`` are addresses; none is taken from the header.
+    ``mime`` has CRLF line ends, or LF throughout, and no stuffed dots (RFC 5321 §4.5.2). ``mail_from``
+    is an address, "" for the null sender (RFC 5321 §4.5.5), or None for the address in From.
+    ``recipients`` are addresses; none is taken from the header.
     """
 
     mime: bytes = field(repr=False)
@@ -196,9 +191,9 @@ Submission = Fields | Raw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a caller asks for besides, however the message came.
+    """What a caller may ask for with either kind of submission.
 
-    All but the key are kept with the message, each in the column of ``messages`` that has its name.
+    All but the key are kept with the message, each in the column of ``messages`` of its name.
     """
 
     tags: Sequence[str] = _given(
@@ -222,7 +217,8 @@ class Options:
         _priority,
         default=DEFAULT_PRIORITY,
     )
-    idempotency_key: str | None = None  # one key, one message
+    #: Requests with the same key make one message.
+    idempotency_key: str | None = None
 
     def once(self, key: str | None) -> "Options":
         """Return these options with an idempotency key, if there is one."""
@@ -231,7 +227,7 @@ class Options:
 
 PLAIN = Options()
 
-#: How JSON has the fields of ``Fields`` and ``Options``, by their names in Python.
+#: The JSON shapes of ``Fields`` and ``Options``, by the names in Python.
 SHAPES: Mapping[str, json.Field[Any]] = {
     one.name: one.metadata["json"] for kind in (Fields, Options) for one in fields(kind) if "json" in one.metadata
 }
@@ -241,16 +237,16 @@ KEPT = tuple(one.name for one in fields(Options) if one.name != "idempotency_key
 
 
 def name_in_json(name: str) -> str:
-    """Return what clients call a field."""
+    """Return a field's name in JSON."""
     return SHAPES[name].data_key or name
 
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
-    """Part what a client gave, by names in Python, into a submission and options."""
+    """Part a request's values, by names in Python, into a submission and options."""
     kept = {name: given.pop(name) for name in KEPT if name in given}
     return Fields(**given), Options(**kept) if kept else PLAIN
 
 
 def in_brackets(value: str) -> str:
-    """Return a Message-ID that keeps its rule in angle brackets."""
+    """Return a valid Message-ID in angle brackets."""
     return value if value.startswith("<") and value.endswith(">") else f"<{value.removeprefix('<').removesuffix('>')}>"

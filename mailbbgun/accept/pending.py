@@ -1,4 +1,4 @@
-"""A message that waits for its commit, and where it stands."""
+"""A pending write: a message that waits for its commit, and the states it goes through."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,97 +16,103 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A message as it is stored, and what is answered for it."""
+    """The rows of a message, and the answer to its request."""
 
     message: Mapping[str, Any]
     deliveries: Sequence[Mapping[str, Any]]
     response: Answer
-    per_day: int | None = None  # how many messages its tenant may hand over in a day; None: as many as it likes
+    #: The tenant's quota: messages a day; None: no quota.
+    per_day: int | None = None
 
     @property
     def counts_as(self) -> UUID:
-        """The id under which it is counted."""
+        """The id that the quota counts this message under."""
         return counts_as(self.message["tenant_id"], test=self.message["test"])
 
 
 class State(IntEnum):
-    """Where a pending write stands. ``_NEXT`` says what follows what."""
+    """The state of a pending write. ``_NEXT`` lists which state may follow which."""
 
-    NEW = auto()  #: Nobody has asked for it yet.
-    WAITING = auto()  #: It waits for a common commit.
-    ALONE = auto()  #: No common commit takes it any more: whoever asks for the result writes it.
+    NEW = auto()  #: Nobody has asked for the result yet.
+    WAITING = auto()  #: It waits for a shared commit.
+    ALONE = auto()  #: No shared commit will take it: the thread that asks for the result writes it.
     STORED = auto()
-    ANSWERED = auto()  #: An earlier request had its key, and has its answer.
-    REFUSED = auto()  #: Its tenant's quota is used up.
+    ANSWERED = auto()  #: An earlier request had the same key; its answer is the result.
+    OVER_QUOTA = auto()  #: The tenant's quota is used up.
 
 
-# Module-level names, and an IntEnum: to look a member up in its class costs 0.2 µs, and to hash one of an Enum 0.3 µs.
-NEW, WAITING, ALONE, STORED, ANSWERED, REFUSED = State
+# Module-level names and an IntEnum: looking a member up in its class costs 0.2 µs, hashing an Enum's
+# member 0.3 µs.
+NEW, WAITING, ALONE, STORED, ANSWERED, OVER_QUOTA = State
 
 _NEXT: Mapping[State, tuple[State, ...]] = {
     NEW: (WAITING,),
-    WAITING: (STORED, ALONE, ANSWERED, REFUSED),
-    ALONE: (STORED, ANSWERED, REFUSED),
+    WAITING: (STORED, ALONE, ANSWERED, OVER_QUOTA),
+    ALONE: (STORED, ANSWERED, OVER_QUOTA),
     STORED: (),
     ANSWERED: (),
-    REFUSED: (),
+    OVER_QUOTA: (),
 }
 
 
 class Writer(Protocol):
-    """What a pending write needs of the store that made it: see :class:`~mailbbgun.accept.store.Store`."""
+    """The part of :class:`~mailbbgun.accept.store.Store` that a pending write uses."""
 
     lock: threading.Lock
 
     def begin(self, pending: "PendingWrite") -> None:
-        """Begin to store it, once."""
+        """Begin to store the message; do nothing if that has begun."""
 
     def settle(self, pending: "PendingWrite") -> Answer | None:
-        """Do for one what no common commit has done for it."""
+        """Finish a write that no shared commit has stored; return an earlier request's answer, if any."""
 
 
 class PendingWrite:
-    """A message on its way into the database. It begins with :meth:`tell` or :meth:`result`.
+    """A message on its way into the database. Storing starts with :meth:`begin` or :meth:`result`.
 
-    Its state is moved on by the thread that has it in hand: the request's, then the store's, then the request's again.
+    One thread at a time changes its state: the request's, then the store's, then the request's again.
     """
 
-    __slots__ = ("_bell", "_callback", "_store", "claim", "refusal", "rows", "state", "then")
+    __slots__ = ("_bell", "_store", "_then", "after_commit", "key_claim", "refusal", "rows", "state")
 
-    def __init__(self, store: Writer, rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> None:
+    def __init__(self, store: Writer, rows: Rows, key_claim: KeyClaim | None, after_commit: Callable[[], None]) -> None:
         self.rows = rows
-        self.claim = claim
-        self.then = then
+        self.key_claim = key_claim
+        self.after_commit = after_commit
         self.state = NEW
-        self.refusal: QuotaExceeded | None = None  # why it is REFUSED
+        self.refusal: QuotaExceeded | None = None  # set if OVER_QUOTA
         self._store = store
-        self._callback: Callable[[], None] | None = None
-        self._bell = threading.Lock()  # rings by its release: an Event costs ten times as much
+        self._then: Callable[[], None] | None = None
+        # Released when the state is no longer WAITING: a threading.Event costs ten times as much.
+        self._bell = threading.Lock()
         self._bell.acquire()
 
     @property
     def stored(self) -> bool:
-        """Whether it is in, so that :meth:`result` has nothing left to do."""
+        """Whether the message is committed, so that :meth:`result` has nothing left to do."""
         return self.state is STORED
 
     @property
     def waits(self) -> bool:
-        """Whether a common commit has yet to take it or to leave it."""
+        """Whether a shared commit may still take the message."""
         return self.state is WAITING or self.state is NEW
 
-    def tell(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, when :meth:`result` has no common commit to wait for any more; at once if that is so already."""
+    def begin(self, then: Callable[[], None]) -> None:
+        """Begin to store the message. ``then`` is called, by any thread, as soon as :meth:`result`
+        need not wait for a shared commit; at once if that is so already.
+        """
         self._store.begin(self)
         with self._store.lock:
             if self.waits:
-                self._callback = callback
+                self._then = then
                 return
-        callback()
+        then()
 
     def result(self) -> Answer | None:
-        """Wait until it is committed; return an earlier request's answer instead if that had the same key.
+        """Wait until the message is committed; return the answer of an earlier request with its key.
 
-        Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`, or :class:`DatabaseUnavailable` when it is not stored for sure.
+        None: there was no such request. Raises :class:`IdempotencyMismatch`, :class:`QuotaExceeded`,
+        and :class:`DatabaseUnavailable` if it is not certain that the message is stored.
         """
         if self.waits:
             self._store.begin(self)
@@ -114,16 +120,16 @@ class PendingWrite:
         return None if self.stored else self._store.settle(self)
 
     def move(self, state: State, refusal: QuotaExceeded | None = None) -> None:
-        """Go on to a state. Raises ``ValueError`` for one that does not follow the present one."""
+        """Change the state. Raises ``ValueError`` if the new one may not follow the present one."""
         if state not in _NEXT[self.state]:
             raise ValueError(f"a pending write that is {self.state.name} does not become {state.name}")
         self.refusal = refusal
         self.state = state
 
     def leave(self, state: State, refusal: QuotaExceeded | None = None) -> None:
-        """Go on from ``WAITING`` to a state, and wake the waiting request."""
+        """Change the state from ``WAITING``, and wake the waiting request."""
         with self._store.lock:
             self.move(state, refusal)
         self._bell.release()
-        if self._callback:
-            self._callback()
+        if self._then:
+            self._then()

@@ -1,7 +1,8 @@
-"""``POST /messages`` as nearly every client writes it, begun without the framework, where more than half of what a request costs is spent.
+"""A short cut for ``POST /messages`` without Flask, which costs more than half of a request's time.
 
-``begin`` returns None for any unusual request; Flask then handles it. Unusual is a header that is not listed, a key that must be looked up, a limit
-that is reached, anything that is wrong. So this only ever says yes, and what is refused is refused in one place.
+``begin`` returns None for any unusual request; Flask then handles it. A request is unusual if it has
+a header that is not listed below, an API key that must be looked up, or any fault, or if a limit is
+reached. So this module only accepts; all refusals are made in one place, behind Flask.
 """
 
 import re
@@ -25,25 +26,28 @@ from mailbbgun.http.responses import PendingResponse, ready
 from mailbbgun.http.strict_json import parse_object
 from mailbbgun.settings.settings import Settings
 
-_REQUEST = re.compile(
-    rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n"
-)  # linear: nothing matches in two ways
+# Takes linear time: no text matches in two ways.
+_REQUEST = re.compile(rb"POST /messages HTTP/1\.1\r\n((?:[A-Za-z][A-Za-z-]*:[ -~]*\r\n)+)\r\n")
 _JSON = ("application/json", "application/json; charset=utf-8")
-# What these say is heard below, or changes nothing; of any other we do not know. Origin is not here: a browser's request takes the whole way.
+# Headers that are read below or change nothing. A request with any other goes to Flask: also one with
+# Origin, which browsers send.
 _HEADERS = frozenset(
     "host content-length content-type connection authorization idempotency-key "  # noqa: SIM905
-    "user-agent accept accept-encoding accept-language cache-control pragma referer traceparent tracestate x-request-id".split()
+    "user-agent accept accept-encoding accept-language cache-control pragma referer traceparent tracestate "
+    "x-request-id".split()
 )
-LONGEST = 4096  # characters of a header line; gunicorn, and what it is told, take more
-# Fields whose values need no schema, if they are of that type: by their names in JSON, the names in Python.
+#: Characters of a header line, at most. Flask takes longer ones.
+LONGEST = 4096
+# Fields that need no schema if their value is of the right type: name in JSON → name in Python.
 _PLAIN = [(name, type(shape)) for name, shape in SHAPES.items() if not shape.validators]
 _STRINGS = {name_in_json(name): name for name, kind in _PLAIN if kind is String}
-_STRINGS["message_id"] = "message_id"  # the old name of message_id_header
+_STRINGS["message_id"] = "message_id_header"  # its old name
 _TEXTS = frozenset(name for name, kind in _PLAIN if kind is Texts)
 _TEXTS_TO = frozenset({"to", "cc", "bcc"})
-#: Fields of a body, and entries of its lists and objects, at most: each that is wrong takes 60 µs to say so.
+#: Fields of a body and entries of its lists and objects, at most: each fault takes 60 µs to report.
 MOST_ENTRIES = 300
-#: Characters of addresses with international domains, at most: each address takes 30 µs to check, in some scripts 1 ms.
+#: Characters of all addresses with international domains, at most: an address takes 30 µs to check, in
+#: some scripts 1 ms.
 MOST_FOREIGN = 400
 #: Characters of all addresses, at most.
 MOST_ADDRESSES = 10_000
@@ -55,24 +59,26 @@ class Begun:
     """A message that is accepted as soon as ``ending`` has ended."""
 
     ending: Accepting
-    address: str  # of all messages
-    limits: Mapping[str, str]  # headers that tell of them
+    #: The URL of all messages.
+    address: str
+    #: The headers about rate limits.
+    limits: Mapping[str, str]
     who: Caller
 
     def answer(self) -> tuple[Mapping[str, str], bytes]:
-        """Return headers and body of the answer, which is 201. Only once it has ended."""
+        """Return headers and body of the answer 201. Call this only once ``ending`` has ended."""
         value, headers = answered(self.ending.result(), self.address)
         return ready(value, {**headers, **self.limits})
 
     def pending(self, app: Any) -> PendingResponse:
-        """Return what the application makes an answer of, whatever it is."""
+        """Return a pending response, of which Flask makes any answer, an error too."""
         pending = PendingResponse(self.ending, lambda: answer(self.ending.result(), self.address), app, self.who)
         pending.more = self.limits
         return pending
 
 
 class Quick:
-    """Begins what it may."""
+    """The short cut: begins usual requests and leaves all others to Flask."""
 
     def __init__(
         self,
@@ -91,7 +97,10 @@ class Quick:
         self._hosts = hosts
 
     def begin(self, request: bytes, client: str) -> Begun | None:
-        """Return a message on its way, of a whole request from that IP address; None if the framework is to have it. Waits for nobody."""
+        """Begin a whole request from the IP address ``client``; return None if Flask must handle it.
+
+        Never waits.
+        """
         found = _REQUEST.match(request)
         headers = _headers(found[1]) if found else None
         if (
@@ -118,13 +127,13 @@ class Quick:
             ending = self._acceptor.accept(submission, who, options.once(headers.get("idempotency-key")))
         except (MailBBGunError, ValidationError):
             return None
-        # Last: what is refused for something else is counted there.
+        # Counted last: Flask counts the requests that were left to it above.
         limits = counted(self._limiter, who)
         return None if limits is None else Begun(ending, f"{address}/messages", limits, who)
 
 
 def submission_of(given: Mapping[str, Any]) -> tuple[Fields, Options]:
-    """Return what the schema makes of a body. Raises :class:`ValidationError`."""
+    """Return the submission and options in a body, as the schema does. Raises :class:`ValidationError`."""
     values: dict[str, Any] = {}
     given = without_blanks(given, OPTIONAL)
     for name, value in given.items():
@@ -144,7 +153,7 @@ def submission_of(given: Mapping[str, Any]) -> tuple[Fields, Options]:
 
 
 def _takes_long(given: Mapping[str, Any]) -> bool:
-    """Say whether to check a body would keep others waiting: one of many entries, or of many international addresses."""
+    """Say whether checking a body takes so long that other requests would wait."""
     entries = len(given) + sum(len(value) for value in given.values() if isinstance(value, list | dict))
     if entries > MOST_ENTRIES:
         return True

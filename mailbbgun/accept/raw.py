@@ -1,7 +1,8 @@
-"""Raw submissions: MIME that a client has written is kept as it is, and looked through for what must not leave.
+"""The checks of raw submissions. A client's MIME is checked, and kept as it is but for three changes.
 
-Three things change: Bcc is left out, a missing Date or Message-ID is put before the rest (RFC 6409 §8.2 and §8.3), and
-line ends are CRLF if all were LF. So a signature of the client's stays valid. What can be read in two ways is refused.
+Bcc is taken out, a missing Date or Message-ID is put before the rest (RFC 6409 §8.2 and §8.3), and
+LF line ends become CRLF. So a DKIM signature of the client's stays valid. A header that two readers
+may read differently is refused.
 """
 
 import re
@@ -12,7 +13,7 @@ from email.header import decode_header, make_header
 from functools import partial
 from typing import NamedTuple
 
-from mailbbgun.accept.addresses import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
+from mailbbgun.accept.address_lists import BLANK, NAME_SIZE, mailbox, mailboxes, shown, split
 from mailbbgun.accept.checks import Wrong, check_options, envelope, key_of, permissions, provider_orders
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, MESSAGE_ID_SIZE, TO, Options, Raw
@@ -22,12 +23,12 @@ from mailbbgun.messages.headers import LONGEST_LINE
 from mailbbgun.messages.mime import Mailbox, as_one_line, date_of, has_long_line
 from mailbbgun.settings.settings import Settings
 
-#: Octets of a header, at most: more than a list of a thousand recipients and the signatures of ten servers.
+#: Octets of a header, at most: room for a thousand recipients and the signatures of ten servers.
 HEADER_SIZE = 262_144
-#: Characters of a header field that are decoded, so that people can read it: to look for encoded words is not linear.
+#: Characters of a header field that are decoded for people to read: decoding takes more than linear time.
 DECODED_SIZE = 4_000
 
-# Fields of which a second one would make two readers see two messages (RFC 5322 §3.6).
+# Fields that may stand only once (RFC 5322 §3.6): of two, each reader may take another.
 _ONCE = (b"from", b"sender", b"reply-to", b"date", b"message-id", b"subject")
 _HIDDEN = (b"bcc", b"resent-bcc")
 #: Fields besides From that say who sends.
@@ -52,10 +53,10 @@ class _Field(NamedTuple):
 
 
 def check_raw(submission: Raw, options: Options, settings: Settings, caller: Caller) -> Draft:
-    """Return the draft of a raw submission by a caller.
+    """Return the draft of a caller's raw submission.
 
-    Raises :class:`TooLarge`, and :class:`InvalidInput` with everything that is wrong, under the names ``mime``,
-    ``from`` (its header), ``mail_from`` and ``recipients``.
+    Raises :class:`TooLarge`, and :class:`InvalidInput` with all faults, under the names ``mime``,
+    ``from`` (the header), ``mail_from`` and ``recipients``.
     """
     if len(submission.mime) > settings.MAX_BODY_SIZE:
         raise TooLarge(f"The message has {len(submission.mime)} bytes, and {settings.MAX_BODY_SIZE} are the most.")
@@ -82,7 +83,7 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
         subject=subject
         if len(subject) <= settings.MAX_SUBJECT_SIZE
         else subject[: settings.MAX_SUBJECT_SIZE - 1] + "…",
-        message_id=as_one_line(values[b"message-id"]) if b"message-id" in values else None,
+        message_id_header=as_one_line(values[b"message-id"]) if b"message-id" in values else None,
         smtputf8=not (
             kept.isascii() and sender.address.isascii() and mail_from.isascii() and all(map(str.isascii, recipients))
         ),
@@ -90,10 +91,10 @@ def check_raw(submission: Raw, options: Options, settings: Settings, caller: Cal
     )
 
 
-def _completed(given: bytes, has: frozenset[bytes], *, message_id: str, date: datetime) -> bytes:
-    """Return a message with Date and Message-ID."""
+def _completed(given: bytes, has: frozenset[bytes], *, message_id_header: str, date: datetime) -> bytes:
+    """Return a message with Date and Message-ID added, unless it has them."""
     added = "" if b"date" in has else f"Date: {date_of(date)}\r\n"
-    added += "" if b"message-id" in has else f"Message-ID: {message_id}\r\n"
+    added += "" if b"message-id" in has else f"Message-ID: {message_id_header}\r\n"
     return added.encode() + given
 
 
@@ -104,7 +105,10 @@ def _with_crlf(mime: bytes) -> bytes:
 
 
 def _header(whole: bytes, wrong: Wrong) -> tuple[list[_Field], bytes]:
-    """Return the header's fields, and all that follows them, the empty line first. Add to ``wrong`` what makes it no message."""
+    """Return the header's fields, and the rest of the message from the empty line on.
+
+    Add to ``wrong`` the faults of its form.
+    """
     faults = wrong.setdefault("mime", [])
     if not whole.count(b"\r\n") == whole.count(b"\r") == whole.count(b"\n"):
         faults.append("Has a CR or an LF alone: lines end in CRLF, or all of them in LF (RFC 5322 §2.3).")
@@ -112,7 +116,8 @@ def _header(whole: bytes, wrong: Wrong) -> tuple[list[_Field], bytes]:
         faults.append("Has a NUL octet, which no mail server takes (RFC 5322 §4).")
     if has_long_line(whole):
         faults.append(
-            f"Has a line of more than {LONGEST_LINE} octets (RFC 5322 §2.1.1): encode its part as quoted-printable or base64."
+            f"Has a line of more than {LONGEST_LINE} octets (RFC 5322 §2.1.1): "
+            "encode its part as quoted-printable or base64."
         )
     end = 0 if whole.startswith(b"\r\n") else whole.find(b"\r\n\r\n") + 2
     head, rest = (whole[:end], whole[end:]) if end != 1 else (whole, b"\r\n")  # 1: there is no empty line
@@ -152,7 +157,9 @@ def _fields(head: bytes, faults: list[str]) -> list[_Field]:
 
 
 def _sender(header: Sequence[_Field], settings: Settings, caller: Caller, wrong: Wrong) -> Mailbox | None:
-    """Return From; add to ``wrong`` what is wrong with it, and whoever else is named as a sender and the key may not send as."""
+    """Return the mailbox in From. Add to ``wrong`` its faults, and senders in other fields that the key
+    may not send as.
+    """
     if "mime" in wrong:
         return None
     faults: list[str] = []
@@ -174,7 +181,7 @@ def _sender(header: Sequence[_Field], settings: Settings, caller: Caller, wrong:
 
 
 def _not_permitted(field: _Field, settings: Settings, caller: Caller) -> Iterator[str]:
-    """Give a sentence for each address of a field that the key may not send as."""
+    """Yield a sentence for each address in a field that the key may not send as."""
     name = field.name.decode().title()
     for text in split(_without_comments(field.value)):
         try:
@@ -187,7 +194,7 @@ def _not_permitted(field: _Field, settings: Settings, caller: Caller) -> Iterato
 
 
 def _author(text: str, settings: Settings) -> Mailbox:
-    """Return a mailbox, its name as people read it. Raises ``ValueError`` with a sentence."""
+    """Return a mailbox, with its display name decoded. Raises ``ValueError`` with a sentence."""
     name, address = "", text
     if text.endswith(">") and "<" in text:
         name, _, address = text[:-1].rpartition("<")
@@ -221,7 +228,10 @@ def _mail_from(submission: Raw, sender: Mailbox | None, settings: Settings, call
 
 
 def _recipients(submission: Raw, header: Sequence[_Field], settings: Settings, wrong: Wrong) -> dict[str, str]:
-    """Return the envelope's recipients, each mailbox once, with where the header shows it: in To, in Cc, or nowhere (bcc)."""
+    """Return the envelope's recipients, each mailbox once, with the header field that names it.
+
+    ``to`` and ``cc`` stand for To and Cc; ``bcc`` for neither.
+    """
     most, longest = settings.MAX_RECIPIENTS, settings.MAX_EMAIL_ADDRESS_SIZE
     if len(submission.recipients) > most:
         wrong["recipients"] = [f"More than {most} recipients."]
@@ -241,7 +251,7 @@ def _recipients(submission: Raw, header: Sequence[_Field], settings: Settings, w
 
 
 def _readable(text: str) -> str:
-    """Return a header's text with its encoded words decoded (RFC 2047), as far as they can be."""
+    """Return a header's text with its encoded words decoded (RFC 2047); unchanged if they are broken."""
     text = text[:DECODED_SIZE]
     if "=?" not in text:
         return text
@@ -252,7 +262,7 @@ def _readable(text: str) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Return a header's text without what stands in parentheses outside of quotes (RFC 5322 §3.2.2)."""
+    """Return a header's text without its comments: parentheses outside of quotes (RFC 5322 §3.2.2)."""
     if "(" not in text:
         return text
     kept, depth, quoted, escaped = [], 0, False, False

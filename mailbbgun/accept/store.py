@@ -1,4 +1,7 @@
-"""Storing what was accepted. What several requests bring at once goes into one commit: a commit costs the same for one and for fifty."""
+"""Storing accepted messages. Messages of several requests share a commit.
+
+A commit costs the same for one message and for fifty.
+"""
 
 import logging
 import math
@@ -14,7 +17,18 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailbbgun.accept.pending import ALONE, ANSWERED, NEW, REFUSED, STORED, WAITING, Answer, PendingWrite, Rows, State
+from mailbbgun.accept.pending import (
+    ALONE,
+    ANSWERED,
+    NEW,
+    OVER_QUOTA,
+    STORED,
+    WAITING,
+    Answer,
+    PendingWrite,
+    Rows,
+    State,
+)
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
 from mailbbgun.core.faults import fault
@@ -25,30 +39,36 @@ from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
 from mailbbgun.messages import repo, storing
 
-MESSAGES, BYTES = 50, 4_000_000  # of one commit
-LARGE = 1_000_000  # bytes; larger messages are written by their own requests, and hold up nobody
-
-PATIENCE_FOR_ALL = 0.2  # seconds to wait for a commit elsewhere with the same key, or of a tenant that has a quota: of all who share a commit
+#: Messages and bytes of one shared commit, at most.
+MESSAGES, BYTES = 50, 4_000_000
+#: Bytes. The request of a larger message writes it itself, so that it holds up no other.
+LARGE = 1_000_000
+#: Seconds that a shared commit waits for locks: of another process's commit with the same key, or of a
+#: tenant with a quota. A message that is written alone waits for PATIENCE.
+PATIENCE_FOR_ALL = 0.2
 
 log = logging.getLogger("mailbbgun.accept")
 
 
 class _Turned(NamedTuple):
-    """Messages of a commit that it did not store: an earlier request had their key, or their tenant's quota is used up."""
+    """The messages that a commit did not store.
+
+    ``answered``: an earlier request had their key. ``over_quota``: their tenant's quota is used up.
+    """
 
     answered: Collection[PendingWrite] = ()
-    refused: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})
+    over_quota: Mapping[PendingWrite, QuotaExceeded] = MappingProxyType({})
 
     def state(self, pending: PendingWrite) -> tuple[State, QuotaExceeded | None]:
-        """Return what has become of a message by that commit, and why it is refused if it is."""
+        """Return a message's state after that commit, and the error if it is over quota."""
         if self is _NONE_TURNED:
             return _STORED
-        if pending in self.refused:
-            return REFUSED, self.refused[pending]
+        if pending in self.over_quota:
+            return OVER_QUOTA, self.over_quota[pending]
         return (ANSWERED, None) if pending in self.answered else _STORED
 
     def stored(self, batch: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
-        """Return the others of the commit's messages."""
+        """Return the messages of a commit that it stored."""
         return batch if self is _NONE_TURNED else [one for one in batch if self.state(one) is _STORED]
 
 
@@ -57,33 +77,36 @@ _NONE_TURNED = _Turned()
 
 
 class Store:
-    """Writes for one process: a thread of its own takes all that waits into one commit."""
+    """Writes for one process: its thread commits all waiting messages together."""
 
     def __init__(self, database: Database, remembered: int) -> None:
         """Keep idempotency keys for ``remembered`` seconds."""
         self.lock = threading.Lock()
         self._database = database
         self._remembered = remembered
-        self._used_up: dict[
-            UUID, tuple[int, float]
-        ] = {}  # by what they are counted as: the quota, and the monotonic second of midnight
+        # By the id that a quota counts under: the quota that is used up, and midnight in monotonic seconds.
+        self._used_up: dict[UUID, tuple[int, float]] = {}
         self._waiting: queue.SimpleQueue[PendingWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def pending(self, rows: Rows, claim: KeyClaim | None, then: Callable[[], None]) -> PendingWrite:
-        """Return a message that is to be stored. ``then`` is called when it is committed, by whichever thread finds out.
+    def pending(self, rows: Rows, key_claim: KeyClaim | None, after_commit: Callable[[], None]) -> PendingWrite:
+        """Return a message that is to be stored. ``after_commit`` is called, by any thread, once it is.
 
-        Raises :class:`QuotaExceeded` if it is known already that its tenant's quota is used up, and no earlier answer could be asked for.
+        Raises :class:`QuotaExceeded` if this process knows that the tenant's quota is used up, and the
+        request has no key that might have an answer already.
         """
-        if rows.per_day is not None and claim is None:
+        if rows.per_day is not None and key_claim is None:
             per_day, midnight = self._used_up.get(rows.counts_as, (-1, 0.0))
             if rows.per_day <= per_day and (left := midnight - time.monotonic()) > 0:
                 raise _exceeded(rows.per_day, left)
-        return PendingWrite(self, rows, claim, then)
+        return PendingWrite(self, rows, key_claim, after_commit)
 
     def begin(self, pending: PendingWrite) -> None:
-        """Begin to store it, once, unless it is so large, or so late, that whoever asks for the result has to."""
+        """Begin to store a message; do nothing if that has begun.
+
+        A large message, or any after :meth:`close`, is stored by the thread that asks for the result.
+        """
         if pending.state is not NEW:
             return
         pending.move(WAITING)
@@ -91,7 +114,7 @@ class Store:
             pending.leave(ALONE)
 
     def settle(self, pending: PendingWrite) -> Answer | None:
-        """Do for one what no common commit has done for it. See :meth:`PendingWrite.result`."""
+        """Finish a write that no shared commit has stored. See :meth:`PendingWrite.result`."""
         if pending.state is ALONE:
             turned = self._write([pending], PATIENCE) if pending.rows.message["size"] > LARGE else None
             pending.move(*(turned or self._by_itself(pending)).state(pending))
@@ -100,7 +123,10 @@ class Store:
         return self._replayed(pending) if pending.state is ANSWERED else None
 
     def close(self, timeout: float = 5.0) -> None:
-        """Store what waits, for up to ``timeout`` seconds, and stop. Who comes later has to write by itself."""
+        """Store the waiting messages, for up to ``timeout`` seconds, and stop.
+
+        From now on each request writes its own message.
+        """
         with self.lock:
             self._closed = True
         if self._thread is not None:
@@ -111,11 +137,11 @@ class Store:
         with self.lock:
             if self._closed:
                 return False
-            if self._thread is None:  # not made with the store: gunicorn forks after that
+            if self._thread is None:  # not started with the store: gunicorn forks after that
                 thread = threading.Thread(target=self._run, name="store", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # this process may have no more threads, for now
+                except RuntimeError as error:  # no more threads for this process at the moment
                     log.warning("store_not_started", extra={"error": str(error)})
                     return False
                 self._thread = thread
@@ -135,32 +161,40 @@ class Store:
                     pending.leave(ALONE)
                 else:
                     pending.leave(*turned.state(pending))
-            time.sleep(rest_after(took, times=1))  # clients wait for this one
+            time.sleep(rest_after(took, times=1))  # short, since clients wait for the next commit
 
     def _batch(self, first: PendingWrite) -> tuple[list[PendingWrite], list[PendingWrite]]:
-        """Take what waits: what goes into one commit, and what has to see what one of these with the same key will have answered."""
-        batch, alone, size, keys = [first], [], first.rows.message["size"], {first.claim.key} if first.claim else set()
+        """Take waiting messages: those for one commit, and those whose key one of the former has.
+
+        The latter must see the answer that is committed with that key.
+        """
+        batch, alone, size, keys = (
+            [first],
+            [],
+            first.rows.message["size"],
+            {first.key_claim.key} if first.key_claim else set(),
+        )
         while len(batch) < MESSAGES and size < BYTES and not self._waiting.empty():
             pending = self._waiting.get()
             if pending is None:
                 self._waiting.put(None)
                 break
-            if pending.claim and pending.claim.key in keys:
+            if pending.key_claim and pending.key_claim.key in keys:
                 alone.append(pending)
                 continue
-            if pending.claim:
-                keys.add(pending.claim.key)
+            if pending.key_claim:
+                keys.add(pending.key_claim.key)
             batch.append(pending)
             size += pending.rows.message["size"]
         return batch, alone
 
     def _write(self, batch: Sequence[PendingWrite], patience: float) -> _Turned | None:
-        """Commit what waits; return what of it was turned away, or None if it is not known to be committed."""
+        """Commit messages; return those not stored. None: it is not known whether they are committed."""
         try:
             fault("accept.commit")
             turned = self._commit(batch, patience)
             fault("accept.committed")
-        except Exception as error:  # noqa: BLE001 - whose fault it was, and whether it was committed all the same, each finds out for itself
+        except Exception as error:  # noqa: BLE001 - each request finds out by itself whose fault it was, and whether it was committed
             why = str(error) if isinstance(error, MailBBGunError) else type(error).__name__
             log.info("commit_shared_failed", extra={"messages": len(batch), "error": why})
             return None
@@ -171,60 +205,60 @@ class Store:
         if any(map(_asks_first, batch)):
             with self._database.write() as session:
                 return self._insert(session, batch, patience)
-        # Without a Session, which costs as much again.
+        # Without a Session, which would double the cost.
         new = _new(batch)
         events = events_log.accepted(new)
         dialect = self._database.dialect
         self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
-        events_log.tell(events, _keys(new))
+        events_log.print_lines(events, _keys(new))
         return _NONE_TURNED
 
     def _committed(self, batch: Sequence[PendingWrite], turned: _Turned) -> None:
-        """Hint what is stored, and remember whose quota is used up."""
-        for pending, refusal in turned.refused.items():
+        """Call ``after_commit`` of the stored messages, and remember which quotas are used up."""
+        for pending, refusal in turned.over_quota.items():
             self._used_up[pending.rows.counts_as] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
         for pending in turned.stored(batch):
             try:
-                pending.then()
-            except Exception:  # it is stored: who waits for that must be told, and others must be stored
+                pending.after_commit()
+            except Exception:  # the message is stored, and its request must get its answer all the same
                 log.exception("after_commit_failed", extra=_about(pending))
 
     def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> _Turned:
         if any(map(_asks_first, batch)):
             wait_at_most(session, patience)
-        claiming = {pending.claim: pending for pending in batch if pending.claim}
+        claiming = {pending.key_claim: pending for pending in batch if pending.key_claim}
         wanted = {claim: (pending.rows.message["id"], pending.rows.response) for claim, pending in claiming.items()}
         ours = idempotency.take(session, wanted, self._remembered)
         answered = {pending for claim, pending in claiming.items() if claim not in ours}
         left = [pending for pending in batch if pending not in answered]
-        if refused := _refused(session, left):
-            idempotency.give_back(session, [pending.claim for pending in refused if pending.claim])
-            left = [pending for pending in left if pending not in refused]
+        if over_quota := _over_quota(session, left):
+            idempotency.give_back(session, [pending.key_claim for pending in over_quota if pending.key_claim])
+            left = [pending for pending in left if pending not in over_quota]
         if left:
             new, dialect = _new(left), dialect_of(session)
             events = events_log.accepted(new)
             for ready, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
                 session.execute(ready.statement, given)
-            events_log.tell_after_commit(session, events, _keys(new))
-        return _Turned(answered, refused)
+            events_log.log_after_commit(session, events, _keys(new))
+        return _Turned(answered, over_quota)
 
     def _by_itself(self, pending: PendingWrite) -> _Turned:
-        # The connection may have broken after the commit: look before trying again, and try only once.
+        # The connection may have broken after the commit: look first, then try again once.
         turned = _NONE_TURNED
         if not self._is_stored(pending):
             try:
                 with self._database.write() as session:
                     turned = self._insert(session, [pending], PATIENCE)
             except IntegrityError:
-                if not self._is_stored(pending):  # the first commit came through after the look
+                if not self._is_stored(pending):  # else the first commit came through after the look
                     raise
         self._committed([pending], turned)
         return turned
 
     def _replayed(self, pending: PendingWrite) -> Answer:
-        assert pending.claim is not None  # only a key can be taken
+        assert pending.key_claim is not None  # else it would not be ANSWERED
         with self._database.read() as session:
-            return idempotency.replay(session, pending.claim)
+            return idempotency.replay(session, pending.key_claim)
 
     def _is_stored(self, pending: PendingWrite) -> bool:
         with self._database.read() as session:
@@ -232,7 +266,7 @@ class Store:
 
 
 def _about(pending: PendingWrite) -> Mapping[str, Any]:
-    """Return what a log line about it tells."""
+    """Return the fields of a log line about a message."""
     message = pending.rows.message
     return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
@@ -242,31 +276,33 @@ def _new(batch: Sequence[PendingWrite]) -> storing.New:
 
 
 def _keys(new: storing.New) -> dict[UUID, UUID | None]:
-    """Return by which API key each message came."""
+    """Return the API key of each message, by message id."""
     return {message["id"]: message["key_id"] for message, _ in new}
 
 
 def _asks_first(pending: PendingWrite) -> bool:
-    """Say whether something else must be written before it is known that it may be stored."""
-    return pending.claim is not None or pending.rows.per_day is not None
+    """Say whether a key or a quota must be written first, to know whether the message may be stored."""
+    return pending.key_claim is not None or pending.rows.per_day is not None
 
 
-def _refused(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:
-    """Count what has a quota; return what has no room in it, and why. First come, first served."""
+def _over_quota(session: Session, batch: Sequence[PendingWrite]) -> dict[PendingWrite, QuotaExceeded]:
+    """Count messages against their quotas; return those over quota, each with its error.
+
+    First come, first served.
+    """
     limited = [pending for pending in batch if pending.rows.per_day is not None]
     counts = Counter(pending.rows.counts_as for pending in limited)
-    per_day = {
-        pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited
-    }  # the last one's: it is the newest
+    # The last message of a tenant knows its newest quota.
+    per_day = {pending.rows.counts_as: pending.rows.per_day or 0 for pending in limited}
     rooms = quota.take(session, {counted: quota.Want(n, per_day[counted]) for counted, n in counts.items()})
     seen: Counter[UUID] = Counter()
-    refused = {}
+    over_quota = {}
     for pending in limited:
         counted = pending.rows.counts_as
         seen[counted] += 1
         if seen[counted] > (room := rooms[counted]).n:
-            refused[pending] = _exceeded(per_day[counted], room.day_left)
-    return refused
+            over_quota[pending] = _exceeded(per_day[counted], room.day_left)
+    return over_quota
 
 
 def _exceeded(per_day: int, seconds: float) -> QuotaExceeded:

@@ -89,7 +89,7 @@ class Results:
         while True:
             try:
                 with self._leases.writing, self._database.write() as session:
-                    standing = record.results(session, self._owner, [result for _, result in ended])
+                    standing = record.write_results(session, self._owner, [result for _, result in ended])
                     fault("results.commit")
                 break
             except DatabaseUnavailable as error:

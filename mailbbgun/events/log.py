@@ -51,7 +51,7 @@ def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementSte
     return StatementStep(_appended(dialect), [{"events": rows(events)}] if dialect == "postgresql" else events)
 
 
-def tell(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+def print_lines(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
     """Print a line for each event, which is committed; ``keys`` says by which API key each message came."""
     if lines.isEnabledFor(logging.INFO):
         for one in events:
@@ -70,10 +70,10 @@ def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
         session.execute(ready.statement, given)
 
 
-def tell_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print what :func:`tell` does once what the session writes is committed."""
+def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+    """Print what :func:`print_lines` does once what the session writes is committed."""
     if events:
-        after_commit(session, lambda: tell(events, keys))
+        after_commit(session, lambda: print_lines(events, keys))
 
 
 @cache

@@ -85,7 +85,7 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
 }
 
 
-def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
+def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
     """Write how claims of ``owner`` ended and return those that still stood; the others were fenced and change nothing."""
     if not ended:
         return []
@@ -96,21 +96,23 @@ def results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Resu
         "results": rows([_record(result) for result in ended]),
         "deliveries": id_rows(dialect, {result.delivery_id for result in ended}),
     }
-    written = session.execute(_results(dialect), given).all()
+    written = session.execute(_written(dialect), given).all()
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
     told = [
-        _told(result, result.kind, due) for result, (_, _, due) in zip(standing, written, strict=True) if result.kind
+        _event_of(result, result.kind, due)
+        for result, (_, _, due) in zip(standing, written, strict=True)
+        if result.kind
     ]
     # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
     events = told + [_complaint(result) for result in standing if result.complained]
     log.append(session, events)
-    log.tell_after_commit(session, events, {result.message_id: result.key_id for result in standing})
+    log.log_after_commit(session, events, {result.message_id: result.key_id for result in standing})
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
     return standing
 
 
 @cache
-def _results(dialect: str) -> Executable:
+def _written(dialect: str) -> Executable:
     given = recordset(dialect, "results", _COLUMNS).c
     ours, pending = DELIVERIES.c, given.status == PENDING
     # By id; the index on the owner holds, until the next vacuum, all it ever claimed.
@@ -145,7 +147,7 @@ def held(session: Session, message_ids: Sequence[UUID]) -> int:
     log.append(session, events)
     if events:
         keys = select(MESSAGES.c.id, MESSAGES.c.key_id).where(among(dialect_of(session), MESSAGES.c.id, "messages"))
-        log.tell_after_commit(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
+        log.log_after_commit(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
     return len(rows)
 
 
@@ -228,7 +230,7 @@ def _by_hand(
     events = [log.event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
     log.append(session, events)
     if changed:
-        log.tell_after_commit(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
+        log.log_after_commit(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
     return [address for _, address in changed]
 
 
@@ -291,7 +293,7 @@ def _record(result: Result) -> dict[str, Any]:
     }
 
 
-def _told(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
+def _event_of(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     data = {
         "claim": result.attempt,
         "code": result.code,

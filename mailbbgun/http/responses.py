@@ -78,7 +78,7 @@ class Ending(Protocol):
     def ended(self) -> bool:
         """Whether its result is there."""
 
-    def tell(self, callback: Callable[[], None]) -> None:
+    def begin(self, then: Callable[[], None]) -> None:
         """Begin the work, and call ``callback`` when waiting any longer makes no sense.
 
         That is when the work has ended, or when it needs a thread of the caller's to end. The call

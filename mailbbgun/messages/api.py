@@ -221,7 +221,7 @@ class Details(Summary):
     bcc = fields.List(fields.String())
     mail_from = fields.String(metadata={"description": "The envelope's sender."})
     message_id_header = fields.String(
-        attribute="message_id", metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
+        metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
     )
     metadata = fields.Dict(attribute="meta")
     key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})

@@ -39,6 +39,24 @@ _STRUCTURED = frozenset(
 )  # fmt: skip
 _STRUCTURED_KINDS = ("list-",)
 
+#: Fields that a client cannot name among its headers: the service or a mail server on the way sets them, or they have
+#: fields of their own in a request.
+RESERVED = frozenset(
+    (
+        "from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version",
+        # trace fields and what servers on the way decide by: RFC 5321 §4.4, RFC 6376, RFC 8601, RFC 7208
+        "received", "return-path", "delivered-to", "errors-to", "apparently-to", "dkim-signature",
+        "domainkey-signature", "authentication-results", "received-spf", "return-receipt-to",
+    )
+)  # fmt: skip
+_RESERVED_KINDS = ("content-", "resent-", "arc-")
+
+
+def reserved(name: str) -> bool:
+    """Say whether a client cannot name this header field."""
+    lower = name.lower()
+    return lower in RESERVED or lower.startswith(_RESERVED_KINDS)
+
 
 def structured(name: str) -> bool:
     """Say whether a header field is read by programs, so that its value must not be encoded."""

@@ -48,7 +48,7 @@ def compose(
     sender: Mailbox,
     to: Sequence[Mailbox],
     subject: str,
-    message_id: str,
+    message_id_header: str,
     date: datetime,
     text: str | None = None,
     html: str | None = None,
@@ -56,7 +56,7 @@ def compose(
     reply_to: Sequence[Mailbox] = (),
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return the message as sent. ``message_id`` is in angle brackets; at least one of ``text`` and ``html`` is given.
+    """Return the message as sent. ``message_id_header`` is in angle brackets; at least one of ``text`` and ``html`` is given.
 
     Header lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. With neither ``to`` nor ``cc`` To is an empty group.
     Raises :class:`InvalidInput` with the field for what cannot be sent in its header, or would break out of it.
@@ -68,7 +68,7 @@ def compose(
         ("Reply-To", "reply_to", _mailboxes("Reply-To", reply_to)),
         ("Subject", "subject", _text("Subject", subject)),
         ("Date", "date", [date_of(date)]),
-        ("Message-ID", "message_id", [message_id]),
+        ("Message-ID", "message_id_header", [message_id_header]),
         *((name, "headers", _words(name, value)) for name, value in (headers or {}).items()),
     ]
     given = [(name, field, words) for name, field, words in fields if words]
@@ -78,10 +78,15 @@ def compose(
     return raw
 
 
-def note(*, name: str, sender: str, to: str, subject: str, text: str, message_id: str, date: datetime) -> bytes:
+def note(*, name: str, sender: str, to: str, subject: str, text: str, message_id_header: str, date: datetime) -> bytes:
     """Return a message of our own in plain text, from one address, with or without a name, to another. Raises :class:`InvalidInput`."""
     return compose(
-        sender=Mailbox(name, sender), to=[Mailbox("", to)], subject=subject, text=text, message_id=message_id, date=date
+        sender=Mailbox(name, sender),
+        to=[Mailbox("", to)],
+        subject=subject,
+        text=text,
+        message_id_header=message_id_header,
+        date=date,
     )
 
 
@@ -217,7 +222,7 @@ def self_test() -> None:
         try:
             raw = compose(
                 sender=box, to=[box], cc=[box], reply_to=[box], subject=text, headers={"X-Evil": text}, text=text.replace("\0", ""), html="ä",
-                message_id="<a@example.com>", date=datetime(2026, 1, 1, tzinfo=UTC),
+                message_id_header="<a@example.com>", date=datetime(2026, 1, 1, tzinfo=UTC),
             )  # fmt: skip
         except InvalidInput:
             continue

@@ -55,7 +55,7 @@ class Message(Owned, Base):
     subject: Mapped[str] = mapped_column(Text)
     sender: Mapped[str] = mapped_column(Text)  # the From header, as people read it
     mail_from: Mapped[str] = mapped_column(Text)  # the envelope's sender (RFC 5321 §4.1.1.2)
-    message_id: Mapped[str] = mapped_column(Text)  # the Message-ID header
+    message_id_header: Mapped[str] = mapped_column("message_id", Text)  # the Message-ID header
     priority: Mapped[int] = mapped_column(SmallInteger)
     smtputf8: Mapped[bool]  # needs RFC 6531 all the way
     key_id: Mapped[UUID | None]  # the API key that sent it; null: none, or before this was kept

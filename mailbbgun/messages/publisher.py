@@ -96,9 +96,9 @@ class Publisher:
         self._lanes = {lane: _Lane(database, queue, lane, outages) for lane in LANES}
         self._overflow = Overflow()
 
-    def lane(self, counts_as: UUID, priority: int) -> str:
+    def count_and_choose_lane(self, counts_as: UUID, priority: int) -> str:
         """Return the lane for a message that a tenant hands over now; its test mail counts as another's (``caller.counts_as``)."""
-        return self._overflow.lane(counts_as, priority)
+        return self._overflow.count_and_choose_lane(counts_as, priority)
 
     def offer(self, lane: str, message_id: UUID, delay: int = 0) -> None:
         """Hand over a message whose change is committed. Never waits; the oldest are dropped when the buffer is full.

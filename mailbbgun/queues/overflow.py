@@ -24,7 +24,7 @@ class Overflow:
         self._lock = threading.Lock()
         self._levels: dict[UUID, tuple[float, float]] = {}  # tenant → how full its bucket was, and when
 
-    def lane(self, tenant_id: UUID, priority: int) -> str:
+    def count_and_choose_lane(self, tenant_id: UUID, priority: int) -> str:
         """Count a message that is handed over and return the lane it goes on. What is urgent, or bulk anyway, stays that."""
         now = self._clock()
         with self._lock:

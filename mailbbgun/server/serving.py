@@ -61,7 +61,7 @@ class Serving:
         begun, self._begun = self._begun, []
         for one in begun:
             try:
-                one.ending.tell(partial(self._poller.call, partial(self._finish, one)))
+                one.ending.begin(partial(self._poller.call, partial(self._finish, one)))
             except Exception:  # noqa: BLE001 - a bug of ours, or no memory: no client may wait for ever for it
                 self._log.exception("Error in the beginning of a message")
                 self.clients.close(one.connection)

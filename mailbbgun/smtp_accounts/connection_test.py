@@ -37,7 +37,7 @@ class Compose(Protocol):
     """Composes a mail in plain text from one address to another. No text can become a header."""
 
     def __call__(
-        self, *, name: str, sender: str, to: str, subject: str, text: str, message_id: str, date: datetime
+        self, *, name: str, sender: str, to: str, subject: str, text: str, message_id_header: str, date: datetime
     ) -> bytes:
         """Return the message. Raises :class:`InvalidInput`."""
 
@@ -102,7 +102,7 @@ class ConnectionTests:
             to=to,
             subject=f"Test of {account.setting_name}",
             text=f"This mail left by the SMTP account {account.setting_name!r} of Mail BB Gun, which works.\n",
-            message_id=f"<{new_id()}@{self._settings.HOSTNAME}>",
+            message_id_header=f"<{new_id()}@{self._settings.HOSTNAME}>",
             date=datetime.now(UTC),
         )
         mail_from = account.envelope_from or sender

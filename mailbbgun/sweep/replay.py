@@ -125,7 +125,7 @@ def _settle(
             replay = journal() if claims else None
             # hinted=0: no delay queue gets a hint here; a worker's tick hints these once due.
             results = [replace(_result(one, crashes, replay, rules), hinted=0) for one, crashes in claims]
-            total += len(record.results(session, owner, results))
+            total += len(record.write_results(session, owner, results))
             if results:
                 fault("replay.commit")
         if results:

@@ -1,4 +1,4 @@
-"""The verb, where the door cannot be made to see it: a connection that breaks around the commit, keys that expire."""
+"""The verb, in cases that no request can cause: a connection that breaks around the commit, keys that expire."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +25,7 @@ DAY = 86_400
 
 
 class Breaking:
-    """A real database whose connection breaks in a write: before anything is committed, or right after, so many times."""
+    """A real database whose connection breaks in its first writes: before the commit, or right after it."""
 
     def __init__(self, database: Database, *, after: int = 0, before: int = 0) -> None:
         self._database, self.dialect, self._after, self._before = database, database.dialect, after, before
@@ -133,7 +133,7 @@ def test_expired_keys_are_forgotten_in_batches_and_fresh_ones_kept(services, pub
 def test_much_test_mail_does_not_put_live_mail_of_its_tenant_on_the_overflow_lane(services, publisher):
     tests = replace(ANYBODY, kind=KeyKind.TEST)
     for _ in range(2 * BURST):
-        publisher.lane(tests.counts_as, 5)
+        publisher.count_and_choose_lane(tests.counts_as, 5)
     ids = {
         UUID(accept(services, publisher, HELLO, caller=caller).id): lane
         for caller, lane in ((tests, OVERFLOW), (ANYBODY, NORMAL))

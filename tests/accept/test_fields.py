@@ -1,4 +1,4 @@
-"""The table of fields: what is declared there is all that the rest needs to know."""
+"""The declarations of fields: schema, checks and columns follow from them."""
 
 from dataclasses import fields
 
@@ -17,13 +17,13 @@ BODY = {"to": "ann@example.com", "subject": "s", "text": "t"}
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_an_option_that_is_kept_has_a_column_of_its_name_and_is_shown(name):
+def test_a_kept_option_has_a_column_of_its_name_and_is_shown(name):
     assert name in MESSAGES.columns
     assert name in {shown.data_key or field for field, shown in Details().fields.items()}
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
-def test_what_is_declared_is_taken_from_json_and_explained_with_an_example(name):
+def test_a_declared_field_is_taken_from_json_and_explained_with_an_example(name):
     shape = NewMessage().fields[name]
     assert (shape.data_key or name) == name_in_json(name)
     assert shape.metadata["description"].endswith(".")
@@ -34,7 +34,7 @@ def test_what_is_declared_is_taken_from_json_and_explained_with_an_example(name)
     assert getattr(part, name) in (example, [example])
 
 
-def test_all_that_a_client_may_give_is_declared_but_for_one_old_name():
+def test_every_field_that_a_client_may_give_is_declared_but_for_one_old_name():
     assert set(NewMessage().fields) == set(SHAPES) | {"old_message_id"}
     assert {one.name for kind in (Fields, Options) for one in fields(kind)} == set(SHAPES) | {"idempotency_key"}
 

@@ -1,4 +1,4 @@
-"""Where a pending write stands: what follows what, and who is told."""
+"""A pending write: which state may follow which, and who is called back."""
 
 import threading
 
@@ -42,8 +42,8 @@ def moved(pending, *states):
 @pytest.mark.parametrize("before", [
     (State.WAITING,), (State.WAITING, State.ALONE),
 ], ids=lambda states: states[-1].name)  # fmt: skip
-@pytest.mark.parametrize("end", [State.STORED, State.ANSWERED, State.REFUSED])
-def test_a_commit_ends_what_waits_for_it_and_what_was_left_alone_and_nothing_follows(pending, before, end):
+@pytest.mark.parametrize("end", [State.STORED, State.ANSWERED, State.OVER_QUOTA])
+def test_a_commit_ends_a_write_that_waits_or_was_left_alone_and_no_state_follows(pending, before, end):
     moved(pending, *before, end)
     assert not pending.waits
     for state in State:
@@ -53,34 +53,34 @@ def test_a_commit_ends_what_waits_for_it_and_what_was_left_alone_and_nothing_fol
 
 
 @pytest.mark.parametrize(("before", "after"), [
-    ((), State.STORED), ((), State.ALONE), ((), State.ANSWERED), ((), State.REFUSED), ((), State.NEW),
+    ((), State.STORED), ((), State.ALONE), ((), State.ANSWERED), ((), State.OVER_QUOTA), ((), State.NEW),
     ((State.WAITING,), State.WAITING), ((State.WAITING,), State.NEW),
     ((State.WAITING, State.ALONE), State.WAITING), ((State.WAITING, State.ALONE), State.ALONE),
 ])  # fmt: skip
-def test_no_state_is_passed_over_and_none_comes_back(pending, before, after):
+def test_no_state_is_skipped_and_none_comes_back(pending, before, after):
     moved(pending, *before)
     with pytest.raises(ValueError, match=f"does not become {after.name}"):
         pending.move(after)
 
 
-def test_who_asked_to_be_told_is_told_once_however_it_ends(pending):
+def test_the_callback_is_called_once_however_the_write_ends(pending):
     told = []
-    pending.tell(lambda: told.append(pending.state))
+    pending.begin(lambda: told.append(pending.state))
     assert (pending.state, told) == (State.WAITING, [])
-    pending.leave(State.REFUSED, FULL)
-    assert told == [State.REFUSED]
+    pending.leave(State.OVER_QUOTA, FULL)
+    assert told == [State.OVER_QUOTA]
     assert not pending.stored
     with pytest.raises(QuotaExceeded, match="More than 7"):
         pending.result()
-    pending.tell(lambda: told.append("late"))
-    assert told == [State.REFUSED, "late"]
+    pending.begin(lambda: told.append("late"))
+    assert told == [State.OVER_QUOTA, "late"]
 
 
 @pytest.mark.parametrize(
     ("end", "answer"),
     [(State.STORED, None), (State.ANSWERED, {"state": "ANSWERED"}), (State.ALONE, {"state": "ALONE"})],
 )
-def test_a_result_is_waited_for_until_the_common_commit_has_taken_or_left_it(pending, end, answer):
+def test_a_result_is_waited_for_until_the_shared_commit_has_taken_or_left_it(pending, end, answer):
     results = []
     waiting = threading.Thread(target=lambda: results.append(pending.result()))
     waiting.start()

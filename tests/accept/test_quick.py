@@ -1,4 +1,6 @@
-"""The short way of ``POST /messages``: what it takes, that it says what the framework says, and that it leaves to that all it does not know."""
+"""The short cut of ``POST /messages``: which requests it takes, that it answers as Flask does, and that it leaves
+all others to Flask.
+"""
 
 import http.client
 import json
@@ -59,7 +61,8 @@ def test_a_body_becomes_what_the_schema_makes_of_it(body: dict[str, Any], usual:
 
 def test_a_request_has_the_fingerprint_it_had_before_its_message_id_got_another_name() -> None:
     body = {
-        "to": ["Ann <ann@example.com>"], "cc": "cis@example.com", "from": "shop@example.com", "subject": "s", "text": "t", "tags": ["orders"],
+        "to": ["Ann <ann@example.com>"], "cc": "cis@example.com", "from": "shop@example.com", "subject": "s",
+        "text": "t", "tags": ["orders"],
         "metadata": {"order": 17}, "priority": 8,
     }  # fmt: skip
     for name in ("message_id", "message_id_header"):
@@ -69,11 +72,11 @@ def test_a_request_has_the_fingerprint_it_had_before_its_message_id_got_another_
 
 
 @pytest.mark.parametrize("name", ["message_id", "message_id_header"])
-def test_the_quick_way_knows_both_names_of_the_message_id_without_the_schema(
+def test_the_short_cut_knows_both_names_of_the_message_id_without_the_schema(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(quick_module, "_SCHEMA")
-    assert submission_of(HELLO | {name: "<1@example.com>"})[0].message_id == "<1@example.com>"
+    assert submission_of(HELLO | {name: "<1@example.com>"})[0].message_id_header == "<1@example.com>"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,8 @@ def request(body: bytes | None = None, path: str = "/messages", version: str = "
 
 
 @pytest.mark.parametrize("usual", [
-    request(), request(Content_Type="application/json; charset=utf-8"), request(Connection="keep-alive"), request(Idempotency_Key="order 1"),
+    request(), request(Content_Type="application/json; charset=utf-8"), request(Connection="keep-alive"),
+    request(Idempotency_Key="order 1"),
     request(Host="localhost"), request(Host="[::1]:8000"), request(Host="127.0.0.1:80"),
     request(Host="a.localhost:99"), request(Accept_Encoding="gzip, deflate"),
     request(json.dumps(HELLO | {"tags": ["a"], "priority": 9, "cc": ["b@example.com"]}).encode()),
@@ -109,7 +113,7 @@ def request(body: bytes | None = None, path: str = "/messages", version: str = "
     request(b"\xef\xbb\xbf" + json.dumps(HELLO).encode()),
     request().replace(b"User-Agent: curl/8", b"user-agent:curl/8"),
 ])  # fmt: skip
-def test_what_is_usual_is_begun(quick: Quick, usual: bytes) -> None:
+def test_a_usual_request_is_begun(quick: Quick, usual: bytes) -> None:
     begun = until(lambda: quick.begin(usual, "127.0.0.1"), what="who shows no key")
     assert begun
     assert begun.address.startswith("http://")
@@ -117,24 +121,32 @@ def test_what_is_usual_is_begun(quick: Quick, usual: bytes) -> None:
 
 @pytest.mark.parametrize("unusual", [
     request(path="/messages/"), request(path="/messages?x=1"), request(path="/v1/messages"), request(version="1.0"),
-    request().replace(b"POST", b"PUT"), request(X_Forwarded_For="192.0.2.1"), request(Expect="100-continue"), request(Connection="close"),
+    request().replace(b"POST", b"PUT"), request(X_Forwarded_For="192.0.2.1"), request(Expect="100-continue"),
+    request(Connection="close"),
     request(Transfer_Encoding="chunked"), request(Content_Encoding="gzip"), request(Content_Type="text/plain"),
-    request(Content_Type="application/json; charset=latin-1"), request(Host=""), request(Host="a b"), request(Host="mail.example.com:80"),
+    request(Content_Type="application/json; charset=latin-1"), request(Host=""), request(Host="a b"),
+    request(Host="mail.example.com:80"),
     request(Host="mail.example.com"), request(Origin="http://127.0.0.1:8000"), request(Sec_Fetch_Site="same-origin"),
     request(Host="localhost.evil.test"),
-    request(User_Agent="\xe9"), request(User_Agent="a\x00b"), request(User_Agent="a\nb: c"), request(User_Agent="x" * 5000),
-    request().replace(b"Host: 127.0.0.1:8000\r\n", b""), request().replace(b"Accept: */*\r\n", b"Accept: */*\r\nAccept: text/html\r\n"),
-    request().replace(b"Accept:", b" Accept:"), request().replace(b"Accept:", b"Accept :"), request().replace(b"Accept: */*\r\n", b"Accept: */*\n"),
+    request(User_Agent="\xe9"), request(User_Agent="a\x00b"), request(User_Agent="a\nb: c"),
+    request(User_Agent="x" * 5000),
+    request().replace(b"Host: 127.0.0.1:8000\r\n", b""),
+    request().replace(b"Accept: */*\r\n", b"Accept: */*\r\nAccept: text/html\r\n"),
+    request().replace(b"Accept:", b" Accept:"), request().replace(b"Accept:", b"Accept :"),
+    request().replace(b"Accept: */*\r\n", b"Accept: */*\n"),
     request(Authorization="Bearer mbg_abcdefghijkl_" + "x" * 43), request(Authorization="Bearer nonsense"),
     request(b"{}"), request(b"{"), request(b"[]"), request(b'{"to": "x", "to": "y", "subject": "s"}'),
     request(json.dumps(HELLO | {"to": "no"}).encode()),
     request(json.dumps(HELLO | {"other": 1}).encode()), request(json.dumps(HELLO | {"text": " "}).encode()),
-    request(json.dumps(HELLO | {"to": [f"jörg@bücher{n}.example" for n in range(60)]}).encode()),  # it takes too long for the poller
+    # Checking these addresses would keep the poller too long.
+    request(json.dumps(HELLO | {"to": [f"jörg@bücher{n}.example" for n in range(60)]}).encode()),
     request(Idempotency_Key="x" * 300), request() + b"POST", request(Host="a..b"),
-    request(Host="."), request(Host=f"{'x' * 64}.example.com"), request(Host="a:0"), request(Host="a:99999"), request(Host="a:08000"),
-    request(Host="[1]"), request(Host="[::1"), request(Host="-a"), request(Host="x." * 150 + "x"), request(X_B3_TraceId="1"),
+    request(Host="."), request(Host=f"{'x' * 64}.example.com"), request(Host="a:0"), request(Host="a:99999"),
+    request(Host="a:08000"),
+    request(Host="[1]"), request(Host="[::1"), request(Host="-a"), request(Host="x." * 150 + "x"),
+    request(X_B3_TraceId="1"),
 ])  # fmt: skip
-def test_what_is_unusual_or_wrong_is_left_to_the_framework(quick: Quick, unusual: bytes) -> None:
+def test_an_unusual_or_wrong_request_is_left_to_flask(quick: Quick, unusual: bytes) -> None:
     assert quick.begin(unusual, "127.0.0.1") is None
 
 
@@ -144,7 +156,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
         yield door
 
 
-def test_a_request_that_does_not_fit_is_found_out_at_once(quick: Quick) -> None:
+def test_a_request_that_does_not_match_is_recognised_in_linear_time(quick: Quick) -> None:
     many = "".join(f"Accept-{'a' * n}: x\r\n" for n in range(2000))
     # Before it was linear the age of the universe was not enough.
     assert quick.begin(request().replace(b"Accept:", f"{many}Accept_:".encode()), "127.0.0.1") is None
@@ -168,7 +180,7 @@ print("quick" if worker.quick else "slow")
 @pytest.mark.parametrize(("options", "way"), [
     ("", "quick"), ("--access-logfile -", "slow"), ("--log-syslog", "slow"), ("--statsd-host localhost:8125", "slow"),
 ])  # fmt: skip
-def test_the_server_takes_the_short_way_unless_somebody_wants_to_see_each_request(
+def test_the_server_takes_the_short_cut_unless_somebody_wants_to_see_each_request(
     tmp_path: Path, options: str, way: str
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
@@ -195,17 +207,22 @@ def answer(door: Locked, body: bytes, headers: Mapping[str, str]) -> tuple[int, 
 
 
 @pytest.mark.parametrize(("body", "more", "status"), [
-    (HELLO, {}, 201), (HELLO | {"subject": "Ä"}, {"Idempotency-Key": "once"}, 201), (HELLO | {"to": "nobody"}, {}, 400), ({}, {}, 400),
-    (HELLO, {"Authorization": "Bearer nonsense"}, 401), (HELLO, {"Content-Type": "text/plain"}, 415), (HELLO | {"text": "x" * 9_000}, {}, 201),
-    (HELLO | {"text": "x" * 20_000}, {}, 413), (HELLO, {"Host": "a..b"}, 400), (HELLO, {"Host": "mail.example.com"}, 201),
+    (HELLO, {}, 201), (HELLO | {"subject": "Ä"}, {"Idempotency-Key": "once"}, 201),
+    (HELLO | {"to": "nobody"}, {}, 400), ({}, {}, 400),
+    (HELLO, {"Authorization": "Bearer nonsense"}, 401), (HELLO, {"Content-Type": "text/plain"}, 415),
+    (HELLO | {"text": "x" * 9_000}, {}, 201),
+    (HELLO | {"text": "x" * 20_000}, {}, 413), (HELLO, {"Host": "a..b"}, 400),
+    (HELLO, {"Host": "mail.example.com"}, 201),
 ])  # fmt: skip
 def test_both_ways_give_the_same_answer(door: Locked, body: dict[str, Any], more: dict[str, str], status: int) -> None:
     both_ways(door, door.key(door.tenant(uuid4().hex), max_requests_per_minute=100)["key"], body, more, status)
 
 
 @pytest.mark.parametrize(("tenant", "wish", "status"), [
-    ({}, {"scopes": ["messages:read"]}, 403), ({}, {"networks": ["192.0.2.0/24"]}, 403), ({}, {"senders": ["other.test"]}, 400),
-    ({}, {"kind": "team", "guests": ["b@example.com"]}, 400), ({"max_messages_per_day": 1}, {}, 429), ({}, {"kind": "test"}, 201),
+    ({}, {"scopes": ["messages:read"]}, 403), ({}, {"networks": ["192.0.2.0/24"]}, 403),
+    ({}, {"senders": ["other.test"]}, 400),
+    ({}, {"kind": "team", "guests": ["b@example.com"]}, 400), ({"max_messages_per_day": 1}, {}, 429),
+    ({}, {"kind": "test"}, 201),
 ])  # fmt: skip
 def test_both_ways_permit_the_same(door: Locked, tenant: dict[str, Any], wish: dict[str, Any], status: int) -> None:
     both_ways(door, door.key(door.tenant(uuid4().hex, **tenant), **wish)["key"], HELLO, {}, status)
@@ -259,7 +276,7 @@ def both_ways(door: Locked, key: str, body: dict[str, Any], more: dict[str, str]
     assert status == 429 or not left or left[0] - left[1] == 1  # each is counted once
 
 
-def test_replays_mismatches_and_limits_are_told_as_ever(door: Locked) -> None:
+def test_replays_mismatches_and_limits_are_answered_as_by_flask(door: Locked) -> None:
     key = door.key(door.tenant("as ever"), max_requests_per_minute=6)["key"]
     headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "order 7"}
     octets, other = (json.dumps(HELLO | {"text": text}).encode() for text in ("one", "two"))

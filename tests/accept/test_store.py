@@ -1,4 +1,4 @@
-"""Common commits: what comes together is stored whole, and nobody pays for another's fault."""
+"""Shared commits: messages that come together are stored whole, and no message fails for another's fault."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +21,8 @@ from mailbbgun.messages.models import Delivery, Message, MessageTag
 from tests.waiting import PATIENCE, pause, wait_until
 
 THREADS = 24
+#: Attributes that have another name than their column.
+ATTRIBUTES = {"metadata": "meta", "message_id": "message_id_header"}
 
 
 class Watched:
@@ -95,7 +97,7 @@ def store(services):
 
 @pytest.fixture
 def at_once(database):
-    """Begin with the first, and with the others while that one's commit is under way; return results or errors in order."""
+    """Begin with the first message, and with the others during its commit; return results or errors in order."""
     stored = Stored(database)
 
     def run(arguments):
@@ -120,7 +122,7 @@ def count(services, *models):
         return [session.scalar(select(func.count()).select_from(model)) for model in models]
 
 
-def test_what_comes_together_is_stored_whole_and_in_few_commits(services, database, at_once):
+def test_messages_that_come_together_are_stored_whole_and_in_few_commits(services, database, at_once):
     wanted = [rows(number) for number in range(THREADS)]
     assert at_once([(one, None) for one in wanted]) == [None] * THREADS
     assert database.writes == 2  # the first one's, and all the others'
@@ -128,13 +130,13 @@ def test_what_comes_together_is_stored_whole_and_in_few_commits(services, databa
     with services.db.read() as session:
         for one in wanted:
             found = session.get(Message, one.message["id"])
-            assert {name: getattr(found, "meta" if name == "metadata" else name) for name in one.message} == one.message
+            assert {name: getattr(found, ATTRIBUTES.get(name, name)) for name in one.message} == one.message
             delivery = session.scalars(select(Delivery).where(Delivery.message_id == found.id)).one()
             assert (delivery.status, delivery.attempt, delivery.tries, delivery.published_at) == ("PENDING", 0, 0, None)
             assert abs((delivery.next_attempt_at - datetime.now(UTC)).total_seconds()) < 60
 
 
-def test_more_than_a_commit_holds_go_into_several(services, database, at_once):
+def test_more_messages_than_a_commit_holds_go_into_several(services, database, at_once):
     assert at_once([(rows(number), None) for number in range(MESSAGES + 11)]) == [None] * (MESSAGES + 11)
     assert database.writes == 3
     assert count(services, Message) == [MESSAGES + 11]
@@ -155,7 +157,7 @@ def test_requests_with_one_key_are_one_message_and_each_hears_its_answer(service
     assert answers[7] is None
 
 
-def test_one_that_cannot_be_stored_fails_alone(services, at_once):
+def test_a_message_that_cannot_be_stored_fails_alone(services, at_once):
     arguments = [(rows(number), None) for number in range(8)]
     arguments[5] = (rows(5, subject=None), None)
     answers = at_once(arguments)
@@ -175,7 +177,7 @@ def test_a_database_that_is_away_is_told_to_each_and_used_again_when_it_is_back(
 @pytest.mark.parametrize(
     "services", ["postgresql"], indirect=True
 )  # SQLite has one writer: a held key is a held database
-def test_a_key_that_is_held_elsewhere_keeps_nobody_else_waiting(services, store):
+def test_a_key_that_another_process_has_taken_keeps_no_other_message_waiting(services, store):
     held = KeyClaim("held", "same")
     with services.db.write() as rival:
         idempotency.take(rival, {held: (new_id(), {"id": "rival's"})}, 86_400)
@@ -200,28 +202,28 @@ def test_a_large_message_goes_by_itself(services, store):
     assert len(store) == 2
 
 
-def test_who_cannot_wait_is_told(store):
+def test_who_cannot_wait_is_called_back(store):
     told = Queue()
     stored, large = store.begin(rows()), store.begin(rows(size=LARGE + 1))
-    stored.tell(lambda: told.put("stored"))
+    stored.begin(lambda: told.put("stored"))
     assert told.get(timeout=PATIENCE) == "stored"
     assert stored.stored
-    stored.tell(lambda: told.put("late"))
-    large.tell(lambda: told.put("to be done"))
+    stored.begin(lambda: told.put("late"))
+    large.begin(lambda: told.put("to be done"))
     assert [told.get(timeout=PATIENCE), told.get(timeout=PATIENCE)] == ["late", "to be done"]
 
 
-def test_who_comes_after_the_store_is_closed_writes_by_itself(services, store):
+def test_a_message_that_comes_after_the_store_is_closed_is_written_by_its_request(services, store):
     store.store.close()
     assert store(rows()) is None
     late, told = store.store.pending(rows(), None, lambda: None), Queue()
-    late.tell(lambda: told.put("to be done"))
+    late.begin(lambda: told.put("to be done"))
     assert told.get(timeout=PATIENCE) == "to be done"
     assert late.result() is None
     assert count(services, Message) == [2]
 
 
-def test_what_waits_is_stored_before_the_store_is_closed(services, store):
+def test_waiting_messages_are_stored_before_the_store_is_closed(services, store):
     begun = [store.begin(rows(number)) for number in range(MESSAGES + 5)]
     store.store.close()
     assert all(one.stored for one in begun)
@@ -229,7 +231,8 @@ def test_what_waits_is_stored_before_the_store_is_closed(services, store):
 
 
 BYTES = (
-    b"", b"plain", rb"a back\slash, \\two, \101, \x41 and \', 'quotes' and 100% %s %(raw)s", bytes(range(1, 128)), b"nul\0",
+    b"", b"plain", rb"a back\slash, \\two, \101, \x41 and \', 'quotes' and 100% %s %(raw)s", bytes(range(1, 128)),
+    b"nul\0",
     "gr\u00fc\u00dfe".encode(), bytes(range(256)),
 )  # fmt: skip
 

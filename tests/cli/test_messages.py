@@ -65,7 +65,7 @@ class Installation:
             for one in self.claim(message_id)
         ]
         with self.shell.services.db.write() as session:
-            record.results(session, OWNER, results)
+            record.write_results(session, OWNER, results)
 
     def change(self, message_id: str, **columns: Any) -> None:
         """Change columns of a message's deliveries."""

@@ -34,7 +34,7 @@ def end(door, identifier, kind, status, **more):
         for one in claim(door, identifier)
     ]
     with door.services.db.write() as session:
-        assert len(record.results(session, OWNER, results)) == len(results)
+        assert len(record.write_results(session, OWNER, results)) == len(results)
 
 
 def fail(door, identifier):

@@ -18,7 +18,8 @@ from mailbbgun.services import Services
 from tests.accept.conftest import services as services  # the fixture
 
 MESSAGE = {
-    "subject": "s", "sender": "a@b.test", "mail_from": "a@b.test", "message_id": "<1@b>", "priority": 5, "smtputf8": False, "size": 1,
+    "subject": "s", "sender": "a@b.test", "mail_from": "a@b.test", "message_id": "<1@b>", "priority": 5,
+    "smtputf8": False, "size": 1,
     "tags": [], "metadata": {}, "raw": b"x",
 }  # fmt: skip
 

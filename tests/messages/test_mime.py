@@ -25,7 +25,7 @@ def composed(**given):
         "to": [ANN],
         "subject": "Hello",
         "text": "Hi",
-        "message_id": "<1@mail.example.com>",
+        "message_id_header": "<1@mail.example.com>",
         "date": DATE,
     } | given
     return compose(**parts)
@@ -135,7 +135,7 @@ def test_a_line_break_in_a_header_is_refused_or_encoded(text):
 @pytest.mark.parametrize(
     "given",
     [
-        {"message_id": "<a@b>\r\nBcc: <x@y>"},
+        {"message_id_header": "<a@b>\r\nBcc: <x@y>"},
         {"to": [Mailbox("", "a@b.c>\r\nBcc: x@y.z")]},
         {"headers": {"X-A: b\r\nBcc": "x"}},
     ],

@@ -9,8 +9,10 @@ from tests.waiting import cpu_of, growth
 @pytest.mark.parametrize(
     ("field", "text", "ending"),
     [
-        ("message_id_header", "@", " x"), ("message_id_header", "a@", " x"), ("message_id_header", " ", "x"), ("message_id_header", "a", " x"),
-        ("to", " ", "x"), ("to", "@", " <"), ("to", "a@", "<"), ("from", " ", "x"), ("from", "<", ">"), ("domain", "a.", " x"), ("domain", "ä", " x"),
+        ("message_id_header", "@", " x"), ("message_id_header", "a@", " x"), ("message_id_header", " ", "x"),
+        ("message_id_header", "a", " x"),
+        ("to", " ", "x"), ("to", "@", " <"), ("to", "a@", "<"), ("from", " ", "x"), ("from", "<", ">"),
+        ("domain", "a.", " x"), ("domain", "ä", " x"),
         ("tag", "@", ""), ("subject", " ", ""),
     ],
 )  # fmt: skip

@@ -28,31 +28,35 @@ def crowds(clock: Clock) -> Overflow:
 
 
 def test_a_burst_is_normal_and_what_is_more_is_crowd_and_others_are_not_touched(crowds: Overflow) -> None:
-    assert [crowds.lane(ONE, 5) for _ in range(BURST)] == [NORMAL] * BURST
-    assert [crowds.lane(ONE, 5) for _ in range(5)] == [OVERFLOW] * 5
-    assert crowds.lane(OTHER, 5) == NORMAL
+    assert [crowds.count_and_choose_lane(ONE, 5) for _ in range(BURST)] == [NORMAL] * BURST
+    assert [crowds.count_and_choose_lane(ONE, 5) for _ in range(5)] == [OVERFLOW] * 5
+    assert crowds.count_and_choose_lane(OTHER, 5) == NORMAL
 
 
 def test_urgent_and_bulk_mail_stays_what_it_is(crowds: Overflow) -> None:
     for _ in range(2 * BURST):
-        crowds.lane(ONE, 5)
-    assert (crowds.lane(ONE, 9), crowds.lane(ONE, 0), crowds.lane(ONE, 5)) == (HIGH, BULK, OVERFLOW)
+        crowds.count_and_choose_lane(ONE, 5)
+    assert (
+        crowds.count_and_choose_lane(ONE, 9),
+        crowds.count_and_choose_lane(ONE, 0),
+        crowds.count_and_choose_lane(ONE, 5),
+    ) == (HIGH, BULK, OVERFLOW)
 
 
 def test_a_trickle_never_becomes_a_crowd(crowds: Overflow, clock: Clock) -> None:
     for _ in range(5000):
-        assert crowds.lane(ONE, 5) == NORMAL
+        assert crowds.count_and_choose_lane(ONE, 5) == NORMAL
         clock.now += 1 / PER_SECOND
 
 
 def test_a_crowd_that_rests_is_normal_again_however_long_it_was(crowds: Overflow, clock: Clock) -> None:
     for _ in range(100_000):
-        crowds.lane(ONE, 5)
+        crowds.count_and_choose_lane(ONE, 5)
     clock.now += 2 * BURST / PER_SECOND
-    assert crowds.lane(ONE, 5) == NORMAL
+    assert crowds.count_and_choose_lane(ONE, 5) == NORMAL
 
 
 def test_what_is_remembered_is_bounded(crowds: Overflow) -> None:
     for _ in range(MOST_KNOWN + 10):
-        crowds.lane(uuid4(), 5)
+        crowds.count_and_choose_lane(uuid4(), 5)
     assert len(crowds._levels) <= MOST_KNOWN

@@ -94,12 +94,12 @@ def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store
     with store.services.db.write() as session:
         (first,) = claim(session, owner, [message], 60, 0.0)
         back = released(first, 0.0)
-        assert record.results(session, owner, [back]) == [back]
+        assert record.write_results(session, owner, [back]) == [back]
     with store.services.db.write() as session:
         (second,) = claim(session, owner, [message], 60, 0.0)
     assert second.attempt > first.attempt
     with store.services.db.write() as session:
-        assert record.results(session, owner, [back]) == []  # repeated because the reply to its commit was lost
+        assert record.write_results(session, owner, [back]) == []  # repeated because the reply to its commit was lost
     assert store.row(row).lease_owner == owner
 
 
@@ -126,7 +126,7 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
     first = claimed()
     clock.seconds = 100.0  # the worker was paused, and the sweep took the claim
     with store.services.db.write() as session:
-        record.results(session, owner, [released(first[0], 0.0)])
+        record.write_results(session, owner, [released(first[0], 0.0)])
     second = claimed()
     clock.seconds = 130.0
     leases.renew(store.services.db)
@@ -141,12 +141,12 @@ def test_two_results_of_one_delivery_in_one_commit_are_told_apart_by_their_claim
     with store.services.db.write() as session:
         (first,) = claim(session, owner, [message], 60, 0.0)
     with store.services.db.write() as session:  # the sweep took the claim back, and the same worker claimed again
-        record.results(session, owner, [released(first, 0.0)])
+        record.write_results(session, owner, [released(first, 0.0)])
     with store.services.db.write() as session:
         (second,) = claim(session, owner, [message], 60, 0.0)
     delivered = Result(row, message, DEFAULT_TENANT, second.attempt, Kind.DELIVERED, "DELIVERED")
     with store.services.db.write() as session:
-        assert record.results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
+        assert record.write_results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
     assert store.kinds(row) == ["delivered"]
     with store.services.db.read() as session:
         assert session.scalar(select(Message.status).where(Message.id == message)) == "DELIVERED"
@@ -171,7 +171,9 @@ def test_a_message_is_the_sum_of_its_deliveries(store, owner, statuses):
     ended = [(row, status) for row, status in zip(rows, statuses, strict=True) if status != "PENDING"]
     for row, status in ended:  # each in its own commit
         with store.services.db.write() as session:
-            assert record.results(session, owner, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, status)])
+            assert record.write_results(
+                session, owner, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, status)]
+            )
     with store.services.db.read() as session:
         found = session.scalars(select(Delivery.status).where(Delivery.message_id == message)).all()
         assert sorted(found) == sorted(statuses)
@@ -199,7 +201,7 @@ def test_two_workers_that_end_deliveries_of_the_same_messages_do_not_lock_each_o
                 ]
                 barrier.wait(PATIENCE)
                 with store.services.db.write() as session:
-                    assert len(record.results(session, worker, batch)) == 5
+                    assert len(record.write_results(session, worker, batch)) == 5
         except Exception as error:  # noqa: BLE001 - told by the main thread
             failed.append(error)
             barrier.abort()
@@ -223,7 +225,7 @@ def test_two_workers_that_end_deliveries_of_one_message_at_once_wait_for_each_ot
 
     def ends(worker, row):
         with store.services.db.write() as session:
-            assert record.results(
+            assert record.write_results(
                 session, worker, [Result(row, message, DEFAULT_TENANT, 1, Kind.DELIVERED, "DELIVERED")]
             )
 

@@ -1,4 +1,8 @@
-"""E-mail addresses as people write them: ``ann@example.com``, ``"Ann Lee" <ann@example.com>``, several with commas or semicolons. The one parser."""
+"""The parser of addresses as people write them: with display names, several in one text.
+
+Examples: ``ann@example.com``, ``"Ann Lee" <ann@example.com>``, either of them several times with
+commas or semicolons between. ``core/addresses.py`` checks the bare address in each.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,31 +10,36 @@ from collections.abc import Iterable, Iterator
 from mailbbgun.core import addresses
 from mailbbgun.messages.mime import Mailbox, one_line
 
-NAME_SIZE = 256  # characters of a display name
-SHOWN_SIZE = 60  # characters of an address in a sentence about it
-MOST_TOLD = 10  # addresses of one field
-BLANK = " \t"  # not line breaks: those are refused wherever they stand
+#: Characters of a display name, at most.
+NAME_SIZE = 256
+#: Characters of an address that an error message shows.
+SHOWN_SIZE = 60
+#: Error messages for one field, at most.
+MOST_TOLD = 10
+#: White space that is stripped. Line breaks are not: they are refused everywhere.
+BLANK = " \t"
 
-# Linear, all of them: what is matched once is never given back.
+# All of these match in linear time: the possessive quantifiers (``*+``) never backtrack.
 _QUOTES = r'"(?:[^"\\]|\\.)*+"'
 _QUOTED = re.compile(_QUOTES, re.DOTALL)
 _NAMED = re.compile(rf'((?:[^"<>]++|{_QUOTES})*+)<((?:[^"<>]++|{_QUOTES})*+)>', re.DOTALL)
-_PIECE = re.compile(
-    r'((?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^",;]++)*+)(?:[,;]|\Z)', re.DOTALL
-)  # quotes that nobody closes go on to the end
-_NO_BRACKETS = re.compile(r'([^"<>]*[^"<>@ ]) +([^"<>@ ]+@[^"<>@ ]+)')  # a name and an address
+# One address of several. A quote that is not closed goes on to the end of the text.
+_PIECE = re.compile(r'((?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^",;]++)*+)(?:[,;]|\Z)', re.DOTALL)
+# A display name and an address without angle brackets.
+_NO_BRACKETS = re.compile(r'([^"<>]*[^"<>@ ]) +([^"<>@ ]+@[^"<>@ ]+)')
 
 
 def mailboxes(texts: Iterable[str], longest: int, most: int = 1000) -> tuple[list[Mailbox], list[str]]:
-    """Return the mailbox of each address in each text, and a sentence, safe to show, for each that is none: which, and why.
+    """Return the mailboxes in the texts, and for each piece that is no address a sentence why not.
 
-    Commas and semicolons separate addresses; what is blank between them is nothing. After ``MOST_TOLD`` sentences, and after more than ``most``
-    mailboxes, the rest is not looked at.
+    Commas and semicolons separate addresses; blank pieces between them are ignored. The sentences are
+    safe to show. ``longest``: characters of an address, at most. After ``MOST_TOLD`` sentences, or
+    more than ``most`` mailboxes, the rest is not looked at.
     """
     found: list[Mailbox] = []
     wrong: list[str] = []
     for text in texts:
-        if "," not in text and ";" not in text:  # as nearly all
+        if "," not in text and ";" not in text:  # nearly always
             try:
                 if not text.isspace() and text:
                     found.append(mailbox(text, longest))
@@ -47,8 +56,10 @@ def mailboxes(texts: Iterable[str], longest: int, most: int = 1000) -> tuple[lis
 
 
 def mailbox(text: str, longest: int) -> Mailbox:
-    """Parse one address, with or without a display name. ``longest``: characters of the address. Raises ``ValueError`` with a
-    sentence that is safe to show.
+    """Parse one address, with or without a display name.
+
+    ``longest``: characters of the address, at most. Raises ``ValueError`` with a sentence that is
+    safe to show.
     """
     text = text.strip(BLANK)
     if "<" not in text and ">" not in text:
@@ -57,7 +68,7 @@ def mailbox(text: str, longest: int) -> Mailbox:
         return Mailbox(_name(named[1].strip(BLANK), named[2]), _address(named[2].strip(BLANK), longest))
     if not _quoted_address(text):
         name, _, address = text.rpartition("<")
-        _name(name.strip(BLANK), address.rstrip("> \t"))  # which says what is wrong with it, if it is the name
+        _name(name.strip(BLANK), address.rstrip("> \t"))  # raises a better error if the name is wrong
         raise ValueError(
             "Not a valid e-mail address: angle brackets stand around the address alone: Ann <ann@example.com>."
         )
@@ -65,14 +76,15 @@ def mailbox(text: str, longest: int) -> Mailbox:
 
 
 def shown(text: str) -> str:
-    """Return an address as a sentence about it shows it: short, and nothing in it that does not print."""
+    """Return an address as error messages show it: short, in quotes, and printable."""
     text = text.strip(BLANK)
     return repr(text if len(text) <= SHOWN_SIZE else text[: SHOWN_SIZE - 1] + "…")
 
 
 def _sentences(text: str, longest: int, most: int, found: list[Mailbox]) -> Iterator[str]:
-    """Add the mailboxes of a text to ``found``, and give a sentence for each address that is none."""
-    pending: list[tuple[str, str]] = []  # that are none, and why: perhaps the beginning of a display name
+    """Add the mailboxes of a text to ``found``; yield a sentence for each piece that is no address."""
+    # Pieces that are no address, and why not. They may be the beginning of the next one's display name.
+    pending: list[tuple[str, str]] = []
     for piece in split(text):
         try:
             box = mailbox(piece, longest)
@@ -93,10 +105,11 @@ def _sentences(text: str, longest: int, most: int, found: list[Mailbox]) -> Iter
 
 
 def _unquoted(parts: list[str], last: str, box: Mailbox) -> str:
+    """Return the sentence about a display name with commas that lacks its quotes."""
     name = ", ".join([*parts, box.name])
     return (
-        f"{shown(', '.join([*parts, last]))}: Has a comma or semicolon outside quotes. If it is one address, put its display name in quotes: "
-        f"{_in_quotes(name, box.address)}; else {shown(parts[0])} is no address."
+        f"{shown(', '.join([*parts, last]))}: Has a comma or semicolon outside quotes. If it is one address, "
+        f"put its display name in quotes: {_in_quotes(name, box.address)}; else {shown(parts[0])} is no address."
     )
 
 
@@ -122,7 +135,7 @@ def _address(text: str, longest: int) -> str:
 
 
 def _quoted_address(text: str) -> bool:
-    """Say whether a text begins as an address does whose local part is in quotes."""
+    """Say whether a text begins with a quoted local part and an @ (RFC 5321 §4.1.2)."""
     quoted = _QUOTED.match(text)
     return quoted is not None and text[quoted.end() :].startswith("@")
 
@@ -154,6 +167,6 @@ def _in_quotes(name: str, address: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """Split at the commas and semicolons outside quotes, in linear time; blank pieces are left out."""
+    """Split at the commas and semicolons outside quotes, in linear time. Blank pieces are left out."""
     pieces = (found[1].strip(BLANK) for found in _PIECE.finditer(text))
     return [piece for piece in pieces if piece]
