@@ -5,7 +5,7 @@ Statements of the hot path are built once: building one takes longer than runnin
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 from uuid import UUID
@@ -37,44 +37,16 @@ class Claim:
     tenant_id: UUID
     address: str
     lane: str
-    attempt: int
-    tries: int
+    claim_number: int
+    schedule_step: int
     unknowns: int
     lease_ends: float
     key_id: UUID | None = None  # by which the message came; for the log
 
-
-@dataclass(slots=True, eq=False)
-class Transaction:
-    """One mail transaction (RFC 5321 §3.3): a message to recipients that share a route."""
-
-    message_id: UUID
-    mail_from: str
-    smtputf8: bool
-    raw: bytes | None  # None: read it when its turn comes
-    route: str
-    claims: list[Claim]
-    candidates: list[str] = field(default_factory=list)  # the routes it may take besides, best first
-    own_mail_from: bool = False  # the message names its envelope's sender; else an account may have one
-    failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
-    lined_up: float = 0.0  # monotonic seconds
-    started: float | None = None  # boot-clock seconds
-    limit: float = 0.0  # seconds it may take from then on before it counts as hanging
-
     @property
-    def lane(self) -> str:
-        """The lane it waits on."""
-        return self.claims[0].lane
-
-    @property
-    def tenant_id(self) -> UUID:
-        """Whose it is."""
-        return self.claims[0].tenant_id
-
-    @property
-    def about(self) -> dict[str, object]:
-        """What a log line about it tells."""
-        return {"message_id": self.message_id, "tenant_id": self.tenant_id, "key_id": self.claims[0].key_id}
+    def key(self) -> tuple[UUID, int]:
+        """The delivery and the number of its claim, which name this claim and no other."""
+        return self.delivery_id, self.claim_number
 
 
 #: The address behind a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
@@ -135,8 +107,8 @@ def _claim(dialect: str, isolated: bool) -> Executable:
         _D.tenant_id,
         _D.address,
         _D.lane,
-        _D.attempt,
-        _D.tries,
+        _D.attempt.label("claim_number"),
+        _D.tries.label("schedule_step"),
         _D.unknowns,
     )
     return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)

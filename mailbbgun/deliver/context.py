@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.database.db import Database
+from mailbbgun.deliver.come_back_times import ComeBackTimes
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
-from mailbbgun.deliver.returns import Returns
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
@@ -37,7 +37,7 @@ class WorkerContext:
     rate_limiter: RateLimiter
     permits: PermitStore
     breaker: CircuitBreaker
-    returns: Returns
+    come_back_times: ComeBackTimes
     journal: Journal
     leases: Leases
     publisher: Publisher
@@ -68,7 +68,7 @@ class WorkerContext:
             rate_limiter=rate_limiter,
             permits=permits,
             breaker=breaker(settings, services.clock),
-            returns=Returns(services.clock),
+            come_back_times=ComeBackTimes(services.clock),
             journal=journal,
             leases=leases,
             publisher=publisher,
@@ -83,13 +83,15 @@ class WorkerContext:
         self.permits.close()
         self.routes.close()
         self.publisher.close()
-        self.journal.close(keep=bool(self.leases.held()))
+        self.journal.close(keep=bool(self.leases.in_hand()))
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
     """Return the circuits by the settings. A pause is over before anything deferred because of it comes back."""
-    rest = min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
-    return CircuitBreaker(settings.REFUSED_PAUSE_SECONDS, clock, failures=settings.CIRCUIT_FAILURES, rest=rest)
+    unreachable_pause = min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
+    return CircuitBreaker(
+        settings.REFUSED_PAUSE_SECONDS, clock, failures=settings.CIRCUIT_FAILURES, unreachable_pause=unreachable_pause
+    )
 
 
 def policy(settings: Settings) -> Policy:

@@ -8,23 +8,24 @@ from uuid import UUID
 
 from mailbbgun.core.faults import fault
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim, Loaded, Transaction, claim, load, load_raw
+from mailbbgun.deliver.claim import Claim, Loaded, claim, load, load_raw
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import record
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown, unserved
+from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown, another_server_may_do
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
-DIALOGUES = (
+DIALOGUES_PER_ATTEMPT = (
     2  # of full length that one try may take before it counts as hanging; several servers are rarely slow to the end
 )
-FENCED_WAIT = 1.0  # seconds
-BROKEN_WAIT = 30.0  # seconds
-JOURNAL_WAIT = 5.0  # seconds
-RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
+FENCED_WAIT_SECONDS = 1.0  # seconds
+BROKEN_WAIT_SECONDS = 30.0  # seconds
+JOURNAL_WAIT_SECONDS = 5.0  # seconds
+MOST_RECIPIENTS = 100  # of one transaction; every server takes that many (RFC 5321 §4.5.3.1.8)
 
 log = logging.getLogger("mailbbgun.deliver")
 
@@ -39,18 +40,18 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         if missing := set(message_ids) - {one.message_id for one in claims}:
             record.held(session, sorted(missing))  # at once, or its tenant may be active again by then
         messages = load(session, {one.message_id for one in claims})
-        pages = context.account_cache.pages(session, {one.tenant_id for one in claims})
+        accounts = context.account_cache.accounts_of(session, {one.tenant_id for one in claims})
         fault("claim.commit")
     fault("claim.committed")
     try:
-        context.routes.know(pages.values())
-        transactions = _grouped(context, claims, messages, pages)
+        context.routes.add_accounts(accounts.values())
+        transactions = _grouped(context, claims, messages, accounts)
     except Exception:  # a bug of ours must not keep what is claimed, nor make it look as if it may have been sent
         log.exception("grouping_failed", extra={"claims": len(claims)})
         for one in claims:
-            context.results.put(one, released(one, BROKEN_WAIT))
+            context.results.put(one, released(one, BROKEN_WAIT_SECONDS))
         return []
-    context.leases.hold(transactions)
+    context.leases.add(transactions)
     return transactions
 
 
@@ -58,14 +59,14 @@ def _grouped(
     context: WorkerContext,
     claims: Sequence[Claim],
     messages: Mapping[UUID, Loaded],
-    pages: Mapping[UUID, TenantAccounts],
+    accounts: Mapping[UUID, TenantAccounts],
 ) -> list[Transaction]:
     groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
     for one in claims:
         message = messages[one.message_id]
         one.key_id = message.key_id
         candidates = context.routes.candidates(
-            pages[one.tenant_id], message.from_address, one.address, test=message.test
+            accounts[one.tenant_id], message.from_address, one.address, test=message.test
         )
         groups[one.message_id, candidates].append(one)
     transactions = []
@@ -73,8 +74,8 @@ def _grouped(
         message = messages[message_id]
         own = message.own_mail_from
         while members:
-            route, *others = context.routes.ordered(candidates, context.breaker.wait)
-            most = min(RECIPIENTS, context.routes.recipients(route) or RECIPIENTS)
+            route, *others = context.routes.ordered(candidates, context.breaker.paused_for)
+            most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
             part, members = members[:most], members[most:]
             transactions.append(
                 Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
@@ -100,7 +101,7 @@ def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
     if wait := context.breaker.enter(transaction):
         return turned_away(context, transaction, wait)
     try:
-        return attempt(context, transaction)
+        return try_route(context, transaction)
     finally:
         context.breaker.leave(transaction)
 
@@ -116,16 +117,20 @@ def turned_away(context: WorkerContext, transaction: Transaction, wait: float) -
         hand_over(context, transaction, {one.address: said for one in transaction.claims}, attempted=False)
         return None
     # Of several closed ways the one that opens first. While somebody asks there, it is soon known, and nothing to tell.
-    soonest = min([wait, *(context.breaker.wait(way) for way in transaction.candidates if context.routes.exists(way))])
+    soonest = min(
+        [wait, *(context.breaker.paused_for(way) for way in transaction.candidates if context.routes.exists(way))]
+    )
     cause = context.breaker.cause(transaction.route) if soonest > PROBE_WAIT else None
     why = f"not tried, for the last one failed: {cause.reply.text}" if cause else None
-    give_back(context, transaction, context.returns.wait(transaction.route, soonest), why)
+    give_back(context, transaction, context.come_back_times.due_in(transaction.route, soonest), why)
     return None
 
 
 def next_candidate(context: WorkerContext, transaction: Transaction) -> str | None:
     """Return the best of its other ways that is open, which then is none of these any more."""
-    way = next((one for one in transaction.candidates if context.routes.goes(one, context.breaker.wait)), None)
+    way = next(
+        (one for one in transaction.candidates if context.routes.may_leave_soon(one, context.breaker.paused_for)), None
+    )
     if way:
         transaction.candidates.remove(way)
         transaction.started = None
@@ -134,39 +139,41 @@ def next_candidate(context: WorkerContext, transaction: Transaction) -> str | No
 
 def move(context: WorkerContext, transaction: Transaction, way: str) -> list[Transaction]:
     """Send it another way; return what is to be put in line there: several, where that way takes fewer recipients at once."""
-    most, claims = context.routes.recipients(way) or RECIPIENTS, transaction.claims
+    most, claims = context.routes.recipients(way) or MOST_RECIPIENTS, transaction.claims
     transaction.route, transaction.claims = way, claims[:most]
     rest = [claims[start : start + most] for start in range(most, len(claims), most)]
     further = [
         replace(transaction, claims=part, candidates=[*transaction.candidates], failed=[*transaction.failed])
         for part in rest
     ]
-    context.leases.hold(further)
+    context.leases.add(further)
     return [transaction, *further]
 
 
-def attempt(context: WorkerContext, transaction: Transaction) -> str | None:
+def try_route(context: WorkerContext, transaction: Transaction) -> str | None:
     """Go, since it is our turn."""
     if not context.journal.works():  # then the dot may not be sent, and without it the mail need not be
-        give_back(context, transaction, JOURNAL_WAIT)
+        give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
     envelope = read(context.db, transaction)
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
-    transaction.limit = DIALOGUES * context.routes.timeouts.dialogue(len(envelope.recipients), len(envelope.raw))
+    transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
+        len(envelope.recipients), len(envelope.raw)
+    )
     transaction.started = context.clock.boot()
     outcomes = context.breaker.about_whom(transaction, send(context, transaction, envelope))
     if context.routes.exists(
         transaction.route
     ):  # an account that went while the mail was read says nothing of a server
         context.breaker.record(transaction, outcomes.values())
-    if all(unserved(one) for one in outcomes.values()) and (way := next_candidate(context, transaction)):
+    if all(another_server_may_do(one) for one in outcomes.values()) and (way := next_candidate(context, transaction)):
         # Nothing was sent, so another account may: in the same try, for the mail has met no server that would have it or not.
         first = next(iter(outcomes.values()))
-        assert isinstance(first, Deferred | Refused)  # nothing else is unserved
+        assert isinstance(first, Deferred | Refused)  # nothing else is another_server_may_do
         transaction.failed.append({"account": context.routes.name(transaction.route) or "", "reply": str(first.reply)})
         return way
-    hand_over(context, transaction, outcomes, attempted=context.routes.leads(transaction.route))
+    hand_over(context, transaction, outcomes, attempted=context.routes.has_server(transaction.route))
     return None
 
 
@@ -185,17 +192,17 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
     dotted: set[str] = set()
 
     def before_dot(accepted: Sequence[str]) -> bool:
-        held = [claims[address] for address in accepted]
+        accepted_claims = [claims[address] for address in accepted]
         fault("dot.write")
         try:
-            context.journal.dot(held)
+            context.journal.dot(accepted_claims)
         except OSError as error:
             log.error("journal_failed", extra={**transaction.about, "error": str(error)})
             return False
         fault("dot.written")
         # After the line, for a process can be suspended between any two instructions: the lease is asked last of all.
-        if not context.leases.stand(held):
-            context.journal.undone(held)
+        if not context.leases.stand(accepted_claims):
+            context.journal.undone(accepted_claims)
             return False
         dotted.update(accepted)
         return True
@@ -233,7 +240,7 @@ def hand_over(
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
-            context.results.put(one, released(one, FENCED_WAIT, attempted=bool(transaction.failed)))
+            context.results.put(one, released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed)))
         else:
             result = judge(outcome, one, policy)
             context.results.put(

@@ -74,7 +74,7 @@ class Journal:
         """Forget claims whose results are in the database; begin a fresh file when this one has grown."""
         with self._lock:
             for one in claims:
-                self._open.pop((one.delivery_id, one.attempt), None)
+                self._open.pop(one.key, None)
             if os.fstat(self._file).st_size > ROTATE_SIZE:
                 self._rotate()
 
@@ -87,10 +87,10 @@ class Journal:
             return False
         return True
 
-    def tells_of(self, claim: Claim) -> bool:
+    def may_have_sent(self, claim: Claim) -> bool:
         """Say whether a line about this claim still matters: its dot may have gone out."""
         with self._lock:
-            return (claim.delivery_id, claim.attempt) in self._open
+            return claim.key in self._open
 
     def close(self, *, keep: bool = False) -> None:
         """End the journal; the file goes unless it still tells something that the database does not know.
@@ -104,14 +104,13 @@ class Journal:
             self._file = -1  # a sender that outlived the grace must not write into what gets this number next
 
     def _write(self, what: str, claims: Sequence[Claim], *words: object) -> None:
-        line = orjson.dumps([what, [[one.delivery_id.hex, one.attempt] for one in claims], *words]) + b"\n"
+        line = orjson.dumps([what, [[one.delivery_id.hex, one.claim_number] for one in claims], *words]) + b"\n"
         with self._lock:
             self._failed = True
             _append(self._file, line)
             self._failed = False
             for one in claims:
-                key = one.delivery_id, one.attempt
-                self._open[key] = self._open.get(key, b"") + line
+                self._open[one.key] = self._open.get(one.key, b"") + line
 
     def _begin(self) -> tuple[Path, int]:
         """Make a locked file under another name: nobody may find a journal that looks as if its worker were dead."""
@@ -145,16 +144,16 @@ def _append(file: int, line: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a journal tells. ``told`` maps (delivery, attempt) to the server's answer, or None where the answer is missing."""
+    """What a journal tells. ``answers`` maps (delivery, attempt) to the server's answer, or None where the answer is missing."""
 
     owner: UUID
     same_boot: bool  # only then does the lack of a line prove that nothing was sent
     alive: bool  # the worker still holds the file
-    told: dict[tuple[UUID, int], Reply | None]
+    answers: dict[tuple[UUID, int], Reply | None]
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
+def locked(path: Path) -> Iterator[bool]:
     """Hold a dead worker's journal while it is replayed; gives False if its worker, or another replay, has it."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -187,12 +186,12 @@ def read(path: Path, *, alive: bool) -> Replay | None:
         return None
     if not lines:
         return None
-    told: dict[tuple[UUID, int], Reply | None] = {}
+    answers: dict[tuple[UUID, int], Reply | None] = {}
     same_boot = False
     try:
         header = orjson.loads(lines[0])
         for line in lines[1:]:
-            _tell(told, line)
+            _parse_line(answers, line)
         same_boot = header["boot"] == boot_id()
     except (
         ValueError,
@@ -200,14 +199,14 @@ def read(path: Path, *, alive: bool) -> Replay | None:
         KeyError,
     ):  # the machine crashed while it was written: what it does not tell is not known
         log.exception("journal_damaged", extra={"journal": path.name})
-    return Replay(UUID(path.stem), same_boot, alive, told)
+    return Replay(UUID(path.stem), same_boot, alive, answers)
 
 
-def _tell(told: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:
+def _parse_line(answers: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:
     what, claims, *words = orjson.loads(line)
     for identifier, attempt in claims:
         key = UUID(identifier), attempt
         if what == "undone":
-            told.pop(key, None)
+            answers.pop(key, None)
         else:
-            told[key] = Reply(*words) if what == "reply" else None
+            answers[key] = Reply(*words) if what == "reply" else None

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim, Transaction, renew
+from mailbbgun.deliver.claim import Claim, renew
+from mailbbgun.deliver.transaction import Transaction
 
 
 class Leases:
@@ -17,60 +18,58 @@ class Leases:
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by delivery and attempt
-        self._over = False
+        self._in_hand: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by delivery and attempt
+        self._all_void = False
         self.writing = threading.Lock()  # results and renewals of one worker update the same rows, in no common order
 
     def next_end(self) -> float:
         """Return when (boot clock) a lease granted by a statement that is about to run ends: reckoned from before, so never too late."""
         return self._clock.boot() + self._seconds
 
-    def hold(self, transactions: Iterable[Transaction]) -> None:
+    def add(self, transactions: Iterable[Transaction]) -> None:
         """Begin to look after claims."""
         with self._lock:
-            self._held.update(
-                {_key(one): (one, transaction) for transaction in transactions for one in transaction.claims}
+            self._in_hand.update(
+                {one.key: (one, transaction) for transaction in transactions for one in transaction.claims}
             )
 
     def drop(self, claims: Iterable[Claim]) -> None:
         """Look after these no more: their results are committed, or they were given back."""
         with self._lock:
             for one in claims:
-                self._held.pop(_key(one), None)
+                self._in_hand.pop(one.key, None)
 
-    def end(self) -> None:
+    def void_all(self) -> None:
         """From here on no lease stands: nothing more may be sent."""
-        self._over = True
+        self._all_void = True
 
     def stand(self, claims: Sequence[Claim]) -> bool:
         """Say whether every lease lives for a while yet. A process that was suspended finds here that it must not send."""
         margin = self._seconds / 10
-        return not self._over and min(one.lease_ends for one in claims) - margin > self._clock.boot()
+        return not self._all_void and min(one.lease_ends for one in claims) - margin > self._clock.boot()
 
-    def held(self) -> list[Claim]:
+    def in_hand(self) -> list[Claim]:
         """Return every claim looked after."""
         with self._lock:
-            return [one for one, _ in self._held.values()]
+            return [one for one, _ in self._in_hand.values()]
 
     def tenants(self) -> set[UUID]:
         """Return whose claims are looked after."""
         with self._lock:
-            return {one.tenant_id for one, _ in self._held.values()}
+            return {one.tenant_id for one, _ in self._in_hand.values()}
 
     def renew(self, database: Database) -> None:
         """Prolong, in one statement, the claims that wait or whose sender is inside its own limit. Raises :class:`DatabaseUnavailable`."""
         now = self._clock.boot()
         with self._lock:
-            wanted = [one for one, its in self._held.values() if its.started is None or now - its.started < its.limit]
+            wanted = [
+                one for one, its in self._in_hand.values() if its.started is None or now - its.started < its.limit
+            ]
         if not wanted:
             return
         ends = self.next_end()
         with self.writing, database.write() as session:
             standing = renew(session, self._owner, wanted, self._seconds)
         for one in wanted:
-            if _key(one) in standing:
+            if one.key in standing:
                 one.lease_ends = ends
-
-
-def _key(claim: Claim) -> tuple[UUID, int]:
-    return claim.delivery_id, claim.attempt

@@ -60,7 +60,7 @@ class Results:
 
     def close(self, timeout: float) -> bool:
         """Write what is there and release what was not sent, for up to ``timeout`` seconds; return whether all of it is written."""
-        self._leases.end()
+        self._leases.void_all()
         self._ended.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -81,7 +81,7 @@ class Results:
                 self._commit(ended)
             until = time.monotonic() + rest_after(time.monotonic() - started)
         # What a sender that outlived the grace holds and has not sent, it never will: its lease is ended.
-        unsent = [(one, released(one, 0.0)) for one in self._leases.held() if not self._journal.tells_of(one)]
+        unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
         if unsent:
             self._commit(unsent)
 
@@ -100,9 +100,9 @@ class Results:
         fault("results.committed")
         self._healthy.set()
         self._outages.worked("database", "results")
-        self._after(ended, standing)
+        self._after_commit(ended, standing)
 
-    def _after(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
+    def _after_commit(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
         lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
         for hint in {
             (lanes[result.delivery_id], result.message_id, result.hinted) for result in standing if result.hinted

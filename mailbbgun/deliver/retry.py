@@ -18,12 +18,12 @@ JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What decides besides the outcome itself. ``random`` returns 0…1; ``pause`` is how long a server that refuses us is left alone."""
+    """What decides besides the outcome itself. ``random`` returns 0…1; ``refused_pause`` is how long a server that refuses us is left alone."""
 
     delays: Sequence[int]
     hold_unknown: bool
     random: Callable[[], float]
-    pause: int = 60
+    refused_pause: int = 60
 
 
 def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
@@ -42,7 +42,9 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
         case Refused(reply, phase, server):
             # Perhaps it is about this recipient: the others, who wait for the pause, are to be asked for first.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
-            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause + behind, data=_where(server, phase))
+            return _result(
+                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_where(server, phase)
+            )
         case Unknown(reply, phase, server):
             return _unknown(claim, policy, reply, _where(server, phase))
         case Deferred(reply, phase, after, server):
@@ -58,8 +60,8 @@ def released(
     ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen. ``attempted``: before it was
     given back, a server was asked that could not be talked to.
     """
-    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
-    if why is None or claim.attempt & (claim.attempt - 1):
+    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
+    if why is None or claim.claim_number & (claim.claim_number - 1):
         return Result(*whose, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
     more: dict[str, Any] = {"attempted": attempted, "reply": why, "data": {"account": account}, "key_id": claim.key_id}
     return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, **more)
@@ -115,10 +117,10 @@ def _again(
     after: float | None = None,
     unknown: bool = False,
 ) -> Result:
-    if claim.tries >= len(policy.delays):
+    if claim.schedule_step >= len(policy.delays):
         kind, reason = (Kind.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN) if unknown else (Kind.EXPIRED, Reason.EXPIRED)
         return _result(claim, kind, ERROR, reply, reason=reason, counted=True, unknown=unknown, data=data)
-    delay = policy.delays[claim.tries]
+    delay = policy.delays[claim.schedule_step]
     if after is not None:  # the server's own words; no delay queue has this wait, so the tick will hint it
         return _result(claim, kind, PENDING, reply, wait=after, counted=True, unknown=unknown, data=data)
     wait = delay * (1 - JITTER + 2 * JITTER * policy.random())
@@ -129,6 +131,6 @@ def _result(claim: Claim, kind: Kind, status: str, reply: Reply, *, attempted: b
     data = more.pop("data", {})
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
-    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
+    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
     more |= {"code": reply.code or None, "reply": reply.text, "data": data, "key_id": claim.key_id}
     return Result(*whose, kind, status, attempted=attempted, **more)

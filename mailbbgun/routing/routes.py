@@ -42,7 +42,7 @@ CATCHER = "catcher:"
 TEST_SHARE = 4
 
 #: Seconds. A transaction whose route is paused for longer takes another candidate, if it has one.
-FAR = 2.0
+SOON_SECONDS = 2.0
 
 Ready = Callable[[str], float]
 
@@ -77,7 +77,7 @@ class Routes:
         self.per_domain = settings.direct_mx
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self.workers = 1  # processes that share the accounts' limits
-        self.sole = True  # whether SMTP_URL is the only way out: there are no accounts and no test keys
+        self.default_route_only = True  # whether SMTP_URL is the only way out: there are no accounts and no test keys
         self._settings = settings
         self._rate_limiter = rate_limiter
         self._pool = Pool(
@@ -111,7 +111,7 @@ class Routes:
             return (f"{UNROUTABLE}the password of the SMTP account {found[0].name} cannot be decrypted",)
         return (f"{UNROUTABLE}no SMTP account that is enabled may send from {sender} to {domain}",)
 
-    def know(self, tenants: Iterable[TenantAccounts]) -> None:
+    def add_accounts(self, tenants: Iterable[TenantAccounts]) -> None:
         """Add the accounts that came with newly claimed mail."""
         with self._lock:
             self._accounts |= _by_route(tenants)
@@ -120,7 +120,7 @@ class Routes:
         """Forget all accounts but these; return the routes whose past says nothing any more.
 
         Those are the routes whose account is gone or leads to another server. Mail that waits for
-        such a route takes another one. ``tenants`` is called while :meth:`know` must wait, so that
+        such a route takes another one. ``tenants`` is called while :meth:`add_accounts` must wait, so that
         no account it adds is forgotten.
         """
         with self._lock:
@@ -141,7 +141,7 @@ class Routes:
         """Return whether a route still exists: accounts come and go."""
         return not route.startswith(ACCOUNT) or route in self._accounts
 
-    def leads(self, route: str) -> bool:
+    def has_server(self, route: str) -> bool:
         """Return whether a route exists and has a server."""
         return self.exists(route) and not route.startswith(UNROUTABLE)
 
@@ -160,11 +160,11 @@ class Routes:
             return list(candidates)
         known = [account for route in candidates if (account := self._accounts.get(route))]
         found = [f"{ACCOUNT}{account.id}" for account in ranked(known, random.random)]
-        return sorted(found, key=lambda route: not self.goes(route, wait)) or list(candidates)
+        return sorted(found, key=lambda route: not self.may_leave_soon(route, wait)) or list(candidates)
 
-    def goes(self, route: str, wait: Ready) -> bool:
+    def may_leave_soon(self, route: str, wait: Ready) -> bool:
         """Return whether mail may leave by this route now or soon."""
-        return self.exists(route) and not wait(route) and self._free.get(route, 0.0) - time.monotonic() <= FAR
+        return self.exists(route) and not wait(route) and self._free.get(route, 0.0) - time.monotonic() <= SOON_SECONDS
 
     def name(self, route: str) -> str | None:
         """Return the name of a route's account, or None if the route has none."""
@@ -202,11 +202,11 @@ class Routes:
         if route == CATCHER:
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(ACCOUNT):
-            account, most = self._accounts.get(route), self.together(route)
+            account, most = self._accounts.get(route), self.connections_per_tenant(route)
             return min(most, max(1, account.max_connections // self.workers)) if account else most
         return self._settings.CONNECTIONS_PER_DOMAIN if self.per_domain else self._settings.WORKER_CONNECTIONS
 
-    def together(self, route: str) -> int:
+    def connections_per_tenant(self, route: str) -> int:
         """Return how many connections here one tenant may use on all routes of that kind."""
         # One tenant's accounts do not get all connections: slow ones must not occupy every sender.
         return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize

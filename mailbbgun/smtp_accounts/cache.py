@@ -50,25 +50,25 @@ class AccountCache:
         self._ca_file = settings.SMTP_CA_FILE or None
         self._guard = Guard(allowed=Allowed.read(settings.ALLOW_PRIVATE_HOSTS))
         self._lock = threading.Lock()
-        self._pages: dict[UUID, TenantAccounts] = {}
+        self._tenants: dict[UUID, TenantAccounts] = {}
         self._read: dict[UUID, float] = {}  # tenant → when its page was read; monotonic seconds
         self._used: dict[UUID, float] = {}
         self._decrypted: dict[str, str | None] = {}  # token → password, of accounts that are in use
         self.suspended: frozenset[UUID] = frozenset()
 
-    def pages(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
+    def accounts_of(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
         """Return what is known of these tenants; of those not looked at lately ask, in one statement."""
         now = time.monotonic()
         with self._lock:
             stale = [one for one in tenant_ids if now - self._read.get(one, -math.inf) >= FRESH_SECONDS]
             self._used |= dict.fromkeys(tenant_ids, now)
             self._look(session, stale, now)
-            return {one: self._pages[one] for one in tenant_ids}
+            return {one: self._tenants[one] for one in tenant_ids}
 
     def known(self) -> list[TenantAccounts]:
         """Return what is known of all tenants in use."""
         with self._lock:
-            return list(self._pages.values())
+            return list(self._tenants.values())
 
     def refresh(self, session: Session, waiting: Collection[UUID]) -> None:
         """Look again at who is suspended and at the tenants in use, those whose mail is ``waiting`` among them."""
@@ -79,7 +79,7 @@ class AccountCache:
             for one in [one for one, used in self._used.items() if now - used > IDLE_SECONDS]:
                 del self._used[one]
                 self._read.pop(one, None)
-                self._pages.pop(one, None)
+                self._tenants.pop(one, None)
             self._look(session, list(self._used), now)
             if len(self._decrypted) > MOST_DECRYPTED:
                 self._decrypted.clear()
@@ -87,10 +87,10 @@ class AccountCache:
     def _look(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
         if tenant_ids:
             found = repo.of_tenants(session, tenant_ids)
-            self._pages |= {one: self._page(found.get(one, ())) for one in tenant_ids}
+            self._tenants |= {one: self._tenant_accounts(found.get(one, ())) for one in tenant_ids}
             self._read |= dict.fromkeys(tenant_ids, now)
 
-    def _page(self, rows: Sequence[SMTPAccount]) -> TenantAccounts:
+    def _tenant_accounts(self, rows: Sequence[SMTPAccount]) -> TenantAccounts:
         return TenantAccounts(bool(rows), tuple(self._sound(row) for row in rows if row.enabled)) if rows else EMPTY
 
     def _sound(self, row: SMTPAccount) -> Account:

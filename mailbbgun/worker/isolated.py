@@ -81,7 +81,7 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
 def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[None]") -> None:
     """Send nothing more once told to stop; what waits for a server's answer has the grace to get it."""
     next_event(asked_to_stop)
-    context.leases.end()
+    context.leases.void_all()
     time.sleep(context.settings.SHUTDOWN_GRACE)
     _leave(context)
 

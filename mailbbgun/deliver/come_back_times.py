@@ -7,7 +7,7 @@ from mailbbgun.core.clock import Clock
 PACE = 0.01  # seconds between one and the next: a backlog of any size comes back at no more than 100 a second
 
 
-class Returns:
+class ComeBackTimes:
     """Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
@@ -15,7 +15,7 @@ class Returns:
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
 
-    def wait(self, route: str, least: float) -> float:
+    def due_in(self, route: str, least: float) -> float:
         """Return in how many seconds the next of a route is due again: ``least``, or later."""
         with self._lock:
             now = self._clock.boot()

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import Forbidden
-from mailbbgun.deliver import intervene
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.web import Blueprint, Nothing, provided
 from mailbbgun.messages import repo
 from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.oversight import intervene
 from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
