@@ -94,31 +94,31 @@ def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
     if not context.routes.exists(
         transaction.route
     ):  # it was claimed for an account that is gone: claimed anew, it finds the others
-        if way := next_candidate(context, transaction):
-            return way
+        if route := next_candidate(context, transaction):
+            return route
         give_back(context, transaction)
         return None
     if wait := context.breaker.enter(transaction):
-        return turned_away(context, transaction, wait)
+        return turn_away(context, transaction, wait)
     try:
         return try_route(context, transaction)
     finally:
         context.breaker.leave(transaction)
 
 
-def turned_away(context: WorkerContext, transaction: Transaction, wait: float) -> str | None:
+def turn_away(context: WorkerContext, transaction: Transaction, wait: float) -> str | None:
     """Go another way, since this one is closed for ``wait`` seconds; or be deferred as the last that was sent; or wait."""
-    if way := next_candidate(context, transaction):
-        return way
+    if route := next_candidate(context, transaction):
+        return route
     if failure := context.breaker.unreachable(transaction.route):
-        said = replace(
+        not_tried = replace(
             failure, reply=replace(failure.reply, text=f"not tried, for the last one failed: {failure.reply.text}")
         )
-        hand_over(context, transaction, {one.address: said for one in transaction.claims}, attempted=False)
+        hand_over(context, transaction, {one.address: not_tried for one in transaction.claims}, attempted=False)
         return None
     # Of several closed ways the one that opens first. While somebody asks there, it is soon known, and nothing to tell.
     soonest = min(
-        [wait, *(context.breaker.paused_for(way) for way in transaction.candidates if context.routes.exists(way))]
+        [wait, *(context.breaker.paused_for(one) for one in transaction.candidates if context.routes.exists(one))]
     )
     cause = context.breaker.cause(transaction.route) if soonest > PROBE_WAIT else None
     why = f"not tried, for the last one failed: {cause.reply.text}" if cause else None
@@ -128,19 +128,19 @@ def turned_away(context: WorkerContext, transaction: Transaction, wait: float) -
 
 def next_candidate(context: WorkerContext, transaction: Transaction) -> str | None:
     """Return the best of its other ways that is open, which then is none of these any more."""
-    way = next(
+    route = next(
         (one for one in transaction.candidates if context.routes.may_leave_soon(one, context.breaker.paused_for)), None
     )
-    if way:
-        transaction.candidates.remove(way)
+    if route:
+        transaction.candidates.remove(route)
         transaction.started = None
-    return way
+    return route
 
 
-def move(context: WorkerContext, transaction: Transaction, way: str) -> list[Transaction]:
+def move(context: WorkerContext, transaction: Transaction, route: str) -> list[Transaction]:
     """Send it another way; return what is to be put in line there: several, where that way takes fewer recipients at once."""
-    most, claims = context.routes.recipients(way) or MOST_RECIPIENTS, transaction.claims
-    transaction.route, transaction.claims = way, claims[:most]
+    most, claims = context.routes.recipients(route) or MOST_RECIPIENTS, transaction.claims
+    transaction.route, transaction.claims = route, claims[:most]
     rest = [claims[start : start + most] for start in range(most, len(claims), most)]
     further = [
         replace(transaction, claims=part, candidates=[*transaction.candidates], failed=[*transaction.failed])
@@ -167,12 +167,12 @@ def try_route(context: WorkerContext, transaction: Transaction) -> str | None:
         transaction.route
     ):  # an account that went while the mail was read says nothing of a server
         context.breaker.record(transaction, outcomes.values())
-    if all(another_server_may_do(one) for one in outcomes.values()) and (way := next_candidate(context, transaction)):
+    if all(another_server_may_do(one) for one in outcomes.values()) and (route := next_candidate(context, transaction)):
         # Nothing was sent, so another account may: in the same try, for the mail has met no server that would have it or not.
         first = next(iter(outcomes.values()))
         assert isinstance(first, Deferred | Refused)  # nothing else is another_server_may_do
         transaction.failed.append({"account": context.routes.name(transaction.route) or "", "reply": str(first.reply)})
-        return way
+        return route
     hand_over(context, transaction, outcomes, attempted=context.routes.has_server(transaction.route))
     return None
 
@@ -189,7 +189,7 @@ def read(db: Database, transaction: Transaction) -> Envelope:
 def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
     """Carry it to the next server, with a journal line before the final dot and one right after its answer."""
     claims = {one.address: one for one in transaction.claims}
-    dotted: set[str] = set()
+    dot_sent: set[str] = set()
 
     def before_dot(accepted: Sequence[str]) -> bool:
         accepted_claims = [claims[address] for address in accepted]
@@ -197,14 +197,14 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
         try:
             context.journal.dot(accepted_claims)
         except OSError as error:
-            log.error("journal_failed", extra={**transaction.about, "error": str(error)})
+            log.error("journal_failed", extra={**transaction.log_fields, "error": str(error)})
             return False
         fault("dot.written")
         # After the line, for a process can be suspended between any two instructions: the lease is asked last of all.
         if not context.leases.stand(accepted_claims):
             context.journal.undone(accepted_claims)
             return False
-        dotted.update(accepted)
+        dot_sent.update(accepted)
         return True
 
     def after_dot(accepted: Sequence[str], reply: Reply | None) -> None:
@@ -215,15 +215,15 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
             except (
                 OSError
             ) as error:  # the result is still in our hands; only a crash before its commit would miss the line
-                log.error("journal_failed", extra={**transaction.about, "error": str(error)})
+                log.error("journal_failed", extra={**transaction.log_fields, "error": str(error)})
             fault("reply.written")
 
     try:
         return context.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
     except Exception:  # a bug of ours must not lose mail, nor kill the sender: what was not sent is tried again
-        log.exception("attempt_failed", extra=transaction.about)
+        log.exception("attempt_failed", extra=transaction.log_fields)
         reply = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")
-        return {one: Unknown(reply, Phase.DOT) if one in dotted else Deferred(reply, Phase.CONNECT) for one in claims}
+        return {one: Unknown(reply, Phase.DOT) if one in dot_sent else Deferred(reply, Phase.CONNECT) for one in claims}
 
 
 def hand_over(
@@ -236,17 +236,16 @@ def hand_over(
     # One draw for all: recipients who go together are due together again, and share a hint.
     drawn = context.policy.random()
     policy = replace(context.policy, random=lambda: drawn)
-    way = {"account": context.routes.name(transaction.route), "before": transaction.failed or None}
+    route_taken = {"account": context.routes.name(transaction.route), "before": transaction.failed or None}
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
             context.results.put(one, released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed)))
         else:
             result = judge(outcome, one, policy)
-            context.results.put(
-                one,
-                replace(result, attempted=attempted or bool(transaction.failed), data={**(result.data or {}), **way}),
-            )
+            data = {**(result.data or {}), **route_taken}
+            result = replace(result, attempted=attempted or bool(transaction.failed), data=data)
+            context.results.put(one, result)
 
 
 def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:

@@ -33,22 +33,22 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
             # Only test keys write to such addresses, so the address alone tells, here and when a journal is replayed.
             complained = simulator.complains(claim.address)
             return _result(
-                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_where(server)
+                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_event_data(server)
             )
         case Bounced(reply, phase, server):
             return _result(
-                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase)
+                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_event_data(server, phase)
             )
         case Refused(reply, phase, server):
             # Perhaps it is about this recipient: the others, who wait for the pause, are to be asked for first.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
             return _result(
-                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_where(server, phase)
+                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_event_data(server, phase)
             )
         case Unknown(reply, phase, server):
-            return _unknown(claim, policy, reply, _where(server, phase))
+            return _unknown(claim, policy, reply, _event_data(server, phase))
         case Deferred(reply, phase, after, server):
-            return _again(claim, policy, Kind.DEFERRED, reply, _where(server, phase), after=after)
+            return _retry(claim, policy, Kind.DEFERRED, reply, _event_data(server, phase), after=after)
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
@@ -60,20 +60,20 @@ def released(
     ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen. ``attempted``: before it was
     given back, a server was asked that could not be talked to.
     """
-    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
+    ids = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
     if why is None or claim.claim_number & (claim.claim_number - 1):
-        return Result(*whose, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
+        return Result(*ids, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
     more: dict[str, Any] = {"attempted": attempted, "reply": why, "data": {"account": account}, "key_id": claim.key_id}
-    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, **more)
+    return Result(*ids, Kind.WAITING, PENDING, wait=wait, released=True, **more)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
-    """The result of a claim whose worker died between the dot and the answer, or whose journal is gone."""
+    """The result of a claim ids worker died between the dot and the answer, or ids journal is gone."""
     return _unknown(claim, policy, Reply(0, None, "the worker was lost; the message may have arrived"), {})
 
 
 def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal: Reply | None = None) -> Result:
-    """The result of a claim whose worker was lost before the dot: free to go again, or parked when it killed too many workers.
+    """The result of a claim ids worker was lost before the dot: free to go again, or parked when it killed too many workers.
 
     ``refusal``: a server's reply to an earlier dot of this attempt, after which the worker would have sent again; then the attempt counts.
     """
@@ -87,7 +87,7 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
-def _where(server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
+def _event_data(server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
     """Return what the event tells besides the reply; what it does not know is left out there."""
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip}
 
@@ -104,10 +104,10 @@ def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -
             unknown=True,
             data=data,
         )
-    return _again(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
+    return _retry(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
 
 
-def _again(
+def _retry(
     claim: Claim,
     policy: Policy,
     kind: Kind,
@@ -131,6 +131,6 @@ def _result(claim: Claim, kind: Kind, status: str, reply: Reply, *, attempted: b
     data = more.pop("data", {})
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
-    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
+    ids = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
     more |= {"code": reply.code or None, "reply": reply.text, "data": data, "key_id": claim.key_id}
-    return Result(*whose, kind, status, attempted=attempted, **more)
+    return Result(*ids, kind, status, attempted=attempted, **more)

@@ -34,6 +34,6 @@ class Transaction:
         return self.claims[0].tenant_id
 
     @property
-    def about(self) -> dict[str, object]:
+    def log_fields(self) -> dict[str, object]:
         """What a log line about it tells."""
         return {"message_id": self.message_id, "tenant_id": self.tenant_id, "key_id": self.claims[0].key_id}

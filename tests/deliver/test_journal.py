@@ -21,10 +21,6 @@ def claim(attempt: int = 1) -> Claim:
     return Claim(uuid4(), uuid4(), uuid4(), "a@b.test", "normal", attempt, 0, 0, 0.0)
 
 
-def key(one: Claim) -> tuple[UUID, int]:
-    return one.key
-
-
 @pytest.fixture
 def owner() -> UUID:
     return uuid4()
@@ -39,8 +35,8 @@ def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
     written.undone([undone])
     told = read(path_of(tmp_path, owner), alive=True)
     assert (told.owner, told.same_boot, told.alive) == (owner, True, True)
-    assert told.answers == {key(answered): OK, key(unanswered): None}
-    assert key(untouched) not in told.answers
+    assert told.answers == {answered.key: OK, unanswered.key: None}
+    assert untouched.key not in told.answers
 
 
 def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owner):
@@ -49,11 +45,11 @@ def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owne
     written.dot([first])
     written.reply([first], OK)
     written.dot([second])  # taken again before the thread that committed the first came to say so
-    assert read(path_of(tmp_path, owner), alive=True).answers == {key(first): OK, key(second): None}
+    assert read(path_of(tmp_path, owner), alive=True).answers == {first.key: OK, second.key: None}
     written.committed([first])
     assert (written.may_have_sent(first), written.may_have_sent(second)) == (False, True)
     written.close()
-    assert read(path_of(tmp_path, owner), alive=False).answers[key(second)] is None
+    assert read(path_of(tmp_path, owner), alive=False).answers[second.key] is None
 
 
 def test_a_closed_journal_writes_nowhere(tmp_path, owner):
@@ -80,7 +76,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, owner):
     written.dot([torn])
     path = path_of(tmp_path, owner)
     path.write_bytes(path.read_bytes()[:-5])
-    assert read(path, alive=False).answers == {key(whole): None}
+    assert read(path, alive=False).answers == {whole.key: None}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"owner": "torn'])
@@ -110,7 +106,7 @@ def test_a_journal_with_an_uncommitted_result_stays(tmp_path, owner):
     written, one = Journal(tmp_path, owner), claim()
     written.dot([one])
     written.close()
-    assert read(path_of(tmp_path, owner), alive=False).answers == {key(one): None}
+    assert read(path_of(tmp_path, owner), alive=False).answers == {one.key: None}
 
 
 def test_rotation_keeps_what_is_not_committed_and_the_lock(tmp_path, owner, monkeypatch):
@@ -125,7 +121,7 @@ def test_rotation_keeps_what_is_not_committed_and_the_lock(tmp_path, owner, monk
     path = path_of(tmp_path, owner)
     assert path.stat().st_size < 2000
     told = read(path, alive=True).answers
-    assert told[key(kept)] is None
+    assert told[kept.key] is None
     assert len(told) < 10
     with locked(path) as ours:
         assert not ours
