@@ -1,22 +1,26 @@
-"""When mail that cannot go now comes back: what shares a way comes one after the other, however much of it there is."""
+"""When deliveries that cannot be sent now come back.
+
+Deliveries of one route come back one after the other, however many there are.
+"""
 
 import threading
 
 from mailbbgun.core.clock import Clock
 
-PACE_SECONDS = 0.01  # seconds between one and the next: a backlog of any size comes back at no more than 100 a second
+#: Seconds between two deliveries of a route: no backlog comes back faster than 100 a second.
+PACE_SECONDS = 0.01
 
 
 class ComeBackTimes:
-    """Thread-safe."""
+    """Remembers, for each route, when the last delivery that was put off comes back. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._last_due: dict[str, float] = {}  # route → when the last that was put off is due again, boot-clock seconds
+        self._last_due: dict[str, float] = {}  # route → when its last one comes back; boot-clock seconds
 
     def due_in(self, route: str, least: float) -> float:
-        """Return in how many seconds the next of a route is due again: ``least``, or later."""
+        """Return in how many seconds the next delivery of a route comes back: ``least`` or more."""
         with self._lock:
             now = self._clock.boot()
             due = max(now + least, self._last_due.get(route, 0.0) + PACE_SECONDS)

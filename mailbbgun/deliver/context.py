@@ -1,4 +1,4 @@
-"""The worker context: everything the verbs of ``deliver.py`` need, as one value for each worker process."""
+"""The worker context: everything that the verbs of ``deliver.py`` need, in one value."""
 
 import random
 from collections.abc import Callable
@@ -26,7 +26,11 @@ from mailbbgun.smtp_accounts.cache import AccountCache
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Everything a worker's verbs need. ``owner`` is new at every start: never a host name, which comes back."""
+    """Everything that the verbs of one worker process need.
+
+    ``owner`` is the id in its leases. It is new at every start: a host name would be the same for
+    the next process.
+    """
 
     owner: UUID
     settings: Settings
@@ -46,9 +50,10 @@ class WorkerContext:
 
     @classmethod
     def open(cls, services: Services, owner: UUID | None = None, woken: Callable[[], None] = lambda: None) -> Self:
-        """Set up a context; ``woken`` is called, from a thread, when an account's limits let something go.
+        """Set up a context.
 
-        Raises :class:`ConfigurationError` if the journal cannot be written or ``SMTP_URL`` used.
+        ``woken`` is called, from another thread, when an account's limits let mail go again. Raises
+        :class:`ConfigurationError` if the journal cannot be written or ``SMTP_URL`` cannot be used.
         """
         settings = services.settings
         owner = owner or uuid4()
@@ -77,7 +82,7 @@ class WorkerContext:
         )
 
     def close(self, timeout: float) -> None:
-        """Write the last results (for up to ``timeout`` seconds) and put everything away."""
+        """Write the last results, for up to ``timeout`` seconds, and close everything."""
         self.results.close(timeout)
         self.rate_limiter.close()
         self.permits.close()
@@ -87,7 +92,10 @@ class WorkerContext:
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
-    """Return the circuits by the settings. A pause is over before anything deferred because of it comes back."""
+    """Return the circuit breaker that the settings ask for.
+
+    The pause for an unreachable server ends before mail that was deferred because of it comes back.
+    """
     unreachable_pause = min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
     return CircuitBreaker(
         settings.REFUSED_PAUSE_SECONDS, clock, failures=settings.CIRCUIT_FAILURES, unreachable_pause=unreachable_pause
@@ -95,5 +103,5 @@ def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
 
 
 def policy(settings: Settings) -> Policy:
-    """Return the rules of retrying by the settings."""
+    """Return the retry policy that the settings ask for."""
     return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random, settings.REFUSED_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The leases this process holds: renewed together, and asked before anything is sent."""
+"""The leases of this process. They are renewed together, and checked before each final dot."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -11,55 +11,66 @@ from mailbbgun.deliver.transaction import Transaction
 
 
 class Leases:
-    """Thread-safe register of this process's claims."""
+    """The claims that this process has in hand. Thread-safe."""
 
     def __init__(self, owner: UUID, seconds: int, clock: Clock) -> None:
         self._owner = owner
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._in_hand: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by delivery and attempt
+        self._in_hand: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by key
         self._all_void = False
-        self.writing = threading.Lock()  # results and renewals of one worker update the same rows, in no common order
+        # Writers of results and renewals take turns: they update the same rows, in no common order,
+        # and could lock each other out.
+        self.writing = threading.Lock()
 
     def next_end(self) -> float:
-        """Return when (boot clock) a lease granted by a statement that is about to run ends: reckoned from before, so never too late."""
+        """Return when a lease ends that the next statement grants; boot-clock seconds.
+
+        It is computed before the statement runs, so it is never later than in the database.
+        """
         return self._clock.boot() + self._seconds
 
     def add(self, transactions: Iterable[Transaction]) -> None:
-        """Begin to look after claims."""
+        """Begin to renew the leases of these transactions' claims."""
         with self._lock:
             self._in_hand.update(
                 {one.key: (one, transaction) for transaction in transactions for one in transaction.claims}
             )
 
     def drop(self, claims: Iterable[Claim]) -> None:
-        """Look after these no more: their results are committed, or they were given back."""
+        """Stop renewing these claims: their results are committed."""
         with self._lock:
             for one in claims:
                 self._in_hand.pop(one.key, None)
 
     def void_all(self) -> None:
-        """From here on no lease stands: nothing more may be sent."""
+        """Void all leases: from now on this process may send nothing."""
         self._all_void = True
 
     def stand(self, claims: Sequence[Claim]) -> bool:
-        """Say whether every lease lives for a while yet. A process that was suspended finds here that it must not send."""
+        """Return whether the leases of all these claims last for a while yet, so that they may be sent.
+
+        A process that was suspended finds here that its leases have run out.
+        """
         margin = self._seconds / 10
         return not self._all_void and min(one.lease_ends for one in claims) - margin > self._clock.boot()
 
     def in_hand(self) -> list[Claim]:
-        """Return every claim looked after."""
+        """Return all claims that this process has in hand."""
         with self._lock:
             return [one for one, _ in self._in_hand.values()]
 
     def tenants(self) -> set[UUID]:
-        """Return whose claims are looked after."""
+        """Return the tenants of these claims."""
         with self._lock:
             return {one.tenant_id for one, _ in self._in_hand.values()}
 
     def renew(self, database: Database) -> None:
-        """Prolong, in one statement, the claims that wait or whose sender is inside its own limit. Raises :class:`DatabaseUnavailable`."""
+        """Renew the leases of claims that wait, or that have been sending for less than their limit.
+
+        The lease of a sender that hangs runs out. Raises :class:`DatabaseUnavailable`.
+        """
         now = self._clock.boot()
         with self._lock:
             wanted = [

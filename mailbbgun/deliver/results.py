@@ -1,4 +1,4 @@
-"""Writing results: many claims' ends in one commit, by one thread, before their places are given to others."""
+"""Writes the results of many claims in one commit, by one thread."""
 
 import logging
 import queue
@@ -19,14 +19,21 @@ from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
 
-BATCH = 500  # results a commit
+#: Results in one commit, at most.
+BATCH = 500
+
+#: Seconds between two attempts to commit while the database is away.
 BACK_OFF_SECONDS = 1.0
 
 log = logging.getLogger("mailbbgun.results")
 
 
 class Results:
-    """The writer of one process. While the database is away it keeps what it has and tries again; ``healthy`` says so to the claimer."""
+    """The writer of one process.
+
+    While the database is away it keeps the results and tries again. ``healthy`` is False then, so
+    that nothing more is claimed.
+    """
 
     def __init__(
         self,
@@ -51,15 +58,21 @@ class Results:
 
     @property
     def healthy(self) -> bool:
-        """False while results cannot be committed: a send whose result cannot be written is how duplicates are made."""
+        """Whether results can be committed.
+
+        A mail that is sent while they cannot may be sent twice.
+        """
         return self._healthy.is_set()
 
     def put(self, claim: Claim, result: Result) -> None:
-        """Hand over how a claim ended; returns at once."""
+        """Hand over the result of a claim. Returns at once."""
         self._ended.put((claim, result))
 
     def close(self, timeout: float) -> bool:
-        """Write what is there and release what was not sent, for up to ``timeout`` seconds; return whether all of it is written."""
+        """Write all results, and give back the claims that were not sent.
+
+        Takes up to ``timeout`` seconds. Returns whether everything is written.
+        """
         self._leases.void_all()
         self._ended.put(None)
         self._thread.join(timeout)
@@ -80,7 +93,7 @@ class Results:
             if ended:
                 self._commit(ended)
             until = time.monotonic() + rest_after(time.monotonic() - started)
-        # What a sender that outlived the grace holds and has not sent, it never will: its lease is ended.
+        # A sender that is still running can no longer send what it has in hand: all leases are void.
         unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
         if unsent:
             self._commit(unsent)
@@ -93,7 +106,8 @@ class Results:
                     fault("results.commit")
                 break
             except DatabaseUnavailable as error:
-                # Perhaps the commit went through and its answer was lost: then the repeat finds nothing standing, which is right too.
+                # Perhaps it was committed and only the answer was lost. Then the repeat finds no
+                # claim that still stands, and changes nothing.
                 self._healthy.clear()
                 self._outages.failed("results", error)
                 time.sleep(BACK_OFF_SECONDS)

@@ -1,4 +1,4 @@
-"""``DELETE /messages/{id}`` cancels, ``POST /messages/{id}/retry`` tries again."""
+"""``DELETE /messages/{id}`` cancels a message, ``POST /messages/{id}/retry`` tries it again."""
 
 from collections.abc import Collection
 from functools import partial
@@ -36,12 +36,14 @@ def cancel(message_id: UUID) -> Any:
 @blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
 @blueprint.alt_response(
     403,
-    description=f"The API key lacks the scope {Scope.WRITE}, or may not send to such a recipient, or from that address.",
+    description=f"The API key lacks the scope {Scope.WRITE}, "
+    "or may not send to such a recipient, or from that address.",
 )
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(
     409,
-    description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.",
+    description="Every delivery of it is being sent at this moment, is due already, "
+    "or has ended as DELIVERED or CANCELLED.",
 )
 @needs(Scope.WRITE, tests=True)
 def retry(_: dict[str, Any], message_id: UUID) -> Any:

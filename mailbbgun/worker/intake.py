@@ -74,7 +74,9 @@ class Intake:
                     continue
                 if self._hints_lost.is_set():
                     self._hints_lost.clear()
-                    if consumer is not None:  # perhaps RabbitMQ drops what it gives it: see SETTLE_SECONDS in topology.py
+                    # RabbitMQ may drop the hints for this consumer: see SETTLE_SECONDS in
+                    # topology.py.
+                    if consumer is not None:
                         consumer.close()
                         consumer = None
                 consumer = consumer or self._services.queue.consumer(self._room)
