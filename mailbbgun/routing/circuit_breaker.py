@@ -40,11 +40,11 @@ class Opened:
 class CircuitBreaker:
     """A circuit for each route. Thread-safe.
 
-    A refusal opens the circuit for ``refused_pause`` seconds, because asking again with every message would
-    lock the account. ``failures`` in a row of a server that cannot be talked to open it for
-    ``unreachable_pause`` seconds. The first transaction after that is the probe; the others wait. If the probe
-    gets through, the circuit closes. If it fails, the pause starts anew. If it shows neither, the
-    next transaction is the probe.
+    A refusal opens the circuit for ``refused_pause`` seconds, because asking again with every
+    message would lock the account. ``failures`` in a row of a server that cannot be talked to open
+    it for ``unreachable_pause`` seconds. The first transaction after that is the probe; the others
+    wait. If the probe gets through, the circuit closes. If it fails, the pause starts anew. If it
+    shows neither, the next transaction is the probe.
 
     Some servers refuse us only at RCPT, and some then mean that one recipient: see
     :meth:`about_whom`.
@@ -69,7 +69,10 @@ class CircuitBreaker:
             return self._paused_for(route)
 
     def enter(self, transaction: OnRoute) -> float:
-        """Return like :meth:`paused_for`; at 0 the transaction must go, and :meth:`leave` afterwards."""
+        """Return for how many seconds the transaction's route is paused.
+
+        At 0 the transaction must be sent, and :meth:`leave` called afterwards.
+        """
         with self._lock:
             wait = self._paused_for(transaction.route)
             if not wait and (circuit := self._open.get(transaction.route)):

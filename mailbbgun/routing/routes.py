@@ -41,10 +41,12 @@ CATCHER = "catcher:"
 #: That route may use one of so many connections: whom test keys write to may be slow on purpose.
 TEST_SHARE = 4
 
-#: Seconds. A transaction whose route is paused for longer takes another candidate, if it has one.
+#: Seconds. If an account's limits let mail go only later than this, a transaction takes another
+#: candidate route, if it has one.
 SOON_SECONDS = 2.0
 
-Ready = Callable[[str], float]
+#: Returns for how many seconds a route is paused, as ``CircuitBreaker.paused_for``.
+PausedFor = Callable[[str], float]
 
 
 class Relay(Protocol):
@@ -150,21 +152,25 @@ class Routes:
         with self._lock:
             return [account.id for account in self._accounts.values()]
 
-    def ordered(self, candidates: Sequence[str], wait: Ready) -> list[str]:
+    def ordered(self, candidates: Sequence[str], paused_for: PausedFor) -> list[str]:
         """Return the candidate routes in the order in which to try them.
 
-        Routes that cannot go soon, because ``wait`` returns seconds for them or their limit is
+        Routes that cannot go soon, because they are paused or their account's limit is
         reached, come last.
         """
         if len(candidates) == 1:
             return list(candidates)
         known = [account for route in candidates if (account := self._accounts.get(route))]
         found = [f"{ACCOUNT}{account.id}" for account in ranked(known, random.random)]
-        return sorted(found, key=lambda route: not self.may_leave_soon(route, wait)) or list(candidates)
+        return sorted(found, key=lambda route: not self.may_leave_soon(route, paused_for)) or list(candidates)
 
-    def may_leave_soon(self, route: str, wait: Ready) -> bool:
+    def may_leave_soon(self, route: str, paused_for: PausedFor) -> bool:
         """Return whether mail may leave by this route now or soon."""
-        return self.exists(route) and not wait(route) and self._free.get(route, 0.0) - time.monotonic() <= SOON_SECONDS
+        return (
+            self.exists(route)
+            and not paused_for(route)
+            and self._free.get(route, 0.0) - time.monotonic() <= SOON_SECONDS
+        )
 
     def name(self, route: str) -> str | None:
         """Return the name of a route's account, or None if the route has none."""
