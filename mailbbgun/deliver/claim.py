@@ -97,7 +97,7 @@ def claim(
     *,
     isolated: bool = False,
 ) -> list[Claim]:
-    """Claim the deliveries of these messages that are due, pending and unclaimed; return the claims.
+    """Claim the deliveries of these messages that are pending, due and unclaimed.
 
     ``lease_ends`` is when their leases of ``lease_seconds`` end by the boot clock. ``isolated``
     also claims deliveries that have killed workers (``crashes`` ≥ ``ISOLATED_FROM``); only a child

@@ -12,7 +12,7 @@ PACE_SECONDS = 0.01
 
 
 class ComeBackTimes:
-    """Remembers, for each route, when the last delivery that was put off comes back. Thread-safe."""
+    """Remembers for each route when the last delivery put off comes back. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

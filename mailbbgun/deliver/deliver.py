@@ -101,9 +101,10 @@ def _grouped(
 
 
 def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
-    """Deliver one transaction and hand over its results, or return the route it is to wait for instead.
+    """Deliver one transaction and hand over its results.
 
-    Raises :class:`DatabaseUnavailable` before anything is sent.
+    Returns another route if the transaction is to wait for that one instead. Raises
+    :class:`DatabaseUnavailable` before anything is sent.
     """
     if transaction.tenant_id in context.account_cache.suspended:
         give_back(context, transaction)
@@ -257,7 +258,7 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
 
     try:
         return context.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
-    # An error of ours must neither lose mail nor end the sender. Without a dot the mail is tried again.
+    # An error of ours must neither lose mail nor end the sender. Mail without a dot is tried again.
     except Exception:
         log.exception("attempt_failed", extra=transaction.log_fields)
         reply = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")

@@ -115,7 +115,7 @@ class Journal:
             if not self._open and not keep:
                 self.path.unlink(missing_ok=True)
             os.close(self._file)
-            # A sender that is still running must not write into a file that gets this descriptor next.
+            # A sender that still runs must not write into a file that gets this descriptor next.
             self._file = -1
 
     def _write(self, what: str, claims: Sequence[Claim], *words: object) -> None:
@@ -207,8 +207,8 @@ def _is_at(file: int, path: Path) -> bool:
 def read(path: Path, *, alive: bool) -> Replay | None:
     """Read a journal; return None if there is no file, or no whole header in it.
 
-    Half a line at the end is left out: its dot was not sent. ``alive`` says whether the worker
-    lives.
+    Half a line at the end is left out: a dot is sent only after its whole line was written.
+    ``alive`` says whether the worker lives.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]

@@ -45,11 +45,11 @@ class Leases:
                 self._in_hand.pop(one.key, None)
 
     def void_all(self) -> None:
-        """Void all leases: from now on this process may send nothing."""
+        """Void all leases: from now on this process may send no dot."""
         self._all_void = True
 
     def stand(self, claims: Sequence[Claim]) -> bool:
-        """Return whether the leases of all these claims last for a while yet, so that they may be sent.
+        """Return whether the leases of all these claims last long enough to send the dot now.
 
         A process that was suspended finds here that its leases have run out.
         """
@@ -67,9 +67,9 @@ class Leases:
             return {one.tenant_id for one, _ in self._in_hand.values()}
 
     def renew(self, database: Database) -> None:
-        """Renew the leases of claims that wait, or that have been sending for less than their limit.
+        """Renew the leases of claims that wait, or whose sending is within its time limit.
 
-        The lease of a sender that hangs runs out. Raises :class:`DatabaseUnavailable`.
+        The lease of a sender that hangs is not renewed. Raises :class:`DatabaseUnavailable`.
         """
         now = self._clock.boot()
         with self._lock:

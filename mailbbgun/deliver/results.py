@@ -93,7 +93,7 @@ class Results:
             if ended:
                 self._commit(ended)
             until = time.monotonic() + rest_after(time.monotonic() - started)
-        # A sender that is still running can no longer send what it has in hand: all leases are void.
+        # A sender that still runs can no longer send what it has in hand: all leases are void.
         unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
         if unsent:
             self._commit(unsent)

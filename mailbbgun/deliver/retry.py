@@ -41,8 +41,8 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
     """
     match outcome:
         case Delivered(reply, server):
-            # Only test keys may write to such addresses, so the address alone decides, here and when
-            # a journal is replayed.
+            # Only test keys may write to such addresses, so the address alone decides, here and
+            # when a journal is replayed.
             complained = simulator.complains(claim.address)
             return _result(
                 claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_event_data(server)

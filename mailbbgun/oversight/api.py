@@ -21,9 +21,9 @@ blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or t
 
 
 @blueprint.route("/messages/<uuid:message_id>", methods=["DELETE"], tags=["messages"])
-@blueprint.response(200, Details, description="What had not left is cancelled; the message as it is now.")
+@blueprint.response(200, Details, description="Deliveries that had not left are cancelled. The message as it is now.")
 @blueprint.alt_response(404, description="No such message.")
-@blueprint.alt_response(409, description="Everything has left, is leaving this moment, or has ended.")
+@blueprint.alt_response(409, description="Every delivery of it has left, is being sent at this moment, or has ended.")
 @needs(Scope.WRITE, tests=True)
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet"""
@@ -33,7 +33,9 @@ def cancel(message_id: UUID) -> Any:
 
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
 @blueprint.arguments(Nothing, required=False)
-@blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
+@blueprint.response(
+    200, Details, description="Deliveries that had failed or waited are due now. The message as it is now."
+)
 @blueprint.alt_response(
     403,
     description=f"The API key lacks the scope {Scope.WRITE}, "
@@ -49,8 +51,9 @@ def cancel(message_id: UUID) -> Any:
 def retry(_: dict[str, Any], message_id: UUID) -> Any:
     """Try again now
 
-    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
-    A key must be allowed to send what this sends: a team key to its guests only, one with senders from these only.
+    Failed deliveries become due and begin a fresh schedule. Those that wait for their next try
+    become due and stay on their schedule. A key must be allowed to send what this sends: a team key
+    sends to its guests only, a key with senders only from these.
     """
     who = caller()
     offer, db, permit = provided(Publisher).offer, provided(Services).db, partial(_check_may_send, who, message_id)

@@ -50,7 +50,7 @@ class Leased(NamedTuple):
 class Backlog(NamedTuple):
     """All pending deliveries: due now, due later, held for a suspended tenant, or claimed.
 
-    ``claimed`` maps the id of each worker. ``unpublished`` are due and have no hint on the queue
+    ``claimed`` is by the id of the worker. ``unpublished`` are due and have no hint on the queue
     yet; they are among ``due``.
     """
 

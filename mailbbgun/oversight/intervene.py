@@ -23,7 +23,10 @@ Permit = Callable[[Session, Collection[str]], None]
 
 
 class Changed(NamedTuple):
-    """A message after the change, as ``messages.api.Details`` takes it, and how many deliveries changed."""
+    """A message after the change, and how many of its deliveries changed.
+
+    ``message`` is what ``messages.api.Details`` shows.
+    """
 
     message: dict[str, Any]
     deliveries: int
@@ -55,7 +58,8 @@ def retry(
 
     Failed deliveries begin a fresh schedule; those that wait for their next try stay on theirs.
     Calls ``permit``, if there is one, before this is committed, and ``offer`` after that. Raises
-    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if no delivery has failed or waits.
+    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if no delivery has failed or
+    waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
         retried = record.retried(session, tenant_id, message_id, tests_only=tests_only)

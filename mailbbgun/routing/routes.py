@@ -122,8 +122,8 @@ class Routes:
         """Forget all accounts but these; return the routes whose past says nothing any more.
 
         Those are the routes whose account is gone or leads to another server. Mail that waits for
-        such a route takes another one. ``tenants`` is called while :meth:`add_accounts` must wait, so that
-        no account it adds is forgotten.
+        such a route takes another one. ``tenants`` is called while :meth:`add_accounts` must wait,
+        so that no account it adds is forgotten.
         """
         with self._lock:
             before, self._accounts = self._accounts, _by_route(tenants())

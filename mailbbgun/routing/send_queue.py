@@ -92,8 +92,8 @@ class SendQueue(Generic[Q]):
     """Claimed transactions that wait for a sender. Thread-safe.
 
     ``room`` bounds the transactions waiting and under way. ``connections`` returns how many a route
-    may have under way. ``connections_per_tenant`` returns how many one tenant may have under way on all routes of
-    that kind, because a tenant's slow accounts may each be within its own bound.
+    may have under way. ``connections_per_tenant`` returns how many one tenant may have under way on
+    all routes of that kind, because a tenant's slow accounts may each be within its own bound.
 
     ``gate`` is asked before a transaction goes, with its route and how many could go at once. It
     returns 0 to let one go, else for how many seconds none may go.
