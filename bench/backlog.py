@@ -92,7 +92,7 @@ class Place:
             mime = load(session, wanted)
             took["load"] = time.perf_counter() - began
             began = time.perf_counter()
-            whose = [(one.delivery_id, one.message_id, one.tenant_id, one.attempt) for one in claims]
+            whose = [(one.delivery_id, one.message_id, one.tenant_id, one.claim_number) for one in claims]
             ended = [Result(*one, EventKind.DELIVERED, DELIVERED, code=250, reply="ok") for one in whose]
             standing = record.write_results(session, owner, ended)
             took["results"] = time.perf_counter() - began

@@ -20,7 +20,6 @@ from mailbbgun.accept.store import Store
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
-from mailbbgun.deliver import api as deliver
 from mailbbgun.deliver import workers
 from mailbbgun.events import api as events
 from mailbbgun.exposure import check_was_made
@@ -35,6 +34,7 @@ from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
 from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, self_test
 from mailbbgun.services import Services, build
 from mailbbgun.settings import running
@@ -47,7 +47,7 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, deliver, events, smtp_accounts, tenants)
+ROOMS = (accept, messages, oversight, events, smtp_accounts, tenants)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 

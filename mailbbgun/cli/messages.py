@@ -25,13 +25,13 @@ from mailbbgun.cli.terminal import (
     validated,
 )
 from mailbbgun.core.errors import QueueMisconfigured, Unavailable, explained
-from mailbbgun.deliver import intervene
 from mailbbgun.events import timeline
 from mailbbgun.events.api import Timeline
 from mailbbgun.messages import find
 from mailbbgun.messages.api import Details, Filters, Messages
 from mailbbgun.messages.publisher import publish
 from mailbbgun.messages.repo import Wanted
+from mailbbgun.oversight import intervene
 from mailbbgun.services import Services
 
 COLUMNS = ("created_at", "status", "reason", "from", "to", "subject", "id")

@@ -15,8 +15,9 @@ from mailbbgun.cli.terminal import as_json, opened, print_json, print_one, print
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
 from mailbbgun.database.db import Database
-from mailbbgun.deliver import backlog, workers
+from mailbbgun.deliver import workers
 from mailbbgun.limits.stores import permit_store
+from mailbbgun.oversight import backlog
 from mailbbgun.services import Services
 
 COLUMNS = ("host", "pid", "alive", "claims", "lease_until", "seen_at", "started_at", "id")

@@ -1,6 +1,16 @@
-"""Deliver: takes hints, claims what is due, sends it, and writes down how it ended.
+"""Deliver: claims deliveries that are due, sends them, and records how each attempt ended.
 
-In: hints from the queue. Out: results, through ``events.record``. Promise: a delivery is in one worker's hands at a time, nothing is
-sent without a journal line before its final dot, and a result is committed or found again in the journal.
-``deliver.py`` is the column of verbs to read first.
+In: hints from the queue. Out: results, through ``events/record.py``. Promises: one worker at a time
+has a delivery in hand. Nothing is sent without a journal line before its final dot. A result is
+committed, or else the journal still has it.
+
+A lease ends in one of three places: ``events/record.py`` clears it together with the claim's
+result, ``sweep/replay.py`` settles it once it has run out, and ``Leases.void_all`` voids those of
+this process when it stops.
+
+Files: `deliver` is the column of verbs; read it first. `context` holds everything they need.
+`claim` claims deliveries, `transaction` is what a sender sends at once, `leases` renews and checks
+the leases of this process. `journal` records what was sent, `retry` turns an outcome into a result,
+`results` commits results. `come_back_times` spreads deliveries that wait for one route. `workers`,
+with its table in `models`, is the register of live workers.
 """

@@ -1,11 +1,12 @@
-"""Claims: taking deliveries into one worker's hands for the time of a lease. Set-based statements by the database's clock alone.
+"""Claims deliveries for one worker, each for the time of a lease.
 
-Statements of the hot path are built once: building one takes longer than running it.
+All times are the database's clock. A statement works on many rows at once. Each is built only once,
+because SQLAlchemy takes longer to build it than the database to run it.
 """
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 from uuid import UUID
@@ -20,8 +21,12 @@ from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 from mailbbgun.tenants.repo import suspended
 
-ISOLATED_FROM = 2  # claims that died with their worker; from here on a message is sent alone, in a child process
-EAGER_SIZE = 65_536  # bytes; larger messages are read from the database only when their turn comes
+#: Claims of a delivery that died with their worker, from which on its message is sent alone, in a
+#: child process.
+ISOLATED_FROM = 2
+
+#: Bytes. A larger message is read from the database only when it is about to be sent.
+EAGER_SIZE = 65_536
 
 _D, _M = DELIVERIES.c, MESSAGES.c
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
@@ -30,75 +35,53 @@ _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """One delivery in this worker's hands. ``lease_ends`` is boot-clock seconds, moved on by renewals."""
+    """One delivery that this worker has in hand.
+
+    ``claim_number`` counts the claims of the delivery and is the fencing token: a result counts
+    only if its claim is still the last one. ``schedule_step`` is the place in RETRY_DELAYS,
+    ``unknowns`` the attempts whose outcome nobody knows. ``lease_ends`` is in boot-clock seconds;
+    each renewal moves it on.
+    """
 
     delivery_id: UUID
     message_id: UUID
     tenant_id: UUID
     address: str
     lane: str
-    attempt: int
-    tries: int
+    claim_number: int
+    schedule_step: int
     unknowns: int
     lease_ends: float
-    key_id: UUID | None = None  # by which the message came; for the log
-
-
-@dataclass(slots=True, eq=False)
-class Transaction:
-    """One mail transaction (RFC 5321 §3.3): a message to recipients that share a route."""
-
-    message_id: UUID
-    mail_from: str
-    smtputf8: bool
-    raw: bytes | None  # None: read it when its turn comes
-    route: str
-    claims: list[Claim]
-    candidates: list[str] = field(default_factory=list)  # the routes it may take besides, best first
-    own_mail_from: bool = False  # the message names its envelope's sender; else an account may have one
-    failed: list[dict[str, str]] = field(default_factory=list)  # accounts that could not take it in this try, and why
-    lined_up: float = 0.0  # monotonic seconds
-    started: float | None = None  # boot-clock seconds
-    limit: float = 0.0  # seconds it may take from then on before it counts as hanging
+    key_id: UUID | None = None  # the API key that sent the message; for the log
 
     @property
-    def lane(self) -> str:
-        """The lane it waits on."""
-        return self.claims[0].lane
-
-    @property
-    def tenant_id(self) -> UUID:
-        """Whose it is."""
-        return self.claims[0].tenant_id
-
-    @property
-    def about(self) -> dict[str, object]:
-        """What a log line about it tells."""
-        return {"message_id": self.message_id, "tenant_id": self.tenant_id, "key_id": self.claims[0].key_id}
+    def key(self) -> tuple[UUID, int]:
+        """The delivery's id and ``claim_number``: together they name this claim and no other."""
+        return self.delivery_id, self.claim_number
 
 
-#: The address behind a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
+#: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
 _NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 
 
 class Loaded(NamedTuple):
-    """What a transaction needs to know of its message."""
+    """What a transaction needs of its message."""
 
-    mail_from: str  # the envelope's sender
+    mail_from: str  # the envelope sender
     smtputf8: bool
-    test: bool  # by a test key
-    sender: str  # From, as people read it
-    raw: bytes | None  # None if it is large
-    key_id: UUID | None  # by which it came
+    test: bool  # sent by a test key
+    sender: str  # the From header, as people read it
+    raw: bytes | None  # None if it is larger than EAGER_SIZE
+    key_id: UUID | None  # the API key that sent it
 
     @property
     def own_mail_from(self) -> bool:
-        """Whether the message names its own envelope sender."""
+        """Whether the message names an envelope sender other than the address of From."""
         return self.sender != self.mail_from and not self.sender.endswith(f"<{self.mail_from}>")
 
     @property
     def from_address(self) -> str:
-        """The address of From, which decides what account it leaves through."""
+        """The address of From, by which an SMTP account is chosen."""
         if not self.own_mail_from:
             return self.mail_from
         named = _NAMED.search(self.sender)
@@ -114,9 +97,11 @@ def claim(
     *,
     isolated: bool = False,
 ) -> list[Claim]:
-    """Claim what is due, pending and unclaimed of these messages and return it.
+    """Claim the deliveries of these messages that are pending, due and unclaimed.
 
-    ``isolated`` takes also what killed workers before (``crashes`` ≥ ``ISOLATED_FROM``); only a child process may ask for that.
+    ``lease_ends`` is when their leases of ``lease_seconds`` end by the boot clock. ``isolated``
+    also claims deliveries that have killed workers (``crashes`` ≥ ``ISOLATED_FROM``); only a child
+    process may ask for it.
     """
     given = {"owner": owner, "messages": id_rows(dialect_of(session), sorted(message_ids)), "seconds": lease_seconds}
     rows = session.execute(_claim(dialect_of(session), isolated), given).mappings()
@@ -128,27 +113,28 @@ def _claim(dialect: str, isolated: bool) -> Executable:
     due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
     if not isolated:
         due = due.where(_D.crashes < ISOLATED_FROM)
-    # What the publisher has locked, it marks at the very moment its hint arrives here. Skipped, it would not be hinted again for a minute.
+    # Rows that the publisher has locked are waited for, not skipped: it marks them at the moment
+    # their hint arrives here, and a skipped row would not be hinted again for a minute.
     told = (
         _D.id.label("delivery_id"),
         _D.message_id,
         _D.tenant_id,
         _D.address,
         _D.lane,
-        _D.attempt,
-        _D.tries,
+        _D.attempt.label("claim_number"),
+        _D.tries.label("schedule_step"),
         _D.unknowns,
     )
     return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)
 
 
 def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
-    """Lock rows of the messages given."""
+    """Lock those of the ``rows`` that belong to the messages given."""
     return leasing.locked(dialect, ids(dialect, "messages"), _D.message_id, rows)
 
 
 def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
-    """Return what is needed of each message, in one statement."""
+    """Return what the transactions need of each message, by its id."""
     rows = session.execute(_load(dialect_of(session)), {"messages": id_rows(dialect_of(session), message_ids)})
     return {row[0]: Loaded(*row[1:]) for row in rows}
 
@@ -167,15 +153,20 @@ def load_raw(session: Session, message_id: UUID) -> bytes:
 
 
 def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[tuple[UUID, int]]:
-    """Prolong the leases that still stand and return delivery and attempt of each; the others were taken from us."""
+    """Renew the leases that still stand; return the ``key`` of each of their claims.
+
+    The other claims were taken from this worker.
+    """
     return leasing.prolong(session, DELIVERIES, owner, {one.delivery_id for one in claims}, lease_seconds)
 
 
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
-    """Forget delay hints that came before their delivery was due (jitter); the tick hints it again when it is.
+    """Note that these messages' delay hints came before their deliveries were due.
 
-    Whether it is due by now is not asked: it may have become so since the claim that found nothing. Nor whether it was the delay hint that
-    came, or an older one again with its bunch: then the delay hint comes as well, and is one too many.
+    Jitter makes some deliveries due after the delay queue's hint. The tick then hints them again.
+    Deliveries that are due by now are included: they may have become due after the claim that did
+    not find them. If the hint was not the delay queue's but an older one, which came again with its
+    bunch, then the delay queue's hint is one too many, which is harmless.
     """
     session.execute(
         _put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))}
@@ -189,7 +180,10 @@ def _put_early_back(dialect: str) -> Executable:
 
 
 def next_isolated(session: Session) -> UUID | None:
-    """Return a message that is due and must be sent alone; None if there is none. No hint is needed for these, and none is lost."""
+    """Return a message that is due and must be sent alone, or None if there is none.
+
+    Such messages have no hints: workers look for them here.
+    """
     statement = select(_D.message_id).where(
         *_IDLE, _D.crashes >= ISOLATED_FROM, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id)
     )

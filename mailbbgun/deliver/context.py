@@ -1,4 +1,4 @@
-"""The worker context: everything the verbs of ``deliver.py`` need, as one value for each worker process."""
+"""The worker context: everything that the verbs of ``deliver.py`` need, in one value."""
 
 import random
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.database.db import Database
+from mailbbgun.deliver.come_back_times import ComeBackTimes
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
-from mailbbgun.deliver.returns import Returns
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
@@ -26,7 +26,11 @@ from mailbbgun.smtp_accounts.cache import AccountCache
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Everything a worker's verbs need. ``owner`` is new at every start: never a host name, which comes back."""
+    """Everything that the verbs of one worker process need.
+
+    ``owner`` is the id in its leases. It is new at every start: a host name would be the same for
+    the next process.
+    """
 
     owner: UUID
     settings: Settings
@@ -37,7 +41,7 @@ class WorkerContext:
     rate_limiter: RateLimiter
     permits: PermitStore
     breaker: CircuitBreaker
-    returns: Returns
+    come_back_times: ComeBackTimes
     journal: Journal
     leases: Leases
     publisher: Publisher
@@ -46,9 +50,10 @@ class WorkerContext:
 
     @classmethod
     def open(cls, services: Services, owner: UUID | None = None, woken: Callable[[], None] = lambda: None) -> Self:
-        """Set up a context; ``woken`` is called, from a thread, when an account's limits let something go.
+        """Set up a context.
 
-        Raises :class:`ConfigurationError` if the journal cannot be written or ``SMTP_URL`` used.
+        ``woken`` is called, from another thread, when an account's limits let mail go again. Raises
+        :class:`ConfigurationError` if the journal cannot be written or ``SMTP_URL`` cannot be used.
         """
         settings = services.settings
         owner = owner or uuid4()
@@ -68,7 +73,7 @@ class WorkerContext:
             rate_limiter=rate_limiter,
             permits=permits,
             breaker=breaker(settings, services.clock),
-            returns=Returns(services.clock),
+            come_back_times=ComeBackTimes(services.clock),
             journal=journal,
             leases=leases,
             publisher=publisher,
@@ -77,21 +82,26 @@ class WorkerContext:
         )
 
     def close(self, timeout: float) -> None:
-        """Write the last results (for up to ``timeout`` seconds) and put everything away."""
+        """Write the last results, for up to ``timeout`` seconds, and close everything."""
         self.results.close(timeout)
         self.rate_limiter.close()
         self.permits.close()
         self.routes.close()
         self.publisher.close()
-        self.journal.close(keep=bool(self.leases.held()))
+        self.journal.close(keep=bool(self.leases.in_hand()))
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:
-    """Return the circuits by the settings. A pause is over before anything deferred because of it comes back."""
-    rest = min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
-    return CircuitBreaker(settings.REFUSED_PAUSE_SECONDS, clock, failures=settings.CIRCUIT_FAILURES, rest=rest)
+    """Return the circuit breaker that the settings ask for.
+
+    The pause for an unreachable server ends before mail that was deferred because of it comes back.
+    """
+    unreachable_pause = min(settings.CIRCUIT_PAUSE_SECONDS, min(settings.RETRY_DELAYS) / 2)
+    return CircuitBreaker(
+        settings.REFUSED_PAUSE_SECONDS, clock, failures=settings.CIRCUIT_FAILURES, unreachable_pause=unreachable_pause
+    )
 
 
 def policy(settings: Settings) -> Policy:
-    """Return the rules of retrying by the settings."""
+    """Return the retry policy that the settings ask for."""
     return Policy(settings.RETRY_DELAYS, settings.ON_UNKNOWN == "hold", random.random, settings.REFUSED_PAUSE_SECONDS)

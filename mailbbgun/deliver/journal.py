@@ -1,8 +1,10 @@
-"""The journal: what one worker process did on the wire, written so that its successor can tell.
+"""The journal: a file in which one worker process records for whom it sends the final dot of DATA.
 
-One JSON line each: a header naming the worker and the machine's boot; ``dot`` just before the final dot of DATA; ``reply`` with the
-server's answer right after it; ``undone`` if the dot was not written after all. A line that ``kill -9`` finds written is in the
-kernel's hands and survives the process; only the machine's own crash can lose it, and then the boot id tells.
+After the worker's death, another process reads there what was sent. Each line is JSON: a header
+with the worker and the machine's boot id; ``dot`` just before the final dot; ``reply`` with the
+server's reply, right after it; ``undone`` if the dot was not sent after all. A written line is in
+the kernel's memory and survives ``kill -9``. Only a crash of the machine can lose it; the boot id
+then differs.
 """
 
 import errno
@@ -23,63 +25,74 @@ from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.smtp.reply import Reply
 
-ROTATE_SIZE = 8 << 20  # bytes
+#: Bytes. A larger file is replaced by a new one without the lines that no longer matter.
+ROTATE_SIZE = 8 << 20
+
+#: The suffix of a journal's file name.
 SUFFIX = ".journal"
+
+#: The suffix of a file that is being made, and is a journal only once it has been renamed.
 FRESH = ".fresh"
 
 log = logging.getLogger("mailbbgun.journal")
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from every other."""
+    """Return the id of the machine's current boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def path_of(folder: Path, owner: UUID) -> Path:
-    """Return where the worker of that id keeps its journal."""
+    """Return the path of the journal of the worker with that id."""
     return folder / f"{owner}{SUFFIX}"
 
 
 class Journal:
-    """The journal of this process. Thread-safe; every method but ``close`` may raise OSError (disk full), and then nothing may be sent."""
+    """The journal of this process. Thread-safe.
+
+    The methods that write raise OSError, as when the disk is full; then no dot may be sent.
+    """
 
     def __init__(self, folder: Path, owner: UUID) -> None:
-        """Begin a journal. Raises :class:`ConfigurationError` if the folder cannot be written."""
+        """Make the file. Raises :class:`ConfigurationError` if the folder cannot be written."""
         self.path = path_of(folder, owner)
         self._owner = owner
         self._lock = threading.Lock()
-        self._open: dict[tuple[UUID, int], bytes] = {}  # delivery and attempt → its lines that still matter
+        self._open: dict[tuple[UUID, int], bytes] = {}  # key of a claim → its lines that still matter
         self._failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             fresh, self._file = self._begin()
-            os.link(fresh, self.path)  # unlike a rename, refuses a journal that is there already
+            os.link(fresh, self.path)  # unlike a rename, this refuses to replace a journal
             fresh.unlink()
         except OSError as error:
             raise ConfigurationError(f"the journal {self.path} cannot be written: {error.strerror}") from error
 
     def dot(self, claims: Sequence[Claim]) -> None:
-        """Write that the final dot is about to be sent for these."""
+        """Write that the final dot is about to be sent for these claims."""
         self._write("dot", claims)
 
     def undone(self, claims: Sequence[Claim]) -> None:
-        """Write that the dot of the line before was not sent."""
+        """Write that the dot of these claims was not sent after all."""
         self._write("undone", claims)
 
     def reply(self, claims: Sequence[Claim], reply: Reply) -> None:
-        """Write the server's answer to the dot."""
+        """Write the server's reply to the dot."""
         self._write("reply", claims, reply.code, reply.enhanced, reply.text)
 
     def committed(self, claims: Iterable[Claim]) -> None:
-        """Forget claims whose results are in the database; begin a fresh file when this one has grown."""
+        """Forget claims whose results are in the database.
+
+        Begins a new file if this one has grown beyond ``ROTATE_SIZE``.
+        """
         with self._lock:
             for one in claims:
-                self._open.pop((one.delivery_id, one.attempt), None)
+                self._open.pop(one.key, None)
             if os.fstat(self._file).st_size > ROTATE_SIZE:
                 self._rotate()
 
     def works(self) -> bool:
-        """Say whether lines can be written: the last one was, or one can be now."""
+        """Return whether the last line could be written, or one can be written now."""
         try:
             if self._failed:
                 self._write("undone", [])
@@ -87,34 +100,38 @@ class Journal:
             return False
         return True
 
-    def tells_of(self, claim: Claim) -> bool:
-        """Say whether a line about this claim still matters: its dot may have gone out."""
+    def may_have_sent(self, claim: Claim) -> bool:
+        """Return whether the dot of this claim may have been sent."""
         with self._lock:
-            return (claim.delivery_id, claim.attempt) in self._open
+            return claim.key in self._open
 
     def close(self, *, keep: bool = False) -> None:
-        """End the journal; the file goes unless it still tells something that the database does not know.
+        """Close the journal; delete the file if the database has all that it tells.
 
-        With ``keep`` it stays all the same: for claims still in hand, its silence tells that nothing was sent.
+        With ``keep`` the file stays. If claims are still in hand, the lack of a line about them
+        proves that they were not sent.
         """
         with self._lock:
             if not self._open and not keep:
                 self.path.unlink(missing_ok=True)
             os.close(self._file)
-            self._file = -1  # a sender that outlived the grace must not write into what gets this number next
+            # A sender that still runs must not write into a file that gets this descriptor next.
+            self._file = -1
 
     def _write(self, what: str, claims: Sequence[Claim], *words: object) -> None:
-        line = orjson.dumps([what, [[one.delivery_id.hex, one.attempt] for one in claims], *words]) + b"\n"
+        line = orjson.dumps([what, [[one.delivery_id.hex, one.claim_number] for one in claims], *words]) + b"\n"
         with self._lock:
             self._failed = True
             _append(self._file, line)
             self._failed = False
             for one in claims:
-                key = one.delivery_id, one.attempt
-                self._open[key] = self._open.get(key, b"") + line
+                self._open[one.key] = self._open.get(one.key, b"") + line
 
     def _begin(self) -> tuple[Path, int]:
-        """Make a locked file under another name: nobody may find a journal that looks as if its worker were dead."""
+        """Make a locked file under another name.
+
+        Under the journal's own name it would look, until it is locked, as if its worker were dead.
+        """
         path = self.path.with_suffix(FRESH)
         path.unlink(missing_ok=True)
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -128,7 +145,7 @@ class Journal:
         return path, file
 
     def _rotate(self) -> None:
-        """Carry the lines that still matter into a new file and put it in the old one's place at once."""
+        """Replace the file by one that has only the lines that still matter."""
         fresh, file = self._begin()
         os.rename(fresh, self.path)
         os.close(self._file)
@@ -138,24 +155,31 @@ class Journal:
 def _append(file: int, line: bytes) -> None:
     written = os.write(file, line)
     if written != len(line):
-        # What was torn off must not stand before the next line, which would then be unreadable too.
+        # Half a line would make the next line unreadable too.
         os.ftruncate(file, os.fstat(file).st_size - written)
         raise OSError(errno.ENOSPC, "the journal's disk is full")
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a journal tells. ``told`` maps (delivery, attempt) to the server's answer, or None where the answer is missing."""
+    """What a journal tells.
+
+    ``answers`` maps the key of each claim whose dot may have been sent to the server's reply, or to
+    None if there is no reply.
+    """
 
     owner: UUID
-    same_boot: bool  # only then does the lack of a line prove that nothing was sent
-    alive: bool  # the worker still holds the file
-    told: dict[tuple[UUID, int], Reply | None]
+    same_boot: bool  # if False, a crash of the machine may have lost lines
+    alive: bool  # whether the worker still has the file locked
+    answers: dict[tuple[UUID, int], Reply | None]
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Hold a dead worker's journal while it is replayed; gives False if its worker, or another replay, has it."""
+def locked(path: Path) -> Iterator[bool]:
+    """Lock a dead worker's journal while it is replayed.
+
+    Yields whether it is locked: False if there is none, or if its worker or another replay has it.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -167,7 +191,8 @@ def held(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield _is_at(file, path)  # else it was rotated since it was opened, and its worker lives
+        # If another file has its name now, its worker lives and has rotated it.
+        yield _is_at(file, path)
     finally:
         os.close(file)
 
@@ -180,34 +205,36 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def read(path: Path, *, alive: bool) -> Replay | None:
-    """Read a journal. A torn last line is left out (its dot was not sent); None when there is no such file or no whole header."""
+    """Read a journal; return None if there is no file, or no whole header in it.
+
+    Half a line at the end is left out: a dot is sent only after its whole line was written.
+    ``alive`` says whether the worker lives.
+    """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return None
     if not lines:
         return None
-    told: dict[tuple[UUID, int], Reply | None] = {}
+    answers: dict[tuple[UUID, int], Reply | None] = {}
     same_boot = False
     try:
         header = orjson.loads(lines[0])
         for line in lines[1:]:
-            _tell(told, line)
+            _parse_line(answers, line)
         same_boot = header["boot"] == boot_id()
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-    ):  # the machine crashed while it was written: what it does not tell is not known
+    # The machine crashed while the file was written. ``same_boot`` stays False: that a line is
+    # missing proves nothing.
+    except (ValueError, TypeError, KeyError):
         log.exception("journal_damaged", extra={"journal": path.name})
-    return Replay(UUID(path.stem), same_boot, alive, told)
+    return Replay(UUID(path.stem), same_boot, alive, answers)
 
 
-def _tell(told: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:
+def _parse_line(answers: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:
     what, claims, *words = orjson.loads(line)
-    for identifier, attempt in claims:
-        key = UUID(identifier), attempt
+    for identifier, number in claims:
+        key = UUID(identifier), number
         if what == "undone":
-            told.pop(key, None)
+            answers.pop(key, None)
         else:
-            told[key] = Reply(*words) if what == "reply" else None
+            answers[key] = Reply(*words) if what == "reply" else None

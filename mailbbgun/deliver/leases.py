@@ -1,4 +1,4 @@
-"""The leases this process holds: renewed together, and asked before anything is sent."""
+"""The leases of this process. They are renewed together, and checked before each final dot."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -6,71 +6,81 @@ from uuid import UUID
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim, Transaction, renew
+from mailbbgun.deliver.claim import Claim, renew
+from mailbbgun.deliver.transaction import Transaction
 
 
 class Leases:
-    """Thread-safe register of this process's claims."""
+    """The claims that this process has in hand. Thread-safe."""
 
     def __init__(self, owner: UUID, seconds: int, clock: Clock) -> None:
         self._owner = owner
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by delivery and attempt
-        self._over = False
-        self.writing = threading.Lock()  # results and renewals of one worker update the same rows, in no common order
+        self._in_hand: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by key
+        self._all_void = False
+        # Writers of results and renewals take turns: they update the same rows, in no common order,
+        # and could lock each other out.
+        self.writing = threading.Lock()
 
     def next_end(self) -> float:
-        """Return when (boot clock) a lease granted by a statement that is about to run ends: reckoned from before, so never too late."""
+        """Return when a lease ends that the next statement grants; boot-clock seconds.
+
+        It is computed before the statement runs, so it is never later than in the database.
+        """
         return self._clock.boot() + self._seconds
 
-    def hold(self, transactions: Iterable[Transaction]) -> None:
-        """Begin to look after claims."""
+    def add(self, transactions: Iterable[Transaction]) -> None:
+        """Begin to renew the leases of these transactions' claims."""
         with self._lock:
-            self._held.update(
-                {_key(one): (one, transaction) for transaction in transactions for one in transaction.claims}
+            self._in_hand.update(
+                {one.key: (one, transaction) for transaction in transactions for one in transaction.claims}
             )
 
     def drop(self, claims: Iterable[Claim]) -> None:
-        """Look after these no more: their results are committed, or they were given back."""
+        """Stop renewing these claims: their results are committed."""
         with self._lock:
             for one in claims:
-                self._held.pop(_key(one), None)
+                self._in_hand.pop(one.key, None)
 
-    def end(self) -> None:
-        """From here on no lease stands: nothing more may be sent."""
-        self._over = True
+    def void_all(self) -> None:
+        """Void all leases: from now on this process may send no dot."""
+        self._all_void = True
 
     def stand(self, claims: Sequence[Claim]) -> bool:
-        """Say whether every lease lives for a while yet. A process that was suspended finds here that it must not send."""
-        margin = self._seconds / 10
-        return not self._over and min(one.lease_ends for one in claims) - margin > self._clock.boot()
+        """Return whether the leases of all these claims last long enough to send the dot now.
 
-    def held(self) -> list[Claim]:
-        """Return every claim looked after."""
+        A process that was suspended finds here that its leases have run out.
+        """
+        margin = self._seconds / 10
+        return not self._all_void and min(one.lease_ends for one in claims) - margin > self._clock.boot()
+
+    def in_hand(self) -> list[Claim]:
+        """Return all claims that this process has in hand."""
         with self._lock:
-            return [one for one, _ in self._held.values()]
+            return [one for one, _ in self._in_hand.values()]
 
     def tenants(self) -> set[UUID]:
-        """Return whose claims are looked after."""
+        """Return the tenants of these claims."""
         with self._lock:
-            return {one.tenant_id for one, _ in self._held.values()}
+            return {one.tenant_id for one, _ in self._in_hand.values()}
 
     def renew(self, database: Database) -> None:
-        """Prolong, in one statement, the claims that wait or whose sender is inside its own limit. Raises :class:`DatabaseUnavailable`."""
+        """Renew the leases of claims that wait, or whose sending is within its time limit.
+
+        The lease of a sender that hangs is not renewed. Raises :class:`DatabaseUnavailable`.
+        """
         now = self._clock.boot()
         with self._lock:
-            wanted = [one for one, its in self._held.values() if its.started is None or now - its.started < its.limit]
+            wanted = [
+                one for one, its in self._in_hand.values() if its.started is None or now - its.started < its.limit
+            ]
         if not wanted:
             return
         ends = self.next_end()
         with self.writing, database.write() as session:
             standing = renew(session, self._owner, wanted, self._seconds)
         for one in wanted:
-            if _key(one) in standing:
+            if one.key in standing:
                 one.lease_ends = ends
-
-
-def _key(claim: Claim) -> tuple[UUID, int]:
-    return claim.delivery_id, claim.attempt

@@ -10,7 +10,7 @@ from mailbbgun.database.db import Base, UTCDateTime
 
 
 class RegisteredWorker(Base):
-    """One start of a worker process; ``id`` is what its claims carry as ``lease_owner``."""
+    """One start of a worker process. ``id`` is the ``lease_owner`` of its claims."""
 
     __tablename__ = "workers"
 

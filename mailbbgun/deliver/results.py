@@ -1,4 +1,4 @@
-"""Writing results: many claims' ends in one commit, by one thread, before their places are given to others."""
+"""Writes the results of many claims in one commit, by one thread."""
 
 import logging
 import queue
@@ -19,14 +19,21 @@ from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
 
-BATCH = 500  # results a commit
+#: Results in one commit, at most.
+BATCH = 500
+
+#: Seconds between two attempts to commit while the database is away.
 BACK_OFF_SECONDS = 1.0
 
 log = logging.getLogger("mailbbgun.results")
 
 
 class Results:
-    """The writer of one process. While the database is away it keeps what it has and tries again; ``healthy`` says so to the claimer."""
+    """The writer of one process.
+
+    While the database is away it keeps the results and tries again. ``healthy`` is False then, so
+    that nothing more is claimed.
+    """
 
     def __init__(
         self,
@@ -51,16 +58,22 @@ class Results:
 
     @property
     def healthy(self) -> bool:
-        """False while results cannot be committed: a send whose result cannot be written is how duplicates are made."""
+        """Whether results can be committed.
+
+        A mail that is sent while they cannot may be sent twice.
+        """
         return self._healthy.is_set()
 
     def put(self, claim: Claim, result: Result) -> None:
-        """Hand over how a claim ended; returns at once."""
+        """Hand over the result of a claim. Returns at once."""
         self._ended.put((claim, result))
 
     def close(self, timeout: float) -> bool:
-        """Write what is there and release what was not sent, for up to ``timeout`` seconds; return whether all of it is written."""
-        self._leases.end()
+        """Write all results, and give back the claims that were not sent.
+
+        Takes up to ``timeout`` seconds. Returns whether everything is written.
+        """
+        self._leases.void_all()
         self._ended.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -80,8 +93,8 @@ class Results:
             if ended:
                 self._commit(ended)
             until = time.monotonic() + rest_after(time.monotonic() - started)
-        # What a sender that outlived the grace holds and has not sent, it never will: its lease is ended.
-        unsent = [(one, released(one, 0.0)) for one in self._leases.held() if not self._journal.tells_of(one)]
+        # A sender that still runs can no longer send what it has in hand: all leases are void.
+        unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
         if unsent:
             self._commit(unsent)
 
@@ -93,16 +106,17 @@ class Results:
                     fault("results.commit")
                 break
             except DatabaseUnavailable as error:
-                # Perhaps the commit went through and its answer was lost: then the repeat finds nothing standing, which is right too.
+                # Perhaps it was committed and only the answer was lost. Then the repeat finds no
+                # claim that still stands, and changes nothing.
                 self._healthy.clear()
                 self._outages.failed("results", error)
                 time.sleep(BACK_OFF_SECONDS)
         fault("results.committed")
         self._healthy.set()
         self._outages.worked("database", "results")
-        self._after(ended, standing)
+        self._after_commit(ended, standing)
 
-    def _after(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
+    def _after_commit(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
         lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
         for hint in {
             (lanes[result.delivery_id], result.message_id, result.hinted) for result in standing if result.hinted

@@ -1,4 +1,4 @@
-"""How a try's outcome becomes a delivery's result: the schedule, the policy for what nobody knows, the ends. Pure."""
+"""Turns the outcome of an attempt into the result of its claim, by schedule and policy. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,68 +12,90 @@ from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
 from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
-UNKNOWN_RETRIES = 2  # so a recipient gets three copies at the most
+#: Attempts after one whose outcome nobody knows. So a recipient gets at most three copies.
+UNKNOWN_RETRIES = 2
+
+#: A retry's delay is up to this part shorter or longer.
 JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What decides besides the outcome itself. ``random`` returns 0…1; ``pause`` is how long a server that refuses us is left alone."""
+    """What decides besides the outcome.
+
+    ``delays`` is RETRY_DELAYS, in seconds. With ``hold_unknown`` a delivery whose outcome nobody
+    knows is not tried again. ``random`` returns 0…1. ``refused_pause`` is for how many seconds a
+    server that refuses us is not asked.
+    """
 
     delays: Sequence[int]
     hold_unknown: bool
     random: Callable[[], float]
-    pause: int = 60
+    refused_pause: int = 60
 
 
 def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
-    """Return the result of one claim. Fenced claims and split batches have none and do not come here."""
+    """Return the result of one claim.
+
+    Raises TypeError for an outcome that is no end of an attempt, such as Fenced.
+    """
     match outcome:
         case Delivered(reply, server):
-            # Only test keys write to such addresses, so the address alone tells, here and when a journal is replayed.
+            # Only test keys may write to such addresses, so the address alone decides, here and
+            # when a journal is replayed.
             complained = simulator.complains(claim.address)
             return _result(
-                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_where(server)
+                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_event_data(server)
             )
         case Bounced(reply, phase, server):
             return _result(
-                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_where(server, phase)
+                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_event_data(server, phase)
             )
         case Refused(reply, phase, server):
-            # Perhaps it is about this recipient: the others, who wait for the pause, are to be asked for first.
+            # Perhaps the refusal is about this recipient. The others, who wait for the end of the
+            # pause, must be tried before it.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
-            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.pause + behind, data=_where(server, phase))
+            return _result(
+                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_event_data(server, phase)
+            )
         case Unknown(reply, phase, server):
-            return _unknown(claim, policy, reply, _where(server, phase))
+            return _unknown(claim, policy, reply, _event_data(server, phase))
         case Deferred(reply, phase, after, server):
-            return _again(claim, policy, Kind.DEFERRED, reply, _where(server, phase), after=after)
+            return _retry(claim, policy, Kind.DEFERRED, reply, _event_data(server, phase), after=after)
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
 def released(
     claim: Claim, wait: float, why: str | None = None, account: str | None = None, *, attempted: bool = False
 ) -> Result:
-    """The result of a claim given back with nothing sent, due again in ``wait`` seconds, at the same place in RETRY_DELAYS.
+    """Return the result of a claim that is given back unsent, due again in ``wait`` seconds.
 
-    ``why`` is told in an event, but not each time: of what is claimed again and again for a day there are a dozen. ``attempted``: before it was
-    given back, a server was asked that could not be talked to.
+    Its schedule step stays. ``why`` is shown in an event, but only at claims 1, 2, 4, 8 …: a
+    delivery that is claimed again and again for a day has a dozen. ``attempted`` says whether a
+    server was asked before.
     """
-    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
-    if why is None or claim.attempt & (claim.attempt - 1):
-        return Result(*whose, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
+    claim_ids = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
+    if why is None or claim.claim_number & (claim.claim_number - 1):
+        return Result(*claim_ids, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
     more: dict[str, Any] = {"attempted": attempted, "reply": why, "data": {"account": account}, "key_id": claim.key_id}
-    return Result(*whose, Kind.WAITING, PENDING, wait=wait, released=True, **more)
+    return Result(*claim_ids, Kind.WAITING, PENDING, wait=wait, released=True, **more)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
-    """The result of a claim whose worker died between the dot and the answer, or whose journal is gone."""
+    """Return the result of a claim of which nobody knows whether it was sent.
+
+    Its worker died between the dot and the reply, or its journal is gone.
+    """
     return _unknown(claim, policy, Reply(0, None, "the worker was lost; the message may have arrived"), {})
 
 
 def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal: Reply | None = None) -> Result:
-    """The result of a claim whose worker was lost before the dot: free to go again, or parked when it killed too many workers.
+    """Return the result of a claim whose worker was lost before the dot.
 
-    ``refusal``: a server's reply to an earlier dot of this attempt, after which the worker would have sent again; then the attempt counts.
+    The delivery is tried again, or parked once ``park_at`` workers died with it in hand;
+    ``crashes`` is their number before. ``died`` is False if the worker was only suspended beyond
+    its lease. ``refusal`` is a server's reply to an earlier dot, after which the worker would have
+    sent again; the attempt then counts.
     """
     asked = refusal is not None
     if died and crashes + 1 >= park_at:
@@ -85,8 +107,8 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
-def _where(server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
-    """Return what the event tells besides the reply; what it does not know is left out there."""
+def _event_data(server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
+    """Return what the event shows besides the reply. Events leave out what is None."""
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip}
 
 
@@ -102,10 +124,10 @@ def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -
             unknown=True,
             data=data,
         )
-    return _again(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
+    return _retry(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
 
 
-def _again(
+def _retry(
     claim: Claim,
     policy: Policy,
     kind: Kind,
@@ -115,11 +137,12 @@ def _again(
     after: float | None = None,
     unknown: bool = False,
 ) -> Result:
-    if claim.tries >= len(policy.delays):
+    if claim.schedule_step >= len(policy.delays):
         kind, reason = (Kind.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN) if unknown else (Kind.EXPIRED, Reason.EXPIRED)
         return _result(claim, kind, ERROR, reply, reason=reason, counted=True, unknown=unknown, data=data)
-    delay = policy.delays[claim.tries]
-    if after is not None:  # the server's own words; no delay queue has this wait, so the tick will hint it
+    delay = policy.delays[claim.schedule_step]
+    # The server named a time. No delay queue has that delay, so the tick hints the delivery.
+    if after is not None:
         return _result(claim, kind, PENDING, reply, wait=after, counted=True, unknown=unknown, data=data)
     wait = delay * (1 - JITTER + 2 * JITTER * policy.random())
     return _result(claim, kind, PENDING, reply, wait=wait, hinted=delay, counted=True, unknown=unknown, data=data)
@@ -129,6 +152,6 @@ def _result(claim: Claim, kind: Kind, status: str, reply: Reply, *, attempted: b
     data = more.pop("data", {})
     if reply.enhanced:
         data = data | {"enhanced": reply.enhanced}
-    whose = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.attempt)
+    claim_ids = (claim.delivery_id, claim.message_id, claim.tenant_id, claim.claim_number)
     more |= {"code": reply.code or None, "reply": reply.text, "data": data, "key_id": claim.key_id}
-    return Result(*whose, kind, status, attempted=attempted, **more)
+    return Result(*claim_ids, kind, status, attempted=attempted, **more)

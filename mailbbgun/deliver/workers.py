@@ -1,4 +1,4 @@
-"""The register of live workers: who is there, for ``/ready`` and for people."""
+"""The register of live workers, for ``/ready`` and for people."""
 
 import os
 import socket
@@ -11,13 +11,17 @@ from sqlalchemy.orm import Session
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.models import RegisteredWorker
 
+#: Seconds since its last report for which a worker counts as alive.
 ALIVE_SECONDS = 30
+
+#: Seconds after which a worker that has not reported is taken off the register.
 FORGET_SECONDS = 86_400
+
 NONE_ALIVE = f"no worker is running, or none has reported in {ALIVE_SECONDS} s"
 
 
 def enter(session: Session, owner: UUID) -> None:
-    """Register this process, and forget those that have been silent for a day."""
+    """Register this process, and forget those that have not reported for a day."""
     session.execute(delete(RegisteredWorker).where(RegisteredWorker.beat_at < db_now(-FORGET_SECONDS)))
     session.execute(
         insert(RegisteredWorker).values(
@@ -27,7 +31,7 @@ def enter(session: Session, owner: UUID) -> None:
 
 
 def beat(session: Session, owner: UUID) -> None:
-    """Say that this process is alive; register it if it is not on the register, or no longer."""
+    """Report that this process is alive; register it if it is not on the register."""
     beat_again = update(RegisteredWorker).where(RegisteredWorker.id == owner).values(beat_at=db_now())
     if not session.execute(beat_again.returning(RegisteredWorker.id)).all():
         enter(session, owner)
@@ -39,18 +43,22 @@ def leave(session: Session, owner: UUID) -> None:
 
 
 def count_alive(session: Session) -> int:
-    """Return how many workers have reported lately; at least one, who asks."""
+    """Return how many workers have reported lately; at least 1, the one that asks."""
     alive = select(func.count()).select_from(RegisteredWorker).where(_has_reported())
     return max(1, session.execute(alive).scalar_one())
 
 
 def any_alive(session: Session) -> bool:
-    """Say whether any worker has reported lately."""
+    """Return whether any worker has reported lately."""
     return bool(session.execute(select(exists().where(_has_reported()))).scalar_one())
 
 
 def _has_reported() -> ColumnElement[bool]:
-    """Return the condition that a worker has reported lately. One that will do so later is of a backup from a machine whose clock was ahead."""
+    """Return the condition that a worker has reported lately.
+
+    Its upper bound excludes reports far in the future: they come with a backup from a database
+    server whose clock was ahead.
+    """
     return RegisteredWorker.beat_at.between(db_now(-ALIVE_SECONDS), db_now(ALIVE_SECONDS))
 
 
@@ -62,6 +70,6 @@ class Seen(NamedTuple):
 
 
 def registered(session: Session) -> list[Seen]:
-    """Return every worker on the register, the last that reported first."""
+    """Return every worker on the register, latest report first."""
     rows = session.execute(select(RegisteredWorker, _has_reported()).order_by(RegisteredWorker.beat_at.desc()))
     return [Seen(worker, bool(alive)) for worker, alive in rows]

@@ -50,7 +50,7 @@ class Result:
     delivery_id: UUID
     message_id: UUID
     tenant_id: UUID
-    attempt: int
+    claim_number: int
     kind: Kind | None  # None: nothing worth telling
     status: str  # PENDING, DELIVERED or ERROR
     reason: Reason | None = None
@@ -89,7 +89,7 @@ def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> lis
     """Write how claims of ``owner`` ended and return those that still stood; the others were fenced and change nothing."""
     if not ended:
         return []
-    by_claim = {(result.delivery_id, result.attempt): result for result in ended}
+    by_claim = {(result.delivery_id, result.claim_number): result for result in ended}
     dialect = dialect_of(session)
     given = {
         "owner": owner,
@@ -278,7 +278,7 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
 def _record(result: Result) -> dict[str, Any]:
     return {
         "id": result.delivery_id.hex,
-        "attempt": result.attempt,
+        "attempt": result.claim_number,
         "status": result.status,
         "reason": result.reason,
         "code": result.code,
@@ -295,7 +295,7 @@ def _record(result: Result) -> dict[str, Any]:
 
 def _event_of(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
     data = {
-        "claim": result.attempt,
+        "claim": result.claim_number,
         "code": result.code,
         "reply": result.reply,
         "reason": result.reason,
@@ -307,5 +307,5 @@ def _event_of(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any
 
 
 def _complaint(result: Result) -> dict[str, Any]:
-    data = {"claim": result.attempt, "feedback_type": "abuse"}  # RFC 5965 §3.1
+    data = {"claim": result.claim_number, "feedback_type": "abuse"}  # RFC 5965 §3.1
     return log.event(result.tenant_id, result.message_id, result.delivery_id, Kind.COMPLAINED, data)

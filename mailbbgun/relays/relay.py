@@ -28,8 +28,8 @@ from mailbbgun.smtp.outcome import (
     Refused,
     TooMany,
     about_smtputf8,
+    another_server_may_do,
     retry_after,
-    unserved,
 )
 from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
@@ -157,7 +157,7 @@ def _deliver(
             tried += 1
             remaining = replace(envelope, recipients=pending)
             outcomes |= _Split(pool, server, remaining, most).run(before_dot, after_dot)
-            pending = tuple(recipient for recipient in pending if unserved(outcomes[recipient]))
+            pending = tuple(recipient for recipient in pending if another_server_may_do(outcomes[recipient]))
         else:
             # A host without an address tells less than a host that did not answer.
             outcomes |= {r: server for r in pending if isinstance(outcomes[r], Bounced)}
@@ -272,7 +272,7 @@ def _verdict_for_all(decided: Mapping[str, Outcome], surplus: Mapping[str, TooMa
         return Fenced(Phase.RCPT)
     if surplus or first is None:
         return None
-    if all(unserved(outcome) or isinstance(outcome, Refused) for outcome in decided.values()):
+    if all(another_server_may_do(outcome) or isinstance(outcome, Refused) for outcome in decided.values()):
         return first  # the server is away, or refuses us
     return first if _refused_alone(decided) else None
 

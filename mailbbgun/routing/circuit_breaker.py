@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from mailbbgun.core.clock import Clock
-from mailbbgun.routing.transaction import OnRoute
-from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused, unserved
+from mailbbgun.routing.protocols import OnRoute
+from mailbbgun.smtp.outcome import OPENING, Deferred, Delivered, Outcome, Phase, Refused, another_server_may_do
 
 #: Seconds after which another probe may go, if a probe has not come back.
 PROBE_SECONDS = 300.0
@@ -40,36 +40,41 @@ class Opened:
 class CircuitBreaker:
     """A circuit for each route. Thread-safe.
 
-    A refusal opens the circuit for ``pause`` seconds, because asking again with every message would
-    lock the account. ``failures`` in a row of a server that cannot be talked to open it for
-    ``rest`` seconds. The first transaction after that is the probe; the others wait. If the probe
-    gets through, the circuit closes. If it fails, the pause starts anew. If it shows neither, the
-    next transaction is the probe.
+    A refusal opens the circuit for ``refused_pause`` seconds, because asking again with every
+    message would lock the account. ``failures`` in a row of a server that cannot be talked to open
+    it for ``unreachable_pause`` seconds. The first transaction after that is the probe; the others
+    wait. If the probe gets through, the circuit closes. If it fails, the pause starts anew. If it
+    shows neither, the next transaction is the probe.
 
     Some servers refuse us only at RCPT, and some then mean that one recipient: see
     :meth:`about_whom`.
     """
 
-    def __init__(self, pause: float, clock: Clock, *, failures: int = 5, rest: float = 30.0) -> None:
-        self._pause = pause
+    def __init__(
+        self, refused_pause: float, clock: Clock, *, failures: int = 5, unreachable_pause: float = 30.0
+    ) -> None:
+        self._refused_pause = refused_pause
         self._clock = clock
         self._most_failures = failures
-        self._rest = rest
+        self._unreachable_pause = unreachable_pause
         self._lock = threading.Lock()
         self._open: dict[str, _Circuit] = {}
         self._failing: dict[str, int] = {}  # route → failures in a row
         # Route → when its server last took mail, in boot-clock seconds; oldest first.
         self._accepted_at: dict[str, float] = {}
 
-    def wait(self, route: str) -> float:
+    def paused_for(self, route: str) -> float:
         """Return for how many seconds a route is paused; 0 if a transaction may go."""
         with self._lock:
-            return self._wait(route)
+            return self._paused_for(route)
 
     def enter(self, transaction: OnRoute) -> float:
-        """Return like :meth:`wait`; at 0 the transaction must go, and :meth:`leave` afterwards."""
+        """Return for how many seconds the transaction's route is paused.
+
+        At 0 the transaction must be sent, and :meth:`leave` called afterwards.
+        """
         with self._lock:
-            wait = self._wait(transaction.route)
+            wait = self._paused_for(transaction.route)
             if not wait and (circuit := self._open.get(transaction.route)):
                 circuit.probe, circuit.until = transaction, self._clock.boot() + PROBE_SECONDS
             return wait
@@ -82,7 +87,7 @@ class CircuitBreaker:
         """
         with self._lock:
             circuit = self._open.get(route)
-            if circuit is None or circuit.probe or not self._wait(route):
+            if circuit is None or circuit.probe or not self._paused_for(route):
                 return None
             return circuit.cause if isinstance(circuit.cause, Deferred) else None
 
@@ -116,7 +121,7 @@ class CircuitBreaker:
             if any(isinstance(one, Delivered) for one in outcomes.values()):
                 self._accepted_at.pop(transaction.route, None)
                 self._accepted_at[transaction.route] = now
-            while self._accepted_at and now - next(iter(self._accepted_at.values())) >= self._pause:
+            while self._accepted_at and now - next(iter(self._accepted_at.values())) >= self._refused_pause:
                 # Forget old entries: with MX delivery there are as many routes as domains.
                 del self._accepted_at[next(iter(self._accepted_at))]
             if transaction.route not in self._accepted_at:
@@ -130,16 +135,16 @@ class CircuitBreaker:
         """
         route = transaction.route
         refused = next((one for one in outcomes if isinstance(one, Refused)), None)
-        failure = next((one for one in outcomes if isinstance(one, Deferred) and unserved(one)), None)
+        failure = next((one for one in outcomes if isinstance(one, Deferred) and another_server_may_do(one)), None)
         with self._lock:
             if refused:
-                self._failed(route, refused, self._pause)
+                self._failed(route, refused, self._refused_pause)
                 return
-            if failure and not any(isinstance(one, Delivered) or not unserved(one) for one in outcomes):
+            if failure and not any(isinstance(one, Delivered) or not another_server_may_do(one) for one in outcomes):
                 self._failing[route] = self._failing.get(route, 0) + 1
                 circuit = self._open.get(route)
                 if self._failing[route] >= self._most_failures or (circuit and isinstance(circuit.cause, Deferred)):
-                    self._failed(route, failure, self._rest)
+                    self._failed(route, failure, self._unreachable_pause)
                     return
             else:
                 self._failing.pop(route, None)
@@ -165,7 +170,7 @@ class CircuitBreaker:
         failures = self._failing.get(route) or (before.failures if before else 0) + 1
         self._open[route] = _Circuit(self._clock.boot() + pause, cause, failures)
 
-    def _wait(self, route: str) -> float:
+    def _paused_for(self, route: str) -> float:
         circuit = self._open.get(route)
         left = max(0.0, circuit.until - self._clock.boot()) if circuit else 0.0
         return min(left, PROBE_WAIT) if circuit and circuit.probe else left

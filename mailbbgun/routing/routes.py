@@ -41,10 +41,12 @@ CATCHER = "catcher:"
 #: That route may use one of so many connections: whom test keys write to may be slow on purpose.
 TEST_SHARE = 4
 
-#: Seconds. A transaction whose route is paused for longer takes another candidate, if it has one.
-FAR = 2.0
+#: Seconds. If an account's limits let mail go only later than this, a transaction takes another
+#: candidate route, if it has one.
+SOON_SECONDS = 2.0
 
-Ready = Callable[[str], float]
+#: Returns for how many seconds a route is paused, as ``CircuitBreaker.paused_for``.
+PausedFor = Callable[[str], float]
 
 
 class Relay(Protocol):
@@ -77,7 +79,7 @@ class Routes:
         self.per_domain = settings.direct_mx
         self.timeouts = Timeouts(**asdict(settings.SMTP_TIMEOUTS))
         self.workers = 1  # processes that share the accounts' limits
-        self.sole = True  # whether SMTP_URL is the only way out: there are no accounts and no test keys
+        self.default_route_only = True  # whether SMTP_URL is the only way out: there are no accounts and no test keys
         self._settings = settings
         self._rate_limiter = rate_limiter
         self._pool = Pool(
@@ -111,7 +113,7 @@ class Routes:
             return (f"{UNROUTABLE}the password of the SMTP account {found[0].name} cannot be decrypted",)
         return (f"{UNROUTABLE}no SMTP account that is enabled may send from {sender} to {domain}",)
 
-    def know(self, tenants: Iterable[TenantAccounts]) -> None:
+    def add_accounts(self, tenants: Iterable[TenantAccounts]) -> None:
         """Add the accounts that came with newly claimed mail."""
         with self._lock:
             self._accounts |= _by_route(tenants)
@@ -120,8 +122,8 @@ class Routes:
         """Forget all accounts but these; return the routes whose past says nothing any more.
 
         Those are the routes whose account is gone or leads to another server. Mail that waits for
-        such a route takes another one. ``tenants`` is called while :meth:`know` must wait, so that
-        no account it adds is forgotten.
+        such a route takes another one. ``tenants`` is called while :meth:`add_accounts` must wait,
+        so that no account it adds is forgotten.
         """
         with self._lock:
             before, self._accounts = self._accounts, _by_route(tenants())
@@ -141,7 +143,7 @@ class Routes:
         """Return whether a route still exists: accounts come and go."""
         return not route.startswith(ACCOUNT) or route in self._accounts
 
-    def leads(self, route: str) -> bool:
+    def has_server(self, route: str) -> bool:
         """Return whether a route exists and has a server."""
         return self.exists(route) and not route.startswith(UNROUTABLE)
 
@@ -150,21 +152,25 @@ class Routes:
         with self._lock:
             return [account.id for account in self._accounts.values()]
 
-    def ordered(self, candidates: Sequence[str], wait: Ready) -> list[str]:
+    def ordered(self, candidates: Sequence[str], paused_for: PausedFor) -> list[str]:
         """Return the candidate routes in the order in which to try them.
 
-        Routes that cannot go soon, because ``wait`` returns seconds for them or their limit is
+        Routes that cannot go soon, because they are paused or their account's limit is
         reached, come last.
         """
         if len(candidates) == 1:
             return list(candidates)
         known = [account for route in candidates if (account := self._accounts.get(route))]
         found = [f"{ACCOUNT}{account.id}" for account in ranked(known, random.random)]
-        return sorted(found, key=lambda route: not self.goes(route, wait)) or list(candidates)
+        return sorted(found, key=lambda route: not self.may_leave_soon(route, paused_for)) or list(candidates)
 
-    def goes(self, route: str, wait: Ready) -> bool:
+    def may_leave_soon(self, route: str, paused_for: PausedFor) -> bool:
         """Return whether mail may leave by this route now or soon."""
-        return self.exists(route) and not wait(route) and self._free.get(route, 0.0) - time.monotonic() <= FAR
+        return (
+            self.exists(route)
+            and not paused_for(route)
+            and self._free.get(route, 0.0) - time.monotonic() <= SOON_SECONDS
+        )
 
     def name(self, route: str) -> str | None:
         """Return the name of a route's account, or None if the route has none."""
@@ -202,11 +208,11 @@ class Routes:
         if route == CATCHER:
             return max(1, self._settings.WORKER_CONNECTIONS // TEST_SHARE)
         if route.startswith(ACCOUNT):
-            account, most = self._accounts.get(route), self.together(route)
+            account, most = self._accounts.get(route), self.connections_per_tenant(route)
             return min(most, max(1, account.max_connections // self.workers)) if account else most
         return self._settings.CONNECTIONS_PER_DOMAIN if self.per_domain else self._settings.WORKER_CONNECTIONS
 
-    def together(self, route: str) -> int:
+    def connections_per_tenant(self, route: str) -> int:
         """Return how many connections here one tenant may use on all routes of that kind."""
         # One tenant's accounts do not get all connections: slow ones must not occupy every sender.
         return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
-from mailbbgun.routing.transaction import Queued
+from mailbbgun.routing.protocols import Queued
 
 #: Transactions waiting and under way, for each sender.
 ROOM_PER_CONNECTION = 8
@@ -25,10 +25,10 @@ ROOM_PER_CONNECTION = 8
 LEFT_PER_CONNECTION = 2
 
 #: Seconds after which transactions that were cut come back, at the least.
-AWAY = 5.0
+AWAY_SECONDS = 5.0
 
 #: Seconds after which they are in line again.
-AWAY_AND_BACK = AWAY + 2.0
+AWAY_AND_BACK_SECONDS = AWAY_SECONDS + 2.0
 
 #: Seconds over which the pace of a route is measured.
 WINDOW = 4.0
@@ -77,7 +77,7 @@ class Pace:
 
 
 def no_bound(route: str) -> int:
-    """The default of ``together``: no bound."""
+    """The default of ``connections_per_tenant``: no bound."""
     del route
     return sys.maxsize
 
@@ -92,8 +92,8 @@ class SendQueue(Generic[Q]):
     """Claimed transactions that wait for a sender. Thread-safe.
 
     ``room`` bounds the transactions waiting and under way. ``connections`` returns how many a route
-    may have under way. ``together`` returns how many one tenant may have under way on all routes of
-    that kind, because a tenant's slow accounts may each be within its own bound.
+    may have under way. ``connections_per_tenant`` returns how many one tenant may have under way on
+    all routes of that kind, because a tenant's slow accounts may each be within its own bound.
 
     ``gate`` is asked before a transaction goes, with its route and how many could go at once. It
     returns 0 to let one go, else for how many seconds none may go.
@@ -105,13 +105,13 @@ class SendQueue(Generic[Q]):
         connections: Callable[[str], int],
         patience: float = PATIENCE,
         gate: Callable[[str, int], float] = open_gate,
-        together: Callable[[str], int] = no_bound,
+        connections_per_tenant: Callable[[str], int] = no_bound,
     ) -> None:
         self._room = room
         self._connections = connections
         self._patience = patience
         self._gate = gate
-        self._together = together
+        self._connections_per_tenant = connections_per_tenant
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds
         self._passed: set[str] = set()  # routes whose gate let a transaction go that is still in line
@@ -182,10 +182,10 @@ class SendQueue(Generic[Q]):
         """
         with self._lock:
             self._count -= 1
-            if _less(self._under_way, transaction.route) and not self._length(transaction.route):
+            if decrement(self._under_way, transaction.route) and not self._length(transaction.route):
                 self._paces.pop(transaction.route, None)
-            if self._together(transaction.route) < sys.maxsize:
-                _less(self._of_tenants, transaction.tenant_id)
+            if self._connections_per_tenant(transaction.route) < sys.maxsize:
+                decrement(self._of_tenants, transaction.tenant_id)
             if self._has_room():
                 self._space.notify()
 
@@ -194,7 +194,7 @@ class SendQueue(Generic[Q]):
         with self._lock:
             self._work.notify_all()
 
-    def shut_out(self, soon: float, late: float) -> list[Q]:
+    def take_out_shut(self, soon: float, late: float) -> list[Q]:
         """Take out transactions whose gate stays shut for long.
 
         If it stays shut for more than ``soon`` seconds, those that have other candidate routes; for
@@ -256,7 +256,7 @@ class SendQueue(Generic[Q]):
             line[key] = waiting  # at the end: the next turn is another tenant's or route's
         self._passed.discard(route)
         self._under_way[route] += 1
-        if self._together(route) < sys.maxsize:
+        if self._connections_per_tenant(route) < sys.maxsize:
             self._of_tenants[transaction.tenant_id] += 1
         now = time.monotonic()
         self._paces.setdefault(route, Pace(now)).went(now)
@@ -264,7 +264,9 @@ class SendQueue(Generic[Q]):
 
     def _has_connection(self, key: Key) -> bool:
         route, tenant_id = key
-        return self._under_way[route] < self._connections(route) and self._of_tenants[tenant_id] < self._together(route)
+        return self._under_way[route] < self._connections(route) and self._of_tenants[
+            tenant_id
+        ] < self._connections_per_tenant(route)
 
     def _gate_open(self, route: str) -> bool:
         if route in self._passed:
@@ -293,7 +295,7 @@ class SendQueue(Generic[Q]):
 
     def _quota(self, route: str) -> int:
         pace = self._paces.get(route)
-        going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK) if pace else 0
+        going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK_SECONDS) if pace else 0
         most = max(1, self._room * 3 // 4)
         # A shut route needs no busy sender to be slow, so there may be many: they share the room.
         if route in self._shut:
@@ -335,7 +337,7 @@ class SendQueue(Generic[Q]):
         return removed
 
 
-def _less(counts: Counter[T], what: T) -> bool:
+def decrement(counts: Counter[T], what: T) -> bool:
     """Count one less; return whether none is left."""
     counts[what] -= 1
     if counts[what]:

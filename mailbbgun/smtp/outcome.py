@@ -168,7 +168,7 @@ def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | To
     return Unknown(reply, phase) if phase is Phase.DOT else Deferred(reply, phase)
 
 
-def unserved(outcome: Outcome) -> bool:
+def another_server_may_do(outcome: Outcome) -> bool:
     """Return whether another server may do better.
 
     That is so if this server could not be talked to or closes (421), and the dot was not sent.

@@ -60,7 +60,7 @@ class AccountCache:
         self._decrypted: dict[str, str | None] = {}  # encrypted password → password; None: unreadable
         self.suspended: frozenset[UUID] = frozenset()
 
-    def of_tenants(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
+    def accounts_of(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
         """Return the accounts of these tenants.
 
         Reads those that are not fresh, in one statement.

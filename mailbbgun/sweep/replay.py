@@ -16,7 +16,7 @@ from mailbbgun.database import leasing
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.context import policy
-from mailbbgun.deliver.journal import FRESH, SUFFIX, Replay, held, path_of, read
+from mailbbgun.deliver.journal import FRESH, SUFFIX, Replay, locked, path_of, read
 from mailbbgun.deliver.retry import Policy, judge, lost_unknown, lost_unsent
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
@@ -52,7 +52,7 @@ def replay_one(db: Database, settings: Settings, owner: UUID) -> int:
 
 
 def _replay(db: Database, settings: Settings, path: Path) -> int:
-    with held(path) as ours:
+    with locked(path) as ours:
         if not ours:
             return 0
         try:
@@ -106,7 +106,7 @@ class Expired:
 
 
 def _read_any(path: Path) -> Replay | None:
-    with held(path) as dead:
+    with locked(path) as dead:
         return read(path, alive=not dead)
 
 
@@ -139,10 +139,11 @@ def _settle(
 
 def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tuple[Claim, int]]:
     whose = (Delivery.id.label("delivery_id"), Delivery.message_id, Delivery.tenant_id, Delivery.address)
-    counters = (Delivery.attempt, Delivery.tries, Delivery.unknowns, Delivery.crashes)
+    numbers = (Delivery.attempt.label("claim_number"), Delivery.tries.label("schedule_step"))
+    counters = (*numbers, Delivery.unknowns, Delivery.crashes)
     key = select(Message.key_id).where(Message.id == Delivery.message_id).scalar_subquery().label("key_id")
-    held = leasing.held_by(DELIVERIES, owner, expired_only=expired_only)
-    statement = select(*whose, Delivery.lane, *counters, key).where(*held).order_by(Delivery.id).limit(BATCH)
+    leased = leasing.held_by(DELIVERIES, owner, expired_only=expired_only)
+    statement = select(*whose, Delivery.lane, *counters, key).where(*leased).order_by(Delivery.id).limit(BATCH)
     # A dead worker's connection may still lock rows: wait, since it may still commit.
     statement = statement.with_for_update(skip_locked=expired_only)
     rows = session.execute(statement).mappings()
@@ -153,9 +154,8 @@ def _claims_of(session: Session, owner: UUID, expired_only: bool) -> Sequence[tu
 
 
 def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) -> Result:
-    key = claim.delivery_id, claim.attempt
-    if replay is not None and key in replay.told:
-        reply = replay.told[key]
+    if replay is not None and claim.key in replay.answers:
+        reply = replay.answers[claim.key]
         if reply is None:
             return lost_unknown(claim, rules)
         outcome = classify(Phase.DOT, reply)

@@ -13,8 +13,8 @@ PASSES = 10
 def sweep(services: Services, expired: Expired) -> int:
     """Settle claims whose worker is gone, then hint deliveries whose hints are late or lost.
 
-    Returns how many messages had lost hints. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`; what was done until then stays
-    done.
+    Returns how many messages had lost hints. Raises :class:`QueueUnavailable`,
+    :class:`DatabaseUnavailable`; what was done until then stays done.
     """
     replay_dead(services.db, services.settings)
     expired.settle()

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable, Unavailable
 from mailbbgun.core.faults import fault
-from mailbbgun.deliver.claim import Transaction, put_early_back
+from mailbbgun.deliver.claim import put_early_back
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back, move, next_candidate, take
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
-from mailbbgun.routing.routes import FAR, SMARTHOST
-from mailbbgun.routing.send_queue import AWAY, ROOM_PER_CONNECTION, SendQueue
+from mailbbgun.routing.routes import SMARTHOST, SOON_SECONDS
+from mailbbgun.routing.send_queue import AWAY_SECONDS, ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.sweep.mend import Mender
 
@@ -22,10 +23,10 @@ CLAIM_BATCH = 200
 
 #: Seconds. If an account's limits, such as a limit a day, let a transaction leave only later than
 #: this, it does not wait in the send queue.
-LATE = 60.0
+LIMIT_TOO_FAR_SECONDS = 60.0
 
 #: Seconds, at least, until such a transaction is tried again if no other account takes it.
-REACHED = 15.0
+LIMIT_REACHED_SECONDS = 15.0
 
 #: If a transaction from a lane cannot leave, hints of that lane are taken sparingly for a while:
 #: how many hints in one claim, how many seconds between two claims, and for how many seconds.
@@ -104,7 +105,7 @@ class Intake:
         if not self._context.results.healthy:
             raise DatabaseUnavailable("results cannot be written")
         routes = self._context.routes
-        if routes.sole and not routes.per_domain and self._context.breaker.wait(SMARTHOST) > 0:
+        if routes.default_route_only and not routes.per_domain and self._context.breaker.paused_for(SMARTHOST) > 0:
             raise _OnlyRouteClosed("the mail server of SMTP_URL, the only way out, refuses us or does not answer")
 
     def _worked(self, *, claimed: bool) -> None:
@@ -165,10 +166,10 @@ class Intake:
 
         Return whether it can leave now.
         """
-        goes = self._context.breaker.wait(transaction.route) <= 0
+        may_leave_now = self._context.breaker.paused_for(transaction.route) <= 0
         if self._send_queue.takes(transaction.route):
             self._send_queue.add(transaction)
-            return goes
+            return may_leave_now
         self._come_back_later(transaction)
         return False
 
@@ -177,17 +178,17 @@ class Intake:
 
         They go through another account, or come back later.
         """
-        for transaction in self._send_queue.shut_out(FAR, LATE):
+        for transaction in self._send_queue.take_out_shut(SOON_SECONDS, LIMIT_TOO_FAR_SECONDS):
             if route := next_candidate(self._context, transaction):
                 for moved in move(self._context, transaction, route):
                     self._send_queue.add(moved)
             else:
-                self._come_back_later(transaction, REACHED, "the account's limits are used up for now")
+                self._come_back_later(transaction, LIMIT_REACHED_SECONDS, "the account's limits are used up for now")
 
     def _put_off(self) -> None:
         """Give back transactions of slow routes, if they fill the send queue."""
         for transaction in self._send_queue.cut():
             self._come_back_later(transaction)
 
-    def _come_back_later(self, transaction: Transaction, least: float = AWAY, why: str | None = None) -> None:
-        give_back(self._context, transaction, self._context.returns.wait(transaction.route, least), why)
+    def _come_back_later(self, transaction: Transaction, least: float = AWAY_SECONDS, why: str | None = None) -> None:
+        give_back(self._context, transaction, self._context.come_back_times.due_in(transaction.route, least), why)

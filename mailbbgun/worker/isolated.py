@@ -88,7 +88,7 @@ def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[Non
     Until then, a message that was sent may still get the server's reply.
     """
     next_event(asked_to_stop)
-    context.leases.end()
+    context.leases.void_all()
     time.sleep(context.settings.SHUTDOWN_GRACE)
     _leave(context)
 

@@ -53,7 +53,7 @@ class Periodic:
         context: WorkerContext,
         mender: Mender,
         stop: threading.Event,
-        nothing_held: threading.Event,
+        nothing_in_hand: threading.Event,
         hints_lost: threading.Event,
     ) -> None:
         self._services, self._context, self._mender, self._stop = services, context, mender, stop
@@ -77,7 +77,7 @@ class Periodic:
         # Leases are renewed until the last result is written: a sender may wait for a reply during
         # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
         self.jobs: dict[str, Callable[[], None]] = {
-            name: partial(self._run, tasks, nothing_held if name == "renewer" else stop)
+            name: partial(self._run, tasks, nothing_in_hand if name == "renewer" else stop)
             for name, tasks in every.items()
         }
 
@@ -120,7 +120,7 @@ class Periodic:
         routes, breaker = self._context.routes, self._context.breaker
         with self._services.db.read() as session:
             self._context.account_cache.refresh(session, self._context.leases.tenants())
-            routes.sole = not (accounts.any_account(session) or tenants.any_test_key(session))
+            routes.default_route_only = not (accounts.any_account(session) or tenants.any_test_key(session))
         breaker.forget(routes.replace(self._context.account_cache.known))
         opened = breaker.opened()
         open_ones = {one: opened[f"{ACCOUNT}{one}"] for one in routes.known() if f"{ACCOUNT}{one}" in opened}

@@ -11,9 +11,9 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop
 from mailbbgun.database.engines import SQLITE_BUSY_SECONDS
 from mailbbgun.deliver import workers
-from mailbbgun.deliver.claim import Transaction
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
@@ -39,7 +39,7 @@ class WorkerProcess:
         self._services = services
         self._settings = services.settings
         self._stop = threading.Event()  # set: claim nothing more, and begin to send nothing more
-        self._nothing_held = threading.Event()  # set: the last result is written
+        self._nothing_in_hand = threading.Event()  # set: the last result is written
         # Not an Event: signal handlers must not take a lock, and an Event does.
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._code = 0
@@ -47,7 +47,7 @@ class WorkerProcess:
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
         hints_lost = threading.Event()
-        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_held, hints_lost)
+        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_in_hand, hints_lost)
         self.intake = Intake(services, self.context, self.send_queue, mender, self._stop, hints_lost)
         senders = Senders(self.context, self.send_queue, self._stop)
         isolated = Isolated(services, self._stop)
@@ -80,7 +80,7 @@ class WorkerProcess:
             most * ROOM_PER_CONNECTION,
             lambda route: min(most, routes.connections(route)),
             gate=self._gate,
-            together=routes.together,
+            connections_per_tenant=routes.connections_per_tenant,
         )
 
     def _gate(self, route: str, waiting: int) -> float:
@@ -88,7 +88,7 @@ class WorkerProcess:
 
         With an open circuit the mail is not sent, so it must not use the limits up.
         """
-        return 0.0 if self.context.breaker.wait(route) else self.context.routes.gate(route, waiting)
+        return 0.0 if self.context.breaker.paused_for(route) else self.context.routes.gate(route, waiting)
 
     def _thread_died(self, args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:
@@ -107,7 +107,7 @@ class WorkerProcess:
             if name.startswith("sender-") or name == "isolated":
                 thread.join(max(0.0, deadline - time.monotonic()))
         self.context.close(FLUSH_SECONDS)
-        self._nothing_held.set()
+        self._nothing_in_hand.set()
         threads["reporter"].join(SQLITE_BUSY_SECONDS)  # a report after the leave would register us again
         try:
             with self._services.db.write() as session:
@@ -115,5 +115,5 @@ class WorkerProcess:
                 accounts.report_circuits(session, self.context.owner, {})
         except DatabaseUnavailable as error:
             log.warning("leave_failed", extra={"error": str(error)})
-        left = len(self.context.leases.held())
+        left = len(self.context.leases.in_hand())
         log.info("worker_stopped", extra={"worker": self.context.owner, "left_in_hand": left})

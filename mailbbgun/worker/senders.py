@@ -3,9 +3,9 @@
 import threading
 
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.deliver.claim import Transaction
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.send_queue import SendQueue
 
 #: Seconds to wait for a transaction before checking again whether to stop.

@@ -11,10 +11,10 @@ from flask import Flask
 from sqlalchemy import Executable, Uuid, bindparam, delete, exists, false, func, insert, select, text, true, update
 from sqlalchemy.orm import aliased
 
-import mailbbgun.deliver.api
 import mailbbgun.events.record
 import mailbbgun.events.repo
 import mailbbgun.messages.repo
+import mailbbgun.oversight.api
 from mailbbgun import schema
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import UnfilteredQuery

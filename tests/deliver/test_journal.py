@@ -11,7 +11,7 @@ import pytest
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.deliver import journal
 from mailbbgun.deliver.claim import Claim
-from mailbbgun.deliver.journal import Journal, held, path_of, read
+from mailbbgun.deliver.journal import Journal, locked, path_of, read
 from mailbbgun.smtp.reply import Reply
 
 OK = Reply(250, "2.0.0", "queued, naïve\u2028 text")
@@ -19,10 +19,6 @@ OK = Reply(250, "2.0.0", "queued, naïve\u2028 text")
 
 def claim(attempt: int = 1) -> Claim:
     return Claim(uuid4(), uuid4(), uuid4(), "a@b.test", "normal", attempt, 0, 0, 0.0)
-
-
-def key(one: Claim) -> tuple[UUID, int]:
-    return one.delivery_id, one.attempt
 
 
 @pytest.fixture
@@ -39,8 +35,8 @@ def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
     written.undone([undone])
     told = read(path_of(tmp_path, owner), alive=True)
     assert (told.owner, told.same_boot, told.alive) == (owner, True, True)
-    assert told.told == {key(answered): OK, key(unanswered): None}
-    assert key(untouched) not in told.told
+    assert told.answers == {answered.key: OK, unanswered.key: None}
+    assert untouched.key not in told.answers
 
 
 def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owner):
@@ -49,11 +45,11 @@ def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owne
     written.dot([first])
     written.reply([first], OK)
     written.dot([second])  # taken again before the thread that committed the first came to say so
-    assert read(path_of(tmp_path, owner), alive=True).told == {key(first): OK, key(second): None}
+    assert read(path_of(tmp_path, owner), alive=True).answers == {first.key: OK, second.key: None}
     written.committed([first])
-    assert (written.tells_of(first), written.tells_of(second)) == (False, True)
+    assert (written.may_have_sent(first), written.may_have_sent(second)) == (False, True)
     written.close()
-    assert read(path_of(tmp_path, owner), alive=False).told[key(second)] is None
+    assert read(path_of(tmp_path, owner), alive=False).answers[second.key] is None
 
 
 def test_a_closed_journal_writes_nowhere(tmp_path, owner):
@@ -68,7 +64,7 @@ def test_a_closed_journal_writes_nowhere(tmp_path, owner):
         with pytest.raises(OSError, match="Bad file descriptor"):
             write([one])
     assert not written.works()
-    assert not written.tells_of(one)
+    assert not written.may_have_sent(one)
     assert (os.pread(other, 1000, 0), written.path.read_bytes()) == (b"", content)
     os.close(other)
 
@@ -80,7 +76,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, owner):
     written.dot([torn])
     path = path_of(tmp_path, owner)
     path.write_bytes(path.read_bytes()[:-5])
-    assert read(path, alive=False).told == {key(whole): None}
+    assert read(path, alive=False).answers == {whole.key: None}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"owner": "torn'])
@@ -110,7 +106,7 @@ def test_a_journal_with_an_uncommitted_result_stays(tmp_path, owner):
     written, one = Journal(tmp_path, owner), claim()
     written.dot([one])
     written.close()
-    assert read(path_of(tmp_path, owner), alive=False).told == {key(one): None}
+    assert read(path_of(tmp_path, owner), alive=False).answers == {one.key: None}
 
 
 def test_rotation_keeps_what_is_not_committed_and_the_lock(tmp_path, owner, monkeypatch):
@@ -124,10 +120,10 @@ def test_rotation_keeps_what_is_not_committed_and_the_lock(tmp_path, owner, monk
         written.committed([one])
     path = path_of(tmp_path, owner)
     assert path.stat().st_size < 2000
-    told = read(path, alive=True).told
-    assert told[key(kept)] is None
+    told = read(path, alive=True).answers
+    assert told[kept.key] is None
     assert len(told) < 10
-    with held(path) as ours:
+    with locked(path) as ours:
         assert not ours
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -165,6 +161,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=os.getcwd()).returncode == -signal.SIGKILL
     path = path_of(tmp_path, owner)
-    with held(path) as ours:
+    with locked(path) as ours:
         assert ours
-        assert read(path, alive=False).told == {(UUID(int=5), 9): None}
+        assert read(path, alive=False).answers == {(UUID(int=5), 9): None}

@@ -60,7 +60,7 @@ def test_an_outcome_has_one_result(outcome, policy, tries, unknowns, kind, statu
         wait,
         hinted,
     )
-    assert result.attempt == 7
+    assert result.claim_number == 7
     assert result.unknown is isinstance(outcome, Unknown)
 
 

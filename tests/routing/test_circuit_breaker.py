@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from mailbbgun.core.clock import Clock
-from mailbbgun.deliver.claim import Transaction
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.circuit_breaker import PROBE_SECONDS, PROBE_WAIT, CircuitBreaker
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
@@ -55,8 +55,8 @@ def returns(breaker: CircuitBreaker, one: Transaction, *outcomes: Outcome) -> No
 
 
 def test_a_refusal_pauses_its_route_alone(breaker: CircuitBreaker, clock: Stopped) -> None:
-    assert breaker.enter(transaction()) == breaker.wait("smarthost") == PAUSE
-    assert breaker.wait("b.test") == 0
+    assert breaker.enter(transaction()) == breaker.paused_for("smarthost") == PAUSE
+    assert breaker.paused_for("b.test") == 0
     going(breaker, "b.test")
     clock.now += PAUSE - 1
     assert breaker.enter(transaction()) == 1
@@ -75,7 +75,7 @@ def test_after_the_pause_only_one_sender_tries_the_server(breaker: CircuitBreake
     for thread in threads:
         thread.join()
     assert sorted(waits) == [0.0] + [PROBE_WAIT] * 15
-    assert breaker.wait("smarthost") == PROBE_WAIT
+    assert breaker.paused_for("smarthost") == PROBE_WAIT
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_transaction_that_left_before_the_refusal_does_not_close_the_circuit(c
     early, refused = going(breaker), going(breaker)
     returns(breaker, refused, REFUSED)
     returns(breaker, early, Delivered(REPLY))
-    assert breaker.wait("smarthost") == PAUSE
+    assert breaker.paused_for("smarthost") == PAUSE
 
 
 def test_a_refusal_of_one_recipient_by_a_server_that_takes_other_mail_is_not_about_us(clock: Stopped) -> None:

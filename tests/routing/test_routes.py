@@ -124,11 +124,11 @@ def test_port_465_without_security_is_tls_as_it_is_with_an_account() -> None:
 def test_an_account_that_mail_is_claimed_for_while_all_are_read_anew_is_not_forgotten() -> None:
     with routed(1, "banner=1") as routes:
         account = Account(uuid4(), "new", None)
-        claiming = threading.Thread(target=routes.know, args=([TenantAccounts(True, (account,))],))
+        claiming = threading.Thread(target=routes.add_accounts, args=([TenantAccounts(True, (account,))],))
 
         def read() -> list[TenantAccounts]:
             claiming.start()
-            pause(0.1)  # without the lock, know() would be done by now and its account overwritten
+            pause(0.1)  # without the lock, add_accounts() would be done by now and its account overwritten
             return []
 
         assert routes.replace(read) == []

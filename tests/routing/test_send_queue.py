@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.deliver.claim import Claim, Transaction
+from mailbbgun.deliver.claim import Claim
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.send_queue import WINDOW, Pace, SendQueue
 from tests.waiting import PATIENCE, at_least, bounded, pause
 
@@ -198,8 +199,8 @@ def test_a_transaction_before_a_shut_gate_leaves_only_if_it_has_another_route():
     lines.add(stays)
     lines.add(goes)
     assert lines.next(0) is None
-    assert lines.shut_out(10.0, 60.0) == []
-    assert lines.shut_out(2.0, 60.0) == [goes]
+    assert lines.take_out_shut(10.0, 60.0) == []
+    assert lines.take_out_shut(2.0, 60.0) == [goes]
     assert lines.wait_for_room(0) == 9
     assert lines.close() == [stays]
 
@@ -209,7 +210,7 @@ def test_a_transaction_before_a_gate_shut_for_long_leaves_in_any_case():
     for one in (with_ways(), with_ways("other.test")):
         lines.add(one)
     assert lines.next(0) is None
-    assert len(lines.shut_out(2.0, 60.0)) == 2
+    assert len(lines.take_out_shut(2.0, 60.0)) == 2
     assert lines.wait_for_room(0) == 10
 
 
@@ -269,7 +270,10 @@ def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
 def test_one_tenants_slow_accounts_do_not_keep_every_sender():
     ours, theirs = uuid4(), uuid4()
     lines = SendQueue(
-        12, lambda route: 3, patience=0.0, together=lambda route: 4 if route.startswith("account") else 100
+        12,
+        lambda route: 3,
+        patience=0.0,
+        connections_per_tenant=lambda route: 4 if route.startswith("account") else 100,
     )
     for route in ("account a", "account b", "account c"):
         for _ in range(4):
@@ -288,7 +292,7 @@ def test_one_tenants_slow_accounts_do_not_keep_every_sender():
 
 
 def test_lines_of_accounts_whose_tenant_has_no_connection_to_spare_are_cut():
-    lines = SendQueue(12, lambda route: 3, patience=0.0, together=lambda route: 1)
+    lines = SendQueue(12, lambda route: 3, patience=0.0, connections_per_tenant=lambda route: 1)
     for _ in range(12):
         lines.add(transaction("account a"))
     assert lines.next(0)

@@ -217,7 +217,7 @@ def test_a_journal_rotated_while_it_was_opened_is_not_taken_for_a_dead_workers(t
         return file
 
     monkeypatch.setattr(os, "open", open_and_rotate)
-    with journal.held(written.path) as dead:
+    with journal.locked(written.path) as dead:
         assert not dead
     written.close()
 
@@ -236,5 +236,5 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
     told = journal.read(written.path, alive=True)
     assert told is not None
     assert told.same_boot
-    assert told.told == {(whole.delivery_id, 1): None}
+    assert told.answers == {(whole.delivery_id, 1): None}
     written.close()

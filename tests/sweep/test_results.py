@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.db import db_now
-from mailbbgun.deliver.claim import Transaction, claim
+from mailbbgun.deliver.claim import claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import released
+from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import record
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.record import Result
@@ -97,7 +98,7 @@ def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store
         assert record.write_results(session, owner, [back]) == [back]
     with store.services.db.write() as session:
         (second,) = claim(session, owner, [message], 60, 0.0)
-    assert second.attempt > first.attempt
+    assert second.claim_number > first.claim_number
     with store.services.db.write() as session:
         assert record.write_results(session, owner, [back]) == []  # repeated because the reply to its commit was lost
     assert store.row(row).lease_owner == owner
@@ -120,7 +121,7 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
     def claimed() -> list:
         with store.services.db.write() as session:
             claims = claim(session, owner, [message], 60, leases.next_end())
-        leases.hold([Transaction(message, "a@b.test", False, b"x", "b.test", claims)])
+        leases.add([Transaction(message, "a@b.test", False, b"x", "b.test", claims)])
         return claims
 
     first = claimed()
@@ -144,7 +145,7 @@ def test_two_results_of_one_delivery_in_one_commit_are_told_apart_by_their_claim
         record.write_results(session, owner, [released(first, 0.0)])
     with store.services.db.write() as session:
         (second,) = claim(session, owner, [message], 60, 0.0)
-    delivered = Result(row, message, DEFAULT_TENANT, second.attempt, Kind.DELIVERED, "DELIVERED")
+    delivered = Result(row, message, DEFAULT_TENANT, second.claim_number, Kind.DELIVERED, "DELIVERED")
     with store.services.db.write() as session:
         assert record.write_results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
     assert store.kinds(row) == ["delivered"]
@@ -269,13 +270,13 @@ def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, c
     with db.read() as session:
         rows = in_place(session, rows)
     leases = Leases(owner, 60, Clock())
-    leases.hold(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
+    leases.add(Transaction(one.message_id, "f@x.test", False, b"", "smarthost", [one]) for one in claims.values())
     results = Results(owner, db, Journal(tmp_path, owner), leases, Publisher(db, store.services.queue))
     with held(store, select(Delivery.id).where(Delivery.id == rows[4]).with_for_update()) as lock:
         lock.arrives(leases.renew, db)  # it has the first four rows
         for row in reversed(rows):
             results.put(claims[row], released(claims[row], 0.0))
         assert not results.close(1.0)
-    until(lambda: not leases.held(), what="the results")
+    until(lambda: not leases.in_hand(), what="the results")
     assert [record.getMessage() for record in caplog.records] == []
     assert {store.row(row).lease_owner for row in rows} == {None}

@@ -1,4 +1,4 @@
-"""``DELETE /messages/{id}`` cancels, ``POST /messages/{id}/retry`` tries again."""
+"""``DELETE /messages/{id}`` cancels a message, ``POST /messages/{id}/retry`` tries it again."""
 
 from collections.abc import Collection
 from functools import partial
@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import Forbidden
-from mailbbgun.deliver import intervene
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
@@ -17,15 +16,16 @@ from mailbbgun.http.schemas import Nothing
 from mailbbgun.messages import repo
 from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.oversight import intervene
 from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
 
 
 @blueprint.route("/messages/<uuid:message_id>", methods=["DELETE"], tags=["messages"])
-@blueprint.response(200, Details, description="What had not left is cancelled; the message as it is now.")
+@blueprint.response(200, Details, description="Deliveries that had not left are cancelled. The message as it is now.")
 @blueprint.alt_response(404, description="No such message.")
-@blueprint.alt_response(409, description="Everything has left, is leaving this moment, or has ended.")
+@blueprint.alt_response(409, description="Every delivery of it has left, is being sent at this moment, or has ended.")
 @needs(Scope.WRITE, tests=True)
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet"""
@@ -35,22 +35,27 @@ def cancel(message_id: UUID) -> Any:
 
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
 @blueprint.arguments(Nothing, required=False)
-@blueprint.response(200, Details, description="What had failed or was waiting is due now; the message as it is.")
+@blueprint.response(
+    200, Details, description="Deliveries that had failed or waited are due now. The message as it is now."
+)
 @blueprint.alt_response(
     403,
-    description=f"The API key lacks the scope {Scope.WRITE}, or may not send to such a recipient, or from that address.",
+    description=f"The API key lacks the scope {Scope.WRITE}, "
+    "or may not send to such a recipient, or from that address.",
 )
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(
     409,
-    description="Every delivery of it is being sent at this moment, is due already, or has ended as DELIVERED or CANCELLED.",
+    description="Every delivery of it is being sent at this moment, is due already, "
+    "or has ended as DELIVERED or CANCELLED.",
 )
 @needs(Scope.WRITE, tests=True)
 def retry(_: dict[str, Any], message_id: UUID) -> Any:
     """Try again now
 
-    Failed deliveries become due with a fresh schedule, those that wait for their next try on the schedule they are on.
-    A key must be allowed to send what this sends: a team key to its guests only, one with senders from these only.
+    Failed deliveries become due and begin a fresh schedule. Those that wait for their next try
+    become due and stay on their schedule. A key must be allowed to send what this sends: a team key
+    sends to its guests only, a key with senders only from these.
     """
     who = caller()
     offer, db, permit = provided(Publisher).offer, provided(Services).db, partial(_check_may_send, who, message_id)

@@ -14,7 +14,7 @@ class Queued(OnRoute, Protocol):
     """A transaction that can wait in the send queue, on a lane and in its tenant's turn."""
 
     candidates: list[str]  # the other routes it may take, best first
-    lined_up: float  # monotonic seconds
+    lined_up: float  # when it came into the send queue; monotonic seconds
 
     @property
     def lane(self) -> str:

@@ -1,6 +1,6 @@
-"""The verbs of a person who intervenes: cancel a message's deliveries, or try them again.
+"""Cancels the deliveries of a message, or tries them again, as a person asks.
 
-The HTTP API and the command line both use these.
+The API and the command line both use this.
 """
 
 from collections.abc import Callable, Collection
@@ -18,12 +18,15 @@ from mailbbgun.messages.status import PENDING
 #: Hands a message's id to the queue, on a lane.
 Offer = Callable[[str, UUID], None]
 
-#: Raises what forbids to send a message again to these recipients; nothing is changed then.
+#: Raises an error if a message may not be sent again to these recipients; nothing is changed then.
 Permit = Callable[[Session, Collection[str]], None]
 
 
 class Changed(NamedTuple):
-    """A message after the change, as ``messages.api.Details`` takes it, and how many deliveries changed."""
+    """A message after the change, and how many of its deliveries changed.
+
+    ``message`` is what ``messages.api.Details`` shows.
+    """
 
     message: dict[str, Any]
     deliveries: int
@@ -55,7 +58,8 @@ def retry(
 
     Failed deliveries begin a fresh schedule; those that wait for their next try stay on theirs.
     Calls ``permit``, if there is one, before this is committed, and ``offer`` after that. Raises
-    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if no delivery has failed or waits.
+    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if no delivery has failed or
+    waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
         retried = record.retried(session, tenant_id, message_id, tests_only=tests_only)
@@ -75,7 +79,7 @@ def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) ->
 
 
 def _standing(message: dict[str, Any]) -> str:
-    """Say why nothing of a message can be changed."""
+    """Return why nothing of a message can be changed."""
     pending = [one for one in message["deliveries"] if one.status == PENDING]
     if any(one.lease_owner for one in pending):
         return "it is being sent at this moment"

@@ -1,6 +1,7 @@
-"""How many deliveries are pending, and why each still is: for people who look at the service.
+"""Counts pending deliveries by the reason why they are pending.
 
-Each count reads the rows of one partial index only, so its cost grows with what is pending and not with history.
+Each count reads the rows of one partial index only, so its cost grows with the pending deliveries
+and not with history.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ from mailbbgun.messages.status import PENDING
 _IDLE = (Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 _DUE = Delivery.next_attempt_at <= db_now()
 _UNPUBLISHED = Delivery.published_at.is_(None)
-# Together these are all that is pending and neither claimed nor held. Each has an index of its own.
+# Together these are all deliveries that are pending and neither claimed nor held. Each part has an
+# index of its own.
 _PARTS = (
     _UNPUBLISHED,
     Delivery.published_at < Delivery.next_attempt_at,
@@ -29,14 +31,17 @@ _PARTS = (
 
 
 class WaitingDeliveries(NamedTuple):
-    """How many deliveries are due, and for how many seconds the first of them has been; None if none is."""
+    """How many deliveries are due, and for how many seconds the oldest has been.
+
+    None if none is due.
+    """
 
     deliveries: int
     oldest_seconds: float | None
 
 
 class Leased(NamedTuple):
-    """How many deliveries one worker has claimed, and when the first of these leases ends."""
+    """How many deliveries one worker has claimed, and when the first of their leases ends."""
 
     deliveries: int
     lease_until: datetime | None
@@ -45,8 +50,8 @@ class Leased(NamedTuple):
 class Backlog(NamedTuple):
     """All pending deliveries: due now, due later, held for a suspended tenant, or claimed.
 
-    ``claimed`` is by the id of the worker. ``unpublished`` are due, and not given to the queue yet;
-    ``due`` counts them, too.
+    ``claimed`` is by the id of the worker. ``unpublished`` are due and have no hint on the queue
+    yet; they are among ``due``.
     """
 
     due: WaitingDeliveries
@@ -57,10 +62,10 @@ class Backlog(NamedTuple):
 
 
 def look(session: Session) -> Backlog:
-    """Count what is pending, of all tenants."""
+    """Count the pending deliveries of all tenants."""
     now = session.scalars(select(db_now())).one()
     found = [_count(session, now, *_IDLE, part) for part in _PARTS]
-    # What must be sent alone is never published: workers look for it themselves.
+    # Deliveries that must be sent in isolation are never published: workers look for them.
     unpublished, _ = _count(session, now, *_IDLE, _UNPUBLISHED, Delivery.crashes < ISOLATED_FROM)
     ages = [due.oldest_seconds for due, _ in found if due.oldest_seconds is not None]
     held = (
@@ -72,7 +77,7 @@ def look(session: Session) -> Backlog:
 
 
 def _count(session: Session, now: datetime, *which: ColumnElement[bool]) -> tuple[WaitingDeliveries, int]:
-    """Return what is due of these rows, and how many are due later."""
+    """Return how many of these deliveries are due now, and how many later."""
     due, oldest = func.count().filter(_DUE), func.min(Delivery.next_attempt_at).filter(_DUE)
     later = func.count().filter(Delivery.next_attempt_at > db_now())
     number, since, waiting = session.execute(select(due, oldest, later).select_from(Delivery).where(*which)).one()
