@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-import mailbbgun.database.models
+import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
 import mailbbgun.events.models
 import mailbbgun.limits.models

@@ -8,20 +8,20 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, select, update
+from sqlalchemy import JSON, String, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import IdempotencyMismatch, InvalidInput, Unavailable
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.crypto import keyed_hash
-from mailbbgun.database.db import db_now, dialect_of, wait_at_most
-from mailbbgun.database.models import IdempotencyKey
+from mailbbgun.database.db import Base, UTCDateTime, db_now, dialect_of, wait_at_most
 
 HEADER = "Idempotency-Key"
 #: How many expired keys one statement deletes.
@@ -35,6 +35,24 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _OF_TEST_DATA, _OF_DEFAULT = b"test keys\0", b"of default\0"
 #: 1 to 255 characters of printable ASCII, without a space at either end.
 _KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
+
+
+class IdempotencyKey(Base):
+    """The answer to the first request with a key.
+
+    There is no foreign key to what was created: it may be deleted before the key is.
+    """
+
+    __tablename__ = "idempotency_keys"
+
+    #: As ``idempotency.stored`` returns it: for most tenants a hash of tenant and key.
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    #: The SHA-256 of the body as canonical JSON.
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    #: The column's name is from the time when only messages were created.
+    created_id: Mapped[UUID] = mapped_column("message_id")
+    response: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime(), index=True)
 
 
 @dataclass(frozen=True, slots=True)

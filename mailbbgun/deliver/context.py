@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID, uuid4
 
+from sqlalchemy import select
+
 from mailbbgun.core.clock import Clock
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.database import leasing
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.come_back_times import ComeBackTimes
 from mailbbgun.deliver.journal import Journal
@@ -16,6 +20,7 @@ from mailbbgun.deliver.retry import Policy
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
+from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.routing.circuit_breaker import CircuitBreaker
 from mailbbgun.routing.routes import Routes
@@ -88,7 +93,23 @@ class WorkerContext:
         self.permits.close()
         self.routes.close()
         self.publisher.close()
-        self.journal.close(keep=bool(self.leases.in_hand()))
+        self.journal.close(keep=bool(self.leases.in_hand()) or self._may_have_unknown_claims())
+
+    def _may_have_unknown_claims(self) -> bool:
+        """Return whether the database has claims of this worker that it does not know of.
+
+        A claim can be committed by a database that dies before it says so. The journal's silence
+        proves that nothing was sent for it.
+        """
+        known = {one.delivery_id for one in self.leases.in_hand()}
+        try:
+            with self.db.read() as session:
+                claimed = session.scalars(
+                    select(Delivery.id).where(*leasing.held_by(DELIVERIES, self.owner, expired_only=False))
+                )
+                return not known.issuperset(claimed)
+        except DatabaseUnavailable:
+            return True
 
 
 def breaker(settings: Settings, clock: Clock) -> CircuitBreaker:

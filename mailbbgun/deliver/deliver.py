@@ -222,10 +222,7 @@ def read(db: Database, transaction: Transaction) -> Envelope:
 
 
 def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
-    """Send the mail, with a journal line before the final dot and one after the server's reply.
-
-    Returns the outcome of each recipient.
-    """
+    """Send the mail, with a journal line before the final dot and after the reply; return each recipient's outcome."""
     claims = {one.address: one for one in transaction.claims}
     dot_sent: set[str] = set()
 

@@ -51,6 +51,21 @@ def replay_one(db: Database, settings: Settings, owner: UUID) -> int:
     return _replay(db, settings, path_of(settings.journal_folder, owner))
 
 
+def settle_own(db: Database, settings: Settings, owner: UUID) -> int:
+    """Settle the claims that a worker has without knowing it, when it has stopped in good order.
+
+    See ``WorkerContext.close``. Returns how many there were. Raises :class:`DatabaseUnavailable`;
+    another worker then finds the journal.
+    """
+    path = path_of(settings.journal_folder, owner)
+    with locked(path) as ours:
+        if not ours:
+            return 0
+        settled = _settle(db, settings, owner, lambda: read(path, alive=True), expired_only=False)
+        path.unlink(missing_ok=True)
+    return settled
+
+
 def _replay(db: Database, settings: Settings, path: Path) -> int:
     with locked(path) as ours:
         if not ours:

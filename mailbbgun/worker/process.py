@@ -18,6 +18,7 @@ from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep.mend import Mender
+from mailbbgun.sweep.replay import settle_own
 from mailbbgun.worker.intake import Intake
 from mailbbgun.worker.isolated import Isolated
 from mailbbgun.worker.periodic import Periodic
@@ -116,4 +117,12 @@ class WorkerProcess:
         except DatabaseUnavailable as error:
             log.warning("leave_failed", extra={"error": str(error)})
         left = len(self.context.leases.in_hand())
+        if not left:
+            self._settle_unknown_claims()
         log.info("worker_stopped", extra={"worker": self.context.owner, "left_in_hand": left})
+
+    def _settle_unknown_claims(self) -> None:
+        try:
+            settle_own(self._services.db, self._settings, self.context.owner)
+        except DatabaseUnavailable as error:
+            log.warning("claims_not_settled", extra={"error": str(error)})

@@ -13,8 +13,7 @@ from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import ANYBODY, KeyKind
 from mailbbgun.core.errors import DatabaseUnavailable, IdempotencyMismatch
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.database.idempotency import forget_expired
-from mailbbgun.database.models import IdempotencyKey
+from mailbbgun.database.idempotency import IdempotencyKey, forget_expired
 from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.queues.lanes import NORMAL, OVERFLOW

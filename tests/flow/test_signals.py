@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MOSTLY_REAL
 from tests.flow.service import ROOT, Service, until
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE
@@ -100,3 +101,24 @@ def test_an_api_process_that_gets_sighup_is_replaced(embedded_settings):
         assert (
             "SIGHUP" not in (service.var / "api.out").read_text()
         )  # gunicorn names the signal if it killed the process
+
+
+@MOSTLY_REAL
+def test_a_claim_that_a_worker_does_not_know_of_is_given_back_when_it_stops_and_is_no_unknown_outcome(backend):
+    with Service(backend) as service:
+        worker = service.start_worker()
+        until(lambda: service.sql("SELECT count(*) FROM workers")[0][0] == 1, what="the register")
+        later = "2100-01-01 00:00:00+00" if backend.DATABASE_URL.startswith("postgresql") else "2100-01-01 00:00:00.000"
+        sent = service.post(to="ann@example.test")["id"]
+        service.ended(sent, "DELIVERED")
+        # As if the database had died right after the commit of a claim, before it could answer.
+        service.sql(
+            "UPDATE deliveries SET status = 'PENDING', finished_at = NULL, attempt = attempt + 1, "
+            f"lease_owner = (SELECT id FROM workers), lease_until = '{later}'"
+        )
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
+        assert service.sql("SELECT lease_owner FROM deliveries") == [(None,)]
+        assert service.kinds(sent) == ["accepted", "delivered", "worker_lost"]
+        assert "claims_recovered" in (service.var / "worker.out").read_text()
+        assert not list((service.var / "journal").glob("*.journal"))
