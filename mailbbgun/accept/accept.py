@@ -81,7 +81,7 @@ class Acceptor:
             draft = check(submission, options, self._settings, caller)
         key_claim = None
         if options.idempotency_key is not None:
-            key_claim = idempotency.claim_of(caller, options.idempotency_key, given(submission, options))
+            key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
@@ -111,7 +111,7 @@ class Acceptor:
         return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
 
 
-def given(submission: Submission, options: Options) -> Mapping[str, Any]:
+def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
     """Return what a request asked for. The fingerprint of its ``Idempotency-Key`` is made of this.
 
     Fields that were not given are left out, so a field added later does not change old fingerprints.

@@ -58,7 +58,7 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
     """
     try:
         submission, options = given
-        accepting = provided(Acceptor).accept(submission, caller(), options.once(headers["key"]))
+        accepting = provided(Acceptor).accept(submission, caller(), options.with_key(headers["key"]))
     except InvalidInput as error:
         if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
             raise

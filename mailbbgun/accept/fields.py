@@ -220,7 +220,7 @@ class Options:
     #: Requests with the same key make one message.
     idempotency_key: str | None = None
 
-    def once(self, key: str | None) -> "Options":
+    def with_key(self, key: str | None) -> "Options":
         """Return these options with an idempotency key, if there is one."""
         return self if key is None else replace(self, idempotency_key=key)
 

@@ -126,7 +126,7 @@ class PendingWrite:
         self.refusal = refusal
         self.state = state
 
-    def leave(self, state: State, refusal: QuotaExceeded | None = None) -> None:
+    def wake(self, state: State, refusal: QuotaExceeded | None = None) -> None:
         """Change the state from ``WAITING``, and wake the waiting request."""
         with self._store.lock:
             self.move(state, refusal)

@@ -124,7 +124,7 @@ class Quick:
             if _takes_long(given):
                 return None
             submission, options = submission_of(given)
-            ending = self._acceptor.accept(submission, who, options.once(headers.get("idempotency-key")))
+            ending = self._acceptor.accept(submission, who, options.with_key(headers.get("idempotency-key")))
         except (MailBBGunError, ValidationError):
             return None
         # Counted last: Flask counts the requests that were left to it above.

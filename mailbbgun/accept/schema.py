@@ -25,12 +25,12 @@ class _NewMessage(Schema):
         field_obj.allow_none = not field_obj.required
 
     @pre_load
-    def said(self, data: Any, **_: Any) -> Any:
+    def drop_blanks(self, data: Any, **_: Any) -> Any:
         """Leave out blank fields."""
         return without_blanks(data, OPTIONAL) if isinstance(data, dict) else data
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def somebody(self, _data: Any, original: Any, **_: Any) -> None:
+    def require_recipient(self, _data: Any, original: Any, **_: Any) -> None:
         """Require a recipient, also if other fields are wrong."""
         said = without_blanks(original, OPTIONAL)
         if all(said.get(name) is None for name in (TO, CC, BCC)):

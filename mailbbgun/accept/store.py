@@ -50,7 +50,7 @@ PATIENCE_FOR_ALL = 0.2
 log = logging.getLogger("mailbbgun.accept")
 
 
-class _Turned(NamedTuple):
+class _NotStored(NamedTuple):
     """The messages that a commit did not store.
 
     ``answered``: an earlier request had their key. ``over_quota``: their tenant's quota is used up.
@@ -61,7 +61,7 @@ class _Turned(NamedTuple):
 
     def state(self, pending: PendingWrite) -> tuple[State, QuotaExceeded | None]:
         """Return a message's state after that commit, and the error if it is over quota."""
-        if self is _NONE_TURNED:
+        if self is _ALL_STORED:
             return _STORED
         if pending in self.over_quota:
             return OVER_QUOTA, self.over_quota[pending]
@@ -69,11 +69,11 @@ class _Turned(NamedTuple):
 
     def stored(self, batch: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
         """Return the messages of a commit that it stored."""
-        return batch if self is _NONE_TURNED else [one for one in batch if self.state(one) is _STORED]
+        return batch if self is _ALL_STORED else [one for one in batch if self.state(one) is _STORED]
 
 
 _STORED = (STORED, None)
-_NONE_TURNED = _Turned()
+_ALL_STORED = _NotStored()
 
 
 class Store:
@@ -111,13 +111,13 @@ class Store:
             return
         pending.move(WAITING)
         if pending.rows.message["size"] > LARGE or not self._enqueue(pending):
-            pending.leave(ALONE)
+            pending.wake(ALONE)
 
     def settle(self, pending: PendingWrite) -> Answer | None:
         """Finish a write that no shared commit has stored. See :meth:`PendingWrite.result`."""
         if pending.state is ALONE:
-            turned = self._write([pending], PATIENCE) if pending.rows.message["size"] > LARGE else None
-            pending.move(*(turned or self._by_itself(pending)).state(pending))
+            not_stored = self._write([pending], PATIENCE) if pending.rows.message["size"] > LARGE else None
+            pending.move(*(not_stored or self._write_alone(pending)).state(pending))
         if pending.refusal is not None:
             raise pending.refusal
         return self._replayed(pending) if pending.state is ANSWERED else None
@@ -152,15 +152,15 @@ class Store:
         while first := self._waiting.get():
             batch, alone = self._batch(first)
             for pending in alone:
-                pending.leave(ALONE)
+                pending.wake(ALONE)
             started = time.monotonic()
-            turned = self._write(batch, PATIENCE_FOR_ALL)
+            not_stored = self._write(batch, PATIENCE_FOR_ALL)
             took = time.monotonic() - started
             for pending in batch:
-                if turned is None:
-                    pending.leave(ALONE)
+                if not_stored is None:
+                    pending.wake(ALONE)
                 else:
-                    pending.leave(*turned.state(pending))
+                    pending.wake(*not_stored.state(pending))
             time.sleep(rest_after(took, times=1))  # short, since clients wait for the next commit
 
     def _batch(self, first: PendingWrite) -> tuple[list[PendingWrite], list[PendingWrite]]:
@@ -188,43 +188,43 @@ class Store:
             size += pending.rows.message["size"]
         return batch, alone
 
-    def _write(self, batch: Sequence[PendingWrite], patience: float) -> _Turned | None:
+    def _write(self, batch: Sequence[PendingWrite], patience: float) -> _NotStored | None:
         """Commit messages; return those not stored. None: it is not known whether they are committed."""
         try:
             fault("accept.commit")
-            turned = self._commit(batch, patience)
+            not_stored = self._commit(batch, patience)
             fault("accept.committed")
-        except Exception as error:  # noqa: BLE001 - each request finds out by itself whose fault it was, and whether it was committed
+        except Exception as error:  # noqa: BLE001 - each request finds out by itself whether it is stored
             why = str(error) if isinstance(error, MailBBGunError) else type(error).__name__
             log.info("commit_shared_failed", extra={"messages": len(batch), "error": why})
             return None
-        self._committed(batch, turned)
-        return turned
+        self._committed(batch, not_stored)
+        return not_stored
 
-    def _commit(self, batch: Sequence[PendingWrite], patience: float) -> _Turned:
-        if any(map(_asks_first, batch)):
+    def _commit(self, batch: Sequence[PendingWrite], patience: float) -> _NotStored:
+        if any(map(_needs_key_or_quota, batch)):
             with self._database.write() as session:
                 return self._insert(session, batch, patience)
         # Without a Session, which would double the cost.
-        new = _new(batch)
+        new = _new_rows(batch)
         events = events_log.accepted(new)
         dialect = self._database.dialect
         self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
-        events_log.print_lines(events, _keys(new))
-        return _NONE_TURNED
+        events_log.print_lines(events, _key_ids(new))
+        return _ALL_STORED
 
-    def _committed(self, batch: Sequence[PendingWrite], turned: _Turned) -> None:
+    def _committed(self, batch: Sequence[PendingWrite], not_stored: _NotStored) -> None:
         """Call ``after_commit`` of the stored messages, and remember which quotas are used up."""
-        for pending, refusal in turned.over_quota.items():
+        for pending, refusal in not_stored.over_quota.items():
             self._used_up[pending.rows.counts_as] = refusal.limit, time.monotonic() + (refusal.retry_after or 0)
-        for pending in turned.stored(batch):
+        for pending in not_stored.stored(batch):
             try:
                 pending.after_commit()
             except Exception:  # the message is stored, and its request must get its answer all the same
-                log.exception("after_commit_failed", extra=_about(pending))
+                log.exception("after_commit_failed", extra=_log_fields(pending))
 
-    def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> _Turned:
-        if any(map(_asks_first, batch)):
+    def _insert(self, session: Session, batch: Sequence[PendingWrite], patience: float) -> _NotStored:
+        if any(map(_needs_key_or_quota, batch)):
             wait_at_most(session, patience)
         claiming = {pending.key_claim: pending for pending in batch if pending.key_claim}
         wanted = {claim: (pending.rows.message["id"], pending.rows.response) for claim, pending in claiming.items()}
@@ -235,25 +235,25 @@ class Store:
             idempotency.give_back(session, [pending.key_claim for pending in over_quota if pending.key_claim])
             left = [pending for pending in left if pending not in over_quota]
         if left:
-            new, dialect = _new(left), dialect_of(session)
+            new, dialect = _new_rows(left), dialect_of(session)
             events = events_log.accepted(new)
             for ready, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
                 session.execute(ready.statement, given)
-            events_log.log_after_commit(session, events, _keys(new))
-        return _Turned(answered, over_quota)
+            events_log.log_after_commit(session, events, _key_ids(new))
+        return _NotStored(answered, over_quota)
 
-    def _by_itself(self, pending: PendingWrite) -> _Turned:
+    def _write_alone(self, pending: PendingWrite) -> _NotStored:
         # The connection may have broken after the commit: look first, then try again once.
-        turned = _NONE_TURNED
+        not_stored = _ALL_STORED
         if not self._is_stored(pending):
             try:
                 with self._database.write() as session:
-                    turned = self._insert(session, [pending], PATIENCE)
+                    not_stored = self._insert(session, [pending], PATIENCE)
             except IntegrityError:
                 if not self._is_stored(pending):  # else the first commit came through after the look
                     raise
-        self._committed([pending], turned)
-        return turned
+        self._committed([pending], not_stored)
+        return not_stored
 
     def _replayed(self, pending: PendingWrite) -> Answer:
         assert pending.key_claim is not None  # else it would not be ANSWERED
@@ -265,22 +265,22 @@ class Store:
             return repo.is_stored(session, pending.rows.message["id"])
 
 
-def _about(pending: PendingWrite) -> Mapping[str, Any]:
+def _log_fields(pending: PendingWrite) -> Mapping[str, Any]:
     """Return the fields of a log line about a message."""
     message = pending.rows.message
     return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
-def _new(batch: Sequence[PendingWrite]) -> storing.New:
+def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
     return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
 
 
-def _keys(new: storing.New) -> dict[UUID, UUID | None]:
+def _key_ids(new: storing.New) -> dict[UUID, UUID | None]:
     """Return the API key of each message, by message id."""
     return {message["id"]: message["key_id"] for message, _ in new}
 
 
-def _asks_first(pending: PendingWrite) -> bool:
+def _needs_key_or_quota(pending: PendingWrite) -> bool:
     """Say whether a key or a quota must be written first, to know whether the message may be stored."""
     return pending.key_claim is not None or pending.rows.per_day is not None
 

@@ -1,5 +1,11 @@
-"""Events: what happened to a message and its deliveries, append-only, and the only place that writes a status.
+"""Events: what happened to messages and deliveries. The only room that changes a status.
 
-In: results of accept, delivery, sweep and people. Out: rows, one log line each. Promise: a status and the event that tells of it
-are written in one transaction, and a result whose claim is no longer its worker's changes nothing.
+In: results of accept, of workers and of the sweep, and what people do. Out: events, which are never
+changed, and a log line for each.
+Promise: a status and its event are written in one transaction. A result whose claim is no longer its
+worker's changes nothing.
+
+Files: ``kinds`` lists the kinds of events, ``models`` has their table. ``log`` appends events and
+prints their lines. ``record`` changes statuses, each with its event. ``timeline`` shows a message's
+events for ``api`` and the command line, with the queries in ``repo``.
 """

@@ -6,8 +6,8 @@ from uuid import UUID
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.core.caller import Scope
-from mailbbgun.events import timeline as told
 from mailbbgun.events.kinds import Kind
+from mailbbgun.events.timeline import page as page_of_events
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
@@ -19,7 +19,7 @@ blueprint = Blueprint("events", __name__, description="What happened to a messag
 
 
 class Happening(Schema):
-    """One thing that happened."""
+    """An event."""
 
     id = fields.UUID()
     at = Time()
@@ -52,5 +52,5 @@ def timeline(page: dict[str, Any], message_id: UUID) -> Any:
     """Show what happened to a message, newest first"""
     who = caller()
     with reading(provided(Services).db) as session:
-        events, count, last = told.page(session, who.tenant_id, message_id, tests_only=who.tests_only, **page)
+        events, count, last = page_of_events(session, who.tenant_id, message_id, tests_only=who.tests_only, **page)
     return {"events": events, "count": count}, 200, next_page(last)

@@ -1,4 +1,4 @@
-"""The kinds of events and the reasons a delivery may end for."""
+"""The kinds of events, and the reasons of failed deliveries (from ``messages/status.py``)."""
 
 from enum import StrEnum
 
@@ -6,21 +6,33 @@ from mailbbgun.messages.status import Reason as Reason
 
 
 class Kind(StrEnum):
-    """What happened."""
+    """What happened to a message or a delivery."""
 
-    ACCEPTED = "accepted"  # stored durably, answered 201
-    DELIVERED = "delivered"  # the next server took responsibility (RFC 5321 §6.1)
-    COMPLAINED = "complained"  # the recipient called it spam; it stays delivered
-    DEFERRED = "deferred"  # a temporary failure; another try is due
-    REFUSED = "refused"  # the server refuses us, not the mail; tried again when the account may work
-    WAITING = "waiting"  # nothing was tried: every way it may take is closed, or its limits are used up
-    BOUNCED = "bounced"  # a permanent failure
-    EXPIRED = "expired"  # the last wait of RETRY_DELAYS has passed
-    OUTCOME_UNKNOWN = "outcome_unknown"  # the end of DATA was sent and its answer lost
-    WORKER_LOST = (
-        "worker_lost"  # the worker that held the claim died before anything was sent, or sent again after a refusal
-    )
-    PARKED = "parked"  # its claims killed too many workers; a person must look
-    CANCELLED = "cancelled"  # by a person, before it left
-    HELD = "held"  # its tenant is suspended; it goes on when that is active again
-    RETRIED = "retried"  # made due again by a person
+    #: Stored durably, and answered with 201.
+    ACCEPTED = "accepted"
+    #: The next server took responsibility (RFC 5321 §6.1).
+    DELIVERED = "delivered"
+    #: The recipient reported it as spam. It stays delivered.
+    COMPLAINED = "complained"
+    #: A temporary failure. It will be tried again.
+    DEFERRED = "deferred"
+    #: The server refuses us, not the mail. It is tried again when the account may be used.
+    REFUSED = "refused"
+    #: No server was asked: every route for it is closed or over its limits.
+    WAITING = "waiting"
+    #: A permanent failure.
+    BOUNCED = "bounced"
+    #: The last wait of RETRY_DELAYS has passed.
+    EXPIRED = "expired"
+    #: The end of DATA was sent, and its reply lost.
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    #: The worker that held the claim died before it sent the message, or before it sent it again after a refusal.
+    WORKER_LOST = "worker_lost"
+    #: Its claims killed too many workers. A person must look at it.
+    PARKED = "parked"
+    #: A person cancelled it before it was sent.
+    CANCELLED = "cancelled"
+    #: Its tenant is suspended. It goes on when the tenant is active again.
+    HELD = "held"
+    #: A person made it due again.
+    RETRIED = "retried"

@@ -1,4 +1,7 @@
-"""The log: events are appended, never changed, each in the transaction of what it tells. Log lines follow the commit."""
+"""The log of events: appended in the transaction of the change that they tell of, and never changed.
+
+A line for each event is printed after the commit.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,7 +27,7 @@ lines = logging.getLogger("mailbbgun.events")
 def event(
     tenant_id: UUID, message_id: UUID, delivery_id: UUID | None, kind: Kind, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return an event of this moment as it is appended; what is None in ``data`` is left out."""
+    """Return the row of an event that happens now. Entries of ``data`` that are None are left out."""
     return {
         "id": new_id(),
         "tenant_id": tenant_id,
@@ -47,12 +50,12 @@ def accepted(new: New) -> list[dict[str, Any]]:
 
 
 def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementStep:
-    """Return what to execute to append events to the log, in the transaction of what they tell."""
+    """Return the statement that appends events."""
     return StatementStep(_appended(dialect), [{"events": rows(events)}] if dialect == "postgresql" else events)
 
 
 def print_lines(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print a line for each event, which is committed; ``keys`` says by which API key each message came."""
+    """Print a log line for each event, once it is committed. ``keys``: each message's API key, by id."""
     if lines.isEnabledFor(logging.INFO):
         for one in events:
             whose = {
@@ -71,7 +74,7 @@ def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print what :func:`print_lines` does once what the session writes is committed."""
+    """Call :func:`print_lines` after the session's commit."""
     if events:
         after_commit(session, lambda: print_lines(events, keys))
 

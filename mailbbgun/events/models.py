@@ -12,7 +12,7 @@ from mailbbgun.database.db import Base, Owned, UTCDateTime
 
 
 class Event(Owned, Base):
-    """Something that happened, to a message or to one delivery of it. Never changed."""
+    """An event of a message, or of one delivery of it. Never changed."""
 
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_message_id_id", "message_id", "id"),)

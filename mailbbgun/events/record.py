@@ -1,6 +1,6 @@
-"""The only writer of statuses once a message is stored, each change with its event in the log (``log.py``).
+"""The only writer of statuses of stored messages. Each change goes with its event (``log.py``).
 
-Every function takes a session and never commits. Rows of messages are inserted by ``messages/storing.py``.
+Every function takes a session, and its caller commits. ``messages/storing.py`` inserts the rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,27 +45,27 @@ _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one claim of a delivery ended. Valid only while the claim (id, attempt, owner) still stands."""
+    """How one claim of a delivery ended. It counts only while the claim (id, attempt, owner) stands."""
 
     delivery_id: UUID
     message_id: UUID
     tenant_id: UUID
     claim_number: int
-    kind: Kind | None  # None: nothing worth telling
+    kind: Kind | None  # None: no event
     status: str  # PENDING, DELIVERED or ERROR
     reason: Reason | None = None
     code: int | None = None  # the server's three digits; None when these are our own words
     reply: str | None = None
-    wait: float = 0.0  # seconds until the next try is due
-    hinted: int = 0  # seconds of the delay queue that carries a hint for that moment; 0: none does
-    counted: bool = False  # walks RETRY_DELAYS on
-    attempted: bool = False  # it was tried to hand it to a server: adds to ``attempts``
+    wait: float = 0.0  # seconds until the next attempt is due
+    hinted: int = 0  # seconds of the delay queue that has a hint for that moment; 0: none has
+    counted: bool = False  # moves on in RETRY_DELAYS: adds to ``tries``
+    attempted: bool = False  # a server was asked: adds to ``attempts``
     unknown: bool = False
     crashed: bool = False
-    released: bool = False  # given back with nothing tried: the last reply is kept
-    complained: bool = False  # the recipient calls spam what was just delivered
-    data: Mapping[str, Any] | None = None  # what else the event tells: phase, host, enhanced code…
-    key_id: UUID | None = None  # by which the message came; for the log
+    released: bool = False  # given back without an attempt: the last reply is kept
+    complained: bool = False  # the recipient reported the delivered message as spam
+    data: Mapping[str, Any] | None = None  # more for the event: phase, host, enhanced code…
+    key_id: UUID | None = None  # the message's API key, for the log
 
 
 _COLUMNS: dict[str, TypeEngine[Any]] = {
@@ -86,7 +86,10 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
 
 
 def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
-    """Write how claims of ``owner`` ended and return those that still stood; the others were fenced and change nothing."""
+    """Write how claims of the worker ``owner`` ended; return the results that count.
+
+    A result does not count, and changes nothing, if its claim no longer stands.
+    """
     if not ended:
         return []
     by_claim = {(result.delivery_id, result.claim_number): result for result in ended}
@@ -98,13 +101,13 @@ def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> lis
     }
     written = session.execute(_written(dialect), given).all()
     standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
-    told = [
+    events = [
         _event_of(result, result.kind, due)
         for result, (_, _, due) in zip(standing, written, strict=True)
         if result.kind
     ]
-    # With the result, in one commit: there is one complaint for each delivery, whoever dies and whatever is repeated.
-    events = told + [_complaint(result) for result in standing if result.complained]
+    # In one commit with the result: each delivery has one complaint, whatever dies or is repeated.
+    events += [_complaint(result) for result in standing if result.complained]
     log.append(session, events)
     log.log_after_commit(session, events, {result.message_id: result.key_id for result in standing})
     _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
@@ -115,7 +118,7 @@ def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> lis
 def _written(dialect: str) -> Executable:
     given = recordset(dialect, "results", _COLUMNS).c
     ours, pending = DELIVERIES.c, given.status == PENDING
-    # By id; the index on the owner holds, until the next vacuum, all it ever claimed.
+    # Look rows up by id: until the next vacuum the index on the owner has all that it ever claimed.
     known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
     standing = leasing.standing(DELIVERIES, given.attempt, ours.status == PENDING)
     return (
@@ -140,7 +143,10 @@ def _written(dialect: str) -> Executable:
 
 
 def held(session: Session, message_ids: Sequence[UUID]) -> int:
-    """Hold what waits of these messages if its tenant is suspended: pending, and never due until :func:`resumed`. Return how many."""
+    """Hold the waiting deliveries of messages whose tenant is suspended; return how many.
+
+    They stay pending and are never due, until :func:`resumed` makes them due.
+    """
     given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
     rows = session.execute(_held(dialect_of(session)), given).all()
     events = [log.event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
@@ -162,10 +168,10 @@ def _held(dialect: str) -> Executable:
 
 
 def resumed(session: Session, limit: int) -> int:
-    """Make due now up to ``limit`` deliveries that are held although their tenant is active; return how many. No event: they go as if never held."""
+    """Make up to ``limit`` held deliveries of active tenants due now; return how many. Writes no events."""
     ours = DELIVERIES.c
     waits = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_(None))
-    # From the tenants' side: of one that stays suspended there may be a million, and this is asked each second.
+    # Begin with the active tenants: this runs each second, and a suspended one may hold a million deliveries.
     holding = select(ours.id).where(*waits, ours.tenant_id == TENANTS.c.id).exists()
     tenants = session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == ACTIVE, holding)).all()
     if not tenants:
@@ -182,15 +188,19 @@ def resumed(session: Session, limit: int) -> int:
 
 
 def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
-    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many. Of a test message if ``tests_only``."""
+    """Cancel the pending deliveries of a message that no worker has claimed; return how many.
+
+    ``tests_only``: only if it is a test message.
+    """
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return len(_by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED))
+    return len(_by_hand(session, _OneMessage(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED))
 
 
 def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
-    """Make due now what has failed, with a fresh schedule, and what waits for its next try, on the schedule it is on.
+    """Make failed and waiting deliveries of a message due now; return the recipients' addresses.
 
-    Of a test message if ``tests_only``. Return the recipients' addresses.
+    A failed delivery begins RETRY_DELAYS anew; a waiting one goes on where it is. ``tests_only``: only
+    if it is a test message.
     """
     failed = Delivery.status == ERROR
     due = {"status": PENDING, "reason": None, "next_attempt_at": db_now(), "published_at": None, "finished_at": None}
@@ -200,12 +210,12 @@ def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     kept = {"attempts": func.coalesce(Delivery.attempts, Delivery.tries)}
     waits = _IDLE & (Delivery.next_attempt_at > db_now())
     return _by_hand(
-        session, _Its(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED
+        session, _OneMessage(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED
     )
 
 
-class _Its(NamedTuple):
-    """Which message a person changes."""
+class _OneMessage(NamedTuple):
+    """The message that a person changes."""
 
     tenant_id: UUID
     message_id: UUID
@@ -213,12 +223,12 @@ class _Its(NamedTuple):
 
 
 def _by_hand(
-    session: Session, message: _Its, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind
+    session: Session, message: _OneMessage, which: ColumnElement[bool], values: Mapping[str, Any], kind: Kind
 ) -> Sequence[str]:
     tenant_id, message_id, tests_only = message
     tests = of_test_messages(DELIVERIES.c.message_id, tenant_id, tests_only)
     its = (Delivery.tenant_id == tenant_id, Delivery.message_id == message_id, *tests)
-    # In id order, as claims lock.
+    # Lock in order of id, as claims do, so that the two cannot deadlock.
     locked = select(Delivery.id).where(*its, which).order_by(Delivery.id).with_for_update()
     chosen = locked.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = (
@@ -237,9 +247,10 @@ def _by_hand(
 def _sum_up(
     session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False
 ) -> Mapping[UUID, UUID | None]:
-    """Bring messages' statuses in line with their deliveries' (see ``status.sum_of``): of any tenant's, or of one's (test) messages.
+    """Set the statuses of messages from those of their deliveries (``status.sum_of``).
 
-    Return by which key each came.
+    With ``tenant_id`` only that tenant's messages; with ``tests_only`` only its test messages. Return
+    the API key of each message, by message id.
     """
     if not message_ids:
         return {}
@@ -258,11 +269,11 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
     tenant = bindparam("tenant", type_=Uuid())
     whose = ([ours.tenant_id == tenant] if owned else []) + ([ours.test == true()] if tests_only else [])
     wanted = and_(among(dialect, ours.id, "messages"), *whose)
-    # The lock first, in id order: of two workers that end two deliveries of one message, the second must see what the first wrote.
-    # FOR NO KEY UPDATE: the events that both have inserted hold the message by its key.
+    # Lock first, in order of id: if two workers end two deliveries of one message, the second must see what
+    # the first wrote. FOR NO KEY UPDATE, since the events that both have inserted lock the message's key.
     lock = select(ours.id, ours.key_id).where(wanted).order_by(ours.id).with_for_update(key_share=True)
 
-    # Not an EXISTS for each status: PostgreSQL would hash all deliveries there are for it, with each commit.
+    # Not an EXISTS for each status: PostgreSQL would hash all deliveries for it, with each commit.
     rank = case({status: number for number, status in enumerate(PRECEDENCE)}, value=its.status)
     first = case(dict(enumerate(PRECEDENCE)), value=func.min(rank))
     total = select(its.message_id, first.label("status")).group_by(its.message_id)

@@ -21,7 +21,9 @@ def page(
     after: UUID | None,
     tests_only: bool = False,
 ) -> tuple[list[dict[str, Any]], int, UUID | None]:
-    """Return a page of a message's events, newest first, how many there are in all, and the last id if there is more."""
+    """Return a page of a message's events, newest first, how many there are in all, and the last id if
+    there are more.
+    """
     tests = of_test_messages(Event.message_id, tenant_id, tests_only)
     of_message = and_(Event.tenant_id == tenant_id, Event.message_id == message_id, *tests)
     its = and_(Delivery.tenant_id == tenant_id, *of_test_messages(Delivery.message_id, tenant_id, tests_only))

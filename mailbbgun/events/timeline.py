@@ -1,4 +1,7 @@
-"""The verb: tell what happened to a message. The HTTP API and the command line both use it."""
+"""The verb: list a message's events.
+
+The HTTP API and the command line both use it.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -20,7 +23,7 @@ def page(
     after: UUID | None,
     tests_only: bool = False,
 ) -> tuple[list[dict[str, Any]], int, UUID | None]:
-    """Return what :func:`repo.page` does.
+    """Return a page of events: see :func:`repo.page`.
 
     Raises :class:`NotFound` if the tenant has no such message; with ``tests_only``, no such test message.
     """

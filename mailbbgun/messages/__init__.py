@@ -1,5 +1,11 @@
-"""Messages: what was asked to be sent, the bytes it became, and one delivery per recipient.
+"""Messages: the mail that was asked for, its MIME, and one delivery for each recipient.
 
-In: rows from accept. Out: rows, MIME bytes and the queries over them. It decides nothing: rows begin as PENDING, and ``events.record`` alone
-changes a status.
+In: rows from accept. Out: rows, MIME bytes, and queries over messages. This room decides nothing:
+rows begin as PENDING, and only ``events.record`` changes a status.
+
+Files: ``models`` has the tables, ``status`` the statuses and reasons. ``storing`` inserts accepted
+messages. ``mime`` composes a message: ``headers`` knows which fields a client may name and what they
+take, ``body`` encodes text and HTML. ``publisher`` gives the queue hints. ``find`` lists and shows
+messages for ``api`` and the command line, with the queries in ``repo``; ``search`` brings filters
+into the form that is stored. ``simulator`` has the magic recipients of test keys.
 """

@@ -19,11 +19,13 @@ from mailbbgun.messages.models import Delivery
 from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
 from mailbbgun.services import Services
 
-LONGEST_PART = 200  # characters of a subject to search for
-LONGEST_MESSAGE_ID = (
-    292  # a client's has 250 at most; ours is a UUID, an @, a host's name, and the brackets around them
-)
-LONGEST_TAG = 128  # as accept takes them
+#: Characters of a part of a subject to search for, at most.
+LONGEST_PART = 200
+#: Characters of a Message-ID, at most. A client's has up to 250; ours is a UUID, an @, and a host's name of
+#: up to 253, in angle brackets.
+LONGEST_MESSAGE_ID = 292
+#: Characters of a tag, as in accept.
+LONGEST_TAG = 128
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
 
@@ -36,14 +38,17 @@ class Status(fields.String):
 
 
 class Choice(fields.String):
-    """One of some words in a query, in any case."""
+    """A word of a fixed list in a query, in any case."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         return super()._deserialize(value, attr, data, **kwargs).lower()
 
 
 class AddressQuery(fields.String):
-    """An address, or a Message-ID, in a query: a + in it is a plus. Of its rules the first that is broken is told, and no later one is asked."""
+    """An address or a Message-ID in a query. A + in it is a plus, not a space.
+
+    Only the first broken rule is reported, and no later one is checked.
+    """
 
     plus = True
 
@@ -56,7 +61,7 @@ class AddressQuery(fields.String):
 
 
 class SenderQuery(AddressQuery):
-    """The address of a From, with or without its name."""
+    """The address of a From header, with or without its display name."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
@@ -64,7 +69,7 @@ class SenderQuery(AddressQuery):
 
 
 class Domain(AddressQuery):
-    """A domain, in U-labels or A-labels."""
+    """A domain, in U-labels or A-labels (RFC 5890)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs).removeprefix("@").removesuffix(".")
@@ -75,7 +80,7 @@ class Domain(AddressQuery):
             raise ValidationError("Not a domain, like example.com.") from error
 
 
-# Linear, as the blanks around are gone and nothing behind an @ is looked at again.
+# Both match in linear time: white space around is stripped, and nothing after an @ is looked at again.
 _BARE = (
     validate.Length(max=addresses.LONGEST),
     validate.Regexp(r"[^<>]+@[^\s<>@]+\Z", error="Not a bare e-mail address, like ann@example.com."),
@@ -124,7 +129,8 @@ class Filters(Page):
         load_default=None,
         validate=validate.Length(1, LONGEST_PART),
         metadata={
-            "description": f"A part of the subject, in any case. Without to, the newest {repo.SEARCHED:,} messages before until are looked at.",
+            "description": f"A part of the subject, in any case. Without to, the newest {repo.SEARCHED:,} messages "
+            "before until are looked at.",
             "example": "invoice",
         },
     )
@@ -166,7 +172,8 @@ class Summary(Schema):
         allow_none=True,
         validate=validate.OneOf([reason.value for reason in Reason]),
         metadata={
-            "description": f"Why deliveries of it ended as ERROR: of several reasons the first of {listed(GRAVEST)}. null if none did.",
+            "description": "Why deliveries of it ended as ERROR: of several reasons the first of "
+            f"{listed(GRAVEST)}. null if none did.",
             "example": "bounced",
         },
     )
@@ -187,7 +194,7 @@ class Messages(Schema):
 
 
 def _last_reply(delivery: Delivery) -> str | None:
-    """Return what the other server said last; without a code it is what we say about the connection."""
+    """Return the other server's last reply; without a code, our own words about the connection."""
     return " ".join(str(part) for part in (delivery.reply_code, delivery.reply) if part is not None) or None
 
 
@@ -202,9 +209,10 @@ class DeliveryShape(Schema):
     attempts = fields.Integer(
         attribute="attempts_made",
         metadata={
-            "description": "How many attempts to hand it to a mail server have ended: in the server's answer, in silence, or because none could be "
-            "reached. All since the message was accepted, also before a retry by hand. One attempt may go to several servers, one after the other. "
-            "A wait is no attempt: while a server is left alone after failures, a limit is used up, or the tenant is suspended."
+            "description": "How many attempts to hand it to a mail server have ended: in the server's answer, in "
+            "silence, or because none could be reached. All since the message was accepted, also before a retry by "
+            "hand. One attempt may go to several servers, one after the other. A wait is no attempt: while a server "
+            "is left alone after failures, a limit is used up, or the tenant is suspended."
         },
     )
     last_reply = fields.Function(

@@ -1,15 +1,15 @@
-"""Bodies: text and HTML become MIME parts (RFC 2045, RFC 2046), always 7-bit on the wire. Pure.
+"""Bodies: text and HTML become MIME parts (RFC 2045, RFC 2046), always 7-bit. Pure.
 
-The bytes are those that the standard library's ``EmailMessage`` makes (a property test compares them). They are written
-by the library's C encoders directly, since ``EmailMessage`` costs ten times as much. Nothing is left to it.
+The bytes are the same as those of the standard library's ``EmailMessage`` (a property test compares
+them). This module calls the library's C encoders directly: ``EmailMessage`` costs ten times as much.
 """
 
 import binascii
 import os
 
-#: Octets of the longest line that is sent as it is, and of an encoded line (RFC 2045 §6.7 (5) and §6.8).
+#: Octets of a line, at most, whether encoded (RFC 2045 §6.7 (5) and §6.8) or sent as it is.
 LINE = 76
-#: Lines by which it is decided whether quoted-printable or base64 is shorter.
+#: How many first lines decide whether quoted-printable or base64 is shorter.
 SAMPLE = 10
 
 _SPACE = (b" ", b"\t")
@@ -20,8 +20,8 @@ _EQUALS = ord("=")
 def body(text: str | None, html: str | None, boundary: str | None = None) -> bytes:
     """Return the MIME headers, the empty line and the encoded body, with CRLF line ends.
 
-    At least one of ``text`` and ``html`` is given. Both make a ``multipart/alternative`` whose parts ``boundary``
-    separates: by default a random one, made anew until no part contains it.
+    At least one of ``text`` and ``html`` is given. With both, the body is a ``multipart/alternative``.
+    Its ``boundary`` is by default a random one that no part contains.
     """
     if text is None or html is None:
         subtype, given = ("plain", text) if text is not None else ("html", html or "")
@@ -47,10 +47,10 @@ def body(text: str | None, html: str | None, boundary: str | None = None) -> byt
 
 
 def encoded(text: str) -> tuple[bytes, bytes]:
-    """Return the content transfer encoding of a text, and the encoded text, whose lines, the last too, end in CRLF.
+    """Return a text's content transfer encoding, and the encoded text. Each line ends in CRLF.
 
-    ASCII in lines of at most 76 octets is sent as it is; other text as quoted-printable or base64, whichever is shorter
-    for its first lines.
+    ASCII in lines of at most 76 octets is sent as it is; any other text as quoted-printable or
+    base64, whichever makes its first lines shorter.
     """
     octets = text.encode()
     if b"\r" in octets:
@@ -75,7 +75,10 @@ def _head(subtype: str, encoding: bytes, *, mime_version_last: bool) -> bytes:
 
 
 def _boundary(plain: list[bytes]) -> bytes:
-    """Return a boundary that no part contains. No encoded part has ``=_`` (RFC 2045 §6.7), so ``plain`` are the others."""
+    """Return a boundary that no part contains. ``plain``: the parts that are not encoded.
+
+    Encoded parts never contain ``=_`` (RFC 2045 §6.7).
+    """
     while True:
         boundary = b"=_" + os.urandom(12).hex().encode()
         if not any(boundary in payload for payload in plain):
@@ -89,7 +92,8 @@ def _quoted_printable(octets: bytes, lines: list[bytes]) -> bytes | None:
     """
     sample = lines[:SAMPLE]
     size = sum(map(len, sample))
-    shortest = (size + 2 * len(sample) + 2) // 3 * 4 + 1  # of base64, whose lines end in CRLF and which ends in LF
+    # The size of the sample in base64: there its lines end in CRLF, and the whole in LF.
+    shortest = (size + 2 * len(sample) + 2) // 3 * 4 + 1
     if size + len(sample) + 2 * sum(len(line.translate(None, _UNQUOTED)) for line in sample) > shortest:
         return None
     escaped = _escaped(octets).split(b"\n")
@@ -101,15 +105,15 @@ def _quoted_printable(octets: bytes, lines: list[bytes]) -> bytes | None:
 
 
 _PRINTABLE = bytes(range(32, 127)) + b"\t\n"
-_UNQUOTED = _PRINTABLE.replace(b"=", b"")  # as it is in a quoted-printable line
+_UNQUOTED = _PRINTABLE.replace(b"=", b"")  # octets that quoted-printable leaves as they are
 
 
 def _escaped(octets: bytes) -> bytes:
-    """Return octets, whose lines end in LF, with ``=XX`` for what quoted-printable escapes."""
+    """Return octets, whose lines end in LF, with ``=XX`` for each that quoted-printable escapes."""
     if not octets.translate(None, _PRINTABLE):
         return octets.replace(b"=", b"=3D")
-    # The C encoder also breaks long lines, and escapes blanks at line ends and lonely dots. That is undone. There is no
-    # doubt about what it did, since it escapes each "=" of the text.
+    # The C encoder also breaks long lines, and escapes blanks at line ends and lines of a single dot. Both
+    # are undone here, safely: every other "=" is escaped, so these marks are the encoder's own.
     escaped = binascii.b2a_qp(octets, istext=True).replace(b"=\n", b"")
     for plain, quoted in ((b" ", b"=20"), (b"\t", b"=09"), (b".", b"=2E")):
         if plain + b"\n" in octets:
@@ -128,7 +132,7 @@ def _wrapped(lines: list[bytes]) -> list[bytes]:
 
 
 def _wrap(line: bytes, pieces: list[bytes]) -> None:
-    """Add an escaped line to ``pieces``: soft line breaks keep them to 76 octets, and no blank stands at the line's end."""
+    """Add an escaped line to ``pieces``: with soft line breaks after 76 octets, and no blank at its end."""
     start, size = 0, len(line)
     while size - start > LINE:
         cut = start + LINE - 1

@@ -12,7 +12,7 @@ from mailbbgun.core.errors import NotFound
 from mailbbgun.database.deadline import at_most
 from mailbbgun.messages import repo
 
-#: Seconds that the database may work for one list.
+#: Seconds that the database may take for one list.
 LIST_SECONDS = 10.0
 
 _TOO_SLOW = (
@@ -22,7 +22,7 @@ _TOO_SLOW = (
 
 
 def page(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
-    """Return what :func:`repo.page` does.
+    """Return a page of messages: see :func:`repo.page`.
 
     Raises :class:`TookTooLong` if the database needs more than :data:`LIST_SECONDS`.
     """
@@ -31,9 +31,9 @@ def page(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], i
 
 
 def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any]:
-    """Return a tenant's message with its deliveries, as ``api.Details`` takes it.
+    """Return a tenant's message with its deliveries, in the form that ``api.Details`` takes.
 
-    Raises :class:`NotFound`; with ``tests_only``, for a message that is no test message, too.
+    Raises :class:`NotFound`; with ``tests_only`` also if the message is no test message.
     """
     found = repo.details(session, tenant_id, message_id, tests_only=tests_only)
     if found is None:
@@ -42,5 +42,5 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
 
 
 def missing() -> NotFound:
-    """Return the error of a message that is not there, or is another tenant's."""
+    """Return the error for a message that does not exist or belongs to another tenant."""
     return NotFound("There is no such message.")

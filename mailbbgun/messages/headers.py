@@ -1,4 +1,7 @@
-"""Header fields that a client names: which are free text, which programs read, and which values cannot be sent. Pure."""
+"""The header fields that a client may name: which are reserved, free text or structured. Pure.
+
+Also here: which values of a field cannot be sent.
+"""
 
 import re
 
@@ -8,11 +11,11 @@ LONGEST_LINE = 998
 _ASCII = re.compile(r"[\x20-\x7e\t]*")
 _BEYOND = re.compile(r"[^\x20-\x7e\t]")
 
-#: Text for people in a field that is always encoded rather than refused.
+#: Fields of free text that is encoded if it does not fit a line; in other fields it is refused.
 TEXT = frozenset(("subject", "comments", "keywords", "thread-topic", "organization"))
 
-# Fields of the IANA registry, and of wide use, whose value has a grammar. An encoded word in them is an error
-# (RFC 2047 §5): programs compare or parse them as they are. A field that is not listed is taken for text.
+# Fields of the IANA registry, or in wide use, whose value has a grammar. An encoded word in them is an
+# error (RFC 2047 §5): programs compare or parse them as they are. Any other field is taken for free text.
 _STRUCTURED = frozenset(
     (
         # messages and threads: RFC 5322 §3.6.4, RFC 2156, RFC 5536
@@ -39,8 +42,8 @@ _STRUCTURED = frozenset(
 )  # fmt: skip
 _STRUCTURED_KINDS = ("list-",)
 
-#: Fields that a client cannot name among its headers: the service or a mail server on the way sets them, or they have
-#: fields of their own in a request.
+#: Fields that a client cannot name in ``headers``: the service or a mail server on the way sets them, or a
+#: request has a field of its own for them.
 RESERVED = frozenset(
     (
         "from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version",
@@ -59,29 +62,35 @@ def reserved(name: str) -> bool:
 
 
 def structured(name: str) -> bool:
-    """Say whether a header field is read by programs, so that its value must not be encoded."""
+    """Say whether programs read a header field, so that its value must not be encoded."""
     lower = name.lower()
     return lower in _STRUCTURED or lower.startswith(_STRUCTURED_KINDS)
 
 
 def refusal(name: str, value: str) -> str | None:
-    """Return a sentence that says why a value on one line cannot be sent in this field; None: it can."""
+    """Return a sentence that says why this field cannot take a value, which is one line; None: it can."""
     if structured(name):
         if found := _BEYOND.search(value):
-            return f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): {_shown(found[0])} cannot be sent in it."
+            return (
+                f"{name} is read by programs, so it takes ASCII only (RFC 2047 §5): "
+                f"{_shown(found[0])} cannot be sent in it."
+            )
     elif name.lower() in TEXT or not _ASCII.fullmatch(value):
-        return None  # it is encoded where it has to be
+        return None  # ``mime`` encodes it if it must
     size, room = longest_word(name, value)
     if size <= room:
         return None
     return (
-        f"Has {size} octets without a space, and a line takes {LONGEST_LINE} (RFC 5322 §2.1.1), which leaves {room} for "
-        f"the value of {name} here: put spaces where it may be folded, or make it shorter."
+        f"Has {size} octets without a space, and a line takes {LONGEST_LINE} (RFC 5322 §2.1.1), which leaves {room} "
+        f"for the value of {name} here: put spaces where it may be folded, or make it shorter."
     )
 
 
 def longest_word(name: str, value: str) -> tuple[int, int]:
-    """Return the octets of the word of an ASCII value that fits its line least, and the room on that line."""
+    """Return the octets of the word that fits its line least, and the room on that line.
+
+    The first word stands beside the field's name; any other may have a line to itself.
+    """
     first, *others = value.split() or [""]
     beside_name, alone = (
         (len(first), LONGEST_LINE - len(name) - 2),

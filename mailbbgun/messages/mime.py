@@ -1,7 +1,8 @@
-"""Composing: from checked parts to the bytes every try sends (RFC 5322, 2045–2047, 6532). Pure.
+"""Composing: checked parts become the bytes of the message (RFC 5322, 2045–2047, 6532). Pure.
 
-Headers are rendered here, each value encoded by us from text to wire, so that nothing a client wrote is ever parsed as a header; ``body.py``
-encodes bodies. The result is checked byte for byte before it may be stored (CVE-2024-6923 and its kin).
+This module renders the headers and encodes each value itself, so that no text of a client's is ever
+parsed as a header; ``body.py`` encodes bodies. The result is checked byte for byte before it is
+stored, against header injection (such as CVE-2024-6923).
 """
 
 import re
@@ -17,13 +18,15 @@ from mailbbgun.messages.body import body
 from mailbbgun.messages.headers import LONGEST_LINE, TEXT, refusal, structured
 from mailbbgun.smtp.folding import LINE, encoded_words, folded_lines, octets_beside
 
-NOBODY_SHOWN = (
-    "undisclosed-recipients:;"  # an empty group: To of a message all of whose recipients are hidden (RFC 5322 §3.4)
-)
-LONGEST_WORD = 900  # leaves room for the header's name beside it
-LONGEST_NAME = 50  # of a custom header: leaves room for an encoded word beside it
+#: To of a message whose recipients are all hidden: an empty group (RFC 5322 §3.4).
+NOBODY_SHOWN = "undisclosed-recipients:;"
+#: Characters of a word of free text, at most, before it is encoded: leaves room for the header's name.
+LONGEST_WORD = 900
+#: Characters of a custom header's name, at most: leaves room for an encoded word beside it.
+LONGEST_NAME = 50
 
-# What a person reads on one line: no control characters, and none of the separators that some reader takes for a line break.
+# Characters that cannot stand on one line: control characters, separators that some readers take for a
+# line break, and surrogates.
 _BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322 §3.2.3
@@ -33,13 +36,16 @@ _MIME = (b"mime-version", b"content-type", b"content-transfer-encoding")
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """Who: a display name, may be empty, and an address whose domain is in A-labels, the same in header and envelope."""
+    """A display name, which may be empty, and an address, whose domain is in A-labels.
+
+    The address is the same in header and envelope.
+    """
 
     name: str
     address: str
 
     def __str__(self) -> str:
-        """Return it as people read it."""
+        """Return the mailbox as people read it: not encoded."""
         return f"{self.name} <{self.address}>" if self.name else self.address
 
 
@@ -56,10 +62,12 @@ def compose(
     reply_to: Sequence[Mailbox] = (),
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return the message as sent. ``message_id_header`` is in angle brackets; at least one of ``text`` and ``html`` is given.
+    """Return the message as it is sent.
 
-    Header lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. With neither ``to`` nor ``cc`` To is an empty group.
-    Raises :class:`InvalidInput` with the field for what cannot be sent in its header, or would break out of it.
+    ``message_id_header`` is in angle brackets; at least one of ``text`` and ``html`` is given. Header
+    lines are ASCII but for addresses that need SMTPUTF8; bodies are always 7-bit. With neither ``to``
+    nor ``cc``, To is an empty group. Raises :class:`InvalidInput` with the field whose value cannot be
+    sent in its header, or would break out of it.
     """
     fields = [
         ("From", "from", _mailboxes("From", [sender])),
@@ -79,7 +87,10 @@ def compose(
 
 
 def note(*, name: str, sender: str, to: str, subject: str, text: str, message_id_header: str, date: datetime) -> bytes:
-    """Return a message of our own in plain text, from one address, with or without a name, to another. Raises :class:`InvalidInput`."""
+    """Return a plain text message of the service's own. ``name`` is the sender's, and may be empty.
+
+    Raises :class:`InvalidInput`.
+    """
     return compose(
         sender=Mailbox(name, sender),
         to=[Mailbox("", to)],
@@ -96,14 +107,15 @@ def one_line(text: str) -> bool:
 
 
 def as_one_line(text: str) -> str:
-    """Return a text that can stand on one line, with blanks in place of what cannot."""
+    """Return a text that can stand in a header, with a blank for each character that cannot."""
     return _BROKEN.sub(" ", text)
 
 
 def check(raw: bytes, names: Sequence[str]) -> None:
-    """Raise :class:`InvalidInput` unless the bytes are clean and the head holds exactly these headers and the MIME ones, each once as given.
+    """Raise :class:`InvalidInput` unless the bytes are clean and the header has exactly these fields.
 
-    This is the guard behind the encoders: whatever they or the library get wrong, no line of a client's becomes a header.
+    Besides those in ``names`` it may have the MIME fields, each once. This guards against faults of
+    the encoders and the library: no line of a client's text becomes a header.
     """
     line_ends = raw.count(b"\r\n")
     clean = raw.count(b"\r") == line_ends == raw.count(b"\n") and b"\0" not in raw and raw.endswith(b"\r\n")
@@ -124,7 +136,7 @@ def has_long_line(raw: bytes) -> bool:
     """Say whether a line has more octets than a mail server must take (RFC 5321 §4.5.3.1.6)."""
     start = 0
     while len(raw) - start > LONGEST_LINE:
-        # The last line end within reach: no line before it can be too long, so most lines are never looked at.
+        # Find the last line end within reach: lines before it cannot be too long, so most are never looked at.
         end = raw.rfind(b"\r\n", start, start + LONGEST_LINE + 2)
         if end < 0:
             return True
@@ -143,7 +155,7 @@ def _folded(name: str, field: str, words: Sequence[str]) -> str:
 
 
 def _words(name: str, value: str) -> list[str]:
-    """Return the words of a client's header field: with single blanks between them if programs read it, else as text."""
+    """Return the words of a header field that the client named, encoded where needed unless it is structured."""
     if why := refusal(name, value):
         raise InvalidInput(f"{name} cannot be sent.", fields={f"headers.{name}": [why]})
     if structured(name):
@@ -152,10 +164,11 @@ def _words(name: str, value: str) -> list[str]:
 
 
 def _text(name: str, text: str) -> list[str]:
-    """Return the words of free text: as they are if every reader takes them so, else encoded."""
+    """Return the words of free text, encoded if some reader might change or misread them."""
     if not text:
         return [""]
-    # What looks like an encoded word must be encoded, or readers would decode it; so must spaces that a reader may merge.
+    # Encode what looks like an encoded word, or readers would decode it, and runs of spaces, which a reader
+    # may merge.
     if _PLAIN.fullmatch(text) and "=?" not in text and "  " not in text:
         words = text.split(" ")
         if name.lower() not in TEXT or max(map(len, words)) <= LONGEST_WORD:
@@ -164,7 +177,9 @@ def _text(name: str, text: str) -> list[str]:
 
 
 def _phrases(name: str, text: str) -> list[str]:
-    """Return the words of phrases with commas between them, each encoded apart: a comma in an encoded word separates nothing."""
+    """Return the words of phrases between commas. Each phrase is encoded by itself, so that the commas
+    still separate: within an encoded word they would not.
+    """
     phrases = [_text(name, phrase.strip()) for phrase in text.split(",") if phrase.strip()]
     for phrase in phrases[:-1]:
         phrase[-1] += ","
@@ -216,12 +231,13 @@ def _date(second: int) -> str:
 
 
 def self_test() -> None:
-    """Prove on this very Python that evil text is refused or harmless. Raises :class:`ConfigurationError`."""
+    """Check on this very Python that evil text is refused or harmless. Raises :class:`ConfigurationError`."""
     for text in EVIL:
         box = Mailbox(text, "a@example.com")
         try:
             raw = compose(
-                sender=box, to=[box], cc=[box], reply_to=[box], subject=text, headers={"X-Evil": text}, text=text.replace("\0", ""), html="ä",
+                sender=box, to=[box], cc=[box], reply_to=[box], subject=text, headers={"X-Evil": text},
+                text=text.replace("\0", ""), html="ä",
                 message_id_header="<a@example.com>", date=datetime(2026, 1, 1, tzinfo=UTC),
             )  # fmt: skip
         except InvalidInput:

@@ -33,13 +33,14 @@ def _partial(name: str, *columns: str, where: str) -> Index:
 
 
 class Message(Owned, Base):
-    """What was asked to be sent. ``raw`` is the MIME every try sends, byte for byte."""
+    """A message. ``raw`` is its MIME, which every attempt sends byte for byte."""
 
     __tablename__ = "messages"
     __table_args__ = (
         Index("ix_messages_tenant_id_id", "tenant_id", "id"),
         Index("ix_messages_tenant_id_status_id", "tenant_id", "status", "id"),
-        # Those of our own making begin with the message's id, and are found by it: most messages cost this index nothing.
+        # Only Message-IDs that clients gave. Our own begin with the message's id and are found by it, so most
+        # messages cost this index nothing.
         Index(
             "ix_messages_tenant_id_message_id",
             "tenant_id",
@@ -53,25 +54,28 @@ class Message(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
     status: Mapped[str] = mapped_column(String(16))
     subject: Mapped[str] = mapped_column(Text)
-    sender: Mapped[str] = mapped_column(Text)  # the From header, as people read it
-    mail_from: Mapped[str] = mapped_column(Text)  # the envelope's sender (RFC 5321 §4.1.1.2)
-    message_id_header: Mapped[str] = mapped_column("message_id", Text)  # the Message-ID header
+    #: The From header, as people read it.
+    sender: Mapped[str] = mapped_column(Text)
+    #: The envelope's sender (RFC 5321 §4.1.1.2).
+    mail_from: Mapped[str] = mapped_column(Text)
+    #: The Message-ID header.
+    message_id_header: Mapped[str] = mapped_column("message_id", Text)
     priority: Mapped[int] = mapped_column(SmallInteger)
-    smtputf8: Mapped[bool]  # needs RFC 6531 all the way
-    key_id: Mapped[UUID | None]  # the API key that sent it; null: none, or before this was kept
-    test: Mapped[bool] = mapped_column(
-        server_default=false()
-    )  # by a test key: goes to the catcher, whatever accounts there are
+    #: Whether each server on the way must support RFC 6531.
+    smtputf8: Mapped[bool]
+    #: The API key that sent it. Null: none did, or it was sent before this was recorded.
+    key_id: Mapped[UUID | None]
+    #: Whether a test key sent it. Then it goes to the catcher, whatever accounts there are.
+    test: Mapped[bool] = mapped_column(server_default=false())
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
-    raw: Mapped[bytes] = mapped_column(
-        LargeBinary, deferred=True
-    )  # by LZ4 in a PostgreSQL that has it (migration 0003)
+    #: Compressed by LZ4 if PostgreSQL has it (migration 0003).
+    raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
 class MessageTag(Owned, Base):
-    """A tag of a message, once more as a row, so that lists by tag walk an index."""
+    """A tag of a message, also as a row, so that lists by tag can use an index."""
 
     __tablename__ = "message_tags"
     __table_args__ = (Index("ix_message_tags_tenant_id_tag_message_id", "tenant_id", "tag", "message_id"),)
@@ -81,7 +85,7 @@ class MessageTag(Owned, Base):
 
 
 class MessageCount(Owned, Base):
-    """How many messages of a status a tenant has: the sum of its rows. Triggers write them, whoever changes messages."""
+    """How many messages of a status a tenant has: the sum of ``n`` in its rows. Triggers write them."""
 
     __tablename__ = "message_counts"
     __table_args__ = (Index("ix_message_counts_tenant_id_status", "tenant_id", "status"),)
@@ -94,16 +98,20 @@ class MessageCount(Owned, Base):
 class Delivery(LeaseColumns, Owned, Base):
     """One recipient of a message: the unit of status, claim and retry.
 
-    A claim is a lease on one (``database/leasing.py``), and ``attempt`` its fencing token. ``tries`` is the place in RETRY_DELAYS: it begins anew
-    when a person retries, and also counts deferrals of which no server was asked; ``attempts`` counts all that a server was asked, ever (null: as
-    ``tries``); ``published_at`` is when its hint was last given to the queue (null: never, or not since it became due anew).
-    What is pending and due never (``next_attempt_at`` null) is held: its tenant is suspended.
+    A claim is a lease on a delivery (``database/leasing.py``). A pending delivery that is never due
+    (``next_attempt_at`` is null) is held: its tenant is suspended.
+
+    Three columns count different things. ``attempt`` is the number of claims, and the fencing token of
+    the latest. ``tries`` is the place in RETRY_DELAYS: it also counts deferrals without asking a
+    server, and begins anew when a person retries. ``attempts`` is how often a server was asked, ever
+    (null: as often as ``tries`` says).
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        # What nobody has hinted yet; what only a delay queue knows of; what was hinted and waits; what is claimed; what must be sent alone.
-        # Each holds only its own few rows, so ticks, sweeps and claims do not grow with history.
+        # One index for each set of deliveries that ticks, sweeps and claims look for: never hinted; hinted by
+        # a delay queue only; hinted and due; claimed; to be sent alone; held. Each holds only the few rows of
+        # its set, so no such statement slows down as history grows.
         _partial("ix_deliveries_unhinted", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at IS NULL"),
         _partial(
             "ix_deliveries_delayed", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at < next_attempt_at"
@@ -120,15 +128,19 @@ class Delivery(LeaseColumns, Owned, Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     message_id: Mapped[UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
     address: Mapped[str] = mapped_column(Text)
-    kind: Mapped[str] = mapped_column(String(3))  # to, cc or bcc
+    #: ``to``, ``cc`` or ``bcc``.
+    kind: Mapped[str] = mapped_column(String(3))
     lane: Mapped[str] = mapped_column(String(8))
     status: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(32))
     tries: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int | None]
-    crashes: Mapped[int] = mapped_column(default=0)  # claims that ended with their worker's death
-    unknowns: Mapped[int] = mapped_column(default=0)  # tries whose outcome nobody knows
+    #: Claims that ended with their worker's death.
+    crashes: Mapped[int] = mapped_column(default=0)
+    #: Attempts whose outcome is unknown.
+    unknowns: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    #: When its hint was last given to the queue. Null: never, or not since it last became due.
     published_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
     reply_code: Mapped[int | None] = mapped_column(SmallInteger)
     reply: Mapped[str | None] = mapped_column(Text)
@@ -136,14 +148,14 @@ class Delivery(LeaseColumns, Owned, Base):
 
     @property
     def attempts_made(self) -> int:
-        """How often a server was asked to take it."""
+        """How often a server was asked to take the message for this recipient."""
         return self.tries if self.attempts is None else self.attempts
 
 
-# For statements on hot paths: through the mapped classes an insert or an update costs half as much again.
+# For statements on hot paths: with the mapped classes an insert or an update costs half as much again.
 MESSAGES, DELIVERIES, TAGS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag))
 
-# Lists by recipient, or by the domain alone: people do not remember how an address was spelt.
+# For lists by recipient, in any case, and by domain.
 Index(
     "ix_deliveries_tenant_id_domain_address_message_id",
     DELIVERIES.c.tenant_id,
@@ -151,5 +163,5 @@ Index(
     ascii_lower(DELIVERIES.c.address),
     DELIVERIES.c.message_id,
 )
-# Lists by sender.
+# For lists by sender.
 Index("ix_messages_tenant_id_from_id", MESSAGES.c.tenant_id, ascii_lower(mailbox_in(MESSAGES.c.sender)), MESSAGES.c.id)

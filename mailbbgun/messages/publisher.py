@@ -1,7 +1,8 @@
-"""Publishing hints: commit first, then publish, then remember that it was published.
+"""Publishing hints: first the commit, then the hint, then the mark that it was published.
 
-Nothing waits for the broker. What the buffer drops, the broker refuses or a crash forgets stays as it is in the database,
-and a worker's tick or sweep hints it again.
+No request waits for the broker. A hint may be lost: the buffer drops it, the broker refuses it, or
+this process dies. Its delivery stays unmarked in the database, and a worker's tick or sweep hints it
+again.
 """
 
 import logging
@@ -27,19 +28,25 @@ from mailbbgun.queues.base import Queue
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.overflow import Overflow
 
-BUFFER = 10_000  # ids, for each lane and delay
-BATCH = 500  # ids a publish
-MARK_SECONDS = 0.3  # until what is published is marked so
-BACK_OFF = (0.5, 1.0, 2.0, 5.0)  # seconds
+#: Message ids that may wait, for each lane and delay.
+BUFFER = 10_000
+#: Message ids in one publish, at most.
+BATCH = 500
+#: Seconds between a publish and its mark.
+MARK_SECONDS = 0.3
+#: Seconds of rest after the first, second … failure in a row.
+BACK_OFF = (0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger("mailbbgun.publisher")
 
 
 def mark_published(session: Session, published: Mapping[UUID, float], *, again: bool = False) -> None:
-    """Remember that the due, unclaimed deliveries of these messages have had a hint on the work queue for so many seconds.
+    """Mark the due, unclaimed deliveries of messages as hinted.
 
-    Only those never hinted, or, with ``again``, also those hinted before that. One that was claimed and given back since is due later
-    than that moment, and stays unmarked: its hint is used up.
+    ``published``: how many seconds ago each message's hint went to the work queue. Only deliveries
+    that were never hinted are marked; with ``again``, also those hinted before that moment. A delivery
+    that was claimed and given back since then is due after that moment, and stays unmarked: its hint
+    is used up.
     """
     given = rows([{"id": message_id.hex, "ago": -ago} for message_id, ago in published.items()])
     session.execute(_mark_published(dialect_of(session), again), {"messages": given})
@@ -58,23 +65,26 @@ def _mark_published(dialect: str, again: bool) -> Executable:
         Delivery.next_attempt_at <= published,
         stale,
     )
-    # What is locked is being claimed, which is all that a mark could say.
+    # Skip locked rows: they are being claimed, so their hint has arrived.
     found = for_each(dialect, given, DELIVERIES.c.message_id, unmarked.with_for_update(of=Delivery, skip_locked=True))
     chosen = found.cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
     return update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
 
 
 def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[UUID], *, again: bool = False) -> None:
-    """Publish hints for now and mark their deliveries. Raises :class:`QueueUnavailable`, :class:`DatabaseUnavailable`."""
+    """Publish hints without delay, and mark their deliveries.
+
+    Raises :class:`QueueUnavailable` and :class:`DatabaseUnavailable`.
+    """
     started = time.monotonic()
     _hint(queue, lane, message_ids)
     _mark(database, dict.fromkeys(message_ids, started), again=again)
 
 
 def _mark(database: Database, published: Mapping[UUID, float], *, again: bool = False) -> None:
-    """Mark what was published at those moments, monotonic seconds."""
+    """Mark messages whose hints were published at these moments, in monotonic seconds."""
     with database.write() as session:
-        session.connection()  # before the time is taken: to connect may take seconds
+        session.connection()  # before the clock is read: connecting may take seconds
         now = time.monotonic()
         mark_published(session, {message_id: now - moment for message_id, moment in published.items()}, again=again)
 
@@ -86,9 +96,10 @@ def _hint(queue: Queue, lane: str, message_ids: Sequence[UUID], delay: int = 0) 
 
 
 class Publisher:
-    """Publishes hints in batches, behind whoever offers them; a thread for each lane, so that a queue in trouble holds up no other.
+    """Publishes hints in batches, by a thread for each lane: trouble on one lane holds up no other.
 
-    Threads start with the first ``offer``, so they belong to the process that serves, not to the one gunicorn forked from.
+    A thread starts with the first ``offer`` on its lane, so that it belongs to the process that serves,
+    not to the one that gunicorn forks from.
     """
 
     def __init__(self, database: Database, queue: Queue, outages: Outages | None = None) -> None:
@@ -97,18 +108,23 @@ class Publisher:
         self._overflow = Overflow()
 
     def count_and_choose_lane(self, counts_as: UUID, priority: int) -> str:
-        """Return the lane for a message that a tenant hands over now; its test mail counts as another's (``caller.counts_as``)."""
+        """Count a message that is handed over now, and return the lane for it.
+
+        ``counts_as``: the id that it is counted under (``caller.counts_as``). A tenant's test mail has
+        another than its live mail.
+        """
         return self._overflow.count_and_choose_lane(counts_as, priority)
 
     def offer(self, lane: str, message_id: UUID, delay: int = 0) -> None:
-        """Hand over a message whose change is committed. Never waits; the oldest are dropped when the buffer is full.
+        """Hand over a message whose change is committed. Never waits: a full buffer drops its oldest.
 
-        With ``delay`` (seconds, one of the queue's delays) the hint goes through the delay queue; its row must say so already.
+        With ``delay`` (seconds, one of the queue's delays) the hint goes through that delay queue; its
+        deliveries must be marked as hinted already.
         """
         self._lanes[lane].offer(message_id, delay)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Publish what is waiting, for up to ``timeout`` seconds, and stop."""
+        """Publish the waiting hints, for up to ``timeout`` seconds, and stop."""
         until = time.monotonic() + timeout
         for lane in self._lanes.values():
             lane.stop()
@@ -123,9 +139,8 @@ class _Lane:
         self._queue = queue
         self._lane = lane
         self._waiting: dict[int, deque[UUID]] = defaultdict(lambda: deque(maxlen=BUFFER))  # by delay
-        self._unmarked: dict[
-            UUID, float
-        ] = {}  # when each was published, monotonic seconds, in that order; the thread's
+        # When each message was published, in monotonic seconds, oldest first. Only the thread uses this.
+        self._unmarked: dict[UUID, float] = {}
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -137,7 +152,7 @@ class _Lane:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=f"publisher-{self._lane}", daemon=True)
                 thread.start()
-                self._thread = thread  # not before: with one that could not start, nothing would ever be published
+                self._thread = thread  # not before: if it cannot start, the next offer must try again
         self._bell.set()
 
     def stop(self) -> None:
@@ -159,7 +174,7 @@ class _Lane:
             except (QueueUnavailable, DatabaseUnavailable) as error:
                 self._outages.failed("publish", error)
                 failures += 1
-            except Exception:  # a bug of ours must not end the lane: what was in hand the sweep hints
+            except Exception:  # a bug must not end the lane; the sweep hints what was lost
                 log.exception("publisher_failed", extra={"lane": self._lane})
                 failures += 1
             if failures:
@@ -192,7 +207,10 @@ class _Lane:
             self._unmarked |= dict.fromkeys(batch, started)
 
     def _mark(self, age: float) -> None:
-        """Mark all if there are many or the first was published ``age`` seconds ago. By then most have been taken, and need no mark."""
+        """Mark the published messages if they fill a batch, or the first was published ``age`` seconds ago.
+
+        By then workers have claimed most of them, and those need no mark.
+        """
         now = time.monotonic()
         if self._unmarked and (len(self._unmarked) >= BATCH or now - next(iter(self._unmarked.values())) >= age):
             published, self._unmarked = self._unmarked, {}

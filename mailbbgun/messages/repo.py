@@ -32,15 +32,17 @@ from mailbbgun.messages.models import MESSAGES, Delivery, Message, MessageCount,
 from mailbbgun.messages.search import id_within, part_as_regex, stored_address, stored_message_id
 from mailbbgun.messages.status import reason_of
 
-SEARCHED = 100_000  # messages whose subjects are read for one list; no index helps to find a part of a text
+#: Messages whose subjects are read for one list, at most: no index helps to find a part of a text.
+SEARCHED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which of a tenant's messages a list shows. ``since`` is in, ``until`` is not; ``after`` is the last id of the page before.
+    """The filters of a list of a tenant's messages.
 
-    ``to``, ``domain`` (in A-labels) and ``reason`` are of one and the same delivery. ``tests_only``: none but test messages, whatever else is
-    asked for.
+    ``since`` is inclusive, ``until`` exclusive; ``after`` is the last id of the previous page. ``to``,
+    ``domain`` (in A-labels) and ``reason`` must hold for one and the same delivery. ``tests_only``:
+    only test messages, whatever else is asked for.
     """
 
     tenant_id: UUID
@@ -61,7 +63,7 @@ class Wanted:
     until: datetime | None = None
 
 
-# All but the status: how many messages of a status there are, the database keeps count.
+# All filters but the status: the database keeps the number of messages of each status.
 _NARROWING = ("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "test", "since", "until")
 _SHOWN = (
     Message.id,
@@ -76,7 +78,7 @@ _SHOWN = (
 
 
 def is_stored(session: Session, message_id: UUID) -> bool:
-    """Say whether there is such a message, whosever it is."""
+    """Say whether there is such a message, of any tenant."""
     return bool(session.scalar(select(sql_exists().where(Message.id == message_id))))
 
 
@@ -86,7 +88,9 @@ def test_messages(tests_only: bool) -> list[ColumnElement[bool]]:
 
 
 def of_test_messages(column: Any, tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
-    """Return the condition that what has this ``message_id`` belongs to a test message of a tenant, if ``tests_only``."""
+    """Return the condition that rows with this ``message_id`` belong to a tenant's test message, if
+    ``tests_only``.
+    """
     return (
         [column.in_(select(Message.id).where(Message.tenant_id == tenant_id, *test_messages(True)))]
         if tests_only
@@ -95,16 +99,16 @@ def of_test_messages(column: Any, tenant_id: UUID, tests_only: bool) -> list[Col
 
 
 def exists(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bool:
-    """Say whether a tenant has such a message; here and below none but a test message if ``tests_only``."""
+    """Say whether a tenant has such a message. Here and below ``tests_only`` means: a test message."""
     its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
     return session.scalar(select(Message.id).where(*its)) is not None
 
 
 def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, UUID | None]:
-    """Return a page of messages, newest first, how many match in all, and the last id if there is more. Three statements, however many.
+    """Return a page of messages, newest first, how many match in all, and the last id if there are more.
 
-    A list by ``subject`` takes one more, and looks at the newest ``SEARCHED`` messages before ``until`` only, unless ``to`` or
-    ``message_id_header`` say which few it is about.
+    This takes three statements. A list by ``subject`` takes one more, and looks only at the newest
+    ``SEARCHED`` messages before ``until``, unless ``to`` or ``message_id_header`` narrow it to a few.
     """
     matching = _matching(wanted) + _searched(session, wanted)
     count = _count(session, wanted, matching)
@@ -122,12 +126,12 @@ def page(session: Session, wanted: Wanted) -> tuple[list[dict[str, Any]], int, U
     more = len(found) > wanted.limit
     shown = found[: wanted.limit]
     to, reasons = _recipients(session, wanted, [message["id"] for message in shown])
-    told = [{**message, "to": to[message["id"]], "reason": reason_of(reasons[message["id"]])} for message in shown]
-    return told, count, shown[-1]["id"] if more else None
+    messages = [{**message, "to": to[message["id"]], "reason": reason_of(reasons[message["id"]])} for message in shown]
+    return messages, count, shown[-1]["id"] if more else None
 
 
 def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any] | None:
-    """Return a tenant's message with its deliveries; None if it has none such."""
+    """Return a tenant's message with its deliveries; None if there is none."""
     message = session.scalar(
         select(Message).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
     )
@@ -142,19 +146,23 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     by_kind: Mapping[str, list[str]] = {
         kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")
     }
-    columns = {name: getattr(message, name) for name in Message.__mapper__.column_attrs.keys() if name != "raw"}  # noqa: SIM118 - not a dict
+    names = [name for name in Message.__mapper__.column_attrs.keys() if name != "raw"]  # noqa: SIM118 - not a dict
+    columns = {name: getattr(message, name) for name in names}
     return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
 
 
 def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
-    """Return the bytes of a tenant's message; None if it has none such."""
+    """Return the MIME of a tenant's message; None if there is none."""
     return session.scalar(
         select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
     )
 
 
 class AllowedSenders(NamedTuple):
-    """Who a message is from: by its header, and by its envelope. ``test``: it goes to the catcher alone."""
+    """The addresses that a message is from: in its header, and in its envelope.
+
+    ``test``: it goes to the catcher alone.
+    """
 
     header: str
     envelope: str
@@ -162,7 +170,7 @@ class AllowedSenders(NamedTuple):
 
 
 def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> AllowedSenders:
-    """Return the addresses that a tenant's message, which there must be, is from."""
+    """Return the addresses that a tenant's message is from. The message must exist."""
     its = (Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
     return AllowedSenders(
         *session.execute(select(mailbox_in(Message.sender), Message.mail_from, Message.test).where(*its)).one()
@@ -170,7 +178,7 @@ def senders(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
 
 
 def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str:
-    """Return the lane a message's hints travel on."""
+    """Return the lane of a message's hints."""
     its = (
         Delivery.tenant_id == tenant_id,
         Delivery.message_id == message_id,
@@ -180,8 +188,11 @@ def lane(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: boo
 
 
 def sum_up_counts(session: Session) -> None:
-    """Put one row in the place of all rows of a tenant's status. Safe beside others who count, sum up or read. Nothing to do on SQLite."""
-    if dialect_of(session) == "postgresql":  # SQLite's triggers change one row each
+    """Replace the count rows of each tenant and status by one. Safe beside writers and readers.
+
+    Does nothing on SQLite, whose triggers keep one row each.
+    """
+    if dialect_of(session) == "postgresql":
         gone = delete(MessageCount).returning(MessageCount.tenant_id, MessageCount.status, MessageCount.n).cte("gone")
         whose = (gone.c.tenant_id, gone.c.status)
         sums = select(*whose, cast(func.sum(gone.c.n), BigInteger)).group_by(*whose)
@@ -189,7 +200,7 @@ def sum_up_counts(session: Session) -> None:
 
 
 def _count(session: Session, wanted: Wanted, matching: Sequence[ColumnElement[bool]]) -> int:
-    """Return how many match; of all messages, and of all that have a status, the database keeps count."""
+    """Return how many messages match. Without filters but the status, read the numbers that triggers keep."""
     narrow = (getattr(wanted, name) for name in _NARROWING)
     if wanted.tests_only or any(value is not None for value in narrow):
         return session.scalar(select(func.count()).select_from(Message).where(*matching)) or 0
@@ -232,10 +243,11 @@ def _matching(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def _has_part(text: str) -> ColumnElement[bool]:
-    """Return the condition that a subject has a part in any case.
+    """Return the condition that a subject contains a text, in any case.
 
-    Of ASCII alone it costs the database a few µs a message, whatever is in the two: nothing is tried again. A regular expression of other
-    letters is looked at in a time that grows with the square of its length, where it is like the subject but for the end; see ``find.LIST_SECONDS``.
+    A text in ASCII costs the database a few µs a message, in linear time. Other letters take a regular
+    expression, whose time may grow with the square of its length if the subject is like it but for the
+    end; ``find.LIST_SECONDS`` limits that.
     """
     if text.isascii():
         return contains(ascii_lower(Message.subject), literal(text.lower()))
@@ -256,7 +268,10 @@ def _of_delivery(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def _with_message_id(wanted: Wanted, message_id: str) -> Select[Any] | CompoundSelect[Any]:
-    """Select the ids of messages with that Message-ID: by the index on those that clients gave, and by the id in one of our own making."""
+    """Select the ids of messages with this Message-ID: by the index, or by the id in one of our own.
+
+    The index holds only the Message-IDs that clients gave.
+    """
     tests = [MESSAGES.c.test == true()] if wanted.tests_only else []
     same = (MESSAGES.c.tenant_id == wanted.tenant_id, MESSAGES.c.message_id == message_id, *tests)
     given = select(MESSAGES.c.id).where(*same, message_id_is_given(MESSAGES.c.message_id, MESSAGES.c.id))
@@ -265,7 +280,7 @@ def _with_message_id(wanted: Wanted, message_id: str) -> Select[Any] | CompoundS
 
 
 def _searched(session: Session, wanted: Wanted) -> list[ColumnElement[bool]]:
-    """Return what keeps a search for a part of the subject from reading every message."""
+    """Return the condition that keeps a search by subject to the newest ``SEARCHED`` messages."""
     if wanted.subject is None or wanted.to is not None or wanted.message_id_header is not None:
         return []
     before = [] if wanted.until is None else [Message.id < first_id_at(wanted.until)]
@@ -278,10 +293,10 @@ def _searched(session: Session, wanted: Wanted) -> list[ColumnElement[bool]]:
 def _recipients(
     session: Session, wanted: Wanted, message_ids: Sequence[UUID]
 ) -> tuple[Mapping[UUID, list[str]], Mapping[UUID, set[str]]]:
-    """Return whom messages are to, and why deliveries of them failed."""
-    told = or_(Delivery.kind == "to", Delivery.reason.is_not(None))
+    """Return by message the recipients in To, and the reasons of failed deliveries."""
+    shown = or_(Delivery.kind == "to", Delivery.reason.is_not(None))
     tests = of_test_messages(Delivery.message_id, wanted.tenant_id, wanted.tests_only)
-    its = (Delivery.tenant_id == wanted.tenant_id, Delivery.message_id.in_(message_ids), told, *tests)
+    its = (Delivery.tenant_id == wanted.tenant_id, Delivery.message_id.in_(message_ids), shown, *tests)
     statement = (
         select(Delivery.message_id, Delivery.kind, Delivery.address, Delivery.reason).where(*its).order_by(Delivery.id)
     )

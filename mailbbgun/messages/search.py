@@ -1,4 +1,4 @@
-"""What the filters of a list look for, in the form in which it is stored. Pure."""
+"""The values of a list's filters, brought into the form that is stored. Pure."""
 
 import re
 from contextlib import suppress
@@ -11,9 +11,12 @@ _ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 
 def stored_address(address: str) -> str:
-    """Return an address as accept stores it, with its domain in lower case; a text that is no address as it is."""
+    """Return an address as accept stores it, with its domain in lower case.
+
+    A text that is no address is returned as it is: no stored address will equal it.
+    """
     text = address.strip()
-    with suppress(ValueError):  # with a name before it, or nothing that accept would have taken
+    with suppress(ValueError):  # no address, or one with a display name
         text = addresses.address(text)
     local, at, domain = text.rpartition("@")
     return f"{local}{at}{domain.lower()}"
@@ -25,19 +28,22 @@ def stored_message_id(header: str) -> str:
 
 
 def id_within(message_id: str) -> UUID | None:
-    """Return the message's id that a Message-ID of our own making begins with; None if it begins with no id."""
+    """Return the message id that a Message-ID of our own begins with; None if it begins with none."""
     found = _ID.match(message_id)
     return UUID(found[1]) if found else None
 
 
 def part_as_regex(text: str) -> str:
-    """Return a PostgreSQL regular expression that finds a text, in upper and lower case, in whatever locale. Nothing in it repeats."""
+    """Return a PostgreSQL regular expression that finds a text, in any case and locale.
+
+    It has no repetitions, which could make matching slow.
+    """
     return "".join(
         _any_of(one) or (f"\\{one}" if one.isascii() and not one.isalnum() and one != " " else one) for one in text
     )
 
 
 def _any_of(character: str) -> str | None:
-    """Return a bracket expression of a letter's cases; None if it has but one."""
+    """Return a bracket expression of a letter's cases; None if it has only one."""
     cases = cases_of(character)
     return f"[{cases}]" if len(cases) > 1 else None

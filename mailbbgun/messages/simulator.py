@@ -1,14 +1,19 @@
-"""Magic recipients: addresses of the domain ``simulator``, by which users of test keys try what they do about mail that fares badly. Pure.
+"""Magic recipients: addresses at ``simulator`` that bounce, are deferred, answer slowly or complain. Pure.
 
-Only test keys may write to it (``accept/checks.py``) and their mail goes to the catcher alone, which refuses and hesitates as it is said here.
-What counts is the local part up to a ``+``, in any case: ``bounce+anything@simulator`` behaves as ``bounce@simulator``.
+Users of test keys try with them how they handle mail that fails. Only test keys may write to them
+(``accept/checks.py``), and that mail goes to the catcher alone, which behaves as this module says.
+The local part up to a ``+`` decides, in any case: ``bounce+anything@simulator`` is as
+``bounce@simulator``.
 """
 
 import re
 
-DOMAIN = "simulator"  # no domain of the public DNS has one label
+#: No mail domain of the public DNS has a single label.
+DOMAIN = "simulator"
+#: How long ``slow`` waits, in seconds, by default and at most. Any sender waits longer after the final dot
+#: (RFC 5321 §4.5.3.2.6: 10 minutes).
 SLOW_SECONDS = 10.0
-MOST_SECONDS = 60.0  # less than any sender's patience after the dot (RFC 5321 §4.5.3.2.6: 10 minutes)
+MOST_SECONDS = 60.0
 BOUNCE, DEFER, SLOW, COMPLAIN = "bounce", "defer", "slow", "complain"
 
 _REFUSALS = {
@@ -19,17 +24,17 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def simulated(address: str) -> bool:
-    """Say whether an address is of the simulator's domain."""
+    """Say whether an address belongs to the simulator."""
     return address.rpartition("@")[2].lower() == DOMAIN
 
 
 def refusal(address: str) -> str:
-    """Return the reply to RCPT that refuses this recipient; empty: it is taken."""
+    """Return the reply to RCPT that refuses this recipient; empty: it is accepted."""
     return _REFUSALS.get(_behaviour(address), "")
 
 
 def hesitation(address: str) -> float:
-    """Return after how many seconds the final dot is answered; ``slow+2@simulator`` names them itself."""
+    """Return how many seconds the answer to the final dot takes. ``slow+2@simulator`` asks for 2."""
     if _behaviour(address) != SLOW:
         return 0.0
     wanted = address.rpartition("@")[0].partition("+")[2]
@@ -37,7 +42,7 @@ def hesitation(address: str) -> float:
 
 
 def complains(address: str) -> bool:
-    """Say whether this recipient calls spam what was delivered to it."""
+    """Say whether this recipient reports each delivered message as spam."""
     return _behaviour(address) == COMPLAIN
 
 

@@ -1,7 +1,7 @@
 """Storing accepted messages: the statements that insert their rows, deliveries and tags.
 
-Each row begins here as ``PENDING``; from then on only ``events/record.py`` changes a status. ``accept/store.py``
-executes the statements, with the log's first events in the same transaction.
+Each row begins as ``PENDING``; from then on only ``events/record.py`` changes a status.
+``accept/store.py`` executes the statements, with the first events in the same transaction.
 """
 
 from binascii import b2a_base64
@@ -19,8 +19,8 @@ from mailbbgun.database.sql import recordset, rows
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 
-#: Columns whose value each row brings with it, on both databases. Of messages these are all but the status, so that
-#: a new column of ``messages`` needs no line here.
+#: Columns whose values accept gives. Of messages these are all but the status, so that a new column of
+#: ``messages`` needs no line here.
 MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns if column.name != "status")
 DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane")
 TAG_COLUMNS = ("tag", "message_id", "tenant_id")
@@ -33,10 +33,10 @@ New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 
 
 def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
-    """Return what to execute to store messages, their deliveries, due now, and their tags, and then ``events``.
+    """Return the statements that store messages, their deliveries (due now), their tags, and ``events``.
 
-    ``events`` inserts into a table that refers to these. On PostgreSQL all are one statement: the server may be a
-    network away, and a round trip costs more than the work.
+    ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
+    are one statement: the server may be elsewhere, and a round trip costs more than the work.
     """
     messages = [message for message, _ in new]
     deliveries = [one for _, its in new for one in its]
@@ -55,19 +55,25 @@ def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
 
 
 def copied(table: Table, values: Mapping[str, Any]) -> Insert:
-    """Return a statement that inserts into a table what the columns of a recordset (``database/sql.py``) hold."""
+    """Return a statement that inserts the rows of a recordset (``database/sql.py``) into a table.
+
+    ``values``: the recordset's columns, by the table's.
+    """
     return insert(table).from_select(list(values), select(*values.values()), include_defaults=False)
 
 
 def given_rows(name: str, table: Table, columns: Sequence[str], **others: TypeEngine[Any]) -> dict[str, Any]:
-    """Return the columns of a recordset whose rows are of a table, by name. ``others`` are columns besides, or other types."""
+    """Return the columns, by name, of a recordset with these columns of a table.
+
+    ``others``: types of further columns, or types in place of the table's.
+    """
     types = {column: table.c[column].type for column in columns}
     return dict(recordset("postgresql", name, types | others).c)
 
 
 @cache
 def _all_at_once(events: ReadyStatement) -> ReadyStatement:
-    """Return the statement of the events with those of the three tables before it."""
+    """Return the statement that inserts the events, with those of the three tables before it as CTEs."""
     assert isinstance(events.statement, Insert)  # by the contract of ``steps``
     return ReadyStatement(events.statement.add_cte(*_before()))
 
@@ -89,7 +95,7 @@ def _before() -> tuple[CTE, ...]:
 
 @cache
 def _table_by_table() -> Sequence[ReadyStatement]:
-    """Return a statement for each table: SQLite is in this process, and takes values as they are."""
+    """Return one statement for each table. SQLite runs in this process, so there are no round trips."""
     return [
         ReadyStatement(insert(table).values({column: bindparam(column) for column in columns} | same))
         for table, columns, same in (
@@ -109,17 +115,20 @@ def _new_delivery() -> dict[str, Any]:
 
 
 def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Give each message the position and length of its bytes among all bytes, which JSON would be too slow for."""
+    """Give each message the position and length of its MIME within the joined MIME of all.
+
+    As part of the JSON the MIME would be too slow.
+    """
     lengths = [len(message["raw"]) for message in messages]
     places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
     return [{**message, "raw": first, "length": length} for message, first, length in places]
 
 
 def _encoded(raw: bytes) -> dict[str, str]:
-    """Return bytes as a text, and the name of the encoding by which PostgreSQL's ``decode`` makes bytes of it again.
+    """Return bytes as a text, and its encoding for PostgreSQL's ``decode``, which makes bytes of it again.
 
-    Nearly all mail is ASCII, which stays as it is but for backslashes. For 13 KB of HTML base64 costs this process a
-    third more CPU, and PostgreSQL a fifth.
+    Nearly all mail is ASCII, which stays as it is but for backslashes. Base64 of 13 KB of HTML would
+    cost this process a third more CPU, and PostgreSQL a fifth.
     """
     if raw.isascii() and b"\0" not in raw:
         return {"raw": raw.replace(b"\\", b"\\\\").decode("ascii"), "encoding": "escape"}

@@ -17,7 +17,10 @@ MOST_KNOWN = 10_000  # tenants
 
 
 class Overflow:
-    """Thread-safe. ``clock`` gives monotonic seconds."""
+    """Chooses the lane of each message by how many its tenant has handed over. Thread-safe.
+
+    ``clock`` gives monotonic seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

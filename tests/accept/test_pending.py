@@ -67,7 +67,7 @@ def test_the_callback_is_called_once_however_the_write_ends(pending):
     told = []
     pending.begin(lambda: told.append(pending.state))
     assert (pending.state, told) == (State.WAITING, [])
-    pending.leave(State.OVER_QUOTA, FULL)
+    pending.wake(State.OVER_QUOTA, FULL)
     assert told == [State.OVER_QUOTA]
     assert not pending.stored
     with pytest.raises(QuotaExceeded, match="More than 7"):
@@ -86,6 +86,6 @@ def test_a_result_is_waited_for_until_the_shared_commit_has_taken_or_left_it(pen
     waiting.start()
     wait_until(lambda: pending.state is State.WAITING, "the wait")
     assert results == []
-    pending.leave(end)
+    pending.wake(end)
     waiting.join()
     assert results == [answer]

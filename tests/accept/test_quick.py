@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from mailbbgun.accept import quick as quick_module
-from mailbbgun.accept.accept import given as asked
+from mailbbgun.accept.accept import asked_for
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.quick import Quick, submission_of
 from mailbbgun.accept.schema import NewMessage
@@ -67,7 +67,7 @@ def test_a_request_has_the_fingerprint_it_had_before_its_message_id_got_another_
     }  # fmt: skip
     for name in ("message_id", "message_id_header"):
         submission = submission_of(body | {name: "<order-17@example.com>"})
-        fingerprint = claim_of(ANYBODY, "k", asked(*submission)).fingerprint
+        fingerprint = claim_of(ANYBODY, "k", asked_for(*submission)).fingerprint
         assert fingerprint == "a3435cb047a5eb06bf9cbf2334bf58a14d505765b446bfa0941d7a76d04aed32"  # of 2026-11-27
 
 

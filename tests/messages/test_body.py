@@ -1,4 +1,4 @@
-"""Bodies: the bytes that the standard library makes, for every text, and a boundary that no part contains."""
+"""Bodies: for every text the bytes of the standard library, and a boundary that no part contains."""
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -52,7 +52,7 @@ def normal(text: str) -> str:
 @example("Grüße\n" * 30, "日本\n" * 30)
 @example("ascii line\n" * 12 + "ü" * 100, "ü" * 100 + "\nascii line" * 12)
 @settings(max_examples=200, deadline=None)
-def test_every_shape_is_what_the_library_makes_of_it_byte_for_byte(text: str, html: str) -> None:
+def test_a_body_is_byte_for_byte_that_of_the_library(text: str, html: str) -> None:
     assert body(text, None) == by_the_library(text, None)
     assert body(None, html) == by_the_library(None, html)
     assert body(text, html, BOUNDARY) == by_the_library(text, html)

@@ -1,4 +1,4 @@
-"""How many messages there are of each status is kept, not counted; it is right whoever changes them."""
+"""The number of messages of each status is kept by triggers. It is right whatever changes messages."""
 
 import random
 import threading
@@ -45,7 +45,7 @@ def counted(db: Database) -> dict[str | None, int]:
     return {None: there.total()} | {status: there[status] for status in STATUSES}
 
 
-def test_whatever_is_done_to_messages_the_counts_are_theirs(services: Services) -> None:
+def test_the_counts_are_right_whatever_is_done_to_messages(services: Services) -> None:
     dice = random.Random(7)
     for step in range(60):
         status, other = dice.sample(STATUSES, 2)
@@ -62,7 +62,7 @@ def test_whatever_is_done_to_messages_the_counts_are_theirs(services: Services) 
         assert kept(services.db) == counted(services.db), step
 
 
-def test_what_is_rolled_back_was_never_counted(services: Services) -> None:
+def test_a_message_that_is_rolled_back_is_not_counted(services: Services) -> None:
     add(services.db, "PENDING", 3)
     try:
         with services.db.write() as session:
@@ -72,7 +72,7 @@ def test_what_is_rolled_back_was_never_counted(services: Services) -> None:
         assert kept(services.db) == {None: 3, "PENDING": 3, "DELIVERED": 0, "ERROR": 0, "CANCELLED": 0}
 
 
-def test_summing_up_beside_writers_and_others_who_do_it_loses_nothing_and_leaves_few_rows(services: Services) -> None:
+def test_summing_up_beside_writers_and_each_other_loses_nothing_and_leaves_few_rows(services: Services) -> None:
     failed: list[BaseException] = []
 
     def work(status: str) -> None:
@@ -100,7 +100,7 @@ def test_summing_up_beside_writers_and_others_who_do_it_loses_nothing_and_leaves
         assert session.scalar(select(func.count()).select_from(MessageCount)) == 4
 
 
-def test_the_migration_counts_what_there_was(services: Services) -> None:
+def test_the_migration_counts_the_messages_that_there_are(services: Services) -> None:
     add(services.db, "PENDING", 5)
     add(services.db, "ERROR", 2)
     config = schema.configuration()

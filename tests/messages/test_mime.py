@@ -1,4 +1,4 @@
-"""Composing: what went in is what any parser reads, and never one header more."""
+"""Composing: any parser reads back what was given, and no header more."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ bodies = texts.map(lambda text: text.replace("\0", ""))
 @example("=?UTF-8?Q?a=0ABcc:_evil?=", "=?UTF-8?Q?a=0ABcc:_evil?=", "=?UTF-8?Q?a=0ABcc:_evil?=", "")
 @example(" x", "x ", "a  b", "From x\n.\n")
 @example("x" * 256, 'a "quoted" name, with \\', "y" * 950, "z" * 5000)
-def test_what_goes_in_is_what_a_parser_reads_with_no_header_more(subject, name, value, text):
+def test_a_parser_reads_what_was_given_and_no_header_more(subject, name, value, text):
     name = name.strip()
     raw = composed(subject=subject, to=[Mailbox(name, "ben@example.com"), ANN], headers={"X-Custom": value}, text=text)
     assert_clean(raw)
@@ -140,7 +140,7 @@ def test_a_line_break_in_a_header_is_refused_or_encoded(text):
         {"headers": {"X-A: b\r\nBcc": "x"}},
     ],
 )
-def test_what_would_break_out_of_its_header_is_refused_with_its_field(given):
+def test_a_value_that_would_break_out_of_its_header_is_refused_with_its_field(given):
     with pytest.raises(InvalidInput) as caught:
         composed(**given)
     assert list(caught.value.fields) == list(given)
@@ -206,7 +206,7 @@ def test_this_python_passes_the_self_test():
     self_test()
 
 
-def test_a_message_to_nobody_shown_has_an_empty_group_as_to():
+def test_a_message_whose_recipients_are_all_hidden_has_an_empty_group_as_to():
     parsed = message_from_bytes(composed(to=[]), policy=policy.default)
     assert (parsed["To"], parsed["To"].addresses) == ("undisclosed-recipients:;", ())
     assert message_from_bytes(composed(to=[], cc=[ANN]))["To"] is None
@@ -225,7 +225,7 @@ def test_a_message_to_nobody_shown_has_an_empty_group_as_to():
         "Auto-Submitted",
     ],
 )
-def test_what_programs_read_is_sent_as_it_is_with_single_blanks(name):
+def test_a_structured_field_is_sent_as_it_is_with_single_blanks(name):
     raw = composed(headers={name: " \t one \t  =?two?=   three "})
     assert f"\r\n{name}: one =?two?= three\r\n".encode() in raw
     with pytest.raises(InvalidInput) as caught:

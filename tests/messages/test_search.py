@@ -1,4 +1,4 @@
-"""What a list is asked for is looked at in a time that grows as its length does."""
+"""Filters of a list are checked in linear time."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.waiting import cpu_of, growth
         ("tag", "@", ""), ("subject", " ", ""),
     ],
 )  # fmt: skip
-def test_a_filter_is_looked_at_in_linear_time(field, text, ending):
+def test_a_filter_is_checked_in_linear_time(field, text, ending):
     filters = api.Filters()
     assert (
         growth(lambda length: cpu_of(lambda: filters.validate({field: text * length + ending})), 2_000, 32_000) < 64
@@ -25,7 +25,7 @@ def test_a_filter_is_looked_at_in_linear_time(field, text, ending):
 
 @pytest.mark.parametrize("rule", [api._BARE[1], api._MESSAGE_ID[1]])
 @pytest.mark.parametrize("text", ["@", "a@", " ", "a", "a @", "<", "@a"])
-def test_what_an_address_looks_like_is_told_in_linear_time(rule, text):
+def test_the_form_of_an_address_is_checked_in_linear_time(rule, text):
     def cost(length: int) -> float:
         return cpu_of(lambda: [rule.regex.match(text * length + ending) for ending in (" x", "<", "@", "")])
 

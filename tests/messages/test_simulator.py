@@ -1,4 +1,4 @@
-"""Who of the simulator behaves how, by table."""
+"""How each recipient of the simulator behaves, by table."""
 
 import pytest
 

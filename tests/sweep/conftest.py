@@ -43,7 +43,7 @@ class Store:
         deliveries = [new_id() for _ in range(count * recipients)]
         message = {
             "created_at": datetime.now(UTC), "status": "PENDING", "subject": "s", "sender": "a@b.test",
-            "mail_from": "a@b.test", "message_id": "<1@b>", "priority": 5, "smtputf8": False, "size": 1,
+            "mail_from": "a@b.test", "message_id_header": "<1@b>", "priority": 5, "smtputf8": False, "size": 1,
             "tags": [], "meta": {}, "raw": b"x",
         }  # fmt: skip
         times = {"next_attempt_at": db_now(due), "published_at": None if hinted is None else db_now(hinted)}
