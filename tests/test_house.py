@@ -7,6 +7,7 @@ machine.
 import ast
 import logging
 import re
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mailbbgun.smtp_accounts.schemas import NewAccount
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "mailbbgun").rglob("*.py"))
+EVERY = [*PACKAGE, *(path for folder in ("tests", "bench", "docs") for path in sorted((ROOT / folder).rglob("*.py")))]
 MANUAL = ROOT / "docs"
 # Files that may import inside functions: they load a client only if the settings name its server.
 LATE_IMPORTS = {"services.py", "stores.py"}
@@ -108,16 +110,22 @@ def test_imports_are_at_the_top_except_where_a_client_is_chosen(path):
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_has_a_docstring_and_no_function_is_longer_than_sixty_lines(path):
+def test_every_file_has_a_docstring_and_no_function_is_longer_than_forty_lines(path):
     tree = ast.parse(code_of(path))
     assert ast.get_docstring(tree)
     if "migrations" not in path.parts:
         long = [
             node.name
             for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 60
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 40
         ]
         assert not long
+
+
+def test_no_file_is_longer_than_350_lines_and_no_room_has_more_than_twelve():
+    long = {str(path): lines for path in EVERY if (lines := len(code_of(path).splitlines())) > 350}
+    rooms = Counter(path.parent for path in PACKAGE if path.name != "__init__.py" and "migrations" not in path.parts)
+    assert (long, {str(room): files for room, files in rooms.items() if files > 12}) == ({}, {})
 
 
 def test_the_top_level_programs_are_short():

@@ -1,4 +1,7 @@
-"""``.. cause:: CODE`` describes an enhanced code of a reply in the service's own words; every one that the code can write must be described."""
+"""``.. cause:: CODE`` describes an enhanced code of a reply in the service's own words.
+
+Every such code that the service can write must be described.
+"""
 
 import ast
 import re
@@ -10,7 +13,8 @@ from sphinx.application import Sphinx
 
 import mailbbgun
 
-#: What makes such replies: the class itself with 0 for a code, the exception of an envelope, and functions that end in one of the two.
+#: What makes such replies: the class itself with 0 for a code, the exception of an envelope, and
+#: functions that end in one of the two.
 MAKERS = frozenset({"Reply", "EnvelopeError", "_refused", "_bounced"})
 
 _CODE = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")

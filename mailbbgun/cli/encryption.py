@@ -88,7 +88,8 @@ def rotate() -> None:
     click.echo(f"encrypted by the first key: {found.by_key[0]} of {found.total}")
     if found.behind:
         click.echo(
-            f"{PROGRAM}: {found.behind} were written by another key meanwhile: start every process again, then repeat this",
+            f"{PROGRAM}: {found.behind} were written by another key meanwhile: "
+            "start every process again, then repeat this",
             err=True,
         )
     _exit_if_lost(lost, found, services.db.shown)

@@ -1,4 +1,6 @@
-"""Leases: rows of a table that one worker at a time has in hand, by set-based statements and the database's clock alone.
+"""Leases: rows of a table that one worker at a time has in hand.
+
+All is done by set-based statements, and by the database's clock alone.
 
 A table is leased that has ``id`` and the columns of :class:`LeaseColumns`, an index on ``lease_owner`` and
 ``lease_until`` where there is an owner, and a condition of its own for rows that are still to be worked on. A worker
@@ -26,7 +28,10 @@ ENDED = {"lease_owner": None, "lease_until": None}
 
 
 class LeaseColumns:
-    """Columns of a table whose rows are leased. ``attempt`` counts leases and only ever grows: it is the fencing token."""
+    """Columns of a table whose rows are leased.
+
+    ``attempt`` counts leases and only ever grows: it is the fencing token.
+    """
 
     attempt: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[UUID | None]
@@ -36,9 +41,10 @@ class LeaseColumns:
 def locked(dialect: str, given: FromClause, key: ColumnElement[UUID], rows: Select[tuple[UUID]]) -> CTE:
     """Lock the rows whose ``key`` is among ``given``. ``rows`` selects ids that may be taken, and nothing else.
 
-    ``given`` must be bound to ids in their order: rows are locked by these, and of each in the order of their own ids, so
-    that two workers that want the same rows cannot lock each other out. Not SKIP LOCKED: whoever else writes such a row at
-    this moment does not take it, and what is skipped is not looked for again at once.
+    ``given`` must be bound to ids in their order. Rows are locked in the order of these, and those of
+    one id in the order of their own, so that two workers that want the same rows cannot lock each
+    other out. SKIP LOCKED is not used: another writer of such a row at this moment does not take it,
+    and a row that is skipped is not looked for again at once.
     """
     (id_,) = rows.selected_columns
     ordered = rows.order_by(id_).with_for_update()
@@ -54,7 +60,9 @@ def taken(table: Table, chosen: CTE) -> Update:
 
 
 def prolong(session: Session, table: Table, owner: UUID, ids: Collection[UUID], seconds: int) -> set[tuple[UUID, int]]:
-    """Prolong the leases of these rows that ``owner`` still has, to ``seconds`` from now; return id and attempt of each.
+    """Prolong the leases of these rows that ``owner`` still has, to ``seconds`` from now.
+
+    Returns id and attempt of each.
 
     The attempt matters: a row that was taken from a worker may be its own again, and its former lease must not stand up
     with the new one.
@@ -82,7 +90,7 @@ def expired_owners(session: Session, table: Table) -> list[UUID]:
 
 
 def held_by(table: Table, owner: UUID, *, expired_only: bool) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions that a row is leased by a worker; if ``expired_only``, that its lease has run out besides."""
+    """Return the conditions that a row is leased by a worker, and if ``expired_only`` that its lease has run out."""
     held = table.c.lease_owner == owner
     return (held, table.c.lease_until < db_now()) if expired_only else (held,)
 

@@ -1,7 +1,8 @@
 """The overflow lane: mail of a tenant that hands over so much that others would wait behind it.
 
-Hints are taken in the order in which they were given, so a hundred thousand of one tenant would stand before the one of another. Each process
-reckons by itself, as a leaky bucket for each tenant: what is more than a steady trickle and a burst goes there.
+Hints are taken in the order in which they were given, so a hundred thousand of one tenant would
+stand before the one of another. Each process counts by itself, in a leaky bucket for each tenant:
+messages beyond a steady rate and a burst go to that lane.
 """
 
 import threading
@@ -28,7 +29,7 @@ class Overflow:
         self._levels: dict[UUID, tuple[float, float]] = {}  # tenant → how full its bucket was, and when
 
     def count_and_choose_lane(self, tenant_id: UUID, priority: int) -> str:
-        """Count a message that is handed over and return the lane it goes on. What is urgent, or bulk anyway, stays that."""
+        """Count a message that is handed over, and return its lane. Urgent and bulk messages keep theirs."""
         now = self._clock()
         with self._lock:
             level, then = self._levels.get(tenant_id, (0.0, now))

@@ -172,7 +172,10 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(shell: Shell, old: str) ->
         "keys": [{"key": 1, "secrets": 4}, {"key": 2, "secrets": 0}],
         "unreadable": [{"table": "smtp_accounts", "tenant": "default", "name": str(one)} for one in sorted(lost)],
     }
-    told = f"mailbbgun: no key opens 2 of 6 secrets in {database}; they are left as they are, and readable again when their key is back:"
+    told = (
+        f"mailbbgun: no key opens 2 of 6 secrets in {database}; "
+        "they are left as they are, and readable again when their key is back:"
+    )
     assert done.stderr.splitlines()[0] == told
     shown = shell.run("encryption", "status", code=1, ENCRYPTION_KEYS=f"{new},{old}")
     assert [line.split()[:2] for line in shown.stdout.splitlines()] == [

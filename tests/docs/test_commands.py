@@ -197,7 +197,10 @@ def test_the_commands_of_a_page_that_starts_the_service_do_what_it_says(page: st
 
 
 def every_time(page: str) -> bool:
-    """Say whether a page for a running service is tried every time; what the others type, tests of its doors type too."""
+    """Return whether a page for a running service is tried every time.
+
+    What the other pages type, tests of the doors type too.
+    """
     return page in ("docs/howto/find-a-mail.rst", "docs/howto/test-keys.rst")
 
 

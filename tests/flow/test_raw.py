@@ -50,12 +50,14 @@ def acceptor(service: Tried) -> Iterator[Acceptor]:
 def written(subject: str, *lines: bytes) -> bytes:
     """Return a message as a client's own library writes it, with whatever is hard to keep."""
     head = [
-        b"Received: from cart.example.com by shop.example.com; Fri, 30 Jan 2026 12:00:00 +0000", b"From:  Shop   <shop@example.com>",
-        b"DKIM-Signature: v=1; a=rsa-sha256; d=example.com;", b"\t bh=abc=", b"to:ann@example.com", b"Subject: " + subject.encode(), *lines,
+        b"Received: from cart.example.com by shop.example.com; Fri, 30 Jan 2026 12:00:00 +0000",
+        b"From:  Shop   <shop@example.com>", b"DKIM-Signature: v=1; a=rsa-sha256; d=example.com;", b"\t bh=abc=",
+        b"to:ann@example.com", b"Subject: " + subject.encode(), *lines,
         b"MIME-Version: 1.0", b'Content-Type: multipart/mixed; boundary="b"',
     ]  # fmt: skip
     body = [
-        b"", b"preamble ", b"--b", b"", b".", b"..", b".a line of dots", b"", b"--b", b"Content-Transfer-Encoding: 8bit", b"",
+        b"", b"preamble ", b"--b", b"", b".", b"..", b".a line of dots", b"", b"--b",
+        b"Content-Transfer-Encoding: 8bit", b"",
         "Gr\u00fc\u00dfe \u2713".encode(), b"and octets \xff\xfe\x80", b"x" * 998, b"--b--", b"", b"",
     ]  # fmt: skip
     return b"\r\n".join([*head, *body])
