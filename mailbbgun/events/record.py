@@ -215,10 +215,13 @@ def resumed(session: Session, limit: int) -> int:
     return len(found)
 
 
-def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
-    """Cancel the deliveries of a message that are pending and in no worker's hands; return how many. Of a test message if ``tests_only``."""
+def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
+    """Cancel the deliveries of a message that are pending and in no worker's hands.
+
+    Of a test message if ``tests_only``. Return the recipients' addresses.
+    """
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return len(_by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED))
+    return _by_hand(session, _Its(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
 
 
 def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
