@@ -1,6 +1,5 @@
 """Who may see, change and use an account and its password."""
 
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
