@@ -20,7 +20,8 @@ from tests.chaos.proxy import Proxy
 from tests.flow.service import ROOT, Service, until
 from tests.flow.test_signals import children
 from tests.servers.process import free_port
-from tests.smtp.peers import Peer, silent
+from tests.smtp.behaviours import silent
+from tests.smtp.peers import Peer
 from tests.waiting import PATIENCE
 
 MESSAGE = {"to": "ann@example.test", "subject": "hello", "text": "hello"}
