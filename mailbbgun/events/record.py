@@ -187,13 +187,13 @@ def resumed(session: Session, limit: int) -> int:
     return len(found)
 
 
-def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> int:
-    """Cancel the pending deliveries of a message that no worker has claimed; return how many.
+def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
+    """Cancel the pending deliveries of a message that no worker has claimed; return their recipients' addresses.
 
     ``tests_only``: only if it is a test message.
     """
     ended = {"status": CANCELLED, "next_attempt_at": None, "published_at": None, "finished_at": db_now()}
-    return len(_by_hand(session, _OneMessage(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED))
+    return _by_hand(session, _OneMessage(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
 
 
 def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:

@@ -260,5 +260,5 @@ def _check(who: Caller, needed: Scope | None, tests: bool) -> None:
         raise OnlyTestData(
             "This is a test key: it may send, read and change test messages, and nothing else. Use a live key."
         )
-    if who.suspended and request.method in WRITING and needed is not Scope.ADMIN:
+    if who.suspended and request.method in WRITING:
         raise Suspended("This tenant is suspended.")

@@ -21,16 +21,23 @@ from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
 
+_FORBIDDEN = f"The API key lacks the scope {Scope.WRITE}, or may not send to such a recipient, or from that address."
+
 
 @blueprint.route("/messages/<uuid:message_id>", methods=["DELETE"], tags=["messages"])
 @blueprint.response(200, Details, description="Deliveries that had not left are cancelled. The message as it is now.")
+@blueprint.alt_response(403, description=_FORBIDDEN)
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(409, description="Every delivery of it has left, is being sent at this moment, or has ended.")
 @needs(Scope.WRITE, tests=True)
 def cancel(message_id: UUID) -> Any:
-    """Cancel what has not left yet"""
-    who = caller()
-    return intervene.cancel(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only).message
+    """Cancel what has not left yet
+
+    A key must be allowed to send what this cancels: a team key to its guests only, one with senders from these only.
+    """
+    who, db = caller(), provided(Services).db
+    permit = partial(_check_may_send, who, message_id)
+    return intervene.cancel(db, who.tenant_id, message_id, tests_only=who.tests_only, permit=permit).message
 
 
 @blueprint.route("/messages/<uuid:message_id>/retry", methods=["POST"], tags=["messages"])
@@ -38,11 +45,7 @@ def cancel(message_id: UUID) -> Any:
 @blueprint.response(
     200, Details, description="Deliveries that had failed or waited are due now. The message as it is now."
 )
-@blueprint.alt_response(
-    403,
-    description=f"The API key lacks the scope {Scope.WRITE}, "
-    "or may not send to such a recipient, or from that address.",
-)
+@blueprint.alt_response(403, description=_FORBIDDEN)
 @blueprint.alt_response(404, description="No such message.")
 @blueprint.alt_response(
     409,
@@ -71,9 +74,7 @@ def _check_may_send(who: Caller, message_id: UUID, session: Session, recipients:
     if sent.test:
         return
     if strangers := [address for address in recipients if not who.may_send_to(address)]:
-        raise Forbidden(
-            f"This API key sends to its guests only, and {strangers[0]}, to whom this would go again, is none."
-        )
+        raise Forbidden(f"This API key sends to its guests only, and {strangers[0]}, a recipient of this, is none.")
     for address in (sent.header, sent.envelope):
         if not who.may_send_as(address):
-            raise Forbidden(f"This API key may not send as {address}, whom this would come from again.")
+            raise Forbidden(f"This API key may not send as {address}, the sender of this.")

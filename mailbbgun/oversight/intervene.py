@@ -18,7 +18,7 @@ from mailbbgun.messages.status import PENDING
 #: Hands a message's id to the queue, on a lane.
 Offer = Callable[[str, UUID], None]
 
-#: Raises an error if a message may not be sent again to these recipients; nothing is changed then.
+#: Raises an error if a message to these recipients may not be changed; nothing is changed then.
 Permit = Callable[[Session, Collection[str]], None]
 
 
@@ -32,17 +32,22 @@ class Changed(NamedTuple):
     deliveries: int
 
 
-def cancel(db: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Changed:
+def cancel(
+    db: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False, permit: Permit | None = None
+) -> Changed:
     """Cancel the deliveries that have not left yet and that no worker is sending.
 
-    Raises :class:`NotFound`, or :class:`Conflict` if there is no such delivery.
+    Calls ``permit``, if there is one, before this is committed. Raises what ``permit`` does,
+    :class:`NotFound`, or :class:`Conflict` if there is no such delivery.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
         cancelled = record.cancelled(session, tenant_id, message_id, tests_only=tests_only)
+        if cancelled and permit:
+            permit(session, cancelled)
     message = _shown(db, tenant_id, message_id, tests_only)
     if not cancelled:
         raise Conflict(f"Nothing left to cancel: {_standing(message)}.")
-    return Changed(message, cancelled)
+    return Changed(message, len(cancelled))
 
 
 def retry(

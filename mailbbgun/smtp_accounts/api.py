@@ -21,7 +21,7 @@ from mailbbgun.http.responses import created
 from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
-from mailbbgun.smtp_accounts import edit, repo, schemas
+from mailbbgun.smtp_accounts import edit, permit, repo, schemas
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.health import AccountHealth, look
 from mailbbgun.smtp_accounts.models import SMTPAccount
@@ -33,6 +33,7 @@ blueprint = Blueprint("smtp_accounts", __name__, description="The servers your m
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _NONE = "No such account."
 _NAMED = "There is an account of that name, or there are too many."
+_NOT_OWN = "The API key lacks the scope, or has senders and the account, or the default account, sends as others."
 _UNREADABLE = (
     "secret_unreadable: ENCRYPTION_KEYS lacks the key that encrypted the password. "
     "It is kept, and readable when the key is back."
@@ -59,17 +60,20 @@ def index(page: dict[str, Any]) -> Any:
 @blueprint.response(201, schemas.AccountShape, headers=LOCATION | REPLAYED)
 @blueprint.alt_response(409, description=_NAMED)
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
+@blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.ACCOUNTS)
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Set up an SMTP account
 
-    From then on your mail leaves through your accounts only, not by the service's own SMTP_URL.
+    From then on your mail leaves through your accounts only, not by the service's own SMTP_URL. A
+    key with senders must give a from_email that is one of them.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    _check_senders(wanted, "from_email", "envelope_from")
+    permit.check_addresses(caller(), {"from_email": None} | wanted)
     values = edit.filled(wanted, provided(ConnectionTests).guard)
 
     def add(account_id: UUID) -> dict[str, Any]:
+        permit.check_new(session, caller(), wanted)
         return _shape(edit.create(session, services.vault, tenant_id, account_id, values))
 
     with services.db.write(tenant_id) as session:
@@ -92,16 +96,18 @@ def show(account_id: UUID) -> Any:
 @blueprint.response(200, schemas.AccountDetails)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description=_NAMED)
+@blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.ACCOUNTS)
 def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Change an SMTP account
 
     Every process applies the change within a second. To change host, port, security or certificate
-    authorities, give the password again.
+    authorities, give the password again. A key with senders changes only accounts that send as
+    these.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    _check_senders(wanted, "from_email", "envelope_from")
     with services.db.write(tenant_id) as session:
+        permit.check_change(session, caller(), account_id, wanted)
         edit.change(session, services.vault, provided(ConnectionTests).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
 
@@ -109,6 +115,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
 @blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["DELETE"])
 @blueprint.response(204)
 @blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.ACCOUNTS)
 def remove(account_id: UUID) -> Any:
     """Delete an SMTP account
@@ -117,6 +124,7 @@ def remove(account_id: UUID) -> Any:
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
+        permit.check_removal(session, caller(), account_id)
         if not repo.remove(session, tenant_id, account_id):
             raise edit.missing()
 
@@ -144,6 +152,7 @@ def health() -> Any:
 @blueprint.response(200, schemas.Credentials)
 @blueprint.alt_response(404, description="There is no default account.")
 @blueprint.alt_response(503, description=_UNREADABLE)
+@blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.REVEAL)
 def default_credentials() -> Any:
     """Show the settings of your default SMTP account, with its password
@@ -162,6 +171,7 @@ def default_credentials() -> Any:
 @blueprint.response(200, schemas.Credentials)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(503, description=_UNREADABLE)
+@blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.REVEAL)
 def credentials(account_id: UUID) -> Any:
     """Show the settings of an SMTP account, with its password
@@ -184,7 +194,8 @@ def test_unsaved(wanted: dict[str, Any]) -> Any:
     The test takes 30 seconds at most.
     """
     to = wanted.pop("to", None)
-    _check_senders(wanted, "envelope_from")  # _test checks from_email if it sends a mail
+    # Without a mail it does not matter who from_email is; _test checks the From of a mail.
+    permit.check_addresses(caller(), {"envelope_from": wanted.get("envelope_from")})
     values = edit.filled(wanted, provided(ConnectionTests).guard)
     password = values.pop("smtp_password") or ""
     return _test(SMTPAccount(**values), password, to)
@@ -197,6 +208,7 @@ def test_unsaved(wanted: dict[str, Any]) -> Any:
 @blueprint.alt_response(
     503, description=f"Too many tests are running, or the API has one thread only; or {_UNREADABLE}"
 )
+@blueprint.alt_response(403, description=_NOT_OWN)
 @needs(Scope.ACCOUNTS)
 def test_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Test an SMTP account
@@ -206,23 +218,9 @@ def test_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     with services.db.read(tenant_id) as session:
         account = _account(session, tenant_id, account_id)
+    permit.check_own(caller(), account)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else ""
     return _test(account, password, wanted.get("to"))
-
-
-def _check_senders(wanted: dict[str, Any], *names: str) -> None:
-    """Raise :class:`InvalidInput` for each of these fields whose address this key may not send as.
-
-    The address that gets the bounces counts as a sender. ``from_email`` of the default account is
-    the From of every message of the tenant that names none, whichever key sends it.
-    """
-    wrong = {
-        name: [f"This API key may not send as {wanted[name]}."]
-        for name in names
-        if wanted.get(name) is not None and not caller().may_send_as(wanted[name])
-    }
-    if wrong:
-        raise InvalidInput("Some fields are not valid.", fields=wrong)
 
 
 def _test(account: SMTPAccount, password: str, to: str | None) -> Any:
@@ -244,6 +242,7 @@ def _test(account: SMTPAccount, password: str, to: str | None) -> Any:
 
 def _revealed(session: Session, account: SMTPAccount) -> dict[str, Any]:
     services, who = provided(Services), caller()
+    permit.check_own(who, account)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else None
     audit.note(
         session,

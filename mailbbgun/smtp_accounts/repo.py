@@ -80,6 +80,12 @@ def default(session: Session, tenant_id: UUID) -> SMTPAccount | None:
     return session.scalar(select(SMTPAccount).where(SMTPAccount.tenant_id == tenant_id, SMTPAccount.is_default))
 
 
+def another_enabled(session: Session, tenant_id: UUID, account_id: UUID) -> bool:
+    """Return whether a tenant has an enabled account besides this one."""
+    others = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id != account_id, SMTPAccount.enabled)
+    return bool(session.scalar(select(exists().where(*others))))
+
+
 def change(session: Session, tenant_id: UUID, account_id: UUID, values: Mapping[str, Any]) -> None:
     """Change columns of an account."""
     its = (SMTPAccount.tenant_id == tenant_id, SMTPAccount.id == account_id)

@@ -93,8 +93,8 @@ def show(tenant_id: UUID) -> Any:
 def change(wanted: dict[str, Any], tenant_id: UUID) -> Any:
     """Rename, limit, suspend or reactivate a tenant
 
-    Every process applies the change within a second. If your key has limits, and your tenant has
-    limits or is suspended, you cannot raise any tenant's limits.
+    Every process applies the change within a second. If both your key and your tenant have limits,
+    you can only rename your own tenant and lower its limits.
     """
     services = provided(Services)
     with services.db.write() as session:
@@ -154,12 +154,15 @@ def key_show(tenant_id: UUID, key_id: UUID) -> Any:
 def key_revoke(tenant_id: UUID, key_id: UUID) -> Any:
     """Revoke a key
 
-    Every process refuses the key within a second.
+    Every process refuses the key within a second. If both your key and your tenant have limits, you
+    can only revoke keys of your tenant that may do no more than yours.
     """
-    with provided(Services).db.write() as session:
-        _key(session, tenant_id, key_id)
+    services = provided(Services)
+    with services.db.write() as session:
+        tenant, key = _tenant(session, tenant_id), _key(session, tenant_id, key_id)
+        grants.check_revocation(session, caller(), tenant, key, _per_minute(services))
         repo.revoke(session, tenant_id, key_id)
-    with provided(Services).db.read() as session:
+    with services.db.read() as session:
         return _key(session, tenant_id, key_id)
 
 

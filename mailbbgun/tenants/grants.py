@@ -9,9 +9,13 @@ limit, since a key without the limit could make further keys without it.
 A caller whose key has no limits is bound by its scopes only. Such an administrator decides what
 tenants may use, its own tenant included.
 
-A caller whose key has limits, and whose tenant has limits or is suspended, is *confined* to its
-tenant: it adds no tenants, makes no keys for other tenants and raises no tenant's limits.
-Otherwise it could use another tenant's quota, or any number of quotas.
+A caller whose key has limits, and whose tenant has limits, is *confined* to its tenant. It changes
+nothing of other tenants and adds none: otherwise it could use another tenant's quota, or any number
+of quotas. In its own tenant it makes, rotates and revokes only keys that may do no more than its
+own, and changes only the tenant's name and, downwards, its limits.
+
+A caller of a suspended tenant changes nothing, whatever its key may do. The gate refuses its
+requests; the checks here hold from the moment of the suspension, before each process knows of it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -23,10 +27,10 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.clock import rfc3339
-from mailbbgun.core.errors import Forbidden, Unauthorized
+from mailbbgun.core.errors import Forbidden, Suspended, Unauthorized
 from mailbbgun.tenants import repo
-from mailbbgun.tenants.keys import KeySpec
-from mailbbgun.tenants.models import ACTIVE, SUSPENDED, ApiKey, Tenant
+from mailbbgun.tenants.keys import KeySpec, spec_of
+from mailbbgun.tenants.models import SUSPENDED, ApiKey, Tenant
 
 #: How many entries of a list an error names.
 MOST_NAMED = 5
@@ -43,19 +47,17 @@ def check(
     in its tenant. ``copied``: the key is a copy made by rotation, and may keep a limit above that
     of its tenant, which may have been lowered since.
 
-    Raises :class:`Unauthorized` if the caller's key has ended. Other requests with such a key may
-    succeed for up to a second, but a key made in that second would outlive it.
+    Raises :class:`Unauthorized` if the caller's key has ended, :class:`Suspended` if its tenant is
+    suspended. Other requests with such a key may succeed for up to a second, but a key made in that
+    second would outlive it.
     """
+    own = _current_key(session, who)
     if lacks := sorted(set(spec.scopes) - who.scopes):
         whose = "this API key lacks" if who.key_id else "without an API key nobody has"
         raise Forbidden(f"A caller grants only scopes it has: {whose} {', '.join(lacks)}.")
     if who.tests_only and spec.kind is not KeyKind.TEST:
         raise Forbidden("A test key makes only test keys.")
-    own = _current_key(session, who)
-    most = own.max_requests_per_minute if own else per_minute
-    tenant_most = tenant.max_requests_per_minute if tenant.id == who.tenant_id and not copied else None
-    more = [*_exceeded_rate(most, tenant_most, spec), *(_exceeded_limits(own, spec) if own else ())]
-    if more:
+    if more := _excess(who, own, tenant, spec, per_minute, copied=copied):
         which = (
             "A key of your own tenant may do no more"
             if tenant.id == who.tenant_id
@@ -66,21 +68,44 @@ def check(
         raise Forbidden(f"{why} makes no keys for other tenants.")
 
 
+def check_revocation(session: Session, who: Caller, tenant: Tenant, key: ApiKey, per_minute: int | None) -> None:
+    """Raise :class:`Forbidden` if ``who`` may not revoke this key of this tenant.
+
+    ``per_minute`` and the other errors are as for :func:`check`.
+    """
+    own = _current_key(session, who)
+    why = _why_confined(session, who, own, per_minute)
+    if why is None:
+        return
+    if tenant.id != who.tenant_id:
+        raise Forbidden(f"{why} changes nothing of other tenants.")
+    spec = spec_of(key)
+    lacks = sorted(set(spec.scopes) - who.scopes)
+    more = [
+        *([f"scopes ({', '.join(lacks)})"] if lacks else ()),
+        *_excess(who, own, tenant, spec, per_minute, copied=True),
+    ]
+    if more:
+        raise Forbidden(f"{why} revokes no key that may do more than its own: this one may by its {'; '.join(more)}.")
+
+
 def check_tenant(
     session: Session, who: Caller, tenant: Tenant | None, wanted: Mapping[str, Any], per_minute: int | None
 ) -> None:
     """Raise :class:`Forbidden` if ``who`` may not change the tenant so, or add it (None).
 
-    ``per_minute`` and :class:`Unauthorized` are as for :func:`check`.
+    ``per_minute`` and the other errors are as for :func:`check`.
     """
     why = _why_confined(session, who, _current_key(session, who), per_minute)
     if why is None:
         return
     if tenant is None:
         raise Forbidden(f"{why} makes no tenants.")
+    if tenant.id != who.tenant_id:
+        raise Forbidden(f"{why} changes nothing of other tenants.")
+    if wanted.get("status", tenant.status) != tenant.status:
+        raise Forbidden(f"{why} does not change the status of its tenant.")
     raised = [name for name in TENANT_LIMITS if name in wanted and _above(wanted[name], getattr(tenant, name))]
-    if tenant.status == SUSPENDED and wanted.get("status") == ACTIVE:
-        raised.append("status")
     if raised:
         now = "they are" if len(raised) > 1 else "it is"
         raise Forbidden(f"{why} raises no tenant's limits: {', '.join(raised)} would be more than {now} now.")
@@ -93,12 +118,8 @@ def _why_confined(session: Session, who: Caller, own: ApiKey | None, per_minute:
     """
     limits = _limits(own) if own else (["RATE_LIMIT_PER_MINUTE"] if per_minute is not None else [])
     tenant = repo.tenant(session, who.tenant_id)
-    if not limits or tenant is None:
-        return None
-    bounds = [name for name in TENANT_LIMITS if getattr(tenant, name) is not None]
-    if tenant.status == SUSPENDED:
-        bounds.append("status suspended")
-    if not bounds:
+    bounds = [name for name in TENANT_LIMITS if tenant and getattr(tenant, name) is not None]
+    if not limits or not bounds:
         return None
     whose = "An API key with limits" if own else "A caller without an API key that has limits"
     return f"{whose} ({', '.join(limits)}), of a tenant that has some too ({', '.join(bounds)}),"
@@ -113,7 +134,13 @@ def _limits(own: ApiKey) -> list[str]:
 
 
 def _current_key(session: Session, who: Caller) -> ApiKey | None:
-    """Return the caller's key as the database has it now; None for a caller without a key."""
+    """Return the caller's key as the database has it now; None for a caller without a key.
+
+    Raises :class:`Unauthorized` if the key has ended, :class:`Suspended` if its tenant is suspended.
+    """
+    tenant = repo.tenant(session, who.tenant_id)
+    if tenant is not None and tenant.status == SUSPENDED:
+        raise Suspended("This tenant is suspended.")
     if who.key_id is None:
         return None
     own = repo.key(session, who.tenant_id, who.key_id)
@@ -124,6 +151,15 @@ def _current_key(session: Session, who: Caller) -> ApiKey | None:
     ):
         raise Unauthorized("This API key has expired or was revoked.")
     return own
+
+
+def _excess(
+    who: Caller, own: ApiKey | None, tenant: Tenant, spec: KeySpec, per_minute: int | None, *, copied: bool
+) -> list[str]:
+    """Return an objection for each limit by which a key of this tenant exceeds the caller's."""
+    most = own.max_requests_per_minute if own else per_minute
+    tenant_most = tenant.max_requests_per_minute if tenant.id == who.tenant_id and not copied else None
+    return [*_exceeded_rate(most, tenant_most, spec), *(_exceeded_limits(own, spec) if own else ())]
 
 
 def _exceeded_rate(most: int | None, tenant_most: int | None, spec: KeySpec) -> Iterator[str]:

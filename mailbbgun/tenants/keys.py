@@ -121,6 +121,20 @@ def create(session: Session, vault: Vault, tenant_id: UUID, spec: KeySpec) -> Mi
     return Minted(made, f"mbg_{prefix}_{secret}")
 
 
+def spec_of(key: ApiKey) -> KeySpec:
+    """Return what a key may do, without scopes that this version does not know."""
+    return KeySpec(
+        name=key.name,
+        kind=KeyKind(key.kind),
+        scopes=tuple(known_scopes(key.scopes)),
+        senders=tuple(key.senders),
+        networks=tuple(key.networks),
+        guests=tuple(key.guests),
+        max_requests_per_minute=key.max_requests_per_minute,
+        expires_at=key.expires_at,
+    )
+
+
 def rotate(
     session: Session,
     vault: Vault,
@@ -145,16 +159,7 @@ def rotate(
         raise Conflict(
             "The key was rotated before and ends soon; rotate the one that took its place, or create another."
         )
-    spec = KeySpec(
-        name=old.name,
-        kind=KeyKind(old.kind),
-        scopes=tuple(known_scopes(old.scopes)),
-        senders=tuple(old.senders),
-        networks=tuple(old.networks),
-        guests=tuple(old.guests),
-        max_requests_per_minute=old.max_requests_per_minute,
-        expires_at=old.expires_at,
-    )
+    spec = spec_of(old)
     permit(spec)
     repo.mark_rotated(session, tenant_id, key_id, seconds)
     return create(session, vault, tenant_id, spec)

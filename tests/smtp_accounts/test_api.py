@@ -1,7 +1,5 @@
 """Who may see, change and use an account and its password."""
 
-from uuid import uuid4
-
 import pytest
 from sqlalchemy import text
 
@@ -107,42 +105,6 @@ def test_a_suspended_tenant_changes_and_tests_no_account(tenant, locked, provide
     for path in ("/test", f"/{account['id']}/test"):
         assert code(tenant.ask("POST", path, json={})) == (403, "tenant_suspended")
     assert tenant.shown(account)["weight"] == 1
-
-
-def test_an_account_gets_no_from_that_its_key_may_not_send_as(tenant, locked):
-    key = locked.key(tenant.id, scopes=MANAGER, senders=["example.com", "ann@example.org"])["key"]
-    body = {"setting_name": uuid4().hex, "smtp_host": "smtp.example.com"}
-    for foreign in ("bob@example.org", "example.org", "shop@sub.example.com"):
-        assert wrong(tenant.ask("POST", "", key=key, json=body | {"from_email": foreign})) == ["from_email"]
-    account = tenant.ask("POST", "", key=key, json=body | {"from_email": "Shop@example.com"}).json()
-    path = f"/{account['id']}"
-    assert wrong(tenant.ask("PATCH", path, key=key, json={"from_email": "example.org", "is_default": True})) == [
-        "from_email"
-    ]
-    for own in ("ann@example.org", "example.com", None):
-        assert tenant.ask("PATCH", path, key=key, json={"from_email": own}).status_code == 200
-    # A key without that limit may set it.
-    assert tenant.ask("PATCH", path, json={"from_email": "example.org"}).status_code == 200
-
-
-def test_bounces_go_only_to_an_address_that_the_key_may_send_as(tenant, locked, provider):
-    key = locked.key(tenant.id, scopes=MANAGER, senders=["example.com"])["key"]
-    allowed, foreign = {"envelope_from": "bounces@example.com"}, {"envelope_from": "bounces@example.org"}
-    settings = settings_of(provider)
-    for method, path, body in (("POST", "", settings), ("POST", "/test", settings)):
-        assert wrong(tenant.ask(method, path, key=key, json=body | foreign)) == ["envelope_from"]
-    account = tenant.ask("POST", "", key=key, json=settings | allowed).json()
-    assert wrong(tenant.ask("PATCH", f"/{account['id']}", key=key, json=foreign)) == ["envelope_from"]
-    assert tenant.shown(account)["envelope_from"] == "bounces@example.com"
-    before = len(provider.taken())
-    assert tenant.ask("POST", f"/{account['id']}/test", key=key, json={"to": "ann@example.com"}).json()["ok"]
-    assert provider.taken()[before]["from"] == "bounces@example.com"
-    # A change of another field keeps an address that another key has set.
-    assert tenant.ask("PATCH", f"/{account['id']}", json=foreign).status_code == 200
-    assert (
-        tenant.ask("PATCH", f"/{account['id']}", key=key, json={"priority": 2}).json()["envelope_from"]
-        == "bounces@example.org"
-    )
 
 
 def test_no_password_is_in_a_log_or_in_a_dump_of_the_database(tenant, locked, provider, tmp_path):

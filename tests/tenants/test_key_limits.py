@@ -178,3 +178,40 @@ def test_a_key_with_senders_retries_no_message_that_it_could_not_have_sent(locke
         assert answer.status_code == status, fields
         assert locked.ask("POST", f"/messages/{identifier}/retry", live).status_code == (409 if status == 200 else 200)
     assert "bob@example.com" in answer.json()["error"]["message"]
+
+
+def waiting(locked: Locked, key: str, **message) -> str:
+    """Send a message that waits for its next attempt."""
+    identifier = sent(locked, key, **message)
+    with locked.services.db.write() as session:
+        its = Delivery.message_id == UUID(identifier)
+        session.execute(
+            update(Delivery).where(its).values(status="PENDING", next_attempt_at=datetime.now(UTC) + timedelta(hours=1))
+        )
+    return identifier
+
+
+def test_a_limited_key_cancels_no_message_that_it_could_not_have_sent(locked):
+    tenant = locked.tenant("cancelled")
+    live, test = locked.key(tenant)["key"], locked.key(tenant, kind="test")["key"]
+    shop = locked.key(tenant, senders=["shop.example.com"])["key"]
+    team = locked.key(tenant, kind="team", guests=[GUEST])["key"]
+    for key, whose, fields, status in (
+        (shop, live, {"from": "x@shop.example.com"}, 200),
+        (shop, live, {"from": "bob@example.com"}, 403),
+        (shop, live, {"from": "x@shop.example.com", "envelope_from": "bob@example.com"}, 403),
+        (shop, test, {"from": "bob@example.com"}, 200),
+        (team, live, {"to": GUEST}, 200),
+        (team, live, {"to": GUEST, "bcc": STRANGER}, 403),
+        (team, test, {"to": STRANGER}, 200),
+    ):
+        identifier = waiting(locked, whose, **fields)
+        before = [locked.ask("GET", f"/messages/{identifier}{path}", key).json() for path in ("", "/events")]
+        answer = locked.ask("DELETE", f"/messages/{identifier}", key)
+        assert answer.status_code == status, (fields, answer.text)
+        if status == 403:
+            assert code(answer) == (403, "forbidden")
+            assert [
+                locked.ask("GET", f"/messages/{identifier}{path}", key).json() for path in ("", "/events")
+            ] == before
+            assert locked.ask("DELETE", f"/messages/{identifier}", live).json()["status"] == "CANCELLED"
