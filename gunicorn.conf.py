@@ -32,7 +32,7 @@ from mailbbgun.core.process import end_undisturbed, explained_exit, few_arenas, 
 from mailbbgun.exposure import check_exposure, taken
 from mailbbgun.preflight import address_of, check_again, preflight
 from mailbbgun.settings import running
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 with explained_exit("api"):
     ours = running.current().settings  # read now; on SIGHUP, those that load_anew() has read and found right

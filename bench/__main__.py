@@ -24,7 +24,8 @@ from bench.run import run
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.process import run as run_program
 from mailbbgun.core.process import version_option
-from mailbbgun.settings.settings import PREFIX, load
+from mailbbgun.settings.given import PREFIX
+from mailbbgun.settings.load import load
 from tests.servers.install import Missing
 
 MESSAGES, ROUNDS = 5000, 3

@@ -33,7 +33,8 @@ from mailbbgun.core.process import CONTEXT, explained_exit, heeded, run, version
 from mailbbgun.exposure import cannot_listen, taken
 from mailbbgun.mailboxes.maildir import Maildir
 from mailbbgun.messages import simulator
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 
 MAX_SIZE = 35 * 1024 * 1024  # bytes of a message, announced by SIZE (RFC 1870)
 MAX_RECIPIENTS = 1000

@@ -11,7 +11,8 @@ from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
-from mailbbgun.database.db import CONNECT_SECONDS, Database
+from mailbbgun.database.db import Database
+from mailbbgun.database.engines import CONNECT_SECONDS
 from mailbbgun.queues.base import Queue
 from mailbbgun.settings.settings import Settings
 

@@ -16,7 +16,8 @@ from mailbbgun.database.crypto import Vault
 from mailbbgun.limits.stores import permit_store
 from mailbbgun.routing import routes as route
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import Settings, load, unusable_machine_name
+from mailbbgun.settings.load import load, unusable_machine_name
+from mailbbgun.settings.settings import Settings
 
 log = logging.getLogger("mailbbgun.startup")
 

@@ -18,7 +18,8 @@ from mailbbgun.app import close, create_app
 from mailbbgun.http.web import provided
 from mailbbgun.install import install
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from tests.servers import PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")

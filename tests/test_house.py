@@ -1,4 +1,8 @@
-"""Rules of the house: what is declared is used, and what is used is documented."""
+"""Rules of the project that no other tool checks.
+
+What is declared is used, what is used is documented, and no test depends on the speed of the
+machine.
+"""
 
 import ast
 import logging
@@ -12,12 +16,14 @@ from mailbbgun.accept.schema import NewMessage
 from mailbbgun.app import create_app
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.queues.lanes import LANES, WEIGHTS
-from mailbbgun.settings.settings import Settings, sample
+from mailbbgun.settings.sample import sample
+from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.schemas import NewAccount
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "mailbbgun").rglob("*.py"))
 MANUAL = ROOT / "docs"
+# Files that may import inside functions: they load a client only if the settings name its server.
 LATE_IMPORTS = {"services.py", "stores.py"}
 
 
@@ -25,30 +31,32 @@ def code_of(path: Path) -> str:
     return path.read_text()
 
 
-def test_config_sample_is_what_the_settings_say():
+def test_config_py_sample_is_made_from_the_settings():
     assert (ROOT / "config.py.sample").read_text() == sample()
 
 
 @pytest.mark.parametrize("setting", [one.name for one in fields(Settings)])
-def test_every_setting_has_a_sentence_and_is_read_somewhere(setting):
-    sentence = next(one for one in fields(Settings) if one.name == setting).metadata["doc"]
-    assert sentence.endswith(".")
+def test_every_setting_has_a_description_and_is_read_somewhere(setting):
+    description = next(one for one in fields(Settings) if one.name == setting).metadata["doc"]
+    assert description.endswith(".")
     readers = [path for path in [*PACKAGE, ROOT / "gunicorn.conf.py"] if re.search(rf"\.{setting}\b", code_of(path))]
     assert readers, f"nothing reads {setting}"
 
 
+# Names that logging itself gives to fields of a line.
 RECORD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_field_of_a_log_line_has_a_name_that_logging_refuses(path):
-    # logging raises KeyError for such a name, just when an error should be logged.
+    # For such a name logging raises KeyError, and the line is lost.
     calls = [one for one in ast.walk(ast.parse(code_of(path))) if isinstance(one, ast.keyword) and one.arg == "extra"]
     names = [key for call in calls for part in ast.walk(call.value) if isinstance(part, ast.Dict) for key in part.keys]
     assert not [one.value for one in names if isinstance(one, ast.Constant) and one.value in RECORD]
 
 
-# sphinx-build checks that each is described (docs/_ext). bin/test runs it with warnings as errors.
+# sphinx-build checks that every event kind and every reason is described (docs/_ext). bin/test runs
+# it with warnings as errors.
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -57,7 +65,7 @@ def test_every_event_kind_is_written_somewhere(kind):
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_is_given_somewhere(reason):
+def test_every_reason_is_used_somewhere(reason):
     assert [path for path in PACKAGE if path.name != "kinds.py" and f"Reason.{reason.name}" in code_of(path)]
 
 
@@ -65,7 +73,7 @@ def test_every_lane_has_a_weight():
     assert set(WEIGHTS) == set(LANES)
 
 
-def test_every_resource_is_in_the_openapi_document_which_the_manual_is_made_from(embedded_settings):
+def test_every_route_is_in_the_openapi_document_from_which_the_manual_is_made(embedded_settings):
     app = create_app(embedded_settings)
     spec = app.test_client().get("/openapi.json").get_json()
     shown = {re.sub(r"\{\w+\}", "{id}", one): verbs for one, verbs in spec["paths"].items()}
@@ -87,7 +95,7 @@ def test_every_field_of_a_message_is_explained_in_the_manual(field):
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_stand_at_the_top_except_in_the_composition_root(path):
+def test_imports_are_at_the_top_except_where_a_client_is_chosen(path):
     tree = ast.parse(code_of(path))
     inside = [
         node.lineno
@@ -100,7 +108,7 @@ def test_imports_stand_at_the_top_except_in_the_composition_root(path):
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_says_what_it_is_and_no_function_is_longer_than_sixty_lines(path):
+def test_every_file_has_a_docstring_and_no_function_is_longer_than_sixty_lines(path):
     tree = ast.parse(code_of(path))
     assert ast.get_docstring(tree)
     if "migrations" not in path.parts:
@@ -129,7 +137,7 @@ def test_the_manual_names_every_room():
             assert f"``{path.name}/``" in architecture, path.name
 
 
-def test_files_that_the_readme_links_to_are_there():
+def test_files_that_the_readme_links_to_exist():
     readme = (ROOT / "README.rst").read_text()
     for target in re.findall(r"<((?!https?:)[^<>\s]+)>`_", readme):
         assert (ROOT / target).is_file(), target
@@ -144,20 +152,20 @@ def test_no_file_names_a_machine_or_a_package_registry():
             assert not [word for word in words if word in path.read_text()], path
 
 
-# -- tests depend on no clock: a slow machine is not a fault
+# -- No test depends on a clock: it must pass on a slow machine, too.
 
 TESTS = sorted([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")])
 CLOCKS = {"monotonic", "time", "perf_counter", "process_time", "monotonic_ns", "time_ns", "perf_counter_ns", "elapsed"}
-# Test files that compare moments all the same, and why that holds on any machine.
+# Test files that compare times all the same, and why their asserts hold on any machine.
 JUSTIFIED = {
-    "chaos/test_clocks.py": "two clocks an hour apart, and waits that may only be longer",
-    "contract/test_permits.py": "a slow machine may only grant less in a time; a day is told to some minutes",
+    "chaos/test_clocks.py": "two clocks are an hour apart, and waits may only be longer",
+    "contract/test_permits.py": "a slow machine is only granted less in a time; midnight is right to minutes",
     "contract/test_queue.py": "a delay may only be longer",
-    "worker/test_sparing.py": "as many turns as the time it took had room for, at most",
+    "worker/test_sparing.py": "at most as many turns as the measured time has room for",
     "flow/test_smarthost.py": "a pause may only be longer",
     "servers/test_mailserver.py": "a moment lies between two others of the same clock",
-    "relays/test_probe.py": "the parts are not more than the whole, by one clock",
-    "limits/test_rate_limiter.py": "what was granted in a time may only be less on a slow machine",
+    "relays/test_probe.py": "the parts are not longer than the whole, by one clock",
+    "limits/test_rate_limiter.py": "a slow machine is only granted less in a time",
 }
 
 
@@ -165,15 +173,17 @@ def reads_a_clock(node):
     """Return whether an expression reads a clock, or the elapsed time of an answer."""
     calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
     named = {
-        one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "") for one in calls if not is_of_dates(one)
+        one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "")
+        for one in calls
+        if not is_time_of_datetime(one)
     }
     return bool(named & CLOCKS) or any(
         isinstance(one, ast.Attribute) and one.attr == "elapsed" for one in ast.walk(node)
     )
 
 
-def is_of_dates(function):
-    """Return whether a function is ``datetime.time`` of a datetime, which is no clock."""
+def is_time_of_datetime(function):
+    """Return whether a function is the method ``time`` of a datetime, which reads no clock."""
     return (
         isinstance(function, ast.Attribute)
         and function.attr == "time"
@@ -181,34 +191,39 @@ def is_of_dates(function):
     )
 
 
+def assigned(node):
+    """Return the targets of an assignment; none for any other node."""
+    match node:
+        case ast.Assign():
+            return node.targets
+        case ast.AugAssign() | ast.NamedExpr():
+            return [node.target]
+    return []
+
+
+def names_in(node):
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
 def compared_with_a_clock(function):
-    """Return the lines of a function's asserts that depend on a clock, directly or through names."""
-    late: set[str] = set()
-    for _ in range(3):  # names that depend on names
+    """Return the lines of asserts that depend on a clock, directly or through names."""
+    timed: set[str] = set()  # names whose values depend on a clock
+    for _ in range(3):  # names may depend on other names
         for node in ast.walk(function):
-            value = getattr(node, "value", None)
-            targets = (
-                node.targets
-                if isinstance(node, ast.Assign)
-                else [node.target]
-                if isinstance(node, ast.AugAssign | ast.NamedExpr)
-                else []
-            )
-            if targets and (
-                reads_a_clock(value) or {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} & late
-            ):
-                late |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+            targets = assigned(node)
+            if targets and (reads_a_clock(node.value) or names_in(node.value) & timed):
+                timed |= {name for target in targets for name in names_in(target)}
             match node:
                 case ast.Call(func=ast.Attribute(attr="append", value=ast.Name(id=name)), args=[moment]) if (
                     reads_a_clock(moment)
                 ):
-                    late.add(name)
+                    timed.add(name)
     asserts = [node for node in ast.walk(function) if isinstance(node, ast.Assert)]
     return [
         node.lineno
         for node in asserts
         if any(isinstance(one, ast.Compare) for one in ast.walk(node.test))
-        and (reads_a_clock(node.test) or {one.id for one in ast.walk(node.test) if isinstance(one, ast.Name)} & late)
+        and (reads_a_clock(node.test) or names_in(node.test) & timed)
     ]
 
 
@@ -238,7 +253,7 @@ def test_no_test_compares_with_a_clock_or_sleeps_or_is_skipped(path):
     )
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert "time.sleep" not in calls, (
-        "wait for a condition (wait_until of tests/waiting.py), or say pause where there is none"
+        "wait for a condition (wait_until of tests/waiting.py), or use pause if there is none"
     )
     assert not calls & {"pytest.skip", "pytest.importorskip", "pytest.xfail"}
     marks = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -1,4 +1,4 @@
-"""Migrations and models agree, on both databases."""
+"""The migrations make the schema that the models describe, on both databases."""
 
 from datetime import UTC, datetime
 
@@ -34,12 +34,11 @@ def migrate(database: Database, way, revision: str) -> None:
         way(config, revision)
 
 
-# SQLite does not report what an index is on if that is an expression. tests/http checks that such
-# an index is used.
+# SQLite does not report the expression of an index. tests/http checks that such an index is used.
 @pytest.mark.filterwarnings(
     "ignore:(Skipped unsupported reflection|autogenerate skipping metadata-specified) .*expression-based index"
 )
-def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database):
+def test_the_migrations_make_the_schema_of_the_models_and_may_be_repeated(database):
     with pytest.raises(ConfigurationError, match=r"run python initdb\.py"):
         migrations.check(database)
     schema.upgrade(database)
@@ -49,14 +48,14 @@ def test_the_migrations_make_what_the_models_describe_and_repeat_safely(database
         assert compare_metadata(MigrationContext.configure(session.connection()), schema.METADATA) == []
 
 
-def test_the_migrations_go_back(database):
+def test_the_migrations_can_be_undone(database):
     schema.upgrade(database)
     migrate(database, command.downgrade, "base")
     with pytest.raises(ConfigurationError, match="missing"):
         migrations.check(database)
 
 
-def test_mime_of_before_and_after_lz4_is_read_whichever_way_the_schema_goes(database):
+def test_mime_stays_readable_when_its_compression_changes_by_an_upgrade_or_a_downgrade(database):
     mime = {step: (step * 2000).encode() for step in ("before ", "after ", "back ")}
 
     def add(step):
@@ -84,7 +83,7 @@ def test_mime_of_before_and_after_lz4_is_read_whichever_way_the_schema_goes(data
     assert methods() == (["pglz", "lz4", "pglz"] if database.dialect == "postgresql" else [None] * 3)
 
 
-def test_the_head_is_that_of_the_last_migration():
+def test_migrations_head_is_the_last_migration():
     assert ScriptDirectory.from_config(schema.configuration()).get_current_head() == migrations.HEAD
 
 

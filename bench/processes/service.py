@@ -16,7 +16,7 @@ from bench.processes.system import Progress
 from bench.programs import load as loading
 from bench.programs.shapes import SHORT
 from mailbbgun.services import Services, build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.servers.process import Sandbox, free_port
 
 STOP_SECONDS = 40.0

@@ -17,7 +17,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from mailbbgun.app import close, create_app
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 VERBS = ("get", "post", "put", "patch", "delete")
 #: Answers that all operations have in common. The page describes them once.

@@ -13,7 +13,8 @@ from rst import code, inline
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mailbbgun.settings.settings import PREFIX, Settings
+from mailbbgun.settings.given import PREFIX
+from mailbbgun.settings.settings import Settings
 
 SETTINGS = {one.name: one for one in fields(Settings)}
 

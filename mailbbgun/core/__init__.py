@@ -1,4 +1,4 @@
-"""The ground floor: what every other room may use, and what needs neither web nor database.
+"""The ground floor: code that every other room may use, and that needs neither web nor database.
 
 Files: `errors` is the tree of errors. `clock` and `ids` give times and ids, `logs` prints log
 lines, and `outages` those about servers that are away. `process` says how a program runs and ends.

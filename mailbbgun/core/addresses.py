@@ -1,8 +1,11 @@
-"""One e-mail address, without a name: ``ann@example.com``. No DNS.
+"""Checks and normalises one e-mail address without a display name: ``ann@example.com``.
 
-Domains become A-labels in lower case at once, so header, envelope and table agree. Local parts keep their case, may be
-any script (RFC 6531), are in NFC (RFC 6532 §3.1), and have quotes only where they need them (RFC 5321 §4.1.2):
-``"ann"@example.com`` is ``ann@example.com``.
+It asks no DNS. Every address is stored in one form, so that header, envelope and table agree:
+
+* The domain is written in A-labels (IDNA) and lower case.
+* The local part keeps its case, may be of any script (RFC 6531) and is in NFC (RFC 6532 §3.1).
+* The local part has quotes only where it needs them (RFC 5321 §4.1.2): ``"ann"@example.com``
+  becomes ``ann@example.com``.
 """
 
 import re
@@ -12,7 +15,8 @@ from functools import lru_cache
 import email_validator
 import idna
 
-# Mail of tests and of a LAN goes to names such as box.test, intranet.local and localhost; the list is the library's switch for that.
+# The library refuses the domains of this list. We allow them: mail on a LAN and in tests goes to
+# names such as intranet.local, box.test and localhost.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 #: Octets of an address (RFC 5321 §4.5.3.1.3, less the angle brackets).
@@ -22,45 +26,57 @@ LONGEST_DOMAIN = 253
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"  # RFC 5322 §3.2.3
 _DOT_ATOM = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
 _UTF8_DOT_ATOM = re.compile(rf"[\u0080-\U0010ffff{_ATEXT}]+(?:\.[\u0080-\U0010ffff{_ATEXT}]+)*")  # RFC 6531 §3.3
-_SPECIAL = re.compile(rf"[^.{_ATEXT}\u0080-\U0010ffff]")
+_SPECIAL = re.compile(rf"[^.{_ATEXT}\u0080-\U0010ffff]")  # a character that needs quotes
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
-_NEVER_SENT = re.compile("[ <>]")  # in quotes: servers are known that end an address there, quoted or not
+
+#: Refused even in quotes: some servers end the address at such a character, quoted or not.
+_NEVER_SENT = re.compile("[ <>]")
 
 
 def address(text: str) -> str:
-    """Return an address as it is kept. Raises ``ValueError`` with a sentence that is safe to show."""
+    """Return an address in the form that is stored.
+
+    Raises ``ValueError`` with a sentence that is safe to show.
+    """
     local, at, domain = text.rpartition("@")
     if not at:
         raise _invalid(
             "its @-sign is a full-width one." if "＠" in text else "it has no @-sign, as in ann@example.com."
         )
     found = f"{local if _DOT_ATOM.fullmatch(local) else _local(local, domain)}@{_domain(domain)}"
-    # What a client gave and what is kept may differ in length either way.
+    # The stored form may be longer or shorter than what the client gave. Both must fit.
     if len(text) + len(found) > LONGEST and (size := max(len(text.encode()), len(found.encode()))) > LONGEST:
         raise _invalid(f"it has {size} octets, and {LONGEST} are the most (RFC 5321 §4.5.3.1.3).")
     return found
 
 
 def domain(text: str) -> str:
-    """Return the domain of addresses as it is kept: in A-labels and lower case. Raises ``ValueError`` with a sentence that is safe to show."""
+    """Return a domain in the form that is stored: in A-labels and lower case.
+
+    Raises ``ValueError`` with a sentence that is safe to show.
+    """
     if "@" in text:
         raise ValueError("Not a domain: it has an @-sign.")
     return _domain(text)
 
 
 def mailbox_key(address: str, *, case_sensitive: bool) -> str:
-    """Return what addresses of one mailbox have in common, for addresses as :func:`address` returns them.
+    """Return a key that is the same for all addresses of one mailbox.
 
-    ``case_sensitive``: whether ``Ann`` and ``ann`` are two mailboxes. RFC 5321 §2.4 allows that; hardly any server does it.
+    ``address`` is one that :func:`address` returned. ``case_sensitive`` says whether ``Ann`` and
+    ``ann`` are two mailboxes. RFC 5321 §2.4 allows that; hardly any server does it.
     """
     return address if case_sensitive else address.lower()
 
 
 def foreign(text: str) -> bool:
-    """Say whether addresses in a text may take long to check: ten times as long as others, when their domains are new."""
+    """Return whether a text may hold internationalised addresses.
+
+    Their domains take ten times as long to check as others when they are new.
+    """
     return not text.isascii() or "xn--" in text.lower()
 
 
@@ -69,14 +85,15 @@ def _invalid(why: str) -> ValueError:
 
 
 def _local(text: str, domain: str) -> str:
-    """Return a local part that is no ASCII dot-atom as it is kept."""
+    """Return the stored form of a local part that is no ASCII dot-atom."""
     quoted = _QUOTED.fullmatch(text)
     plain = unicodedata.normalize("NFC", re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text)
     if not text or not plain:
         raise _invalid("there is nothing before the @-sign.")
-    # isprintable: no control, format, private or unassigned characters, no surrogates, no space but U+0020
+    # Not printable are control, format, private and unassigned characters, surrogates, and every
+    # space but U+0020.
     if unseen := next((character for character in text + plain if not character.isprintable()), None):
-        raise _invalid(f"it has U+{ord(unseen):04X} before the @-sign, which nobody sees.")
+        raise _invalid(f"it has U+{ord(unseen):04X} before the @-sign, which is invisible.")
     if any(unicodedata.category(one[0])[0] == "M" for one in (text, plain)):
         raise _invalid("it begins with a combining character.")
     if _UTF8_DOT_ATOM.fullmatch(plain) and (quoted or _UTF8_DOT_ATOM.fullmatch(text)):
@@ -108,7 +125,11 @@ def _domain(text: str) -> str:
 
 
 def _of_letters(text: str) -> str | None:
-    """Return an internationalised domain in A-labels if all its characters are :func:`_simple`; else None."""
+    """Return an internationalised domain in A-labels; None unless all its characters are simple.
+
+    This is the fast way for most such domains. For simple characters no rule about a whole label
+    can fail.
+    """
     if (
         len(text) > LONGEST_DOMAIN
         or not unicodedata.is_normalized("NFC", text)
@@ -126,7 +147,10 @@ def _of_letters(text: str) -> str | None:
 
 @lru_cache(maxsize=8192)
 def _simple(character: str) -> bool:
-    """Say whether a character is valid anywhere in a label, beside any other, and stays as it is (RFC 5892, UTS #46)."""
+    """Return whether a character may stand anywhere in a label, beside any other, unchanged.
+
+    RFC 5892 says which are valid, UTS #46 which stay unchanged.
+    """
     if (
         unicodedata.category(character)[0] not in "LN"
         or unicodedata.bidirectional(character) != "L"
@@ -140,14 +164,15 @@ def _simple(character: str) -> bool:
 
 
 def _a_labels(text: str) -> str | None:
-    """Return an internationalised domain in A-labels; None for one that is wrong, or that takes a closer look.
+    """Return an internationalised domain in A-labels; None for an invalid or a difficult one.
 
-    The library would convert it there and back again, which takes four times as long.
+    ``email_validator`` decides on those. It converts the domain there and back again, which takes
+    four times as long.
     """
     if not text or len(text) > LONGEST_DOMAIN or not text.isprintable() or unicodedata.category(text[0])[0] == "M":
         return None
     if any(unicodedata.bidirectional(one) in ("R", "AL", "AN") for one in text):
-        return None  # where writing from right to left is in one label, there are rules for all (RFC 5893)
+        return None  # one right-to-left label puts rules on all labels (RFC 5893)
     try:
         found = idna.encode(text, uts46=True).decode()
     except (idna.IDNAError, UnicodeError):

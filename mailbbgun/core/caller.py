@@ -1,4 +1,7 @@
-"""Who asks: what a door knows of its client once the key is checked."""
+"""The client of a request: its tenant, and what its API key allows.
+
+A door knows this once it has checked the key.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,17 +12,20 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 
 
 class Scope(StrEnum):
-    """What a key may be allowed to do. A scope comes with the capability that asks for it, never before."""
+    """What a key may be allowed to do. Each scope is asked for somewhere."""
 
     WRITE = "messages:write"  # send, cancel, retry
     READ = "messages:read"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
-    ADMIN = "admin"  # tenants and keys, everybody's
+    ADMIN = "admin"  # all tenants and all keys
 
 
 def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
-    """Return the scopes of these names. A key may have others, of an earlier or a later version: they allow nothing here."""
+    """Return the scopes of these names, and ignore unknown names.
+
+    A key may have scopes of an earlier or a later version; they allow nothing here.
+    """
     return frozenset(Scope(name) for name in names if name in _SCOPES)
 
 
@@ -30,29 +36,34 @@ class KeyKind(StrEnum):
     """Where mail of a key goes."""
 
     LIVE = "live"
-    TEST = "test"  # the whole way, but to the catcher
-    TEAM = "team"  # to guests only
+    TEST = "test"  # to the mail catcher, through all steps of a delivery
+    TEAM = "team"  # to the key's guests only
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """As whom a tenant's SMTP accounts send.
+    """The addresses that a tenant's SMTP accounts may send from.
 
-    ``default`` is the From of messages that name none, as people write it; None: the service's. ``allowed`` are addresses and domains in lower
-    case, of which From must be; None: any.
+    ``default`` is the From of a message that names none, with or without a display name; None: the
+    service's ``DEFAULT_FROM``. ``allowed`` are addresses and domains in lower case, one of which
+    From must match; None: any From.
     """
 
     default: str | None = None
     allowed: frozenset[str] | None = None
 
 
+#: The identity of a tenant without SMTP accounts.
 ANYONE = Identity()
-"""Of a tenant without accounts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A tenant, by one of its keys or by none. ``senders`` and ``guests`` are addresses and domains in lower case; no ``senders``: any."""
+    """A tenant that makes a request, with one of its keys or with none.
+
+    ``senders`` and ``guests`` are addresses and domains in lower case: those that the key may send
+    from (empty: from any), and those that a team key may send to.
+    """
 
     tenant_id: UUID
     key_id: UUID | None = None
@@ -62,51 +73,59 @@ class Caller:
     guests: frozenset[str] = frozenset()
     suspended: bool = False
     identity: Identity = ANYONE
-    requests_per_minute: int | None = None  # the key's limit; None: no limit, here and below
+    # Limits; None: no limit.
+    requests_per_minute: int | None = None  # of the key
     tenant_requests_per_minute: int | None = None  # of all the tenant's keys together
-    messages_per_day: int | None = None  # the tenant's
+    messages_per_day: int | None = None  # of the tenant
 
     @property
     def tests_only(self) -> bool:
-        """Whether it sees and changes test data alone."""
+        """Whether the caller sees and changes only test data."""
         return self.kind is KeyKind.TEST
 
     @property
     def counts_as(self) -> UUID:
-        """What is counted for its tenant is counted under this id: live and test use never take from each other."""
+        """The id under which its use of the tenant's limits is counted: see :func:`counts_as`."""
         return counts_as(self.tenant_id, test=self.tests_only)
 
     @property
     def limited(self) -> bool:
-        """Whether its requests are counted."""
+        """Whether the caller's requests are counted."""
         return self.requests_per_minute is not None or self.tenant_requests_per_minute is not None
 
     def may_send_as(self, address: str) -> bool:
-        """Say whether From may be this address."""
+        """Return whether the key may send from this address."""
         return not self.senders or among(address, self.senders)
 
     def has_account_for(self, address: str) -> bool:
-        """Say whether an SMTP account of the tenant's may send as this address, or it has none at all."""
+        """Return whether one of the tenant's SMTP accounts may send from this address.
+
+        True if it has no accounts.
+        """
         return self.identity.allowed is None or among(address, self.identity.allowed)
 
     def may_send_to(self, address: str) -> bool:
-        """Say whether mail may go to this address."""
+        """Return whether the key may send to this address."""
         return self.kind is not KeyKind.TEAM or among(address, self.guests)
 
 
+#: The caller without a key, where AUTH_REQUIRED is off. It may do everything but read passwords.
 ANYBODY = Caller(DEFAULT_TENANT, scopes=frozenset(Scope) - {Scope.REVEAL})
-"""Who shows no key where none is asked for: may do everything but read passwords."""
 
 
 def counts_as(tenant_id: UUID, *, test: bool) -> UUID:
-    """Return the id under which a tenant's use of its limits is counted; its test data has one of its own.
+    """Return the id under which a tenant's use of its limits is counted.
 
-    That is a UUIDv5 (RFC 9562 §5.5), and ids of tenants are UUIDv7, so it is no tenant's.
+    Test use has an id of its own, so tests take nothing from the limits of live mail. That id is a
+    UUIDv5 (RFC 9562 §5.5). Ids of tenants are UUIDv7, so the two never collide.
     """
     return uuid5(tenant_id, "test") if test else tenant_id
 
 
 def among(address: str, allowed: frozenset[str]) -> bool:
-    """Say whether an address, or its domain, is one of these, in lower case. A subdomain is another domain."""
+    """Return whether an address or its domain is one of ``allowed``, which are in lower case.
+
+    A subdomain is another domain.
+    """
     lower = address.lower()
     return lower in allowed or lower.rpartition("@")[2] in allowed

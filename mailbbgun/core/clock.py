@@ -1,6 +1,7 @@
-"""The clock of one process, and how times are told.
+"""The clock of one process, and the text form of times.
 
-Due times and leases are granted by the database's clock; this one only tells a worker when to stop.
+The database's clock decides when a delivery is due and when a lease ends. The clock of a process
+only measures durations: how long a worker may trust its own lease, how long it pauses a server.
 """
 
 import time
@@ -8,7 +9,10 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Boot time: it goes on while the machine or the process is suspended, so a worker that was paused sees that its lease ran out."""
+    """Seconds since boot. Goes on while the machine or the process is suspended.
+
+    So a worker that was suspended sees that its lease has run out.
+    """
 
     def boot(self) -> float:
         """Return seconds since boot, suspension included."""
@@ -16,16 +20,19 @@ class Clock:
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return a moment as it is told everywhere: ``2026-01-01T12:00:00.000Z``."""
+    """Return a moment in the form that all answers and logs use: ``2026-01-01T12:00:00.000Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-LONGEST = 0.1  # seconds
+#: The longest rest, in seconds.
+LONGEST = 0.1
 
 
 def rest_after(seconds: float, *, times: float = 3) -> float:
-    """Return how long to rest after work that took ``seconds``, for more to come together: so many times as long.
+    """Return how long to rest after a batch that took ``seconds``: ``times`` that, at most 0.1 s.
 
-    Who comes first after a rest is served at once. The busier the machine, the longer all takes, and the larger batches grow.
+    During the rest more work arrives, and is then done in one batch. The busier the machine, the
+    longer a batch takes, and the larger the next one is. Work that arrives after the rest starts at
+    once.
     """
     return min(LONGEST, times * seconds)

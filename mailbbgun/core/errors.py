@@ -1,4 +1,7 @@
-"""One small tree of errors. Each carries a stable ``code`` and a text that is safe to show; each door maps codes to its own answers."""
+"""The tree of our errors.
+
+Each has a stable ``code`` and a text that is safe to show. Each door maps codes to its own answers.
+"""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,7 +15,8 @@ class MailBBGunError(Exception):
 
     code = "internal_error"
     status = 500
-    told: Mapping[str, object] = MappingProxyType({})  # fields of the log line about it, none of them a secret
+    #: Fields of the log line about this error. None of them is a secret.
+    told: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, message: str, *, fields: Fields | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -22,13 +26,16 @@ class MailBBGunError(Exception):
 
 
 class ConfigurationError(MailBBGunError):
-    """A setting, a schema or a server is not as it must be; start-up stops with this one line."""
+    """A setting, the schema or a server is not as it must be.
+
+    The program prints this as one line and ends.
+    """
 
     code = "configuration_error"
 
 
 class InvalidInput(MailBBGunError):
-    """What came in is malformed or breaks a rule; ``fields`` says which and why."""
+    """The input is malformed or breaks a rule. ``fields`` says which fields and why."""
 
     code = "validation_error"
     status = 400
@@ -41,27 +48,27 @@ class MalformedBody(InvalidInput):
 
 
 class Unauthorized(MailBBGunError):
-    """No key was given where one is asked for, or it is none of ours, revoked or expired."""
+    """The request needs an API key and has none, or its key is unknown, revoked or expired."""
 
     code = "unauthorized"
     status = 401
 
 
 class Forbidden(MailBBGunError):
-    """The key is known, and may not do this."""
+    """The key is valid, but may not do this."""
 
     code = "forbidden"
     status = 403
 
 
 class CrossSite(Forbidden):
-    """A browser sends a request that changes something for a page of another site."""
+    """A browser sends a request that changes something, on behalf of a page of another site."""
 
     code = "cross_site"
 
 
 class OnlyTestData(Forbidden):
-    """The key is a test key, and this is not about test data."""
+    """The key is a test key, and the request is not about test data."""
 
     code = "test_key"
 
@@ -74,13 +81,13 @@ class HostNotAllowed(MailBBGunError):
 
 
 class Suspended(Forbidden):
-    """The tenant is suspended: it can read, and change nothing."""
+    """The tenant is suspended: it may read, but change nothing."""
 
     code = "tenant_suspended"
 
 
 class NotPermitted(InvalidInput):
-    """A host or port that we do not connect to at a stranger's bidding; ``about`` says which of the two."""
+    """A tenant named a host or port that we do not connect to. ``about`` says which of them."""
 
     def __init__(self, message: str, *, about: Literal["host", "port"]) -> None:
         super().__init__(message)
@@ -88,21 +95,21 @@ class NotPermitted(InvalidInput):
 
 
 class NotFound(MailBBGunError):
-    """No such thing, or it belongs to somebody else."""
+    """There is no such thing, or it belongs to another tenant."""
 
     code = "not_found"
     status = 404
 
 
 class Conflict(MailBBGunError):
-    """The thing is not in a state that allows this."""
+    """The state of the thing does not allow this."""
 
     code = "conflict"
     status = 409
 
 
 class TooLarge(MailBBGunError):
-    """A size limit was passed."""
+    """The input is larger than a size limit."""
 
     code = "too_large"
     status = 413
@@ -123,7 +130,7 @@ class IdempotencyMismatch(MailBBGunError):
 
 
 class TooManyRequests(MailBBGunError):
-    """There is a ``limit``, and it is used up; in ``retry_after`` seconds there is more."""
+    """A ``limit`` is used up. The client may try again in ``retry_after`` seconds."""
 
     status = 429
 
@@ -133,50 +140,60 @@ class TooManyRequests(MailBBGunError):
 
 
 class RateLimited(TooManyRequests):
-    """Requests came too fast. What was asked for was not done."""
+    """Requests came too fast. This one was not carried out."""
 
     code = "rate_limited"
 
 
 class QuotaExceeded(TooManyRequests):
-    """A tenant's messages of today are used up. What was handed over is not stored."""
+    """The tenant has used up its messages of today. This message was not stored."""
 
     code = "quota_exceeded"
 
 
 class SecretUnreadable(ConfigurationError):
-    """A secret in the database cannot be decrypted by the keys at hand. It is kept as it is, and readable again when the key is back."""
+    """None of the keys can decrypt a secret in the database.
+
+    The secret stays as it is. It can be read again once the key is back.
+    """
 
     code = "secret_unreadable"
-    status = 503  # no client's fault, and over when the sysadmin has put it right
+    status = 503  # the client did nothing wrong, and may try again once the sysadmin has put the key back
 
 
 class TookTooLong(MailBBGunError):
-    """What was asked for takes the database longer than one caller may keep it; asked for again it would do so again."""
+    """A query takes longer than one caller may keep the database busy.
+
+    Repeated, it would take as long again.
+    """
 
     code = "took_too_long"
     status = 503
 
 
-class FencedQuery(MailBBGunError):
-    """A bug of ours: a statement would have read or changed rows of every tenant. It was not executed."""
+class UnfilteredQuery(MailBBGunError):
+    """A bug of ours: a statement is not limited to rows that its caller may use.
+
+    It was not executed.
+    """
 
 
 class Unavailable(MailBBGunError):
-    """A server this needs does not answer; the same request may work in ``retry_after`` seconds.
+    """A server that we need does not answer. The same request may work in ``retry_after`` seconds.
 
-    ``refused``: it does answer, and refuses what the settings say (a password, a database that it does not have). A program that starts ends then
-    instead of waiting; one that runs goes on trying, as the server may be about to be put right.
+    ``refused``: the server answers, but refuses what the settings say (a password, a database that
+    it does not have). A program that is starting then ends instead of waiting. A running program
+    goes on trying, because somebody may be repairing the server.
     """
 
     code = "unavailable"
     status = 503
-    kind = "server"  # what is away, in names of log lines
+    kind = "server"  # which server; log lines are named after it
 
     def __init__(self, message: str, *, retry_after: int = 5, refused: bool = False, address: str = "") -> None:
         super().__init__(message, retry_after=retry_after)
         self.refused = refused
-        if address:  # for the log and the terminal; clients are not told where our servers are
+        if address:  # only for the log and the terminal: clients must not learn where our servers are
             self.told = MappingProxyType({"address": address})
 
 
@@ -187,7 +204,10 @@ class DatabaseUnavailable(Unavailable):
 
 
 class QueueUnavailable(Unavailable):
-    """The queue cannot be reached, refuses, or did not confirm in time. If ``address`` is given, the message says the reason, too."""
+    """The queue cannot be reached, refuses, or did not confirm in time.
+
+    If ``address`` is given, the message says the reason, too.
+    """
 
     kind = "queue"
 
@@ -199,13 +219,14 @@ class RedisUnavailable(Unavailable):
 
 
 class QueueMisconfigured(ConfigurationError):
-    """The queue's topology is missing or was declared with other arguments; ``initdb.py`` declares it."""
+    """The broker's queues are missing or declared otherwise. ``initdb.py`` declares them."""
 
 
 def explained(error: MailBBGunError) -> str:
-    """Return an error for the sysadmin who starts a program: of a server that does not answer, with the first line it or its driver said.
+    """Return the text of an error for the sysadmin.
 
-    Of a wrong setting never: there the cause may quote a password.
+    If a server does not answer, it includes the first line of what the server or its driver said.
+    If a setting is wrong it does not: the driver may quote a password.
     """
     if isinstance(error, QueueUnavailable) and (address := error.told.get("address")):
         return f"{error} ({address})"

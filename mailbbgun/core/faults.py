@@ -1,7 +1,9 @@
 """Fault points: named moments in the life of a delivery at which tests kill or stop this process.
 
-``MAILBBGUN_FAULT=claim.committed:3:kill`` kills it (-9) the third time it comes there; ``…:stop:SECONDS`` stops it (SIGSTOP) for so long. Refused
-unless ``MAILBBGUN_FAULTS_ALLOWED`` is 1. Neither is a setting: no ``config.py`` can have them. Without them a point costs a look into an empty dict.
+``MAILBBGUN_FAULT=claim.committed:3:kill`` kills the process (SIGKILL) when it reaches that point
+for the third time. ``…:3:stop:SECONDS`` stops it (SIGSTOP) for so many seconds. Both are refused
+unless ``MAILBBGUN_FAULTS_ALLOWED`` is 1. Neither variable is a setting, so no ``config.py`` can
+contain them. Without them a point costs one look into an empty dict.
 """
 
 import os
@@ -13,6 +15,8 @@ from collections.abc import Mapping
 from mailbbgun.core.errors import ConfigurationError
 
 FAULT, ALLOWED = VARIABLES = ("MAILBBGUN_FAULT", "MAILBBGUN_FAULTS_ALLOWED")
+#: In the order of the flow. An imperative names the moment before a step, a participle the moment
+#: after.
 POINTS = (
     "accept.commit",
     "accept.committed",
@@ -33,13 +37,17 @@ POINTS = (
     "replay.committed",
     "sweep",
 )
-"""In the order of the flow: an imperative is the moment before, a participle the moment after."""
 
-_armed: dict[str, "Fault"] = {}  # of this process, as signal handlers are
+#: The faults of this process, by their points. Module state, because a signal concerns the whole
+#: process.
+_armed: dict[str, "Fault"] = {}
 
 
 class Fault:
-    """What is to happen the ``time``-th time: ``seconds`` of standstill, or death if that is None."""
+    """Strikes when its point is reached for the ``time``-th time.
+
+    It then stops the process for ``seconds``, or kills it if that is None.
+    """
 
     def __init__(self, point: str, time: int, seconds: float | None) -> None:
         self.point = point
@@ -48,7 +56,7 @@ class Fault:
         self._lock = threading.Lock()
 
     def strike(self) -> None:
-        """Count; at zero say so on standard error and do it."""
+        """Count one visit of the point. At the last one say so on standard error and strike."""
         with self._lock:
             self._left -= 1
             if self._left:
@@ -59,24 +67,32 @@ class Fault:
             else:
                 waker = f"sleep {self._seconds}; kill -CONT {os.getpid()}"
                 subprocess.Popen(["/bin/sh", "-c", waker], start_new_session=True)
-                # To this thread: one to the process is another thread's to take, and until that one runs we would go on.
+                # A signal to the process may be taken by another thread, and this one would run on
+                # until then. So send it to this thread.
                 signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def fault(point: str) -> None:
-    """Do here what was asked for; as a rule nothing."""
+    """Mark a fault point: strike if the environment asked for a fault here, else do nothing."""
     if point in _armed:
         _armed[point].strike()
 
 
 def arm(environ: Mapping[str, str] = os.environ) -> None:
-    """Arm this process, and those it forks, as the environment asks. Raises :class:`ConfigurationError`."""
+    """Arm this process, and those that it forks, with the fault that the environment asks for.
+
+    Raises :class:`ConfigurationError`.
+    """
     if wanted := wanted_by(environ):
         _armed[wanted.point] = wanted
 
 
 def wanted_by(environ: Mapping[str, str]) -> Fault | None:
-    """Read what the environment asks for. Raises :class:`ConfigurationError` if it is not allowed there, or makes no sense."""
+    """Return the fault that the environment asks for; None if it asks for none.
+
+    Raises :class:`ConfigurationError` if faults are not allowed there, or if the value is
+    malformed.
+    """
     value = environ.get(FAULT)
     if value is None:
         return None

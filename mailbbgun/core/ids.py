@@ -1,4 +1,7 @@
-"""Time-ordered ids: UUID version 7 (RFC 9562 §5.7), so newest-first lists and claims walk an index."""
+"""Makes time-ordered ids: UUID version 7 (RFC 9562 §5.7).
+
+Ids sort by age, so a list of the newest rows and a claim of the oldest ones walk along an index.
+"""
 
 import os
 import struct
@@ -8,17 +11,20 @@ from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
+#: The tenant that always exists. Mail of requests without a key is this tenant's.
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000000")
-"""The tenant that always is: whose mail it is when nobody shows a key."""
 
 _VERSION_7 = 7 << 76
 _VARIANT = 2 << 62
-DRAWN = 256  # ids' random bits at once
-_COUNTER_BITS = 42  # of the 74 random bits, so that ids made within one millisecond still sort by age
+#: Random bits are drawn for this many ids at once.
+DRAWN = 256
+#: How many of the 74 random bits count up, so that ids made within one millisecond still sort by
+#: age.
+_COUNTER_BITS = 42
 
 
 class _Sequence:
-    """Makes ids that only grow within one process, even if the wall clock steps back."""
+    """Makes ids that only grow within one process, even if the system clock is set back."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,7 +34,10 @@ class _Sequence:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """Start anew with what must not be used twice."""
+        """Drop the random bits that were drawn.
+
+        A fork has them too, and no two processes may use the same.
+        """
         self._random: Iterator[tuple[int, int]] = iter(())
 
     def next(self) -> int:
@@ -46,7 +55,8 @@ class _Sequence:
         return (milliseconds << 80) | _VERSION_7 | ((tail >> 62) << 64) | _VARIANT | (tail & ((1 << 62) - 1))
 
     def _drawn(self) -> tuple[int, int]:
-        # Many at once: a system call lets other threads run, and it takes milliseconds to get the interpreter back from them.
+        # A system call releases the GIL, and it takes milliseconds to get it back from other
+        # threads. So draw for many ids at once.
         self._random = struct.iter_unpack("<QI", os.urandom(12 * DRAWN))
         return next(self._random)
 
@@ -55,11 +65,11 @@ _sequence = _Sequence()
 
 
 def new_id() -> UUID:
-    """Return a new UUIDv7; later ones of the same process sort after earlier ones."""
+    """Return a new UUIDv7 that sorts after all earlier ones of this process."""
     return UUID(int=_sequence.next())
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """Return the smallest UUIDv7 of that moment (aware datetime): a bound for ranges over ids."""
+    """Return the smallest UUIDv7 of a moment (an aware datetime), as a bound for ranges of ids."""
     milliseconds = max(0, int(moment.timestamp() * 1000))
     return UUID(int=(milliseconds << 80) | _VERSION_7 | _VARIANT)

@@ -1,4 +1,4 @@
-"""Logs: one line per event, ``key=value`` or JSON, the message's id in each, never a body or a secret."""
+"""Logs: one line for each event, as ``key=value`` pairs or JSON, without bodies and secrets."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def safe(value: object) -> str:
-    """Return text without control characters: what others wrote must not forge a log line."""
+    """Return a value as text without control characters, so that no input can forge a log line."""
     text = str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
@@ -41,7 +41,7 @@ class KeyValue(_Formatter):
     """``2026-01-01T00:00:00.000Z info delivered message=… reply="250 ok"``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line; a traceback follows indented."""
+        """Return one line, and an indented line for each one of a traceback."""
         fields = self.fields(record)
         traceback = fields.pop("traceback", "")
         head = f"{fields.pop('time')} {fields.pop('level')} {safe(fields.pop('event'))}"
@@ -63,7 +63,10 @@ def _quoted(value: object) -> str:
 
 
 def configure(level: str, style: str) -> None:
-    """Send the logs of the process to standard error. ``level``: DEBUG…ERROR; ``style``: text or json."""
+    """Send the logs of this process to standard error.
+
+    ``level`` is the name of the lowest level to print, DEBUG to ERROR. ``style`` is text or json.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines() if style == "json" else KeyValue())
     root = logging.getLogger()
@@ -71,7 +74,8 @@ def configure(level: str, style: str) -> None:
     root.setLevel(level)
     for noisy in ("alembic", "mail.log", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it prints a traceback for each error it also raises
-    # What no line of ours shows is not looked up: that was a sixth of what a line costs. See "Optimization" in logging's documentation.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a traceback of each error that it also raises
+    # Our lines show none of this, and collecting it took a sixth of the time of a line. See
+    # "Optimization" in the documentation of logging.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None

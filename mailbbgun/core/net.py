@@ -1,12 +1,16 @@
-"""The guard of hosts that tenants name: which of them we connect to, at which addresses and ports (SSRF).
+"""Decides which hosts that tenants name we connect to, and at which addresses and ports.
 
-What counts is the address that is connected to, never the look of a name. So a name is resolved once, what it resolves to is judged, and only
-what was judged is handed out to be connected to: a DNS that answers differently the next time (rebinding) is not asked a next time.
+Without it a tenant could reach servers of our own network (server-side request forgery).
 
-Of several addresses those that are not permitted are left out, and the host is refused when none is left. To refuse it for one bad address
-would be no safer, as only judged ones are connected to, and would shut out hosts that have an inner address beside the public one.
+The rules judge the IP address that is connected to, never the name. A name is resolved once. Its
+addresses are judged, and callers connect only to those. So a DNS that answers differently the
+second time (rebinding) gains nothing.
 
-The rules are our own: `is_global` of `ipaddress` calls NAT64, 6to4, site-local and multicast addresses global, as it does `::127.0.0.1`.
+If a host has several addresses, the ones that are not permitted are left out. The host is refused
+only if none is left: many hosts have an inner address beside their public one.
+
+The rules are our own, because `is_global` of `ipaddress` is true for NAT64, 6to4, site-local and
+multicast addresses, and for `::127.0.0.1`.
 """
 
 import ipaddress
@@ -20,25 +24,28 @@ import idna
 from mailbbgun.core.errors import NotPermitted
 from mailbbgun.core.hosts import without_login
 
+#: Ports that servers accept mail at: relay, submission over TLS (RFC 8314 §3.3), submission (RFC
+#: 6409), and the port that providers offer where 25 is blocked.
 SMTP_PORTS = frozenset({25, 465, 587, 2525})
-"""Where mail is handed in: relay, submission over TLS (RFC 8314 §3.3), submission (RFC 6409), and what providers offer where 25 is blocked."""
 
+#: How many addresses of one host are tried. A tenant's own DNS may name thousands.
 MAX_ADDRESSES = 10
-"""Addresses of one host that are tried. A tenant's own DNS may name thousands."""
 
-SETTING = "ALLOW_PRIVATE_HOSTS"  # what errors name: it permits hosts that are not public, and other ports
+#: The setting that permits hosts that are not public, and other ports. Errors name it.
+SETTING = "ALLOW_PRIVATE_HOSTS"
+#: The entry of that setting that stands for all hosts.
 ANY = "*"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Returns the IP addresses of a host, which is to be connected to at a port. Raises OSError or
+#: UnicodeError.
 LookUp = Callable[[str, int], Sequence[str]]
-"""From a host and a port to IP addresses. Raises OSError or UnicodeError."""
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_NUMBER = re.compile(
-    r"(.*\.)?([0-9]+|0x[0-9a-f]*)"
-)  # inet_aton(3), and so getaddrinfo, reads these as addresses: 127.1, 0x7f000001
+#: Names that inet_aton(3), and so getaddrinfo, reads as addresses: 127.1, 0x7f000001.
+_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 
 _NOT_PUBLIC_V4 = [
     ipaddress.IPv4Network(network)
@@ -65,8 +72,9 @@ _NOT_PUBLIC_V4 = [
     )
 ]
 
-# All that was ever given out for public use (RFC 4291 §2.4). Outside are loopback, v4-compatible, link- and site-local, ULA, multicast,
-# SIIT, discard, SRv6, and what nobody knows yet.
+# All addresses that were ever assigned for public use (RFC 4291 §2.4). Outside are loopback,
+# v4-compatible, link- and site-local, ULA, multicast, SIIT, discard and SRv6 addresses, and all
+# future kinds.
 _PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = [
     ipaddress.IPv6Network(network)
@@ -79,42 +87,43 @@ _NOT_PUBLIC_V6 = [
     )
 ]
 
-# RFC 6052 §2.1. On a network with IPv6 alone this is how mail servers with IPv4 alone are reached, so the IPv4 address is judged. The
-# 64:ff9b:1::/48 of RFC 8215 is for private use and holds it at a place that only its owner knows: not permitted.
+# RFC 6052 §2.1. Through these a network with only IPv6 reaches mail servers with only IPv4, so the
+# IPv4 address inside is judged. 64:ff9b:1::/48 (RFC 8215) is for private use and not permitted:
+# only its owner knows where in it the IPv4 address stands.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def permitted(address: str) -> bool:
-    """Whether a stranger may have us connect to this IP address: it is a public unicast one. False also for what is no IP address."""
+    """Return whether a text is a public unicast IP address, which any tenant may name."""
     try:
         ip = _plain(ipaddress.ip_address(address))
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in network for network in _NOT_PUBLIC_V4)
-    # A zone (RFC 4007 §11) chooses an interface of ours; no public address needs one.
+    # A zone (RFC 4007 §11) chooses one of our interfaces. No public address needs one.
     return ip in _PUBLIC_V6 and ip.scope_id is None and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
 def ours(address: str) -> bool:
-    """Whether an IP address is this machine's own: what it would be connected to from, or could be bound to.
+    """Return whether an IP address is this machine's own. Sends no packet.
 
-    No packet is sent for that. Of a second address of a network the first says nothing; where any address may be bound
-    (``ip_nonlocal_bind``) the second does not.
+    Two things show that. A socket that is connected to one of our addresses has the same address at
+    this end; this fails for a second address of one network. And a socket can be bound to one of
+    our addresses; this says nothing where any address can be bound (``ip_nonlocal_bind``).
     """
     try:
         own = str(_plain(ipaddress.ip_address(address)))
     except ValueError:
         return False
-    family, nobodys = (
-        (socket.AF_INET6, "2001:db8::1") if ":" in own else (socket.AF_INET, "192.0.2.1")
-    )  # RFC 3849, RFC 5737
+    # No machine has the documentation addresses of RFC 3849 and RFC 5737.
+    family, nobodys = (socket.AF_INET6, "2001:db8::1") if ":" in own else (socket.AF_INET, "192.0.2.1")
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((own, 9))
             if probe.getsockname()[0] == own:
                 return True
-    except OSError:  # no way there; connecting will tell
+    except OSError:  # there is no route to it; a later connection will fail and say so
         pass
     return _may_be_bound(family, own) and not _may_be_bound(family, nobodys)
 
@@ -129,11 +138,13 @@ def _may_be_bound(family: socket.AddressFamily, address: str) -> bool:
 
 
 def hostname(host: str) -> str:
-    """Return a host as it is to be kept, shown, resolved and looked for in a certificate: a name in lower case and ASCII (IDNA 2008 by UTS 46), or
-    an IP address in its one usual spelling.
+    """Return a host in the form to store, show, resolve and look for in a certificate.
 
-    One dot at the end of a name is taken off. Raises :class:`NotPermitted` for what is neither: brackets, ports, user names, white space, zones, and
-    the numbers that C libraries read as addresses, in whatever script they are written.
+    That is a name in lower case and ASCII (IDNA 2008 by UTS 46) without a dot at its end, or an IP
+    address in its usual spelling.
+
+    Raises :class:`NotPermitted` for any other text: one with brackets, a port, a user name, white
+    space or a zone, and numbers of any script that C libraries read as addresses.
     """
     if (address := _address(host)) is not None and "%" not in host:
         return str(address)
@@ -150,14 +161,17 @@ def hostname(host: str) -> str:
 
 
 def system_look_up(host: str, port: int) -> tuple[str, ...]:
-    """The IP addresses of ``host`` by the system's resolver, whose own time limits apply, best first (RFC 6724). Raises OSError or UnicodeError."""
+    """Return the IP addresses of ``host`` by the system's resolver, best first (RFC 6724).
+
+    The resolver's own time limits apply. Raises OSError or UnicodeError.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What ``ALLOW_PRIVATE_HOSTS`` says: names and networks that are permitted all the same, on any port."""
+    """The content of ``ALLOW_PRIVATE_HOSTS``: names and networks that are permitted on any port."""
 
     everything: bool = False
     names: frozenset[str] = frozenset()
@@ -165,7 +179,10 @@ class Allowed:
 
     @classmethod
     def read(cls, entries: Iterable[str]) -> "Allowed":
-        """Read networks (an address is one of its own), host names and ``*``. Raises ValueError naming the first that is none of these."""
+        """Read networks, addresses, host names and ``*``.
+
+        Raises ValueError that names the first wrong entry.
+        """
         names, networks, everything = set(), [], False
         for entry in entries:
             if entry == ANY:
@@ -180,11 +197,11 @@ class Allowed:
         return cls(everything, frozenset(names), tuple(networks))
 
     def name(self, name: str) -> bool:
-        """Whether a host is allowed whatever it resolves to."""
+        """Return whether a host is allowed, whatever it resolves to."""
         return self.everything or name in self.names
 
     def address(self, address: str) -> bool:
-        """Whether an IP address is. False also for what is none."""
+        """Return whether a text is an IP address that is allowed."""
         ip = _address(address)
         return ip is not None and (
             self.everything or any(_plain(ip) in network or ip in network for network in self.networks)
@@ -193,10 +210,12 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Who stands between a tenant's host and the network. Hashable, and equal to one with the same rules.
+    """Judges every host that a tenant names before we connect to it.
 
-    ``ports`` are those that anybody may name, ``allowed`` what the operator permits beyond, ``look_up`` what resolves names. Every method takes
-    the host as the tenant wrote it and raises :class:`NotPermitted`, whose text is for that tenant: it does not tell what a name resolves to.
+    It is hashable, and guards with the same rules are equal. ``ports`` are those that any tenant
+    may name. ``allowed`` is what the operator permits beyond that. ``look_up`` resolves names.
+    Methods take the host as the tenant wrote it, and raise :class:`NotPermitted` with a text for
+    the tenant, which does not tell what a name resolves to.
     """
 
     ports: frozenset[int] = SMTP_PORTS
@@ -204,7 +223,10 @@ class Guard:
     look_up: LookUp = system_look_up
 
     def check(self, host: str, port: int) -> str:
-        """Judge what can be without the DNS, as when an account is saved; return the host as `hostname` does. It does not replace `addresses`."""
+        """Judge a host and a port without the DNS, and return the host as `hostname` does.
+
+        It is meant for the moment when an account is saved. It does not replace `addresses`.
+        """
         name = hostname(host)
         if not 0 < port < 65_536:
             raise NotPermitted(f"{port} is not a port", about="port")
@@ -217,17 +239,20 @@ class Guard:
         return name
 
     def addresses(self, host: str, port: int) -> tuple[str, ...]:
-        """Resolve a host once and return the permitted ones of its IP addresses, best first, at least one and at most `MAX_ADDRESSES`.
+        """Resolve a host once, and return its permitted IP addresses, best first.
 
-        Connect to these and to nothing else. Raises OSError or UnicodeError where the look-up does.
+        There are one to `MAX_ADDRESSES` of them. Connect to these and to nothing else. Raises
+        OSError or UnicodeError if the look-up fails.
         """
         name = self.check(host, port)
         return self._demand(name, [name] if _address(name) is not None else self.look_up(name, port), port)
 
     def check_peer(self, host: str, port: int, peer: str, own: str) -> None:
-        """Judge a connection that was made, before a byte goes over it: ``peer`` is the IP address at its other end, ``own`` that of ours.
+        """Judge a new connection before a byte is sent.
 
-        The kernel has the last word on where an address leads, and one that leads back to this machine is a loopback by another name.
+        ``peer`` and ``own`` are the IP addresses of its two ends. The kernel decides where an
+        address leads. If both ends are equal, it led back to this machine, which is as good as a
+        loopback address.
         """
         name = hostname(host)
         self._demand(name, [peer], port)
@@ -235,9 +260,10 @@ class Guard:
             raise _no_address(name)
 
     def reachable(self, host: str, addresses: Iterable[str]) -> tuple[str, ...]:
-        """Return those of a host's IP addresses that are connected to where a recipient's domain names the host, in their order.
+        """Return the IP addresses of an MX host that we may connect to, in the order given.
 
-        They are public and not this machine's own, or the operator allows the host or the address. ``host`` may be any name of the DNS.
+        These are public and not this machine's own, or the operator allows the host or the address.
+        ``host`` may be any name of the DNS.
         """
         named = self.allowed.name(host.lower().removesuffix("."))
         return tuple(
@@ -258,7 +284,7 @@ class Guard:
         return self.allowed.name(name) or self.allowed.address(address)
 
     def _no_port(self, name: str, port: int) -> NotPermitted:
-        """Return the error of a port; it also names what is wrong with a host of which that is seen without the DNS."""
+        """Return the error about a port. It also says so if the host is plainly not public."""
         why = f"port {port} is not permitted: only {', '.join(map(str, sorted(self.ports)))} are"
         private = name.rpartition(".")[2] == "localhost" or (_address(name) is not None and not permitted(name))
         if private:
@@ -283,7 +309,7 @@ def _network(text: str) -> Network | None:
 
 
 def _plain(ip: Address) -> Address:
-    """The IPv4 address that a packet to this IPv6 address goes to, where that is certain: mapped (RFC 4291 §2.5.5.2) or by NAT64."""
+    """Return the IPv4 address in a mapped (RFC 4291 §2.5.5.2) or NAT64 one; others as they are."""
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is None:
         if ip.ipv4_mapped is not None:
             return ip.ipv4_mapped
@@ -301,10 +327,13 @@ def _no_host(host: str) -> NotPermitted:
 
 
 def network_of(address: str | None) -> str:
-    """Return what is counted as one stranger: an IPv4 address, or the /64 of an IPv6 one, of which anybody has all (RFC 6177 §2)."""
+    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address.
+
+    One client has all addresses of its /64 (RFC 6177 §2).
+    """
     try:
         ip = ipaddress.ip_address(address or "")
-    except ValueError:  # a socket in the file system, a proxy that does not know
+    except ValueError:  # the client came through a Unix socket, or the proxy does not know its address
         return "unknown"
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is None:

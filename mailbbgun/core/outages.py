@@ -1,4 +1,4 @@
-"""Log lines about servers that are away: the first at once, then at most one a minute, and one when the server is back."""
+"""Logs outages of servers: at once, then at most once a minute, and when a server is back."""
 
 import logging
 import threading
@@ -12,8 +12,11 @@ from mailbbgun.core.errors import Unavailable, explained
 #: Seconds between two lines about the same outage.
 REMIND_SECONDS = 60.0
 
-#: Outages of a kind to tell of in so many seconds. A server that comes and goes each second is not told of each time.
+#: How many outages of one kind are logged within REMIND_SECONDS. A server may come and go each
+#: second.
 MOST_OUTAGES = 3
+
+#: What goes on during an outage, by the kind of server, for the log line.
 
 MEANWHILE = {
     "queue": "accepted mail waits in the database; the queue is asked again every few seconds",
@@ -26,21 +29,20 @@ log = logging.getLogger("mailbbgun.outages")
 
 @dataclass(slots=True)
 class _Outage:
-    """What is known of one kind of server."""
+    """The state of one kind of server. Moments are seconds of the clock of :class:`Outages`."""
 
-    failing: set[str] = field(default_factory=set)  # tasks that failed last time
+    failing: set[str] = field(default_factory=set)  # tasks whose last try failed
     began: float = 0.0
-    told_at: float | None = None  # of the outage that goes on, if it was told of
-    told: deque[float] = field(
-        default_factory=lambda: deque(maxlen=MOST_OUTAGES)
-    )  # when the last outages were first told of
+    told_at: float | None = None  # when the present outage was last logged; None: never
+    #: When each of the last outages was first logged.
+    told: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_OUTAGES))
     address: object = None
 
 
 class Outages:
-    """Gathers what the tasks of a process meet, and tells of each outage once and not once per task. Thread-safe.
+    """Logs each outage once, however many tasks of the process meet it. Thread-safe.
 
-    ``clock`` gives seconds that never go back.
+    ``clock`` returns seconds that never go back.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +51,10 @@ class Outages:
         self._outages: dict[str, _Outage] = {}
 
     def failed(self, task: str, error: Unavailable) -> None:
-        """Note that a task failed because a server is away, and log ``<kind>_unavailable``, unless that was said within a minute."""
+        """Note that a task failed because a server does not answer.
+
+        Logs ``<kind>_unavailable``, unless that was logged within the last minute.
+        """
         now = self._clock()
         with self._lock:
             outage = self._outages.setdefault(error.kind, _Outage())
@@ -67,7 +72,10 @@ class Outages:
         )
 
     def worked(self, kind: str, *tasks: str) -> None:
-        """Note that these tasks reached a server of that kind; log ``<kind>_back`` if an outage was told of and no task fails any more."""
+        """Note that these tasks reached a server of that kind.
+
+        Logs ``<kind>_back`` if the outage was logged and no task fails any more.
+        """
         if not (outage := self._outages.get(kind)) or not outage.failing:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""How a program of ours runs and ends: signals that ask it to end, exit codes with one line on standard error, and its memory."""
+"""How our programs run and end: signals, exit codes with one line on standard error, and memory."""
 
 import contextlib
 import ctypes
@@ -20,19 +20,24 @@ from mailbbgun import __version__
 from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
 from mailbbgun.environment import STOPPING as STOPPING
 
+#: Settings of click that all our commands share.
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-USAGE = 2  # exit code: it was called in a way that it cannot be
+USAGE = 2  # exit code: the command line is wrong
 version_option = click.version_option(__version__, "--version", prog_name="Mail BB Gun")
 T = TypeVar("T")
-_SIGNALS = 128  # added to a signal's number by shells
+_SIGNALS = 128  # shells report a program that a signal ended by 128 + the signal's number
 
-# What writing to a terminal that was closed, a pipe that nobody reads, or a full disk fails with.
+# Errors of writing to a closed terminal, to a pipe that nobody reads, or to a full disk.
 _NO_OUTPUT = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENOSPC)
 
 
 @contextmanager
 def explained_exit(program: str) -> Iterator[None]:
-    """On an error of ours print ``<program>: <sentence>`` and exit: 78 (EX_CONFIG) if something is set wrong, 1 if a server does not answer."""
+    """On one of our errors print ``<program>: <sentence>`` and exit.
+
+    The exit code is 78 (EX_CONFIG) if a setting is wrong or a server refuses us, and 1 for every
+    other error.
+    """
     try:
         yield
     except MailBBGunError as error:
@@ -42,16 +47,21 @@ def explained_exit(program: str) -> Iterator[None]:
 
 
 def check_output(what: str) -> None:
-    """Raise :class:`MailBBGunError` if standard output was closed, and with it ``what`` would never be seen. Call it before ``what`` is made."""
+    """Raise :class:`MailBBGunError` if standard output is closed: nobody would see ``what``.
+
+    Call it before ``what`` is made.
+    """
     if getattr(sys.stdout, "name", None) == os.devnull:  # see environment.py
         raise MailBBGunError(f"standard output is closed, so {what} could not be shown: nothing was done")
 
 
 @contextmanager
 def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
-    """Call ``undo`` if what is printed meanwhile cannot be printed: ``what`` was made for whoever reads it, and must not be valid unseen.
+    """Call ``undo`` if the block cannot print.
 
-    Raises :class:`MailBBGunError` then, which also says if ``undo`` raised one.
+    ``what`` is a secret that must not be valid if nobody saw it.
+
+    Then raises :class:`MailBBGunError`, which also says so if ``undo`` failed.
     """
     try:
         yield
@@ -60,7 +70,7 @@ def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
         undo()
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter will write what is still buffered
         why = f"{what} could not be printed ({error.strerror})"
         try:
             undo()
@@ -70,13 +80,16 @@ def printed_or_undone(what: str, undo: Callable[[], None]) -> Iterator[None]:
 
 
 def gc_from_here() -> None:
-    """Look for garbage from here on, and never again among what is loaded: it is there to stay, and processes forked share its pages."""
+    """Turn garbage collection on, and exempt all objects that exist now.
+
+    Modules and classes stay for good. Not touching them lets forked processes share their memory.
+    """
     gc.freeze()
     gc.enable()
 
 
 def run(program: str, command: click.Command) -> NoReturn:
-    """Run a command of click's as a program: like click itself, but each end is one line."""
+    """Run a click command as a program, as click would, except that every error is one line."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     gc_from_here()
@@ -101,14 +114,21 @@ def run(program: str, command: click.Command) -> NoReturn:
 
 
 def _no_output(program: str, error: OSError) -> int:
-    """Say that nobody reads us, unless it is as usual as ``… | head``; what is still buffered goes nowhere."""
+    """Report that output cannot be written, and return the exit code.
+
+    A closed pipe (``… | head``) is not reported.
+    """
     if error.errno != errno.EPIPE:
         _say(f"{program}: cannot write: {error.strerror}")
     return _SIGNALS + signal.SIGPIPE if error.errno == errno.EPIPE else 1
 
 
 def end_undisturbed() -> None:
-    """Ignore signals that ask to end from now on: the interpreter puts their handlers away before it has ended, and one more would kill it."""
+    """Ignore signals that ask to end, from now on.
+
+    The interpreter removes their handlers before it has ended. Without this, one more signal would
+    kill it.
+    """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -129,23 +149,27 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-#: Seconds after the first signal from which on another one is of somebody who will not wait. ``timeout`` tells a program and its
-#: group, so the program twice within a moment; nobody has waited in vain by then.
-LOOK_SECONDS = 1.0  # between two looks whether a signal has come that did not wake the main thread
+#: Seconds between two looks whether a signal has come that did not wake the main thread.
+LOOK_SECONDS = 1.0
+
+#: A signal that comes this many seconds after the first one means that somebody will not wait. An
+#: earlier one does not: ``timeout`` signals a program and then its process group, so the program
+#: gets two at once.
 INSIST_SECONDS = 1.0
 
 
 class Insistence:
-    """Tells a signal that ends at once from the first one, and from one that only came double. For one process; signal handlers may call it."""
+    """Decides whether a signal to end means "now". Signal handlers may call it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._first: float | None = None
 
     def heard(self, number: int) -> bool:
-        """Note a signal that asks to end; return whether somebody insists.
+        """Note a signal that asks to end. Return whether the process is to end at once.
 
-        SIGHUP never counts: a terminal that closes sends several, and systemd may send one after SIGTERM.
+        SIGHUP never counts: a closing terminal sends several, and systemd may send one after
+        SIGTERM.
         """
         if number == signal.SIGHUP:
             return False
@@ -172,14 +196,14 @@ def next_event(events: "queue.SimpleQueue[T]", until: float | None = None) -> T:
 
 
 def on_stop(stop: Callable[[], None]) -> None:
-    """Call ``stop``, which may be called again, when this process is asked to end. Asked again later, it ends at once, with exit code 1.
+    """Call ``stop`` when a signal asks this process to end. ``stop`` may be called several times.
 
-    Later is :data:`INSIST_SECONDS` after the first time: see :class:`Insistence`.
+    A further signal :data:`INSIST_SECONDS` after the first one ends the process at once, with exit
+    code 1 (see :class:`Insistence`). If SIGHUP is ignored, as under ``nohup``, it stays ignored.
 
-    ``stop`` runs between any two instructions of the main thread, so it must take no lock that this thread may hold: no Event, no Thread's
-    start. ``queue.SimpleQueue.put`` may be called.
-
-    Where SIGHUP is ignored, as ``nohup`` asks for, it stays so.
+    ``stop`` runs between any two instructions of the main thread. So it must take no lock that this
+    thread may hold: it may not use an Event or start a Thread. It may call
+    ``queue.SimpleQueue.put``.
     """
     insistence = Insistence()
 
@@ -194,7 +218,7 @@ def on_stop(stop: Callable[[], None]) -> None:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """Let every signal that asks to end do what Ctrl-C does, raise ``KeyboardInterrupt``: for commands that end by themselves."""
+    """Let every signal that asks to end raise ``KeyboardInterrupt``, as Ctrl-C does."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in heeded()}
     try:
         yield
@@ -204,7 +228,7 @@ def interrupting() -> Iterator[None]:
 
 
 def heeded() -> tuple[signal.Signals, ...]:
-    """Return the signals to end on: all of :data:`STOPPING`, but no SIGHUP that whoever started us wants ignored."""
+    """Return the signals that end this process: :data:`STOPPING`, without an ignored SIGHUP."""
     return tuple(one for one in STOPPING if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN)
 
 
@@ -213,18 +237,20 @@ ARENAS = 2
 
 
 def few_arenas() -> None:
-    """Let all threads share two heaps. To be called before there are any.
+    """Let all threads share two heaps. Call it before the first thread starts.
 
-    glibc gives each thread one of its own, up to eight for each core, and what bodies of all sizes leave free in one is of no use to the
-    others: a process with many threads grows for hours. Python's threads take turns anyway. Other C libraries do not know of this.
+    By default glibc gives threads heaps of their own, up to eight for each core. Memory that is
+    free in one is of no use to the others, so a process with many threads grows for hours. Python's
+    threads take turns anyway. With other C libraries this does nothing.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, ARENAS)
 
 
 def no_core_dumps() -> None:
-    """Leave no core file when this process crashes, nor any of its children's: passwords, keys and mail are in its memory.
+    """Let this process and its children leave no core file when they crash.
 
-    A program that the system's ``core_pattern`` pipes memory to (core(5)) has its own rule; systemd-coredump's is this one.
+    Their memory has passwords, keys and mail. If the system's ``core_pattern`` pipes core dumps to
+    a program (core(5)), that program decides. systemd-coredump respects this limit.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

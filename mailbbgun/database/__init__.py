@@ -3,7 +3,7 @@
 Promises: a session that is opened for one tenant refuses every statement that does not name that
 tenant; secrets are stored encrypted; an ``Idempotency-Key`` is committed with what it created.
 
-Files: `db` has the engine and both kinds of transactions. `ready` compiles the statements of hot
+Files: `db` has both kinds of transactions, `engines` the connections. `ready` compiles the statements of hot
 paths once; whether the database answers is asked in `app.py` (``GET /ready``). `sql` and `texts`
 are parts of statements that work on both databases. `tenant_filter` refuses statements without a
 tenant, `deadline` ends statements that take too long, and `refusal` recognises that a database

@@ -1,6 +1,8 @@
-"""Secrets at rest: what must be read again is encrypted (Fernet), what must only be recognised is hashed.
+"""Encrypts and hashes secrets that are stored in the database.
 
-Keys come from ``ENCRYPTION_KEYS``, or from the file that ``initdb.py`` makes in ``VAR`` when that names none. The first encrypts, all decrypt.
+A secret that is used again is encrypted (Fernet). A secret that is only compared is hashed. The
+keys are those of ``ENCRYPTION_KEYS``; without any, the one in the file that ``initdb.py`` makes in
+``VAR``. The first key encrypts, all keys decrypt.
 """
 
 import base64
@@ -18,22 +20,31 @@ from mailbbgun.settings.settings import Settings
 
 
 def new_key() -> str:
-    """Return a new key for ``ENCRYPTION_KEYS``: 32 random bytes in URL-safe base64, as Fernet wants them."""
+    """Return a new key for ``ENCRYPTION_KEYS``: 32 random bytes in URL-safe base64."""
     return Fernet.generate_key().decode()
 
 
 class Vault:
-    """Encrypts and decrypts by the settings' keys. Thread-safe. Reads no file before it is first used."""
+    """Encrypts and decrypts with the keys of the settings.
+
+    Thread-safe. Reads the key's file when first used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def encrypt(self, secret: str) -> str:
-        """Return a secret so that only a holder of the keys can read it. Raises :class:`ConfigurationError` if there is no key."""
+        """Return a token that only a holder of the keys can decrypt.
+
+        Raises :class:`ConfigurationError` if there is no key.
+        """
         return self._fernets[0].encrypt(secret.encode()).decode()
 
     def decrypt(self, token: str) -> str:
-        """Return what :meth:`encrypt` was given. Raises :class:`SecretUnreadable` if none of the keys made the token."""
+        """Return the secret of a token.
+
+        Raises :class:`SecretUnreadable` if none of the keys made the token.
+        """
         try:
             return MultiFernet(self._fernets).decrypt(token.encode()).decode()
         except InvalidToken as error:
@@ -41,11 +52,11 @@ class Vault:
             raise SecretUnreadable(told, retry_after=60) from error
 
     def rotate(self, token: str) -> str:
-        """Return a token made anew by the first key. Raises :class:`SecretUnreadable`."""
+        """Encrypt a token's secret with the first key. Raises :class:`SecretUnreadable`."""
         return self.encrypt(self.decrypt(token))
 
     def key_of(self, token: str) -> int | None:
-        """Return which of the keys made this token, 0 for the first; None if none did."""
+        """Return the number of the key that made a token, 0 for the first key; None if none did."""
         for place, fernet in enumerate(self._fernets):
             with contextlib.suppress(InvalidToken):
                 fernet.decrypt(token.encode())
@@ -54,11 +65,14 @@ class Vault:
 
     @property
     def size(self) -> int:
-        """How many keys there are. Raises :class:`ConfigurationError`."""
+        """The number of keys. Raises :class:`ConfigurationError`."""
         return len(self._fernets)
 
     def prepare(self) -> None:
-        """Make the file with a key if the settings name none and it is missing. Raises :class:`ConfigurationError` if it cannot be written."""
+        """Make the file with a key, if it is missing and the settings have no key.
+
+        Raises :class:`ConfigurationError` if the file cannot be written.
+        """
         path = key_file(self._settings)
         if self._settings.ENCRYPTION_KEYS or path.exists():
             return
@@ -68,12 +82,12 @@ class Vault:
                 file.write(new_key() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(fresh, path)  # unlike a rename it replaces no key that another has made meanwhile
+            os.link(fresh, path)  # unlike a rename it does not replace a key that another process made meanwhile
             folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)  # before anything is encrypted by it
+            os.fsync(folder)  # the key must survive a power cut before it encrypts anything
             os.close(folder)
         except FileExistsError:
-            pass  # by that other one
+            pass  # another process has just made the key
         except OSError as error:
             raise ConfigurationError(f"the key file {path} cannot be written: {error.strerror}") from error
         finally:
@@ -113,7 +127,7 @@ class Vault:
 
 
 def key_file(settings: Settings) -> Path:
-    """Return where the key is kept when the settings name none."""
+    """Return the path of the key's file, which is used if the settings have no key."""
     return settings.var / "encryption.key"
 
 
@@ -123,10 +137,13 @@ def new_pepper() -> str:
 
 
 def keyed_hash(pepper: str, secret: str) -> str:
-    """Return the HMAC-SHA256 (RFC 2104) of a secret in hex: who reads the database cannot even try guesses without the pepper."""
+    """Return the HMAC-SHA256 (RFC 2104) of a secret, in hex.
+
+    Without the pepper, a reader of the database cannot even test guesses of the secret.
+    """
     return hmac.new(pepper.encode(), secret.encode(), hashlib.sha256).hexdigest()
 
 
 def same(one: str, other: str) -> bool:
-    """Compare two hashes in a time that does not tell where they differ."""
+    """Return whether two hashes are equal. The time that takes does not show where they differ."""
     return hmac.compare_digest(one, other)

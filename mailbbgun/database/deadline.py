@@ -1,4 +1,4 @@
-"""How long the database may work for one reader, so that others get their turn."""
+"""Limits how long the database may work on one query, so that others get their turn."""
 
 import time
 from collections.abc import Iterator
@@ -10,15 +10,19 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.errors import TookTooLong
 from mailbbgun.database.db import dialect_of
 
-_STEPS = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
+#: Steps of SQLite's virtual machine between two checks of the clock; they take about a millisecond.
+_STEPS = 100_000
+# The errors of PostgreSQL and SQLite for a statement that took too long.
 _CANCELED, _INTERRUPTED = "57014", "SQLITE_INTERRUPT"
 
 
 @contextmanager
 def at_most(session: Session, seconds: float, sentence: str) -> Iterator[None]:
-    """Let PostgreSQL take so many seconds for each statement of a block, waits for locks among them, and SQLite for all of them.
+    """Limit the time of the statements in a block.
 
-    Raises :class:`TookTooLong` with that sentence. The transaction is of no use then.
+    On PostgreSQL the limit is for each statement, with its waits for locks; on SQLite it is for the
+    whole block. Beyond it :class:`TookTooLong` is raised with this sentence, and the transaction
+    has failed.
     """
     limit = _postgresql if dialect_of(session) == "postgresql" else _sqlite
     try:
@@ -35,9 +39,8 @@ def at_most(session: Session, seconds: float, sentence: str) -> Iterator[None]:
 
 @contextmanager
 def _postgresql(session: Session, seconds: float) -> Iterator[None]:
-    session.connection().exec_driver_sql(
-        f"SET LOCAL statement_timeout = {max(round(seconds * 1000), 1)}"
-    )  # 0 would be no limit
+    milliseconds = max(round(seconds * 1000), 1)  # 0 would mean no limit
+    session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
     yield
 
 

@@ -1,4 +1,8 @@
-"""One ``Idempotency-Key``, one creation. The key is committed with what it created, so a key that is taken has its answer."""
+"""Makes requests with an ``Idempotency-Key`` create something only once.
+
+A key is committed together with what its request created and with the answer. So a repeated request
+gets the stored answer.
+"""
 
 import hashlib
 import re
@@ -20,27 +24,32 @@ from mailbbgun.database.db import db_now, dialect_of, wait_at_most
 from mailbbgun.database.models import IdempotencyKey
 
 HEADER = "Idempotency-Key"
-BATCH = 1000  # rows a forgetting
-PATIENCE = 5.0  # seconds to wait for a request elsewhere that has the same key and has not committed
+#: How many expired keys one statement deletes.
+BATCH = 1000
+#: How many seconds to wait for another process's request with the same key, which is not committed
+#: yet.
+PATIENCE = 5.0
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-_OF_TEST_DATA, _OF_DEFAULT = b"test keys\0", b"of default\0"  # neither begins as the other or a tenant's id does
-_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")  # printable ASCII, no space at the ends, 1 to 255
+# Prefixes of hashed keys. None of them begins like another one, or like the id of a tenant.
+_OF_TEST_DATA, _OF_DEFAULT = b"test keys\0", b"of default\0"
+#: 1 to 255 characters of printable ASCII, without a space at either end.
+_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """A request's key and the fingerprint of what it asked for."""
+    """The key of a request as it is stored, and the fingerprint of what the request asked for."""
 
     key: str
     fingerprint: str
 
 
 def claim_of(who: Caller, key: str, given: Mapping[str, Any], pepper: str | None = None) -> KeyClaim:
-    """Return the claim of a caller's request that was given these values, of which JSON can be made.
+    """Return the claim of a request with these values, which must be JSON.
 
-    What holds a secret takes a ``pepper``: of a plain hash a weak password could be guessed. Raises :class:`InvalidInput` for a key that is
-    empty, too long or not printable ASCII.
+    If the values have a secret, give a ``pepper``: a weak password could be guessed from a plain
+    hash. Raises :class:`InvalidInput` for a key that is empty, too long or not printable ASCII.
     """
     if not _KEY.fullmatch(key):
         raise InvalidInput(
@@ -53,11 +62,15 @@ def claim_of(who: Caller, key: str, given: Mapping[str, Any], pepper: str | None
 
 
 def stored(tenant_id: UUID, key: str, *, test: bool) -> str:
-    """Return a key as it is stored: each tenant has keys of its own, and so has its test data.
+    """Return a key as it is stored.
 
-    Processes of an older version may serve beside us, so keys for live data are stored as those do: a key of the tenant ``default`` as it is, of
-    another tenant a hash. A key of ``default`` that looks like such a hash is hashed as well, for it could be chosen to be one. What is hashed
-    begins differently for each kind: a tenant's id is a UUIDv7, of which the seventh byte begins with the digit 7.
+    The keys of two tenants, or of live and test data, never collide.
+
+    Keys of live data are stored as older versions store them, because such processes may run beside
+    us: a key of the tenant ``default`` as it is, and a key of another tenant as a hash. A key of
+    ``default`` that looks like a hash is hashed, too: somebody may have chosen it to collide. The
+    hashed text begins differently for each kind. The id of a tenant is a UUIDv7, whose seventh byte
+    begins with the digit 7.
     """
     if test:
         return hashlib.sha256(_OF_TEST_DATA + tenant_id.bytes + key.encode()).hexdigest()
@@ -67,9 +80,13 @@ def stored(tenant_id: UUID, key: str, *, test: bool) -> str:
 
 
 def take(session: Session, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, Any]]], seconds: int) -> set[KeyClaim]:
-    """Write keys down, each with what it creates and the answer, in place of such as are older than ``seconds``; return those that nobody else has.
+    """Store keys, each with the id of what it creates and the answer.
 
-    Keys must differ. On PostgreSQL a rival that has not committed yet is waited for.
+    Return the claims that were stored.
+
+    A claim is not stored if the key exists already and is younger than ``seconds``. The keys must
+    differ. PostgreSQL waits for another transaction that has stored one of them and has not
+    committed.
     """
     if not wanted:
         return set()
@@ -80,7 +97,7 @@ def take(session: Session, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, An
         set_={name: statement.excluded[name] for name in ("fingerprint", "message_id", "response", "created_at")},
         where=IdempotencyKey.created_at <= db_now(-seconds),
     )
-    # In order of the keys, so that two processes with keys in common cannot lock each other out.
+    # In the order of the keys, so that two processes cannot deadlock.
     values = [
         {"key": claim.key, "fingerprint": claim.fingerprint, "created_id": created_id, "response": dict(response)}
         for claim, (created_id, response) in sorted(wanted.items(), key=lambda one: one[0].key)
@@ -92,10 +109,11 @@ def take(session: Session, wanted: Mapping[KeyClaim, tuple[UUID, Mapping[str, An
 def once(
     session: Session, claim: KeyClaim | None, seconds: int, create: Callable[[UUID], Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], bool]:
-    """Create what a request asks for, unless one with its key has; return the answer, and whether it is that of the earlier one.
+    """Create what a request asks for, unless an earlier request had the same key.
 
-    ``create`` makes it with that id, in this session, and returns the answer, of which JSON can be made: with no secret in it, for it is kept.
-    Raises :class:`IdempotencyMismatch`.
+    Returns the answer, and whether it is the one of the earlier request. ``create`` makes the thing
+    with the given id in this session. It returns the answer, which is JSON, and must have no secret
+    because it is stored. Raises :class:`IdempotencyMismatch`.
     """
     created_id = new_id()
     if claim is None:
@@ -109,15 +127,19 @@ def once(
 
 
 def give_back(session: Session, claims: Collection[KeyClaim]) -> None:
-    """Forget keys that this transaction has taken, because what they stand for is refused."""
+    """Delete keys that this transaction has stored, because their requests are refused."""
     if claims:
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.key.in_([claim.key for claim in claims])))
 
 
 def replay(session: Session, claim: KeyClaim) -> Mapping[str, Any]:
-    """Return what was answered to the first request with this key. Raises :class:`IdempotencyMismatch` if that had another body."""
+    """Return the answer to the first request with this key.
+
+    Raises :class:`IdempotencyMismatch` if that request had another body, and :class:`Unavailable`
+    if the key has just expired.
+    """
     found = session.get(IdempotencyKey, claim.key)
-    if found is None:  # it expired and was forgotten between two statements
+    if found is None:  # it expired and was deleted between two statements
         raise Unavailable(f"The {HEADER} has just expired; send the request again.", retry_after=1)
     if found.fingerprint != claim.fingerprint:
         raise IdempotencyMismatch(f"This {HEADER} was used for another body.")
@@ -125,7 +147,10 @@ def replay(session: Session, claim: KeyClaim) -> Mapping[str, Any]:
 
 
 def forget_expired(session: Session, seconds: int, limit: int = BATCH) -> int:
-    """Delete up to ``limit`` keys older than ``seconds``; return how many. Call until it returns less than ``limit``."""
+    """Delete up to ``limit`` keys that are older than ``seconds``, and return how many.
+
+    Call it again until it returns less than ``limit``.
+    """
     old = (
         select(IdempotencyKey.key)
         .where(IdempotencyKey.created_at <= db_now(-seconds))

@@ -1,8 +1,9 @@
-"""Ready statements: compiled once to SQL text, and executed on a pooled driver connection without a Session.
+"""Ready statements: compiled once to SQL text, and executed without a Session.
 
-They are for hot paths: a Session and its transaction cost half a millisecond of CPU for each commit. The caller
-gives up objects for results, and a tenant that the session is opened for. What stays is the fence, which looks at a
-statement when it is made ready; the pool and its settings; and the errors of SQLAlchemy.
+They are for hot paths: a Session and its transaction cost half a millisecond of CPU for each
+commit. They return tuples instead of objects, and serve all tenants at once. The tenant filter
+checks each statement when it is made ready. Connections come from the same pool, and errors are
+those of SQLAlchemy.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,30 +16,34 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from mailbbgun.database import tenant_filter as fence
+from mailbbgun.database import tenant_filter
 
+#: Values of a statement's parameters, by name.
 Values = Mapping[str, Any]
+#: What a statement returns.
 Rows = list[tuple[Any, ...]]
+#: A compiled statement, with values for each time that it is executed.
 Prepared = tuple["_Compiled", Sequence[Values]]
 
 
 class ReadyStatement:
-    """A statement that may be executed without a Session. Keep it: it is compiled once for each engine.
+    """A statement that can be executed without a Session.
 
-    Raises :class:`FencedQuery` for a statement that could reach rows of every tenant (``fence.refuse_unnamed``).
+    Keep it: it is compiled once for each engine. Raises :class:`UnfilteredQuery` for a statement
+    that could reach rows of all tenants (``tenant_filter.refuse_unnamed``).
     """
 
     __slots__ = ("statement",)
 
     def __init__(self, statement: Executable) -> None:
-        fence.refuse_unnamed(statement)
+        tenant_filter.refuse_unnamed(statement)
         self.statement = statement
 
 
 class StatementStep(NamedTuple):
-    """One statement of a transaction, and the values of its parameters, once for each time that it is executed.
+    """One statement of a transaction, with values for each time that it is executed.
 
-    What is not given is null, unless the statement itself holds a value for it.
+    A parameter without a value is null, unless the statement itself has a value for it.
     """
 
     ready: ReadyStatement
@@ -55,13 +60,17 @@ class Runner:
     def commit(self, steps: Sequence[StatementStep]) -> None:
         """Execute all steps in one transaction and return when it is committed.
 
-        A single statement on PostgreSQL commits itself, in one round trip. Raises what a Session would: subclasses
-        of :class:`sqlalchemy.exc.DBAPIError`, and :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
+        On PostgreSQL a single statement commits itself, in one round trip. Raises what a Session
+        would: subclasses of :class:`sqlalchemy.exc.DBAPIError`, and
+        :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
         """
         self._run([(self._of(step.ready), step.given) for step in steps])
 
     def ask(self, ready: ReadyStatement, values: Values) -> Rows:
-        """Execute one statement; return its rows when it is committed. Raises what :meth:`commit` does."""
+        """Execute one statement, and return its rows when it is committed.
+
+        Raises what :meth:`commit` does.
+        """
         compiled = self._of(ready)
         return self._run([(compiled, [values])], compiled.rows)
 
@@ -71,11 +80,11 @@ class Runner:
             return _execute(connection.driver_connection, self._engine.name, prepared, read)
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise self._failed(connection, error) from error
-        except BaseException:  # in the middle of anything: nobody may use this connection again
+        except BaseException:  # it came in the middle of something: nobody may use this connection again
             connection.invalidate()
             raise
         finally:
-            connection.close()  # gives it back to the pool, which rolls back what is not committed
+            connection.close()  # this returns it to the pool, which rolls back an open transaction
 
     def _of(self, ready: ReadyStatement) -> "_Compiled":
         found = self._compiled.get(ready)
@@ -91,16 +100,16 @@ class Runner:
 
     def _failed(self, connection: PoolProxiedConnection, error: Exception) -> DBAPIError:
         dialect = self._engine.dialect
-        broken = dialect.is_disconnect(error, connection, None)  # type: ignore[arg-type]  # any Error will do
+        broken = dialect.is_disconnect(error, connection, None)  # type: ignore[arg-type]  # any error will do
         if broken:
             connection.invalidate(error)
-            self._engine.dispose()  # the others are as old: each would have to be found out on its own
+            self._engine.dispose()  # the idle connections are probably broken, too
         return self._wrapped(error, broken)
 
     def _wrapped(self, error: Exception, broken: bool) -> DBAPIError:
         dialect = self._engine.dialect
         wrapped = DBAPIError.instance(None, None, error, dialect.loaded_dbapi.Error, True, broken, dialect)
-        assert isinstance(wrapped, DBAPIError)  # it returns other errors as they are, and this is none of those
+        assert isinstance(wrapped, DBAPIError)  # instance() wraps every error of the driver
         return wrapped
 
 
@@ -110,12 +119,16 @@ def _execute(
     prepared: Sequence[Prepared],
     read: Callable[[DBAPICursor], Rows],
 ) -> Rows:
-    """Execute statements in one transaction; return what ``read`` takes from the cursor after the last."""
+    """Execute statements in one transaction.
+
+    Return what ``read`` returns for the cursor after the last one.
+    """
     if dialect == "sqlite":
         found = _execute_all(connection.cursor(), prepared, read, "BEGIN IMMEDIATE")
         connection.commit()
     elif len(prepared) == 1 and len(prepared[0][1]) == 1:
-        # The driver's flag sends nothing. SQLAlchemy's isolation level sends a SET, which PgBouncer hands on to others.
+        # Setting the driver's flag sends nothing. SQLAlchemy's isolation level would send a SET,
+        # which behind PgBouncer would remain in effect for other clients.
         connection.autocommit = True
         try:
             found = _execute_all(connection.cursor(), prepared, read)
@@ -147,10 +160,10 @@ def _execute_all(
 
 
 class _Compiled:
-    """The text of a statement, and how its parameters are given to the driver."""
+    """The SQL text of a statement, and the converters of its parameters and results."""
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # all have it
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # all statements have it
         assert isinstance(compiled, SQLCompiler)
         if compiled.post_compile_params or compiled.literal_execute_params:
             raise TypeError(f"its text depends on its parameters, so it cannot be made ready: {compiled}")
@@ -165,13 +178,13 @@ class _Compiled:
         self._slots = [(name, binds[name].effective_value, _to_driver(binds[name].type, dialect)) for name in names]
 
     def parameters(self, given: Values) -> Any:
-        """Return a list where the text has question marks, else values by name."""
+        """Return the values for the driver: a list for question marks, else a dictionary."""
         if self._positional:
             return [_bound(given.get(name, value), convert) for name, value, convert in self._slots]
         return {name: _bound(given.get(name, value), convert) for name, value, convert in self._slots}
 
     def rows(self, cursor: DBAPICursor) -> Rows:
-        """Return the rows that it has found, as Python has their values."""
+        """Return the rows of an executed statement, with their values as Python types."""
         columns = zip(self._kinds, cursor.description or (), strict=True)
         converts = [kind.result_processor(self._dialect, column[1]) for kind, column in columns]
         return [

@@ -1,7 +1,8 @@
-"""Everything that is encrypted in the database, made anew by the first of ``ENCRYPTION_KEYS``, so that the others may go.
+"""Re-encrypts all secrets with the first of ``ENCRYPTION_KEYS``, so that others can be removed.
 
-In batches, each a commit of its own: whoever stops it loses nothing, and what the first key made already is left alone, so the next run goes on
-where this one ended. A secret that somebody changes at the same moment keeps what he gave it.
+Each batch is committed by itself, and secrets of the first key are left alone. So it may be stopped
+at any time, and the next run goes on from there. A secret that somebody changes at the same moment
+keeps its new value.
 """
 
 from collections import Counter
@@ -15,14 +16,17 @@ from sqlalchemy import Column, MetaData, bindparam, func, null, select, update
 from mailbbgun.database.crypto import Vault
 from mailbbgun.database.db import ENCRYPTED, Database
 
-BATCH = 200  # secrets a commit: some milliseconds of work, so nobody waits long for a row of it
+#: Secrets in one commit. It takes some milliseconds, so nobody waits long for one of its rows.
+BATCH = 200
+
+#: Called with the number of secrets of each finished batch.
 
 Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column of secrets, the key of its table, and what tells people which secret it is."""
+    """A column of secrets, its table's primary key, and the column that names a secret."""
 
     value: Column[str]
     key: Column[Any]
@@ -30,13 +34,13 @@ class Place:
 
     @property
     def table(self) -> str:
-        """The name of its table."""
+        """The name of the table."""
         return self.value.table.name
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A secret that none of the keys opens. ``tenant_id`` is None if it is the service's own."""
+    """A secret that no key decrypts. ``tenant_id`` is None for one of the service itself."""
 
     table: str
     tenant_id: UUID | None
@@ -45,14 +49,14 @@ class Unreadable:
 
 @dataclass(slots=True)
 class Tally:
-    """How many secrets each key opens, 0 being the first of them, and which none does."""
+    """How many secrets each key decrypts (0 is the first key), and which secrets none does."""
 
     by_key: Counter[int] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
 
     @property
     def behind(self) -> int:
-        """How many secrets another than the first key made."""
+        """How many secrets were encrypted with a key other than the first."""
         return self.by_key.total() - self.by_key[0]
 
     @property
@@ -62,7 +66,7 @@ class Tally:
 
 
 def places(metadata: MetaData) -> list[Place]:
-    """Return every column that is marked as :func:`mailbbgun.database.db.encrypted`."""
+    """Return every column that :func:`mailbbgun.database.db.encrypted` marks."""
     found = [
         (table, column) for table in metadata.sorted_tables for column in table.columns if ENCRYPTED in column.info
     ]
@@ -76,25 +80,28 @@ def count(db: Database, where: Sequence[Place]) -> int:
 
 
 def tally(db: Database, vault: Vault, where: Sequence[Place], progress: Progress) -> Tally:
-    """Try the keys on every secret, changing nothing. Raises :class:`DatabaseUnavailable`, :class:`ConfigurationError`."""
+    """Find the key of every secret, and change nothing.
+
+    Raises :class:`DatabaseUnavailable`, :class:`ConfigurationError`.
+    """
     found = Tally()
     for place in where:
         for batch in _batches(db, place):
             for secret in batch:
-                opened_by = vault.key_of(secret.value)
-                if opened_by is None:
+                number = vault.key_of(secret.value)
+                if number is None:
                     found.unreadable.append(Unreadable(place.table, secret.tenant_id, secret.name))
                 else:
-                    found.by_key[opened_by] += 1
+                    found.by_key[number] += 1
             progress(len(batch))
     return found
 
 
 def reencrypt(db: Database, vault: Vault, where: Sequence[Place], progress: Progress) -> None:
-    """Encrypt by the first key what another one made; leave what none of them opens as it is.
+    """Re-encrypt the secrets of other keys with the first key. Leave secrets that no key decrypts.
 
-    ``progress`` is told of each batch once it is committed, with its size. Raises
-    :class:`DatabaseUnavailable`, :class:`ConfigurationError`.
+    ``progress`` is called after the commit of each batch. Raises :class:`DatabaseUnavailable`,
+    :class:`ConfigurationError`.
     """
     for place in where:
         for batch in _batches(db, place):
@@ -104,7 +111,10 @@ def reencrypt(db: Database, vault: Vault, where: Sequence[Place], progress: Prog
 
 
 def _replace(db: Database, place: Place, changes: Sequence[dict[str, Any]]) -> None:
-    """Change those that are still what they were. In the order of their keys: two of us at once then never wait for each other in a ring."""
+    """Replace secrets that nobody has changed since.
+
+    In the order of their keys, so that two runs cannot deadlock.
+    """
     if changes:
         still = (place.key == bindparam("its_key"), place.value == bindparam("old"))
         with db.write() as session:
@@ -121,7 +131,7 @@ class _Secret(NamedTuple):
 
 
 def _batches(db: Database, place: Place) -> Iterator[Sequence[_Secret]]:
-    """Give all secrets of a place, by their key."""
+    """Yield all secrets of a column in batches, in the order of their keys."""
     columns = place.value.table.c
     tenant = columns.tenant_id if "tenant_id" in columns else null()
     statement = (
@@ -141,5 +151,6 @@ def _batches(db: Database, place: Place) -> Iterator[Sequence[_Secret]]:
 
 
 def _only(columns: Iterable[Column[Any]]) -> Column[Any]:
+    """Return the one column that there is."""
     (column,) = columns
     return column

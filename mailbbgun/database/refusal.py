@@ -1,7 +1,8 @@
-"""Why a database refuses us, where it is the settings that are wrong: waiting for it would be waiting for ever.
+"""Finds out from an error whether the database refuses us because the settings are wrong.
 
-Of a connection that was refused psycopg2 tells no SQLSTATE, only PostgreSQL's text. So only what is known to be such a refusal is taken for one;
-all else, and a server that speaks another language, counts as one that does not answer yet.
+Then waiting for the database would never help. psycopg2 gives no SQLSTATE for a refused connection,
+only PostgreSQL's text. So only known texts count as such a refusal. Any other error, and a server
+that answers in another language, counts as a database that does not answer yet.
 """
 
 import re
@@ -10,8 +11,9 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-# Texts of PostgreSQL (src/backend/libpq/auth.c, utils/init), of its client library, and of PgBouncer; with the sentence to show.
-# {user}, {role}, {database} and {host} are the URL's.
+# Texts of PostgreSQL (src/backend/libpq/auth.c, utils/init), of its client library and of
+# PgBouncer, each with the sentence to show. {user}, {role}, {database} and {host} are those of the
+# URL.
 _POSTGRESQL = (
     (
         r"password authentication failed|SASL authentication failed|no password supplied",
@@ -47,7 +49,7 @@ _SQLITE = (
 
 
 class DatabaseRefusal:
-    """Knows a database's URL, and tells from an error whether that is what is wrong."""
+    """Explains errors of the database at one URL."""
 
     def __init__(self, url: URL) -> None:
         self._rules = _SQLITE if url.get_backend_name() == "sqlite" else _POSTGRESQL
@@ -60,9 +62,9 @@ class DatabaseRefusal:
         }
 
     def of(self, error: DBAPIError) -> str:
-        """Return the sentence about it; "" if the settings may be right."""
+        """Return a sentence about the wrong setting; "" if the settings may be right."""
         if self._file is None and error.statement is not None:
-            return ""  # what a connection that was let in meets is no fault of the settings
+            return ""  # the server let the connection in, so the settings are not to blame
         text = str(error.orig)
         if self._file and "unable to open database file" in text:
             return self._unopened(self._file)

@@ -1,11 +1,29 @@
-"""What statements on hot paths are made of: rows and ids in one parameter, and forms in which PostgreSQL plans them right."""
+"""Building blocks of statements on hot paths.
+
+They pass many rows or ids in one parameter, and are written in forms that PostgreSQL plans well.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ARRAY, Cast, ColumnElement, Select, String, Uuid, and_, any_, case, false, func, select, true
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Cast,
+    ColumnElement,
+    Select,
+    String,
+    Uuid,
+    and_,
+    any_,
+    case,
+    false,
+    func,
+    select,
+    true,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
 from sqlalchemy.sql.expression import FromClause, bindparam
@@ -15,8 +33,9 @@ from sqlalchemy.types import TypeEngine
 def recordset(dialect: str, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
     """Return a derived table whose rows come from one JSON parameter called ``name``.
 
-    One parameter and one constant statement, whatever the number of rows: set-based updates stay in every cache.
-    Bind it with :func:`rows`. On SQLite column types must be ``Uuid``, ``Integer``, ``Float`` or ``String``.
+    Bind the parameter with :func:`rows`. The statement's text is the same for any number of rows,
+    so all caches of statements know it. On SQLite column types must be ``Uuid``, ``Integer``,
+    ``Float`` or ``String``.
     """
     parameter = bindparam(name, type_=String)
     if dialect == "postgresql":
@@ -36,14 +55,15 @@ class _JSON(TypeEngine[str]):
 
 
 def rows(records: Sequence[Mapping[str, Any]]) -> str:
-    """Encode records for :func:`recordset`. For SQLite UUIDs must be given as ``uuid.hex``."""
+    """Encode records for :func:`recordset`. Give UUIDs as ``uuid.hex``, which SQLite needs."""
     return orjson.dumps(list(records)).decode()
 
 
 def ids(dialect: str, name: str) -> FromClause:
-    """A derived table of one UUID column ``id``; bind it with :func:`id_rows`.
+    """Return a derived table with one UUID column ``id``. Bind its parameter with :func:`id_rows`.
 
-    PostgreSQL counts the elements of an array when it plans; of JSON it takes a hundred rows for granted, and reads whole tables.
+    For PostgreSQL the parameter is an array, whose elements it counts when it plans. For JSON it
+    would always expect a hundred rows, and read whole tables.
     """
     if dialect == "postgresql":
         return func.unnest(_uuids(name)).table_valued(sql_column("id", Uuid())).render_derived(name=f"{name}_rows")
@@ -58,9 +78,10 @@ def id_rows(dialect: str, values: Iterable[UUID]) -> str:
 
 
 def among(dialect: str, column: ColumnElement[UUID], name: str) -> ColumnElement[bool]:
-    """Say that a column's value is one of the UUIDs of a parameter called ``name``; bind it with :func:`id_rows`.
+    """Return the condition that a column is one of the UUIDs of a parameter called ``name``.
 
-    Of unique columns, PostgreSQL is never wrong about how many rows that are, and it plans it faster than a join with :func:`ids`.
+    Bind the parameter with :func:`id_rows`. For a unique column PostgreSQL always expects the right
+    number of rows, and plans faster than for a join with :func:`ids`.
     """
     if dialect == "postgresql":
         return column == any_(_uuids(name))
@@ -72,10 +93,12 @@ def _uuids(name: str) -> Cast[Sequence[UUID]]:
 
 
 def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of: Select[Any]) -> Select[Any]:
-    """Select ``rows_of`` for each id of ``given``, which must differ, by the index on ``key``; what else it asks should be :func:`unindexed`.
+    """Return a SELECT of ``rows_of`` for each id of ``given``, by the index on ``key``.
 
-    PostgreSQL would rather begin with the pending rows whenever it believes them to be few, and it believes that of every backlog
-    that has grown since it last counted. What has an OFFSET it does not turn around.
+    The ids must differ. Other conditions of ``rows_of`` should be :func:`unindexed`.
+
+    PostgreSQL would begin with the pending rows if it expected only a few. It does so for every
+    backlog that has grown since its last ANALYZE. The OFFSET keeps it from changing the order.
     """
     found = rows_of.where(key == given.c.id)
     if dialect == "postgresql":
@@ -84,14 +107,24 @@ def for_each(dialect: str, given: FromClause, key: ColumnElement[UUID], rows_of:
     return found
 
 
+def rounded_down(dialect: str, number: ColumnElement[Any]) -> ColumnElement[int]:
+    """Return a number that is not negative, rounded down.
+
+    A cast of PostgreSQL rounds to the nearest number. Not every SQLite has ``floor()``.
+    """
+    return sql_cast(func.floor(number) if dialect == "postgresql" else number, BigInteger)
+
+
 def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
-    """Return a text column's value in a form in which no index is looked for."""
+    """Return the value of a text column in a form for which PostgreSQL uses no index."""
     return column.concat("")
 
 
 def unguessed(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return that all of these hold, in a form in which no index is looked for and which PostgreSQL takes to be true of every other row.
+    """Return the condition that all of these hold, in a form for which PostgreSQL uses no index.
 
-    It multiplies what it believes each to be true of; when it then expects one row, and there are 500, it walks all of another table for each.
+    PostgreSQL expects this form to hold for half of all rows. Otherwise it would multiply the
+    fractions of rows that it expects for each condition. If it then expects one row and there are
+    500, it reads all of another table for each of them.
     """
     return case((and_(*conditions), true()), else_=false())

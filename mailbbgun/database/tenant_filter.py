@@ -1,14 +1,18 @@
-"""The tenant filter, a second fence between tenants: a session opened for one refuses every statement that does not name it.
+"""The tenant filter refuses statements that are not limited to the tenant they serve.
 
-The first are the queries themselves, which all ask for the tenant; this one finds the query in which that was forgotten, before it reaches the
-database. Each SELECT, UPDATE and DELETE, however deep inside another, must compare ``tenant_id`` of each owned table it reads with the session's
-tenant. Statements that serve all tenants at once (claims, results, sweeps) run in sessions for nobody, and name rows by id.
+All our queries ask for the tenant. The filter is a second safeguard: it finds a query that forgot
+to, before it reaches the database. An *owned* table has a ``tenant_id``. A *part* is one SELECT,
+UPDATE or DELETE, which may be deep inside another statement.
 
-Ready statements (``database/ready.py``) have no session. They too serve all tenants at once, and :func:`refuse_unnamed` looks at each of them once,
-when it is made ready.
-
-A session for test data alone (``tests_only``) refuses besides every statement that may meet live data: of messages each part must ask for
-``test``, what belongs to messages must be asked for by ``message_id IN (SELECT id FROM messages …)``, and nothing else of a tenant's is there at all.
+* In a session that was opened for a tenant, each part must compare the ``tenant_id`` of each owned
+  table that it reads with that tenant.
+* In a session for test data only (``tests_only``), each part must also ask messages for ``test``,
+  and find rows that belong to messages by ``message_id IN (SELECT id FROM messages …)``. It may
+  read no other owned table.
+* Sessions without a tenant are not checked. Claims, results and sweeps use them: they serve all
+  tenants at once and name rows by id.
+* Ready statements (``database/ready.py``) have no session and serve all tenants at once, too.
+  :func:`refuse_unnamed` checks each of them once, when it is made ready.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,69 +23,74 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, Grouping, True_
 from sqlalchemy.sql.selectable import Alias, ScalarSelect
 
-from mailbbgun.core.errors import FencedQuery
+from mailbbgun.core.errors import UnfilteredQuery
 
-TENANT = "mailbbgun_tenant"  # the execution option that names a session's tenant
-TESTS_ONLY = "mailbbgun_tests_only"  # the execution option of a session that meets test data alone
+#: The execution option with a session's tenant.
+TENANT = "mailbbgun_tenant"
+#: The execution option of a session for test data only.
+TESTS_ONLY = "mailbbgun_tests_only"
+#: The column of owned tables.
 COLUMN = "tenant_id"
-MESSAGES, ID, TEST, MESSAGE_ID = (
-    "messages",
-    "id",
-    "test",
-    "message_id",
-)  # the table that tells test data from live data, and its columns
-MOST_REMEMBERED = 500  # forms of statements
+# The table that tells test data from live data, and its columns.
+MESSAGES, ID, TEST, MESSAGE_ID = "messages", "id", "test", "message_id"
+#: How many forms of statements are remembered.
+MOST_REMEMBERED = 500
 
 Part = Select[Any] | Update | Delete
-Demand = tuple[str, tuple[int, ...]]  # a table, and which of a statement's parameters its tenant is compared with
+#: An owned table, and the numbers of the parameters that its tenant is compared with.
+Demand = tuple[str, tuple[int, ...]]
 
 
 class Form(NamedTuple):
-    """What is known of a form of statement."""
+    """What is known of all statements that differ only in their parameters."""
 
     demands: Sequence[Demand]
-    live: Sequence[str]  # tables of which it may meet live data
+    live: Sequence[str]  # tables of which they may read live data
 
 
 def guard(engine: Engine) -> None:
-    """Look at every statement of sessions that have a tenant. What a form of statement must name is found out once."""
+    """Check every statement of sessions that have a tenant.
+
+    The form of a statement is analysed only once.
+    """
     remembered: dict[Any, Form] = {}
 
     @event.listens_for(engine, "before_execute")
-    def _look(connection: Any, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]) -> None:
+    def _check(connection: Any, statement: Any, multiparams: Any, params: Any, options: Mapping[str, Any]) -> None:
         tenant = connection.get_execution_options().get(TENANT)
         if tenant is None or (isinstance(statement, Insert) and statement.select is None):
-            return  # an INSERT of values gives rows, and shows none
+            return  # an INSERT of values reads no rows
         form = statement._generate_cache_key() if isinstance(statement, Part | CompoundSelect | Insert) else None
         if form is None:
-            raise FencedQuery("a statement that cannot be looked through")
+            raise UnfilteredQuery("a statement that cannot be looked through")
         if form.key not in remembered:
             if len(remembered) >= MOST_REMEMBERED:
                 remembered.clear()
             remembered[form.key] = Form(list(demands(statement, form.bindparams)), sorted(set(untested(statement))))
         known = remembered[form.key]
         if known.live and connection.get_execution_options().get(TESTS_ONLY):
-            raise FencedQuery(f"a statement on {', '.join(known.live)} may meet live data")
+            raise UnfilteredQuery(f"a statement on {', '.join(known.live)} may meet live data")
         for given in multiparams or [params or {}]:
             for table, binds in known.demands:
                 if not any(_value(form.bindparams[bind], given) == tenant for bind in binds):
-                    raise FencedQuery(f"a statement on {table} names no tenant, or another one")
+                    raise UnfilteredQuery(f"a statement on {table} names no tenant, or another one")
 
 
 def refuse_unnamed(statement: Any) -> None:
-    """Raise :class:`FencedQuery` unless a statement that serves all tenants at once says whose each row is, whatever its parameters are.
+    """Raise :class:`UnfilteredQuery` if a statement could reach rows of all tenants.
 
-    What it inserts into an owned table must have a ``tenant_id`` of its own, not the column's default. Each owned table that it reads or
-    changes must be limited, where nothing else can hold, to a tenant or to rows by key: a primary or foreign key equals, or is among,
-    parameters, or keys of what is limited so.
+    An INSERT into an owned table must give a ``tenant_id``, not use the column's default. Each
+    other owned table must be limited, by a condition that always holds, to a tenant or to rows by
+    key: a primary or foreign key equals, or is among, parameters or keys of a table that is limited
+    itself.
     """
     if not isinstance(statement, Part | CompoundSelect | Insert):
-        raise FencedQuery("a statement that cannot be looked through")
+        raise UnfilteredQuery("a statement that cannot be looked through")
     for part in visitors.iterate(statement):
         if isinstance(part, Insert) and COLUMN in part.table.c and COLUMN not in _inserted(part):
-            raise FencedQuery(f"an INSERT into {part.table} gives no {COLUMN}")
+            raise UnfilteredQuery(f"an INSERT into {part.table} gives no {COLUMN}")
         if isinstance(part, Part) and (unnamed := _unnamed(part)):
-            raise FencedQuery(f"a statement on {', '.join(sorted(unnamed))} reaches rows of all tenants")
+            raise UnfilteredQuery(f"a statement on {', '.join(sorted(unnamed))} reaches rows of all tenants")
 
 
 def _inserted(part: Insert) -> set[str]:
@@ -94,21 +103,23 @@ def _inserted(part: Insert) -> set[str]:
 def _unnamed(part: Part) -> set[str]:
     """Return the owned tables of a part that are limited neither to a tenant nor to rows by key."""
     froms, conditions, outer = _froms_and_conditions(part)
-    left = {_name(one) for one in froms if COLUMN in one.c}
+    unlimited = {_name(one) for one in froms if COLUMN in one.c}
     keys = list(_keys(conditions))
-    keys += [(joined, others) for joined, on in outer for whose, others in _keys([on]) if whose == joined]
-    left -= {whose for whose, _ in _comparisons(conditions)}
-    left -= {joined for joined, on in outer for whose, _ in _comparisons([on]) if whose == joined}
+    keys += [(joined, others) for joined, on in outer for table, others in _keys([on]) if table == joined]
+    unlimited -= {table for table, _ in _comparisons(conditions)}
+    unlimited -= {joined for joined, on in outer for table, _ in _comparisons([on]) if table == joined}
     # A join of two tables by their keys limits neither, unless one of them is limited.
     while found := {
-        whose for whose, others in keys if whose in left and not others & left - {whose} and whose not in others
+        table
+        for table, others in keys
+        if table in unlimited and not others & unlimited - {table} and table not in others
     }:
-        left -= found
-    return left
+        unlimited -= found
+    return unlimited
 
 
 def _keys(conditions: Iterable[Any]) -> Iterator[tuple[str, set[str]]]:
-    """Give each comparison of a table's key that must hold: the table's name, and the names of tables that the other side is of."""
+    """Yield the table of each key that must equal something, and the tables of the other side."""
     for condition in _all_of(conditions):
         if isinstance(condition, BinaryExpression) and condition.operator in (operators.eq, operators.in_op):
             for key, other in ((condition.left, condition.right), (condition.right, condition.left)):
@@ -117,22 +128,22 @@ def _keys(conditions: Iterable[Any]) -> Iterator[tuple[str, set[str]]]:
 
 
 def demands(statement: Any, parameters: Sequence[BindParameter[Any]]) -> Iterator[Demand]:
-    """Give each owned table that a statement reads or changes, with the parameters that name its tenant."""
+    """Yield each owned table of a statement, with the parameters that name its tenant."""
     places = {bind.key: place for place, bind in enumerate(parameters)}
     for part in visitors.iterate(statement):
         if isinstance(part, Part):
             froms, conditions, outer = _froms_and_conditions(part)
             named = list(_comparisons(conditions))
-            # What an outer join asks for holds of the rows that it joins, and of no others.
-            named += [(joined, bind) for joined, on in outer for whose, bind in _comparisons([on]) if whose == joined]
-            for table in {_name(one) for one in froms if COLUMN in one.c}:
-                yield table, tuple(places[bind.key] for whose, bind in named if whose == table and bind.key in places)
+            # The condition of an outer join holds only for the rows that it joins.
+            named += [(joined, bind) for joined, on in outer for table, bind in _comparisons([on]) if table == joined]
+            for owned in {_name(one) for one in froms if COLUMN in one.c}:
+                yield owned, tuple(places[bind.key] for table, bind in named if table == owned and bind.key in places)
 
 
 def untested(statement: Any) -> Iterator[str]:
-    """Give each owned table that a statement reads or changes without asking that it be test data."""
-    safe: set[int] = set()  # parts that only choose among messages which must be test data
-    parts = [part for part in visitors.iterate(statement) if isinstance(part, Part)]  # what is outside first
+    """Yield each owned table of which a statement may read or change live data."""
+    safe: set[int] = set()  # parts that only choose from messages that must be test data
+    parts = [part for part in visitors.iterate(statement) if isinstance(part, Part)]  # outer parts come first
     for part in parts:
         froms, conditions, outer = _froms_and_conditions(part)
         asked = set(_asked_for_test(conditions))
@@ -149,7 +160,7 @@ def untested(statement: Any) -> Iterator[str]:
 
 
 def _asked_for_test(conditions: Iterable[Any]) -> Iterator[str]:
-    """Give each table, by its name in the FROM, of which the conditions let through test data alone."""
+    """Yield each table, by its name in the FROM, of which the conditions select only test data."""
     for condition in _all_of(conditions):
         if (
             isinstance(condition, BinaryExpression)
@@ -163,11 +174,11 @@ def _asked_for_test(conditions: Iterable[Any]) -> Iterator[str]:
         if column.name == MESSAGE_ID and [_name(one) for one in inner._from_obj or inner.get_final_froms()] == [
             MESSAGES
         ]:
-            yield _name(column.table)  # whether the inner part asks for test data is looked at where it comes itself
+            yield _name(column.table)  # whether the inner part asks for test data is checked when its turn comes
 
 
 def _chosen_by(conditions: Iterable[Any]) -> Iterator[tuple[Any, Select[Any]]]:
-    """Give each column that must be among what a SELECT gives, with that."""
+    """Yield each column whose value must be among the results of a SELECT, with that SELECT."""
     for condition in _all_of(conditions):
         if (
             isinstance(condition, BinaryExpression)
@@ -182,7 +193,7 @@ def _chosen_by(conditions: Iterable[Any]) -> Iterator[tuple[Any, Select[Any]]]:
 
 
 def _all_of(conditions: Iterable[Any]) -> Iterator[Any]:
-    """Give each condition that must hold by itself."""
+    """Yield each condition that must hold by itself: the terms of conjunctions."""
     waiting = list(conditions)
     while waiting:
         condition = waiting.pop()
@@ -193,9 +204,10 @@ def _all_of(conditions: Iterable[Any]) -> Iterator[Any]:
 
 
 def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any], list[tuple[str, Any]]]:
-    """Return tables and aliases of tables that a part reads, what must hold of each row, and by what outer joins join which table.
+    """Return three lists about a part, without its subqueries, which are parts themselves.
 
-    What a subquery reads is that one's own.
+    They are the tables and aliases of tables that it reads, the conditions that must hold for each
+    row, and the outer joins: the name of the joined table, and the join's condition.
     """
     outer: list[tuple[str, Any]] = []
     conditions: list[Any] = list(part._where_criteria)
@@ -225,7 +237,10 @@ def _froms_and_conditions(part: Part) -> tuple[list[FromClause], list[Any], list
 
 
 def _comparisons(conditions: Iterable[Any]) -> Iterator[tuple[str, BindParameter[Any]]]:
-    """Give each comparison of a table's tenant with a value, of those that must hold: by the table's name, which is unique in its FROM."""
+    """Yield each comparison of a table's tenant with a parameter that must hold.
+
+    The table is given by its name, which is unique in its FROM.
+    """
     for condition in _all_of(conditions):
         if isinstance(condition, BinaryExpression) and condition.operator is operators.eq:
             column, value = condition.left, condition.right
@@ -234,7 +249,7 @@ def _comparisons(conditions: Iterable[Any]) -> Iterator[tuple[str, BindParameter
 
 
 def _of_a_table(one: FromClause) -> bool:
-    """Say whether this is a table or an alias of one, and not a subquery or given rows."""
+    """Return whether this is a table or an alias of one, and no subquery or given rows."""
     return isinstance(one, Table) or (isinstance(one, Alias) and isinstance(one.element, Table))
 
 

@@ -1,4 +1,7 @@
-"""What lists ask of texts, as SQL: the domain of an address, the address in a From, a part of a subject. The same on both databases."""
+"""SQL expressions about texts, for the filters of lists: the same on both databases.
+
+They give the domain of an address, the address in a From, or whether a subject has a part.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ from sqlalchemy.types import NullType, TypeEngine
 
 
 class domain_of(FunctionElement[str]):
-    """The domain of an address: what follows its last @. Indexes may be on it."""
+    """The domain of an address: the text after its last @. An index may use it."""
 
     type = String()
     inherit_cache = True
@@ -21,7 +24,7 @@ class domain_of(FunctionElement[str]):
 
 
 class mailbox_in(FunctionElement[str]):
-    """The address in ``ann@example.com`` or ``Ann Lee <ann@example.com>``. Indexes may be on it."""
+    """The address in ``ann@example.com`` or ``Ann Lee <ann@example.com>``. An index may use it."""
 
     type = String()
     inherit_cache = True
@@ -29,10 +32,11 @@ class mailbox_in(FunctionElement[str]):
 
 
 def _after_last(character: str, text: str, dialect: str) -> str:
-    """Return SQL for what follows the last of a character; for all of the text if it is not there."""
+    """Return SQL for the text after its last ``character``, or the whole text if it has none."""
     if dialect == "postgresql":
         return f"reverse(split_part(reverse({text}), '{character}', 1))"
-    # rtrim takes a set of characters: all that are in the text but this one.
+    # rtrim removes all characters of a set from the end. The set is every character of the text but
+    # this one.
     return f"substr({text}, length(rtrim({text}, replace({text}, '{character}', ''))) + 1)"
 
 
@@ -47,9 +51,13 @@ def _mailbox_in(element: mailbox_in, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class message_id_is_given(FunctionElement[bool]):
-    """``message_id_is_given(message_id, id)``: whether a Message-ID does not begin with that id, as ours do."""
+    """``message_id_is_given(message_id, id)``: whether a client gave this Message-ID.
 
-    type: TypeEngine[Any] = NullType()  # as Boolean, SQLite would be asked whether it is 1, and see no index in that
+    Ours begin with the message's id.
+    """
+
+    # A Boolean would be compared with 1 on SQLite, which then would not use the index.
+    type: TypeEngine[Any] = NullType()
     inherit_cache = True
     name = "message_id_is_given"
 
@@ -63,7 +71,10 @@ def _message_id_is_given(element: message_id_is_given, compiler: SQLCompiler, **
 
 
 class contains(FunctionElement[bool]):
-    """``contains(text, part)``: whether a text has a part, as it is written. Never looks at a character as often as LIKE, GLOB and ~ may."""
+    """``contains(text, part)``: whether a text has exactly this part.
+
+    It has no patterns. For LIKE, GLOB and ~ somebody could write a pattern that takes very long.
+    """
 
     type: TypeEngine[Any] = NullType()
     inherit_cache = True
@@ -81,8 +92,10 @@ def _contains_sqlite(element: contains, compiler: SQLCompiler, **kw: Any) -> str
 
 
 class has_part(FunctionElement[bool]):
-    """``has_part(column, regex, folded)``: whether a text has a part in any case; PostgreSQL takes a regular expression, SQLite what :func:`folded`
-    returns of the part."""
+    """``has_part(column, regex, folded)``: whether a text has a part, in any case.
+
+    PostgreSQL uses the regular expression, SQLite the part as :func:`folded` returns it.
+    """
 
     type: TypeEngine[Any] = NullType()
     inherit_cache = True
@@ -101,28 +114,35 @@ def _has_part_sqlite(element: has_part, compiler: SQLCompiler, **kw: Any) -> str
     return f"{HAS_FOLDED}({compiler.process(column, **kw)}, {compiler.process(part, **kw)})"
 
 
-HAS_FOLDED = "mailbbgun_has_folded"  # the name of has_folded as a function of SQLite, which knows no letters but a to z
+#: The name of :func:`has_folded` in SQLite, whose own functions know only the letters a to z.
+HAS_FOLDED = "mailbbgun_has_folded"
 
 
 def has_folded(text: str, part: str) -> bool:
-    """Return whether a text has a part in any case; the part is as :func:`folded` returns it."""
+    """Return whether a text has a part in any case. The part must be :func:`folded` already."""
     return part in folded(text)
 
 
 def folded(text: str) -> str:
-    """Return a text with one and the same letter in place of all its cases (simple case folding: a letter stays one, so ß is not ss)."""
+    """Return a text in which all cases of a letter are the same letter.
+
+    This is simple case folding: a letter never becomes two, so ß does not become ss.
+    """
     found = text.casefold()
     return found if len(found) == len(text) else text.translate(_folds())
 
 
 def cases_of(character: str) -> str:
-    """Return all characters that :func:`folded` makes one of, this one among them."""
+    """Return all characters that :func:`folded` maps to the same one as this, and this one."""
     return _cases().get(folded(character), character)
 
 
 @cache
 def _folds() -> Mapping[int, str]:
-    """Return what each letter becomes that has cases. All of them are below U+20000."""
+    """Return the folded form of each letter that differs from it.
+
+    All such letters are below U+20000.
+    """
     forms = ((one, (one.casefold(), one.lower())) for one in map(chr, range(0x20000)))
     return {
         ord(one): form for one, two in forms if (form := next((each for each in two if len(each) == 1), one)) != one
@@ -131,6 +151,7 @@ def _folds() -> Mapping[int, str]:
 
 @cache
 def _cases() -> Mapping[str, str]:
+    """Return all cases of each letter, by its folded form."""
     found: dict[str, set[str]] = defaultdict(set)
     for code, form in _folds().items():
         found[form] |= {chr(code), form}

@@ -1,4 +1,7 @@
-"""The permit store in the service's own database: one statement for any number of accounts, the same on PostgreSQL and SQLite."""
+"""The permit store in the service's own database.
+
+One statement answers for any number of accounts. It is the same on PostgreSQL and SQLite.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -7,8 +10,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     CTE,
-    BigInteger,
-    ColumnElement,
     Double,
     Integer,
     Table,
@@ -20,13 +21,12 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from mailbbgun.database.db import Database, db_epoch
 from mailbbgun.database.ready import ReadyStatement, StatementStep
-from mailbbgun.database.sql import id_rows, ids, recordset, rows
+from mailbbgun.database.sql import id_rows, ids, recordset, rounded_down, rows
 from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import DAY, Permit, PermitRequest, PermitStore, granted
 
@@ -43,23 +43,23 @@ _WANTS: dict[str, TypeEngine[Any]] = {
 
 
 class _Counted(NamedTuple):
-    """What is counted of an account after a question."""
+    """The state of an account after a request, as the statement returns it."""
 
     account_id: UUID
     granted: int
     used: int
-    ahead: float  # seconds until what was granted is paid for
-    day_left: float  # seconds
+    ahead: float  # seconds from now to ``free_at``
+    day_left: float  # seconds until midnight, UTC
 
 
 class DatabasePermitStore(PermitStore):
-    """Rows of ``smtp_pace``. Raises :class:`DatabaseUnavailable`."""
+    """Counts in rows of the table ``smtp_pace``. Raises :class:`DatabaseUnavailable`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def ask(self, wants: Sequence[PermitRequest]) -> list[Permit]:
-        """One statement; three if an account was never asked for before."""
+        """Answer with one statement, or with three if an account has no row yet."""
         found = self._granted(wants)
         if new := [want for want in wants if want.account_id not in found]:
             self._begin([want.account_id for want in new])
@@ -67,7 +67,7 @@ class DatabasePermitStore(PermitStore):
         return [_answer(want, found.get(want.account_id)) for want in wants]
 
     def close(self) -> None:
-        """Nothing to close: the database belongs to others."""
+        """Do nothing: the database belongs to others."""
 
     def _granted(self, wants: Sequence[PermitRequest]) -> dict[UUID, _Counted]:
         if not wants:
@@ -94,31 +94,28 @@ def _record(want: PermitRequest) -> Mapping[str, Any]:
 
 
 def _answer(want: PermitRequest, row: _Counted | None) -> Permit:
-    if row is None:  # somebody deleted the row between two statements
+    if row is None:  # another process deleted the row between two statements
         return Permit(want.account_id, 0, want.limits.interval)
     return granted(want, row.granted, row.used, row.ahead, row.day_left)
 
 
-def _whole(dialect: str, number: ColumnElement[Any]) -> ColumnElement[int]:
-    """Round a number that is not negative down. PostgreSQL's cast rounds to the nearest, SQLite's floor() is not built in everywhere."""
-    return sql_cast(func.floor(number) if dialect == "postgresql" else number, BigInteger)
-
-
 @cache
 def _ask(dialect: str) -> ReadyStatement:
+    """Return the statement that grants permits: the arithmetic of ``permits.py`` in SQL."""
     least, greatest = (func.least, func.greatest) if dialect == "postgresql" else (func.min, func.max)
     held = _held(dialect).c
-    today = _whole(dialect, held.now / float(DAY))
+    today = rounded_down(dialect, held.now / float(DAY))
     debt = select(
         *(held[name] for name in ("account_id", "n", "spacing", "burst", "per_day", "now")),
-        # No further away than a full burst: after longer intervals, or a clock set back, what was counted by the old ones is no debt.
+        # At most a full burst. It is more only if the limits were changed or the clock was set
+        # back, and then the old count does not matter.
         least(greatest(held.free_at - held.now, 0.0), held.burst * held.spacing).label("ahead"),
         today.label("day"),
-        # Of another day nothing counts, not even what of it was not needed.
+        # The count of another day does not matter, and neither do its unused permits.
         case((held.day == today, greatest(held.used - held.unused, 0)), else_=0).label("used"),
     )
     owed = debt.cte("owed").c
-    room = _whole(dialect, greatest(owed.burst - owed.ahead / owed.spacing, 0.0))
+    room = rounded_down(dialect, greatest(owed.burst - owed.ahead / owed.spacing, 0.0))
     n = greatest(least(owed.n, room, owed.per_day - owed.used), 0)
     counted = select(
         owed.account_id,
@@ -137,10 +134,11 @@ def _ask(dialect: str) -> ReadyStatement:
 
 
 def _held(dialect: str) -> CTE:
-    """The wants with what their rows say, and the moment at which each row was ours.
+    """Return the requests with the rows of their accounts, and the time at which each was locked.
 
-    Locked in the order of ids, so that two questions cannot wait for each other. The clock is read under the lock: by an earlier one, what
-    others were granted during the wait would look like a debt from before a change of limits.
+    Rows are locked in the order of ids, so that two statements cannot deadlock. The clock is read
+    under the lock. By an earlier time, permits that others got during the wait would look like more
+    than a full burst, and not all of them would count.
     """
     wants = recordset(dialect, "wants", _WANTS)
     both = select(*wants.c, *(_PACE.c[name] for name in ("free_at", "day", "used"))).join_from(
@@ -157,11 +155,11 @@ def _held(dialect: str) -> CTE:
 
 @cache
 def _begin(dialect: str) -> ReadyStatement:
-    """Make rows for accounts that have none; what another process has made meanwhile is as good."""
+    """Return the statement that makes rows for accounts, unless they have one by now."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     new = ids(dialect, "new").c
     nothing = literal(0, Integer)
-    # SQLite needs the WHERE to tell the conflict's ON from a join's.
+    # Without a WHERE, SQLite would take ON CONFLICT for the ON of a join.
     values = select(new.id, literal(0.0, Double), nothing, nothing, nothing).where(true()).order_by(new.id)
     return ReadyStatement(
         insert(_PACE).from_select(["account_id", "free_at", "day", "used", "granted"], values).on_conflict_do_nothing()

@@ -1,4 +1,4 @@
-"""The table of how far the sending limits of SMTP accounts are used up."""
+"""The table that counts what SMTP accounts have sent, for their sending limits."""
 
 from uuid import UUID
 
@@ -9,19 +9,23 @@ from mailbbgun.database.db import Base
 
 
 class PermitCount(Base):
-    """How far the sending limits of one account are used up. Made when it is first asked for; only accounts with limits have one.
+    """How far the sending limits of one account are used up.
 
-    No foreign key: a question about many accounts must not fail for one that was deleted meanwhile.
+    The row is made at the account's first request for permits, so only accounts with limits have
+    one. It has no foreign key: a request for many accounts must not fail because one was deleted
+    meanwhile.
     """
 
     __tablename__ = "smtp_pace"
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
-    free_at: Mapped[float] = mapped_column(
-        Double
-    )  # when all that was granted is paid off; seconds since 1970, by the database's clock
-    day: Mapped[int] = mapped_column(Integer)  # that ``used`` is of: whole days since 1970, UTC
-    used: Mapped[int] = mapped_column(Integer)  # granted on that day
-    granted: Mapped[int] = mapped_column(
-        Integer
-    )  # by the last question; SQLite returns nothing of an UPDATE but the row's new values
+    #: When all granted permits are paid off (see permits.py): seconds since 1970 by the database's
+    #: clock.
+    free_at: Mapped[float] = mapped_column(Double)
+    #: The day of ``used``: whole days since 1970, UTC.
+    day: Mapped[int] = mapped_column(Integer)
+    #: How many permits were granted on that day.
+    used: Mapped[int] = mapped_column(Integer)
+    #: How many the last request was granted. Stored because an UPDATE of SQLite returns only
+    #: columns of the row.
+    granted: Mapped[int] = mapped_column(Integer)

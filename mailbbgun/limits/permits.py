@@ -1,8 +1,12 @@
-"""Permits to send under an account's limits: the arithmetic, and the contract of a permit store.
+"""Permits to send under an SMTP account's limits: arithmetic, and contract of permit stores.
 
-All limits of a time become one: mails leave at even intervals, the longest that any of the limits asks for. That is kept as one moment,
-``free_at``, when all that was granted will have been paid off, one interval for each mail (the generic cell rate algorithm, ITU-T I.371).
-A mail may go while that moment is no further away than the *burst* allows; in any ``t`` seconds no more go than ``burst + t / interval``.
+An account may have limits per second and per minute, and a least interval. Together they give one
+*interval* between mails: the longest that any of them asks for. Each granted permit costs one
+interval of time (the generic cell rate algorithm, ITU-T I.371). The store keeps one moment for an
+account, ``free_at``: when all granted permits are paid off. A further mail may go while that moment
+is no further away than the *burst* allows. So in any ``t`` seconds at most ``burst + t / interval``
+mails go.
+
 ``max_per_day`` is counted apart, by UTC days.
 """
 
@@ -11,15 +15,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-SLACK = 0.25  # seconds; an asker that comes no later than this finds nothing lost
-LEAST_INTERVAL = 0.0001  # seconds; without a limit of seconds or minutes, and faster than any server takes mail
-UNLIMITED = 2**31 - 1  # mails a day
+#: A sender that asks up to this many seconds late still reaches the full rate.
+SLACK = 0.25
+#: The interval, in seconds, without a limit but ``max_per_day``: shorter than any server takes for
+#: a mail.
+LEAST_INTERVAL = 0.0001
+#: Mails a day, without a limit.
+UNLIMITED = 2**31 - 1
+#: Seconds.
 DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class SendingLimits:
-    """What an account's provider allows; None is no limit. Raises ``ValueError`` for what is not more than zero."""
+    """What the provider of an account allows; None: no limit.
+
+    Raises ``ValueError`` for a limit that is not positive.
+    """
 
     max_per_second: float | None = None
     max_per_minute: int | None = None
@@ -33,37 +45,42 @@ class SendingLimits:
 
     @property
     def any(self) -> bool:
-        """Whether there is a limit at all. Who has none needs no permits."""
+        """Whether there is a limit at all. An account without limits needs no permits."""
         return self != NONE
 
     @property
     def interval(self) -> float:
-        """Seconds from mail to mail in the long run."""
+        """Seconds from one mail to the next, in the long run."""
         second = 1 / self.max_per_second if self.max_per_second else 0.0
         minute = 60 / self.max_per_minute if self.max_per_minute else 0.0
         return max(second, minute, self.send_interval or 0.0, LEAST_INTERVAL)
 
     @property
     def burst(self) -> float:
-        """How many may go at once after a rest: one, and a quarter of a second's worth.
+        """How many mails may go at once after a rest: one, and those of a quarter of a second.
 
-        Need not be whole: the fraction is what lets somebody who asks a little late catch up, and keep to the rate at 1 a second as well as at
-        100. Where ``send_interval`` is given it is one: then nothing goes early, and what is asked for late is late.
+        It need not be whole. The fraction lets a sender that asks a little late catch up, so that
+        it reaches a rate of 1 a second as well as one of 100. With ``send_interval`` the burst is
+        one: no mail goes early, and a sender that asks late does not catch up.
         """
         return 1.0 if self.send_interval else 1 + SLACK / self.interval
 
     @property
     def per_day(self) -> int:
-        """Most mails of a UTC day."""
+        """The most mails of a UTC day."""
         return min(self.max_per_day or UNLIMITED, UNLIMITED)
 
 
+#: No limits.
 NONE = SendingLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class PermitRequest:
-    """A question for up to ``n`` mails of one account. Of earlier permits ``unused`` were not needed: today's count is lowered by them."""
+    """A request for up to ``n`` permits of one account.
+
+    ``unused`` is how many earlier permits were not used. Today's count is lowered by it.
+    """
 
     account_id: UUID
     n: int
@@ -73,7 +90,7 @@ class PermitRequest:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The answer: ``n`` mails may go, and in ``wait`` seconds there is more to be had (0: now)."""
+    """The answer: ``n`` mails may go, and in ``wait`` seconds (0: now) more permits can be had."""
 
     account_id: UUID
     n: int
@@ -81,30 +98,42 @@ class Permit:
 
 
 class PermitStore(ABC):
-    """Counts what accounts have sent, for all processes that ask the same server. Safe to use from many threads; connects on first use."""
+    """Counts what accounts have sent, for all processes that use the same server.
+
+    Thread-safe; connects on first use.
+    """
 
     @abstractmethod
     def ask(self, wants: Sequence[PermitRequest]) -> list[Permit]:
-        """Answer for many accounts, which must differ, at once; in the order of the requests.
+        """Answer requests for different accounts at once, in the order of the requests.
 
-        What is granted counts as sent, whether it is or not. Whoever asks, and however many at once: in any ``t`` seconds no more is granted
-        than ``burst + t / interval``, nor in any UTC day more than ``max_per_day`` (and what was ``unused``), by the server's clock alone.
-        Limits are those of the question: they may change from one to the next, and take effect at once.
+        A granted permit counts as sent, used or not. However many processes ask: in any ``t``
+        seconds at most ``burst + t / interval`` permits are granted, and in any UTC day at most
+        ``max_per_day`` (plus those given back as ``unused``), by the server's clock. The limits of
+        a request take effect at once, and may differ from those of the request before.
 
-        Raises :class:`Unavailable` of the server's kind. Then some may have been counted that nobody was told of: never too few.
+        Raises :class:`Unavailable` of the server's kind. Then permits may have been counted
+        although nobody got them; so the count may be too high, but never too low.
         """
 
     def check(self) -> None:
-        """Look whether the server that counts lets us in, changing nothing. Raises :class:`Unavailable`. By default nothing is asked."""
+        """Check that the server lets us in, and change nothing.
+
+        Raises :class:`Unavailable`. Does nothing by default.
+        """
         return
 
     @abstractmethod
     def close(self) -> None:
-        """Close every connection of its own. Never raises, safe to repeat."""
+        """Close the store's own connections. Never raises, and may be called again."""
 
 
 def granted(want: PermitRequest, n: int, used: int, ahead: float, day_left: float) -> Permit:
-    """Make the answer of what a server counted: ``used`` today, ``ahead`` seconds to ``free_at``, ``day_left`` seconds to midnight."""
+    """Return the answer to a request that was granted ``n`` permits, from what the server counted.
+
+    ``used`` are today's permits; ``ahead`` and ``day_left`` are the seconds to ``free_at`` and to
+    midnight.
+    """
     limits = want.limits
     wait = max(0.0, ahead - (limits.burst - 1) * limits.interval)
     return Permit(want.account_id, n, max(wait, day_left) if used >= limits.per_day else wait)

@@ -1,7 +1,10 @@
-"""The rate limiter of one process: senders ask it for permits and never wait, a thread asks the permit store for all of them.
+"""The rate limiter gives the senders of one process permits under the limits of SMTP accounts.
 
-A sender that may not go yet is counted in the next question, one statement for all accounts, and woken when the answer is there.
-No more is asked for than waits, so that nothing is kept from other processes; what nobody came for is forgotten, and taken off the day's count.
+A sender never waits here. It takes a permit that is held for its account, or is told how long to
+wait. One thread asks the permit store for all accounts at once, and wakes the senders when it gets
+permits. The thread asks for no more permits than there are mails waiting, so that it takes nothing
+from other processes. A permit that no sender takes soon is dropped and given back to the day's
+count.
 """
 
 import logging
@@ -17,16 +20,25 @@ from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import Unavailable, explained
 from mailbbgun.limits.permits import Permit, PermitRequest, PermitStore, SendingLimits
 
-HOLD_SECONDS = 1.0  # that a permit waits to be used
-HOLD_PART = (
-    0.1  # of an account's send_interval: two mails must not come together because the first was slow; but not less than
-)
-HOLD_LEAST = 0.1  # seconds, or a busy machine would never be in time
-GATHER = 0.4  # of the lateness that costs nothing: what comes up in that time is asked for at once
-LEAST_REST = 0.01  # seconds between two questions
-LEAST_WAIT = 0.01  # seconds a sender is told, when nothing better is known
-LONGEST_WAIT = 60.0  # seconds, until an account whose day is used up is asked about again
-BACK_OFF = (0.5, 1.0, 2.0)  # seconds
+#: How long a permit is held for a sender.
+HOLD_SECONDS = 1.0
+#: With a send_interval, a permit is held for this part of it. If the first of two mails used its
+#: permit late, the second would follow too soon.
+HOLD_PART = 0.1
+#: But it is held for at least this many seconds, or a sender on a busy machine would never be in
+#: time.
+HOLD_LEAST = 0.1
+#: A request to the store may be late by this part of permits.SLACK, to get several permits at once.
+GATHER = 0.4
+#: Seconds between two requests to the store, at least.
+LEAST_REST = 0.01
+#: Seconds that a sender is told to wait, at least.
+LEAST_WAIT = 0.01
+#: Seconds until the next request for an account whose day is used up, at most.
+LONGEST_WAIT = 60.0
+#: Seconds until the next request after the first, the second and each further failure in a row.
+BACK_OFF = (0.5, 1.0, 2.0)
+#: Seconds between two log lines about failures, at least.
 COMPLAIN_SECONDS = 5.0
 
 log = logging.getLogger("mailbbgun.rate_limiter")
@@ -34,27 +46,28 @@ log = logging.getLogger("mailbbgun.rate_limiter")
 
 @dataclass(slots=True)
 class _Account:
-    """What is known of one account. Moments are monotonic seconds."""
+    """The state of one account in this process. Moments are monotonic seconds."""
 
     limits: SendingLimits
-    due: float  # when to ask about it
-    free: float  # when there should be more
-    wanted: int = 0
-    unused: int = 0  # not yet told
-    held: deque[float] = field(default_factory=deque)  # the moment at which each permit is forgotten
+    due: float  # when to ask the store for more
+    free: float  # when the store should have more
+    wanted: int = 0  # mails that wait for a permit
+    unused: int = 0  # dropped permits that the store was not told of yet
+    held: deque[float] = field(default_factory=deque)  # permits: the moment at which each is dropped
 
     @property
-    def lacking(self) -> int:
+    def missing(self) -> int:
+        """How many permits to ask the store for."""
         return max(0, self.wanted - len(self.held))
 
     @property
-    def moment(self) -> float:
-        """When the thread has something to do about it."""
-        ask = self.due if self.lacking else math.inf
+    def next_moment(self) -> float:
+        """When the thread has something to do for this account."""
+        ask = self.due if self.missing else math.inf
         return min(ask, self.held[0] if self.held else math.inf, 0.0 if self.unused else math.inf)
 
-    def forget(self, now: float) -> None:
-        """Forget permits nobody came for, and whoever wanted them."""
+    def drop_old(self, now: float) -> None:
+        """Drop permits that no sender took in time. Their senders count as gone."""
         while self.held and self.held[0] <= now:
             self.held.popleft()
             self.wanted = 0
@@ -62,15 +75,15 @@ class _Account:
 
 
 class RateLimiter:
-    """One for each process. Its thread starts with the first sender that must wait, so it belongs to the process that sends."""
+    """One for each process. Its thread starts at the first call of :meth:`ready`."""
 
     def __init__(self, permits: PermitStore, on_permit: Callable[[], None]) -> None:
-        """Ask ``permits``, and call ``on_permit``, from the thread, whenever something was granted."""
-        self._grants = permits
-        self._on_grant = on_permit
+        """Get permits from the store ``permits``, and call ``on_permit`` when some are held."""
+        self._permits = permits
+        self._on_permit = on_permit
         self._accounts: dict[UUID, _Account] = {}
         self._changed = threading.Condition()
-        self._wakes = math.inf  # when the thread looks again by itself; -inf while it is awake
+        self._wakes = math.inf  # when the thread wakes by itself; -inf while it is awake
         self._rests_until = 0.0
         self._failures = 0
         self._complained = -math.inf
@@ -78,10 +91,11 @@ class RateLimiter:
         self._thread: threading.Thread | None = None
 
     def ready(self, account_id: UUID, limits: SendingLimits, waiting: int = 1) -> float:
-        """Return 0 if a mail may go through the account now, which uses up one permit; else about how many seconds to wait.
+        """Take one permit and return 0; if there is none, return about how many seconds to wait.
 
-        ``waiting`` is how many could go through it from here at once, this one included: so many are asked for. With a 0 the others go on
-        being asked for. Does no I/O. ``limits`` may change from call to call; an account without any has no business here.
+        It does no I/O. ``waiting`` is how many mails of this process could go through the account
+        now, this one included. The limiter asks for permits for all of them, also after it returned
+        0. ``limits`` may change from call to call. Do not call it for an account without limits.
         """
         now = time.monotonic()
         with self._changed:
@@ -90,61 +104,69 @@ class RateLimiter:
                 account = self._accounts[account_id] = _Account(limits, now, now)
             elif account.limits != limits:
                 account.limits, account.due, account.free = limits, now, now
-            account.forget(now)
+            account.drop_old(now)
             may_go = bool(account.held)
             if may_go:
                 account.held.popleft()
             account.wanted = max(1, waiting) - may_go
-            self._see_to(account)
+            self._wake_for(account)
             return 0.0 if may_go else max(LEAST_WAIT, max(account.free, self._rests_until) - now)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Stop asking; tell, if that goes within ``timeout`` seconds, what of the day's count was not needed. ``permits`` is left open."""
+        """Stop asking, and give unused permits back to the day's counts.
+
+        This takes at most ``timeout`` seconds. The store stays open.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def _see_to(self, account: _Account) -> None:
+    def _wake_for(self, account: _Account) -> None:
+        """Start the thread, or wake it if it would sleep beyond the account's next moment."""
         if self._thread is None and not self._stopping:
             self._thread = threading.Thread(target=self._run, name="rate-limiter", daemon=True)
             self._thread.start()
-        if max(account.moment, self._rests_until) < self._wakes:
+        if max(account.next_moment, self._rests_until) < self._wakes:
             self._wakes = -math.inf
             self._changed.notify()
 
     def _run(self) -> None:
-        while wants := self._next():
+        while wants := self._next_requests():
             self._ask(wants)
 
-    def _next(self) -> list[PermitRequest]:
-        """Wait for something to ask; nothing when it is time to stop and nothing is left to tell."""
+    def _next_requests(self) -> list[PermitRequest]:
+        """Wait until requests are due, and return them; at the end return the last ones."""
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()
                 wants = self._due(now) if now >= self._rests_until else []
                 if wants:
                     return wants
-                moment = min((account.moment for account in self._accounts.values()), default=math.inf)
+                moment = min((account.next_moment for account in self._accounts.values()), default=math.inf)
                 self._wakes = max(moment, self._rests_until) if moment < math.inf else math.inf
                 self._changed.wait(None if self._wakes == math.inf else max(0.0, self._wakes - time.monotonic()))
                 self._wakes = -math.inf
-            return self._last()
+            return self._last_requests()
 
     def _due(self, now: float) -> list[PermitRequest]:
+        """Return the requests that are due, and forget accounts that nobody uses."""
         wants = []
         for account_id, account in list(self._accounts.items()):
-            account.forget(now)
-            if account.unused or (account.lacking and account.due <= now):
-                n = account.lacking if account.due <= now else 0
+            account.drop_old(now)
+            if account.unused or (account.missing and account.due <= now):
+                n = account.missing if account.due <= now else 0
                 wants.append(PermitRequest(account_id, n, account.limits, account.unused))
-                account.unused = 0  # told once: told twice, after an answer that was lost, the day would get too long
+                # Tell the store only once. If its answer is lost, telling it again could grant too
+                # much today.
+                account.unused = 0
             elif not account.wanted and not account.held and account.due <= now:
                 del self._accounts[account_id]
         return wants
 
-    def _last(self) -> list[PermitRequest]:
+    def _last_requests(self) -> list[PermitRequest]:
+        """Return requests that only give unused permits back, and forget all accounts."""
         accounts, self._accounts = self._accounts, {}
         unused = {
             key: account.unused + len(account.held) for key, account in accounts.items() if account.limits.max_per_day
@@ -154,25 +176,25 @@ class RateLimiter:
     def _ask(self, wants: Sequence[PermitRequest]) -> None:
         started = time.monotonic()
         try:
-            answers = self._grants.ask(wants)
+            answers = self._permits.ask(wants)
         except Unavailable as error:
             self._failed(error)
-        except Exception:  # a bug of ours must not end the thread: nothing would be sent until the next start
+        except Exception:  # a bug must not end the thread: nothing would be sent until the next start
             log.exception("rate_limiter_failed")
             self._failed(None)
         else:
             self._failures = 0
             if self._apply(wants, answers, rest_after(time.monotonic() - started)):
-                self._tell()
+                self._wake_senders()
 
     def _apply(self, wants: Sequence[PermitRequest], answers: Sequence[Permit], rest: float) -> int:
-        """Take the answers in; return how much was granted."""
+        """Hold the granted permits for their senders, and return how many were granted."""
         now = time.monotonic()
         with self._changed:
             self._rests_until = now + max(LEAST_REST, rest)
             for want, permit in zip(wants, answers, strict=True):
                 account = self._accounts.get(want.account_id)
-                if account is None:  # the last question, of :meth:`close`
+                if account is None:  # one of the last requests
                     continue
                 account.held.extend([now + _hold(want.limits)] * permit.n)
                 if account.limits == want.limits and want.n:
@@ -181,9 +203,9 @@ class RateLimiter:
                     account.due = now + min(permit.wait + late, LONGEST_WAIT)
         return sum(permit.n for permit in answers)
 
-    def _tell(self) -> None:
+    def _wake_senders(self) -> None:
         try:
-            self._on_grant()
+            self._on_permit()
         except Exception:
             log.exception("rate_limiter_failed")
 
@@ -198,6 +220,7 @@ class RateLimiter:
 
 
 def _hold(limits: SendingLimits) -> float:
-    return (
-        min(HOLD_SECONDS, max(HOLD_LEAST, HOLD_PART * limits.send_interval)) if limits.send_interval else HOLD_SECONDS
-    )
+    """Return for how many seconds a permit is held."""
+    if not limits.send_interval:
+        return HOLD_SECONDS
+    return min(HOLD_SECONDS, max(HOLD_LEAST, HOLD_PART * limits.send_interval))

@@ -1,7 +1,9 @@
-"""The permit store in Redis: one script for any number of accounts, which Redis runs whole or not at all.
+"""The permit store in Redis.
 
-Kept is a hash for each account, ``mailbbgun:pace:<id>`` with the columns of ``smtp_pace``, forgotten two days after the last question.
-A Redis that restarts empty has forgotten what was sent today; give it ``appendonly yes`` where ``max_per_day`` must hold across that.
+One script answers for any number of accounts; Redis runs it as a whole. Each account has a hash
+``mailbbgun:pace:<id>`` with the columns of ``smtp_pace``, which expires two days after the last
+request. A Redis that restarts empty has forgotten what was sent today. If ``max_per_day`` must hold
+then, too, give it ``appendonly yes``.
 """
 
 from collections.abc import Sequence
@@ -17,10 +19,13 @@ from redis.retry import Retry
 from mailbbgun.core.errors import ConfigurationError, RedisUnavailable
 from mailbbgun.limits.permits import DAY, Permit, PermitRequest, PermitStore, granted
 
-SECONDS = 3  # to connect, and for an answer
-_ARGUMENTS = 5  # of each account
+#: How long Redis may take to accept a connection, and to answer.
+SECONDS = 3
+#: How many arguments of the script belong to one account.
+_ARGUMENTS = 5
 
-# The arithmetic is that of permits.py. Numbers go as text: as numbers, Redis would cut what it returns to whole ones.
+# The arithmetic of permits.py in Lua. Fractions are returned as text, because Redis cuts numbers to
+# integers.
 _SCRIPT = f"""
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -48,26 +53,32 @@ return answers
 
 
 class RedisPermitStore(PermitStore):
-    """Raises :class:`RedisUnavailable`."""
+    """Counts in Redis. Raises :class:`RedisUnavailable`."""
 
     def __init__(self, url: str) -> None:
-        """Connect to nothing yet. Raises :class:`ConfigurationError`, which does not tell the URL: there may be a password in it."""
+        """Read the URL, and connect to nothing yet.
+
+        Raises :class:`ConfigurationError`. Its text does not show the URL, which may have a
+        password.
+        """
         try:
-            int(urlsplit(url).path.strip("/") or 0)  # the client takes a database that is no number for the first
+            int(urlsplit(url).path.strip("/") or 0)  # the client would use database 0 if this is no number
             self._redis = Redis.from_url(
                 url,
                 socket_connect_timeout=SECONDS,
                 socket_timeout=SECONDS,
-                # A connection that Redis closed while it rested is noticed by the next question only. One that is asked twice counts twice.
+                # If Redis closed an idle connection, only the next request notices. So one is
+                # repeated. If Redis had already run it, its permits count twice.
                 retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             )
-            self._redis.connection_pool.make_connection()  # which does not connect either, but knows all that may be said in a URL
+            # This checks all options of the URL, and does not connect either.
+            self._redis.connection_pool.make_connection()
         except (TypeError, ValueError) as error:
             raise ConfigurationError("REDIS_URL: must be redis://user:password@host:port/database") from error
         self._script = self._redis.register_script(_SCRIPT)
 
     def ask(self, wants: Sequence[PermitRequest]) -> list[Permit]:
-        """One round trip; three if Redis does not know the script yet."""
+        """Answer with one round trip, or with three if Redis does not have the script yet."""
         if not wants:
             return []
         keys = [f"mailbbgun:pace:{want.account_id}" for want in wants]
@@ -82,14 +93,14 @@ class RedisPermitStore(PermitStore):
         ]
 
     def check(self) -> None:
-        """Log in and read nothing."""
+        """Connect and log in; read and change nothing."""
         try:
             self._redis.ping()
         except RedisError as error:
             raise _translated(error) from error
 
     def close(self) -> None:
-        """Close what is pooled."""
+        """Close the pooled connections."""
         self._redis.close()
 
 

@@ -1,10 +1,12 @@
-"""Who asks too often: limits of keys and tenants, and of addresses that show no valid key.
+"""Limits requests a minute: of keys, of tenants, and of addresses that show no valid key.
 
-Without Redis each process counts for itself and allows its share, a limit divided by the processes: together never more than the limit (a lower
-limit than there are processes counts as one for each). With Redis all processes count together, and exactly. Redis that is away is no reason to
-refuse mail: until it is back, shares are counted.
+With Redis all processes count together, exactly. Without it each process counts its own requests
+and allows its share: the limit divided by the number of processes, at least one. So together they
+allow no more than the limit, unless it is lower than the number of processes. If Redis does not
+answer, each process counts its share until Redis is back, so no mail is refused for that.
 
-A tenant's test keys are counted apart from its other keys, up to the same limit: tests use up nothing of what live mail may have.
+A tenant's test keys are counted apart from its other keys, up to the same limit. So tests take
+nothing from live mail.
 """
 
 import logging
@@ -18,8 +20,10 @@ from mailbbgun.http.gate import Standing
 from mailbbgun.limits.stores import redis_windows
 from mailbbgun.limits.windows import MemoryWindows
 
-PROBE_SECONDS = 1.0  # between looks whether Redis is back: one request waits for it, the others do not
-LOG_SECONDS = 10.0  # between lines about that
+#: Seconds between two tries whether Redis is back. One request waits for a try, the others do not.
+PROBE_SECONDS = 1.0
+#: Seconds between two log lines about Redis, at least.
+LOG_SECONDS = 10.0
 
 log = logging.getLogger("mailbbgun.rates")
 
@@ -28,15 +32,21 @@ class Rates:
     """Counts requests. Thread-safe; connects on first use."""
 
     def __init__(self, *, processes: int, unauthorized: int, redis_url: str = "") -> None:
-        """Count for one of so many processes, with Redis if its URL is given; an address may show no valid key ``unauthorized`` times a minute."""
+        """Count for one of ``processes`` processes, in Redis if its URL is given.
+
+        ``unauthorized`` is how many requests a minute an address may make without a valid key; 0:
+        no limit.
+        """
         self._processes = processes
         self._unauthorized = unauthorized
         self._memory = MemoryWindows()
-        self._addresses = MemoryWindows()  # apart: so many strangers that some are forgotten make no caller be
+        # Apart from the callers: when thousands of addresses push each other out, no caller is
+        # forgotten.
+        self._addresses = MemoryWindows()
         self._redis = redis_windows(redis_url)
         self._lock = threading.Lock()
         self._away = False
-        self._probe = self._told = float("-inf")
+        self._next_probe = self._logged = float("-inf")
 
     @property
     def waits(self) -> bool:
@@ -44,30 +54,37 @@ class Rates:
         return self._redis is not None
 
     def allows(self, caller: Caller) -> bool:
-        """Say whether :meth:`taken` would let a request through just now, as far as memory knows; count none."""
+        """Return whether :meth:`taken` would let a request through now, going by memory alone.
+
+        Counts nothing.
+        """
         return all(
             limit is None or self._memory.look(name, limit, self._processes).allowed for name, limit in _limits(caller)
         )
 
     def taken(self, caller: Caller) -> Standing | None:
-        """Count a request of a caller's; return how it stands with the limit that refuses it or is nearest to that. None: there is no limit."""
-        # The key's first: one that asks too often does not use up what its tenant's other keys may have.
-        (key, of_key), (tenant, of_tenant) = _limits(caller)
-        own = its = None
-        if of_key is not None:
-            own = self._hit(key, of_key)
-            if not own.allowed:
-                return own
-        if of_tenant is not None:
-            its = self._hit(tenant, of_tenant)
-        if own is None or its is None:
-            return own or its
-        return its if not its.allowed or its.remaining < own.remaining else own
+        """Count a request, and return how the caller stands; None if it has no limit.
+
+        The answer is about the limit that refuses the request, or comes nearest to that.
+        """
+        # The key's limit comes first: a key above it must use up nothing of the tenant's limit.
+        (key, key_limit), (tenant, tenant_limit) = _limits(caller)
+        of_key = of_tenant = None
+        if key_limit is not None:
+            of_key = self._hit(key, key_limit)
+            if not of_key.allowed:
+                return of_key
+        if tenant_limit is not None:
+            of_tenant = self._hit(tenant, tenant_limit)
+        if of_key is None or of_tenant is None:
+            return of_key or of_tenant
+        return of_tenant if not of_tenant.allowed or of_tenant.remaining < of_key.remaining else of_key
 
     def address(self, address: str | None, *, failed: bool) -> Standing:
-        """Say how an address stands that shows no valid key; count it if it has ``failed`` to just now.
+        """Return how an address stands with the limit of requests without a valid key.
 
-        Always in memory: nobody is asked on a stranger's behalf.
+        ``failed`` says that it made such a request just now, which is then counted. This never
+        waits for Redis: strangers must not cause work.
         """
         if not self._unauthorized:
             return Standing(True, 0, 0, 0.0)
@@ -75,7 +92,7 @@ class Rates:
         return ask(network_of(address), self._unauthorized, self._processes)
 
     def close(self) -> None:
-        """Close connections."""
+        """Close the connections to Redis."""
         if self._redis:
             self._redis.close()
 
@@ -91,28 +108,29 @@ class Rates:
         return self._memory.hit(name, limit, self._processes)
 
     def _ask_redis(self) -> bool:
+        """Return whether to ask Redis: it answered last time, or it is time to try again."""
         if not self._away:
             return True
         with self._lock:
             now = time.monotonic()
-            if now < self._probe:
+            if now < self._next_probe:
                 return False
-            self._probe = now + PROBE_SECONDS
+            self._next_probe = now + PROBE_SECONDS
             return True
 
     def _is_away(self, error: RedisUnavailable) -> None:
         with self._lock:
             now = time.monotonic()
             self._away = True
-            self._probe = now + PROBE_SECONDS
-            silent = now < self._told + LOG_SECONDS
-            self._told = self._told if silent else now
+            self._next_probe = now + PROBE_SECONDS
+            silent = now < self._logged + LOG_SECONDS
+            self._logged = self._logged if silent else now
         if not silent:
             log.warning("rates_counted_in_memory", extra={"error": str(error), "cause": str(error.__cause__)})
 
 
 def _limits(caller: Caller) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
-    """Return what a caller is counted by, its key first, and how many each may be."""
+    """Return the two names that a caller's requests are counted under, with their limits."""
     return (f"key:{caller.key_id}", caller.requests_per_minute), (
         f"tenant:{caller.counts_as}",
         caller.tenant_requests_per_minute,

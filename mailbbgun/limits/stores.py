@@ -1,6 +1,6 @@
-"""Where limits are counted: in Redis if ``REDIS_URL`` names one, else in the database or in this process's memory.
+"""Chooses where limits are counted: in Redis, or in the database and in memory.
 
-The client of Redis is loaded here and only if it is used: loading it takes 0.1 s of every program's start.
+The Redis client is imported only if it is used, because that takes 0.1 s of a program's start.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def permit_store(settings: Settings, database: Database) -> PermitStore:
-    """Return the store of permits to send. Connects to nothing yet. Raises :class:`ConfigurationError`."""
+    """Return the permit store. Connects to nothing yet. Raises :class:`ConfigurationError`."""
     if not settings.REDIS_URL:
         return DatabasePermitStore(database)
     from mailbbgun.limits.redis_permits import RedisPermitStore
@@ -24,7 +24,10 @@ def permit_store(settings: Settings, database: Database) -> PermitStore:
 
 
 def redis_windows(url: str) -> "RedisWindows | None":
-    """Return the counts of requests that processes share; None without an URL. Connects to nothing yet. Raises :class:`ConfigurationError`."""
+    """Return the counter of requests in Redis; None without a URL.
+
+    Connects to nothing yet. Raises :class:`ConfigurationError`.
+    """
     if not url:
         return None
     from mailbbgun.limits.redis_windows import RedisWindows

@@ -1,8 +1,8 @@
-"""How many requests were made in the last minute, counted in this process's memory.
+"""Counts requests of the last minute in the memory of this process.
 
-The window moves with each request, so that nothing is gained at the edge of a minute: no sixty seconds,
-wherever they begin, have more requests than the limit. This counter is our own: that of the library starts
-a thread with nearly every request (0.2 ms), never forgets a name, and goes by a clock that can be set.
+The window moves with time, so no sixty seconds have more requests than the limit, whenever they
+begin. The counter is our own. That of the library ``limits`` starts a thread with nearly every
+request (0.2 ms), never forgets a name, and uses a clock that can be set.
 """
 
 import threading
@@ -12,20 +12,25 @@ from collections.abc import Callable
 
 from mailbbgun.http.gate import Standing
 
-WINDOW = 60  # seconds
-MOST_NAMES = 10_000  # counted in memory; then who was quiet for longest is forgotten
+#: The length of the window, in seconds.
+WINDOW = 60
+#: How many names are remembered. Beyond that the one without a request for longest is forgotten.
+MOST_NAMES = 10_000
 
 
 class MemoryWindows:
-    """Counts by names, in this process. Thread-safe, and waits for nobody."""
+    """Counts by name. Thread-safe, and never waits."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._moments: OrderedDict[str, deque[float]] = OrderedDict()  # who came last is last
+        self._moments: OrderedDict[str, deque[float]] = OrderedDict()  # the most recent name is last
 
     def hit(self, name: str, limit: int, processes: int = 1) -> Standing:
-        """Count a request, if our share of the limit allows it."""
+        """Count a request if our share of the limit allows it, and return how the name stands.
+
+        The share is the limit divided by the number of processes, at least one.
+        """
         share = max(limit // processes, 1)
         with self._lock:
             now = self._clock()
@@ -40,7 +45,7 @@ class MemoryWindows:
             return _standing(allowed, limit, share, moments, now)
 
     def look(self, name: str, limit: int, processes: int = 1) -> Standing:
-        """Say whether a request would be allowed, and count none."""
+        """Return how the name would stand with one more request. Counts nothing."""
         share = max(limit // processes, 1)
         with self._lock:
             now = self._clock()
@@ -53,7 +58,8 @@ class MemoryWindows:
         return len(self._moments)
 
     def _forget_quiet(self, now: float) -> None:
-        for _ in range(2):  # with each hit, which adds one: so they become fewer
+        """Forget up to two names: idle ones, or the one idle for longest if there are too many."""
+        for _ in range(2):  # a hit adds at most one name, so the number of names falls
             name, moments = next(iter(self._moments.items()))
             if len(self._moments) <= MOST_NAMES and moments and moments[-1] > now - WINDOW:
                 return
@@ -71,7 +77,6 @@ def _standing(allowed: bool, limit: int, share: int, moments: deque[float], now:
 
 
 def reset_after(age: float) -> float:
-    """Return in how many seconds a window whose first request is so old has room again."""
-    return min(
-        max(WINDOW - age, 0.0), WINDOW
-    )  # Redis rounds moments to a tenth of a millisecond, so that some are to come yet
+    """Return in how many seconds a request leaves the window that was made ``age`` seconds ago."""
+    # Redis rounds times to a tenth of a millisecond, so an age may be negative.
+    return min(max(WINDOW - age, 0.0), WINDOW)

@@ -1,1 +1,5 @@
-"""Mailboxes: a Maildir that is written durably and stays within its bounds."""
+"""Mailboxes on this machine: Maildirs that store mail durably and stay within a number and a size.
+
+In: the bytes of a message. Out: a file in the folder. Promise: a stored message survives a power
+cut, until newer mail pushes it out.
+"""

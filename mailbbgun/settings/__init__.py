@@ -1,11 +1,11 @@
-"""What the sysadmin sets.
+"""The settings of the service, which the sysadmin gives.
 
 In: ``config.py`` and ``MAILBBGUN_<NAME>`` environment variables. Out: one frozen ``Settings``.
-Promise: a wrong setting raises a ``ConfigurationError`` with one sentence that names the setting,
-the value and what would be right, and no secret.
+Promise: a wrong setting raises a ``ConfigurationError``. Its one sentence names the setting, the
+value and what would be right, and shows no secret.
 
-Files: `settings` has every setting with its default and its sentence; only the defaults of
-``SMTP_TIMEOUTS`` are in `timeouts`. `given` reads the file and the environment, and refuses unknown
-names. `values`, `paths`, `urls` and `hostname` check values. `running` keeps the settings of an API
-that runs, for all its processes.
+Files: `settings` lists all settings with their defaults and sentences; only the defaults of
+``SMTP_TIMEOUTS`` are in `timeouts`. `load` reads the settings, `running` keeps those of a running
+API for all its processes, and `sample` makes ``config.py.sample``. `given` tells settings from
+other names. `values`, `paths`, `urls` and `hostname` check and convert single values.
 """

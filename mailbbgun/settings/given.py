@@ -1,6 +1,7 @@
-"""What the sysadmin gave: the settings in ``config.py`` and in ``MAILBBGUN_<NAME>`` environment variables, by name, and which names are none.
+"""Finds the settings among the names in ``config.py`` and in the environment.
 
-A misspelt setting must not be ignored in silence. So each name that is neither a setting nor plainly something else is an error.
+A misspelt setting must not be ignored in silence. So a name that is neither a setting nor plainly
+something else is an error.
 """
 
 import ast
@@ -15,10 +16,14 @@ from typing import Any
 from mailbbgun.core.errors import ConfigurationError
 
 PREFIX = "MAILBBGUN_"
-SURE = 0.8  # how alike (difflib's ratio, 0 to 1) a helper's name may be to a setting's before it is taken for a slip of the pen
-LIKELY = 0.6  # how alike a known name must be to be suggested
+#: A helper's name that resembles a setting's this much is taken for a misspelt setting. difflib's
+#: ratio, 0 to 1.
+SURE = 0.8
+#: A setting is suggested if its name resembles an unknown name this much. difflib's ratio, 0 to 1.
+LIKELY = 0.6
 
-# Kubernetes and Docker set variables for each service; one called mailbbgun or mailbbgun-api has our prefix. They are told by their shape.
+# Kubernetes and Docker set variables for each service. Those of a service called mailbbgun or
+# mailbbgun-api have our prefix. Their names or values show what they are.
 _SERVICE_NAMES = re.compile(
     r"MAILBBGUN(_\w+?)??_("
     r"SERVICE_(HOST|PORT(_\w+)?)"  # Kubernetes
@@ -33,7 +38,8 @@ _SERVICE_VALUES = {"_PORT": re.compile(r"(tcp|udp|sctp)://\S+"), "_NAME": re.com
 def from_environment(environ: Mapping[str, str], known: Collection[str], others: Collection[str]) -> dict[str, str]:
     """Return the settings among environment variables, by their names without the prefix.
 
-    ``others`` are variables with our prefix that are no settings. Raises :class:`ConfigurationError` for an unknown variable with our prefix.
+    ``known`` are the names of all settings. ``others`` are variables with our prefix that are not
+    settings. Raises :class:`ConfigurationError` for any other variable with our prefix.
     """
     values = {}
     for variable, value in environ.items():
@@ -48,9 +54,12 @@ def from_environment(environ: Mapping[str, str], known: Collection[str], others:
 
 
 def from_file(file: Path, known: Collection[str]) -> dict[str, Any]:
-    """Run a ``config.py`` and return the settings it makes.
+    """Run a ``config.py`` and return the settings that it assigns.
 
-    Raises :class:`ConfigurationError` with the line it fails in, or with the first name that is no setting. ``FileNotFoundError`` if there is none.
+    ``known`` are the names of all settings.
+
+    Raises :class:`ConfigurationError` with the line that fails, or with the first name that is not
+    a setting; ``FileNotFoundError`` if there is no file.
     """
     try:
         source = file.read_bytes()
@@ -61,10 +70,10 @@ def from_file(file: Path, known: Collection[str]) -> dict[str, Any]:
     values: dict[str, Any] = {"__file__": str(file), "__name__": "config"}
     try:
         tree = ast.parse(source, str(file))
-        exec(compile(tree, str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file, Python by the field's habit
+        exec(compile(tree, str(file), "exec"), values)  # noqa: S102 - the sysadmin's own file
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # SystemExit too, which would end us without a word
+    except BaseException as error:  # also SystemExit, which would end the program without a word
         raise ConfigurationError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
     names = _Names(tree)
     for name in names.without_value - values.keys():
@@ -77,7 +86,11 @@ def from_file(file: Path, known: Collection[str]) -> dict[str, Any]:
 
 
 class _Names(ast.NodeVisitor):
-    """The names a file uses: ``read`` anywhere, ``imported`` one by one, ``without_value`` annotated only (``SMTP_URL: "…"``)."""
+    """The names in a file.
+
+    ``read`` are those whose value is used, ``imported`` those of ``from … import name``, and
+    ``without_value`` those that are only annotated (``SMTP_URL: "…"``).
+    """
 
     def __init__(self, tree: ast.Module) -> None:
         self.read: set[str] = set()
@@ -86,7 +99,7 @@ class _Names(ast.NodeVisitor):
         self.visit(tree)
 
     def visit_Name(self, node: ast.Name) -> None:
-        """Note a name that is read."""
+        """Note a name whose value is used."""
         if isinstance(node.ctx, ast.Load):
             self.read.add(node.id)
 
@@ -95,17 +108,18 @@ class _Names(ast.NodeVisitor):
         self.imported |= {alias.asname or alias.name for alias in node.names}
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        """Note a name that is annotated only."""
+        """Note a name that is only annotated."""
         if node.value is None and isinstance(node.target, ast.Name):
             self.without_value.add(node.target.id)
         self.generic_visit(node)
 
 
 def _is_a_helper(name: str, value: object, names: _Names, known: Collection[str]) -> bool:
-    """Say whether a name that is no setting is not meant to be one.
+    """Return whether a name that is not a setting is plainly not meant as one.
 
-    That is a name with a leading underscore, a module, function or class; a name in lower case that something in the file reads, or that resembles
-    no setting; and an imported constant that resembles none.
+    Such are names with a leading underscore, modules, functions and classes; names in lower case
+    that the file itself uses or that resemble no setting; and imported constants that resemble no
+    setting.
     """
     if name.startswith("_") or isinstance(value, ModuleType) or callable(value):
         return True
@@ -116,19 +130,21 @@ def _is_a_helper(name: str, value: object, names: _Names, known: Collection[str]
 
 
 def _of_a_service(variable: str, value: str) -> bool:
+    """Return whether Kubernetes or Docker set this variable for a service."""
     if _SERVICE_NAMES.fullmatch(variable):
         return True
     return any(variable.endswith(end) and shape.fullmatch(value) for end, shape in _SERVICE_VALUES.items())
 
 
 def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Return an addition to "unknown setting": the setting that was probably meant."""
     nearest = difflib.get_close_matches(name.upper(), known, 1, LIKELY)
-    return f"; did you mean {prefix}{nearest[0]}?" if nearest else "; config.py.sample has all there are"
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else "; config.py.sample lists all settings"
 
 
 def _line(error: BaseException, file: Path) -> str:
-    """Return where in the file it failed, if that is known."""
+    """Return the line of the file that failed, as an addition to its name; "" if unknown."""
     if isinstance(error, SyntaxError):
-        return ""  # which says so itself
+        return ""  # its text has the line
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     return f", line {lines[-1]}" if lines else ""

@@ -1,7 +1,8 @@
-"""Paths in settings: every program reads the same file or folder, whatever folder it was started in and whoever started it.
+"""Makes paths in settings absolute.
 
-A relative path starts at the project's folder. ``~`` and ``$HOME`` are refused: only shells expand them, and they would mean another folder
-for the service's user than for the sysadmin's.
+So every program means the same file, whatever folder it was started in and whoever started it. A
+relative path starts at the project's folder. ``~`` and ``$HOME`` are refused: only shells expand
+them, and they would mean one folder for the service's user and another one for the sysadmin.
 """
 
 import re
@@ -10,7 +11,10 @@ from urllib.parse import quote, unquote
 
 from mailbbgun.core.errors import ConfigurationError
 
-_SHELL = re.compile(r"~[\w.-]*(/|$)|\$\w|\$\{")  # what a shell expands at the beginning of a path
+#: The project's folder, the one of api.py.
+PROJECT = Path(__file__).resolve().parents[2]
+
+_SHELL = re.compile(r"~[\w.-]*(/|$)|\$\w|\$\{")  # beginnings of a path that a shell expands
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -22,7 +26,10 @@ def of_folder(path: str, project: Path) -> str:
 
 
 def of_file(name: str, path: str, project: Path) -> str:
-    """Return a setting's path as an absolute one; "" stays. Raises :class:`ConfigurationError` if a shell would have to expand it."""
+    """Return a setting's path as an absolute one; "" stays "".
+
+    Raises :class:`ConfigurationError` for a path that only a shell expands.
+    """
     if _SHELL.match(path):
         start = path.partition("/")[0]
         raise ConfigurationError(
@@ -32,7 +39,10 @@ def of_file(name: str, path: str, project: Path) -> str:
 
 
 def of_database(url: str, project: Path) -> str:
-    """Return DATABASE_URL with the absolute path of a SQLite file; other URLs as they are. Raises :class:`ConfigurationError`."""
+    """Return DATABASE_URL with the absolute path of a SQLite file; other URLs as they are.
+
+    Raises :class:`ConfigurationError`.
+    """
     found = _SQLITE.fullmatch(url)
     if not found or found[2] in ("", ":memory:") or found[2].startswith(("/", "file:")):
         return url
@@ -41,6 +51,6 @@ def of_database(url: str, project: Path) -> str:
 
 
 def hint(path: str) -> str:
-    """Return what to add to "there is no file" if a shell should have expanded the path; else ""."""
+    """Return an addition to "there is no file" for a path that only a shell expands; else ""."""
     unexpanded = any(_SHELL.match(part) for part in Path(path).parts)
     return "; only a shell expands ~ and $, and not within quotes: write the whole path" if unexpanded else ""

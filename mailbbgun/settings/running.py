@@ -1,34 +1,38 @@
-"""The settings a running API keeps.
+"""Keeps the settings of a running API.
 
-gunicorn's master reads and checks them, at the start and again on SIGHUP. The processes it forks inherit them and must not read
-``config.py`` themselves: one that takes the place of a dead one, while somebody edits the file, would differ from the others or
-could not start, and gunicorn ends all when one cannot.
+gunicorn's master process reads and checks them at the start, and again on SIGHUP. The processes
+that it forks inherit them and must not read ``config.py`` themselves. Otherwise a process that
+replaces a dead one, while somebody edits the file, could differ from the others, or fail to start.
+If one process cannot start, gunicorn ends all of them.
 """
 
 from dataclasses import dataclass
 
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What the master has found."""
+    """The settings, and what the master process found out with them."""
 
     settings: Settings
-    database_found: bool  # and right; else each process looks until it is
+    database_found: bool  # the database is there and right; if not, each process waits until it is
 
 
-_kept: list[Running] = []  # gunicorn hands nothing from its configuration file to the application
+# Module state, because gunicorn passes nothing from its configuration file to the application.
+_kept: list[Running] = []
 
 
 def keep(settings: Settings, *, database_found: bool) -> None:
-    """Let this process, and those it forks from now on, run with these settings."""
+    """Keep these settings for this process and for those that it forks from now on."""
     _kept[:] = [Running(settings, database_found)]
 
 
 def current() -> Running:
-    """Return what was kept. In a program that keeps nothing: the settings as :func:`load` reads them now, and a database that is there.
+    """Return the kept settings.
 
+    If none are kept (the program is not gunicorn), load them and take the database to be there.
     Raises :class:`ConfigurationError`.
     """
     return _kept[0] if _kept else Running(load(), database_found=True)

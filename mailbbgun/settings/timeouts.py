@@ -1,13 +1,14 @@
-"""How long each phase of an SMTP dialogue may take: the shape and the defaults of the setting ``SMTP_TIMEOUTS``."""
+"""The type and the defaults of the setting ``SMTP_TIMEOUTS``."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class SMTPTimeouts:
-    """Seconds each phase may take, all told, however the server spreads its octets.
+    """Seconds that each phase may take as a whole, however slowly the server sends its octets.
 
-    RFC 5321 §4.5.3.2 asks for 5, 5, 5, 2, 3 and 10 minutes; the defaults are shorter, since a retry costs less than a held worker.
+    RFC 5321 §4.5.3.2 asks for 2 to 10 minutes. The defaults are shorter, because a retry costs less
+    than a worker that waits.
     """
 
     connect: float = 30.0

@@ -1,4 +1,8 @@
-"""URLs of servers in settings: what is wrong with one, in a sentence that shows nothing of it but its scheme. There may be a password in it."""
+"""Checks the URLs of servers in settings.
+
+The sentences about a wrong URL show nothing of it but its scheme, because there may be a password
+in it.
+"""
 
 import re
 from collections.abc import Collection
@@ -9,13 +13,13 @@ _ESCAPES = "in a user name or password write # as %23, / as %2F, : as %3A, ? as 
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme without its driver: ``postgresql`` of ``postgresql+psycopg2://…``; "" if there is none."""
+    """Return the scheme without a driver: ``postgresql`` of ``postgresql+psycopg2://…``; or ""."""
     found = _SCHEME.match(url)
     return found[0].lower() if found else ""
 
 
 def fault_of(url: str, schemes: Collection[str]) -> str:
-    """Say what is wrong with a URL that must have one of these schemes; "" if nothing is."""
+    """Return what is wrong with a URL that must have one of these schemes; "" if nothing is."""
     scheme = scheme_of(url)
     if scheme not in schemes:
         shown = f", not {scheme}:" if scheme and "://" in url[: len(scheme) + 30] else ""
@@ -25,7 +29,7 @@ def fault_of(url: str, schemes: Collection[str]) -> str:
     if scheme in ("embedded", "catcher", "mx"):
         return "" if url.partition(":")[2] in ("", "//") else f"must be {scheme}: and nothing else"
     if scheme.startswith("smtp"):
-        return ""  # SMTP_URL has a reader of its own
+        return ""  # relays/url.py checks the rest
     return _fault_of_file(url) if scheme == "sqlite" else _fault_of_server(url)
 
 
@@ -46,7 +50,7 @@ def _fault_of_server(url: str) -> str:
         return f"has a # in it, where a URL ends: {_ESCAPES}"
     authority, _, after = rest[2:].partition("/")
     if authority.count("@") > 1 or "@" in after.partition("?")[0]:
-        return f"cannot be told apart at its @-signs: {_ESCAPES}"
+        return f"has more than one @, or one after a /: {_ESCAPES}"
     if "?" in authority and "@" in authority.partition("?")[2]:
         return f"has a ? before its @: {_ESCAPES}"
     try:

@@ -1,4 +1,7 @@
-"""Values of settings: each is made what its setting is, or refused with a sentence that names the setting, the value and what would be right."""
+"""Converts the value of a setting to the setting's type and checks its bounds.
+
+A wrong value is refused with a sentence that names the setting, the value and what would be right.
+"""
 
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -8,18 +11,20 @@ from typing import Any, Literal, get_args, get_origin
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
-SHOWN_SIZE = 100  # characters of a value in a sentence about it
+#: How many characters of a value a sentence shows.
+SHOWN_SIZE = 100
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def checked(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
-    """Return a setting's value as its ``kind``, within its ``limits`` ("least" and "most"). Raises :class:`ConfigurationError`.
+    """Return a setting's value as its type ``kind``, within its ``limits`` ("least" and "most").
 
-    What has a secret in it is a URL, or keys, and of those no part is shown.
+    Raises :class:`ConfigurationError`. Its text shows nothing of a URL or of keys: only they have
+    secrets.
     """
     if name.endswith(("_URL", "_KEYS")) and not _is_all_text(value, kind):
         kinds = "a string" if kind is str else "a list of strings"
-        raise ConfigurationError(f"{name}: must be {kinds}; what it is is not shown, as there may be a password in it")
+        raise ConfigurationError(f"{name}: must be {kinds}; its value is not shown, because it may contain a password")
     try:
         converted = _converted(value, kind)
     except (TypeError, ValueError) as error:
@@ -39,7 +44,7 @@ def _is_all_text(value: Any, kind: Any) -> bool:
 
 
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Give each number of a setting, with the name to tell about it by."""
+    """Yield each number of a setting, with a name for it in an error."""
     if isinstance(value, SMTPTimeouts):
         yield from ((f"{name}: {phase}", seconds) for phase, seconds in asdict(value).items())
     else:
@@ -74,7 +79,7 @@ def _number(value: Any, kind: type[int] | type[float]) -> int | float:
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{shown(value)} is not a {'whole ' if _is_number(value) else ''}number") from None
-    if number != number:  # NaN, which no limit would stop
+    if number != number:  # NaN, which is within all limits
         raise ValueError(f"{value!r} is not a number")
     if isinstance(value, float) and number != value:
         raise ValueError(f"{value!r} is not a whole number")
@@ -101,7 +106,7 @@ def _text(value: Any) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a sentence about it: in one line, and not longer than such a sentence may be."""
+    """Return a value for a sentence about it: in one line, and cut to SHOWN_SIZE characters."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python prints

@@ -16,7 +16,7 @@ from mailbbgun.deliver.claim import next_isolated
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move, take
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import PROJECT
+from mailbbgun.settings.paths import PROJECT
 from mailbbgun.sweep import replay
 
 #: Seconds to write the results before the child ends.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop
-from mailbbgun.database.db import SQLITE_BUSY_SECONDS
+from mailbbgun.database.engines import SQLITE_BUSY_SECONDS
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.claim import Transaction
 from mailbbgun.deliver.context import WorkerContext

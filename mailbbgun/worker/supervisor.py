@@ -14,7 +14,7 @@ import threading
 import time
 
 from mailbbgun.core.process import LOOK_SECONDS, STOPPING, next_event, on_stop
-from mailbbgun.settings.settings import PROJECT
+from mailbbgun.settings.paths import PROJECT
 
 REST = (1.0, 2.0, 5.0)  # seconds before one that died is replaced, longer if its predecessor died young as well
 YOUNG = 10.0  # seconds

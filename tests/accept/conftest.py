@@ -7,7 +7,7 @@ import pytest
 
 from mailbbgun import schema
 from mailbbgun.services import Services, build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

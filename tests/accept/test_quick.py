@@ -27,7 +27,7 @@ from mailbbgun.http.web import EXTENSION, provided
 from mailbbgun.install import install
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.flow.service import ROOT, until
 from tests.tenants.conftest import Locked, opened
 from tests.waiting import PATIENCE
@@ -155,7 +155,7 @@ import sys
 sys.argv = ["gunicorn", "api:app"]
 from gunicorn.app.wsgiapp import WSGIApplication
 from mailbbgun.exposure import check_exposure
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 application = WSGIApplication()
 settings = application.cfg
 worker = settings.worker_class(1, 0, [], application, 30, settings, settings.logger_class(settings))

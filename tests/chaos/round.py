@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from tests.chaos.check import Figures, check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import requests
 
 from mailbbgun.services import build
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from tests.chaos.check import Figures, check
 from tests.chaos.gauges import Gauges, bounds
 from tests.chaos.load import Load

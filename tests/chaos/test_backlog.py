@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from mailbbgun.services import Services, build
+from mailbbgun.settings.load import load as load_settings
 from mailbbgun.settings.settings import Settings
-from mailbbgun.settings.settings import load as load_settings
 from mailbbgun.sweep.requeue import requeue
 from tests.chaos.load import Load
 from tests.chaos.scenarios.servers import PASSES, depth, most, purge

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from mailbbgun import migrations, schema
 from mailbbgun.database.db import Database
-from mailbbgun.settings.settings import load as load_settings
+from mailbbgun.settings.load import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from sqlalchemy.engine import make_url
 
-from mailbbgun.settings.settings import load as load_settings
+from mailbbgun.settings.load import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load
 from tests.chaos.proxy import Proxy

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mailbbgun.settings.settings import load as load_settings
+from mailbbgun.settings.load import load as load_settings
 from tests.chaos.check import check
 from tests.chaos.load import Load, addresses
 from tests.conftest import MOSTLY_EMBEDDED

@@ -15,7 +15,7 @@ from mailbbgun.cli.main import main
 from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""The heaps that threads share, in a process of its own and in those of the service."""
+"""How many heaps the threads of a process share: in a test process, and in API and worker."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from tests.flow.service import ROOT, Service, until
 
 HEAP = 64 << 20
 
-# malloc_info tells of each heap: <heap nr="0"> and so on.
+# A program that prints each heap of its process: malloc_info writes <heap nr="0"> and so on.
 HEAPS = """
 import ctypes, os, sys, threading
 from mailbbgun.core.process import few_arenas
@@ -53,7 +53,11 @@ def _further_heaps(pid: int) -> int:
 
 
 def _heaps(maps: list[str]) -> int:
-    """How many heaps there are beside the first: 64 MB from a multiple of that, of which the front is in use and the rest cannot be used yet."""
+    """Return how many heaps a process has beside the first, from the lines of its ``maps`` file.
+
+    A heap is 64 MB that begin at a multiple of 64 MB. Its front is in use, and the rest is still
+    protected.
+    """
     count = 0
     for front, rest in pairwise(maps):
         (begin, middle), (follows, end) = (_range(line) for line in (front, rest))

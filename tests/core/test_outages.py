@@ -1,4 +1,4 @@
-"""What is logged of servers that are away, by a clock of our own."""
+"""Which lines are logged about a server that does not answer, by a clock that the tests set."""
 
 import logging
 
@@ -11,7 +11,7 @@ AWAY = QueueUnavailable("RabbitMQ does not answer: connection refused", address=
 
 
 class Log:
-    """Outages on a clock that a test sets, and the lines that they wrote."""
+    """Outages on a clock that a test sets, and the lines that they logged."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "mailbbgun.outages")
@@ -20,7 +20,7 @@ class Log:
         self.outages = Outages(lambda: self.now)
 
     def lines(self) -> list[str]:
-        """Return the names of the lines since the last time."""
+        """Return the names of the lines since the last call."""
         told = [one.getMessage() for one in self._caplog.records if one.name == "mailbbgun.outages"]
         self._caplog.clear()
         return told
@@ -31,7 +31,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
     return Log(caplog)
 
 
-def test_an_outage_is_told_of_at_once_then_once_a_minute_and_when_it_is_over(
+def test_an_outage_is_logged_at_once_then_once_a_minute_and_when_it_is_over(
     log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(150):
@@ -51,14 +51,14 @@ def test_an_outage_is_told_of_at_once_then_once_a_minute_and_when_it_is_over(
     assert log.lines() == []
 
 
-def test_each_kind_of_server_is_told_of_apart(log: Log) -> None:
+def test_outages_of_two_kinds_of_server_are_logged_apart(log: Log) -> None:
     log.outages.failed("tick", AWAY)
     log.outages.failed("tick", DatabaseUnavailable("the database does not answer"))
     log.outages.worked("database", "tick")
     assert log.lines() == ["queue_unavailable", "database_unavailable", "database_back"]
 
 
-def test_a_new_outage_is_told_of_at_once_but_not_each_of_a_server_that_comes_and_goes(log: Log) -> None:
+def test_a_server_that_comes_and_goes_each_second_is_not_logged_each_time(log: Log) -> None:
     for _ in range(20):
         log.outages.failed("intake", AWAY)
         log.outages.worked("queue", "intake")

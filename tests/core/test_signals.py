@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, sys, time
 from mailbbgun.core.process import on_stop
-stops = []  # an Event must not be set in a handler of signals: the next one may interrupt that, and wait for its lock for ever
+# Not an Event: another signal may interrupt its set(), and then wait for its lock for ever.
+stops = []
 on_stop(lambda: (os.write(1, b"told\\n"), stops.append(True)))
 print("ready", flush=True)
 while not (stops and sys.stdin.readline()):
@@ -51,12 +52,12 @@ def told(process: subprocess.Popen[str], number: int) -> None:
         [signal.SIGINT],
         [signal.SIGTERM],
         [signal.SIGHUP, signal.SIGHUP, signal.SIGHUP],  # a terminal that closes
-        [signal.SIGTERM, signal.SIGHUP],  # systemd with SendSIGHUP
+        [signal.SIGTERM, signal.SIGHUP],  # from systemd with SendSIGHUP
         [signal.SIGHUP, signal.SIGTERM],
     ],
     ids=lambda numbers: " ".join(one.name for one in numbers),
 )
-def test_a_program_that_is_asked_to_end_finishes_what_it_does(numbers: list[signal.Signals]) -> None:
+def test_a_program_that_is_asked_to_end_finishes_its_work(numbers: list[signal.Signals]) -> None:
     with started() as process:
         for number in numbers:
             told(process, number)
@@ -71,20 +72,20 @@ def test_a_person_who_asks_again_ends_it_at_once(numbers: list[signal.Signals]) 
             told(process, number)
 
         def told_again() -> bool:
-            process.send_signal(numbers[-1])  # what comes within a second of the first is the same request
+            process.send_signal(numbers[-1])  # within a second of the first it is the same request
             return process.poll() is not None
 
         wait_until(told_again, "the end")
         assert process.returncode == 1
 
 
-def test_signals_that_come_double_are_one_request() -> None:
+def test_several_signals_at_once_are_one_request() -> None:
     with started() as process:
         process.send_signal(signal.SIGSTOP)
+        # They arrive together when the process goes on, like those that timeout sends to a process
+        # and its group.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            process.send_signal(
-                number
-            )  # they arrive together when it goes on, as those that timeout sends to it and its group
+            process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         process.communicate("go on\n", timeout=PATIENCE)
         assert process.returncode == 0
@@ -105,9 +106,7 @@ T, H = signal.SIGTERM, signal.SIGHUP
         ([(0.0, T), (5.0, H)], False),
     ],
 )
-def test_whoever_asks_again_a_second_after_the_first_time_insists(
-    signals: list[tuple[float, int]], insists: bool
-) -> None:
+def test_a_signal_a_second_after_the_first_one_means_now(signals: list[tuple[float, int]], insists: bool) -> None:
     moments = iter([moment for moment, number in signals if number != H])
     insistence = Insistence(lambda: next(moments))
     assert [insistence.heard(number) for _, number in signals][-1] is insists
@@ -140,7 +139,7 @@ run("command", main)
     assert (process.returncode, errors.strip()) == (130, "command: interrupted")
 
 
-def test_output_that_nobody_reads_or_that_cannot_be_written_is_no_traceback() -> None:
+def test_output_that_nobody_reads_or_that_cannot_be_written_prints_no_traceback() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     keys = f"'{ROOT}/bin/generate-keys' --count 1000"
     for command, code, said in (

@@ -1,4 +1,4 @@
-"""The encryption key's file: what is said when it cannot be read."""
+"""The file of the encryption key: the error if it cannot be read."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,16 @@ import pytest
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.database.crypto import Vault, new_key
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 NOBODY = 65534
 
 
-def test_a_key_that_a_restore_left_to_another_user_is_told_not_called_missing(tmp_path: Path) -> None:
+def test_a_key_that_belongs_to_another_user_is_not_called_missing(tmp_path: Path) -> None:
     settings = load({"MAILBBGUN_VAR": str(tmp_path)})
     (tmp_path / "encryption.key").write_text(new_key())
     (tmp_path / "encryption.key").chmod(0)
-    root = os.geteuid() == 0  # who may read everything
+    root = os.geteuid() == 0  # root may read every file
     if root:
         os.seteuid(NOBODY)
     try:
@@ -29,7 +29,7 @@ def test_a_key_that_a_restore_left_to_another_user_is_told_not_called_missing(tm
     assert str(caught.value) == f"{why}: the user who runs this must own {tmp_path} and all that is in it"
 
 
-def test_a_key_that_is_not_there_is_told_with_what_makes_one(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_key_says_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         _ = Vault(load({"MAILBBGUN_VAR": str(tmp_path)})).size
     why = f"ENCRYPTION_KEYS: is not set, and {tmp_path}/encryption.key cannot be read (No such file or directory)"

@@ -1,4 +1,4 @@
-"""How an Idempotency-Key is stored: whoever chooses it, it is never another one's."""
+"""How an Idempotency-Key is stored: nobody can choose one that collides with another tenant's."""
 
 import hashlib
 from uuid import UUID
@@ -17,7 +17,8 @@ _printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_siz
     lambda text: text == text.strip()
 )
 _hashes = st.binary(max_size=40).map(lambda some: hashlib.sha256(some).hexdigest())
-# What a tenant could choose to meet another's: a key, a hash of one, or another's key as it is stored.
+# What a tenant could choose to collide with another: a key, a hash of one, or another's key as it
+# is stored.
 _stored_ones = st.builds(lambda tenant, key, test: stored(tenant, key, test=test), _tenants, _printable, st.booleans())
 _keys = _printable | _hashes | _stored_ones
 _owners = st.tuples(_tenants, st.booleans(), _keys)
@@ -34,7 +35,7 @@ def test_two_keys_are_stored_alike_only_if_tenant_kind_and_key_are_the_same(
 
 @settings(max_examples=300, deadline=None)
 @given(_tenants, st.booleans(), _keys)
-def test_what_the_tenant_default_stores_as_it_is_never_looks_like_what_others_store(
+def test_a_key_of_the_tenant_default_is_never_stored_like_the_key_of_another(
     tenant: UUID, test: bool, key: str
 ) -> None:
     taken = stored(tenant, key, test=test)

@@ -1,4 +1,8 @@
-"""Ready statements on each database: committed together or not at all, on connections that outlive their server and keep nothing."""
+"""Ready statements on each database.
+
+They are committed together or not at all, survive restarts of the server, and leave nothing on a
+connection.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -86,7 +90,7 @@ GROWN = ReadyStatement(
 )
 
 
-def test_what_a_statement_returns_comes_as_python_has_it_and_is_committed(database: Database) -> None:
+def test_rows_that_a_statement_returns_have_python_types_and_are_committed(database: Database) -> None:
     first, second, third = (uuid4() for _ in range(3))
     database.commit([StatementStep(NEW, [new(first, "a", 1), new(second, "b", 2), new(third, "c", 30)])])
     found = sorted(database.ask(GROWN, {"below": 10}), key=lambda row: row[1])
@@ -97,8 +101,9 @@ def test_what_a_statement_returns_comes_as_python_has_it_and_is_committed(databa
     assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
 
 
-def test_what_is_asked_and_fails_leaves_nothing_and_the_next_goes_through(database: Database) -> None:
-    made = ReadyStatement(NEW.statement.returning(RegisteredWorker.host))  # type: ignore[attr-defined]  # an INSERT has it
+def test_a_statement_that_fails_leaves_nothing_and_the_next_one_succeeds(database: Database) -> None:
+    returning = NEW.statement.returning(RegisteredWorker.host)  # type: ignore[attr-defined]  # it is an INSERT
+    made = ReadyStatement(returning)
     with pytest.raises(IntegrityError):
         database.ask(made, new(uuid4(), host=None))
     assert database.ask(made, new(uuid4(), host="good")) == [("good",)]
@@ -106,7 +111,7 @@ def test_what_is_asked_and_fails_leaves_nothing_and_the_next_goes_through(databa
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_of_steps_of_which_one_fails_nothing_is_left_and_the_next_goes_through(database: Database, alone: bool) -> None:
+def test_steps_of_which_one_fails_leave_nothing_and_the_next_ones_succeed(database: Database, alone: bool) -> None:
     good, bad = StatementStep(NEW, [new(uuid4())]), StatementStep(NEW, [new(uuid4(), host=None)])
     with pytest.raises(IntegrityError) as caught:
         database.commit([bad] if alone else [good, bad])
@@ -116,18 +121,17 @@ def test_of_steps_of_which_one_fails_nothing_is_left_and_the_next_goes_through(d
     assert len(workers(database)) == 1
 
 
-def test_what_is_not_given_is_null_unless_the_statement_says_it(database: Database) -> None:
+def test_a_parameter_without_a_value_is_null_unless_the_statement_has_one(database: Database) -> None:
     with pytest.raises(IntegrityError):
         database.commit([StatementStep(NEW, [{"id": uuid4(), "pid": 1, "at": AT}])])
 
 
-def test_a_statement_whose_text_or_values_come_from_python_each_time_cannot_be_ready(database: Database) -> None:
+def test_a_statement_whose_text_or_values_python_makes_each_time_cannot_be_ready(database: Database) -> None:
     listed = ReadyStatement(update(RegisteredWorker).where(RegisteredWorker.id.in_([uuid4(), uuid4()])).values(pid=1))
     with pytest.raises(TypeError, match="depends on its parameters"):
         database.commit([StatementStep(listed, [{}])])
-    made = ReadyStatement(
-        insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x")
-    )  # the model makes an id
+    # The model makes an id for each row.
+    made = ReadyStatement(insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x"))
     with pytest.raises(TypeError, match="has to compute defaults"):
         database.commit([StatementStep(made, [{"tenant_id": uuid4()}])])
 
@@ -140,47 +144,41 @@ def test_sessions_and_ready_statements_share_connections_and_neither_disturbs_th
         else:
             with database.write() as session:
                 session.execute(insert(RegisteredWorker).values(id=one, host="x", pid=1, started_at=AT, beat_at=AT))
-                session.rollback()  # of what is in autocommit there would be nothing to roll back
+                session.rollback()  # with autocommit there would be nothing to roll back
     assert {identifier for identifier, *_ in workers(database)} == set(ids[1::2])
     assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
 
 
-def test_an_error_in_the_middle_gives_no_connection_back_that_is_in_a_transaction(database: Database) -> None:
+def test_after_an_error_in_the_middle_no_connection_is_left_in_a_transaction(database: Database) -> None:
     class Unbindable:
         pass
 
+    second = new(uuid4(), host=Unbindable())  # type: ignore[arg-type]  # this is the error
     with pytest.raises(Exception, match=r"(adapt|type 'Unbindable'|supported)"):
-        database.commit([StatementStep(NEW, [new(uuid4()), new(uuid4(), host=Unbindable())])])  # type: ignore[arg-type]  # that is the error
+        database.commit([StatementStep(NEW, [new(uuid4()), second])])
     database.commit([StatementStep(NEW, [new(uuid4())])])
     assert len(workers(database)) == 1
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_nothing_is_left_with_the_servers_session(database: Database) -> None:
+def test_no_settings_or_prepared_statements_stay_in_the_session_of_the_server(database: Database) -> None:
     database.commit([StatementStep(NEW, [new(uuid4())])])
     with database.read() as session:
-        assert (
-            session.execute(
-                text("SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE '%transaction%'")
-            ).all()
-            == []
-        )
+        changed = text("SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE '%transaction%'")
+        assert session.execute(changed).all() == []
         assert session.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
         assert session.execute(text("SHOW application_name")).scalar_one() == "mailbbgun"
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("how", ["terminated", "restarted", "killed"])
-def test_connections_that_end_while_they_are_idle_are_noticed_by_nobody(
+def test_idle_connections_that_the_server_ends_are_replaced_unnoticed(
     database: Database, breakable_postgresql: PostgreSQL, how: str
 ) -> None:
     name = database.url.database or ""
-    with database.read() as one, database.read() as other:  # the pool's two
-        assert (
-            one.scalar(select(func.count()).select_from(Event))
-            == other.scalar(select(func.count()).select_from(MessageTag))
-            == 0
-        )
+    with database.read() as one, database.read() as other:  # both connections of the pool
+        assert one.scalar(select(func.count()).select_from(Event)) == 0
+        assert other.scalar(select(func.count()).select_from(MessageTag)) == 0
     for kind in ("ready", "session") * 2:
         if how == "terminated":
             assert breakable_postgresql.terminate(name) > 0
@@ -198,7 +196,7 @@ def test_connections_that_end_while_they_are_idle_are_noticed_by_nobody(
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_server_that_is_away_is_unavailable_and_served_again_when_it_is_back(
+def test_a_server_that_is_away_is_unavailable_and_used_again_when_it_is_back(
     database: Database, breakable_postgresql: PostgreSQL
 ) -> None:
     database.commit([StatementStep(NEW, [new(uuid4())])])
@@ -213,7 +211,7 @@ def test_a_server_that_is_away_is_unavailable_and_served_again_when_it_is_back(
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_connection_that_breaks_in_the_middle_is_unavailable_and_takes_the_old_ones_with_it(
+def test_a_connection_that_breaks_in_the_middle_is_an_error_and_empties_the_pool(
     database: Database,
 ) -> None:
     identifier = uuid4()

@@ -1,4 +1,4 @@
-"""What a server refuses because the settings are wrong is told so, and is not waited for; what only takes time is."""
+"""A server that refuses our settings ends a start; one that does not answer is waited for."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ CANARY = "hunter2"
 
 
 def refusal(url: str | URL) -> DatabaseUnavailable:
-    """Return what is raised when the database is asked something."""
+    """Return the error that a query at this URL raises."""
     database = Database(url if isinstance(url, str) else url.render_as_string(hide_password=False))
     try:
         with pytest.raises(DatabaseUnavailable) as caught, database.read() as session:
@@ -68,8 +68,10 @@ def guarded(breakable_postgresql: PostgreSQL) -> Iterator[URL]:
         ),
     ],
 )
-def test_what_postgresql_refuses_is_told_and_ends_a_start(guarded: URL, changes: dict[str, object], told: str) -> None:
-    error = refusal(guarded.set(**changes))  # type: ignore[arg-type]
+def test_a_refusal_of_postgresql_is_explained_and_ends_a_start(
+    guarded: URL, changes: dict[str, object], told: str
+) -> None:
+    error = refusal(guarded.set(**changes))  # type: ignore[arg-type]  # the names are those of URL.set
     assert error.refused
     assert str(error).startswith(told)
 
@@ -84,7 +86,7 @@ def test_a_postgresql_that_is_away_is_waited_for() -> None:
     assert not refusal(f"postgresql+psycopg2://u:{CANARY}@127.0.0.1:{free_port()}/x").refused
 
 
-def test_a_sqlite_file_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+def test_the_error_about_an_unusable_sqlite_file_names_it(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("no database at all, and longer than a header of SQLite's is " * 30)
     for name, told in (
@@ -101,7 +103,7 @@ def test_a_sqlite_file_that_cannot_be_one_is_told(tmp_path: Path) -> None:
     Database(f"sqlite:///{whole}").close()
 
 
-def test_a_redis_that_refuses_us_is_told_and_one_that_is_away_is_not(redis: Redis) -> None:
+def test_a_refusal_of_redis_is_told_from_a_redis_that_is_away(redis: Redis) -> None:
     RedisPermitStore(redis.url()).check()
     address = redis.url().rpartition("@")[2]
     number = f"{redis.url().rpartition('/')[0]}/99999"

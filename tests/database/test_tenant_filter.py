@@ -1,4 +1,4 @@
-"""The second fence: what a session of one tenant may ask, and what it refuses, whatever the queries forgot."""
+"""The tenant filter: which statements it refuses, also if our queries forget the tenant."""
 
 import re
 import types
@@ -17,7 +17,7 @@ import mailbbgun.events.repo
 import mailbbgun.messages.repo
 from mailbbgun import schema
 from mailbbgun.core.caller import KeyKind, Scope
-from mailbbgun.core.errors import FencedQuery
+from mailbbgun.core.errors import UnfilteredQuery
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.db import Database
 from mailbbgun.database.ready import ReadyStatement
@@ -134,25 +134,25 @@ NOT_FOR_ALL = {
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path_factory.mktemp('fence')}/x.db")
+    opened = Database(f"sqlite:///{tmp_path_factory.mktemp('filter')}/x.db")
     schema.upgrade(opened)
     yield opened
     opened.close()
 
 
 @pytest.mark.parametrize("statement", ALLOWED.values(), ids=ALLOWED.keys())
-def test_what_names_its_tenant_is_executed(database: Database, statement: object) -> None:
-    for _ in range(2):  # found out, then remembered
+def test_a_statement_that_names_its_tenant_is_executed(database: Database, statement: object) -> None:
+    for _ in range(2):  # its form is analysed, then remembered
         with database.write(OURS) as session:
             session.execute(statement)
 
 
 @pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED.keys())
-def test_what_does_not_is_refused_each_time_and_only_in_sessions_that_have_one(
+def test_a_statement_that_does_not_is_refused_each_time_but_only_in_a_session_of_a_tenant(
     database: Database, statement: object
 ) -> None:
     for _ in range(2):
-        with pytest.raises(FencedQuery), database.write(OURS) as session:
+        with pytest.raises(UnfilteredQuery), database.write(OURS) as session:
             session.execute(statement)
     with database.write() as session:
         session.execute(statement)
@@ -163,7 +163,7 @@ def test_one_form_of_statement_is_judged_by_its_value_each_time(database: Databa
     for tenant, mine in ((OURS, OURS), (THEIRS, THEIRS)):
         with database.read(mine) as session:
             session.execute(select(Message.id).where(Message.tenant_id == tenant))
-    with pytest.raises(FencedQuery), database.read(OURS) as session:
+    with pytest.raises(UnfilteredQuery), database.read(OURS) as session:
         session.execute(select(Message.id).where(Message.tenant_id == THEIRS))
 
 
@@ -216,7 +216,7 @@ UNTESTED = {
 
 
 @pytest.mark.parametrize("statement", TESTED.values(), ids=TESTED.keys())
-def test_what_asks_for_test_data_is_executed_where_nothing_else_may_be_met(
+def test_a_statement_that_asks_for_test_data_is_executed_in_a_session_for_test_data(
     database: Database, statement: object
 ) -> None:
     for _ in range(2):
@@ -225,33 +225,35 @@ def test_what_asks_for_test_data_is_executed_where_nothing_else_may_be_met(
 
 
 @pytest.mark.parametrize("statement", UNTESTED.values(), ids=UNTESTED.keys())
-def test_what_may_meet_live_data_is_refused_there_and_only_there(database: Database, statement: object) -> None:
+def test_a_statement_that_may_meet_live_data_is_refused_there_and_only_there(
+    database: Database, statement: object
+) -> None:
     for _ in range(2):
-        with pytest.raises(FencedQuery, match="live data"), database.write(OURS, tests_only=True) as session:
+        with pytest.raises(UnfilteredQuery, match="live data"), database.write(OURS, tests_only=True) as session:
             session.execute(statement)
         with database.write(OURS) as session:
             session.execute(statement)
             session.rollback()
 
 
-# Every comparison that asks for the tenant, as our queries write it.
 @pytest.mark.parametrize("statement", FOR_ALL.values(), ids=FOR_ALL.keys())
-def test_what_says_whose_each_row_is_can_be_made_ready_for_all_tenants(statement: Executable) -> None:
+def test_a_statement_that_names_tenants_or_rows_by_key_can_be_made_ready(statement: Executable) -> None:
     assert ReadyStatement(statement).statement is statement
 
 
 @pytest.mark.parametrize("statement", NOT_FOR_ALL.values(), ids=NOT_FOR_ALL.keys())
-def test_what_reaches_rows_of_all_tenants_cannot_be_made_ready(statement: Executable) -> None:
-    with pytest.raises(FencedQuery):
+def test_a_statement_that_reaches_rows_of_all_tenants_cannot_be_made_ready(statement: Executable) -> None:
+    with pytest.raises(UnfilteredQuery):
         ReadyStatement(statement)
 
 
+# Every comparison that asks for the tenant, as our queries write it.
 FILTER = re.compile(r"(?<![\w.])(?:\w+\.)?\w+\.tenant_id == (?:\w+\.)*\w+")
 MUTATED = (mailbbgun.messages.repo, mailbbgun.events.repo, mailbbgun.events.record)
 
 
 def mutate(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Take the tenant out of each query of a module; return of how many."""
+    """Take the tenant out of every query of a module, and return how often it was there."""
     source, count = FILTER.subn("true()", Path(module.__file__ or "").read_text())
     namespace = {"__name__": module.__name__}
     exec(compile("from sqlalchemy import true\n" + source, "mutated", "exec"), namespace)  # noqa: S102 - our own source
@@ -267,7 +269,7 @@ def app(backend: Settings) -> Iterator[Flask]:
         yield made
 
 
-def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_changed(
+def test_if_every_query_forgets_the_tenant_no_row_of_another_tenant_is_shown_or_changed(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = app.test_client()
@@ -285,13 +287,8 @@ def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_cha
     def ask(method: str, path: str, tenant: UUID, **options: object) -> object:
         return client.open(path, method=method, headers={"Authorization": f"Bearer {tokens[tenant]}"}, **options)
 
-    sent = ask(
-        "POST",
-        "/messages",
-        THEIRS,
-        json={"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]},
-    )
-    theirs = sent.json["id"]
+    message = {"to": "ann@example.com", "subject": "their secret", "text": "x", "tags": ["t"]}
+    theirs = ask("POST", "/messages", THEIRS, json=message).json["id"]
     calls = [("GET", f"/messages/{theirs}{path}") for path in ("", "/raw", "/events")]
     calls += [
         ("GET", f"/messages{query}") for query in ("", "?tag=t", "?to=ann@example.com", "?status=PENDING", "?limit=0")
@@ -311,7 +308,7 @@ def test_with_the_tenant_taken_out_of_every_query_no_foreign_row_is_shown_or_cha
 
 
 @pytest.mark.parametrize("forgetful", ["test_messages", "of_test_messages"])
-def test_with_the_test_data_taken_out_of_queries_a_test_key_is_shown_and_changes_no_live_data(
+def test_if_queries_forget_to_ask_for_test_data_a_test_key_sees_and_changes_no_live_data(
     app: Flask, monkeypatch: pytest.MonkeyPatch, forgetful: str
 ) -> None:
     client, tokens = app.test_client(), {}

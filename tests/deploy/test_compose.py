@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from mailbbgun.settings.settings import PREFIX, Settings, load
+from mailbbgun.settings.given import PREFIX
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from tests.deploy.yamls import ROOT, documents
 
 (COMPOSE,) = documents("docker-compose.yml")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from tests.deploy.yamls import ROOT, documents
 
 FOLDER = "deploy/kubernetes"

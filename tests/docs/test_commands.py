@@ -17,7 +17,7 @@ import pytest
 from docs._ext.commands import HOW, ROOT, Block, blocks, pages
 from mailbbgun.install import install
 from mailbbgun.services import build
-from mailbbgun.settings.settings import CONFIG_VARIABLE, load
+from mailbbgun.settings.load import CONFIG_VARIABLE, load
 from tests.run.test_run import SECONDS, Service, until
 from tests.servers import install as tools
 

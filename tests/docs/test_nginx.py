@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from mailbbgun.install import first_admin_key
 from mailbbgun.install import install as install_service
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.tenants.keys import Minted
 from tests.run.test_run import ROOT, SECONDS, Service, until
 from tests.servers import install

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.chaos.round import REAL, settings_of
 from tests.conftest import BACKENDS
 from tests.flow.service import Service

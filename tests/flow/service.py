@@ -22,7 +22,8 @@ from sqlalchemy import CursorResult, text
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.install import install
 from mailbbgun.services import build
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from tests.servers.mailserver import MailServer
 from tests.servers.process import free_port

@@ -14,7 +14,7 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.smtp_accounts.connection_test import most_at_once
 from tests.chaos.proxy import Proxy
 from tests.flow.service import ROOT, Service, until

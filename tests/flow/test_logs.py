@@ -4,7 +4,7 @@ import json
 
 from sqlalchemy.engine import make_url
 
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.flow.service import Service, until
 
 CANARIES = {name: f"canary-{name}-7f3a" for name in ("body", "html", "smtp", "database")}

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.chaos.load import Load, addresses
 from tests.conftest import MOSTLY_REAL
 from tests.flow.service import Service, until

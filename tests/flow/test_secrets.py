@@ -18,7 +18,7 @@ from mailbbgun.database.crypto import new_key
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.topology import WORK
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.tenants import keys as api_keys
 from tests.flow.service import Service, until
 from tests.servers import PostgreSQL, RabbitMQ, Redis, install

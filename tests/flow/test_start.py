@@ -17,7 +17,7 @@ from mailbbgun.database.crypto import new_key
 from mailbbgun.install import install
 from mailbbgun.queues.topology import work_queue
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.tenants import keys
 from tests.flow.service import ROOT, Service, until
 from tests.servers.process import free_port

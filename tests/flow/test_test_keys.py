@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.flow.service import Service, until
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, at_least

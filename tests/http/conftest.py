@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from mailbbgun import schema, services
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, wait_until
 

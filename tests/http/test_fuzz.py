@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailbbgun import schema, services
 from mailbbgun.app import close, create_app
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 FIELDS = [
     "to",

@@ -11,7 +11,8 @@ from flask import Flask
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.http.web import provided
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import Settings, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.settings import Settings
 from mailbbgun.tenants import keys
 from tests.conftest import application
 from tests.http.conftest import Door

@@ -25,7 +25,7 @@ from mailbbgun.http.gate import needs
 from mailbbgun.install import install
 from mailbbgun.preflight import DatabaseCheck, preflight
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.http.conftest import ROOT
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, pause

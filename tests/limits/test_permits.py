@@ -1,4 +1,4 @@
-"""Limits as one interval and one burst, and what a count of them means."""
+"""The arithmetic of permits: interval, burst, and the wait for the next permit."""
 
 from uuid import UUID
 
@@ -23,14 +23,14 @@ ACCOUNT = UUID(int=1)
         (SendingLimits(max_per_day=500), LEAST_INTERVAL, 2501),
     ],
 )
-def test_the_longest_interval_counts_and_the_burst_is_one_and_a_quarter_of_a_seconds_worth(
+def test_the_longest_interval_counts_and_the_burst_is_one_mail_and_those_of_a_quarter_of_a_second(
     limits: SendingLimits, interval: float, burst: float
 ) -> None:
     assert (limits.interval, limits.burst) == pytest.approx((interval, burst))
 
 
 @pytest.mark.parametrize("rate", [0.8, 1, 3, 20, 500])
-def test_thirty_seconds_never_see_more_than_five_percent_over_the_rate(rate: float) -> None:
+def test_thirty_seconds_never_have_more_than_five_percent_over_the_rate(rate: float) -> None:
     limits = SendingLimits(max_per_second=rate)
     assert limits.burst + 30 / limits.interval <= 1.05 * 30 * rate
 
@@ -52,14 +52,14 @@ def test_a_limit_that_lets_nothing_through_is_refused(name: str, value: float) -
 @pytest.mark.parametrize(
     ("limits", "used", "ahead", "wait"),
     [
-        (SendingLimits(max_per_second=20), 6, 0.3, 0.05),  # a whole burst is gone: one interval
-        (SendingLimits(max_per_second=20), 2, 0.1, 0.0),  # there is more now
+        (SendingLimits(max_per_second=20), 6, 0.3, 0.05),  # the burst is used up: one interval
+        (SendingLimits(max_per_second=20), 2, 0.1, 0.0),  # the burst has more
         (SendingLimits(send_interval=3), 1, 3.0, 3.0),
         (SendingLimits(send_interval=3), 1, 0.5, 0.5),
-        (SendingLimits(max_per_day=5), 5, 0.0, 7200),  # the day's end
+        (SendingLimits(max_per_day=5), 5, 0.0, 7200),  # until the end of the day
         (SendingLimits(max_per_day=5), 7, 0.0, 7200),  # the limit was lowered
         (SendingLimits(max_per_day=5, send_interval=3), 4, 2.0, 2.0),
-        (SendingLimits(max_per_day=5, send_interval=9000), 5, 9000, 9000),  # tomorrow has begun when the interval ends
+        (SendingLimits(max_per_day=5, send_interval=9000), 5, 9000, 9000),  # the interval ends tomorrow
     ],
 )
 def test_the_wait_is_until_one_more_may_go(limits: SendingLimits, used: int, ahead: float, wait: float) -> None:

@@ -1,4 +1,4 @@
-"""Messages a day: exact, whoever hands over how many at once, and nobody else's business."""
+"""Messages a day of a tenant: exact with many clients, and without effect on others."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,25 +22,27 @@ from tests.waiting import PATIENCE
 
 
 def taken(services, **wants: tuple[object, int, int]) -> dict:  # noqa: F811
+    """Take messages (given as tenant, number, quota), and return how many were granted."""
     with services.db.write() as session:
         rooms = quota.take(session, {tenant: Want(n, per_day) for tenant, n, per_day in wants.values()})
-    assert all(0 < room.day_left <= 2 * DAY for room in rooms.values())  # two: when the clock was wrong
+    # Two days: the stored day may be tomorrow.
+    assert all(0 < room.day_left <= 2 * DAY for room in rooms.values())
     return {name: rooms[tenant].n for name, (tenant, _, _) in wants.items()}
 
 
-def test_as_many_are_granted_as_there_is_room_for(services):  # noqa: F811
+def test_as_many_messages_are_granted_as_the_quota_has_room_for(services):  # noqa: F811
     one, other = new_id(), new_id()
     assert taken(services) == {}
     assert taken(services, a=(one, 3, 5), b=(other, 9, 4)) == {"a": 3, "b": 4}
     assert taken(services, a=(one, 3, 5), b=(other, 1, 4)) == {"a": 2, "b": 0}
     assert taken(services, a=(one, 3, 5)) == {"a": 0}
-    assert taken(services, a=(one, 3, 7)) == {"a": 2}  # raised
-    assert taken(services, a=(one, 3, 2)) == {"a": 0}  # lowered
+    assert taken(services, a=(one, 3, 7)) == {"a": 2}  # the quota was raised
+    assert taken(services, a=(one, 3, 2)) == {"a": 0}  # the quota was lowered
     assert taken(services, a=(one, 3, 0), b=(new_id(), 1, 0)) == {"a": 0, "b": 0}
 
 
 @pytest.mark.parametrize(("ahead", "granted"), [(-400, 4), (-1, 4), (0, 1), (1, 1), (2, 4), (400, 4)])
-def test_a_count_is_of_its_day_and_a_clock_that_was_wrong_leaves_nobody_out(services, ahead, granted):  # noqa: F811
+def test_only_the_count_of_today_or_tomorrow_matters_whatever_the_clock_was(services, ahead, granted):  # noqa: F811
     tenant = new_id()
     today = int(datetime.now(UTC).timestamp()) // DAY
     with services.db.write() as session:
@@ -50,7 +52,7 @@ def test_a_count_is_of_its_day_and_a_clock_that_was_wrong_leaves_nobody_out(serv
     assert sum(taken(services, a=(tenant, 1, 4))["a"] for _ in range(6)) == granted
 
 
-def test_what_is_rolled_back_was_not_used(services):  # noqa: F811
+def test_a_rollback_undoes_the_count(services):  # noqa: F811
     tenant = new_id()
     with services.db.write() as session:
         assert quota.take(session, {tenant: Want(4, 5)})[tenant].n == 4
@@ -59,6 +61,7 @@ def test_what_is_rolled_back_was_not_used(services):  # noqa: F811
 
 
 def of(tenant, per_day, number=0):
+    """Return the rows of a message of a tenant with this quota."""
     made = rows(number, tenant_id=tenant)
     return type(made)(made.message, [one | {"tenant_id": tenant} for one in made.deliveries], made.response, per_day)
 
@@ -68,7 +71,7 @@ def stored_of(services, tenant) -> int:  # noqa: F811
         return session.scalar(select(func.count()).select_from(Message).where(Message.tenant_id == tenant))
 
 
-def test_in_a_common_commit_one_that_is_over_its_quota_fails_no_neighbour(services):  # noqa: F811
+def test_a_tenant_over_its_quota_does_not_fail_the_others_of_its_commit(services):  # noqa: F811
     small, large, free = new_id(), new_id(), new_id()
     store = Stored(services.db)
     begun = [
@@ -76,17 +79,16 @@ def test_in_a_common_commit_one_that_is_over_its_quota_fails_no_neighbour(servic
         for n in range(60)
         for tenant, per_day in ((small, 7), (large, 1000), (free, None))
     ]
-    assert [pending.result() for n, pending in enumerate(begun) if n % 3 or n < 21] == [
-        None
-    ] * 127  # first come, first served
+    stored = [pending.result() for n, pending in enumerate(begun) if n % 3 or n < 21]  # first come, first served
+    assert stored == [None] * 127
     for pending in begun[21::3]:
         with pytest.raises(QuotaExceeded) as caught:
             pending.result()
         assert (caught.value.status, caught.value.limit) == (429, 7)
         assert 0 < caught.value.retry_after <= DAY
     assert [stored_of(services, tenant) for tenant in (small, large, free)] == [7, 60, 60]
-    assert len(store) == 127  # none of the refused is hinted
-    with pytest.raises(QuotaExceeded):  # known by now: no commit is needed for that
+    assert len(store) == 127  # no hint of a refused message is published
+    with pytest.raises(QuotaExceeded):  # this process knows it by now, and needs no commit to refuse
         store.store.pending(of(small, 7), None, lambda: None)
     assert store(of(small, 8)) is None
     store.store.close()
@@ -104,7 +106,7 @@ def door(request, tmp_path_factory):
 
 def post(door, key: str, **options) -> requests.Response:
     headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
-    # A connection of its own, to either process.
+    # On a new connection, so that either process may answer.
     return requests.post(f"{door.url}/messages", json=HELLO | options, headers=headers, timeout=PATIENCE)
 
 
@@ -115,9 +117,8 @@ def test_sixteen_clients_of_two_processes_get_exactly_the_quota(door):
 
     def send(number: int) -> tuple[int, int]:
         idempotent = {"headers": {"Idempotency-Key": f"sixteen {number}"}} if number % 3 == 0 else {}
-        return post(door, keys[number % 4], **idempotent).status_code, post(
-            door, neighbour
-        ).status_code if number % 10 == 0 else 201
+        own = post(door, keys[number % 4], **idempotent).status_code
+        return own, post(door, neighbour).status_code if number % 10 == 0 else 201
 
     with ThreadPoolExecutor(16) as clients:
         answers = list(clients.map(send, range(240)))
@@ -126,7 +127,7 @@ def test_sixteen_clients_of_two_processes_get_exactly_the_quota(door):
     assert door.ask("GET", "/messages?limit=0", keys[0]).json()["count"] == 100
 
 
-def test_over_the_quota_is_429_until_midnight_and_reading_goes_on(door):
+def test_a_tenant_over_its_quota_gets_429_until_midnight_and_may_still_read(door):
     tenant = door.tenant("midnight", max_messages_per_day=2)
     key = door.key(tenant)["key"]
     assert [post(door, key).status_code for _ in range(2)] == [201, 201]
@@ -147,7 +148,7 @@ def test_over_the_quota_is_429_until_midnight_and_reading_goes_on(door):
     until(lambda: {post(door, key).status_code for _ in range(8)} == {201}, 3.0)
 
 
-def test_an_answer_that_is_given_again_is_not_counted_and_given_even_when_all_is_used_up(door):
+def test_a_repeated_answer_is_not_counted_and_is_given_even_over_the_quota(door):
     key = door.key(door.tenant("replays", max_messages_per_day=3))["key"]
     first = post(door, key, headers={"Idempotency-Key": "one"})
     again = [post(door, key, headers={"Idempotency-Key": "one"}) for _ in range(5)]
@@ -157,7 +158,7 @@ def test_an_answer_that_is_given_again_is_not_counted_and_given_even_when_all_is
     assert code(post(door, key, headers={"Idempotency-Key": "one"}, text="another")) == (422, "idempotency_mismatch")
 
 
-def test_a_key_of_a_message_that_was_refused_is_as_good_as_new(door):
+def test_the_idempotency_key_of_a_refused_message_can_be_used_again(door):
     tenant = door.tenant("refused key", max_messages_per_day=0)
     key = door.key(tenant)["key"]
     assert [code(post(door, key, headers={"Idempotency-Key": "two"})) for _ in range(3)] == [
@@ -171,19 +172,19 @@ def test_a_key_of_a_message_that_was_refused_is_as_good_as_new(door):
     assert post(door, key, headers={"Idempotency-Key": "two"}).json()["id"] == taken_.json()["id"]
 
 
-def test_a_message_that_is_not_valid_is_not_counted(door):
+def test_an_invalid_message_is_not_counted(door):
     key = door.key(door.tenant("invalid", max_messages_per_day=1))["key"]
     assert {post(door, key, to="nobody").status_code for _ in range(4)} == {400}
     assert [post(door, key).status_code for _ in range(2)] == [201, 429]
 
 
-def test_a_large_message_is_counted_as_every_other(door):
+def test_a_large_message_is_counted_like_every_other(door):
     key = door.key(door.tenant("large", max_messages_per_day=2))["key"]
-    text = "All work and no play. " * 47_000  # beyond what shares a commit
+    text = "All work and no play. " * 47_000  # too large to share a commit
     assert [post(door, key, text=text).status_code for _ in range(3)] == [201, 201, 429]
 
 
-def test_test_mail_uses_up_nothing_of_the_live_quota_and_has_one_as_large(door):
+def test_test_mail_uses_nothing_of_the_live_quota_and_has_one_as_large(door):
     tenant = door.tenant("two worlds", max_messages_per_day=2)
     live, test, other_test = (door.key(tenant, kind=kind)["key"] for kind in ("live", "test", "test"))
     assert [post(door, key).status_code for key in (test, other_test, test, other_test)] == [201, 201, 429, 429]
@@ -195,8 +196,10 @@ def test_test_mail_uses_up_nothing_of_the_live_quota_and_has_one_as_large(door):
 def test_live_and_test_messages_of_one_commit_have_a_quota_each(services):  # noqa: F811
     tenant, store = new_id(), Stored(services.db)
     pairs = [(of(tenant, 3, n), of(tenant, 3, n)) for n in range(6)]
-    begun = [store.begin(row if not test else type(row)({**row.message, "test": True}, row.deliveries, row.response, row.per_day))
-             for pair in pairs for row, test in zip(pair, (False, True), strict=True)]  # fmt: skip
+    begun = []
+    for live, other in pairs:
+        test = type(other)({**other.message, "test": True}, other.deliveries, other.response, other.per_day)
+        begun += [store.begin(live), store.begin(test)]
     assert [pending.result() for pending in begun[:6]] == [None] * 6
     for pending in begun[6:]:
         with pytest.raises(QuotaExceeded):

@@ -1,4 +1,4 @@
-"""Senders never wait for a server, two processes keep to one limit, and what is away comes back."""
+"""The rate limiter: two processes keep to one limit together, and no sender waits for a server."""
 
 import json
 import subprocess
@@ -29,7 +29,8 @@ PACE = cast(Table, PermitCount.__table__)
 RATE, SECONDS, WAITING = 20, 3.0, 5
 INTERVAL = 0.25
 
-# Has always some to send through three accounts, one of them shared with others; prints how many went and what it cost.
+# A process that always has mail to send through two accounts, which it shares with another process.
+# It prints when each mail went, and what that cost.
 SENDER = f"""
 import json, resource, sys, threading, time
 from uuid import UUID
@@ -62,12 +63,13 @@ while (left := until - time.monotonic()) > 0:
 cost = time.process_time() - cpu
 rate_limiter.close()
 database.close()
-print(json.dumps({{"rated": sent[rated], "spaced": sent[spaced], "cpu": cost, "statements": len(statements), "wakes": wakes}}))
+told = {{"rated": sent[rated], "spaced": sent[spaced], "cpu": cost, "statements": len(statements), "wakes": wakes}}
+print(json.dumps(told))
 """
 
 
 class Counting(Database):
-    """A database that keeps count of the ready statements that it executes."""
+    """A database that keeps the ready statements that it executed."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -83,7 +85,7 @@ class Counting(Database):
 
 
 class World:
-    """A database with the table, rate limiters that count in it, and how often each woke its senders."""
+    """A database with the table of permits, and rate limiters that count in it."""
 
     def __init__(self, url: str) -> None:
         self.database = Counting(url)
@@ -92,13 +94,13 @@ class World:
         self.stack = ExitStack()
 
     def rate_limiter(self, woken: threading.Event | None = None) -> RateLimiter:
-        """Return a new rate_limiter, closed in the end."""
+        """Return a new rate limiter, which ``stack`` closes."""
         rate_limiter = RateLimiter(DatabasePermitStore(self.database), (woken or threading.Event()).set)
         self.stack.callback(rate_limiter.close)
         return rate_limiter
 
     def used(self, account: UUID) -> int:
-        """Return what is counted of the account's day."""
+        """Return today's count of an account."""
         with self.database.read() as session:
             return session.execute(select(PACE.c.used).where(PACE.c.account_id == account)).scalar_one_or_none() or 0
 
@@ -114,6 +116,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @contextmanager
 def two_senders(url: str, rated: UUID, spaced: UUID) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start two processes of SENDER; kill them in the end."""
     command = [sys.executable, "-c", SENDER, url, str(rated), str(spaced)]
     both = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
@@ -126,7 +129,7 @@ def two_senders(url: str, rated: UUID, spaced: UUID) -> Iterator[list[subprocess
             one.communicate()
 
 
-def test_two_processes_together_keep_to_a_rate_and_to_an_interval_and_are_woken_not_busy(
+def test_two_processes_together_keep_to_a_rate_and_to_an_interval_without_busy_waiting(
     postgresql: PostgreSQL,
 ) -> None:
     name = postgresql.create_database()
@@ -147,7 +150,7 @@ def test_two_processes_together_keep_to_a_rate_and_to_an_interval_and_are_woken_
 
     limits = SendingLimits(max_per_second=RATE)
     sent = sorted(moment for one in told for moment in one["rated"])
-    assert len(sent) <= limits.burst + RATE * took  # a slow machine only makes that more
+    assert len(sent) <= limits.burst + RATE * took  # on a slow machine ``took`` is only longer
     assert all(one["rated"] for one in told)
     spaced = sorted(moment for one in told for moment in one["spaced"])
     assert 0 < len(spaced) <= 1 + took / INTERVAL
@@ -157,7 +160,7 @@ def test_two_processes_together_keep_to_a_rate_and_to_an_interval_and_are_woken_
         assert one["cpu"] < 0.3 * took, "busy, not waiting"
 
 
-def test_a_grant_is_used_once_and_the_next_is_asked_for_when_it_may_be_there(world: World) -> None:
+def test_a_permit_is_used_once_and_the_next_one_is_asked_for_when_it_should_be_there(world: World) -> None:
     woken = threading.Event()
     rate_limiter, account, limits = world.rate_limiter(woken), new_id(), SendingLimits(send_interval=0.3)
     assert rate_limiter.ready(account, limits) > 0
@@ -169,7 +172,7 @@ def test_a_grant_is_used_once_and_the_next_is_asked_for_when_it_may_be_there(wor
     assert rate_limiter.ready(account, limits) == 0
 
 
-def test_all_accounts_that_wait_are_asked_for_in_one_statement(world: World) -> None:
+def test_few_statements_ask_for_permits_of_all_waiting_accounts(world: World) -> None:
     rate_limiter, limits = world.rate_limiter(), SendingLimits(max_per_second=1)
     rate_limiter.ready(new_id(), limits)
     wait_until(lambda: len(world.statements) >= 3)
@@ -181,7 +184,7 @@ def test_all_accounts_that_wait_are_asked_for_in_one_statement(world: World) -> 
     assert 0 < len(world.statements) - before < 30
 
 
-def test_no_more_is_asked_for_than_wait_and_what_nobody_came_for_is_taken_off_the_day(world: World) -> None:
+def test_only_as_many_permits_as_mails_are_asked_for_and_unused_ones_are_given_back(world: World) -> None:
     woken = threading.Event()
     rate_limiter, account, limits = world.rate_limiter(woken), new_id(), SendingLimits(max_per_day=100)
     rate_limiter.ready(account, limits, waiting=7)
@@ -190,10 +193,10 @@ def test_no_more_is_asked_for_than_wait_and_what_nobody_came_for_is_taken_off_th
     assert rate_limiter.ready(account, limits, waiting=1) == 0
     wait_until(lambda: world.used(account) == 1)
     pause(0.3)
-    assert world.used(account) == 1  # and nobody is asked for any more
+    assert world.used(account) == 1  # no further permits are asked for
 
 
-def test_a_close_takes_what_is_at_hand_off_the_day(world: World) -> None:
+def test_close_gives_unused_permits_back_to_the_day(world: World) -> None:
     woken = threading.Event()
     rate_limiter, account, limits = world.rate_limiter(woken), new_id(), SendingLimits(max_per_day=100)
     rate_limiter.ready(account, limits, waiting=7)
@@ -204,7 +207,7 @@ def test_a_close_takes_what_is_at_hand_off_the_day(world: World) -> None:
     assert rate_limiter.ready(account, limits) > 0
 
 
-def test_a_day_that_is_used_up_is_told_at_once_and_a_new_limit_counts_at_once(world: World) -> None:
+def test_the_wait_for_a_used_up_day_ends_at_midnight_and_a_new_limit_takes_effect_at_once(world: World) -> None:
     woken = threading.Event()
     rate_limiter, account, limits = world.rate_limiter(woken), new_id(), SendingLimits(max_per_day=1)
     rate_limiter.ready(account, limits)
@@ -222,7 +225,7 @@ def test_a_day_that_is_used_up_is_told_at_once_and_a_new_limit_counts_at_once(wo
     assert rate_limiter.ready(account, SendingLimits(max_per_day=2)) == 0
 
 
-def test_while_the_database_is_away_nothing_is_granted_and_then_it_goes_on(
+def test_no_permits_are_granted_while_the_database_is_away_and_again_when_it_is_back(
     breakable_postgresql: PostgreSQL, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = breakable_postgresql.create_database()
@@ -239,7 +242,7 @@ def test_while_the_database_is_away_nothing_is_granted_and_then_it_goes_on(
                 if rate_limiter.ready(account, limits) == 0:
                     granted += 1
                 woken.wait(0.1)
-            assert granted <= 1  # before it went away
+            assert granted <= 1  # it may have been granted before the stop
             wait_until(lambda: "limits_unavailable" in caplog.messages)
         finally:
             breakable_postgresql.start()
@@ -267,9 +270,9 @@ def test_senders_that_fail_when_woken_do_not_end_the_rate_limiter(
     assert "rate_limiter_failed" in caplog.text
 
 
-def test_a_row_that_lost_its_way_into_the_future_does_not_hold_an_account_for_long(world: World) -> None:
+def test_a_count_from_a_clock_that_was_ahead_does_not_hold_an_account_for_long(world: World) -> None:
     rate_limiter, account, limits = world.rate_limiter(), new_id(), SendingLimits(max_per_second=10)
     wait_until(lambda: rate_limiter.ready(account, limits) == 0)
-    with world.database.write() as session:  # as after a clock that was an hour ahead
+    with world.database.write() as session:  # as if the clock had been an hour ahead
         session.execute(update(PACE).values(free_at=PACE.c.free_at + 3600))
     wait_until(lambda: rate_limiter.ready(account, limits) == 0)

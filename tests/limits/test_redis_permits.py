@@ -1,4 +1,4 @@
-"""What a ``REDIS_URL`` may be, and what Redis keeps."""
+"""The permit store in Redis: valid URLs, failures, and how long keys stay."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mailbbgun.limits.database_permits import DatabasePermitStore
 from mailbbgun.limits.permits import PermitRequest, SendingLimits
 from mailbbgun.limits.redis_permits import RedisPermitStore
 from mailbbgun.limits.stores import permit_store
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.servers import Redis
 from tests.servers.process import free_port
 
@@ -30,7 +30,7 @@ from tests.servers.process import free_port
         "unix:///secret",
     ],
 )
-def test_a_wrong_url_is_named_without_its_password(url: str, tmp_path: Path) -> None:
+def test_the_error_about_a_wrong_url_does_not_show_its_password(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"^REDIS_URL: ") as caught:
         permit_store(load({"MAILBBGUN_REDIS_URL": url}), Database(f"sqlite:///{tmp_path}/x.db"))
     assert "secret" not in explained(caught.value)
@@ -44,7 +44,7 @@ def test_without_a_url_the_database_counts(tmp_path: Path) -> None:
     )
 
 
-def test_nobody_there_a_wrong_password_and_silence_are_unavailable(breakable_redis: Redis) -> None:
+def test_a_redis_that_is_away_silent_or_refuses_the_password_is_unavailable(breakable_redis: Redis) -> None:
     want = PermitRequest(new_id(), 1, SendingLimits(max_per_second=1))
     for url in (f"redis://127.0.0.1:{free_port()}", breakable_redis.url().replace(":tests@", ":secret@")):
         with pytest.raises(RedisUnavailable) as caught:
@@ -58,7 +58,7 @@ def test_nobody_there_a_wrong_password_and_silence_are_unavailable(breakable_red
         breakable_redis.resume()
 
 
-def test_what_is_kept_of_an_account_nobody_asks_for_goes_after_two_days(redis: Redis) -> None:
+def test_the_count_of_an_unused_account_expires_after_two_days(redis: Redis) -> None:
     account, permits = new_id(), RedisPermitStore(redis.url())
     permits.ask([PermitRequest(account, 1, SendingLimits(send_interval=600))])
     with redis.client() as client:

@@ -1,4 +1,4 @@
-"""Moving windows: nothing is gained at the edge of a minute, and who is quiet is forgotten."""
+"""Moving windows of requests, in memory and in Redis."""
 
 import random
 import threading
@@ -15,7 +15,7 @@ from tests.waiting import at_least, bounded
 
 
 class Hands:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     now = 1000.0
 
@@ -33,7 +33,7 @@ def windows(request):
         made.close()
 
 
-def test_as_many_as_the_limit_are_allowed_and_told_what_is_left(windows):
+def test_as_many_requests_as_the_limit_are_allowed_and_told_what_is_left(windows):
     name = str(new_id())
     standings = [windows.hit(name, 3) for _ in range(5)]
     assert [(one.allowed, one.remaining) for one in standings] == [
@@ -47,7 +47,7 @@ def test_as_many_as_the_limit_are_allowed_and_told_what_is_left(windows):
     assert windows.hit(str(new_id()), 3).allowed
 
 
-def test_a_limit_that_changes_counts_with_the_next_request(windows):
+def test_a_changed_limit_takes_effect_with_the_next_request(windows):
     name = str(new_id())
     assert [windows.hit(name, limit).allowed for limit in (2, 2, 2, 4, 4, 4, 1)] == [
         True,
@@ -60,7 +60,7 @@ def test_a_limit_that_changes_counts_with_the_next_request(windows):
     ]
 
 
-def test_many_at_once_get_exactly_the_limit(windows):
+def test_many_threads_at_once_get_exactly_the_limit(windows):
     name, allowed = str(new_id()), []
 
     def ask():
@@ -80,14 +80,14 @@ def test_a_burst_on_both_sides_of_a_minutes_edge_is_one_burst(start):
     clock = Hands()
     windows = MemoryWindows(clock)
     allowed = 0
-    for step in range(100):  # 0.2 seconds around it
+    for step in range(100):  # over 0.2 seconds
         clock.now = 6000.0 + start + step * 0.002
         allowed += windows.hit("k", 60).allowed
     assert allowed == 60
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_sixty_seconds_hold_more_than_the_limit(seed):
+def test_no_sixty_seconds_have_more_requests_than_the_limit(seed):
     dice, clock, moments = random.Random(seed), Hands(), []
     windows = MemoryWindows(clock)
     for _ in range(3000):
@@ -98,7 +98,7 @@ def test_no_sixty_seconds_hold_more_than_the_limit(seed):
     assert all(later - first >= WINDOW for first, later in zip(moments, moments[20:], strict=False))
 
 
-def test_after_the_reset_there_is_one_more():
+def test_one_more_request_is_allowed_after_the_reset():
     clock = Hands()
     windows = MemoryWindows(clock)
     for _ in range(3):
@@ -112,7 +112,7 @@ def test_after_the_reset_there_is_one_more():
     assert [windows.hit("k", 3).allowed for _ in range(2)] == [True, False]
 
 
-def test_who_is_quiet_is_forgotten_and_never_are_too_many_remembered():
+def test_idle_names_are_forgotten_and_the_number_of_names_is_bounded():
     clock = Hands()
     windows = MemoryWindows(clock)
     for number in range(3 * MOST_NAMES):
@@ -132,11 +132,12 @@ def test_looking_counts_nothing():
 
 
 @pytest.mark.parametrize(("address", "network"), [
-    ("192.0.2.1", "192.0.2.1"), ("192.0.2.2", "192.0.2.2"), ("::ffff:192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::/64"),
-    ("2001:db8:0:0:ffff::2", "2001:db8::/64"), ("2001:db8:0:1::1", "2001:db8:0:1::/64"), ("fe80::1%eth0", "fe80::/64"),
+    ("192.0.2.1", "192.0.2.1"), ("192.0.2.2", "192.0.2.2"), ("::ffff:192.0.2.1", "192.0.2.1"),
+    ("2001:db8::1", "2001:db8::/64"), ("2001:db8:0:0:ffff::2", "2001:db8::/64"),
+    ("2001:db8:0:1::1", "2001:db8:0:1::/64"), ("fe80::1%eth0", "fe80::/64"),
     (None, "unknown"), ("", "unknown"), ("unknown", "unknown"), ("192.0.2.1:80", "unknown"), ("_hidden", "unknown"),
 ])  # fmt: skip
-def test_a_stranger_is_an_ipv4_address_or_an_ipv6_network(address, network):
+def test_a_client_is_counted_by_its_ipv4_address_or_its_ipv6_network(address, network):
     assert network_of(address) == network
 
 
@@ -149,13 +150,13 @@ def test_a_stranger_is_an_ipv4_address_or_an_ipv6_network(address, network):
         "redis://:secret@[host/0",
     ],
 )
-def test_a_wrong_url_is_named_without_its_password(url):
+def test_the_error_about_a_wrong_url_does_not_show_its_password(url):
     with pytest.raises(ConfigurationError, match=r"^REDIS_URL: ") as caught:
         RedisWindows(url)
     assert "secret" not in explained(caught.value)
 
 
-def test_a_redis_that_is_away_or_silent_is_told_of_and_waited_for_no_longer_than_its_limit(breakable_redis):
+def test_a_redis_that_is_away_or_silent_is_an_error_after_a_short_wait(breakable_redis):
     with pytest.raises(RedisUnavailable):
         RedisWindows(f"redis://127.0.0.1:{free_port()}").hit("k", 1)
     windows = RedisWindows(breakable_redis.url())
@@ -170,7 +171,7 @@ def test_a_redis_that_is_away_or_silent_is_told_of_and_waited_for_no_longer_than
     windows.close()
 
 
-def test_redis_forgets_what_is_a_minute_old(redis):
+def test_redis_forgets_requests_after_a_minute(redis):
     name, windows = str(new_id()), RedisWindows(redis.url())
     windows.hit(name, 5)
     with redis.client() as client:

@@ -19,11 +19,12 @@ def maildir(folder: Path, most: int = 1000, size: int = MANY) -> Maildir:
 
 
 def kept(one: Maildir) -> list[bytes]:
+    """Return the messages, the oldest first."""
     files = [path for name in ("new", "cur") for path in (one.folder / name).iterdir()]
     return [path.read_bytes() for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]
 
 
-def test_the_newest_stay_read_or_not(tmp_path):
+def test_the_newest_messages_stay_whether_they_were_read_or_not(tmp_path):
     one = maildir(tmp_path, most=3)
     for number in range(3):
         file = one.keep(b"%d" % number)
@@ -33,7 +34,7 @@ def test_the_newest_stay_read_or_not(tmp_path):
     assert kept(one) == [b"2", b"3", b"4"]
 
 
-def test_the_newest_of_so_many_bytes_stay_and_the_last_in_any_case(tmp_path):
+def test_the_newest_messages_within_the_size_stay_and_the_last_one_in_any_case(tmp_path):
     one = maildir(tmp_path, size=100)
     for letter in (b"a", b"b", b"c"):
         one.keep(letter * 40)
@@ -42,7 +43,7 @@ def test_the_newest_of_so_many_bytes_stay_and_the_last_in_any_case(tmp_path):
     assert kept(one) == [b"d" * 500]
 
 
-def test_what_was_there_before_counts(tmp_path):
+def test_messages_from_before_a_restart_count(tmp_path):
     first = maildir(tmp_path)
     for number in range(30):
         first.keep(b"%d" % number)
@@ -74,12 +75,12 @@ def test_abandoned_drafts_are_deleted_after_a_day_and_a_half_and_folders_stay(tm
 def test_a_file_that_cannot_be_deleted_is_logged_and_mail_is_kept(tmp_path, caplog: pytest.LogCaptureFixture):
     one = maildir(tmp_path, most=1)
     (one.folder / "cur").rmdir()
-    (one.folder / "cur").touch()  # no folder to look into
+    (one.folder / "cur").touch()  # not a folder, so it cannot be listed
     assert one.keep(b"x").read_bytes() == b"x"
     assert [record.message for record in caplog.records] == ["maildir_not_trimmed"]
 
 
-def test_many_threads_keep_no_more_than_they_may_and_lose_none_of_the_newest(tmp_path):
+def test_many_threads_together_stay_within_the_bound_and_keep_the_newest(tmp_path):
     one = maildir(tmp_path, most=20)
 
     def keep() -> None:

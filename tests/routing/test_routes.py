@@ -13,7 +13,8 @@ import pytest
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.relays import client
 from mailbbgun.routing.routes import SMARTHOST, Routes, check, endpoint
-from mailbbgun.settings.settings import SMTPTimeouts, load
+from mailbbgun.settings.load import load
+from mailbbgun.settings.timeouts import SMTPTimeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp_accounts.account import Account

@@ -20,7 +20,7 @@ from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.limits import SLOWEST_RATE, SMALL, ServerLimits, limits_of
 from mailbbgun.server.poller import READ, Poller
 from mailbbgun.server.refusal import Refusal
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)

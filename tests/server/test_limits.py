@@ -8,7 +8,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no 
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.server.limits import OTHER_FILES, Stage, check_gunicorn, limits_of, permit_files
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pika
 
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.topology import WORK, delay_queue, work_queue
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from tests.servers import install
 from tests.servers.process import Sandbox, free_port
 

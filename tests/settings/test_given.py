@@ -1,12 +1,12 @@
-"""Names: which variables and names in config.py are settings, which are nobody's business, and which are slips of the pen."""
+"""Names in the environment and in config.py: settings, ignored ones, and errors."""
 
 from pathlib import Path
 
 import pytest
 
 from mailbbgun.core.errors import ConfigurationError
-from mailbbgun.settings.settings import load
-from tests.settings.test_settings import configured
+from mailbbgun.settings.load import load
+from tests.settings.test_load import configured
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from tests.settings.test_settings import configured
         ("MAILBBGUN_API_PORT_5000_TCP_START", "tcp://172.17.0.2:5000"),
     ],
 )
-def test_variables_that_kubernetes_and_docker_set_for_services_are_none_of_ours(variable: str, value: str) -> None:
+def test_variables_that_kubernetes_and_docker_set_for_services_are_ignored(variable: str, value: str) -> None:
     assert load({variable: value}) == load({})
 
 
@@ -49,17 +49,17 @@ def test_variables_that_kubernetes_and_docker_set_for_services_are_none_of_ours(
         ("MAILBBGUN_API_PORT", "5001", "unknown setting; did you mean MAILBBGUN_"),
         ("MAILBBGUN_SERVICE", "x", "unknown setting"),
         ("MAILBBGUN_API_NAME", "mail", "unknown setting"),
-        ("MAILBBGUN_QQQ", "x", "unknown setting; config.py.sample has all there are"),
+        ("MAILBBGUN_QQQ", "x", "unknown setting; config.py.sample lists all settings"),
         ("MAILBBGUN_", "x", "unknown setting"),
     ],
 )
-def test_a_misspelt_variable_is_told_with_the_nearest_there_is(variable: str, value: str, told: str) -> None:
+def test_the_error_about_a_misspelt_variable_names_the_most_similar_one(variable: str, value: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load({variable: value})
     assert str(caught.value).startswith(f"{variable}: {told}")
 
 
-def test_a_port_that_is_no_port_and_no_service_is_wrong() -> None:
+def test_a_port_that_is_neither_a_number_nor_set_by_docker_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="PORT: 'http' is not a number"):
         load({"MAILBBGUN_PORT": "http"})
 
@@ -82,14 +82,14 @@ def test_a_port_that_is_no_port_and_no_service_is_wrong() -> None:
         ("PORT = true", ", line 1: NameError"),
     ],
 )
-def test_a_slip_of_the_pen_in_config_py_is_told(tmp_path: Path, line: str, told: str) -> None:
+def test_a_mistake_in_config_py_is_an_error_that_names_it(tmp_path: Path, line: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configured(tmp_path, line)
     assert told in str(caught.value)
     assert str(tmp_path / "config.py") in str(caught.value)
 
 
-def test_helpers_are_no_settings(tmp_path: Path) -> None:
+def test_helpers_in_config_py_are_not_taken_for_settings(tmp_path: Path) -> None:
     text = """
 import os
 import urllib.parse as Parse
@@ -120,7 +120,7 @@ DATABASE_URL = f"postgresql://robot:{password}@{host}/mail"
     assert settings.DATABASE_URL == "postgresql+psycopg2://robot:p%23w@db.example.com/mail"
 
 
-def test_a_config_py_that_is_a_folder_is_told_and_none_at_all_is_fine(
+def test_a_config_py_that_is_a_folder_is_an_error_and_a_missing_one_is_fine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

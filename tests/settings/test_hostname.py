@@ -1,4 +1,4 @@
-"""Our own host name, whatever the machine is called."""
+"""Our own host name: given by the setting, or made from the machine's name."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ import pytest
 from mailbbgun.accept.checks import check_default_sender
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.settings import hostname
-from mailbbgun.settings.settings import load, unusable_machine_name
+from mailbbgun.settings.load import load, unusable_machine_name
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from mailbbgun.settings.settings import load, unusable_machine_name
         ("xn--zz--", hostname.FALLBACK),
     ],
 )
-def test_any_machine_can_start_and_says_which_name_it_goes_by(
+def test_a_machine_of_any_name_can_start_and_its_invalid_name_is_known(
     monkeypatch: pytest.MonkeyPatch, machine: str, ours: str
 ) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda name="": machine)
@@ -48,7 +48,7 @@ def test_any_machine_can_start_and_says_which_name_it_goes_by(
     assert unusable_machine_name(settings) == ("" if machine == ours else repr(machine))
 
 
-def test_a_resolver_that_hangs_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_hangs_does_not_keep_a_program_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     monkeypatch.setattr(socket, "getfqdn", lambda name="": answer.wait() and "never")
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
@@ -61,7 +61,7 @@ def test_a_resolver_that_hangs_keeps_nobody_from_starting(monkeypatch: pytest.Mo
     "given",
     ["my_host", "10.0.0.5", "[10.0.0.5]", "a" * 70, "mail.example.com.", " mail", "müller.example", "-x", "a..b"],
 )
-def test_a_name_that_was_given_and_cannot_be_ours_is_an_error(given: str) -> None:
+def test_an_invalid_name_in_the_setting_is_an_error(given: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^HOSTNAME: ") as caught:
         load({"MAILBBGUN_HOSTNAME": given})
     assert repr(given) in str(caught.value)

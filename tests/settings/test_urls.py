@@ -1,9 +1,9 @@
-"""URLs of servers: what is refused, and that the sentence tells no password."""
+"""URLs of servers: which are refused, and that no error shows a password."""
 
 import pytest
 
 from mailbbgun.core.errors import ConfigurationError
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 CANARY = "hunter2"
 ESCAPES = "# as %23"
@@ -25,7 +25,7 @@ ESCAPES = "# as %23"
         (f"u:{CANARY}@host/x", "after the scheme come ://"),
     ],
 )
-def test_a_password_that_is_not_escaped_is_refused_and_not_told(name: str, rest: str, told: str) -> None:
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(name: str, rest: str, told: str) -> None:
     scheme = {"DATABASE_URL": "postgresql", "QUEUE_URL": "amqp", "REDIS_URL": "redis"}[name]
     with pytest.raises(ConfigurationError, match=rf"^{name}: ") as caught:
         load({f"MAILBBGUN_{name}": f"{scheme}:{rest}"})
@@ -45,7 +45,7 @@ def test_a_password_that_is_not_escaped_is_refused_and_not_told(name: str, rest:
         ("sqlite:///:memory:", "must name a file"),
     ],
 )
-def test_a_database_that_is_none_of_ours_is_told(url: str, told: str) -> None:
+def test_an_invalid_database_url_is_an_error(url: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^DATABASE_URL: ") as caught:
         load({"MAILBBGUN_DATABASE_URL": url})
     assert told in str(caught.value)
@@ -62,10 +62,10 @@ def test_a_database_that_is_none_of_ours_is_told(url: str, told: str) -> None:
         ("sqlite:////srv/my mail#1/x.db", "sqlite:////srv/my mail#1/x.db"),
     ],
 )
-def test_a_database_that_is_one_is_taken(given: str, taken: str) -> None:
+def test_a_valid_database_url_is_accepted(given: str, taken: str) -> None:
     assert taken == load({"MAILBBGUN_DATABASE_URL": given}).DATABASE_URL
 
 
 @pytest.mark.parametrize("url", ["amqp://a:b@h1:1,h2,h3/%2F", "amqps://[::1]:5671/v", "embedded:"])
-def test_a_queue_that_is_one_is_taken(url: str) -> None:
+def test_a_valid_queue_url_is_accepted(url: str) -> None:
     assert url == load({"MAILBBGUN_QUEUE_URL": url}).QUEUE_URL

@@ -16,7 +16,7 @@ from mailbbgun.database.db import db_now
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import Delivery, Message
 from mailbbgun.services import Services, build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 
 
 @dataclass(frozen=True)

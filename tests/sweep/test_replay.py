@@ -11,7 +11,7 @@ from mailbbgun.deliver import journal
 from mailbbgun.deliver.claim import Claim, renew
 from mailbbgun.deliver.journal import Journal, path_of
 from mailbbgun.messages.models import Delivery
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.sweep.replay import Expired, replay_dead, replay_one
 

@@ -12,7 +12,7 @@ from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.http.web import provided
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.tenants import keys, repo
 from mailbbgun.tenants.models import ApiKey
 from tests.conftest import application

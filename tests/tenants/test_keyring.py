@@ -16,7 +16,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.db import Database
 from mailbbgun.install import install
 from mailbbgun.services import Services, build
-from mailbbgun.settings.settings import load
+from mailbbgun.settings.load import load
 from mailbbgun.smtp_accounts.models import SMTPAccount
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.tenants import keys, repo

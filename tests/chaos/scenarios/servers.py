@@ -21,7 +21,7 @@ from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.rabbitmq import RabbitMQ
 from mailbbgun.queues.topology import WORK, work_queue
 from mailbbgun.services import build
-from mailbbgun.settings.settings import load as load_settings
+from mailbbgun.settings.load import load as load_settings
 from mailbbgun.sweep.hints import NEARLY_EMPTY, PASS, TICK_GRACE
 from mailbbgun.sweep.requeue import requeue
 from tests.chaos.load import Load, addresses

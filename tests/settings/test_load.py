@@ -1,4 +1,4 @@
-"""Settings: what is taken from file and environment, and what stops the start, with the line it says."""
+"""Settings from file and environment: accepted values, and the error about any other."""
 
 from dataclasses import fields
 from functools import partial
@@ -11,13 +11,16 @@ from sqlalchemy import text as sql
 from mailbbgun import startup
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.database.db import Database
-from mailbbgun.settings.settings import Settings, load, sample
+from mailbbgun.settings.load import load
+from mailbbgun.settings.sample import sample
+from mailbbgun.settings.settings import Settings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def configured(folder: Path, text: str, **environment: str) -> Settings:
+    """Return the settings of a ``config.py`` with this text."""
     file = folder / "config.py"
     file.write_text(text)
     return load({"MAILBBGUN_CONFIG": str(file)} | environment)
@@ -28,7 +31,7 @@ def test_the_sample_with_every_setting_uncommented_is_the_default(tmp_path: Path
     assert configured(tmp_path, "\n".join(lines)) == load({})
 
 
-def test_phases_not_named_keep_their_limit(tmp_path: Path) -> None:
+def test_phases_that_are_not_named_keep_their_limit(tmp_path: Path) -> None:
     wanted = SMTPTimeouts(connect=3.5, dot=600.0)
     assert wanted == load({"MAILBBGUN_SMTP_TIMEOUTS": "connect=3.5, dot=600,"}).SMTP_TIMEOUTS
     file = "SMTP_TIMEOUTS = {'connect': 3.5, 'dot': 600}"
@@ -36,7 +39,7 @@ def test_phases_not_named_keep_their_limit(tmp_path: Path) -> None:
     assert SMTPTimeouts() == configured(tmp_path, file, MAILBBGUN_SMTP_TIMEOUTS="").SMTP_TIMEOUTS
 
 
-def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(
+def test_a_relative_var_is_in_the_projects_folder_whatever_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,7 +51,7 @@ def test_a_relative_var_is_in_the_projects_folder_wherever_we_stand(
         load({"MAILBBGUN_VAR": ""})
 
 
-def test_a_relative_path_in_any_setting_is_in_the_projects_folder_wherever_we_stand(
+def test_a_relative_path_in_any_setting_is_in_the_projects_folder_whatever_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -78,7 +81,7 @@ def test_a_path_that_only_a_shell_expands_is_refused_in_every_setting(path: str,
         load({"MAILBBGUN_CONFIG": f"/somewhere/{path}"})
 
 
-def test_tildes_and_dollars_elsewhere_in_a_path_are_letters_like_others(tmp_path: Path) -> None:
+def test_tildes_and_dollars_elsewhere_in_a_path_are_ordinary_characters(tmp_path: Path) -> None:
     for folder in ("a~", "~", "$HOME"):
         assert load({"MAILBBGUN_VAR": str(tmp_path / folder)}).var == tmp_path / folder
     assert load({"MAILBBGUN_VAR": "./~"}).var == ROOT / "~"
@@ -107,13 +110,13 @@ PHASES = "connect, banner, ehlo, tls, auth, mail, rcpt, data, body, dot, rset, q
         ("{'dot': 10**400}", f"dot: 1{'0' * 99}… is not a number"),
     ],
 )
-def test_a_limit_that_cannot_be_is_told_with_its_phase(tmp_path: Path, value: str, told: str) -> None:
+def test_the_error_about_an_invalid_timeout_names_its_phase(tmp_path: Path, value: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configured(tmp_path, f"SMTP_TIMEOUTS = {value}")
     assert str(caught.value) == f"SMTP_TIMEOUTS: {told}"
 
 
-def test_hosts_that_are_no_networks_and_no_names_are_told(tmp_path: Path) -> None:
+def test_the_error_about_an_invalid_private_host_names_it(tmp_path: Path) -> None:
     wanted = ("10.0.0.0/8", "relay.internal", "::1")
     assert wanted == load({"MAILBBGUN_ALLOW_PRIVATE_HOSTS": "10.0.0.0/8, relay.internal,::1"}).ALLOW_PRIVATE_HOSTS
     assert wanted == configured(tmp_path, f"ALLOW_PRIVATE_HOSTS = {wanted}").ALLOW_PRIVATE_HOSTS
@@ -148,9 +151,11 @@ SECRET = ("DATABASE_URL", "QUEUE_URL", "SMTP_URL", "REDIS_URL", "ENCRYPTION_KEYS
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Settings)])
-def test_whatever_a_setting_is_given_it_is_taken_or_told_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
+def test_any_value_in_config_py_is_accepted_or_is_an_error_of_one_line_that_names_the_setting(
+    name: str, tmp_path: Path
+) -> None:
     for place in range(len(NASTY)):
-        text = f"from tests.settings import test_settings as tests\n{name} = tests.NASTY[{place}]"
+        text = f"from tests.settings import test_load as tests\n{name} = tests.NASTY[{place}]"
         try:
             settings = configured(tmp_path, text)
             startup.check(settings)
@@ -163,7 +168,7 @@ def test_whatever_a_setting_is_given_it_is_taken_or_told_in_one_line_that_names_
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Settings)])
-def test_what_the_environment_gives_is_taken_or_told_in_one_line_that_names_it(name: str) -> None:
+def test_any_value_in_the_environment_is_accepted_or_is_an_error_of_one_line_that_names_the_setting(name: str) -> None:
     for value in ("", " ", "x y", "-1", "9" * 5000, "3.7", "\udcff", "'", "{", "a\nb", "\\"):
         try:
             startup.check(load({f"MAILBBGUN_{name}": value}))
@@ -204,7 +209,7 @@ def test_what_the_environment_gives_is_taken_or_told_in_one_line_that_names_it(n
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL: 'LOUD' is not one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
-def test_what_cannot_be_is_told_with_what_would_be_right(name: str, value: str, told: str) -> None:
+def test_the_error_about_an_invalid_value_says_what_would_be_right(name: str, value: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         startup.check(load({f"MAILBBGUN_{name}": value}))
     assert str(caught.value).startswith(told)
@@ -214,7 +219,7 @@ def test_what_cannot_be_is_told_with_what_would_be_right(name: str, value: str, 
     "folder",
     ["a%20b", "a?b#c", "a b", "ü{x}", "{HOSTNAME}", "{VAR}", "100%", "a+b&c=d;e", "quote'\"", "a:b@c", "back\\slash"],
 )
-def test_whatever_the_folder_of_state_is_called_its_very_database_is_opened(folder: str, tmp_path: Path) -> None:
+def test_any_name_of_the_folder_var_leads_to_the_database_in_it(folder: str, tmp_path: Path) -> None:
     settings = load({"MAILBBGUN_VAR": str(tmp_path / folder)})
     assert settings.var == tmp_path / folder
     settings.var.mkdir()
