@@ -66,7 +66,11 @@ def make_folder(settings: Settings) -> None:
 
 
 def check_durability(services: Services) -> None:
-    """Refuse a database that may forget what it committed (unless allowed). Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`."""
+    """Refuse a database that cannot be written, or may forget what it committed (unless allowed).
+
+    Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`.
+    """
+    services.db.check_writable()
     weak = services.db.weaknesses()
     if weak and not services.settings.ALLOW_WEAK_DURABILITY:
         raise ConfigurationError(
