@@ -48,7 +48,9 @@ _POSTGRESQL = (
 # How libpq quotes a server that answers and lets nobody in. The severity is in the server's
 # language. Two blanks follow it.
 _TURNED_AWAY = re.compile(r"failed: [^\s:]{2,20}:  ")
-_BUSY = re.compile(r"starting up|shutting down|not yet accepting|recovery mode|too many (clients|connections)|slots are")
+_BUSY = re.compile(
+    r"starting up|shutting down|not yet accepting|recovery mode|too many (clients|connections)|slots are"
+)
 
 #: SQLSTATEs of servers that only read: the transaction may not write.
 READ_ONLY = "25006"
@@ -58,9 +60,7 @@ NOT_PERMITTED = "42501"
 NO_SCHEMA = "3F000"
 
 #: What a database that only reads is told to be.
-ONLY_READS = (
-    "the database may only be read at present: PostgreSQL is a standby, or default_transaction_read_only is on"
-)
+ONLY_READS = "the database may only be read at present: PostgreSQL is a standby, or default_transaction_read_only is on"
 
 _SQLITE = (
     (r"file is not a database|file is encrypted", "{database} is not a SQLite database"),
