@@ -136,6 +136,9 @@ def end_when_told(numbers: "Iterable[signal.Signals]" = STOPPING) -> None:
     for number in numbers:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # rotation of logs sends them; gunicorn has handlers of its own
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
