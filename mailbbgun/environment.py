@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = os.path.join(ROOT, "mailbbgun")
 VENV = os.path.join(ROOT, ".venv")
 SETUP = os.path.join(ROOT, "bin", "setup")
 PYTHON = (3, 11)  # the oldest
@@ -61,6 +62,10 @@ def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    closed = _first_closed_of_ours()
+    if closed:
+        told = "{} is closed to this user ({}); as its owner type chmod -R a+rX {}"
+        sys.exit("{}: ".format(program) + told.format(closed, _user(), PACKAGE))  # noqa: UP032
     problem = _problem()
     if not problem:
         os.environ.pop(AGAIN, None)
@@ -117,6 +122,18 @@ def _first_closed_library() -> str:
                 needed = os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK
                 if os.path.exists(path) and not os.access(path, needed):
                     return path.rstrip(os.sep)
+    return ""
+
+
+def _first_closed_of_ours() -> str:
+    """Return the first folder or module of our own code that this user may not read; "" if there is none."""
+    for name in sorted(os.listdir(PACKAGE)):
+        path = os.path.join(PACKAGE, name)
+        if os.path.isdir(path):
+            if name != "__pycache__" and not os.access(path, os.R_OK | os.X_OK):
+                return path
+        elif name.endswith(".py") and not os.access(path, os.R_OK):
+            return path
     return ""
 
 
