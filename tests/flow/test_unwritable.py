@@ -92,7 +92,7 @@ def test_a_database_that_may_only_be_read_is_an_outage_and_ends_no_process(
             until(refused)
             until(lambda: told in service.http.get(f"{service.url}/ready").json()["parts"]["database"])
             until(lambda: told in (service.var / "worker.out").read_text())
-            lines = said(service, TENANT, INITDB, code=1)
+            lines = said(service, TENANT, INITDB, REQUEUE, code=1)
             assert all(line.startswith(told) for line in lines)
             service.start_worker("second")
             until(lambda: told in (service.var / "second.out").read_text())
@@ -118,7 +118,7 @@ def test_a_role_that_lacks_rights_is_one_line_of_every_program(
             if rights:
                 server.execute(f"GRANT {rights} ON ALL TABLES IN SCHEMA public TO {READER}")
             url = empty.set(username=READER, password=None).render_as_string(hide_password=False)
-            programs = [API, WORKER, INITDB, TENANT] if rights else [API, WORKER, REQUEUE, STATUS, TENANT, INITDB]
+            programs = [API, WORKER, INITDB, REQUEUE, TENANT] if rights else [API, WORKER, REQUEUE, STATUS, TENANT, INITDB]
             lines = said(prepared, *programs, code=os.EX_CONFIG, DATABASE_URL=url)
         finally:
             server.execute(f"DROP OWNED BY {READER}; DROP ROLE {READER}")
