@@ -33,6 +33,15 @@ QUICK_MESSAGES, QUICK_ROUNDS, QUICK_PEERS = 1000, 1, ("postfix",)
 OUT = ROOT / "var" / "bench"
 
 
+def _check_folder(out: Path) -> None:
+    """Raise :class:`BenchError` if the figures could not be written in the end."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise BenchError(f"{out} cannot be written: {error.strerror}; --out FOLDER names another") from error
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 @click.option(
@@ -131,6 +140,7 @@ def main(
         if slow_clients:
             print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
             return
+        _check_folder(out)
         text, paths = _measured(pending, against, options, rounds, out)
     except KeyboardInterrupt:
         sys.exit(130)

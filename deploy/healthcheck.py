@@ -67,5 +67,18 @@ def _held(journal: Path) -> bool:
     return False
 
 
+def main(arguments: list[str]) -> int:
+    """Run the check that the arguments name and return the exit code; 2 for wrong usage."""
+    parts = {"api": api, "worker": worker, "catcher": catcher}
+    usage = f"Usage: deploy/healthcheck.py {'|'.join(parts)}"
+    if arguments in (["-h"], ["--help"]):
+        print(usage + "\nExit codes: 0 alive, 1 dead, 2 wrong usage.")
+        return 0
+    if len(arguments) != 1 or arguments[0] not in parts:
+        print(usage, file=sys.stderr)
+        return 2
+    return 0 if parts[arguments[0]]() else 1
+
+
 if __name__ == "__main__":
-    sys.exit(0 if {"api": api, "worker": worker, "catcher": catcher}[sys.argv[1]]() else 1)
+    sys.exit(main(sys.argv[1:]))

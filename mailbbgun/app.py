@@ -208,6 +208,7 @@ class Readiness:
         self._check.require()
         with self._services.db.read() as session:
             session.scalar(select(1))
+        self._services.db.check_writable()
         return "ok"
 
     def _queue(self) -> str:

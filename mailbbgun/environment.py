@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = os.path.join(ROOT, "mailbbgun")
 VENV = os.path.join(ROOT, ".venv")
 SETUP = os.path.join(ROOT, "bin", "setup")
 
@@ -75,6 +76,10 @@ def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    closed = _first_closed_of_ours()
+    if closed:
+        told = "{} is closed to this user ({}); as its owner type chmod -R a+rX {}"
+        sys.exit("{}: ".format(program) + told.format(closed, _user(), PACKAGE))  # noqa: UP032
     problem = _problem()
     if not problem:
         os.environ.pop(AGAIN, None)
@@ -134,6 +139,18 @@ def _first_closed_library() -> str:
     return ""
 
 
+def _first_closed_of_ours() -> str:
+    """Return the first folder or module of our own code that this user may not read; "" if there is none."""
+    for name in sorted(os.listdir(PACKAGE)):
+        path = os.path.join(PACKAGE, name)
+        if os.path.isdir(path):
+            if name != "__pycache__" and not os.access(path, os.R_OK | os.X_OK):
+                return path
+        elif name.endswith(".py") and not os.access(path, os.R_OK):
+            return path
+    return ""
+
+
 def _user() -> str:
     """Return this user's name, or number."""
     try:
@@ -151,6 +168,9 @@ def end_when_told(numbers: "Iterable[signal.Signals]" = STOPPING) -> None:
     for number in numbers:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # rotation of logs sends them; gunicorn has handlers of its own
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 

@@ -11,7 +11,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 import mailbbgun.database.idempotency
@@ -22,8 +21,10 @@ import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.tenants.models  # noqa: F401 - all of these define tables
+from mailbbgun import migrations
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.database.db import Base, Database, dialect_of
+from mailbbgun.database.refusal import NOT_PERMITTED
 
 METADATA = Base.metadata
 
@@ -35,9 +36,6 @@ RESTS = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 
 #: PostgreSQL's codes for a deadlock, and for a lock that did not come in time.
 DEADLOCK, NO_LOCK = "40P01", "55P03"
-
-#: PostgreSQL's code for a role that lacks a right.
-NOT_PERMITTED = "42501"
 
 log = logging.getLogger("mailbbgun.schema")
 
@@ -54,10 +52,12 @@ def upgrade(db: Database, config: Config | None = None) -> None:
     """Create the tables, or bring them up to date.
 
     It is safe to repeat, to run twice at once, and to run while the service works. ``config`` says
-    where the migrations are, if not in ``migrations/versions``. Raises
-    :class:`DatabaseUnavailable`, :class:`ConfigurationError`.
+    where the migrations are, if not in ``migrations/versions``. Raises :class:`DatabaseUnavailable`,
+    and :class:`ConfigurationError` for tables of a newer version or of another program.
     """
     config = config or configuration()
+    db.check_writable()
+    _check_tables(db, config)
     for rest in (*RESTS, None):
         try:
             with db.write() as session:
@@ -65,18 +65,32 @@ def upgrade(db: Database, config: Config | None = None) -> None:
                 config.attributes["connection"] = session.connection()
                 command.upgrade(config, "head")
             return
-        except ProgrammingError as error:
-            if getattr(error.orig, "pgcode", None) != NOT_PERMITTED:
-                raise
-            whose = f"the role {db.url.username} may not make tables in the database {db.url.database}"
-            raise ConfigurationError(
-                f"DATABASE_URL: {whose}; bin/postgresql-create-user makes a role and a database of its own"
-            ) from error
         except DatabaseUnavailable as error:
+            if _sqlstate(error) == NOT_PERMITTED:
+                whose = f"the role {db.url.username} may not make tables in the database {db.url.database}"
+                raise ConfigurationError(
+                    f"DATABASE_URL: {whose}; bin/postgresql-create-user makes a role and a database of its own"
+                ) from error
             if rest is None or not _in_the_way(error):
                 raise
             log.info("schema_waits", extra={"why": "the service is using the tables", "retry_in": rest})
             time.sleep(rest)
+
+
+def _check_tables(db: Database, config: Config) -> None:
+    """Raise :class:`ConfigurationError` unless the database is empty or has tables that the steps can work on."""
+    last = migrations.found(db)
+    if last is not None:
+        if last not in {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}:
+            raise migrations.wrong(last)
+        return
+    with db.read() as session:
+        there = set(inspect(session.connection()).get_table_names())
+    if foreign := sorted(there & set(METADATA.tables)):
+        raise ConfigurationError(
+            f"DATABASE_URL: the database {db.shown} is another program's: it has a table {foreign[0]!r} that we "
+            "did not make; name a database of Mail BB Gun, or a new one"
+        )
 
 
 def _lock_tables(session: Session, config: Config) -> None:
@@ -101,4 +115,9 @@ def _lock_tables(session: Session, config: Config) -> None:
 
 def _in_the_way(error: DatabaseUnavailable) -> bool:
     """Return whether the migration failed because others use the tables. It may be tried again."""
-    return getattr(getattr(error.__cause__, "orig", None), "pgcode", None) in (DEADLOCK, NO_LOCK)
+    return _sqlstate(error) in (DEADLOCK, NO_LOCK)
+
+
+def _sqlstate(error: DatabaseUnavailable) -> str | None:
+    """Return PostgreSQL's code for the error behind ours, if there is one."""
+    return getattr(getattr(error.__cause__, "orig", None), "pgcode", None)

@@ -73,10 +73,11 @@ def make_folder(settings: Settings) -> None:
 
 
 def check_durability(services: Services) -> None:
-    """Refuse a database that may lose commits, unless ALLOW_WEAK_DURABILITY is set.
+    """Refuse a database that cannot be written, or may lose commits, unless ALLOW_WEAK_DURABILITY is set.
 
     Raises :class:`ConfigurationError`, :class:`DatabaseUnavailable`.
     """
+    services.db.check_writable()
     weak = services.db.weaknesses()
     if weak and not services.settings.ALLOW_WEAK_DURABILITY:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ import click
 from mailbbgun import migrations
 from mailbbgun.cli.terminal import as_json, opened, print_json, print_one, print_table
 from mailbbgun.core.clock import rfc3339
-from mailbbgun.core.errors import ConfigurationError, MailBBGunError, Unavailable, explained
+from mailbbgun.core.errors import ConfigurationError, MailBBGunError, QueueMisconfigured, Unavailable, explained
 from mailbbgun.database.db import Database
 from mailbbgun.deliver import workers
 from mailbbgun.limits.stores import permit_store
@@ -76,8 +76,13 @@ def _queue(services: Services, database_usable: bool, problems: Problems) -> dic
     if embedded and not database_usable:
         return told  # the embedded queue is in that database, whose problem is listed already
     with _noting(problems):
-        services.queue.check()
-        told["depth"], told["reachable"] = services.queue.depth(), True
+        try:
+            services.queue.check()
+            told["depth"] = services.queue.depth()
+        except QueueMisconfigured:  # it answers
+            told["reachable"] = True
+            raise
+        told["reachable"] = True
     return told
 
 

@@ -149,7 +149,8 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-LOOK_SECONDS = 1.0  # between two looks whether a signal has come that did not wake the main thread
+#: Seconds between two looks whether a signal has come that did not wake the main thread.
+LOOK_SECONDS = 1.0
 
 #: A signal that comes this many seconds after the first one means that somebody will not wait. An
 #: earlier one does not: ``timeout`` signals a program and then its process group, so the program

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import DateTime, Dialect, Double, MetaData, String, Uuid, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -21,7 +21,7 @@ from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database import engines, tenant_filter
 from mailbbgun.database.ready import ReadyStatement, Rows, Runner, StatementStep, Values
-from mailbbgun.database.refusal import DatabaseRefusal
+from mailbbgun.database.refusal import ONLY_READS, DatabaseRefusal
 
 _SECRET_OPTIONS = ("password", "sslpassword")  # options of libpq that hold secrets
 
@@ -160,6 +160,13 @@ def _ascii_lower_sqlite(element: ascii_lower, compiler: SQLCompiler, **kw: Any) 
     return f"lower({compiler.process(element.clauses, **kw)})"
 
 
+# Tables of ours, each with a right that our role lacks on it.
+_LACKING = text(
+    "SELECT relname, need FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS need "
+    "WHERE relnamespace = to_regnamespace(current_schema()) AND relkind = 'r' AND relname = ANY(:ours) "
+    "AND NOT has_table_privilege(pg_class.oid, need) ORDER BY 1 LIMIT 1"
+)
+
 _AFTER = "mailbbgun_after_commit"  # in a session's ``info``: what to call after its commit
 
 
@@ -259,6 +266,27 @@ class Database:
         with self._translated(), self._writer:
             return self._ready.ask(ready, values)
 
+    def check_writable(self) -> None:
+        """Raise :class:`DatabaseUnavailable` if the database may only be read, as on a standby, or
+        if our role lacks a right on one of our tables.
+        """
+        if self.dialect != "postgresql":
+            return
+        with self.write() as session:
+            if session.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
+                raise DatabaseUnavailable(ONLY_READS)
+            lacking = session.execute(_LACKING, {"ours": list(Base.metadata.tables)}).first()
+        if lacking:
+            why = self._refusal.lacks_right(f"{lacking[1]} on table {lacking[0]}")
+            raise DatabaseUnavailable(f"DATABASE_URL: {why}", refused=True)
+
+    def check_search_path(self) -> None:
+        """Raise :class:`DatabaseUnavailable` if PostgreSQL knows no schema to look for tables in."""
+        if self.dialect == "postgresql":
+            with self.read() as session:
+                if session.execute(text("SELECT current_schema()")).scalar_one() is None:
+                    raise DatabaseUnavailable(f"DATABASE_URL: {self._refusal.no_schema}", refused=True)
+
     def weaknesses(self) -> list[str]:
         """Return each setting of the server that would let a power cut lose committed messages."""
         with self.read() as session:
@@ -281,12 +309,8 @@ class Database:
         except PoolTimeout as error:
             raise DatabaseUnavailable("every connection to the database is busy") from error
         except DBAPIError as error:
-            if why := self._refusal.of(error):
-                raise DatabaseUnavailable(f"DATABASE_URL: {why}", refused=True) from error
-            if isinstance(error, OperationalError | InterfaceError):
-                raise DatabaseUnavailable("the database does not answer") from error
-            if error.connection_invalidated:
-                raise DatabaseUnavailable("the connection to the database broke") from error
+            if ours := self._refusal.translated(error):
+                raise ours from error
             raise
 
 

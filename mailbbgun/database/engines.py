@@ -1,5 +1,7 @@
 """Makes SQLAlchemy's engine for each of the two databases, with the settings of its connections."""
 
+import contextlib
+import os
 import select
 from typing import Any
 
@@ -80,6 +82,14 @@ def sqlite(url: URL, pool_size: int, synchronous: str) -> Engine:
         json_deserializer=orjson.loads,
         connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _keep_private(_dialect: object, _record: object, arguments: Any, _options: object) -> None:
+        # SQLite would make a file that every user may read. Those beside it get the same mode.
+        if arguments[0] == ":memory:":
+            return
+        with contextlib.suppress(OSError):  # it exists; or it cannot be made, which SQLite explains
+            os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

@@ -1,15 +1,18 @@
-"""Finds out from an error whether the database refuses us because the settings are wrong.
+"""Turns errors of the database server into our own, for every program alike.
 
-Then waiting for the database would never help. psycopg2 gives no SQLSTATE for a refused connection,
-only PostgreSQL's text. So only known texts count as such a refusal. Any other error, and a server
-that answers in another language, counts as a database that does not answer yet.
+A server may refuse us because the settings are wrong: then waiting would never help. psycopg2 gives
+no SQLSTATE for a refused connection, only PostgreSQL's text. So only known English texts count as
+such a refusal. Any other error, and a server that answers in another language, counts as a database
+that does not answer yet. Errors of statements have an SQLSTATE.
 """
 
 import re
 from pathlib import Path
 
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from mailbbgun.core.errors import DatabaseUnavailable
 
 # Texts of PostgreSQL (src/backend/libpq/auth.c, utils/init), of its client library and of
 # PgBouncer, each with the sentence to show. {user}, {role}, {database} and {host} are those of the
@@ -41,6 +44,24 @@ _POSTGRESQL = (
         "an option in it is not one of libpq's",
     ),
 )
+
+# How libpq quotes a server that answers and lets nobody in. The severity is in the server's
+# language. Two blanks follow it.
+_TURNED_AWAY = re.compile(r"failed: [^\s:]{2,20}:  ")
+_BUSY = re.compile(
+    r"starting up|shutting down|not yet accepting|recovery mode|too many (clients|connections)|slots are"
+)
+
+#: SQLSTATEs of servers that only read: the transaction may not write.
+READ_ONLY = "25006"
+#: SQLSTATE of a role that lacks a right.
+NOT_PERMITTED = "42501"
+#: SQLSTATE of a search_path without a schema.
+NO_SCHEMA = "3F000"
+
+#: What a database that only reads is told to be.
+ONLY_READS = "the database may only be read at present: PostgreSQL is a standby, or default_transaction_read_only is on"
+
 _SQLITE = (
     (r"file is not a database|file is encrypted", "{database} is not a SQLite database"),
     (r"disk image is malformed", "{database} is damaged: restore it from a backup"),
@@ -61,8 +82,29 @@ class DatabaseRefusal:
             "host": url.host or "this machine",
         }
 
+    def translated(self, error: DBAPIError) -> DatabaseUnavailable | None:
+        """Return our error for one of the server or the connection; None if a statement of ours is
+        to blame.
+        """
+        if why := self.of(error):
+            return DatabaseUnavailable(f"DATABASE_URL: {why}", refused=True)
+        code = _sqlstate(error)
+        if code == READ_ONLY:
+            return DatabaseUnavailable(ONLY_READS)
+        if code.startswith("XX"):
+            return DatabaseUnavailable("PostgreSQL failed")
+        if isinstance(error, OperationalError | InterfaceError):
+            text = str(error.orig)
+            away = not _TURNED_AWAY.search(text) or _BUSY.search(text)
+            return DatabaseUnavailable("the database does not answer" if away else "PostgreSQL refuses us")
+        if error.connection_invalidated:
+            return DatabaseUnavailable("the connection to the database broke")
+        return None
+
     def of(self, error: DBAPIError) -> str:
         """Return a sentence about the wrong setting; "" if the settings may be right."""
+        if self._file is None and (code := _sqlstate(error)):
+            return self._of_statement(code, str(error.orig))
         if self._file is None and error.statement is not None:
             return ""  # the server let the connection in, so the settings are not to blame
         text = str(error.orig)
@@ -73,9 +115,31 @@ class DatabaseRefusal:
                 return sentence.format_map(self._names)
         return ""
 
+    def _of_statement(self, code: str, text: str) -> str:
+        if code == NOT_PERMITTED:
+            lacking = text.strip().partition("\n")[0].partition("ERROR:  ")[2] or text.strip().partition("\n")[0]
+            return self.lacks_right(lacking)
+        return self.no_schema if code == NO_SCHEMA else ""
+
+    def lacks_right(self, which: str) -> str:
+        """Return the sentence about a right that our role lacks."""
+        told = f"{self._names['user']} lacks a right in the database {self._names['database']} ({which})"
+        return f"{told}; the role that owns the tables has it, and bin/postgresql-create-user makes such a role"
+
+    @property
+    def no_schema(self) -> str:
+        """The sentence for a connection whose ``search_path`` has no schema."""
+        user, database = self._names["user"], self._names["database"]
+        return f"search_path names no schema of the database {database} that {user} may use"
+
     def _unopened(self, file: Path) -> str:
         if file.is_dir():
             return f"{str(file)!r} is a folder, not a file"
         if not file.parent.is_dir():
             return f"there is no folder {str(file.parent)!r}"
         return f"{str(file)!r} cannot be opened: this user must be able to write the file and its folder"
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    """Return PostgreSQL's code for the error of a statement; "" if there is none."""
+    return getattr(error.orig, "pgcode", None) or ""

@@ -69,7 +69,7 @@ class Maildir:
         name = f"{seconds}.M{fraction // 1000:06}P{os.getpid()}Q{next(self._numbers)}.{self._host}"
         draft, final = self.folder / "tmp" / name, self.folder / "new" / name
         try:
-            with draft.open("xb") as file:
+            with open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,6 +4,8 @@ version.
 The check does not import Alembic.
 """
 
+import re
+
 from sqlalchemy import inspect, text
 
 from mailbbgun.core.errors import ConfigurationError
@@ -15,6 +17,8 @@ HEAD = "0011"
 Alembic knows it too, but importing Alembic takes as long as the rest of a worker.
 """
 
+_STEP = re.compile(r"[0-9]{4}")
+
 
 def found(db: Database) -> str | None:
     """Return the step that the tables are at; None if there are none.
@@ -22,8 +26,11 @@ def found(db: Database) -> str | None:
     Raises :class:`DatabaseUnavailable`.
     """
     with db.read() as session:
-        there = inspect(session.connection()).has_table("alembic_version")
-        return session.scalar(text("SELECT version_num FROM alembic_version")) if there else None
+        if inspect(session.connection()).has_table("alembic_version"):
+            last: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+            return last
+    db.check_search_path()
+    return None
 
 
 def check(db: Database) -> None:
@@ -37,6 +44,16 @@ def check(db: Database) -> None:
 
 def wrong(last: str | None) -> ConfigurationError:
     """Return the error for tables that are at another step than this version needs."""
+    if last is not None and not _STEP.fullmatch(last):
+        return ConfigurationError(
+            f"the database's tables are another program's: alembic_version is {last[:40]!r}, and ours would be {HEAD}; "
+            "name a database of Mail BB Gun, or a new one, in DATABASE_URL"
+        )
+    if last is not None and last > HEAD:
+        return ConfigurationError(
+            f"the database is of a newer version of Mail BB Gun: its schema is {last}, this version needs {HEAD}; "
+            "run that newer version, or restore a backup (docs/howto/upgrade.rst)"
+        )
     return ConfigurationError(
         f"the database's schema is {last or 'missing'}, this version needs {HEAD}: run python initdb.py"
     )

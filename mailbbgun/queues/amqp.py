@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pika
 from pika.adapters.select_connection import IOLoop
@@ -46,6 +46,12 @@ CONNECT_SECONDS = 3.0
 #: Seconds for everything until AMQP is spoken.
 OPEN_SECONDS = 6.0
 
+#: What to do about a user that lacks a right. It is shown to clients, so it names no user.
+GIVE_RIGHTS = (
+    "give the user of QUEUE_URL its rights: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*' "
+    "(docs/howto/postgresql-and-rabbitmq.rst)"
+)
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -61,8 +67,13 @@ class BrokerRefused(QueueUnavailable):
     """
 
     def __init__(self, reply_code: int, text: str) -> None:
-        super().__init__(f"RabbitMQ: {safe(text)}")
+        super().__init__(f"RabbitMQ: {_with_advice(reply_code, text)}")
         self.reply_code = reply_code
+
+
+def _with_advice(reply_code: int, text: str) -> str:
+    """Return the broker's text, and what to do if our user lacks a right (403)."""
+    return f"{safe(text)}; {GIVE_RIGHTS}" if reply_code == 403 else safe(text)
 
 
 def persistent() -> pika.BasicProperties:
@@ -80,6 +91,7 @@ def hosts_of(url: str) -> Hosts:
     Raises :class:`ConfigurationError`.
     """
     parts = urlsplit(url)
+    _check_options(parts.query)
     login, at, hosts = parts.netloc.rpartition("@")
     found = []
     try:
@@ -92,6 +104,19 @@ def hosts_of(url: str) -> Hosts:
     except (TypeError, ValueError) as error:
         raise ConfigurationError("QUEUE_URL: is not amqp://user:password@host1:port,host2/vhost") from error
     return found
+
+
+def _check_options(query: str) -> None:
+    """Raise :class:`ConfigurationError` that names the first option that pika does not take."""
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if not hasattr(pika.URLParameters, f"_set_url_{name}"):
+            raise ConfigurationError(f"QUEUE_URL: there is no option {name[:40]!r} for amqp: URLs")
+        try:
+            pika.URLParameters(f"amqp://localhost/?{urlencode({name: value})}")
+        except OSError as error:  # files of ssl_options
+            raise ConfigurationError(f"QUEUE_URL: the option {name!r}: {error.strerror or 'cannot be used'}") from error
+        except (AttributeError, SyntaxError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"QUEUE_URL: the option {name!r} cannot have that value") from error
 
 
 def run_blocking(hosts: Hosts, work: Callable[[Channel], T]) -> T:
@@ -206,7 +231,9 @@ class Link:
         """End the link. pika calls this when a channel or connection closes."""
         text = getattr(reason, "reply_text", "") if isinstance(reason, Exception) else ""
         error = QueueUnavailable(
-            f"RabbitMQ closed the connection: {safe(text)}" if text else "the connection to RabbitMQ broke"
+            f"RabbitMQ closed the connection: {_with_advice(getattr(reason, 'reply_code', 0), text)}"
+            if text
+            else "the connection to RabbitMQ broke"
         )
         error.__cause__ = reason if isinstance(reason, BaseException) else None
         self._end(error)

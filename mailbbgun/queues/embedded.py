@@ -185,7 +185,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except DatabaseUnavailable as error:
-        raise QueueUnavailable("the queue's database does not answer") from error
+        raise QueueUnavailable(str(error), refused=error.refused) from error
 
 
 def _due(lane: str) -> Select[int]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from mailbbgun.core.errors import QueueMisconfigured
-from mailbbgun.queues.amqp import BrokerRefused, Channel, Hosts, missing, run_blocking
+from mailbbgun.queues.amqp import GIVE_RIGHTS, BrokerRefused, Channel, Hosts, missing, run_blocking
 from mailbbgun.queues.lanes import LANES
 
 WORK = "mailbbgun.work.v1"
@@ -45,6 +45,9 @@ _NOT_ALLOWED = (
     "is missing, and our user may not make it: run initdb.py with a user in QUEUE_URL "
     "that may configure, write and read"
 )
+_NO_RIGHTS = f"is there, but our user may not write and read it; {GIVE_RIGHTS}"
+_NOT_CONFIGURABLE = f"is there, but our user may not configure it, so what it is like cannot be checked; {GIVE_RIGHTS}"
+_MISSING = "is missing; run initdb.py"
 
 
 def work_queue(lane: str) -> str:
@@ -74,17 +77,27 @@ class Topology:
     def declare(self) -> None:
         """Make all exchanges, queues and bindings that are missing.
 
-        Raises :class:`QueueMisconfigured` if one exists with other arguments.
+        Raises :class:`QueueMisconfigured` if one exists with other arguments, or our user lacks a
+        right.
         """
-        with _misconfigured({406: _OTHER_ARGUMENTS, 403: _NOT_ALLOWED}):
-            run_blocking(self._hosts, partial(self._make, exchanges=self._exchanges, queues=self._queues))
+        with _misconfigured({406: _OTHER_ARGUMENTS, 403: _NOT_CONFIGURABLE}):
+            try:
+                run_blocking(self._hosts, partial(self._make, exchanges=self._exchanges, queues=self._queues))
+            except BrokerRefused as error:
+                if error.reply_code == 403:
+                    self._check(_NOT_ALLOWED)
+                raise
 
     def check(self) -> None:
-        """Check that each exchange and queue exists; bindings cannot be checked.
+        """Check that each exchange and queue exists, and that our user may write and read them;
+        bindings cannot be checked.
 
-        Raises :class:`QueueMisconfigured` for the first that is missing.
+        Raises :class:`QueueMisconfigured` for the first that is missing or forbidden.
         """
-        with _misconfigured({404: "is missing; run initdb.py"}):
+        self._check(_MISSING)
+
+    def _check(self, told_if_missing: str) -> None:
+        with _misconfigured({404: told_if_missing, 403: _NO_RIGHTS}):
             run_blocking(self._hosts, self._look)
 
     def mend(self, *, unrouted: bool) -> list[str]:
@@ -93,8 +106,9 @@ class Topology:
         With ``unrouted``, which means that a message had no queue, make all bindings. Raises
         :class:`QueueMisconfigured` if our user may not make them.
         """
-        exchanges = missing(self._hosts, {name: partial(_look_for_exchange, name=name) for name in self._exchanges})
-        queues = missing(self._hosts, {name: partial(_look_for_queue, name=name) for name in self._queues})
+        with _misconfigured({403: _NO_RIGHTS}):
+            exchanges = missing(self._hosts, {name: partial(_look_for_exchange, name=name) for name in self._exchanges})
+            queues = missing(self._hosts, {name: partial(_look_for_queue, name=name) for name in self._queues})
         if queues:
             time.sleep(SETTLE_SECONDS)
         if exchanges or queues or unrouted:
@@ -118,7 +132,14 @@ class Topology:
 
 
 def _look_for_exchange(channel: Channel, name: str) -> None:
+    """Find out whether it exists and our user may write and read it.
+
+    To find an exchange takes no right. To remove a binding takes both, even one that does not
+    exist, and that changes nothing. To publish a message would not do: under an alarm the broker
+    does not answer.
+    """
     channel.exchange_declare(name, passive=True)
+    channel.exchange_unbind(name, name, "mailbbgun.none")
 
 
 def _look_for_queue(channel: Channel, name: str) -> None:

@@ -31,8 +31,6 @@ SCHEMES = {
 }
 #: The same for URLs that may be empty.
 OPTIONAL_SCHEMES = {"REDIS_URL": ("redis", "rediss")}
-#: The settings that others may name in braces.
-FILLED_IN = ("VAR", "HOSTNAME")
 _BRACES = re.compile(r"\{(VAR|HOSTNAME)\}")
 
 
@@ -90,21 +88,28 @@ def _from_file(path: str | None, known: Collection[str]) -> dict[str, Any]:
         if path:
             return from_file(Path(path), known)
         here = Path("config.py")
-        return from_file(here if here.exists() else PROJECT / here, known)
+        here = here if os.path.lexists(here) else PROJECT / here
+        return from_file(here, known)
     except FileNotFoundError as error:
         if path:
             raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}{paths.hint(path)}") from error
+        if here.is_symlink():
+            raise ConfigurationError(f"{here}: is a link to {here.readlink()}, which does not exist") from error
         return {}
 
 
 def _filled_in(name: str, value: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """Return a value with VAR and HOSTNAME in place of ``{VAR}`` and ``{HOSTNAME}``.
 
-    Other braces stay (a password may have some), and so do all braces in VAR and HOSTNAME
-    themselves.
+    Other braces stay (a password may have some). Raises :class:`ConfigurationError` if VAR names
+    itself.
     """
-    if name in FILLED_IN:
-        return value
+    if name == "HOSTNAME":
+        return value  # whose braces are no part of a host name
+    if name == "VAR":
+        if "{VAR}" in value:
+            raise ConfigurationError(f"VAR: {values.shown(value)} names itself: write the path without {{VAR}}")
+        return value.replace("{HOSTNAME}", given["HOSTNAME"])
     texts = {"VAR": settings["VAR"], "HOSTNAME": given["HOSTNAME"]}
     if name.endswith("_URL"):
         texts = {one: quote(text) for one, text in texts.items()}  # readers of a URL unquote it

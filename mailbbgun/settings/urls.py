@@ -34,7 +34,10 @@ def fault_of(url: str, schemes: Collection[str]) -> str:
 
 
 def _fault_of_file(url: str) -> str:
-    path = url.partition(":")[2].partition("?")[0]
+    path, asked, options = url.partition(":")[2].partition("?")
+    if asked:
+        name = re.split("[=&]", options)[0][:40]
+        return f"has the option {name!r}, and SQLite gets none here; a ? in the path is written %3F"
     if not path.startswith("///") or len(path) == 3:
         return "must be sqlite:/// and a path, with four slashes if the path is absolute"
     if path[3:] == ":memory:":

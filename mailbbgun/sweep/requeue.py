@@ -55,6 +55,9 @@ def main(dry_run: bool, older_than: int, quiet: bool) -> None:
         services = build(settings, installed=True)
         try:
             migrations.check(services.db)
+            if not dry_run:
+                services.db.check_writable()
+            services.queue.check()  # publishing would find out only if something were stranded
             make_folder(settings)  # for the lock
             with _only_one(settings.var / "requeue-pending.lock"):
                 stopped: list[bool] = []  # not an Event: two signals at once could deadlock in its lock

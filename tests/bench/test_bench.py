@@ -184,3 +184,10 @@ def test_a_peer_that_nobody_knows_is_named(start):
 def test_a_shape_that_nobody_knows_is_named(start):
     _, err = start("--shapes", "short,postcard").communicate(timeout=PATIENCE)
     assert "'postcard' is not one of short, paragraph, html, german, japanese, recipients, mix" in err
+
+
+def test_a_folder_for_the_figures_that_cannot_be_written_is_told_before_anything_is_measured(start):
+    process = start("--out", "/proc/nowhere")
+    out, err = process.communicate(timeout=4 * PATIENCE)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith("bench: /proc/nowhere cannot be written: No such file or directory; --out FOLDER")

@@ -8,10 +8,12 @@ import psycopg2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError
 
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable, RedisUnavailable
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.db import Database
+from mailbbgun.database.refusal import DatabaseRefusal
 from mailbbgun.limits.redis_permits import RedisPermitStore
 from mailbbgun.startup import patiently
 from tests.servers import PostgreSQL, Redis
@@ -80,6 +82,24 @@ def test_a_refusal_of_postgresql_is_explained_and_ends_a_start(
 
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         patiently(start, Outages())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("FATAL:  Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen", "PostgreSQL refuses us"),
+        ('ВАЖНО:  роль "u" не существует', "PostgreSQL refuses us"),
+        ("FATAL:  the database system is starting up", "the database does not answer"),
+        ("FATAL:  sorry, too many clients already", "the database does not answer"),
+        ("Connection refused", "the database does not answer"),
+    ],
+)
+def test_a_server_that_answers_in_another_language_is_said_to_refuse_us_and_is_waited_for(said: str, told: str) -> None:
+    text_of_libpq = f'connection to server at "127.0.0.1", port 5432 failed: {said}\n'
+    refusal = DatabaseRefusal(make_url("postgresql+psycopg2://u@h/d"))
+    ours = refusal.translated(OperationalError(None, None, psycopg2.OperationalError(text_of_libpq)))
+    assert ours is not None
+    assert (str(ours), ours.refused) == (told, False)
 
 
 def test_a_postgresql_that_is_away_is_waited_for() -> None:

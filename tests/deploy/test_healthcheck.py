@@ -64,3 +64,21 @@ def test_an_api_lives_when_health_answers_200() -> None:
         server.shutdown()
         thread.join()
     assert not _healthy("api", PORT=free_port())
+
+
+def test_wrong_usage_of_the_check_is_told_in_one_line() -> None:
+    for arguments, code in (
+        (["--help"], 0),
+        (["-h"], 0),
+        ([], 2),
+        (["--version"], 2),
+        (["wroker"], 2),
+        (["api", "x"], 2),
+    ):
+        done = subprocess.run(
+            [sys.executable, "deploy/healthcheck.py", *arguments], cwd=ROOT, capture_output=True, check=False, text=True
+        )
+        assert done.returncode == code
+        told, other = (done.stdout, done.stderr) if code == 0 else (done.stderr, done.stdout)
+        assert told.startswith("Usage: deploy/healthcheck.py api|worker|catcher")
+        assert other == ""

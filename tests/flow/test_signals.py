@@ -91,6 +91,20 @@ def test_the_catcher_exits_0_on_sighup_and_sigquit(embedded_settings, number):
         assert catcher.stderr.read() == ""
 
 
+@pytest.mark.parametrize("program", [["-m", "mailbbgun.catcher"], ["worker.py"]], ids=["catcher", "worker"])
+def test_a_program_goes_on_at_the_signals_by_which_logs_are_rotated(embedded_settings, program):
+    service = Service(embedded_settings, CATCHER_PORT=free_port())
+    service.install()
+    argv = [sys.executable, *program]
+    with subprocess.Popen(argv, cwd=ROOT, env=service.environment, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr
+        assert any(" catching " in line or "worker_started" in line for line in running.stderr)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            running.send_signal(number)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(PATIENCE) == 0
+
+
 def test_an_api_process_that_gets_sighup_is_replaced(embedded_settings):
     with Service(embedded_settings) as service:
         (first,) = children(service.processes["api"].pid)

@@ -121,6 +121,15 @@ def test_with_an_empty_postgresql_database_programs_say_what_to_run_and_make_no_
     assert not (tmp_path / "none").exists()
 
 
+def test_nobody_else_may_read_the_database_in_a_folder_that_everybody_may_enter(embedded_settings):
+    service = Service(embedded_settings)
+    service.var.chmod(0o755)
+    service.install()
+    files = {file.name: file.stat().st_mode & 0o077 for file in service.var.glob("mailbbgun.db*")}
+    assert files["mailbbgun.db"] == 0
+    assert set(files.values()) == {0}
+
+
 def test_only_programs_that_connect_to_mail_servers_check_the_file_of_authorities(prepared):
     lines = refusals(prepared, PROGRAMS["api"], WORKER, PROGRAMS["run"], SMTP_CA_FILE="/nowhere/ca.pem")
     told = ": SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory"

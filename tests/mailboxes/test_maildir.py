@@ -61,6 +61,11 @@ def test_between_two_listings_there_is_at_most_a_hundredth_more(tmp_path):
     assert kept(one)[-1] == b"349"
 
 
+def test_nobody_else_may_read_a_message_whatever_folder_it_is_in(tmp_path):
+    tmp_path.chmod(0o755)
+    assert maildir(tmp_path).keep(b"secret").stat().st_mode & 0o777 == 0o600
+
+
 def test_abandoned_drafts_are_deleted_after_a_day_and_a_half_and_folders_stay(tmp_path):
     one = maildir(tmp_path)
     for name, age in (("old", DRAFT_SECONDS + 60), ("young", DRAFT_SECONDS - 60)):

@@ -338,6 +338,18 @@ def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Pat
     library.chmod(0o755)
 
 
+def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path) -> None:
+    room = clone / "mailbbgun" / "worker"
+    room.chmod(0)
+    become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
+    begin = f"import os; from mailbbgun.environment import need; {become}need('worker')"
+    done = _plain(sys.executable, "-c", begin, cwd=clone)
+    room.chmod(0o755)
+    user = pwd.getpwuid(NOBODY if become else os.geteuid()).pw_name
+    told = f"{room} is closed to this user ({user}); as its owner type chmod -R a+rX {clone}/mailbbgun"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"worker: {told}\n")
+
+
 def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
     pins = [
         line.partition("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line

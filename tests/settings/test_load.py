@@ -11,6 +11,7 @@ from sqlalchemy import text as sql
 from mailbbgun import startup
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.database.db import Database
+from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from mailbbgun.settings.sample import sample
 from mailbbgun.settings.settings import Settings
@@ -55,9 +56,9 @@ def test_a_relative_path_in_any_setting_is_in_the_projects_folder_whatever_the_w
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = {"MAILBBGUN_DATABASE_URL": "sqlite:///data/a%20b.db?timeout=3", "MAILBBGUN_SMTP_CA_FILE": "ca.pem"}
+    given = {"MAILBBGUN_DATABASE_URL": "sqlite:///data/a%20b.db", "MAILBBGUN_SMTP_CA_FILE": "ca.pem"}
     settings = load(given)
-    assert f"sqlite:///{quote(str(ROOT))}/data/a%20b.db?timeout=3" == settings.DATABASE_URL
+    assert f"sqlite:///{quote(str(ROOT))}/data/a%20b.db" == settings.DATABASE_URL
     assert str(ROOT / "ca.pem") == settings.SMTP_CA_FILE
     assert load({"MAILBBGUN_SMTP_CA_FILE": ""}).SMTP_CA_FILE == ""
 
@@ -217,7 +218,7 @@ def test_the_error_about_an_invalid_value_says_what_would_be_right(name: str, va
 
 @pytest.mark.parametrize(
     "folder",
-    ["a%20b", "a?b#c", "a b", "ü{x}", "{HOSTNAME}", "{VAR}", "100%", "a+b&c=d;e", "quote'\"", "a:b@c", "back\\slash"],
+    ["a%20b", "a?b#c", "a b", "ü{x}", "100%", "a+b&c=d;e", "quote'\"", "a:b@c", "back\\slash"],
 )
 def test_any_name_of_the_folder_var_leads_to_the_database_in_it(folder: str, tmp_path: Path) -> None:
     settings = load({"MAILBBGUN_VAR": str(tmp_path / folder)})
@@ -229,6 +230,41 @@ def test_any_name_of_the_folder_var_leads_to_the_database_in_it(folder: str, tmp
     database.close()
     assert (tmp_path / folder / "mailbbgun.db").exists()
     assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_the_host_name_is_filled_in_in_var_and_var_cannot_name_itself(tmp_path: Path) -> None:
+    given = {"MAILBBGUN_HOSTNAME": "mail.example.com", "MAILBBGUN_VAR": f"{tmp_path}/{{HOSTNAME}}/x"}
+    settings = load(given)
+    assert settings.var == tmp_path / "mail.example.com" / "x"
+    assert f"sqlite:///{tmp_path}/mail.example.com/x/mailbbgun.db" == settings.DATABASE_URL
+    with pytest.raises(ConfigurationError, match=r"^VAR: .* names itself"):
+        load({"MAILBBGUN_VAR": "/srv/{VAR}"})
+
+
+def test_a_config_py_that_is_a_link_to_nothing_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.py").symlink_to("gone.py")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"^config\.py: is a link to gone\.py, which does not exist"):
+        load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "told"),
+    [
+        ("DATABASE_URL", "sqlite:////srv/x.db?mode=ro", "has the option 'mode'"),
+        ("DATABASE_URL", "sqlite:////srv/x.db?timeout=abc", "has the option 'timeout'"),
+        ("DATABASE_URL", "sqlite:////srv/x.db?factory=3&mode=ro", "has the option 'factory'"),
+        ("QUEUE_URL", "amqp://u:p@h/v?heartbeat=abc", "the option 'heartbeat' cannot have that value"),
+        ("QUEUE_URL", "amqp://u:p@h/v?colour=red", "there is no option 'colour'"),
+        ("QUEUE_URL", "amqps://u:p@h/v?ssl_options={'ca_certs':'/nowhere'}", "the option 'ssl_options': No such file"),
+    ],
+)
+def test_an_option_of_a_url_that_would_be_ignored_is_named(name: str, url: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build(load({f"MAILBBGUN_{name}": url, "MAILBBGUN_VAR": str(tmp_path)}))
+    assert str(caught.value).startswith(f"{name}: {told}")
 
 
 def test_names_in_braces_are_filled_in_and_other_braces_stay(tmp_path: Path) -> None:
