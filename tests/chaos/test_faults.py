@@ -78,7 +78,8 @@ def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_t
     with Service(real_settings, **settings) as service:
         load = Load(service)
         identifier = load.send("ann@example.test")
-        service.start_worker("zombie", fault="dot.written:1:stop:9")
+        # Long enough for the other worker to start and settle the lease, on a busy machine too.
+        service.start_worker("zombie", fault="dot.written:1:stop:25")
         until(lambda: service.struck("zombie", "dot.written"), what="its standstill")
         service.start_worker()
         service.ended(identifier, "ERROR" if hold else "DELIVERED", 60)
