@@ -1,8 +1,6 @@
 """Hostile requests take linear time, and refusals repeat nothing of them but names of headers."""
 
 import random
-from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import pytest
@@ -18,8 +16,7 @@ from mailbbgun.server.chunked import FEW, FREE_FRAMING, LONGEST_LINE, LONGEST_TR
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import SMALL
 from mailbbgun.server.refusal import Refusal, refusal_of
-from mailbbgun.server.registry import ClientConnection
-from tests.server.harness import LIMITS, Harness, answer
+from tests.server.harness import Harness, answer
 from tests.waiting import cpu_of, growth
 
 LIMIT = 10_000_000
@@ -127,34 +124,6 @@ def test_tiny_chunks_of_one_client_do_not_keep_others_waiting() -> None:
         assert modest.recv(100).startswith(b"HTTP/1.1 200")
         clients = [connection.client for connection in harness.server.served]
         assert clients == [modest.getsockname(), greedy.getsockname(), greedy.getsockname()]
-
-
-@pytest.mark.parametrize("sent", [CHUNKED + b"1\r\n{\r\n" * 9000, (FIRST + b"\r\n") * 1500], ids=["chunks", "requests"])
-def test_a_new_client_waits_for_few_of_many_busy_connections(sent: bytes) -> None:
-    """All are of one address. Each turn of a busy connection counts as one step."""
-    steps: list[ClientConnection] = []
-    with Harness(replace(LIMITS, connections=500, connections_per_address=500)) as harness:
-        work = harness.clients._work
-        harness.clients._work = lambda connection: (steps.append(connection), work(connection))  # type: ignore[assignment, method-assign, func-returns-value]
-        busy = [harness.connect() for _ in range(200)]
-        for line in busy:
-            line.setblocking(False)
-            line.send(sent)
-        while len(steps) < 600:  # all have had their first turn
-            harness.poller.turn(0.01)
-        waited = []
-        for _ in range(15):
-            new = harness.connect()
-            before = len(steps)
-            new.sendall(FIRST + b"\r\n")
-            turned: list[ClientConnection] = []
-            while not any(one.client == new.getsockname() for one in turned):
-                harness.poller.turn(0.01)
-                turned = steps[before:]
-            waited.append([one.client for one in turned].index(new.getsockname()))
-            assert new.recv(100).startswith(b"HTTP/1.1 200")
-            new.close()
-        assert median(waited) < len(busy) / 10
 
 
 def test_a_body_in_tiny_chunks_that_is_late_between_two_turns_gets_408() -> None:

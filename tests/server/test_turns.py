@@ -1,10 +1,14 @@
 """Clients take turns: networks first, then connections; the one that has used least is next."""
 
 from collections import Counter
+from dataclasses import replace
+from statistics import median
 
 import pytest
 
+from mailbbgun.server.registry import ClientConnection
 from mailbbgun.server.turns import LEAD, REMEMBERED, Share, Turns
+from tests.server.harness import CHUNKED, GET, LIMITS, Harness
 
 
 class Client:
@@ -83,3 +87,31 @@ def test_networks_of_which_nothing_waits_are_forgotten_in_the_end() -> None:
         found = turns.take().entry
     assert not turns
     assert found is kept or found.network is None
+
+
+@pytest.mark.parametrize("sent", [CHUNKED + b"c" + b"\r\n1\r\n{" * 9000, GET * 1500], ids=["chunks", "requests"])
+def test_a_new_client_waits_for_few_of_many_busy_connections(sent: bytes) -> None:
+    """All are of one address. Each turn of a busy connection counts as one step."""
+    steps: list[ClientConnection] = []
+    with Harness(replace(LIMITS, connections=500, connections_per_address=500)) as harness:
+        work = harness.clients._work
+        harness.clients._work = lambda connection: (steps.append(connection), work(connection))  # type: ignore[assignment, method-assign, func-returns-value]
+        busy = [harness.connect() for _ in range(200)]
+        for line in busy:
+            line.setblocking(False)
+            line.send(sent)
+        while len(steps) < 600:  # all have had their first turn
+            harness.poller.turn(0.01)
+        waited = []
+        for _ in range(15):
+            new = harness.connect()
+            before = len(steps)
+            new.sendall(GET)
+            turned: list[ClientConnection] = []
+            while not any(one.client == new.getsockname() for one in turned):
+                harness.poller.turn(0.01)
+                turned = steps[before:]
+            waited.append([one.client for one in turned].index(new.getsockname()))
+            assert new.recv(100).startswith(b"HTTP/1.1 200")
+            new.close()
+        assert median(waited) < len(busy) / 10
