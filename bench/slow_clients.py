@@ -1,4 +1,4 @@
-"""Measures latency beside slow clients: ``bin/bench --slow-clients``.
+"""Measures latency beside slow clients, and busy ones: ``bin/bench --slow-clients``.
 
 It times ``GET /health`` and ``POST /messages``, idle and under attack. Another process opens many
 sockets of one kind, on loopback only. Like an attacker, it opens a socket again when the server
@@ -28,15 +28,17 @@ SAMPLES, MOST_SECONDS = 300, 60.0
 #: How often, at most, the attacker opens each socket again.
 _REOPENED = 20
 
-_HEAD = (
-    b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
-)
+_POST = b"POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+_HEAD = _POST + b"Content-Length: 100000\r\n\r\n"
+_CHUNKED = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
 KINDS: dict[str, tuple[bytes, int]] = {
     "half heads of GET": (b"GET /health HTTP/1.1\r\nX", SOCKETS),
     "half heads of DELETE": (b"DELETE /messages HTTP/1.1\r\nX", SOCKETS),
     "unread answers": (b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100, SOCKETS),
     "stalled bodies": (_HEAD + b"x" * 50_000, SOCKETS),
     "silent sockets": (b"", SILENT_SOCKETS),
+    "bodies in tiny chunks": (_CHUNKED + b"1\r\n{\r\n" * 20_000, SOCKETS),
+    "pipelined requests": (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500, SOCKETS),
 }
 ALL = "all of them"
 

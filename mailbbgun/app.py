@@ -28,7 +28,7 @@ from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
 from mailbbgun.http.blueprint import Blueprint as RoomBlueprint
 from mailbbgun.http.provided import provide, provided
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.responses import JSON, SECURE, secured
+from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -263,7 +263,7 @@ def welcome() -> Any:
 @_service.response(200, HealthAnswer)
 def health() -> Any:
     """Say that the process is alive"""
-    return {"status": "ok"}
+    return HEALTHY
 
 
 @_service.route("/ready")

@@ -26,6 +26,10 @@ SECURE = {
 }
 
 
+#: The response to ``GET /health``, which says that the process is alive.
+HEALTHY = {"status": "ok"}
+
+
 class JSON(JSONProvider):
     """Writes JSON with orjson, and a newline at its end for people who read it on a terminal."""
 

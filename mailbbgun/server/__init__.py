@@ -15,8 +15,10 @@ What it promises:
 - One thread, the *poller*, reads and writes every socket and never blocks. It collects heads and
   bodies, and sends responses. A thread of the pool gets only complete requests, and never touches a
   socket.
-- The poller itself begins ``GET /health`` and small ``POST …/messages``, so neither waits for busy
-  threads. While a message waits for its commit, its request takes no thread
+- Clients take turns at the poller and at the threads: first networks, then the connections of one.
+  The one that has used least time is next, so nobody waits long for busy clients (``turns.py``).
+- The poller itself answers ``GET /health`` and begins small ``POST …/messages``, so neither waits for
+  busy threads. While a message waits for its commit, its request takes no thread
   (``http/responses.PendingResponse``, ``accept/quick.py``).
 - Heads, bodies and responses have deadlines (``limits.py``). A late request gets 408
   (RFC 9110 §15.5.9). A connection without a request is closed silently.
@@ -26,8 +28,8 @@ What it promises:
 - Refusals have the API's error shape, with a sentence that says what is wrong (``refusal.py``).
 
 The files, in the order of a request: ``worker`` (start, serve, stop), ``poller`` (ready sockets,
-calls from threads), ``accepting``, ``clients`` and ``connection`` (read, send, close), ``registry``
-and ``limits`` (which connection to close), ``incoming`` and ``chunked`` (parse requests),
+calls from threads), ``turns`` (who is next), ``accepting``, ``clients`` (read, send, close),
+``registry`` and ``limits`` (which connection to close), ``incoming`` and ``chunked`` (parse requests),
 ``refusal``, ``serving`` (requests become responses), ``exchange``.
 
 A response is kept in memory until it is sent, so a view must not stream without end.

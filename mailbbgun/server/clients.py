@@ -2,31 +2,26 @@
 
 import math
 import socket
-import struct
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 from mailbbgun.core.net import network_of
-from mailbbgun.server.connection import ClientConnection, RequestServer
 from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.limits import FREE, LINGER_SECONDS, SMALL, ServerLimits, Stage
+from mailbbgun.server.limits import FREE, LINGER_SECONDS, SENT_AT_ONCE, SMALL, ServerLimits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
 from mailbbgun.server.refusal import Refusal, late, late_body
-from mailbbgun.server.registry import Buffers, ConnectionGroup, ConnectionRegistry
+from mailbbgun.server.registry import Buffers, ClientConnection, ConnectionGroup, ConnectionRegistry, RequestServer
 
 #: Late connections to end in a row.
 _ENDED_AT_ONCE = 16
 
-#: Bytes to hand to the kernel at once.
-_SENT_AT_ONCE = 262_144
+#: Why a connection waits for its turn, beside READ and WRITE: more of what it has sent is here.
+_NEXT = 4
 
 #: Seconds between two log lines about connections that were closed to make room.
 _TELL_SECONDS = 60.0
-
-#: The value of the socket option SO_LINGER by which a close discards unsent bytes: on, 0 seconds.
-_RESET = struct.pack("ii", 1, 0)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _network_of = lru_cache(maxsize=4096)(network_of)
@@ -98,7 +93,7 @@ class Clients:
     def _abort(self, connection: ClientConnection) -> None:
         """Close a connection, and let the kernel discard what it has not sent."""
         if connection.stage is Stage.ANSWER:
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.discard_unsent()
         self.close(connection)
 
     def _close_gracefully(self, connection: ClientConnection) -> None:
@@ -141,7 +136,8 @@ class Clients:
         self._stopping_since = self._clock()
         self._seconds |= {stage: min(self._seconds[stage], LINGER_SECONDS) for stage in (Stage.HEAD, Stage.BODY)}
         for connection in self._registry.all.all(Stage.NEW, Stage.IDLE):
-            self.close(connection)
+            if not connection.ready:
+                self.close(connection)
 
     def close_all(self) -> None:
         """Close all connections that wait for their clients."""
@@ -182,15 +178,22 @@ class Clients:
     # Read.
 
     def _on_ready(self, connection: ClientConnection, ready: int) -> None:
-        if connection.stage is Stage.CLOSED:  # by another connection's handler, in the same turn
-            return
+        """Let a connection wait for its turn, if it does not wait yet."""
+        if not connection.ready:
+            self._poller.in_turn(connection.network, connection.share, partial(self._work, connection))
+        connection.ready |= ready
+
+    def _work(self, connection: ClientConnection) -> None:
+        """Read or send a little for a connection whose turn it is."""
+        ready, connection.ready = connection.ready, 0
         try:
             if connection.stage is Stage.ANSWER:
                 self._send_more(connection)
-            elif ready:
+            elif ready & _NEXT:
+                if connection.stage in (Stage.SERVED, Stage.BODY):  # else it has become late while it waited
+                    self._advance(connection, connection.incoming.next, 0)
+            elif connection.stage is not Stage.CLOSED:
                 self._read(connection)
-            elif connection.stage in (Stage.SERVED, Stage.BODY):  # else it has become late meanwhile
-                self._advance(connection, connection.incoming.next, 0)
         except Exception:  # noqa: BLE001 - a bug of ours: it must not end other connections
             self._log.exception("Error in a connection")
             self.close(connection)
@@ -274,8 +277,8 @@ class Clients:
         if connection.stage is Stage.CLOSED:
             return
         self._watch(connection, 0 if incoming.has_more else READ)
-        if incoming.has_more:  # a body in tiny chunks: first let other connections have their turn
-            self._poller.soon(partial(self._on_ready, connection, 0))
+        if incoming.has_more:  # a body in tiny chunks
+            self._on_ready(connection, _NEXT)
         elif incoming.expects_continue():
             self._send_continue(connection)
 
@@ -321,7 +324,7 @@ class Clients:
 
     def _send_more(self, connection: ClientConnection) -> None:
         try:
-            sent = connection.socket.send(connection.unsent[:_SENT_AT_ONCE])
+            sent = connection.socket.send(connection.unsent[:SENT_AT_ONCE])
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -340,7 +343,7 @@ class Clients:
         self._hold(connection, connection.incoming.held)
         if not connection.keep_alive or self._stopping_since is not None:
             self._close_gracefully(connection)
-        elif connection.incoming.held:  # a pipelined request: first let other connections have their turn
-            self._poller.soon(partial(self._on_ready, connection, 0))
+        elif connection.incoming.held:  # a pipelined request
+            self._on_ready(connection, _NEXT)
         else:
             self._wait(connection, 0)

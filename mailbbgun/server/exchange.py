@@ -10,7 +10,7 @@ from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no t
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
 from mailbbgun.http.responses import AWAITS, PendingResponse
-from mailbbgun.server.connection import ClientConnection
+from mailbbgun.server.registry import ClientConnection
 
 
 class Exchange:

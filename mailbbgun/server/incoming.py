@@ -11,7 +11,7 @@ from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped] 
 
 from mailbbgun.server.chunked import FEW, ChunkedBody
 from mailbbgun.server.limits import LONGEST_HEAD, SMALL
-from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of, too_large, unknown_version
+from mailbbgun.server.refusal import BARE_LF, Refusal, check_transfer_coding, refusal_of, too_large, unknown_version
 
 _END = b"\r\n\r\n"
 _SMALL_POST = re.compile(rb"POST [^ ?]*/messages HTTP/1\.1\r\n")
@@ -166,6 +166,7 @@ class Incoming:
             raise unknown_version()
         self._request, reader = request, request.body.reader
         if isinstance(reader, ChunkedReader):
+            check_transfer_coding(request.headers)
             self._body = ChunkedBody(reader, self._body_limit)
         elif reader.length > self._body_limit:
             raise too_large(self._body_limit)

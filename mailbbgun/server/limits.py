@@ -20,6 +20,9 @@ FREE = 4096
 #: Bytes of a request's head, all lines together.
 LONGEST_HEAD = 65_536
 
+#: Bytes of a response to hand to the kernel at once.
+SENT_AT_ONCE = 262_144
+
 #: Bytes a second. A slower body or response counts as stalled. It is a line of 33 kbit/s.
 SLOWEST_RATE = 4096
 

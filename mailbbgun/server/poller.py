@@ -2,12 +2,20 @@
 
 import os
 import selectors
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mailbbgun.server.turns import Share, Turns
+
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+#: CPU seconds for clients in one turn of the poller, at least, and seconds in all, at most. Busy
+#: threads make the poller wait. Then it looks for new connections, for sockets that have become
+#: ready, and for what threads ask for.
+BUDGET, LONGEST = 0.005, 0.05
 
 
 class Poller:
@@ -20,6 +28,7 @@ class Poller:
         self._failed = failed
         self._selector = selectors.DefaultSelector()
         self._calls: deque[Callable[[], None]] = deque()
+        self._turns: Turns[Callable[[], None]] = Turns()
         self._woken = False
         self._wake_reader, self._wake_writer = os.pipe()
         for end in (self._wake_reader, self._wake_writer):
@@ -51,22 +60,39 @@ class Poller:
             self._woken = True
             os.write(self._wake_writer, b"\0")
 
-    def soon(self, function: Callable[[], None]) -> None:
-        """Call a function soon, after the handlers of all files that are ready.
+    def in_turn(self, network: str | None, share: Share, function: Callable[[], None]) -> None:
+        """Call a function when it is the turn of its client (``turns.py``).
 
-        Only for handlers.
+        ``share`` is of the client's connection. Only for the poller's thread.
         """
-        self._calls.append(function)
+        self._turns.add(network, share, function)
 
     def turn(self, seconds: float) -> None:
         """Wait at most ``seconds``.
 
-        Call the handlers of all files that are ready, then what threads asked for.
+        Call the handlers of all files that are ready, then what threads asked for. Then let clients
+        take turns: for :data:`BUDGET`, or for as long as the rest has taken if that is longer.
         """
-        for key, ready in self._selector.select(0 if self._calls else seconds):
+        found = self._selector.select(0 if self._calls or self._turns else seconds)
+        began = time.thread_time()
+        for key, ready in found:
             self._try(partial(key.data, ready))
         for _ in range(len(self._calls)):  # not the calls that these add: files come first
             self._try(self._calls.popleft())
+        if self._turns:
+            now = time.thread_time()
+            self._take_turns(now, now + max(BUDGET, now - began))
+
+    def _take_turns(self, used: float, most: float) -> None:
+        # Clients are charged for CPU: they cannot help it if other threads or processes interrupt.
+        end = time.monotonic() + LONGEST
+        while self._turns:
+            turn = self._turns.take()
+            self._try(turn.entry)
+            before, used = used, time.thread_time()
+            self._turns.charge(turn, used - before)
+            if used > most or time.monotonic() > end:
+                break
 
     def close(self) -> None:
         """Stop. The watched files stay open. Calls are ignored from now on.

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -115,10 +115,7 @@ def refusal_of(error: Exception, head: bytes) -> Refusal:
         case gunicorn_errors.InvalidHTTPVersion() if _VERSION.match(head):
             return unknown_version()
         case gunicorn_errors.UnsupportedTransferCoding():
-            return Refusal(
-                501,
-                "Transfer-Encoding names a transfer coding that this server does not know; the only one is chunked.",
-            )
+            return _unknown_coding()
         case gunicorn_errors.ExpectationFailed():
             return Refusal(
                 417, "Expect names an expectation that this server does not know; the only one is 100-continue."
@@ -148,6 +145,22 @@ def refusal_of_trailers(error: Exception) -> Refusal:
 def unknown_version() -> Refusal:
     """Refuse a version of HTTP that this server does not speak (RFC 9110 §15.6.6)."""
     return Refusal(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
+
+
+def check_transfer_coding(headers: Iterable[tuple[str, str]]) -> None:
+    """Refuse a transfer coding beside chunked, such as gzip (RFC 9112 §6.1): nobody would undo it.
+
+    gunicorn's parser accepts some before chunked. Raises :class:`Refusal`.
+    """
+    codings = [value.strip(" \t").lower() for name, value in headers if name == "TRANSFER-ENCODING"]
+    if codings != ["chunked"]:
+        raise _unknown_coding()
+
+
+def _unknown_coding() -> Refusal:
+    return Refusal(
+        501, "Transfer-Encoding names a transfer coding that this server does not know; the only one is chunked."
+    )
 
 
 def _explained(error: Exception, head: bytes) -> str:

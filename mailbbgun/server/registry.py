@@ -1,17 +1,71 @@
 """Knows all connections, and which of them to close: late ones, or some to make room.
 
+:class:`ClientConnection` is the state of one, which ``clients.py`` changes.
 :class:`ConnectionRegistry` orders connections by time; :class:`Buffers` counts the bytes kept for
 them. Only for the poller's thread.
 """
 
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from socket import SO_LINGER, SOL_SOCKET, socket
+from typing import Any, Protocol
 
-from mailbbgun.server.connection import ClientConnection
+from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.limits import FREE, Stage
+from mailbbgun.server.refusal import Refusal
+from mailbbgun.server.turns import Share
+
+#: The value of the socket option SO_LINGER by which a close discards unsent bytes: on, 0 seconds.
+_RESET = struct.pack("ii", 1, 0)
 
 #: The stages in which a connection waits for its client.
 _WAITING = (Stage.CLOSING, Stage.IDLE, Stage.NEW, Stage.HEAD, Stage.BODY, Stage.ANSWER)
+
+
+@dataclass(slots=True, eq=False)
+class ClientConnection:
+    """A connection and its stage. Times are of the monotonic clock, in seconds."""
+
+    socket: socket
+    client: Any  # the client's address, as ``accept`` returned it
+    server: Any  # our address
+    network: str | None  # the network that it is counted by; None: it is not counted
+    incoming: Incoming
+    since: float  # when it came to its stage, or last kept the pace
+    began: float  # when it came to its stage
+    stage: Stage = Stage.NEW
+    moved: int = 0  # bytes of the body or response since ``since``
+    held: int = 0  # bytes kept for it
+    watched: int = 0  # what the poller watches it for: READ, WRITE or 0
+    ready: int = 0  # why it waits for its turn: READ, WRITE, NEXT; 0: it does not wait
+    share: Share = field(default_factory=Share)  # of the poller's time
+    thread_share: Share = field(default_factory=Share)  # of the threads' time
+    handler: Callable[[int], None] = lambda _: None
+    unsent: bytes | memoryview = b""
+    keep_alive: bool = False  # another request may follow the response
+    ended: bool = False  # the client sends nothing more
+    broken: bool = False  # the client neither sends nor reads
+    cut: bool = False  # pipelined requests were discarded, so the connection ends with the response
+    discarded: int = 0  # bytes that came after a response that ends the connection
+
+    def discard_unsent(self) -> None:
+        """Let the kernel discard, at the close, what it has not sent."""
+        self.socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+
+
+class RequestServer(Protocol):
+    """Takes the requests that have come."""
+
+    def serve(self, connection: ClientConnection, request: Any) -> None:
+        """Serve a request as :class:`Incoming` returns it.
+
+        When the response is there, call ``Clients.send`` in the poller's thread.
+        """
+
+    def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
+        """Note that a request was refused."""
 
 
 class ConnectionGroup:

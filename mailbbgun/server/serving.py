@@ -4,30 +4,35 @@ The poller itself, which must not wait or work for long, serves two kinds of req
 
 - A small ``POST /messages`` without unusual headers, the quick way: ``accept/quick.py`` accepts it
   without gunicorn's parser and without Flask.
-- ``GET /health``. So it is answered even while every thread waits for a slow database.
+- ``GET /health``, from a response that is ready. So it is answered even while every thread waits
+  for a slow database.
 
-All others are served in a thread. If a thread begins to accept a message, no thread waits for the
+All others are served in a thread, and clients take turns at the threads (``turns.py``). If a thread begins to accept a message, no thread waits for the
 commit.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
+from mailbbgun.core.hosts import Hosts
 from mailbbgun.core.net import network_of
 from mailbbgun.http.error_responses import INTERNAL_ERROR
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.responses import Ending, PendingResponse
+from mailbbgun.http.responses import HEALTHY, Ending, PendingResponse, ready
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.connection import ClientConnection
 from mailbbgun.server.exchange import Exchange, created
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
+from mailbbgun.server.registry import ClientConnection
+from mailbbgun.server.turns import Turns
 
 
 class Serving:
@@ -38,9 +43,13 @@ class Serving:
     def __init__(self, worker: Any, quick: Quick | None, poller: Poller) -> None:
         self._worker, self._quick, self._poller = worker, quick, poller
         self._cfg, self._log, self._app = worker.cfg, worker.log, worker.wsgi
-        self._refusals = getattr(self._app, "extensions", {}).get(EXTENSION, {}).get(Refusals) or Refusals()
+        provided = getattr(self._app, "extensions", {}).get(EXTENSION, {})
+        self._refusals = provided.get(Refusals) or Refusals()
+        self._hosts: Hosts | None = provided.get(Hosts)
         self._health = f"{self._worker.script_name}/health"
         self._threads = ThreadPoolExecutor(worker.cfg.threads, "request")
+        self._turns: Turns[Callable[[], None]] = Turns()  # requests that wait for a thread
+        self._lock = Lock()  # of self._turns
         # Other threads, because these wait for the database, or for a key that another process
         # holds.
         self._waiting_threads = ThreadPoolExecutor(worker.cfg.threads, "commit")
@@ -51,10 +60,13 @@ class Serving:
         if isinstance(request, bytes):
             if not self._begin_quickly(connection, request):
                 self.clients.parse(connection, request)
-        elif request.method in ("GET", "HEAD") and request.path == self._health:
-            self._serve_here(connection, request, last=self._count())
+        elif request.path == self._health and self._is_plain_get(request):
+            self._answer_health(connection, request, last=self._count())
         else:
-            self._threads.submit(self._serve_in_thread, connection, request, last=self._count())
+            served = partial(self._serve_in_thread, connection, request, last=self._count())
+            with self._lock:
+                self._turns.add(connection.network, connection.thread_share, served)
+            self._threads.submit(self._serve_next)
 
     def begin_together(self) -> None:
         """Begin all messages that came in one turn of the poller, so that they share a commit."""
@@ -136,9 +148,21 @@ class Serving:
 
     # In the poller.
 
-    def _serve_here(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
+    def _is_plain_get(self, request: Any) -> bool:
+        """Whether it is a GET or HEAD for a host that is ours. Any other request takes a thread."""
+        if self._hosts is None or request.method not in ("GET", "HEAD") or request.uri != request.path:
+            return False
+        named = [value for name, value in request.headers if name == "HOST"]
+        try:
+            return len(named) < 2 and self._hosts.serves(named[0] if named else None, probe=True)
+        except ValueError:
+            return False
+
+    def _answer_health(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if (exchange := self._exchange(connection, request, last=last, may_pend=False)) is not None:
-            self._answer(exchange, lambda: self._app(exchange.environ, exchange.response.start_response), self._send)
+            headers, body = ready(HEALTHY, {})
+            exchange.response.start_response("200 OK", list(headers.items()))
+            self._answer(exchange, lambda: [body] if request.method == "GET" else [], self._send)
 
     def _finish(self, one: "_WaitingMessage | _WaitingResponse") -> None:
         """Send the response if it is finished, or let a thread wait for it."""
@@ -160,6 +184,17 @@ class Serving:
             )
 
     # In a thread.
+
+    def _serve_next(self) -> None:
+        """Serve the request of the client whose turn it is."""
+        with self._lock:
+            turn = self._turns.take()
+        began = time.monotonic()
+        try:
+            turn.entry()
+        finally:
+            with self._lock:
+                self._turns.charge(turn, time.monotonic() - began)
 
     def _serve_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if connection.broken:  # nobody would read the response, and nothing has been done yet

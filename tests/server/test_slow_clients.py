@@ -60,6 +60,8 @@ KINDS = {
     "a body that it was told to go on with": post(b"", b"Expect: 100-continue\r\n").replace(
         b"Length: 0", b"Length: 10"
     ),
+    "tiny chunks": CHUNKED + b"1\r\n{\r\n" * 9000,
+    "pipelined requests": get(b"/health") * 1000 + get(b"/ready") * 200,
     "an unread answer": get(b"/openapi.json") * 200,
     "an unread refusal": b"GET / HTTP/1.9\r\n\r\n" + b"x" * 100_000,
     "an unread refusal of a body": half(b"POST", 1_000_000),
