@@ -40,11 +40,8 @@ DEADLINE = 10.0
 #: Seconds to close a connection in good order.
 CLOSE_SECONDS = 2.0
 
-#: Seconds for the TCP connection.
-CONNECT_SECONDS = 3.0
-
-#: Seconds for everything until AMQP is spoken.
-OPEN_SECONDS = 6.0
+#: Seconds for the TCP connection, and for everything until AMQP is spoken.
+CONNECT_SECONDS, OPEN_SECONDS = 3.0, 6.0
 
 #: What to do about a user that lacks a right. It is shown to clients, so it names no user.
 GIVE_RIGHTS = (
@@ -86,10 +83,7 @@ def persistent() -> pika.BasicProperties:
 
 
 def hosts_of(url: str) -> Hosts:
-    """Split ``amqp://user:password@host1:port,host2,host3/vhost?options`` into one URL a host.
-
-    Raises :class:`ConfigurationError`.
-    """
+    """Split an URL of several hosts, ``amqp://…@host1:port,host2/…``, or raise :class:`ConfigurationError`."""
     parts = urlsplit(url)
     _check_options(parts.query)
     login, at, hosts = parts.netloc.rpartition("@")

@@ -21,7 +21,7 @@ from mailbbgun.http.responses import created
 from mailbbgun.http.schemas import LOCATION, REPLAYED, Page, Repeatable
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
-from mailbbgun.smtp_accounts import edit, permit, repo, schemas
+from mailbbgun.smtp_accounts import edit, repo, schemas
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.health import AccountHealth, look
 from mailbbgun.smtp_accounts.models import SMTPAccount
@@ -69,11 +69,11 @@ def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     key with senders must give a from_email that is one of them.
     """
     services, tenant_id = provided(Services), caller().tenant_id
-    permit.check_addresses(caller(), {"from_email": None} | wanted)
+    edit.check_addresses(caller(), {"from_email": None} | wanted)
     values = edit.filled(wanted, provided(ConnectionTests).guard)
 
     def add(account_id: UUID) -> dict[str, Any]:
-        permit.check_new(session, caller(), wanted)
+        edit.check_new(session, caller(), wanted)
         return _shape(edit.create(session, services.vault, tenant_id, account_id, values))
 
     with services.db.write(tenant_id) as session:
@@ -107,7 +107,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     """
     services, tenant_id = provided(Services), caller().tenant_id
     with services.db.write(tenant_id) as session:
-        permit.check_change(session, caller(), account_id, wanted)
+        edit.check_change(session, caller(), account_id, wanted)
         edit.change(session, services.vault, provided(ConnectionTests).guard, tenant_id, account_id, wanted)
     return _details(tenant_id, account_id)
 
@@ -124,7 +124,7 @@ def remove(account_id: UUID) -> Any:
     """
     tenant_id = caller().tenant_id
     with provided(Services).db.write(tenant_id) as session:
-        permit.check_removal(session, caller(), account_id)
+        edit.check_removal(session, caller(), account_id)
         if not repo.remove(session, tenant_id, account_id):
             raise edit.missing()
 
@@ -195,7 +195,7 @@ def test_unsaved(wanted: dict[str, Any]) -> Any:
     """
     to = wanted.pop("to", None)
     # Without a mail it does not matter who from_email is; _test checks the From of a mail.
-    permit.check_addresses(caller(), {"envelope_from": wanted.get("envelope_from")})
+    edit.check_addresses(caller(), {"envelope_from": wanted.get("envelope_from")})
     values = edit.filled(wanted, provided(ConnectionTests).guard)
     password = values.pop("smtp_password") or ""
     return _test(SMTPAccount(**values), password, to)
@@ -218,7 +218,7 @@ def test_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     services, tenant_id = provided(Services), caller().tenant_id
     with services.db.read(tenant_id) as session:
         account = _account(session, tenant_id, account_id)
-    permit.check_own(caller(), account)
+    edit.check_own(caller(), account)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else ""
     return _test(account, password, wanted.get("to"))
 
@@ -242,7 +242,7 @@ def _test(account: SMTPAccount, password: str, to: str | None) -> Any:
 
 def _revealed(session: Session, account: SMTPAccount) -> dict[str, Any]:
     services, who = provided(Services), caller()
-    permit.check_own(who, account)
+    edit.check_own(who, account)
     password = services.vault.decrypt(account.smtp_password) if account.smtp_password else None
     audit.note(
         session,

@@ -20,7 +20,6 @@ from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from mailbbgun.tenants import keys
 from tests.flow.service import ROOT, Service, until
-from tests.servers.process import free_port
 from tests.waiting import PATIENCE
 
 WORKER = [sys.executable, "worker.py"]
@@ -316,15 +315,6 @@ def test_a_postgresql_without_fsync_is_refused(tmp_path, breakable_postgresql):
             until(lambda: service.sql("SHOW fsync") == [("on",)])
     server.close()
     breakable_postgresql.drop_database(database)
-
-
-def test_gunicorn_without_our_configuration_exits(embedded_settings, tmp_path):
-    with Service(embedded_settings) as service:
-        argv = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "-b", f"127.0.0.1:{free_port()}", "api:app"]
-        environment = service.environment | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-        assert done.returncode == 3
-        assert "gunicorn did not read gunicorn.conf.py" in done.stderr
 
 
 def test_with_a_wrong_encryption_key_nothing_starts_and_nothing_is_lost(embedded_settings):

@@ -1,10 +1,15 @@
 """Progress of an installation, computed from pip's output."""
 
 import importlib.util
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from mailbbgun.environment import MODULES
+
+ROOT = Path(__file__).parents[2]
 
 FILE = Path(__file__).parents[2] / "bin" / "install_requirements.py"
 
@@ -56,3 +61,12 @@ def test_elsewhere_than_on_a_terminal_many_packages_are_told_in_four_lines(progr
     said = ["Installing collected packages: " + ", ".join(f"package{number}" for number in range(44))]
     parts = [program.progress(said, number).part for number in range(45)]
     assert [parts.index(one) for one in dict.fromkeys(parts)] == [0, 11, 22, 33]
+
+
+def test_the_modules_that_are_looked_for_are_those_that_are_installed() -> None:
+    pins = [
+        line.partition("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    ]
+    names = packages_distributions()
+    looked_for = {names[module][0].lower() for module in MODULES}
+    assert looked_for == set(pins) - {"minio", "drf-spectacular-sidecar"}  # not imported: not used yet, and files only

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mailbbgun.http.refusals import MOST_OF_ONE
-from tests.flow.service import until
+from tests.flow.service import Service, until
 from tests.http.conftest import ROOT, Door
 from tests.server.test_slow_clients import BODY, answer, api, connect, get, post
+from tests.servers.process import free_port
 from tests.waiting import PATIENCE
 
 
@@ -160,3 +161,12 @@ def test_sockets_of_systemd_are_taken(tmp_path: Path) -> None:
             finally:
                 process.terminate()
             assert process.wait(20) == 0
+
+
+def test_gunicorn_without_our_configuration_exits(embedded_settings, tmp_path):
+    with Service(embedded_settings) as service:
+        argv = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "-b", f"127.0.0.1:{free_port()}", "api:app"]
+        environment = service.environment | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 3
+        assert "gunicorn did not read gunicorn.conf.py" in done.stderr
