@@ -7,8 +7,8 @@ The poller itself, which must not wait or work for long, serves two kinds of req
 - ``GET /health``, from a response that is ready. So it is answered even while every thread waits
   for a slow database.
 
-All others are served in a thread, and clients take turns at the threads (``turns.py``). If a thread begins to accept a message, no thread waits for the
-commit.
+All others are served in a thread, and clients take turns at the threads (``turns.py``). If a thread
+begins to accept a message, no thread waits for the commit.
 """
 
 import time
@@ -28,10 +28,10 @@ from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, Ending, PendingResponse, ready
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.registry import ClientConnection
 from mailbbgun.server.exchange import Exchange, created
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
+from mailbbgun.server.registry import ClientConnection
 from mailbbgun.server.turns import Turns
 
 

@@ -13,10 +13,10 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no 
 
 from mailbbgun.server.accepting import Listeners
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.registry import ClientConnection
 from mailbbgun.server.limits import ServerLimits, limits_of
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
+from mailbbgun.server.registry import ClientConnection
 from mailbbgun.settings.settings import load
 from tests.waiting import PATIENCE
 
