@@ -9,8 +9,9 @@ from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import READ, Poller
 
 #: Connections to accept in a row before clients have their turns. The kernel queues new connections
-#: in one line, so a new client waits until all connections before its own are accepted.
-_AT_ONCE = 64
+#: in one line, so a new client waits until all connections before its own are accepted. But what has
+#: come on accepted connections must be read before so many more come that some are closed.
+_AT_ONCE = 16
 
 #: Errors that say that there are no file descriptors, or no memory, for another socket.
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
