@@ -7,13 +7,8 @@ The poller itself, which must not wait or work for long, serves two kinds of req
 - ``GET /health``, from a response that is ready. So it is answered even while every thread waits
   for a slow database.
 
-<<<<<<< HEAD
 All others are served in a thread, and clients take turns at the threads (``turns.py``). If a
 thread begins to accept a message, no thread waits for the commit.
-=======
-All others are served in a thread, and clients take turns at the threads (``turns.py``). If a thread
-begins to accept a message, no thread waits for the commit.
->>>>>>> mend1
 """
 
 import time

@@ -2,8 +2,8 @@
 
 What an API key with ``senders`` may do follows one rule: it uses and changes only its *own*
 accounts, and they must stay its own. An account is a key's own if ``from_email`` is one of the
-key's senders, and ``envelope_from`` is one of them or null. An account without ``from_email`` is no such key's own, since every key of the
-tenant may send as anybody through it.
+key's senders, and ``envelope_from`` is one of them or null. An account without ``from_email`` is no
+such key's own, since every key of the tenant may send as anybody through it.
 
 Two changes of an own account would change for all keys who may send, so they are refused too: to
 replace a default account that is not the key's own, and to leave the tenant without an enabled

@@ -17,11 +17,7 @@ from mailbbgun.server.limits import ServerLimits, limits_of
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
 from mailbbgun.server.registry import ClientConnection
-<<<<<<< HEAD
 from mailbbgun.settings.load import load
-=======
-from mailbbgun.settings.settings import load
->>>>>>> mend1
 from tests.waiting import PATIENCE
 
 log = logging.getLogger(__name__)
