@@ -3,6 +3,7 @@
 import pytest
 
 from mailbbgun.core.errors import MalformedBody, TooLarge
+from mailbbgun.http import strict_json
 from mailbbgun.http.strict_json import MOST_DEPTH, parse_object
 
 BAD = {
@@ -84,3 +85,21 @@ def test_a_body_of_millions_of_values_is_refused_before_it_becomes_a_gigabyte(pa
 def test_measuring_a_broken_body_takes_linear_time(raw):
     with pytest.raises((MalformedBody, TooLarge)):  # in quadratic time it would take hours
         parse_object(raw)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 1000])
+@pytest.mark.parametrize(
+    ("text", "outside"),
+    [
+        ("", 0),
+        ('{"a":"b"}', 3),
+        (r'["a\"b","\\",1]', 5),
+        (r'["\\\"', 1),
+        ('["not closed', 1),
+        (r'["a\\', 1),
+        ('"' + r"\"" * 50 + '",2', 2),
+    ],
+)
+def test_characters_outside_strings_are_counted_whatever_the_pieces_of_a_string(monkeypatch, text, outside, piece):
+    monkeypatch.setattr(strict_json, "PIECE", piece)
+    assert strict_json._structure(text) == outside
