@@ -70,7 +70,7 @@ def look(services: Services) -> None:
         migrations.check(services.db)
         check_durability(services)
         keys.check(services.db, services.vault)
-    except DBAPIError as error:  # a right that our role lacks, say
+    except DBAPIError as error:  # tables that have our names and other columns, say
         raise ConfigurationError(
             f"the database cannot be used: {str(error.orig).strip().partition(chr(10))[0]}"
         ) from error
