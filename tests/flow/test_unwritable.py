@@ -118,7 +118,9 @@ def test_a_role_that_lacks_rights_is_one_line_of_every_program(
             if rights:
                 server.execute(f"GRANT {rights} ON ALL TABLES IN SCHEMA public TO {READER}")
             url = empty.set(username=READER, password=None).render_as_string(hide_password=False)
-            programs = [API, WORKER, INITDB, REQUEUE, TENANT] if rights else [API, WORKER, REQUEUE, STATUS, TENANT, INITDB]
+            programs = (
+                [API, WORKER, INITDB, REQUEUE, TENANT] if rights else [API, WORKER, REQUEUE, STATUS, TENANT, INITDB]
+            )
             lines = said(prepared, *programs, code=os.EX_CONFIG, DATABASE_URL=url)
         finally:
             server.execute(f"DROP OWNED BY {READER}; DROP ROLE {READER}")
