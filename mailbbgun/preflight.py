@@ -73,7 +73,7 @@ def look(services: Services) -> None:
         migrations.check(services.db)
         check_durability(services)
         keys.check(services.db, services.vault)
-    except DBAPIError as error:  # for example, our role lacks a right
+    except DBAPIError as error:  # for example, tables with our names and other columns
         raise ConfigurationError(
             f"the database cannot be used: {str(error.orig).strip().partition(chr(10))[0]}"
         ) from error

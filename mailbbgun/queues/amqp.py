@@ -43,11 +43,8 @@ CLOSE_SECONDS = 2.0
 #: Seconds for the TCP connection, and for everything until AMQP is spoken.
 CONNECT_SECONDS, OPEN_SECONDS = 3.0, 6.0
 
-#: What to do about a user that lacks a right. It is shown to clients, so it names no user.
-GIVE_RIGHTS = (
-    "give the user of QUEUE_URL its rights: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*' "
-    "(docs/howto/postgresql-and-rabbitmq.rst)"
-)
+#: What to do about a user that lacks a right (403). Clients see it, so it names no user.
+GIVE_RIGHTS = "give the user of QUEUE_URL its rights: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'"
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -69,7 +66,6 @@ class BrokerRefused(QueueUnavailable):
 
 
 def _with_advice(reply_code: int, text: str) -> str:
-    """Return the broker's text, and what to do if our user lacks a right (403)."""
     return f"{safe(text)}; {GIVE_RIGHTS}" if reply_code == 403 else safe(text)
 
 
@@ -101,16 +97,15 @@ def hosts_of(url: str) -> Hosts:
 
 
 def _check_options(query: str) -> None:
-    """Raise :class:`ConfigurationError` that names the first option that pika does not take."""
+    """Raise :class:`ConfigurationError` about the first option that pika does not take."""
     for name, value in parse_qsl(query, keep_blank_values=True):
         if not hasattr(pika.URLParameters, f"_set_url_{name}"):
             raise ConfigurationError(f"QUEUE_URL: there is no option {name[:40]!r} for amqp: URLs")
         try:
             pika.URLParameters(f"amqp://localhost/?{urlencode({name: value})}")
-        except OSError as error:  # files of ssl_options
-            raise ConfigurationError(f"QUEUE_URL: the option {name!r}: {error.strerror or 'cannot be used'}") from error
-        except (AttributeError, SyntaxError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"QUEUE_URL: the option {name!r} cannot have that value") from error
+        except (AttributeError, OSError, SyntaxError, TypeError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "cannot have that value"
+            raise ConfigurationError(f"QUEUE_URL: the option {name!r}: {why}") from error
 
 
 def run_blocking(hosts: Hosts, work: Callable[[Channel], T]) -> T:

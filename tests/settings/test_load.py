@@ -256,7 +256,7 @@ def test_a_config_py_that_is_a_link_to_nothing_is_not_taken_for_none(
         ("DATABASE_URL", "sqlite:////srv/x.db?mode=ro", "has the option 'mode'"),
         ("DATABASE_URL", "sqlite:////srv/x.db?timeout=abc", "has the option 'timeout'"),
         ("DATABASE_URL", "sqlite:////srv/x.db?factory=3&mode=ro", "has the option 'factory'"),
-        ("QUEUE_URL", "amqp://u:p@h/v?heartbeat=abc", "the option 'heartbeat' cannot have that value"),
+        ("QUEUE_URL", "amqp://u:p@h/v?heartbeat=abc", "the option 'heartbeat': cannot have that value"),
         ("QUEUE_URL", "amqp://u:p@h/v?colour=red", "there is no option 'colour'"),
         ("QUEUE_URL", "amqps://u:p@h/v?ssl_options={'ca_certs':'/nowhere'}", "the option 'ssl_options': No such file"),
     ],
