@@ -35,9 +35,9 @@ OUT = ROOT / "var" / "bench"
 
 def _check_folder(out: Path) -> None:
     """Raise :class:`BenchError` if the figures could not be written in the end."""
+    there = next(folder for folder in (out, *out.parents) if folder.exists())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise BenchError(f"{out} cannot be written: {error.strerror}; --out FOLDER names another") from error
 

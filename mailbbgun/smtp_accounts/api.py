@@ -33,7 +33,10 @@ blueprint = Blueprint("smtp_accounts", __name__, description="The servers your m
 _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', "schema": {"type": "string"}}}
 _NONE = "No such account."
 _NAMED = "There is an account of that name, or there are too many."
-_NOT_OWN = "The API key lacks the scope, or has senders and the account, or the default account, sends as others."
+_NOT_OWN = {
+    scope: f"The API key lacks the scope {scope}, or has senders and the account, or the default account, sends as others."
+    for scope in (Scope.ACCOUNTS, Scope.REVEAL)
+}
 _UNREADABLE = (
     "secret_unreadable: ENCRYPTION_KEYS lacks the key that encrypted the password. "
     "It is kept, and readable when the key is back."
@@ -60,7 +63,7 @@ def index(page: dict[str, Any]) -> Any:
 @blueprint.response(201, schemas.AccountShape, headers=LOCATION | REPLAYED)
 @blueprint.alt_response(409, description=_NAMED)
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_OWN[Scope.ACCOUNTS])
 @needs(Scope.ACCOUNTS)
 def create(wanted: dict[str, Any], key: dict[str, str | None]) -> Any:
     """Set up an SMTP account
@@ -96,7 +99,7 @@ def show(account_id: UUID) -> Any:
 @blueprint.response(200, schemas.AccountDetails)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(409, description=_NAMED)
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_OWN[Scope.ACCOUNTS])
 @needs(Scope.ACCOUNTS)
 def change(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Change an SMTP account
@@ -115,7 +118,7 @@ def change(wanted: dict[str, Any], account_id: UUID) -> Any:
 @blueprint.route("/smtp-accounts/<uuid:account_id>", methods=["DELETE"])
 @blueprint.response(204)
 @blueprint.alt_response(404, description=_NONE)
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_OWN[Scope.ACCOUNTS])
 @needs(Scope.ACCOUNTS)
 def remove(account_id: UUID) -> Any:
     """Delete an SMTP account
@@ -152,7 +155,7 @@ def health() -> Any:
 @blueprint.response(200, schemas.Credentials)
 @blueprint.alt_response(404, description="There is no default account.")
 @blueprint.alt_response(503, description=_UNREADABLE)
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_OWN[Scope.REVEAL])
 @needs(Scope.REVEAL)
 def default_credentials() -> Any:
     """Show the settings of your default SMTP account, with its password
@@ -171,7 +174,7 @@ def default_credentials() -> Any:
 @blueprint.response(200, schemas.Credentials)
 @blueprint.alt_response(404, description=_NONE)
 @blueprint.alt_response(503, description=_UNREADABLE)
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_OWN[Scope.REVEAL])
 @needs(Scope.REVEAL)
 def credentials(account_id: UUID) -> Any:
     """Show the settings of an SMTP account, with its password
@@ -208,7 +211,7 @@ def test_unsaved(wanted: dict[str, Any]) -> Any:
 @blueprint.alt_response(
     503, description=f"Too many tests are running, or the API has one thread only; or {_UNREADABLE}"
 )
-@blueprint.alt_response(403, description=_NOT_OWN)
+@blueprint.alt_response(403, description=_NOT_OWN[Scope.ACCOUNTS])
 @needs(Scope.ACCOUNTS)
 def test_saved(wanted: dict[str, Any], account_id: UUID) -> Any:
     """Test an SMTP account
