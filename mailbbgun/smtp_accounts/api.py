@@ -34,7 +34,8 @@ _LINK = {"Link": {"description": 'rel="next": the next page, if there is one.', 
 _NONE = "No such account."
 _NAMED = "There is an account of that name, or there are too many."
 _NOT_OWN = {
-    scope: f"The API key lacks the scope {scope}, or has senders and the account, or the default account, sends as others."
+    scope: f"The API key lacks the scope {scope}, or has senders, and the account or the default account sends as "
+    "others."
     for scope in (Scope.ACCOUNTS, Scope.REVEAL)
 }
 _UNREADABLE = (
