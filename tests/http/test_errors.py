@@ -172,7 +172,7 @@ def test_malformed_http_is_refused_in_the_one_shape(door, request_bytes, status)
         ),
         (
             b"POST /messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + (b"1;" + b"mbg_canary" * 400 + b"\r\n \r\n") * 9,
+            + (b"1;" + b"mbg_canary" * 400 + b"\r\n \r\n") * 20,
             b"send larger chunks",
         ),
     ],
