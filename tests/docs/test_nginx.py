@@ -132,7 +132,11 @@ def test_behind_the_sample_the_service_knows_its_client_and_its_own_name(
         ]
         there = ["--connect-to", f"{NAME}:443:127.0.0.1:{proxy}", f"https://{NAME}/messages"]
         done = subprocess.run(
-            ["curl", "-ski", *forged, *more, *there], capture_output=True, text=True, check=True, timeout=SECONDS
+            ["curl", "-ski", "--retry", "10", "--retry-connrefused", *forged, *more, *there],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=SECONDS,
         )
         return done.stdout
 
