@@ -83,7 +83,7 @@ class Ending(Protocol):
         """Whether its result is there."""
 
     def begin(self, then: Callable[[], None]) -> None:
-        """Begin the work, and call ``callback`` when waiting any longer makes no sense.
+        """Begin the work, and call ``then`` when waiting any longer makes no sense.
 
         That is when the work has ended, or when it needs a thread of the caller's to end. The call
         may come from any thread.

@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.errors import NotPermitted, SecretUnreadable
 from mailbbgun.core.net import Allowed, Guard, hostname
 from mailbbgun.database.crypto import Vault
-from mailbbgun.limits.permits import SendingLimits
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp_accounts import repo
@@ -128,7 +127,7 @@ class AccountCache:
             priority=row.priority,
             weight=max(1, row.weight),
             max_connections=row.max_connections,
-            limits=SendingLimits(row.max_per_second, row.max_per_minute, row.max_per_day, row.send_interval),
+            limits=row.limits,
             max_recipients=row.max_recipients_per_message,
             envelope_from=row.envelope_from,
             domains=tuple(row.recipient_domains),

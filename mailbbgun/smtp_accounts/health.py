@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import SecretUnreadable
 from mailbbgun.database.crypto import Vault
-from mailbbgun.limits.permits import SendingLimits
 from mailbbgun.smtp_accounts import repo
 from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit
 
@@ -55,7 +54,6 @@ def look(session: Session, vault: Vault, accounts: Sequence[SMTPAccount], *, cou
 def _health(
     account: SMTPAccount, open_: Sequence[SMTPCircuit], used: Mapping[UUID, int] | None, readable: bool | None
 ) -> AccountHealth:
-    limits = SendingLimits(account.max_per_second, account.max_per_minute, account.max_per_day, account.send_interval)
     return AccountHealth(
         id=account.id,
         setting_name=account.setting_name,
@@ -65,7 +63,7 @@ def _health(
         since=open_[-1].opened_at if open_ else None,
         failures=max((one.failures for one in open_), default=0),
         reply=open_[0].reply if open_ else None,
-        used_today=None if used is None or not limits.any else used.get(account.id, 0),
+        used_today=None if used is None or not account.limits.any else used.get(account.id, 0),
         max_per_day=account.max_per_day,
         password_readable=readable,
     )

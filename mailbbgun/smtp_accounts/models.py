@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.db import Base, Owned, UTCDateTime, encrypted
+from mailbbgun.limits.permits import SendingLimits
 
 
 class SMTPAccount(Owned, Base):
@@ -46,6 +47,16 @@ class SMTPAccount(Owned, Base):
     def has_password(self) -> bool:
         """Whether the account has a password. Nothing else of it may be shown."""
         return self.smtp_password is not None
+
+    @property
+    def limits(self) -> SendingLimits:
+        """What its provider allows. Raises ``ValueError`` for a limit that is not positive."""
+        return SendingLimits(
+            max_per_second=self.max_per_second,
+            max_per_minute=self.max_per_minute,
+            max_per_day=self.max_per_day,
+            send_interval=self.send_interval,
+        )
 
 
 class SMTPCircuit(Base):

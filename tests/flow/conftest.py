@@ -11,6 +11,7 @@ from tests.chaos.round import REAL, settings_of
 from tests.conftest import BACKENDS
 from tests.flow.accounts import SETTINGS, USERS
 from tests.flow.service import Service
+from tests.flow.tried import Tried
 from tests.servers.mailserver import MailServer
 
 
@@ -56,3 +57,17 @@ def with_providers(backend: Settings, providers: list[MailServer]) -> Iterator[S
         opened.use(*providers)
         opened.start_worker()
         yield opened
+
+
+@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
+    """API, worker, sink and catcher, with a test key."""
+    var = tmp_path_factory.mktemp("tried") / "var"
+    environment = {"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"}
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
+    with Tried(load(environment)) as started:
+        started.start_catcher()
+        started.start_worker()
+        yield started

@@ -29,6 +29,9 @@ from tests.servers.mailserver import MailServer
 from tests.servers.process import free_port
 from tests.waiting import PATIENCE, wait_until
 
+#: A password for settings of tests, which no program may print.
+CANARY = "hunter2"
+
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
@@ -306,3 +309,24 @@ def _written(value: object) -> str:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def last_words(service: Service, *programs: list[str], code: int, **settings: str) -> list[str]:
+    """Start programs that must end with that exit code; return the one line that each prints, without a secret."""
+    environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
+    started = [
+        subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for program in programs
+    ]
+    lines = []
+    for process in started:
+        try:
+            out, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+        told = [line for line in errors.splitlines() if " info Starting gunicorn" not in line]
+        assert (process.returncode, len(told)) == (code, 1), (out, errors)
+        assert "Traceback" not in out + errors
+        assert CANARY not in out + errors
+        lines += told
+    return lines

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from email import message_from_bytes
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,23 +16,15 @@ from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from tests.flow.service import until
-from tests.flow.test_test_keys import Tried
+from tests.flow.tried import Tried
 from tests.waiting import PATIENCE
 
 TESTS = Caller(DEFAULT_TENANT, kind=KeyKind.TEST)
 
 
-@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
-    var: Path = tmp_path_factory.mktemp("raw") / "var"
-    environment = {"MAILBBGUN_VAR": str(var), "MAILBBGUN_HOSTNAME": "mail.example.com"}
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgresql")
-        environment["MAILBBGUN_DATABASE_URL"] = server.url(server.create_database())
-    with Tried(load(environment)) as started:
-        started.start_catcher()
-        started.start_worker()
-        yield started
+@pytest.fixture(scope="module")
+def service(tried: Tried) -> Tried:
+    return tried
 
 
 @pytest.fixture

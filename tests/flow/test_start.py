@@ -19,7 +19,7 @@ from mailbbgun.queues.topology import work_queue
 from mailbbgun.services import build
 from mailbbgun.settings.load import load
 from mailbbgun.tenants import keys
-from tests.flow.service import ROOT, Service, until
+from tests.flow.service import CANARY, ROOT, Service, last_words, until
 from tests.waiting import PATIENCE
 
 WORKER = [sys.executable, "worker.py"]
@@ -34,7 +34,6 @@ PROGRAMS = {
     "mailbbgun": ["bin/mailbbgun", "encryption", "status"],
     "postgresql-create-user": ["bin/postgresql-create-user"],
 }
-CANARY = "hunter2"
 
 
 def some(*names: str) -> list[object]:
@@ -44,24 +43,7 @@ def some(*names: str) -> list[object]:
 
 def refusals(service: Service, *programs: list[str], **settings: str) -> list[str]:
     """Start programs that must refuse to start; return the one line that each prints."""
-    environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
-    started = [
-        subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for program in programs
-    ]
-    lines = []
-    for process in started:
-        try:
-            out, errors = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-        said = [line for line in errors.splitlines() if " info Starting gunicorn" not in line]
-        assert process.returncode == os.EX_CONFIG, (out, errors)
-        assert len(said) == 1, errors
-        assert "Traceback" not in out + errors
-        assert CANARY not in out + errors
-        lines += said
-    return lines
+    return last_words(service, *programs, code=os.EX_CONFIG, **settings)
 
 
 @pytest.mark.parametrize("name", some(*PROGRAMS))

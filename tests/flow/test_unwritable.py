@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,8 @@ from sqlalchemy.engine import URL, make_url
 
 from mailbbgun.migrations import HEAD
 from mailbbgun.settings.settings import Settings
-from tests.flow.service import ROOT, Service, until
+from tests.flow.service import Service, last_words, until
 from tests.servers import PostgreSQL
-from tests.waiting import PATIENCE
 
 API = [sys.executable, "api.py"]
 WORKER = [sys.executable, "worker.py"]
@@ -29,21 +27,7 @@ READER = "mailbbgun_reader"
 
 def said(service: Service, *programs: list[str], code: int, **settings: str) -> list[str]:
     """Start programs that must end with that exit code; return the one line of each without its name."""
-    environment = service.environment | {f"MAILBBGUN_{name}": value for name, value in settings.items()}
-    started = [
-        subprocess.Popen(one, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for one in programs
-    ]
-    ended = []
-    for process in started:
-        try:
-            out, errors = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-        lines = [line for line in errors.splitlines() if " info Starting gunicorn" not in line]
-        ended.append((process.returncode, lines, out))
-    assert all((one[0], len(one[1])) == (code, 1) for one in ended), ended
-    return [lines[0].partition(": ")[2] for _, lines, _ in ended]
+    return [line.partition(": ")[2] for line in last_words(service, *programs, code=code, **settings)]
 
 
 @contextmanager

@@ -76,21 +76,12 @@ def _stamp(folder: Path) -> None:
 
 def _run(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program as a user who may not write the clone: as nobody, if we are root."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    return subprocess.run(
-        [str(one) for one in argv],
-        cwd=cwd,
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        **user,
-    )
+    return _plain(*argv, cwd=cwd, user=NOBODY if os.geteuid() == 0 else None, **environment)
 
 
-def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.CompletedProcess[str]:
+def _plain(
+    *argv: object, cwd: object = "/", user: int | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILBBGUN_")}
     return subprocess.run(
         [str(one) for one in argv],
@@ -100,6 +91,9 @@ def _plain(*argv: object, cwd: object = "/", **environment: str) -> subprocess.C
         text=True,
         timeout=PATIENCE,
         check=False,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )
 
 
