@@ -3,6 +3,6 @@
 Files: `errors` is the tree of errors. `clock` and `ids` give times and ids, `logs` prints log
 lines, and `outages` those about servers that are away. `process` says how a program runs and ends.
 `caller` is who asks. `addresses` is one e-mail address; lists of addresses with display names are in
-`accept/addresses.py`. `net` says to which hosts and ports SMTP accounts may connect, `hosts` for
+`accept/address_lists.py`. `net` says to which hosts and ports SMTP accounts may connect, `hosts` for
 which hosts this service answers. `faults` are the points at which tests kill a process.
 """
