@@ -11,8 +11,9 @@ from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, i
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
-from mailbbgun.messages import mime, simulator
+from mailbbgun.messages import mime
 from mailbbgun.messages.mime import Mailbox
+from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
 
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."

@@ -12,7 +12,7 @@ from typing import Protocol
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from mailbbgun.mailboxes.maildir import Maildir
-from mailbbgun.messages import simulator
+from mailbbgun.relays import simulator
 
 #: Recipients of a message, at most.
 MAX_RECIPIENTS = 1000

@@ -26,11 +26,11 @@ from mailbbgun.cli.terminal import (
 )
 from mailbbgun.core.errors import QueueMisconfigured, Unavailable, explained
 from mailbbgun.events import timeline
-from mailbbgun.events.api import Timeline
+from mailbbgun.events.schemas import Timeline
 from mailbbgun.messages import find
-from mailbbgun.messages.api import Details, Filters, Messages
 from mailbbgun.messages.publisher import publish
 from mailbbgun.messages.repo import Wanted
+from mailbbgun.messages.schemas import Details, Filters, Messages
 from mailbbgun.oversight import intervene
 from mailbbgun.services import Services
 

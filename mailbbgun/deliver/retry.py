@@ -7,8 +7,8 @@ from typing import Any
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.record import Result
-from mailbbgun.messages import simulator
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
+from mailbbgun.relays import simulator
 from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 

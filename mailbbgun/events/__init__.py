@@ -7,5 +7,5 @@ worker's changes nothing.
 
 Files: ``kinds`` lists the kinds of events, ``models`` has their table. ``log`` appends events and
 prints their lines. ``record`` changes statuses, each with its event. ``timeline`` shows a message's
-events for ``api`` and the command line, with the queries in ``repo``.
+events for ``api`` and the command line, with the queries in ``repo`` and the shapes of ``schemas``.
 """

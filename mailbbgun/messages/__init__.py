@@ -6,6 +6,6 @@ rows begin as PENDING, and only ``events.record`` changes a status.
 Files: ``models`` has the tables, ``status`` the statuses and reasons. ``storing`` inserts accepted
 messages. ``mime`` composes a message: ``headers`` knows which fields a client may name and what they
 take, ``body`` encodes text and HTML. ``publisher`` gives the queue hints. ``find`` lists and shows
-messages for ``api`` and the command line, with the queries in ``repo``; ``search`` brings filters
-into the form that is stored. ``simulator`` has the magic recipients of test keys.
+messages for ``api`` and the command line, with the queries in ``repo`` and the shapes of ``schemas``;
+``search`` brings filters into the form that is stored.
 """

@@ -14,8 +14,8 @@ from mailbbgun.http.gate import caller, needs
 from mailbbgun.http.provided import provided
 from mailbbgun.http.schemas import Nothing
 from mailbbgun.messages import repo
-from mailbbgun.messages.api import Details
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.messages.schemas import Details
 from mailbbgun.oversight import intervene
 from mailbbgun.services import Services
 

@@ -25,7 +25,7 @@ Permit = Callable[[Session, Collection[str]], None]
 class Changed(NamedTuple):
     """A message after the change, and how many of its deliveries changed.
 
-    ``message`` is what ``messages.api.Details`` shows.
+    ``message`` is what ``messages.schemas.Details`` shows.
     """
 
     message: dict[str, Any]

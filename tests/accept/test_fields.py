@@ -10,8 +10,8 @@ from mailbbgun.accept.quick import submission_of
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.core.caller import ANYBODY
 from mailbbgun.core.errors import InvalidInput
-from mailbbgun.messages.api import Details
 from mailbbgun.messages.models import MESSAGES
+from mailbbgun.messages.schemas import Details
 
 BODY = {"to": "ann@example.com", "subject": "s", "text": "t"}
 

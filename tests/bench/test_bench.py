@@ -161,7 +161,7 @@ def test_interrupted_it_stops_everything(start, tmp_path, number, code, during):
     [
         ("NOPE=1", 2, "MAILBBGUN_NOPE: unknown setting"),
         ("WORKER_CONNECTIONS=0", 2, "WORKER_CONNECTIONS: 0 is less than 1"),
-        ("MAX_TEXT_SIZE=100", 1, "the API answered HTTP/1.1 400"),
+        pytest.param("MAX_TEXT_SIZE=100", 1, "the API answered HTTP/1.1 400", marks=pytest.mark.long),
         ("WORKER_CONNECTIONS", 2, "must be NAME=VALUE"),
     ],
 )

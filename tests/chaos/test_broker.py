@@ -73,6 +73,7 @@ def test_a_broker_that_lost_everything_is_made_whole_by_the_worker_and_nobody_el
         assert check(service, load.accepted).unknown == 0
 
 
+@pytest.mark.long
 def test_hints_without_a_queue_are_noticed_and_given_again(real_settings, rabbitmq):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         service.start_worker()

@@ -35,6 +35,7 @@ def settings(tmp_path, breakable_postgresql, rabbitmq):
     breakable_postgresql.drop_database(database)
 
 
+@pytest.mark.long
 def test_a_database_that_restarts_and_dies_under_load_is_waited_for(settings, breakable_postgresql):
     with Service(settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, API_PROCESSES=2) as service:
         processes = [service.start_worker(), service.processes["api"]]

@@ -68,7 +68,8 @@ def test_kill_at_each_point_once_loses_nothing(embedded_settings, points):
         assert figures.unknown <= deaths * SENDERS
 
 
-@pytest.mark.parametrize("hold", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("hold", [False, True])
 def test_a_worker_that_stands_still_beyond_its_lease_between_the_dots_line_and_the_dot_does_not_send(
     real_settings, hold
 ):

@@ -75,6 +75,7 @@ def test_a_worker_that_gets_back_what_it_lost_while_it_was_paused_sends_it_once(
         assert service.kinds(identifier) == ["accepted", "worker_lost", "delivered"]
 
 
+@pytest.mark.long
 def test_a_worker_that_is_told_to_stop_keeps_what_it_sends_until_the_reply_however_short_its_leases_are(real_settings):
     with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, SHUTDOWN_GRACE=60, RETRY_DELAYS="1") as service:
         start(service, "leaving")
@@ -88,6 +89,7 @@ def test_a_worker_that_is_told_to_stop_keeps_what_it_sends_until_the_reply_howev
         assert service.copies() == {"late-12-ann@example.test": 1}
 
 
+@pytest.mark.long
 def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arrive(embedded_settings):
     with Service(embedded_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1, RETRY_DELAYS="1") as service:
         service.start_worker()
@@ -102,6 +104,7 @@ def test_claims_of_a_machine_that_is_gone_with_its_journal_are_unknown_and_arriv
         assert service.kinds(sent) == ["accepted", "outcome_unknown", "delivered"]
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_workers_replaced_one_after_the_other_under_load_send_nothing_twice_and_wonder_about_nothing(backend, request):
     with Service(backend, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
@@ -193,6 +196,7 @@ def supervised(service: Service, log: str = "worker") -> tuple[subprocess.Popen[
     return leader, members(leader)
 
 
+@pytest.mark.long
 def test_a_supervisor_replaces_processes_that_die_and_they_end_with_it(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
         load = Load(service)
@@ -211,6 +215,7 @@ def test_a_supervisor_replaces_processes_that_die_and_they_end_with_it(real_sett
         assert check(service, load.accepted).unknown == 0
 
 
+@pytest.mark.long
 def test_a_supervisor_told_to_stop_finishes_what_is_being_sent(real_settings):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1, WORKER_PROCESSES=2) as service:
         _, both = supervised(service)

@@ -105,6 +105,7 @@ def test_a_delivery_expires_at_the_end_of_its_retry_schedule(service):
     assert service.attempts(sent["id"]) == [len(service.kinds(sent["id"])) - 2]  # all but accepted and retried
 
 
+@pytest.mark.long
 def test_a_deferral_by_an_open_circuit_is_no_attempt(embedded_settings):
     with Service(embedded_settings, CIRCUIT_FAILURES=2, CIRCUIT_PAUSE_SECONDS=1, SWEEP_SECONDS=1) as service:
         service.kill("sink")
@@ -258,6 +259,7 @@ def test_a_message_that_kills_workers_is_isolated_and_parked_and_other_mail_arri
         )
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_an_isolated_delivery_may_take_longer_than_a_lease(backend):
     with Service(backend, LEASE_SECONDS=4, SWEEP_SECONDS=1) as service:

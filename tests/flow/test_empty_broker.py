@@ -55,6 +55,7 @@ def guarded(real_settings, rabbitmq):
     rabbitmq.ctl("delete_user", "guarded")
 
 
+@pytest.mark.long
 def test_a_worker_that_may_not_make_queues_says_what_to_run_and_then_continues(guarded):
     with guarded as service:
         worker = service.start_worker()

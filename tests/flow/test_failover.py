@@ -46,6 +46,7 @@ def test_mail_of_a_dead_account_moves_to_the_next_in_the_same_attempt_and_return
     until(lambda: not service.sql("SELECT * FROM smtp_circuits"), 5, "the end of that row")
 
 
+@pytest.mark.long
 def test_mail_that_moves_to_an_account_with_fewer_recipients_is_split_and_each_part_counts(
     embedded_settings: Settings,
 ) -> None:
@@ -89,6 +90,7 @@ def test_mail_of_an_account_with_a_refused_password_moves_to_the_next_or_waits(
     delivered(service, [waiting, *send(service, 3)])
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_mail_that_waits_for_a_refused_account_says_why_in_few_events(
     backend: Settings, providers: list[MailServer]

@@ -27,7 +27,9 @@ def held(service: Service) -> int:
     return int(service.sql("SELECT count(*) FROM deliveries WHERE lease_owner IS NOT NULL")[0][0])
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGHUP, 3), (signal.SIGQUIT, 1)])
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGHUP, 3), pytest.param(signal.SIGQUIT, 1, marks=pytest.mark.long)]
+)
 def test_a_worker_finishes_its_transaction_on_sighup_or_sigquit_returns_the_rest_and_exits_0(
     embedded_settings, number, times
 ):
@@ -48,6 +50,7 @@ def test_a_worker_finishes_its_transaction_on_sighup_or_sigquit_returns_the_rest
         assert set(service.copies().values()) == {1}
 
 
+@pytest.mark.long
 def test_several_workers_each_finish_their_transaction_when_the_terminal_closes(embedded_settings):
     with Service(embedded_settings, WORKER_PROCESSES=2) as service:
         leader = service.start_worker()

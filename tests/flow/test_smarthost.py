@@ -75,6 +75,7 @@ def test_while_a_server_refuses_us_it_is_rarely_asked_and_the_mail_waits(embedde
         assert sorted(address for message in peer.messages for address in message.recipients) == sorted(addresses)
 
 
+@pytest.mark.long
 def test_after_each_pause_one_message_tries_the_server_and_the_others_wait_for_its_result(embedded_settings):
     senders, rest = 8, 2
     logins: list[float] = []
@@ -105,6 +106,7 @@ def test_after_each_pause_one_message_tries_the_server_and_the_others_wait_for_i
             until(lambda: service.count("DELIVERED") == 3 * senders, 30, "all mail once the password is right")
 
 
+@pytest.mark.long
 def test_a_probe_without_a_result_does_not_lock_the_server_out(embedded_settings):
     port = free_port()
     refusing = Peer(port=port, users={"robot": "another"})
@@ -129,6 +131,7 @@ def test_a_probe_without_a_result_does_not_lock_the_server_out(embedded_settings
             until(lambda: service.count("DELIVERED") == 4, 30, "all mail")
 
 
+@pytest.mark.long
 def test_a_refusal_of_one_recipient_that_looks_like_one_of_us_delays_other_mail_by_one_pause_at_most(
     embedded_settings,
 ):

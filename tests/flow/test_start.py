@@ -52,6 +52,7 @@ def test_every_program_reports_a_wrong_setting_in_the_same_way(embedded_settings
     assert line == f"{name}: SMTP_TIMEOUTS: dot: 'soon' is not a number"
 
 
+@pytest.mark.long
 def test_programs_also_report_a_wrong_setting_that_they_do_not_need(embedded_settings):
     service, programs = Service(embedded_settings), ("api", "worker", "initdb", "run", "requeue-pending", "mailbbgun")
     lines = refusals(service, *(PROGRAMS[name] for name in programs), DEFAULT_FROM="nobody")
@@ -111,6 +112,7 @@ def test_nobody_else_may_read_the_database_in_a_folder_that_everybody_may_enter(
     assert set(files.values()) == {0}
 
 
+@pytest.mark.long
 def test_only_programs_that_connect_to_mail_servers_check_the_file_of_authorities(prepared):
     lines = refusals(prepared, PROGRAMS["api"], WORKER, PROGRAMS["run"], SMTP_CA_FILE="/nowhere/ca.pem")
     told = ": SMTP_CA_FILE: '/nowhere/ca.pem' cannot be read: No such file or directory"
@@ -144,6 +146,7 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_code_1(embedded_se
     assert CANARY not in line
 
 
+@pytest.mark.long
 def test_without_var_every_program_uses_the_same_database_from_any_folder(embedded_settings, tmp_path):
     clone, elsewhere = tmp_path / "a clone", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -314,6 +317,7 @@ def test_with_a_wrong_encryption_key_nothing_starts_and_nothing_is_lost(embedded
     services.close()
 
 
+@pytest.mark.long
 def test_a_lost_key_file_is_not_replaced_and_programs_start_once_it_is_back(embedded_settings):
     service = Service(embedded_settings)
     install(services := build(load(service.environment)))

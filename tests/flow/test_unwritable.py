@@ -91,7 +91,7 @@ def test_a_database_that_may_only_be_read_is_an_outage_and_ends_no_process(
             assert "Traceback" not in (service.var / f"{name}.out").read_text()
 
 
-@pytest.mark.parametrize("rights", ["", "SELECT"], ids=["none", "to read"])
+@pytest.mark.parametrize("rights", ["", pytest.param("SELECT", marks=pytest.mark.long)], ids=["none", "to read"])
 def test_a_role_that_lacks_rights_is_one_line_of_every_program(
     prepared: Service, postgresql: PostgreSQL, empty: URL, rights: str
 ) -> None:
@@ -112,6 +112,7 @@ def test_a_role_that_lacks_rights_is_one_line_of_every_program(
     assert all("bin/postgresql-create-user" in line for line in lines)
 
 
+@pytest.mark.long
 def test_a_search_path_without_a_schema_is_one_line_of_every_program(prepared: Service, empty: URL) -> None:
     url = empty.update_query_dict({"options": "-c search_path=nope"}).render_as_string(hide_password=False)
     lines = said(prepared, API, WORKER, INITDB, TENANT, code=os.EX_CONFIG, DATABASE_URL=url)
@@ -122,7 +123,7 @@ def test_a_search_path_without_a_schema_is_one_line_of_every_program(prepared: S
     ("version", "told"),
     [
         (f"{int(HEAD) + 1:04}", "the database is of a newer version of Mail BB Gun"),
-        ("4f0c2aa1", "the database's tables are another program's"),
+        pytest.param("4f0c2aa1", "the database's tables are another program's", marks=pytest.mark.long),
     ],
 )
 def test_tables_of_a_newer_version_or_of_another_program_are_left_alone(

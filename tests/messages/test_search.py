@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.messages import api
+from mailbbgun.messages import schemas
 from tests.waiting import cpu_of, growth
 
 
@@ -17,13 +17,13 @@ from tests.waiting import cpu_of, growth
     ],
 )  # fmt: skip
 def test_a_filter_is_checked_in_linear_time(field, text, ending):
-    filters = api.Filters()
+    filters = schemas.Filters()
     assert (
         growth(lambda length: cpu_of(lambda: filters.validate({field: text * length + ending})), 2_000, 32_000) < 64
     )  # 256, were it quadratic
 
 
-@pytest.mark.parametrize("rule", [api._BARE[1], api._MESSAGE_ID[1]])
+@pytest.mark.parametrize("rule", [schemas._BARE[1], schemas._MESSAGE_ID[1]])
 @pytest.mark.parametrize("text", ["@", "a@", " ", "a", "a @", "<", "@a"])
 def test_the_form_of_an_address_is_checked_in_linear_time(rule, text):
     def cost(length: int) -> float:

@@ -182,6 +182,7 @@ def test_a_broker_that_is_frozen_holds_nobody_longer_than_the_deadline(queue: Ra
     publishes_again(queue)
 
 
+@pytest.mark.long
 def test_a_queue_without_a_leader_fails_its_own_hints_only(queue: RabbitQueue, broker: RabbitMQ, vhost: str) -> None:
     server = f'{{list_to_atom("{vhost}_{work_queue(BULK)}"), node()}}'
     queue.publish(BULK, [new_id()])

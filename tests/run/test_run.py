@@ -129,7 +129,9 @@ def test_sigterm_stops_it_and_what_was_there_starts_again(started: Service) -> N
     assert started.ended() == 0
 
 
-@pytest.mark.parametrize("part", ["worker", "api", "catcher"])
+@pytest.mark.parametrize(
+    "part", ["api", *(pytest.param(part, marks=pytest.mark.long) for part in ("worker", "catcher"))]
+)
 def test_a_part_that_dies_stops_the_rest_and_is_named(started: Service, part: str) -> None:
     program = {"worker": "worker.py", "api": "gunicorn", "catcher": "mailbbgun.catcher"}[part]
     os.kill(started.pid(program), signal.SIGKILL)
@@ -138,12 +140,14 @@ def test_a_part_that_dies_stops_the_rest_and_is_named(started: Service, part: st
     assert started.alive() == {}
 
 
+@pytest.mark.long
 def test_killed_with_9_it_takes_its_parts_with_it(started: Service) -> None:
     started.send(signal.SIGKILL)
     started.ended()
     until(lambda: not started.alive(), started.alive)
 
 
+@pytest.mark.long
 def test_signals_that_come_double_stop_it_in_order(started: Service) -> None:
     for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
         started.send(number)
@@ -152,6 +156,7 @@ def test_signals_that_come_double_stop_it_in_order(started: Service) -> None:
     assert started.alive() == {}
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_kills_what_does_not_stop(started: Service) -> None:
     os.kill(started.pid("worker.py"), signal.SIGSTOP)
     started.send(signal.SIGINT)
@@ -189,7 +194,7 @@ def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None
     assert not service.var.exists()
 
 
-@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize("free", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(
     service: Service, free: bool
 ) -> None:
@@ -234,6 +239,7 @@ def test_an_address_that_strangers_reach_is_refused_before_anything_starts(servi
     assert not service.var.exists()
 
 
+@pytest.mark.long
 def test_the_script_works_through_symlinks_from_anywhere_and_makes_its_environment_once(
     service: Service, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.messages import simulator
+from mailbbgun.relays import simulator
 from mailbbgun.smtp.outcome import Bounced, Deferred, Phase, classify
 from mailbbgun.smtp.reply import Reply
 

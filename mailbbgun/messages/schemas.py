@@ -1,0 +1,228 @@
+"""Shapes of messages in answers, and the filters of their list. The command line uses them, too."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from mailbbgun.core import addresses
+from mailbbgun.http.bad_input import listed
+from mailbbgun.http.schemas import Page, Time
+from mailbbgun.messages import repo
+from mailbbgun.messages.models import Delivery
+from mailbbgun.messages.status import GRAVEST, STATUSES, Reason
+
+#: Characters of a part of a subject to search for, at most.
+LONGEST_PART = 200
+#: Characters of a Message-ID, at most. A client's has up to 250; ours is a UUID, an @, and a host's name of
+#: up to 253, in angle brackets.
+LONGEST_MESSAGE_ID = 292
+#: Characters of a tag, as in accept.
+LONGEST_TAG = 128
+
+
+class Status(fields.String):
+    """A status in a query, in any case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).upper()
+
+
+class Choice(fields.String):
+    """A word of a fixed list in a query, in any case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).lower()
+
+
+class AddressQuery(fields.String):
+    """An address or a Message-ID in a query. A + in it is a plus, not a space.
+
+    Only the first broken rule is reported, and no later one is checked.
+    """
+
+    plus = True
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).strip()
+
+    def _validate(self, value: Any) -> None:
+        for rule in self.validators:
+            rule(value)
+
+
+class SenderQuery(AddressQuery):
+    """The address of a From header, with or without its display name."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        return text[:-1].rpartition("<")[2] if text.endswith(">") and "<" in text else text
+
+
+class Domain(AddressQuery):
+    """A domain, in U-labels or A-labels (RFC 5890)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs).removeprefix("@").removesuffix(".")
+        self._validate(text)
+        try:
+            return addresses.domain(text)
+        except ValueError as error:
+            raise ValidationError("Not a domain, like example.com.") from error
+
+
+# Both match in linear time: white space around is stripped, and nothing after an @ is looked at again.
+_BARE = (
+    validate.Length(max=addresses.LONGEST),
+    validate.Regexp(r"[^<>]+@[^\s<>@]+\Z", error="Not a bare e-mail address, like ann@example.com."),
+)
+_MESSAGE_ID = (
+    validate.Length(max=LONGEST_MESSAGE_ID),
+    validate.Regexp(r"<?[^\s<>@]+@[^\s<>@]+>?\Z", error="Not a Message-ID, like <1234@example.com>."),
+)
+
+
+class Filters(Page):
+    """Which messages to list."""
+
+    status = Status(load_default=None, validate=validate.OneOf(STATUSES))
+    reason = Choice(
+        load_default=None,
+        validate=validate.OneOf([reason.value for reason in Reason]),
+        metadata={"description": "Those with a delivery that ended as ERROR for this."},
+    )
+    to = AddressQuery(
+        load_default=None,
+        validate=_BARE,
+        metadata={
+            "description": "A recipient's address: to, cc or bcc. The case of a to z does not matter; a + is a plus.",
+            "example": "ann+shop@example.com",
+        },
+    )
+    domain = Domain(
+        load_default=None,
+        validate=validate.Length(max=addresses.LONGEST_DOMAIN),
+        metadata={
+            "description": "A recipient's domain. With to and reason: of the same delivery.",
+            "example": "example.com",
+        },
+    )
+    sender = SenderQuery(
+        load_default=None,
+        data_key="from",
+        validate=_BARE,
+        metadata={
+            "description": "The address of From. The case of a to z does not matter; a + is a plus.",
+            "example": "shop@example.com",
+        },
+    )
+    subject = fields.String(
+        load_default=None,
+        validate=validate.Length(1, LONGEST_PART),
+        metadata={
+            "description": f"A part of the subject, in any case. Without to, the newest {repo.SEARCHED:,} messages "
+            "before until are looked at.",
+            "example": "invoice",
+        },
+    )
+    message_id_header = AddressQuery(
+        load_default=None,
+        validate=_MESSAGE_ID,
+        metadata={
+            "description": "The Message-ID header, with or without its angle brackets.",
+            "example": "<1234@example.com>",
+        },
+    )
+    tag = fields.String(load_default=None, validate=validate.Length(1, LONGEST_TAG), metadata={"example": "invoice"})
+    test = fields.Boolean(
+        load_default=None,
+        metadata={"description": "Those that test keys sent, or those that others did. Both if not given."},
+    )
+    since = Time(
+        load_default=None,
+        metadata={
+            "description": "Accepted at this moment or later. A date alone is its midnight, in UTC.",
+            "example": "2026-01-31T12:00:00Z",
+        },
+    )
+    until = Time(
+        load_default=None,
+        metadata={
+            "description": "Accepted before this moment. A date alone is its midnight, in UTC.",
+            "example": "2026-02-01T00:00:00Z",
+        },
+    )
+
+
+class Summary(Schema):
+    """A message in a list."""
+
+    id = fields.UUID()
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    reason = fields.String(
+        allow_none=True,
+        validate=validate.OneOf([reason.value for reason in Reason]),
+        metadata={
+            "description": "Why deliveries of it ended as ERROR: of several reasons the first of "
+            f"{listed(GRAVEST)}. null if none did.",
+            "example": "bounced",
+        },
+    )
+    subject = fields.String()
+    sender = fields.String(data_key="from")
+    to = fields.List(fields.String())
+    tags = fields.List(fields.String())
+    priority = fields.Integer()
+    test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
+    created_at = Time()
+
+
+class Messages(Schema):
+    """A page of messages, newest first."""
+
+    messages = fields.List(fields.Nested(Summary))
+    count = fields.Integer(metadata={"description": "How many match in all."})
+
+
+def _last_reply(delivery: Delivery) -> str | None:
+    """Return the other server's last reply; without a code, our own words about the connection."""
+    return " ".join(str(part) for part in (delivery.reply_code, delivery.reply) if part is not None) or None
+
+
+class DeliveryShape(Schema):
+    """One recipient."""
+
+    id = fields.UUID()
+    address = fields.String()
+    kind = fields.String(validate=validate.OneOf(["to", "cc", "bcc"]))
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    reason = fields.String(allow_none=True, metadata={"description": "Why it ended as ERROR."})
+    attempts = fields.Integer(
+        attribute="attempts_made",
+        metadata={
+            "description": "How many attempts to hand it to a mail server have ended: in the server's answer, in "
+            "silence, or because none could be reached. All since the message was accepted, also before a retry by "
+            "hand. One attempt may go to several servers, one after the other. A wait is no attempt: while a server "
+            "is left alone after failures, a limit is used up, or the tenant is suspended."
+        },
+    )
+    last_reply = fields.Function(
+        _last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"}
+    )
+    next_attempt_at = Time(allow_none=True)
+    finished_at = Time(allow_none=True)
+
+
+class Details(Summary):
+    """A message with its deliveries."""
+
+    cc = fields.List(fields.String())
+    bcc = fields.List(fields.String())
+    mail_from = fields.String(metadata={"description": "The envelope's sender."})
+    message_id_header = fields.String(
+        metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
+    )
+    metadata = fields.Dict(attribute="meta")
+    key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
+    size = fields.Integer(metadata={"description": "Bytes of the MIME."})
+    smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
+    deliveries = fields.List(fields.Nested(DeliveryShape))
