@@ -29,7 +29,9 @@ def worker() -> bool:
     The kernel releases that lock when the process ends. A worker that is alive but stuck shows in
     /ready.
     """
-    var = Path(__file__).resolve().parents[1] / os.environ.get("MAILBBGUN_VAR", "var")
+    name = os.environ.get("MAILBBGUN_VAR", "var")
+    name = name.replace("{HOSTNAME}", os.environ.get("MAILBBGUN_HOSTNAME") or socket.gethostname())
+    var = Path(__file__).resolve().parents[1] / name
     journals = (var / "journal").glob("*.journal")
     return any(_held(journal) for journal in journals)
 

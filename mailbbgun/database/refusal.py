@@ -54,6 +54,8 @@ _BUSY = re.compile(
 
 #: SQLSTATEs of servers that only read: the transaction may not write.
 READ_ONLY = "25006"
+#: SQLSTATE of a table that is missing. All programs look for their tables when they start, so it went later.
+NO_TABLE = "42P01"
 #: SQLSTATE of a role that lacks a right.
 NOT_PERMITTED = "42501"
 #: SQLSTATE of a search_path without a schema.
@@ -61,6 +63,9 @@ NO_SCHEMA = "3F000"
 
 #: What a database that only reads is told to be.
 ONLY_READS = "the database may only be read at present: PostgreSQL is a standby, or default_transaction_read_only is on"
+
+#: What a database without tables is told to be.
+NO_TABLES = "the database has lost its tables: restore a backup, or run python initdb.py if it shall be empty"
 
 _SQLITE = (
     (r"file is not a database|file is encrypted", "{database} is not a SQLite database"),
@@ -91,6 +96,8 @@ class DatabaseRefusal:
         code = _sqlstate(error)
         if code == READ_ONLY:
             return DatabaseUnavailable(ONLY_READS)
+        if code == NO_TABLE:
+            return DatabaseUnavailable(NO_TABLES)
         if code.startswith("XX"):
             return DatabaseUnavailable("PostgreSQL failed")
         if isinstance(error, OperationalError | InterfaceError):

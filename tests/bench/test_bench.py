@@ -138,6 +138,7 @@ def check_kept(kept: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code", "during"),
     [

@@ -62,6 +62,7 @@ def test_a_private_postfix_accepts_drains_and_does_both_at_once(bench):
     assert not Path(f"/proc/{master}").exists()
 
 
+@pytest.mark.long
 def test_the_design_of_2017_accepts_drains_and_does_both_at_once(bench, postgresql, rabbitmq):
     database, vhost = postgresql.create_database(), rabbitmq.vhost()
     lent = Lent(postgresql.url(database), rabbitmq.url(vhost))

@@ -55,6 +55,7 @@ def test_posts_are_answered_as_fast_without_a_broker_or_with_one_out_of_memory_a
         assert check(service, load.accepted).unknown == 0
 
 
+@pytest.mark.long
 def test_a_broker_that_lost_everything_is_made_whole_by_the_worker_and_nobody_else(real_settings, rabbitmq):
     with Service(real_settings, LEASE_SECONDS=8, SWEEP_SECONDS=1) as service:
         worker = service.start_worker()

@@ -37,6 +37,7 @@ def test_killing_worker_and_api_loses_nothing(backend, messages):
         check(service, load.accepted)
 
 
+@pytest.mark.long
 def test_killing_the_worker_thrice_and_restarting_the_broker_loses_nothing_and_the_api_never_fails(
     real_settings, rabbitmq, messages
 ):

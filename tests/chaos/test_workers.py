@@ -32,6 +32,7 @@ def start(service: Service, name: str) -> None:
     until(lambda: "worker_started" in (service.var / f"{name}.out").read_text(), what=f"the start of {name}")
 
 
+@pytest.mark.long
 def test_a_worker_paused_beyond_its_lease_neither_sends_nor_overwrites_when_it_goes_on(real_settings):
     with Service(real_settings, LEASE_SECONDS=LEASE, SWEEP_SECONDS=1) as service:
         zombie = service.start_worker("zombie")
@@ -247,11 +248,11 @@ def test_a_worker_of_which_a_thread_has_died_ends_and_says_why(real_settings):
     with Service(real_settings) as service:
         worker = service.start_worker()
         until(lambda: service.sql("SELECT 1 FROM workers"), what="a heartbeat")
-        service.sql("ALTER TABLE workers RENAME TO away")  # an error that no driver reports as an outage
+        service.sql("ALTER TABLE workers RENAME COLUMN beat_at TO away")  # an error that no driver reports as an outage
         assert worker.wait(PATIENCE) == 1
-        service.sql("ALTER TABLE away RENAME TO workers")
+        service.sql("ALTER TABLE workers RENAME COLUMN away TO beat_at")
         log = (service.var / "worker.out").read_text()
         assert "critical thread_died of=reporter" in log
-        assert "UndefinedTable" in log
+        assert "UndefinedColumn" in log
         service.start_worker()
         service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")

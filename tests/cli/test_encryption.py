@@ -118,6 +118,7 @@ def test_every_secret_is_encrypted_anew_while_passwords_are_being_changed(shell:
     alone.close()
 
 
+@pytest.mark.long
 @MOSTLY_POSTGRESQL
 def test_interrupted_it_has_lost_nothing_and_the_next_run_does_the_rest(shell: Shell, old: str) -> None:
     new = new_key()

@@ -34,6 +34,14 @@ def test_a_worker_lives_as_long_as_it_holds_its_journal(tmp_path: Path) -> None:
     assert not _healthy("worker", VAR=tmp_path)
 
 
+def test_the_host_name_in_the_setting_of_the_folder_is_filled_in(tmp_path: Path) -> None:
+    (tmp_path / "mail.example.com" / "journal").mkdir(parents=True)
+    with (tmp_path / "mail.example.com" / "journal" / "living.journal").open("w") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        assert _healthy("worker", VAR=tmp_path / "{HOSTNAME}", HOSTNAME="mail.example.com")
+        assert not _healthy("worker", VAR=tmp_path / "{HOSTNAME}", HOSTNAME="other.example.com")
+
+
 def test_a_catcher_lives_when_it_greets(tmp_path: Path) -> None:
     port = free_port()
     assert not _healthy("catcher", CATCHER_PORT=port)

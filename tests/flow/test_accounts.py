@@ -84,6 +84,7 @@ def test_mail_obeys_the_bounce_address_and_the_most_recipients_of_its_account(em
         assert {message.mail_from for message in second.messages} == {"a@other.test"}
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_accounts_of_one_priority_get_mail_in_proportion_to_their_weights(
     service: Service, providers: list[MailServer]

@@ -25,6 +25,7 @@ def allow(real_settings: Settings, rabbitmq: RabbitMQ) -> Iterator[Allow]:
     rabbitmq.ctl("delete_user", USER)
 
 
+@pytest.mark.long
 def test_a_user_without_rights_is_told_what_would_be_right(real_settings: Settings, allow: Allow) -> None:
     allow(".*")
     url = real_settings.QUEUE_URL.replace("tests:tests@", f"{USER}:secret@")

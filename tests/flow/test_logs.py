@@ -46,6 +46,7 @@ def check_lines(path: Path, sent: list[str]) -> None:
     assert set(sent) <= {event.get("message_id") for event in events}
 
 
+@pytest.mark.long
 def test_log_lines_are_json_without_bodies_and_passwords(logged, breakable_postgresql):
     service = logged
     service.start_worker()

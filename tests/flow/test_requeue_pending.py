@@ -33,6 +33,7 @@ def _purge(service: Service, services) -> None:
     consumer.close()
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_purged_backlog_is_requeued_whole_and_a_healthy_one_not_at_all(backlog):
     service, services = backlog

@@ -138,7 +138,8 @@ def _service(folder: Path, **urls: str) -> Service:
     return service
 
 
-@pytest.mark.parametrize("confided", ["embedded", pytest.param("real", marks=pytest.mark.long)], indirect=True)
+@pytest.mark.long
+@pytest.mark.parametrize("confided", ["embedded", "real"], indirect=True)
 def test_no_secret_is_in_anything_that_was_written_or_sent(
     confided: Service, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
+@pytest.mark.long
 def test_an_isolated_process_ends_with_its_killed_worker(embedded_settings):
     with Service(embedded_settings, WORKER_PROCESSES=1, SHUTDOWN_GRACE=1) as service:
         service.post(to="hesitate-600-ann@example.test")

@@ -90,6 +90,7 @@ def test_with_an_empty_sqlite_file_programs_say_what_to_run_and_make_no_file(emb
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "var"]
 
 
+@pytest.mark.long
 def test_with_an_empty_postgresql_database_programs_say_what_to_run_and_make_no_file(
     embedded_settings, postgresql, tmp_path
 ):
@@ -181,27 +182,29 @@ def prepared(embedded_settings) -> Service:
     return service
 
 
+# What is only read wrongly is long: tests of the settings try every way to write a URL.
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"SQLITE_SYNCHRONOUS": "NORMAL"}, "SQLite synchronous=1"),
-        ({"SWEEP": "5"}, "MAILBBGUN_SWEEP: unknown setting"),
-        ({"SMTP_URL": f"http://robot:{CANARY}@host"}, "SMTP_URL"),
-        ({"DATABASE_URL": f"mysql://robot:{CANARY}@host/x"}, "DATABASE_URL"),
-        ({"DATABASE_URL": f"sqlite:///{{VAR}}/{CANARY[:3]}.db"}, "run python initdb.py"),
-        ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL"),
-        ({"QUEUE_URL": f"amqp://robot:{CANARY}@[::1"}, "QUEUE_URL: is not a URL"),
-        ({"QUEUE_URL": f"amqp://robot:{CANARY}#x@host/vhost"}, "QUEUE_URL: has a # in it, where a URL ends"),
-    ],
-    ids=[
-        "weak durability",
-        "unknown setting",
-        "scheme",
-        "database",
-        "schema missing",
-        "database in memory",
-        "bracket",
-        "# in a password",
+        pytest.param({"SQLITE_SYNCHRONOUS": "NORMAL"}, "SQLite synchronous=1", id="weak durability"),
+        pytest.param({"SWEEP": "5"}, "MAILBBGUN_SWEEP: unknown setting", id="unknown setting"),
+        pytest.param({"DATABASE_URL": f"mysql://robot:{CANARY}@host/x"}, "DATABASE_URL", id="database"),
+        pytest.param(
+            {"DATABASE_URL": f"sqlite:///{{VAR}}/{CANARY[:3]}.db"}, "run python initdb.py", id="schema missing"
+        ),
+        *(
+            pytest.param(settings, told, marks=pytest.mark.long, id=name)
+            for name, settings, told in (
+                ("scheme", {"SMTP_URL": f"http://robot:{CANARY}@host"}, "SMTP_URL"),
+                ("database in memory", {"DATABASE_URL": "sqlite://"}, "DATABASE_URL"),
+                ("bracket", {"QUEUE_URL": f"amqp://robot:{CANARY}@[::1"}, "QUEUE_URL: is not a URL"),
+                (
+                    "# in a password",
+                    {"QUEUE_URL": f"amqp://robot:{CANARY}#x@host/vhost"},
+                    "QUEUE_URL: has a # in it, where a URL ends",
+                ),
+            )
+        ),
     ],
 )
 def test_worker_and_api_refuse_in_one_line(prepared, settings, told):

@@ -91,7 +91,29 @@ def test_a_database_that_may_only_be_read_is_an_outage_and_ends_no_process(
             assert "Traceback" not in (service.var / f"{name}.out").read_text()
 
 
-@pytest.mark.parametrize("rights", ["", pytest.param("SELECT", marks=pytest.mark.long)], ids=["none", "to read"])
+def test_tables_that_are_away_while_a_backup_is_restored_are_an_outage_and_end_no_process(
+    prepared: Service, postgresql: PostgreSQL, empty: URL
+) -> None:
+    told = "the database has lost its tables"
+    with prepared as service, administering(postgresql, empty.database) as server:
+        worker = service.start_worker()
+        service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
+        server.execute("ALTER SCHEMA public RENAME TO away; CREATE SCHEMA public")
+        mail = {"to": "ann@example.test", "subject": "x", "text": "x"}
+        answer = service.http.post(f"{service.url}/messages", json=mail)
+        assert (answer.status_code, told in answer.json()["error"]["message"]) == (503, True), answer.text
+        until(lambda: told in (service.var / "worker.out").read_text())
+        server.execute("DROP SCHEMA public; ALTER SCHEMA away RENAME TO public")
+        until(lambda: service.http.get(f"{service.url}/ready").status_code == 200)
+        service.ended(service.post(to="ann@example.test")["id"], "DELIVERED")
+        assert worker.poll() is None
+        assert (service.stop("worker"), service.stop("api")) == (0, 0)
+        for name in ("api", "worker"):
+            assert "Traceback" not in (service.var / f"{name}.out").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rights", ["", "SELECT"], ids=["none", "to read"])
 def test_a_role_that_lacks_rights_is_one_line_of_every_program(
     prepared: Service, postgresql: PostgreSQL, empty: URL, rights: str
 ) -> None:

@@ -309,6 +309,7 @@ def test_a_malformed_url_stops_start_up(url: str) -> None:
         RabbitQueue(url, (1,))
 
 
+@pytest.mark.long
 def test_a_wiped_broker_works_again_once_declared(queue: RabbitQueue, broker: RabbitMQ) -> None:
     queue.publish(NORMAL, [new_id() for _ in range(10)])
     broker.wipe()

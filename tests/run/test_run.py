@@ -121,6 +121,7 @@ def test_posted_mail_is_in_the_catcher_and_ctrl_c_leaves_no_process(started: Ser
     assert "Traceback" not in started.output()
 
 
+@pytest.mark.long
 def test_sigterm_stops_it_and_what_was_there_starts_again(started: Service) -> None:
     started.send(signal.SIGTERM)
     assert started.ended() == 0
@@ -194,7 +195,8 @@ def test_a_port_in_use_is_one_clear_line(service: Service, setting: str) -> None
     assert not service.var.exists()
 
 
-@pytest.mark.parametrize("free", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("free", [True, False])
 def test_while_mail_leaves_elsewhere_the_catcher_takes_that_of_test_keys_unless_another_has_its_port(
     service: Service, free: bool
 ) -> None:
