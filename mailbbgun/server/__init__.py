@@ -17,6 +17,8 @@ What it promises:
   socket.
 - Clients take turns at the poller and at the threads: first networks, then the connections of one.
   The one that has used least time is next, so nobody waits long for busy clients (``turns.py``).
+- Requests without a valid key have few threads of their own, so that they keep neither the poller
+  nor other clients waiting.
 - The poller itself answers ``GET /health`` and begins small ``POST …/messages``, so neither waits for
   busy threads. While a message waits for its commit, its request takes no thread
   (``http/responses.PendingResponse``, ``accept/quick.py``).

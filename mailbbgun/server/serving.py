@@ -8,16 +8,16 @@ The poller itself, which must not wait or work for long, serves two kinds of req
   for a slow database.
 
 All others are served in a thread, and clients take turns at the threads (``turns.py``). If a
-thread begins to accept a message, no thread waits for the commit.
+thread begins to accept a message, no thread waits for the commit. Requests without a valid key have
+threads of their own, and few: with each thread that computes, the poller waits longer for the
+interpreter lock whenever it returns from the kernel.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from threading import Lock
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
@@ -32,7 +32,13 @@ from mailbbgun.server.exchange import Exchange, created
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
 from mailbbgun.server.registry import ClientConnection
-from mailbbgun.server.turns import Turns
+from mailbbgun.server.turns import RequestThreads
+from mailbbgun.tenants.authenticate import Authenticator
+
+#: Threads for requests that need no key or have a wrong one. They never wait for long.
+STRANGERS = 1
+#: Threads for requests with a key that this process has not seen yet. They wait for the database.
+NEWCOMERS = 2
 
 
 class Serving:
@@ -47,9 +53,9 @@ class Serving:
         self._refusals = provided.get(Refusals) or Refusals()
         self._hosts: Hosts | None = provided.get(Hosts)
         self._health = f"{self._worker.script_name}/health"
-        self._threads = ThreadPoolExecutor(worker.cfg.threads, "request")
-        self._turns: Turns[Callable[[], None]] = Turns()  # requests that wait for a thread
-        self._lock = Lock()  # of self._turns
+        self._authenticator: Authenticator | None = provided.get(Authenticator)
+        self._threads = RequestThreads(worker.cfg.threads, "request")
+        self._strangers, self._newcomers = RequestThreads(STRANGERS, "stranger"), RequestThreads(NEWCOMERS, "newcomer")
         # Other threads, because these wait for the database, or for a key that another process
         # holds.
         self._waiting_threads = ThreadPoolExecutor(worker.cfg.threads, "commit")
@@ -64,9 +70,7 @@ class Serving:
             self._answer_health(connection, request, last=self._count())
         else:
             served = partial(self._serve_in_thread, connection, request, last=self._count())
-            with self._lock:
-                self._turns.add(connection.network, connection.thread_share, served)
-            self._threads.submit(self._serve_next)
+            self._threads_for(request).submit(connection.network, connection.thread_share, served)
 
     def begin_together(self) -> None:
         """Begin all messages that came in one turn of the poller, so that they share a commit."""
@@ -100,7 +104,9 @@ class Serving:
 
     def close(self) -> None:
         """End the threads, without waiting for those that are busy."""
-        self._threads.shutdown(wait=False)
+        self._threads.close()
+        self._strangers.close()
+        self._newcomers.close()
         self._waiting_threads.shutdown(wait=False)
         self._refusals.close()
 
@@ -183,18 +189,14 @@ class Serving:
                 self._answer, one.exchange, partial(one.exchange.response_of, one.pending), self._send_from_thread
             )
 
-    # In a thread.
+    def _threads_for(self, request: Any) -> RequestThreads:
+        named = [value for name, value in request.headers if name == "AUTHORIZATION"]
+        header = named[0] if named else None
+        if self._authenticator is None or self._authenticator.recognises(header):
+            return self._threads
+        return self._strangers if self._authenticator.at_hand(header) else self._newcomers
 
-    def _serve_next(self) -> None:
-        """Serve the request of the client whose turn it is."""
-        with self._lock:
-            turn = self._turns.take()
-        began = time.monotonic()
-        try:
-            turn.entry()
-        finally:
-            with self._lock:
-                self._turns.charge(turn, time.monotonic() - began)
+    # In a thread.
 
     def _serve_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if connection.broken:  # nobody would read the response, and nothing has been done yet

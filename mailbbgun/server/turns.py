@@ -8,10 +8,13 @@ It works as a fair scheduler does: each network and each connection has a count 
 it has used. A count that lags far behind is set forward, so nobody saves up time while idle.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 from itertools import count
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -107,3 +110,33 @@ class Turns(Generic[T]):
 
     def _waiting(self) -> Iterator[tuple[str | None, tuple[Share, _Line[T]]]]:
         return ((network, found) for network, found in self._networks.items() if found[1])
+
+
+class RequestThreads:
+    """A pool of threads. A request waits until one is free and it is its client's turn."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(number, name)
+        self._turns: Turns[Callable[[], None]] = Turns()  # requests that wait
+        self._lock = Lock()  # of self._turns
+
+    def submit(self, network: str | None, share: Share, serve: Callable[[], None]) -> None:
+        """Call ``serve`` in a thread. ``share`` is of the connection's use of these threads."""
+        with self._lock:
+            self._turns.add(network, share, serve)
+        self._pool.submit(self._serve_next)
+
+    def close(self) -> None:
+        """End the threads, without waiting for those that are busy."""
+        self._pool.shutdown(wait=False)
+
+    def _serve_next(self) -> None:
+        """Serve the request of the client whose turn it is."""
+        with self._lock:
+            turn = self._turns.take()
+        began = time.monotonic()
+        try:
+            turn.entry()
+        finally:
+            with self._lock:
+                self._turns.charge(turn, time.monotonic() - began)

@@ -46,6 +46,19 @@ class Authenticator:
             return True
         return self._pepper is not None and self._ring.get(parts[0], LEEWAY) is not None
 
+    def recognises(self, header: str | None) -> bool:
+        """Say whether the key was valid when it was last looked up. Does not ask the database.
+
+        Whether it may be used from an address is not looked at.
+        """
+        if header is None:
+            return not self._required
+        parts = keys.split(_token_of(header))
+        if parts is None or self._pepper is None:
+            return False
+        known = self._ring.remembered(parts[0])
+        return known is not None and not known.over and same(known.hash, keyed_hash(self._pepper, parts[1]))
+
     def caller(self, header: str | None, address: str | None) -> Caller:
         """Return the caller with this ``Authorization`` header and IP address.
 

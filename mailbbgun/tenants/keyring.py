@@ -133,6 +133,10 @@ class Keyring:
         check = self._last_check
         return known if now - (check.confirmed if known.seen >= check.read else known.seen) < FRESH_SECONDS else None
 
+    def remembered(self, prefix: str) -> KnownKey | None:
+        """Return a key as it was when it was last looked up, however long ago. Never waits."""
+        return self._known.get(prefix)
+
     def look_up(self, prefix: str) -> KnownKey:
         """Return a key, from the database if it is not cached.
 
