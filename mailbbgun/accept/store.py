@@ -41,7 +41,7 @@ from mailbbgun.messages import repo, storing
 
 #: Messages and bytes of one shared commit, at most.
 MESSAGES, BYTES = 50, 4_000_000
-#: Bytes. The request of a larger message writes it itself, so that it holds up no other.
+#: Bytes. A larger message has a commit of its own, in its request's thread, so that it holds up no other.
 LARGE = 1_000_000
 #: Seconds that a shared commit waits for locks: of another process's commit with the same key, or of a
 #: tenant with a quota. A message that is written alone waits for PATIENCE.

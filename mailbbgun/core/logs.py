@@ -1,4 +1,7 @@
-"""Logs: one line for each event, as ``key=value`` pairs or JSON, without bodies and secrets."""
+"""Logs: one line for each event, as ``key=value`` pairs or JSON. No value can forge a line.
+
+Callers give no bodies and no secrets.
+"""
 
 import logging
 import re

@@ -4,13 +4,13 @@ In: hints from the queue. Out: results, through ``events/record.py``. Promises: 
 has a delivery in hand. Nothing is sent without a journal line before its final dot. A result is
 committed, or else the journal still has it.
 
-A lease ends in one of three places: ``events/record.py`` clears it together with the claim's
-result, ``sweep/replay.py`` settles it once it has run out, and ``Leases.void_all`` voids those of
-this process when it stops.
+Only ``events/record.py`` clears a lease: with the result of its claim, whether ``results`` or, for
+a worker that is dead or stops, ``sweep/replay.py`` brings that. ``Leases.void_all`` forbids further
+dots while this process stops.
 
 Files: `deliver` is the column of verbs; read it first. `context` holds everything they need.
 `claim` claims deliveries, `transaction` is what a sender sends at once, `leases` renews and checks
-the leases of this process. `journal` records what was sent, `retry` turns an outcome into a result,
-`results` commits results. `come_back_times` spreads deliveries that wait for one route. `workers`,
-with its table in `models`, is the register of live workers.
+the leases of this process. `journal` records what was sent, `retry` turns an outcome into a result
+by the schedule `RETRY_DELAYS`, `results` commits results. `come_back_times` spreads deliveries that
+wait for one route. `workers`, with its table in `models`, is the register of live workers.
 """

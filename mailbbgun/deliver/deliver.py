@@ -1,7 +1,8 @@
 """Delivers mail transactions: take, deliver, read, send, judge, hand over.
 
-A transaction is taken, waits in the send queue, and is delivered when a sender is free. Each verb
-may end that, or return another route; the transaction then waits again, for that route.
+A transaction is taken, waits in the send queue, and is delivered when a sender is free. A verb may
+hand over the transaction's results, which ends its way, or return another route, for which the
+transaction then waits again.
 """
 
 import logging
@@ -30,7 +31,7 @@ DIALOGUES_PER_ATTEMPT = 2
 #: Seconds until a claim comes back whose lease did not stand when its dot was to be sent.
 FENCED_WAIT_SECONDS = 1.0
 
-#: Seconds until claims come back that an error of ours kept from being grouped.
+#: Seconds until claims come back that could not be grouped into transactions, because of a bug of ours.
 BROKEN_WAIT_SECONDS = 30.0
 
 #: Seconds until a transaction comes back that was not sent because the journal cannot be written.

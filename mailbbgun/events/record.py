@@ -45,7 +45,7 @@ _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one claim of a delivery ended. It counts only while the claim (id, attempt, owner) stands."""
+    """How one claim of a delivery ended. It counts only while the claim (id, number, owner) stands."""
 
     delivery_id: UUID
     message_id: UUID
@@ -57,7 +57,7 @@ class Result:
     code: int | None = None  # the server's three digits; None when these are our own words
     reply: str | None = None
     wait: float = 0.0  # seconds until the next attempt is due
-    hinted: int = 0  # seconds of the delay queue that has a hint for that moment; 0: none has
+    hinted: int = 0  # the delay queue, by its seconds, that has a hint for that moment; 0: none has
     counted: bool = False  # moves on in RETRY_DELAYS: adds to ``tries``
     attempted: bool = False  # a server was asked: adds to ``attempts``
     unknown: bool = False

@@ -2,7 +2,7 @@
 
 marshmallow says "Not a valid integer." and leaves the client to find the value. This module
 replaces marshmallow's messages, for all schemas, by the type and the validators of the field. A
-message of a field's own code stays; the value is put before it.
+message that a validator of our own wrote stays, behind the value.
 
 The value of a secret field is never repeated. Secret are fields that are only loaded, and fields
 whose metadata has :data:`SECRET`.

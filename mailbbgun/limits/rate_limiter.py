@@ -22,8 +22,8 @@ from mailbbgun.limits.permits import Permit, PermitRequest, PermitStore, Sending
 
 #: How long a permit is held for a sender.
 HOLD_SECONDS = 1.0
-#: With a send_interval, a permit is held for this part of it. If the first of two mails used its
-#: permit late, the second would follow too soon.
+#: The later a mail uses its permit, the sooner the next one may follow it. So with a send_interval a
+#: permit is held only for this part of it.
 HOLD_PART = 0.1
 #: But it is held for at least this many seconds, or a sender on a busy machine would never be in
 #: time.

@@ -1,7 +1,10 @@
-"""The history of the schema, one file per step, run by Alembic; and a check of a database's
-version.
+"""The history of the schema, one file for each step; and a check of a database's version.
 
-The check does not import Alembic.
+In: the tables of a database. Out: the tables of this version, or one sentence on what to do.
+Promise: a step never loses mail, and ``schema.upgrade`` may be repeated.
+
+Files: ``env`` is what Alembic runs, ``versions`` has the steps (their numbers
+skip 0010). The check does not import Alembic.
 """
 
 import re

@@ -35,7 +35,7 @@ from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
-#: Addresses tried in one attempt (Postfix: smtp_mx_address_limit).
+#: Servers, by their IP addresses, tried in one attempt (Postfix: smtp_mx_address_limit).
 MAX_SERVERS = 5
 
 #: Transactions into which one attempt may be split for a server that accepts few recipients.

@@ -4,6 +4,8 @@ In: claimed transactions. Out: the transaction whose turn it is, on a route that
 connection and that no circuit breaker holds back. Promise: a slow or dead destination holds back
 only its own mail.
 
-Files: `routes` finds the candidate routes of a message, `circuit_breaker` pauses a route whose
-server fails, `send_queue` holds transactions until a sender is free.
+Files: `routes` finds the candidate routes of a message. `send_queue` holds transactions until a
+sender is free, and lets tenants take turns. `circuit_breaker` pauses a route, and so its SMTP
+account, for `CIRCUIT_PAUSE_SECONDS` or `REFUSED_PAUSE_SECONDS`; which replies of a server count as
+failures is in `smtp/outcome.py`.
 """

@@ -18,7 +18,7 @@ from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.routing.protocols import Queued
 
 #: Transactions waiting and under way, for each sender.
-ROOM_PER_CONNECTION = 8
+ROOM_PER_SENDER = 8
 
 #: Transactions of a cut line that stay, for each connection: enough until the others come back, and
 #: few enough that slow lines do not fill the queue.
@@ -239,7 +239,7 @@ class SendQueue(Generic[Q]):
 
     def _take(self) -> Q | None:
         """Take the next transaction: by lane first, then by route and tenant in turn."""
-        ready = {lane: [key for key in line if self._has_connection(key)] for lane, line in self._waiting.items()}
+        ready = {lane: [key for key in lines if self._has_connection(key)] for lane, lines in self._waiting.items()}
         while not self._closed and (lane := self._turns.next(ready)) is not None:
             key = next((key for key in ready[lane] if self._gate_open(key[0])), None)
             if key is None:
@@ -249,11 +249,11 @@ class SendQueue(Generic[Q]):
         return None
 
     def _taken(self, lane: str, key: Key) -> Q:
-        route, line = key[0], self._waiting[lane]
-        waiting = line.pop(key)
-        transaction = waiting.popleft()
-        if waiting:
-            line[key] = waiting  # at the end: the next turn is another tenant's or route's
+        route, lines = key[0], self._waiting[lane]
+        line = lines.pop(key)
+        transaction = line.popleft()
+        if line:
+            lines[key] = line  # at the end: the next turn is another tenant's or route's
         self._passed.discard(route)
         self._under_way[route] += 1
         if self._connections_per_tenant(route) < sys.maxsize:

@@ -22,7 +22,7 @@ What it promises:
 - The poller itself answers ``GET /health`` and begins small ``POST …/messages``, so neither waits for
   busy threads. While a message waits for its commit, its request takes no thread
   (``http/responses.PendingResponse``, ``accept/quick.py``).
-- Heads, bodies and responses have deadlines (``limits.py``). A late request gets 408
+- Heads, bodies and responses have deadlines: the settings ``API_…_SECONDS`` (``limits.py``). A late request gets 408
   (RFC 9110 §15.5.9). A connection without a request is closed silently.
 - The number of connections, and the bytes kept for them, are bounded. If there are too many, the
   server closes the connection that has made no progress for the longest time, never one whose

@@ -49,7 +49,7 @@ MISSING_SECONDS = 10.0
 MOST_KNOWN = 10_000
 #: Rows of the count of changes above which they are summed up.
 MOST_ROWS = 100
-#: Stands for the prefix in requests without a key. They act as the tenant ``default``.
+#: The prefix under which the caller without a key is cached: the tenant ``default``.
 NOBODY = ""
 
 log = logging.getLogger("mailbbgun.auth")

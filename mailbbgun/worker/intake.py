@@ -14,7 +14,7 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.routing.routes import SMARTHOST, SOON_SECONDS
-from mailbbgun.routing.send_queue import AWAY_SECONDS, ROOM_PER_CONNECTION, SendQueue
+from mailbbgun.routing.send_queue import AWAY_SECONDS, ROOM_PER_SENDER, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.sweep.mend import Mender
 
@@ -57,7 +57,7 @@ class Intake:
         self._services, self._context, self._send_queue = services, context, send_queue
         self._mender, self._stop = mender, stop
         self._hints_lost = hints_lost  # set when a sweep has found lost hints
-        self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
+        self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_SENDER
         self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
         self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
 

@@ -14,7 +14,7 @@ from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
+from mailbbgun.routing.send_queue import ROOM_PER_SENDER, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep.mend import Mender
@@ -78,7 +78,7 @@ class WorkerProcess:
     def _make_send_queue(self) -> SendQueue[Transaction]:
         most, routes = self._settings.WORKER_CONNECTIONS, self.context.routes
         return SendQueue(
-            most * ROOM_PER_CONNECTION,
+            most * ROOM_PER_SENDER,
             lambda route: min(most, routes.connections(route)),
             gate=self._gate,
             connections_per_tenant=routes.connections_per_tenant,
