@@ -14,13 +14,16 @@ from rst import code, inline, literal, title
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+#: Stands for a missing description.
+IN_HTTP = "See the parameter or field of that name in :doc:`/reference/http`."
+
 
 def _options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
         if not isinstance(parameter, click.Option) or {"--help", "--version"} & {*parameter.opts}:
             continue
         if record := parameter.get_help_record(context):
-            yield f"{code(record[0])}\n{indent(inline(record[1]) or 'As the field of that name.', '   ')}\n"
+            yield f"{code(record[0])}\n{indent(inline(record[1]) or IN_HTTP, '   ')}\n"
 
 
 def described(name: str, command: click.Command, underlines: str, above: click.Context | None = None) -> Iterator[str]:

@@ -22,6 +22,14 @@ from mailbbgun.settings.load import load
 VERBS = ("get", "post", "put", "patch", "delete")
 #: Answers that all operations have in common. The page describes them once.
 EVERYWHERE = ("401", "429", "default")
+#: How OpenAPI 3.0 says that a shape may be null.
+NULL = {"type": "object", "nullable": True}
+#: Sentences in place of the bare names of statuses.
+PLAIN = {
+    "OK": "",
+    "No Content": "Done. The answer has no body.",
+    "Bad Request": "The request is wrong: see :doc:`errors`.",
+}
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +60,17 @@ def _type_of(schema: dict[str, Any]) -> str:
     if name := schema.get("$ref", "").rpartition("/")[2]:
         return f":ref:`{name} <shape-{name}>`"
     if choices := schema.get("oneOf") or schema.get("anyOf") or schema.get("allOf"):
-        return " or ".join(map(_type_of, choices))
+        shapes = [_type_of(one) for one in choices if one != NULL]
+        return " or ".join([*shapes, "null"] if NULL in choices else shapes)
+    if schema.get("nullable"):
+        return f"{_type_of({**schema, 'nullable': False})} or null"
     if schema.get("type") == "array":
         return f"list of {_type_of(schema.get('items', {}))}"
     return " ".join(filter(None, [schema.get("type", "any"), f"({schema['format']})" if "format" in schema else ""]))
+
+
+def _number(value: float) -> str:
+    return f"{int(value) if value == int(value) else value:,}"
 
 
 def _meaning(schema: dict[str, Any], told: str = "") -> str:
@@ -66,9 +81,9 @@ def _meaning(schema: dict[str, Any], told: str = "") -> str:
     least, most = schema.get("minimum", schema.get("minLength")), schema.get("maximum", schema.get("maxLength"))
     unit = " characters" if "maxLength" in schema else ""
     if least is not None and most is not None:
-        parts.append(f"From {least:,} to {most:,}{unit}.")
+        parts.append(f"From {_number(least)} to {_number(most)}{unit}.")
     elif most is not None:
-        parts.append(f"At most {most:,}{unit}.")
+        parts.append(f"At most {_number(most)}{unit}.")
     if schema.get("default") is not None:
         parts.append(f"Default: {code(str(schema['default']))}.")
     if schema.get("deprecated"):
@@ -85,10 +100,16 @@ def _fields(schema: dict[str, Any]) -> str:
     return table(("Field", "Type", "Meaning"), rows, "22 20 58") if rows else "It has no fields.\n"
 
 
+def _has_fields(schema: dict[str, Any]) -> bool:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return bool((document()["components"]["schemas"][name] if name else schema).get("properties"))
+
+
 def _body(operation: dict[str, Any]) -> Iterator[str]:
     if request := operation.get("requestBody"):
         told = request["content"]["application/json"]
-        yield f"Body: {_type_of(told['schema'])}{'' if request.get('required') else ', or none'}.\n"
+        shape = _type_of(told["schema"]) if _has_fields(told["schema"]) else "``{}``"
+        yield f"Body: {shape}{'' if request.get('required') else ', or none'}.\n"
         if example := told.get("example"):
             yield literal(json.dumps(example, indent=2, ensure_ascii=False), "json")
 
@@ -99,7 +120,8 @@ def _answer(status: str, answer: dict[str, Any]) -> tuple[str, str]:
     content = answer.get("content", {}).get("application/json", {}).get("schema")
     shape = f" {_type_of(content)}." if content and status < "300" else ""
     told = inline(answer.get("description", "")).rstrip(".")
-    return code(status), shape.strip() or "Done." if told == "OK" else f"{told}.{shape}"
+    told = PLAIN.get(told, f"{told}.")
+    return code(status), f"{told}{shape}".strip() or "Done."
 
 
 def _described(verb: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
@@ -157,8 +179,13 @@ class Shapes(SphinxDirective):
     def run(self) -> list[Node]:
         """Return a section for each object."""
         self.env.note_reread()
-        shapes = document()["components"]["schemas"]
-        parts = [f".. _shape-{name}:\n\n{title(name, '~')}\n{_fields(one)}" for name, one in sorted(shapes.items())]
+        used = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document())))
+        shapes = [
+            (name, one)
+            for name, one in sorted(document()["components"]["schemas"].items())
+            if name in used and _has_fields(one)
+        ]
+        parts = [f".. _shape-{name}:\n\n{title(name, '~')}\n{_fields(one)}" for name, one in shapes]
         return self.parse_text_to_nodes("\n".join(parts), allow_section_headings=True)
 
 

@@ -5,7 +5,7 @@ The text comes from ``mailbbgun/settings/settings.py``.
 
 from dataclasses import asdict, fields, is_dataclass
 from textwrap import indent
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from described import compare
 from docutils.nodes import Node
@@ -17,6 +17,7 @@ from mailbbgun.settings.given import PREFIX
 from mailbbgun.settings.settings import Settings
 
 SETTINGS = {one.name: one for one in fields(Settings)}
+TYPES = get_type_hints(Settings)
 
 
 def _shown(value: Any) -> str:
@@ -33,6 +34,9 @@ def _described(name: str) -> str:
         if least is not None
         else ""
     )
+    choices = get_args(TYPES[name]) if get_origin(TYPES[name]) is Literal else ()
+    if choices:
+        bounds = f" One of {', '.join(map(code, choices))}."
     default = f"Default: {code(_shown(setting.default))}.{bounds} In the environment: {code(PREFIX + name)}."
     text = f"{inline(setting.metadata['doc'])}\n\n{default}\n"
     return f".. setting:: {name}\n\n{indent(text, '   ')}\n"
