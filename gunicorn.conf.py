@@ -51,6 +51,7 @@ class logger_class(glogging.Logger):
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
+        self.error_log.setLevel(logging.NOTSET)  # LOG_LEVEL decides
 
 
 bind = address_of(ours)

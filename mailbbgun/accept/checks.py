@@ -153,7 +153,7 @@ def permissions(
         if caller.kind is not KeyKind.TEST and simulator.simulated(address):
             yield (
                 kind,
-                f"Only test keys send to {simulator.DOMAIN}, which is no domain but our simulator of recipients.",
+                f"`{simulator.DOMAIN}` is a domain of this service for tests: only test keys may send to it.",
             )
 
 

@@ -100,7 +100,7 @@ def index(context: click.Context, /, tenant: str, every: bool, as_json: bool) ->
 @click.option("--sender", multiple=True, help="From must be this address, or an address of this domain.")
 @click.option("--network", multiple=True, help="Requests must come from this network, such as 192.0.2.0/24.")
 @click.option("--guest", multiple=True, help="For a team key: an address or domain it may send to.")
-@click.option("--max-requests-per-minute", type=LIMIT)
+@click.option("--max-requests-per-minute", type=LIMIT, help="Most requests a minute with this key.")
 @click.option(
     "--expires", metavar="TIME", help="When the key ends: an RFC 3339 time such as 2026-12-31T12:00:00Z, or a date."
 )

@@ -18,9 +18,13 @@ from mailbbgun.database.db import Database
 from mailbbgun.deliver import workers
 from mailbbgun.limits.stores import permit_store
 from mailbbgun.oversight import backlog
+from mailbbgun.queues.lanes import OVERFLOW
 from mailbbgun.services import Services
 
 COLUMNS = ("host", "pid", "alive", "claims", "lease_until", "seen_at", "started_at", "id")
+
+#: How people call the lane that queues call otherwise.
+_SHOWN = {OVERFLOW: "overflow"}
 
 Problems = list[MailBBGunError]
 
@@ -78,7 +82,7 @@ def _queue(services: Services, database_usable: bool, problems: Problems) -> dic
     with _noting(problems):
         try:
             services.queue.check()
-            told["depth"] = services.queue.depth()
+            told["depth"] = {_SHOWN.get(lane, lane): number for lane, number in services.queue.depth().items()}
         except QueueMisconfigured:  # it answers
             told["reachable"] = True
             raise
@@ -158,7 +162,7 @@ def _print(told: Mapping[str, Any]) -> None:
         oldest = _since(deliveries["oldest_due_seconds"])
         lines["deliveries"] = "{due} due{}, {later} later, {held} held, {claimed} claimed".format(oldest, **deliveries)
         waiting = told["publisher"]
-        lines["publisher"] = f"{waiting['unpublished']} not given to the queue yet{_since(waiting['oldest_seconds'])}"
+        lines["publisher"] = f"{waiting['unpublished']} due without a hint{_since(waiting['oldest_seconds'])}"
     depth = ", ".join(f"{lane} {number}" for lane, number in (queue["depth"] or {}).items())
     most = "" if queue["depth_is_exact"] else " at most"
     lines["queue"] = f"{queue['kind']}, {_reached(queue)}" + (f", hints{most}: {depth}" if depth else "")

@@ -84,7 +84,11 @@ _MESSAGE_ID = (
 class Filters(Page):
     """Which messages to list."""
 
-    status = Status(load_default=None, validate=validate.OneOf(STATUSES))
+    status = Status(
+        load_default=None,
+        validate=validate.OneOf(STATUSES),
+        metadata={"description": "Those with this status."},
+    )
     reason = Choice(
         load_default=None,
         validate=validate.OneOf([reason.value for reason in Reason]),
@@ -132,7 +136,11 @@ class Filters(Page):
             "example": "<1234@example.com>",
         },
     )
-    tag = fields.String(load_default=None, validate=validate.Length(1, LONGEST_TAG), metadata={"example": "invoice"})
+    tag = fields.String(
+        load_default=None,
+        validate=validate.Length(1, LONGEST_TAG),
+        metadata={"description": "Those with this tag.", "example": "invoice"},
+    )
     test = fields.Boolean(
         load_default=None,
         metadata={"description": "Those that test keys sent, or those that others did. Both if not given."},

@@ -262,7 +262,7 @@ class Settings:
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
         "INFO", "Level of the least important log line to print."
     )
-    LOG_FORMAT: Literal["text", "json"] = _setting("text", "Form of log lines.")
+    LOG_FORMAT: Literal["text", "json"] = _setting("text", "Form of log lines: key=value pairs, or JSON.")
     SQLITE_SYNCHRONOUS: Literal["EXTRA", "FULL", "NORMAL", "OFF"] = _setting(
         "FULL", "SQLite's PRAGMA synchronous. Below FULL a power cut loses mail."
     )

@@ -116,8 +116,8 @@ def test_what_waits_is_counted_by_why_it_waits_and_who_holds_it(shell: Shell, ap
     assert lines["database"] == f"{kind}, reachable, schema {HEAD}"
     assert lines["deliveries"].startswith("4 due (the first for 1")
     assert lines["deliveries"].endswith(" s), 2 later, 1 held, 3 claimed")
-    assert lines["publisher"].startswith("1 not given to the queue yet (the first for 1")
-    assert lines["queue"] == "embedded, reachable, hints: high 0, normal 0, crowd 0, bulk 0"
+    assert lines["publisher"].startswith("1 due without a hint (the first for 1")
+    assert lines["queue"] == "embedded, reachable, hints: high 0, normal 0, overflow 0, bulk 0"
     assert lines["workers"] == "1 alive"
     assert [row.split()[2:4] for row in below.splitlines()[1:]] == [["yes", "2"], ["no", "1"]]
 
@@ -177,7 +177,7 @@ def test_rabbitmq_is_shown_with_what_is_missing_or_the_most_hints_of_each_lane(
         lane: lane == "bulk" for lane in LANES
     }
     assert (
-        "rabbitmq, reachable, hints at most: high 0, normal 0, crowd 0, bulk "
+        "rabbitmq, reachable, hints at most: high 0, normal 0, overflow 0, bulk "
         in shell.run("status", QUEUE_URL=url).stdout
     )
     rabbitmq.release(vhost)
