@@ -19,12 +19,12 @@ from mailbbgun.deliver import workers
 from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.messages.models import Delivery
 from mailbbgun.migrations import HEAD
-from mailbbgun.queues.lanes import LANES
 from mailbbgun.queues.rabbitmq import RabbitMQ as Queue
 from tests.cli.conftest import Shell
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 
+LANES = ("high", "normal", "overflow", "bulk")
 NOWHERE = "postgresql+psycopg2://nobody:hunter2@127.0.0.1:1/none"
 SILENT = "no worker is running, or none has reported in 30 s"
 
