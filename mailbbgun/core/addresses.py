@@ -41,6 +41,8 @@ def address(text: str) -> str:
 
     Raises ``ValueError`` with a sentence that is safe to show.
     """
+    if len(text) > LONGEST:  # or what is below would take seconds: a client sends up to MAX_BODY_SIZE
+        raise _too_long(len(text.encode(errors="replace")))
     local, at, domain = text.rpartition("@")
     if not at:
         raise _invalid(
@@ -49,7 +51,7 @@ def address(text: str) -> str:
     found = f"{local if _DOT_ATOM.fullmatch(local) else _local(local, domain)}@{_domain(domain)}"
     # The stored form may be longer or shorter than what the client gave. Both must fit.
     if len(text) + len(found) > LONGEST and (size := max(len(text.encode()), len(found.encode()))) > LONGEST:
-        raise _invalid(f"it has {size} octets, and {LONGEST} are the most (RFC 5321 §4.5.3.1.3).")
+        raise _too_long(size)
     return found
 
 
@@ -60,6 +62,8 @@ def domain(text: str) -> str:
     """
     if "@" in text:
         raise ValueError("Not a domain: it has an @-sign.")
+    if len(text) > LONGEST:
+        raise ValueError(f"Not a domain: it has {len(text)} characters, and {LONGEST_DOMAIN} are the most.")
     return _domain(text)
 
 
@@ -82,6 +86,10 @@ def foreign(text: str) -> bool:
 
 def _invalid(why: str) -> ValueError:
     return ValueError(f"Not a valid e-mail address: {why}")
+
+
+def _too_long(size: int) -> ValueError:
+    return _invalid(f"it has {size} octets, and {LONGEST} are the most (RFC 5321 §4.5.3.1.3).")
 
 
 def _local(text: str, domain: str) -> str:

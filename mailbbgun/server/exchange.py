@@ -28,6 +28,9 @@ class Exchange:
         self._written = _Written()
         self.response, self.environ = wsgi.create(request, self._written, connection.client, connection.server, cfg)
         self.environ["wsgi.multithread"] = True
+        # An absolute target without a path means / (RFC 9112 §3.2.1). Werkzeug would redirect there, to the host
+        # that the request names, whether it is ours or not.
+        self.environ["PATH_INFO"] = self.environ["PATH_INFO"] or "/"
         if may_pend:
             self.environ[AWAITS] = True
         if last:

@@ -13,6 +13,9 @@ from mailbbgun.core import addresses
 
 #: Most characters of the certificates of an account.
 CA_SIZE = 200_000
+#: Characters of a text on one line, or of a password, that are looked at. Each field takes fewer; of the 30
+#: million that a client may send, looking takes a second in which other requests wait.
+LOOKED_AT = 1000
 #: Characters that a text on one line cannot have.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: Characters of a password that no server can receive: NUL (RFC 4616 §2) and what UTF-8 cannot
@@ -28,11 +31,14 @@ def _checked(check: Callable[[str], str], value: str) -> str:
 
 
 class Line(fields.String):
-    """A text on one line, without blanks at its ends."""
+    """A text on one line, without blanks at its ends.
+
+    A field of it needs a :class:`validate.Length` of at most ``LOOKED_AT``, which refuses longer texts.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
-        if _CONTROL.search(text) or text != text.strip():
+        if len(text) <= LOOKED_AT and (_CONTROL.search(text) or text != text.strip()):
             raise ValidationError("Must be one line without control characters, and without blanks at its ends.")
         return text
 
@@ -116,5 +122,5 @@ class Flag(fields.Boolean):
 
 def password(text: str) -> None:
     """Raise ``ValidationError`` if a password holds characters that no server can receive."""
-    if _UNWRITABLE.search(text):
+    if len(text) <= LOOKED_AT and _UNWRITABLE.search(text):  # a longer one is refused for its length
         raise ValidationError("Has a NUL or half a surrogate pair, which no server can be sent.")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbbgun.accept.address_lists import mailbox, mailboxes
-from mailbbgun.core.addresses import address, mailbox_key
+from mailbbgun.core.addresses import address, domain, mailbox_key
 from mailbbgun.messages.mime import Mailbox, compose
 from tests.messages.test_mime import DATE
 from tests.waiting import cpu_of, growth
@@ -219,3 +219,18 @@ def test_addresses_are_of_one_mailbox_in_any_case_unless_local_parts_are_case_se
         return first == second
 
     assert (same(False), same(True)) == (insensitive, sensitive)
+
+
+@pytest.mark.parametrize(
+    ("check", "part", "end"),
+    [(address, "a.", "@b.cd"), (address, "a@b.", "é"), (domain, "é.", "é"), (domain, "a.", "")],
+)
+def test_an_address_of_megabytes_is_refused_as_fast_as_one_a_little_too_long(check, part, end):
+    def cost(parts):
+        def refused():
+            with pytest.raises(ValueError, match=r"25[34] are the most"):
+                check(part * parts + end)
+
+        return cpu_of(refused)
+
+    assert growth(cost, 300, 2_000_000, turns=3) < 100  # in linear time it was some thousands

@@ -96,6 +96,12 @@ def test_an_absolute_target_counts_and_so_does_the_header_beside_it(door: Door) 
         assert raw(door, f"GET {target} HTTP/1.1", f"Host: {host}")[0] == status, (target, host)
 
 
+def test_a_target_without_a_path_is_the_root_and_redirects_nowhere(door: Door) -> None:
+    for target in ("http://localhost:5000", "http://localhost?a=b"):
+        status, answer, headers = raw(door, f"GET {target} HTTP/1.1", "Host: localhost")
+        assert (status, "documentation" in answer, "Location" in headers) == (200, True, False), target
+
+
 def test_a_request_without_a_host_is_refused_but_probes_are_answered(door: Door) -> None:
     status, answer, _ = raw(door, "GET /messages HTTP/1.0")
     assert (status, answer["error"]["code"]) == (421, "host_not_allowed")

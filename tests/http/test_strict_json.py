@@ -12,7 +12,7 @@ BAD = {
     "a list": b"[]",
     "a string": b'"x"',
     "null": b"null",
-    "deep list": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep list": b'{"a":' + b"[" * 40_000 + b"]" * 40_000 + b"}",
     "deep object": b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
     "unclosed depth": b"[" * 100_000,
     "NaN": b'{"a":NaN}',
@@ -77,6 +77,16 @@ def test_a_body_of_millions_of_values_is_refused_before_it_becomes_a_gigabyte(pa
     else:
         with pytest.raises(TooLarge):
             parse_object(raw)
+
+
+def test_a_body_has_room_for_a_list_of_thousands_but_not_for_one_that_takes_a_schema_seconds():
+    for entries, taken in ((20_000, True), (60_000, False)):
+        raw = b'{"to":[' + b'"a@b.cd",\n' * entries + b'"a@b.cd"]}'
+        if taken:
+            assert len(parse_object(raw)["to"]) == entries + 1
+        else:
+            with pytest.raises(TooLarge):
+                parse_object(raw)
 
 
 @pytest.mark.parametrize(

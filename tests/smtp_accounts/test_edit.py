@@ -231,3 +231,15 @@ def test_the_address_that_bounces_go_to_is_kept_in_ascii(tenant, provider):
     assert (
         "rückläufer@example.com is not ASCII before the @-sign" in refused.json()["error"]["fields"]["envelope_from"][0]
     )
+
+
+def test_a_field_of_a_megabyte_is_refused_for_its_length(tenant):
+    long = "a." * 500_000
+    fields = {"setting_name": long, "smtp_username": long, "smtp_password": long, "from_name": long}
+    fields |= {"from_email": f"{long}@b.example", "envelope_from": f"{long}@b.example", "recipient_domains": [long]}
+    for name, value in fields.items():
+        given = {"setting_name": "a", "smtp_host": "a.example", "smtp_username": "u", "smtp_password": "p"}
+        answer = tenant.ask("POST", "", json=given | {name: value})
+        (why,) = answer.json()["error"]["fields"].values()
+        assert (answer.status_code, len(answer.text) < 1000) == (400, True), name
+        assert "are the most" in why[0] or "characters" in why[0], why
