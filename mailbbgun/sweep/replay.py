@@ -175,10 +175,10 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
             return lost_unknown(claim, rules)
         outcome = classify(Phase.DOT, reply)
         if isinstance(outcome, TooMany) or _may_go_again_at_once(outcome):
-            return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive, refusal=reply)
+            return lost_unsent(claim, crashes, PARK_AT, died=replay.died, refusal=reply)
         return judge(outcome, claim, rules)
     if replay is not None and replay.same_boot:
-        return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
+        return lost_unsent(claim, crashes, PARK_AT, died=replay.died)
     return lost_unknown(claim, rules)
 
 

@@ -90,7 +90,7 @@ def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[Non
     next_event(asked_to_stop)
     context.leases.void_all()
     time.sleep(context.settings.SHUTDOWN_GRACE)
-    _leave(context)
+    _leave(context, stopped=True)
 
 
 def _renew_leases(context: WorkerContext) -> None:
@@ -100,6 +100,6 @@ def _renew_leases(context: WorkerContext) -> None:
             context.leases.renew(context.db)
 
 
-def _leave(context: WorkerContext) -> None:
-    context.close(_FLUSH_SECONDS)
+def _leave(context: WorkerContext, *, stopped: bool = False) -> None:
+    context.close(_FLUSH_SECONDS, stopped=stopped)
     os._exit(0)

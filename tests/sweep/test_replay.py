@@ -238,3 +238,15 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
     assert told.same_boot
     assert told.answers == {(whole.delivery_id, 1): None}
     written.close()
+
+
+@pytest.mark.parametrize(("stopped", "crashes"), [(True, 4), (False, 5)])
+def test_a_worker_that_was_told_to_stop_was_not_killed_by_what_it_could_not_give_back(store, owner, stopped, crashes):
+    unsent, sent = store.claimed(owner, crashes=4), store.claimed(owner)
+    written = Journal(store.services.settings.journal_folder, owner)
+    written.dot([claim_of(sent)])
+    written.close(keep=True, stopped=stopped)
+    assert replay_dead(store.services.db, store.services.settings) == 2
+    assert store.row(unsent.id).crashes == crashes
+    assert store.kinds(unsent.id) == ["worker_lost" if stopped else "parked"]
+    assert store.kinds(sent.id) == ["outcome_unknown"]
