@@ -75,8 +75,11 @@ class Journal:
         self._write("dot", claims)
 
     def undone(self, claims: Sequence[Claim]) -> None:
-        """Write that the dot of these claims was not sent after all."""
+        """Write that the dot of these claims was not sent after all, and forget the claims."""
         self._write("undone", claims)
+        with self._lock:
+            for one in claims:
+                self._open.pop(one.key, None)
 
     def reply(self, claims: Sequence[Claim], reply: Reply) -> None:
         """Write the server's reply to the dot."""
