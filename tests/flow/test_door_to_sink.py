@@ -42,7 +42,7 @@ def test_a_message_arrives_and_its_timeline_says_so(shared):
 
 
 def test_a_worker_that_has_nothing_to_write_keeps_its_journal_young(shared):
-    (path,) = (shared.var / "journal").glob("*.journal")
+    (path,) = until(lambda: list((shared.var / "journal").glob("*.journal")), what="the worker's journal")
     os.utime(path, (0, 0))
     until(lambda: path.stat().st_mtime > 0, what="a journal that its worker touched")
 
