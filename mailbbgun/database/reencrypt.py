@@ -20,7 +20,6 @@ from mailbbgun.database.db import ENCRYPTED, Database
 BATCH = 200
 
 #: Called with the number of secrets of each finished batch.
-
 Progress = Callable[[int], object]
 
 

@@ -161,12 +161,12 @@ def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds:
 
 
 def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
-    """Note that these messages' delay hints came before their deliveries were due.
+    """Note that these messages' hints came before their deliveries could be claimed.
 
     Jitter makes some deliveries due after the delay queue's hint. The tick then hints them again.
-    Deliveries that are due by now are included: they may have become due after the claim that did
-    not find them. If the hint was not the delay queue's but an older one, which came again with its
-    bunch, then the delay queue's hint is one too many, which is harmless.
+    Deliveries that may be claimed by now are included: since the claim that did not find them, they
+    may have become due, or their tenant active. If another hint is under way, the tick's is one too
+    many, which is harmless.
     """
     session.execute(
         _put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))}
@@ -175,7 +175,8 @@ def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
 
 @cache
 def _put_early_back(dialect: str) -> Executable:
-    chosen = _locked(dialect, select(_D.id).where(*_IDLE_OF_MESSAGE, _D.published_at < _D.next_attempt_at))
+    hinted = (_D.published_at.is_not(None), _D.next_attempt_at.is_not(None))
+    chosen = _locked(dialect, select(_D.id).where(*_IDLE_OF_MESSAGE, *hinted))
     return update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
 
 

@@ -86,14 +86,18 @@ class WorkerContext:
             policy=policy(settings),
         )
 
-    def close(self, timeout: float) -> None:
-        """Write the last results, for up to ``timeout`` seconds, and close everything."""
+    def close(self, timeout: float, *, stopped: bool = False) -> None:
+        """Write the last results, for up to ``timeout`` seconds, and close everything.
+
+        ``stopped``: this process was told to stop. The results that could not be written then do
+        not count it as killed by its mail.
+        """
         self.results.close(timeout)
         self.rate_limiter.close()
         self.permits.close()
         self.routes.close()
         self.publisher.close()
-        self.journal.close(keep=bool(self.leases.in_hand()) or self._may_have_unknown_claims())
+        self.journal.close(keep=bool(self.leases.in_hand()) or self._may_have_unknown_claims(), stopped=stopped)
 
     def _may_have_unknown_claims(self) -> bool:
         """Return whether the database has claims of this worker that it does not know of.

@@ -20,7 +20,16 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import record
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import Deferred, Fenced, Outcome, Phase, Refused, Unknown, another_server_may_do
+from mailbbgun.smtp.outcome import (
+    Deferred,
+    Delivered,
+    Fenced,
+    Outcome,
+    Phase,
+    Refused,
+    Unknown,
+    another_server_may_do,
+)
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
@@ -225,7 +234,7 @@ def read(db: Database, transaction: Transaction) -> Envelope:
 def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
     """Send the mail, with a journal line before the final dot and after the reply; return each recipient's outcome."""
     claims = {one.address: one for one in transaction.claims}
-    dot_sent: set[str] = set()
+    dot_sent: dict[str, Reply | None] = {}  # by address: the server's reply to the last dot sent for it
 
     def before_dot(accepted: Sequence[str]) -> bool:
         accepted_claims = [claims[address] for address in accepted]
@@ -241,10 +250,11 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
         if not context.leases.stand(accepted_claims):
             context.journal.undone(accepted_claims)
             return False
-        dot_sent.update(accepted)
+        dot_sent.update(dict.fromkeys(accepted))
         return True
 
     def after_dot(accepted: Sequence[str], reply: Reply | None) -> None:
+        dot_sent.update(dict.fromkeys(accepted, reply))
         if reply is not None:
             fault("reply.write")
             try:
@@ -256,11 +266,22 @@ def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -
 
     try:
         return context.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
-    # An error of ours must neither lose mail nor end the sender. Mail without a dot is tried again.
+    # An error of ours must neither lose mail nor end the sender.
     except Exception:
         log.exception("attempt_failed", extra=transaction.log_fields)
-        reply = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")
-        return {one: Unknown(reply, Phase.DOT) if one in dot_sent else Deferred(reply, Phase.CONNECT) for one in claims}
+        return {one: _after_our_error(one in dot_sent, dot_sent.get(one)) for one in claims}
+
+
+def _after_our_error(dot_sent: bool, reply: Reply | None) -> Outcome:
+    """Return the outcome for a recipient of an attempt that an error of ours ended.
+
+    ``reply`` is the server's to the dot, if that was sent and answered. Mail that the server has not
+    taken is tried again: without the error it might have been sent once more in this attempt.
+    """
+    if reply is not None and reply.code // 100 == 2:
+        return Delivered(reply)
+    ours = Reply(0, "4.3.0", "an error of Mail BB Gun; see its log")
+    return Unknown(ours, Phase.DOT) if dot_sent and reply is None else Deferred(ours, Phase.CONNECT)
 
 
 def hand_over(

@@ -2,11 +2,12 @@
 
 After the worker's death, another process reads there what was sent. Each line is JSON: a header
 with the worker and the machine's boot id; ``dot`` just before the final dot; ``reply`` with the
-server's reply, right after it; ``undone`` if the dot was not sent after all. A written line is in
-the kernel's memory and survives ``kill -9``. Only a crash of the machine can lose it; the boot id
-then differs.
+server's reply, right after it; ``undone`` if the dot was not sent after all; ``stopped``, the last
+line, if the worker was told to stop and ended in good order. A written line is in the kernel's memory
+and survives ``kill -9``. Only a crash of the machine can lose it; the boot id then differs.
 """
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -14,7 +15,6 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -33,6 +33,8 @@ SUFFIX = ".journal"
 
 #: The suffix of a file that is being made, and is a journal only once it has been renamed.
 FRESH = ".fresh"
+
+_STOPPED = "stopped"
 
 log = logging.getLogger("mailbbgun.journal")
 
@@ -73,8 +75,11 @@ class Journal:
         self._write("dot", claims)
 
     def undone(self, claims: Sequence[Claim]) -> None:
-        """Write that the dot of these claims was not sent after all."""
+        """Write that the dot of these claims was not sent after all, and forget the claims."""
         self._write("undone", claims)
+        with self._lock:
+            for one in claims:
+                self._open.pop(one.key, None)
 
     def reply(self, claims: Sequence[Claim], reply: Reply) -> None:
         """Write the server's reply to the dot."""
@@ -91,6 +96,11 @@ class Journal:
             if os.fstat(self._file).st_size > ROTATE_SIZE:
                 self._rotate()
 
+    def touch(self) -> None:
+        """Set the file's time to now: once this worker is dead, it tells when it still lived."""
+        with self._lock, contextlib.suppress(OSError):  # closed, or the disk is read-only by now
+            os.utime(self._file)
+
     def works(self) -> bool:
         """Return whether the last line could be written, or one can be written now."""
         try:
@@ -105,15 +115,19 @@ class Journal:
         with self._lock:
             return claim.key in self._open
 
-    def close(self, *, keep: bool = False) -> None:
+    def close(self, *, keep: bool = False, stopped: bool = False) -> None:
         """Close the journal; delete the file if the database has all that it tells.
 
         With ``keep`` the file stays. If claims are still in hand, the lack of a line about them
-        proves that they were not sent.
+        proves that they were not sent. With ``stopped`` a file that stays says that the worker was
+        told to stop: no mail of its claims has killed it.
         """
         with self._lock:
             if not self._open and not keep:
                 self.path.unlink(missing_ok=True)
+            elif stopped:
+                with contextlib.suppress(OSError):  # the disk is full: its claims then look as if it had died
+                    _append(self._file, orjson.dumps([_STOPPED, []]) + b"\n")
             os.close(self._file)
             # A sender that still runs must not write into a file that gets this descriptor next.
             self._file = -1
@@ -170,11 +184,11 @@ class Replay:
 
     owner: UUID
     same_boot: bool  # if False, a crash of the machine may have lost lines
-    alive: bool  # whether the worker still has the file locked
+    died: bool  # False if the worker lives, or has stopped in good order
     answers: dict[tuple[UUID, int], Reply | None]
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Lock a dead worker's journal while it is replayed.
 
@@ -217,20 +231,21 @@ def read(path: Path, *, alive: bool) -> Replay | None:
     if not lines:
         return None
     answers: dict[tuple[UUID, int], Reply | None] = {}
-    same_boot = False
+    same_boot, last = False, ""
     try:
         header = orjson.loads(lines[0])
         for line in lines[1:]:
-            _parse_line(answers, line)
+            last = _parse_line(answers, line)
         same_boot = header["boot"] == boot_id()
     # The machine crashed while the file was written. ``same_boot`` stays False: that a line is
     # missing proves nothing.
     except (ValueError, TypeError, KeyError):
         log.exception("journal_damaged", extra={"journal": path.name})
-    return Replay(UUID(path.stem), same_boot, alive, answers)
+    return Replay(UUID(path.stem), same_boot, not alive and last != _STOPPED, answers)
 
 
-def _parse_line(answers: dict[tuple[UUID, int], Reply | None], line: bytes) -> None:
+def _parse_line(answers: dict[tuple[UUID, int], Reply | None], line: bytes) -> str:
+    """Add to ``answers`` what a line tells; return its first word."""
     what, claims, *words = orjson.loads(line)
     for identifier, number in claims:
         key = UUID(identifier), number
@@ -238,3 +253,4 @@ def _parse_line(answers: dict[tuple[UUID, int], Reply | None], line: bytes) -> N
             answers.pop(key, None)
         else:
             answers[key] = Reply(*words) if what == "reply" else None
+    return str(what)

@@ -94,14 +94,14 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
 
     The delivery is tried again, or parked once ``park_at`` workers died with it in hand;
     ``crashes`` is their number before. ``died`` is False if the worker was only suspended beyond
-    its lease. ``refusal`` is a server's reply to an earlier dot, after which the worker would have
-    sent again; the attempt then counts.
+    its lease, or stopped in good order while the database was away. ``refusal`` is a server's reply
+    to an earlier dot, after which the worker would have sent again; the attempt then counts.
     """
     asked = refusal is not None
     if died and crashes + 1 >= park_at:
         reply = Reply(0, None, f"{crashes + 1} workers died with this message in hand")
         return _result(claim, Kind.PARKED, ERROR, reply, reason=Reason.PARKED, crashed=True, attempted=asked)
-    how = "died" if died else "was paused beyond its lease"
+    how = "died" if died else "stopped, or was paused beyond its lease,"
     what = f"it sent again after: {refusal}" if refusal else "anything was sent"
     reply = Reply(0, None, f"the worker {how} before {what}")
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)

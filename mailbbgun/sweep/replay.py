@@ -31,13 +31,17 @@ PARK_AT = 5
 #: Claims settled in one transaction.
 BATCH = 500
 
+#: Leases for which a dead worker's journal stays. Its worker touched the file a quarter of a lease
+#: before its death, or a little earlier. The rest is for a claim that was about to be committed.
+KEPT_LEASES = 2
+
 log = logging.getLogger("mailbbgun.sweep")
 
 
 def replay_dead(db: Database, settings: Settings) -> int:
     """Replay every journal in the folder whose worker is dead; return how many claims were settled.
 
-    A file is deleted when it is older than a lease. Raises :class:`DatabaseUnavailable`; what is
+    A file is deleted when it is older than two leases. Raises :class:`DatabaseUnavailable`; what is
     not settled then stays in its file.
     """
     return sum(_replay(db, settings, path) for path in sorted(settings.journal_folder.glob(f"*{SUFFIX}")))
@@ -74,7 +78,7 @@ def _replay(db: Database, settings: Settings, path: Path) -> int:
             owner = UUID(path.stem)
             settled = _settle(db, settings, owner, lambda: read(path, alive=False), expired_only=False)
             # Not sooner: as long as a lease lives, a commit of the dead worker may still arrive.
-            if path.stat().st_mtime + settings.LEASE_SECONDS < time.time():
+            if path.stat().st_mtime + KEPT_LEASES * settings.LEASE_SECONDS < time.time():
                 path.unlink()
                 path.with_suffix(FRESH).unlink(missing_ok=True)
         # The file is not ours, or damaged. It must not keep other mail from going.
@@ -175,10 +179,10 @@ def _result(claim: Claim, crashes: int, replay: Replay | None, rules: Policy) ->
             return lost_unknown(claim, rules)
         outcome = classify(Phase.DOT, reply)
         if isinstance(outcome, TooMany) or _may_go_again_at_once(outcome):
-            return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive, refusal=reply)
+            return lost_unsent(claim, crashes, PARK_AT, died=replay.died, refusal=reply)
         return judge(outcome, claim, rules)
     if replay is not None and replay.same_boot:
-        return lost_unsent(claim, crashes, PARK_AT, died=not replay.alive)
+        return lost_unsent(claim, crashes, PARK_AT, died=replay.died)
     return lost_unknown(claim, rules)
 
 

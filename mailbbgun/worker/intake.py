@@ -28,6 +28,9 @@ LIMIT_TOO_FAR_SECONDS = 60.0
 #: Seconds, at least, until such a transaction is tried again if no other account takes it.
 LIMIT_REACHED_SECONDS = 15.0
 
+#: What its timeline shows then.
+LIMITS_USED_UP = "the account's limits are used up for now"
+
 #: If a transaction from a lane cannot leave, hints of that lane are taken sparingly for a while:
 #: how many hints in one claim, how many seconds between two claims, and for how many seconds.
 SPARING_BATCH, SPARING_REST, SPARING_SECONDS = 8, 0.04, 1.0
@@ -183,7 +186,7 @@ class Intake:
                 for moved in move(self._context, transaction, route):
                     self._send_queue.add(moved)
             else:
-                self._come_back_later(transaction, LIMIT_REACHED_SECONDS, "the account's limits are used up for now")
+                self._come_back_later(transaction, LIMIT_REACHED_SECONDS, LIMITS_USED_UP)
 
     def _put_off(self) -> None:
         """Give back transactions of slow routes, if they fill the send queue."""

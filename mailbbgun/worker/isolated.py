@@ -14,16 +14,26 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.process import next_event, on_stop
 from mailbbgun.deliver.claim import next_isolated
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.deliver import deliver, give_back, move, take
+from mailbbgun.deliver.deliver import deliver, give_back, move, next_candidate, take
+from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.routing.routes import SOON_SECONDS
 from mailbbgun.services import Services
 from mailbbgun.settings.paths import PROJECT
 from mailbbgun.sweep import replay
+from mailbbgun.worker.intake import LIMIT_TOO_FAR_SECONDS, LIMITS_USED_UP
 
 #: Seconds to write the results before the child ends.
 _FLUSH_SECONDS = 10.0
 
 #: Seconds between two looks for a message that must be sent alone.
 _LOOK_SECONDS = 1.0
+
+#: Seconds, at most, between two looks whether an account's limits let mail go. A permit is held for
+#: twice as long.
+_LIMITS_SECONDS = 0.05
+
+#: Seconds until a message comes back whose accounts' limits are used up: each look starts a process.
+_USED_UP_SECONDS = 60.0
 
 log = logging.getLogger("mailbbgun.worker")
 
@@ -75,11 +85,26 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
     while waiting:
         transaction = waiting.pop(0)
         try:
-            if route := deliver(context, transaction):
+            if route := _deliver_within_limits(context, transaction):
                 waiting = [*move(context, transaction, route), *waiting]
         except DatabaseUnavailable:  # raised before anything was sent
             give_back(context, transaction, 1.0)
     _leave(context)
+
+
+def _deliver_within_limits(context: WorkerContext, transaction: Transaction) -> str | None:
+    """Deliver a transaction as soon as its account's limits let it go; see :func:`deliver`.
+
+    If that takes too long, returns another candidate route, or gives the transaction back.
+    """
+    longest = SOON_SECONDS if transaction.candidates else LIMIT_TOO_FAR_SECONDS
+    while wait := context.routes.gate(transaction.route, 1):
+        if wait > longest or not context.leases.stand(transaction.claims):
+            if not (route := next_candidate(context, transaction)):
+                give_back(context, transaction, _USED_UP_SECONDS, LIMITS_USED_UP)
+            return route
+        time.sleep(min(wait, _LIMITS_SECONDS))
+    return deliver(context, transaction)
 
 
 def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[None]") -> None:
@@ -90,7 +115,7 @@ def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[Non
     next_event(asked_to_stop)
     context.leases.void_all()
     time.sleep(context.settings.SHUTDOWN_GRACE)
-    _leave(context)
+    _leave(context, stopped=True)
 
 
 def _renew_leases(context: WorkerContext) -> None:
@@ -100,6 +125,6 @@ def _renew_leases(context: WorkerContext) -> None:
             context.leases.renew(context.db)
 
 
-def _leave(context: WorkerContext) -> None:
-    context.close(_FLUSH_SECONDS)
+def _leave(context: WorkerContext, *, stopped: bool = False) -> None:
+    context.close(_FLUSH_SECONDS, stopped=stopped)
     os._exit(0)

@@ -65,7 +65,11 @@ class Periodic:
         every: dict[str, list[Task]] = {
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
-            "reaper": [Task(5.0, context.routes.reap)],  # it may wait for mail servers to close a session
+            "reaper": [
+                Task(5.0, context.routes.reap),  # it may wait for mail servers to close a session
+                # Not in the thread "renewer", which may wait for the database.
+                Task(settings.LEASE_SECONDS / 4, context.journal.touch),
+            ],
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),

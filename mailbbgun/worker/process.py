@@ -107,7 +107,7 @@ class WorkerProcess:
         for name, thread in threads.items():
             if name.startswith("sender-") or name == "isolated":
                 thread.join(max(0.0, deadline - time.monotonic()))
-        self.context.close(FLUSH_SECONDS)
+        self.context.close(FLUSH_SECONDS, stopped=not self._code)  # else a mail may have ended a thread
         self._nothing_in_hand.set()
         threads["reporter"].join(SQLITE_BUSY_SECONDS)  # a report after the leave would register us again
         try:

@@ -34,7 +34,8 @@ def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
     written.dot([undone])
     written.undone([undone])
     told = read(path_of(tmp_path, owner), alive=True)
-    assert (told.owner, told.same_boot, told.alive) == (owner, True, True)
+    assert (told.owner, told.same_boot, told.died) == (owner, True, False)
+    assert read(path_of(tmp_path, owner), alive=False).died
     assert told.answers == {answered.key: OK, unanswered.key: None}
     assert untouched.key not in told.answers
 

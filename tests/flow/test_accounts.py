@@ -138,3 +138,22 @@ def test_mail_of_a_suspended_tenant_is_held_until_it_is_active_again(service: Se
         assert service.attempts(identifier) == [0]
     service.sql("UPDATE tenants SET status = 'active' WHERE name = 'other'")
     delivered(service, held)
+
+
+@MOSTLY_EMBEDDED
+def test_the_limits_of_an_account_also_bind_mail_that_is_sent_alone(
+    service: Service, providers: list[MailServer]
+) -> None:
+    service.add_account(providers[0], setting_name="small", max_per_day=1)
+    first = service.post(to="ann@example.test")["id"]
+    service.ended(first, "DELIVERED")
+    second = service.post(to="ben@example.test")["id"]
+    until(lambda: service.unhinted() == 1, what="mail that is given back, for the account's day is used up")
+    service.sql("UPDATE deliveries SET crashes = 2 WHERE status = 'PENDING'")
+    service.age(600)
+    until(lambda: "sent_isolated" in (service.var / "worker.out").read_text(), what="the end of its process")
+    assert (service.message(second)["status"], by_server(service, [second])[0]) == ("PENDING", 0)
+    assert event(service, second, "waiting")["account"] == "small"
+    service.sql("UPDATE smtp_accounts SET max_per_day = 9")
+    service.age(600)
+    service.ended(second, "DELIVERED")

@@ -1,5 +1,6 @@
 """Mail from the HTTP door to an SMTP server, on both configurations, with real processes only."""
 
+import os
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -38,6 +39,12 @@ def test_a_message_arrives_and_its_timeline_says_so(shared):
     assert [sorted(message["to"]) for message in shared.taken()] == [
         sorted(one["address"] for one in shown["deliveries"])
     ]
+
+
+def test_a_worker_that_has_nothing_to_write_keeps_its_journal_young(shared):
+    (path,) = until(lambda: list((shared.var / "journal").glob("*.journal")), what="the worker's journal")
+    os.utime(path, (0, 0))
+    until(lambda: path.stat().st_mtime > 0, what="a journal that its worker touched")
 
 
 def test_quoted_local_parts_are_sent_unchanged_and_each_mailbox_gets_one_copy(shared):

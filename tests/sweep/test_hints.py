@@ -104,7 +104,7 @@ def test_a_loss_is_one_only_if_even_the_most_that_a_lane_may_hold_is_less_than_w
     ("row", "again"),
     [
         ({"due": 100, "hinted": -5}, 1),  # a delay hint is under way; the tick's hint is one too many then
-        ({"due": -5, "hinted": -4}, 0),
+        ({"due": -5, "hinted": -4}, 1),  # its tenant has become active since the claim
         ({"due": -100, "hinted": -99, "status": "DELIVERED"}, 0),
     ],
 )

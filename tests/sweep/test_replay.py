@@ -6,11 +6,13 @@ from contextlib import suppress
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import update
 
+from mailbbgun.database.db import db_now
 from mailbbgun.deliver import journal
 from mailbbgun.deliver.claim import Claim, renew
 from mailbbgun.deliver.journal import Journal, path_of
-from mailbbgun.messages.models import Delivery
+from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.settings.load import load
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.sweep.replay import Expired, replay_dead, replay_one
@@ -238,3 +240,30 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
     assert told.same_boot
     assert told.answers == {(whole.delivery_id, 1): None}
     written.close()
+
+
+@pytest.mark.parametrize(("stopped", "crashes"), [(True, 4), (False, 5)])
+def test_a_worker_that_was_told_to_stop_was_not_killed_by_what_it_could_not_give_back(store, owner, stopped, crashes):
+    unsent, sent = store.claimed(owner, crashes=4), store.claimed(owner)
+    written = Journal(store.services.settings.journal_folder, owner)
+    written.dot([claim_of(sent)])
+    written.close(keep=True, stopped=stopped)
+    assert replay_dead(store.services.db, store.services.settings) == 2
+    assert store.row(unsent.id).crashes == crashes
+    assert store.kinds(unsent.id) == ["worker_lost" if stopped else "parked"]
+    assert store.kinds(sent.id) == ["outcome_unknown"]
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)  # SQLite does not commit for a dead process
+def test_a_claim_that_is_committed_after_its_workers_death_was_found_was_not_sent(store, owner):
+    (row,) = store.add()
+    written = Journal(store.services.settings.journal_folder, owner)
+    os.utime(written.path, (0, 0))  # the worker had nothing to write for long
+    written.touch()
+    claimed = {"lease_owner": owner, "lease_until": db_now(-1), "attempt": 1}
+    with store.services.db.write() as session:
+        session.execute(update(DELIVERIES).where(DELIVERIES.c.id == row).values(claimed))
+        dies(written)
+        assert replay_dead(store.services.db, store.services.settings) == 0
+    assert replay_dead(store.services.db, store.services.settings) == 1
+    assert (store.kinds(row), store.row(row).unknowns) == (["worker_lost"], 0)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
 from mailbbgun.database.db import db_now
-from mailbbgun.deliver.claim import claim
+from mailbbgun.deliver.claim import Claim, claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
@@ -280,3 +280,17 @@ def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, c
     until(lambda: not leases.in_hand(), what="the results")
     assert [record.getMessage() for record in caplog.records] == []
     assert {store.row(row).lease_owner for row in rows} == {None}
+
+
+def test_a_claim_that_the_shutdown_fenced_is_given_back_though_its_sender_comes_too_late(store, owner, tmp_path):
+    db = store.services.db
+    row = store.claimed(owner)
+    fenced = Claim(row.id, row.message_id, row.tenant_id, row.address, row.lane, 1, 0, 0, 0.0)
+    written, leases = Journal(tmp_path, owner), Leases(owner, 60, Clock())
+    leases.add([Transaction(row.message_id, "f@x.test", False, b"", "smarthost", [fenced])])
+    written.dot([fenced])
+    written.undone([fenced])
+    assert Results(owner, db, written, leases, Publisher(db, store.services.queue)).close(PATIENCE)
+    assert (leases.in_hand(), store.row(row.id).lease_owner) == ([], None)
+    written.close()
+    assert not written.path.exists()

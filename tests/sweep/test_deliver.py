@@ -1,0 +1,76 @@
+"""What comes of an attempt that an error of ours ends, and of a claim that a suspended tenant's mail escapes."""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import update
+
+from mailbbgun.core.ids import DEFAULT_TENANT
+from mailbbgun.deliver.claim import Claim, put_early_back
+from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.deliver import send, take
+from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.events import record
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.transaction import AfterDot, BeforeDot
+from mailbbgun.sweep.hints import hint_again, unhinted
+from mailbbgun.tenants.models import ACTIVE, SUSPENDED, TENANTS
+
+TAKEN, LATER = Reply(250, "2.0.0", "taken"), Reply(452, "4.5.3", "later")
+
+
+class Breaks:
+    """A relay that sends to one recipient after the other, until it raises an error.
+
+    ``replies`` are those to the dots: None for a dot that was not answered.
+    """
+
+    def __init__(self, replies: Sequence[Reply | None]) -> None:
+        self.replies = replies
+
+    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+        for recipient, reply in zip(envelope.recipients, self.replies, strict=False):
+            assert before_dot((recipient,))
+            if reply is not None:
+                after_dot((recipient,), reply)
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # nothing of this is in the database
+def test_what_a_server_has_answered_before_an_error_of_ours_is_known(store, owner, monkeypatch):
+    context = WorkerContext.open(store.services, owner)
+    names, ends = ("taken@b.test", "later@b.test", "sent@b.test", "unsent@b.test"), context.clock.boot() + 60
+    claims = [Claim(uuid4(), uuid4(), uuid4(), name, "normal", 1, 0, 0, ends) for name in names]
+    monkeypatch.setattr(context.routes, "relay", lambda _route: Breaks([TAKEN, LATER, None]))
+    transaction = Transaction(claims[0].message_id, "f@x.test", False, b"x", "smarthost", claims)
+    outcomes = send(context, transaction, Envelope("f@x.test", names, b"x", False))
+    assert [type(outcomes[name]) for name in names] == [Delivered, Deferred, Unknown, Deferred]
+    assert outcomes["taken@b.test"].reply == TAKEN
+    context.close(5.0)
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_mail_of_a_tenant_that_becomes_active_while_its_hint_is_taken_is_hinted_again(store, owner, monkeypatch):
+    (row,) = store.add(due=-5, hinted=-3)
+    message, hold = store.row(row).message_id, record.held
+
+    def is_now(status: str) -> None:
+        with store.services.db.write() as session:
+            session.execute(update(TENANTS).where(TENANTS.c.id == DEFAULT_TENANT).values(status=status))
+
+    def held(session, message_ids):
+        is_now(ACTIVE)  # by an administrator, after the claim's statement
+        return hold(session, message_ids)
+
+    is_now(SUSPENDED)
+    context = WorkerContext.open(store.services, owner)
+    monkeypatch.setattr(record, "held", held)
+    assert take(context, [message]) == []
+    with store.services.db.write() as session:
+        put_early_back(session, [message])  # as the intake does with what it could not claim
+    hint_again(store.services.db, store.services.queue, unhinted())
+    assert store.hints() == [message]
+    context.close(5.0)
