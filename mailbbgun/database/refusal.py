@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.settings.paths import why_closed
 
 # Texts of PostgreSQL (src/backend/libpq/auth.c, utils/init), of its client library and of
 # PgBouncer, each with the sentence to show. {user}, {role}, {database} and {host} are those of the
@@ -140,6 +141,8 @@ class DatabaseRefusal:
         return f"search_path names no schema of the database {database} that {user} may use"
 
     def _unopened(self, file: Path) -> str:
+        if closed := why_closed(file):
+            return closed
         if file.is_dir():
             return f"{str(file)!r} is a folder, not a file"
         if not file.parent.is_dir():
