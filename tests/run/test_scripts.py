@@ -331,8 +331,9 @@ def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Pat
     library.chmod(0o755)
 
 
-def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path) -> None:
-    room = clone / "mailbbgun" / "worker"
+@pytest.mark.parametrize("name", ["worker", "core/ids.py", "migrations/versions"])
+def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path, name: str) -> None:
+    room = clone / "mailbbgun" / name
     room.chmod(0)
     become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
     begin = f"import os; from mailbbgun.environment import need; {become}need('worker')"
