@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -342,3 +343,10 @@ def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path, name: str
     user = pwd.getpwuid(NOBODY if become else os.geteuid()).pw_name
     told = f"{room} is closed to this user ({user}); as its owner type chmod -R a+rX {clone}/mailbbgun"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"worker: {told}\n")
+
+
+def test_rotation_of_logs_does_not_end_bin_run_before_it_has_begun(clone: Path) -> None:
+    _program(clone / ".venv" / "bin" / "python", "#!/bin/sh\nexec grep SigIgn: /proc/self/status\n")
+    done = _plain(clone / "bin" / "run")
+    ignored = int(done.stdout.split()[-1], 16)
+    assert all(ignored >> number - 1 & 1 for number in (signal.SIGUSR1, signal.SIGUSR2)), done
