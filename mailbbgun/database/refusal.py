@@ -62,6 +62,10 @@ NOT_PERMITTED = "42501"
 #: SQLSTATE of a search_path without a schema.
 NO_SCHEMA = "3F000"
 
+#: How a database says that it has no room: SQLite in words, PostgreSQL by SQLSTATE.
+DISK_FULL = "53100"
+_FULL = re.compile(r"database or disk is full")
+
 #: What a database that only reads is told to be.
 ONLY_READS = "the database may only be read at present: PostgreSQL is a standby, or default_transaction_read_only is on"
 
@@ -99,6 +103,8 @@ class DatabaseRefusal:
             return DatabaseUnavailable(ONLY_READS)
         if code == NO_TABLE:
             return DatabaseUnavailable(NO_TABLES)
+        if code == DISK_FULL or (self._file and _FULL.search(str(error.orig))):
+            return DatabaseUnavailable("the disk of the database is full")
         if code.startswith("XX"):
             return DatabaseUnavailable("PostgreSQL failed")
         if isinstance(error, OperationalError | InterfaceError):

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from mailbbgun.core.errors import ConfigurationError, MailBBGunError
 from mailbbgun.deliver import journal
 from mailbbgun.deliver.claim import Claim, renew
 from mailbbgun.deliver.journal import Journal, path_of
@@ -257,6 +258,17 @@ def test_a_journal_rotated_while_it_was_opened_is_not_taken_for_a_dead_workers(t
     with journal.locked(written.path) as dead:
         assert not dead
     written.close()
+
+
+@pytest.mark.parametrize(("number", "wrong"), [(errno.ENOSPC, False), (errno.EACCES, True)])
+def test_a_journal_that_has_no_room_now_is_no_wrong_setting(tmp_path, owner: UUID, monkeypatch, number, wrong):
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(MailBBGunError, match="cannot be written: ") as caught:
+        Journal(tmp_path, owner)
+    assert isinstance(caught.value, ConfigurationError) is wrong
 
 
 def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
