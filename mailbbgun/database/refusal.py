@@ -140,6 +140,11 @@ class DatabaseRefusal:
         told = f"{self._names['user']} lacks a right in the database {self._names['database']} ({which})"
         return f"{told}; the role that owns the tables has it, and bin/postgresql-create-user makes such a role"
 
+    def not_utf8(self, encoding: str) -> str:
+        """Return the sentence about a database that cannot hold every letter."""
+        told = f"the database {self._names['database']} has the encoding {encoding}, and mail needs UTF8"
+        return f"{told}; bin/postgresql-create-user makes such a database"
+
     @property
     def no_schema(self) -> str:
         """The sentence for a connection whose ``search_path`` has no schema."""
