@@ -89,8 +89,8 @@ def _check_tables(db: Database, config: Config) -> None:
         there = {*found.get_table_names(), *found.get_view_names()}
     if foreign := sorted(there & set(METADATA.tables)):
         raise ConfigurationError(
-            f"DATABASE_URL: the database {db.shown} is another program's: it has a table or view {foreign[0]!r} that we "
-            "did not make; name a database of Mail BB Gun, or a new one"
+            f"DATABASE_URL: the database {db.shown} is another program's: it has a table or view {foreign[0]!r} that "
+            "we did not make; name a database of Mail BB Gun, or a new one"
         )
 
 

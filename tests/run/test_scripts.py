@@ -334,8 +334,7 @@ def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Pat
 
 @pytest.mark.parametrize("name", ["worker", "core/ids.py", "migrations/versions"])
 def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path, name: str) -> None:
-    room = clone / "mailbbgun" / name
-    room.chmod(0)
+    (room := clone / "mailbbgun" / name).chmod(0)
     become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
     begin = f"import os; from mailbbgun.environment import need; {become}need('worker')"
     done = _plain(sys.executable, "-c", begin, cwd=clone)
@@ -347,6 +346,5 @@ def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path, name: str
 
 def test_rotation_of_logs_does_not_end_bin_run_before_it_has_begun(clone: Path) -> None:
     _program(clone / ".venv" / "bin" / "python", "#!/bin/sh\nexec grep SigIgn: /proc/self/status\n")
-    done = _plain(clone / "bin" / "run")
-    ignored = int(done.stdout.split()[-1], 16)
-    assert all(ignored >> number - 1 & 1 for number in (signal.SIGUSR1, signal.SIGUSR2)), done
+    ignored = int(_plain(clone / "bin" / "run").stdout.split()[-1], 16)
+    assert ignored >> signal.SIGUSR1 - 1 & ignored >> signal.SIGUSR2 - 1 & 1
