@@ -16,12 +16,14 @@ from pathlib import Path
 gc.disable()  # while modules are loaded
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mailbbgun.environment import STOPPING, end_when_told
+from mailbbgun.environment import STOPPING, end_when_told, say_if_closed
 
 early = queue.SimpleQueue()  # each SIGHUP that comes before gunicorn has its handlers
 if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
     signal.signal(signal.SIGHUP, lambda number, _frame: early.put(number))
 end_when_told(STOPPING)  # until gunicorn has its handlers; it has them when it reads this file again
+
+say_if_closed("api")
 
 from gunicorn import glogging
 

@@ -76,10 +76,7 @@ def need(program: str, *, serves: bool = False, reloads: bool = False) -> None:
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    closed = _first_closed_of_ours()
-    if closed:
-        told = "{} is closed to this user ({}); as its owner type chmod -R a+rX {}"
-        sys.exit("{}: ".format(program) + told.format(closed, _user(), PACKAGE))  # noqa: UP032
+    say_if_closed(program)
     problem = _problem()
     if not problem:
         os.environ.pop(AGAIN, None)
@@ -139,15 +136,25 @@ def _first_closed_library() -> str:
     return ""
 
 
-def _first_closed_of_ours() -> str:
-    """Return the first folder or module of our own code that this user may not read; "" if there is none."""
-    for name in sorted(os.listdir(PACKAGE)):
-        path = os.path.join(PACKAGE, name)
-        if os.path.isdir(path):
-            if name != "__pycache__" and not os.access(path, os.R_OK | os.X_OK):
-                return path
-        elif name.endswith(".py") and not os.access(path, os.R_OK):
-            return path
+def say_if_closed(program: str) -> None:
+    """Exit with one line and code 1 if this user may not read a folder or module of our own code."""
+    closed = _first_closed_of_ours(PACKAGE)
+    if closed:
+        told = "{} is closed to this user ({}); as its owner type chmod -R a+rX {}"
+        sys.exit("{}: ".format(program) + told.format(closed, _user(), PACKAGE))  # noqa: UP032
+
+
+def _first_closed_of_ours(folder: str) -> str:
+    """Return the first folder or module in a folder of our code that this user may not read; "" if there is none."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return folder
+    for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+        if entry.is_dir():
+            closed = "" if entry.name == "__pycache__" else _first_closed_of_ours(entry.path)
+            if closed:
+                return closed
+        elif entry.name.endswith(".py") and not os.access(entry.path, os.R_OK):
+            return entry.path
     return ""
 
 

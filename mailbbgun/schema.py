@@ -85,11 +85,12 @@ def _check_tables(db: Database, config: Config) -> None:
             raise migrations.wrong(last)
         return
     with db.read() as session:
-        there = set(inspect(session.connection()).get_table_names())
+        found = inspect(session.connection())
+        there = {*found.get_table_names(), *found.get_view_names()}
     if foreign := sorted(there & set(METADATA.tables)):
         raise ConfigurationError(
-            f"DATABASE_URL: the database {db.shown} is another program's: it has a table {foreign[0]!r} that we "
-            "did not make; name a database of Mail BB Gun, or a new one"
+            f"DATABASE_URL: the database {db.shown} is another program's: it has a table or view {foreign[0]!r} that "
+            "we did not make; name a database of Mail BB Gun, or a new one"
         )
 
 

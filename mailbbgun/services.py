@@ -15,6 +15,7 @@ from mailbbgun.database.crypto import Vault
 from mailbbgun.database.db import Database
 from mailbbgun.database.engines import CONNECT_SECONDS
 from mailbbgun.queues.base import Queue
+from mailbbgun.settings.paths import why_closed
 from mailbbgun.settings.settings import Settings
 
 log = logging.getLogger("mailbbgun.services")
@@ -56,9 +57,16 @@ def build(settings: Settings, *, installed: bool = False, connect_seconds: int =
         sqlite_synchronous=settings.SQLITE_SYNCHRONOUS,
         connect_seconds=connect_seconds,
     )
-    if installed and db.dialect == "sqlite" and db.url.database and not Path(db.url.database).exists():
-        raise ConfigurationError(f"there is no database {db.url.database}: run python initdb.py")
+    if installed and db.dialect == "sqlite" and db.url.database:
+        _check_file(Path(db.url.database))
     return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))
+
+
+def _check_file(path: Path) -> None:
+    if closed := why_closed(path):
+        raise ConfigurationError(f"DATABASE_URL: {closed}")
+    if not path.exists():
+        raise ConfigurationError(f"there is no database {path}: run python initdb.py")
 
 
 def make_folder(settings: Settings) -> None:

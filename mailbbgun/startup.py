@@ -69,7 +69,7 @@ def tell_host_name(settings: Settings) -> None:
         log.warning("host_name_replaced", extra={"hostname": settings.HOSTNAME, "why": why})
 
 
-def patiently(task: Callable[[], None], outages: Outages, *, wait_if_refused: bool = False) -> None:
+def patiently(task: Callable[[], object], outages: Outages, *, wait_if_refused: bool = False) -> None:
     """Run a check again until the server that it needs answers. Tells ``outages`` meanwhile.
 
     Raises :class:`ConfigurationError` at once if the check does. Raises it, too, if the server

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from mailbbgun.core.errors import ConfigurationError, SecretUnreadable
+from mailbbgun.settings.paths import why_closed
 from mailbbgun.settings.settings import Settings
 
 
@@ -74,7 +75,11 @@ class Vault:
         Raises :class:`ConfigurationError` if the file cannot be written.
         """
         path = key_file(self._settings)
-        if self._settings.ENCRYPTION_KEYS or path.exists():
+        if self._settings.ENCRYPTION_KEYS:
+            return
+        if closed := why_closed(path):
+            raise ConfigurationError(f"VAR: the key file {path} cannot be made: {closed}")
+        if path.exists():
             return
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
         try:

@@ -267,12 +267,14 @@ class Database:
             return self._ready.ask(ready, values)
 
     def check_writable(self) -> None:
-        """Raise :class:`DatabaseUnavailable` if the database may only be read, as on a standby, or
-        if our role lacks a right on one of our tables.
+        """Raise :class:`DatabaseUnavailable` if the database may only be read, as on a standby, if
+        it cannot hold every letter, or if our role lacks a right on one of our tables.
         """
         if self.dialect != "postgresql":
             return
         with self.write() as session:
+            if (encoding := session.execute(text("SHOW server_encoding")).scalar_one()) != "UTF8":
+                raise DatabaseUnavailable(f"DATABASE_URL: {self._refusal.not_utf8(encoding)}", refused=True)
             if session.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
                 raise DatabaseUnavailable(ONLY_READS)
             lacking = session.execute(_LACKING, {"ours": list(Base.metadata.tables)}).first()

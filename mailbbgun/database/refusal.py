@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.settings.paths import why_closed
 
 # Texts of PostgreSQL (src/backend/libpq/auth.c, utils/init), of its client library and of
 # PgBouncer, each with the sentence to show. {user}, {role}, {database} and {host} are those of the
@@ -61,6 +62,10 @@ NOT_PERMITTED = "42501"
 #: SQLSTATE of a search_path without a schema.
 NO_SCHEMA = "3F000"
 
+#: How a database says that it has no room: SQLite in words, PostgreSQL by SQLSTATE.
+DISK_FULL = "53100"
+_FULL = re.compile(r"database or disk is full")
+
 #: What a database that only reads is told to be.
 ONLY_READS = "the database may only be read at present: PostgreSQL is a standby, or default_transaction_read_only is on"
 
@@ -98,6 +103,8 @@ class DatabaseRefusal:
             return DatabaseUnavailable(ONLY_READS)
         if code == NO_TABLE:
             return DatabaseUnavailable(NO_TABLES)
+        if code == DISK_FULL or (self._file and _FULL.search(str(error.orig))):
+            return DatabaseUnavailable("the disk of the database is full")
         if code.startswith("XX"):
             return DatabaseUnavailable("PostgreSQL failed")
         if isinstance(error, OperationalError | InterfaceError):
@@ -133,6 +140,11 @@ class DatabaseRefusal:
         told = f"{self._names['user']} lacks a right in the database {self._names['database']} ({which})"
         return f"{told}; the role that owns the tables has it, and bin/postgresql-create-user makes such a role"
 
+    def not_utf8(self, encoding: str) -> str:
+        """Return the sentence about a database that cannot hold every letter."""
+        told = f"the database {self._names['database']} has the encoding {encoding}, and mail needs UTF8"
+        return f"{told}; bin/postgresql-create-user makes such a database"
+
     @property
     def no_schema(self) -> str:
         """The sentence for a connection whose ``search_path`` has no schema."""
@@ -140,6 +152,8 @@ class DatabaseRefusal:
         return f"search_path names no schema of the database {database} that {user} may use"
 
     def _unopened(self, file: Path) -> str:
+        if closed := why_closed(file):
+            return closed
         if file.is_dir():
             return f"{str(file)!r} is a folder, not a file"
         if not file.parent.is_dir():

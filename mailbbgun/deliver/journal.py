@@ -21,9 +21,12 @@ from uuid import UUID
 
 import orjson
 
-from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.errors import ConfigurationError, MailBBGunError
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.smtp.reply import Reply
+
+# Errors of a disk, or of a machine, that has no room now.
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 #: Bytes. A larger file is replaced by a new one without the lines that no longer matter.
 ROTATE_SIZE = 8 << 20
@@ -56,7 +59,10 @@ class Journal:
     """
 
     def __init__(self, folder: Path, owner: UUID) -> None:
-        """Make the file. Raises :class:`ConfigurationError` if the folder cannot be written."""
+        """Make the file. Raises :class:`ConfigurationError` if we may not write the folder.
+
+        Raises :class:`MailBBGunError` if that may pass, as when the disk is full.
+        """
         self.path = path_of(folder, owner)
         self._owner = owner
         self._lock = threading.Lock()
@@ -68,7 +74,8 @@ class Journal:
             os.link(fresh, self.path)  # unlike a rename, this refuses to replace a journal
             fresh.unlink()
         except OSError as error:
-            raise ConfigurationError(f"the journal {self.path} cannot be written: {error.strerror}") from error
+            kind = MailBBGunError if error.errno in _MAY_PASS else ConfigurationError
+            raise kind(f"the journal {self.path} cannot be written: {error.strerror}") from error
 
     def dot(self, claims: Sequence[Claim]) -> None:
         """Write that the final dot is about to be sent for these claims."""

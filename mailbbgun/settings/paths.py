@@ -5,6 +5,7 @@ relative path starts at the project's folder. ``~`` and ``$HOME`` are refused: o
 them, and they would mean one folder for the service's user and another one for the sysadmin.
 """
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -48,6 +49,17 @@ def of_database(url: str, project: Path) -> str:
         return url
     path = of_file("DATABASE_URL", unquote(found[2]), project)
     return f"{found[1]}{quote(path)}{found[3]}"
+
+
+def why_closed(path: Path) -> str:
+    """Say which folder above a path this user may not enter; "" if it may enter all that exist.
+
+    Ask it before ``exists()`` and the like, which raise ``PermissionError`` below such a folder.
+    """
+    for folder in reversed(path.parents):
+        if os.path.exists(folder) and not os.access(folder, os.X_OK):
+            return f"the folder {str(folder)!r} is closed to this user, who must own it and all that is in it"
+    return ""
 
 
 def hint(path: str) -> str:

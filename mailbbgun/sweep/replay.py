@@ -44,7 +44,21 @@ def replay_dead(db: Database, settings: Settings) -> int:
     A file is deleted when it is older than two leases. Raises :class:`DatabaseUnavailable`; what is
     not settled then stays in its file.
     """
-    return sum(_replay(db, settings, path) for path in sorted(settings.journal_folder.glob(f"*{SUFFIX}")))
+    return sum(_replay(db, settings, path) for path in _journals(settings.journal_folder))
+
+
+def _journals(folder: Path) -> Sequence[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _tell_unreadable(folder, error)
+        return []
+
+
+def _tell_unreadable(path: Path, error: Exception) -> None:
+    log.error("journal_unreadable", extra={"journal": path.name, "error": f"{type(error).__name__}: {error}"})
 
 
 def replay_one(db: Database, settings: Settings, owner: UUID) -> int:
@@ -71,20 +85,20 @@ def settle_own(db: Database, settings: Settings, owner: UUID) -> int:
 
 
 def _replay(db: Database, settings: Settings, path: Path) -> int:
-    with locked(path) as ours:
-        if not ours:
-            return 0
-        try:
+    try:
+        with locked(path) as ours:
+            if not ours:
+                return 0
             owner = UUID(path.stem)
             settled = _settle(db, settings, owner, lambda: read(path, alive=False), expired_only=False)
             # Not sooner: as long as a lease lives, a commit of the dead worker may still arrive.
             if path.stat().st_mtime + KEPT_LEASES * settings.LEASE_SECONDS < time.time():
                 path.unlink()
                 path.with_suffix(FRESH).unlink(missing_ok=True)
-        # The file is not ours, or damaged. It must not keep other mail from going.
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.error("journal_unreadable", extra={"journal": path.name, "error": f"{type(error).__name__}: {error}"})
-            return 0
+    # The file is another user's or damaged, or its name is not ours. It must not keep other mail from going.
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        _tell_unreadable(path, error)
+        return 0
     return settled
 
 
@@ -125,8 +139,12 @@ class Expired:
 
 
 def _read_any(path: Path) -> Replay | None:
-    with locked(path) as dead:
-        return read(path, alive=not dead)
+    try:
+        with locked(path) as dead:
+            return read(path, alive=not dead)
+    except PermissionError as error:  # another user's; without it the outcomes are unknown, and the timeline says so
+        _tell_unreadable(path, error)
+        return None
 
 
 def _settle(

@@ -83,7 +83,7 @@ def start(settings: Settings, *, first: bool = True) -> Services:
     if first:
         wait(lambda: mend(services.queue))
         check_redis(services)
-    replay.replay_dead(services.db, settings)
+    wait(lambda: replay.replay_dead(services.db, settings))
     return services
 
 

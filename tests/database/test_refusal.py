@@ -34,6 +34,21 @@ def refusal(url: str | URL) -> DatabaseUnavailable:
     return caught.value
 
 
+def test_a_full_disk_is_told_as_that(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/full.db")
+
+    def fill() -> None:
+        with database.write() as session:
+            session.execute(text("CREATE TABLE one (it TEXT)"))
+            session.execute(text("PRAGMA max_page_count = 2"))  # SQLite says the same where the disk has no more
+            session.execute(text("INSERT INTO one VALUES (zeroblob(100000))"))
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        fill()
+    database.close()
+    assert (str(caught.value), caught.value.refused) == ("the disk of the database is full", False)
+
+
 @pytest.fixture(scope="module")
 def guarded(breakable_postgresql: PostgreSQL) -> Iterator[URL]:
     """The URL of a role that must show its password."""

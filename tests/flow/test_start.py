@@ -113,6 +113,19 @@ def test_nobody_else_may_read_the_database_in_a_folder_that_everybody_may_enter(
     assert set(files.values()) == {0}
 
 
+def test_a_folder_of_another_user_is_told_in_one_line(prepared):
+    loaded = "import os, sqlalchemy.dialects.sqlite, sqlite3; from mailbbgun.core.process import run; "
+    # It becomes another user only now, since that one may be unable to read this Python's libraries.
+    become = "" if os.geteuid() else "os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3); "
+    worker = f"{loaded}from mailbbgun.worker.main import main; {become}run('worker', main)"
+    prepared.var.chmod(0o700 if become else 0)
+    (line,) = refusals(prepared, [sys.executable, "-c", worker])
+    prepared.var.chmod(0o700)
+    above = [*reversed(prepared.var.parents), prepared.var]
+    folder = next(one for one in above if not one.stat().st_mode & 0o001) if become else prepared.var
+    assert line.startswith(f"worker: DATABASE_URL: the folder '{folder}' is closed to this user, who must own it")
+
+
 @pytest.mark.long
 def test_only_programs_that_connect_to_mail_servers_check_the_file_of_authorities(prepared):
     lines = refusals(prepared, PROGRAMS["api"], WORKER, PROGRAMS["run"], SMTP_CA_FILE="/nowhere/ca.pem")

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,11 +160,31 @@ def test_tables_of_a_newer_version_or_of_another_program_are_left_alone(
     assert service.sql("SELECT version_num FROM alembic_version") == [(version,)]
 
 
-def test_a_sqlite_file_of_another_program_is_named_and_left_alone(embedded_settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["TABLE messages (body TEXT)", "VIEW messages AS SELECT 'x' AS body"])
+def test_a_sqlite_file_of_another_program_is_named_and_left_alone(
+    embedded_settings: Settings, tmp_path: Path, kind: str
+) -> None:
     file = tmp_path / "chat.db"
     with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE messages (body TEXT)")
+        connection.execute(f"CREATE {kind}")
     (line,) = said(Service(embedded_settings), INITDB, code=os.EX_CONFIG, DATABASE_URL=f"sqlite:///{file}")
-    assert f"the database sqlite:///{file} is another program's: it has a table 'messages'" in line
+    assert f"the database sqlite:///{file} is another program's: it has a table or view 'messages'" in line
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("messages",)]
+
+
+def test_a_database_that_cannot_hold_every_letter_is_refused(
+    embedded_settings: Settings, postgresql: PostgreSQL
+) -> None:
+    """PostgreSQL makes such databases where it was installed without a locale."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    url = make_url(postgresql.url()).set(drivername="postgresql")
+    server = psycopg2.connect(url.render_as_string(hide_password=False))
+    server.autocommit = True
+    with server.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        (line,) = said(Service(embedded_settings), INITDB, code=os.EX_CONFIG, DATABASE_URL=postgresql.url(name))
+        cursor.execute(f"DROP DATABASE {name}")
+    server.close()
+    told = f"DATABASE_URL: the database '{name}' has the encoding SQL_ASCII, and mail needs UTF8"
+    assert line == f"{told}; bin/postgresql-create-user makes such a database"

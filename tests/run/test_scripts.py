@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -331,9 +332,9 @@ def test_libraries_that_were_installed_for_their_owner_alone_are_told(clone: Pat
     library.chmod(0o755)
 
 
-def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path) -> None:
-    room = clone / "mailbbgun" / "worker"
-    room.chmod(0)
+@pytest.mark.parametrize("name", ["worker", "core/ids.py", "migrations/versions"])
+def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path, name: str) -> None:
+    (room := clone / "mailbbgun" / name).chmod(0)
     become = f"os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); " if os.geteuid() == 0 else ""
     begin = f"import os; from mailbbgun.environment import need; {become}need('worker')"
     done = _plain(sys.executable, "-c", begin, cwd=clone)
@@ -341,3 +342,9 @@ def test_code_of_ours_that_is_closed_to_this_user_is_told(clone: Path) -> None:
     user = pwd.getpwuid(NOBODY if become else os.geteuid()).pw_name
     told = f"{room} is closed to this user ({user}); as its owner type chmod -R a+rX {clone}/mailbbgun"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"worker: {told}\n")
+
+
+def test_rotation_of_logs_does_not_end_bin_run_before_it_has_begun(clone: Path) -> None:
+    _program(clone / ".venv" / "bin" / "python", "#!/bin/sh\nexec grep SigIgn: /proc/self/status\n")
+    ignored = int(_plain(clone / "bin" / "run").stdout.split()[-1], 16)
+    assert ignored >> signal.SIGUSR1 - 1 & ignored >> signal.SIGUSR2 - 1 & 1

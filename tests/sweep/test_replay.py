@@ -1,5 +1,6 @@
 """Claims of a worker that is gone are settled by its journal, or by the journal's silence."""
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import update
 
+from mailbbgun.core.errors import ConfigurationError, MailBBGunError
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver import journal
 from mailbbgun.deliver.claim import Claim, renew
@@ -176,6 +178,42 @@ def test_an_odd_file_among_the_journals_stops_nothing(store, owner, name):
     assert store.kinds(row.id) == ["worker_lost"]
 
 
+def _closed(path, monkeypatch) -> None:
+    """Let the path be another user's. (Root, who may run the tests, may open any file.)"""
+    really = os.open
+
+    def refuse(opened, *arguments, **options):
+        if os.fspath(opened) == os.fspath(path):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return really(opened, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def test_a_journal_of_another_user_stops_nothing_and_its_claims_become_unknown_once_they_run_out(
+    store, owner, monkeypatch, caplog
+):
+    row, other = store.claimed(owner), uuid4()
+    late = store.claimed(other, leased=-1.0)
+    folder = store.services.settings.journal_folder
+    dies(Journal(folder, owner))
+    dies(Journal(folder, other))
+    _closed(path_of(folder, other), monkeypatch)
+    assert replay_dead(store.services.db, store.services.settings) == 1
+    assert store.kinds(row.id) == ["worker_lost"]
+    assert settle_after_a_while(store) == 1
+    assert store.kinds(late.id) == ["outcome_unknown"]
+    assert {one.msg for one in caplog.records if one.levelname == "ERROR"} == {"journal_unreadable"}
+
+
+def test_a_folder_of_journals_that_cannot_be_read_is_told(store, caplog):
+    folder = store.services.settings.journal_folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("no folder")
+    assert replay_dead(store.services.db, store.services.settings) == 0
+    assert "journal_unreadable" in caplog.messages
+
+
 @pytest.mark.parametrize("damage", ["another boot", "a damaged line"])
 def test_a_journal_that_may_have_lost_lines_proves_nothing_by_silence(store, owner, damage):
     row, known = store.claimed(owner), store.claimed(owner)
@@ -222,6 +260,17 @@ def test_a_journal_rotated_while_it_was_opened_is_not_taken_for_a_dead_workers(t
     with journal.locked(written.path) as dead:
         assert not dead
     written.close()
+
+
+@pytest.mark.parametrize(("number", "wrong"), [(errno.ENOSPC, False), (errno.EACCES, True)])
+def test_a_journal_that_has_no_room_now_is_no_wrong_setting(tmp_path, owner: UUID, monkeypatch, number, wrong):
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(MailBBGunError, match="cannot be written: ") as caught:
+        Journal(tmp_path, owner)
+    assert isinstance(caught.value, ConfigurationError) is wrong
 
 
 def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
