@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import mailbbgun
-from mailbbgun.smtp.limits import READ
+from mailbbgun.smtp.server_limits import READ
 from tests.waiting import cpu_of
 
 LONG = 6000  # characters of a text
@@ -26,7 +26,7 @@ MOST = 8
 
 SOURCE = "\n".join(path.read_text() for path in Path(mailbbgun.__path__[0]).rglob("*.py"))
 #: Patterns whose time may grow with the square of the length: of a reply they see so many characters.
-SQUARE = dict.fromkeys(("smtp.limits._COUNTED", "smtp.limits._SESSION_LIMIT"), READ)
+SQUARE = dict.fromkeys(("smtp.server_limits._COUNTED", "smtp.server_limits._SESSION_LIMIT"), READ)
 MOST_SQUARE = 2 * 16
 
 PIECES = ("a", "1", " ", ".", "-", "@", "<", '"', "\\", "=?", "a.", "a@", '\\"', "1.1", "a ", "é", ":", ",", "[", "\n")

@@ -237,8 +237,8 @@ class Store:
         if left:
             new, dialect = _new_rows(left), dialect_of(session)
             events = events_log.accepted(new)
-            for ready, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
-                session.execute(ready.statement, given)
+            for compiled, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
+                session.execute(compiled.statement, given)
             events_log.log_after_commit(session, events, _key_ids(new))
         return _NotStored(answered, over_quota)
 

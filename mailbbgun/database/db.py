@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeDecorator
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database import engines, tenant_filter
-from mailbbgun.database.ready import ReadyStatement, Rows, Runner, StatementStep, Values
+from mailbbgun.database.compiled import CompiledStatement, Rows, Runner, StatementStep, Values
 from mailbbgun.database.refusal import ONLY_READS, DatabaseRefusal
 
 _SECRET_OPTIONS = ("password", "sslpassword")  # options of libpq that hold secrets
@@ -202,7 +202,7 @@ class Database:
             ) from error
         self._refusal = DatabaseRefusal(self.url)
         tenant_filter.guard(self.engine)
-        self._ready = Runner(self.engine)
+        self._compiled = Runner(self.engine)
         # SQLite has one writer at a time. The lock lets writers wait in turn; SQLite's busy handler
         # does not.
         self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
@@ -250,21 +250,21 @@ class Database:
             call()
 
     def commit(self, steps: Sequence[StatementStep]) -> None:
-        """Execute ready statements (``database/ready.py``) in one transaction, and commit it.
+        """Execute compiled statements (``database/compiled.py``) in one transaction, and commit it.
 
         Raises :class:`DatabaseUnavailable`; the transaction may have been committed all the same.
         If the database refuses the values, raises a ``DBAPIError``; then it was not committed.
         """
         with self._translated(), self._writer:
-            self._ready.commit(steps)
+            self._compiled.commit(steps)
 
-    def ask(self, ready: ReadyStatement, values: Values) -> Rows:
-        """Execute one ready statement; return its rows when it is committed.
+    def ask(self, statement: CompiledStatement, values: Values) -> Rows:
+        """Execute one compiled statement; return its rows when it is committed.
 
         Raises what :meth:`commit` does.
         """
         with self._translated(), self._writer:
-            return self._ready.ask(ready, values)
+            return self._compiled.ask(statement, values)
 
     def check_writable(self) -> None:
         """Raise :class:`DatabaseUnavailable` if the database may only be read, as on a standby, if

@@ -11,8 +11,8 @@ UPDATE or DELETE, which may be deep inside another statement.
   read no other owned table.
 * Sessions without a tenant are not checked. Claims, results and sweeps use them: they serve all
   tenants at once and name rows by id.
-* Ready statements (``database/ready.py``) have no session and serve all tenants at once, too.
-  :func:`refuse_unnamed` checks each of them once, when it is made ready.
+* Compiled statements (``database/compiled.py``) have no session and serve all tenants at once, too.
+  :func:`refuse_unnamed` checks each of them once, when it is compiled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -14,8 +14,8 @@ from sqlalchemy import bindparam, insert
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.ids import new_id
+from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import after_commit, dialect_of
-from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import rows
 from mailbbgun.events.kinds import Kind
 from mailbbgun.events.models import EVENTS
@@ -69,8 +69,8 @@ def print_lines(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | 
 def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
     """Append events; the caller commits."""
     if events:
-        ready, given = appending(dialect_of(session), events)
-        session.execute(ready.statement, given)
+        step = appending(dialect_of(session), events)
+        session.execute(step.statement.statement, step.given)
 
 
 def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
@@ -80,8 +80,8 @@ def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys
 
 
 @cache
-def _appended(dialect: str) -> ReadyStatement:
+def _appended(dialect: str) -> CompiledStatement:
     columns = [column.name for column in EVENTS.columns]
     if dialect == "postgresql":
-        return ReadyStatement(copied(EVENTS, given_rows("events", EVENTS, columns)))
-    return ReadyStatement(insert(EVENTS).values({column: bindparam(column) for column in columns}))
+        return CompiledStatement(copied(EVENTS, given_rows("events", EVENTS, columns)))
+    return CompiledStatement(insert(EVENTS).values({column: bindparam(column) for column in columns}))

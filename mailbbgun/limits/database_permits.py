@@ -24,8 +24,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
+from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import Database, db_epoch
-from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import id_rows, ids, recordset, rounded_down, rows
 from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import DAY, Permit, PermitRequest, PermitStore, granted
@@ -100,7 +100,7 @@ def _answer(want: PermitRequest, row: _Counted | None) -> Permit:
 
 
 @cache
-def _ask(dialect: str) -> ReadyStatement:
+def _ask(dialect: str) -> CompiledStatement:
     """Return the statement that grants permits: the arithmetic of ``permits.py`` in SQL."""
     least, greatest = (func.least, func.greatest) if dialect == "postgresql" else (func.min, func.max)
     held = _held(dialect).c
@@ -125,7 +125,7 @@ def _ask(dialect: str) -> ReadyStatement:
         (owed.now + owed.ahead + n * owed.spacing).label("free_at"),
     ).cte("counted")
     left = (_PACE.c.day + 1) * float(DAY) - db_epoch()
-    return ReadyStatement(
+    return CompiledStatement(
         update(_PACE)
         .where(_PACE.c.account_id == counted.c.account_id)
         .values({name: counted.c[name] for name in ("free_at", "day", "used", "granted")})
@@ -154,13 +154,13 @@ def _held(dialect: str) -> CTE:
 
 
 @cache
-def _begin(dialect: str) -> ReadyStatement:
+def _begin(dialect: str) -> CompiledStatement:
     """Return the statement that makes rows for accounts, unless they have one by now."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     new = ids(dialect, "new").c
     nothing = literal(0, Integer)
     # Without a WHERE, SQLite would take ON CONFLICT for the ON of a join.
     values = select(new.id, literal(0.0, Double), nothing, nothing, nothing).where(true()).order_by(new.id)
-    return ReadyStatement(
+    return CompiledStatement(
         insert(_PACE).from_select(["account_id", "free_at", "day", "used", "granted"], values).on_conflict_do_nothing()
     )

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import CTE, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
 from sqlalchemy.types import TypeEngine
 
+from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import db_now
-from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.database.sql import recordset, rows
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
@@ -48,10 +48,10 @@ def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
     if dialect == "postgresql":
         given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags)}
         given |= _encoded(b"".join(message["raw"] for message in messages))
-        return [StatementStep(_all_at_once(events.ready), [{**events.given[0], **given}])]
+        return [StatementStep(_all_at_once(events.statement), [{**events.given[0], **given}])]
     rows_of_tables: tuple[Sequence[Mapping[str, Any]], ...] = (messages, deliveries, tags)
     tables = zip(_table_by_table(), rows_of_tables, strict=True)
-    return [*(StatementStep(ready, given) for ready, given in tables if given), events]
+    return [*(StatementStep(compiled, given) for compiled, given in tables if given), events]
 
 
 def copied(table: Table, values: Mapping[str, Any]) -> Insert:
@@ -72,10 +72,10 @@ def given_rows(name: str, table: Table, columns: Sequence[str], **others: TypeEn
 
 
 @cache
-def _all_at_once(events: ReadyStatement) -> ReadyStatement:
+def _all_at_once(events: CompiledStatement) -> CompiledStatement:
     """Return the statement that inserts the events, with those of the three tables before it as CTEs."""
     assert isinstance(events.statement, Insert)  # by the contract of ``steps``
-    return ReadyStatement(events.statement.add_cte(*_before()))
+    return CompiledStatement(events.statement.add_cte(*_before()))
 
 
 def _before() -> tuple[CTE, ...]:
@@ -94,10 +94,10 @@ def _before() -> tuple[CTE, ...]:
 
 
 @cache
-def _table_by_table() -> Sequence[ReadyStatement]:
+def _table_by_table() -> Sequence[CompiledStatement]:
     """Return one statement for each table. SQLite runs in this process, so there are no round trips."""
     return [
-        ReadyStatement(insert(table).values({column: bindparam(column) for column in columns} | same))
+        CompiledStatement(insert(table).values({column: bindparam(column) for column in columns} | same))
         for table, columns, same in (
             (MESSAGES, MESSAGE_COLUMNS, _new_message()),
             (DELIVERIES, DELIVERY_COLUMNS, _new_delivery()),

@@ -6,7 +6,7 @@ from time import monotonic
 
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
-from mailbbgun.smtp.limits import KnownLimits
+from mailbbgun.smtp.server_limits import KnownLimits
 
 
 class Pool:

@@ -14,7 +14,6 @@ from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError
-from mailbbgun.smtp.limits import fewer, is_lasting_limit, too_many_recipients
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import (
     OPENING,
@@ -33,6 +32,7 @@ from mailbbgun.smtp.outcome import (
 )
 from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
+from mailbbgun.smtp.server_limits import fewer, is_lasting_limit, too_many_recipients
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
 #: Servers, by their IP addresses, tried in one attempt (Postfix: smtp_mx_address_limit).

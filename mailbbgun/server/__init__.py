@@ -22,8 +22,9 @@ What it promises:
 - The poller itself answers ``GET /health`` and begins small ``POST …/messages``, so neither waits for
   busy threads. While a message waits for its commit, its request takes no thread
   (``http/responses.PendingResponse``, ``accept/quick.py``).
-- Heads, bodies and responses have deadlines: the settings ``API_…_SECONDS`` (``limits.py``). A late request gets 408
-  (RFC 9110 §15.5.9). A connection without a request is closed silently.
+- Heads, bodies and responses have deadlines: the settings ``API_…_SECONDS``
+  (``client_limits.py``). A late request gets 408 (RFC 9110 §15.5.9). A connection without a request
+  is closed silently.
 - The number of connections, and the bytes kept for them, are bounded. If there are too many, the
   server closes the connection that has made no progress for the longest time, never one whose
   request is being served (``registry.py``).
@@ -31,8 +32,8 @@ What it promises:
 
 The files, in the order of a request: ``worker`` (start, serve, stop), ``poller`` (ready sockets,
 calls from threads), ``turns`` (who is next), ``accepting``, ``clients`` (read, send, close),
-``registry`` and ``limits`` (which connection to close), ``incoming`` and ``chunked`` (parse requests),
-``refusal``, ``serving`` (requests become responses), ``exchange``.
+``registry`` and ``client_limits`` (which connection to close), ``incoming`` and ``chunked`` (parse
+requests), ``refusal``, ``serving`` (requests become responses), ``exchange``.
 
 A response is kept in memory until it is sent, so a view must not stream without end.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # it has no types
 
-from mailbbgun.server.limits import SMALL
+from mailbbgun.server.client_limits import SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of_trailers, too_large
 
 #: Bytes of the line before a chunk, at most.

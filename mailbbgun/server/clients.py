@@ -8,8 +8,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 from mailbbgun.core.net import network_of
+from mailbbgun.server.client_limits import FREE, LINGER_SECONDS, SENT_AT_ONCE, SMALL, ServerLimits, Stage
 from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.limits import FREE, LINGER_SECONDS, SENT_AT_ONCE, SMALL, ServerLimits, Stage
 from mailbbgun.server.poller import READ, WRITE, Poller
 from mailbbgun.server.refusal import Refusal, late, late_body
 from mailbbgun.server.registry import Buffers, ClientConnection, ConnectionGroup, ConnectionRegistry, RequestServer

@@ -10,7 +10,7 @@ from gunicorn.http.message import Request  # type: ignore[import-untyped]  # nor
 from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # nor this
 
 from mailbbgun.server.chunked import FEW, ChunkedBody
-from mailbbgun.server.limits import LONGEST_HEAD, SMALL
+from mailbbgun.server.client_limits import LONGEST_HEAD, SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, check_transfer_coding, refusal_of, too_large, unknown_version
 
 _END = b"\r\n\r\n"

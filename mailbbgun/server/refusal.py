@@ -14,7 +14,7 @@ from gunicorn.http.message import (  # type: ignore[import-untyped]  # nor has t
 
 from mailbbgun.http import error_responses
 from mailbbgun.http.responses import SECURE
-from mailbbgun.server.limits import ServerLimits, Stage
+from mailbbgun.server.client_limits import ServerLimits, Stage
 
 #: A line feed without a carriage return before it.
 BARE_LF = re.compile(rb"(?<!\r)\n")

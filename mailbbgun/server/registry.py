@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import Any, Protocol
 
+from mailbbgun.server.client_limits import FREE, Stage
 from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.limits import FREE, Stage
 from mailbbgun.server.refusal import Refusal
 from mailbbgun.server.turns import Share
 

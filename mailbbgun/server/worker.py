@@ -14,8 +14,8 @@ from mailbbgun.accept.quick import Quick
 from mailbbgun.core.process import explained_exit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.server.accepting import Listeners
+from mailbbgun.server.client_limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.serving import Serving
 from mailbbgun.settings import running

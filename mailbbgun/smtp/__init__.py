@@ -7,7 +7,7 @@ returned as values. Exceptions mean programming errors, or come from the two fun
 Files, in the order of the flow: `endpoint` and `envelope` are the values that come in. `opening`
 does TCP, TLS, EHLO and AUTH; `transaction` does MAIL to the dot. `wire` moves bytes under absolute
 deadlines, `reply` parses what the server answers, `outcome` decides what a reply means for the
-mail, and `limits` recognises replies that ask for fewer recipients or a fresh connection.
+mail, and `server_limits` recognises replies that ask for fewer recipients or a fresh connection.
 `downgrade` and `folding` make a header ASCII for servers without SMTPUTF8. `certificate` and
 `redact` make what a server sent safe to show. The room `relays` builds on this one.
 

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailbbgun.smtp.limits import too_many_recipients
 from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.server_limits import too_many_recipients
 
 
 class Phase(StrEnum):

@@ -11,10 +11,10 @@ from mailbbgun.core.faults import fault
 from mailbbgun.smtp.downgrade import downgraded, header_of
 from mailbbgun.smtp.endpoint import Timeouts
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError, content, path
-from mailbbgun.smtp.limits import session_limit, too_many_recipients
 from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
 from mailbbgun.smtp.wire import Closing, Dropped, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block

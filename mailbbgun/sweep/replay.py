@@ -22,8 +22,8 @@ from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.models import DELIVERIES, Delivery, Message
 from mailbbgun.settings.settings import Settings
-from mailbbgun.smtp.limits import session_limit
 from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Phase, TooMany, about_smtputf8, classify
+from mailbbgun.smtp.server_limits import session_limit
 
 #: Claims of a delivery that died with their worker, after which it is parked.
 PARK_AT = 5

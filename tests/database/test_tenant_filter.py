@@ -19,8 +19,8 @@ from mailbbgun import schema
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import UnfilteredQuery
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.compiled import CompiledStatement
 from mailbbgun.database.db import Database
-from mailbbgun.database.ready import ReadyStatement
 from mailbbgun.database.sql import recordset
 from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.events.models import Event
@@ -237,14 +237,14 @@ def test_a_statement_that_may_meet_live_data_is_refused_there_and_only_there(
 
 
 @pytest.mark.parametrize("statement", FOR_ALL.values(), ids=FOR_ALL.keys())
-def test_a_statement_that_names_tenants_or_rows_by_key_can_be_made_ready(statement: Executable) -> None:
-    assert ReadyStatement(statement).statement is statement
+def test_a_statement_that_names_tenants_or_rows_by_key_can_be_compiled(statement: Executable) -> None:
+    assert CompiledStatement(statement).statement is statement
 
 
 @pytest.mark.parametrize("statement", NOT_FOR_ALL.values(), ids=NOT_FOR_ALL.keys())
-def test_a_statement_that_reaches_rows_of_all_tenants_cannot_be_made_ready(statement: Executable) -> None:
+def test_a_statement_that_reaches_rows_of_all_tenants_cannot_be_compiled(statement: Executable) -> None:
     with pytest.raises(UnfilteredQuery):
-        ReadyStatement(statement)
+        CompiledStatement(statement)
 
 
 # Every comparison that asks for the tenant, as our queries write it.

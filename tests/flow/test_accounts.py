@@ -140,6 +140,7 @@ def test_mail_of_a_suspended_tenant_is_held_until_it_is_active_again(service: Se
     delivered(service, held)
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_the_limits_of_an_account_also_bind_mail_that_is_sent_alone(
     service: Service, providers: list[MailServer]

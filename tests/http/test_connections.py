@@ -13,7 +13,7 @@ from mailbbgun.accept.store import PATIENCE_FOR_ALL
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency
 from mailbbgun.database.idempotency import KeyClaim
-from mailbbgun.server.limits import SMALL
+from mailbbgun.server.client_limits import SMALL
 from tests import waiting
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Table, select, update
 
 from mailbbgun.core.ids import new_id
+from mailbbgun.database.compiled import CompiledStatement, Rows, StatementStep, Values
 from mailbbgun.database.db import Database
-from mailbbgun.database.ready import ReadyStatement, Rows, StatementStep, Values
 from mailbbgun.limits.database_permits import DatabasePermitStore
 from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import SendingLimits
@@ -69,18 +69,18 @@ print(json.dumps(told))
 
 
 class Counting(Database):
-    """A database that keeps the ready statements that it executed."""
+    """A database that keeps the compiled statements that it executed."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.statements: list[ReadyStatement] = []
+        self.statements: list[CompiledStatement] = []
 
-    def ask(self, ready: ReadyStatement, values: Values) -> Rows:
-        self.statements.append(ready)
-        return super().ask(ready, values)
+    def ask(self, statement: CompiledStatement, values: Values) -> Rows:
+        self.statements.append(statement)
+        return super().ask(statement, values)
 
     def commit(self, steps: Sequence[StatementStep]) -> None:
-        self.statements += [step.ready for step in steps]
+        self.statements += [step.statement for step in steps]
         super().commit(steps)
 
 

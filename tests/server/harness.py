@@ -12,8 +12,8 @@ import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.server.accepting import Listeners
+from mailbbgun.server.client_limits import ServerLimits, limits_of
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.limits import ServerLimits, limits_of
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
 from mailbbgun.server.registry import ClientConnection

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mailbbgun.server.limits import SLOWEST_RATE, SMALL, limits_of
+from mailbbgun.server.client_limits import SLOWEST_RATE, SMALL, limits_of
 from mailbbgun.server.poller import READ
 from mailbbgun.settings.load import load
 from tests.server.harness import (

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailbbgun.server.chunked import FEW, FREE_FRAMING, LONGEST_LINE, LONGEST_TRAILERS, ChunkedBody
+from mailbbgun.server.client_limits import SMALL
 from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.limits import SMALL
 from mailbbgun.server.refusal import Refusal, refusal_of
 from tests.server.harness import Harness, answer
 from tests.waiting import cpu_of, growth

@@ -8,8 +8,8 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailbbgun.server.client_limits import LONGEST_HEAD, SMALL
 from mailbbgun.server.incoming import Incoming, size_of_small_post
-from mailbbgun.server.limits import LONGEST_HEAD, SMALL
 from mailbbgun.server.refusal import Refusal
 
 LIMIT = 200_000

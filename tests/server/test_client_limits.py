@@ -7,7 +7,7 @@ import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
 from mailbbgun.core.errors import ConfigurationError
-from mailbbgun.server.limits import OTHER_FILES, Stage, check_gunicorn, limits_of, permit_files
+from mailbbgun.server.client_limits import OTHER_FILES, Stage, check_gunicorn, limits_of, permit_files
 from mailbbgun.settings.load import load
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mailbbgun.smtp.limits import (
+from mailbbgun.smtp.reply import Reply, parse_reply
+from mailbbgun.smtp.server_limits import (
     MOST_REMEMBERED,
     REMEMBERED_SECONDS,
     KnownLimits,
@@ -11,7 +12,6 @@ from mailbbgun.smtp.limits import (
     session_limit,
     too_many_recipients,
 )
-from mailbbgun.smtp.reply import Reply, parse_reply
 
 TOO_MANY = [
     "554 Transaction failed: Expected MIME header. Recipient count exceeds 50",

@@ -1,4 +1,4 @@
-"""Ready statements on each database.
+"""Compiled statements on each database.
 
 They are committed together or not at all, survive restarts of the server, and leave nothing on a
 connection.
@@ -14,8 +14,8 @@ from sqlalchemy import bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.database.ready import ReadyStatement, StatementStep
 from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MessageTag
@@ -23,12 +23,12 @@ from mailbbgun.schema import upgrade
 from tests.servers import PostgreSQL
 
 AT = datetime(2026, 11, 28, 12, 0, 0, 5, UTC)
-NEW = ReadyStatement(
+NEW = CompiledStatement(
     insert(RegisteredWorker).values(
         id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), started_at=bindparam("at"), beat_at=db_now()
     )
 )
-BEAT = ReadyStatement(
+BEAT = CompiledStatement(
     update(RegisteredWorker)
     .where(RegisteredWorker.id == bindparam("worker"))
     .values(pid=RegisteredWorker.pid + bindparam("more"))
@@ -76,7 +76,7 @@ def test_steps_are_committed_together(database: Database) -> None:
     assert workers(database) == [(first, "100% 'my' \\host", 3, AT), (second, "100% 'my' \\host", 7, AT)]
 
 
-GROWN = ReadyStatement(
+GROWN = CompiledStatement(
     update(RegisteredWorker)
     .where(RegisteredWorker.pid < bindparam("below"))
     .values(pid=RegisteredWorker.pid + 1)
@@ -103,7 +103,7 @@ def test_rows_that_a_statement_returns_have_python_types_and_are_committed(datab
 
 def test_a_statement_that_fails_leaves_nothing_and_the_next_one_succeeds(database: Database) -> None:
     returning = NEW.statement.returning(RegisteredWorker.host)  # type: ignore[attr-defined]  # it is an INSERT
-    made = ReadyStatement(returning)
+    made = CompiledStatement(returning)
     with pytest.raises(IntegrityError):
         database.ask(made, new(uuid4(), host=None))
     assert database.ask(made, new(uuid4(), host="good")) == [("good",)]
@@ -126,12 +126,14 @@ def test_a_parameter_without_a_value_is_null_unless_the_statement_has_one(databa
         database.commit([StatementStep(NEW, [{"id": uuid4(), "pid": 1, "at": AT}])])
 
 
-def test_a_statement_whose_text_or_values_python_makes_each_time_cannot_be_ready(database: Database) -> None:
-    listed = ReadyStatement(update(RegisteredWorker).where(RegisteredWorker.id.in_([uuid4(), uuid4()])).values(pid=1))
+def test_a_statement_whose_text_or_values_python_makes_each_time_cannot_be_compiled_once(database: Database) -> None:
+    listed = CompiledStatement(
+        update(RegisteredWorker).where(RegisteredWorker.id.in_([uuid4(), uuid4()])).values(pid=1)
+    )
     with pytest.raises(TypeError, match="depends on its parameters"):
         database.commit([StatementStep(listed, [{}])])
     # The model makes an id for each row.
-    made = ReadyStatement(insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x"))
+    made = CompiledStatement(insert(DELIVERIES).values(tenant_id=bindparam("tenant_id"), address="x"))
     with pytest.raises(TypeError, match="has to compute defaults"):
         database.commit([StatementStep(made, [{"tenant_id": uuid4()}])])
 
@@ -216,7 +218,7 @@ def test_a_connection_that_breaks_in_the_middle_is_an_error_and_empties_the_pool
 ) -> None:
     identifier = uuid4()
     database.commit([StatementStep(NEW, [new(identifier)])])
-    suicide = ReadyStatement(
+    suicide = CompiledStatement(
         update(RegisteredWorker)
         .where(RegisteredWorker.id == bindparam("worker"))
         .values(host=func.concat(func.pg_terminate_backend(func.pg_backend_pid())))

@@ -1,8 +1,8 @@
-"""Ready statements: compiled once to SQL text, and executed without a Session.
+"""Compiled statements: compiled once to SQL text, and executed without a Session.
 
 They are for hot paths: a Session and its transaction cost half a millisecond of CPU for each
 commit. They return tuples instead of objects, and serve all tenants at once. The tenant filter
-checks each statement when it is made ready. Connections come from the same pool, and errors are
+checks each statement when it is compiled. Connections come from the same pool, and errors are
 those of SQLAlchemy.
 """
 
@@ -26,7 +26,7 @@ Rows = list[tuple[Any, ...]]
 Prepared = tuple["_Compiled", Sequence[Values]]
 
 
-class ReadyStatement:
+class CompiledStatement:
     """A statement that can be executed without a Session.
 
     Keep it: it is compiled once for each engine. Raises :class:`UnfilteredQuery` for a statement
@@ -46,16 +46,16 @@ class StatementStep(NamedTuple):
     A parameter without a value is null, unless the statement itself has a value for it.
     """
 
-    ready: ReadyStatement
+    statement: CompiledStatement
     given: Sequence[Values]
 
 
 class Runner:
-    """Executes ready statements on connections of an engine's pool."""
+    """Executes compiled statements on connections of an engine's pool."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._compiled: dict[ReadyStatement, _Compiled] = {}
+        self._compiled: dict[CompiledStatement, _Compiled] = {}
 
     def commit(self, steps: Sequence[StatementStep]) -> None:
         """Execute all steps in one transaction and return when it is committed.
@@ -64,14 +64,14 @@ class Runner:
         would: subclasses of :class:`sqlalchemy.exc.DBAPIError`, and
         :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
         """
-        self._run([(self._of(step.ready), step.given) for step in steps])
+        self._run([(self._of(step.statement), step.given) for step in steps])
 
-    def ask(self, ready: ReadyStatement, values: Values) -> Rows:
+    def ask(self, statement: CompiledStatement, values: Values) -> Rows:
         """Execute one statement, and return its rows when it is committed.
 
         Raises what :meth:`commit` does.
         """
-        compiled = self._of(ready)
+        compiled = self._of(statement)
         return self._run([(compiled, [values])], compiled.rows)
 
     def _run(self, prepared: Sequence[Prepared], read: Callable[[DBAPICursor], Rows] = lambda cursor: []) -> Rows:
@@ -86,10 +86,10 @@ class Runner:
         finally:
             connection.close()  # this returns it to the pool, which rolls back an open transaction
 
-    def _of(self, ready: ReadyStatement) -> "_Compiled":
-        found = self._compiled.get(ready)
+    def _of(self, statement: CompiledStatement) -> "_Compiled":
+        found = self._compiled.get(statement)
         if found is None:
-            found = self._compiled[ready] = _Compiled(ready.statement, self._engine.dialect)
+            found = self._compiled[statement] = _Compiled(statement.statement, self._engine.dialect)
         return found
 
     def _connection(self) -> PoolProxiedConnection:
@@ -166,9 +166,9 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # all statements have it
         assert isinstance(compiled, SQLCompiler)
         if compiled.post_compile_params or compiled.literal_execute_params:
-            raise TypeError(f"its text depends on its parameters, so it cannot be made ready: {compiled}")
+            raise TypeError(f"its text depends on its parameters, so it cannot be compiled once: {compiled}")
         if compiled.insert_prefetch or compiled.update_prefetch:
-            raise TypeError(f"Python has to compute defaults of its columns, so it cannot be made ready: {compiled}")
+            raise TypeError(f"Python has to compute defaults of its columns, so it cannot be compiled once: {compiled}")
         self.sql = compiled.string
         self._dialect = dialect
         self._kinds = [column.type.dialect_impl(dialect) for column in compiled._result_columns]
