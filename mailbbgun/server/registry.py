@@ -42,6 +42,8 @@ class ClientConnection:
     ready: int = 0  # why it waits for its turn: READ, WRITE, NEXT; 0: it does not wait
     share: Share = field(default_factory=Share)  # of the poller's time
     thread_share: Share = field(default_factory=Share)  # of the threads' time
+    stranger_share: Share = field(default_factory=Share)  # of that of the threads for strangers
+    newcomer_share: Share = field(default_factory=Share)  # of that of the threads for newcomers
     handler: Callable[[int], None] = lambda _: None
     unsent: bytes | memoryview = b""
     keep_alive: bool = False  # another request may follow the response

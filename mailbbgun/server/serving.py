@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
+from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.core.net import network_of
 from mailbbgun.http.error_responses import INTERNAL_ERROR
@@ -37,7 +38,7 @@ from mailbbgun.tenants.authenticate import Authenticator
 
 #: Threads for requests that need no key or have a wrong one. They never wait for long.
 STRANGERS = 1
-#: Threads for requests with a key that this process has not seen yet. They wait for the database.
+#: Threads that look up keys which this process has not seen yet. They wait for the database.
 NEWCOMERS = 2
 
 
@@ -70,7 +71,7 @@ class Serving:
             self._answer_health(connection, request, last=self._count())
         else:
             served = partial(self._serve_in_thread, connection, request, last=self._count())
-            self._threads_for(request).submit(connection.network, connection.thread_share, served)
+            self._let_wait(connection, request, served)
 
     def begin_together(self) -> None:
         """Begin all messages that came in one turn of the poller, so that they share a commit."""
@@ -189,14 +190,33 @@ class Serving:
                 self._answer, one.exchange, partial(one.exchange.response_of, one.pending), self._send_from_thread
             )
 
-    def _threads_for(self, request: Any) -> RequestThreads:
-        named = [value for name, value in request.headers if name == "AUTHORIZATION"]
-        header = named[0] if named else None
-        if self._authenticator is None or self._authenticator.recognises(header):
-            return self._threads
-        return self._strangers if self._authenticator.at_hand(header) else self._newcomers
+    def _let_wait(self, connection: ClientConnection, request: Any, served: Callable[[], None]) -> None:
+        """Let a request wait for a thread of those that are for its caller."""
+        network, known = connection.network, self._authenticator
+        header = next((value for name, value in request.headers if name == "AUTHORIZATION"), None)
+        if known is None or known.recognises(header):
+            self._threads.submit(network, connection.thread_share, served)
+        elif known.at_hand(header):
+            self._strangers.submit(network, connection.stranger_share, served)
+        else:
+            introduce = partial(self._introduce, connection, known, header, served)
+            self._newcomers.submit(network, connection.newcomer_share, introduce)
 
     # In a thread.
+
+    def _introduce(
+        self, connection: ClientConnection, known: Authenticator, header: str | None, served: Callable[[], None]
+    ) -> None:
+        """Look a key up. Its request then waits for a thread of the others, since it may take long."""
+        try:
+            known.look_up(header)
+        except MailBBGunError:
+            served()  # the response says what is wrong
+            return
+        if known.recognises(header):
+            self._threads.submit(connection.network, connection.thread_share, served)
+        else:
+            self._strangers.submit(connection.network, connection.stranger_share, served)
 
     def _serve_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if connection.broken:  # nobody would read the response, and nothing has been done yet
