@@ -52,6 +52,19 @@ def path_of(folder: Path, owner: UUID) -> Path:
     return folder / f"{owner}{SUFFIX}"
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of journals, if there is none. Raises what :class:`Journal` does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> MailBBGunError:
+    kind = MailBBGunError if error.errno in _MAY_PASS else ConfigurationError
+    return kind(f"the journal {path} cannot be written: {error.strerror}")
+
+
 class Journal:
     """The journal of this process. Thread-safe.
 
@@ -68,14 +81,13 @@ class Journal:
         self._lock = threading.Lock()
         self._open: dict[tuple[UUID, int], bytes] = {}  # key of a claim → its lines that still matter
         self._failed = False
+        make_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             fresh, self._file = self._begin()
             os.link(fresh, self.path)  # unlike a rename, this refuses to replace a journal
             fresh.unlink()
         except OSError as error:
-            kind = MailBBGunError if error.errno in _MAY_PASS else ConfigurationError
-            raise kind(f"the journal {self.path} cannot be written: {error.strerror}") from error
+            raise _unwritable(self.path, error) from error
 
     def dot(self, claims: Sequence[Claim]) -> None:
         """Write that the final dot is about to be sent for these claims."""

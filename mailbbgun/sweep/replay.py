@@ -50,7 +50,7 @@ def replay_dead(db: Database, settings: Settings) -> int:
 def _journals(folder: Path) -> Sequence[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
-    except (FileNotFoundError, NotADirectoryError):  # a worker that cannot make its journal says so
+    except FileNotFoundError:
         return []
     except OSError as error:
         _tell_unreadable(folder, error)

@@ -11,6 +11,7 @@ import click
 from mailbbgun import migrations
 from mailbbgun.core import faults, logs
 from mailbbgun.core.process import CONTEXT, explained_exit, few_arenas, no_core_dumps, version_option
+from mailbbgun.deliver import journal
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
@@ -78,6 +79,7 @@ def start(settings: Settings, *, first: bool = True) -> Services:
     wait = partial(patiently, outages=services.outages, wait_if_refused=not first)
     wait(lambda: migrations.check(services.db))
     make_folder(settings)
+    journal.make_folder(settings.journal_folder)
     wait(lambda: check_durability(services))
     wait(lambda: keys.check(services.db, services.vault))
     if first:
