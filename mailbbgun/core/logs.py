@@ -9,10 +9,13 @@ import sys
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 _BARE = re.compile(r'[^ "=]+')
+#: Types whose text needs no quotes and no look: most of a line is such values.
+_PLAIN = frozenset({UUID, int, float, bool})
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -22,17 +25,8 @@ def safe(value: object) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-class _Formatter(logging.Formatter):
-    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        head = {
-            "time": f"{_second(int(record.created))}.{int(record.msecs):03}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
-        if record.exc_info:
-            extra["traceback"] = self.formatException(record.exc_info)
-        return head | extra
+def _time(record: logging.LogRecord) -> str:
+    return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
 
 
 @lru_cache(maxsize=2)
@@ -40,27 +34,36 @@ def _second(timestamp: int) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-class KeyValue(_Formatter):
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
+
+
+class KeyValue(logging.Formatter):
     """``2026-01-01T00:00:00.000Z info delivered message=… reply="250 ok"``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and an indented line for each one of a traceback."""
-        fields = self.fields(record)
-        traceback = fields.pop("traceback", "")
-        head = f"{fields.pop('time')} {fields.pop('level')} {safe(fields.pop('event'))}"
-        pairs = "".join(f" {key}={_quoted(value)}" for key, value in fields.items())
-        return head + pairs + "".join(f"\n    {safe(line)}" for line in traceback.splitlines())
+        head = f"{_time(record)} {record.levelname.lower()} {safe(record.getMessage())}"
+        pairs = "".join([f" {key}={_quoted(value)}" for key, value in _extra(record).items()])
+        traceback = self.formatException(record.exc_info).splitlines() if record.exc_info else ()
+        return head + pairs + "".join(f"\n    {safe(line)}" for line in traceback)
 
 
-class JSONLines(_Formatter):
+class JSONLines(logging.Formatter):
     """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line of JSON."""
-        return orjson.dumps(self.fields(record), default=str).decode()
+        fields = {"time": _time(record), "level": record.levelname.lower(), "event": record.getMessage()}
+        fields |= _extra(record)
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(fields, default=str).decode()
 
 
 def _quoted(value: object) -> str:
+    if type(value) in _PLAIN:
+        return str(value)
     shown = safe(value)
     return shown if _BARE.fullmatch(shown) else orjson.dumps(shown).decode()
 
