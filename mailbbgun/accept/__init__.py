@@ -6,7 +6,8 @@ Promise: a message that was answered with 201 survives any crash, and one ``Idem
 one message.
 
 ``api`` is the HTTP door, ``quick`` its short cut without Flask. Another door would be a room above
-this one that makes a submission and calls ``Acceptor.accept``.
+this one that makes a submission, calls ``Acceptor.accept``, and then ``result()`` of what that
+returns: nothing is stored before.
 
 Files: ``accept`` is the verb. ``fields`` declares each field of a submission with its rule,
 ``schema`` makes the JSON schema of them. ``checks`` checks fields, ``raw`` checks raw MIME;
