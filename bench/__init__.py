@@ -6,8 +6,8 @@ figures into tables and drawings. ``against.py``, ``backlog.py`` and ``slow_clie
 measurements, each with an option of its own.
 
 ``processes/`` starts, watches and stops what is measured: this service, its servers, the sink.
-``programs/`` are the clients and the messages they send: separate programs, so that they do not share an interpreter with what
-they load. ``peers/`` are the other mail systems.
+``programs/`` are the clients and the messages they send: separate programs, so that they do not
+share an interpreter with what they load. ``peers/`` are the other mail systems.
 """
 
 from pathlib import Path
