@@ -21,7 +21,6 @@ from functools import partial
 from typing import Any
 
 from mailbbgun.accept.quick import Begun, Quick
-from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.core.net import network_of
 from mailbbgun.http.error_responses import INTERNAL_ERROR
@@ -196,7 +195,7 @@ class Serving:
         header = next((value for name, value in request.headers if name == "AUTHORIZATION"), None)
         if known is None or known.recognises(header):
             self._threads.submit(network, connection.thread_share, served)
-        elif known.at_hand(header):
+        elif header is None or known.at_hand(header):
             self._strangers.submit(network, connection.stranger_share, served)
         else:
             introduce = partial(self._introduce, connection, known, header, served)
@@ -205,13 +204,13 @@ class Serving:
     # In a thread.
 
     def _introduce(
-        self, connection: ClientConnection, known: Authenticator, header: str | None, served: Callable[[], None]
+        self, connection: ClientConnection, known: Authenticator, header: str, served: Callable[[], None]
     ) -> None:
         """Look a key up. Its request then waits for a thread of the others, since it may take long."""
         try:
             known.look_up(header)
-        except MailBBGunError:
-            served()  # the response says what is wrong
+        except Exception:  # noqa: BLE001 - of the database, or a bug of ours: the response says what is wrong
+            served()
             return
         if known.recognises(header):
             self._threads.submit(connection.network, connection.thread_share, served)

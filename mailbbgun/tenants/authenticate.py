@@ -59,14 +59,14 @@ class Authenticator:
         known = self._ring.remembered(parts[0])
         return known is not None and not known.over and same(known.hash, keyed_hash(self._pepper, parts[1]))
 
-    def look_up(self, header: str | None) -> None:
+    def look_up(self, header: str) -> None:
         """Look the key up in the database, so that :meth:`caller` and :meth:`recognises` know it.
 
-        Raises :class:`DatabaseUnavailable`.
+        Does nothing if it is no key. Raises :class:`DatabaseUnavailable`.
         """
-        parts = None if header is None else keys.split(_token_of(header))
-        self._ring.look_up(NOBODY if parts is None else parts[0])
-        self._read_pepper()
+        if (parts := keys.split(_token_of(header))) is not None:
+            self._ring.look_up(parts[0])
+            self._read_pepper()
 
     def caller(self, header: str | None, address: str | None) -> Caller:
         """Return the caller with this ``Authorization`` header and IP address.
