@@ -14,6 +14,7 @@ from mailbbgun.database import leasing
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.come_back_times import ComeBackTimes
 from mailbbgun.deliver.journal import Journal
+from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
@@ -48,6 +49,7 @@ class WorkerContext:
     breaker: CircuitBreaker
     come_back_times: ComeBackTimes
     journal: Journal
+    journal_turns: JournalTurns
     leases: Leases
     publisher: Publisher
     results: Results
@@ -80,6 +82,7 @@ class WorkerContext:
             breaker=breaker(settings, services.clock),
             come_back_times=ComeBackTimes(services.clock),
             journal=journal,
+            journal_turns=JournalTurns(journal, leases),
             leases=leases,
             publisher=publisher,
             results=Results(owner, services.db, journal, leases, publisher, services.outages),
@@ -95,7 +98,6 @@ class WorkerContext:
         self.results.close(timeout)
         self.rate_limiter.close()
         self.permits.close()
-        self.routes.close()
         self.publisher.close()
         self.journal.close(keep=bool(self.leases.in_hand()) or self._may_have_unknown_claims(), stopped=stopped)
 

@@ -1,6 +1,7 @@
 """Delivers mail transactions: take, deliver, read, send, judge, hand over.
 
-A transaction is taken, waits in the send queue, and is delivered when a sender is free. A verb may
+A transaction is taken, waits in the send queue, and is delivered when a connection is free. The
+verbs that wait for a server are coroutines (``smtp/operations.py``). A verb may
 hand over the transaction's results, which ends its way, or return another route, for which the
 transaction then waits again.
 """
@@ -20,6 +21,7 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import record
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.operations import InThread
 from mailbbgun.smtp.outcome import (
     Deferred,
     Delivered,
@@ -110,7 +112,7 @@ def _grouped(
     return transactions
 
 
-def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
+async def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
     """Deliver one transaction and hand over its results.
 
     Returns another route if the transaction is to wait for that one instead. Raises
@@ -129,7 +131,7 @@ def deliver(context: WorkerContext, transaction: Transaction) -> str | None:
     if wait := context.breaker.enter(transaction):
         return turn_away(context, transaction, wait)
     try:
-        return try_route(context, transaction)
+        return await try_route(context, transaction)
     finally:
         context.breaker.leave(transaction)
 
@@ -189,7 +191,7 @@ def move(context: WorkerContext, transaction: Transaction, route: str) -> list[T
     return [transaction, *further]
 
 
-def try_route(context: WorkerContext, transaction: Transaction) -> str | None:
+async def try_route(context: WorkerContext, transaction: Transaction) -> str | None:
     """Send a transaction by its route and hand over its results.
 
     Returns another candidate route if there is one and this route's server cannot be talked to,
@@ -200,14 +202,14 @@ def try_route(context: WorkerContext, transaction: Transaction) -> str | None:
     if not context.journal.works():
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
-    envelope = read(context.db, transaction)
+    envelope = await read(context.db, transaction)
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
         len(envelope.recipients), len(envelope.raw)
     )
     transaction.started = context.clock.boot()
-    outcomes = context.breaker.about_whom(transaction, send(context, transaction, envelope))
+    outcomes = context.breaker.about_whom(transaction, await send(context, transaction, envelope))
     # If the account was deleted meanwhile, the outcome says nothing about a server.
     if context.routes.exists(transaction.route):
         context.breaker.record(transaction, outcomes.values())
@@ -222,51 +224,46 @@ def try_route(context: WorkerContext, transaction: Transaction) -> str | None:
     return None
 
 
-def read(db: Database, transaction: Transaction) -> Envelope:
+async def read(db: Database, transaction: Transaction) -> Envelope:
     """Return the envelope and the bytes to send, which are the same in every attempt."""
     raw = transaction.raw
     if raw is None:
-        with db.read() as session:
-            raw = load_raw(session, transaction.message_id)
+        raw = await InThread(lambda: _load_raw(db, transaction.message_id))
     return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
 
 
-def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
+def _load_raw(db: Database, message_id: UUID) -> bytes:
+    with db.read() as session:
+        return load_raw(session, message_id)
+
+
+async def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
     """Send the mail, with a journal line before the final dot and after the reply; return each recipient's outcome."""
     claims = {one.address: one for one in transaction.claims}
     dot_sent: dict[str, Reply | None] = {}  # by address: the server's reply to the last dot sent for it
 
-    def before_dot(accepted: Sequence[str]) -> bool:
-        accepted_claims = [claims[address] for address in accepted]
-        fault("dot.write")
+    async def before_dot(accepted: Sequence[str]) -> bool:
         try:
-            context.journal.dot(accepted_claims)
+            may_be_sent = await context.journal_turns.dot([claims[address] for address in accepted])
         except OSError as error:
             log.error("journal_failed", extra={**transaction.log_fields, "error": str(error)})
             return False
-        fault("dot.written")
-        # A process can be suspended between any two instructions, so the leases are checked last of
-        # all, after the journal line.
-        if not context.leases.stand(accepted_claims):
-            context.journal.undone(accepted_claims)
-            return False
-        dot_sent.update(dict.fromkeys(accepted))
-        return True
+        if may_be_sent:
+            dot_sent.update(dict.fromkeys(accepted))
+        return may_be_sent
 
-    def after_dot(accepted: Sequence[str], reply: Reply | None) -> None:
+    async def after_dot(accepted: Sequence[str], reply: Reply | None) -> None:
         dot_sent.update(dict.fromkeys(accepted, reply))
         if reply is not None:
-            fault("reply.write")
             try:
-                context.journal.reply([claims[address] for address in accepted], reply)
+                await context.journal_turns.reply([claims[address] for address in accepted], reply)
             # The result is still in memory: only a crash before its commit would miss this line.
             except OSError as error:
                 log.error("journal_failed", extra={**transaction.log_fields, "error": str(error)})
-            fault("reply.written")
 
     try:
-        return context.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
-    # An error of ours must neither lose mail nor end the sender.
+        return await context.routes.relay(transaction.route).attempt(envelope, before_dot, after_dot)
+    # An error of ours must neither lose mail nor end the loop.
     except Exception:
         log.exception("attempt_failed", extra=transaction.log_fields)
         return {one: _after_our_error(one in dot_sent, dot_sent.get(one)) for one in claims}

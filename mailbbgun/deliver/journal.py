@@ -89,20 +89,21 @@ class Journal:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def dot(self, claims: Sequence[Claim]) -> None:
-        """Write that the final dot is about to be sent for these claims."""
-        self._write("dot", claims)
+    def dots(self, transactions: Sequence[Sequence[Claim]]) -> None:
+        """Write that the final dots are about to be sent for the claims of some transactions."""
+        self._write([_line("dot", claims) for claims in transactions], transactions)
 
     def undone(self, claims: Sequence[Claim]) -> None:
         """Write that the dot of these claims was not sent after all, and forget the claims."""
-        self._write("undone", claims)
+        self._write([_line("undone", claims)], [claims])
         with self._lock:
             for one in claims:
                 self._open.pop(one.key, None)
 
-    def reply(self, claims: Sequence[Claim], reply: Reply) -> None:
-        """Write the server's reply to the dot."""
-        self._write("reply", claims, reply.code, reply.enhanced, reply.text)
+    def replies(self, answered: Sequence[tuple[Sequence[Claim], Reply]]) -> None:
+        """Write the servers' replies to the dots of some transactions."""
+        lines = [_line("reply", claims, reply.code, reply.enhanced, reply.text) for claims, reply in answered]
+        self._write(lines, [claims for claims, _ in answered])
 
     def committed(self, claims: Iterable[Claim]) -> None:
         """Forget claims whose results are in the database.
@@ -124,7 +125,7 @@ class Journal:
         """Return whether the last line could be written, or one can be written now."""
         try:
             if self._failed:
-                self._write("undone", [])
+                self._write([_line("undone", [])], [[]])
         except OSError:
             return False
         return True
@@ -151,14 +152,15 @@ class Journal:
             # A sender that still runs must not write into a file that gets this descriptor next.
             self._file = -1
 
-    def _write(self, what: str, claims: Sequence[Claim], *words: object) -> None:
-        line = orjson.dumps([what, [[one.delivery_id.hex, one.claim_number] for one in claims], *words]) + b"\n"
+    def _write(self, lines: Sequence[bytes], about: Sequence[Sequence[Claim]]) -> None:
+        """Write all lines or none. ``about``: the claims that each line is about."""
         with self._lock:
             self._failed = True
-            _append(self._file, line)
+            _append(self._file, b"".join(lines))
             self._failed = False
-            for one in claims:
-                self._open[one.key] = self._open.get(one.key, b"") + line
+            for line, claims in zip(lines, about, strict=True):
+                for one in claims:
+                    self._open[one.key] = self._open.get(one.key, b"") + line
 
     def _begin(self) -> tuple[Path, int]:
         """Make a locked file under another name.
@@ -185,9 +187,13 @@ class Journal:
         self._file = file
 
 
-def _append(file: int, line: bytes) -> None:
-    written = os.write(file, line)
-    if written != len(line):
+def _line(what: str, claims: Sequence[Claim], *words: object) -> bytes:
+    return orjson.dumps([what, [[one.delivery_id.hex, one.claim_number] for one in claims], *words]) + b"\n"
+
+
+def _append(file: int, lines: bytes) -> None:
+    written = os.write(file, lines)
+    if written != len(lines):
         # Half a line would make the next line unreadable too.
         os.ftruncate(file, os.fstat(file).st_size - written)
         raise OSError(errno.ENOSPC, "the journal's disk is full")

@@ -56,6 +56,10 @@ class Leases:
         margin = self._seconds / 10
         return not self._all_void and min(one.lease_ends for one in claims) - margin > self._clock.boot()
 
+    def let_expire(self, transaction: Transaction) -> None:
+        """Renew the leases of this transaction's claims no more."""
+        transaction.started, transaction.limit = self._clock.boot(), 0.0
+
     def in_hand(self) -> list[Claim]:
         """Return all claims that this process has in hand."""
         with self._lock:
@@ -69,7 +73,7 @@ class Leases:
     def renew(self, database: Database) -> None:
         """Renew the leases of claims that wait, or whose sending is within its time limit.
 
-        The lease of a sender that hangs is not renewed. Raises :class:`DatabaseUnavailable`.
+        The lease of a transaction that hangs is not renewed. Raises :class:`DatabaseUnavailable`.
         """
         now = self._clock.boot()
         with self._lock:

@@ -1,9 +1,9 @@
 """Writes the results of many claims in one commit, by one thread."""
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from uuid import UUID
 
 from mailbbgun.core.clock import rest_after
@@ -50,7 +50,9 @@ class Results:
         self._journal = journal
         self._leases = leases
         self._publisher = publisher
-        self._ended: queue.SimpleQueue[tuple[Claim, Result] | None] = queue.SimpleQueue()
+        self._ended: deque[tuple[Claim, Result]] = deque()
+        self._bell = threading.Event()
+        self._closing = False
         self._healthy = threading.Event()
         self._healthy.set()
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
@@ -65,8 +67,10 @@ class Results:
         return self._healthy.is_set()
 
     def put(self, claim: Claim, result: Result) -> None:
-        """Hand over the result of a claim. Returns at once."""
-        self._ended.put((claim, result))
+        """Hand over the result of a claim. Returns at once. Thread-safe."""
+        self._ended.append((claim, result))
+        if not self._bell.is_set():
+            self._bell.set()
 
     def close(self, timeout: float) -> bool:
         """Write all results, and give back the claims that were not sent.
@@ -74,25 +78,24 @@ class Results:
         Takes up to ``timeout`` seconds. Returns whether everything is written.
         """
         self._leases.void_all()
-        self._ended.put(None)
+        self._closing = True
+        self._bell.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        open_, until = True, 0.0
-        while open_:
-            batch = [self._ended.get()]
-            while len(batch) < BATCH and batch[-1] is not None:
-                try:
-                    batch.append(self._ended.get(timeout=max(0.0, until - time.monotonic())))
-                except queue.Empty:
-                    break
+        rest = 0.0
+        while not self._closing or self._ended:
+            if len(self._ended) < BATCH:  # what comes meanwhile wakes nobody, and goes into the same commit
+                time.sleep(rest)
+            self._bell.wait()
+            self._bell.clear()
             started = time.monotonic()
-            open_ = batch[-1] is not None
-            ended = [pair for pair in batch if pair is not None]
-            if ended:
-                self._commit(ended)
-            until = time.monotonic() + rest_after(time.monotonic() - started)
+            if batch := [self._ended.popleft() for _ in range(min(BATCH, len(self._ended)))]:
+                self._commit(batch)
+            if self._ended or self._closing:
+                self._bell.set()
+            rest = rest_after(time.monotonic() - started)
         # A sender that still runs can no longer send what it has in hand: all leases are void.
         unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
         if unsent:

@@ -17,7 +17,7 @@ PAUSE = 1.0
 
 
 class SMTPConnection:
-    """An open session. Used by one thread at a time.
+    """An open session. Used by one coroutine at a time.
 
     `usable`: whether it can carry another message. `sent`: the number of transactions begun.
     `opened`, `last_used`: times of the clock it was opened with. `server`: the server's name and
@@ -49,14 +49,14 @@ class SMTPConnection:
         self.opened = self.last_used = clock()
 
     @classmethod
-    def open(
+    async def open(
         cls, endpoint: Endpoint, helo: str, timeouts: Timeouts, clock: Callable[[], float] = monotonic
     ) -> "SMTPConnection":
         """Connect, greet and authenticate.
 
         Raises `opening.CannotOpen`; its `outcome` is the outcome for the mail.
         """
-        return cls(endpoint, open_session(endpoint, helo, timeouts), timeouts, clock)
+        return cls(endpoint, await open_session(endpoint, helo, timeouts), timeouts, clock)
 
     @property
     def extensions(self) -> dict[str, str]:
@@ -66,7 +66,9 @@ class SMTPConnection:
     def tls(self) -> bool:
         return self._session.wire.tls
 
-    def send(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
+    async def send(
+        self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
+    ) -> dict[str, Outcome | TooMany]:
         """Run one transaction; return the outcome of every recipient.
 
         Raises `transaction.Stale` if this connection has sent before and is dead now: repeat over a
@@ -77,7 +79,7 @@ class SMTPConnection:
         self.sent += 1
         self.usable = False
         try:
-            outcomes = transaction.run(before_dot, after_dot)
+            outcomes = await transaction.run(before_dot, after_dot)
             self.usable, self._halfway = not transaction.broken, transaction.halfway
         finally:
             self.last_used = self._clock()
@@ -92,24 +94,24 @@ class SMTPConnection:
         except Dropped:
             return False
 
-    def send_quit(self) -> None:
+    async def send_quit(self) -> None:
         """Send QUIT without waiting, so that several connections can be closed at the same time."""
         if self.usable:
             with contextlib.suppress(WireError):  # the server hung up already
-                self._session.wire.write(b"QUIT\r\n", Phase.QUIT, monotonic() + self._timeouts.quit)
+                await self._session.wire.write(b"QUIT\r\n", Phase.QUIT, monotonic() + self._timeouts.quit)
 
-    def await_quit_reply(self, deadline: float) -> None:
+    async def await_quit_reply(self, deadline: float) -> None:
         """Wait for the 221 until `deadline` (monotonic), then close (RFC 5321 §4.1.1.10)."""
         if self.usable:
             with contextlib.suppress(WireError):  # the answer changes nothing; RFC 5321 only asks us to wait
-                self._session.wire.read_reply(Phase.QUIT, deadline)
+                await self._session.wire.read_reply(Phase.QUIT, deadline)
         self.usable = False
         self._session.wire.close()
 
-    def quit(self) -> None:
+    async def quit(self) -> None:
         """End the session in good order, within `Timeouts.quit` seconds."""
-        self.send_quit()
-        self.await_quit_reply(monotonic() + self._timeouts.quit)
+        await self.send_quit()
+        await self.await_quit_reply(monotonic() + self._timeouts.quit)
 
     def abort(self) -> None:
         """Reset the connection without QUIT. Safe to repeat."""

@@ -57,6 +57,28 @@ class NoAnswer(Exception):
     """The DNS did not answer, said SERVFAIL or REFUSED, or said "there is none" without an SOA."""
 
 
+class NotCached(Exception):
+    """The DNS would have to be asked."""
+
+
+#: (name in lower case, kind) → until when it is kept, in monotonic seconds, and the records.
+Answers = dict[tuple[str, str], tuple[float, list[dns.rdata.Rdata] | NoData]]
+
+
+class Cached:
+    """The cache of a resolver."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
+        """See :meth:`Resolver.ask`. Raises NotCached instead of asking."""
+        until, answer = self._answers.get((name.lower(), kind), (0.0, []))
+        if until <= monotonic():
+            raise NotCached
+        return _records(answer)
+
+
 class Resolver:
     """DNS queries with a time limit and a cache. Thread-safe.
 
@@ -78,27 +100,27 @@ class Resolver:
             self._dns.port = port
         self._dns.timeout = min(3.0, lifetime)
         self._lifetime = lifetime
-        self._cached = cached
+        self._most_cached = cached
         self._lock = threading.Lock()
-        self._answers: dict[tuple[str, str], tuple[float, list[dns.rdata.Rdata] | NoData]] = {}
+        self._answers: Answers = {}
+        #: Answers as this resolver does, but only from the cache, and without waiting.
+        self.cached = Cached(self._answers)
 
     def ask(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
         """Return the records of `kind` ("MX", "A", "AAAA") at `name`, an absolute name.
 
         Raises NoData and NoAnswer.
         """
-        question = (name.lower(), kind)
-        until, answer = self._answers.get(question, (0.0, []))
-        if until <= monotonic():
+        try:
+            return self.cached.ask(name, kind)
+        except NotCached:
             seconds, answer = self._fetch(name, kind)
             with self._lock:
-                self._answers.pop(question, None)
-                self._answers[question] = (monotonic() + seconds, answer)
-                while len(self._answers) > self._cached:
+                self._answers.pop((name.lower(), kind), None)
+                self._answers[name.lower(), kind] = (monotonic() + seconds, answer)
+                while len(self._answers) > self._most_cached:
                     del self._answers[next(iter(self._answers))]
-        if isinstance(answer, NoData):
-            raise NoData(answer.exists)
-        return answer
+        return _records(answer)
 
     def _fetch(self, name: str, kind: str) -> tuple[float, list[dns.rdata.Rdata] | NoData]:
         """Return the answer, and for how many seconds to cache it. Raises NoAnswer."""
@@ -119,7 +141,13 @@ class Resolver:
         return min(answer.expiration - time(), MAX_CACHED), list(answer)
 
 
-def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred:
+def _records(answer: list[dns.rdata.Rdata] | NoData) -> list[dns.rdata.Rdata]:
+    if isinstance(answer, NoData):
+        raise NoData(answer.exists)
+    return answer
+
+
+def lookup(domain: str, resolver: Resolver | Cached) -> list[MXHost] | Bounced | Deferred:
     """Return the hosts that accept mail for `domain`, best first (RFC 5321 §5.1).
 
     Hosts of equal preference are in random order. A domain without MX that has an address is its
@@ -142,7 +170,7 @@ def lookup(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred
     return sorted(named, key=lambda host: host.preference)[:MAX_HOSTS]
 
 
-def addresses(host: str, resolver: Resolver) -> list[str] | Bounced | Deferred:
+def addresses(host: str, resolver: Resolver | Cached) -> list[str] | Bounced | Deferred:
     """Return the IP addresses of `host`, IPv4 first, each kind in random order.
 
     IPv4 comes first because mail servers judge a client by the name and reputation of its address,
@@ -189,7 +217,7 @@ def _why(error: Exception) -> str:
     return f"the DNS gives no answer ({', '.join(told)})"
 
 
-def _implicit(domain: str, resolver: Resolver) -> list[MXHost] | Bounced | Deferred:
+def _implicit(domain: str, resolver: Resolver | Cached) -> list[MXHost] | Bounced | Deferred:
     found = addresses(domain, resolver)
     return [MXHost(domain, 0)] if isinstance(found, list) else found
 

@@ -1,6 +1,5 @@
-"""Keeps connections open between messages, for all threads of a process."""
+"""Keeps connections open between messages, for all transactions of a process."""
 
-import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 
@@ -10,7 +9,7 @@ from mailbbgun.smtp.server_limits import KnownLimits
 
 
 class Pool:
-    """Hands out connections and takes them back. Thread-safe; must not be used after a fork.
+    """Hands out connections and takes them back. Used by one driver's thread, and not after a fork.
 
     `helo` is our name for EHLO. A connection carries at most `max_messages`, is used for at most
     `max_age` seconds, and is closed after `idle` seconds without use. At most `keep` idle
@@ -36,60 +35,55 @@ class Pool:
         self._clock = clock
         self._keep = keep
         self.known = KnownLimits(clock)
-        self._lock = threading.Lock()
         self._kept: dict[Endpoint, list[SMTPConnection]] = {}
         self._count = 0
         self._closed = False
 
-    def checkout(self, endpoint: Endpoint) -> SMTPConnection:
-        """Return a kept or fresh connection to `endpoint` that only the calling thread may use.
+    async def checkout(self, endpoint: Endpoint) -> SMTPConnection:
+        """Return a kept or fresh connection to `endpoint` that nobody else uses.
 
         Raises `opening.CannotOpen`.
         """
         while (connection := self._take_kept(endpoint)) is not None:
             if self._reusable(connection) and connection.alive():
                 return connection
-            self._close([connection])
-        return self.fresh(endpoint)
+            await self._close([connection])
+        return await self.fresh(endpoint)
 
-    def fresh(self, endpoint: Endpoint) -> SMTPConnection:
+    async def fresh(self, endpoint: Endpoint) -> SMTPConnection:
         """Return a fresh connection, even if one is kept. Raises `opening.CannotOpen`."""
-        return SMTPConnection.open(endpoint, self._helo, self._timeouts, self._clock)
+        return await SMTPConnection.open(endpoint, self._helo, self._timeouts, self._clock)
 
-    def checkin(self, connection: SMTPConnection) -> None:
+    async def checkin(self, connection: SMTPConnection) -> None:
         """Give a connection back; close it if it is worn out or broken."""
         surplus = [connection]
-        with self._lock:
-            if self._reusable(connection) and not self._closed and self._keep > 0:
-                surplus = self._take(1, lambda _: True) if self._count >= self._keep else []
-                self._kept.setdefault(connection.endpoint, []).append(connection)
-                self._count += 1
-        self._close(surplus)
+        if self._reusable(connection) and not self._closed and self._keep > 0:
+            surplus = self._take(1, lambda _: True) if self._count >= self._keep else []
+            self._kept.setdefault(connection.endpoint, []).append(connection)
+            self._count += 1
+        await self._close(surplus)
 
-    def reap(self) -> int:
+    async def reap(self) -> int:
         """Close connections that were idle too long; return how many. Call it every few seconds."""
-        with self._lock:
-            worn = self._take(self._count, lambda kept: not self._reusable(kept))
-        self._close(worn)
+        worn = self._take(self._count, lambda kept: not self._reusable(kept))
+        await self._close(worn)
         return len(worn)
 
-    def close_all(self) -> None:
+    async def close_all(self) -> None:
         """Close all kept connections, and from now on every one that is given back."""
-        with self._lock:
-            self._closed = True
-            kept = self._take(self._count, lambda _: True)
-        self._close(kept)
+        self._closed = True
+        kept = self._take(self._count, lambda _: True)
+        await self._close(kept)
 
     def _take_kept(self, endpoint: Endpoint) -> SMTPConnection | None:
-        with self._lock:
-            kept = self._kept.get(endpoint)
-            if not kept:
-                return None
-            self._count -= 1
-            connection = kept.pop()  # the one used last; the others may go idle and be closed
-            if not kept:
-                del self._kept[endpoint]
-            return connection
+        kept = self._kept.get(endpoint)
+        if not kept:
+            return None
+        self._count -= 1
+        connection = kept.pop()  # the one used last; the others may go idle and be closed
+        if not kept:
+            del self._kept[endpoint]
+        return connection
 
     def _reusable(self, connection: SMTPConnection) -> bool:
         now = self._clock()
@@ -101,7 +95,7 @@ class Pool:
         )
 
     def _take(self, most: int, wanted: Callable[[SMTPConnection], bool]) -> list[SMTPConnection]:
-        """Remove up to `most` connections that are `wanted`, longest idle first. Hold the lock."""
+        """Remove up to `most` connections that are `wanted`, longest idle first."""
         kept = sorted((c for group in self._kept.values() for c in group if wanted(c)), key=lambda c: c.last_used)
         for connection in kept[:most]:
             group = self._kept[connection.endpoint]
@@ -111,14 +105,16 @@ class Pool:
             self._count -= 1
         return kept[:most]
 
-    def _close(self, connections: Iterable[SMTPConnection]) -> None:
+    async def _close(self, connections: Iterable[SMTPConnection]) -> None:
         """Send QUIT to all, then wait for the answers together.
 
         So all silent servers together cost one time limit.
         """
         closing = list(connections)
+        if not closing:
+            return
         for connection in closing:
-            connection.send_quit()
+            await connection.send_quit()
         deadline = monotonic() + self._timeouts.quit
         for connection in closing:
-            connection.await_quit_reply(deadline)
+            await connection.await_quit_reply(deadline)

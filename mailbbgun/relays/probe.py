@@ -7,16 +7,15 @@ goes through `redact`.
 
 import base64
 import contextlib
-import queue
 import ssl
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 
 from mailbbgun.core.errors import NotPermitted
 from mailbbgun.core.net import system_look_up
 from mailbbgun.relays.client import SMTPConnection
+from mailbbgun.smtp.blocking import run
 from mailbbgun.smtp.certificate import Certificate, read
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
@@ -24,7 +23,7 @@ from mailbbgun.smtp.opening import CannotOpen, Session, open_session
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, TooMany, Unknown
 from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp.wire import Dropped, TimedOut, TlsFailed, Wire, WireError, resolve
+from mailbbgun.smtp.wire import TlsFailed, Wire, WireError, resolve
 
 #: Seconds a probe may take: a person waits for it.
 LIMIT = 30.0
@@ -92,12 +91,16 @@ def probe(
     All of it takes at most `limit` seconds. Failures of the server are in the value returned.
     Raises ValueError if `helo` is not a host name.
     """
-    until, recorder = monotonic() + limit, _Recorder()
+    return run(_probe(endpoint, helo, timeouts, mail, monotonic() + limit))
+
+
+async def _probe(endpoint: Endpoint, helo: str, timeouts: Timeouts, mail: Envelope | None, until: float) -> Probe:
+    recorder = _Recorder()
     try:
-        addresses = _addresses(endpoint, min(monotonic() + timeouts.connect, until))
+        addresses = await _addresses(endpoint, min(monotonic() + timeouts.connect, until))
         recorder.passed(Phase.DNS, Reply(0, None, ", ".join(addresses)))
         found = _with_addresses(endpoint, addresses)
-        session = open_session(found, helo, timeouts, recorder, until)
+        session = await open_session(found, helo, timeouts, recorder, until)
     except WireError as error:
         verdict: Failure | None = error.outcome
         recorder.failed(error.phase, error.reply)
@@ -105,9 +108,9 @@ def probe(
         verdict = error.outcome
         recorder.failed(verdict.phase, verdict.reply)
         if _certificate_refused(error):
-            recorder.certified(_certificate(found, helo, timeouts, until))
+            recorder.certified(await _certificate(found, helo, timeouts, until))
     else:
-        verdict = _send_and_quit(found, session, timeouts, mail)
+        verdict = await _send_and_quit(found, session, timeouts, mail)
         if verdict is not None:
             recorder.failed(verdict.phase, verdict.reply)
     return _redacted(Probe(tuple(recorder.steps), verdict), endpoint)
@@ -169,32 +172,15 @@ def _name(phase: Phase) -> str:
     return "resolve" if phase is Phase.DNS else phase.value
 
 
-def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
-    """Return the addresses of the endpoint. Raises WireError, CannotOpen.
-
-    The system's resolver knows no deadline, so it runs in a thread of its own.
-    """
+async def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
+    """Return the addresses of the endpoint. Raises WireError, CannotOpen."""
     if endpoint.addresses:
         return endpoint.addresses
     look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
-    answer: queue.SimpleQueue[Sequence[str] | Dropped | NotPermitted] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answer.put(resolve(endpoint.host, endpoint.port, look_up))
-        except (Dropped, NotPermitted) as error:
-            answer.put(error)
-
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
     try:
-        found = answer.get(timeout=max(deadline - monotonic(), 0))
-    except queue.Empty:
-        raise TimedOut(Phase.DNS, Reply(0, "4.4.3", "timed out waiting for the name servers")) from None
-    if isinstance(found, NotPermitted):
-        raise CannotOpen(Refused(Reply(0, "5.7.1", str(found)), Phase.DNS)) from found
-    if isinstance(found, Dropped):
-        raise found
-    return tuple(found)
+        return tuple(await resolve(endpoint.host, endpoint.port, look_up, deadline))
+    except NotPermitted as error:
+        raise CannotOpen(Refused(Reply(0, "5.7.1", str(error)), Phase.DNS)) from error
 
 
 def _with_addresses(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
@@ -207,18 +193,26 @@ def _with_addresses(endpoint: Endpoint, addresses: tuple[str, ...]) -> Endpoint:
     return replace(endpoint, guard=replace(endpoint.guard, look_up=lambda host, port: addresses))
 
 
-def _send_and_quit(endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None) -> Failure | None:
+async def _send_and_quit(
+    endpoint: Endpoint, session: Session, timeouts: Timeouts, mail: Envelope | None
+) -> Failure | None:
     """Send `mail`, if there is one, and say QUIT; return the first recipient's failure, if any."""
     # Without PIPELINING each command has its own time, and DATA is not sent if RCPT is refused.
     stepwise = {word: value for word, value in session.extensions.items() if word != "PIPELINING"}
     connection = SMTPConnection(endpoint, Session(session.wire, stepwise), timeouts, monotonic)
     try:
-        outcomes = (
-            connection.send(mail, lambda accepted: True, lambda accepted, reply: None) if mail is not None else {}
-        )
+        outcomes = await connection.send(mail, _send_the_dot, _ignore_reply) if mail is not None else {}
     finally:
-        connection.quit()
+        await connection.quit()
     return next((found for outcome in outcomes.values() if (found := _failure(outcome)) is not None), None)
+
+
+async def _send_the_dot(accepted: tuple[str, ...]) -> bool:
+    return True
+
+
+async def _ignore_reply(accepted: tuple[str, ...], reply: Reply | None) -> None:
+    return None
 
 
 def _failure(outcome: Outcome | TooMany) -> Failure | None:
@@ -239,7 +233,7 @@ def _certificate_refused(error: CannotOpen) -> bool:
     return isinstance(cause, TlsFailed) and isinstance(cause.__cause__, ssl.SSLCertVerificationError)
 
 
-def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float) -> Certificate | None:
+async def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float) -> Certificate | None:
     """Connect again without a check and return the certificate the server shows.
 
     OpenSSL does not tell it after a failed handshake. The second connection cannot be trusted: it
@@ -254,7 +248,7 @@ def _certificate(endpoint: Endpoint, helo: str, timeouts: Timeouts, until: float
 
     unchecked = replace(endpoint, verify=False, username=None, password="")
     with contextlib.suppress(_Seen, CannotOpen):  # in either case the list has what there is to know
-        open_session(unchecked, helo, timeouts, look, until).wire.abort()
+        (await open_session(unchecked, helo, timeouts, look, until)).wire.abort()
     return certificates[0] if certificates else None
 
 

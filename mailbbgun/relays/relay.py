@@ -4,17 +4,19 @@ A relay chooses the host and the connection, and splits the recipients into tran
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from mailbbgun.core.net import Guard
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.relays.mx import MXHost, Resolver, addresses, lookup
+from mailbbgun.relays.mx import Cached, MXHost, NotCached, Resolver, addresses, lookup
 from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError
 from mailbbgun.smtp.opening import CannotOpen
+from mailbbgun.smtp.operations import InThread
 from mailbbgun.smtp.outcome import (
     OPENING,
     AnsweringServer,
@@ -35,6 +37,8 @@ from mailbbgun.smtp.reply import Reply, safe
 from mailbbgun.smtp.server_limits import fewer, is_lasting_limit, too_many_recipients
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
 
+T = TypeVar("T")
+
 #: Servers, by their IP addresses, tried in one attempt (Postfix: smtp_mx_address_limit).
 MAX_SERVERS = 5
 
@@ -53,19 +57,21 @@ class SmartHost:
         self._pool = pool
         self._most = most
 
-    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """Try once to send `envelope`; return the outcome of every recipient.
 
         The two functions are called once for each transaction that gets as far as the dot; this
         method raises only what they raise. A server may repeat our password in a reply. It is
         removed from every reply that is returned or passed on, because replies are kept and shown.
         """
+        if not envelope.recipients:
+            return {}
         redacted = _redacting(self.endpoint.password)
 
-        def after_dot_redacted(accepted: tuple[str, ...], reply: Reply | None) -> None:
-            after_dot(accepted, reply and redacted(reply))
+        async def after_dot_redacted(accepted: tuple[str, ...], reply: Reply | None) -> None:
+            await after_dot(accepted, reply and redacted(reply))
 
-        outcomes = _deliver(self._pool, [self.endpoint], envelope, before_dot, after_dot_redacted, self._most)
+        outcomes = await _Split(self._pool, self.endpoint, envelope, self._most).run(before_dot, after_dot_redacted)
         return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
 
 
@@ -90,7 +96,7 @@ class DirectMX:
         self._security = security
         self._guard = guard or Guard()
 
-    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """Try once to send `envelope`, like `SmartHost.attempt`.
 
         All recipients must be of one domain: that of the first one is looked up. The outcome is
@@ -98,10 +104,11 @@ class DirectMX:
         """
         if not envelope.recipients:
             return {}
-        hosts = lookup(envelope.recipients[0].rpartition("@")[2], self._resolver)
+        domain = envelope.recipients[0].rpartition("@")[2]
+        hosts = await self._asked(lambda resolver: lookup(domain, resolver))
         if not isinstance(hosts, list):
             return dict.fromkeys(envelope.recipients, hosts)
-        outcomes = _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
+        outcomes = await _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
         return {
             recipient: Deferred(outcome.reply, outcome.phase, server=outcome.server)
             if isinstance(outcome, Refused)
@@ -109,10 +116,17 @@ class DirectMX:
             for recipient, outcome in outcomes.items()
         }
 
-    def _servers(self, hosts: list[MXHost]) -> Iterator[Endpoint | Bounced | Deferred]:
+    async def _asked(self, question: Callable[[Resolver | Cached], T]) -> T:
+        """Return the answer to a question for the DNS; nothing waits if it is cached."""
+        try:
+            return question(self._resolver.cached)
+        except NotCached:
+            return await InThread(lambda: question(self._resolver))
+
+    async def _servers(self, hosts: list[MXHost]) -> AsyncIterator[Endpoint | Bounced | Deferred]:
         """Yield each address of each host, looked up only when it is needed."""
         for host in hosts:
-            found = addresses(host.name, self._resolver)
+            found = await self._asked(functools.partial(addresses, host.name))
             if not isinstance(found, list):
                 yield found
                 continue
@@ -137,26 +151,25 @@ def _with_reply(outcome: Outcome, redacted: Callable[[Reply], Reply]) -> Outcome
     return replace(outcome, reply=reply)
 
 
-def _deliver(
+async def _deliver(
     pool: Pool,
-    servers: Iterable[Endpoint | Bounced | Deferred],
+    servers: AsyncIterator[Endpoint | Bounced | Deferred],
     envelope: Envelope,
     before_dot: BeforeDot,
     after_dot: AfterDot,
-    most: int | None = None,
 ) -> dict[str, Outcome]:
     """Try one server after the other, with the recipients that no server has decided on yet."""
     outcomes: dict[str, Outcome] = dict.fromkeys(
         envelope.recipients, Bounced(Reply(0, "5.4.4", "no server to send to"), Phase.DNS)
     )
     pending, tried = tuple(outcomes), 0
-    for server in servers:
+    async for server in servers:
         if not pending or tried >= MAX_SERVERS:
             break
         if isinstance(server, Endpoint):
             tried += 1
             remaining = replace(envelope, recipients=pending)
-            outcomes |= _Split(pool, server, remaining, most).run(before_dot, after_dot)
+            outcomes |= await _Split(pool, server, remaining).run(before_dot, after_dot)
             pending = tuple(recipient for recipient in pending if another_server_may_do(outcomes[recipient]))
         else:
             # A host without an address tells less than a host that did not answer.
@@ -174,7 +187,7 @@ class _Split:
     recipient: it goes in a further transaction, and the size stays.
     """
 
-    def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None = None) -> None:
         self._pool = pool
         self._endpoint = endpoint
         self._envelope = envelope
@@ -187,11 +200,12 @@ class _Split:
         self._outcomes: dict[str, Outcome] = {}
         self._pending = tuple(dict.fromkeys(envelope.recipients))
 
-    def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+    async def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """Return the outcome of every recipient."""
         for _ in range(MAX_TRANSACTIONS):
             envelope, part = self._next()
-            said = _transact(self._pool, self._endpoint, replace(envelope, recipients=part), before_dot, after_dot)
+            mail = replace(envelope, recipients=part)
+            said = await _transact(self._pool, self._endpoint, mail, before_dot, after_dot)
             surplus = {recipient: outcome for recipient, outcome in said.items() if isinstance(outcome, TooMany)}
             decided = {recipient: outcome for recipient, outcome in said.items() if not isinstance(outcome, TooMany)}
             self._outcomes |= decided
@@ -288,29 +302,29 @@ def _refused_alone(decided: Mapping[str, Outcome]) -> bool:
     return too_many_recipients(outcome.reply)
 
 
-def _transact(
+async def _transact(
     pool: Pool, endpoint: Endpoint, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
 ) -> dict[str, Outcome | TooMany]:
     """Run one transaction on a kept connection, or on a fresh one if the kept one is dead."""
     try:
-        connection = pool.checkout(endpoint)
+        connection = await pool.checkout(endpoint)
         try:
-            return _send(pool, connection, envelope, before_dot, after_dot)
+            return await _send(pool, connection, envelope, before_dot, after_dot)
         except Stale:
-            return _send(pool, pool.fresh(endpoint), envelope, before_dot, after_dot)
+            return await _send(pool, await pool.fresh(endpoint), envelope, before_dot, after_dot)
     except CannotOpen as error:
         ip = endpoint.addresses[0] if len(endpoint.addresses) == 1 else None
         return dict.fromkeys(envelope.recipients, replace(error.outcome, server=AnsweringServer(endpoint.host, ip)))
 
 
-def _send(
+async def _send(
     pool: Pool, connection: SMTPConnection, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot
 ) -> dict[str, Outcome | TooMany]:
     try:
-        said = connection.send(envelope, before_dot, after_dot)
+        said = await connection.send(envelope, before_dot, after_dot)
         return {
             recipient: outcome if isinstance(outcome, Fenced) else replace(outcome, server=connection.server)
             for recipient, outcome in said.items()
         }
     finally:
-        pool.checkin(connection)
+        await pool.checkin(connection)

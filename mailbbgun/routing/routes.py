@@ -41,6 +41,9 @@ CATCHER = "catcher:"
 #: That route may use one of so many connections: whom test keys write to may be slow on purpose.
 TEST_SHARE = 4
 
+#: Idle connections that are kept, at least.
+KEPT = 200
+
 #: Seconds. If an account's limits let mail go only later than this, a transaction takes another
 #: candidate route, if it has one.
 SOON_SECONDS = 2.0
@@ -52,7 +55,7 @@ PausedFor = Callable[[str], float]
 class Relay(Protocol):
     """Carries mail of one route."""
 
-    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """See :meth:`mailbbgun.relays.relay.SmartHost.attempt`."""
 
 
@@ -65,14 +68,14 @@ class Unroutable:
 
     why: str
 
-    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """Refuse the mail for every recipient."""
         del before_dot, after_dot
         return dict.fromkeys(envelope.recipients, Refused(Reply(0, "4.3.5", self.why), Phase.CONNECT))
 
 
 class Routes:
-    """All routes of this process and their connections. Thread-safe."""
+    """All routes of this process and their connections. Thread-safe, except for the coroutines of relays."""
 
     def __init__(self, settings: Settings, rate_limiter: RateLimiter | None = None) -> None:
         """Raises :class:`ConfigurationError` if ``SMTP_URL`` cannot be used."""
@@ -87,6 +90,7 @@ class Routes:
             settings.HOSTNAME,
             max_messages=settings.MESSAGES_PER_CONNECTION,
             idle=float(settings.IDLE_CONNECTION_SECONDS),
+            keep=max(KEPT, settings.WORKER_CONNECTIONS),
         )
         self._relay = self._default_relay(settings)
         self._catcher = SmartHost(catcher(settings), self._pool)
@@ -229,13 +233,13 @@ class Routes:
         self._free[route] = time.monotonic() + wait
         return wait
 
-    def reap(self) -> None:
+    async def reap(self) -> None:
         """Close connections that were idle too long."""
-        self._pool.reap()
+        await self._pool.reap()
 
-    def close(self) -> None:
-        """Close every idle connection."""
-        self._pool.close_all()
+    async def close(self) -> None:
+        """Close every idle connection, and from now on each one after its transaction."""
+        await self._pool.close_all()
 
     def _default_relay(self, settings: Settings) -> Relay:
         if self.per_domain:

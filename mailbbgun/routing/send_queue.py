@@ -1,8 +1,8 @@
-"""The send queue: claimed transactions wait here until a sender is free.
+"""The send queue: claimed transactions wait here until a connection is free.
 
-Transactions of one lane, route and tenant wait in one line. A sender takes the next transaction
-whose route has a free connection and whose account's limits let it go, so a slow destination holds
-back only its own mail. Tenants that share a route take turns. The queue is bounded.
+Transactions of one lane, route and tenant wait in one line. The next to go is one whose route has a
+free connection and whose account's limits let it go, so a slow destination holds back only its own
+mail. Tenants that share a route take turns. The queue is bounded.
 """
 
 import math
@@ -10,15 +10,15 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.routing.protocols import Queued
 
-#: Transactions waiting and under way, for each sender.
-ROOM_PER_SENDER = 8
+#: Transactions waiting and under way, for each connection.
+ROOM_PER_CONNECTION = 8
 
 #: Transactions of a cut line that stay, for each connection: enough until the others come back, and
 #: few enough that slow lines do not fill the queue.
@@ -33,11 +33,11 @@ AWAY_AND_BACK_SECONDS = AWAY_SECONDS + 2.0
 #: Seconds over which the pace of a route is measured.
 WINDOW = 4.0
 
-#: While all senders are busy, a claim waits until a fourth of the queue is free: one statement then
+#: While all connections are busy, a claim waits until a fourth of the queue is free: one statement then
 #: claims many deliveries.
 CHUNK = 4
 
-#: Seconds for which the head of a line may wait while senders have nothing to do.
+#: Seconds for which the head of a line may wait while connections have nothing to do.
 PATIENCE = 1.0
 
 #: Seconds for which a route is throttled after its line was cut, or after work for it was refused.
@@ -88,15 +88,20 @@ def open_gate(route: str, waiting: int) -> float:
     return 0.0
 
 
+def nobody_to_wake() -> None:
+    """The default of ``bell``."""
+
+
 class SendQueue(Generic[Q]):
-    """Claimed transactions that wait for a sender. Thread-safe.
+    """Claimed transactions that wait for a connection. Thread-safe.
 
     ``room`` bounds the transactions waiting and under way. ``connections`` returns how many a route
     may have under way. ``connections_per_tenant`` returns how many one tenant may have under way on
     all routes of that kind, because a tenant's slow accounts may each be within its own bound.
 
     ``gate`` is asked before a transaction goes, with its route and how many could go at once. It
-    returns 0 to let one go, else for how many seconds none may go.
+    returns 0 to let one go, else for how many seconds none may go. ``bell`` is called when
+    :meth:`take` may return something that it did not return before.
     """
 
     def __init__(
@@ -106,24 +111,25 @@ class SendQueue(Generic[Q]):
         patience: float = PATIENCE,
         gate: Callable[[str, int], float] = open_gate,
         connections_per_tenant: Callable[[str], int] = no_bound,
+        bell: Callable[[], None] = nobody_to_wake,
     ) -> None:
         self._room = room
         self._connections = connections
         self._patience = patience
         self._gate = gate
         self._connections_per_tenant = connections_per_tenant
+        self._bell = bell
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds
         self._passed: set[str] = set()  # routes whose gate let a transaction go that is still in line
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  # something to send
         self._space = threading.Condition(self._lock)  # room for a claim, or a line to cut
         self._waiting: dict[str, dict[Key, deque[Q]]] = {lane: {} for lane in LANES}
         self._under_way: Counter[str] = Counter()
         self._of_tenants: Counter[UUID] = Counter()  # under way by tenant, where that is bounded
         self._count = 0
-        self._idle = 0
+        self._idle = 0  # connections for which the last take found nothing
         self._turns = WeightedRoundRobin()
         self._closed = False
 
@@ -136,14 +142,16 @@ class SendQueue(Generic[Q]):
             self._space.wait_for(lambda: self._closed or self._has_room() or self._slow(), timeout)
             return 0 if self._closed else max(0, self._room - self._count)
 
-    def add(self, transaction: Q) -> None:
-        """Put a transaction at the end of its line."""
+    def add(self, transactions: Iterable[Q]) -> None:
+        """Put transactions at the ends of their lines."""
         with self._lock:
-            transaction.lined_up = time.monotonic()
-            key = transaction.route, transaction.tenant_id
-            self._waiting[transaction.lane].setdefault(key, deque()).append(transaction)
-            self._count += 1
-            self._work.notify()
+            now = time.monotonic()
+            for transaction in transactions:
+                transaction.lined_up = now
+                key = transaction.route, transaction.tenant_id
+                self._waiting[transaction.lane].setdefault(key, deque()).append(transaction)
+                self._count += 1
+        self._bell()
 
     def takes(self, route: str) -> bool:
         """Return whether the queue accepts new work for a route.
@@ -160,26 +168,34 @@ class SendQueue(Generic[Q]):
             self._throttled[route] = now + THROTTLED_SECONDS
             return False
 
-    def next(self, timeout: float) -> Q | None:
-        """Take the next transaction, waiting up to ``timeout`` seconds; None if none may go.
+    def take(self, free: int) -> list[Q]:
+        """Take what may go now, at most as many as there are ``free`` connections.
 
-        Call :meth:`done` with it afterwards.
+        By lane first, then by route and tenant in turn. Call :meth:`done` with each afterwards.
         """
         with self._lock:
-            taken = self._take()
-            if taken is None:
-                self._idle += 1
+            taken: list[Q] = []
+            ready = {
+                lane: deque(key for key in lines if self._has_connection(key)) for lane, lines in self._waiting.items()
+            }
+            while len(taken) < free and not self._closed and (lane := self._turns.next(ready)) is not None:
+                key = ready[lane].popleft()
+                if self._has_connection(key) and self._gate_open(key[0]):
+                    taken.append(self._taken(lane, key))
+                    if key in self._waiting[lane]:
+                        ready[lane].append(key)  # at the end: the next turn is another tenant's or route's
+            self._idle = free - len(taken)
+            if self._idle:
                 self._space.notify()
-                self._work.wait(timeout)
-                self._idle -= 1
-                taken = self._take()
             return taken
 
-    def done(self, transaction: Q) -> None:
-        """Give back the place of a transaction that :meth:`next` returned.
+    def opens_in(self) -> float:
+        """Return in how many seconds a gate may open that is shut; infinity if none is."""
+        with self._lock:
+            return min(self._shut.values(), default=math.inf) - time.monotonic()
 
-        It wakes no waiting sender: the caller calls :meth:`next` again, unless the queue is closed.
-        """
+    def done(self, transaction: Q) -> None:
+        """Give back the place of a transaction that :meth:`take` returned."""
         with self._lock:
             self._count -= 1
             if decrement(self._under_way, transaction.route) and not self._length(transaction.route):
@@ -188,11 +204,6 @@ class SendQueue(Generic[Q]):
                 decrement(self._of_tenants, transaction.tenant_id)
             if self._has_room():
                 self._space.notify()
-
-    def wake(self) -> None:
-        """Wake a sender because a gate may have opened."""
-        with self._lock:
-            self._work.notify_all()
 
     def take_out_shut(self, soon: float, late: float) -> list[Q]:
         """Take out transactions whose gate stays shut for long.
@@ -218,7 +229,7 @@ class SendQueue(Generic[Q]):
             return out
 
     def cut(self) -> list[Q]:
-        """Take out the ends of slow lines if the queue is full while a sender has nothing to do.
+        """Take out the ends of slow lines if the queue is full while a connection has nothing to do.
 
         A line is slow if its head has waited for ``patience`` seconds. The transactions that stay
         keep its connections busy. Returns an empty list if nothing is to be cut.
@@ -229,31 +240,18 @@ class SendQueue(Generic[Q]):
             return [transaction for route in slow for transaction in self._remove(route, self._quota(route))]
 
     def close(self) -> list[Q]:
-        """Take out everything that waits; from now on :meth:`next` returns nothing."""
+        """Take out everything that waits; from now on :meth:`take` returns nothing."""
         with self._lock:
             self._closed = True
             routes = {route for line in self._waiting.values() for route, _ in line}
-            taken = [transaction for route in routes for transaction in self._remove(route, 0)]
-            self._work.notify_all()
-            return taken
-
-    def _take(self) -> Q | None:
-        """Take the next transaction: by lane first, then by route and tenant in turn."""
-        ready = {lane: [key for key in lines if self._has_connection(key)] for lane, lines in self._waiting.items()}
-        while not self._closed and (lane := self._turns.next(ready)) is not None:
-            key = next((key for key in ready[lane] if self._gate_open(key[0])), None)
-            if key is None:
-                ready[lane] = []
-                continue
-            return self._taken(lane, key)
-        return None
+            return [transaction for route in routes for transaction in self._remove(route, 0)]
 
     def _taken(self, lane: str, key: Key) -> Q:
         route, lines = key[0], self._waiting[lane]
         line = lines.pop(key)
         transaction = line.popleft()
         if line:
-            lines[key] = line  # at the end: the next turn is another tenant's or route's
+            lines[key] = line  # at the end, as in ``take``
         self._passed.discard(route)
         self._under_way[route] += 1
         if self._connections_per_tenant(route) < sys.maxsize:

@@ -220,7 +220,7 @@ class Settings:
     )
     WORKER_PROCESSES: int = _setting(0, "Processes of one worker.py. 0: as for API_PROCESSES.", least=0, most=64)
     WORKER_CONNECTIONS: int = _setting(
-        20, "Most SMTP connections of one worker.py at once, all its processes together.", least=1, most=1000
+        20, "Most SMTP connections of one worker.py at once, all its processes together.", least=1, most=2000
     )
     CONNECTIONS_PER_DOMAIN: int = _setting(
         5, "With mx:, most SMTP connections of one worker.py at once for one recipient domain.", least=1, most=999

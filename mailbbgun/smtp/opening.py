@@ -48,20 +48,19 @@ class Session:
     extensions: dict[str, str]
 
 
-def open_session(
+async def open_session(
     endpoint: Endpoint, helo: str, timeouts: Timeouts, trace: Trace | None = None, until: float = inf
 ) -> Session:
     """Connect and do everything up to AUTH; `helo` is our name for EHLO.
 
     `trace` is called for each step, and later for each reply on the session's wire. Nothing waits
-    beyond `until` (monotonic), except the system's resolver if the endpoint has no addresses.
-    Raises CannotOpen, and ValueError if `helo` is not a host name.
+    beyond `until` (monotonic). Raises CannotOpen, and ValueError if `helo` is not a host name.
     """
     if not _HELO.fullmatch(helo):
         raise ValueError(f"not a host name to say EHLO with: {helo!r}")
     dialling = _Dialling(endpoint, helo, timeouts, trace, until)
     try:
-        return dialling.session()
+        return await dialling.session()
     except TlsFailed as error:
         raise CannotOpen(Refused(error.reply, error.phase)) from error
     except WireError as error:
@@ -83,12 +82,12 @@ class _Dialling:
         self._upgrade = endpoint.security in ("opportunistic", "starttls")
         self._refused: dict[str, Reply] = {}  # AUTH mechanism → why not
 
-    def session(self) -> Session:
+    async def session(self) -> Session:
         """Return a session. Raises WireError, CannotOpen or NotPermitted."""
         while True:
             refused = len(self._refused)
             try:
-                return self._connect()
+                return await self._connect()
             except WireError as error:
                 if self._upgrade and self._endpoint.security == "opportunistic" and error.phase is Phase.TLS:
                     # RFC 7435 §3: broken TLS must not be worse than no TLS. Start again without.
@@ -102,25 +101,26 @@ class _Dialling:
                 if self._trace is not None and not isinstance(error, Closing):
                     self._trace(error.phase, error.reply, None)
 
-    def _connect(self) -> Session:
+    async def _connect(self) -> Session:
         endpoint = self._endpoint
         context = _tls_context(endpoint)
         look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
-        addresses = endpoint.addresses or resolve(endpoint.host, endpoint.port, look_up)
-        wire = dial(addresses, endpoint.port, min(monotonic() + self._timeouts.connect, self._until))
+        deadline = min(monotonic() + self._timeouts.connect, self._until)
+        addresses = endpoint.addresses or await resolve(endpoint.host, endpoint.port, look_up, deadline)
+        wire = await dial(addresses, endpoint.port, deadline)
         wire.trace, wire.until = self._trace, self._until
         try:
             if endpoint.guard is not None:
                 endpoint.guard.check_peer(endpoint.host, endpoint.port, *wire.peer_and_own_address())
             if self._trace is not None:
                 self._trace(Phase.CONNECT, None, wire)
-            return _Opening(wire, context, endpoint, self._helo, self._timeouts, self._refused).run(self._upgrade)
+            return await _Opening(wire, context, endpoint, self._helo, self._timeouts, self._refused).run(self._upgrade)
         except CannotOpen as error:
             # RFC 5321 §4.1.1.10 asks for a QUIT; we do not wait for its answer. A server that a
             # tenant named gets no byte before its 220.
             if endpoint.guard is None or error.outcome.phase is not Phase.BANNER:
                 with contextlib.suppress(WireError):
-                    wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
+                    await wire.write(b"QUIT\r\n", Phase.QUIT, monotonic())
             wire.close()
             raise
         except BaseException:
@@ -150,21 +150,21 @@ class _Opening:
         self._timeouts = timeouts
         self._refused = refused
 
-    def run(self, upgrade: bool) -> Session:
+    async def run(self, upgrade: bool) -> Session:
         """Run the steps in order; `upgrade` asks for STARTTLS."""
         if self._endpoint.security == "tls":
-            self._handshake()
-        self._banner()
-        extensions = self._ehlo()
-        if upgrade and self._start_tls(extensions):
-            extensions = self._ehlo()  # the first answer is void (RFC 3207 §4.2)
+            await self._handshake()
+        await self._banner()
+        extensions = await self._ehlo()
+        if upgrade and await self._start_tls(extensions):
+            extensions = await self._ehlo()  # the first answer is void (RFC 3207 §4.2)
         if self._endpoint.username is not None:
-            self._authenticate(self._endpoint.username, extensions)
+            await self._authenticate(self._endpoint.username, extensions)
         return Session(self._wire, extensions)
 
-    def _banner(self) -> None:
+    async def _banner(self) -> None:
         try:
-            reply = self._wire.read_reply(Phase.BANNER, monotonic() + self._timeouts.banner)
+            reply = await self._wire.read_reply(Phase.BANNER, monotonic() + self._timeouts.banner)
         except Garbled as error:
             raise Garbled(Phase.BANNER, _NOT_SMTP) from error
         if reply.code // 100 in (4, 5):
@@ -172,34 +172,34 @@ class _Opening:
         if reply.code != 220:  # RFC 5321 §4.3.2; a news server says 200
             raise Garbled(Phase.BANNER, _NOT_SMTP)
 
-    def _ehlo(self) -> dict[str, str]:
-        reply, lines = self._ask(f"EHLO {self._helo}", Phase.EHLO, self._timeouts.ehlo)
+    async def _ehlo(self) -> dict[str, str]:
+        reply, lines = await self._ask(f"EHLO {self._helo}", Phase.EHLO, self._timeouts.ehlo)
         if reply.code in _NO_EHLO and not self._wire.tls:
-            reply, lines = self._ask(f"HELO {self._helo}", Phase.EHLO, self._timeouts.ehlo)
+            reply, lines = await self._ask(f"HELO {self._helo}", Phase.EHLO, self._timeouts.ehlo)
             lines = lines[:1]
         if reply.code // 100 != 2:
             raise _failed(Phase.EHLO, reply)
         return _extensions(lines[1:])
 
-    def _start_tls(self, extensions: dict[str, str]) -> bool:
+    async def _start_tls(self, extensions: dict[str, str]) -> bool:
         required = self._endpoint.security == "starttls"
         if "STARTTLS" not in extensions:
             if required:
                 raise CannotOpen(_refused("the server offers no STARTTLS", Phase.STARTTLS))
             return False
-        reply, _ = self._ask("STARTTLS", Phase.STARTTLS, self._timeouts.tls)
+        reply, _ = await self._ask("STARTTLS", Phase.STARTTLS, self._timeouts.tls)
         if reply.code // 100 != 2:
             if required:
                 raise _failed(Phase.STARTTLS, reply)
             return False
-        self._handshake()
+        await self._handshake()
         return True
 
-    def _handshake(self) -> None:
+    async def _handshake(self) -> None:
         assert self._context is not None  # only security "none" has no context, and it never gets here
-        self._wire.start_tls(self._context, self._endpoint.host, monotonic() + self._timeouts.tls)
+        await self._wire.start_tls(self._context, self._endpoint.host, monotonic() + self._timeouts.tls)
 
-    def _authenticate(self, username: str, extensions: dict[str, str]) -> None:
+    async def _authenticate(self, username: str, extensions: dict[str, str]) -> None:
         endpoint = self._endpoint
         if not self._wire.tls and endpoint.security != "none":
             raise CannotOpen(_refused("no TLS, and the password is not sent in clear", Phase.AUTH, "5.7.11"))
@@ -211,7 +211,7 @@ class _Opening:
         # A server may offer a mechanism that does not work. It refuses us only if all fail.
         for mechanism in offered:
             if mechanism not in self._refused:
-                reply = self._try(mechanism, username, endpoint.password)
+                reply = await self._try(mechanism, username, endpoint.password)
                 if reply.code // 100 == 2:
                     return
                 if reply.code // 100 == 4:  # RFC 4954 §6: the server cannot check any password now
@@ -219,7 +219,7 @@ class _Opening:
                 self._refused[mechanism] = reply
         raise _failed(Phase.AUTH, most_telling(list(self._refused.values())))
 
-    def _try(self, mechanism: str, username: str, password: str) -> Reply:
+    async def _try(self, mechanism: str, username: str, password: str) -> Reply:
         """Return the reply to one mechanism.
 
         Its code is 3xx only if the server keeps asking, and 0 if the challenge cannot be read.
@@ -227,48 +227,48 @@ class _Opening:
         self._wire.mechanism = mechanism
         deadline = monotonic() + self._timeouts.auth
         try:
-            reply = self._exchange(mechanism, username, password, deadline)
+            reply = await self._exchange(mechanism, username, password, deadline)
         except _NoChallenge as error:
             reply = Reply(0, "4.5.0", str(error))
         if reply.code // 100 in (0, 3):
-            self._cancel(deadline)
+            await self._cancel(deadline)
         return reply
 
-    def _cancel(self, deadline: float) -> None:
+    async def _cancel(self, deadline: float) -> None:
         """Cancel a mechanism (RFC 4954 §4), so that another may be tried.
 
         The reply means nothing and is not traced.
         """
         trace, self._wire.trace = self._wire.trace, None
-        self._auth("*", deadline)
+        await self._auth("*", deadline)
         self._wire.trace = trace
 
-    def _exchange(self, mechanism: str, username: str, password: str, deadline: float) -> Reply:
+    async def _exchange(self, mechanism: str, username: str, password: str, deadline: float) -> Reply:
         if mechanism == "PLAIN":  # RFC 4616
             answer = _base64(f"\0{username}\0{password}")
-            reply = self._auth(f"AUTH PLAIN {answer}", deadline)
+            reply = await self._auth(f"AUTH PLAIN {answer}", deadline)
             # Some servers want the answer on a line of its own.
-            return self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply
+            return await self._auth(answer, deadline) if reply.code == 334 and not reply.text else reply
         if mechanism == "LOGIN":
             for line in ("AUTH LOGIN", _base64(username)):
-                reply = self._auth(line, deadline)
+                reply = await self._auth(line, deadline)
                 if reply.code != 334:
                     return reply
-            return self._auth(_base64(password), deadline)
-        reply = self._auth("AUTH CRAM-MD5", deadline)  # RFC 2195
+            return await self._auth(_base64(password), deadline)
+        reply = await self._auth("AUTH CRAM-MD5", deadline)  # RFC 2195
         if reply.code != 334:
             return reply
         digest = hmac.new(password.encode(), _challenge(reply), "md5").hexdigest()
-        return self._auth(_base64(f"{username} {digest}"), deadline)
+        return await self._auth(_base64(f"{username} {digest}"), deadline)
 
-    def _auth(self, line: str, deadline: float) -> Reply:
-        self._wire.write(line.encode() + b"\r\n", Phase.AUTH, deadline)
-        return self._wire.read_reply(Phase.AUTH, deadline)
+    async def _auth(self, line: str, deadline: float) -> Reply:
+        await self._wire.write(line.encode() + b"\r\n", Phase.AUTH, deadline)
+        return await self._wire.read_reply(Phase.AUTH, deadline)
 
-    def _ask(self, command: str, phase: Phase, seconds: float) -> tuple[Reply, list[bytes]]:
+    async def _ask(self, command: str, phase: Phase, seconds: float) -> tuple[Reply, list[bytes]]:
         deadline = monotonic() + seconds
-        self._wire.write(command.encode() + b"\r\n", phase, deadline)
-        return self._wire.read_lines(phase, deadline)
+        await self._wire.write(command.encode() + b"\r\n", phase, deadline)
+        return await self._wire.read_lines(phase, deadline)
 
 
 def _tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:

@@ -95,37 +95,26 @@ def _continued(line: bytes, enhanced: str | None) -> str:
 class ReplyBuffer:
     """Received octets that are not parsed yet, and the lines of the reply so far.
 
-    Fill `space()`, report the number of octets with `received()`, then call `take()`. Octets after
-    a whole reply are kept for the next one: with RFC 2920 several replies come in one segment.
+    `add()` octets, then call `take()`. Octets after a whole reply are kept for the next one: with
+    RFC 2920 several replies come in one segment.
     """
 
-    __slots__ = ("_bytes", "_end", "_lines", "_octets", "_start", "_view")
+    __slots__ = ("_held", "_lines", "_octets", "_start")
 
     def __init__(self) -> None:
-        self._bytes = bytearray(2 * MAX_LINE)
-        self._view = memoryview(self._bytes)
-        self._start = self._end = 0
+        self._held = b""
+        self._start = 0  # what stands before it was taken
         self._lines: list[bytes] = []
         self._octets = 0
 
     @property
     def empty(self) -> bool:
         """Whether nothing is held, not even part of a reply."""
-        return self._start == self._end and not self._lines
+        return self._start == len(self._held) and not self._lines
 
-    def space(self) -> memoryview:
-        """Return where the next octets go; not empty if `take()` has just returned None."""
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._end > MAX_LINE:
-            held = self._end - self._start
-            self._bytes[:held] = self._bytes[self._start : self._end]
-            self._start, self._end = 0, held
-        return self._view[self._end :]
-
-    def received(self, count: int) -> None:
-        """Record that `count` octets were put at the beginning of `space()`."""
-        self._end += count
+    def add(self, data: bytes) -> None:
+        """Add received octets."""
+        self._held, self._start = self._held[self._start :] + data, 0
 
     def take(self) -> tuple[int, list[bytes]] | None:
         """Return the code and raw lines (without line ends) of the next whole reply.
@@ -133,13 +122,13 @@ class ReplyBuffer:
         Returns None if more octets are needed. Raises ProtocolError if the reply is malformed or
         too large; nothing can be read after that.
         """
-        while (stop := self._bytes.find(b"\n", self._start, self._end)) >= 0:
-            line = bytes(self._view[self._start : stop]).rstrip(b"\r")
+        while (stop := self._held.find(b"\n", self._start)) >= 0:
+            line = self._held[self._start : stop].rstrip(b"\r")
             self._start = stop + 1
             if self._add(line):
                 lines, self._lines, self._octets = self._lines, [], 0
                 return int(line[:3]), lines
-        if self._end - self._start >= MAX_LINE:
+        if len(self._held) - self._start >= MAX_LINE:
             raise ProtocolError(f"a reply line is longer than {MAX_LINE} octets")
         return None
 

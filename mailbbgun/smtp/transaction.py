@@ -3,7 +3,7 @@
 Commands are pipelined if the server offers that (RFC 2920).
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import monotonic
 
@@ -21,12 +21,12 @@ from mailbbgun.smtp.wire import Closing, Dropped, WireError
 #: on full buffers for ever.
 GROUP = 100
 
-#: Called with the accepted recipients when all but the final dot is written. True sends the dot.
-BeforeDot = Callable[[tuple[str, ...]], bool]
+#: Awaited with the accepted recipients when all but the final dot is written. True sends the dot.
+BeforeDot = Callable[[tuple[str, ...]], Awaitable[bool]]
 
-#: Called with the accepted recipients as soon as the reply to the dot is read. The reply is None if
-#: it was lost (nobody knows the outcome), and has code 0 if the dot was never sent.
-AfterDot = Callable[[tuple[str, ...], Reply | None], None]
+#: Awaited with the accepted recipients as soon as the reply to the dot is read. The reply is None
+#: if it was lost (nobody knows the outcome), and has code 0 if the dot was never sent.
+AfterDot = Callable[[tuple[str, ...], Reply | None], Awaitable[None]]
 
 _DOT = b".\r\n"
 _AFTER_RCPT = frozenset({Phase.DATA, Phase.BODY, Phase.DOT})
@@ -60,7 +60,7 @@ class SMTPTransaction:
         self._outcomes: dict[str, Outcome | TooMany] = {}
         self.broken = self.halfway = False
 
-    def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
+    async def run(self, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome | TooMany]:
         """Return the outcome of every recipient of the envelope.
 
         Raises Stale, and whatever the two functions raise.
@@ -75,7 +75,7 @@ class SMTPTransaction:
             return self._outcomes
         if rcpts:
             try:
-                self._send(mail, rcpts, data, before_dot, after_dot)
+                await self._send(mail, rcpts, data, before_dot, after_dot)
             except WireError as error:
                 self.broken = True
                 if self._reused and len(self._outcomes) < len(set(self._envelope.recipients)) and _breaks_off(error):
@@ -83,18 +83,18 @@ class SMTPTransaction:
                 self._settle_rest(self._outcome_of_error(error))
         return self._outcomes
 
-    def _send(
+    async def _send(
         self, mail: bytes, rcpts: dict[str, bytes], data: bytes, before_dot: BeforeDot, after_dot: AfterDot
     ) -> None:
         self.halfway = True
-        go_on = self._pipelined(mail, rcpts) if "PIPELINING" in self._extensions else self._stepwise(mail, rcpts)
-        if not go_on:
+        begin = self._pipelined if "PIPELINING" in self._extensions else self._stepwise
+        if not await begin(mail, rcpts):
             return
         if not self._accepted:  # RFC 2920 §3.1: DATA was accepted without a recipient; send an empty message
-            self._wire.write(_DOT, Phase.DATA, monotonic() + self._timeouts.data)
-            self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
-        elif self._body(data):
-            self._dot(before_dot, after_dot)
+            await self._wire.write(_DOT, Phase.DATA, monotonic() + self._timeouts.data)
+            await self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
+        elif await self._body(data):
+            await self._dot(before_dot, after_dot)
 
     # -- checks before anything is written
 
@@ -125,7 +125,7 @@ class SMTPTransaction:
 
     # -- MAIL to DATA; both methods return whether the server waits for the message
 
-    def _pipelined(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
+    async def _pipelined(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
         pending, lines = list(rcpts), [b"RSET\r\n", mail] if self._reset else [mail]
         deadline = monotonic() + self._timeouts.recipients(len(rcpts))
         phase = Phase.RSET if self._reset else Phase.MAIL
@@ -135,51 +135,51 @@ class SMTPTransaction:
             lines += [rcpts[recipient] for recipient in group]
             if not pending:
                 lines.append(b"DATA\r\n")
-            self._wire.write(b"".join(lines), phase, deadline)
+            await self._wire.write(b"".join(lines), phase, deadline)
             if phase is not Phase.RCPT:
-                mail_ok = self._read_first_replies()
+                mail_ok = await self._read_first_replies()
             for recipient in group:
-                self._read_rcpt_reply(recipient, deadline)
+                await self._read_rcpt_reply(recipient, deadline)
             if pending and not mail_ok:
                 return False
             phase, lines = Phase.RCPT, []
-        return self._read_data_reply()
+        return await self._read_data_reply()
 
-    def _stepwise(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
+    async def _stepwise(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
         if self._reset:
-            self._wire.write(b"RSET\r\n", Phase.RSET, monotonic() + self._timeouts.rset)
-            self._read_rset_reply()
-        self._wire.write(mail, Phase.MAIL, monotonic() + self._timeouts.mail)
-        if not self._read_mail_reply():
+            await self._wire.write(b"RSET\r\n", Phase.RSET, monotonic() + self._timeouts.rset)
+            await self._read_rset_reply()
+        await self._wire.write(mail, Phase.MAIL, monotonic() + self._timeouts.mail)
+        if not await self._read_mail_reply():
             return False
         deadline = monotonic() + self._timeouts.recipients(len(rcpts))
         for recipient, command in rcpts.items():
-            self._wire.write(command, Phase.RCPT, deadline)
-            self._read_rcpt_reply(recipient, deadline)
+            await self._wire.write(command, Phase.RCPT, deadline)
+            await self._read_rcpt_reply(recipient, deadline)
         if not self._accepted:
             return False
-        self._wire.write(b"DATA\r\n", Phase.DATA, monotonic() + self._timeouts.data)
-        return self._read_data_reply()
+        await self._wire.write(b"DATA\r\n", Phase.DATA, monotonic() + self._timeouts.data)
+        return await self._read_data_reply()
 
-    def _read_rset_reply(self) -> None:
-        reply = self._wire.read_reply(Phase.RSET, monotonic() + self._timeouts.rset)
+    async def _read_rset_reply(self) -> None:
+        reply = await self._wire.read_reply(Phase.RSET, monotonic() + self._timeouts.rset)
         if reply.code // 100 != 2:
             raise Dropped(Phase.RSET, reply)
 
-    def _read_first_replies(self) -> bool:
+    async def _read_first_replies(self) -> bool:
         if self._reset:
-            self._read_rset_reply()
-        return self._read_mail_reply()
+            await self._read_rset_reply()
+        return await self._read_mail_reply()
 
-    def _read_mail_reply(self) -> bool:
-        reply = self._wire.read_reply(Phase.MAIL, monotonic() + self._timeouts.mail)
+    async def _read_mail_reply(self) -> bool:
+        reply = await self._wire.read_reply(Phase.MAIL, monotonic() + self._timeouts.mail)
         if reply.code // 100 == 2:
             return True
         self._settle_rest(self._outcome_of_reply(Phase.MAIL, reply))
         return False
 
-    def _read_rcpt_reply(self, recipient: str, deadline: float) -> None:
-        reply = self._wire.read_reply(Phase.RCPT, deadline)
+    async def _read_rcpt_reply(self, recipient: str, deadline: float) -> None:
+        reply = await self._wire.read_reply(Phase.RCPT, deadline)
         if recipient in self._outcomes:
             return  # MAIL failed, which decided this recipient
         if reply.code // 100 == 2:
@@ -187,8 +187,8 @@ class SMTPTransaction:
         else:
             self._outcomes[recipient] = self._outcome_of_reply(Phase.RCPT, reply)
 
-    def _read_data_reply(self) -> bool:
-        reply = self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
+    async def _read_data_reply(self) -> bool:
+        reply = await self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
         if reply.code // 100 == 3:
             return True
         self.broken = reply.code // 100 == 2  # neither yes nor no: the two sides are out of step
@@ -197,10 +197,10 @@ class SMTPTransaction:
 
     # -- the message
 
-    def _body(self, data: bytes) -> bool:
+    async def _body(self, data: bytes) -> bool:
         """Write the message; return whether the server still waits for the dot."""
         try:
-            self._wire.write(data, Phase.BODY, monotonic() + self._timeouts.transfer(len(data)))
+            await self._wire.write(data, Phase.BODY, monotonic() + self._timeouts.transfer(len(data)))
             spoke = self._wire.has_unasked_reply(Phase.BODY)
         except Dropped as error:
             try:
@@ -211,31 +211,31 @@ class SMTPTransaction:
                 raise
         if spoke:
             self.broken = True
-            reply = self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
+            reply = await self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
             self._settle_rest(self._outcome_of_reply(Phase.BODY, reply))
         return not spoke
 
-    def _dot(self, before_dot: BeforeDot, after_dot: AfterDot) -> None:
+    async def _dot(self, before_dot: BeforeDot, after_dot: AfterDot) -> None:
         accepted = tuple(self._accepted)
-        if not before_dot(accepted):
+        if not await before_dot(accepted):
             self.broken = True
             self._wire.abort()
             self._settle_rest(Fenced(Phase.BODY))
             return
-        verdict, reply = self._send_dot()
-        after_dot(accepted, reply)
+        verdict, reply = await self._send_dot()
+        await after_dot(accepted, reply)
         if self._reused and reply is not None and reply.code // 100 in (4, 5) and not self.broken:
             verdict = self._outcome_of_reply(Phase.DOT, reply)  # a definite no: another connection may try
         self._settle_rest(verdict)
 
-    def _send_dot(self) -> tuple[Outcome | TooMany, Reply | None]:
+    async def _send_dot(self) -> tuple[Outcome | TooMany, Reply | None]:
         """Send the dot. Return the outcome, and the reply to pass to `after_dot`."""
         deadline, gone = monotonic() + self._timeouts.dot, False
         try:
-            self._wire.write(_DOT, Phase.DOT, deadline)
+            await self._wire.write(_DOT, Phase.DOT, deadline)
             gone = True
             fault("dot.sent")
-            reply = self._wire.read_reply(Phase.DOT, deadline)
+            reply = await self._wire.read_reply(Phase.DOT, deadline)
         except WireError as error:
             self.broken = True
             if isinstance(error, Closing) or not (gone or error.handed):

@@ -1,24 +1,26 @@
-"""One TCP or TLS connection under absolute deadlines (RFC 5321 §4.5.3.2).
+"""Replies in and commands out, over TCP or TLS, under absolute deadlines (RFC 5321 §4.5.3.2).
 
-A server that sends one byte now and then cannot extend a deadline. Deadlines are points of
-`time.monotonic()`. The socket is non-blocking throughout; the code waits by poll(2).
+It holds no socket: octets move by `operations`, and TLS runs in memory. A server that sends one
+byte now and then cannot extend a deadline. Deadlines are points of `time.monotonic()`.
 """
 
 import contextlib
-import select
-import socket
+import ipaddress
 import ssl
-import struct
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 
 from mailbbgun.core.net import LookUp
+from mailbbgun.smtp.operations import Connect, InThread, Link, Receive, Send, SendFailed
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, parse_reply, safe
 
-#: Octets offered to the kernel at once.
+#: Octets that are encrypted at once.
 CHUNK = 64 * 1024
+
+#: Octets that are decrypted at once.
+READ = 8 * 1024
 
 
 class WireError(Exception):
@@ -67,39 +69,38 @@ Trace = Callable[[Phase, Reply | None, "Wire | None"], None]
 
 
 class Wire:
-    """A socket connected to `ip`: replies are read from it and commands are written to it.
+    """A connection to `ip`: replies are read from it and commands are written to it.
 
-    Not thread-safe. `trace` is called for every reply and for TLS; `mechanism` is the AUTH
-    mechanism being tried. No wait goes on beyond `until`, whatever the deadline of its phase.
+    Used by one coroutine at a time. `trace` is called for every reply and for TLS; `mechanism` is
+    the AUTH mechanism being tried. No wait goes on beyond `until`, whatever the deadline of its
+    phase.
     """
 
-    __slots__ = ("_buffer", "_readable", "_socket", "_writable", "ip", "mechanism", "tls", "trace", "until")
+    __slots__ = ("_buffer", "_link", "_tls", "ip", "mechanism", "trace", "until")
 
-    def __init__(self, connected: socket.socket, ip: str) -> None:
-        connected.setblocking(False)
-        # The final dot is a small write of its own. Nagle's algorithm would hold it back until the
-        # message is acknowledged.
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, link: Link, ip: str) -> None:
         self.ip = ip
-        self._socket = connected
+        self._link = link
         self._buffer = ReplyBuffer()
-        self._readable, self._writable = select.poll(), select.poll()
-        self._readable.register(connected, select.POLLIN)
-        self._writable.register(connected, select.POLLOUT)
-        self.tls = False
+        self._tls: _Tls | None = None
         self.mechanism = ""
         self.trace: Trace | None = None
         self.until = inf
 
-    def read_reply(self, phase: Phase, deadline: float) -> Reply:
-        """Return the next reply. Raises Closing for a 421, else TimedOut, Dropped or Garbled."""
-        return self.read_lines(phase, deadline)[0]
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self._tls is not None
 
-    def read_lines(self, phase: Phase, deadline: float) -> tuple[Reply, list[bytes]]:
+    async def read_reply(self, phase: Phase, deadline: float) -> Reply:
+        """Return the next reply. Raises Closing for a 421, else TimedOut, Dropped or Garbled."""
+        return (await self.read_lines(phase, deadline))[0]
+
+    async def read_lines(self, phase: Phase, deadline: float) -> tuple[Reply, list[bytes]]:
         """Return the next reply and its raw lines, which EHLO needs. Raises like `read_reply`."""
         try:
             while (taken := self._buffer.take()) is None:
-                self._receive(phase, deadline)
+                await self._receive(phase, deadline)
         except ProtocolError as error:
             raise Garbled(phase, Reply(0, "4.5.0", str(error))) from error
         reply = parse_reply(*taken)
@@ -109,25 +110,22 @@ class Wire:
             raise Closing(phase, reply)
         return reply, taken[1]
 
-    def write(self, data: bytes, phase: Phase, deadline: float) -> None:
+    async def write(self, data: bytes, phase: Phase, deadline: float) -> None:
         """Hand all of `data` to the kernel.
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
-        view, sent, handed = memoryview(data), 0, False
-        while sent < len(data):
+        if self._tls is None:
+            await self._send(data, phase, deadline)
+            return
+        view, handed = memoryview(data), False
+        for start in range(0, len(data), CHUNK):
             try:
-                sent += self._socket.send(view[sent : sent + CHUNK])
-                handed = True
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                handed = handed or self.tls  # a TLS record may be half written
-                self._wait(self._writable, phase, deadline, handed)
-            except ssl.SSLWantReadError:
-                self._wait(self._readable, phase, deadline, handed)
-            except OSError as error:
-                raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed or self.tls) from error
-            if sent < len(data) and monotonic() >= min(deadline, self.until):
-                raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed)
+                encrypted = self._tls.encrypted(view[start : start + CHUNK])
+            except OSError as error:  # the server ended TLS
+                raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
+            await self._send(encrypted, phase, deadline, handed)
+            handed = True
 
     def has_unasked_reply(self, phase: Phase) -> bool:
         """Return whether the server said something although no command is open.
@@ -136,15 +134,19 @@ class Wire:
         """
         if not self._buffer.empty:
             return True
-        if not self.tls and not self._readable.poll(0):
-            return False
         try:
-            self._fill(phase)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False  # a TLS 1.3 session ticket ends here too: it carries no text
+            data = self._link.receive_now()
+            if self._tls is not None:
+                # A TLS 1.3 session ticket ends here too: it carries no text.
+                data = self._tls.decrypted(data)
+        except OSError as error:
+            raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
+        if data is None:
+            return False
+        self._received(data, phase)
         return True
 
-    def start_tls(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
+    async def start_tls(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
         """Do the TLS handshake.
 
         Raises TlsFailed (also if plain text is waiting to be read), Dropped or TimedOut.
@@ -154,24 +156,24 @@ class Wire:
             # (CVE-2011-0411).
             raise TlsFailed(Phase.STARTTLS, Reply(0, "4.7.5", "the server sent plain text ahead of the TLS handshake"))
         try:
-            # Raises if the connection was reset. wrap_socket would raise too, but not close it.
-            self._socket.getpeername()
-            tls = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
-        except (OSError, ValueError) as error:
+            tls = _Tls(context, host)
+        except ValueError as error:  # no name that a certificate can be checked for
             raise Dropped(Phase.TLS, Reply(0, "4.4.2", _why(error))) from error
-        self._socket, self.tls = tls, True
         while True:
             try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                self._wait(self._readable, Phase.TLS, deadline)
-            except ssl.SSLWantWriteError:
-                self._wait(self._writable, Phase.TLS, deadline)
-            except (ssl.SSLEOFError, ConnectionError) as error:
-                raise Dropped(Phase.TLS, Reply(0, "4.4.2", _why(error))) from error
+                done = tls.shake_hands()
             except OSError as error:
+                with contextlib.suppress(WireError):  # it only says why; the server may be gone
+                    await self._send(tls.to_send(), Phase.TLS, deadline)
                 raise TlsFailed(Phase.TLS, Reply(0, "4.7.5", f"TLS failed: {_why(error)}")) from error
+            if waiting := tls.to_send():
+                await self._send(waiting, Phase.TLS, deadline)
+            if done:
+                break
+            if not (data := await self._octets(Phase.TLS, deadline)):
+                raise Dropped(Phase.TLS, Reply(0, "4.4.2", "the server closed the connection"))
+            tls.feed(data)
+        self._tls = tls
         if self.trace is not None:
             self.trace(Phase.TLS, None, self)
 
@@ -180,13 +182,8 @@ class Wire:
 
         The certificate may be unchecked. Call it only after the TLS handshake.
         """
-        assert isinstance(self._socket, ssl.SSLSocket)
-        cipher = self._socket.cipher()
-        return (
-            self._socket.version() or "",
-            cipher[0] if cipher else "",
-            self._socket.getpeercert(binary_form=True) or b"",
-        )
+        assert self._tls is not None
+        return self._tls.details()
 
     def peer_and_own_address(self) -> tuple[str, str]:
         """Return the IP addresses of the server and of this end, as the kernel knows them.
@@ -194,51 +191,115 @@ class Wire:
         Raises Dropped if the connection was reset.
         """
         try:
-            return self._socket.getpeername()[0], self._socket.getsockname()[0]
+            return self._link.addresses()
         except OSError as error:
             raise Dropped(Phase.CONNECT, Reply(0, "4.4.1", f"{self.ip}: {_why(error)}")) from error
 
     def close(self) -> None:
         """Close the connection; the kernel still sends what was written."""
-        self._socket.close()
+        self._link.close()
 
     def abort(self) -> None:
         """Reset the connection: the kernel discards what it has not sent yet."""
-        with contextlib.suppress(OSError):  # the connection is gone already
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+        self._link.abort()
 
-    def _receive(self, phase: Phase, deadline: float) -> None:
-        # Without TLS it is cheaper to poll first. TLS may hold octets that poll does not see.
-        waits = None if self.tls else self._readable
+    async def _receive(self, phase: Phase, deadline: float) -> None:
+        if self._tls is None:
+            return self._received(await self._octets(phase, deadline), phase)
+        encrypted: bytes | None = None
         while True:
-            if waits is not None:
-                self._wait(waits, phase, deadline)
             try:
-                return self._fill(phase)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                waits = self._readable
-            except ssl.SSLWantWriteError:
-                waits = self._writable
+                data = self._tls.decrypted(encrypted)
+            except OSError as error:
+                raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
+            if waiting := self._tls.to_send():  # the answer to a new key of the server (RFC 8446 §4.6.3)
+                await self._send(waiting, phase, deadline)
+            if data is not None:
+                return self._received(data, phase)
+            encrypted = await self._octets(phase, deadline)
 
-    def _fill(self, phase: Phase) -> None:
+    def _received(self, data: bytes, phase: Phase) -> None:
+        if not data:
+            raise Dropped(phase, Reply(0, "4.4.2", "the server closed the connection"))
+        self._buffer.add(data)
+
+    async def _octets(self, phase: Phase, deadline: float) -> bytes:
         try:
-            count = self._socket.recv_into(self._buffer.space())
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
+            return await Receive(self._link, min(deadline, self.until))
+        except TimeoutError as error:
+            raise TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server")) from error
         except OSError as error:
             raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
-        if not count:
-            raise Dropped(phase, Reply(0, "4.4.2", "the server closed the connection"))
-        self._buffer.received(count)
 
-    def _wait(self, poll: select.poll, phase: Phase, deadline: float, handed: bool = False) -> None:
-        remaining = min(deadline, self.until) - monotonic()
-        if remaining <= 0 or not poll.poll(remaining * 1000):
-            raise TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server"), handed)
+    async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> None:
+        try:
+            await Send(self._link, data, min(deadline, self.until))
+        except SendFailed as failed:
+            handed = handed or failed.handed
+            if isinstance(failed.error, TimeoutError):
+                raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed) from failed
+            raise Dropped(phase, Reply(0, "4.4.2", _why(failed.error)), handed) from failed
 
 
-def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
+class _Tls:
+    """TLS in memory: encrypted octets on one side, plain ones on the other."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing")
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; return whether it is done. Raises ssl.SSLError."""
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def feed(self, data: bytes) -> None:
+        """Take encrypted octets; empty: the server closed the connection."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def to_send(self) -> bytes:
+        """Return the encrypted octets that are to be sent."""
+        return self._outgoing.read() if self._outgoing.pending else b""
+
+    def encrypted(self, data: memoryview) -> bytes:
+        """Return `data` encrypted. Raises ssl.SSLError."""
+        self._object.write(data)
+        return self._outgoing.read()
+
+    def decrypted(self, data: bytes | None) -> bytes | None:
+        """Take encrypted octets, if there are any; return plain ones.
+
+        None: more octets are needed. Empty: the server closed TLS or the connection. Raises
+        ssl.SSLError.
+        """
+        if data is not None:
+            self.feed(data)
+        try:
+            return self._object.read(READ)
+        except ssl.SSLWantReadError:
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    def details(self) -> tuple[str, str, bytes]:
+        """See `Wire.tls_details`."""
+        cipher = self._object.cipher()
+        return (
+            self._object.version() or "",
+            cipher[0] if cipher else "",
+            self._object.getpeercert(binary_form=True) or b"",
+        )
+
+
+async def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
     """Connect to the first of `addresses` (IP addresses) that answers.
 
     Each address gets an equal share of the time left. Raises TimedOut or Dropped, as the last
@@ -246,9 +307,10 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
     """
     failure = WireError(Phase.CONNECT, Reply(0, "4.4.1", "no address to connect to"))
     for position, address in enumerate(addresses):
-        share = (deadline - monotonic()) / (len(addresses) - position)
+        now = monotonic()
+        share = (deadline - now) / (len(addresses) - position)
         try:
-            return _wire_on(socket.create_connection((address, port), timeout=max(share, 0.001)), address)
+            return Wire(await Connect(address, port, now + max(share, 0.001)), address)
         except TimeoutError:
             failure = TimedOut(Phase.CONNECT, Reply(0, "4.4.1", f"{address} port {port}: timed out"))
         except OSError as error:
@@ -256,23 +318,27 @@ def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
     raise failure
 
 
-def resolve(host: str, port: int, look_up: LookUp) -> Sequence[str]:
+async def resolve(host: str, port: int, look_up: LookUp, deadline: float) -> Sequence[str]:
     """Return the IP addresses of `host` that `look_up` finds.
 
-    Raises Dropped (phase dns) if it finds none, and whatever else `look_up` raises.
+    Raises Dropped (phase dns) if it finds none, TimedOut, and whatever else `look_up` raises.
     """
     try:
-        return look_up(host, port)
+        if _is_address(host):  # nobody needs to be asked, so nothing waits
+            return look_up(host, port)
+        return await InThread(lambda: look_up(host, port), deadline)
+    except TimeoutError:
+        raise TimedOut(Phase.DNS, Reply(0, "4.4.3", "timed out waiting for the name servers")) from None
     except (OSError, UnicodeError) as error:
         raise Dropped(Phase.DNS, Reply(0, "4.4.3", f"{safe(host)}: {_why(error)}")) from error
 
 
-def _wire_on(connected: socket.socket, ip: str) -> Wire:
+def _is_address(host: str) -> bool:
     try:
-        return Wire(connected, ip)
-    except OSError:  # reset at once
-        connected.close()
-        raise
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _why(error: Exception) -> str:

@@ -14,7 +14,7 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.queues.base import Consumer, Hint
 from mailbbgun.queues.lanes import LANES
 from mailbbgun.routing.routes import SMARTHOST, SOON_SECONDS
-from mailbbgun.routing.send_queue import AWAY_SECONDS, ROOM_PER_SENDER, SendQueue
+from mailbbgun.routing.send_queue import AWAY_SECONDS, ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
 from mailbbgun.sweep.mend import Mender
 
@@ -60,7 +60,7 @@ class Intake:
         self._services, self._context, self._send_queue = services, context, send_queue
         self._mender, self._stop = mender, stop
         self._hints_lost = hints_lost  # set when a sweep has found lost hints
-        self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_SENDER
+        self._room = services.settings.WORKER_CONNECTIONS * ROOM_PER_CONNECTION
         self.sparing: dict[str, float] = {}  # lane → until when its hints are taken sparingly; monotonic seconds
         self._their_turn = 0.0  # when these lanes have their next turn; monotonic seconds
 
@@ -151,9 +151,8 @@ class Intake:
         started = time.monotonic()
         wanted = list(dict.fromkeys(hint.message_id for hint in taken))
         transactions = take(self._context, wanted)
-        for transaction in transactions:
-            if not self._enqueue(transaction):
-                self.sparing[transaction.lane] = started + SPARING_SECONDS
+        for lane in self._enqueue(transactions):
+            self.sparing[lane] = started + SPARING_SECONDS
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
             with self._services.db.write() as session:  # before their hints are acked
@@ -164,17 +163,22 @@ class Intake:
         spared = all(started < self.sparing.get(hint.lane, 0.0) for hint in taken)
         return 0.0 if spared or len(taken) == min(room, CLAIM_BATCH) else rest_after(time.monotonic() - started)
 
-    def _enqueue(self, transaction: Transaction) -> bool:
-        """Put a transaction into the send queue, or give it back.
+    def _enqueue(self, transactions: Sequence[Transaction]) -> set[str]:
+        """Put transactions into the send queue, or give them back.
 
-        Return whether it can leave now.
+        Return the lanes of those that cannot leave now.
         """
-        may_leave_now = self._context.breaker.paused_for(transaction.route) <= 0
-        if self._send_queue.takes(transaction.route):
-            self._send_queue.add(transaction)
-            return may_leave_now
-        self._come_back_later(transaction)
-        return False
+        kept, held_back = [], set()
+        for transaction in transactions:
+            if self._context.breaker.paused_for(transaction.route) > 0:
+                held_back.add(transaction.lane)
+            if self._send_queue.takes(transaction.route):
+                kept.append(transaction)
+            else:
+                held_back.add(transaction.lane)
+                self._come_back_later(transaction)
+        self._send_queue.add(kept)
+        return held_back
 
     def _move_shut_out(self) -> None:
         """Move transactions whose account's limits are reached for long.
@@ -183,8 +187,7 @@ class Intake:
         """
         for transaction in self._send_queue.take_out_shut(SOON_SECONDS, LIMIT_TOO_FAR_SECONDS):
             if route := next_candidate(self._context, transaction):
-                for moved in move(self._context, transaction, route):
-                    self._send_queue.add(moved)
+                self._send_queue.add(move(self._context, transaction, route))
             else:
                 self._come_back_later(transaction, LIMIT_REACHED_SECONDS, LIMITS_USED_UP)
 

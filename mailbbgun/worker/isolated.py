@@ -19,6 +19,7 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.routes import SOON_SECONDS
 from mailbbgun.services import Services
 from mailbbgun.settings.paths import PROJECT
+from mailbbgun.smtp.loop import Loop
 from mailbbgun.sweep import replay
 from mailbbgun.worker.intake import LIMIT_TOO_FAR_SECONDS, LIMITS_USED_UP
 
@@ -76,23 +77,32 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
     ``owner`` owns the leases and the journal. The parent knows it, and replays the journal if the
     child dies.
     """
+    loop = Loop()
     context = WorkerContext.open(services, owner)
     asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
     on_stop(lambda: asked_to_stop.put(None))
     for job in (lambda: _end_when_told(context, asked_to_stop), lambda: _renew_leases(context)):
         threading.Thread(target=job, daemon=True).start()
-    waiting = take(context, [message_id], isolated=True)
-    while waiting:
-        transaction = waiting.pop(0)
-        try:
-            if route := _deliver_within_limits(context, transaction):
-                waiting = [*move(context, transaction, route), *waiting]
-        except DatabaseUnavailable:  # raised before anything was sent
-            give_back(context, transaction, 1.0)
+    loop.start(_deliver_all(context, take(context, [message_id], isolated=True)))
+    while len(loop):
+        loop.turn(_LOOK_SECONDS)
+        context.journal_turns.end()
     _leave(context)
 
 
-def _deliver_within_limits(context: WorkerContext, transaction: Transaction) -> str | None:
+async def _deliver_all(context: WorkerContext, waiting: list[Transaction]) -> None:
+    """Deliver transactions, one after the other."""
+    while waiting:
+        transaction = waiting.pop(0)
+        try:
+            if route := await _deliver_within_limits(context, transaction):
+                waiting = [*move(context, transaction, route), *waiting]
+        except DatabaseUnavailable:  # raised before anything was sent
+            give_back(context, transaction, 1.0)
+    await context.routes.close()
+
+
+async def _deliver_within_limits(context: WorkerContext, transaction: Transaction) -> str | None:
     """Deliver a transaction as soon as its account's limits let it go; see :func:`deliver`.
 
     If that takes too long, returns another candidate route, or gives the transaction back.
@@ -103,8 +113,8 @@ def _deliver_within_limits(context: WorkerContext, transaction: Transaction) -> 
             if not (route := next_candidate(context, transaction)):
                 give_back(context, transaction, _USED_UP_SECONDS, LIMITS_USED_UP)
             return route
-        time.sleep(min(wait, _LIMITS_SECONDS))
-    return deliver(context, transaction)
+        time.sleep(min(wait, _LIMITS_SECONDS))  # nothing else is delivered here
+    return await deliver(context, transaction)
 
 
 def _end_when_told(context: WorkerContext, asked_to_stop: "queue.SimpleQueue[None]") -> None:

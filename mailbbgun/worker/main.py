@@ -64,7 +64,7 @@ def main(
         worker = WorkerProcess(services)
     code = worker.run()
     services.close()
-    # Senders that outlived SHUTDOWN_GRACE wait for a silent server. The journal has what they sent.
+    # A loop that outlived SHUTDOWN_GRACE waits for a silent server. The journal has what they sent.
     sys.stdout.flush()
     os._exit(code)
 

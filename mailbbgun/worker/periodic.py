@@ -1,8 +1,10 @@
 """Periodic tasks of a worker process, and how often each is done."""
 
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +20,7 @@ from mailbbgun.messages import repo
 from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT
 from mailbbgun.services import Services
+from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted
@@ -51,12 +54,14 @@ class Periodic:
         self,
         services: Services,
         context: WorkerContext,
+        loop: Loop,
         mender: Mender,
         stop: threading.Event,
         nothing_in_hand: threading.Event,
         hints_lost: threading.Event,
     ) -> None:
         self._services, self._context, self._mender, self._stop = services, context, mender, stop
+        self._loop, self._turned = loop, 0.0  # the last turn of the loop that was seen
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
@@ -65,11 +70,8 @@ class Periodic:
         every: dict[str, list[Task]] = {
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
-            "reaper": [
-                Task(5.0, context.routes.reap),  # it may wait for mail servers to close a session
-                # Not in the thread "renewer", which may wait for the database.
-                Task(settings.LEASE_SECONDS / 4, context.journal.touch),
-            ],
+            # Not in the thread "renewer", which may wait for the database.
+            "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
@@ -78,7 +80,7 @@ class Periodic:
         }
         if services.db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
-        # Leases are renewed until the last result is written: a sender may wait for a reply during
+        # Leases are renewed until the last result is written: a server's reply may be waited for during
         # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
         self.jobs: dict[str, Callable[[], None]] = {
             name: partial(self._run, tasks, nothing_in_hand if name == "renewer" else stop)
@@ -112,7 +114,24 @@ class Periodic:
     # The tasks.
 
     def _renew_leases(self) -> None:
-        self._context.leases.renew(self._services.db)
+        if not self._loop_stands_still():
+            self._context.leases.renew(self._services.db)
+
+    def _loop_stands_still(self) -> bool:
+        """Return whether the loop has been in one turn for a lease's time; then say so.
+
+        What it has in hand is then left to other workers. Two looks must see the same turn: after
+        the process was suspended, the first one sees an old turn, too.
+        """
+        before, self._turned = self._turned, self._loop.turned
+        seconds = time.monotonic() - self._turned
+        if before != self._turned or seconds < self._services.settings.LEASE_SECONDS:
+            return False
+        frame = sys._current_frames().get(self._loop.thread)
+        log.critical(
+            "loop_stands_still", extra={"seconds": round(seconds), "at": "".join(traceback.format_stack(frame)[-5:])}
+        )
+        return True
 
     def _report(self) -> None:
         with self._services.db.write() as session:

@@ -14,15 +14,16 @@ from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.routing.send_queue import ROOM_PER_SENDER, SendQueue
+from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
+from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
+from mailbbgun.worker.delivery import DeliveryLoop
 from mailbbgun.worker.intake import Intake
 from mailbbgun.worker.isolated import Isolated
 from mailbbgun.worker.periodic import Periodic
-from mailbbgun.worker.senders import Senders
 
 #: Seconds to write the last results at shutdown.
 FLUSH_SECONDS = 10.0
@@ -44,17 +45,21 @@ class WorkerProcess:
         # Not an Event: signal handlers must not take a lock, and an Event does.
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._code = 0
-        self.context = WorkerContext.open(services, woken=lambda: self.send_queue.wake())
+        self._loop = Loop()
+        self.context = WorkerContext.open(services, woken=self._loop.wake)
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
         hints_lost = threading.Event()
-        self._periodic = Periodic(services, self.context, mender, self._stop, self._nothing_in_hand, hints_lost)
+        self._periodic = Periodic(
+            services, self.context, self._loop, mender, self._stop, self._nothing_in_hand, hints_lost
+        )
         self.intake = Intake(services, self.context, self.send_queue, mender, self._stop, hints_lost)
-        senders = Senders(self.context, self.send_queue, self._stop)
+        connections = self._settings.WORKER_CONNECTIONS
+        delivery = DeliveryLoop(self.context, self.send_queue, self._loop, connections, self._stop)
         isolated = Isolated(services, self._stop)
         #: Name of a thread → its job.
         self.jobs: dict[str, Callable[[], None]] = {
-            **{f"sender-{n}": senders.run for n in range(self._settings.WORKER_CONNECTIONS)},
+            "loop": delivery.run,
             "intake": self.intake.run,
             "isolated": isolated.run,
             **self._periodic.jobs,
@@ -72,16 +77,18 @@ class WorkerProcess:
         log.info("worker_started", extra={"worker": self.context.owner, **started})
         next_event(self._asked_to_stop)
         self._stop.set()
+        self._loop.wake()
         self._shut_down(threads)
         return self._code
 
     def _make_send_queue(self) -> SendQueue[Transaction]:
         most, routes = self._settings.WORKER_CONNECTIONS, self.context.routes
         return SendQueue(
-            most * ROOM_PER_SENDER,
+            most * ROOM_PER_CONNECTION,
             lambda route: min(most, routes.connections(route)),
             gate=self._gate,
             connections_per_tenant=routes.connections_per_tenant,
+            bell=self._loop.wake,
         )
 
     def _gate(self, route: str, waiting: int) -> float:
@@ -99,14 +106,13 @@ class WorkerProcess:
         log.critical("thread_died", exc_info=args.exc_value, extra={"of": args.thread.name if args.thread else None})
 
     def _shut_down(self, threads: dict[str, threading.Thread]) -> None:
-        """Wait for the last claim, give back what waits, wait for senders, write the results."""
+        """Wait for the last claim, give back what waits, wait for what is being sent, write the results."""
         deadline = time.monotonic() + self._settings.SHUTDOWN_GRACE
         threads["intake"].join(_CLAIM_SECONDS)  # a claim that has begun must end before the journal is closed
         for transaction in self.send_queue.close():
             give_back(self.context, transaction)
-        for name, thread in threads.items():
-            if name.startswith("sender-") or name == "isolated":
-                thread.join(max(0.0, deadline - time.monotonic()))
+        for name in ("loop", "isolated"):
+            threads[name].join(max(0.0, deadline - time.monotonic()))
         self.context.close(FLUSH_SECONDS, stopped=not self._code)  # else a mail may have ended a thread
         self._nothing_in_hand.set()
         threads["reporter"].join(SQLITE_BUSY_SECONDS)  # a report after the leave would register us again

@@ -1,0 +1,123 @@
+"""The operations that the SMTP client asks of its driver.
+
+The client is written as coroutines and holds no socket. Where octets must move or time must pass,
+it awaits an operation. A *driver* runs the coroutine: it does the operation, and sends the answer
+in or throws an error. There are two: `blocking` runs one coroutine in the calling thread, `loop`
+runs thousands in one. Tests are a third one, which answers from a table of octets.
+
+Deadlines are points of `time.monotonic()`. An operation that is not done by then ends with
+TimeoutError.
+"""
+
+from collections.abc import Callable, Coroutine, Generator
+from math import inf
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Link(Protocol):
+    """One TCP connection of a driver. None of its methods waits."""
+
+    def receive_now(self) -> bytes | None:
+        """Return octets that have come already; None if there are none, empty if it was closed.
+
+        Raises OSError.
+        """
+
+    def addresses(self) -> tuple[str, str]:
+        """Return the IP addresses of the server and of this end. Raises OSError."""
+
+    def close(self) -> None:
+        """Close the connection; the kernel still sends what was written."""
+
+    def abort(self) -> None:
+        """Reset the connection: the kernel discards what it has not sent yet. Safe to repeat."""
+
+
+class SendFailed(Exception):
+    """Not all octets could be handed to the kernel.
+
+    `error` says why: TimeoutError or another OSError. `handed` says whether some octets were.
+    """
+
+    def __init__(self, error: OSError, handed: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.handed = handed
+
+
+class Operation(Generic[T]):
+    """Awaited by the client, and done by the driver. The answer is of the type `T`."""
+
+    __slots__ = ("deadline",)
+
+    deadline: float
+
+    def __await__(self) -> Generator["Operation[Any]", Any, T]:
+        answer: T = yield self
+        return answer
+
+
+class Connect(Operation[Link]):
+    """Connect to an IP address. Raises OSError."""
+
+    __slots__ = ("address", "port")
+
+    def __init__(self, address: str, port: int, deadline: float) -> None:
+        self.address, self.port, self.deadline = address, port, deadline
+
+
+class Receive(Operation[bytes]):
+    """Wait for octets. The answer is empty if the server closed the connection. Raises OSError."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, link: Link, deadline: float) -> None:
+        self.link, self.deadline = link, deadline
+
+
+class Send(Operation[None]):
+    """Hand octets to the kernel, all of them. Raises SendFailed, with TimeoutError at the deadline.
+
+    `data` is what is left to be handed over, and `handed` says whether some of it was.
+    """
+
+    __slots__ = ("data", "handed", "link")
+
+    def __init__(self, link: Link, data: bytes, deadline: float) -> None:
+        self.link, self.deadline = link, deadline
+        self.data: bytes | memoryview = data
+        self.handed = False
+
+    def failed(self, error: OSError) -> SendFailed:
+        """Return the error to raise."""
+        return SendFailed(error, self.handed)
+
+
+class InThread(Operation[T]):
+    """Call a function that may block, such as a name look-up, in another thread. Raises what it raises.
+
+    Nobody can stop a thread: after the deadline the function goes on, and its result is dropped.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], T], deadline: float = inf) -> None:
+        self.call, self.deadline = call, deadline
+
+
+class Suspend(Operation[T]):
+    """Wait until somebody in the driver's thread calls the function that `keep` is given.
+
+    That function takes the answer. Only `loop` knows this operation.
+    """
+
+    __slots__ = ("keep",)
+
+    def __init__(self, keep: Callable[[Callable[[T], None]], None]) -> None:
+        self.keep, self.deadline = keep, inf
+
+
+#: A coroutine that awaits only operations.
+Conversation = Coroutine[Operation[Any], Any, T]

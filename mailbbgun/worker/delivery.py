@@ -1,0 +1,82 @@
+"""The delivery loop: one thread delivers all transactions of the send queue, each by a coroutine."""
+
+import logging
+import threading
+from time import monotonic
+
+from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.deliver import deliver, give_back, move
+from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.routing.send_queue import SendQueue
+from mailbbgun.smtp.loop import Loop
+
+#: Seconds, at most, until the send queue is looked at again: accounts and their limits change.
+_LOOK_SECONDS = 0.5
+
+#: Seconds between two looks for connections that were idle too long.
+_REAP_SECONDS = 5.0
+
+#: Seconds until a delivery is tried again that could not be read from the database.
+_UNREAD_SECONDS = 1.0
+
+log = logging.getLogger("mailbbgun.worker")
+
+
+class DeliveryLoop:
+    """Delivers what is in the send queue until ``stop`` is set, and then ends what it has begun.
+
+    :meth:`run` is the job of one thread. At most ``connections`` transactions are under way.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        send_queue: SendQueue[Transaction],
+        loop: Loop,
+        connections: int,
+        stop: threading.Event,
+    ) -> None:
+        self._context, self._send_queue, self._loop = context, send_queue, loop
+        self._connections, self._stop = connections, stop
+        self._under_way = 0
+
+    def run(self) -> None:
+        """Deliver; whoever sets ``stop`` must wake the loop."""
+        reap_at = monotonic() + _REAP_SECONDS
+        while not self._stop.is_set():
+            self._begin()
+            self._turn(min(_LOOK_SECONDS, self._send_queue.opens_in()))
+            if monotonic() >= reap_at:
+                self._loop.start(self._context.routes.reap())
+                reap_at = monotonic() + _REAP_SECONDS
+        self._loop.start(self._context.routes.close())
+        while len(self._loop):
+            self._turn(_LOOK_SECONDS)
+
+    def _turn(self, longest: float) -> None:
+        self._loop.turn(0.0 if self._context.journal_turns.waiting else longest)
+        self._context.journal_turns.end()
+
+    def _begin(self) -> None:
+        """Begin to deliver what may go."""
+        if free := self._connections - self._under_way:
+            for transaction in self._send_queue.take(free):
+                self._under_way += 1
+                self._loop.start(self._deliver(transaction))
+
+    async def _deliver(self, transaction: Transaction) -> None:
+        route = None
+        try:
+            route = await deliver(self._context, transaction)
+        except DatabaseUnavailable:  # raised before anything was sent
+            give_back(self._context, transaction, _UNREAD_SECONDS)
+        except Exception:
+            # Nobody knows how far it came. Once its lease has run out, the journal decides.
+            log.exception("delivery_failed", extra=transaction.log_fields)
+            self._context.leases.let_expire(transaction)
+        finally:
+            self._under_way -= 1
+            self._send_queue.done(transaction)
+        if route:
+            self._send_queue.add(move(self._context, transaction, route))
