@@ -10,8 +10,17 @@ import click
 
 from mailbbgun import migrations
 from mailbbgun.core import faults, logs
-from mailbbgun.core.process import CONTEXT, explained_exit, few_arenas, no_core_dumps, version_option
+from mailbbgun.core.errors import ConfigurationError
+from mailbbgun.core.process import (
+    CONTEXT,
+    allow_open_files,
+    explained_exit,
+    few_arenas,
+    no_core_dumps,
+    version_option,
+)
 from mailbbgun.deliver import journal
+from mailbbgun.routing.routes import KEPT
 from mailbbgun.services import Services, build, check_durability, make_folder
 from mailbbgun.settings.settings import Settings
 from mailbbgun.startup import check_redis, load_checked, patiently, tell_host_name
@@ -21,6 +30,9 @@ from mailbbgun.tenants import keys
 from mailbbgun.worker.isolated import send_isolated
 from mailbbgun.worker.process import WorkerProcess
 from mailbbgun.worker.supervisor import Supervisor, follow
+
+#: Open files besides mail connections: of the database, the queue, the journal and Python.
+OTHER_FILES = 150
 
 
 @click.command(context_settings=CONTEXT)
@@ -55,7 +67,9 @@ def main(
         first = member_of is None and isolated is None
         if first:
             tell_host_name(settings)
-        services = start(shared(settings, share), first=first)
+        settings = shared(settings, share)
+        check_open_files(settings.WORKER_CONNECTIONS)
+        services = start(settings, first=first)
         if isolated is not None:
             return send_isolated(services, isolated, owner or uuid4())
         if member_of is None and (count := processes or settings.worker_processes) > 1:
@@ -67,6 +81,20 @@ def main(
     # A loop that outlived SHUTDOWN_GRACE waits for a silent server. The journal has what they sent.
     sys.stdout.flush()
     os._exit(code)
+
+
+def check_open_files(connections: int) -> None:
+    """Raise the limit of open files for so many connections, under way and kept.
+
+    Raises :class:`ConfigurationError` if it cannot be raised that far.
+    """
+    needed = connections + max(KEPT, connections) + OTHER_FILES
+    if (allowed := allow_open_files(needed)) < needed:
+        raise ConfigurationError(
+            f"WORKER_CONNECTIONS: {connections} connections in one process need {needed} open files, and this process "
+            f"may have {allowed}: raise that limit (LimitNOFILE= in a systemd unit, else ulimit -n), or use more "
+            "WORKER_PROCESSES"
+        )
 
 
 def start(settings: Settings, *, first: bool = True) -> Services:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.core.process import next_event, on_stop
+from mailbbgun.core.process import next_event, on_stop, rare_collections
 from mailbbgun.database.engines import SQLITE_BUSY_SECONDS
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
@@ -70,6 +70,7 @@ class WorkerProcess:
         on_stop(lambda: self._asked_to_stop.put(None))
         threading.excepthook = self._thread_died
         self._periodic.report()
+        rare_collections()
         threads = {name: threading.Thread(target=job, name=name, daemon=True) for name, job in self.jobs.items()}
         for thread in threads.values():
             thread.start()
