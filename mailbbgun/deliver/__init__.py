@@ -9,8 +9,9 @@ a worker that is dead or stops, ``sweep/replay.py`` brings that. ``Leases.void_a
 dots while this process stops.
 
 Files: `deliver` is the column of verbs; read it first. `context` holds everything they need.
-`claim` claims deliveries, `transaction` is what a sender sends at once, `leases` renews and checks
-the leases of this process. `journal` records what was sent, `retry` turns an outcome into a result
+`claim` claims deliveries, `transaction` is what is sent at once, `leases` renews and checks the
+leases of this process. `journal` records what was sent, for all connections of a turn of the loop at
+once (`journal_turns`), `retry` turns an outcome into a result
 by the schedule `RETRY_DELAYS`, `results` commits results. `come_back_times` spreads deliveries that
 wait for one route. `workers`, with its table in `models`, is the register of live workers.
 """

@@ -289,20 +289,23 @@ def hand_over(
     Claims that were fenced are given back as if nothing had been tried. ``attempted`` says whether
     a server was asked in this attempt.
     """
-    # One random number for all: recipients that were sent together are then due together again, and
-    # share a hint.
-    drawn = context.policy.random()
-    policy = replace(context.policy, random=lambda: drawn)
+    policy = context.policy
+    if len(transaction.claims) > 1:
+        # One random number for all: recipients that were sent together are then due together again,
+        # and share a hint.
+        drawn = policy.random()
+        policy = replace(policy, random=lambda: drawn)
     route_taken = {"account": context.routes.name(transaction.route), "before": transaction.failed or None}
+    attempted = attempted or bool(transaction.failed)
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
-            context.results.put(one, released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed)))
+            result = released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed))
         else:
-            result = judge(outcome, one, policy)
-            data = {**(result.data or {}), **route_taken}
-            result = replace(result, attempted=attempted or bool(transaction.failed), data=data)
-            context.results.put(one, result)
+            result = judge(outcome, one, policy, route_taken)
+            if not attempted:
+                result = replace(result, attempted=False)
+        context.results.put(one, result)
 
 
 def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.0, why: str | None = None) -> None:

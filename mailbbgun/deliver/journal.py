@@ -149,7 +149,7 @@ class Journal:
                 with contextlib.suppress(OSError):  # the disk is full: its claims then look as if it had died
                     _append(self._file, orjson.dumps([_STOPPED, []]) + b"\n")
             os.close(self._file)
-            # A sender that still runs must not write into a file that gets this descriptor next.
+            # A loop that still runs must not write into a file that gets this descriptor next.
             self._file = -1
 
     def _write(self, lines: Sequence[bytes], about: Sequence[Sequence[Claim]]) -> None:

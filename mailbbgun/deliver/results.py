@@ -96,7 +96,7 @@ class Results:
             if self._ended or self._closing:
                 self._bell.set()
             rest = rest_after(time.monotonic() - started)
-        # A sender that still runs can no longer send what it has in hand: all leases are void.
+        # What is still under way can no longer be sent: all leases are void.
         unsent = [(one, released(one, 0.0)) for one in self._leases.in_hand() if not self._journal.may_have_sent(one)]
         if unsent:
             self._commit(unsent)

@@ -1,7 +1,8 @@
 """Turns the outcome of an attempt into the result of its claim, by schedule and policy. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mailbbgun.deliver.claim import Claim
@@ -14,6 +15,9 @@ from mailbbgun.smtp.reply import Reply
 
 #: Attempts after one whose outcome nobody knows. So a recipient gets at most three copies.
 UNKNOWN_RETRIES = 2
+
+#: More for the event: nothing.
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 #: A retry's delay is up to this part shorter or longer.
 JITTER = 0.1
@@ -34,8 +38,8 @@ class Policy:
     refused_pause: int = 60
 
 
-def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
-    """Return the result of one claim.
+def judge(outcome: Outcome, claim: Claim, policy: Policy, told: Mapping[str, Any] = NOTHING) -> Result:
+    """Return the result of one claim. Its event shows what is ``told`` as well.
 
     Raises TypeError for an outcome that is no end of an attempt, such as Fenced.
     """
@@ -45,23 +49,23 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy) -> Result:
             # when a journal is replayed.
             complained = simulator.complains(claim.address)
             return _result(
-                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_event_data(server)
+                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_event_data(told, server)
             )
         case Bounced(reply, phase, server):
             return _result(
-                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_event_data(server, phase)
+                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_event_data(told, server, phase)
             )
         case Refused(reply, phase, server):
             # Perhaps the refusal is about this recipient. The others, who wait for the end of the
             # pause, must be tried before it.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
             return _result(
-                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_event_data(server, phase)
+                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_event_data(told, server, phase)
             )
         case Unknown(reply, phase, server):
-            return _unknown(claim, policy, reply, _event_data(server, phase))
+            return _unknown(claim, policy, reply, _event_data(told, server, phase))
         case Deferred(reply, phase, after, server):
-            return _retry(claim, policy, Kind.DEFERRED, reply, _event_data(server, phase), after=after)
+            return _retry(claim, policy, Kind.DEFERRED, reply, _event_data(told, server, phase), after=after)
     raise TypeError(f"{outcome!r} is no end of a try")
 
 
@@ -107,9 +111,11 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
-def _event_data(server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
+def _event_data(
+    told: Mapping[str, Any], server: AnsweringServer | None, phase: Phase | None = None
+) -> dict[str, Any]:
     """Return what the event shows besides the reply. Events leave out what is None."""
-    return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip}
+    return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip, **told}
 
 
 def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -> Result:

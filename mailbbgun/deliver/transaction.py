@@ -1,4 +1,4 @@
-"""A mail transaction: one message to the recipients that a sender sends it to at once."""
+"""A mail transaction: one message to the recipients that it is sent to at once."""
 
 from dataclasses import dataclass, field
 from uuid import UUID

@@ -9,7 +9,7 @@ Files: `stores` chooses where to count, by ``REDIS_URL``.
 * Requests: `request_rates` knows the limits of keys, tenants and addresses. `windows` counts the
   requests of the last minute in memory, `redis_windows` in Redis.
 * Messages a day: `quota`.
-* Mail of an account: `rate_limiter` gives permits to the senders of one process. It asks a permit
+* Mail of an account: `rate_limiter` gives the mail of one process its permits. It asks a permit
   store, whose contract and arithmetic are in `permits`: `database_permits` (with `models`), or
   `redis_permits`.
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-#: A sender that asks up to this many seconds late still reaches the full rate.
+#: A process that asks up to this many seconds late still reaches the full rate.
 SLACK = 0.25
 #: The interval, in seconds, without a limit but ``max_per_day``: shorter than any server takes for
 #: a mail.
@@ -59,9 +59,9 @@ class SendingLimits:
     def burst(self) -> float:
         """How many mails may go at once after a rest: one, and those of a quarter of a second.
 
-        It need not be whole. The fraction lets a sender that asks a little late catch up, so that
+        It need not be whole. The fraction lets a process that asks a little late catch up, so that
         it reaches a rate of 1 a second as well as one of 100. With ``send_interval`` the burst is
-        one: no mail goes early, and a sender that asks late does not catch up.
+        one: no mail goes early, and a process that asks late does not catch up.
         """
         return 1.0 if self.send_interval else 1 + SLACK / self.interval
 

@@ -1,10 +1,9 @@
-"""The rate limiter gives the senders of one process permits under the limits of SMTP accounts.
+"""The rate limiter gives the mail of one process its permits under the limits of SMTP accounts.
 
-A sender never waits here. It takes a permit that is held for its account, or is told how long to
-wait. One thread asks the permit store for all accounts at once, and wakes the senders when it gets
+Nobody waits here. A mail takes a permit that is held for its account, or its asker is told how long
+to wait. One thread asks the permit store for all accounts at once, and calls back when it gets
 permits. The thread asks for no more permits than there are mails waiting, so that it takes nothing
-from other processes. A permit that no sender takes soon is dropped and given back to the day's
-count.
+from other processes. A permit that no mail takes soon is dropped and given back to the day's count.
 """
 
 import logging
@@ -20,19 +19,18 @@ from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import Unavailable, explained
 from mailbbgun.limits.permits import Permit, PermitRequest, PermitStore, SendingLimits
 
-#: How long a permit is held for a sender.
+#: How long a permit is held for a mail.
 HOLD_SECONDS = 1.0
 #: The later a mail uses its permit, the sooner the next one may follow it. So with a send_interval a
 #: permit is held only for this part of it.
 HOLD_PART = 0.1
-#: But it is held for at least this many seconds, or a sender on a busy machine would never be in
-#: time.
+#: But it is held for at least this many seconds, or on a busy machine no mail would ever be in time.
 HOLD_LEAST = 0.1
 #: A request to the store may be late by this part of permits.SLACK, to get several permits at once.
 GATHER = 0.4
 #: Seconds between two requests to the store, at least.
 LEAST_REST = 0.01
-#: Seconds that a sender is told to wait, at least.
+#: Seconds to wait that are told, at least.
 LEAST_WAIT = 0.01
 #: Seconds until the next request for an account whose day is used up, at most.
 LONGEST_WAIT = 60.0
@@ -67,7 +65,7 @@ class _Account:
         return min(ask, self.held[0] if self.held else math.inf, 0.0 if self.unused else math.inf)
 
     def drop_old(self, now: float) -> None:
-        """Drop permits that no sender took in time. Their senders count as gone."""
+        """Drop permits that no mail took in time. The mail they were for counts as gone."""
         while self.held and self.held[0] <= now:
             self.held.popleft()
             self.wanted = 0
@@ -185,10 +183,10 @@ class RateLimiter:
         else:
             self._failures = 0
             if self._apply(wants, answers, rest_after(time.monotonic() - started)):
-                self._wake_senders()
+                self._call_back()
 
     def _apply(self, wants: Sequence[PermitRequest], answers: Sequence[Permit], rest: float) -> int:
-        """Hold the granted permits for their senders, and return how many were granted."""
+        """Hold the granted permits, and return how many were granted."""
         now = time.monotonic()
         with self._changed:
             self._rests_until = now + max(LEAST_REST, rest)
@@ -203,7 +201,7 @@ class RateLimiter:
                     account.due = now + min(permit.wait + late, LONGEST_WAIT)
         return sum(permit.n for permit in answers)
 
-    def _wake_senders(self) -> None:
+    def _call_back(self) -> None:
         try:
             self._on_permit()
         except Exception:

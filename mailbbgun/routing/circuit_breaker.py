@@ -161,7 +161,7 @@ class CircuitBreaker:
                 circuit.probe, circuit.until = None, self._clock.boot()
 
     def _failed(self, route: str, cause: Deferred | Refused, pause: float) -> None:
-        # A domain that never answered has a circuit, and a sender without an account has one too.
+        # A domain that never answered has a circuit, and a From address without an account has one too.
         if len(self._open) >= MOST_OPEN:
             past = self._clock.boot() - PROBE_SECONDS
             self._open = {one: circuit for one, circuit in self._open.items() if circuit.until > past}

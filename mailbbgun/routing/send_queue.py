@@ -295,7 +295,7 @@ class SendQueue(Generic[Q]):
         pace = self._paces.get(route)
         going = math.ceil(pace.at(time.monotonic()) * AWAY_AND_BACK_SECONDS) if pace else 0
         most = max(1, self._room * 3 // 4)
-        # A shut route needs no busy sender to be slow, so there may be many: they share the room.
+        # A shut route needs no busy connection to be slow, so there may be many: they share the room.
         if route in self._shut:
             return min(max(self._connections(route) * LEFT_PER_CONNECTION, going), max(1, most // len(self._shut)))
         return max(self._connections(route) * LEFT_PER_CONNECTION, min(going, most))

@@ -1,8 +1,11 @@
 """The SMTP client (RFC 5321): it opens a session with a server and sends messages over it.
 
-In: an `Envelope` (sender, recipients, finished bytes) and two functions to call around the final
+In: an `Envelope` (sender, recipients, finished bytes) and two functions to await around the final
 dot. Out: one `Outcome` for each recipient. Failures of the network, the server or the mail are
 returned as values. Exceptions mean programming errors, or come from the two functions.
+
+The client is coroutines that hold no socket (sans-IO): they await `operations`, and a driver does
+these. `blocking` runs one coroutine in a thread, `loop` runs thousands; `link` is the socket of both.
 
 Files, in the order of the flow: `endpoint` and `envelope` are the values that come in. `opening`
 does TCP, TLS, EHLO and AUTH; `transaction` does MAIL to the dot. `wire` moves bytes under absolute
@@ -14,9 +17,9 @@ mail, and `server_limits` recognises replies that ask for fewer recipients or a 
 What it promises:
 
 * The final dot goes out in a write of its own, and only after `before_dot` returned True;
-  `after_dot` is called as soon as the reply is read. A failure once the dot may have left is
+  `after_dot` is awaited as soon as the reply is read. A failure once the dot may have left is
   `Unknown`; an earlier one is `Deferred`.
-* No server holds a thread longer than the deadline of the phase, or makes it keep more than 64 KB.
+* No server is waited for longer than the deadline of the phase, or makes us keep more than 64 KB.
 * No byte of an envelope or message can become a command: CR and LF occur only as line ends, and
   addresses follow a strict grammar.
 * A password goes over an unencrypted line only where the endpoint says `security="none"`.
