@@ -49,18 +49,35 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy, told: Mapping[str, Any
             # when a journal is replayed.
             complained = simulator.complains(claim.address)
             return _result(
-                claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=_event_data(told, server)
+                claim,
+                Kind.DELIVERED,
+                DELIVERED,
+                reply,
+                counted=True,
+                complained=complained,
+                data=_event_data(told, server),
             )
         case Bounced(reply, phase, server):
             return _result(
-                claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=_event_data(told, server, phase)
+                claim,
+                Kind.BOUNCED,
+                ERROR,
+                reply,
+                reason=Reason.BOUNCED,
+                counted=True,
+                data=_event_data(told, server, phase),
             )
         case Refused(reply, phase, server):
             # Perhaps the refusal is about this recipient. The others, who wait for the end of the
             # pause, must be tried before it.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
             return _result(
-                claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=_event_data(told, server, phase)
+                claim,
+                Kind.REFUSED,
+                PENDING,
+                reply,
+                wait=policy.refused_pause + behind,
+                data=_event_data(told, server, phase),
             )
         case Unknown(reply, phase, server):
             return _unknown(claim, policy, reply, _event_data(told, server, phase))
@@ -111,9 +128,7 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
-def _event_data(
-    told: Mapping[str, Any], server: AnsweringServer | None, phase: Phase | None = None
-) -> dict[str, Any]:
+def _event_data(told: Mapping[str, Any], server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
     """Return what the event shows besides the reply. Events leave out what is None."""
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip, **told}
 
