@@ -192,7 +192,8 @@ class SendQueue(Generic[Q]):
     def opens_in(self) -> float:
         """Return in how many seconds a gate may open that is shut; infinity if none is."""
         with self._lock:
-            return min(self._shut.values(), default=math.inf) - time.monotonic()
+            now = time.monotonic()
+            return min((opens for opens in self._shut.values() if opens > now), default=math.inf) - now
 
     def done(self, transaction: Q) -> None:
         """Give back the place of a transaction that :meth:`take` returned."""

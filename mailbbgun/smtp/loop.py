@@ -61,7 +61,8 @@ class _Link(SocketLink):
 class Loop:
     """Runs coroutines. All methods but `wake` and `call` belong to the thread that calls `turn`."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = THREADS) -> None:
+        """`threads`: how many functions that may block run at once."""
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
@@ -70,7 +71,7 @@ class Loop:
         self._links: dict[int, _Link] = {}  # by file descriptor; a closed one stays until its number is used again
         self._calls: deque[Callable[[], None]] = deque()
         self._look = inf  # no deadline passes before
-        self._threads = ThreadPoolExecutor(THREADS, "look-up")
+        self._threads = ThreadPoolExecutor(threads, "look-up")
         #: When the last turn began to resume coroutines, in monotonic seconds, and the thread of it.
         self.turned, self.thread = monotonic(), 0
 

@@ -223,15 +223,34 @@ class SMTPTransaction:
             self._settle_rest(Fenced(Phase.BODY))
             return
         verdict, reply = await self._send_dot()
+        if verdict is None:
+            await self._settle_early(accepted, reply, after_dot)
+            return
         await after_dot(accepted, reply)
         if self._reused and reply is not None and reply.code // 100 in (4, 5) and not self.broken:
             verdict = self._outcome_of_reply(Phase.DOT, reply)  # a definite no: another connection may try
         self._settle_rest(verdict)
 
-    async def _send_dot(self) -> tuple[Outcome | TooMany, Reply | None]:
-        """Send the dot. Return the outcome, and the reply to pass to `after_dot`."""
+    async def _settle_early(self, accepted: tuple[str, ...], reply: Reply | None, after_dot: AfterDot) -> None:
+        """Settle a transaction whose server spoke before the dot, which was not sent."""
+        assert reply is not None  # what it said
+        self.broken = True
+        refused = reply.code // 100 in (4, 5)
+        # Nobody may read in the journal that the server took a message without its end.
+        ours = Reply(0, "4.5.0", f"the server spoke before the end of the message: {reply}")
+        await after_dot(accepted, reply if refused else ours)
+        self._settle_rest(self._outcome_of_reply(Phase.BODY, reply))
+
+    async def _send_dot(self) -> tuple[Outcome | TooMany | None, Reply | None]:
+        """Send the dot. Return the outcome, and the reply to pass to `after_dot`.
+
+        The outcome is None if the server spoke before, so that the dot was not sent.
+        """
         deadline, gone = monotonic() + self._timeouts.dot, False
         try:
+            # Again, for `before_dot` may have waited: else this reply would count as that to the dot.
+            if self._wire.has_unasked_reply(Phase.BODY):
+                return None, await self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
             await self._wire.write(_DOT, Phase.DOT, deadline)
             gone = True
             fault("dot.sent")

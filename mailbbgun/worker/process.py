@@ -16,7 +16,7 @@ from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
-from mailbbgun.smtp.loop import Loop
+from mailbbgun.smtp.loop import THREADS, Loop
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own
@@ -27,6 +27,10 @@ from mailbbgun.worker.periodic import Periodic
 
 #: Seconds to write the last results at shutdown.
 FLUSH_SECONDS = 10.0
+
+#: Threads for name look-ups, at most. With many connections to domains whose name servers are silent,
+#: fewer would make the others wait.
+MOST_THREADS = 256
 
 #: Seconds to wait, at shutdown, for a claim that has begun.
 _CLAIM_SECONDS = SQLITE_BUSY_SECONDS + 5.0
@@ -45,7 +49,7 @@ class WorkerProcess:
         # Not an Event: signal handlers must not take a lock, and an Event does.
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._code = 0
-        self._loop = Loop()
+        self._loop = Loop(max(THREADS, min(self._settings.WORKER_CONNECTIONS, MOST_THREADS)))
         self.context = WorkerContext.open(services, woken=self._loop.wake)
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
