@@ -6,12 +6,15 @@ checks each statement when it is compiled. Connections come from the same pool, 
 those of SQLAlchemy.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Dialect, Engine, Executable
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -22,8 +25,6 @@ from mailbbgun.database import tenant_filter
 Values = Mapping[str, Any]
 #: What a statement returns.
 Rows = list[tuple[Any, ...]]
-#: A compiled statement, with values for each time that it is executed.
-Prepared = tuple["_Compiled", Sequence[Values]]
 
 
 class CompiledStatement:
@@ -50,6 +51,41 @@ class StatementStep(NamedTuple):
     given: Sequence[Values]
 
 
+class Statements(Protocol):
+    """Executes compiled statements of one transaction, which is committed with the last of them."""
+
+    @property
+    def dialect(self) -> str:
+        """``postgresql`` or ``sqlite``."""
+
+    def ask(self, statement: CompiledStatement, values: Values, *, last: bool = False) -> Rows:
+        """Execute one statement and return its rows. ``last``: no other follows."""
+
+    def last(self, steps: Sequence[StatementStep]) -> None:
+        """Execute the last statements, or none. No others may follow."""
+
+
+class InSession:
+    """Executes compiled statements in a session, whose opener commits.
+
+    For a transaction that also needs what only a session can do.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.dialect = session.get_bind().dialect.name
+
+    def ask(self, statement: CompiledStatement, values: Values, *, last: bool = False) -> Rows:
+        """Execute one statement and return its rows."""
+        return [tuple(row) for row in self._session.execute(statement.statement, values)]
+
+    def last(self, steps: Sequence[StatementStep]) -> None:
+        """Execute statements."""
+        for statement, given in steps:
+            if given:
+                self._session.execute(statement.statement, given)
+
+
 class Runner:
     """Executes compiled statements on connections of an engine's pool."""
 
@@ -60,24 +96,52 @@ class Runner:
     def commit(self, steps: Sequence[StatementStep]) -> None:
         """Execute all steps in one transaction and return when it is committed.
 
-        On PostgreSQL a single statement commits itself, in one round trip. Raises what a Session
-        would: subclasses of :class:`sqlalchemy.exc.DBAPIError`, and
-        :class:`sqlalchemy.exc.TimeoutError` if no connection is free.
+        On PostgreSQL this takes one round trip. Raises what a Session would: subclasses of
+        :class:`sqlalchemy.exc.DBAPIError`, and :class:`sqlalchemy.exc.TimeoutError` if no
+        connection is free.
         """
-        self._run([(self._of(step.statement), step.given) for step in steps])
+        with self.transaction() as statements:
+            statements.last(steps)
 
     def ask(self, statement: CompiledStatement, values: Values) -> Rows:
         """Execute one statement, and return its rows when it is committed.
 
         Raises what :meth:`commit` does.
         """
-        compiled = self._of(statement)
-        return self._run([(compiled, [values])], compiled.rows)
+        with self.transaction() as statements:
+            return statements.ask(statement, values, last=True)
 
-    def _run(self, prepared: Sequence[Prepared], read: Callable[[DBAPICursor], Rows] = lambda cursor: []) -> Rows:
+    def read(self, statement: CompiledStatement, values: Values) -> Rows:
+        """Execute a statement that only reads, and return its rows. Raises what :meth:`commit` does."""
+        compiled = self.compiled(statement)
+        with self._connected() as connection, _autocommit(connection.driver_connection):
+            cursor = connection.cursor()
+            cursor.execute(compiled.sql, compiled.parameters(values))
+            return compiled.rows(cursor)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Statements]:
+        """Open a transaction on a connection of the pool, and execute statements in it.
+
+        If its last statement was not executed when the block ends, it is rolled back. Raises what
+        :meth:`commit` does.
+        """
+        with self._connected() as connection:
+            kind = _SQLiteStatements if self._engine.name == "sqlite" else _PostgreSQLStatements
+            statements = kind(connection.driver_connection, self.compiled)
+            with _autocommit(connection.driver_connection):
+                try:
+                    yield statements
+                finally:
+                    if statements.open:  # the driver knows of no transaction, so the pool would not roll back
+                        with suppress(self._engine.dialect.loaded_dbapi.Error):  # then it is broken, and ends so
+                            connection.cursor().execute("ROLLBACK")
+
+    @contextmanager
+    def _connected(self) -> Iterator[PoolProxiedConnection]:
         connection = self._connection()
         try:
-            return _execute(connection.driver_connection, self._engine.name, prepared, read)
+            yield connection
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise self._failed(connection, error) from error
         except BaseException:  # it came in the middle of something: nobody may use this connection again
@@ -86,7 +150,8 @@ class Runner:
         finally:
             connection.close()  # this returns it to the pool, which rolls back an open transaction
 
-    def _of(self, statement: CompiledStatement) -> "_Compiled":
+    def compiled(self, statement: CompiledStatement) -> "_Compiled":
+        """Return the SQL text of a statement for this engine."""
         found = self._compiled.get(statement)
         if found is None:
             found = self._compiled[statement] = _Compiled(statement.statement, self._engine.dialect)
@@ -113,50 +178,88 @@ class Runner:
         return wrapped
 
 
-def _execute(
-    connection: Any,
-    dialect: str,
-    prepared: Sequence[Prepared],
-    read: Callable[[DBAPICursor], Rows],
-) -> Rows:
-    """Execute statements in one transaction.
+@contextmanager
+def _autocommit(connection: Any) -> Iterator[None]:
+    """Let the driver of PostgreSQL send nothing but what it is given.
 
-    Return what ``read`` returns for the cursor after the last one.
+    Setting the driver's flag sends nothing. SQLAlchemy's isolation level would send a SET, which
+    behind PgBouncer would remain in effect for other clients. SQLite's driver never sends more.
     """
-    if dialect == "sqlite":
-        found = _execute_all(connection.cursor(), prepared, read, "BEGIN IMMEDIATE")
-        connection.commit()
-    elif len(prepared) == 1 and len(prepared[0][1]) == 1:
-        # Setting the driver's flag sends nothing. SQLAlchemy's isolation level would send a SET,
-        # which behind PgBouncer would remain in effect for other clients.
-        connection.autocommit = True
-        try:
-            found = _execute_all(connection.cursor(), prepared, read)
-        finally:
-            if not connection.closed:
-                connection.autocommit = False
-    else:
-        found = _execute_all(connection.cursor(), prepared, read)
-        connection.commit()
-    return found
+    if not hasattr(connection, "autocommit") or isinstance(connection, sqlite3.Connection):
+        yield
+        return
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.autocommit = False
 
 
-def _execute_all(
-    cursor: DBAPICursor,
-    prepared: Iterable[Prepared],
-    read: Callable[[DBAPICursor], Rows],
-    begin: str | None = None,
-) -> Rows:
-    if begin:
-        cursor.execute(begin)
-    for compiled, given in prepared:
-        if len(given) == 1:
-            cursor.execute(compiled.sql, compiled.parameters(given[0]))
-        elif given:
-            cursor.executemany(compiled.sql, list(map(compiled.parameters, given)))
-    found = read(cursor)
-    cursor.close()
-    return found
+class _SQLiteStatements:
+    """SQLite runs in this process: there are no round trips to save."""
+
+    dialect = "sqlite"
+    open = False  # the pool rolls back
+
+    def __init__(self, connection: Any, compiled: Callable[[CompiledStatement], "_Compiled"]) -> None:
+        self._connection, self._compiled = connection, compiled
+        self._cursor = connection.cursor()
+        self._cursor.execute("BEGIN IMMEDIATE")
+
+    def ask(self, statement: CompiledStatement, values: Values, *, last: bool = False) -> Rows:
+        compiled = self._compiled(statement)
+        self._cursor.execute(compiled.sql, compiled.parameters(values))
+        found = compiled.rows(self._cursor)
+        if last:
+            self._connection.commit()
+        return found
+
+    def last(self, steps: Sequence[StatementStep]) -> None:
+        for statement, given in steps:
+            compiled = self._compiled(statement)
+            for values in given:
+                self._cursor.execute(compiled.sql, compiled.parameters(values))
+        self._connection.commit()
+
+
+class _PostgreSQLStatements:
+    """Sends several statements in one round trip, with BEGIN and COMMIT among them.
+
+    The server runs statements that come together, without BEGIN, in one transaction. As in any
+    transaction, each sees what others had committed when it began.
+    """
+
+    dialect = "postgresql"
+
+    def __init__(self, connection: Any, compiled: Callable[[CompiledStatement], "_Compiled"]) -> None:
+        self._compiled = compiled
+        self._cursor = connection.cursor()
+        self.open = False  # whether BEGIN was sent and COMMIT was not
+
+    def ask(self, statement: CompiledStatement, values: Values, *, last: bool = False) -> Rows:
+        compiled = self._compiled(statement)
+        text = self._cursor.mogrify(compiled.sql, compiled.parameters(values))
+        if not (last or self.open):
+            text = b"BEGIN;" + text
+            self.open = True
+        self._cursor.execute(text)
+        found = compiled.rows(self._cursor)
+        if last and self.open:
+            self.last([])
+        return found
+
+    def last(self, steps: Sequence[StatementStep]) -> None:
+        texts = [
+            self._cursor.mogrify(compiled.sql, compiled.parameters(values))
+            for compiled, given in ((self._compiled(statement), given) for statement, given in steps)
+            for values in given
+        ]
+        if self.open:
+            texts.append(b"COMMIT")
+        if texts:
+            self._cursor.execute(b";".join(texts))
+            self.open = False
 
 
 class _Compiled:
@@ -185,12 +288,15 @@ class _Compiled:
 
     def rows(self, cursor: DBAPICursor) -> Rows:
         """Return the rows of an executed statement, with their values as Python types."""
-        columns = zip(self._kinds, cursor.description or (), strict=True)
-        converts = [kind.result_processor(self._dialect, column[1]) for kind, column in columns]
-        return [
-            tuple(_bound(value, convert) for value, convert in zip(row, converts, strict=True))
-            for row in cursor.fetchall()
-        ]
+        found = cursor.fetchall()
+        if not found:
+            return []
+        columns = zip(self._kinds, cursor.description or (), zip(*found, strict=True), strict=True)
+        converted = []
+        for kind, described, values in columns:
+            convert = kind.result_processor(self._dialect, described[1])
+            converted.append(values if convert is None else map(convert, values))
+        return list(zip(*converted, strict=True))
 
 
 def _to_driver(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeDecorator
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database import engines, tenant_filter
-from mailbbgun.database.compiled import CompiledStatement, Rows, Runner, StatementStep, Values
+from mailbbgun.database.compiled import CompiledStatement, Rows, Runner, Statements, StatementStep, Values
 from mailbbgun.database.refusal import ONLY_READS, DatabaseRefusal
 
 _SECRET_OPTIONS = ("password", "sslpassword")  # options of libpq that hold secrets
@@ -205,7 +205,7 @@ class Database:
         self._compiled = Runner(self.engine)
         # SQLite has one writer at a time. The lock lets writers wait in turn; SQLite's busy handler
         # does not.
-        self._writer: threading.Lock | _NoLock = threading.Lock() if self.dialect == "sqlite" else _NoLock()
+        self._writer: AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else nullcontext()
 
     @property
     def shown(self) -> str:
@@ -265,6 +265,20 @@ class Database:
         """
         with self._translated(), self._writer:
             return self._compiled.ask(statement, values)
+
+    def find(self, statement: CompiledStatement, values: Values) -> Rows:
+        """Return the rows of a compiled statement that only reads. Raises :class:`DatabaseUnavailable`."""
+        with self._translated():
+            return self._compiled.read(statement, values)
+
+    @contextmanager
+    def statements(self) -> Iterator[Statements]:
+        """Open a transaction for several compiled statements. It is committed with the last of them.
+
+        If the block ends before that, it is rolled back. Raises what :meth:`commit` does.
+        """
+        with self._translated(), self._writer, self._compiled.transaction() as statements:
+            yield statements
 
     def check_writable(self) -> None:
         """Raise :class:`DatabaseUnavailable` if the database may only be read, as on a standby, if
@@ -333,13 +347,3 @@ def wait_at_most(session: Session, seconds: float) -> None:
             f"SET LOCAL lock_timeout = {round(seconds * 1000)}; SET LOCAL idle_in_transaction_session_timeout = 30000"
         )
         session.connection().exec_driver_sql(limits)  # plain SQL, which the tenant filter would refuse
-
-
-class _NoLock:
-    """Stands in for a lock where writers need not wait for each other."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None

@@ -6,7 +6,7 @@ A table is leased that has ``id`` and the columns of :class:`LeaseColumns`, an i
 ``lease_until`` where there is an owner, and a condition of its own for rows that are still to be worked on. A worker
 
 1. locks rows that are due, in the order of their ids (:func:`locked`), takes them (:func:`taken`) and commits;
-2. prolongs what it works on (:func:`prolong`), and asks its own clock whether a lease still stands;
+2. prolongs what it works on (:func:`prolonged`), and asks its own clock whether a lease still stands;
 3. writes a result only where its lease stands (:func:`standing`), with :data:`ENDED` among the values.
 
 Rows of a worker that is gone are found by their lease (:func:`expired_owners`, :func:`held_by`).
@@ -19,8 +19,9 @@ from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, FromClause, Integer, Select, Table, Update, bindparam, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from mailbbgun.database.db import UTCDateTime, db_now, dialect_of
+from mailbbgun.database.db import UTCDateTime, db_now
 from mailbbgun.database.sql import among, for_each, id_rows, unguessed
 
 #: Values of a row that nobody has in hand.
@@ -59,23 +60,21 @@ def taken(table: Table, chosen: CTE) -> Update:
     return update(table).where(columns.id.in_(select(chosen.c.id))).values(lease)
 
 
-def prolong(session: Session, table: Table, owner: UUID, ids: Collection[UUID], seconds: int) -> set[tuple[UUID, int]]:
-    """Prolong the leases of these rows that ``owner`` still has, to ``seconds`` from now.
+def prolonged(dialect: str, table: Table) -> ReturningUpdate[tuple[UUID, int]]:
+    """Return the statement that prolongs leases which a worker still has; bind it with :func:`prolonging`.
 
-    Returns id and attempt of each.
-
-    The attempt matters: a row that was taken from a worker may be its own again, and its former lease must not stand up
-    with the new one.
+    It returns id and attempt of each. The attempt matters: a row that was taken from a worker may be its own again,
+    and its former lease must not stand up with the new one.
     """
     columns = table.c
-    statement = (
-        update(table)
-        .where(among(dialect_of(session), columns.id, "leases"), columns.lease_owner == owner)
-        .values(lease_until=db_now(seconds))
-        .returning(columns.id, columns.attempt)
-    )
-    found = session.execute(statement, {"leases": id_rows(dialect_of(session), ids)})
-    return {(identifier, attempt) for identifier, attempt in found}
+    until = db_now(bindparam("seconds", type_=Integer))
+    statement = update(table).where(among(dialect, columns.id, "leases"), columns.lease_owner == bindparam("owner"))
+    return statement.values(lease_until=until).returning(columns.id, columns.attempt)
+
+
+def prolonging(dialect: str, owner: UUID, ids: Collection[UUID], seconds: int) -> dict[str, Any]:
+    """Return the values for :func:`prolonged`: the leases of these rows end ``seconds`` from now."""
+    return {"owner": owner, "leases": id_rows(dialect, ids), "seconds": seconds}
 
 
 def standing(table: Table, attempt: Any, pending: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -1,21 +1,23 @@
 """Claims deliveries for one worker, each for the time of a lease.
 
-All times are the database's clock. A statement works on many rows at once. Each is built only once,
-because SQLAlchemy takes longer to build it than the database to run it.
+All times are the database's clock. A statement works on many rows at once. Each is compiled only
+once, because SQLAlchemy takes longer to build it than the database to run it.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, Executable, Select, case, select, update
+from sqlalchemy import CTE, ColumnElement, Select, and_, case, func, select, true, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from mailbbgun.database import leasing
-from mailbbgun.database.db import db_now, dialect_of
+from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.sql import among, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
@@ -60,6 +62,8 @@ class Claim:
         return self.delivery_id, self.claim_number
 
 
+#: The columns of a delivery that a claim begins with.
+_TOLD = 8
 #: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
 _NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 
@@ -88,28 +92,71 @@ class Loaded(NamedTuple):
         return named[1] if named else self.sender
 
 
+class Claimed(NamedTuple):
+    """Claims of one commit, and what their transactions need of each message, by its id."""
+
+    claims: list[Claim]
+    messages: dict[UUID, Loaded]
+
+
 def claim(
-    session: Session,
+    statements: Statements,
     owner: UUID,
     message_ids: Sequence[UUID],
     lease_seconds: int,
     lease_ends: float,
     *,
     isolated: bool = False,
-) -> list[Claim]:
-    """Claim the deliveries of these messages that are pending, due and unclaimed.
+) -> Claimed:
+    """Claim the deliveries of these messages that are pending, due and unclaimed; load the messages.
 
-    ``lease_ends`` is when their leases of ``lease_seconds`` end by the boot clock. ``isolated``
-    also claims deliveries that have killed workers (``crashes`` ≥ ``ISOLATED_FROM``); only a child
-    process may ask for it.
+    On PostgreSQL this is one statement. No other statement may follow. ``lease_ends`` is when their
+    leases of ``lease_seconds`` end by the boot clock. ``isolated`` also claims deliveries that have
+    killed workers (``crashes`` ≥ ``ISOLATED_FROM``); only a child process may ask for it.
     """
-    given = {"owner": owner, "messages": id_rows(dialect_of(session), sorted(message_ids)), "seconds": lease_seconds}
-    rows = session.execute(_claim(dialect_of(session), isolated), given).mappings()
-    return [Claim(**row, lease_ends=lease_ends) for row in rows]
+    dialect = statements.dialect
+    given = {"owner": owner, "messages": id_rows(dialect, sorted(message_ids)), "seconds": lease_seconds}
+    if dialect == "postgresql":
+        found = statements.ask(_claim_and_load(isolated), given, last=True)
+        claims = [Claim(*(*row[:_TOLD], lease_ends)) for row in found]
+        # Only the first claim of a message comes with its MIME.
+        messages = {row[1]: Loaded(*row[_TOLD + 1 :]) for row in found if row[_TOLD]}
+    else:
+        claims = [Claim(*(*row, lease_ends)) for row in statements.ask(_claim(isolated), given)]
+        given = {"messages": id_rows(dialect, {one.message_id for one in claims})}
+        messages = {row[0]: Loaded(*row[1:]) for row in statements.ask(_load(), given, last=True)}
+    return Claimed(claims, messages)
 
 
 @cache
-def _claim(dialect: str, isolated: bool) -> Executable:
+def _claim_and_load(isolated: bool) -> CompiledStatement:
+    """Return the statement for PostgreSQL.
+
+    RETURNING could join the messages, but not tell which claim of a message is the first.
+    """
+    taken = _taken("postgresql", isolated).cte("taken")
+    first = func.row_number().over(partition_by=taken.c.message_id, order_by=taken.c.delivery_id) == 1
+    chosen = select(*taken.c, first.label("first"), *_loaded(first)).join_from(
+        taken, MESSAGES, taken.c.message_id == _M.id
+    )
+    # The ids once more: PostgreSQL does not know how many rows were taken, and might read all messages.
+    return CompiledStatement(chosen.where(among("postgresql", _M.id, "messages")))
+
+
+@cache
+def _claim(isolated: bool) -> CompiledStatement:
+    """Return the statement for SQLite, whose RETURNING knows no other table."""
+    return CompiledStatement(_taken("sqlite", isolated))
+
+
+@cache
+def _load() -> CompiledStatement:
+    """Return the statement that loads messages for SQLite."""
+    return CompiledStatement(select(_M.id, *_loaded(true())).where(among("sqlite", _M.id, "messages")))
+
+
+def _taken(dialect: str, isolated: bool) -> ReturningUpdate[Any]:
+    """Return the statement that claims. Its rows begin as :class:`Claim` does."""
     due = select(_D.id).where(*_IDLE_OF_MESSAGE, _D.next_attempt_at <= db_now(), ~suspended(_D.tenant_id))
     if not isolated:
         due = due.where(_D.crashes < ISOLATED_FROM)
@@ -125,7 +172,14 @@ def _claim(dialect: str, isolated: bool) -> Executable:
         _D.tries.label("schedule_step"),
         _D.unknowns,
     )
+    assert len(told) == _TOLD
     return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)
+
+
+def _loaded(with_raw: ColumnElement[bool]) -> Sequence[ColumnElement[Any]]:
+    """Return the columns of :class:`Loaded`. The MIME is null if it is large, or not wanted ``with`` this row."""
+    raw = case((and_(_M.size <= EAGER_SIZE, with_raw), _M.raw))
+    return _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id
 
 
 def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
@@ -133,51 +187,42 @@ def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
     return leasing.locked(dialect, ids(dialect, "messages"), _D.message_id, rows)
 
 
-def load(session: Session, message_ids: Collection[UUID]) -> dict[UUID, Loaded]:
-    """Return what the transactions need of each message, by its id."""
-    rows = session.execute(_load(dialect_of(session)), {"messages": id_rows(dialect_of(session), message_ids)})
-    return {row[0]: Loaded(*row[1:]) for row in rows}
-
-
-@cache
-def _load(dialect: str) -> Executable:
-    raw = case((_M.size <= EAGER_SIZE, _M.raw))
-    return select(_M.id, _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id).where(
-        among(dialect, _M.id, "messages")
-    )
-
-
 def load_raw(session: Session, message_id: UUID) -> bytes:
     """Return the MIME bytes of one message."""
     return bytes(session.execute(select(_M.raw).where(_M.id == message_id)).scalar_one())
 
 
-def renew(session: Session, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[tuple[UUID, int]]:
-    """Renew the leases that still stand; return the ``key`` of each of their claims.
+def renew(database: Database, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[tuple[UUID, int]]:
+    """Renew the leases that still stand, and commit; return the ``key`` of each of their claims.
 
-    The other claims were taken from this worker.
+    The other claims were taken from this worker. Raises :class:`DatabaseUnavailable`.
     """
-    return leasing.prolong(session, DELIVERIES, owner, {one.delivery_id for one in claims}, lease_seconds)
+    given = leasing.prolonging(database.dialect, owner, {one.delivery_id for one in claims}, lease_seconds)
+    return {(identifier, number) for identifier, number in database.ask(_renewed(database.dialect), given)}
 
 
-def put_early_back(session: Session, message_ids: Sequence[UUID]) -> None:
+@cache
+def _renewed(dialect: str) -> CompiledStatement:
+    return CompiledStatement(leasing.prolonged(dialect, DELIVERIES))
+
+
+def put_early_back(statements: Statements, message_ids: Sequence[UUID]) -> None:
     """Note that these messages' hints came before their deliveries could be claimed.
 
     Jitter makes some deliveries due after the delay queue's hint. The tick then hints them again.
     Deliveries that may be claimed by now are included: since the claim that did not find them, they
     may have become due, or their tenant active. If another hint is under way, the tick's is one too
-    many, which is harmless.
+    many, which is harmless. No other statement may follow.
     """
-    session.execute(
-        _put_early_back(dialect_of(session)), {"messages": id_rows(dialect_of(session), sorted(message_ids))}
-    )
+    given = {"messages": id_rows(statements.dialect, sorted(message_ids))}
+    statements.last([StatementStep(_put_early_back(statements.dialect), [given])])
 
 
 @cache
-def _put_early_back(dialect: str) -> Executable:
+def _put_early_back(dialect: str) -> CompiledStatement:
     hinted = (_D.published_at.is_not(None), _D.next_attempt_at.is_not(None))
     chosen = _locked(dialect, select(_D.id).where(*_IDLE_OF_MESSAGE, *hinted))
-    return update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None)
+    return CompiledStatement(update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None))
 
 
 def next_isolated(session: Session) -> UUID | None:

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim, Loaded, claim, load, load_raw
+from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.events import record
+from mailbbgun.events import holding
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.operations import InThread
@@ -57,31 +58,41 @@ log = logging.getLogger("mailbbgun.deliver")
 def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool = False) -> list[Transaction]:
     """Claim the deliveries of these messages that are due, in one commit, and group them by route.
 
+    Those of suspended tenants are held. Claims of which no transactions can be made are given back.
+
     ``isolated``: see :func:`claim.claim`. Raises :class:`DatabaseUnavailable`.
     """
     lease_ends = context.leases.next_end()
-    with context.db.write() as session:
-        claims = claim(
-            session, context.owner, message_ids, context.settings.LEASE_SECONDS, lease_ends, isolated=isolated
+    fault("claim.commit")  # on PostgreSQL the statement commits itself
+    with context.db.statements() as statements:
+        claims, messages = claim(
+            statements, context.owner, message_ids, context.settings.LEASE_SECONDS, lease_ends, isolated=isolated
         )
-        if missing := set(message_ids) - {one.message_id for one in claims}:
-            # In this commit: later, a suspended tenant may be active again.
-            record.held(session, sorted(missing))
-        messages = load(session, {one.message_id for one in claims})
-        accounts = context.account_cache.accounts_of(session, {one.tenant_id for one in claims})
-        fault("claim.commit")
     fault("claim.committed")
     try:
+        if missing := set(message_ids) - messages.keys():
+            # Their tenant may have become active since the claim. Then they are not held, and the intake
+            # lets the tick hint them again (``claim.put_early_back``).
+            holding.held(context.db, sorted(missing))
+        accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
         transactions = _grouped(context, claims, messages, accounts)
+    except DatabaseUnavailable:
+        _give_all_back(context, claims, 0.0)
+        raise
     # An error of ours must neither keep these claims nor make them look as if they had been sent.
     except Exception:
         log.exception("grouping_failed", extra={"claims": len(claims)})
-        for one in claims:
-            context.results.put(one, released(one, BROKEN_WAIT_SECONDS))
+        _give_all_back(context, claims, BROKEN_WAIT_SECONDS)
         return []
     context.leases.add(transactions)
     return transactions
+
+
+def _give_all_back(context: WorkerContext, claims: Sequence[Claim], wait: float) -> None:
+    """Give back claims of which no transactions were made, due again in ``wait`` seconds."""
+    for one in claims:
+        context.results.put(one, released(one, wait))
 
 
 def _grouped(

@@ -83,8 +83,8 @@ class Leases:
         if not wanted:
             return
         ends = self.next_end()
-        with self.writing, database.write() as session:
-            standing = renew(session, self._owner, wanted, self._seconds)
+        with self.writing:
+            standing = renew(database, self._owner, wanted, self._seconds)
         for one in wanted:
             if one.key in standing:
                 one.lease_ends = ends

@@ -104,9 +104,9 @@ class Results:
     def _commit(self, ended: list[tuple[Claim, Result]]) -> None:
         while True:
             try:
-                with self._leases.writing, self._database.write() as session:
-                    standing = record.write_results(session, self._owner, [result for _, result in ended])
-                    fault("results.commit")
+                results = [result for _, result in ended]
+                with self._leases.writing:
+                    standing = record.commit_results(self._database, self._owner, results, _fault_before_commit)
                 break
             except DatabaseUnavailable as error:
                 # Perhaps it was committed and only the answer was lost. Then the repeat finds no
@@ -133,3 +133,7 @@ class Results:
             self._journal.committed(written)
         except OSError as error:
             log.error("journal_failed", extra={"error": str(error)})
+
+
+def _fault_before_commit() -> None:
+    fault("results.commit")

@@ -10,9 +10,10 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, insert
+from sqlalchemy import Insert, Select, bindparam, insert
 from sqlalchemy.orm import Session
 
+from mailbbgun.core import logs
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import after_commit, dialect_of
@@ -57,13 +58,24 @@ def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementSte
 def print_lines(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
     """Print a log line for each event, once it is committed. ``keys``: each message's API key, by id."""
     if lines.isEnabledFor(logging.INFO):
-        for one in events:
-            whose = {
-                "message_id": one["message_id"],
-                "tenant_id": one["tenant_id"],
-                "key_id": keys.get(one["message_id"]),
-            }
-            lines.info(one["kind"], extra={**whose, "delivery_id": one["delivery_id"], **one["data"]})
+        logs.info_all(lines, [(one["kind"], _fields(one, keys)) for one in events])
+
+
+def _fields(one: Mapping[str, Any], keys: Mapping[UUID, UUID | None]) -> dict[str, Any]:
+    message_id = one["message_id"]
+    return {
+        "message_id": message_id,
+        "tenant_id": one["tenant_id"],
+        "key_id": keys.get(message_id),
+        "delivery_id": one["delivery_id"],
+        **one["data"],
+    }
+
+
+def from_rows(chosen: Select[Any]) -> Insert:
+    """Return a statement that appends an event for each row of id, tenant, message, delivery, at, kind and data."""
+    columns = ["id", "tenant_id", "message_id", "delivery_id", "at", "kind", "data"]
+    return insert(EVENTS).from_select(columns, chosen, include_defaults=False)
 
 
 def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:

@@ -1,24 +1,27 @@
 """The only writer of statuses of stored messages. Each change goes with its event (``log.py``).
 
-Every function takes a session, and its caller commits. ``messages/storing.py`` inserts the rows.
+Functions take a session, whose opener commits; only :func:`commit_results` commits itself.
+``messages/storing.py`` inserts the rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Executable,
     Integer,
     String,
+    Text,
     Uuid,
     and_,
     bindparam,
     case,
+    cast,
     func,
     or_,
     select,
@@ -30,15 +33,14 @@ from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.database import leasing
-from mailbbgun.database.db import db_now, dialect_of
+from mailbbgun.database.compiled import CompiledStatement, InSession, Statements, StatementStep
+from mailbbgun.database.db import Database, UTCDateTime, db_now, dialect_of
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, Delivery
 from mailbbgun.messages.repo import of_test_messages
 from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
-from mailbbgun.tenants.models import ACTIVE, TENANTS
-from mailbbgun.tenants.repo import suspended
 
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
@@ -83,45 +85,82 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
     "crashed": Integer(),
     "released": Integer(),
 }
+_FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
+#: The event of a result, if it has one.
+_EVENT_COLUMNS: dict[str, TypeEngine[Any]] = {"event_id": Uuid(), "at": UTCDateTime(), "kind": String(), "data": JSON()}
 
 
 def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
-    """Write how claims of the worker ``owner`` ended; return the results that count.
+    """Write how claims of the worker ``owner`` ended; return the results that count. The caller commits.
 
     A result does not count, and changes nothing, if its claim no longer stands.
     """
+    written = _write(InSession(session), owner, ended, lambda: None)
+    log.log_after_commit(session, written.events, written.keys)
+    return written.standing
+
+
+def commit_results(
+    database: Database, owner: UUID, ended: Sequence[Result], before_commit: Callable[[], None]
+) -> list[Result]:
+    """Do what :func:`write_results` does, without a session, and commit.
+
+    On PostgreSQL this takes two round trips. ``before_commit`` is called once all but the sums of
+    messages is written. Raises :class:`DatabaseUnavailable`; the results may have been committed all
+    the same.
+    """
+    with database.statements() as statements:
+        written = _write(statements, owner, ended, before_commit)
+    log.print_lines(written.events, written.keys)
+    return written.standing
+
+
+class _Written(NamedTuple):
+    standing: list[Result]
+    events: list[dict[str, Any]]
+    keys: Mapping[UUID, UUID | None]  # each message's API key, for the log
+
+
+def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_commit: Callable[[], None]) -> _Written:
+    """Write results and their events; then sum up the messages, whose rows are locked for that only now."""
     if not ended:
-        return []
+        return _Written([], [], {})
+    dialect = statements.dialect
     by_claim = {(result.delivery_id, result.claim_number): result for result in ended}
-    dialect = dialect_of(session)
+    events = {key: _event_of(result, result.kind) for key, result in by_claim.items() if result.kind}
     given = {
         "owner": owner,
-        "results": rows([_record(result) for result in ended]),
+        "results": rows([_record(result, events.get(key)) for key, result in by_claim.items()]),
         "deliveries": id_rows(dialect, {result.delivery_id for result in ended}),
     }
-    written = session.execute(_written(dialect), given).all()
-    standing = [by_claim[identifier, attempt] for identifier, attempt, _ in written]
-    events = [
-        _event_of(result, result.kind, due)
-        for result, (_, _, due) in zip(standing, written, strict=True)
-        if result.kind
-    ]
+    standing, happened = [], []
+    for identifier, attempt, due in statements.ask(_written(dialect), given):
+        standing.append(by_claim[identifier, attempt])
+        if event := events.get((identifier, attempt)):
+            if due is not None:
+                event["data"]["retry_at"] = rfc3339(due)
+            happened.append(event)
     # In one commit with the result: each delivery has one complaint, whatever dies or is repeated.
-    events += [_complaint(result) for result in standing if result.complained]
-    log.append(session, events)
-    log.log_after_commit(session, events, {result.message_id: result.key_id for result in standing})
-    _sum_up(session, [result.message_id for result in standing if result.status != PENDING])
-    return standing
+    complaints = [_complaint(result) for result in standing if result.complained]
+    new = complaints if dialect == "postgresql" else happened + complaints
+    steps = [log.appending(dialect, new)] if new else []
+    if summed := {result.message_id for result in standing if result.status != PENDING}:
+        messages = [{"messages": id_rows(dialect, summed)}]
+        steps += [StatementStep(one, messages) for one in _sum_of_any(dialect)]
+    before_commit()
+    statements.last(steps)
+    return _Written(standing, happened + complaints, {result.message_id: result.key_id for result in standing})
 
 
 @cache
-def _written(dialect: str) -> Executable:
-    given = recordset(dialect, "results", _COLUMNS).c
+def _written(dialect: str) -> CompiledStatement:
+    """Return the statement that writes results; on PostgreSQL with their events, in one round trip."""
+    given = recordset(dialect, "results", _COLUMNS | (_EVENT_COLUMNS if dialect == "postgresql" else {})).c
     ours, pending = DELIVERIES.c, given.status == PENDING
     # Look rows up by id: until the next vacuum the index on the owner has all that it ever claimed.
     known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
     standing = leasing.standing(DELIVERIES, given.attempt, ours.status == PENDING)
-    return (
+    written = (
         update(DELIVERIES)
         .where(ours.id == given.id, known, standing)
         .values(
@@ -129,62 +168,39 @@ def _written(dialect: str) -> Executable:
             reason=given.reason,
             reply_code=case((given.released == 1, ours.reply_code), else_=given.code),
             reply=case((given.released == 1, ours.reply), else_=given.reply),
-            tries=ours.tries + given.counted,
-            attempts=func.coalesce(ours.attempts, ours.tries) + given.attempted,
-            unknowns=ours.unknowns + given.unknown,
-            crashes=ours.crashes + given.crashed,
+            tries=ours.tries + func.coalesce(given.counted, 0),
+            attempts=func.coalesce(ours.attempts, ours.tries) + func.coalesce(given.attempted, 0),
+            unknowns=ours.unknowns + func.coalesce(given.unknown, 0),
+            crashes=ours.crashes + func.coalesce(given.crashed, 0),
             next_attempt_at=case((pending, db_now(given.wait))),
             published_at=case((given.hinted > 0, db_now())),
             **leasing.ENDED,
             finished_at=case((~pending, db_now())),
         )
-        .returning(ours.id, ours.attempt, ours.next_attempt_at)
     )
+    told = (ours.id, ours.attempt, ours.next_attempt_at)
+    if dialect == "sqlite":
+        return CompiledStatement(written.returning(*told))
+    event = (given.event_id, given.at, given.kind, given.data)
+    both = written.returning(*told, ours.message_id, ours.tenant_id, *event).cte("written")
+    appended = log.from_rows(
+        select(
+            both.c.event_id, both.c.tenant_id, both.c.message_id, both.c.id, both.c.at, both.c.kind, _with_due(both.c)
+        ).where(both.c.event_id.is_not(None))
+    )
+    found = select(both.c.id, both.c.attempt, both.c.next_attempt_at)
+    return CompiledStatement(found.add_cte(appended.cte("appended")))
 
 
-def held(session: Session, message_ids: Sequence[UUID]) -> int:
-    """Hold the waiting deliveries of messages whose tenant is suspended; return how many.
+def _with_due(written: Any) -> ColumnElement[Any]:
+    """Return an event's data on PostgreSQL, with the time of the next attempt if there is one.
 
-    They stay pending and are never due, until :func:`resumed` makes them due.
+    As ``core/clock.py`` writes it. The text is extended, since a ``jsonb`` would not keep the order.
     """
-    given = {"messages": id_rows(dialect_of(session), sorted(message_ids))}
-    rows = session.execute(_held(dialect_of(session)), given).all()
-    events = [log.event(tenant_id, message_id, identifier, Kind.HELD, {}) for identifier, message_id, tenant_id in rows]
-    log.append(session, events)
-    if events:
-        keys = select(MESSAGES.c.id, MESSAGES.c.key_id).where(among(dialect_of(session), MESSAGES.c.id, "messages"))
-        log.log_after_commit(session, events, {row.id: row.key_id for row in session.execute(keys, given)})
-    return len(rows)
-
-
-@cache
-def _held(dialect: str) -> Executable:
-    ours = DELIVERIES.c
-    idle = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_not(None))
-    waiting = select(ours.id).where(among(dialect, ours.message_id, "messages"), *idle, suspended(ours.tenant_id))
-    chosen = waiting.order_by(ours.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    changed = update(DELIVERIES).where(ours.id.in_(select(chosen.c.id))).values(next_attempt_at=None, published_at=None)
-    return changed.returning(ours.id, ours.message_id, ours.tenant_id)
-
-
-def resumed(session: Session, limit: int) -> int:
-    """Make up to ``limit`` held deliveries of active tenants due now; return how many. Writes no events."""
-    ours = DELIVERIES.c
-    waits = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_(None))
-    # Begin with the active tenants: this runs each second, and a suspended one may hold a million deliveries.
-    holding = select(ours.id).where(*waits, ours.tenant_id == TENANTS.c.id).exists()
-    tenants = session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == ACTIVE, holding)).all()
-    if not tenants:
-        return 0
-    chosen = select(ours.id).where(*waits, ours.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
-    found = session.scalars(chosen).all()
-    freed = (
-        update(DELIVERIES)
-        .where(among(dialect_of(session), ours.id, "deliveries"), *waits)
-        .values(next_attempt_at=db_now())
-    )
-    session.execute(freed, {"deliveries": id_rows(dialect_of(session), found)})
-    return len(found)
+    data = cast(written.data, Text)
+    moment = func.to_char(func.timezone("UTC", written.next_attempt_at), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    longer = func.concat(func.left(data, -1), ',"retry_at":"', moment, '"}')
+    return case((written.next_attempt_at.is_(None), written.data), else_=cast(longer, JSON))
 
 
 def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
@@ -286,8 +302,16 @@ def _sum_of(dialect: str, owned: bool, tests_only: bool) -> tuple[Executable, Ex
     return lock, changed.values(status=totals.c.status)
 
 
-def _record(result: Result) -> dict[str, Any]:
-    return {
+@cache
+def _sum_of_any(dialect: str) -> list[CompiledStatement]:
+    """Return the statements that sum up messages of all tenants, named by id."""
+    statements = _sum_of(dialect, owned=False, tests_only=False)
+    return [CompiledStatement(one) for one in (statements if dialect == "postgresql" else statements[1:])]
+
+
+def _record(result: Result, event: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the row of a result and its event."""
+    record: dict[str, Any] = {
         "id": result.delivery_id.hex,
         "attempt": result.claim_number,
         "status": result.status,
@@ -296,15 +320,14 @@ def _record(result: Result) -> dict[str, Any]:
         "reply": result.reply,
         "wait": result.wait,
         "hinted": result.hinted,
-        "counted": int(result.counted),
-        "attempted": int(result.attempted),
-        "unknown": int(result.unknown),
-        "crashed": int(result.crashed),
-        "released": int(result.released),
+        **{name: 1 for name in _FLAGS if getattr(result, name)},
     }
+    if event:
+        record |= {"event_id": event["id"], "at": event["at"], "kind": event["kind"], "data": event["data"]}
+    return record
 
 
-def _event_of(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any]:
+def _event_of(result: Result, kind: Kind) -> dict[str, Any]:
     data = {
         "claim": result.claim_number,
         "code": result.code,
@@ -312,8 +335,8 @@ def _event_of(result: Result, kind: Kind, due: datetime | None) -> dict[str, Any
         "reason": result.reason,
         **(result.data or {}),
     }
-    if due is not None:
-        data |= {"retry_in": round(result.wait), "retry_at": rfc3339(due)}
+    if result.status == PENDING:
+        data["retry_in"] = round(result.wait)  # "retry_at" follows, once the database has told the moment
     return log.event(result.tenant_id, result.message_id, result.delivery_id, kind, data)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, Float, Uuid, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Float, Uuid, or_, select, update
 
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.core.outages import Outages
-from mailbbgun.database.db import Database, db_now, dialect_of
+from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.sql import for_each, recordset, rows, unindexed
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
@@ -40,20 +40,20 @@ BACK_OFF = (0.5, 1.0, 2.0, 5.0)
 log = logging.getLogger("mailbbgun.publisher")
 
 
-def mark_published(session: Session, published: Mapping[UUID, float], *, again: bool = False) -> None:
+def mark_published(statements: Statements, published: Mapping[UUID, float], *, again: bool = False) -> None:
     """Mark the due, unclaimed deliveries of messages as hinted.
 
     ``published``: how many seconds ago each message's hint went to the work queue. Only deliveries
     that were never hinted are marked; with ``again``, also those hinted before that moment. A delivery
     that was claimed and given back since then is due after that moment, and stays unmarked: its hint
-    is used up.
+    is used up. No other statement may follow.
     """
-    given = rows([{"id": message_id.hex, "ago": -ago} for message_id, ago in published.items()])
-    session.execute(_mark_published(dialect_of(session), again), {"messages": given})
+    given = {"messages": rows([{"id": message_id.hex, "ago": -ago} for message_id, ago in published.items()])}
+    statements.last([StatementStep(_mark_published(statements.dialect, again), [given])])
 
 
 @cache
-def _mark_published(dialect: str, again: bool) -> Executable:
+def _mark_published(dialect: str, again: bool) -> CompiledStatement:
     given = recordset(dialect, "messages", {"id": Uuid(), "ago": Float()})
     published = db_now(given.c.ago)
     stale: ColumnElement[bool] = Delivery.published_at.is_(None)
@@ -68,7 +68,8 @@ def _mark_published(dialect: str, again: bool) -> Executable:
     # Skip locked rows: they are being claimed, so their hint has arrived.
     found = for_each(dialect, given, DELIVERIES.c.message_id, unmarked.with_for_update(of=Delivery, skip_locked=True))
     chosen = found.cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
-    return update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id))).values(published_at=db_now())
+    marked = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)))
+    return CompiledStatement(marked.values(published_at=db_now()))
 
 
 def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[UUID], *, again: bool = False) -> None:
@@ -83,10 +84,9 @@ def publish(database: Database, queue: Queue, lane: str, message_ids: Sequence[U
 
 def _mark(database: Database, published: Mapping[UUID, float], *, again: bool = False) -> None:
     """Mark messages whose hints were published at these moments, in monotonic seconds."""
-    with database.write() as session:
-        session.connection()  # before the clock is read: connecting may take seconds
-        now = time.monotonic()
-        mark_published(session, {message_id: now - moment for message_id, moment in published.items()}, again=again)
+    with database.statements() as statements:
+        now = time.monotonic()  # now, since connecting may have taken seconds
+        mark_published(statements, {message_id: now - moment for message_id, moment in published.items()}, again=again)
 
 
 def _hint(queue: Queue, lane: str, message_ids: Sequence[UUID], delay: int = 0) -> None:

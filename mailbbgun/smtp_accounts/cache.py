@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from mailbbgun.core.errors import NotPermitted, SecretUnreadable
 from mailbbgun.core.net import Allowed, Guard, hostname
 from mailbbgun.database.crypto import Vault
+from mailbbgun.database.db import Database
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp_accounts import repo
@@ -59,16 +60,17 @@ class AccountCache:
         self._decrypted: dict[str, str | None] = {}  # encrypted password → password; None: unreadable
         self.suspended: frozenset[UUID] = frozenset()
 
-    def accounts_of(self, session: Session, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
+    def accounts_of(self, database: Database, tenant_ids: Collection[UUID]) -> Mapping[UUID, TenantAccounts]:
         """Return the accounts of these tenants.
 
-        Reads those that are not fresh, in one statement.
+        Reads those that are not fresh, in one statement. Raises :class:`DatabaseUnavailable`.
         """
         now = time.monotonic()
         with self._lock:
-            stale = [one for one in tenant_ids if now - self._read_at.get(one, -math.inf) >= FRESH_SECONDS]
             self._used |= dict.fromkeys(tenant_ids, now)
-            self._read_accounts(session, stale, now)
+            if stale := [one for one in tenant_ids if now - self._read_at.get(one, -math.inf) >= FRESH_SECONDS]:
+                with database.read() as session:
+                    self._read_accounts(session, stale, now)
             return {one: self._accounts[one] for one in tenant_ids}
 
     def known(self) -> list[TenantAccounts]:

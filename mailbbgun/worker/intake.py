@@ -155,8 +155,8 @@ class Intake:
             self.sparing[lane] = started + SPARING_SECONDS
         claimed = {transaction.message_id for transaction in transactions}
         if missing := [message_id for message_id in wanted if message_id not in claimed]:
-            with self._services.db.write() as session:  # before their hints are acked
-                put_early_back(session, missing)
+            with self._services.db.statements() as statements:  # before their hints are acked
+                put_early_back(statements, missing)
         consumer.settle(taken)
         fault("claim.acked")
         # Sparing lanes rest between their turns already.

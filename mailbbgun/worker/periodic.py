@@ -15,7 +15,7 @@ from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.events import record
+from mailbbgun.events import holding
 from mailbbgun.messages import repo
 from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT
@@ -168,7 +168,7 @@ class Periodic:
         """
         for _ in range(RESUMES):
             with self._services.db.write() as session:
-                if record.resumed(session, RESUMING) < RESUMING:
+                if holding.resumed(session, RESUMING) < RESUMING:
                     break
         hint_again(self._services.db, self._services.queue, unhinted())
 

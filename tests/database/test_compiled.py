@@ -5,6 +5,7 @@ connection.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from mailbbgun.events.models import Event
 from mailbbgun.messages.models import DELIVERIES, MessageTag
 from mailbbgun.schema import upgrade
 from tests.servers import PostgreSQL
+from tests.waiting import PATIENCE, wait_until
 
 AT = datetime(2026, 11, 28, 12, 0, 0, 5, UTC)
 NEW = CompiledStatement(
@@ -228,3 +230,101 @@ def test_a_connection_that_breaks_in_the_middle_is_an_error_and_empties_the_pool
     assert database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]  # of a QueuePool
     database.commit([StatementStep(BEAT, [{"worker": identifier, "more": 1}])])
     assert [pid for _, _, pid, _ in workers(database)] == [2]
+
+
+COUNTED = CompiledStatement(
+    select(RegisteredWorker.id, RegisteredWorker.pid).where(RegisteredWorker.pid >= bindparam("least"))
+)
+
+
+def test_statements_of_one_transaction_are_committed_with_the_last_and_see_those_before(database: Database) -> None:
+    first, second = uuid4(), uuid4()
+    with database.statements() as statements:
+        statements.ask(GROWN, {"below": 0})
+        statements.last([StatementStep(NEW, [new(first), new(second, pid=5)]), StatementStep(BEAT, [grow(first)])])
+    with database.statements() as statements:
+        assert [(one, pid) for one, pid, *_ in statements.ask(GROWN, {"below": 4})] == [(first, 4)]
+        assert database.find(COUNTED, {"least": 4}) == [(second, 5)]  # others do not see it yet
+        assert sorted(statements.ask(COUNTED, {"least": 4}), key=lambda row: row[1]) == [(first, 4), (second, 5)]
+        statements.last([])
+    with database.statements() as statements:
+        assert len(statements.ask(GROWN, {"below": 10})) == 2
+        assert [pid for _, pid in statements.ask(COUNTED, {"least": 6}, last=True)] == [6]
+    assert [pid for _, _, pid, _ in workers(database)] == [5, 6]
+    assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool
+
+
+def grow(worker: UUID) -> dict[str, object]:
+    return {"worker": worker, "more": 2}
+
+
+@pytest.mark.parametrize("how", ["an error of the database", "an error of ours", "no last statement"])
+def test_a_transaction_that_ends_early_leaves_nothing_behind(database: Database, how: str) -> None:
+    first = uuid4()
+    database.commit([StatementStep(NEW, [new(first)])])
+
+    def begin() -> None:
+        with database.statements() as statements:
+            assert len(statements.ask(GROWN, {"below": 10})) == 1
+            if how == "an error of the database":
+                statements.last([StatementStep(BEAT, [grow(first)]), StatementStep(NEW, [new(uuid4(), host=None)])])
+            if how == "an error of ours":
+                raise RuntimeError("a bug")
+
+    for _ in range(3):  # more often than the pool has connections
+        if how == "no last statement":
+            begin()
+        else:
+            with pytest.raises(RuntimeError if how == "an error of ours" else IntegrityError):
+                begin()
+    with database.read() as one, database.read() as other:  # both connections: none is in a transaction, or locked
+        assert [session.scalar(select(RegisteredWorker.pid)) for session in (one, other)] == [1, 1]
+    database.commit([StatementStep(BEAT, [grow(first)])])
+    assert [pid for _, _, pid, _ in workers(database)] == [3]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_transaction_whose_connection_breaks_is_unavailable_and_empties_the_pool(
+    database: Database, breakable_postgresql: PostgreSQL
+) -> None:
+    database.commit([StatementStep(NEW, [new(uuid4())])])
+
+    def breaks() -> None:
+        with database.statements() as statements:
+            assert len(statements.ask(GROWN, {"below": 10})) == 1
+            breakable_postgresql.terminate(database.url.database or "")
+            statements.last([])
+
+    with pytest.raises(DatabaseUnavailable):
+        breaks()
+    assert database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]  # of a QueuePool
+    assert [pid for _, _, pid, _ in workers(database)] == [1]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_each_statement_of_one_round_trip_sees_what_others_have_committed_meanwhile(database: Database) -> None:
+    """The second statement waits for a lock here, and the third must see what the lock's holder wrote."""
+    first, second = uuid4(), uuid4()
+    database.commit([StatementStep(NEW, [new(first), new(second, pid=10)])])
+    locked = select(RegisteredWorker.id).where(RegisteredWorker.id == bindparam("worker")).with_for_update()
+    of_second = select(RegisteredWorker.pid).where(RegisteredWorker.id == bindparam("worker")).scalar_subquery()
+    summed = update(RegisteredWorker).where(RegisteredWorker.id == bindparam("to")).values(pid=of_second)
+    steps = [
+        StatementStep(CompiledStatement(locked), [{"worker": first}]),
+        StatementStep(CompiledStatement(summed), [{"worker": second, "to": first}]),
+    ]
+    other = Database(database.url.render_as_string(hide_password=False))
+
+    def waits() -> bool:
+        with other.read() as session:
+            of_ours = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            return bool(session.execute(text(f"SELECT count(*) {of_ours}")).scalar_one())
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            session.execute(update(RegisteredWorker).values(pid=RegisteredWorker.pid + 5))
+            writer = pool.submit(database.commit, steps)
+            wait_until(waits, "a writer that waits for the lock")
+        writer.result(PATIENCE)
+    other.close()
+    assert [pid for _, _, pid, _ in workers(database)] == [15, 15]

@@ -71,6 +71,13 @@ def take(database: Database, owner: UUID, events: list[UUID], seconds: int = 60)
         return [(identifier, attempt) for identifier, attempt in session.execute(statement, given)]
 
 
+def prolong(database: Database, owner: UUID, identifiers: list[UUID]) -> list[tuple[UUID, int]]:
+    """Prolong leases by a minute; return id and attempt of each that stood."""
+    with database.write() as session:
+        given = leasing.prolonging(database.dialect, owner, identifiers, 60)
+        return [tuple(row) for row in session.execute(leasing.prolonged(database.dialect, CALLS), given)]
+
+
 def end(database: Database, owner: UUID, identifier: UUID, attempt: int) -> bool:
     """Write that a call is done, and let go of it; say whether its lease stood."""
     stands = leasing.standing(CALLS, bindparam("which", attempt), CALLS.c.state == OPEN)
@@ -110,9 +117,8 @@ def test_a_lease_that_was_taken_from_a_worker_ends_nothing_and_is_not_prolonged(
         session.execute(update(CALLS).values(leasing.ENDED))
     ((_, second),) = take(database, ONE, events)
     assert second == first + 1
-    with database.write() as session:
-        assert leasing.prolong(session, CALLS, ONE, [identifier], 60) == {(identifier, second)}
-        assert leasing.prolong(session, CALLS, OTHER, [identifier], 60) == set()
+    assert prolong(database, ONE, [identifier]) == [(identifier, second)]
+    assert prolong(database, OTHER, [identifier]) == []
     assert not end(database, ONE, identifier, first)
     assert end(database, ONE, identifier, second)
 
@@ -131,8 +137,7 @@ def test_a_lease_that_has_run_out_is_found_with_its_owner_until_it_is_prolonged(
             )
 
     assert (found(expired_only=True), found(expired_only=False)) == (2, 2)
-    with database.write() as session:
-        leasing.prolong(session, CALLS, ONE, [identifier for identifier, _ in held], 60)
+    prolong(database, ONE, [identifier for identifier, _ in held])
     assert (found(expired_only=True), found(expired_only=False)) == (0, 2)
 
 

@@ -11,7 +11,7 @@ from mailbbgun.deliver.claim import Claim, put_early_back
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import send, take
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.events import record
+from mailbbgun.events import holding
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp.reply import Reply
@@ -55,22 +55,22 @@ def test_what_a_server_has_answered_before_an_error_of_ours_is_known(store, owne
 @pytest.mark.parametrize("store", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 def test_mail_of_a_tenant_that_becomes_active_while_its_hint_is_taken_is_hinted_again(store, owner, monkeypatch):
     (row,) = store.add(due=-5, hinted=-3)
-    message, hold = store.row(row).message_id, record.held
+    message, hold = store.row(row).message_id, holding.held
 
     def is_now(status: str) -> None:
         with store.services.db.write() as session:
             session.execute(update(TENANTS).where(TENANTS.c.id == DEFAULT_TENANT).values(status=status))
 
-    def held(session, message_ids):
+    def held(database, message_ids):
         is_now(ACTIVE)  # by an administrator, after the claim's statement
-        return hold(session, message_ids)
+        return hold(database, message_ids)
 
     is_now(SUSPENDED)
     context = WorkerContext.open(store.services, owner)
-    monkeypatch.setattr(record, "held", held)
+    monkeypatch.setattr(holding, "held", held)
     assert take(context, [message]) == []
-    with store.services.db.write() as session:
-        put_early_back(session, [message])  # as the intake does with what it could not claim
+    with store.services.db.statements() as statements:
+        put_early_back(statements, [message])  # as the intake does with what it could not claim
     hint_again(store.services.db, store.services.queue, unhinted())
     assert store.hints() == [message]
     context.close(5.0)

@@ -5,6 +5,7 @@ from sqlalchemy import event, text, update
 
 from bench.fill import fill
 from mailbbgun.core.errors import QueueUnavailable
+from mailbbgun.database.compiled import InSession
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import put_early_back
 from mailbbgun.messages.models import Delivery
@@ -112,7 +113,7 @@ def test_a_hint_that_came_again_with_its_bunch_costs_one_hint_at_the_most(store,
     rows = store.add(**row)
     for _ in range(3):
         with store.services.db.write() as session:
-            put_early_back(session, list(messages_of(store, rows)))
+            put_early_back(InSession(session), list(messages_of(store, rows)))
     assert (store.row(rows[0]).published_at is None) == bool(again)
     with store.services.db.write() as session:
         session.execute(update(Delivery).where(Delivery.id == rows[0]).values(next_attempt_at=db_now(-2)))
@@ -175,7 +176,8 @@ def test_more_than_a_pass_on_a_broken_lane_does_not_hold_back_the_others(store):
 def test_a_claim_given_back_between_publishing_and_marking_is_not_taken_for_hinted(store):
     (row,) = store.add(due=-1)
     with store.services.db.write() as session:
-        mark_published(session, {store.row(row).message_id: 5})  # published 5 s ago; the row is due since 1 s
+        # Published 5 s ago; the row is due since 1 s.
+        mark_published(InSession(session), {store.row(row).message_id: 5})
     assert store.row(row).published_at is None
 
 

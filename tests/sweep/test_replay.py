@@ -161,8 +161,7 @@ def test_a_lease_renewed_after_an_outage_is_left_alone(store, owner):
     row = store.claimed(owner, leased=-1000)
     expired = Expired(store.services.db, store.services.settings)
     expired.settle()
-    with store.services.db.write() as session:
-        renew(session, owner, [claim_of(row)], 60)
+    renew(store.services.db, owner, [claim_of(row)], 60)
     expired._seen = {worker: first - 1000 for worker, first in expired._seen.items()}
     assert expired.settle() == 0
     assert store.kinds(row.id) == []

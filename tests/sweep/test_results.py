@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.ids import DEFAULT_TENANT, new_id
+from mailbbgun.database.compiled import InSession
 from mailbbgun.database.db import db_now
 from mailbbgun.deliver.claim import Claim, claim
 from mailbbgun.deliver.journal import Journal
@@ -93,11 +94,11 @@ def test_a_claim_given_back_is_fenced_from_the_next_one_by_the_same_worker(store
     (row,) = store.add(due=-1)
     message = store.row(row).message_id
     with store.services.db.write() as session:
-        (first,) = claim(session, owner, [message], 60, 0.0)
+        (first,) = claim(InSession(session), owner, [message], 60, 0.0).claims
         back = released(first, 0.0)
         assert record.write_results(session, owner, [back]) == [back]
     with store.services.db.write() as session:
-        (second,) = claim(session, owner, [message], 60, 0.0)
+        (second,) = claim(InSession(session), owner, [message], 60, 0.0).claims
     assert second.claim_number > first.claim_number
     with store.services.db.write() as session:
         assert record.write_results(session, owner, [back]) == []  # repeated because the reply to its commit was lost
@@ -120,7 +121,7 @@ def test_a_lease_that_was_lost_is_not_prolonged_by_the_next_claim_of_the_same_de
 
     def claimed() -> list:
         with store.services.db.write() as session:
-            claims = claim(session, owner, [message], 60, leases.next_end())
+            claims = claim(InSession(session), owner, [message], 60, leases.next_end()).claims
         leases.add([Transaction(message, "a@b.test", False, b"x", "b.test", claims)])
         return claims
 
@@ -140,11 +141,11 @@ def test_two_results_of_one_delivery_in_one_commit_are_told_apart_by_their_claim
     (row,) = store.add(due=-1)
     message = store.row(row).message_id
     with store.services.db.write() as session:
-        (first,) = claim(session, owner, [message], 60, 0.0)
+        (first,) = claim(InSession(session), owner, [message], 60, 0.0).claims
     with store.services.db.write() as session:  # the sweep took the claim back, and the same worker claimed again
         record.write_results(session, owner, [released(first, 0.0)])
     with store.services.db.write() as session:
-        (second,) = claim(session, owner, [message], 60, 0.0)
+        (second,) = claim(InSession(session), owner, [message], 60, 0.0).claims
     delivered = Result(row, message, DEFAULT_TENANT, second.claim_number, Kind.DELIVERED, "DELIVERED")
     with store.services.db.write() as session:
         assert record.write_results(session, owner, [delivered, released(first, 0.0)]) == [delivered]
@@ -251,7 +252,7 @@ def test_two_workers_with_the_same_two_hints_claim_each_delivery_once(store):
 
     def claims(worker, hints):
         with store.services.db.write() as session:
-            claimed.append([one.delivery_id for one in claim(session, worker, hints, 60, 0.0)])
+            claimed.append([one.delivery_id for one in claim(InSession(session), worker, hints, 60, 0.0).claims])
 
     with held(store, select(Delivery.id).where(Delivery.id == rows[5]).with_for_update()) as lock:
         lock.arrives(claims, uuid4(), messages)
@@ -264,9 +265,8 @@ def test_renewals_and_results_of_one_worker_take_turns(store, owner, tmp_path, c
     db = store.services.db
     rows = store.add(9, due=-1)
     with db.write() as session:
-        claims = {
-            one.delivery_id: one for one in claim(session, owner, [store.row(row).message_id for row in rows], 60, 0.0)
-        }
+        messages = [store.row(row).message_id for row in rows]
+        claims = {one.delivery_id: one for one in claim(InSession(session), owner, messages, 60, 0.0).claims}
     with db.read() as session:
         rows = in_place(session, rows)
     leases = Leases(owner, 60, Clock())

@@ -1,0 +1,73 @@
+"""Holds the mail of suspended tenants, and lets it go when they are active again."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from mailbbgun.database.compiled import CompiledStatement
+from mailbbgun.database.db import Database, db_now, dialect_of
+from mailbbgun.database.sql import among, id_rows
+from mailbbgun.events import log
+from mailbbgun.events.kinds import Kind
+from mailbbgun.messages.models import DELIVERIES, MESSAGES
+from mailbbgun.messages.status import PENDING
+from mailbbgun.tenants.models import ACTIVE, TENANTS
+from mailbbgun.tenants.repo import suspended
+
+
+def held(database: Database, message_ids: Sequence[UUID]) -> int:
+    """Hold the waiting deliveries of messages whose tenant is suspended; return how many.
+
+    They stay pending and are never due, until :func:`resumed` makes them due. Raises
+    :class:`DatabaseUnavailable`.
+    """
+    dialect = database.dialect
+    keys: Mapping[UUID, UUID | None] = {}
+    given = {"messages": id_rows(dialect, sorted(message_ids))}
+    with database.statements() as statements:
+        found = statements.ask(_held(dialect), given)
+        events = [log.event(tenant, message, identifier, Kind.HELD, {}) for identifier, message, tenant in found]
+        if events:
+            keys = dict(statements.ask(_key_ids(dialect), given))
+        statements.last([log.appending(dialect, events)] if events else [])
+    log.print_lines(events, keys)
+    return len(found)
+
+
+@cache
+def _key_ids(dialect: str) -> CompiledStatement:
+    ours = MESSAGES.c
+    return CompiledStatement(select(ours.id, ours.key_id).where(among(dialect, ours.id, "messages")))
+
+
+@cache
+def _held(dialect: str) -> CompiledStatement:
+    ours = DELIVERIES.c
+    idle = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_not(None))
+    waiting = select(ours.id).where(among(dialect, ours.message_id, "messages"), *idle, suspended(ours.tenant_id))
+    chosen = waiting.order_by(ours.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    changed = update(DELIVERIES).where(ours.id.in_(select(chosen.c.id))).values(next_attempt_at=None, published_at=None)
+    return CompiledStatement(changed.returning(ours.id, ours.message_id, ours.tenant_id))
+
+
+def resumed(session: Session, limit: int) -> int:
+    """Make up to ``limit`` held deliveries of active tenants due now; return how many. Writes no events."""
+    ours = DELIVERIES.c
+    waits = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_(None))
+    # Begin with the active tenants: this runs each second, and a suspended one may hold a million deliveries.
+    holding = select(ours.id).where(*waits, ours.tenant_id == TENANTS.c.id).exists()
+    tenants = session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == ACTIVE, holding)).all()
+    if not tenants:
+        return 0
+    chosen = select(ours.id).where(*waits, ours.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
+    found = session.scalars(chosen).all()
+    freed = (
+        update(DELIVERIES)
+        .where(among(dialect_of(session), ours.id, "deliveries"), *waits)
+        .values(next_attempt_at=db_now())
+    )
+    session.execute(freed, {"deliveries": id_rows(dialect_of(session), found)})
+    return len(found)
