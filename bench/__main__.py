@@ -79,6 +79,11 @@ def _check_folder(out: Path) -> None:
     "--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time."
 )
 @click.option(
+    "--only-drain",
+    is_flag=True,
+    help="Only drain a backlog of short messages, in clear text and over STARTTLS.",
+)
+@click.option(
     "--sink",
     type=click.Choice(KINDS),
     default="auto",
@@ -95,7 +100,7 @@ def _check_folder(out: Path) -> None:
 @click.option(
     "--against",
     metavar="COMMIT",
-    help="Instead: this tree and another commit in turns: accept of each shape, and drain.",
+    help="Instead: this tree and another commit in turns: accept of each shape, and drain, also over STARTTLS.",
 )
 @click.option("--slow-clients", is_flag=True, help="Instead: latency beside hundreds of clients that stall.")
 @click.option(
@@ -165,6 +170,7 @@ def _options(
     peers: str | None,
     shapes: str | None,
     slow_sink: bool,
+    only_drain: bool,
     sink: Kind,
     settings: tuple[str, ...],
 ) -> Options:
@@ -175,8 +181,9 @@ def _options(
         connections=connections,
         configurations=tuple(name for name in CONFIGURATIONS if name in (only or CONFIGURATIONS)),
         peers=_listed("--peers", peers, PEERS, QUICK_PEERS if quick else PEERS),
-        shapes=_listed("--shapes", shapes, NAMES, NAMES),
-        slow_sink=slow_sink,
+        shapes=() if only_drain else _listed("--shapes", shapes, NAMES, NAMES),
+        slow_sink=slow_sink and not only_drain,
+        only_drain=only_drain,
         sink=sink,
         settings=_pairs(settings),
     )
@@ -200,8 +207,6 @@ def _all(options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
 
 
 def _against(commit: str, options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
-    if not options.shapes:
-        raise click.BadParameter("none leaves nothing to compare", param_hint="--shapes")
     results = against_.run(options, commit, bar)
     return against_.table(results), against_.save(results, out)
 

@@ -135,6 +135,27 @@ def drain(system: System, bench: Bench) -> Figures:
     return figures | {"send_memory_mb": _memory_mb(system), "start_ms": (arrived - started) * 1e3}
 
 
+def backlog(system: System, bench: Bench) -> int:
+    """Hand in what :func:`drain` delivers, without measuring, and return how many messages."""
+    system.open()
+    system.hand_in(bench.clients, 0, bench.messages + ACCEPT_WARM, bench.connections)
+    system.shut()
+    return bench.messages + ACCEPT_WARM
+
+
+def drain_encrypted(system: System, bench: Bench, pending: int, *, logs_in: bool = True) -> Figures:
+    """Deliver a backlog into a sink with TLS; ``encrypted_per_session`` is how many a session carried.
+
+    Raises :class:`BenchError` if the system left sessions in clear text, or did not log in.
+    """
+    before = bench.sink.counts()
+    figures = deliver(system, bench, ENCRYPTED, pending)[0]
+    opened = {name: count - before[name] for name, count in bench.sink.counts().items()}
+    if opened["encrypted"] < opened["sessions"] or (logs_in and opened["logins"] < opened["sessions"]):
+        raise BenchError(f"not each session was encrypted and logged in: {opened}\n{system.log()}")
+    return figures | {f"{ENCRYPTED}_per_session": pending / max(1, opened["sessions"])}
+
+
 def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Figures, float]:
     """Deliver ``backlog`` messages.
 
@@ -163,7 +184,7 @@ def shapes(system: System, bench: Bench, names: Sequence[str]) -> Figures:
     return figures | deliver(system, bench, DRAINING, shape_backlog(bench.messages, names))[0]
 
 
-DRAINING = "send_shapes"
+CLEAR, ENCRYPTED, DRAINING = "send", "encrypted", "send_shapes"
 
 
 def accepting(shape: str) -> str:
