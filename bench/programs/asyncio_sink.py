@@ -101,10 +101,15 @@ class Sink(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._socket = transport.get_extra_info("socket")
+        self._spoke = self._behaviour.silent
         if self._behaviour.silent:
             self._row.add("sessions")
         else:
             transport.write(b"220 sink.test ESMTP\r\n")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Count its end."""
+        self._row.add("ended", int(self._spoke))
 
     def data_received(self, data: bytes) -> None:
         """Answer every complete command and every complete message."""

@@ -8,8 +8,8 @@ import mmap
 import os
 from pathlib import Path
 
-COUNTED = ("sessions", "encrypted", "logins", "commands", "round_trips", "messages")
-"""What a sink counts. A message has arrived once its last dot was answered."""
+COUNTED = ("sessions", "ended", "encrypted", "logins", "commands", "round_trips", "messages")
+"""What a sink counts. ``ended`` are sessions that are over. A message counts once its dot was answered."""
 
 _WORD = 8  # bytes of a counter
 _ROW = len(COUNTED) * _WORD

@@ -79,10 +79,12 @@ def test_several_processes_share_the_port_and_the_counters():
         for number in range(30):
             with smtplib.SMTP("127.0.0.1", sink.port) as client:
                 client.sendmail("a@example.test", [f"b{number}@example.test"], "hello\r\n")
+        wait_until(lambda: sink.counts()["ended"] == 30, "the end of all sessions")
         counted = sink.counts()
     # smtplib waits for each of MAIL, RCPT, DATA, the end and QUIT.
     assert counted == {
         "sessions": 30,
+        "ended": 30,
         "encrypted": 0,
         "logins": 0,
         "commands": 150,
@@ -168,6 +170,7 @@ def test_a_silent_one_takes_connections_and_says_nothing_and_the_time_of_each_me
         with pytest.raises(BlockingIOError):
             link.recv(100)
         wait_until(lambda: silent.counts()["sessions"] == 2, "its counter")  # the first saw whether it is there
+        assert silent.counts()["ended"] == 1
         moments = sink.arrivals()
     assert list(moments) == [f"b{number}@example.test" for number in range(3)]
     assert sorted(moments.values()) == list(moments.values())
