@@ -10,8 +10,9 @@ import pytest
 
 from bench import ROOT, BenchError
 from bench.against import OURS, THEIRS
-from bench.many_connections import Results, one_round, post, table
+from bench.many_connections import Results, one_round, table
 from bench.options import Options
+from bench.trickle import post
 from tests.bench.test_against import MACHINE
 from tests.waiting import PATIENCE
 
