@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from bench import ROOT, BenchError, backlog, report
 from bench import against as against_
+from bench import many_connections as many
 from bench import slow_clients as slow
 from bench.backlog import REPETITIONS
 from bench.options import CONFIGURATIONS, Options
@@ -55,7 +57,7 @@ def _check_folder(out: Path) -> None:
 @click.option(
     "--rounds",
     type=click.IntRange(1, 100),
-    help=f"Rounds; median and range are printed.  [default: {ROUNDS}, of --backlog {REPETITIONS}]",
+    help=f"Rounds; median and range are printed.  [default: {ROUNDS}, --backlog: {REPETITIONS}, --many-connections: 1]",
 )
 @click.option(
     "--connections",
@@ -79,6 +81,11 @@ def _check_folder(out: Path) -> None:
     "--slow-sink/--no-slow-sink", default=True, show_default=True, help="Also send into a sink that takes its time."
 )
 @click.option(
+    "--only-drain",
+    is_flag=True,
+    help="Only drain a backlog of short messages, in clear text and over STARTTLS.",
+)
+@click.option(
     "--sink",
     type=click.Choice(KINDS),
     default="auto",
@@ -95,7 +102,12 @@ def _check_folder(out: Path) -> None:
 @click.option(
     "--against",
     metavar="COMMIT",
-    help="Instead: this tree and another commit in turns: accept of each shape, and drain.",
+    help="Instead: this tree and another commit in turns: accept of each shape, and drain, also over STARTTLS.",
+)
+@click.option(
+    "--many-connections",
+    is_flag=True,
+    help="Instead: a worker of 1,000 connections into a slow sink, and beside a tarpit; also of --against.",
 )
 @click.option("--slow-clients", is_flag=True, help="Instead: latency beside hundreds of clients that stall.")
 @click.option(
@@ -115,6 +127,7 @@ def main(
     rounds: int | None,
     pending: int | None,
     against: str | None,
+    many_connections: bool,
     slow_clients: bool,
     out: Path,
     **given: Any,
@@ -130,6 +143,9 @@ def main(
     memory is watched while it drains a part of them, or all if they are few. A million takes five minutes and six
     gigabytes of disk.
 
+    With --many-connections one worker process has 1,000 connections: into a slow sink, and beside a server that
+    never answers. --against and --only count there, too.
+
     With --against another commit of this repository is measured beside the working tree, in turns, in the same
     environment: of rates and of CPU a message, the ratio of each round counts.
     """
@@ -141,7 +157,10 @@ def main(
             print(slow.run(options.settings, lambda kind: print(f"bench: beside {kind}", file=sys.stderr)))
             return
         _check_folder(out)
-        text, paths = _measured(pending, against, options, rounds, out)
+        if many_connections:
+            text, paths = _many_connections(replace(options, rounds=rounds or 1), against, out)
+        else:
+            text, paths = _measured(pending, against, options, rounds, out)
     except KeyboardInterrupt:
         sys.exit(130)
     except (BenchError, Missing) as error:
@@ -165,6 +184,7 @@ def _options(
     peers: str | None,
     shapes: str | None,
     slow_sink: bool,
+    only_drain: bool,
     sink: Kind,
     settings: tuple[str, ...],
 ) -> Options:
@@ -175,8 +195,9 @@ def _options(
         connections=connections,
         configurations=tuple(name for name in CONFIGURATIONS if name in (only or CONFIGURATIONS)),
         peers=_listed("--peers", peers, PEERS, QUICK_PEERS if quick else PEERS),
-        shapes=_listed("--shapes", shapes, NAMES, NAMES),
-        slow_sink=slow_sink,
+        shapes=() if only_drain else _listed("--shapes", shapes, NAMES, NAMES),
+        slow_sink=slow_sink and not only_drain,
+        only_drain=only_drain,
         sink=sink,
         settings=_pairs(settings),
     )
@@ -200,10 +221,14 @@ def _all(options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
 
 
 def _against(commit: str, options: Options, out: Path, bar: Bar) -> tuple[str, list[Path]]:
-    if not options.shapes:
-        raise click.BadParameter("none leaves nothing to compare", param_hint="--shapes")
     results = against_.run(options, commit, bar)
     return against_.table(results), against_.save(results, out)
+
+
+def _many_connections(options: Options, against: str | None, out: Path) -> tuple[str, list[Path]]:
+    with tqdm(total=1, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
+        results = many.run(options, against, bar)
+    return many.table(results), many.save(results, out)
 
 
 def _backlog(messages: int, options: Options, repetitions: int, out: Path, bar: Bar) -> tuple[str, list[Path]]:

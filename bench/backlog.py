@@ -233,11 +233,7 @@ def run(messages: int, kind: Kind, settings: dict[str, str], bar: Bar, repetitio
         places = []
         for count in (FEW, messages):
             lent = stack.enter_context(servers.lend())
-            own = {
-                "SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none",
-                "DATABASE_URL": lent.database_url,
-                "QUEUE_URL": lent.amqp_url,
-            }
+            own = sink.settings() | {"DATABASE_URL": lent.database_url, "QUEUE_URL": lent.amqp_url}
             service = stack.enter_context(Service("backlog", own | settings, servers.pids()))
             places.append(stack.enter_context(Place(service, count, dice)))
             bar.set_description(f"fill {count}")

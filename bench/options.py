@@ -12,6 +12,8 @@ REFERENCE, OUR_CLIENT = "smtplib", "client"
 PIPELINED, SOURCE = "pipelined", "smtp-source"
 THREADS, THEORY = "threads", "theory"
 
+TLS_PROCESSES = 2  # of the sink with TLS, which does as much work as what is measured
+
 SLOW_CONNECTIONS, SLOW_SECONDS = 200, 0.05
 SLOW_COMMANDS = 4  # MAIL, RCPT, DATA and the end of the message
 SLOW_WAVES = 10  # least messages per connection
@@ -30,6 +32,7 @@ class Options:
     sink: Kind
     settings: dict[str, str]
     shapes: tuple[str, ...] = ()
+    only_drain: bool = False
 
     def sessions(self) -> int:
         """Return how many connections to the sink each system may use: as many as our worker."""

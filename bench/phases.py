@@ -135,6 +135,27 @@ def drain(system: System, bench: Bench) -> Figures:
     return figures | {"send_memory_mb": _memory_mb(system), "start_ms": (arrived - started) * 1e3}
 
 
+def backlog(system: System, bench: Bench) -> int:
+    """Hand in what :func:`drain` delivers, without measuring, and return how many messages."""
+    system.open()
+    system.hand_in(bench.clients, 0, bench.messages + ACCEPT_WARM, bench.connections)
+    system.shut()
+    return bench.messages + ACCEPT_WARM
+
+
+def drain_encrypted(system: System, bench: Bench, pending: int, *, logs_in: bool = True) -> Figures:
+    """Deliver a backlog into a sink with TLS; ``encrypted_per_session`` is how many a session carried.
+
+    Raises :class:`BenchError` if the system left sessions in clear text, or did not log in.
+    """
+    before = bench.sink.counts()
+    figures = deliver(system, bench, ENCRYPTED, pending)[0]
+    opened = {name: count - before[name] for name, count in bench.sink.counts().items()}
+    if opened["encrypted"] < opened["sessions"] or (logs_in and opened["logins"] < opened["sessions"]):
+        raise BenchError(f"not each session was encrypted and logged in: {opened}\n{system.log()}")
+    return figures | {f"{ENCRYPTED}_per_session": pending / max(1, opened["sessions"])}
+
+
 def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Figures, float]:
     """Deliver ``backlog`` messages.
 
@@ -143,9 +164,9 @@ def deliver(system: System, bench: Bench, phase: str, backlog: int) -> tuple[Fig
     sink, base, progress = bench.sink, bench.sink.count(), _progress(bench.bar, backlog)
     last = base + backlog
     system.deliver()
-    arrived = _await(sink, base + 1, system, LOOK_SECONDS)
+    arrived = wait_for(sink, base + 1, system, LOOK_SECONDS)
     began, meter, first = time.perf_counter(), _meter(system, sink), sink.count()
-    _await(sink, last, system, LOOK_SECONDS, lambda count: progress(count - base))
+    wait_for(sink, last, system, LOOK_SECONDS, lambda count: progress(count - base))
     seconds, left, used = time.perf_counter() - began, max(1, last - first), meter.read()
     return {f"{phase}_rate": left / seconds} | _costs(phase, used, left), arrived
 
@@ -163,7 +184,7 @@ def shapes(system: System, bench: Bench, names: Sequence[str]) -> Figures:
     return figures | deliver(system, bench, DRAINING, shape_backlog(bench.messages, names))[0]
 
 
-DRAINING = "send_shapes"
+CLEAR, ENCRYPTED, DRAINING = "send", "encrypted", "send_shapes"
 
 
 def accepting(shape: str) -> str:
@@ -187,7 +208,7 @@ def through(system: System, bench: Bench) -> Figures:
     system.open()
     base = sink.count() + ACCEPT_WARM
     system.hand_in(bench.clients, 0, ACCEPT_WARM, bench.connections)
-    _await(sink, base, system, LOOK_SECONDS)
+    wait_for(sink, base, system, LOOK_SECONDS)
     meter, seen = _meter(system, sink), [0.0]
 
     def look(_: object) -> None:
@@ -196,7 +217,7 @@ def through(system: System, bench: Bench) -> Figures:
 
     handed_in = system.hand_in(bench.clients, ACCEPT_WARM, messages, bench.connections, look)
     look(None)
-    ended = seen[0] or _await(sink, base + messages, system, LOOK_SECONDS, look)
+    ended = seen[0] or wait_for(sink, base + messages, system, LOOK_SECONDS, look)
     used = meter.read() | {"client": handed_in["cpu"]}
     return {"through_rate": messages / (ended - handed_in["began"])} | _costs("through", used, messages)
 
@@ -211,7 +232,7 @@ def latency(service: Service, bench: Bench) -> Figures:
         line.ask(request.replace(MARK, b"%08d" % number))
         while line.hear() is None:
             pass
-        taken.append(_await(bench.sink, base + 1, service, GLANCE_SECONDS) - began)
+        taken.append(wait_for(bench.sink, base + 1, service, GLANCE_SECONDS) - began)
         if number >= LATENCY_WARM:
             bench.bar.update(1)
     line.socket.close()
@@ -238,9 +259,9 @@ def slow(system: System, bench: Bench) -> Figures:
     system.shut()
     progress = _progress(bench.bar, bench.messages)
     system.deliver()
-    _await(bench.sink, bench.sessions, system, LOOK_SECONDS)
+    wait_for(bench.sink, bench.sessions, system, LOOK_SECONDS)
     began, meter, first = time.perf_counter(), _meter(system, bench.sink), bench.sink.count()
-    _await(bench.sink, bench.messages, system, LOOK_SECONDS, progress)
+    wait_for(bench.sink, bench.messages, system, LOOK_SECONDS, progress)
     seconds, left, used = time.perf_counter() - began, max(1, bench.messages - first), meter.read()
     return {"slow_rate": left / seconds, "slow_memory_mb": _memory_mb(system)} | _costs("slow", used, left)
 
@@ -286,7 +307,7 @@ def _memory_mb(system: System) -> float:
     return sum(map(cpu.memory_of, system.own())) / 2**20
 
 
-def _await(
+def wait_for(
     sink: Sink, wanted: int, system: System, look: float, on_progress: Callable[[int], None] = lambda _: None
 ) -> float:
     """Wait until the sink has ``wanted`` messages and return the time."""

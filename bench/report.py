@@ -21,7 +21,7 @@ from bench.options import (
     THREADS,
 )
 from bench.peers import PEERS
-from bench.phases import DRAINING, accepting
+from bench.phases import CLEAR, DRAINING, ENCRYPTED, accepting
 from bench.processes import machine
 from bench.programs.shapes import SHORT, title
 from bench.run import Results
@@ -47,7 +47,8 @@ LOOPS = (REFERENCE, OUR_CLIENT, PIPELINED, SOURCE)
 SUBJECTS = (*CONFIGURATIONS, KEYS, *PEERS, *LOOPS, THREADS, THEORY)
 PHASES = {
     "accept": "accept, durably",
-    "send": "drain a backlog into the sink",
+    CLEAR: "drain a backlog into the sink",
+    ENCRYPTED: "drain over STARTTLS into a sink of our own",
     "through": "end to end, accept and deliver at once",
     "slow": f"slow sink: {SLOW_SECONDS * 1e3:.0f} ms a command, {SLOW_CONNECTIONS} connections",
 }
@@ -58,6 +59,8 @@ NOTE = (
     "in the same round.\n"
     "To accept: ours an HTTP POST, Postfix SMTP, the others a function call in the client, "
     "which does their part there.\n"
+    "STARTTLS: all check the certificate and keep sessions, ours logs in, too. "
+    "a session: messages over one connection.\n"
     "By shape: Postfix gets the same message as MIME, composed before; "
     "of the mix one shape after the other, ours message by message."
 )
@@ -159,6 +162,7 @@ def _columns(phase: str, found: _Found) -> tuple[list[str], list[tuple[str, list
     columns += [(title, _seconds(phase, group, subjects, found)) for group, title in GROUPS.items()]
     columns += [(f"{last} ÷ row", [cell(found.times(subject, f"{phase}_all_cpu_us", last), 2) for subject in subjects])]
     columns += [(group, _seconds(phase, group, subjects, found)) for group in ("client", "sink")]
+    columns += [("a session", [cell(found.metric(subject, f"{phase}_per_session"), 0) for subject in subjects])]
     columns += [("MB", [cell(found.metric(subject, f"{phase}_memory_mb"), 0) for subject in subjects])]
     return subjects, columns
 
@@ -184,8 +188,9 @@ def _latency(found: _Found) -> str:
         [f"  {ours}, {what}", *(cell(found.metric(ours, f"{name}_{percent}_ms"), 1) for percent in ("p50", "p99"))]
         for name, what in whats.items()
         for ours in found.ours
+        if found.metric(ours, f"{name}_p50_ms")
     ]
-    return _justified([["milliseconds", "p50", "p99"], *lines])
+    return _justified([["milliseconds", "p50", "p99"], *lines]) if lines else ""
 
 
 def aligned(head: str, names: list[str], columns: list[tuple[str, list[str]]]) -> str:

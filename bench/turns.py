@@ -17,6 +17,7 @@ from bench.options import (
     SLOW_SECONDS,
     SOURCE,
     THREADS,
+    TLS_PROCESSES,
     Options,
 )
 from bench.peers.postfix import Postfix
@@ -31,6 +32,10 @@ from bench.stats import Figures
 
 SHAPED = ("postfix",)
 """Peers that take messages of any shape."""
+
+
+TLS = ("postfix",)
+"""Peers that are measured over STARTTLS, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,29 @@ class Turns:
 
     def all(self) -> list[Turn]:
         """Return all turns. Each has its share before anything is measured."""
+        return self._drain_turns() if self._options.only_drain else [*self._most_turns(), *self._encrypted_turns()]
+
+    def _drain_turns(self) -> list[Turn]:
+        options, bench = self._options, self._bench
+        loops, share = loop_messages(options.messages), options.messages + ACCEPT_WARM
+        turns = [Turn(REFERENCE, REFERENCE, loops, False, partial(phases.loop, REFERENCE, bench))]
+        turns += [
+            Turn(name, f"drain, {name}", share, False, partial(self._drain, name)) for name in options.configurations
+        ]
+        turns += [Turn(name, f"drain, {name}", share, True, partial(self._drain_peer, name)) for name in options.peers]
+        return turns + self._encrypted_turns()
+
+    def _encrypted_turns(self) -> list[Turn]:
+        options, share = self._options, self._options.messages + ACCEPT_WARM
+        what = "{}, STARTTLS".format
+        ours = [
+            Turn(name, what(name), share, False, partial(self._drain_encrypted, name))
+            for name in options.configurations
+        ]
+        peers = [Turn(name, what(name), share, True, self._postfix_encrypted) for name in options.peers if name in TLS]
+        return ours + peers
+
+    def _most_turns(self) -> list[Turn]:
         options, bench = self._options, self._bench
         messages = options.messages
         loops, limits = loop_messages(messages), limit_messages(messages)
@@ -133,6 +161,41 @@ class Turns:
         with self._system(name) as system, Exactly(bench.sink, 2 * (bench.messages + ACCEPT_WARM)):
             return phases.accept(system, bench) | phases.drain(system, bench) | phases.through(system, bench)
 
+    def _drain(self, name: str) -> Figures:
+        with self._service(name, self._bench.sink, {}) as service:
+            return self._drained(service)
+
+    def _drain_peer(self, name: str) -> Figures:
+        with self._system(name) as system:
+            return self._drained(system)
+
+    def _drained(self, system: System) -> Figures:
+        """Drain what was handed in without measuring that."""
+        pending = phases.backlog(system, self._bench)
+        with Exactly(self._bench.sink, pending):
+            return phases.drain(system, self._bench)
+
+    def _drain_encrypted(self, name: str) -> Figures:
+        with self._encrypted() as bench, self._service(name, bench.sink, {}) as service:
+            pending = phases.backlog(service, bench)
+            with Exactly(bench.sink, pending):
+                figures = phases.drain_encrypted(service, bench, pending)
+                service.stop("worker")
+        return figures
+
+    def _postfix_encrypted(self) -> Figures:
+        with self._encrypted() as bench:
+            sink = bench.sink
+            with Postfix(sink.port, bench.sessions, bench.connections, sink.ca_file) as instance:
+                pending = phases.backlog(instance, bench)
+                with Exactly(sink, pending):
+                    return phases.drain_encrypted(instance, bench, pending, logs_in=False)
+
+    @contextmanager
+    def _encrypted(self) -> Iterator[Bench]:
+        with Sink("asyncio", tls=True, processes=TLS_PROCESSES) as sink:
+            yield replace(self._bench, sink=sink)
+
     def _slow_ours(self, name: str) -> Figures:
         connections = {"WORKER_CONNECTIONS": str(SLOW_CONNECTIONS)}  # of all worker processes together
         with (
@@ -154,7 +217,7 @@ class Turns:
     @contextmanager
     def _service(self, name: str, sink: Sink, more: dict[str, str]) -> Iterator[Service]:
         with ExitStack() as stack:
-            settings, servers = {"SMTP_URL": f"smtp://127.0.0.1:{sink.port}?security=none"}, {}
+            settings, servers = sink.settings(), {}
             if name == REAL and self._servers:
                 lent, servers = stack.enter_context(self._servers.lend()), self._servers.pids()
                 settings |= {"DATABASE_URL": lent.database_url, "QUEUE_URL": lent.amqp_url}

@@ -10,8 +10,11 @@ smarthost near by and wants speed without losing mail:
   the same machine that is cheaper than passing a connection from process to process: with 20
   deliveries at once it drains 2,500 messages a second, with the cache 1,700.
 - ``in_flow_delay = 0``: it does not slow down accepting while deliveries lag behind.
-- It looks nothing up: no DNS, no client names, no local recipients, no aliases; no TLS, no filters,
-  no content checks, no chroot.
+- It looks nothing up: no DNS, no client names, no local recipients, no aliases; no filters, no
+  content checks, no chroot.
+- Into a sink with TLS it uses STARTTLS and checks the certificate and the name in it. There it keeps
+  connections (``smtp_tls_connection_reuse``), because a handshake for each message would cost more.
+  It does not log in, which would need a plugin of another package; once a session that is little.
 - It may run enough processes for everything at once (``default_process_limit``).
 - Logging keeps its default, five lines per message, by its own ``postlogd``: nobody runs a mail
   server without a log.
@@ -32,6 +35,7 @@ from typing import Any, ClassVar, Self
 from bench import OURSELVES, BenchError
 from bench.processes import postfix
 from bench.processes.clients import Clients
+from bench.processes.sink import NAME as SINK_NAME
 from bench.processes.system import Progress
 from bench.programs.shapes import SHORT
 from tests.servers.install import Missing
@@ -63,9 +67,22 @@ smtp_host_lookup = native
 relayhost = [127.0.0.1]:{sink}
 smtp_destination_concurrency_limit = {sessions}
 initial_destination_concurrency = {sessions}
-smtp_connection_cache_on_demand = no
 default_process_limit = {processes}
 in_flow_delay = 0
+"""
+
+_CLEAR = """\
+smtp_connection_cache_on_demand = no
+"""
+
+# A queue of 5,000 messages never lets a connection rest, so the limits of time do not matter.
+_ENCRYPTED = """\
+smtp_tls_security_level = secure
+smtp_tls_secure_cert_match = {name}
+smtp_tls_CAfile = {folder}/etc/ca.pem
+smtp_tls_connection_reuse = yes
+smtp_connection_cache_on_demand = yes
+smtp_connection_reuse_count_limit = 100
 """
 
 _SERVICES = """\
@@ -80,6 +97,8 @@ error unix - - n - - error
 retry unix - - n - - error
 scache unix - - n - 1 scache
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
+tlsproxy unix - - n - 0 tlsproxy
 postlog unix-dgram n - n - 1 postlogd
 """
 _QUEUE_MANAGER = "qmgr unix n - n 300 1 qmgr\n"
@@ -90,10 +109,10 @@ class Postfix:
 
     servers: ClassVar[Mapping[str, int]] = {}
 
-    def __init__(self, sink_port: int, sessions: int, connections: int) -> None:
+    def __init__(self, sink_port: int, sessions: int, connections: int, ca_file: Path | None = None) -> None:
         """``sessions`` is the most SMTP connections to the sink.
 
-        Raises :class:`tests.servers.install.Missing`.
+        ``ca_file`` has the authority of a sink with TLS. Raises :class:`tests.servers.install.Missing`.
         """
         check()
         self.port = free_port()
@@ -104,10 +123,15 @@ class Postfix:
         daemons = postfix.default("daemon_directory")
         self._argv = [f"{daemons}/master", "-c", str(self._folder / "etc"), "-d"]
         self._prepare()
+        more = _CLEAR
+        if ca_file:
+            shutil.copyfile(ca_file, self._folder / "etc" / "ca.pem")
+            more = _ENCRYPTED
         (self._folder / "etc" / "main.cf").write_text(
-            _MAIN.format(
+            (_MAIN + more).format(
                 folder=self._folder,
                 daemons=daemons,
+                name=SINK_NAME,
                 user=USER,
                 group=GROUP,
                 sink=sink_port,

@@ -30,6 +30,14 @@ def memory_of(pid: int) -> float:
     return sum(map(_proportional, tree(pid)))
 
 
+def peak_of(pid: int) -> float:
+    """Return the most bytes that one process of a tree had resident at any time.
+
+    It counts shared pages in full, and no process that has ended.
+    """
+    return max(map(_peak, tree(pid)))
+
+
 class Meter:
     """Measures the CPU seconds that groups of process trees use from now on."""
 
@@ -74,3 +82,11 @@ def _proportional(pid: int) -> float:
     except OSError:
         return 0.0  # it ended meanwhile
     return sum(float(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def _peak(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0  # it ended meanwhile
+    return sum(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -43,6 +43,11 @@ def options(**given):
 
 def figures(accept, drain):
     own = {
+        "encrypted_rate": drain / 2,
+        "encrypted_cpu_us": 2e6 / drain,
+        "encrypted_all_cpu_us": 4e6 / drain,
+        "encrypted_sink_cpu_us": 100.0,
+        "encrypted_per_session": 50.0,
         "accept_html_rate": accept,
         "accept_html_cpu_us": 1e6 / accept,
         "send_shapes_rate": drain,
@@ -58,15 +63,26 @@ def test_the_ratio_is_that_of_each_round():
     ]
     results = Results(datetime.now(UTC), MACHINE, options(rounds=2, shapes=("html",)), "def", {"embedded": rounds})
     lines = [" ".join(line.split()) for line in table(results).splitlines()]
-    assert (
-        lines[0] == "this tree (abc) against def · 100 messages of each shape · 4 connections · 2 rounds · into asyncio"
-    )
-    assert lines[3] == "Mail BB Gun, embedded messages/s other ÷ CPU: own other ÷ CPU: all other ÷"
+    what = "100 messages of each shape, 500 encrypted"
+    assert lines[0] == f"this tree (abc) against def · {what} · 4 connections · 2 rounds · into asyncio"
+    columns = "messages/s other ÷ CPU: own other ÷ CPU: all other ÷ CPU: sink other a session other"
+    assert lines[3] == f"Mail BB Gun, embedded {columns}"
     assert (
         lines[4]
         == "accept, html + text, 15 KB 150 62 3.00 (2.00–4.00) 7500 25000 0.38 (0.25–0.50) 15000 50000 0.38 (0.25–0.50)"
     )
     assert lines[5] == "drain all of these 75 75 1.00 15000 15000 1.00 30000 30000 1.00"
+    assert lines[6] == "drain, STARTTLS + AUTH 38 38 1.00 30000 30000 1.00 60000 60000 1.00 100 100 50 50"
+
+
+def test_with_only_drain_the_table_has_no_row_of_accept():
+    own = {f"{phase}_{metric}": 100.0 for phase in ("send", "encrypted") for metric in ("rate", "cpu_us", "all_cpu_us")}
+    rounds = [{OURS: own, THEIRS: own}]
+    results = Results(datetime.now(UTC), MACHINE, options(rounds=1, only_drain=True), "def", {"embedded": rounds})
+    lines = [" ".join(line.split()) for line in table(results).splitlines()]
+    assert "· 500 messages of short lines, 4 KB ·" in lines[0]
+    assert [line.partition(" 100")[0] for line in lines[4:6]] == ["drain, clear text", "drain, STARTTLS + AUTH"]
+    assert lines[6] == ""
 
 
 def test_a_commit_is_there_as_it_was_and_gone_afterwards():
@@ -86,22 +102,17 @@ def test_what_is_no_commit_is_named(commit):
 
 
 @pytest.mark.long
-def test_both_trees_accept_and_deliver_everything(tmp_path):
+@pytest.mark.parametrize(
+    ("given", "phases"),
+    [
+        (["--shapes", "html"], {"accept_html", "send_shapes", "encrypted"}),
+        (["--only-drain"], {"send", "encrypted"}),
+    ],
+)
+def test_both_trees_accept_and_deliver_everything(tmp_path, given, phases):
     (tmp_path / "tmp").mkdir()
-    few = [
-        "--messages",
-        "100",
-        "--rounds",
-        "1",
-        "--connections",
-        "4",
-        "--shapes",
-        "html",
-        "--only",
-        "embedded",
-        "--sink",
-        "asyncio",
-    ]
+    few = ["--messages", "100", "--rounds", "1", "--connections", "4", "--only", "embedded", "--sink", "asyncio"]
+    few += given
     command = [str(ROOT / "bin" / "bench"), "--against", "HEAD", *few, "--out", str(tmp_path / "out")]
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE, check=False, env=environment)
@@ -111,8 +122,7 @@ def test_both_trees_accept_and_deliver_everything(tmp_path):
     assert written.read_text() == f"{shown}\n"
     [one] = json.loads(kept.read_text())["rounds"]["embedded"]
     assert set(one) == {OURS, THEIRS}
-    assert all(
-        one[tree][metric] > 0
-        for tree in one
-        for metric in ("accept_html_rate", "accept_html_cpu_us", "send_shapes_rate")
-    )
+    for tree in one:
+        assert {metric.removesuffix("_rate") for metric in one[tree] if metric.endswith("_rate")} == phases
+        assert all(one[tree][f"{phase}_rate"] > 0 and f"{phase}_cpu_us" in one[tree] for phase in phases)
+        assert one[tree]["encrypted_per_session"] > 1

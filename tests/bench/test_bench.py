@@ -13,7 +13,8 @@ from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 SENDING = {"send_rate", "send_cpu_us", "send_sink_cpu_us", "send_rate_ratio", "send_cpu_ratio"}
-EMBEDDED = SENDING | {
+ENCRYPTED = {"encrypted_rate", "encrypted_cpu_us", "encrypted_sink_cpu_us", "encrypted_per_session"}
+EMBEDDED = (SENDING | ENCRYPTED) | {
     "start_ms",
     "send_memory_mb",
     "latency_p50_ms",
@@ -85,6 +86,21 @@ def test_a_quick_run_prints_tables_and_keeps_them_with_json_and_a_plot(start, tm
     assert not left_behind(tmp_path)
 
 
+@pytest.mark.long
+def test_with_only_drain_nothing_else_is_measured(start, tmp_path):
+    out, err = start("--messages", "200", "--connections", "4", "--only-drain").communicate(timeout=4 * PATIENCE)
+    assert err == ""
+    heads = [line.split("  ")[0] for line in out.splitlines() if "messages/s" in line]
+    assert heads == ["drain a backlog into the sink", "drain over STARTTLS into a sink of our own"]
+    [kept] = (tmp_path / "out").glob("*.json")
+    [figures] = json.loads(kept.read_text())["rounds"]
+    assert {name: set(own) for name, own in figures.items()} == {
+        "smtplib": SENDING,
+        "embedded": SENDING | ENCRYPTED | {"send_memory_mb", "start_ms"},
+    }
+    assert not left_behind(tmp_path)
+
+
 def check_tables(tables: str) -> None:
     """Check the head of the tables of that run, their titles and the names of their rows."""
     head, machine, *rest = tables.splitlines()
@@ -92,6 +108,7 @@ def check_tables(tables: str) -> None:
     assert head == f"{what} · 4 connections · 1 round · into asyncio · WORKER_CONNECTIONS=5"
     assert all(f" {word} " in machine for word in ("cores", "Python", "SQLite", "ms an fsync", "commit"))
     titles = ["accept, durably", "drain a backlog into the sink", "end to end, accept and deliver at once"]
+    titles.insert(2, "drain over STARTTLS into a sink of our own")
     titles += ["accept, durably, by shape of message", "milliseconds"]
     assert [line for line in titles if any(one.startswith(f"{line}  ") for one in rest)] == titles
     subjects = [

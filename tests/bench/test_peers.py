@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from bench.processes.clients import Clients
 from bench.processes.servers import Lent
 from bench.processes.sink import Sink
 from tests.servers.install import Missing
+from tests.waiting import wait_until
 
 MESSAGES, CONNECTIONS, SESSIONS = 50, 4, 3
 
@@ -60,6 +62,33 @@ def test_a_private_postfix_accepts_drains_and_does_both_at_once(bench):
     assert settings.stderr == ""  # postconf would name unknown parameters here
     assert not folder.exists()
     assert not Path(f"/proc/{master}").exists()
+
+
+@pytest.mark.long
+def test_postfix_checks_the_certificate_and_keeps_sessions(bench):
+    if os.geteuid():
+        return  # its master runs only as root, which the test above shows
+    with Sink("asyncio", tls=True, processes=2) as sink:
+        bench = replace(bench, sink=sink)
+        with Postfix(sink.port, SESSIONS, CONNECTIONS, sink.ca_file) as instance:
+            pending = phases.backlog(instance, bench)
+            figures = phases.drain_encrypted(instance, bench, pending, logs_in=False)
+            log = instance.log()
+        assert sink.count() == pending
+        assert sink.counts()["logins"] == 0
+    assert figures["encrypted_per_session"] > 2
+    assert not re.findall(r"(?:warning|error|fatal|panic): (?!file system clock|resetting file time stamps).*", log)
+    with (
+        Sink("asyncio", tls=True) as sink,
+        Sink("asyncio", tls=True) as other,
+        Postfix(sink.port, SESSIONS, CONNECTIONS, other.ca_file) as instance,
+    ):
+        instance.open()
+        bench.clients.run("programs.source", instance.port, 1, 1, "short")
+        instance.shut()
+        instance.deliver()
+        wait_until(lambda: "status=deferred" in instance.log(), "its refusal of an unknown authority")
+        assert "Server certificate not verified" in instance.log()
 
 
 @pytest.mark.long
