@@ -79,7 +79,7 @@ class Journal:
         self.path = path_of(folder, owner)
         self._owner = owner
         self._lock = threading.Lock()
-        self._open: dict[tuple[UUID, int], bytes] = {}  # key of a claim → its lines that still matter
+        self._open: dict[Claim, bytes] = {}  # a claim → its lines that still matter
         self._failed = False
         make_folder(folder)
         try:
@@ -98,7 +98,7 @@ class Journal:
         self._write([_line("undone", claims)], [claims])
         with self._lock:
             for one in claims:
-                self._open.pop(one.key, None)
+                self._open.pop(one, None)
 
     def replies(self, answered: Sequence[tuple[Sequence[Claim], Reply]]) -> None:
         """Write the servers' replies to the dots of some transactions."""
@@ -112,7 +112,7 @@ class Journal:
         """
         with self._lock:
             for one in claims:
-                self._open.pop(one.key, None)
+                self._open.pop(one, None)
             if os.fstat(self._file).st_size > ROTATE_SIZE:
                 self._rotate()
 
@@ -133,7 +133,7 @@ class Journal:
     def may_have_sent(self, claim: Claim) -> bool:
         """Return whether the dot of this claim may have been sent."""
         with self._lock:
-            return claim.key in self._open
+            return claim in self._open
 
     def close(self, *, keep: bool = False, stopped: bool = False) -> None:
         """Close the journal; delete the file if the database has all that it tells.
@@ -160,7 +160,7 @@ class Journal:
             self._failed = False
             for line, claims in zip(lines, about, strict=True):
                 for one in claims:
-                    self._open[one.key] = self._open.get(one.key, b"") + line
+                    self._open[one] = self._open.get(one, b"") + line
 
     def _begin(self) -> tuple[Path, int]:
         """Make a locked file under another name.

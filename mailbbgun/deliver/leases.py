@@ -18,7 +18,7 @@ class Leases:
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._in_hand: dict[tuple[UUID, int], tuple[Claim, Transaction]] = {}  # by key
+        self._in_hand: dict[Claim, Transaction] = {}
         self._all_void = False
         # Writers of results and renewals take turns: they update the same rows, in no common order,
         # and could lock each other out.
@@ -34,15 +34,13 @@ class Leases:
     def add(self, transactions: Iterable[Transaction]) -> None:
         """Begin to renew the leases of these transactions' claims."""
         with self._lock:
-            self._in_hand.update(
-                {one.key: (one, transaction) for transaction in transactions for one in transaction.claims}
-            )
+            self._in_hand.update({one: transaction for transaction in transactions for one in transaction.claims})
 
     def drop(self, claims: Iterable[Claim]) -> None:
         """Stop renewing these claims: their results are committed."""
         with self._lock:
             for one in claims:
-                self._in_hand.pop(one.key, None)
+                self._in_hand.pop(one, None)
 
     def void_all(self) -> None:
         """Void all leases: from now on this process may send no dot."""
@@ -63,12 +61,12 @@ class Leases:
     def in_hand(self) -> list[Claim]:
         """Return all claims that this process has in hand."""
         with self._lock:
-            return [one for one, _ in self._in_hand.values()]
+            return list(self._in_hand)
 
     def tenants(self) -> set[UUID]:
         """Return the tenants of these claims."""
         with self._lock:
-            return {one.tenant_id for one, _ in self._in_hand.values()}
+            return {one.tenant_id for one in self._in_hand}
 
     def renew(self, database: Database) -> None:
         """Renew the leases of claims that wait, or whose sending is within its time limit.
@@ -77,9 +75,7 @@ class Leases:
         """
         now = self._clock.boot()
         with self._lock:
-            wanted = [
-                one for one, its in self._in_hand.values() if its.started is None or now - its.started < its.limit
-            ]
+            wanted = [one for one, its in self._in_hand.items() if its.started is None or now - its.started < its.limit]
         if not wanted:
             return
         ends = self.next_end()

@@ -221,15 +221,17 @@ class Routes:
         # One tenant's accounts do not get all connections: slow ones must not occupy every sender.
         return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize
 
-    def gate(self, route: str, waiting: int) -> float:
+    def gate(self, route: str, waiting: Callable[[], int]) -> float:
         """Return 0 if one more mail may go now, else about how many seconds to wait.
+
+        ``waiting`` counts how many could go at once.
 
         A mail that may go uses up a part of the account's limits.
         """
         account = self._accounts.get(route)
         if account is None or self._rate_limiter is None or not account.limits.any:
             return 0.0
-        wait = self._rate_limiter.ready(account.id, account.limits, waiting)
+        wait = self._rate_limiter.ready(account.id, account.limits, waiting())
         self._free[route] = time.monotonic() + wait
         return wait
 

@@ -82,7 +82,7 @@ def no_bound(route: str) -> int:
     return sys.maxsize
 
 
-def open_gate(route: str, waiting: int) -> float:
+def open_gate(route: str, waiting: Callable[[], int]) -> float:
     """The default of ``gate``: everything may go."""
     del route, waiting
     return 0.0
@@ -99,8 +99,8 @@ class SendQueue(Generic[Q]):
     may have under way. ``connections_per_tenant`` returns how many one tenant may have under way on
     all routes of that kind, because a tenant's slow accounts may each be within its own bound.
 
-    ``gate`` is asked before a transaction goes, with its route and how many could go at once. It
-    returns 0 to let one go, else for how many seconds none may go. ``bell`` is called when
+    ``gate`` is asked before a transaction goes, with its route and a function that counts how many
+    could go at once. It returns 0 to let one go, else for how many seconds none may go. ``bell`` is called when
     :meth:`take` may return something that it did not return before.
     """
 
@@ -109,7 +109,7 @@ class SendQueue(Generic[Q]):
         room: int,
         connections: Callable[[str], int],
         patience: float = PATIENCE,
-        gate: Callable[[str, int], float] = open_gate,
+        gate: Callable[[str, Callable[[], int]], float] = open_gate,
         connections_per_tenant: Callable[[str], int] = no_bound,
         bell: Callable[[], None] = nobody_to_wake,
     ) -> None:
@@ -270,7 +270,7 @@ class SendQueue(Generic[Q]):
     def _gate_open(self, route: str) -> bool:
         if route in self._passed:
             return True
-        wait = self._gate(route, min(self._length(route), self._connections(route) - self._under_way[route]))
+        wait = self._gate(route, lambda: min(self._length(route), self._connections(route) - self._under_way[route]))
         if wait:
             self._shut[route] = time.monotonic() + wait
             return False

@@ -39,10 +39,16 @@ class Endpoint:
     ca_data: str | None = None
     verify: bool = True
     guard: Guard | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.guard is not None and self.addresses:
             raise ValueError("a guard chooses the addresses itself")
+        # Looked up for each message. Those that differ only in what is left out are rare.
+        object.__setattr__(self, "_hash", hash((self.host, self.port, self.security, self.username, self.addresses)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of this endpoint.

@@ -155,12 +155,12 @@ def classify(phase: Phase, reply: Reply, *, alone: bool = False) -> Outcome | To
     nothing and gives Deferred. A reply of code 0 (our own words) counts by its enhanced code.
     """
     kind = reply.code // 100
+    if kind == 2 and phase is Phase.DOT:
+        return Delivered(reply)
     if phase in _OF_MAIL and too_many_recipients(reply) and not (alone and phase is not Phase.RCPT):
         return Deferred(reply, phase, retry_after(reply.text)) if alone else TooMany(reply, phase)
     if reply.code == 0:
         return Bounced(reply, phase) if (reply.enhanced or "").startswith("5.") else Deferred(reply, phase)
-    if kind == 2 and phase is Phase.DOT:
-        return Delivered(reply)
     if kind == 4:
         return _transient(phase, reply)
     if kind == 5:

@@ -17,6 +17,11 @@ MAX_LINES = 128
 #: Octets of one reply, all lines together.
 MAX_REPLY = 64 * 1024
 
+#: Octets of a reply line that is worth to be remembered, with its line end.
+_SHORT = 66
+
+_BLANK = ord(" ")
+
 #: Octets (UTF-8) of the text that is kept.
 MAX_TEXT = 2048
 
@@ -47,21 +52,23 @@ class Reply:
         return " ".join(part for part in (str(self.code) if self.code else "", self.enhanced, self.text) if part)
 
 
-def parse_reply(code: int, lines: list[bytes]) -> Reply:
-    """Return the reply in these lines, which `ReplyBuffer.take` returned with the code."""
-    if len(lines) == 1 and len(lines[0]) <= 64:
-        return _parse_short(lines[0])
-    return _parse(code, lines)
-
-
 # A server answers most messages with the same few words ("250 2.1.0 Ok"), and parsing a reply costs
 # as much as receiving it. The cache is bounded in entries and, by the length limit, in octets.
 @functools.lru_cache(maxsize=256)
-def _parse_short(line: bytes) -> Reply:
-    return _parse(int(line[:3]), [line])
+def _parse_line(line: bytes) -> Reply:
+    line = line.rstrip(b"\r")
+    _check(line)
+    return parse_reply(int(line[:3]), [line])
 
 
-def _parse(code: int, lines: list[bytes]) -> Reply:
+def _check(line: bytes) -> None:
+    code = line[:3]
+    if not (len(code) == 3 and code.isdigit() and b"2" <= code < b"6" and line[3:4] in b" -"):
+        raise ProtocolError(f"not an SMTP reply: {safe(line[:80].decode('utf-8', 'replace'))!r}")
+
+
+def parse_reply(code: int, lines: list[bytes]) -> Reply:
+    """Return the reply in these lines, which `ReplyBuffer.take` returned with the code."""
     text = lines[0][4:].decode("utf-8", "replace")
     found = _ENHANCED.match(text) if text[1:2] == "." else None
     if found:
@@ -116,6 +123,16 @@ class ReplyBuffer:
         """Add received octets."""
         self._held, self._start = self._held[self._start :] + data, 0
 
+    def next(self) -> Reply | None:
+        """Return the next whole reply, or None if more octets are needed. Raises like `take`."""
+        held, start = self._held, self._start
+        stop = held.find(b"\n", start)
+        if 4 < stop - start <= _SHORT and held[start + 3] == _BLANK and not self._lines:  # as most are
+            self._start = stop + 1
+            return _parse_line(held[start:stop])
+        taken = self.take()
+        return parse_reply(*taken) if taken else None
+
     def take(self) -> tuple[int, list[bytes]] | None:
         """Return the code and raw lines (without line ends) of the next whole reply.
 
@@ -134,13 +151,11 @@ class ReplyBuffer:
 
     def _add(self, line: bytes) -> bool:
         """Add one line to the reply; return whether it is the last line."""
-        code, mark = line[:3], line[3:4]
-        if not (len(code) == 3 and code.isdigit() and b"2" <= code < b"6" and mark in b" -"):
-            raise ProtocolError(f"not an SMTP reply: {safe(line[:80].decode('utf-8', 'replace'))!r}")
-        if self._lines and self._lines[0][:3] != code:
+        _check(line)
+        if self._lines and self._lines[0][:3] != line[:3]:
             raise ProtocolError("the lines of one reply carry different codes")
         self._lines.append(line)
         self._octets += len(line) + 2
         if len(line) > MAX_LINE or len(self._lines) > MAX_LINES or self._octets > MAX_REPLY:
             raise ProtocolError(f"a reply is larger than {MAX_LINES} lines or {MAX_REPLY} octets")
-        return mark != b"-"
+        return line[3:4] != b"-"

@@ -126,8 +126,9 @@ class SMTPTransaction:
     # -- MAIL to DATA; both methods return whether the server waits for the message
 
     async def _pipelined(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
+        wire, timeouts = self._wire, self._timeouts
         pending, lines = list(rcpts), [b"RSET\r\n", mail] if self._reset else [mail]
-        deadline = monotonic() + self._timeouts.recipients(len(rcpts))
+        deadline = monotonic() + timeouts.recipients(len(rcpts))
         phase = Phase.RSET if self._reset else Phase.MAIL
         mail_ok = False
         while pending:
@@ -135,51 +136,46 @@ class SMTPTransaction:
             lines += [rcpts[recipient] for recipient in group]
             if not pending:
                 lines.append(b"DATA\r\n")
-            await self._wire.write(b"".join(lines), phase, deadline)
+            await wire.write(b"".join(lines), phase, deadline)
             if phase is not Phase.RCPT:
-                mail_ok = await self._read_first_replies()
+                if self._reset:
+                    self._rset_answered(await wire.read_reply(Phase.RSET, monotonic() + timeouts.rset))
+                mail_ok = self._mail_answered(await wire.read_reply(Phase.MAIL, monotonic() + timeouts.mail))
             for recipient in group:
-                await self._read_rcpt_reply(recipient, deadline)
+                self._rcpt_answered(recipient, await wire.read_reply(Phase.RCPT, deadline))
             if pending and not mail_ok:
                 return False
             phase, lines = Phase.RCPT, []
-        return await self._read_data_reply()
+        return self._data_answered(await wire.read_reply(Phase.DATA, monotonic() + timeouts.data))
 
     async def _stepwise(self, mail: bytes, rcpts: dict[str, bytes]) -> bool:
+        timeouts = self._timeouts
         if self._reset:
-            await self._wire.write(b"RSET\r\n", Phase.RSET, monotonic() + self._timeouts.rset)
-            await self._read_rset_reply()
-        await self._wire.write(mail, Phase.MAIL, monotonic() + self._timeouts.mail)
-        if not await self._read_mail_reply():
+            self._rset_answered(await self._ask(b"RSET\r\n", Phase.RSET, monotonic() + timeouts.rset))
+        if not self._mail_answered(await self._ask(mail, Phase.MAIL, monotonic() + timeouts.mail)):
             return False
-        deadline = monotonic() + self._timeouts.recipients(len(rcpts))
+        deadline = monotonic() + timeouts.recipients(len(rcpts))
         for recipient, command in rcpts.items():
-            await self._wire.write(command, Phase.RCPT, deadline)
-            await self._read_rcpt_reply(recipient, deadline)
+            self._rcpt_answered(recipient, await self._ask(command, Phase.RCPT, deadline))
         if not self._accepted:
             return False
-        await self._wire.write(b"DATA\r\n", Phase.DATA, monotonic() + self._timeouts.data)
-        return await self._read_data_reply()
+        return self._data_answered(await self._ask(b"DATA\r\n", Phase.DATA, monotonic() + timeouts.data))
 
-    async def _read_rset_reply(self) -> None:
-        reply = await self._wire.read_reply(Phase.RSET, monotonic() + self._timeouts.rset)
+    async def _ask(self, command: bytes, phase: Phase, deadline: float) -> Reply:
+        await self._wire.write(command, phase, deadline)
+        return await self._wire.read_reply(phase, deadline)
+
+    def _rset_answered(self, reply: Reply) -> None:
         if reply.code // 100 != 2:
             raise Dropped(Phase.RSET, reply)
 
-    async def _read_first_replies(self) -> bool:
-        if self._reset:
-            await self._read_rset_reply()
-        return await self._read_mail_reply()
-
-    async def _read_mail_reply(self) -> bool:
-        reply = await self._wire.read_reply(Phase.MAIL, monotonic() + self._timeouts.mail)
+    def _mail_answered(self, reply: Reply) -> bool:
         if reply.code // 100 == 2:
             return True
         self._settle_rest(self._outcome_of_reply(Phase.MAIL, reply))
         return False
 
-    async def _read_rcpt_reply(self, recipient: str, deadline: float) -> None:
-        reply = await self._wire.read_reply(Phase.RCPT, deadline)
+    def _rcpt_answered(self, recipient: str, reply: Reply) -> None:
         if recipient in self._outcomes:
             return  # MAIL failed, which decided this recipient
         if reply.code // 100 == 2:
@@ -187,8 +183,7 @@ class SMTPTransaction:
         else:
             self._outcomes[recipient] = self._outcome_of_reply(Phase.RCPT, reply)
 
-    async def _read_data_reply(self) -> bool:
-        reply = await self._wire.read_reply(Phase.DATA, monotonic() + self._timeouts.data)
+    def _data_answered(self, reply: Reply) -> bool:
         if reply.code // 100 == 3:
             return True
         self.broken = reply.code // 100 == 2  # neither yes nor no: the two sides are out of step
@@ -309,8 +304,10 @@ def adapted_to_server(envelope: Envelope, extensions: dict[str, str]) -> Envelop
     and recipients outside ASCII are refused later, one by one. Raises EnvelopeError 5.6.7 if the
     sender's or an author's address needs SMTPUTF8.
     """
+    if not envelope.smtputf8:
+        return envelope
     addresses = (envelope.mail_from, *envelope.recipients)
-    if not envelope.smtputf8 or (all(map(str.isascii, addresses)) and header_of(envelope.raw).isascii()):
+    if all(map(str.isascii, addresses)) and header_of(envelope.raw).isascii():
         return replace(envelope, smtputf8=False)
     if "SMTPUTF8" in extensions:
         return envelope

@@ -94,7 +94,12 @@ class Wire:
 
     async def read_reply(self, phase: Phase, deadline: float) -> Reply:
         """Return the next reply. Raises Closing for a 421, else TimedOut, Dropped or Garbled."""
-        return (await self.read_lines(phase, deadline))[0]
+        try:
+            while (reply := self._buffer.next()) is None:
+                await self._receive(phase, deadline)
+        except ProtocolError as error:
+            raise Garbled(phase, Reply(0, "4.5.0", str(error))) from error
+        return self._told(phase, reply)
 
     async def read_lines(self, phase: Phase, deadline: float) -> tuple[Reply, list[bytes]]:
         """Return the next reply and its raw lines, which EHLO needs. Raises like `read_reply`."""
@@ -103,12 +108,14 @@ class Wire:
                 await self._receive(phase, deadline)
         except ProtocolError as error:
             raise Garbled(phase, Reply(0, "4.5.0", str(error))) from error
-        reply = parse_reply(*taken)
+        return self._told(phase, parse_reply(*taken)), taken[1]
+
+    def _told(self, phase: Phase, reply: Reply) -> Reply:
         if self.trace is not None:
             self.trace(phase, reply, self)
         if reply.code == 421:
             raise Closing(phase, reply)
-        return reply, taken[1]
+        return reply
 
     async def write(self, data: bytes, phase: Phase, deadline: float) -> None:
         """Hand all of `data` to the kernel.
@@ -116,7 +123,10 @@ class Wire:
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
         if self._tls is None:
-            await self._send(data, phase, deadline)
+            try:
+                await Send(self._link, data, min(deadline, self.until))
+            except SendFailed as failed:
+                raise _unsent(failed, phase) from failed
             return
         view, handed = memoryview(data), False
         for start in range(0, len(data), CHUNK):
@@ -205,7 +215,10 @@ class Wire:
 
     async def _receive(self, phase: Phase, deadline: float) -> None:
         if self._tls is None:
-            return self._received(await self._octets(phase, deadline), phase)
+            try:
+                return self._received(await Receive(self._link, min(deadline, self.until)), phase)
+            except OSError as error:
+                raise _unreceived(error, phase) from error
         encrypted: bytes | None = None
         while True:
             try:
@@ -226,19 +239,27 @@ class Wire:
     async def _octets(self, phase: Phase, deadline: float) -> bytes:
         try:
             return await Receive(self._link, min(deadline, self.until))
-        except TimeoutError as error:
-            raise TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server")) from error
         except OSError as error:
-            raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
+            raise _unreceived(error, phase) from error
 
     async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> None:
         try:
             await Send(self._link, data, min(deadline, self.until))
         except SendFailed as failed:
-            handed = handed or failed.handed
-            if isinstance(failed.error, TimeoutError):
-                raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed) from failed
-            raise Dropped(phase, Reply(0, "4.4.2", _why(failed.error)), handed) from failed
+            raise _unsent(failed, phase, handed) from failed
+
+
+def _unsent(failed: SendFailed, phase: Phase, handed: bool = False) -> WireError:
+    """Return the error to raise; `handed` says whether octets of the same write were handed over before."""
+    if isinstance(failed.error, TimeoutError):
+        return TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed or failed.handed)
+    return Dropped(phase, Reply(0, "4.4.2", _why(failed.error)), handed or failed.handed)
+
+
+def _unreceived(error: OSError, phase: Phase) -> WireError:
+    if isinstance(error, TimeoutError):
+        return TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server"))
+    return Dropped(phase, Reply(0, "4.4.2", _why(error)))
 
 
 class _Tls:

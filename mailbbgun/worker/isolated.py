@@ -108,7 +108,7 @@ async def _deliver_within_limits(context: WorkerContext, transaction: Transactio
     If that takes too long, returns another candidate route, or gives the transaction back.
     """
     longest = SOON_SECONDS if transaction.candidates else LIMIT_TOO_FAR_SECONDS
-    while wait := context.routes.gate(transaction.route, 1):
+    while wait := context.routes.gate(transaction.route, lambda: 1):
         if wait > longest or not context.leases.stand(transaction.claims):
             if not (route := next_candidate(context, transaction)):
                 give_back(context, transaction, _USED_UP_SECONDS, LIMITS_USED_UP)

@@ -96,7 +96,7 @@ class WorkerProcess:
             bell=self._loop.wake,
         )
 
-    def _gate(self, route: str, waiting: int) -> float:
+    def _gate(self, route: str, waiting: Callable[[], int]) -> float:
         """Return 0 if a mail may go now by its account's limits, else for how many seconds to wait.
 
         With an open circuit the mail is not sent, so it must not use the limits up.
