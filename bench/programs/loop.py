@@ -17,9 +17,11 @@ from bench.programs.payload import SENDER, recipient
 from bench.programs.shapes import SHAPES, Shape
 from mailbbgun.messages.mime import Mailbox, compose
 from mailbbgun.relays.client import SMTPConnection
+from mailbbgun.smtp import blocking
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered
+from mailbbgun.smtp.reply import Reply
 
 HOSTNAME = "bench.example.test"
 WARM = 20  # messages sent before the clock starts
@@ -39,16 +41,23 @@ def by_smtplib(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
 
 def by_client(port: int, raw: bytes) -> tuple[Send, Callable[[], object]]:
     """Return a function that sends to an address with our client, and one that quits."""
-    connection = SMTPConnection.open(
-        Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",)), HOSTNAME, Timeouts()
-    )
+    endpoint = Endpoint("127.0.0.1", port, "none", addresses=("127.0.0.1",))
+    connection = blocking.run(SMTPConnection.open(endpoint, HOSTNAME, Timeouts()))
 
     def send(address: str) -> None:
-        outcome = connection.send(Envelope(SENDER, (address,), raw), lambda _: True, lambda *_: None)[address]
+        outcome = blocking.run(connection.send(Envelope(SENDER, (address,), raw), _before_dot, _after_dot))[address]
         if not isinstance(outcome, Delivered):
             sys.exit(f"the sink said {outcome}")
 
-    return send, connection.quit
+    return send, lambda: blocking.run(connection.quit())
+
+
+async def _before_dot(accepted: tuple[str, ...]) -> bool:
+    return True
+
+
+async def _after_dot(accepted: tuple[str, ...], reply: Reply | None) -> None:
+    return None
 
 
 LOOPS = {"smtplib": by_smtplib, "client": by_client}

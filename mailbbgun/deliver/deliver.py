@@ -315,7 +315,7 @@ def hand_over(
         else:
             result = judge(outcome, one, policy, route_taken)
             if not attempted:
-                result = replace(result, attempted=False)
+                result = result._replace(attempted=False)
         context.results.put(one, result)
 
 

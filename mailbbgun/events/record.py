@@ -5,7 +5,6 @@ Functions take a session, whose opener commits; only :func:`commit_results` comm
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -45,8 +44,7 @@ from mailbbgun.messages.status import CANCELLED, ERROR, PENDING, PRECEDENCE
 _IDLE = and_(Delivery.status == PENDING, Delivery.lease_owner.is_(None))
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """How one claim of a delivery ended. It counts only while the claim (id, number, owner) stands."""
 
     delivery_id: UUID

@@ -126,6 +126,8 @@ class CircuitBreaker:
                 del self._accepted_at[next(iter(self._accepted_at))]
             if transaction.route not in self._accepted_at:
                 return dict(outcomes)
+        if not any(isinstance(one, Refused) for one in outcomes.values()):
+            return dict(outcomes)
         return {recipient: _deferred_at_rcpt(one) for recipient, one in outcomes.items()}
 
     def record(self, transaction: OnRoute, outcomes: Collection[Outcome]) -> None:

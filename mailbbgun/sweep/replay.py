@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -161,7 +160,7 @@ def _settle(
             claims = _claims_of(session, owner, expired_only)
             replay = journal() if claims else None
             # hinted=0: no delay queue gets a hint here; a worker's tick hints these once due.
-            results = [replace(_result(one, crashes, replay, rules), hinted=0) for one, crashes in claims]
+            results = [_result(one, crashes, replay, rules)._replace(hinted=0) for one, crashes in claims]
             total += len(record.write_results(session, owner, results))
             if results:
                 fault("replay.commit")
