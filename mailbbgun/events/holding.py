@@ -33,7 +33,7 @@ def held(database: Database, message_ids: Sequence[UUID]) -> int:
         if events:
             keys = dict(statements.ask(_key_ids(dialect), given))
         statements.last([log.appending(dialect, events)] if events else [])
-    log.print_lines(events, keys)
+    log.print_lines(events, [keys.get(message) for _, message, _ in found])
     return len(found)
 
 
