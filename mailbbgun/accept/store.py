@@ -275,9 +275,9 @@ def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
     return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
 
 
-def _key_ids(new: storing.New) -> dict[UUID, UUID | None]:
-    """Return the API key of each message, by message id."""
-    return {message["id"]: message["key_id"] for message, _ in new}
+def _key_ids(new: storing.New) -> list[UUID | None]:
+    """Return the API key of each message."""
+    return [message["key_id"] for message, _ in new]
 
 
 def _needs_key_or_quota(pending: PendingWrite) -> bool:

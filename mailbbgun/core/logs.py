@@ -18,7 +18,7 @@ import orjson
 
 _BARE = re.compile(r'[^ "=]+')
 #: Types whose text needs no quotes and no look: most of a line is such values.
-_PLAIN = frozenset({UUID, int, float, bool})
+_PLAIN = frozenset({int, float, bool})
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -152,6 +152,8 @@ def _handlers(logger: logging.Logger) -> list[LineHandler]:
 def _quoted(value: object) -> str:
     if type(value) in _PLAIN:
         return str(value)
+    if type(value) is UUID:
+        return orjson.dumps(value)[1:-1].decode()  # in a third of the time of str()
     shown = safe(value)
     return shown if _BARE.fullmatch(shown) else orjson.dumps(shown).decode()
 

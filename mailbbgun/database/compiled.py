@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Dialect, Engine, Executable
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -31,13 +32,17 @@ class CompiledStatement:
     """A statement that can be executed without a Session.
 
     Keep it: it is compiled once for each engine. Raises :class:`UnfilteredQuery` for a statement
-    that could reach rows of all tenants (``tenant_filter.refuse_unnamed``).
+    that could reach rows of all tenants (``tenant_filter.refuse_unnamed``). ``of_all_tenants``: it
+    is meant to, as the search of a sweep is; then it may only read.
     """
 
-    __slots__ = ("statement",)
+    __slots__ = ("__weakref__", "statement")
 
-    def __init__(self, statement: Executable) -> None:
-        tenant_filter.refuse_unnamed(statement)
+    def __init__(self, statement: Executable, *, of_all_tenants: bool = False) -> None:
+        if of_all_tenants:
+            tenant_filter.refuse_writes(statement)
+        else:
+            tenant_filter.refuse_unnamed(statement)
         self.statement = statement
 
 
@@ -91,7 +96,7 @@ class Runner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._compiled: dict[CompiledStatement, _Compiled] = {}
+        self._compiled: WeakKeyDictionary[CompiledStatement, _Compiled] = WeakKeyDictionary()
 
     def commit(self, steps: Sequence[StatementStep]) -> None:
         """Execute all steps in one transaction and return when it is committed.

@@ -12,7 +12,8 @@ UPDATE or DELETE, which may be deep inside another statement.
 * Sessions without a tenant are not checked. Claims, results and sweeps use them: they serve all
   tenants at once and name rows by id.
 * Compiled statements (``database/compiled.py``) have no session and serve all tenants at once, too.
-  :func:`refuse_unnamed` checks each of them once, when it is compiled.
+  :func:`refuse_unnamed` checks each of them once, when it is compiled. One that is marked as a
+  search among the rows of all tenants may only read (:func:`refuse_writes`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,6 +92,14 @@ def refuse_unnamed(statement: Any) -> None:
             raise UnfilteredQuery(f"an INSERT into {part.table} gives no {COLUMN}")
         if isinstance(part, Part) and (unnamed := _unnamed(part)):
             raise UnfilteredQuery(f"a statement on {', '.join(sorted(unnamed))} reaches rows of all tenants")
+
+
+def refuse_writes(statement: Any) -> None:
+    """Raise :class:`UnfilteredQuery` if a statement does more than read."""
+    if not isinstance(statement, Select | CompoundSelect) or any(
+        isinstance(part, Insert | Update | Delete) for part in visitors.iterate(statement)
+    ):
+        raise UnfilteredQuery("a statement on rows of all tenants that does more than read")
 
 
 def _inserted(part: Insert) -> set[str]:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, and_, case, func, select, true, update
+from sqlalchemy import CTE, Select, Text, and_, case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -31,6 +31,8 @@ ISOLATED_FROM = 2
 EAGER_SIZE = 65_536
 
 _D, _M = DELIVERIES.c, MESSAGES.c
+#: The columns of :class:`Loaded`, after the MIME.
+_LOADED = (_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id)
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
 
@@ -71,11 +73,11 @@ _NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 class Loaded(NamedTuple):
     """What a transaction needs of its message."""
 
+    raw: bytes | None  # None if it is larger than EAGER_SIZE
     mail_from: str  # the envelope sender
     smtputf8: bool
     test: bool  # sent by a test key
     sender: str  # the From header, as people read it
-    raw: bytes | None  # None if it is larger than EAGER_SIZE
     key_id: UUID | None  # the API key that sent it
 
     @property
@@ -120,7 +122,7 @@ def claim(
         found = statements.ask(_claim_and_load(isolated), given, last=True)
         claims = [Claim(*(*row[:_TOLD], lease_ends)) for row in found]
         # Only the first claim of a message comes with its MIME.
-        messages = {row[1]: Loaded(*row[_TOLD + 1 :]) for row in found if row[_TOLD]}
+        messages = {row[1]: Loaded(_unescaped(row[_TOLD]), *row[_TOLD + 2 :]) for row in found if row[_TOLD + 1]}
     else:
         claims = [Claim(*(*row, lease_ends)) for row in statements.ask(_claim(isolated), given)]
         given = {"messages": id_rows(dialect, {one.message_id for one in claims})}
@@ -136,9 +138,10 @@ def _claim_and_load(isolated: bool) -> CompiledStatement:
     """
     taken = _taken("postgresql", isolated).cte("taken")
     first = func.row_number().over(partition_by=taken.c.message_id, order_by=taken.c.delivery_id) == 1
-    chosen = select(*taken.c, first.label("first"), *_loaded(first)).join_from(
-        taken, MESSAGES, taken.c.message_id == _M.id
-    )
+    # As text it takes half the time: nearly all mail is ASCII, and the driver reads bytes from hexadecimal digits.
+    raw = case((and_(_M.size <= EAGER_SIZE, first), func.encode(_M.raw, "escape", type_=Text)))
+    chosen = select(*taken.c, raw, first.label("first"), *_LOADED)
+    chosen = chosen.join_from(taken, MESSAGES, taken.c.message_id == _M.id)
     # The ids once more: PostgreSQL does not know how many rows were taken, and might read all messages.
     return CompiledStatement(chosen.where(among("postgresql", _M.id, "messages")))
 
@@ -152,7 +155,8 @@ def _claim(isolated: bool) -> CompiledStatement:
 @cache
 def _load() -> CompiledStatement:
     """Return the statement that loads messages for SQLite."""
-    return CompiledStatement(select(_M.id, *_loaded(true())).where(among("sqlite", _M.id, "messages")))
+    raw = case((_M.size <= EAGER_SIZE, _M.raw))
+    return CompiledStatement(select(_M.id, raw, *_LOADED).where(among("sqlite", _M.id, "messages")))
 
 
 def _taken(dialect: str, isolated: bool) -> ReturningUpdate[Any]:
@@ -176,10 +180,22 @@ def _taken(dialect: str, isolated: bool) -> ReturningUpdate[Any]:
     return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)
 
 
-def _loaded(with_raw: ColumnElement[bool]) -> Sequence[ColumnElement[Any]]:
-    """Return the columns of :class:`Loaded`. The MIME is null if it is large, or not wanted ``with`` this row."""
-    raw = case((and_(_M.size <= EAGER_SIZE, with_raw), _M.raw))
-    return _M.mail_from, _M.smtputf8, _M.test, _M.sender, raw, _M.key_id
+def _unescaped(text: str | None) -> bytes | None:
+    """Return the bytes that PostgreSQL's ``encode(…, 'escape')`` made a text of.
+
+    It doubles each backslash, and writes zero bytes and those above 127 as a backslash and three octal digits.
+    """
+    if text is None:
+        return None
+    found = text.encode("ascii")
+    return _ESCAPED.sub(_byte, found) if b"\\" in found else found
+
+
+_ESCAPED = re.compile(rb"\\(\\|[0-7]{3})")
+
+
+def _byte(escaped: re.Match[bytes]) -> bytes:
+    return b"\\" if escaped[1] == b"\\" else bytes((int(escaped[1], 8),))
 
 
 def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:

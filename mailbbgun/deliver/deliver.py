@@ -101,25 +101,25 @@ def _grouped(
     messages: Mapping[UUID, Loaded],
     accounts: Mapping[UUID, TenantAccounts],
 ) -> list[Transaction]:
-    groups: dict[tuple[UUID, tuple[str, ...]], list[Claim]] = defaultdict(list)
+    by_message: dict[UUID, list[Claim]] = defaultdict(list)
     for one in claims:
-        message = messages[one.message_id]
-        one.key_id = message.key_id
-        candidates = context.routes.candidates(
-            accounts[one.tenant_id], message.from_address, one.address, test=message.test
-        )
-        groups[one.message_id, candidates].append(one)
+        by_message[one.message_id].append(one)
     transactions = []
-    for (message_id, candidates), members in groups.items():
+    for message_id, its in by_message.items():
         message = messages[message_id]
-        own = message.own_mail_from
-        while members:
-            route, *others = context.routes.ordered(candidates, context.breaker.paused_for)
-            most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
-            part, members = members[:most], members[most:]
-            transactions.append(
-                Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
-            )
+        own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
+        groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
+        for one in its:
+            one.key_id = message.key_id
+            groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
+        for candidates, members in groups.items():
+            while members:
+                route, *others = context.routes.ordered(candidates, context.breaker.paused_for)
+                most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
+                part, members = members[:most], members[most:]
+                transactions.append(
+                    Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
+                )
     return transactions
 
 

@@ -120,11 +120,10 @@ class Results:
         self._after_commit(ended, standing)
 
     def _after_commit(self, ended: list[tuple[Claim, Result]], standing: list[Result]) -> None:
-        lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
-        for hint in {
-            (lanes[result.delivery_id], result.message_id, result.hinted) for result in standing if result.hinted
-        }:
-            self._publisher.offer(*hint)
+        if hinted := [result for result in standing if result.hinted]:
+            lanes = {claim.delivery_id: claim.lane for claim, _ in ended}
+            for hint in {(lanes[result.delivery_id], result.message_id, result.hinted) for result in hinted}:
+                self._publisher.offer(*hint)
         written = [claim for claim, _ in ended]
         self._leases.drop(written)
         if len(standing) < len(ended):

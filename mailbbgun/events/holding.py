@@ -5,10 +5,9 @@ from functools import cache
 from uuid import UUID
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from mailbbgun.database.compiled import CompiledStatement
-from mailbbgun.database.db import Database, db_now, dialect_of
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.sql import among, id_rows
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
@@ -33,7 +32,7 @@ def held(database: Database, message_ids: Sequence[UUID]) -> int:
         if events:
             keys = dict(statements.ask(_key_ids(dialect), given))
         statements.last([log.appending(dialect, events)] if events else [])
-    log.print_lines(events, keys)
+    log.print_lines(events, [keys.get(message) for _, message, _ in found])
     return len(found)
 
 
@@ -53,21 +52,33 @@ def _held(dialect: str) -> CompiledStatement:
     return CompiledStatement(changed.returning(ours.id, ours.message_id, ours.tenant_id))
 
 
-def resumed(session: Session, limit: int) -> int:
-    """Make up to ``limit`` held deliveries of active tenants due now; return how many. Writes no events."""
-    ours = DELIVERIES.c
-    waits = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_(None))
-    # Begin with the active tenants: this runs each second, and a suspended one may hold a million deliveries.
-    holding = select(ours.id).where(*waits, ours.tenant_id == TENANTS.c.id).exists()
-    tenants = session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == ACTIVE, holding)).all()
+def resumed(database: Database, limit: int) -> int:
+    """Make up to ``limit`` held deliveries of active tenants due now; return how many. Writes no events.
+
+    Raises :class:`DatabaseUnavailable`.
+    """
+    tenants = [tenant for (tenant,) in database.find(_active_with_held(), {})]
     if not tenants:
         return 0
-    chosen = select(ours.id).where(*waits, ours.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
-    found = session.scalars(chosen).all()
-    freed = (
-        update(DELIVERIES)
-        .where(among(dialect_of(session), ours.id, "deliveries"), *waits)
-        .values(next_attempt_at=db_now())
-    )
-    session.execute(freed, {"deliveries": id_rows(dialect_of(session), found)})
+    chosen = select(_D.id).where(*_HELD, _D.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
+    freed = update(DELIVERIES).where(among(database.dialect, _D.id, "deliveries"), *_HELD)
+    with database.write() as session:
+        found = session.scalars(chosen).all()
+        given = {"deliveries": id_rows(database.dialect, found)}
+        session.execute(freed.values(next_attempt_at=db_now()), given)
     return len(found)
+
+
+_D = DELIVERIES.c
+_HELD = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at.is_(None))
+
+
+@cache
+def _active_with_held() -> CompiledStatement:
+    """Return the search for active tenants with held mail.
+
+    It begins with the tenants: it runs each second, and a suspended one may hold a million deliveries.
+    """
+    holding = select(_D.id).where(*_HELD, _D.tenant_id == TENANTS.c.id).exists()
+    tenants = select(TENANTS.c.id).where(TENANTS.c.status == ACTIVE, holding)
+    return CompiledStatement(tenants, of_all_tenants=True)

@@ -55,21 +55,15 @@ def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementSte
     return StatementStep(_appended(dialect), [{"events": rows(events)}] if dialect == "postgresql" else events)
 
 
-def print_lines(events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
-    """Print a log line for each event, once it is committed. ``keys``: each message's API key, by id."""
+def print_lines(events: Sequence[Mapping[str, Any]], keys: Sequence[UUID | None]) -> None:
+    """Print a log line for each event, once it is committed. ``keys``: the API key of each event's message."""
     if lines.isEnabledFor(logging.INFO):
-        logs.info_all(lines, [(one["kind"], _fields(one, keys)) for one in events])
+        logs.info_all(lines, [(one["kind"], _fields(one, key)) for one, key in zip(events, keys, strict=True)])
 
 
-def _fields(one: Mapping[str, Any], keys: Mapping[UUID, UUID | None]) -> dict[str, Any]:
-    message_id = one["message_id"]
-    return {
-        "message_id": message_id,
-        "tenant_id": one["tenant_id"],
-        "key_id": keys.get(message_id),
-        "delivery_id": one["delivery_id"],
-        **one["data"],
-    }
+def _fields(one: Mapping[str, Any], key: UUID | None) -> dict[str, Any]:
+    whose = {"message_id": one["message_id"], "tenant_id": one["tenant_id"], "key_id": key}
+    return {**whose, "delivery_id": one["delivery_id"], **one["data"]}
 
 
 def from_rows(chosen: Select[Any]) -> Insert:
@@ -85,7 +79,7 @@ def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:
         session.execute(step.statement.statement, step.given)
 
 
-def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Mapping[UUID, UUID | None]) -> None:
+def log_after_commit(session: Session, events: Sequence[Mapping[str, Any]], keys: Sequence[UUID | None]) -> None:
     """Call :func:`print_lines` after the session's commit."""
     if events:
         after_commit(session, lambda: print_lines(events, keys))

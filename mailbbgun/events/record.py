@@ -32,7 +32,7 @@ from sqlalchemy.types import Float, TypeEngine
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.database import leasing
-from mailbbgun.database.compiled import CompiledStatement, InSession, Statements, StatementStep
+from mailbbgun.database.compiled import CompiledStatement, InSession, Rows, Statements, StatementStep
 from mailbbgun.database.db import Database, UTCDateTime, db_now, dialect_of
 from mailbbgun.database.sql import among, for_each, id_rows, ids, recordset, rows
 from mailbbgun.events import log
@@ -84,8 +84,14 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
     "released": Integer(),
 }
 _FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
-#: The event of a result, if it has one.
-_EVENT_COLUMNS: dict[str, TypeEngine[Any]] = {"event_id": Uuid(), "at": UTCDateTime(), "kind": String(), "data": JSON()}
+#: The place of a result among all, and its event, if it has one. Only for PostgreSQL.
+_MORE_COLUMNS: dict[str, TypeEngine[Any]] = {
+    "place": Integer(),
+    "event_id": Uuid(),
+    "at": UTCDateTime(),
+    "kind": String(),
+    "data": JSON(),
+}
 
 
 def write_results(session: Session, owner: UUID, ended: Sequence[Result]) -> list[Result]:
@@ -116,30 +122,33 @@ def commit_results(
 class _Written(NamedTuple):
     standing: list[Result]
     events: list[dict[str, Any]]
-    keys: Mapping[UUID, UUID | None]  # each message's API key, for the log
+    keys: list[UUID | None]  # the API key of each event's message, for the log
 
 
 def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_commit: Callable[[], None]) -> _Written:
     """Write results and their events; then sum up the messages, whose rows are locked for that only now."""
     if not ended:
-        return _Written([], [], {})
+        return _Written([], [], [])
     dialect = statements.dialect
-    by_claim = {(result.delivery_id, result.claim_number): result for result in ended}
-    events = {key: _event_of(result, result.kind) for key, result in by_claim.items() if result.kind}
+    events = [_event_of(result, result.kind) if result.kind else None for result in ended]
     given = {
         "owner": owner,
-        "results": rows([_record(result, events.get(key)) for key, result in by_claim.items()]),
-        "deliveries": id_rows(dialect, {result.delivery_id for result in ended}),
+        "results": rows([_record(place, *pair) for place, pair in enumerate(zip(ended, events, strict=True))]),
+        "deliveries": id_rows(dialect, [result.delivery_id for result in ended]),
     }
-    standing, happened = [], []
-    for identifier, attempt, due in statements.ask(_written(dialect), given):
-        standing.append(by_claim[identifier, attempt])
-        if event := events.get((identifier, attempt)):
+    standing, happened, keys = [], [], []
+    found = statements.ask(_written(dialect), given)
+    for place, due in found if dialect == "postgresql" else _placed(ended, found):
+        result = ended[place]
+        standing.append(result)
+        if event := events[place]:
             if due is not None:
                 event["data"]["retry_at"] = rfc3339(due)
             happened.append(event)
+            keys.append(result.key_id)
     # In one commit with the result: each delivery has one complaint, whatever dies or is repeated.
-    complaints = [_complaint(result) for result in standing if result.complained]
+    complained = [result for result in standing if result.complained]
+    complaints = [_complaint(result) for result in complained]
     new = complaints if dialect == "postgresql" else happened + complaints
     steps = [log.appending(dialect, new)] if new else []
     if summed := {result.message_id for result in standing if result.status != PENDING}:
@@ -147,13 +156,22 @@ def _write(statements: Statements, owner: UUID, ended: Sequence[Result], before_
         steps += [StatementStep(one, messages) for one in _sum_of_any(dialect)]
     before_commit()
     statements.last(steps)
-    return _Written(standing, happened + complaints, {result.message_id: result.key_id for result in standing})
+    return _Written(standing, happened + complaints, keys + [result.key_id for result in complained])
+
+
+def _placed(ended: Sequence[Result], found: Rows) -> Rows:
+    """Return the place of each written result in ``ended`` instead of its delivery and claim."""
+    places = {(result.delivery_id, result.claim_number): place for place, result in enumerate(ended)}
+    return [(places[identifier, attempt], due) for identifier, attempt, due in found]
 
 
 @cache
 def _written(dialect: str) -> CompiledStatement:
-    """Return the statement that writes results; on PostgreSQL with their events, in one round trip."""
-    given = recordset(dialect, "results", _COLUMNS | (_EVENT_COLUMNS if dialect == "postgresql" else {})).c
+    """Return the statement that writes results; on PostgreSQL with their events, in one round trip.
+
+    It returns the place of each result, or on SQLite its delivery and claim, and when it is due again.
+    """
+    given = recordset(dialect, "results", _COLUMNS | (_MORE_COLUMNS if dialect == "postgresql" else {})).c
     ours, pending = DELIVERIES.c, given.status == PENDING
     # Look rows up by id: until the next vacuum the index on the owner has all that it ever claimed.
     known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
@@ -176,17 +194,17 @@ def _written(dialect: str) -> CompiledStatement:
             finished_at=case((~pending, db_now())),
         )
     )
-    told = (ours.id, ours.attempt, ours.next_attempt_at)
-    if dialect == "sqlite":
-        return CompiledStatement(written.returning(*told))
+    if dialect == "sqlite":  # whose RETURNING knows no other table
+        return CompiledStatement(written.returning(ours.id, ours.attempt, ours.next_attempt_at))
     event = (given.event_id, given.at, given.kind, given.data)
-    both = written.returning(*told, ours.message_id, ours.tenant_id, *event).cte("written")
+    whose = (ours.id, ours.message_id, ours.tenant_id)
+    both = written.returning(given.place, ours.next_attempt_at, *whose, *event).cte("written")
     appended = log.from_rows(
         select(
             both.c.event_id, both.c.tenant_id, both.c.message_id, both.c.id, both.c.at, both.c.kind, _with_due(both.c)
         ).where(both.c.event_id.is_not(None))
     )
-    found = select(both.c.id, both.c.attempt, both.c.next_attempt_at)
+    found = select(both.c.place, both.c.next_attempt_at)
     return CompiledStatement(found.add_cte(appended.cte("appended")))
 
 
@@ -254,7 +272,8 @@ def _by_hand(
     events = [log.event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
     log.append(session, events)
     if changed:
-        log.log_after_commit(session, events, _sum_up(session, [message_id], tenant_id, tests_only))
+        keys = _sum_up(session, [message_id], tenant_id, tests_only)
+        log.log_after_commit(session, events, [keys.get(message_id)] * len(events))
     return [address for _, address in changed]
 
 
@@ -307,9 +326,10 @@ def _sum_of_any(dialect: str) -> list[CompiledStatement]:
     return [CompiledStatement(one) for one in (statements if dialect == "postgresql" else statements[1:])]
 
 
-def _record(result: Result, event: Mapping[str, Any] | None) -> dict[str, Any]:
+def _record(place: int, result: Result, event: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the row of a result and its event."""
     record: dict[str, Any] = {
+        "place": place,
         "id": result.delivery_id.hex,
         "attempt": result.claim_number,
         "status": result.status,

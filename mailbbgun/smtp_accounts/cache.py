@@ -11,8 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from mailbbgun.core.errors import NotPermitted, SecretUnreadable
 from mailbbgun.core.net import Allowed, Guard, hostname
 from mailbbgun.database.crypto import Vault
@@ -69,8 +67,7 @@ class AccountCache:
         with self._lock:
             self._used |= dict.fromkeys(tenant_ids, now)
             if stale := [one for one in tenant_ids if now - self._read_at.get(one, -math.inf) >= FRESH_SECONDS]:
-                with database.read() as session:
-                    self._read_accounts(session, stale, now)
+                self._read_accounts(database, stale, now)
             return {one: self._accounts[one] for one in tenant_ids}
 
     def known(self) -> list[TenantAccounts]:
@@ -78,26 +75,28 @@ class AccountCache:
         with self._lock:
             return list(self._accounts.values())
 
-    def refresh(self, session: Session, waiting: Collection[UUID]) -> None:
+    def refresh(self, database: Database, waiting: Collection[UUID]) -> None:
         """Read the suspended tenants and the accounts of all tenants in use again.
 
-        ``waiting`` are tenants with pending mail; they count as in use.
+        ``waiting`` are tenants with pending mail; they count as in use. Raises
+        :class:`DatabaseUnavailable`.
         """
         now = time.monotonic()
-        self.suspended = frozenset(tenants.suspended_ids(session))
+        self.suspended = frozenset(tenants.suspended_ids(database))
         with self._lock:
             self._used |= dict.fromkeys(waiting, now)
             for one in [one for one, used in self._used.items() if now - used > IDLE_SECONDS]:
                 del self._used[one]
                 self._read_at.pop(one, None)
                 self._accounts.pop(one, None)
-            self._read_accounts(session, list(self._used), now)
+            self._read_accounts(database, list(self._used), now)
             if len(self._decrypted) > MOST_DECRYPTED:
                 self._decrypted.clear()
 
-    def _read_accounts(self, session: Session, tenant_ids: Sequence[UUID], now: float) -> None:
+    def _read_accounts(self, database: Database, tenant_ids: Sequence[UUID], now: float) -> None:
         if tenant_ids:
-            found = repo.of_tenants(session, tenant_ids)
+            with database.read() as session:
+                found = repo.of_tenants(session, tenant_ids)
             self._accounts |= {one: self._accounts_in(found.get(one, ())) for one in tenant_ids}
             self._read_at |= dict.fromkeys(tenant_ids, now)
 

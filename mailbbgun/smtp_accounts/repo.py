@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import Row, Uuid, column, delete, exists, func, insert, select, table, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.database.db import UTCDateTime, db_epoch, db_now
+from mailbbgun.database.compiled import CompiledStatement
+from mailbbgun.database.db import Database, UTCDateTime, db_epoch, db_now
 from mailbbgun.limits.models import PermitCount
 from mailbbgun.limits.permits import DAY
 from mailbbgun.smtp_accounts.models import SMTPAccount, SMTPCircuit
@@ -41,9 +42,12 @@ def senders(session: Session, tenant_ids: Collection[UUID]) -> Sequence[Row[UUID
     return session.execute(select(*columns).where(SMTPAccount.tenant_id.in_(tenant_ids))).all() if tenant_ids else ()
 
 
-def any_account(session: Session) -> bool:
-    """Return whether any tenant has an enabled account."""
-    return bool(session.scalar(select(exists().where(SMTPAccount.enabled))))
+_ANY_ACCOUNT = CompiledStatement(select(exists().where(SMTPAccount.enabled)), of_all_tenants=True)
+
+
+def any_account(database: Database) -> bool:
+    """Return whether any tenant has an enabled account. Raises :class:`DatabaseUnavailable`."""
+    return bool(database.find(_ANY_ACCOUNT, {})[0][0])
 
 
 def accounts(

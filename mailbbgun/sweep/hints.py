@@ -6,12 +6,14 @@ A pass publishes a thousand at a time. A healthy backlog is never hinted again.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import QueueUnavailable
+from mailbbgun.database.compiled import CompiledStatement
 from mailbbgun.database.db import Database, db_now
 from mailbbgun.deliver.claim import ISOLATED_FROM
 from mailbbgun.messages.models import Delivery
@@ -50,8 +52,11 @@ class Stranded:
     lane: str
     which: tuple[ColumnElement[bool], ...]
     order: Any
+    #: The search for the messages of one pass.
+    statement: CompiledStatement
 
 
+@cache
 def unhinted(grace: float = TICK_GRACE) -> list[Stranded]:
     """Return deliveries that have been due for ``grace`` seconds without a confirmed hint.
 
@@ -64,6 +69,7 @@ def unhinted(grace: float = TICK_GRACE) -> list[Stranded]:
     return [_stranded("due", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
+@cache
 def overdue(seconds: float = OVERDUE) -> list[Stranded]:
     """Return deliveries hinted only through a delay queue whose hint is ``seconds`` late."""
     which = (Delivery.published_at < Delivery.next_attempt_at, Delivery.next_attempt_at <= db_now(-seconds))
@@ -146,10 +152,8 @@ def _hint_lane(
 ) -> int:
     total = 0
     while (passes is None or passes > 0) and not stopped():
-        with db.read() as session:
-            chosen = select(Delivery.message_id).where(*stranded.which).order_by(stranded.order).limit(PASS)
-            rows = session.execute(chosen).scalars().all()
-        messages = list(dict.fromkeys(rows))
+        rows = db.find(stranded.statement, {})
+        messages = list(dict.fromkeys(message_id for (message_id,) in rows))
         if messages:
             publish(db, queue, stranded.lane, messages, again=True)
         total += len(messages)
@@ -162,4 +166,6 @@ def _hint_lane(
 
 
 def _stranded(why: str, lane: str, *which: ColumnElement[bool], order: Any) -> Stranded:
-    return Stranded(why, lane, (*_IDLE, Delivery.lane == lane, *which), order)
+    where = (*_IDLE, Delivery.lane == lane, *which)
+    chosen = select(Delivery.message_id).where(*where).order_by(order).limit(PASS)
+    return Stranded(why, lane, where, order, CompiledStatement(chosen, of_all_tenants=True))

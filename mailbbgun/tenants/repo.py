@@ -29,7 +29,8 @@ from sqlalchemy.orm import Session, undefer
 from mailbbgun.core.caller import KeyKind, Scope
 from mailbbgun.core.errors import Conflict
 from mailbbgun.core.ids import new_id
-from mailbbgun.database.db import db_now, dialect_of
+from mailbbgun.database.compiled import CompiledStatement
+from mailbbgun.database.db import Database, db_now, dialect_of
 from mailbbgun.tenants.models import (
     ACTIVE,
     API_KEYS,
@@ -55,9 +56,12 @@ def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
     return tenant_id.in_(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED))
 
 
-def suspended_ids(session: Session) -> Sequence[UUID]:
-    """Return the ids of all suspended tenants."""
-    return session.scalars(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED)).all()
+_SUSPENDED = CompiledStatement(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED), of_all_tenants=True)
+
+
+def suspended_ids(database: Database) -> Sequence[UUID]:
+    """Return the ids of all suspended tenants. Raises :class:`DatabaseUnavailable`."""
+    return [tenant_id for (tenant_id,) in database.find(_SUSPENDED, {})]
 
 
 def tenants(
@@ -253,9 +257,14 @@ def sum_up_changes(session: Session) -> None:
         session.execute(insert(KEY_CHANGES).from_select(["n"], total, include_defaults=False))
 
 
-def any_test_key(session: Session) -> bool:
-    """Return whether any tenant has a test key that is not revoked."""
-    return bool(session.scalar(select(exists().where(ApiKey.kind == KeyKind.TEST.value, ApiKey.revoked_at.is_(None)))))
+_ANY_TEST_KEY = CompiledStatement(
+    select(exists().where(ApiKey.kind == KeyKind.TEST.value, ApiKey.revoked_at.is_(None))), of_all_tenants=True
+)
+
+
+def any_test_key(database: Database) -> bool:
+    """Return whether any tenant has a test key that is not revoked. Raises :class:`DatabaseUnavailable`."""
+    return bool(database.find(_ANY_TEST_KEY, {})[0][0])
 
 
 def record_uses(session: Session, when: Mapping[UUID, datetime]) -> None:

@@ -141,9 +141,9 @@ class Periodic:
     def _look_at_accounts(self) -> None:
         """Read which tenants are suspended and which accounts changed. Report open circuits."""
         routes, breaker = self._context.routes, self._context.breaker
-        with self._services.db.read() as session:
-            self._context.account_cache.refresh(session, self._context.leases.tenants())
-            routes.default_route_only = not (accounts.any_account(session) or tenants.any_test_key(session))
+        database = self._services.db
+        self._context.account_cache.refresh(database, self._context.leases.tenants())
+        routes.default_route_only = not (accounts.any_account(database) or tenants.any_test_key(database))
         breaker.forget(routes.replace(self._context.account_cache.known))
         opened = breaker.opened()
         open_ones = {one: opened[f"{ACCOUNT}{one}"] for one in routes.known() if f"{ACCOUNT}{one}" in opened}
@@ -167,9 +167,8 @@ class Periodic:
         Publish hints for deliveries without one.
         """
         for _ in range(RESUMES):
-            with self._services.db.write() as session:
-                if holding.resumed(session, RESUMING) < RESUMING:
-                    break
+            if holding.resumed(self._services.db, RESUMING) < RESUMING:
+                break
         hint_again(self._services.db, self._services.queue, unhinted())
 
     def _sweep(self) -> None:

@@ -21,5 +21,5 @@ from mailbbgun.deliver.claim import Loaded
 def test_whose_mail_it_is_and_whether_it_names_who_gets_bounces(
     mail_from: str, sender: str, author: str, own: bool
 ) -> None:
-    loaded = Loaded(mail_from, False, False, sender, b"", None)
+    loaded = Loaded(b"", mail_from, False, False, sender, None)
     assert (loaded.from_address, loaded.own_mail_from) == (author, own)
