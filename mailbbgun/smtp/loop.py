@@ -95,6 +95,12 @@ class Loop:
         self._calls.append(function)
         self.wake()
 
+    def close(self) -> None:
+        """Give back what the loop has of the system; coroutines that have not ended go on no more."""
+        self._epoll.close()
+        os.close(self._bell)
+        self._threads.shutdown(wait=False)
+
     def turn(self, longest: float) -> None:
         """Wait until something is ready, at most `longest` seconds, and resume all that can go on."""
         wait = 0.0 if self._calls else max(0.0, min(longest, self._look - monotonic()))
