@@ -72,7 +72,7 @@ class SmartHost:
             await after_dot(accepted, reply and redacted(reply))
 
         outcomes = await _Split(self._pool, self.endpoint, envelope, self._most).run(before_dot, after_dot_redacted)
-        return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
+        return {recipient: _with_reply(outcomes[recipient], redacted) for recipient in envelope.recipients}
 
 
 class DirectMX:
