@@ -1,6 +1,5 @@
 """Connections are kept, reused, and closed by count, age and idleness."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp.outcome import Delivered
 from tests.smtp.behaviours import silent
-from tests.smtp.drivers import quit_, run, sent
+from tests.smtp.drivers import awaited, quit_, run, sent
 from tests.smtp.peers import PATIENT, Dialogue, Peer
-from tests.waiting import PATIENCE, growing
+from tests.waiting import growing
 
 ONE = Envelope("a@a.test", ("b@b.test",), b"x\r\n")
 TIMEOUTS = replace(PATIENT, quit=0.2)
@@ -168,23 +168,25 @@ def test_many_silent_servers_cost_one_goodbye() -> None:
     raise AssertionError(seen)
 
 
-def test_threads_never_hold_the_same_connection() -> None:
-    def work() -> None:
-        for _ in range(20):
-            connection = run(pool.checkout(endpoint))
-            with lock:
-                assert connection not in held
-                held.add(connection)
-            sent(connection, ONE)
-            with lock:
-                held.discard(connection)
-            run(pool.checkin(connection))
+def test_conversations_on_one_loop_never_hold_the_same_connection(driver: Loop) -> None:
+    async def work() -> None:
+        for _ in range(10):
+            connection = await pool.checkout(endpoint)
+            assert connection not in held
+            held.add(connection)
+            most.append(len(held))
+            (outcome,) = (await connection.send(ONE, awaited(lambda _: True), awaited(lambda *_: None))).values()
+            assert isinstance(outcome, Delivered)
+            held.discard(connection)
+            await pool.checkin(connection)
+        done.append(True)
 
-    lock, held = threading.Lock(), set[SMTPConnection]()
+    held, most, done = set[SMTPConnection](), list[int](), list[bool]()
     with Peer() as peer, pooled(peer) as (pool, endpoint):
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-        assert (len(peer.messages), peer.connections <= 4) == (80, True)
+        for _ in range(20):
+            driver.start(work())
+        while len(driver):
+            driver.turn(1.0)
+        assert (len(done), len(peer.messages)) == (20, 200)
+        assert max(most) <= peer.connections <= 20
+        assert max(most) > 1
