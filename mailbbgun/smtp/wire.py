@@ -110,22 +110,22 @@ class Wire:
             raise Closing(phase, reply)
         return reply, taken[1]
 
-    async def write(self, data: bytes, phase: Phase, deadline: float) -> None:
-        """Hand all of `data` to the kernel.
+    async def write(self, data: bytes, phase: Phase, deadline: float) -> bool:
+        """Hand all of `data` to the kernel; return whether it took all of it at once.
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
         if self._tls is None:
-            await self._send(data, phase, deadline)
-            return
-        view, handed = memoryview(data), False
+            return await self._send(data, phase, deadline)
+        view, handed, at_once = memoryview(data), False, True
         for start in range(0, len(data), CHUNK):
             try:
                 encrypted = self._tls.encrypted(view[start : start + CHUNK])
             except OSError as error:  # the server ended TLS
                 raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
-            await self._send(encrypted, phase, deadline, handed)
+            at_once = await self._send(encrypted, phase, deadline, handed) and at_once
             handed = True
+        return at_once
 
     def has_unasked_reply(self, phase: Phase) -> bool:
         """Return whether the server said something although no command is open.
@@ -231,14 +231,16 @@ class Wire:
         except OSError as error:
             raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
 
-    async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> None:
+    async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> bool:
+        operation = Send(self._link, data, min(deadline, self.until))
         try:
-            await Send(self._link, data, min(deadline, self.until))
+            await operation
         except SendFailed as failed:
             handed = handed or failed.handed
             if isinstance(failed.error, TimeoutError):
                 raise TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed) from failed
             raise Dropped(phase, Reply(0, "4.4.2", _why(failed.error)), handed) from failed
+        return not operation.waited
 
 
 class _Tls:
