@@ -68,14 +68,15 @@ class SmartHost:
             return {}
         split = _Split(self._pool, self.endpoint, envelope, self._most)
         if not self.endpoint.password:
-            return await split.run(before_dot, after_dot)
+            outcomes = await split.run(before_dot, after_dot)
+            return {recipient: outcomes[recipient] for recipient in envelope.recipients}
         redacted = _redacting(self.endpoint.password)
 
         async def after_dot_redacted(accepted: tuple[str, ...], reply: Reply | None) -> None:
             await after_dot(accepted, reply and redacted(reply))
 
         outcomes = await split.run(before_dot, after_dot_redacted)
-        return {recipient: _with_reply(outcome, redacted) for recipient, outcome in outcomes.items()}
+        return {recipient: _with_reply(outcomes[recipient], redacted) for recipient in envelope.recipients}
 
 
 class DirectMX:

@@ -8,8 +8,9 @@ import struct
 
 from mailbbgun.smtp.operations import Send
 
-#: Octets offered to the kernel at once.
-CHUNK = 64 * 1024
+#: Octets offered to the kernel at once, and how often in a row: a server that takes much and quickly
+#: must not hold back the others of a loop.
+CHUNK, CHUNKS = 64 * 1024, 16
 
 #: Octets taken from the kernel at once.
 READ = 8 * 1024
@@ -56,19 +57,19 @@ class SocketLink:
             return None
 
     def send_now(self, operation: Send) -> bool:
-        """Hand over what the kernel takes; return whether that is all. Raises SendFailed."""
+        """Hand over what the kernel takes, up to 1 MB; return whether that is all. Raises SendFailed."""
         try:
-            while operation.data:
+            for _ in range(CHUNKS):
                 sent = self.socket.send(operation.data[:CHUNK])
                 operation.handed = True
                 if sent == len(operation.data):
                     return True
                 operation.data = memoryview(operation.data)[sent:]
         except BlockingIOError:
-            return False
+            operation.waited = True
         except OSError as error:
             raise operation.failed(error) from error
-        return True
+        return False
 
     def addresses(self) -> tuple[str, str]:
         return self.socket.getpeername()[0], self.socket.getsockname()[0]

@@ -4,6 +4,7 @@ One turn of the loop resumes every coroutine whose connection is ready, whose th
 whose deadline has passed. Each then runs until it has to wait again.
 """
 
+import errno
 import logging
 import os
 import select
@@ -24,7 +25,7 @@ from mailbbgun.smtp.operations import Connect, Conversation, InThread, Operation
 THREADS = 32
 
 #: Operations of one coroutine in a turn. One that sends much to a fast server makes way for others.
-MOST_IN_A_TURN = 64
+MOST_IN_A_TURN = 16
 
 log = logging.getLogger("mailbbgun.loop")
 
@@ -96,6 +97,12 @@ class Loop:
         self._calls.append(function)
         self.wake()
 
+    def close(self) -> None:
+        """Give back what the loop has of the system; coroutines that have not ended go on no more."""
+        self._epoll.close()
+        os.close(self._bell)
+        self._threads.shutdown(wait=False)
+
     def turn(self, longest: float) -> None:
         """Wait until something is ready, at most `longest` seconds, and resume all that can go on."""
         wait = 0.0 if self._calls else max(0.0, min(longest, self._look - monotonic()))
@@ -108,7 +115,10 @@ class Loop:
             else:
                 self._is_ready(self._links[file])
         for _ in range(len(self._calls)):
-            self._calls.popleft()()
+            try:
+                self._calls.popleft()()
+            except Exception:
+                log.exception("call_failed")
         if self._look <= self.turned:
             self._end_late()
 
@@ -185,6 +195,8 @@ class Loop:
             self._resume(task, answer)
 
     def _watch(self, task: _Task, link: _Link, events: int) -> None:
+        if link.socket.fileno() < 0:  # its number may be another's by now
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if link.events != events:
             if link.events:
                 self._epoll.modify(link.file, events)
@@ -231,6 +243,8 @@ class Loop:
     def _end_late(self) -> None:
         """End the operations whose deadline has passed."""
         for task in [task for task in self._tasks if task.deadline <= self.turned]:
+            if task.deadline > self.turned:  # another one of them has let it go on
+                continue
             operation, link = task.operation, task.link
             task.waits_no_more()
             timeout = TimeoutError()

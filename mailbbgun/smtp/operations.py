@@ -80,15 +80,16 @@ class Receive(Operation[bytes]):
 class Send(Operation[None]):
     """Hand octets to the kernel, all of them. Raises SendFailed, with TimeoutError at the deadline.
 
-    `data` is what is left to be handed over, and `handed` says whether some of it was.
+    `data` is what is left to be handed over, and `handed` says whether some of it was. `waited` says
+    whether the kernel had no room for a while.
     """
 
-    __slots__ = ("data", "handed", "link")
+    __slots__ = ("data", "handed", "link", "waited")
 
     def __init__(self, link: Link, data: bytes, deadline: float) -> None:
         self.link, self.deadline = link, deadline
         self.data: bytes | memoryview = data
-        self.handed = False
+        self.handed = self.waited = False
 
     def failed(self, error: OSError) -> SendFailed:
         """Return the error to raise."""

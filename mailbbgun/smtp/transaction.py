@@ -15,7 +15,7 @@ from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
-from mailbbgun.smtp.wire import Closing, Dropped, WireError
+from mailbbgun.smtp.wire import Closing, Dropped, Garbled, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block
 #: on full buffers for ever.
@@ -218,37 +218,23 @@ class SMTPTransaction:
             self._settle_rest(Fenced(Phase.BODY))
             return
         verdict, reply = await self._send_dot()
-        if verdict is None:
-            await self._settle_early(accepted, reply, after_dot)
-            return
         await after_dot(accepted, reply)
         if self._reused and reply is not None and reply.code // 100 in (4, 5) and not self.broken:
             verdict = self._outcome_of_reply(Phase.DOT, reply)  # a definite no: another connection may try
         self._settle_rest(verdict)
 
-    async def _settle_early(self, accepted: tuple[str, ...], reply: Reply | None, after_dot: AfterDot) -> None:
-        """Settle a transaction whose server spoke before the dot, which was not sent."""
-        assert reply is not None  # what it said
-        self.broken = True
-        refused = reply.code // 100 in (4, 5)
-        # Nobody may read in the journal that the server took a message without its end.
-        ours = Reply(0, "4.5.0", f"the server spoke before the end of the message: {reply}")
-        await after_dot(accepted, reply if refused else ours)
-        self._settle_rest(self._outcome_of_reply(Phase.BODY, reply))
-
-    async def _send_dot(self) -> tuple[Outcome | TooMany | None, Reply | None]:
-        """Send the dot. Return the outcome, and the reply to pass to `after_dot`.
-
-        The outcome is None if the server spoke before, so that the dot was not sent.
-        """
+    async def _send_dot(self) -> tuple[Outcome | TooMany, Reply | None]:
+        """Send the dot. Return the outcome, and the reply to pass to `after_dot`."""
         deadline, gone = monotonic() + self._timeouts.dot, False
         try:
-            # Again, for `before_dot` may have waited: else this reply would count as that to the dot.
-            if self._wire.has_unasked_reply(Phase.BODY):
-                return None, await self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
-            await self._wire.write(_DOT, Phase.DOT, deadline)
+            # Time has passed since the body was written. A reply that is here already is about no dot.
+            if self._wire.has_unasked_reply(Phase.DOT):
+                return await self._early_reply()
+            at_once = await self._wire.write(_DOT, Phase.DOT, deadline)
             gone = True
             fault("dot.sent")
+            if not at_once and self._wire.has_unasked_reply(Phase.DOT):  # it may have come before the dot left
+                raise Garbled(Phase.DOT, Reply(0, "4.5.0", "the server answered before it had the whole message"))
             reply = await self._wire.read_reply(Phase.DOT, deadline)
         except WireError as error:
             self.broken = True
@@ -257,6 +243,13 @@ class SMTPTransaction:
             return Unknown(error.reply, Phase.DOT), None
         self.halfway = False
         return classify(Phase.DOT, reply, alone=self._one_recipient(Phase.DOT)), reply
+
+    async def _early_reply(self) -> tuple[Outcome | TooMany, Reply]:
+        """Read a reply that came before the dot was sent. Returns what `_send_dot` does."""
+        self.broken = True
+        reply = await self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
+        told = Reply(0, "4.5.0", f"the server answered before the dot: {reply}")  # never 2xx: nothing was sent
+        return classify(Phase.BODY, reply, alone=self._one_recipient(Phase.BODY)), told
 
     # -- outcomes
 

@@ -117,25 +117,27 @@ class Wire:
             raise Closing(phase, reply)
         return reply
 
-    async def write(self, data: bytes, phase: Phase, deadline: float) -> None:
-        """Hand all of `data` to the kernel.
+    async def write(self, data: bytes, phase: Phase, deadline: float) -> bool:
+        """Hand all of `data` to the kernel; return whether it took all of it at once.
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
         if self._tls is None:
+            operation = Send(self._link, data, min(deadline, self.until))
             try:
-                await Send(self._link, data, min(deadline, self.until))
+                await operation
             except SendFailed as failed:
                 raise _unsent(failed, phase) from failed
-            return
-        view, handed = memoryview(data), False
+            return not operation.waited
+        view, handed, at_once = memoryview(data), False, True
         for start in range(0, len(data), CHUNK):
             try:
                 encrypted = self._tls.encrypted(view[start : start + CHUNK])
             except OSError as error:  # the server ended TLS
                 raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
-            await self._send(encrypted, phase, deadline, handed)
+            at_once = await self._send(encrypted, phase, deadline, handed) and at_once
             handed = True
+        return at_once
 
     def has_unasked_reply(self, phase: Phase) -> bool:
         """Return whether the server said something although no command is open.
@@ -242,11 +244,13 @@ class Wire:
         except OSError as error:
             raise _unreceived(error, phase) from error
 
-    async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> None:
+    async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> bool:
+        operation = Send(self._link, data, min(deadline, self.until))
         try:
-            await Send(self._link, data, min(deadline, self.until))
+            await operation
         except SendFailed as failed:
             raise _unsent(failed, phase, handed) from failed
+        return not operation.waited
 
 
 def _unsent(failed: SendFailed, phase: Phase, handed: bool = False) -> WireError:

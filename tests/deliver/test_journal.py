@@ -29,9 +29,9 @@ def owner() -> UUID:
 def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
     written = Journal(tmp_path, owner)
     answered, unanswered, undone, untouched = claim(1), claim(2), claim(3), claim(4)
-    written.dot([answered, unanswered])
-    written.reply([answered], OK)
-    written.dot([undone])
+    written.dots([[answered, unanswered]])
+    written.replies([([answered], OK)])
+    written.dots([[undone]])
     written.undone([undone])
     told = read(path_of(tmp_path, owner), alive=True)
     assert (told.owner, told.same_boot, told.died) == (owner, True, False)
@@ -43,9 +43,9 @@ def test_dots_replies_and_silence_are_told_apart(tmp_path, owner):
 def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owner):
     written, first = Journal(tmp_path, owner), claim(1)
     second = Claim(first.delivery_id, first.message_id, first.tenant_id, first.address, first.lane, 2, 1, 0, 0.0)
-    written.dot([first])
-    written.reply([first], OK)
-    written.dot([second])  # taken again before the thread that committed the first came to say so
+    written.dots([[first]])
+    written.replies([([first], OK)])
+    written.dots([[second]])  # taken again before the thread that committed the first came to say so
     assert read(path_of(tmp_path, owner), alive=True).answers == {first.key: OK, second.key: None}
     written.committed([first])
     assert (written.may_have_sent(first), written.may_have_sent(second)) == (False, True)
@@ -55,15 +55,16 @@ def test_lines_are_of_one_attempt_and_its_commit_forgets_no_other(tmp_path, owne
 
 def test_a_closed_journal_writes_nowhere(tmp_path, owner):
     written, one = Journal(tmp_path, owner), claim()
-    written.dot([claim()])
+    written.dots([[claim()]])
     before = written._file
     written.close()
     content = written.path.read_bytes()
     other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
     assert other == before, "the number was not given out again"
-    for write in (written.dot, written.undone, lambda claims: written.reply(claims, OK)):
+    writes = (lambda: written.dots([[one]]), lambda: written.undone([one]), lambda: written.replies([([one], OK)]))
+    for write in writes:
         with pytest.raises(OSError, match="Bad file descriptor"):
-            write([one])
+            write()
     assert not written.works()
     assert not written.may_have_sent(one)
     assert (os.pread(other, 1000, 0), written.path.read_bytes()) == (b"", content)
@@ -73,8 +74,8 @@ def test_a_closed_journal_writes_nowhere(tmp_path, owner):
 def test_a_torn_last_line_is_left_out(tmp_path, owner):
     written = Journal(tmp_path, owner)
     whole, torn = claim(), claim()
-    written.dot([whole])
-    written.dot([torn])
+    written.dots([[whole]])
+    written.dots([[torn]])
     path = path_of(tmp_path, owner)
     path.write_bytes(path.read_bytes()[:-5])
     assert read(path, alive=False).answers == {whole.key: None}
@@ -88,7 +89,7 @@ def test_a_journal_without_a_whole_header_tells_nothing(tmp_path, content):
 
 
 def test_another_boot_is_noticed(tmp_path, owner):
-    Journal(tmp_path, owner).dot([claim()])
+    Journal(tmp_path, owner).dots([[claim()]])
     path = path_of(tmp_path, owner)
     path.write_bytes(path.read_bytes().replace(journal.boot_id().encode(), b"another-boot"))
     assert not read(path, alive=False).same_boot
@@ -96,8 +97,8 @@ def test_another_boot_is_noticed(tmp_path, owner):
 
 def test_a_journal_with_nothing_open_is_removed_at_the_end(tmp_path, owner):
     written, one = Journal(tmp_path, owner), claim()
-    written.dot([one])
-    written.reply([one], OK)
+    written.dots([[one]])
+    written.replies([([one], OK)])
     written.committed([one])
     written.close()
     assert list(tmp_path.iterdir()) == []
@@ -105,7 +106,7 @@ def test_a_journal_with_nothing_open_is_removed_at_the_end(tmp_path, owner):
 
 def test_a_journal_with_an_uncommitted_result_stays(tmp_path, owner):
     written, one = Journal(tmp_path, owner), claim()
-    written.dot([one])
+    written.dots([[one]])
     written.close()
     assert read(path_of(tmp_path, owner), alive=False).answers == {one.key: None}
 
@@ -113,11 +114,11 @@ def test_a_journal_with_an_uncommitted_result_stays(tmp_path, owner):
 def test_rotation_keeps_what_is_not_committed_and_the_lock(tmp_path, owner, monkeypatch):
     monkeypatch.setattr(journal, "ROTATE_SIZE", 1000)
     written, kept = Journal(tmp_path, owner), claim()
-    written.dot([kept])
+    written.dots([[kept]])
     for _ in range(100):
         one = claim()
-        written.dot([one])
-        written.reply([one], OK)
+        written.dots([[one]])
+        written.replies([([one], OK)])
         written.committed([one])
     path = path_of(tmp_path, owner)
     assert path.stat().st_size < 2000
@@ -157,7 +158,7 @@ from pathlib import Path
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 j = Journal(Path({str(tmp_path)!r}), uuid.UUID({str(owner)!r}))
-j.dot([Claim(uuid.UUID(int=5), uuid.uuid4(), uuid.uuid4(), "a@b", "normal", 9, 0, 0, 0.0)])
+j.dots([[Claim(uuid.UUID(int=5), uuid.uuid4(), uuid.uuid4(), "a@b", "normal", 9, 0, 0, 0.0)]])
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=os.getcwd()).returncode == -signal.SIGKILL

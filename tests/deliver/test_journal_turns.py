@@ -66,7 +66,7 @@ def test_nobody_sends_a_dot_before_the_turn_has_written_the_lines_of_all(turns: 
     assert (turns.told, turns.lines(), turns.turns.waiting) == ([], [], True)
     turns.turns.end()
     assert (turns.told, turns.turns.waiting) == ([True] * 5, False)
-    assert turns.answers() == dict.fromkeys((one.key for one in ours))
+    assert turns.answers() == dict.fromkeys(one.key for one in ours)
 
 
 def test_what_goes_on_at_the_end_of_a_turn_may_wait_for_the_next_line(turns: Turns) -> None:

@@ -14,6 +14,7 @@ from mailbbgun.smtp.outcome import (
     Outcome,
 )
 from mailbbgun.smtp.reply import Reply
+from tests.smtp.drivers import attempted, run
 from tests.smtp.peers import PATIENT, Peer
 
 TIMEOUTS = replace(PATIENT, rset=0.2, quit=0.2)
@@ -26,7 +27,7 @@ LOOPBACK = Guard(allowed=Allowed.read(["127.0.0.0/8"]))
 def pool(clock: Callable[[], float] = time.monotonic) -> Iterator[Pool]:
     pool = Pool(TIMEOUTS, "client.test", clock=clock)
     yield pool
-    pool.close_all()
+    run(pool.close_all())
 
 
 @contextmanager
@@ -53,7 +54,7 @@ class Calls:
 
 def attempt(relay: SmartHost | DirectMX, envelope: Envelope = ONE, calls: Calls | None = None) -> dict[str, Outcome]:
     calls = calls or Calls()
-    return relay.attempt(envelope, calls.before_dot, calls.after_dot)
+    return attempted(relay, envelope, calls.before_dot, calls.after_dot)
 
 
 def kinds(outcomes: dict[str, Outcome]) -> list[type]:

@@ -12,7 +12,6 @@ from time import monotonic
 import pytest
 
 from mailbbgun.core.net import Allowed, Guard, LookUp, system_look_up
-from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import SmartHost
@@ -23,6 +22,7 @@ from mailbbgun.smtp.outcome import Deferred, Delivered, Phase, Refused
 from mailbbgun.smtp.wire import Dropped, dial
 from tests.smtp.authority import Authority
 from tests.smtp.behaviours import reset
+from tests.smtp.drivers import attempted, opened, quit_, run
 from tests.smtp.name_server import NameServer
 from tests.smtp.peers import PATIENT, Peer
 from tests.tenants.canary import Canary
@@ -44,7 +44,7 @@ def guarded(peer: Peer | Canary, allowed: Guard, security: Security = "none") ->
 
 def failure(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refused:
     with pytest.raises(CannotOpen) as caught:
-        SMTPConnection.open(endpoint, "client.test", timeouts)
+        opened(endpoint, "client.test", timeouts)
     return caught.value.outcome
 
 
@@ -64,9 +64,7 @@ def test_a_host_that_is_not_permitted_is_refused_in_our_own_words_and_never_boun
         pool = Pool(PATIENT, "client.test")
         inner = Guard(frozenset({canary.port}), look_up=alternating([PRIVATE, "::1", "10.0.0.1"]))
         relay = SmartHost(Endpoint("mx.test", canary.port, "none", guard=inner), pool)
-        (outcome,) = relay.attempt(
-            Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
-        ).values()
+        (outcome,) = attempted(relay, Envelope("a@a.test", ("b@b.test",), b"x\r\n")).values()
         assert isinstance(outcome, Refused)
         assert (outcome.phase, outcome.reply.code, outcome.reply.enhanced) == (Phase.CONNECT, 0, "5.7.1")
         assert outcome.reply.text == "mx.test: no public address, and no other is permitted by ALLOW_PRIVATE_HOSTS"
@@ -99,13 +97,11 @@ def test_what_the_operator_allows_is_sent_through_and_its_connection_kept() -> N
         pool = Pool(PATIENT, "client.test")
         relay = SmartHost(Endpoint("localhost", peer.port, "none", guard=guard(system_look_up, "127.0.0.0/8")), pool)
         for _ in range(3):
-            (outcome,) = relay.attempt(
-                Envelope("a@a.test", ("b@b.test",), b"x\r\n"), lambda _: True, lambda *_: None
-            ).values()
+            (outcome,) = attempted(relay, Envelope("a@a.test", ("b@b.test",), b"x\r\n")).values()
             assert isinstance(outcome, Delivered)
             # Equal rules are the same key.
             relay = SmartHost(replace(relay.endpoint, guard=guard(system_look_up, "127.0.0.0/8")), pool)
-        pool.close_all()
+        run(pool.close_all())
     assert (peer.connections, len(peer.messages)) == (1, 3)
 
 
@@ -128,9 +124,9 @@ def test_a_name_that_changes_its_address_with_every_question_never_leads_to_a_pr
 def test_of_mixed_answers_only_the_permitted_address_is_connected_to() -> None:
     with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public:
         for answer in ([PRIVATE, PUBLIC], [PUBLIC, PRIVATE], ["::1", PRIVATE, PUBLIC, f"::ffff:{PRIVATE}"]):
-            connection = SMTPConnection.open(guarded(public, guard(alternating(answer))), "client.test", PATIENT)
+            connection = opened(guarded(public, guard(alternating(answer))), "client.test", PATIENT)
             assert connection.server.ip == PUBLIC
-            connection.quit()
+            quit_(connection)
     assert (private.connections, public.connections) == (0, 3)
 
 
@@ -159,7 +155,7 @@ def test_with_a_real_name_server_that_rebinds_the_address_that_was_judged_is_the
 
         endpoint = guarded(public, guard(look_up))
         for _ in range(100):
-            SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
+            quit_(opened(endpoint, "client.test", PATIENT))
             assert isinstance(failure(endpoint), Refused)
     assert (private.connections, public.connections, len(server.asked)) == (0, 100, 200)
 
@@ -168,7 +164,7 @@ def test_this_test_would_notice_a_check_of_one_answer_and_a_connection_to_the_ne
     with Canary(host=PRIVATE) as private, Peer(host=PUBLIC, port=private.port) as public:
         look_up = alternating([PUBLIC], [PRIVATE])
         guard(look_up).addresses("mx.test", public.port)
-        dial(look_up("mx.test", public.port), public.port, monotonic() + PATIENCE).close()
+        run(dial(look_up("mx.test", public.port), public.port, monotonic() + PATIENCE)).close()
     assert private.connections == 1
 
 
@@ -181,9 +177,9 @@ def test_an_address_that_leads_elsewhere_than_it_says_is_hung_up_on_without_a_by
 
 def test_a_connection_reset_before_it_can_be_judged_is_deferred() -> None:
     with Peer(at={"banner": reset}) as peer:
-        wire = dial(["127.0.0.1"], peer.port, monotonic() + PATIENCE)
+        wire = run(dial(["127.0.0.1"], peer.port, monotonic() + PATIENCE))
         with pytest.raises(Dropped):
-            wire.read_reply(Phase.BANNER, monotonic() + PATIENCE)
+            run(wire.read_reply(Phase.BANNER, monotonic() + PATIENCE))
         with pytest.raises(Dropped) as caught:
             wire.peer_and_own_address()
         wire.close()

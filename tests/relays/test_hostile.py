@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Unknown
 from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, silent
+from tests.smtp.drivers import opened, quit_, sent, with_each_driver
 from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Dialogue, Peer
 from tests.waiting import at_least, bounded, pause
+
+pytestmark = with_each_driver
 
 LIMIT = 0.3
 PHASES = ["banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"]
@@ -32,10 +34,10 @@ def talk(phase: str, behaviour: Behaviour) -> type:
     with Peer(at={phase: behaviour}, users={"u": "p"}) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "none", "u", "p")
         try:
-            connection = SMTPConnection.open(endpoint, "client.test", hasty(phase))
+            connection = opened(endpoint, "client.test", hasty(phase))
         except CannotOpen as error:
             return type(error.outcome)
-        (outcome,) = connection.send(ENVELOPE, lambda _: True, lambda *_: None).values()
+        (outcome,) = sent(connection, ENVELOPE).values()
         return type(outcome)
 
 
@@ -74,25 +76,25 @@ def test_slow_answers_to_many_recipients_share_one_deadline() -> None:
     timeouts = replace(PATIENT, rcpt=0.1)  # each answer alone is in time; all together take three seconds
     for extensions in (EXTENSIONS, ()):
         with Peer(at={"rcpt": slow}, extensions=extensions) as peer:
-            connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)
-            outcomes = connection.send(many, lambda _: True, lambda *_: None)
+            connection = opened(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)
+            outcomes = sent(connection, many)
             assert {type(outcome) for outcome in outcomes.values()} == {Deferred}
 
 
 @pytest.mark.parametrize("behaviour", [silent, drip, half_a_line])
 def test_saying_goodbye_is_bounded_too(behaviour: Behaviour) -> None:
     with Peer(at={"quit": behaviour}) as peer:
-        connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", hasty("quit"))
+        connection = opened(Endpoint("127.0.0.1", peer.port, "none"), "client.test", hasty("quit"))
         with bounded("a goodbye that is never answered"):
-            connection.quit()
+            quit_(connection)
 
 
 def test_what_a_server_says_is_kept_as_safe_short_text() -> None:
     nasty = b"550-5.7.1 \x1b]0;owned\x07" + b"A" * 3000 + b"\r\n550 5.7.1 \xe2\x80\xae=cmd\r\n"
     with Peer(at={"rcpt": nasty}) as peer:
-        connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", PATIENT)
-        (outcome,) = connection.send(ENVELOPE, lambda _: True, lambda *_: None).values()
-        connection.quit()
+        connection = opened(Endpoint("127.0.0.1", peer.port, "none"), "client.test", PATIENT)
+        (outcome,) = sent(connection, ENVELOPE).values()
+        quit_(connection)
     text = outcome.reply.text
     assert text.isprintable()
     assert len(text.encode()) <= 2048

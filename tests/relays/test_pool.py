@@ -1,6 +1,5 @@
 """Connections are kept, reused, and closed by count, age and idleness."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,12 @@ from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp.outcome import Delivered
 from tests.smtp.behaviours import silent
+from tests.smtp.drivers import awaited, quit_, run, sent
 from tests.smtp.peers import PATIENT, Dialogue, Peer
-from tests.waiting import PATIENCE, growing
+from tests.waiting import growing
 
 ONE = Envelope("a@a.test", ("b@b.test",), b"x\r\n")
 TIMEOUTS = replace(PATIENT, quit=0.2)
@@ -33,14 +34,14 @@ class Clock:
 def pooled(peer: Peer, clock: Clock | None = None, **limits: float) -> Iterator[tuple[Pool, Endpoint]]:
     pool = Pool(TIMEOUTS, "client.test", clock=clock or time.monotonic, **limits)
     yield pool, Endpoint("127.0.0.1", peer.port, "none")
-    pool.close_all()
+    run(pool.close_all())
 
 
 def use(pool: Pool, endpoint: Endpoint) -> SMTPConnection:
-    connection = pool.checkout(endpoint)
-    outcomes = connection.send(ONE, lambda _: True, lambda *_: None)
+    connection = run(pool.checkout(endpoint))
+    outcomes = sent(connection, ONE)
     assert isinstance(outcomes["b@b.test"], Delivered)
-    pool.checkin(connection)
+    run(pool.checkin(connection))
     return connection
 
 
@@ -90,16 +91,16 @@ def test_a_connection_is_used_for_its_age_only() -> None:
 def test_reaping_closes_the_idle_ones_and_keeps_the_others() -> None:
     clock = Clock()
     with Peer() as peer, pooled(peer, clock) as (pool, endpoint):
-        first, second = pool.checkout(endpoint), pool.checkout(endpoint)
-        pool.checkin(first)
+        first, second = run(pool.checkout(endpoint)), run(pool.checkout(endpoint))
+        run(pool.checkin(first))
         clock.now += 20
         second.last_used = clock.now
-        pool.checkin(second)
+        run(pool.checkin(second))
         clock.now += 15
-        assert (pool.reap(), pool.reap()) == (1, 0)
+        assert (run(pool.reap()), run(pool.reap())) == (1, 0)
         assert not first.usable
-        assert pool.checkout(endpoint) is second
-        second.quit()
+        assert run(pool.checkout(endpoint)) is second
+        quit_(second)
 
 
 def test_a_connection_the_server_closed_meanwhile_is_not_handed_out() -> None:
@@ -116,9 +117,9 @@ def test_a_connection_the_server_closed_meanwhile_is_not_handed_out() -> None:
 
 def test_a_broken_connection_is_not_kept() -> None:
     with Peer() as peer, pooled(peer) as (pool, endpoint):
-        connection = pool.checkout(endpoint)
+        connection = run(pool.checkout(endpoint))
         connection.abort()
-        pool.checkin(connection)
+        run(pool.checkin(connection))
         use(pool, endpoint)
         assert peer.connections == 2
 
@@ -132,9 +133,9 @@ def test_endpoints_do_not_share_connections() -> None:
 
 def test_no_more_idle_connections_are_held_than_allowed() -> None:
     with Peer() as peer, pooled(peer, keep=2) as (pool, endpoint):
-        held = [pool.checkout(endpoint) for _ in range(4)]
+        held = [run(pool.checkout(endpoint)) for _ in range(4)]
         for connection in held:
-            pool.checkin(connection)
+            run(pool.checkin(connection))
         assert [connection.usable for connection in held] == [False, False, True, True]
 
 
@@ -155,35 +156,37 @@ def test_many_silent_servers_cost_one_goodbye() -> None:
                 Pool(replace(PATIENT, quit=patience), "client.test"),
                 Endpoint("127.0.0.1", peer.port, "none"),
             )
-            held = [pool.checkout(endpoint) for _ in range(6)]
+            held = [run(pool.checkout(endpoint)) for _ in range(6)]
             for connection in held:
-                pool.checkin(connection)
-            pool.close_all()
-            late = pool.checkout(endpoint)
-            pool.checkin(late)
+                run(pool.checkin(connection))
+            run(pool.close_all())
+            late = run(pool.checkout(endpoint))
+            run(pool.checkin(late))
             assert not late.usable
         if "closed" not in seen[:6]:
             return  # the last server got its QUIT before the first was given up
     raise AssertionError(seen)
 
 
-def test_threads_never_hold_the_same_connection() -> None:
-    def work() -> None:
-        for _ in range(20):
-            connection = pool.checkout(endpoint)
-            with lock:
-                assert connection not in held
-                held.add(connection)
-            connection.send(ONE, lambda _: True, lambda *_: None)
-            with lock:
-                held.discard(connection)
-            pool.checkin(connection)
+def test_conversations_on_one_loop_never_hold_the_same_connection(driver: Loop) -> None:
+    async def work() -> None:
+        for _ in range(10):
+            connection = await pool.checkout(endpoint)
+            assert connection not in held
+            held.add(connection)
+            most.append(len(held))
+            (outcome,) = (await connection.send(ONE, awaited(lambda _: True), awaited(lambda *_: None))).values()
+            assert isinstance(outcome, Delivered)
+            held.discard(connection)
+            await pool.checkin(connection)
+        done.append(True)
 
-    lock, held = threading.Lock(), set[SMTPConnection]()
+    held, most, done = set[SMTPConnection](), list[int](), list[bool]()
     with Peer() as peer, pooled(peer) as (pool, endpoint):
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-        assert (len(peer.messages), peer.connections <= 4) == (80, True)
+        for _ in range(20):
+            driver.start(work())
+        while len(driver):
+            driver.turn(1.0)
+        assert (len(done), len(peer.messages)) == (20, 200)
+        assert max(most) <= peer.connections <= 20
+        assert max(most) > 1

@@ -21,6 +21,7 @@ from mailbbgun.smtp_accounts.account import Account
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 from tests.smtp.authority import Authority
 from tests.smtp.behaviours import silent
+from tests.smtp.drivers import attempted, run
 from tests.smtp.peers import Peer
 from tests.waiting import PATIENCE, bounded, pause
 
@@ -44,12 +45,12 @@ def routed(port: int, timeouts: str, security: str = "none", user: str = "", ca_
         )
     )
     yield routes
-    routes.close()
+    run(routes.close())
 
 
 def attempt(routes: Routes) -> Outcome:
     with bounded("an attempt"):
-        (outcome,) = routes.relay(SMARTHOST).attempt(ONE, lambda _: True, lambda *_: None).values()
+        (outcome,) = attempted(routes.relay(SMARTHOST), ONE).values()
     return outcome
 
 
@@ -93,7 +94,7 @@ def test_a_kept_connection_whose_server_went_silent_costs_the_limits_of_rset_and
         assert isinstance(attempt(routes), Delivered)
         assert isinstance(attempt(routes), Delivered)
         with bounded("a goodbye to a silent server"):
-            routes.close()
+            run(routes.close())
     assert (peer.connections, len(peer.messages)) == (2, 2)
 
 

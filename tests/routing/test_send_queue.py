@@ -18,60 +18,82 @@ def transaction(route: str = "a.test", lane: str = "normal", tenant: UUID = DEFA
     return Transaction(claim.message_id, "f@x.test", False, b"", route, [claim])
 
 
+def following(lines: SendQueue[Transaction]) -> Transaction | None:
+    """Take one transaction, if one may go."""
+    taken = lines.take(1)
+    return taken[0] if taken else None
+
+
 def test_a_route_has_no_more_under_way_than_it_may():
     lines = SendQueue(100, lambda _: 2)
     for _ in range(3):
-        lines.add(transaction())
-    first, second = lines.next(0), lines.next(0)
+        lines.add([transaction()])
+    first, second = following(lines), following(lines)
     assert first
     assert second
-    assert lines.next(0) is None
+    assert following(lines) is None
     lines.done(first)
-    assert lines.next(0) is not None
+    assert following(lines) is not None
 
 
 def test_a_slow_route_holds_back_only_its_own_mail():
     lines = SendQueue(100, lambda _: 1)
     for _ in range(5):
-        lines.add(transaction("slow.test"))
-    lines.add(transaction("fast.test"))
-    assert {lines.next(0).route, lines.next(0).route} == {"slow.test", "fast.test"}
+        lines.add([transaction("slow.test")])
+    lines.add([transaction("fast.test")])
+    assert {following(lines).route, following(lines).route} == {"slow.test", "fast.test"}
 
 
 def test_some_routes_have_fewer_under_way_than_others():
     lines = SendQueue(100, lambda route: 1 if route == "test" else 3)
     for _ in range(3):
-        lines.add(transaction("test"))
-        lines.add(transaction("a.test"))
-    taken = [lines.next(0) for _ in range(4)]
+        lines.add([transaction("test")])
+        lines.add([transaction("a.test")])
+    taken = [following(lines) for _ in range(4)]
     assert Counter(one.route for one in taken) == {"test": 1, "a.test": 3}
-    assert lines.next(0) is None
+    assert following(lines) is None
     lines.done(next(one for one in taken if one.route == "test"))
-    assert lines.next(0).route == "test"
+    assert following(lines).route == "test"
 
 
 def test_routes_take_turns():
     lines = SendQueue(100, lambda _: 10)
     for route in ("a.test",) * 4 + ("b.test",) * 2:
-        lines.add(transaction(route))
-    assert [lines.next(0).route for _ in range(6)] == ["a.test", "b.test", "a.test", "b.test", "a.test", "a.test"]
+        lines.add([transaction(route)])
+    assert [following(lines).route for _ in range(6)] == ["a.test", "b.test", "a.test", "b.test", "a.test", "a.test"]
 
 
 def test_bulk_moves_and_high_goes_first():
     lines = SendQueue(1000, lambda _: 1000)
     for _ in range(100):
         for lane in ("bulk", "high"):
-            lines.add(transaction(lane=lane))
-    first = Counter(lines.next(0).lane for _ in range(34))
+            lines.add([transaction(lane=lane)])
+    first = Counter(following(lines).lane for _ in range(34))
     assert first == {"high": 32, "bulk": 2}
+
+
+def test_many_taken_at_once_are_those_taken_one_by_one():
+    one_by_one, at_once = SendQueue(1000, lambda _: 1000), SendQueue(1000, lambda _: 1000)
+    added = [
+        transaction(route, lane, UUID(int=tenant))
+        for route in ("a.test", "b.test", "c.test")
+        for lane in ("bulk", "high", "normal")
+        for tenant in (1, 2)
+        for _ in range(6)
+    ]
+    for lines in (one_by_one, at_once):
+        lines.add(added)
+    together = [*at_once.take(7), *at_once.take(30), *at_once.take(200)]
+    assert [following(one_by_one) for _ in added] == together
+    assert (one_by_one.take(5), at_once.take(5)) == ([], [])
 
 
 def test_room_counts_what_waits_and_what_is_under_way():
     lines = SendQueue(2, lambda _: 2)
     assert lines.wait_for_room(0) == 2
-    lines.add(transaction())
-    taken = lines.next(0)
-    lines.add(transaction())
+    lines.add([transaction()])
+    taken = following(lines)
+    lines.add([transaction()])
     assert lines.wait_for_room(0) == 0
     lines.done(taken)
     assert lines.wait_for_room(0) == 1
@@ -79,27 +101,24 @@ def test_room_counts_what_waits_and_what_is_under_way():
 
 @contextmanager
 def idle_sender(lines: SendQueue) -> Iterator[None]:
-    """A sender that waits for work while there is none it may take."""
-    with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(lines.next, 5.0)
-        while not lines._idle:
-            pass
-        yield
-        lines.close()
-        assert found.result() is None
+    """A connection that has nothing to do, for there is nothing that may be taken."""
+    assert lines.take(1) == []
+    yield
+    lines.close()
+    assert lines.take(1) == []
 
 
 def lined_up(lines: SendQueue, count: int, route: str = "slow.test", lane: str = "normal") -> list[Transaction]:
     added = [transaction(route, lane) for _ in range(count)]
     for one in added:
-        lines.add(one)
+        lines.add([one])
     return added
 
 
 def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
     lines = SendQueue(9, lambda _: 1, patience=0.2)
     lined_up(lines, 1)
-    assert lines.next(0)
+    assert following(lines)
     bulk, high = lined_up(lines, 5, lane="bulk"), lined_up(lines, 3, lane="high")
     pause(0.3)
     assert lines.cut() == []  # no sender waits: nothing is held back
@@ -118,8 +137,8 @@ def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
 def test_a_route_with_few_connections_keeps_fewer_when_its_line_is_cut():
     lines = SendQueue(8, lambda route: 1 if route == "test" else 4, patience=0.0)
     for _ in range(8):
-        lines.add(transaction("test"))
-    assert lines.next(0)
+        lines.add([transaction("test")])
+    assert following(lines)
     with idle_sender(lines):
         assert len(lines.cut()) == 5
 
@@ -127,7 +146,7 @@ def test_a_route_with_few_connections_keeps_fewer_when_its_line_is_cut():
 def test_a_line_is_not_cut_before_its_head_has_waited():
     lines = SendQueue(4, lambda _: 1, patience=0.2)
     lined_up(lines, 4)
-    assert lines.next(0)
+    assert following(lines)
     with idle_sender(lines):
         with at_least(0.1):
             while not lines.cut():
@@ -149,21 +168,21 @@ def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkey
     lines = SendQueue(9, lambda _: 1, patience=0.6)
     lined_up(lines, 3, "short.test")
     lined_up(lines, 6, "moving.test")
-    short, moving = lines.next(0), lines.next(0)
+    short, moving = following(lines), following(lines)
     assert (short.route, moving.route) == ("short.test", "moving.test")
-    lines._idle = 1  # a waiting sender, which is not as quick as this thread
+    lines._idle = 1  # a second connection, which has nothing to do
     for _ in range(50):
         clock.now += 0.02
         assert lines.cut() == []
         lines.done(moving)
-        moving = lines.next(0)
+        moving = following(lines)
         lined_up(lines, 1, "moving.test")
 
 
 def test_a_wait_for_room_ends_at_once_when_a_sender_becomes_idle():
     lines = SendQueue(4, lambda _: 1, patience=0.0)
     lined_up(lines, 4)
-    assert lines.next(0)
+    assert following(lines)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lines.wait_for_room, 2 * PATIENCE)
         pause(0.1)
@@ -175,10 +194,10 @@ def test_a_wait_for_room_ends_at_once_when_a_sender_becomes_idle():
 def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
     lines = SendQueue(10, lambda _: 10)
     for _ in range(3):
-        lines.add(transaction())
-    lines.next(0)
+        lines.add([transaction()])
+    following(lines)
     assert len(lines.close()) == 2
-    assert lines.next(0) is None
+    assert following(lines) is None
     assert lines.wait_for_room(0) == 0
 
 
@@ -196,9 +215,9 @@ def with_ways(*candidates):
 def test_a_transaction_before_a_shut_gate_leaves_only_if_it_has_another_route():
     lines = SendQueue(10, lambda _: 5, gate=shut(5.0))
     stays, goes = with_ways(), with_ways("other.test")
-    lines.add(stays)
-    lines.add(goes)
-    assert lines.next(0) is None
+    lines.add([stays])
+    lines.add([goes])
+    assert following(lines) is None
     assert lines.take_out_shut(10.0, 60.0) == []
     assert lines.take_out_shut(2.0, 60.0) == [goes]
     assert lines.wait_for_room(0) == 9
@@ -208,18 +227,18 @@ def test_a_transaction_before_a_shut_gate_leaves_only_if_it_has_another_route():
 def test_a_transaction_before_a_gate_shut_for_long_leaves_in_any_case():
     lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
     for one in (with_ways(), with_ways("other.test")):
-        lines.add(one)
-    assert lines.next(0) is None
+        lines.add([one])
+    assert following(lines) is None
     assert len(lines.take_out_shut(2.0, 60.0)) == 2
     assert lines.wait_for_room(0) == 10
 
 
 def test_a_shut_gate_holds_back_its_own_route_alone():
     lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
-    lines.add(with_ways())
-    lines.add(transaction("open.test"))
-    assert lines.next(0).route == "open.test"
-    assert lines.next(0) is None
+    lines.add([with_ways()])
+    lines.add([transaction("open.test")])
+    assert following(lines).route == "open.test"
+    assert following(lines) is None
 
 
 def test_tenants_who_share_a_route_take_turns():
@@ -227,15 +246,15 @@ def test_tenants_who_share_a_route_take_turns():
     for number in (1, 1, 1, 2):
         one = transaction("a.test")
         one.claims[0].tenant_id = UUID(int=number)
-        lines.add(one)
-    assert [lines.next(0).tenant_id.int for _ in range(4)] == [1, 2, 1, 1]
+        lines.add([one])
+    assert [following(lines).tenant_id.int for _ in range(4)] == [1, 2, 1, 1]
 
 
 def test_a_line_that_was_cut_takes_no_more_than_a_cut_leaves():
     lines = SendQueue(4, lambda _: 1, patience=0.0)
     for _ in range(4):
-        lines.add(transaction("a.test"))
-    assert lines.next(0)
+        lines.add([transaction("a.test")])
+    assert following(lines)
     with idle_sender(lines):
         assert lines.cut()
         assert not lines.takes("a.test")
@@ -257,12 +276,12 @@ def test_a_route_that_is_answered_in_bursts_is_not_measured_faster_than_it_is():
 def test_a_slow_line_leaves_room_for_others_however_fast_it_was():
     lines = SendQueue(40, lambda _: 4, patience=0.0)
     for _ in range(40):
-        lines.add(transaction("a.test"))
+        lines.add([transaction("a.test")])
     for _ in range(20):  # in no time at all
-        lines.done(lines.next(0))
-        lines.add(transaction("a.test"))
+        lines.done(following(lines))
+        lines.add([transaction("a.test")])
     for _ in range(4):
-        assert lines.next(0)
+        assert following(lines)
     with idle_sender(lines):
         assert len(lines.cut()) == 36 - 40 * 3 // 4
 
@@ -277,24 +296,24 @@ def test_one_tenants_slow_accounts_do_not_keep_every_sender():
     )
     for route in ("account a", "account b", "account c"):
         for _ in range(4):
-            lines.add(transaction(route, tenant=ours))
-    taken = [lines.next(0) for _ in range(4)]
+            lines.add([transaction(route, tenant=ours)])
+    taken = [following(lines) for _ in range(4)]
     assert all(taken)
-    assert lines.next(0) is None  # each account has a free connection, but their tenant has none
-    lines.add(transaction("account d", tenant=theirs))
-    lines.add(transaction("elsewhere", tenant=ours))
-    others = [lines.next(0), lines.next(0)]
+    assert following(lines) is None  # each account has a free connection, but their tenant has none
+    lines.add([transaction("account d", tenant=theirs)])
+    lines.add([transaction("elsewhere", tenant=ours)])
+    others = [following(lines), following(lines)]
     assert {one.route for one in others} == {"account d", "elsewhere"}
     for one in (*others, taken[0]):
         lines.done(one)
-    assert lines.next(0).tenant_id == ours
-    assert lines.next(0) is None
+    assert following(lines).tenant_id == ours
+    assert following(lines) is None
 
 
 def test_lines_of_accounts_whose_tenant_has_no_connection_to_spare_are_cut():
     lines = SendQueue(12, lambda route: 3, patience=0.0, connections_per_tenant=lambda route: 1)
     for _ in range(12):
-        lines.add(transaction("account a"))
-    assert lines.next(0)
+        lines.add([transaction("account a")])
+    assert following(lines)
     with idle_sender(lines):
         assert len(lines.cut()) == 12 - 1 - 6

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Phase, Refused, TooMany
 from tests.servers.mailserver import Failure, MailServer
 from tests.smtp.authority import Authority
+from tests.smtp.drivers import opened, quit_, sent
 from tests.smtp.peers import PATIENT
 from tests.waiting import at_least
 
@@ -42,9 +42,9 @@ def endpoint(server: MailServer, security: str = "starttls", password: str = "op
 
 
 def send(to: Endpoint) -> dict[str, Outcome | TooMany]:
-    connection = SMTPConnection.open(to, "client.test", PATIENT)
-    outcomes = connection.send(MAIL, lambda _: True, lambda *_: None)
-    connection.quit()
+    connection = opened(to, "client.test", PATIENT)
+    outcomes = sent(connection, MAIL)
+    quit_(connection)
     return outcomes
 
 
@@ -78,10 +78,10 @@ def test_it_wants_tls_and_then_the_right_password(server: MailServer) -> None:
     assert refusal(endpoint(server, "none")).phase is Phase.AUTH
     assert refusal(endpoint(server, password="wrong")).reply.code == 535
     there = Endpoint("localhost", server.port, "starttls", addresses=("127.0.0.1",), ca_file=server.ca_file)
-    connection = SMTPConnection.open(there, "c.test", PATIENT)
-    outcomes = connection.send(MAIL, lambda _: True, lambda *_: None)
+    connection = opened(there, "c.test", PATIENT)
+    outcomes = sent(connection, MAIL)
     assert {outcome.reply.code for outcome in outcomes.values()} == {530}
-    connection.quit()
+    quit_(connection)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])

@@ -12,6 +12,7 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Outcome, Refused, TooMany
 from mailbbgun.smtp.reply import Reply
+from tests.smtp.drivers import opened, quit_, sent
 from tests.smtp.peers import EXTENSIONS, PATIENT, Peer
 
 STEPWISE = tuple(word for word in EXTENSIONS if word != "PIPELINING")
@@ -33,7 +34,7 @@ def plain(peer: Peer, **more: object) -> Endpoint:
 
 def refusal(endpoint: Endpoint, timeouts: Timeouts = PATIENT) -> Deferred | Refused:
     with pytest.raises(CannotOpen) as caught:
-        SMTPConnection.open(endpoint, "client.test", timeouts)
+        opened(endpoint, "client.test", timeouts)
     return caught.value.outcome
 
 
@@ -55,9 +56,9 @@ class Journal:
 
 @contextmanager
 def connected(peer: Peer, timeouts: Timeouts = PATIENT) -> Iterator[SMTPConnection]:
-    connection = SMTPConnection.open(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)
+    connection = opened(Endpoint("127.0.0.1", peer.port, "none"), "client.test", timeouts)
     yield connection
-    connection.quit()
+    quit_(connection)
 
 
 def send(
@@ -68,4 +69,4 @@ def send(
 ) -> dict[str, Outcome | TooMany]:
     journal = journal or Journal()
     with connected(peer, timeouts) as connection:
-        return connection.send(envelope, journal.before_dot, journal.after_dot)
+        return sent(connection, envelope, journal.before_dot, journal.after_dot)

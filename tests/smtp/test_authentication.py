@@ -4,21 +4,23 @@ from dataclasses import replace
 
 import pytest
 
-from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused
 from tests.smtp.authority import Authority
 from tests.smtp.behaviours import in_turn, only, then_close
 from tests.smtp.clients import plain, refusal
+from tests.smtp.drivers import opened, quit_, with_each_driver
 from tests.smtp.peers import PATIENT, Dialogue, Peer, hang_up
+
+pytestmark = with_each_driver
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
 def test_each_mechanism_authenticates_and_a_wrong_password_is_refused(mechanism: str) -> None:
     with Peer(users={"j\u00fcrgen": "p\u00e4ss wort"}, mechanisms=mechanism) as peer:
         endpoint = plain(peer, username="j\u00fcrgen", password="p\u00e4ss wort")
-        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
+        quit_(opened(endpoint, "client.test", PATIENT))
         outcome = refusal(replace(endpoint, password="wrong"))
     assert (type(outcome), outcome.phase, outcome.reply.code) == (Refused, Phase.AUTH, 535)
 
@@ -38,7 +40,7 @@ def test_the_safest_mechanism_for_the_line_is_used(
     with Peer(users={"u": "p"}, mechanisms=offered, tls=authority.server("peer.test"), implicit=encrypted) as peer:
         security = "tls" if encrypted else "none"
         endpoint = plain(peer, security=security, username="u", password="p", ca_file=authority.ca_file)
-        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
+        quit_(opened(endpoint, "client.test", PATIENT))
     assert next(command for command in peer.commands if command.startswith(b"AUTH")).startswith(used)
 
 
@@ -62,7 +64,7 @@ def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_anothe
     works: str, refusal: bytes, hangs_up: bool
 ) -> None:
     with Peer(at={"auth": only(works, refusal, hangs_up)}, users={"u": "p"}) as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        quit_(opened(plain(peer, username="u", password="p"), "client.test", PATIENT))
     tried = [command.split()[1].decode() for command in peer.commands if command.startswith(b"AUTH")]
     order = ["CRAM-MD5", "PLAIN", "LOGIN"]
     # A refused mechanism is not tried again, on any connection.
@@ -73,7 +75,7 @@ def test_a_mechanism_that_is_offered_and_refused_is_no_end_while_there_is_anothe
 def test_a_421_after_a_refused_mechanism_leads_to_a_fresh_connection() -> None:
     at = {"auth": in_turn(b"535 5.7.8 no\r\n", then_close(b"421 4.7.0 too many errors\r\n"), None)}
     with Peer(at=at, users={"u": "p"}) as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        quit_(opened(plain(peer, username="u", password="p"), "client.test", PATIENT))
     assert peer.connections == 2
 
 
@@ -103,7 +105,7 @@ def test_a_server_that_wants_the_answer_of_plain_on_a_line_of_its_own_gets_it() 
         dialogue.normal(dialogue)
 
     with Peer(at={"auth": ask}, users={"u": "p"}, mechanisms="PLAIN") as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        quit_(opened(plain(peer, username="u", password="p"), "client.test", PATIENT))
 
 
 def test_mechanisms_of_two_lines_are_put_together() -> None:
@@ -113,12 +115,12 @@ def test_mechanisms_of_two_lines_are_put_together() -> None:
         mechanisms="NTLM",
         at={"auth": only("LOGIN", b"504 no\r\n")},
     ) as peer:
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT).quit()
+        quit_(opened(plain(peer, username="u", password="p"), "client.test", PATIENT))
 
 
 def test_the_old_spelling_of_auth_is_understood() -> None:
     with Peer(extensions=("AUTH=LOGIN", "8BITMIME")) as peer, pytest.raises(CannotOpen):
-        SMTPConnection.open(plain(peer, username="u", password="p"), "client.test", PATIENT)
+        opened(plain(peer, username="u", password="p"), "client.test", PATIENT)
     assert b"AUTH LOGIN" in peer.commands
 
 
@@ -156,4 +158,4 @@ def test_the_password_is_not_in_the_representation() -> None:
 def test_an_opening_that_fails_once_succeeds_the_next_time() -> None:
     with Peer(at={"banner": in_turn(then_close(b"421 busy\r\n"), None)}) as peer:
         assert refusal(plain(peer)).reply.code == 421
-        SMTPConnection.open(plain(peer), "client.test", PATIENT).quit()
+        quit_(opened(plain(peer), "client.test", PATIENT))

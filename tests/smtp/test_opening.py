@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused
 from tests.smtp.authority import Authority
 from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, reset, silent
 from tests.smtp.clients import plain, quick, refusal
+from tests.smtp.drivers import opened, quit_, with_each_driver
 from tests.smtp.peers import PATIENT, Behaviour, Dialogue, Gone, Peer, hang_up
+
+pytestmark = with_each_driver
 
 FAILURES: list[tuple[str, Behaviour, type, int]] = [
     ("4xx", b"451 4.3.0 later\r\n", Deferred, 451),
@@ -68,9 +70,9 @@ def test_a_broken_handshake_fails_where_tls_is_required_and_falls_back_where_it_
         outcome = refusal(plain(peer, security="starttls", ca_file=authority.ca_file), quick("tls"))
         assert outcome.phase is Phase.TLS
         assert isinstance(outcome, Refused if isinstance(behaviour, bytes) else Deferred)
-        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", quick("tls"))
+        connection = opened(plain(peer, security="opportunistic"), "client.test", quick("tls"))
         assert (connection.tls, peer.connections) == (False, 3)
-        connection.quit()
+        quit_(connection)
 
 
 def test_nobody_listening_is_deferred_at_connect() -> None:
@@ -88,7 +90,7 @@ def test_a_name_that_does_not_resolve_is_deferred_at_dns() -> None:
 
 def test_the_next_address_is_tried_when_one_refuses() -> None:
     with Peer() as peer:
-        SMTPConnection.open(plain(peer, addresses=("127.0.0.9", "127.0.0.1")), "client.test", PATIENT).quit()
+        quit_(opened(plain(peer, addresses=("127.0.0.9", "127.0.0.1")), "client.test", PATIENT))
 
 
 def test_no_byte_is_sent_before_a_valid_banner() -> None:
@@ -101,15 +103,15 @@ def test_no_byte_is_sent_before_a_valid_banner() -> None:
 
 def test_an_impossible_name_to_greet_with_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="EHLO"):
-        SMTPConnection.open(Endpoint("127.0.0.1", 1), "a\r\nMAIL", PATIENT)
+        opened(Endpoint("127.0.0.1", 1), "a\r\nMAIL", PATIENT)
 
 
 @pytest.mark.parametrize("code", [500, 501, 502, 503, 504])
 def test_a_server_without_ehlo_is_greeted_with_helo(code: int) -> None:
     with Peer(at={"ehlo": b"%d unknown\r\n" % code}) as peer:
-        connection = SMTPConnection.open(plain(peer), "client.test", PATIENT)
+        connection = opened(plain(peer), "client.test", PATIENT)
         assert connection.extensions == {}
-        connection.quit()
+        quit_(connection)
     assert peer.commands == [b"EHLO client.test", b"HELO client.test", b"QUIT"]
 
 
@@ -119,24 +121,24 @@ def test_a_server_without_ehlo_is_greeted_with_helo(code: int) -> None:
 def test_required_starttls_checks_and_asks_again_what_is_offered(authority: Authority) -> None:
     with Peer(tls=authority.server("peer.test")) as peer:
         endpoint = plain(peer, security="starttls", ca_file=authority.ca_file)
-        connection = SMTPConnection.open(endpoint, "client.test", PATIENT)
+        connection = opened(endpoint, "client.test", PATIENT)
         assert connection.tls
         assert "STARTTLS" not in connection.extensions
-        connection.quit()
+        quit_(connection)
     assert peer.commands == [b"EHLO client.test", b"STARTTLS", b"EHLO client.test", b"QUIT"]
 
 
 def test_implicit_tls_is_spoken_from_the_first_byte(authority: Authority) -> None:
     with Peer(tls=authority.server("peer.test"), implicit=True) as peer:
-        connection = SMTPConnection.open(plain(peer, security="tls", ca_file=authority.ca_file), "client.test", PATIENT)
+        connection = opened(plain(peer, security="tls", ca_file=authority.ca_file), "client.test", PATIENT)
         assert connection.tls
-        connection.quit()
+        quit_(connection)
 
 
 def test_an_address_can_be_certified_too(authority: Authority) -> None:
     with Peer(tls=authority.server("127.0.0.1"), implicit=True) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls", ca_file=authority.ca_file)
-        SMTPConnection.open(endpoint, "client.test", PATIENT).quit()
+        quit_(opened(endpoint, "client.test", PATIENT))
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
@@ -153,14 +155,14 @@ def test_a_bad_certificate_is_refused_before_anything_is_said(
         assert (type(outcome), outcome.phase, outcome.reply.enhanced) == (Refused, Phase.TLS, "4.7.5")
         assert "certificate" in outcome.reply.text
         assert not any(command.startswith((b"AUTH", b"MAIL")) for command in peer.commands)
-        SMTPConnection.open(replace(endpoint, verify=False), "client.test", PATIENT).quit()
+        quit_(opened(replace(endpoint, verify=False), "client.test", PATIENT))
 
 
 def test_opportunistic_tls_takes_any_certificate(authority: Authority) -> None:
     with Peer(tls=authority.server("other.test", expired=True, self_signed=True)) as peer:
-        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
+        connection = opened(plain(peer, security="opportunistic"), "client.test", PATIENT)
         assert connection.tls
-        connection.quit()
+        quit_(connection)
 
 
 @pytest.mark.parametrize("at", [{}, {"ehlo": b"502 5.5.1 what\r\n"}])
@@ -168,16 +170,16 @@ def test_a_server_without_starttls_is_refused_where_tls_is_required_only(at: dic
     with Peer(at=at) as peer:
         outcome = refusal(plain(peer, security="starttls"))
         assert (type(outcome), outcome.phase) == (Refused, Phase.STARTTLS)
-        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
+        connection = opened(plain(peer, security="opportunistic"), "client.test", PATIENT)
         assert not connection.tls
-        connection.quit()
+        quit_(connection)
 
 
 def test_a_refused_starttls_leaves_an_opportunistic_session_in_clear(authority: Authority) -> None:
     with Peer(at={"starttls": b"454 4.7.0 not now\r\n"}, tls=authority.server("peer.test")) as peer:
-        connection = SMTPConnection.open(plain(peer, security="opportunistic"), "client.test", PATIENT)
+        connection = opened(plain(peer, security="opportunistic"), "client.test", PATIENT)
         assert (connection.tls, peer.connections) == (False, 1)
-        connection.quit()
+        quit_(connection)
 
 
 @pytest.mark.parametrize("security", ["starttls", "opportunistic"])

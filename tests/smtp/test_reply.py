@@ -20,10 +20,8 @@ from mailbbgun.smtp.reply import (
 def feed(buffer: ReplyBuffer, octets: bytes, step: int = 1 << 20) -> list[Reply]:
     replies = []
     while octets:
-        space = buffer.space()
-        part, octets = octets[: min(step, len(space))], octets[min(step, len(space)) :]
-        space[: len(part)] = part
-        buffer.received(len(part))
+        part, octets = octets[:step], octets[step:]
+        buffer.add(part)
         while taken := buffer.take():
             replies.append(parse_reply(*taken))
     return replies

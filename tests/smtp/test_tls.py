@@ -26,8 +26,11 @@ from mailbbgun.smtp.outcome import Delivered, Outcome, Phase, Refused
 from mailbbgun.smtp.redact import MARK, Redactor
 from tests.servers.mailserver import MailServer
 from tests.smtp.authority import Authority
+from tests.smtp.drivers import attempted, run, with_each_driver
 from tests.smtp.peers import PATIENT, Peer
 from tests.waiting import PATIENCE
+
+pytestmark = with_each_driver
 
 TIMEOUTS = replace(PATIENT, quit=1)
 PASSWORD = "open sesame, 40 thieves"
@@ -139,8 +142,8 @@ def attempts(endpoint: Endpoint, times: int = 1, timeouts: Timeouts = TIMEOUTS) 
     """Return the outcomes of so many attempts in a row, sent as mail is, with a pool."""
     pool = Pool(timeouts, "client.test")
     relay = SmartHost(endpoint, pool)
-    outcomes = [relay.attempt(MAIL, lambda _: True, lambda *_: None)["to@peer.test"] for _ in range(times)]
-    pool.close_all()
+    outcomes = [attempted(relay, MAIL)["to@peer.test"] for _ in range(times)]
+    run(pool.close_all())
     return outcomes
 
 

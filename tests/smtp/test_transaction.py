@@ -10,8 +10,11 @@ from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Phase, 
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, late, reset, silent, then_close
 from tests.smtp.clients import BIG, ONE, RAW, Journal, both_ways, connected, quick, send
+from tests.smtp.drivers import sent, with_each_driver
 from tests.smtp.peers import PATIENT, Behaviour, Dialogue, Gone, Peer, hang_up
 from tests.waiting import PATIENCE
+
+pytestmark = with_each_driver
 
 
 @both_ways
@@ -86,7 +89,7 @@ def test_a_failure_after_the_dot_is_a_verdict_or_unknown(
 def test_a_verdict_before_the_dot_is_heard_and_the_dot_not_sent(verdict: bytes, kind: type) -> None:
     journal = Journal()
     with Peer(at={"data": b"354 go on\r\n" + verdict}) as peer, connected(peer) as connection:
-        outcome = connection.send(ONE, journal.before_dot, journal.after_dot)["to@b.test"]
+        outcome = sent(connection, ONE, journal.before_dot, journal.after_dot)["to@b.test"]
         assert not connection.usable
     assert isinstance(outcome, kind)
     assert outcome.phase is Phase.BODY
@@ -129,7 +132,7 @@ def test_a_peer_that_never_reads_is_deferred_at_the_body() -> None:
 def test_before_dot_saying_no_closes_without_the_dot() -> None:
     journal = Journal(say=False)
     with Peer() as peer, connected(peer) as connection:
-        outcomes = connection.send(ONE, journal.before_dot, journal.after_dot)
+        outcomes = sent(connection, ONE, journal.before_dot, journal.after_dot)
         assert not connection.usable
     assert outcomes == {"to@b.test": Fenced(Phase.BODY)}
     assert (peer.messages, journal.after) == ([], [])
@@ -152,7 +155,7 @@ def test_before_dot_is_asked_when_all_but_the_dot_is_with_the_server() -> None:
 
     arrived = threading.Event()
     with Peer(at={"body": body}) as peer, connected(peer) as connection:
-        connection.send(ONE, before_dot, lambda *_: None)
+        sent(connection, ONE, before_dot, lambda *_: None)
     assert seen == [RAW]
     assert len(peer.messages) == 1
 
@@ -166,7 +169,7 @@ def test_what_the_functions_raise_passes_through_and_ends_the_connection(when: s
     with Peer() as peer, connected(peer) as connection:
         before, after = (fail, journal.after_dot) if when == "before" else (journal.before_dot, fail)
         with pytest.raises(KeyError, match="lease"):
-            connection.send(ONE, before, after)
+            sent(connection, ONE, before, after)
         assert not connection.usable
     assert len(peer.messages) == (when == "after")
 
@@ -179,7 +182,7 @@ def test_a_dot_that_never_left_is_deferred_not_unknown(monkeypatch: pytest.Monke
             connection._session.wire.close()  # the next send() fails, as when the network is gone
             return journal.before_dot(accepted)
 
-        outcome = connection.send(ONE, shut, journal.after_dot)["to@b.test"]
+        outcome = sent(connection, ONE, shut, journal.after_dot)["to@b.test"]
     assert isinstance(outcome, Deferred)
     assert outcome.phase is Phase.DOT
     assert journal.after == [(("to@b.test",), outcome.reply)]
@@ -227,7 +230,7 @@ def test_more_recipients_than_one_group_go_out_in_several_writes() -> None:
 def test_a_refused_sender_stops_the_groups_that_follow() -> None:
     recipients = tuple(f"r{number}@b.test" for number in range(350))
     with Peer(at={"mail": b"550 5.1.8 no\r\n"}) as peer, connected(peer) as connection:
-        outcomes = connection.send(Envelope("a@a.test", recipients, RAW), Journal().before_dot, Journal().after_dot)
+        outcomes = sent(connection, Envelope("a@a.test", recipients, RAW), Journal().before_dot, Journal().after_dot)
         assert {type(outcome) for outcome in outcomes.values()} == {Bounced}
         assert connection.usable
     assert len(peer.commands) < 110
@@ -245,10 +248,10 @@ def test_without_a_recipient_no_message_is_sent_and_the_session_lives(phase: str
     journal = Journal()
     answers = {phase: b"550 5.7.1 no\r\n"}
     with Peer(at=answers, extensions=extensions) as peer, connected(peer) as connection:
-        connection.send(ONE, journal.before_dot, journal.after_dot)
+        sent(connection, ONE, journal.before_dot, journal.after_dot)
         assert connection.usable
         answers.clear()
-        outcomes = connection.send(ONE, journal.before_dot, journal.after_dot)
+        outcomes = sent(connection, ONE, journal.before_dot, journal.after_dot)
         assert isinstance(outcomes["to@b.test"], Delivered)
     assert (b"DATA" in peer.commands[: peer.commands.index(b"RSET")]) == ("PIPELINING" in extensions)
     assert len(peer.messages) == 1
@@ -262,7 +265,7 @@ def test_a_354_without_any_recipient_is_ended_by_a_lone_dot() -> None:
     journal = Journal()
     answers: dict[str, Behaviour] = {"rcpt": b"550 5.1.1 no\r\n", "data": take_it_all_the_same, "dot": b"554 none\r\n"}
     with Peer(at=answers) as peer, connected(peer) as connection:
-        outcome = connection.send(ONE, journal.before_dot, journal.after_dot)["to@b.test"]
+        outcome = sent(connection, ONE, journal.before_dot, journal.after_dot)["to@b.test"]
         assert isinstance(outcome, Bounced)
         assert outcome.phase is Phase.RCPT
         assert connection.usable

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Bounced, Delivered, Fenced, Phase, Unknown
 from tests.smtp.authority import Authority
 from tests.smtp.behaviours import reset, silent
 from tests.smtp.clients import BIG, ONE, RAW, STEPWISE, Journal, connected, quick, send
+from tests.smtp.drivers import opened, sent, with_each_driver
 from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Peer, hang_up
+
+pytestmark = with_each_driver
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_what_cannot_be_sent_is_bounced_before_a_byte_is_written(
     extensions: tuple[str, ...], envelope: Envelope, enhanced: str
 ) -> None:
     with Peer(extensions=extensions) as peer, connected(peer) as connection:
-        (outcome,) = connection.send(envelope, Journal().before_dot, Journal().after_dot).values()
+        (outcome,) = sent(connection, envelope, Journal().before_dot, Journal().after_dot).values()
         assert isinstance(outcome, Bounced)
         assert (outcome.reply.code, outcome.reply.enhanced) == (0, enhanced)
         assert connection.usable
@@ -114,14 +116,14 @@ def test_everything_works_under_tls_too(implicit: bool, tmp_path: Path) -> None:
     authority, journal = Authority(tmp_path), Journal()
     with Peer(tls=authority.server("127.0.0.1"), implicit=implicit, extensions=("PIPELINING",)) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls" if implicit else "starttls", ca_file=authority.ca_file)
-        connection = SMTPConnection.open(endpoint, "client.test", PATIENT)
+        connection = opened(endpoint, "client.test", PATIENT)
         for envelope in (ONE, BIG, ONE):
             assert connection.alive()  # session tickets are waiting by now, which are not replies
-            (outcome,) = connection.send(envelope, journal.before_dot, journal.after_dot).values()
+            (outcome,) = sent(connection, envelope, journal.before_dot, journal.after_dot).values()
             assert isinstance(outcome, Delivered)
         assert [message.raw for message in peer.messages] == [RAW, BIG.raw, RAW]
         journal.say = False
-        assert connection.send(ONE, journal.before_dot, journal.after_dot) == {"to@b.test": Fenced(Phase.BODY)}
+        assert sent(connection, ONE, journal.before_dot, journal.after_dot) == {"to@b.test": Fenced(Phase.BODY)}
         assert len(peer.messages) == 3
 
 
@@ -130,8 +132,8 @@ def test_a_reply_lost_under_tls_is_unknown_too(behaviour: Behaviour, tmp_path: P
     authority, journal = Authority(tmp_path), Journal()
     with Peer(at={"dot": behaviour}, tls=authority.server("127.0.0.1"), implicit=True) as peer:
         endpoint = Endpoint("127.0.0.1", peer.port, "tls", ca_file=authority.ca_file)
-        connection = SMTPConnection.open(endpoint, "client.test", quick("dot"))
-        (outcome,) = connection.send(ONE, journal.before_dot, journal.after_dot).values()
+        connection = opened(endpoint, "client.test", quick("dot"))
+        (outcome,) = sent(connection, ONE, journal.before_dot, journal.after_dot).values()
     assert isinstance(outcome, Unknown)
     assert (len(peer.messages), journal.after) == (1, [(("to@b.test",), None)])
 
@@ -141,6 +143,6 @@ def test_the_commands_of_a_pipelined_envelope_and_of_single_steps_are_the_same()
     for extensions in (EXTENSIONS, STEPWISE):
         with Peer(extensions=extensions) as peer, connected(peer) as connection:
             for _ in range(3):
-                connection.send(ONE, Journal().before_dot, Journal().after_dot)
+                sent(connection, ONE, Journal().before_dot, Journal().after_dot)
         seen.append(peer.commands)
     assert seen[0] == seen[1]

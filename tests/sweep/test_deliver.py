@@ -1,6 +1,7 @@
 """What comes of an attempt that an error of ours ends, and of a claim that a suspended tenant's mail escapes."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from mailbbgun.deliver.deliver import send, take
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import holding
 from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot
@@ -31,12 +33,27 @@ class Breaks:
     def __init__(self, replies: Sequence[Reply | None]) -> None:
         self.replies = replies
 
-    def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
+    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         for recipient, reply in zip(envelope.recipients, self.replies, strict=False):
-            assert before_dot((recipient,))
+            assert await before_dot((recipient,))
             if reply is not None:
-                after_dot((recipient,), reply)
+                await after_dot((recipient,), reply)
         raise RuntimeError("a bug")
+
+
+def sent(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
+    """Send with a loop whose turns end with the journal's, as a worker's do."""
+    outcomes: dict[str, Outcome] = {}
+
+    async def to_its_end() -> None:
+        outcomes.update(await send(context, transaction, envelope))
+
+    with closing(Loop()) as loop:
+        loop.start(to_its_end())
+        while len(loop):
+            context.journal_turns.end()
+            loop.turn(0.0)
+    return outcomes
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # nothing of this is in the database
@@ -46,7 +63,7 @@ def test_what_a_server_has_answered_before_an_error_of_ours_is_known(store, owne
     claims = [Claim(uuid4(), uuid4(), uuid4(), name, "normal", 1, 0, 0, ends) for name in names]
     monkeypatch.setattr(context.routes, "relay", lambda _route: Breaks([TAKEN, LATER, None]))
     transaction = Transaction(claims[0].message_id, "f@x.test", False, b"x", "smarthost", claims)
-    outcomes = send(context, transaction, Envelope("f@x.test", names, b"x", False))
+    outcomes = sent(context, transaction, Envelope("f@x.test", names, b"x", False))
     assert [type(outcomes[name]) for name in names] == [Delivered, Deferred, Unknown, Deferred]
     assert outcomes["taken@b.test"].reply == TAKEN
     context.close(5.0)

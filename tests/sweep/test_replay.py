@@ -34,22 +34,22 @@ def silence(_journal: Journal, _claim: Claim) -> None:
 
 def dotted(written: Journal, one: Claim) -> None:
     """The worker died between the dot and its reply."""
-    written.dot([one])
+    written.dots([[one]])
 
 
 def answered(reply: Reply) -> Told:
     """The worker died between the reply and the commit."""
 
     def tell(written: Journal, one: Claim) -> None:
-        written.dot([one])
-        written.reply([one], reply)
+        written.dots([[one]])
+        written.replies([([one], reply)])
 
     return tell
 
 
 def undone(written: Journal, one: Claim) -> None:
     """The worker died after it found that it must not send."""
-    written.dot([one])
+    written.dots([[one]])
     written.undone([one])
 
 
@@ -130,7 +130,7 @@ def test_a_line_about_an_earlier_attempt_says_nothing_of_a_later_one(store, owne
 def test_a_worker_that_lives_keeps_its_claims_until_they_run_out(store, owner):
     held, lapsed, sent = store.claimed(owner), store.claimed(owner, leased=-1), store.claimed(owner, leased=-1)
     written = Journal(store.services.settings.journal_folder, owner)
-    written.dot([claim_of(sent)])
+    written.dots([[claim_of(sent)]])
     assert replay_dead(store.services.db, store.services.settings) == 0
     assert settle_after_a_while(store) == 2
     assert store.row(held.id).lease_owner == owner
@@ -233,7 +233,7 @@ def test_an_unknown_outcome_is_final_where_on_unknown_is_hold(store, owner):
     settings = load({"MAILBBGUN_VAR": store.services.settings.VAR, "MAILBBGUN_ON_UNKNOWN": "hold"})
     row = store.claimed(owner)
     written = Journal(settings.journal_folder, owner)
-    written.dot([claim_of(row)])
+    written.dots([[claim_of(row)]])
     dies(written)
     assert replay_one(store.services.db, settings, owner) == 1
     assert (store.row(row.id).status, store.row(row.id).reason) == ("ERROR", "outcome_unknown")
@@ -278,11 +278,11 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, line: real(file, line[: len(line) // 2]))
     with suppress(OSError):
-        written.dot([torn])
+        written.dots([[torn]])
     assert not written.works()
     monkeypatch.undo()
     assert written.works()
-    written.dot([whole])
+    written.dots([[whole]])
     told = journal.read(written.path, alive=True)
     assert told is not None
     assert told.same_boot
@@ -294,7 +294,7 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path, monkeypatch):
 def test_a_worker_that_was_told_to_stop_was_not_killed_by_what_it_could_not_give_back(store, owner, stopped, crashes):
     unsent, sent = store.claimed(owner, crashes=4), store.claimed(owner)
     written = Journal(store.services.settings.journal_folder, owner)
-    written.dot([claim_of(sent)])
+    written.dots([[claim_of(sent)]])
     written.close(keep=True, stopped=stopped)
     assert replay_dead(store.services.db, store.services.settings) == 2
     assert store.row(unsent.id).crashes == crashes

@@ -288,7 +288,7 @@ def test_a_claim_that_the_shutdown_fenced_is_given_back_though_its_sender_comes_
     fenced = Claim(row.id, row.message_id, row.tenant_id, row.address, row.lane, 1, 0, 0, 0.0)
     written, leases = Journal(tmp_path, owner), Leases(owner, 60, Clock())
     leases.add([Transaction(row.message_id, "f@x.test", False, b"", "smarthost", [fenced])])
-    written.dot([fenced])
+    written.dots([[fenced]])
     written.undone([fenced])
     assert Results(owner, db, written, leases, Publisher(db, store.services.queue)).close(PATIENCE)
     assert (leases.in_hand(), store.row(row.id).lease_owner) == ([], None)

@@ -1,0 +1,109 @@
+"""Runs the client's coroutines in tests, with the driver that the test's fixture chose.
+
+A connection belongs to the driver that made it, so a test has one driver: the blocking one, unless
+the fixture `driver` of `tests/smtp/conftest.py` or `tests/relays/conftest.py` says otherwise.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from mailbbgun.relays.client import SMTPConnection
+from mailbbgun.routing.routes import Relay
+from mailbbgun.smtp import blocking
+from mailbbgun.smtp.endpoint import Endpoint, Timeouts
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.loop import Loop
+from mailbbgun.smtp.operations import Conversation
+from mailbbgun.smtp.outcome import Outcome, TooMany
+from mailbbgun.smtp.reply import Reply
+
+T = TypeVar("T")
+DRIVERS = ("blocking", "loop")
+
+#: Mark of tests that run with each driver.
+with_each_driver = pytest.mark.parametrize("driver", DRIVERS, indirect=True)
+
+_loop: Loop | None = None  # of the test that runs now; None: it uses the blocking driver
+
+
+@contextmanager
+def using(driver: str) -> Iterator[Loop | None]:
+    """Use a driver for what `run` is given in the block."""
+    global _loop
+    if driver == "blocking":
+        yield None
+        return
+    _loop = loop = Loop()
+    try:
+        yield loop
+    finally:
+        _loop = None
+        loop.close()
+
+
+def run(conversation: Conversation[T]) -> T:
+    """Run a coroutine to its end; return what it returns, or raise what it raises."""
+    return blocking.run(conversation) if _loop is None else run_on(_loop, conversation)
+
+
+def run_on(loop: Loop, conversation: Conversation[T]) -> T:
+    """Turn a loop until a coroutine has ended; return what it returns, or raise what it raises."""
+    ended: list[Callable[[], T]] = []
+
+    def raises(error: BaseException) -> T:
+        raise error
+
+    async def to_its_end() -> None:
+        try:
+            result = await conversation
+            ended.append(lambda: result)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            told = error
+            ended.append(lambda: raises(told))
+
+    loop.start(to_its_end())
+    while not ended:
+        loop.turn(1.0)
+    return ended[0]()
+
+
+def awaited(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """Return a function as an async one: those around the dot are awaited."""
+
+    async def call(*arguments: Any) -> T:
+        return function(*arguments)
+
+    return call
+
+
+def opened(endpoint: Endpoint, helo: str, timeouts: Timeouts) -> SMTPConnection:
+    """Open a session."""
+    return run(SMTPConnection.open(endpoint, helo, timeouts))
+
+
+def quit_(connection: SMTPConnection) -> None:
+    """End a session."""
+    run(connection.quit())
+
+
+def sent(
+    connection: SMTPConnection,
+    envelope: Envelope,
+    before_dot: Callable[[tuple[str, ...]], bool] = lambda _: True,
+    after_dot: Callable[[tuple[str, ...], Reply | None], object] = lambda *_: None,
+) -> dict[str, Outcome | TooMany]:
+    """Run one transaction, with plain functions around the dot."""
+    return run(connection.send(envelope, awaited(before_dot), awaited(after_dot)))
+
+
+def attempted(
+    relay: Relay,
+    envelope: Envelope,
+    before_dot: Callable[[tuple[str, ...]], bool] = lambda _: True,
+    after_dot: Callable[[tuple[str, ...], Reply | None], object] = lambda *_: None,
+) -> dict[str, Outcome]:
+    """Let a relay try once, with plain functions around the dot."""
+    return run(relay.attempt(envelope, awaited(before_dot), awaited(after_dot)))
