@@ -1,7 +1,9 @@
 """The delivery loop: one thread delivers all transactions of the send queue, each by a coroutine."""
 
 import logging
+import sys
 import threading
+import traceback
 from time import monotonic
 
 from mailbbgun.core.errors import DatabaseUnavailable
@@ -80,3 +82,25 @@ class DeliveryLoop:
             self._send_queue.done(transaction)
         if route:
             self._send_queue.add(move(self._context, transaction, route))
+
+
+class LoopWatch:
+    """Notices that a loop has been in one turn for ``seconds``. Ask it every few seconds, in another thread."""
+
+    def __init__(self, loop: Loop, seconds: float) -> None:
+        self._loop, self._seconds = loop, seconds
+        self._turned = 0.0  # the last turn that was seen
+
+    def stands_still(self) -> bool:
+        """Return whether the loop stands still; if so, log at which place of the program.
+
+        Two looks must see the same turn: after the process was suspended, the first one sees an old
+        turn, too.
+        """
+        before, self._turned = self._turned, self._loop.turned
+        seconds = monotonic() - self._turned
+        if before != self._turned or seconds < self._seconds:
+            return False
+        place = traceback.format_stack(sys._current_frames().get(self._loop.thread), limit=-5)
+        log.critical("loop_stands_still", extra={"seconds": round(seconds), "at": "".join(place)})
+        return True

@@ -1,10 +1,8 @@
 """Periodic tasks of a worker process, and how often each is done."""
 
 import logging
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +25,7 @@ from mailbbgun.sweep.hints import hint_again, unhinted
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import repo as tenants
+from mailbbgun.worker.delivery import LoopWatch
 
 #: Commits a second, and deliveries in a commit, that resume the mail of a tenant that is active
 #: again. A million at once would delay the retries of others.
@@ -61,7 +60,7 @@ class Periodic:
         hints_lost: threading.Event,
     ) -> None:
         self._services, self._context, self._mender, self._stop = services, context, mender, stop
-        self._loop, self._turned = loop, 0.0  # the last turn of the loop that was seen
+        self._watch = LoopWatch(loop, services.settings.LEASE_SECONDS)
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
@@ -114,24 +113,9 @@ class Periodic:
     # The tasks.
 
     def _renew_leases(self) -> None:
-        if not self._loop_stands_still():
+        # What a loop that stands still has in hand is left to other workers.
+        if not self._watch.stands_still():
             self._context.leases.renew(self._services.db)
-
-    def _loop_stands_still(self) -> bool:
-        """Return whether the loop has been in one turn for a lease's time; then say so.
-
-        What it has in hand is then left to other workers. Two looks must see the same turn: after
-        the process was suspended, the first one sees an old turn, too.
-        """
-        before, self._turned = self._turned, self._loop.turned
-        seconds = time.monotonic() - self._turned
-        if before != self._turned or seconds < self._services.settings.LEASE_SECONDS:
-            return False
-        frame = sys._current_frames().get(self._loop.thread)
-        log.critical(
-            "loop_stands_still", extra={"seconds": round(seconds), "at": "".join(traceback.format_stack(frame)[-5:])}
-        )
-        return True
 
     def _report(self) -> None:
         with self._services.db.write() as session:
