@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 from bench.programs.payload import SENDER, recipient
 from bench.programs.shapes import SHAPES, Shape
+from mailbbgun.drivers import blocking
 from mailbbgun.messages.mime import Mailbox, compose
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.smtp import blocking
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered

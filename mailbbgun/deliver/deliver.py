@@ -1,7 +1,7 @@
 """Delivers mail transactions: take, deliver, read, send, judge, hand over.
 
 A transaction is taken, waits in the send queue, and is delivered when a connection is free. The
-verbs that wait for a server are coroutines (``smtp/operations.py``). A verb may
+verbs that wait for a server are coroutines (``drivers/operations.py``). A verb may
 hand over the transaction's results, which ends its way, or return another route, for which the
 transaction then waits again.
 """
@@ -19,10 +19,10 @@ from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.operations import InThread
 from mailbbgun.smtp.outcome import (
     Deferred,
     Delivered,

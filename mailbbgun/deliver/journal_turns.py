@@ -10,7 +10,7 @@ from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
-from mailbbgun.smtp.operations import Suspend
+from mailbbgun.drivers.operations import Suspend
 from mailbbgun.smtp.reply import Reply
 
 #: Takes the answer for a transaction that waits, which then goes on at once.

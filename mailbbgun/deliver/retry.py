@@ -10,7 +10,7 @@ from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.events.record import Result
 from mailbbgun.messages.status import DELIVERED, ERROR, PENDING
 from mailbbgun.relays import simulator
-from mailbbgun.smtp.outcome import AnsweringServer, Bounced, Deferred, Delivered, Outcome, Phase, Refused, Unknown
+from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 
 #: Attempts after one whose outcome nobody knows. So a recipient gets at most three copies.
@@ -43,47 +43,26 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy, told: Mapping[str, Any
 
     Raises TypeError for an outcome that is no end of an attempt, such as Fenced.
     """
+    if isinstance(outcome, Fenced):
+        raise TypeError(f"{outcome!r} is no end of a try")
+    reply, data = outcome.reply, _event_data(outcome, told)
     match outcome:
-        case Delivered(reply, server):
+        case Delivered():
             # Only test keys may write to such addresses, so the address alone decides, here and
             # when a journal is replayed.
             complained = simulator.complains(claim.address)
-            return _result(
-                claim,
-                Kind.DELIVERED,
-                DELIVERED,
-                reply,
-                counted=True,
-                complained=complained,
-                data=_event_data(told, server),
-            )
-        case Bounced(reply, phase, server):
-            return _result(
-                claim,
-                Kind.BOUNCED,
-                ERROR,
-                reply,
-                reason=Reason.BOUNCED,
-                counted=True,
-                data=_event_data(told, server, phase),
-            )
-        case Refused(reply, phase, server):
+            return _result(claim, Kind.DELIVERED, DELIVERED, reply, counted=True, complained=complained, data=data)
+        case Bounced():
+            return _result(claim, Kind.BOUNCED, ERROR, reply, reason=Reason.BOUNCED, counted=True, data=data)
+        case Refused(phase=phase):
             # Perhaps the refusal is about this recipient. The others, who wait for the end of the
             # pause, must be tried before it.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
-            return _result(
-                claim,
-                Kind.REFUSED,
-                PENDING,
-                reply,
-                wait=policy.refused_pause + behind,
-                data=_event_data(told, server, phase),
-            )
-        case Unknown(reply, phase, server):
-            return _unknown(claim, policy, reply, _event_data(told, server, phase))
-        case Deferred(reply, phase, after, server):
-            return _retry(claim, policy, Kind.DEFERRED, reply, _event_data(told, server, phase), after=after)
-    raise TypeError(f"{outcome!r} is no end of a try")
+            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=data)
+        case Unknown():
+            return _unknown(claim, policy, reply, data)
+        case Deferred(after=after):
+            return _retry(claim, policy, Kind.DEFERRED, reply, data, after=after)
 
 
 def released(
@@ -128,8 +107,9 @@ def lost_unsent(claim: Claim, crashes: int, park_at: int, *, died: bool, refusal
     return _result(claim, Kind.WORKER_LOST, PENDING, reply, crashed=died, attempted=asked)
 
 
-def _event_data(told: Mapping[str, Any], server: AnsweringServer | None, phase: Phase | None = None) -> dict[str, Any]:
+def _event_data(outcome: Delivered | Deferred | Bounced | Unknown | Refused, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the event shows besides the reply. Events leave out what is None."""
+    phase, server = None if isinstance(outcome, Delivered) else outcome.phase, outcome.server
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip, **told}
 
 

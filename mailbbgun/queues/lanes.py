@@ -30,8 +30,8 @@ class WeightedRoundRobin:
     def next(self, waiting: Mapping[str, Sized]) -> str | None:
         """Return the lane whose turn it is, or None if all lanes are empty."""
         busy = [lane for lane in LANES if waiting[lane]]
-        if not busy:
-            return None
+        if len(busy) < 2:  # a lane that is alone keeps its credit
+            return busy[0] if busy else None
         for lane in busy:
             self._credit[lane] += WEIGHTS[lane]
         chosen = max(busy, key=lambda lane: self._credit[lane])

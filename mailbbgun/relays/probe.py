@@ -14,8 +14,8 @@ from time import monotonic
 
 from mailbbgun.core.errors import NotPermitted
 from mailbbgun.core.net import system_look_up
+from mailbbgun.drivers.blocking import run
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.smtp.blocking import run
 from mailbbgun.smtp.certificate import Certificate, read
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope

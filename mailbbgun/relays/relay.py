@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mailbbgun.core.net import Guard
+from mailbbgun.drivers.operations import InThread
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.mx import Cached, MXHost, NotCached, Resolver, addresses, lookup
 from mailbbgun.relays.pool import Pool
@@ -16,7 +17,6 @@ from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.envelope import Envelope, EnvelopeError
 from mailbbgun.smtp.opening import CannotOpen
-from mailbbgun.smtp.operations import InThread
 from mailbbgun.smtp.outcome import (
     OPENING,
     AnsweringServer,

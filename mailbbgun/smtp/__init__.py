@@ -4,8 +4,7 @@ In: an `Envelope` (sender, recipients, finished bytes) and two functions to awai
 dot. Out: one `Outcome` for each recipient. Failures of the network, the server or the mail are
 returned as values. Exceptions mean programming errors, or come from the two functions.
 
-The client is coroutines that hold no socket (sans-IO): they await `operations`, and a driver does
-these. `blocking` runs one coroutine in a thread, `loop` runs thousands; `link` is the socket of both.
+The client is coroutines that hold no socket (sans-IO). The room `drivers` runs them.
 
 Files, in the order of the flow: `endpoint` and `envelope` are the values that come in. `opening`
 does TCP, TLS, EHLO and AUTH; `transaction` does MAIL to the dot. `wire` moves bytes under absolute

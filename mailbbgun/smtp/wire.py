@@ -12,15 +12,13 @@ from math import inf
 from time import monotonic
 
 from mailbbgun.core.net import LookUp
-from mailbbgun.smtp.operations import Connect, InThread, Link, Receive, Send, SendFailed
+from mailbbgun.drivers.operations import Connect, InThread, Link, Receive, Send, SendFailed
+from mailbbgun.drivers.tls import Tls
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, parse_reply, safe
 
 #: Octets that are encrypted at once.
 CHUNK = 64 * 1024
-
-#: Octets that are decrypted at once.
-READ = 8 * 1024
 
 
 class WireError(Exception):
@@ -82,7 +80,7 @@ class Wire:
         self.ip = ip
         self._link = link
         self._buffer = ReplyBuffer()
-        self._tls: _Tls | None = None
+        self._tls: Tls | None = None
         self.mechanism = ""
         self.trace: Trace | None = None
         self.until = inf
@@ -168,7 +166,7 @@ class Wire:
             # (CVE-2011-0411).
             raise TlsFailed(Phase.STARTTLS, Reply(0, "4.7.5", "the server sent plain text ahead of the TLS handshake"))
         try:
-            tls = _Tls(context, host)
+            tls = Tls(context, host)
         except ValueError as error:  # no name that a certificate can be checked for
             raise Dropped(Phase.TLS, Reply(0, "4.4.2", _why(error))) from error
         while True:
@@ -264,64 +262,6 @@ def _unreceived(error: OSError, phase: Phase) -> WireError:
     if isinstance(error, TimeoutError):
         return TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server"))
     return Dropped(phase, Reply(0, "4.4.2", _why(error)))
-
-
-class _Tls:
-    """TLS in memory: encrypted octets on one side, plain ones on the other."""
-
-    __slots__ = ("_incoming", "_object", "_outgoing")
-
-    def __init__(self, context: ssl.SSLContext, host: str) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-
-    def shake_hands(self) -> bool:
-        """Go on with the handshake; return whether it is done. Raises ssl.SSLError."""
-        try:
-            self._object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
-
-    def feed(self, data: bytes) -> None:
-        """Take encrypted octets; empty: the server closed the connection."""
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
-
-    def to_send(self) -> bytes:
-        """Return the encrypted octets that are to be sent."""
-        return self._outgoing.read() if self._outgoing.pending else b""
-
-    def encrypted(self, data: memoryview) -> bytes:
-        """Return `data` encrypted. Raises ssl.SSLError."""
-        self._object.write(data)
-        return self._outgoing.read()
-
-    def decrypted(self, data: bytes | None) -> bytes | None:
-        """Take encrypted octets, if there are any; return plain ones.
-
-        None: more octets are needed. Empty: the server closed TLS or the connection. Raises
-        ssl.SSLError.
-        """
-        if data is not None:
-            self.feed(data)
-        try:
-            return self._object.read(READ)
-        except ssl.SSLWantReadError:
-            return None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return b""
-
-    def details(self) -> tuple[str, str, bytes]:
-        """See `Wire.tls_details`."""
-        cipher = self._object.cipher()
-        return (
-            self._object.version() or "",
-            cipher[0] if cipher else "",
-            self._object.getpeercert(binary_form=True) or b"",
-        )
 
 
 async def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:

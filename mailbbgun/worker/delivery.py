@@ -10,8 +10,8 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move
 from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.routing.send_queue import SendQueue
-from mailbbgun.smtp.loop import Loop
 
 #: Seconds, at most, until the send queue is looked at again: accounts and their limits change.
 _LOOK_SECONDS = 0.5

@@ -16,10 +16,10 @@ from mailbbgun.deliver.claim import next_isolated
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import deliver, give_back, move, next_candidate, take
 from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.routing.routes import SOON_SECONDS
 from mailbbgun.services import Services
 from mailbbgun.settings.paths import PROJECT
-from mailbbgun.smtp.loop import Loop
 from mailbbgun.sweep import replay
 from mailbbgun.worker.intake import LIMIT_TOO_FAR_SECONDS, LIMITS_USED_UP
 

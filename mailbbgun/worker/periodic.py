@@ -13,12 +13,12 @@ from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.messages import repo
 from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT
 from mailbbgun.services import Services
-from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, unhinted

@@ -14,9 +14,9 @@ from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import give_back
 from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.drivers.loop import THREADS, Loop
 from mailbbgun.routing.send_queue import ROOM_PER_CONNECTION, SendQueue
 from mailbbgun.services import Services
-from mailbbgun.smtp.loop import THREADS, Loop
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.replay import settle_own

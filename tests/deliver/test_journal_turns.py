@@ -12,7 +12,7 @@ from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.journal import Journal, read
 from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
-from mailbbgun.smtp.loop import Loop
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.smtp.reply import Reply
 
 OK = Reply(250, "2.0.0", "taken")

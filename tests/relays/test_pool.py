@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp.outcome import Delivered
 from tests.smtp.behaviours import silent
 from tests.smtp.drivers import awaited, quit_, run, sent

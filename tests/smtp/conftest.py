@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailbbgun.smtp.loop import Loop
+from mailbbgun.drivers.loop import Loop
 from tests.smtp.authority import Authority
 from tests.smtp.drivers import using
 

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from mailbbgun.drivers import blocking
+from mailbbgun.drivers.loop import Loop
+from mailbbgun.drivers.operations import Conversation
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.routing.routes import Relay
-from mailbbgun.smtp import blocking
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.loop import Loop
-from mailbbgun.smtp.operations import Conversation
 from mailbbgun.smtp.outcome import Outcome, TooMany
 from mailbbgun.smtp.reply import Reply
 

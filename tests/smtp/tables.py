@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from mailbbgun.smtp.operations import Connect, Conversation, InThread, Operation, Receive, Send, SendFailed
+from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send, SendFailed
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.smtp.operations import Connect, Operation, Receive, Send
+from mailbbgun.drivers.operations import Connect, Operation, Receive, Send
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Unknown
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.tables import (

@@ -6,8 +6,8 @@ from math import inf
 
 import pytest
 
+from mailbbgun.drivers.operations import Operation, Receive, Send, SendFailed
 from mailbbgun.smtp.endpoint import Endpoint, Security
-from mailbbgun.smtp.operations import Operation, Receive, Send, SendFailed
 from mailbbgun.smtp.outcome import Deferred, Delivered, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.authority import Authority

@@ -12,9 +12,9 @@ from mailbbgun.deliver.claim import Claim, put_early_back
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.deliver import send, take
 from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp.outcome import Deferred, Delivered, Outcome, Unknown
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot

@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from mailbbgun.smtp.loop import Loop
+from mailbbgun.drivers.loop import Loop
 from mailbbgun.worker.delivery import LoopWatch
 from tests.waiting import wait_until
 

@@ -17,9 +17,9 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from mailbbgun.smtp.blocking import attempted
-from mailbbgun.smtp.link import SocketLink
-from mailbbgun.smtp.operations import Connect, Conversation, InThread, Operation, Receive, Send, SendFailed, Suspend
+from mailbbgun.drivers.blocking import attempted
+from mailbbgun.drivers.link import SocketLink
+from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send, SendFailed, Suspend
 
 #: Threads for functions that may block.
 THREADS = 32

@@ -8,8 +8,8 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
-from mailbbgun.smtp.link import SocketLink
-from mailbbgun.smtp.operations import Connect, Conversation, InThread, Operation, Receive, Send
+from mailbbgun.drivers.link import SocketLink
+from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 
-from mailbbgun.smtp.operations import Send
+from mailbbgun.drivers.operations import Send
 
 #: Octets offered to the kernel at once, and how often in a row: a server that takes much and quickly
 #: must not hold back the others of a loop.

@@ -1,0 +1,12 @@
+"""Drivers run coroutines that talk to servers, and that hold no socket themselves (sans-IO).
+
+In: a coroutine that awaits `operations`: connect, receive, send, call a function in a thread. Out:
+what it returns. Nothing here knows SMTP.
+
+Files: `operations` is the contract between coroutines and drivers. `blocking` runs one coroutine
+in the calling thread, `loop` runs thousands in one thread by epoll(7). `link` is the socket of
+both. `tls` encrypts in memory, so that drivers move only octets.
+
+What it promises: no operation takes longer than its deadline. An error of one coroutine ends only
+that one. A coroutine that sends much makes way for the others.
+"""
