@@ -223,8 +223,11 @@ class _SQLiteStatements:
     def last(self, steps: Sequence[StatementStep]) -> None:
         for statement, given in steps:
             compiled = self._compiled(statement)
-            for values in given:
-                self._cursor.execute(compiled.sql, compiled.parameters(values))
+            parameters = list(map(compiled.parameters, given))
+            if len(parameters) == 1:  # the driver lets a SELECT be executed only once
+                self._cursor.execute(compiled.sql, parameters[0])
+            else:
+                self._cursor.executemany(compiled.sql, parameters)
         self._connection.commit()
 
 

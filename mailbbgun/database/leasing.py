@@ -22,7 +22,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from mailbbgun.database.db import UTCDateTime, db_now
-from mailbbgun.database.sql import among, for_each, id_rows, unguessed
+from mailbbgun.database.sql import among, chosen, for_each, id_rows, unguessed
 
 #: Values of a row that nobody has in hand.
 ENDED = {"lease_owner": None, "lease_until": None}
@@ -52,12 +52,12 @@ def locked(dialect: str, given: FromClause, key: ColumnElement[UUID], rows: Sele
     return for_each(dialect, given, key, ordered).cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
 
 
-def taken(table: Table, chosen: CTE) -> Update:
-    """Return the statement that leases the chosen rows to the parameter ``owner`` for as many ``seconds``."""
+def taken(dialect: str, table: Table, rows: CTE) -> Update:
+    """Return the statement that leases the chosen ``rows`` to the parameter ``owner`` for as many ``seconds``."""
     columns = table.c
     until = db_now(bindparam("seconds", type_=Integer))
     lease = {"lease_owner": bindparam("owner"), "lease_until": until, "attempt": columns.attempt + 1}
-    return update(table).where(columns.id.in_(select(chosen.c.id))).values(lease)
+    return update(table).where(chosen(dialect, columns.id, rows)).values(lease)
 
 
 def prolonged(dialect: str, table: Table) -> ReturningUpdate[tuple[UUID, int]]:

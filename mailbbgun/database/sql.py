@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import (
     ARRAY,
+    CTE,
     BigInteger,
     Cast,
     ColumnElement,
@@ -86,6 +87,18 @@ def among(dialect: str, column: ColumnElement[UUID], name: str) -> ColumnElement
     if dialect == "postgresql":
         return column == any_(_uuids(name))
     return column.in_(select(ids(dialect, name).c.id))
+
+
+def chosen(dialect: str, column: ColumnElement[UUID], rows_of: CTE) -> ColumnElement[bool]:
+    """Return the condition that a unique column is one of the ``id`` of a CTE.
+
+    For an array from a subquery PostgreSQL expects ten rows, and uses the column's index. For a join with a
+    CTE it would read a table of up to forty thousand rows as a whole, each time.
+    """
+    found = select(rows_of.c.id)
+    if dialect == "postgresql":
+        return column == any_(func.array(found.scalar_subquery(), type_=ARRAY(Uuid())))
+    return column.in_(found)
 
 
 def _uuids(name: str) -> Cast[Sequence[UUID]]:

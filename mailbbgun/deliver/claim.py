@@ -18,7 +18,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from mailbbgun.database import leasing
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.database.sql import among, id_rows, ids, unindexed
+from mailbbgun.database.sql import among, chosen, id_rows, ids, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
 from mailbbgun.tenants.repo import suspended
@@ -140,10 +140,10 @@ def _claim_and_load(isolated: bool) -> CompiledStatement:
     first = func.row_number().over(partition_by=taken.c.message_id, order_by=taken.c.delivery_id) == 1
     # As text it takes half the time: nearly all mail is ASCII, and the driver reads bytes from hexadecimal digits.
     raw = case((and_(_M.size <= EAGER_SIZE, first), func.encode(_M.raw, "escape", type_=Text)))
-    chosen = select(*taken.c, raw, first.label("first"), *_LOADED)
-    chosen = chosen.join_from(taken, MESSAGES, taken.c.message_id == _M.id)
+    both = select(*taken.c, raw, first.label("first"), *_LOADED)
+    both = both.join_from(taken, MESSAGES, taken.c.message_id == _M.id)
     # The ids once more: PostgreSQL does not know how many rows were taken, and might read all messages.
-    return CompiledStatement(chosen.where(among("postgresql", _M.id, "messages")))
+    return CompiledStatement(both.where(among("postgresql", _M.id, "messages")))
 
 
 @cache
@@ -177,7 +177,7 @@ def _taken(dialect: str, isolated: bool) -> ReturningUpdate[Any]:
         _D.unknowns,
     )
     assert len(told) == _TOLD
-    return leasing.taken(DELIVERIES, _locked(dialect, due)).returning(*told)
+    return leasing.taken(dialect, DELIVERIES, _locked(dialect, due)).returning(*told)
 
 
 def _unescaped(text: str | None) -> bytes | None:
@@ -237,8 +237,8 @@ def put_early_back(statements: Statements, message_ids: Sequence[UUID]) -> None:
 @cache
 def _put_early_back(dialect: str) -> CompiledStatement:
     hinted = (_D.published_at.is_not(None), _D.next_attempt_at.is_not(None))
-    chosen = _locked(dialect, select(_D.id).where(*_IDLE_OF_MESSAGE, *hinted))
-    return CompiledStatement(update(DELIVERIES).where(_D.id.in_(select(chosen.c.id))).values(published_at=None))
+    found = _locked(dialect, select(_D.id).where(*_IDLE_OF_MESSAGE, *hinted))
+    return CompiledStatement(update(DELIVERIES).where(chosen(dialect, _D.id, found)).values(published_at=None))
 
 
 def next_isolated(session: Session) -> UUID | None:

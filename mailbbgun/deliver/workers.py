@@ -2,13 +2,15 @@
 
 import os
 import socket
+from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from mailbbgun.database.db import db_now
+from mailbbgun.database.compiled import CompiledStatement
+from mailbbgun.database.db import Database, db_now
 from mailbbgun.deliver.models import RegisteredWorker
 
 #: Seconds since its last report for which a worker counts as alive.
@@ -30,11 +32,22 @@ def enter(session: Session, owner: UUID) -> None:
     )
 
 
-def beat(session: Session, owner: UUID) -> None:
-    """Report that this process is alive; register it if it is not on the register."""
-    beat_again = update(RegisteredWorker).where(RegisteredWorker.id == owner).values(beat_at=db_now())
-    if not session.execute(beat_again.returning(RegisteredWorker.id)).all():
-        enter(session, owner)
+def beat(database: Database, owner: UUID) -> None:
+    """Report that this process is alive; register it if it is not on the register.
+
+    Raises :class:`DatabaseUnavailable`.
+    """
+    if not database.ask(_BEAT, {"owner": owner}):
+        with database.write() as session:
+            enter(session, owner)
+
+
+_BEAT = CompiledStatement(
+    update(RegisteredWorker)
+    .where(RegisteredWorker.id == bindparam("owner"))
+    .values(beat_at=db_now())
+    .returning(RegisteredWorker.id)
+)
 
 
 def leave(session: Session, owner: UUID) -> None:
@@ -42,10 +55,18 @@ def leave(session: Session, owner: UUID) -> None:
     session.execute(delete(RegisteredWorker).where(RegisteredWorker.id == owner))
 
 
-def count_alive(session: Session) -> int:
-    """Return how many workers have reported lately; at least 1, the one that asks."""
-    alive = select(func.count()).select_from(RegisteredWorker).where(_has_reported())
-    return max(1, session.execute(alive).scalar_one())
+def count_alive(database: Database) -> int:
+    """Return how many workers have reported lately; at least 1, the one that asks.
+
+    Raises :class:`DatabaseUnavailable`.
+    """
+    ((alive,),) = database.find(_count(), {})
+    return max(1, int(alive))
+
+
+@cache
+def _count() -> CompiledStatement:
+    return CompiledStatement(select(func.count()).select_from(RegisteredWorker).where(_has_reported()))
 
 
 def any_alive(session: Session) -> bool:

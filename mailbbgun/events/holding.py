@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from mailbbgun.database.compiled import CompiledStatement
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.database.sql import among, id_rows
+from mailbbgun.database.sql import among, chosen, id_rows
 from mailbbgun.events import log
 from mailbbgun.events.kinds import Kind
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
@@ -47,8 +47,8 @@ def _held(dialect: str) -> CompiledStatement:
     ours = DELIVERIES.c
     idle = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_not(None))
     waiting = select(ours.id).where(among(dialect, ours.message_id, "messages"), *idle, suspended(ours.tenant_id))
-    chosen = waiting.order_by(ours.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    changed = update(DELIVERIES).where(ours.id.in_(select(chosen.c.id))).values(next_attempt_at=None, published_at=None)
+    locked = waiting.order_by(ours.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    changed = update(DELIVERIES).where(chosen(dialect, ours.id, locked)).values(next_attempt_at=None, published_at=None)
     return CompiledStatement(changed.returning(ours.id, ours.message_id, ours.tenant_id))
 
 
@@ -60,10 +60,10 @@ def resumed(database: Database, limit: int) -> int:
     tenants = [tenant for (tenant,) in database.find(_active_with_held(), {})]
     if not tenants:
         return 0
-    chosen = select(_D.id).where(*_HELD, _D.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
+    held = select(_D.id).where(*_HELD, _D.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
     freed = update(DELIVERIES).where(among(database.dialect, _D.id, "deliveries"), *_HELD)
     with database.write() as session:
-        found = session.scalars(chosen).all()
+        found = session.scalars(held).all()
         given = {"deliveries": id_rows(database.dialect, found)}
         session.execute(freed.values(next_attempt_at=db_now()), given)
     return len(found)

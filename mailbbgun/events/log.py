@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Insert, Select, bindparam, insert
+from sqlalchemy import JSON, ColumnElement, Insert, Select, Text, bindparam, case, cast, func, insert
 from sqlalchemy.orm import Session
 
 from mailbbgun.core import logs
@@ -70,6 +70,16 @@ def from_rows(chosen: Select[Any]) -> Insert:
     """Return a statement that appends an event for each row of id, tenant, message, delivery, at, kind and data."""
     columns = ["id", "tenant_id", "message_id", "delivery_id", "at", "kind", "data"]
     return insert(EVENTS).from_select(columns, chosen, include_defaults=False)
+
+
+def with_due(data: ColumnElement[Any], due: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return an event's data on PostgreSQL, with the time of the next attempt if it is not null.
+
+    The time is written as ``core/clock.py`` does. The text is extended, since ``jsonb`` would not keep the order.
+    """
+    moment = func.to_char(func.timezone("UTC", due), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    longer = func.concat(func.left(cast(data, Text), -1), ',"retry_at":"', moment, '"}')
+    return case((due.is_(None), data), else_=cast(longer, JSON))
 
 
 def append(session: Session, events: Sequence[Mapping[str, Any]]) -> None:

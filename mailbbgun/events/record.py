@@ -15,12 +15,11 @@ from sqlalchemy import (
     Executable,
     Integer,
     String,
-    Text,
+    Update,
     Uuid,
     and_,
     bindparam,
     case,
-    cast,
     func,
     or_,
     select,
@@ -68,22 +67,13 @@ class Result(NamedTuple):
     key_id: UUID | None = None  # the message's API key, for the log
 
 
+_FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
 _COLUMNS: dict[str, TypeEngine[Any]] = {
     "id": Uuid(),
-    "attempt": Integer(),
-    "status": String(),
-    "reason": String(),
-    "code": Integer(),
-    "reply": String(),
+    **dict.fromkeys(("attempt", "code", "hinted", *_FLAGS), Integer()),
+    **dict.fromkeys(("status", "reason", "reply"), String()),
     "wait": Float(),
-    "hinted": Integer(),
-    "counted": Integer(),
-    "attempted": Integer(),
-    "unknown": Integer(),
-    "crashed": Integer(),
-    "released": Integer(),
 }
-_FLAGS = ("counted", "attempted", "unknown", "crashed", "released")
 #: The place of a result among all, and its event, if it has one. Only for PostgreSQL.
 _MORE_COLUMNS: dict[str, TypeEngine[Any]] = {
     "place": Integer(),
@@ -172,11 +162,25 @@ def _written(dialect: str) -> CompiledStatement:
     It returns the place of each result, or on SQLite its delivery and claim, and when it is due again.
     """
     given = recordset(dialect, "results", _COLUMNS | (_MORE_COLUMNS if dialect == "postgresql" else {})).c
+    ours = DELIVERIES.c
+    if dialect == "sqlite":  # whose RETURNING knows no other table
+        return CompiledStatement(_ended(dialect, given).returning(ours.id, ours.attempt, ours.next_attempt_at))
+    event = (given.event_id, given.at, given.kind, given.data)
+    told = (given.place, ours.next_attempt_at, ours.id, ours.message_id, ours.tenant_id, *event)
+    both = _ended(dialect, given).returning(*told).cte("written")
+    its, data = both.c, log.with_due(both.c.data, both.c.next_attempt_at)
+    happened = select(its.event_id, its.tenant_id, its.message_id, its.id, its.at, its.kind, data)
+    appended = log.from_rows(happened.where(its.event_id.is_not(None))).cte("appended")
+    return CompiledStatement(select(its.place, its.next_attempt_at).add_cte(appended))
+
+
+def _ended(dialect: str, given: Any) -> Update:
+    """Return the statement that ends the claims of the ``given`` results, if they still stand."""
     ours, pending = DELIVERIES.c, given.status == PENDING
     # Look rows up by id: until the next vacuum the index on the owner has all that it ever claimed.
-    known = ours.id.in_(select(ids(dialect, "deliveries").c.id))
+    known = among(dialect, ours.id, "deliveries")
     standing = leasing.standing(DELIVERIES, given.attempt, ours.status == PENDING)
-    written = (
+    return (
         update(DELIVERIES)
         .where(ours.id == given.id, known, standing)
         .values(
@@ -194,29 +198,6 @@ def _written(dialect: str) -> CompiledStatement:
             finished_at=case((~pending, db_now())),
         )
     )
-    if dialect == "sqlite":  # whose RETURNING knows no other table
-        return CompiledStatement(written.returning(ours.id, ours.attempt, ours.next_attempt_at))
-    event = (given.event_id, given.at, given.kind, given.data)
-    whose = (ours.id, ours.message_id, ours.tenant_id)
-    both = written.returning(given.place, ours.next_attempt_at, *whose, *event).cte("written")
-    appended = log.from_rows(
-        select(
-            both.c.event_id, both.c.tenant_id, both.c.message_id, both.c.id, both.c.at, both.c.kind, _with_due(both.c)
-        ).where(both.c.event_id.is_not(None))
-    )
-    found = select(both.c.place, both.c.next_attempt_at)
-    return CompiledStatement(found.add_cte(appended.cte("appended")))
-
-
-def _with_due(written: Any) -> ColumnElement[Any]:
-    """Return an event's data on PostgreSQL, with the time of the next attempt if there is one.
-
-    As ``core/clock.py`` writes it. The text is extended, since a ``jsonb`` would not keep the order.
-    """
-    data = cast(written.data, Text)
-    moment = func.to_char(func.timezone("UTC", written.next_attempt_at), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
-    longer = func.concat(func.left(data, -1), ',"retry_at":"', moment, '"}')
-    return case((written.next_attempt_at.is_(None), written.data), else_=cast(longer, JSON))
 
 
 def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
@@ -346,13 +327,8 @@ def _record(place: int, result: Result, event: Mapping[str, Any] | None) -> dict
 
 
 def _event_of(result: Result, kind: Kind) -> dict[str, Any]:
-    data = {
-        "claim": result.claim_number,
-        "code": result.code,
-        "reply": result.reply,
-        "reason": result.reason,
-        **(result.data or {}),
-    }
+    data: dict[str, Any] = {"claim": result.claim_number, "code": result.code, "reply": result.reply}
+    data |= {"reason": result.reason, **(result.data or {})}
     if result.status == PENDING:
         data["retry_in"] = round(result.wait)  # "retry_at" follows, once the database has told the moment
     return log.event(result.tenant_id, result.message_id, result.delivery_id, kind, data)

@@ -21,7 +21,7 @@ from mailbbgun.core.faults import fault
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.database.sql import for_each, recordset, rows, unindexed
+from mailbbgun.database.sql import chosen, for_each, recordset, rows, unindexed
 from mailbbgun.messages.models import DELIVERIES, Delivery
 from mailbbgun.messages.status import PENDING
 from mailbbgun.queues.base import Queue
@@ -67,8 +67,8 @@ def _mark_published(dialect: str, again: bool) -> CompiledStatement:
     )
     # Skip locked rows: they are being claimed, so their hint has arrived.
     found = for_each(dialect, given, DELIVERIES.c.message_id, unmarked.with_for_update(of=Delivery, skip_locked=True))
-    chosen = found.cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
-    marked = update(DELIVERIES).where(DELIVERIES.c.id.in_(select(chosen.c.id)))
+    rows_of = found.cte("unmarked").prefix_with("MATERIALIZED", dialect="postgresql")
+    marked = update(DELIVERIES).where(chosen(dialect, DELIVERIES.c.id, rows_of))
     return CompiledStatement(marked.values(published_at=db_now()))
 
 

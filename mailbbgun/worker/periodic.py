@@ -118,9 +118,8 @@ class Periodic:
             self._context.leases.renew(self._services.db)
 
     def _report(self) -> None:
-        with self._services.db.write() as session:
-            workers.beat(session, self._context.owner)
-            self._context.routes.workers = workers.count_alive(session)
+        workers.beat(self._services.db, self._context.owner)
+        self._context.routes.workers = workers.count_alive(self._services.db)
 
     def _look_at_accounts(self) -> None:
         """Read which tenants are suspended and which accounts changed. Report open circuits."""

@@ -61,8 +61,7 @@ def alive(shell: Shell, worker: UUID) -> Iterator[UUID]:
 
     def report() -> None:
         while not stop.wait(2):
-            with shell.services.db.write() as session:
-                workers.beat(session, worker)
+            workers.beat(shell.services.db, worker)
 
     thread = threading.Thread(target=report)
     thread.start()

@@ -11,15 +11,15 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.core.errors import DatabaseUnavailable, UnfilteredQuery
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import Database, db_now
 from mailbbgun.deliver.models import RegisteredWorker
 from mailbbgun.events.models import Event
-from mailbbgun.messages.models import DELIVERIES, MessageTag
+from mailbbgun.messages.models import DELIVERIES, Delivery, MessageTag
 from mailbbgun.schema import upgrade
 from tests.servers import PostgreSQL
 from tests.waiting import PATIENCE, wait_until
@@ -328,3 +328,12 @@ def test_each_statement_of_one_round_trip_sees_what_others_have_committed_meanwh
         writer.result(PATIENCE)
     other.close()
     assert [pid for _, _, pid, _ in workers(database)] == [15, 15]
+
+
+def test_a_search_that_is_meant_for_rows_of_all_tenants_can_be_compiled_but_changes_none() -> None:
+    found = select(Delivery.id).where(Delivery.status == "PENDING")
+    assert CompiledStatement(found, of_all_tenants=True).statement is found
+    gone = delete(DELIVERIES).returning(DELIVERIES.c.id)
+    for statement in (gone, found.add_cte(gone.cte("gone")), text("SELECT 1")):
+        with pytest.raises(UnfilteredQuery):
+            CompiledStatement(statement, of_all_tenants=True)

@@ -66,7 +66,7 @@ def take(database: Database, owner: UUID, events: list[UUID], seconds: int = 60)
         dialect = dialect_of(session)
         free = select(CALLS.c.id).where(CALLS.c.state == OPEN, CALLS.c.lease_owner.is_(None))
         chosen = leasing.locked(dialect, ids(dialect, "events"), CALLS.c.event_id, free)
-        statement = leasing.taken(CALLS, chosen).returning(CALLS.c.id, CALLS.c.attempt)
+        statement = leasing.taken(dialect, CALLS, chosen).returning(CALLS.c.id, CALLS.c.attempt)
         given = {"owner": owner, "seconds": seconds, "events": id_rows(dialect, sorted(events))}
         return [(identifier, attempt) for identifier, attempt in session.execute(statement, given)]
 
