@@ -6,6 +6,7 @@ the fixture `driver` of `tests/smtp/conftest.py` or `tests/relays/conftest.py` s
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TypeVar
 
 import pytest
@@ -19,6 +20,7 @@ from mailbbgun.smtp.loop import Loop
 from mailbbgun.smtp.operations import Conversation
 from mailbbgun.smtp.outcome import Outcome, TooMany
 from mailbbgun.smtp.reply import Reply
+from tests.waiting import PATIENCE
 
 T = TypeVar("T")
 DRIVERS = ("blocking", "loop")
@@ -68,6 +70,20 @@ def run_on(loop: Loop, conversation: Conversation[T]) -> T:
     while not ended:
         loop.turn(1.0)
     return ended[0]()
+
+
+def soon() -> float:
+    """Return a deadline that only a hang reaches."""
+    return monotonic() + PATIENCE
+
+
+def to_the_end(loop: Loop) -> int:
+    """Turn until every coroutine has ended; return how many turns that took."""
+    turns = 0
+    while len(loop):
+        loop.turn(1.0)
+        turns += 1
+    return turns
 
 
 def awaited(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
