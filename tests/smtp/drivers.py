@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.routing.routes import Relay
+from mailbbgun.relays.contract import Relay
 from mailbbgun.smtp import blocking
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
@@ -72,9 +72,9 @@ def run_on(loop: Loop, conversation: Conversation[T]) -> T:
     return ended[0]()
 
 
-def soon() -> float:
-    """Return a deadline that only a hang reaches."""
-    return monotonic() + PATIENCE
+def soon(seconds: float = PATIENCE) -> float:
+    """Return a deadline: in so many seconds, or one that only a hang reaches."""
+    return monotonic() + seconds
 
 
 def to_the_end(loop: Loop) -> int:

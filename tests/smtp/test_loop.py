@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -72,7 +71,7 @@ def test_operations_end_in_the_order_of_their_deadlines(driver: Loop) -> None:
 
     release = threading.Event()
     with socket.create_server((LOOPBACK, 0)) as deaf, full_listener() as full:
-        began = monotonic()
+        first = soon(0.2)
         operations: dict[str, Callable[[Link, float], object]] = {
             "receive": lambda link, deadline: Receive(link, deadline),
             "connect": lambda _link, deadline: Connect(LOOPBACK, full, deadline),
@@ -82,7 +81,7 @@ def test_operations_end_in_the_order_of_their_deadlines(driver: Loop) -> None:
         names = [*operations] * 3
         random.Random(1).shuffle(names)
         for place, name in sorted(enumerate(names), key=lambda _: random.random()):
-            driver.start(late(f"{place}", operations[name], began + 0.2 + place / 50))
+            driver.start(late(f"{place}", operations[name], first + place / 50))
         to_the_end(driver)
         release.set()
     assert ended == [str(place) for place in range(len(names))]
@@ -90,7 +89,7 @@ def test_operations_end_in_the_order_of_their_deadlines(driver: Loop) -> None:
 
 def test_what_is_there_when_the_deadline_is_noticed_is_taken(driver: Loop) -> None:
     async def receive(link: Link) -> None:
-        told.append(await Receive(link, monotonic() + 0.05))
+        told.append(await Receive(link, soon(0.05)))
         link.close()
 
     async def connect() -> Link:
@@ -115,7 +114,7 @@ def test_a_server_that_never_rests_does_not_stretch_a_deadline(driver: Loop | No
 
     async def receive() -> int:
         link, count = await Connect(LOOPBACK, listener.getsockname()[1], soon()), 0
-        deadline = monotonic() + 0.1
+        deadline = soon(0.1)
         try:
             while True:
                 count += len(await Receive(link, deadline))
@@ -144,7 +143,7 @@ def test_a_connection_that_is_refused_or_whose_time_is_up_is_closed(driver: Loop
         port = closed.getsockname()[1]
     with full_listener() as full:
         assert run_on(driver, connect(port, soon())) == "ConnectionRefusedError"
-        assert run_on(driver, connect(full, monotonic() + 0.05)) == "TimeoutError"
+        assert run_on(driver, connect(full, soon(0.05))) == "TimeoutError"
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

@@ -4,7 +4,6 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 from mailbbgun.smtp.loop import THREADS, Loop
 from mailbbgun.smtp.operations import Connect, InThread, Receive, Send, Suspend
@@ -63,7 +62,7 @@ def test_a_thread_returns_raises_or_is_given_up(driver: Loop) -> None:
         except ValueError as error:
             told.append(str(error))
         try:
-            await InThread(slow, monotonic() + 0.05)
+            await InThread(slow, soon(0.05))
         except TimeoutError:
             told.append("given up")
         release.set()
