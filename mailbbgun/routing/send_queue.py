@@ -190,9 +190,13 @@ class SendQueue(Generic[Q]):
             return taken
 
     def opens_in(self) -> float:
-        """Return in how many seconds a gate may open that is shut; infinity if none is."""
+        """Return in how many seconds a gate may open that is shut; infinity if none is.
+
+        Routes whose connections are all busy do not count: their gates are not asked.
+        """
         with self._lock:
-            return min(self._shut.values(), default=math.inf) - time.monotonic()
+            opening = (at for route, at in self._shut.items() if any(map(self._has_connection, self._keys_of(route))))
+            return min(opening, default=math.inf) - time.monotonic()
 
     def done(self, transaction: Q) -> None:
         """Give back the place of a transaction that :meth:`take` returned."""
@@ -302,6 +306,9 @@ class SendQueue(Generic[Q]):
 
     def _queues_of(self, route: str) -> list[tuple[dict[Key, deque[Q]], Key]]:
         return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]
+
+    def _keys_of(self, route: str) -> list[Key]:
+        return [key for _, key in self._queues_of(route)]
 
     def _length(self, route: str) -> int:
         return sum(len(line[key]) for line, key in self._queues_of(route))
