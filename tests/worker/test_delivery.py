@@ -33,10 +33,13 @@ class Delivering:
     lines: SendQueue[Transaction]
     loop: Loop
 
-    def add(self, count: int) -> list[UUID]:
+    def add(self, count: int, route: str = "smarthost") -> list[UUID]:
         """Put so many messages into the send queue; return the ids of their deliveries."""
         rows = self.store.add(count, due=-5)
-        self.lines.add(take(self.context, [self.store.row(row).message_id for row in rows]))
+        taken = take(self.context, [self.store.row(row).message_id for row in rows])
+        for transaction in taken:
+            transaction.route = route
+        self.lines.add(taken)
         return rows
 
     def statuses(self, rows: list[UUID]) -> Counter[str]:
@@ -146,20 +149,17 @@ def test_a_loop_that_can_do_nothing_rests(tmp_path: Path, connections: int) -> N
         assert go.wait(PATIENCE)
         dialogue.normal(dialogue)
 
-    gate = {"smarthost": 0.0}
+    gate = {"shut.test": 0.05}
     with Peer(at={"dot": stalls}) as peer, delivering(tmp_path, peer, connections, gate) as worker:
-        rows = worker.add(connections - 1) if connections > 1 else []
-        for _ in rows:
+        rows = worker.add(1, route="shut.test")
+        wait_until(lambda: "shut.test" in worker.lines._shut, "a gate that is shut")
+        rows += worker.add(connections + 1)
+        for _ in range(connections):  # all are busy
             assert begun.acquire(timeout=PATIENCE)
-        gate["smarthost"] = 0.05
-        rows += worker.add(2)
-        wait_until(lambda: worker.lines._shut, "a gate that is shut")
-        gate["smarthost"] = 0.0
-        assert begun.acquire(timeout=PATIENCE)  # all connections are busy
-        gate["smarthost"] = 0.05
         polls = Polls(worker.loop)
         pause(0.5)
-        assert polls.vain < 50
+        vain = polls.vain
         go.set()
-        gate["smarthost"] = 0.0
+        assert vain < 50
+        gate["shut.test"] = 0.0
         wait_until(lambda: worker.statuses(rows)["DELIVERED"] == len(rows), "all mail")
