@@ -60,9 +60,10 @@ def _connect(operation: Connect) -> SocketLink:
 
 
 def _receive(link: SocketLink, deadline: float) -> bytes:
-    while (data := link.receive_now()) is None:
-        _wait(link, select.POLLIN, deadline)
-    return data
+    while True:
+        _wait(link, select.POLLIN, deadline)  # first, or a server that never rests would have no deadline
+        if (data := link.receive_now()) is not None:
+            return data
 
 
 def _send(link: SocketLink, operation: Send) -> None:

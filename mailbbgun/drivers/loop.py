@@ -242,7 +242,8 @@ class Loop:
 
     def _end_late(self) -> None:
         """End the operations whose deadline has passed."""
-        for task in [task for task in self._tasks if task.deadline <= self.turned]:
+        late = [task for task in self._tasks if task.deadline <= self.turned]
+        for task in sorted(late, key=lambda task: task.deadline):
             if task.deadline > self.turned:  # another one of them has let it go on
                 continue
             operation, link = task.operation, task.link

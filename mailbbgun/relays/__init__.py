@@ -1,11 +1,12 @@
 """Relays carry mail out: one envelope in, one outcome for each recipient out.
 
-In: ``attempt(envelope, before_dot, after_dot)``. Out: ``{recipient: Outcome}``.
+In: ``await attempt(envelope, before_dot, after_dot)``. Out: ``{recipient: Outcome}``.
 
-Files: `relay` has the relays, a smart host and direct delivery to the recipients' domain. `mx` asks
-the DNS which hosts accept mail for a domain, `pool` keeps connections open between messages,
-`client` is one such connection, and `url` reads a server's URL. `probe` tries a server step by step
-for a person. `simulator` has the magic recipients of test keys, for which the catcher refuses.
+Files: `contract` says what a relay must keep. `relay` has the relays, a smart host and direct
+delivery to the recipients' domain. `mx` asks the DNS which hosts accept mail for a domain, `pool`
+keeps connections open between messages, `client` is one such connection, and `url` reads a server's
+URL. `probe` tries a server step by step for a person. `simulator` has the magic recipients of test
+keys, for which the catcher refuses.
 
 What it promises, beside what `smtp` promises:
 

@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
 from uuid import UUID
 
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.net import Allowed, Guard
 from mailbbgun.limits.rate_limiter import RateLimiter
+from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
@@ -50,13 +50,6 @@ SOON_SECONDS = 2.0
 
 #: Returns for how many seconds a route is paused, as ``CircuitBreaker.paused_for``.
 PausedFor = Callable[[str], float]
-
-
-class Relay(Protocol):
-    """Carries mail of one route."""
-
-    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """See :meth:`mailbbgun.relays.relay.SmartHost.attempt`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,11 @@ CHUNK = 4
 #: Seconds for which the head of a line may wait while connections have nothing to do.
 PATIENCE = 1.0
 
+#: Seconds until a gate that should be open by now is looked at again.
+AGAIN = 0.02
+
 #: Seconds for which a route is throttled after its line was cut, or after work for it was refused.
 THROTTLED_SECONDS = 10.0
-
 
 Key = tuple[str, UUID]  # route, tenant
 T = TypeVar("T")
@@ -190,10 +192,13 @@ class SendQueue(Generic[Q]):
             return taken
 
     def opens_in(self) -> float:
-        """Return in how many seconds a gate may open that is shut; infinity if none is."""
+        """Return in how many seconds a gate may open that is shut; infinity if none is.
+
+        One that should be open by now is not asked while its connections are busy.
+        """
         with self._lock:
             now = time.monotonic()
-            return min((opens for opens in self._shut.values() if opens > now), default=math.inf) - now
+            return min((opens - now if opens > now else AGAIN for opens in self._shut.values()), default=math.inf)
 
     def done(self, transaction: Q) -> None:
         """Give back the place of a transaction that :meth:`take` returned."""

@@ -47,8 +47,7 @@ class DeliveryLoop:
         """Deliver; whoever sets ``stop`` must wake the loop."""
         reap_at = monotonic() + _REAP_SECONDS
         while not self._stop.is_set():
-            self._begin()
-            self._turn(min(_LOOK_SECONDS, self._send_queue.opens_in()))
+            self._turn(self._begin())
             if monotonic() >= reap_at:
                 self._loop.start(self._context.routes.reap())
                 reap_at = monotonic() + _REAP_SECONDS
@@ -60,12 +59,15 @@ class DeliveryLoop:
         self._loop.turn(0.0 if self._context.journal_turns.waiting else longest)
         self._context.journal_turns.end()
 
-    def _begin(self) -> None:
-        """Begin to deliver what may go."""
-        if free := self._connections - self._under_way:
-            for transaction in self._send_queue.take(free):
-                self._under_way += 1
-                self._loop.start(self._deliver(transaction))
+    def _begin(self) -> float:
+        """Begin to deliver what may go; return for how many seconds nothing more may go by itself."""
+        free = self._connections - self._under_way
+        if not free:
+            return _LOOK_SECONDS
+        for transaction in self._send_queue.take(free):
+            self._under_way += 1
+            self._loop.start(self._deliver(transaction))
+        return min(_LOOK_SECONDS, self._send_queue.opens_in())
 
     async def _deliver(self, transaction: Transaction) -> None:
         route = None

@@ -1,5 +1,6 @@
 """The send queue gives fair turns to routes and lanes, and is bounded."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,8 @@ from uuid import UUID, uuid4
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.routing.send_queue import WINDOW, Pace, SendQueue
-from tests.waiting import PATIENCE, at_least, bounded, pause
+from mailbbgun.routing.send_queue import AGAIN, WINDOW, Pace, SendQueue
+from tests.waiting import PATIENCE, at_least, bounded, pause, wait_until
 
 
 def transaction(route: str = "a.test", lane: str = "normal", tenant: UUID = DEFAULT_TENANT) -> Transaction:
@@ -239,6 +240,21 @@ def test_a_shut_gate_holds_back_its_own_route_alone():
     lines.add([transaction("open.test")])
     assert following(lines).route == "open.test"
     assert following(lines) is None
+
+
+def test_a_gate_that_nobody_asks_does_not_open_again_and_again():
+    open_ones, shut_ones = [0.0, 0.05], []
+    lines = SendQueue(10, lambda _: 1, gate=lambda route, waiting: open_ones.pop(0))
+    assert lines.opens_in() == math.inf
+    lined_up(lines, 1, lane="high")
+    lined_up(lines, 2, lane="bulk")
+    (going,) = lines.take(5)  # the only connection of the route is busy now
+    assert lines.opens_in() == math.inf
+    lines.done(going)
+    shut_ones += lines.take(5)
+    assert shut_ones == []
+    assert 0 < lines.opens_in() < math.inf
+    wait_until(lambda: lines.opens_in() == AGAIN, "the moment at which the gate should open")
 
 
 def test_tenants_who_share_a_route_take_turns():

@@ -6,6 +6,7 @@ the fixture `driver` of `tests/smtp/conftest.py` or `tests/relays/conftest.py` s
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TypeVar
 
 import pytest
@@ -14,11 +15,12 @@ from mailbbgun.drivers import blocking
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.drivers.operations import Conversation
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.routing.routes import Relay
+from mailbbgun.relays.contract import Relay
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Outcome, TooMany
 from mailbbgun.smtp.reply import Reply
+from tests.waiting import PATIENCE
 
 T = TypeVar("T")
 DRIVERS = ("blocking", "loop")
@@ -68,6 +70,20 @@ def run_on(loop: Loop, conversation: Conversation[T]) -> T:
     while not ended:
         loop.turn(1.0)
     return ended[0]()
+
+
+def soon(seconds: float = PATIENCE) -> float:
+    """Return a deadline: in so many seconds, or one that only a hang reaches."""
+    return monotonic() + seconds
+
+
+def to_the_end(loop: Loop) -> int:
+    """Turn until every coroutine has ended; return how many turns that took."""
+    turns = 0
+    while len(loop):
+        loop.turn(1.0)
+        turns += 1
+    return turns
 
 
 def awaited(function: Callable[..., T]) -> Callable[..., Awaitable[T]]:
