@@ -18,7 +18,7 @@ from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
 from mailbbgun.routing.protocols import Queued
 
 #: Transactions waiting and under way, for each connection.
-ROOM_PER_CONNECTION = 8
+ROOM_PER_CONNECTION = 32
 
 #: Transactions of a cut line that stay, for each connection: enough until the others come back, and
 #: few enough that slow lines do not fill the queue.
