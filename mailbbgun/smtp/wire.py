@@ -115,12 +115,15 @@ class Wire:
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
-        if self._tls is None:
+        tls = self._tls
+        if tls is None:
             return await self._send(data, phase, deadline)
         view, handed, at_once = memoryview(data), False, True
         for start in range(0, len(data), CHUNK):
             try:
-                encrypted = self._tls.encrypted(view[start : start + CHUNK])
+                while (encrypted := tls.encrypted(view[start : start + CHUNK])) is None:
+                    await self._send(tls.to_send(), phase, deadline)
+                    tls.feed(await self._octets(phase, deadline))
             except OSError as error:  # the server ended TLS
                 raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
             at_once = await self._send(encrypted, phase, deadline, handed) and at_once
@@ -271,9 +274,15 @@ class _Tls:
         """Return the encrypted octets that are to be sent."""
         return self._outgoing.read() if self._outgoing.pending else b""
 
-    def encrypted(self, data: memoryview) -> bytes:
-        """Return `data` encrypted. Raises ssl.SSLError."""
-        self._object.write(data)
+    def encrypted(self, data: memoryview) -> bytes | None:
+        """Return `data` encrypted, or None if the server must go on with a new handshake first.
+
+        A server with TLS 1.2 may ask for one at any time. Raises ssl.SSLError.
+        """
+        try:
+            self._object.write(data)
+        except ssl.SSLWantReadError:
+            return None
         return self._outgoing.read()
 
     def decrypted(self, data: bytes | None) -> bytes | None:
