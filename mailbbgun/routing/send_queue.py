@@ -195,7 +195,8 @@ class SendQueue(Generic[Q]):
         Routes whose connections are all busy do not count: their gates are not asked.
         """
         with self._lock:
-            opening = (at for route, at in self._shut.items() if any(map(self._has_connection, self._keys_of(route))))
+            asked = {key[0] for line in self._waiting.values() for key in line if self._has_connection(key)}
+            opening = (at for route, at in self._shut.items() if route in asked)
             return min(opening, default=math.inf) - time.monotonic()
 
     def done(self, transaction: Q) -> None:
@@ -306,9 +307,6 @@ class SendQueue(Generic[Q]):
 
     def _queues_of(self, route: str) -> list[tuple[dict[Key, deque[Q]], Key]]:
         return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]
-
-    def _keys_of(self, route: str) -> list[Key]:
-        return [key for _, key in self._queues_of(route)]
 
     def _length(self, route: str) -> int:
         return sum(len(line[key]) for line, key in self._queues_of(route))

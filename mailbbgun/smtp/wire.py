@@ -16,11 +16,8 @@ from mailbbgun.smtp.operations import Connect, InThread, Link, Receive, Send, Se
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, parse_reply, safe
 
-#: Octets that are encrypted at once.
-CHUNK = 64 * 1024
-
-#: Octets that are decrypted at once.
-READ = 8 * 1024
+#: Octets that are encrypted, and decrypted, at once.
+CHUNK, READ = 64 * 1024, 8 * 1024
 
 
 class WireError(Exception):
@@ -302,12 +299,8 @@ class _Tls:
 
     def details(self) -> tuple[str, str, bytes]:
         """See `Wire.tls_details`."""
-        cipher = self._object.cipher()
-        return (
-            self._object.version() or "",
-            cipher[0] if cipher else "",
-            self._object.getpeercert(binary_form=True) or b"",
-        )
+        cipher = self._object.cipher() or ("",)
+        return self._object.version() or "", cipher[0], self._object.getpeercert(binary_form=True) or b""
 
 
 async def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:
@@ -345,11 +338,9 @@ async def resolve(host: str, port: int, look_up: LookUp, deadline: float) -> Seq
 
 
 def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return False
 
 
 def _why(error: Exception) -> str:
