@@ -99,6 +99,7 @@ class Loop:
 
     def close(self) -> None:
         """Give back what the loop has of the system; coroutines that have not ended go on no more."""
+        self._rung = True  # a thread that ends later rings no more: the number may be another file's then
         self._epoll.close()
         os.close(self._bell)
         self._threads.shutdown(wait=False)

@@ -37,9 +37,15 @@ class Tls:
         """Return the encrypted octets that are to be sent."""
         return self._outgoing.read() if self._outgoing.pending else b""
 
-    def encrypted(self, data: memoryview) -> bytes:
-        """Return `data` encrypted. Raises ssl.SSLError."""
-        self._object.write(data)
+    def encrypted(self, data: memoryview) -> bytes | None:
+        """Return `data` encrypted, or None if the server must go on with a new handshake first.
+
+        A server with TLS 1.2 may ask for one at any time. Raises ssl.SSLError.
+        """
+        try:
+            self._object.write(data)
+        except ssl.SSLWantReadError:
+            return None
         return self._outgoing.read()
 
     def decrypted(self, data: bytes | None) -> bytes | None:

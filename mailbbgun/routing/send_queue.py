@@ -40,9 +40,6 @@ CHUNK = 4
 #: Seconds for which the head of a line may wait while connections have nothing to do.
 PATIENCE = 1.0
 
-#: Seconds until a gate that should be open by now is looked at again.
-AGAIN = 0.02
-
 #: Seconds for which a route is throttled after its line was cut, or after work for it was refused.
 THROTTLED_SECONDS = 10.0
 
@@ -194,11 +191,14 @@ class SendQueue(Generic[Q]):
     def opens_in(self) -> float:
         """Return in how many seconds a gate may open that is shut; infinity if none is.
 
-        One that should be open by now is not asked while its connections are busy.
+        Routes whose connections are all busy do not count: their gates are not asked.
         """
         with self._lock:
-            now = time.monotonic()
-            return min((opens - now if opens > now else AGAIN for opens in self._shut.values()), default=math.inf)
+            if not self._shut:
+                return math.inf
+            asked = {key[0] for line in self._waiting.values() for key in line if self._has_connection(key)}
+            opening = (at for route, at in self._shut.items() if route in asked)
+            return min(opening, default=math.inf) - time.monotonic()
 
     def done(self, transaction: Q) -> None:
         """Give back the place of a transaction that :meth:`take` returned."""

@@ -120,7 +120,8 @@ class Wire:
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
-        if self._tls is None:
+        tls = self._tls
+        if tls is None:
             operation = Send(self._link, data, min(deadline, self.until))
             try:
                 await operation
@@ -130,7 +131,9 @@ class Wire:
         view, handed, at_once = memoryview(data), False, True
         for start in range(0, len(data), CHUNK):
             try:
-                encrypted = self._tls.encrypted(view[start : start + CHUNK])
+                while (encrypted := tls.encrypted(view[start : start + CHUNK])) is None:
+                    await self._send(tls.to_send(), phase, deadline)
+                    tls.feed(await self._octets(phase, deadline))
             except OSError as error:  # the server ended TLS
                 raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
             at_once = await self._send(encrypted, phase, deadline, handed) and at_once
@@ -299,11 +302,9 @@ async def resolve(host: str, port: int, look_up: LookUp, deadline: float) -> Seq
 
 
 def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return False
 
 
 def _why(error: Exception) -> str:

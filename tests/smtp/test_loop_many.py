@@ -1,9 +1,12 @@
 """The loop itself: other threads, and many connections."""
 
 import random
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from mailbbgun.drivers.loop import THREADS, Loop
 from mailbbgun.drivers.operations import Connect, InThread, Receive, Send, Suspend
@@ -180,3 +183,26 @@ def test_fifteen_hundred_connections_at_once_cost_little_memory(driver: Loop) ->
         to_the_end(driver)
         assert len(ended) == count
         wait_until(lambda: not echo._open, "the end of all connections")
+
+
+def test_a_thread_that_ends_after_the_loop_was_closed_disturbs_nobody() -> None:
+    async def asks() -> None:
+        await InThread(lambda: begun.set() or release.wait(PATIENCE))
+
+    begun, release = threading.Event(), threading.Event()
+    loop = Loop()
+    loop.start(asks())
+    assert begun.wait(PATIENCE)
+    bell, threads = loop._bell, loop._threads
+    loop.close()
+    ends: list[socket.socket] = []
+    while bell not in [end.fileno() for end in ends]:  # the bell's number is another's now
+        ends += socket.socketpair()
+    release.set()
+    threads.shutdown(wait=True)
+    for end in ends:
+        end.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            end.recv(8)
+    for end in ends:
+        end.close()
