@@ -14,7 +14,7 @@ from mailbbgun.drivers.operations import Suspend
 from mailbbgun.smtp.reply import Reply
 
 #: Takes the answer for a transaction that waits, which then goes on at once.
-Answer = Callable[[bool | OSError], None]
+Answer = Callable[[bool | Exception], None]
 
 
 class JournalTurns:
@@ -52,12 +52,12 @@ class JournalTurns:
         waiting, self._replies = self._replies, []
         if not waiting:
             return
-        written: bool | OSError = True
+        written: bool | Exception = True
         for _ in waiting:
             fault("reply.write")
         try:
             self._journal.replies([(claims, reply) for claims, reply, _ in waiting])
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - of the disk, or a bug of ours: it belongs to those that wait
             written = error
         for _, _, answer in waiting:
             fault("reply.written")
@@ -71,7 +71,7 @@ class JournalTurns:
             fault("dot.write")
         try:
             self._journal.dots([claims for claims, _ in waiting])
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             for _, answer in waiting:
                 answer(error)
             return
@@ -79,19 +79,19 @@ class JournalTurns:
             fault("dot.written")
             answer(self._may_be_sent(claims))
 
-    def _may_be_sent(self, claims: Sequence[Claim]) -> bool | OSError:
+    def _may_be_sent(self, claims: Sequence[Claim]) -> bool | Exception:
         # A process can be suspended between any two instructions, so the leases are checked last of
         # all: after the journal line, and just before this one dot.
-        if self._leases.stand(claims):
-            return True
         try:
+            if self._leases.stand(claims):
+                return True
             self._journal.undone(claims)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             return error
         return False
 
 
-def _written(answer: bool | OSError) -> bool:
-    if isinstance(answer, OSError):
+def _written(answer: bool | Exception) -> bool:
+    if isinstance(answer, Exception):
         raise answer
     return answer

@@ -97,6 +97,8 @@ def attempted(call: Callable[[], T]) -> Callable[[], T]:
         result = call()
     except Exception as error:  # noqa: BLE001 - it is raised in the other thread
         return _raising(error)
+    except BaseException as error:  # noqa: BLE001 - meant for the thread: the other one must not end by it
+        return _raising(RuntimeError(repr(error)))
     return lambda: result
 
 

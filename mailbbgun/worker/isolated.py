@@ -85,7 +85,7 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
         threading.Thread(target=job, daemon=True).start()
     loop.start(_deliver_all(context, take(context, [message_id], isolated=True)))
     while len(loop):
-        loop.turn(_LOOK_SECONDS)
+        loop.turn(0.0 if context.journal_turns.waiting else _LOOK_SECONDS)
         context.journal_turns.end()
     _leave(context)
 

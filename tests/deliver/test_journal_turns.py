@@ -106,3 +106,23 @@ def test_if_the_journal_cannot_be_written_no_dot_of_the_turn_is_sent(turns: Turn
     turns.journal.close()  # its file descriptor is gone, as when the disk has failed
     turns.turns.end()
     assert turns.told == [OSError, OSError]
+
+
+def test_an_error_of_ours_goes_to_those_that_wait_for_the_line_and_ends_nobody_else(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(claims: object) -> bool:
+        raise ZeroDivisionError
+
+    outcome: list[object] = []
+
+    async def conversation() -> None:
+        try:
+            await turns.turns.dot([claim()])
+        except ZeroDivisionError as error:
+            outcome.append(error)
+
+    monkeypatch.setattr(turns.leases, "stand", fails)
+    turns.loop.start(conversation())
+    turns.turns.end()
+    assert len(outcome) == 1
