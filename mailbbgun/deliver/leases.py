@@ -75,6 +75,11 @@ class Leases:
         """
         now = self._clock.boot()
         with self._lock:
+            # Those that were let expire are not ours any more once the sweep may have settled them.
+            past = [one for one, its in self._in_hand.items() if not its.limit and its.started]
+            for one in past:
+                if now > one.lease_ends + self._seconds:
+                    del self._in_hand[one]
             wanted = [one for one, its in self._in_hand.items() if its.started is None or now - its.started < its.limit]
         if not wanted:
             return

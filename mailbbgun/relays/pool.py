@@ -1,6 +1,7 @@
 """Keeps connections open between messages, for all transactions of a process."""
 
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 from time import monotonic
 
 from mailbbgun.relays.client import SMTPConnection
@@ -37,6 +38,7 @@ class Pool:
         self.known = KnownLimits(clock)
         self._kept: dict[Endpoint, list[SMTPConnection]] = {}
         self._count = 0
+        self._surplus: list[SMTPConnection] = []  # to be closed by the next `reap`
         self._closed = False
 
     async def checkout(self, endpoint: Endpoint) -> SMTPConnection:
@@ -56,23 +58,29 @@ class Pool:
 
     async def checkin(self, connection: SMTPConnection) -> None:
         """Give a connection back; close it if it is worn out or broken."""
-        surplus = [connection]
-        if self._reusable(connection) and not self._closed and self._keep > 0:
-            surplus = self._take(1, lambda _: True) if self._count >= self._keep else []
-            self._kept.setdefault(connection.endpoint, []).append(connection)
-            self._count += 1
-        await self._close(surplus)
+        if self._closed or self._keep <= 0 or not self._reusable(connection):
+            await self._close([connection])
+            return
+        if self._count >= self._keep:
+            self._surplus += self._take(1, lambda _: True)  # not closed here: its server may be silent, and is not ours
+        self._kept.setdefault(connection.endpoint, []).append(connection)
+        self._count += 1
 
     async def reap(self) -> int:
-        """Close connections that were idle too long; return how many. Call it every few seconds."""
-        worn = self._take(self._count, lambda kept: not self._reusable(kept))
+        """Close connections that were idle too long or are too many; return how many.
+
+        Call it every few seconds.
+        """
+        surplus, self._surplus = self._surplus, []
+        worn = [*surplus, *self._take(self._count, lambda kept: not self._reusable(kept))]
         await self._close(worn)
         return len(worn)
 
     async def close_all(self) -> None:
         """Close all kept connections, and from now on every one that is given back."""
         self._closed = True
-        kept = self._take(self._count, lambda _: True)
+        surplus, self._surplus = self._surplus, []
+        kept = [*surplus, *self._take(self._count, lambda _: True)]
         await self._close(kept)
 
     def _take_kept(self, endpoint: Endpoint) -> SMTPConnection | None:
@@ -96,14 +104,15 @@ class Pool:
 
     def _take(self, most: int, wanted: Callable[[SMTPConnection], bool]) -> list[SMTPConnection]:
         """Remove up to `most` connections that are `wanted`, longest idle first."""
-        kept = sorted((c for group in self._kept.values() for c in group if wanted(c)), key=lambda c: c.last_used)
-        for connection in kept[:most]:
+        found = (c for group in self._kept.values() for c in group if wanted(c))
+        kept = nsmallest(most, found, key=lambda c: c.last_used)
+        for connection in kept:
             group = self._kept[connection.endpoint]
             group.remove(connection)
             if not group:
                 del self._kept[connection.endpoint]
             self._count -= 1
-        return kept[:most]
+        return kept
 
     async def _close(self, connections: Iterable[SMTPConnection]) -> None:
         """Send QUIT to all, then wait for the answers together.

@@ -5,7 +5,7 @@ connection and that no circuit breaker holds back. Promise: a slow or dead desti
 only its own mail.
 
 Files: `routes` finds the candidate routes of a message. `send_queue` holds transactions until a
-connection is free, and lets tenants take turns. `circuit_breaker` pauses a route, and so its SMTP
-account, for `CIRCUIT_PAUSE_SECONDS` or `REFUSED_PAUSE_SECONDS`; which replies of a server count as
-failures is in `smtp/outcome.py`.
+connection is free, and lets tenants take turns; `lines` are what they wait in, `pace` how fast a
+route goes. `circuit_breaker` pauses a route, and so its SMTP account, for `CIRCUIT_PAUSE_SECONDS` or
+`REFUSED_PAUSE_SECONDS`; which replies of a server count as failures is in `smtp/outcome.py`.
 """

@@ -211,7 +211,7 @@ class Routes:
 
     def connections_per_tenant(self, route: str) -> int:
         """Return how many connections here one tenant may use on all routes of that kind."""
-        # One tenant's accounts do not get all connections: slow ones must not occupy every sender.
+        # One tenant's accounts do not get all connections: slow ones must not occupy every connection.
         return max(1, self._settings.WORKER_CONNECTIONS * 3 // 4) if route.startswith(ACCOUNT) else sys.maxsize
 
     def gate(self, route: str, waiting: Callable[[], int]) -> float:

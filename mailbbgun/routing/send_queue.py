@@ -11,14 +11,15 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic
 from uuid import UUID
 
-from mailbbgun.queues.lanes import LANES, WeightedRoundRobin
-from mailbbgun.routing.protocols import Queued
+from mailbbgun.queues.lanes import WeightedRoundRobin
+from mailbbgun.routing.lines import Key, Lines, Q, decrement
+from mailbbgun.routing.pace import Pace
 
 #: Transactions waiting and under way, for each connection.
-ROOM_PER_CONNECTION = 32
+ROOM_PER_CONNECTION = 8
 
 #: Transactions of a cut line that stay, for each connection: enough until the others come back, and
 #: few enough that slow lines do not fill the queue.
@@ -30,9 +31,6 @@ AWAY_SECONDS = 5.0
 #: Seconds after which they are in line again.
 AWAY_AND_BACK_SECONDS = AWAY_SECONDS + 2.0
 
-#: Seconds over which the pace of a route is measured.
-WINDOW = 4.0
-
 #: While all connections are busy, a claim waits until a fourth of the queue is free: one statement then
 #: claims many deliveries.
 CHUNK = 4
@@ -42,37 +40,8 @@ PATIENCE = 1.0
 
 #: Seconds for which a route is throttled after its line was cut, or after work for it was refused.
 THROTTLED_SECONDS = 10.0
-
-Key = tuple[str, UUID]  # route, tenant
-T = TypeVar("T")
-Q = TypeVar("Q", bound=Queued)
-
-
-class Pace:
-    """How many transactions of a route left in a second, lately. Times are monotonic seconds."""
-
-    __slots__ = ("_before", "_began", "_count")
-
-    def __init__(self, now: float) -> None:
-        self._began = now
-        self._count = 0
-        self._before: float | None = None  # pace of the window before; None in the first window
-
-    def went(self, now: float) -> None:
-        """Count one transaction."""
-        if now - self._began >= WINDOW:
-            self._before, self._began, self._count = self.at(now), now, 0
-        self._count += 1
-
-    def at(self, now: float) -> float:
-        """Return the transactions a second."""
-        # Transactions may leave in bursts, as when all connections are answered at once. A burst at
-        # the start of a window must not count as the pace of the route: too many would stay in
-        # line, and nothing else would have room.
-        elapsed = now - self._began
-        if self._before is None:
-            return self._count / (elapsed if elapsed >= WINDOW / 4 else WINDOW)
-        return self._before * max(0.0, 1.0 - elapsed / WINDOW) + self._count / max(elapsed, WINDOW)
+#: Seconds, at most, until a look at all gates and bounds: accounts and their limits change.
+LOOK_SECONDS = 0.5
 
 
 def no_bound(route: str) -> int:
@@ -120,16 +89,19 @@ class SendQueue(Generic[Q]):
         self._bell = bell
         self._paces: dict[str, Pace] = {}  # of routes that have something under way
         self._throttled: dict[str, float] = {}  # route → until when, monotonic seconds
-        self._passed: set[str] = set()  # routes whose gate let a transaction go that is still in line
         self._shut: dict[str, float] = {}  # route → when its gate may open, monotonic seconds
         self._lock = threading.Lock()
         self._space = threading.Condition(self._lock)  # room for a claim, or a line to cut
-        self._waiting: dict[str, dict[Key, deque[Q]]] = {lane: {} for lane in LANES}
+        self._lines: Lines[Q] = Lines()
         self._under_way: Counter[str] = Counter()
         self._of_tenants: Counter[UUID] = Counter()  # under way by tenant, where that is bounded
         self._count = 0
         self._idle = 0  # connections for which the last take found nothing
         self._turns = WeightedRoundRobin()
+        self._changed = False  # whether more may go than at the last take
+        self._ask_all = False  # whether gates that are shut are to be asked before their time
+        self._look = 0.0  # when all of them are; monotonic seconds
+        self._again = 0.0  # when to take again though nothing has changed; monotonic seconds
         self._closed = False
 
     def wait_for_room(self, timeout: float) -> int:
@@ -147,9 +119,15 @@ class SendQueue(Generic[Q]):
             now = time.monotonic()
             for transaction in transactions:
                 transaction.lined_up = now
-                key = transaction.route, transaction.tenant_id
-                self._waiting[transaction.lane].setdefault(key, deque()).append(transaction)
+                self._lines.add(transaction)
                 self._count += 1
+            self._changed = True
+        self._bell()
+
+    def permitted(self) -> None:
+        """Ask the gates again: an account has got new permits."""
+        with self._lock:
+            self._changed = self._ask_all = True
         self._bell()
 
     def takes(self, route: str) -> bool:
@@ -162,7 +140,7 @@ class SendQueue(Generic[Q]):
             if now >= self._throttled.get(route, 0.0):
                 self._throttled.pop(route, None)
                 return True
-            if self._length(route) < self._quota(route):
+            if self._lines.length(route) < self._quota(route):
                 return True
             self._throttled[route] = now + THROTTLED_SECONDS
             return False
@@ -173,38 +151,33 @@ class SendQueue(Generic[Q]):
         By lane first, then by route and tenant in turn. Call :meth:`done` with each afterwards.
         """
         with self._lock:
-            taken: list[Q] = []
-            ready = {
-                lane: deque(key for key in lines if self._has_connection(key)) for lane, lines in self._waiting.items()
-            }
-            while len(taken) < free and not self._closed and (lane := self._turns.next(ready)) is not None:
-                key = ready[lane].popleft()
-                if self._has_connection(key) and self._gate_open(key[0]):
-                    taken.append(self._taken(lane, key))
-                    if key in self._waiting[lane]:
-                        ready[lane].append(key)  # at the end: the next turn is another tenant's or route's
+            now, was_idle, taken = time.monotonic(), self._idle, list[Q]()
+            if self._changed or now >= self._again:
+                self._begin_to_take(now)
+                ready = {lane: deque(filter(self._has_connection, its)) for lane, its in self._lines.by_lane.items()}
+                while len(taken) < free and not self._closed and (lane := self._turns.next(ready)) is not None:
+                    key = ready[lane].popleft()
+                    if self._has_connection(key) and self._gate_open(key[0], now):
+                        taken.append(self._taken(lane, key, now))
+                        if key in self._lines.by_lane[lane]:
+                            ready[lane].append(key)  # at the end: the next turn is another tenant's or route's
+                self._ask_all, self._changed = False, len(taken) == free  # then there may be more
             self._idle = free - len(taken)
-            if self._idle:
+            if self._idle and not was_idle:
                 self._space.notify()
             return taken
 
-    def opens_in(self) -> float:
-        """Return in how many seconds a gate may open that is shut; infinity if none is.
-
-        Routes whose connections are all busy do not count: their gates are not asked.
-        """
+    def again_in(self) -> float:
+        """Return in how many seconds :meth:`take` may find more, though the bell has not rung."""
         with self._lock:
-            if not self._shut:
-                return math.inf
-            asked = {key[0] for line in self._waiting.values() for key in line if self._has_connection(key)}
-            opening = (at for route, at in self._shut.items() if route in asked)
-            return min(opening, default=math.inf) - time.monotonic()
+            return max(0.0, self._again - time.monotonic())
 
     def done(self, transaction: Q) -> None:
         """Give back the place of a transaction that :meth:`take` returned."""
         with self._lock:
             self._count -= 1
-            if decrement(self._under_way, transaction.route) and not self._length(transaction.route):
+            self._changed = True
+            if decrement(self._under_way, transaction.route) and not self._lines.length(transaction.route):
                 self._paces.pop(transaction.route, None)
             if self._connections_per_tenant(transaction.route) < sys.maxsize:
                 decrement(self._of_tenants, transaction.tenant_id)
@@ -224,14 +197,10 @@ class SendQueue(Generic[Q]):
                 if until > now + late:
                     out += self._remove(route, 0)
                 elif until > now + soon:
-                    for line, key in self._queues_of(route):
-                        out += [one for one in line[key] if one.candidates]
-                        line[key] = deque(one for one in line[key] if not one.candidates)
-                        if not line[key]:
-                            del line[key]
-                    self._count -= sum(1 for one in out if one.route == route)
+                    for lane, key in self._lines.of(route):
+                        stay = [one for one in self._lines.by_lane[lane][key] if not one.candidates]
+                        out += self._take_out(lane, key, stay)
                     self._clear(route)
-            self._space.notify_all()
             return out
 
     def cut(self) -> list[Q]:
@@ -249,20 +218,18 @@ class SendQueue(Generic[Q]):
         """Take out everything that waits; from now on :meth:`take` returns nothing."""
         with self._lock:
             self._closed = True
-            routes = {route for line in self._waiting.values() for route, _ in line}
-            return [transaction for route in routes for transaction in self._remove(route, 0)]
+            return [transaction for route in self._lines.routes() for transaction in self._remove(route, 0)]
 
-    def _taken(self, lane: str, key: Key) -> Q:
-        route, lines = key[0], self._waiting[lane]
-        line = lines.pop(key)
-        transaction = line.popleft()
-        if line:
-            lines[key] = line  # at the end, as in ``take``
-        self._passed.discard(route)
+    def _begin_to_take(self, now: float) -> None:
+        self._again = now + LOOK_SECONDS
+        if now >= self._look:
+            self._ask_all, self._look = True, now + LOOK_SECONDS
+
+    def _taken(self, lane: str, key: Key, now: float) -> Q:
+        route, transaction = key[0], self._lines.pop(lane, key)
         self._under_way[route] += 1
         if self._connections_per_tenant(route) < sys.maxsize:
             self._of_tenants[transaction.tenant_id] += 1
-        now = time.monotonic()
         self._paces.setdefault(route, Pace(now)).went(now)
         return transaction
 
@@ -272,16 +239,17 @@ class SendQueue(Generic[Q]):
             tenant_id
         ] < self._connections_per_tenant(route)
 
-    def _gate_open(self, route: str) -> bool:
-        if route in self._passed:
-            return True
-        wait = self._gate(route, lambda: min(self._length(route), self._connections(route) - self._under_way[route]))
-        if wait:
-            self._shut[route] = time.monotonic() + wait
-            return False
-        self._shut.pop(route, None)
-        self._passed.add(route)
-        return True
+    def _gate_open(self, route: str, now: float) -> bool:
+        opens = self._shut.get(route, 0.0)
+        if opens <= now or self._ask_all:
+            free = self._connections(route) - self._under_way[route]
+            wait = self._gate(route, lambda: min(self._lines.length(route), free))
+            if not wait:
+                self._shut.pop(route, None)
+                return True
+            opens = self._shut[route] = now + wait
+        self._again = min(self._again, opens)
+        return False
 
     def _has_room(self) -> bool:
         return self._room - self._count >= (1 if self._idle else max(1, self._room // CHUNK))
@@ -291,11 +259,10 @@ class SendQueue(Generic[Q]):
         if self._count < self._room or not self._idle:
             return []
         latest = time.monotonic() - self._patience
-        full = [key[0] for line in self._waiting.values() for key in line if not self._has_connection(key)]
+        full = [key[0] for key in self._lines.all_keys() if not self._has_connection(key)]
         slow = dict.fromkeys([*full, *self._shut])
-        return [
-            route for route in slow if self._length(route) > self._quota(route) and self._waiting_since(route) <= latest
-        ]
+        long = [route for route in slow if self._lines.length(route) > self._quota(route)]
+        return [route for route in long if self._lines.waiting_since(route) <= latest]
 
     def _quota(self, route: str) -> int:
         pace = self._paces.get(route)
@@ -306,45 +273,28 @@ class SendQueue(Generic[Q]):
             return min(max(self._connections(route) * LEFT_PER_CONNECTION, going), max(1, most // len(self._shut)))
         return max(self._connections(route) * LEFT_PER_CONNECTION, min(going, most))
 
-    def _queues_of(self, route: str) -> list[tuple[dict[Key, deque[Q]], Key]]:
-        return [(line, key) for line in self._waiting.values() for key in line if key[0] == route]
-
-    def _length(self, route: str) -> int:
-        return sum(len(line[key]) for line, key in self._queues_of(route))
-
-    def _waiting_since(self, route: str) -> float:
-        return min(line[key][0].lined_up for line, key in self._queues_of(route))
-
     def _clear(self, route: str) -> None:
         """Forget what the gate said of a route, if nothing waits for it any more."""
-        if not self._queues_of(route):
+        if not self._lines.length(route):
             self._shut.pop(route, None)
-            self._passed.discard(route)
 
     def _remove(self, route: str, left: int) -> list[Q]:
         """Take out all but the first ``left`` transactions of a route.
 
         Higher lanes keep the most, but each line keeps one if ``left`` is large enough.
         """
-        lines = self._queues_of(route)
+        lines = self._lines.of(route)
         removed: list[Q] = []
-        for behind, (line, key) in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
-            waiting = list(line.pop(key))
+        for behind, (lane, key) in zip(range(len(lines) - 1, -1, -1), lines, strict=True):
+            waiting = list(self._lines.by_lane[lane][key])
             stay = waiting[: max(min(left, 1), left - behind)]
-            if stay:
-                line[key] = deque(stay)
-            removed += waiting[len(stay) :]
+            removed += self._take_out(lane, key, stay)
             left -= len(stay)
         self._clear(route)
+        return removed
+
+    def _take_out(self, lane: str, key: Key, stay: list[Q]) -> list[Q]:
+        removed = self._lines.keep(lane, key, stay)
         self._count -= len(removed)
         self._space.notify_all()
         return removed
-
-
-def decrement(counts: Counter[T], what: T) -> bool:
-    """Count one less; return whether none is left."""
-    counts[what] -= 1
-    if counts[what]:
-        return False
-    del counts[what]
-    return True

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import traceback
+from math import inf
 from time import monotonic
 
 from mailbbgun.core.errors import DatabaseUnavailable
@@ -54,6 +55,7 @@ class DeliveryLoop:
         self._loop.start(self._context.routes.close())
         while len(self._loop):
             self._turn(_LOOK_SECONDS)
+        self._loop.turned = inf  # it has ended, and does not stand still
 
     def _turn(self, longest: float) -> None:
         self._loop.turn(0.0 if self._context.journal_turns.waiting else longest)
@@ -67,23 +69,23 @@ class DeliveryLoop:
         for transaction in self._send_queue.take(free):
             self._under_way += 1
             self._loop.start(self._deliver(transaction))
-        return min(_LOOK_SECONDS, self._send_queue.opens_in())
+        return self._send_queue.again_in()
 
     async def _deliver(self, transaction: Transaction) -> None:
-        route = None
         try:
-            route = await deliver(self._context, transaction)
+            try:
+                route = await deliver(self._context, transaction)
+            finally:
+                self._under_way -= 1
+                self._send_queue.done(transaction)
+            if route:
+                self._send_queue.add(move(self._context, transaction, route))
         except DatabaseUnavailable:  # raised before anything was sent
             give_back(self._context, transaction, _UNREAD_SECONDS)
         except Exception:
             # Nobody knows how far it came. Once its lease has run out, the journal decides.
             log.exception("delivery_failed", extra=transaction.log_fields)
             self._context.leases.let_expire(transaction)
-        finally:
-            self._under_way -= 1
-            self._send_queue.done(transaction)
-        if route:
-            self._send_queue.add(move(self._context, transaction, route))
 
 
 class LoopWatch:
@@ -103,6 +105,7 @@ class LoopWatch:
         seconds = monotonic() - self._turned
         if before != self._turned or seconds < self._seconds:
             return False
-        place = traceback.format_stack(sys._current_frames().get(self._loop.thread), limit=-5)
-        log.critical("loop_stands_still", extra={"seconds": round(seconds), "at": "".join(place)})
+        frame = sys._current_frames().get(self._loop.thread)
+        place = "".join(traceback.format_stack(frame, limit=-5)) if frame else None
+        log.critical("loop_stands_still", extra={"seconds": round(seconds), "at": place})
         return True

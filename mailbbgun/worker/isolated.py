@@ -83,22 +83,29 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
     on_stop(lambda: asked_to_stop.put(None))
     for job in (lambda: _end_when_told(context, asked_to_stop), lambda: _renew_leases(context)):
         threading.Thread(target=job, daemon=True).start()
-    loop.start(_deliver_all(context, take(context, [message_id], isolated=True)))
+    failed: list[Exception] = []
+    loop.start(_deliver_all(context, take(context, [message_id], isolated=True), failed))
     while len(loop):
         loop.turn(0.0 if context.journal_turns.waiting else _LOOK_SECONDS)
         context.journal_turns.end()
+    if failed:  # the parent sees that this process ended by it, and replays the journal
+        raise failed[0]
     _leave(context)
 
 
-async def _deliver_all(context: WorkerContext, waiting: list[Transaction]) -> None:
-    """Deliver transactions, one after the other."""
-    while waiting:
-        transaction = waiting.pop(0)
-        try:
-            if route := await _deliver_within_limits(context, transaction):
-                waiting = [*move(context, transaction, route), *waiting]
-        except DatabaseUnavailable:  # raised before anything was sent
-            give_back(context, transaction, 1.0)
+async def _deliver_all(context: WorkerContext, waiting: list[Transaction], failed: list[Exception]) -> None:
+    """Deliver transactions, one after the other. An error that is not expected ends that and goes to ``failed``."""
+    try:
+        while waiting:
+            transaction = waiting.pop(0)
+            try:
+                if route := await _deliver_within_limits(context, transaction):
+                    waiting = [*move(context, transaction, route), *waiting]
+            except DatabaseUnavailable:  # raised before anything was sent
+                give_back(context, transaction, 1.0)
+    except Exception as error:
+        log.exception("delivery_failed")
+        failed.append(error)
     await context.routes.close()
 
 

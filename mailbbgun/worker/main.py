@@ -28,7 +28,7 @@ from mailbbgun.sweep import replay
 from mailbbgun.sweep.mend import mend
 from mailbbgun.tenants import keys
 from mailbbgun.worker.isolated import send_isolated
-from mailbbgun.worker.process import WorkerProcess
+from mailbbgun.worker.process import MOST_THREADS, WorkerProcess
 from mailbbgun.worker.supervisor import Supervisor, follow
 
 #: Open files besides mail connections: of the database, the queue, the journal and Python.
@@ -84,11 +84,11 @@ def main(
 
 
 def check_open_files(connections: int) -> None:
-    """Raise the limit of open files for so many connections, under way and kept.
+    """Raise the limit of open files for so many connections: under way, kept, and being closed.
 
     Raises :class:`ConfigurationError` if it cannot be raised that far.
     """
-    needed = connections + max(KEPT, connections) + OTHER_FILES
+    needed = connections + 2 * max(KEPT, connections) + MOST_THREADS + OTHER_FILES
     if (allowed := allow_open_files(needed)) < needed:
         raise ConfigurationError(
             f"WORKER_CONNECTIONS: {connections} connections in one process need {needed} open files, and this process "

@@ -50,7 +50,7 @@ class WorkerProcess:
         self._asked_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._code = 0
         self._loop = Loop(max(THREADS, min(self._settings.WORKER_CONNECTIONS, MOST_THREADS)))
-        self.context = WorkerContext.open(services, woken=self._loop.wake)
+        self.context = WorkerContext.open(services, woken=lambda: self.send_queue.permitted())
         self.send_queue = self._make_send_queue()
         mender = Mender(services.queue)
         hints_lost = threading.Event()

@@ -1,16 +1,18 @@
 """The send queue gives fair turns to routes and lanes, and is bounded."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import UUID, uuid4
 
+import pytest
+
 from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.deliver.claim import Claim
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.routing.send_queue import WINDOW, Pace, SendQueue
+from mailbbgun.routing.pace import WINDOW, Pace
+from mailbbgun.routing.send_queue import LOOK_SECONDS, SendQueue
 from tests.waiting import PATIENCE, at_least, bounded, pause
 
 
@@ -242,20 +244,55 @@ def test_a_shut_gate_holds_back_its_own_route_alone():
     assert following(lines) is None
 
 
-def test_a_gate_that_nobody_asks_does_not_open_again_and_again():
-    open_ones, shut_ones = [0.0, 0.05], []
-    lines = SendQueue(10, lambda _: 1, gate=lambda route, waiting: open_ones.pop(0))
-    assert lines.opens_in() == math.inf
-    lined_up(lines, 1, lane="high")
-    lined_up(lines, 2, lane="bulk")
+def test_a_gate_that_is_shut_is_asked_at_its_time_or_when_there_are_new_permits(monkeypatch):
+    clock, asked, waits = Hands(), [], [5.0, 4.0, 0.3, 0.0]
+
+    def gate(route, waiting):
+        asked.append(clock.now)
+        return waits.pop(0)
+
+    monkeypatch.setattr("mailbbgun.routing.send_queue.time", clock)
+    lines = SendQueue(10, lambda _: 1, gate=gate)
+    lined_up(lines, 2)
+    assert lines.take(5) == []
+    clock.now += 0.1
+    assert (lines.take(5), len(asked)) == ([], 1)  # nothing has changed
+    lines.permitted()
+    assert (lines.take(5), len(asked)) == ([], 2)
+    clock.now += LOOK_SECONDS  # accounts and their limits change
+    assert (lines.take(5), len(asked)) == ([], 3)
+    assert lines.again_in() == pytest.approx(0.3)
+    clock.now += 0.3
+    assert (len(lines.take(5)), len(asked)) == (1, 4)
+
+
+def test_a_gate_whose_connections_are_all_busy_is_not_asked(monkeypatch):
+    clock, waits = Hands(), [0.0, 0.05]
+    monkeypatch.setattr("mailbbgun.routing.send_queue.time", clock)
+    lines = SendQueue(10, lambda _: 1, gate=lambda route, waiting: waits.pop(0))
+    lined_up(lines, 3)
     (going,) = lines.take(5)  # the only connection of the route is busy now
-    assert lines.opens_in() == math.inf
+    clock.now += 10 * LOOK_SECONDS
+    assert (lines.take(5), waits) == ([], [0.05])
+    assert lines.again_in() == pytest.approx(LOOK_SECONDS)
     lines.done(going)
-    shut_ones += lines.take(5)
-    assert shut_ones == []
-    assert 0 < lines.opens_in() < math.inf
-    lines._under_way["slow.test"] += 1  # as if its account were allowed fewer connections now
-    assert lines.opens_in() == math.inf
+    assert (lines.take(5), waits) == ([], [])
+    assert lines.again_in() == pytest.approx(0.05)
+
+
+def test_what_was_taken_out_leaves_the_figures_of_its_route_as_they_are_without_it():
+    lines = SendQueue(1000, lambda _: 1, gate=shut(3600.0), patience=0.0)
+    for tenant in range(5):
+        for lane in ("bulk", "high"):
+            for number in range(4):
+                one = transaction("shut.test", lane, UUID(int=tenant))
+                one.candidates = ["other.test"] if number % 2 else []
+                lines.add([one])
+    assert lines.take(9) == []
+    assert len(lines.take_out_shut(2.0, 7200.0)) == 20
+    assert lines.wait_for_room(0) == 980
+    assert len(lines.take_out_shut(2.0, 60.0)) == 20
+    assert (lines.wait_for_room(0), lines.close()) == (1000, [])
 
 
 def test_tenants_who_share_a_route_take_turns():
