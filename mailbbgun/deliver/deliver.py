@@ -239,7 +239,7 @@ async def read(db: Database, transaction: Transaction) -> Envelope:
     """Return the envelope and the bytes to send, which are the same in every attempt."""
     raw = transaction.raw
     if raw is None:
-        raw = await InThread(lambda: _load_raw(db, transaction.message_id))
+        raw = await InThread(lambda: _load_raw(db, transaction.message_id), reads=True)
     return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from mailbbgun.drivers.link import SocketLink
-from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send
+from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send, attempted
 
 T = TypeVar("T")
 
@@ -66,12 +66,15 @@ def _receive(link: SocketLink, deadline: float) -> bytes:
             return data
 
 
-def _send(link: SocketLink, operation: Send) -> None:
+def _send(link: SocketLink, operation: Send) -> bool:
     while not link.send_now(operation):
         try:
             _wait(link, select.POLLOUT, operation.deadline)
         except TimeoutError as error:
             raise operation.failed(error) from error
+        if operation.must_ask_again:
+            return False
+    return True
 
 
 def _wait(link: SocketLink, event: int, deadline: float) -> None:
@@ -89,21 +92,3 @@ def _in_thread(operation: InThread[T]) -> T:
         return answer.get(timeout=None if operation.deadline == inf else max(operation.deadline - monotonic(), 0))()
     except queue.Empty:
         raise TimeoutError from None
-
-
-def attempted(call: Callable[[], T]) -> Callable[[], T]:
-    """Call a function; return another that returns or raises the same, as often as it is called."""
-    try:
-        result = call()
-    except Exception as error:  # noqa: BLE001 - it is raised in the other thread
-        return _raising(error)
-    except BaseException as error:  # noqa: BLE001 - meant for the thread: the other one must not end by it
-        return _raising(RuntimeError(repr(error)))
-    return lambda: result
-
-
-def _raising(error: Exception) -> Callable[[], Any]:
-    def again() -> Any:
-        raise error
-
-    return again

@@ -66,7 +66,7 @@ class SocketLink:
                     return True
                 operation.data = memoryview(operation.data)[sent:]
         except BlockingIOError:
-            operation.waited = True
+            return False
         except OSError as error:
             raise operation.failed(error) from error
         return False

@@ -17,12 +17,22 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from mailbbgun.drivers.blocking import attempted
 from mailbbgun.drivers.link import SocketLink
-from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send, SendFailed, Suspend
+from mailbbgun.drivers.operations import (
+    Connect,
+    Conversation,
+    InThread,
+    Operation,
+    Receive,
+    Send,
+    SendFailed,
+    Suspend,
+    attempted,
+)
 
-#: Threads for functions that may block.
-THREADS = 32
+#: Threads for functions that may block, and of these more for those that read our database: they do
+#: not wait behind name servers that are silent.
+THREADS, READERS = 32, 4
 
 #: Operations of one coroutine in a turn. One that sends much to a fast server makes way for others.
 MOST_IN_A_TURN = 16
@@ -73,6 +83,7 @@ class Loop:
         self._calls: deque[Callable[[], None]] = deque()
         self._look = inf  # no deadline passes before
         self._threads = ThreadPoolExecutor(threads, "look-up")
+        self._readers = ThreadPoolExecutor(READERS, "reader")
         #: When the last turn began to resume coroutines, in monotonic seconds, and the thread of it.
         self.turned, self.thread = monotonic(), 0
 
@@ -102,7 +113,8 @@ class Loop:
         self._rung = True  # a thread that ends later rings no more: the number may be another file's then
         self._epoll.close()
         os.close(self._bell)
-        self._threads.shutdown(wait=False)
+        for threads in (self._threads, self._readers):
+            threads.shutdown(wait=False)
 
     def turn(self, longest: float) -> None:
         """Wait until something is ready, at most `longest` seconds, and resume all that can go on."""
@@ -150,7 +162,7 @@ class Loop:
                 self._tasks.discard(task)
                 log.exception("conversation_failed")
                 return
-            answer, error = None, None
+            answer, error = True, None  # that is the answer to a Send
             try:
                 if not (isinstance(operation, Send) and _link(operation).send_now(operation)):
                     self._begin(task, operation)
@@ -175,12 +187,14 @@ class Loop:
         elif isinstance(operation, Connect):
             self._watch(task, _Link(operation.address, operation.port), select.EPOLLOUT)
         elif isinstance(operation, InThread):
-            self._threads.submit(self._run, task, operation)
+            (self._readers if operation.reads else self._threads).submit(self._run, task, operation)
         else:
             raise TypeError(f"the loop cannot do {type(operation).__name__}")
 
     def _run(self, task: _Task, operation: InThread[Any]) -> None:
-        """Do it in a thread of the pool."""
+        """Do it in a thread of the pool, unless its deadline has passed meanwhile."""
+        if task.operation is not operation:
+            return
         result = attempted(operation.call)
         self.call(lambda: self._answer(task, operation, result))
 
@@ -219,6 +233,10 @@ class Loop:
             self._resume(task, data)
 
     def _send(self, task: _Task, operation: Send, link: _Link) -> None:
+        if operation.must_ask_again:
+            task.waits_no_more()
+            self._resume(task, False)
+            return
         try:
             if not link.send_now(operation):
                 return
@@ -227,7 +245,7 @@ class Loop:
             self._resume(task, error=error)
             return
         task.waits_no_more()
-        self._resume(task)
+        self._resume(task, True)
 
     def _connected(self, task: _Task, link: _Link) -> None:
         try:

@@ -77,19 +77,25 @@ class Receive(Operation[bytes]):
         self.link, self.deadline = link, deadline
 
 
-class Send(Operation[None]):
+class Send(Operation[bool]):
     """Hand octets to the kernel, all of them. Raises SendFailed, with TimeoutError at the deadline.
 
-    `data` is what is left to be handed over, and `handed` says whether some of it was. `waited` says
-    whether the kernel had no room for a while.
+    The answer is True. With `at_once` it is False if the kernel has no room for the first octet now:
+    then nothing is handed over, and the answer comes when there is room. `data` is what is left to
+    be handed over, and `handed` says whether some of it was.
     """
 
-    __slots__ = ("data", "handed", "link", "waited")
+    __slots__ = ("at_once", "data", "handed", "link")
 
-    def __init__(self, link: Link, data: bytes, deadline: float) -> None:
-        self.link, self.deadline = link, deadline
+    def __init__(self, link: Link, data: bytes, deadline: float, *, at_once: bool = False) -> None:
+        self.link, self.deadline, self.at_once = link, deadline, at_once
         self.data: bytes | memoryview = data
-        self.handed = self.waited = False
+        self.handed = False
+
+    @property
+    def must_ask_again(self) -> bool:
+        """Whether the answer is False, now that the kernel has room."""
+        return self.at_once and not self.handed
 
     def failed(self, error: OSError) -> SendFailed:
         """Return the error to raise."""
@@ -100,12 +106,13 @@ class InThread(Operation[T]):
     """Call a function that may block, such as a name look-up, in another thread. Raises what it raises.
 
     Nobody can stop a thread: after the deadline the function goes on, and its result is dropped.
+    `reads` says that it only reads our own database.
     """
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "reads")
 
-    def __init__(self, call: Callable[[], T], deadline: float = inf) -> None:
-        self.call, self.deadline = call, deadline
+    def __init__(self, call: Callable[[], T], deadline: float = inf, *, reads: bool = False) -> None:
+        self.call, self.deadline, self.reads = call, deadline, reads
 
 
 class Suspend(Operation[T]):
@@ -118,6 +125,27 @@ class Suspend(Operation[T]):
 
     def __init__(self, keep: Callable[[Callable[[T], None]], None]) -> None:
         self.keep, self.deadline = keep, inf
+
+
+def attempted(call: Callable[[], T]) -> Callable[[], T]:
+    """Call a function; return another that returns or raises the same, as often as it is called.
+
+    For drivers: so a result travels from one thread to another.
+    """
+    try:
+        result = call()
+    except Exception as error:  # noqa: BLE001 - it is raised in the other thread
+        return _raising(error)
+    except BaseException as error:  # noqa: BLE001 - meant for the thread: the other one must not end by it
+        return _raising(RuntimeError(repr(error)))
+    return lambda: result
+
+
+def _raising(error: Exception) -> Callable[[], Any]:
+    def again() -> Any:
+        raise error
+
+    return again
 
 
 #: A coroutine that awaits only operations.

@@ -6,6 +6,7 @@ A relay chooses the host and the connection, and splits the recipients into tran
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import TypeVar
 
 from mailbbgun.core.net import Guard
@@ -41,6 +42,9 @@ T = TypeVar("T")
 
 #: Servers, by their IP addresses, tried in one attempt (Postfix: smtp_mx_address_limit).
 MAX_SERVERS = 5
+
+#: Seconds, at most, for what the DNS is asked about one host.
+LOOK_UP_SECONDS = 60.0
 
 #: Transactions into which one attempt may be split for a server that accepts few recipients.
 MAX_TRANSACTIONS = 200
@@ -109,7 +113,7 @@ class DirectMX:
         if not envelope.recipients:
             return {}
         domain = envelope.recipients[0].rpartition("@")[2]
-        hosts = await self._asked(lambda resolver: lookup(domain, resolver))
+        hosts = await self._asked(functools.partial(lookup, domain))
         if not isinstance(hosts, list):
             return dict.fromkeys(envelope.recipients, hosts)
         outcomes = await _deliver(self._pool, self._servers(hosts), envelope, before_dot, after_dot)
@@ -120,12 +124,15 @@ class DirectMX:
             for recipient, outcome in outcomes.items()
         }
 
-    async def _asked(self, question: Callable[[Resolver | Cached], T]) -> T:
+    async def _asked(self, question: Callable[[Resolver | Cached], T]) -> T | Deferred:
         """Return the answer to a question for the DNS; nothing waits if it is cached."""
         try:
             return question(self._resolver.cached)
         except NotCached:
-            return await InThread(lambda: question(self._resolver))
+            try:
+                return await InThread(lambda: question(self._resolver), monotonic() + LOOK_UP_SECONDS)
+            except TimeoutError:
+                return Deferred(Reply(0, "4.4.3", "timed out waiting for the name servers"), Phase.DNS)
 
     async def _servers(self, hosts: list[MXHost]) -> AsyncIterator[Endpoint | Bounced | Deferred]:
         """Yield each address of each host, looked up only when it is needed."""

@@ -15,7 +15,7 @@ from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
-from mailbbgun.smtp.wire import Closing, Dropped, Garbled, WireError
+from mailbbgun.smtp.wire import Closing, Dropped, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block
 #: on full buffers for ever.
@@ -228,13 +228,10 @@ class SMTPTransaction:
         deadline, gone = monotonic() + self._timeouts.dot, False
         try:
             # Time has passed since the body was written. A reply that is here already is about no dot.
-            if self._wire.has_unasked_reply(Phase.DOT):
+            if not await self._wire.write_unless_spoken(_DOT, Phase.DOT, deadline):
                 return await self._early_reply()
-            at_once = await self._wire.write(_DOT, Phase.DOT, deadline)
             gone = True
             fault("dot.sent")
-            if not at_once and self._wire.has_unasked_reply(Phase.DOT):  # it may have come before the dot left
-                raise Garbled(Phase.DOT, Reply(0, "4.5.0", "the server answered before it had the whole message"))
             reply = await self._wire.read_reply(Phase.DOT, deadline)
         except WireError as error:
             self.broken = True

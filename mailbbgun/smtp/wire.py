@@ -115,30 +115,34 @@ class Wire:
             raise Closing(phase, reply)
         return reply
 
-    async def write(self, data: bytes, phase: Phase, deadline: float) -> bool:
-        """Hand all of `data` to the kernel; return whether it took all of it at once.
+    async def write(self, data: bytes, phase: Phase, deadline: float) -> None:
+        """Hand all of `data` to the kernel.
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
-        tls = self._tls
-        if tls is None:
-            operation = Send(self._link, data, min(deadline, self.until))
-            try:
-                await operation
-            except SendFailed as failed:
-                raise _unsent(failed, phase) from failed
-            return not operation.waited
-        view, handed, at_once = memoryview(data), False, True
+        if self._tls is None:
+            await self._send(data, phase, deadline)
+            return
+        view, handed = memoryview(data), False
         for start in range(0, len(data), CHUNK):
-            try:
-                while (encrypted := tls.encrypted(view[start : start + CHUNK])) is None:
-                    await self._send(tls.to_send(), phase, deadline)
-                    tls.feed(await self._octets(phase, deadline))
-            except OSError as error:  # the server ended TLS
-                raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
-            at_once = await self._send(encrypted, phase, deadline, handed) and at_once
+            encrypted = await self._encrypted(self._tls, view[start : start + CHUNK], phase, deadline, handed)
+            await self._send(encrypted, phase, deadline, handed)
             handed = True
-        return at_once
+
+    async def write_unless_spoken(self, data: bytes, phase: Phase, deadline: float) -> bool:
+        """Hand over a few octets unless the server speaks first; return whether they were handed over.
+
+        Raises like `write`. If the kernel has no room for the first octet, the server may speak while
+        there is none.
+        """
+        if self.has_unasked_reply(phase):
+            return False
+        if self._tls is not None:
+            data = await self._encrypted(self._tls, memoryview(data), phase, deadline, False)
+        while not await self._send(data, phase, deadline, at_once=True):
+            if self.has_unasked_reply(phase):
+                return False
+        return True
 
     def has_unasked_reply(self, phase: Phase) -> bool:
         """Return whether the server said something although no command is open.
@@ -218,10 +222,7 @@ class Wire:
 
     async def _receive(self, phase: Phase, deadline: float) -> None:
         if self._tls is None:
-            try:
-                return self._received(await Receive(self._link, min(deadline, self.until)), phase)
-            except OSError as error:
-                raise _unreceived(error, phase) from error
+            return self._received(await self._octets(phase, deadline), phase)
         encrypted: bytes | None = None
         while True:
             try:
@@ -242,29 +243,34 @@ class Wire:
     async def _octets(self, phase: Phase, deadline: float) -> bytes:
         try:
             return await Receive(self._link, min(deadline, self.until))
+        except TimeoutError as error:
+            raise TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server")) from error
         except OSError as error:
-            raise _unreceived(error, phase) from error
+            raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
 
-    async def _send(self, data: bytes, phase: Phase, deadline: float, handed: bool = False) -> bool:
-        operation = Send(self._link, data, min(deadline, self.until))
+    async def _send(
+        self, data: bytes, phase: Phase, deadline: float, handed: bool = False, at_once: bool = False
+    ) -> bool:
         try:
-            await operation
+            return await Send(self._link, data, min(deadline, self.until), at_once=at_once)
         except SendFailed as failed:
             raise _unsent(failed, phase, handed) from failed
-        return not operation.waited
+
+    async def _encrypted(self, tls: Tls, data: memoryview, phase: Phase, deadline: float, handed: bool) -> bytes:
+        try:
+            while (encrypted := tls.encrypted(data)) is None:
+                await self._send(tls.to_send(), phase, deadline)
+                tls.feed(await self._octets(phase, deadline))
+        except OSError as error:  # the server ended TLS
+            raise Dropped(phase, Reply(0, "4.4.2", _why(error)), handed) from error
+        return encrypted
 
 
-def _unsent(failed: SendFailed, phase: Phase, handed: bool = False) -> WireError:
-    """Return the error to raise; `handed` says whether octets of the same write were handed over before."""
+def _unsent(failed: SendFailed, phase: Phase, handed: bool) -> WireError:
+    handed = handed or failed.handed
     if isinstance(failed.error, TimeoutError):
-        return TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed or failed.handed)
-    return Dropped(phase, Reply(0, "4.4.2", _why(failed.error)), handed or failed.handed)
-
-
-def _unreceived(error: OSError, phase: Phase) -> WireError:
-    if isinstance(error, TimeoutError):
-        return TimedOut(phase, Reply(0, "4.4.2", "timed out waiting for the server"))
-    return Dropped(phase, Reply(0, "4.4.2", _why(error)))
+        return TimedOut(phase, Reply(0, "4.4.2", "timed out while sending"), handed)
+    return Dropped(phase, Reply(0, "4.4.2", _why(failed.error)), handed)
 
 
 async def dial(addresses: Sequence[str], port: int, deadline: float) -> Wire:

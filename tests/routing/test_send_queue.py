@@ -1,30 +1,13 @@
 """The send queue gives fair turns to routes and lanes, and is bounded."""
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from uuid import UUID, uuid4
 
-import pytest
-
-from mailbbgun.core.ids import DEFAULT_TENANT
-from mailbbgun.deliver.claim import Claim
-from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.routing.pace import WINDOW, Pace
-from mailbbgun.routing.send_queue import LOOK_SECONDS, SendQueue
+from mailbbgun.routing.send_queue import SendQueue
+from tests.routing.lining import Hands, following, idle_sender, lined_up, transaction
 from tests.waiting import PATIENCE, at_least, bounded, pause
-
-
-def transaction(route: str = "a.test", lane: str = "normal", tenant: UUID = DEFAULT_TENANT) -> Transaction:
-    claim = Claim(uuid4(), uuid4(), tenant, f"x@{route}", lane, 1, 0, 0, 0.0)
-    return Transaction(claim.message_id, "f@x.test", False, b"", route, [claim])
-
-
-def following(lines: SendQueue[Transaction]) -> Transaction | None:
-    """Take one transaction, if one may go."""
-    taken = lines.take(1)
-    return taken[0] if taken else None
 
 
 def test_a_route_has_no_more_under_way_than_it_may():
@@ -102,22 +85,6 @@ def test_room_counts_what_waits_and_what_is_under_way():
     assert lines.wait_for_room(0) == 1
 
 
-@contextmanager
-def idle_sender(lines: SendQueue) -> Iterator[None]:
-    """A connection that has nothing to do, for there is nothing that may be taken."""
-    assert lines.take(1) == []
-    yield
-    lines.close()
-    assert lines.take(1) == []
-
-
-def lined_up(lines: SendQueue, count: int, route: str = "slow.test", lane: str = "normal") -> list[Transaction]:
-    added = [transaction(route, lane) for _ in range(count)]
-    for one in added:
-        lines.add([one])
-    return added
-
-
 def test_a_slow_line_is_cut_if_it_fills_the_room_while_a_sender_is_idle():
     lines = SendQueue(9, lambda _: 1, patience=0.2)
     lined_up(lines, 1)
@@ -154,15 +121,6 @@ def test_a_line_is_not_cut_before_its_head_has_waited():
         with at_least(0.1):
             while not lines.cut():
                 lines.wait_for_room(0.05)
-
-
-class Hands:
-    """A clock that is set by hand."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def test_a_line_that_moves_is_not_cut_nor_one_as_short_as_a_cut_leaves_it(monkeypatch):
@@ -202,97 +160,6 @@ def test_closing_gives_back_what_waits_and_gives_out_nothing_more():
     assert len(lines.close()) == 2
     assert following(lines) is None
     assert lines.wait_for_room(0) == 0
-
-
-def shut(seconds):
-    """Return a gate that stays shut for routes of "shut.test", for so many seconds."""
-    return lambda route, waiting: seconds if route == "shut.test" else 0.0
-
-
-def with_ways(*candidates):
-    made = transaction("shut.test")
-    made.candidates = list(candidates)
-    return made
-
-
-def test_a_transaction_before_a_shut_gate_leaves_only_if_it_has_another_route():
-    lines = SendQueue(10, lambda _: 5, gate=shut(5.0))
-    stays, goes = with_ways(), with_ways("other.test")
-    lines.add([stays])
-    lines.add([goes])
-    assert following(lines) is None
-    assert lines.take_out_shut(10.0, 60.0) == []
-    assert lines.take_out_shut(2.0, 60.0) == [goes]
-    assert lines.wait_for_room(0) == 9
-    assert lines.close() == [stays]
-
-
-def test_a_transaction_before_a_gate_shut_for_long_leaves_in_any_case():
-    lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
-    for one in (with_ways(), with_ways("other.test")):
-        lines.add([one])
-    assert following(lines) is None
-    assert len(lines.take_out_shut(2.0, 60.0)) == 2
-    assert lines.wait_for_room(0) == 10
-
-
-def test_a_shut_gate_holds_back_its_own_route_alone():
-    lines = SendQueue(10, lambda _: 5, gate=shut(3600.0))
-    lines.add([with_ways()])
-    lines.add([transaction("open.test")])
-    assert following(lines).route == "open.test"
-    assert following(lines) is None
-
-
-def test_a_gate_that_is_shut_is_asked_at_its_time_or_when_there_are_new_permits(monkeypatch):
-    clock, asked, waits = Hands(), [], [5.0, 4.0, 0.3, 0.0]
-
-    def gate(route, waiting):
-        asked.append(clock.now)
-        return waits.pop(0)
-
-    monkeypatch.setattr("mailbbgun.routing.send_queue.time", clock)
-    lines = SendQueue(10, lambda _: 1, gate=gate)
-    lined_up(lines, 2)
-    assert lines.take(5) == []
-    clock.now += 0.1
-    assert (lines.take(5), len(asked)) == ([], 1)  # nothing has changed
-    lines.permitted()
-    assert (lines.take(5), len(asked)) == ([], 2)
-    clock.now += LOOK_SECONDS  # accounts and their limits change
-    assert (lines.take(5), len(asked)) == ([], 3)
-    assert lines.again_in() == pytest.approx(0.3)
-    clock.now += 0.3
-    assert (len(lines.take(5)), len(asked)) == (1, 4)
-
-
-def test_a_gate_whose_connections_are_all_busy_is_not_asked(monkeypatch):
-    clock, waits = Hands(), [0.0, 0.05]
-    monkeypatch.setattr("mailbbgun.routing.send_queue.time", clock)
-    lines = SendQueue(10, lambda _: 1, gate=lambda route, waiting: waits.pop(0))
-    lined_up(lines, 3)
-    (going,) = lines.take(5)  # the only connection of the route is busy now
-    clock.now += 10 * LOOK_SECONDS
-    assert (lines.take(5), waits) == ([], [0.05])
-    assert lines.again_in() == pytest.approx(LOOK_SECONDS)
-    lines.done(going)
-    assert (lines.take(5), waits) == ([], [])
-    assert lines.again_in() == pytest.approx(0.05)
-
-
-def test_what_was_taken_out_leaves_the_figures_of_its_route_as_they_are_without_it():
-    lines = SendQueue(1000, lambda _: 1, gate=shut(3600.0), patience=0.0)
-    for tenant in range(5):
-        for lane in ("bulk", "high"):
-            for number in range(4):
-                one = transaction("shut.test", lane, UUID(int=tenant))
-                one.candidates = ["other.test"] if number % 2 else []
-                lines.add([one])
-    assert lines.take(9) == []
-    assert len(lines.take_out_shut(2.0, 7200.0)) == 20
-    assert lines.wait_for_room(0) == 980
-    assert len(lines.take_out_shut(2.0, 60.0)) == 20
-    assert (lines.wait_for_room(0), lines.close()) == (1000, [])
 
 
 def test_tenants_who_share_a_route_take_turns():

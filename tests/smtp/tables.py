@@ -242,8 +242,8 @@ class TableLink:
         self.closed = self.closed or "reset"
 
 
-#: Looks at an operation, and returns None, or what is thrown or answered instead.
-Disturb = Callable[[int, Operation[Any]], "Exception | bytes | None"]
+#: Looks at an operation, and returns None, or what is thrown or answered instead. False: no room to send at once.
+Disturb = Callable[[int, Operation[Any]], "Exception | bytes | bool | None"]
 
 
 class Table:
@@ -292,8 +292,12 @@ class Table:
                     raise TimeoutError
                 return said
             case Send():
+                if instead is False:
+                    assert operation.must_ask_again
+                    return False
                 assert isinstance(operation.link, TableLink)
                 assert not operation.link.closed
                 operation.link.took(bytes(operation.data))
+                return True
             case InThread():
                 return operation.call()

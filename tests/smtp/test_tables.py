@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailbbgun.drivers.operations import Connect, Operation, Receive, Send
+from mailbbgun.drivers.operations import Operation, Send
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Unknown
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.tables import (
@@ -143,34 +143,31 @@ def test_a_server_that_closes_while_the_journal_is_written_has_not_got_the_dot()
 
 
 @both_ways
-def test_a_reply_that_came_while_the_dot_waited_for_room_says_nothing_of_it(extensions: tuple[str, ...]) -> None:
-    def wait(_number: int, operation: Operation[object]) -> None:
-        if isinstance(operation, Send) and operation.data == b".\r\n":
-            operation.waited = True
-            operation.link.segments.append(b"250 2.0.0 queued\r\n")
+@pytest.mark.parametrize("early", EARLY)
+def test_a_reply_that_comes_while_the_dot_waits_for_room_is_heard_and_no_dot_is_sent(
+    early: bytes, extensions: tuple[str, ...]
+) -> None:
+    def no_room(_number: int, operation: Operation[object]) -> bool | None:
+        if not isinstance(operation, Send) or operation.data != b".\r\n":
+            return None
+        operation.link.segments.append(early)
+        return False
 
-    talk = Talk(lambda: Server({}, extensions), disturb=wait)
-    assert {type(one) for one in talk.outcomes.values()} == {Unknown}
-    assert talk.journal.after == [(ENVELOPE.recipients, None)]
+    talk = Talk(lambda: Server({}, extensions), disturb=no_room)
+    assert {type(one) for one in talk.outcomes.values()} == {Bounced if early.startswith(b"5") else Deferred}
+    assert not talk.sent.endswith(b"\r\n.\r\n")
+    ((_, reply),) = talk.journal.after
+    assert reply is not None
+    assert reply.code // 100 != 2
     assert not talk.usable
 
 
 def test_a_dot_that_waited_for_room_is_delivered_if_the_reply_comes_after_it() -> None:
-    def wait(_number: int, operation: Operation[object]) -> None:
-        if isinstance(operation, Send):
-            operation.waited = True
-        elif isinstance(operation, Receive) and held:
-            operation.link.segments.append(held.pop())
+    full = [False, False]
 
-    held = [b"250 2.0.0 later\r\n"]
+    def no_room(_number: int, operation: Operation[object]) -> bool | None:
+        return full.pop() if full and isinstance(operation, Send) and operation.data == b".\r\n" else None
 
-    class Slow(Server):
-        def _say(self, phase: str, normal: bytes) -> bytes:
-            return b"" if phase == "dot" else super()._say(phase, normal)
-
-    def last(number: int, operation: Operation[object]) -> None:
-        if isinstance(operation, Send) or operation.link.sent.endswith(b"\r\n.\r\n"):
-            wait(number, operation)
-
-    talk = Talk(Slow, disturb=lambda number, one: None if isinstance(one, Connect) else last(number, one))
-    assert talk.outcome == Delivered(Reply(250, "2.0.0", "later"))
+    talk = Talk(Server, disturb=no_room)
+    assert (full, type(talk.outcome)) == ([], Delivered)
+    assert talk.sent.count(b"\r\n.\r\n") == 1
