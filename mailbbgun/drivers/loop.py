@@ -142,13 +142,20 @@ class Loop:
                 self._epoll.unregister(link.file)
             link.events = 0
             return
-        operation = task.operation
-        if isinstance(operation, Receive):
-            self._receive(task, link)
-        elif isinstance(operation, Send):
-            self._send(task, operation, link)
+        try:
+            done, answer = _tried(task.operation, link)
+        except (OSError, SendFailed) as error:
+            if isinstance(task.operation, Connect):
+                link.close()  # the coroutine has not got it yet
+            self._go_on(task, error=error)
         else:
-            self._connected(task, link)
+            if done:
+                self._go_on(task, answer)
+
+    def _go_on(self, task: _Task, answer: Any = None, error: BaseException | None = None) -> None:
+        """Let a coroutine go on whose operation is done."""
+        task.waits_no_more()
+        self._resume(task, answer, error)
 
     def _resume(self, task: _Task, answer: Any = None, error: BaseException | None = None) -> None:
         """Let a coroutine run until it has to wait."""
@@ -173,7 +180,7 @@ class Loop:
         self._calls.append(lambda: self._resume(task, answer, error))
 
     def _begin(self, task: _Task, operation: Operation[Any]) -> None:
-        """Begin to wait for an operation that cannot be done at once. Raises what it raises."""
+        """Begin to wait for an operation. Raises OSError, or another error of its own, if it fails at once."""
         task.operation = operation
         task.deadline = operation.deadline
         if task.deadline < self._look:
@@ -201,13 +208,12 @@ class Loop:
     def _answer(self, task: _Task, operation: Operation[Any], result: Callable[[], Any]) -> None:
         if task.operation is not operation:  # its deadline has passed
             return
-        task.waits_no_more()
         try:
             answer = result()
         except Exception as error:  # noqa: BLE001 - it belongs to the coroutine
-            self._resume(task, error=error)
+            self._go_on(task, error=error)
         else:
-            self._resume(task, answer)
+            self._go_on(task, answer)
 
     def _watch(self, task: _Task, link: _Link, events: int) -> None:
         if link.socket.fileno() < 0:  # its number may be another's by now
@@ -220,44 +226,6 @@ class Loop:
                 self._links[link.file] = link
             link.events = events
         link.task, task.link = task, link
-
-    def _receive(self, task: _Task, link: _Link) -> None:
-        try:
-            data = link.receive_now()
-        except OSError as error:
-            task.waits_no_more()
-            self._resume(task, error=error)
-            return
-        if data is not None:
-            task.waits_no_more()
-            self._resume(task, data)
-
-    def _send(self, task: _Task, operation: Send, link: _Link) -> None:
-        if operation.must_ask_again:
-            task.waits_no_more()
-            self._resume(task, False)
-            return
-        try:
-            if not link.send_now(operation):
-                return
-        except SendFailed as error:
-            task.waits_no_more()
-            self._resume(task, error=error)
-            return
-        task.waits_no_more()
-        self._resume(task, True)
-
-    def _connected(self, task: _Task, link: _Link) -> None:
-        try:
-            if not link.is_connected():
-                return
-        except OSError as error:
-            link.close()
-            task.waits_no_more()
-            self._resume(task, error=error)
-            return
-        task.waits_no_more()
-        self._resume(task, link)
 
     def _end_late(self) -> None:
         """End the operations whose deadline has passed."""
@@ -272,6 +240,16 @@ class Loop:
                 link.close()  # the coroutine has not got it yet
             self._resume(task, error=operation.failed(timeout) if isinstance(operation, Send) else timeout)
         self._look = min((task.deadline for task in self._tasks), default=inf)
+
+
+def _tried(operation: Operation[Any] | None, link: _Link) -> tuple[bool, Any]:
+    """Go on with an operation whose link is ready; return whether it is done, and its answer."""
+    if isinstance(operation, Receive):
+        data = link.receive_now()
+        return data is not None, data
+    if isinstance(operation, Send):
+        return (True, False) if operation.must_ask_again else (link.send_now(operation), True)
+    return link.is_connected(), link
 
 
 def _link(operation: Receive | Send) -> _Link:
