@@ -25,6 +25,7 @@ for number in range(10):
 """
 
 
+@pytest.mark.long
 @MOSTLY_EMBEDDED
 def test_twenty_seconds_of_everything_leave_nothing_behind_and_nothing_grows(backend):
     soaked = soak(backend, MINUTES, EVERY, rate=RATE)

@@ -101,6 +101,7 @@ def test_mail_to_a_domain_with_internal_servers_only_bounces_without_a_connectio
         assert inner.connections == 0
 
 
+@pytest.mark.long
 @MOSTLY_REAL
 def test_a_silent_server_delays_neither_other_mail_nor_the_shutdown(backend, names):
     with direct(backend, names, WORKER_CONNECTIONS=4, CONNECTIONS_PER_DOMAIN=2, SHUTDOWN_GRACE=1) as service:
