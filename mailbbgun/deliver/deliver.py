@@ -1,4 +1,4 @@
-"""Delivers mail transactions: take, deliver, read, send, judge, hand over.
+"""Delivers mail transactions: take, deliver, try a route, read, send, hand over.
 
 A transaction is taken, waits in the send queue, and is delivered when a connection is free. The
 verbs that wait for a server are coroutines (``drivers/operations.py``). A verb may
@@ -73,7 +73,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         if missing := set(message_ids) - messages.keys():
             # Their tenant may have become active since the claim. Then they are not held, and the intake
             # lets the tick hint them again (``claim.put_early_back``).
-            holding.held(context.db, sorted(missing))
+            holding.hold(context.db, missing)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
         transactions = _grouped(context, claims, messages, accounts)

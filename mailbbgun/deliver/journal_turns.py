@@ -18,7 +18,7 @@ Answer = Callable[[bool | Exception], None]
 
 
 class JournalTurns:
-    """The turns of one loop. Used by its thread alone."""
+    """The journal lines that coroutines of one loop wait for. Used by the loop's thread alone."""
 
     def __init__(self, journal: Journal, leases: Leases) -> None:
         self._journal, self._leases = journal, leases
@@ -28,8 +28,8 @@ class JournalTurns:
     async def dot(self, claims: Sequence[Claim]) -> bool:
         """Wait until the journal says that the dot of these claims is about to be sent.
 
-        Returns whether their leases stand, so that it may be sent, now. Raises OSError if the
-        journal cannot be written.
+        Returns whether their leases stand; if so, the dot must be sent at once. Raises OSError if
+        the journal cannot be written.
         """
         return _written(await Suspend(lambda answer: self._dots.append((claims, answer))))
 
@@ -43,39 +43,39 @@ class JournalTurns:
         return bool(self._dots or self._replies)
 
     def end(self) -> None:
-        """Write all lines. Whoever waits for one goes on, and may ask for the next."""
+        """Write all lines. Each coroutine that waited goes on; a line that it then asks for is written, too."""
         while self.waiting:
             self._write_replies()
             self._write_dots()
 
     def _write_replies(self) -> None:
-        waiting, self._replies = self._replies, []
-        if not waiting:
+        batch, self._replies = self._replies, []
+        if not batch:
             return
         written: bool | Exception = True
-        for _ in waiting:
+        for _ in batch:
             fault("reply.write")
         try:
-            self._journal.replies([(claims, reply) for claims, reply, _ in waiting])
-        except Exception as error:  # noqa: BLE001 - of the disk, or a bug of ours: it belongs to those that wait
+            self._journal.replies([(claims, reply) for claims, reply, _ in batch])
+        except Exception as error:  # noqa: BLE001 - of the disk, or a bug of ours: every coroutine that waits raises it
             written = error
-        for _, _, answer in waiting:
+        for _, _, answer in batch:
             fault("reply.written")
             answer(written)
 
     def _write_dots(self) -> None:
-        waiting, self._dots = self._dots, []
-        if not waiting:
+        batch, self._dots = self._dots, []
+        if not batch:
             return
-        for _ in waiting:
+        for _ in batch:
             fault("dot.write")
         try:
-            self._journal.dots([claims for claims, _ in waiting])
+            self._journal.dots([claims for claims, _ in batch])
         except Exception as error:  # noqa: BLE001 - as above
-            for _, answer in waiting:
+            for _, answer in batch:
                 answer(error)
             return
-        for claims, answer in waiting:
+        for claims, answer in batch:
             fault("dot.written")
             answer(self._may_be_sent(claims))
 

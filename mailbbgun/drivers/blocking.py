@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from mailbbgun.drivers.link import SocketLink
-from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send, attempted
+from mailbbgun.drivers.operations import Connect, Conversation, InThread, Operation, Receive, Send, captured
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def _send(link: SocketLink, operation: Send) -> bool:
             _wait(link, select.POLLOUT, operation.deadline)
         except TimeoutError as error:
             raise operation.failed(error) from error
-        if operation.must_ask_again:
+        if operation.has_given_way:
             return False
     return True
 
@@ -87,7 +87,7 @@ def _wait(link: SocketLink, event: int, deadline: float) -> None:
 
 def _in_thread(operation: InThread[T]) -> T:
     answer: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answer.put(attempted(operation.call)), name="look-up", daemon=True).start()
+    threading.Thread(target=lambda: answer.put(captured(operation.call)), name="look-up", daemon=True).start()
     try:
         return answer.get(timeout=None if operation.deadline == inf else max(operation.deadline - monotonic(), 0))()
     except queue.Empty:

@@ -27,12 +27,15 @@ from mailbbgun.drivers.operations import (
     Send,
     SendFailed,
     Suspend,
-    attempted,
+    captured,
 )
 
-#: Threads for functions that may block, and of these more for those that read our database: they do
-#: not wait behind name servers that are silent.
-THREADS, READERS = 32, 4
+#: Threads for functions that may block, unless the maker of the loop names a number
+#: (``worker/process.py`` does).
+THREADS = 32
+
+#: Further threads, for functions that only read our database: silent name servers do not hold them up.
+READERS = 4
 
 #: Operations of one coroutine in a turn. One that sends much to a fast server makes way for others.
 MOST_IN_A_TURN = 16
@@ -81,7 +84,7 @@ class Loop:
         self._tasks: set[_Task] = set()
         self._links: dict[int, _Link] = {}  # by file descriptor; a closed one stays until its number is used again
         self._calls: deque[Callable[[], None]] = deque()
-        self._look = inf  # no deadline passes before
+        self._next_deadline = inf  # no task's deadline is earlier; monotonic seconds
         self._threads = ThreadPoolExecutor(threads, "look-up")
         self._readers = ThreadPoolExecutor(READERS, "reader")
         #: When the last turn began to resume coroutines, in monotonic seconds, and the thread of it.
@@ -109,7 +112,7 @@ class Loop:
         self.wake()
 
     def close(self) -> None:
-        """Give back what the loop has of the system; coroutines that have not ended go on no more."""
+        """Close the loop's files. Coroutines that have not ended are dropped."""
         self._rung = True  # a thread that ends later rings no more: the number may be another file's then
         self._epoll.close()
         os.close(self._bell)
@@ -118,7 +121,7 @@ class Loop:
 
     def turn(self, longest: float) -> None:
         """Wait until something is ready, at most `longest` seconds, and resume all that can go on."""
-        wait = 0.0 if self._calls else max(0.0, min(longest, self._look - monotonic()))
+        wait = 0.0 if self._calls else max(0.0, min(longest, self._next_deadline - monotonic()))
         ready = self._epoll.poll(wait)
         self.turned, self.thread = monotonic(), get_ident()
         for file, _ in ready:
@@ -132,7 +135,7 @@ class Loop:
                 self._calls.popleft()()
             except Exception:
                 log.exception("call_failed")
-        if self._look <= self.turned:
+        if self._next_deadline <= self.turned:
             self._end_late()
 
     def _is_ready(self, link: _Link) -> None:
@@ -183,8 +186,8 @@ class Loop:
         """Begin to wait for an operation. Raises OSError, or another error of its own, if it fails at once."""
         task.operation = operation
         task.deadline = operation.deadline
-        if task.deadline < self._look:
-            self._look = task.deadline
+        if task.deadline < self._next_deadline:
+            self._next_deadline = task.deadline
         if isinstance(operation, Receive):
             self._watch(task, _link(operation), select.EPOLLIN)
         elif isinstance(operation, Send):
@@ -199,10 +202,10 @@ class Loop:
             raise TypeError(f"the loop cannot do {type(operation).__name__}")
 
     def _run(self, task: _Task, operation: InThread[Any]) -> None:
-        """Do it in a thread of the pool, unless its deadline has passed meanwhile."""
+        """Call the function in this thread of a pool, unless the deadline has passed meanwhile."""
         if task.operation is not operation:
             return
-        result = attempted(operation.call)
+        result = captured(operation.call)
         self.call(lambda: self._answer(task, operation, result))
 
     def _answer(self, task: _Task, operation: Operation[Any], result: Callable[[], Any]) -> None:
@@ -231,7 +234,7 @@ class Loop:
         """End the operations whose deadline has passed."""
         late = [task for task in self._tasks if task.deadline <= self.turned]
         for task in sorted(late, key=lambda task: task.deadline):
-            if task.deadline > self.turned:  # another one of them has let it go on
+            if task.deadline > self.turned:  # a coroutine above has resumed it meanwhile
                 continue
             operation, link = task.operation, task.link
             task.waits_no_more()
@@ -239,7 +242,7 @@ class Loop:
             if isinstance(operation, Connect) and link is not None:
                 link.close()  # the coroutine has not got it yet
             self._resume(task, error=operation.failed(timeout) if isinstance(operation, Send) else timeout)
-        self._look = min((task.deadline for task in self._tasks), default=inf)
+        self._next_deadline = min((task.deadline for task in self._tasks), default=inf)
 
 
 def _tried(operation: Operation[Any] | None, link: _Link) -> tuple[bool, Any]:
@@ -248,7 +251,7 @@ def _tried(operation: Operation[Any] | None, link: _Link) -> tuple[bool, Any]:
         data = link.receive_now()
         return data is not None, data
     if isinstance(operation, Send):
-        return (True, False) if operation.must_ask_again else (link.send_now(operation), True)
+        return (True, False) if operation.has_given_way else (link.send_now(operation), True)
     return link.is_connected(), link
 
 

@@ -1,9 +1,9 @@
-"""The operations that the SMTP client asks of its driver.
+"""The operations that coroutines ask of their driver.
 
-The client is written as coroutines and holds no socket. Where octets must move or time must pass,
-it awaits an operation. A *driver* runs the coroutine: it does the operation, and sends the answer
-in or throws an error. There are two: `blocking` runs one coroutine in the calling thread, `loop`
-runs thousands in one. Tests are a third one, which answers from a table of octets.
+A coroutine holds no socket. Where it must wait for a server or a thread, it awaits an operation. A
+*driver* runs the coroutine: it does the operation, and sends the answer in or throws an error.
+There are two: `blocking` runs one coroutine in the calling thread, `loop` runs thousands in one.
+Tests are a third one, which answers from a table of octets.
 
 Deadlines are points of `time.monotonic()`. An operation that is not done by then ends with
 TimeoutError.
@@ -48,7 +48,7 @@ class SendFailed(Exception):
 
 
 class Operation(Generic[T]):
-    """Awaited by the client, and done by the driver. The answer is of the type `T`."""
+    """Awaited by a coroutine, and done by the driver. The answer is of the type `T`."""
 
     __slots__ = ("deadline",)
 
@@ -80,21 +80,22 @@ class Receive(Operation[bytes]):
 class Send(Operation[bool]):
     """Hand octets to the kernel, all of them. Raises SendFailed, with TimeoutError at the deadline.
 
-    The answer is True. With `at_once` it is False if the kernel has no room for the first octet now:
-    then nothing is handed over, and the answer comes when there is room. `data` is what is left to
-    be handed over, and `handed` says whether some of it was.
+    The answer is True. With `at_once`, octets go only if the kernel has room for the first of them
+    now. If not, nothing is handed over; once there is room the answer is False, and the caller, who
+    may look first whether the server spoke, sends again. `data` is what is left to be handed over,
+    and `handed` says whether some of it was.
     """
 
     __slots__ = ("at_once", "data", "handed", "link")
 
-    def __init__(self, link: Link, data: bytes, deadline: float, *, at_once: bool = False) -> None:
+    def __init__(self, link: Link, data: bytes | memoryview, deadline: float, *, at_once: bool = False) -> None:
         self.link, self.deadline, self.at_once = link, deadline, at_once
-        self.data: bytes | memoryview = data
+        self.data = data
         self.handed = False
 
     @property
-    def must_ask_again(self) -> bool:
-        """Whether the answer is False, now that the kernel has room."""
+    def has_given_way(self) -> bool:
+        """Whether nothing was handed over, so that the answer is False once there is room."""
         return self.at_once and not self.handed
 
     def failed(self, error: OSError) -> SendFailed:
@@ -116,9 +117,10 @@ class InThread(Operation[T]):
 
 
 class Suspend(Operation[T]):
-    """Wait until somebody in the driver's thread calls the function that `keep` is given.
+    """Wait for an answer of our own code.
 
-    That function takes the answer. Only `loop` knows this operation.
+    The driver gives `keep` a function. The coroutine goes on when that is called, in the driver's
+    thread, with the answer. Only `loop` knows this operation.
     """
 
     __slots__ = ("keep",)
@@ -127,7 +129,7 @@ class Suspend(Operation[T]):
         self.keep, self.deadline = keep, inf
 
 
-def attempted(call: Callable[[], T]) -> Callable[[], T]:
+def captured(call: Callable[[], T]) -> Callable[[], T]:
     """Call a function; return another that returns or raises the same, as often as it is called.
 
     For drivers: so a result travels from one thread to another.

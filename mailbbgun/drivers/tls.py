@@ -37,7 +37,7 @@ class Tls:
         """Return the encrypted octets that are to be sent."""
         return self._outgoing.read() if self._outgoing.pending else b""
 
-    def encrypted(self, data: memoryview) -> bytes | None:
+    def encrypted(self, data: bytes | memoryview) -> bytes | None:
         """Return `data` encrypted, or None if the server must go on with a new handshake first.
 
         A server with TLS 1.2 may ask for one at any time. Raises ssl.SSLError.

@@ -6,6 +6,7 @@ Promise: a status and its event are written in one transaction. A result whose c
 worker's changes nothing.
 
 Files: ``kinds`` lists the kinds of events, ``models`` has their table. ``log`` appends events and
-prints their lines. ``record`` changes statuses, each with its event. ``timeline`` shows a message's
+prints their lines. ``record`` changes statuses, each with its event; ``holding`` holds the mail of suspended tenants,
+and makes it due again. ``timeline`` shows a message's
 events for ``api`` and the command line, with the queries in ``repo`` and the shapes of ``schemas``.
 """

@@ -1,6 +1,6 @@
 """Holds the mail of suspended tenants, and lets it go when they are active again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
 from uuid import UUID
 
@@ -16,18 +16,21 @@ from mailbbgun.messages.status import PENDING
 from mailbbgun.tenants.models import ACTIVE, TENANTS
 from mailbbgun.tenants.repo import suspended
 
+_D, _M = DELIVERIES.c, MESSAGES.c
+_HELD = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at.is_(None))
 
-def held(database: Database, message_ids: Sequence[UUID]) -> int:
+
+def hold(database: Database, message_ids: Collection[UUID]) -> int:
     """Hold the waiting deliveries of messages whose tenant is suspended; return how many.
 
-    They stay pending and are never due, until :func:`resumed` makes them due. Raises
+    They stay pending and are never due, until :func:`resume` makes them due. Raises
     :class:`DatabaseUnavailable`.
     """
     dialect = database.dialect
     keys: Mapping[UUID, UUID | None] = {}
     given = {"messages": id_rows(dialect, sorted(message_ids))}
     with database.statements() as statements:
-        found = statements.ask(_held(dialect), given)
+        found = statements.ask(_holding(dialect), given)
         events = [log.event(tenant, message, identifier, Kind.HELD, {}) for identifier, message, tenant in found]
         if events:
             keys = dict(statements.ask(_key_ids(dialect), given))
@@ -38,21 +41,19 @@ def held(database: Database, message_ids: Sequence[UUID]) -> int:
 
 @cache
 def _key_ids(dialect: str) -> CompiledStatement:
-    ours = MESSAGES.c
-    return CompiledStatement(select(ours.id, ours.key_id).where(among(dialect, ours.id, "messages")))
+    return CompiledStatement(select(_M.id, _M.key_id).where(among(dialect, _M.id, "messages")))
 
 
 @cache
-def _held(dialect: str) -> CompiledStatement:
-    ours = DELIVERIES.c
-    idle = (ours.status == PENDING, ours.lease_owner.is_(None), ours.next_attempt_at.is_not(None))
-    waiting = select(ours.id).where(among(dialect, ours.message_id, "messages"), *idle, suspended(ours.tenant_id))
-    locked = waiting.order_by(ours.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
-    changed = update(DELIVERIES).where(chosen(dialect, ours.id, locked)).values(next_attempt_at=None, published_at=None)
-    return CompiledStatement(changed.returning(ours.id, ours.message_id, ours.tenant_id))
+def _holding(dialect: str) -> CompiledStatement:
+    idle = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at.is_not(None))
+    waiting = select(_D.id).where(among(dialect, _D.message_id, "messages"), *idle, suspended(_D.tenant_id))
+    locked = waiting.order_by(_D.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    changed = update(DELIVERIES).where(chosen(dialect, _D.id, locked)).values(next_attempt_at=None, published_at=None)
+    return CompiledStatement(changed.returning(_D.id, _D.message_id, _D.tenant_id))
 
 
-def resumed(database: Database, limit: int) -> int:
+def resume(database: Database, limit: int) -> int:
     """Make up to ``limit`` held deliveries of active tenants due now; return how many. Writes no events.
 
     Raises :class:`DatabaseUnavailable`.
@@ -60,17 +61,13 @@ def resumed(database: Database, limit: int) -> int:
     tenants = [tenant for (tenant,) in database.find(_active_with_held(), {})]
     if not tenants:
         return 0
-    held = select(_D.id).where(*_HELD, _D.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
+    locked = select(_D.id).where(*_HELD, _D.tenant_id.in_(tenants)).limit(limit).with_for_update(skip_locked=True)
     freed = update(DELIVERIES).where(among(database.dialect, _D.id, "deliveries"), *_HELD)
     with database.write() as session:
-        found = session.scalars(held).all()
+        found = session.scalars(locked).all()
         given = {"deliveries": id_rows(database.dialect, found)}
         session.execute(freed.values(next_attempt_at=db_now()), given)
     return len(found)
-
-
-_D = DELIVERIES.c
-_HELD = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at.is_(None))
 
 
 @cache

@@ -56,7 +56,7 @@ class Result(NamedTuple):
     code: int | None = None  # the server's three digits; None when these are our own words
     reply: str | None = None
     wait: float = 0.0  # seconds until the next attempt is due
-    hinted: int = 0  # the delay queue, by its seconds, that has a hint for that moment; 0: none has
+    hinted: int = 0  # seconds of the delay queue that gets the hint for that moment; 0: no hint
     counted: bool = False  # moves on in RETRY_DELAYS: adds to ``tries``
     attempted: bool = False  # a server was asked: adds to ``attempts``
     unknown: bool = False
@@ -200,7 +200,7 @@ def _ended(dialect: str, given: Any) -> Update:
     )
 
 
-def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
+def cancel(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
     """Cancel the pending deliveries of a message that no worker has claimed; return their recipients' addresses.
 
     ``tests_only``: only if it is a test message.
@@ -209,7 +209,7 @@ def cancelled(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only
     return _by_hand(session, _OneMessage(tenant_id, message_id, tests_only), _IDLE, ended, Kind.CANCELLED)
 
 
-def retried(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
+def retry(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Sequence[str]:
     """Make failed and waiting deliveries of a message due now; return the recipients' addresses.
 
     A failed delivery begins RETRY_DELAYS anew; a waiting one goes on where it is. ``tests_only``: only

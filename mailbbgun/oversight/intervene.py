@@ -41,7 +41,7 @@ def cancel(
     :class:`NotFound`, or :class:`Conflict` if there is no such delivery.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
-        cancelled = record.cancelled(session, tenant_id, message_id, tests_only=tests_only)
+        cancelled = record.cancel(session, tenant_id, message_id, tests_only=tests_only)
         if cancelled and permit:
             permit(session, cancelled)
     message = _shown(db, tenant_id, message_id, tests_only)
@@ -67,7 +67,7 @@ def retry(
     waits.
     """
     with db.write(tenant_id, tests_only=tests_only) as session:
-        retried = record.retried(session, tenant_id, message_id, tests_only=tests_only)
+        retried = record.retry(session, tenant_id, message_id, tests_only=tests_only)
         if retried and permit:
             permit(session, retried)
         lane = repo.lane(session, tenant_id, message_id, tests_only=tests_only) if retried else ""

@@ -1,7 +1,7 @@
 """The contract of relays: what a way out of mail must keep, so that nothing is lost or sent twice unnoticed.
 
-A new relay is one file in this room and a subject in ``tests/contract/relays.py``, whose suite tries
-all that is said here.
+CONTRIBUTING.rst lists the places of a new relay. ``tests/contract/relays.py`` tries all that is
+said here.
 """
 
 from typing import Protocol
@@ -22,7 +22,7 @@ class Relay(Protocol):
     async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
         """Try once to send `envelope`; return the outcome of every recipient, each once, in their order.
 
-        A relay may send to all recipients at once, or to some after the other. Each time it does this:
+        A relay may send to all recipients at once, or to one group after another. For each group:
 
         1. It makes ready all that can fail before the mail counts as taken, such as the connection,
            the login and the message without its final dot.
@@ -30,11 +30,11 @@ class Relay(Protocol):
            the lease stands. On False nothing leaves: their outcome is Fenced, and the same holds for
            all recipients that have none yet.
         3. It lets the mail go, at once: the lease may run out.
-        4. It awaits `after_dot` with the same recipients as soon as it knows more, before it asks for
-           anything else and before it returns. The reply is the server's (2xx: Delivered). It has
-           code 0 if the mail certainly did not leave after all (Deferred, or Bounced). It is None if
-           nobody knows (Unknown), as when the answer did not come in time, or a thread was given up
-           that may still send.
+        4. It awaits `after_dot` with the same recipients as soon as it knows more, before it asks
+           for anything else and before it returns. The reply is the server's (2xx: Delivered). It
+           has code 0 (or is a server's 421) if the mail certainly did not leave after all
+           (Deferred, or Bounced). It is None if nobody knows (Unknown), as when the answer did not
+           come in time, or a thread was given up that may still send.
 
         No recipient goes through this again after a reply of 2xx or None.
 

@@ -62,7 +62,8 @@ class Pool:
             await self._close([connection])
             return
         if self._count >= self._keep:
-            self._surplus += self._take(1, lambda _: True)  # not closed here: its server may be silent, and is not ours
+            # Not closed here: this coroutine would wait for another server's answer to QUIT.
+            self._surplus += self._take(1, lambda _: True)
         self._kept.setdefault(connection.endpoint, []).append(connection)
         self._count += 1
 

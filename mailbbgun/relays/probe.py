@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from mailbbgun.core.errors import NotPermitted
-from mailbbgun.core.net import system_look_up
 from mailbbgun.drivers.blocking import run
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.smtp.certificate import Certificate, read
@@ -176,9 +175,8 @@ async def _addresses(endpoint: Endpoint, deadline: float) -> tuple[str, ...]:
     """Return the addresses of the endpoint. Raises WireError, CannotOpen."""
     if endpoint.addresses:
         return endpoint.addresses
-    look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
     try:
-        return tuple(await resolve(endpoint.host, endpoint.port, look_up, deadline))
+        return tuple(await resolve(endpoint.host, endpoint.port, endpoint.look_up, deadline))
     except NotPermitted as error:
         raise CannotOpen(Refused(Reply(0, "5.7.1", str(error)), Phase.DNS)) from error
 

@@ -1,6 +1,7 @@
 """The lines in which transactions wait: one for each lane, route and tenant.
 
-All figures about a route are kept, not counted, so that no operation grows with the other routes.
+Lengths are kept up to date, not counted anew: only :meth:`Lines.all_keys` and :meth:`Lines.routes`
+grow with the number of routes.
 """
 
 from collections import Counter, deque
@@ -38,7 +39,7 @@ class Lines(Generic[Q]):
         transaction = line.popleft()
         if line:
             lines[key] = line
-        self._left(key, 1)
+        self._removed(key, 1)
         return transaction
 
     def of(self, route: str) -> list[tuple[str, Key]]:
@@ -68,10 +69,10 @@ class Lines(Generic[Q]):
         removed = [one for one in line if id(one) not in kept]
         if stay:
             self.by_lane[lane][key] = deque(stay)
-        self._left(key, len(removed))
+        self._removed(key, len(removed))
         return removed
 
-    def _left(self, key: Key, count: int) -> None:
+    def _removed(self, key: Key, count: int) -> None:
         route = key[0]
         decrement(self._lengths, route, count)
         if not any(key in lines for lines in self.by_lane.values()):

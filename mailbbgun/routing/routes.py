@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from uuid import UUID
 
 from mailbbgun.core.errors import ConfigurationError
@@ -22,13 +22,10 @@ from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
+from mailbbgun.relays.unroutable import Unroutable
 from mailbbgun.relays.url import read as read_url
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
-from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.outcome import Outcome, Phase, Refused
-from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp.transaction import AfterDot, BeforeDot
 from mailbbgun.smtp_accounts.account import Account, fitting, ranked
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
@@ -50,21 +47,6 @@ SOON_SECONDS = 2.0
 
 #: Returns for how many seconds a route is paused, as ``CircuitBreaker.paused_for``.
 PausedFor = Callable[[str], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Unroutable:
-    """The relay of mail that no account of its tenant may carry now.
-
-    It refuses the mail with the reason ``why``, so the mail waits until an account may carry it.
-    """
-
-    why: str
-
-    async def attempt(self, envelope: Envelope, before_dot: BeforeDot, after_dot: AfterDot) -> dict[str, Outcome]:
-        """Refuse the mail for every recipient."""
-        del before_dot, after_dot
-        return dict.fromkeys(envelope.recipients, Refused(Reply(0, "4.3.5", self.why), Phase.CONNECT))
 
 
 class Routes:

@@ -148,7 +148,8 @@ class SendQueue(Generic[Q]):
     def take(self, free: int) -> list[Q]:
         """Take what may go now, at most as many as there are ``free`` connections.
 
-        By lane first, then by route and tenant in turn. Call :meth:`done` with each afterwards.
+        Lanes have weighted turns; in a lane, lines of one route and tenant take turns. Call
+        :meth:`done` with each afterwards.
         """
         with self._lock:
             now, was_idle, taken = time.monotonic(), self._idle, list[Q]()
@@ -161,7 +162,7 @@ class SendQueue(Generic[Q]):
                         taken.append(self._taken(lane, key, now))
                         if key in self._lines.by_lane[lane]:
                             ready[lane].append(key)  # at the end: the next turn is another tenant's or route's
-                self._ask_all, self._changed = False, len(taken) == free  # then there may be more
+                self._ask_all, self._changed = False, len(taken) == free  # all connections were used: more may be ready
             self._idle = free - len(taken)
             if self._idle and not was_idle:
                 self._space.notify()

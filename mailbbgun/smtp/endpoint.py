@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mailbbgun.core.net import Guard
+from mailbbgun.core.net import Guard, LookUp, system_look_up
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 #: none: no encryption. opportunistic: STARTTLS if the server offers it, without checking the
@@ -50,6 +50,11 @@ class Endpoint:
     def __hash__(self) -> int:
         return self._hash
 
+    @property
+    def look_up(self) -> LookUp:
+        """What finds the addresses of `host`: the guard, or else the system's resolver."""
+        return system_look_up if self.guard is None else self.guard.addresses
+
     def tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of this endpoint.
 
@@ -66,7 +71,7 @@ class Timeouts(SMTPTimeouts):
     """Time limits in seconds of each phase, some of which depend on the mail.
 
     The message data may take `body` seconds plus its size divided by `min_rate` (octets per
-    second).
+    second), and each block of it `body` seconds.
     """
 
     min_rate: float = 500.0

@@ -10,7 +10,6 @@ from math import inf
 from time import monotonic
 
 from mailbbgun.core.errors import NotPermitted
-from mailbbgun.core.net import system_look_up
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.outcome import Deferred, Phase, Refused, classify
 from mailbbgun.smtp.reply import Reply
@@ -104,9 +103,8 @@ class _Dialling:
     async def _connect(self) -> Session:
         endpoint = self._endpoint
         context = _tls_context(endpoint)
-        look_up = system_look_up if endpoint.guard is None else endpoint.guard.addresses
         deadline = min(monotonic() + self._timeouts.connect, self._until)
-        addresses = endpoint.addresses or await resolve(endpoint.host, endpoint.port, look_up, deadline)
+        addresses = endpoint.addresses or await resolve(endpoint.host, endpoint.port, endpoint.look_up, deadline)
         wire = await dial(addresses, endpoint.port, deadline)
         wire.trace, wire.until = self._trace, self._until
         try:

@@ -15,7 +15,7 @@ from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
-from mailbbgun.smtp.wire import Closing, Dropped, WireError
+from mailbbgun.smtp.wire import Closing, Dropped, TimedOut, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block
 #: on full buffers for ever.
@@ -25,7 +25,8 @@ GROUP = 100
 BeforeDot = Callable[[tuple[str, ...]], Awaitable[bool]]
 
 #: Awaited with the accepted recipients as soon as the reply to the dot is read. The reply is None
-#: if it was lost (nobody knows the outcome), and has code 0 if the dot was never sent.
+#: if it was lost (nobody knows the outcome), and has code 0 or 421 if the dot was not sent (a 421 may
+#: also answer it).
 AfterDot = Callable[[tuple[str, ...], Reply | None], Awaitable[None]]
 
 _DOT = b".\r\n"
@@ -195,11 +196,13 @@ class SMTPTransaction:
     async def _body(self, data: bytes) -> bool:
         """Write the message; return whether the server still waits for the dot."""
         try:
-            await self._wire.write(data, Phase.BODY, monotonic() + self._timeouts.transfer(len(data)))
+            deadline = monotonic() + self._timeouts.transfer(len(data))
+            await self._wire.write(data, Phase.BODY, deadline, self._timeouts.body)  # RFC 5321 §4.5.3.2.5
             spoke = self._wire.has_unasked_reply(Phase.BODY)
-        except Dropped as error:
+        except (Dropped, TimedOut) as error:
             try:
-                spoke = self._wire.has_unasked_reply(Phase.BODY)  # many servers say why before they hang up
+                # Many servers say why before they hang up, or read no more.
+                spoke = self._wire.has_unasked_reply(Phase.BODY)
             except Dropped:
                 raise error from None
             if not spoke:
@@ -228,7 +231,7 @@ class SMTPTransaction:
         deadline, gone = monotonic() + self._timeouts.dot, False
         try:
             # Time has passed since the body was written. A reply that is here already is about no dot.
-            if not await self._wire.write_unless_spoken(_DOT, Phase.DOT, deadline):
+            if not await self._wire.write_unless_server_spoke(_DOT, Phase.DOT, deadline):
                 return await self._early_reply()
             gone = True
             fault("dot.sent")

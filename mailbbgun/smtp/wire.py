@@ -17,7 +17,7 @@ from mailbbgun.drivers.tls import Tls
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, parse_reply, safe
 
-#: Octets that are encrypted at once.
+#: Octets that are encrypted, and handed to the kernel, at once.
 CHUNK = 64 * 1024
 
 
@@ -115,30 +115,30 @@ class Wire:
             raise Closing(phase, reply)
         return reply
 
-    async def write(self, data: bytes, phase: Phase, deadline: float) -> None:
-        """Hand all of `data` to the kernel.
+    async def write(self, data: bytes, phase: Phase, deadline: float, block: float = inf) -> None:
+        """Hand all of `data` to the kernel, each block of it (`CHUNK` octets) within `block` seconds.
 
         Raises TimedOut or Dropped, with `handed` set if any of it may have reached the kernel.
         """
-        if self._tls is None:
-            await self._send(data, phase, deadline)
-            return
         view, handed = memoryview(data), False
         for start in range(0, len(data), CHUNK):
-            encrypted = await self._encrypted(self._tls, view[start : start + CHUNK], phase, deadline, handed)
-            await self._send(encrypted, phase, deadline, handed)
+            octets: bytes | memoryview = data if len(data) <= CHUNK else view[start : start + CHUNK]
+            until = min(deadline, monotonic() + block)
+            if self._tls is not None:
+                octets = await self._encrypted(self._tls, octets, phase, until, handed)
+            await self._send(octets, phase, until, handed)
             handed = True
 
-    async def write_unless_spoken(self, data: bytes, phase: Phase, deadline: float) -> bool:
+    async def write_unless_server_spoke(self, data: bytes, phase: Phase, deadline: float) -> bool:
         """Hand over a few octets unless the server speaks first; return whether they were handed over.
 
-        Raises like `write`. If the kernel has no room for the first octet, the server may speak while
-        there is none.
+        Raises like `write`. If the kernel has no room, it waits for room, and looks again whether the
+        server spoke.
         """
         if self.has_unasked_reply(phase):
             return False
         if self._tls is not None:
-            data = await self._encrypted(self._tls, memoryview(data), phase, deadline, False)
+            data = await self._encrypted(self._tls, data, phase, deadline, False)
         while not await self._send(data, phase, deadline, at_once=True):
             if self.has_unasked_reply(phase):
                 return False
@@ -249,14 +249,16 @@ class Wire:
             raise Dropped(phase, Reply(0, "4.4.2", _why(error))) from error
 
     async def _send(
-        self, data: bytes, phase: Phase, deadline: float, handed: bool = False, at_once: bool = False
+        self, data: bytes | memoryview, phase: Phase, deadline: float, handed: bool = False, at_once: bool = False
     ) -> bool:
         try:
             return await Send(self._link, data, min(deadline, self.until), at_once=at_once)
         except SendFailed as failed:
             raise _unsent(failed, phase, handed) from failed
 
-    async def _encrypted(self, tls: Tls, data: memoryview, phase: Phase, deadline: float, handed: bool) -> bytes:
+    async def _encrypted(
+        self, tls: Tls, data: bytes | memoryview, phase: Phase, deadline: float, handed: bool
+    ) -> bytes:
         try:
             while (encrypted := tls.encrypted(data)) is None:
                 await self._send(tls.to_send(), phase, deadline)

@@ -3,8 +3,8 @@
 In: hints from the queue, and the clock. Out: mail, and results in the database.
 
 ``process.py`` starts and stops the threads of one process. The intake claims deliveries
-(``intake.py``), one loop delivers them all (``delivery.py``), and periodic tasks renew leases and
-find deliveries that were left behind (``periodic.py``). A message that has killed workers is sent alone,
-by a child process (``isolated.py``). ``supervisor.py`` runs several processes as one; ``main.py``
-is the command.
+(``intake.py``), one loop delivers them all (``delivery.py``, which also notices a loop that hangs),
+and periodic tasks renew leases and find deliveries that were left behind (``periodic.py``). A
+message that has killed workers is sent alone, by a child process (``isolated.py``).
+``supervisor.py`` runs several processes as one; ``main.py`` is the command.
 """

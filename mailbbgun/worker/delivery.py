@@ -1,4 +1,7 @@
-"""The delivery loop: one thread delivers all transactions of the send queue, each by a coroutine."""
+"""The delivery loop: one thread delivers all transactions of the send queue, each by a coroutine.
+
+``LoopWatch`` notices a loop that hangs.
+"""
 
 import logging
 import sys
@@ -14,20 +17,26 @@ from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.routing.send_queue import SendQueue
 
-#: Seconds, at most, until the send queue is looked at again: accounts and their limits change.
+#: Seconds, at most, of one turn in which nothing new can begin: ``LoopWatch`` must see turns.
 _LOOK_SECONDS = 0.5
 
 #: Seconds between two looks for connections that were idle too long.
 _REAP_SECONDS = 5.0
 
-#: Seconds until a delivery is tried again that could not be read from the database.
+#: Seconds until a delivery is due again whose message could not be read from the database.
 _UNREAD_SECONDS = 1.0
 
 log = logging.getLogger("mailbbgun.worker")
 
 
+def turn(context: WorkerContext, loop: Loop, longest: float) -> None:
+    """Wait for at most ``longest`` seconds, do one turn of the loop, and write its journal lines."""
+    loop.turn(0.0 if context.journal_turns.waiting else longest)
+    context.journal_turns.end()
+
+
 class DeliveryLoop:
-    """Delivers what is in the send queue until ``stop`` is set, and then ends what it has begun.
+    """Delivers what is in the send queue until ``stop`` is set, and then finishes what it has begun.
 
     :meth:`run` is the job of one thread. At most ``connections`` transactions are under way.
     """
@@ -48,21 +57,17 @@ class DeliveryLoop:
         """Deliver; whoever sets ``stop`` must wake the loop."""
         reap_at = monotonic() + _REAP_SECONDS
         while not self._stop.is_set():
-            self._turn(self._begin())
+            turn(self._context, self._loop, self._begin())
             if monotonic() >= reap_at:
                 self._loop.start(self._context.routes.reap())
                 reap_at = monotonic() + _REAP_SECONDS
         self._loop.start(self._context.routes.close())
         while len(self._loop):
-            self._turn(_LOOK_SECONDS)
+            turn(self._context, self._loop, _LOOK_SECONDS)
         self._loop.turned = inf  # it has ended, and does not stand still
 
-    def _turn(self, longest: float) -> None:
-        self._loop.turn(0.0 if self._context.journal_turns.waiting else longest)
-        self._context.journal_turns.end()
-
     def _begin(self) -> float:
-        """Begin to deliver what may go; return for how many seconds nothing more may go by itself."""
+        """Begin to deliver what may go; return for how many seconds the next turn may wait."""
         free = self._connections - self._under_way
         if not free:
             return _LOOK_SECONDS
@@ -89,7 +94,10 @@ class DeliveryLoop:
 
 
 class LoopWatch:
-    """Notices that a loop has been in one turn for ``seconds``. Ask it every few seconds, in another thread."""
+    """Notices that a loop has been in one turn for ``seconds``.
+
+    Ask it several times within these, from another thread.
+    """
 
     def __init__(self, loop: Loop, seconds: float) -> None:
         self._loop, self._seconds = loop, seconds

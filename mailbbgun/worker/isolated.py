@@ -21,6 +21,7 @@ from mailbbgun.routing.routes import SOON_SECONDS
 from mailbbgun.services import Services
 from mailbbgun.settings.paths import PROJECT
 from mailbbgun.sweep import replay
+from mailbbgun.worker.delivery import turn
 from mailbbgun.worker.intake import LIMIT_TOO_FAR_SECONDS, LIMITS_USED_UP
 
 #: Seconds to write the results before the child ends.
@@ -86,8 +87,7 @@ def send_isolated(services: Services, message_id: UUID, owner: UUID) -> None:
     failed: list[Exception] = []
     loop.start(_deliver_all(context, take(context, [message_id], isolated=True), failed))
     while len(loop):
-        loop.turn(0.0 if context.journal_turns.waiting else _LOOK_SECONDS)
-        context.journal_turns.end()
+        turn(context, loop, _LOOK_SECONDS)
     if failed:  # the parent sees that this process ended by it, and replays the journal
         raise failed[0]
     _leave(context)

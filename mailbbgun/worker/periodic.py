@@ -150,7 +150,7 @@ class Periodic:
         Publish hints for deliveries without one.
         """
         for _ in range(RESUMES):
-            if holding.resumed(self._services.db, RESUMING) < RESUMING:
+            if holding.resume(self._services.db, RESUMING) < RESUMING:
                 break
         hint_again(self._services.db, self._services.queue, unhinted())
 

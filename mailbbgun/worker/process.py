@@ -28,8 +28,8 @@ from mailbbgun.worker.periodic import Periodic
 #: Seconds to write the last results at shutdown.
 FLUSH_SECONDS = 10.0
 
-#: Threads for name look-ups, at most. With many connections to domains whose name servers are silent,
-#: fewer would make the others wait.
+#: Threads of the loop for name look-ups and other blocking functions, at most. There is one for each
+#: connection, so that silent name servers of some domains do not make other mail wait.
 MOST_THREADS = 256
 
 #: Seconds to wait, at shutdown, for a claim that has begun.

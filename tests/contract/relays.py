@@ -16,7 +16,7 @@ from mailbbgun.relays.contract import Relay
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.relay import DirectMX, SmartHost
-from mailbbgun.routing.routes import Unroutable
+from mailbbgun.relays.unroutable import Unroutable
 from mailbbgun.smtp.endpoint import Endpoint
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Deferred, Delivered, Fenced, Outcome, Phase, Unknown

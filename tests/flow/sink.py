@@ -95,6 +95,7 @@ class Sink(asyncio.Protocol):
             _kill_peer(self._transport)
         self._recipients.append(address)
         if kind == "hesitate":
+            print(f"hesitates {address}", flush=True)
             self._hesitating = True
             asyncio.get_running_loop().call_later(float(rest.partition("-")[0]), self._go_on)
             return b""

@@ -293,7 +293,7 @@ class Table:
                 return said
             case Send():
                 if instead is False:
-                    assert operation.must_ask_again
+                    assert operation.has_given_way
                     return False
                 assert isinstance(operation.link, TableLink)
                 assert not operation.link.closed

@@ -112,13 +112,14 @@ def test_a_server_that_leaves_during_the_message_gets_no_dot(behaviour: Behaviou
     assert (journal.before, peer.messages) == ([], [])
 
 
-def test_a_peer_that_never_reads_is_deferred_at_the_body() -> None:
+@pytest.mark.parametrize("min_rate", [1e9, 1.0], ids=["the whole", "one block"])
+def test_a_peer_that_never_reads_is_deferred_at_the_body(min_rate: float) -> None:
     def deaf(dialogue: Dialogue) -> None:
         stop.wait(PATIENCE)
         raise Gone
 
     stop = threading.Event()
-    timeouts = replace(PATIENT, body=0.3, min_rate=1e9)
+    timeouts = replace(PATIENT, body=0.3, min_rate=min_rate)
     with Peer(at={"body": deaf}, extensions=()) as peer:
         outcome = send(peer, BIG, timeouts)["to@b.test"]
         stop.set()

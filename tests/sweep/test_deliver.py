@@ -72,7 +72,7 @@ def test_what_a_server_has_answered_before_an_error_of_ours_is_known(store, owne
 @pytest.mark.parametrize("store", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 def test_mail_of_a_tenant_that_becomes_active_while_its_hint_is_taken_is_hinted_again(store, owner, monkeypatch):
     (row,) = store.add(due=-5, hinted=-3)
-    message, hold = store.row(row).message_id, holding.held
+    message, hold = store.row(row).message_id, holding.hold
 
     def is_now(status: str) -> None:
         with store.services.db.write() as session:
