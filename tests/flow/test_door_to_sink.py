@@ -114,7 +114,10 @@ def test_a_delivery_expires_at_the_end_of_its_retry_schedule(service):
 
 @pytest.mark.long
 def test_a_deferral_by_an_open_circuit_is_no_attempt(embedded_settings):
-    with Service(embedded_settings, CIRCUIT_FAILURES=2, CIRCUIT_PAUSE_SECONDS=1, SWEEP_SECONDS=1) as service:
+    # One after the other: mail that leaves at the same time finds the circuit closed.
+    with Service(
+        embedded_settings, WORKER_CONNECTIONS=1, CIRCUIT_FAILURES=2, CIRCUIT_PAUSE_SECONDS=1, SWEEP_SECONDS=1
+    ) as service:
         service.kill("sink")
         service.start_worker()
         sent = [service.post(to=[f"u{n}@example.test", f"v{n}@example.test"])["id"] for n in range(6)]
