@@ -59,7 +59,7 @@ def test_claims_are_given_back_if_the_database_goes_away_before_their_mail_can_b
     def held(database, message_ids):
         raise DatabaseUnavailable("gone since the claim")
 
-    monkeypatch.setattr(holding, "held", held)
+    monkeypatch.setattr(holding, "hold", held)
     with pytest.raises(DatabaseUnavailable):
         take(context, [store.row(row).message_id, uuid4()])  # the second one is missing
     wait_until(lambda: store.row(row).lease_owner is None, "the claim is given back")

@@ -84,7 +84,7 @@ def test_mail_of_a_tenant_that_becomes_active_while_its_hint_is_taken_is_hinted_
 
     is_now(SUSPENDED)
     context = WorkerContext.open(store.services, owner)
-    monkeypatch.setattr(holding, "held", held)
+    monkeypatch.setattr(holding, "hold", held)
     assert take(context, [message]) == []
     with store.services.db.statements() as statements:
         put_early_back(statements, [message])  # as the intake does with what it could not claim
