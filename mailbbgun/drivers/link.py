@@ -1,4 +1,4 @@
-"""A non-blocking TCP socket: the `operations.Link` of both drivers."""
+"""A non-blocking TCP socket: the `operations.TcpLink` of both drivers."""
 
 import contextlib
 import errno

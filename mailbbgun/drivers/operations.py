@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Link(Protocol):
+class TcpLink(Protocol):
     """One TCP connection of a driver. None of its methods waits."""
 
     def receive_now(self) -> bytes | None:
@@ -59,7 +59,7 @@ class Operation(Generic[T]):
         return answer
 
 
-class Connect(Operation[Link]):
+class Connect(Operation[TcpLink]):
     """Connect to an IP address. Raises OSError."""
 
     __slots__ = ("address", "port")
@@ -73,7 +73,7 @@ class Receive(Operation[bytes]):
 
     __slots__ = ("link",)
 
-    def __init__(self, link: Link, deadline: float) -> None:
+    def __init__(self, link: TcpLink, deadline: float) -> None:
         self.link, self.deadline = link, deadline
 
 
@@ -88,7 +88,7 @@ class Send(Operation[bool]):
 
     __slots__ = ("at_once", "data", "handed", "link")
 
-    def __init__(self, link: Link, data: bytes | memoryview, deadline: float, *, at_once: bool = False) -> None:
+    def __init__(self, link: TcpLink, data: bytes | memoryview, deadline: float, *, at_once: bool = False) -> None:
         self.link, self.deadline, self.at_once = link, deadline, at_once
         self.data = data
         self.handed = False

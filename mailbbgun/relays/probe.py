@@ -35,7 +35,7 @@ Failure = Deferred | Refused | Bounced | Unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class Encryption:
     """How a connection is encrypted.
 
     If the certificate was refused, `version` and `cipher` are empty.
@@ -60,7 +60,7 @@ class ProbeStep:
     ok: bool
     milliseconds: float
     reply: Reply | None = None
-    tls: Tls | None = None
+    tls: Encryption | None = None
     mechanism: str | None = None
 
 
@@ -130,7 +130,7 @@ class _Recorder:
             self._add(ProbeStep(_name(phase), reply.code // 100 in (2, 3), 0.0, reply, mechanism=mechanism))
         elif wire is not None and phase is Phase.TLS:
             version, cipher, der = wire.tls_details()
-            self._add(ProbeStep(_name(phase), True, 0.0, None, Tls(version, cipher, read(der))))
+            self._add(ProbeStep(_name(phase), True, 0.0, None, Encryption(version, cipher, read(der))))
         elif wire is not None:
             self.passed(phase, Reply(0, None, wire.ip))
 
@@ -148,7 +148,7 @@ class _Recorder:
 
     def certified(self, certificate: Certificate | None) -> None:
         """Add to the last step, which failed, the certificate that was refused."""
-        self.steps[-1] = replace(self.steps[-1], tls=Tls("", "", certificate))
+        self.steps[-1] = replace(self.steps[-1], tls=Encryption("", "", certificate))
 
     def _add(self, step: ProbeStep) -> None:
         now = monotonic()
@@ -262,13 +262,13 @@ def _redacted(told: Probe, endpoint: Endpoint) -> Probe:
         return Reply(reply.code, enhanced, redact(reply.text)[:MAX_SHOWN])
 
     steps = (
-        replace(step, reply=step.reply and said(step.reply), tls=step.tls and _redacted_tls(step.tls, redact))
+        replace(step, reply=step.reply and said(step.reply), tls=step.tls and _redacted_encryption(step.tls, redact))
         for step in told.steps
     )
     return Probe(tuple(steps), told.verdict and replace(told.verdict, reply=said(told.verdict.reply)))
 
 
-def _redacted_tls(tls: Tls, redact: Callable[[str], str]) -> Tls:
+def _redacted_encryption(tls: Encryption, redact: Callable[[str], str]) -> Encryption:
     shown = tls.certificate and replace(
         tls.certificate,
         subject=redact(tls.certificate.subject),

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 
 from mailbbgun.core.net import LookUp
-from mailbbgun.drivers.operations import Connect, InThread, Link, Receive, Send, SendFailed
+from mailbbgun.drivers.operations import Connect, InThread, Receive, Send, SendFailed, TcpLink
 from mailbbgun.drivers.tls import Tls
 from mailbbgun.smtp.outcome import Deferred, Phase, retry_after
 from mailbbgun.smtp.reply import ProtocolError, Reply, ReplyBuffer, parse_reply, safe
@@ -76,7 +76,7 @@ class Wire:
 
     __slots__ = ("_buffer", "_link", "_tls", "ip", "mechanism", "trace", "until")
 
-    def __init__(self, link: Link, ip: str) -> None:
+    def __init__(self, link: TcpLink, ip: str) -> None:
         self.ip = ip
         self._link = link
         self._buffer = ReplyBuffer()

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from mailbbgun.core.net import Allowed, Guard
+from mailbbgun.relays import relay
 from mailbbgun.relays.mx import Resolver
 from mailbbgun.relays.relay import DirectMX
 from mailbbgun.smtp.envelope import Envelope
@@ -231,3 +232,12 @@ def test_no_more_than_five_servers_are_tried() -> None:
 def test_no_recipients_are_no_work() -> None:
     with exchangers() as relay:
         assert attempt(relay, Envelope("a@a.test", (), RAW)) == {}
+
+
+def test_name_servers_that_take_too_long_defer_the_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "LOOK_UP_SECONDS", 0.05)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, pool() as connections:
+        silent.bind(("127.0.0.1", 0))
+        direct = DirectMX(Resolver(["127.0.0.1"], silent.getsockname()[1], lifetime=2), connections)
+        (outcome,) = attempt(direct).values()
+    assert outcome == Deferred(Reply(0, "4.4.3", "timed out waiting for the name servers"), Phase.DNS)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mailbbgun.drivers.loop import Loop
-from mailbbgun.drivers.operations import Connect, InThread, Link, Receive, Send, SendFailed, Suspend
+from mailbbgun.drivers.operations import Connect, InThread, Receive, Send, SendFailed, Suspend, TcpLink
 from mailbbgun.relays.pool import Pool
 from mailbbgun.smtp.endpoint import Endpoint
 from tests.smtp.drivers import run, run_on, soon, to_the_end, with_each_driver
@@ -59,7 +59,7 @@ def sink() -> Iterator[tuple[int, list[int]]]:
 def test_operations_end_in_the_order_of_their_deadlines(driver: Loop) -> None:
     ended: list[str] = []
 
-    async def late(name: str, operation: Callable[[Link, float], object], deadline: float) -> None:
+    async def late(name: str, operation: Callable[[TcpLink, float], object], deadline: float) -> None:
         link = await Connect(LOOPBACK, deaf.getsockname()[1], soon())
         try:
             await operation(link, deadline)  # type: ignore[misc]  # it is an Operation
@@ -72,7 +72,7 @@ def test_operations_end_in_the_order_of_their_deadlines(driver: Loop) -> None:
     release = threading.Event()
     with socket.create_server((LOOPBACK, 0)) as deaf, full_listener() as full:
         first = soon(0.2)
-        operations: dict[str, Callable[[Link, float], object]] = {
+        operations: dict[str, Callable[[TcpLink, float], object]] = {
             "receive": lambda link, deadline: Receive(link, deadline),
             "connect": lambda _link, deadline: Connect(LOOPBACK, full, deadline),
             "send": lambda link, deadline: Send(link, b"x" * 20_000_000, deadline),
@@ -88,11 +88,11 @@ def test_operations_end_in_the_order_of_their_deadlines(driver: Loop) -> None:
 
 
 def test_what_is_there_when_the_deadline_is_noticed_is_taken(driver: Loop) -> None:
-    async def receive(link: Link) -> None:
+    async def receive(link: TcpLink) -> None:
         told.append(await Receive(link, soon(0.05)))
         link.close()
 
-    async def connect() -> Link:
+    async def connect() -> TcpLink:
         return await Connect(LOOPBACK, listener.getsockname()[1], soon())
 
     told: list[bytes] = []
@@ -203,7 +203,7 @@ def test_a_call_that_fails_does_not_end_the_loop(driver: Loop, caplog: pytest.Lo
 
 
 def test_a_link_that_is_closed_fails_at_once(driver: Loop) -> None:
-    async def uses(operation: Callable[[Link], object]) -> str:
+    async def uses(operation: Callable[[TcpLink], object]) -> str:
         link = await Connect(LOOPBACK, echo.port, soon())
         await Receive(link, soon())
         link.close()
