@@ -161,6 +161,19 @@ class SecretUnreadable(ConfigurationError):
     status = 503  # the client did nothing wrong, and may try again once the sysadmin has put the key back
 
 
+class FileRefused(MailBBGunError):
+    """A file may not be sent: its name, its type or its content is not accepted."""
+
+    code = "file_refused"
+    status = 422
+
+
+class VirusFound(FileRefused):
+    """The virus scanner found something in a file."""
+
+    code = "virus_found"
+
+
 class TookTooLong(MailBBGunError):
     """A query takes longer than one caller may keep the database busy.
 

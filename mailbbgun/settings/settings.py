@@ -183,6 +183,20 @@ class Settings:
         "never matters.",
     )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    ALLOWED_FILE_TYPES: tuple[str, ...] = _setting(
+        (
+            *("pdf", "rtf", "doc", "docx", "dot", "dotx", "xls", "xlsx", "xltx", "ppt", "pptx", "ppsx", "odt"),
+            *("ods", "odp", "odg", "epub", "txt", "log", "csv", "tsv", "md", "json", "xml", "html", "htm", "ics"),
+            *("vcf", "eml", "jpg", "jpeg", "png", "gif", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif"),
+            *("svg", "mp3", "wav", "ogg", "m4a", "flac", "mp4", "mov", "webm", "avi", "zip"),
+        ),
+        "Extensions of files that may be sent. A file whose content is of another type than its extension says "
+        'is refused. "*": all.',
+    )
+    MACRO_DOCUMENTS: Literal["reject", "allow"] = _setting("reject", "What to do with documents that have macros.")
+    NESTED_ARCHIVES: Literal["reject", "allow"] = _setting(
+        "reject", "What to do with ZIP archives that hold other archives or programs. Nothing is ever unpacked."
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(

@@ -1,0 +1,188 @@
+"""Watches the blocks of a file as they pass by, and judges it: its name, its type, archives and macros."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mailbbgun.core.errors import FileRefused
+from mailbbgun.safety import archives, formats
+from mailbbgun.safety.archives import Listing
+from mailbbgun.safety.formats import HEAD, Format
+from mailbbgun.safety.names import extension, safe_name
+from mailbbgun.settings.settings import Settings
+
+#: The name of a stream in each Office 97 document with macros ([MS-OVBA] §2.2.1), and of the one that
+#: holds an encrypted document ([MS-OFFCRYPTO] §2.3.4.4).
+_VBA, _ENCRYPTED = ("_VBA_PROJECT".encode("utf-16-le"), "EncryptedPackage".encode("utf-16-le"))
+
+_IMAGES = frozenset({formats.JPEG, formats.PNG, formats.GIF, formats.WEBP, formats.BMP, formats.TIFF})
+_CODE = (b"<script", b"<html", b"<?php", b"%pdf-")
+_OFFICE = frozenset({formats.WORD, formats.EXCEL, formats.SLIDES})
+_ACTIVE = frozenset({formats.HTML, formats.SVG})  # text that a browser would run
+#: Formats of an extension → other formats that such a file may be of.
+_ALSO: dict[Format, frozenset[Format]] = {
+    formats.OLE: frozenset({formats.RTF}),
+    formats.MACROS: _OFFICE,
+    formats.XML: _ACTIVE,
+    formats.MARKDOWN: _ACTIVE,
+    formats.MAIL: _ACTIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which files may be sent. ``extensions``: None for all."""
+
+    extensions: frozenset[str] | None
+    macros: bool
+    nested: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rules":
+        """Return the rules that the settings ask for."""
+        allowed = frozenset(one.lower().removeprefix(".") for one in settings.ALLOWED_FILE_TYPES)
+        return cls(
+            None if "*" in allowed else allowed,
+            macros=settings.MACRO_DOCUMENTS == "allow",
+            nested=settings.NESTED_ARCHIVES == "allow",
+        )
+
+
+class Judged(NamedTuple):
+    """A file that may be sent: its safe name, and its media type."""
+
+    filename: str
+    content_type: str
+
+
+class Examination:
+    """What is kept of a file while its blocks pass by: its ends, at most half a megabyte."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._kept = 0
+        self._last = b""
+        self.size = 0
+        self._seen: set[bytes] = set()
+
+    def watch(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass blocks on, and look at each."""
+        for block in blocks:
+            self.look(block)
+            yield block
+
+    def look(self, block: bytes) -> None:
+        """Look at the next block of the file."""
+        self.size += len(block)
+        if len(self._head) < HEAD:
+            self._head += block[: HEAD - len(self._head)]
+        if self._head.startswith(b"\xd0\xcf\x11\xe0"):
+            joined = self._last + block
+            self._seen.update(name for name in (_VBA, _ENCRYPTED) if name in joined)
+            self._last = joined[-len(_ENCRYPTED) :]
+        self._tail.append(block[-archives.TAIL :])
+        self._kept += len(self._tail[-1])
+        while self._kept - len(self._tail[0]) >= archives.TAIL:
+            self._kept -= len(self._tail.popleft())
+
+    def judge(self, filename: str, declared: str, rules: Rules) -> Judged:
+        """Judge the file, whose last block has passed. ``declared``: the media type its sender says.
+
+        Raises :class:`FileRefused`, which says what is wrong.
+        """
+        name = safe_name(filename)
+        suffix = extension(name)
+        head = bytes(self._head)
+        found = formats.recognised(head)
+        listed = archives.listing(b"".join(self._tail), self.size)
+        _refuse_two_in_one(name, head, found, listed)
+        if found is formats.ZIP and listed is not None:
+            found = archives.format_of(listed)
+        expected = formats.by_extension(suffix)
+        if not suffix and found is not None and found.extensions:
+            expected, suffix = found, found.extensions[0]
+        _refuse_extension(name, suffix, rules)
+        if not self._agree(expected, found):
+            raise FileRefused(_disagreement(name, suffix, expected, found, empty=not self.size))
+        if not rules.macros and (found is formats.MACROS or _VBA in self._seen or _has_basic(found, listed)):
+            raise FileRefused(f"{name!r} has macros, which are not accepted. Send it without them, or as a PDF.")
+        if found is formats.ZIP:
+            _refuse_archive(name, self.size, listed, rules)
+        return Judged(name, _media_type(name, suffix, expected, declared))
+
+    def _agree(self, expected: Format | None, found: Format | None) -> bool:
+        """Return whether a file whose extension says ``expected`` may be of the format ``found``."""
+        if expected is found:
+            return True
+        if expected is None:  # an extension that only the sysadmin knows
+            return found is None or found.kind not in ("program", "archive")
+        if found is formats.OLE and _ENCRYPTED in self._seen and expected in _OFFICE | {formats.MACROS}:
+            return True
+        if found in _ALSO.get(expected, frozenset()):
+            return True
+        if expected.kind == "text":
+            is_text = found is not None and (found.kind == "text" or found is formats.SCRIPT) and found not in _ACTIVE
+            return not expected.marked and (is_text or not self.size)
+        return not expected.marked and (expected.kind == "program" or found is None)
+
+
+def _refuse_two_in_one(name: str, head: bytes, found: Format | None, listed: Listing | None) -> None:
+    """Refuse a file that one program takes for this and another one for that."""
+    other = ""
+    if listed is not None and (found is not formats.ZIP or listed.before):
+        other = "ZIP archive"
+    elif found in _IMAGES and any(mark in head.lower() for mark in _CODE):
+        other = "script or document"
+    if other:
+        first = found.name if found else "unknown type"
+        raise FileRefused(f"{name!r} is not accepted: it is two files at once, {first} and {other}.")
+
+
+def _refuse_extension(name: str, suffix: str, rules: Rules) -> None:
+    if rules.extensions is None or suffix in rules.extensions:
+        return
+    allowed = ", ".join(sorted(rules.extensions))
+    its = f"files of type .{suffix} are" if suffix else "a file without an extension is"
+    raise FileRefused(f"{name!r} is not accepted: {its} not. Accepted are: {allowed} (ALLOWED_FILE_TYPES).")
+
+
+def _disagreement(name: str, suffix: str, expected: Format | None, found: Format | None, *, empty: bool) -> str:
+    says = expected.name if expected else "no program or archive"
+    content = "the file is empty" if empty else f"its content is: {found.name if found else 'unknown type'}"
+    return f"{name!r} is not what it seems: its extension .{suffix} says {says}, but {content}."
+
+
+def _has_basic(found: Format | None, listed: Listing | None) -> bool:
+    return found is formats.ODF and listed is not None and any(path.startswith("Basic/") for path in listed.paths)
+
+
+def _refuse_archive(name: str, size: int, listed: Listing | None, rules: Rules) -> None:
+    if rules.nested:
+        return
+    if listed is None or not listed.whole:
+        raise FileRefused(f"{name!r} is not accepted: the list of files in it is damaged, or too long to be read.")
+    if listed.is_bomb(size):
+        raise FileRefused(f"{name!r} is not accepted: it says that it unpacks to a hundred times its size and more.")
+    if inner := listed.holding(("archive", "program")):
+        raise FileRefused(f"{name!r} is not accepted: it holds {inner!r}; archives may hold no archives or programs.")
+
+
+def _media_type(name: str, suffix: str, expected: Format | None, declared: str) -> str:
+    """Return the media type of a file: the declared one if it goes with the extension."""
+    said, _, _ = declared.lower().partition(";")
+    said = said.strip()
+    meant = formats.by_type(said)
+    if expected is None:
+        return said or formats.type_of(suffix)
+    if said in expected.types:
+        return declared.strip()
+    text = {"text"} == {expected.kind, meant.kind if meant else "text" if said.startswith("text/") else ""}
+    excel = suffix == "csv" and said == "application/vnd.ms-excel"  # browsers on Windows say this
+    relatives = meant is not None and (meant in _ALSO.get(expected, ()) or expected in _ALSO.get(meant, ()))
+    if meant is None or text or excel or relatives or meant.name == expected.name:
+        return formats.type_of(suffix)
+    raise FileRefused(
+        f"{name!r} is not what it seems: its Content-Type says {meant.name}, and its extension {expected.name}."
+    )
