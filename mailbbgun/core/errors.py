@@ -231,6 +231,12 @@ class RedisUnavailable(Unavailable):
     kind = "redis"
 
 
+class ScannerUnavailable(Unavailable):
+    """The virus scanner cannot be reached, fails, or did not answer in time."""
+
+    kind = "scanner"
+
+
 class QueueMisconfigured(ConfigurationError):
     """The broker's queues are missing or declared otherwise. ``initdb.py`` declares them."""
 

@@ -17,7 +17,11 @@ PACKAGES = {
     "postgresql": "postgresql",
     "redis": "redis-server",
 }  # of servers; a tool's has its name
-TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # tools whose package has another name
+TOOLS = {  # whose package has another name
+    "systemd-analyze": "systemd",
+    "node": "nodejs",
+    "clamd": "clamav-daemon",
+}
 LOCK = Path(
     "/usr"
 )  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
@@ -55,6 +59,11 @@ def pgbouncer() -> Path:
 def node() -> Path:
     """Return the path of node. Raises :class:`Missing`."""
     return _found("node")
+
+
+def clamd() -> Path:
+    """Return the path of clamd. Raises :class:`Missing`."""
+    return _found("clamd")
 
 
 def nginx() -> Path:
