@@ -20,6 +20,7 @@ class Blob(Owned, Base):
     __tablename__ = "blobs"
     __table_args__ = (
         Index("ix_blobs_tenant_id_md5", "tenant_id", "md5"),
+        Index("uq_blobs_object_id", "object_id", unique=True),
         Index("ix_blobs_kept_until", "kept_until"),
         Index("ix_blobs_scan", "scan", "created_at"),
     )

@@ -73,10 +73,17 @@ def blobs(session: Session, tenant_id: UUID, sha256s: Collection[str], md5s: Col
     return session.scalars(select(Blob).where(Blob.tenant_id == tenant_id, named).order_by(Blob.object_id.desc())).all()
 
 
-def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> None:
-    """Keep blobs of a tenant for another :data:`GRACE`. Those that are kept for most of it are left alone."""
-    its = (Blob.tenant_id == tenant_id, Blob.sha256.in_(sha256s), Blob.kept_until < db_now(GRACE * 0.75))
-    session.execute(update(Blob).where(*its).values(kept_until=db_now(GRACE)).execution_options(**_UNSYNCHRONIZED))
+def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str]:
+    """Keep blobs of a tenant for another :data:`GRACE`, and return which of them there are.
+
+    Those that are kept for most of it are left alone.
+    """
+    its = (Blob.tenant_id == tenant_id, Blob.sha256.in_(sha256s))
+    soon = Blob.kept_until < db_now(GRACE * 0.75)
+    session.execute(
+        update(Blob).where(*its, soon).values(kept_until=db_now(GRACE)).execution_options(**_UNSYNCHRONIZED)
+    )
+    return set(session.scalars(select(Blob.sha256).where(*its)))
 
 
 def _its(tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:

@@ -51,8 +51,11 @@ class BlobStore(Protocol):
     def size(self, key: str) -> int | None:
         """Return a file's size in bytes; None if there is no such file."""
 
-    def move(self, source: str, target: str) -> None:
-        """Give a file another key. Raises :class:`BlobMissing` if there is none."""
+    def copy(self, source: str, target: str) -> None:
+        """Store a file under another key, too. What happens to the first does not change the second.
+
+        Raises :class:`BlobMissing` if there is no such file.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete files. Those that do not exist are no error."""

@@ -1,5 +1,6 @@
 """Files in a folder of this machine, or of a network drive that keeps its promises about ``fsync``."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,9 @@ PARTS = "parts"
 
 #: Bytes that :meth:`Folder.check` writes, to see whether there is room.
 PROBE = b"\0" * 4096
+
+# What a network drive says that cannot give a file two names.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 _PART = re.compile(r"[0-9a-f]{32}")
 
@@ -81,13 +85,18 @@ class Folder:
         except BlobMissing:
             return None
 
-    def move(self, source: str, target: str) -> None:
-        old = self._path(source)
-        with self._found(source):
-            old.stat()
-        self._name(old, self._path(target))
-        with _translated(self._root):
-            _sync_folder(old.parent)
+    def copy(self, source: str, target: str) -> None:
+        part = self._parts / uuid4().hex
+        try:
+            with self._found(source):
+                os.link(self._path(source), part)  # no file is ever written again, so two names may share it
+            self._name(part, self._path(target))
+        except BlobStoreUnavailable as error:
+            part.unlink(missing_ok=True)
+            if getattr(error.__cause__, "errno", None) not in _NO_LINKS:
+                raise
+            with self.open(source) as blocks:
+                self.put(target, blocks)
 
     def delete(self, keys: Iterable[str]) -> None:
         with _translated(self._root):

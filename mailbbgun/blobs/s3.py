@@ -130,11 +130,10 @@ class S3:
         except BlobMissing:
             return None
 
-    def move(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str) -> None:
         with self._translated():
             copied = CopySource(self._bucket.name, checked(source))
             self._client.copy_object(self._bucket.name, checked(target), copied)
-            self._client.remove_object(self._bucket.name, source)
 
     def delete(self, keys: Iterable[str]) -> None:
         with self._translated():

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "sha256", name=op.f("pk_blobs")),
     )
     op.create_index("ix_blobs_tenant_id_md5", "blobs", ["tenant_id", "md5"])
+    op.create_index("uq_blobs_object_id", "blobs", ["object_id"], unique=True)
     op.create_index("ix_blobs_kept_until", "blobs", ["kept_until"])
     op.create_index("ix_blobs_scan", "blobs", ["scan", "created_at"])
     op.create_table(
