@@ -97,6 +97,13 @@ def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str
     return set(session.scalars(select(Blob.sha256).where(*its)))
 
 
+def scanned(session: Session, tenant_id: UUID, sha256: str, state: str, words: str) -> None:
+    """Note what the virus scanner said of a blob."""
+    its = (Blob.tenant_id == tenant_id, Blob.sha256 == sha256)
+    values = {"scan": state, "scan_result": words or None, "scanned_at": db_now()}
+    session.execute(update(Blob).where(*its).values(**values).execution_options(**_UNSYNCHRONIZED))
+
+
 def look_soon(session: Session, tenant_id: UUID, sha256: str) -> None:
     """Let a blob be deleted after :data:`GRACE` if no row refers to it by then."""
     its = (Blob.tenant_id == tenant_id, Blob.sha256 == sha256, Blob.kept_until > db_now(GRACE))

@@ -5,21 +5,18 @@ the descriptions.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mailbbgun.settings import urls
+from mailbbgun.settings.field import setting as _setting
+from mailbbgun.settings.files import FileSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 
-def _setting(default: Any, doc: str, *, least: float | None = None, most: float | None = None) -> Any:
-    """Return a field for a setting. ``least`` and ``most`` bound each of its numbers."""
-    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(FileSettings):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
@@ -194,36 +191,6 @@ class Settings:
         "never matters.",
     )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
-    MAX_MESSAGE_SIZE: int = _setting(
-        41_943_040,
-        "Largest message as it is sent: a file takes a third more there than on a disk. Many servers take less.",
-        least=1024,
-        most=1_000_000_000,
-    )
-    MAX_FILE_SIZE: int = _setting(
-        26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
-    )
-    ATTACHMENT_DAYS: int = _setting(
-        30,
-        "How many days an uploaded file is kept after its last use. A file that a message needs is kept as long as "
-        "that. 0: for ever.",
-        least=0,
-        most=36_500,
-    )
-    ALLOWED_FILE_TYPES: tuple[str, ...] = _setting(
-        (
-            *("pdf", "rtf", "doc", "docx", "dot", "dotx", "xls", "xlsx", "xltx", "ppt", "pptx", "ppsx", "odt"),
-            *("ods", "odp", "odg", "epub", "txt", "log", "csv", "tsv", "md", "json", "xml", "html", "htm", "ics"),
-            *("vcf", "eml", "jpg", "jpeg", "png", "gif", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif"),
-            *("svg", "mp3", "wav", "ogg", "m4a", "flac", "mp4", "mov", "webm", "avi", "zip"),
-        ),
-        "Extensions of files that may be sent. A file whose content is of another type than its extension says "
-        'is refused. "*": all.',
-    )
-    MACRO_DOCUMENTS: Literal["reject", "allow"] = _setting("reject", "What to do with documents that have macros.")
-    NESTED_ARCHIVES: Literal["reject", "allow"] = _setting(
-        "reject", "What to do with ZIP archives that hold other archives or programs. Nothing is ever unpacked."
-    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
@@ -274,13 +241,6 @@ class Settings:
         60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600
     )
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for stranded messages.", least=1, most=600)
-    SPOOL_SIZE: int = _setting(
-        1_073_741_824,
-        "Room in {VAR}/spool for the messages with files that one worker.py is sending, all its processes "
-        "together. Further ones wait. A larger message is sent while no other one is there.",
-        least=1_000_000,
-        most=1_000_000_000_000,
-    )
     SHUTDOWN_GRACE: int = _setting(
         30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600
     )
