@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
-from mailbbgun.http.responses import AWAITS, PendingResponse
+from mailbbgun.accept.quick import Begun
+from mailbbgun.http.responses import AWAITS, Ending, PendingResponse
 from mailbbgun.server.registry import ClientConnection
 
 
@@ -55,6 +57,35 @@ class Exchange:
     def keep_alive(self) -> bool:
         """Whether another request may follow on the connection."""
         return not self.response.should_close()
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """A message of the quick way, on its way to its commit. Flask has not seen the request."""
+
+    connection: ClientConnection
+    begun: Begun
+    whole: bytes
+
+    @property
+    def ending(self) -> Ending:
+        return self.begun.ending
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingResponse:
+    """A response of Flask's that waits for a commit."""
+
+    exchange: Exchange
+    pending: PendingResponse
+
+    @property
+    def connection(self) -> ClientConnection:
+        return self.exchange.connection
+
+    @property
+    def ending(self) -> Ending:
+        return self.pending.ending
 
 
 class _Written(list[bytes]):

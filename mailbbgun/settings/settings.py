@@ -88,6 +88,13 @@ class Settings:
         least=0,
         most=1_000_000_000_000,
     )
+    API_SPOOL_SIZE: int = _setting(
+        4_294_967_296,
+        "Disk space of one API process for uploads that are being transferred, in {VAR}/spool. Beyond it "
+        "uploads get 503.",
+        least=1_000_000,
+        most=1_000_000_000_000_000,
+    )
     API_HEAD_SECONDS: int = _setting(
         20, "How long a client may take to send the head of a request. Then it gets 408.", least=1, most=600
     )
@@ -182,7 +189,16 @@ class Settings:
         "are one mailbox: it gets one copy, at the first of the two addresses. The case of the domain "
         "never matters.",
     )
-    MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    MAX_BODY_SIZE: int = _setting(
+        33_554_432,
+        "Largest HTTP request body. In an upload of files, the most that all its fields may have.",
+        least=1024,
+        most=1_000_000_000,
+    )
+    MAX_FILE_SIZE: int = _setting(26_214_400, "Largest file that may be uploaded.", least=1, most=5_000_000_000)
+    MAX_FILES_PER_REQUEST: int = _setting(
+        10, "Most files in one request: of an upload, or of a message.", least=1, most=1000
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
@@ -279,6 +295,16 @@ class Settings:
     def direct_mx(self) -> bool:
         """Whether mail goes straight to the mail exchangers of each recipient's domain."""
         return urls.scheme_of(self.SMTP_URL) == "mx"
+
+    @property
+    def max_upload_size(self) -> int:
+        """The largest body of a request with files."""
+        return self.MAX_FILES_PER_REQUEST * self.MAX_FILE_SIZE + self.MAX_BODY_SIZE
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where uploads and large messages are kept while they are transferred."""
+        return self.var / "spool"
 
     @property
     def var(self) -> Path:
