@@ -37,6 +37,17 @@ class Settings:
         "embedded:",
         "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.",
     )
+    BLOBS_URL: str = _setting(
+        "file://{VAR}/blobs",
+        "Where files are stored: file:///path is a folder; s3://key:secret@host/bucket is a bucket of S3, MinIO "
+        "or Ceph by TLS, s3+http://key:secret@host:9000/bucket one without TLS. Options after a ?: region, style "
+        "(path or host), ca (a PEM file of authorities). All machines need the same store.",
+    )
+    CDN_URL: str = _setting(
+        "",
+        "Public host in front of the bucket of BLOBS_URL, like https://files.example.com. Links to files begin with "
+        "it; it must ask the bucket with the bucket's own Host header. Empty: links begin with the bucket's host.",
+    )
     SMTP_URL: str = _setting(
         "catcher:",
         "Where mail leaves. catcher: is the built-in mail catcher. mx: sends straight to each recipient's "
@@ -195,9 +206,18 @@ class Settings:
         least=1024,
         most=1_000_000_000,
     )
-    MAX_FILE_SIZE: int = _setting(26_214_400, "Largest file that may be uploaded.", least=1, most=5_000_000_000)
+    MAX_FILE_SIZE: int = _setting(
+        26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
+    )
     MAX_FILES_PER_REQUEST: int = _setting(
         10, "Most files in one request: of an upload, or of a message.", least=1, most=1000
+    )
+    ATTACHMENT_DAYS: int = _setting(
+        30,
+        "How many days an uploaded file is kept after its last use. A file that a message needs is kept as long as "
+        "that. 0: for ever.",
+        least=0,
+        most=36_500,
     )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 

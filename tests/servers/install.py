@@ -16,6 +16,9 @@ PACKAGES = {
     "rabbitmq": "rabbitmq-server",
     "postgresql": "postgresql",
     "redis": "redis-server",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "radosgw": "radosgw",
 }  # of servers; a tool's has its name
 TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # tools whose package has another name
 LOCK = Path(
