@@ -9,7 +9,7 @@ server asks again, and the view reads it. Meanwhile the client takes no thread, 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 from flask import Flask, Response, current_app, request
@@ -18,9 +18,11 @@ from werkzeug.routing import RequestRedirect
 
 from mailbbgun.core.errors import UnsupportedMediaType
 from mailbbgun.http.bad_input import shown
-from mailbbgun.http.blueprint import View
 from mailbbgun.http.error_responses import BodyLimit
-from mailbbgun.http.uploads.multipart import FORM, boundary_of
+from mailbbgun.http.uploads.form import UploadedForm
+from mailbbgun.http.uploads.multipart import FORM, FormLimits, boundary_of
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 #: The key of a WSGI environment by which a server asks with the head of an upload alone.
 ADMITTING = "mailbbgun.admitting"
@@ -92,8 +94,7 @@ def admit_uploads(app: Flask) -> None:
     def _admit() -> Response | None:
         if ADMITTING not in request.environ:
             return None
-        if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
-            raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
+        _refuse_encoding()
         upload = _upload_of(current_app.view_functions[cast(str, request.endpoint)])
         if upload is not None and upload.media_type == FORM:
             boundary_of(request.content_type)
@@ -102,9 +103,18 @@ def admit_uploads(app: Flask) -> None:
         return Admitted()
 
 
-def is_form() -> bool:
-    """Return whether this request says that its body is multipart/form-data."""
-    return request.mimetype == FORM
+def read_form(limits: FormLimits) -> UploadedForm:
+    """Return the form in this request's body.
+
+    Raises :class:`UnsupportedMediaType` if it is none, :class:`MalformedForm`, :class:`TooLarge`.
+    """
+    _refuse_encoding()
+    return UploadedForm(request.environ, request.content_type, limits)
+
+
+def _refuse_encoding() -> None:
+    if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
+        raise UnsupportedMediaType(f"Send the body without Content-Encoding, not as {shown(encoding)}.")
 
 
 def _upload_of(view: Callable[..., Any]) -> _Upload | None:
