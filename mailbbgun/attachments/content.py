@@ -1,13 +1,26 @@
 """Reads the content of a file, and verifies it on the way."""
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 from uuid import UUID
 
 from mailbbgun.attachments.models import key_of
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.errors import BlobMissing
+
+
+def disposition(filename: str) -> str:
+    """Return the ``Content-Disposition`` of a download (RFC 6266), never one that a browser would show.
+
+    Browsers take ``filename*`` (RFC 8187); other clients get the name in ASCII.
+    """
+    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    plain = "".join("_" if character in '"\\/%' or not character.isprintable() else character for character in plain)
+    coded = quote(filename.encode("utf-8", "replace"), safe="!#$&+-.^_`|~")
+    return f"attachment; filename=\"{plain.strip() or 'file'}\"; filename*=UTF-8''{coded}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from mailbbgun.attachments import repo, uploads
 from mailbbgun.attachments.models import Attachment, Blob
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import NotFound
+from mailbbgun.core.errors import Conflict, NotFound
 from mailbbgun.database.db import Database
 
 
@@ -75,7 +75,7 @@ def files(
     with db.read(who.tenant_id, tests_only=who.tests_only) as session:
         named = _attachments(session, who, references)
     digests = [_digest(one, named) for one in references]
-    found = _visible(db, who, {one for one in digests if isinstance(one, Digest)})
+    found: dict[Digest, Blob | Missing] = {**_visible(db, who, {one for one in digests if isinstance(one, Digest)})}
     for one in digests:
         if isinstance(one, Digest) and one not in found:
             found[one] = _uploaded(db, blobs, who, one, most)
@@ -89,6 +89,32 @@ def attachment(session: Session, who: Caller, attachment_id: UUID) -> Attachment
     if found is None:
         raise missing()
     return found
+
+
+def known(db: Database, who: Caller, kind: str, digest: str) -> Blob | None:
+    """Return the caller's blob with a digest (``kind``: ``sha256`` or ``md5``); None if it has none.
+
+    A test key finds only what test keys have uploaded.
+    """
+    return _visible(db, who, [one := Digest(kind, digest)]).get(one)
+
+
+def content_of(
+    db: Database, blobs: BlobStore, who: Caller, attachment_id: UUID, *, most: int
+) -> tuple[Attachment, Blob]:
+    """Return an attachment of the caller's tenant with its blob. Its upload is checked first.
+
+    Raises :class:`NotFound`, :class:`Conflict` if its file has not come or is wrong, and
+    :class:`BlobStoreUnavailable`.
+    """
+    with db.read(who.tenant_id, tests_only=who.tests_only) as session:
+        its = attachment(session, who, attachment_id)
+    digest = _digest(Reference(id=its.id), {its.id: its})
+    assert isinstance(digest, Digest)
+    found = _visible(db, who, [digest]).get(digest) or _uploaded(db, blobs, who, digest, most)
+    if isinstance(found, Missing):
+        raise Conflict(found.sentence)
+    return its, found
 
 
 def missing() -> NotFound:
@@ -116,7 +142,7 @@ def _digest(one: Reference, named: Mapping[UUID, Attachment]) -> Digest | Missin
     return Digest(kind, digest, test=its.test)
 
 
-def _visible(db: Database, who: Caller, digests: Collection[Digest]) -> dict[Digest, Blob | Missing]:
+def _visible(db: Database, who: Caller, digests: Collection[Digest]) -> dict[Digest, Blob]:
     """Return those of these blobs that the tenant has. A test key finds only what test keys have uploaded."""
     if who.tests_only:
         with db.read(who.tenant_id, tests_only=True) as session:

@@ -79,6 +79,11 @@ class Attachment(Owned, Base):
     #: ``sha256-`` or ``md5-`` and the digest in hex.
     awaited: Mapped[str | None] = mapped_column(String(72))
 
+    @property
+    def state(self) -> str:
+        """``stored``, or ``awaited`` until its file has come and was checked."""
+        return "stored" if self.awaited is None else "awaited"
+
 
 BLOBS, ATTACHMENTS = (cast(Table, model.__table__) for model in (Blob, Attachment))
 

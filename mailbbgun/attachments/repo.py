@@ -86,6 +86,12 @@ def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str
     return set(session.scalars(select(Blob.sha256).where(*its)))
 
 
+def look_soon(session: Session, tenant_id: UUID, sha256: str) -> None:
+    """Let a blob be deleted after :data:`GRACE` if no row refers to it by then."""
+    its = (Blob.tenant_id == tenant_id, Blob.sha256 == sha256, Blob.kept_until > db_now(GRACE))
+    session.execute(update(Blob).where(*its).values(kept_until=db_now(GRACE)).execution_options(**_UNSYNCHRONIZED))
+
+
 def _its(tenant_id: UUID, tests_only: bool) -> list[ColumnElement[bool]]:
     return [Attachment.tenant_id == tenant_id, *([Attachment.test == true()] if tests_only else [])]
 

@@ -43,17 +43,17 @@ def until(seconds: int = SECONDS) -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
 
 
-def signature(pepper: str, upload_key: str, size: int, ends: int) -> str:
+def signature(pepper: str, path: str, size: int, ends: int) -> str:
     """Return what proves that we made the URL for an upload: HMAC-SHA256 (RFC 2104), in hex.
 
-    ``ends``: in seconds since 1970.
+    ``path``: of the upload within :data:`FOLDER`. ``ends``: in seconds since 1970.
     """
-    return keyed_hash(pepper, f"upload\n{upload_key}\n{size}\n{ends}")
+    return keyed_hash(pepper, f"upload\n{path}\n{size}\n{ends}")
 
 
-def is_signed(pepper: str, upload_key: str, size: int, ends: int, given: str) -> bool:
+def is_signed(pepper: str, path: str, size: int, ends: int, given: str) -> bool:
     """Return whether a URL for an upload is ours."""
-    return same(signature(pepper, upload_key, size, ends), given)
+    return given.isascii() and same(signature(pepper, path, size, ends), given)
 
 
 def arrive(
