@@ -16,7 +16,7 @@ from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database import idempotency
 from mailbbgun.http.bad_input import name_of, shown
 from mailbbgun.http.error_responses import INVALID
-from mailbbgun.http.uploads.form import FormFile, UploadedForm
+from mailbbgun.http.uploads.form import UploadedForm
 from mailbbgun.services import Services
 
 #: The field of a form that has a file to store.

@@ -38,5 +38,6 @@ calls from threads), ``turns`` (who is next), ``accepting``, ``connections`` and
 read, send, close), ``registry`` and ``client_limits`` (which connection to close), ``incoming`` and
 ``bodies/`` (parse requests), ``refusal``, ``serving`` (requests become responses), ``exchange``.
 
-A response is kept in memory until it is sent, so a view must not stream without end.
+A response is kept until it is sent: in memory or, if it is large, in a file. So a view must not stream
+without end, and an error in the middle of a view's stream still becomes a response of its own.
 """

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mailbbgun.server.bodies.spool import Spool
 from mailbbgun.server.client_limits import FREE, SENT_AT_ONCE, Stage
 from mailbbgun.server.connections import Connections
 from mailbbgun.server.incoming import BegunUpload
@@ -36,7 +37,7 @@ class Clients(Connections):
             if ended == _ENDED_AT_ONCE:
                 return True
             match connection.stage:
-                case Stage.BODY if connection.flushing:  # we are late, and not the client
+                case Stage.BODY | Stage.ANSWER if connection.flushing:  # we are late, and not the client
                     self._renew(connection)
                 case Stage.BODY if self._stopping_since is None:
                     self._refuse(connection, late_body(connection.moved, self._limits))
@@ -198,48 +199,78 @@ class Clients(Connections):
         self._server.refused(connection, refusal)
         self.send(connection, refusal.response(), keep_alive=False)
 
-    def send(self, connection: ClientConnection, answer: bytes, *, keep_alive: bool) -> None:
+    def send(self, connection: ClientConnection, answer: bytes | Spool, *, keep_alive: bool) -> None:
         """Send the response to the request that is being served.
 
-        ``keep_alive``: another request may follow it.
+        ``keep_alive``: another request may follow it. A spool is closed when it is sent.
         """
         connection.keep_alive = keep_alive and not connection.cut
+        if isinstance(answer, Spool):
+            connection.unread = answer
+            answer = b""
         if connection.broken:
             self.close(connection)
             return
-        try:
-            sent = connection.socket.send(answer)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # the client has gone
-            self.close(connection)
+        sent = self._sent(connection, answer) if answer else 0
+        if sent is None:
             return
-        if sent == len(answer):
+        if sent == len(answer) and connection.unread is None:
             self._after_answer(connection)
             return
-        connection.unsent = memoryview(answer)[sent:]
         self._registry.move(connection, Stage.ANSWER)
-        self._watch(connection, WRITE)
         self._hold(connection, len(answer) + connection.incoming.held)
+        connection.unsent = memoryview(answer)[sent:]
+        self._go_on_sending(connection)
 
-    def _send_more(self, connection: ClientConnection) -> None:
+    def _sent(self, connection: ClientConnection, data: bytes | memoryview) -> int | None:
+        """Return how many bytes the kernel took; None if the client has gone."""
         try:
-            sent = connection.socket.send(connection.unsent[:SENT_AT_ONCE])
+            return connection.socket.send(data)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError:
             self.close(connection)
-            return
-        connection.unsent = connection.unsent[sent:]
+            return None
+
+    def _go_on_sending(self, connection: ClientConnection) -> None:
+        """Wait until the socket takes more, or until more of the response is in memory."""
         if connection.unsent:
-            self._progress(connection, sent)
+            self._watch(connection, WRITE)
+        elif connection.unread is not None:
+            self._watch(connection, 0)
+            connection.flushing = True
+            self._spools.read_next(connection.unread, partial(self._on_read, connection))
         else:
             self._registry.move(connection, Stage.SERVED)
             self._watch(connection, READ)  # not WRITE: the socket is writable, so every turn would report it
             self._after_answer(connection)
 
+    def _on_read(self, connection: ClientConnection, block: bytes | Exception) -> None:
+        """Send a block of a large response."""
+        connection.flushing = False
+        if connection.stage is Stage.CLOSED:
+            return
+        if isinstance(block, Exception):
+            self._log.error("Error in a response", exc_info=block)
+            self.close(connection)
+            return
+        if not block:
+            self._drop_answer(connection)
+        self._hold(connection, len(block) + connection.incoming.held)
+        connection.unsent = memoryview(block)
+        self._go_on_sending(connection)
+
+    def _send_more(self, connection: ClientConnection) -> None:
+        sent = self._sent(connection, connection.unsent[:SENT_AT_ONCE])
+        if not sent:
+            return
+        connection.unsent = connection.unsent[sent:]
+        self._progress(connection, sent)
+        if not connection.unsent:
+            self._go_on_sending(connection)
+
     def _after_answer(self, connection: ClientConnection) -> None:
-        connection.unsent = b""
+        self._drop_answer(connection)
         self._hold(connection, connection.incoming.held)
         if not connection.keep_alive or self._stopping_since is not None:
             self._close_gracefully(connection)

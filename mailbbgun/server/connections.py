@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from mailbbgun.core.net import network_of
-from mailbbgun.server.bodies.spool import SpoolWriter
+from mailbbgun.server.bodies.spool import SpoolThread
 from mailbbgun.server.client_limits import FREE, LINGER_SECONDS, ServerLimits, Stage
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.poller import READ, Poller
@@ -30,7 +30,7 @@ class Connections:
         poller: Poller,
         server: RequestServer,
         log: Any,
-        spools: SpoolWriter,
+        spools: SpoolThread,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cfg, self._limits, self._poller, self._server, self._log = cfg, limits, poller, server, log
@@ -83,8 +83,14 @@ class Connections:
         self._watch(connection, 0)
         self._registry.remove(connection)
         connection.incoming.drop_upload()
-        connection.unsent = b""
+        self._drop_answer(connection)
         connection.socket.close()
+
+    def _drop_answer(self, connection: ClientConnection) -> None:
+        connection.unsent = b""
+        if connection.unread is not None:
+            connection.unread.close()
+            connection.unread = None
 
     def _abort(self, connection: ClientConnection) -> None:
         """Close a connection, and let the kernel discard what it has not sent."""

@@ -27,7 +27,7 @@ from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, PendingResponse, ready
 from mailbbgun.http.uploads.admission import ADMITTING, COUNTED, Admitted, UploadRoutes
-from mailbbgun.server.bodies.spool import Spool
+from mailbbgun.server.bodies.spool import Spool, SpoolThread
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.exchange import Exchange, WaitingMessage, WaitingResponse, created
 from mailbbgun.server.poller import Poller
@@ -47,8 +47,8 @@ class Serving:
 
     clients: Clients
 
-    def __init__(self, worker: Any, quick: Quick | None, poller: Poller) -> None:
-        self._worker, self._quick, self._poller = worker, quick, poller
+    def __init__(self, worker: Any, quick: Quick | None, poller: Poller, spools: SpoolThread) -> None:
+        self._worker, self._quick, self._poller, self._spools = worker, quick, poller, spools
         self._cfg, self._log, self._app = worker.cfg, worker.log, worker.wsgi
         provided = getattr(self._app, "extensions", {}).get(EXTENSION, {})
         self._refusals = provided.get(Refusals) or Refusals()
@@ -113,7 +113,7 @@ class Serving:
             self._refusals.tell(refusal.code, network_of(client) if client else "", fields)
         if (request := connection.incoming.request) is not None:
             try:
-                exchange = Exchange(self._cfg, connection, request, last=True, may_pend=False)
+                exchange = Exchange(self._cfg, connection, request, self._spools, last=True, may_pend=False)
                 exchange.response.status = f"{refusal.status} {refusal.phrase}"
                 self._log.access(exchange.response, request, exchange.environ, datetime.now() - exchange.began)
             except Exception:  # noqa: BLE001 - the client must get its response all the same
@@ -283,7 +283,7 @@ class Serving:
     def _exchange(self, connection: ClientConnection, request: Any, *, last: bool, may_pend: bool) -> Exchange | None:
         try:
             self._cfg.pre_request(self._worker, request)
-            return Exchange(self._cfg, connection, request, last=last, may_pend=may_pend)
+            return Exchange(self._cfg, connection, request, self._spools, last=last, may_pend=may_pend)
         except Exception as error:  # noqa: BLE001 - of a hook, or of a wrong setting
             self._fail(connection, request, error)
             return None
@@ -292,11 +292,14 @@ class Serving:
         self,
         exchange: Exchange,
         body: Callable[[], Iterable[bytes]],
-        send: Callable[[ClientConnection, bytes, bool], None],
+        send: Callable[[ClientConnection, bytes | Spool, bool], None],
     ) -> None:
         """Write the response, log it, send it."""
         try:
             data = exchange.write(body())
+        except Refusal as refusal:  # there is no room for a large response
+            self._send_from_thread(exchange.connection, refusal.response(), False)
+            return
         except BaseException as error:  # noqa: BLE001 - of one request
             self._fail(exchange.connection, exchange.request, error)
             return
@@ -317,8 +320,8 @@ class Serving:
         code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 
-    def _send(self, connection: ClientConnection, data: bytes, keep_alive: bool) -> None:
+    def _send(self, connection: ClientConnection, data: bytes | Spool, keep_alive: bool) -> None:
         self.clients.send(connection, data, keep_alive=keep_alive)
 
-    def _send_from_thread(self, connection: ClientConnection, data: bytes, keep_alive: bool) -> None:
+    def _send_from_thread(self, connection: ClientConnection, data: bytes | Spool, keep_alive: bool) -> None:
         self._poller.call(partial(self._send, connection, data, keep_alive))

@@ -14,7 +14,7 @@ from mailbbgun.accept.quick import Quick
 from mailbbgun.core.process import explained_exit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.server.accepting import Listeners
-from mailbbgun.server.bodies.spool import SpoolFolder, SpoolWriter
+from mailbbgun.server.bodies.spool import SpoolFolder, SpoolThread
 from mailbbgun.server.client_limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import Poller
@@ -72,11 +72,11 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         """Serve until told to stop; then finish requests, within gunicorn's graceful_timeout."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._poller = poller = Poller(partial(self.log.exception, "Error in the poller"))
-        serving = Serving(self, self.quick, poller)
         settings = running.current().settings
         limits = limits_of(settings, self.cfg.keepalive)
         limits = replace(limits, connections=self._permitted(limits.connections))
-        spools = SpoolWriter(SpoolFolder(settings.spool_folder, limits.spools), poller.call)
+        spools = SpoolThread(SpoolFolder(settings.spool_folder, limits.spools), poller.call)
+        serving = Serving(self, self.quick, poller, spools)
         serving.clients = clients = Clients(self.cfg, limits, poller, serving, self.log, spools)
         for listener in self.sockets:
             listener.setblocking(False)

@@ -14,7 +14,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no 
 
 from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.server.accepting import Listeners
-from mailbbgun.server.bodies.spool import SpoolFolder, SpoolWriter
+from mailbbgun.server.bodies.spool import SpoolFolder, SpoolThread
 from mailbbgun.server.client_limits import ServerLimits, limits_of
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import Poller
@@ -79,7 +79,7 @@ class Harness:
         self.poller = Poller(lambda: pytest.fail("an error in the poller"))
         self.server = Answering(self.answer)
         self.room = SpoolFolder(self.folder, self.limits.spools)
-        self.spools = SpoolWriter(self.room, self.poller.call)
+        self.spools = SpoolThread(self.room, self.poller.call)
         self.server.clients = self.clients = Clients(
             Config(), self.limits, self.poller, self.server, log, self.spools, lambda: self.now
         )

@@ -9,18 +9,20 @@ server asks again, and the view reads it. Meanwhile the client takes no thread, 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
+from werkzeug.wsgi import get_input_stream
 
 from mailbbgun.core.errors import UnsupportedMediaType
 from mailbbgun.http.bad_input import shown
 from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.http.uploads.form import UploadedForm
 from mailbbgun.http.uploads.multipart import FORM, FormLimits, boundary_of
+from mailbbgun.settings.settings import Settings
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -48,7 +50,7 @@ def takes_uploads(media_type: str | None = FORM, admit: Callable[..., None] | No
     """Mark a view: requests of this type of content are uploads (None: of any type).
 
     ``admit`` is called before the body is read, with the arguments of the route. What it raises is
-    the response. The view reads :func:`body`.
+    the response. The view calls :func:`read_form` or :func:`read_body`.
     """
 
     def marked(view: View) -> View:
@@ -101,6 +103,17 @@ def admit_uploads(app: Flask) -> None:
         if upload is not None and upload.admit is not None:
             upload.admit(**request.view_args or {})
         return Admitted()
+
+
+def read_body() -> BinaryIO:
+    """Return the body of this request, which is an upload, to be read in blocks."""
+    _refuse_encoding()
+    return cast(BinaryIO, get_input_stream(request.environ))
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    """Return the limits of a form."""
+    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
 def read_form(limits: FormLimits) -> UploadedForm:

@@ -1,8 +1,8 @@
-"""Keeps the bodies of uploads in files on disk, and little of them in memory.
+"""Keeps the bodies of uploads, and large responses, in files on disk, and little of them in memory.
 
 The poller writes what comes into a :class:`Spool`'s memory. Whenever that has :data:`BLOCK` bytes, a
 thread moves them into the file, because a disk may block for seconds. Meanwhile nothing more is read
-from the client.
+from the client. In the same way that thread reads a response, block by block.
 """
 
 import os
@@ -13,12 +13,17 @@ from functools import partial
 from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from mailbbgun.server.refusal import Refusal
 
+T = TypeVar("T")
+
 #: Bytes of a body that are kept in memory until a thread writes them. A smaller body needs no file.
 BLOCK = 65_536
+
+#: Bytes of a response that are read at once.
+READ_AT_ONCE = 262_144
 
 #: Seconds after which a client that found no room should try again.
 _RETRY_SECONDS = 10
@@ -66,6 +71,7 @@ class Spool:
         self._pending = bytearray()
         self._size = 0
         self._written = 0  # bytes in the file
+        self._read = 0  # bytes that read_next() has returned
         self._file = -1
         self._lock = Lock()  # of the two flags
         self._busy = self._closed = False
@@ -98,6 +104,17 @@ class Spool:
             self._pending = bytearray()
         except OSError as error:
             raise _no_room(f"The upload cannot be kept: {error.strerror}.") from error
+        finally:
+            self._end_work()
+
+    def read_next(self) -> bytes:
+        """Return the next block of the complete content; b"" at its end, or if it was closed."""
+        if not self._begin_work():
+            return b""
+        try:
+            block = os.pread(self._file, READ_AT_ONCE, self._read)
+            self._read += len(block)
+            return block
         finally:
             self._end_work()
 
@@ -149,8 +166,8 @@ class Spool:
             self._file = -1
 
 
-class SpoolWriter:
-    """Moves what spools have in memory into their files, in one thread."""
+class SpoolThread:
+    """Writes to the files of spools, and reads them, in one thread."""
 
     def __init__(self, folder: SpoolFolder, call: Callable[[Callable[[], None]], None]) -> None:
         """``call`` lets the poller call a function."""
@@ -163,19 +180,22 @@ class SpoolWriter:
 
     def flush(self, spool: Spool, then: Callable[[Exception | None], None]) -> None:
         """Flush a spool. Then let the poller call ``then`` with the error, or None."""
-        self._thread.submit(self._flush, spool, then)
+        self._thread.submit(self._do, spool.flush, then)
+
+    def read_next(self, spool: Spool, then: Callable[[bytes | Exception], None]) -> None:
+        """Read a block of a spool. Then let the poller call ``then`` with it, or with the error."""
+        self._thread.submit(self._do, spool.read_next, then)
 
     def close(self) -> None:
         """End the thread, without waiting for it."""
         self._thread.shutdown(wait=False)
 
-    def _flush(self, spool: Spool, then: Callable[[Exception | None], None]) -> None:
-        failed: Exception | None = None
+    def _do(self, work: Callable[[], T], then: Callable[[T | Exception], None]) -> None:
         try:
-            spool.flush()
-        except Exception as error:  # noqa: BLE001 - a Refusal, or a bug of ours: the poller tells the client
-            failed = error
-        self._call(partial(then, failed))
+            result: T | Exception = work()
+        except Exception as error:  # noqa: BLE001 - a Refusal, or a bug of ours: the poller handles it
+            result = error
+        self._call(partial(then, result))
 
 
 def _no_room(message: str) -> Refusal:
