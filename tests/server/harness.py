@@ -91,7 +91,7 @@ class Harness:
 
     def __exit__(self, *_: object) -> None:
         self.clients.close_all()
-        for connection in self.server.served:
+        for connection in self.server.served + self.server.admitting:
             self.clients.close(connection)
         self.spools.close()
         self.poller.close()
