@@ -54,12 +54,12 @@ class S3:
     removed by the bucket's lifecycle rule after a day.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, *, read_seconds: float = READ_SECONDS) -> None:
         """Connect to nothing yet. Raises :class:`ConfigurationError` if ``ca`` cannot be read."""
         self._bucket = bucket
         self._pool = urllib3.PoolManager(
             maxsize=16,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
             retries=urllib3.Retry(
                 total=RETRIES, read=READ_RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]
             ),
