@@ -4,12 +4,10 @@
 the descriptions.
 """
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from mailbbgun.settings import urls
+from mailbbgun.settings.derived import Derived
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 
@@ -19,7 +17,7 @@ def _setting(default: Any, doc: str, *, least: float | None = None, most: float 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Derived):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
@@ -318,52 +316,3 @@ class Settings:
     ALLOW_WEAK_DURABILITY: bool = _setting(
         False, "Start although a power cut may make the database lose accepted mail."
     )
-
-    @property
-    def all_caught(self) -> bool:
-        """Whether all mail goes to the catcher, and not only mail of test keys."""
-        return urls.scheme_of(self.SMTP_URL) == "catcher"
-
-    @property
-    def direct_mx(self) -> bool:
-        """Whether mail goes straight to the mail exchangers of each recipient's domain."""
-        return urls.scheme_of(self.SMTP_URL) == "mx"
-
-    @property
-    def max_upload_size(self) -> int:
-        """The largest body of a request with files."""
-        return self.MAX_FILES_PER_REQUEST * self.MAX_FILE_SIZE + self.MAX_BODY_SIZE
-
-    @property
-    def spool_folder(self) -> Path:
-        """Where uploads and large messages are kept while they are transferred."""
-        return self.var / "spool"
-
-    @property
-    def var(self) -> Path:
-        """The folder VAR."""
-        return Path(self.VAR)
-
-    @property
-    def api_processes(self) -> int:
-        """How many API processes to run."""
-        return self.API_PROCESSES or self._cores()
-
-    @property
-    def worker_processes(self) -> int:
-        """How many worker processes to run."""
-        return self.WORKER_PROCESSES or self._cores()
-
-    def _cores(self) -> int:
-        """Return the default number of processes: one for each core, with bounds."""
-        return 1 if self.DATABASE_URL.startswith("sqlite") else min(4, len(os.sched_getaffinity(0)))
-
-    @property
-    def journal_folder(self) -> Path:
-        """Where workers keep their journals."""
-        return self.var / "journal"
-
-    @property
-    def spool_folder(self) -> Path:
-        """Where workers put large messages together before they send them."""
-        return self.var / "spool"
