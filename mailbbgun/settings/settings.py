@@ -260,6 +260,13 @@ class Settings:
         60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600
     )
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for stranded messages.", least=1, most=600)
+    SPOOL_SIZE: int = _setting(
+        1_073_741_824,
+        "Room in {VAR}/spool for the messages with files that one worker.py is sending, all its processes "
+        "together. Further ones wait. A larger message is sent while no other one is there.",
+        least=1_000_000,
+        most=1_000_000_000_000,
+    )
     SHUTDOWN_GRACE: int = _setting(
         30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600
     )
@@ -330,3 +337,8 @@ class Settings:
     def journal_folder(self) -> Path:
         """Where workers keep their journals."""
         return self.var / "journal"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where workers put large messages together before they send them."""
+        return self.var / "spool"
