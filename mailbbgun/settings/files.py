@@ -19,6 +19,9 @@ class FileSettings:
     MAX_FILE_SIZE: int = setting(
         26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
     )
+    MAX_FILES_PER_REQUEST: int = setting(
+        10, "Most files in one request: of an upload, or of a message.", least=1, most=1000
+    )
     ATTACHMENT_DAYS: int = setting(
         30,
         "How many days an uploaded file is kept after its last use. A file that a message needs is kept as long as "

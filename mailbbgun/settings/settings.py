@@ -4,19 +4,17 @@
 the descriptions.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from mailbbgun.settings import urls
+from mailbbgun.settings.derived import Derived
 from mailbbgun.settings.field import setting as _setting
 from mailbbgun.settings.files import FileSettings
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(FileSettings):
+class Settings(Derived, FileSettings):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
@@ -95,6 +93,13 @@ class Settings(FileSettings):
         "Beyond it the process closes the connection that has transferred least.",
         least=0,
         most=1_000_000_000_000,
+    )
+    API_SPOOL_SIZE: int = _setting(
+        4_294_967_296,
+        "Disk space of one API process for uploads that are being transferred, in {VAR}/spool. Beyond it "
+        "uploads get 503.",
+        least=1_000_000,
+        most=1_000_000_000_000_000,
     )
     API_HEAD_SECONDS: int = _setting(
         20, "How long a client may take to send the head of a request. Then it gets 408.", least=1, most=600
@@ -190,7 +195,12 @@ class Settings(FileSettings):
         "are one mailbox: it gets one copy, at the first of the two addresses. The case of the domain "
         "never matters.",
     )
-    MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    MAX_BODY_SIZE: int = _setting(
+        33_554_432,
+        "Largest HTTP request body. In an upload of files, the most that all its fields may have.",
+        least=1024,
+        most=1_000_000_000,
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
@@ -277,42 +287,3 @@ class Settings(FileSettings):
     ALLOW_WEAK_DURABILITY: bool = _setting(
         False, "Start although a power cut may make the database lose accepted mail."
     )
-
-    @property
-    def all_caught(self) -> bool:
-        """Whether all mail goes to the catcher, and not only mail of test keys."""
-        return urls.scheme_of(self.SMTP_URL) == "catcher"
-
-    @property
-    def direct_mx(self) -> bool:
-        """Whether mail goes straight to the mail exchangers of each recipient's domain."""
-        return urls.scheme_of(self.SMTP_URL) == "mx"
-
-    @property
-    def var(self) -> Path:
-        """The folder VAR."""
-        return Path(self.VAR)
-
-    @property
-    def api_processes(self) -> int:
-        """How many API processes to run."""
-        return self.API_PROCESSES or self._cores()
-
-    @property
-    def worker_processes(self) -> int:
-        """How many worker processes to run."""
-        return self.WORKER_PROCESSES or self._cores()
-
-    def _cores(self) -> int:
-        """Return the default number of processes: one for each core, with bounds."""
-        return 1 if self.DATABASE_URL.startswith("sqlite") else min(4, len(os.sched_getaffinity(0)))
-
-    @property
-    def journal_folder(self) -> Path:
-        """Where workers keep their journals."""
-        return self.var / "journal"
-
-    @property
-    def spool_folder(self) -> Path:
-        """Where workers put large messages together before they send them."""
-        return self.var / "spool"
