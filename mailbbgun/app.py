@@ -19,6 +19,7 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
@@ -141,11 +142,12 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
+    inspector = Inspector(services)
+    acceptor = Acceptor(settings, store, publisher, Attached(services, inspector))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
+    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, inspector, *checks)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

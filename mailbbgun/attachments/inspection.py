@@ -7,7 +7,7 @@ each content, and its verdict is kept.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from uuid import UUID
 
 from mailbbgun.attachments import content, repo, store
@@ -17,11 +17,14 @@ from mailbbgun.attachments.store import Stored
 from mailbbgun.core.errors import FileRefused, ScannerUnavailable, VirusFound
 from mailbbgun.safety.examine import Examination, Judged, Rules
 from mailbbgun.safety.names import extension, safe_name
-from mailbbgun.safety.scanner import Scanner
+from mailbbgun.safety.scanner import Scanner, Turns
 from mailbbgun.services import Services
 
 log = logging.getLogger("mailbbgun.attachments")
 
+
+#: Seconds that an upload waits for its turn at the scanner.
+TURN_SECONDS = 10.0
 
 #: Judgements that are remembered.
 _REMEMBERED = 10_000
@@ -53,7 +56,7 @@ class Inspector:
         settings = services.settings
         self._db, self._blobs, self._scanner = services.db, services.blobs, services.scanner
         self._rules, self._down = Rules.of(settings), settings.SCANNER_DOWN
-        self._judgements = _Judgements()
+        self._judgements, self._turns = _Judgements(), Turns()
 
     def take(
         self, tenant_id: UUID, blocks: Iterable[bytes], filename: str, declared: str, *, most: int, size: int | None
@@ -69,7 +72,7 @@ class Inspector:
         stored = store.take(self._db, self._blobs, tenant_id, watched, most=most, size=size, name=name)
         judged = examination.judge(filename, declared, self._rules)
         self._judgements.add(tenant_id, stored.sha256, name, declared, judged.content_type)
-        self._scan([stored.sha256], tenant_id, {stored.sha256: judged.filename})
+        self._scan(tenant_id, {stored.sha256: judged.filename})
         return stored, judged
 
     def named(self, tenant_id: UUID, files: Collection[File]) -> list[Judged]:
@@ -80,16 +83,16 @@ class Inspector:
         """
         judged = [self._judged(tenant_id, file) for file in files]
         names = {file.sha256: its.filename for file, its in zip(files, judged, strict=True)}
-        self._scan(list(names), tenant_id, names)
+        self._scan(tenant_id, names)
         return judged
 
-    def ready(self, tenant_id: UUID, sha256s: Collection[str]) -> None:
-        """Find out whether a message with these files may leave now; scan those that were not.
+    def ready(self, tenant_id: UUID, names: Mapping[str, str]) -> None:
+        """Find out whether a message may leave now; scan those of its files that were not.
 
-        Raises :class:`VirusFound` or :class:`FileRefused` if it may never leave, and
-        :class:`ScannerUnavailable` if it has to wait for the scanner.
+        ``names``: SHA-256 → the name to show. Raises :class:`FileRefused` or :class:`VirusFound` if the
+        message may never leave, and :class:`ScannerUnavailable` if it has to wait for the scanner.
         """
-        self._scan(sha256s, tenant_id, {}, waits=True)
+        self._scan(tenant_id, names, waits=True)
 
     def _judged(self, tenant_id: UUID, file: File) -> Judged:
         name, declared = safe_name(file.filename), file.content_type or ""
@@ -102,22 +105,24 @@ class Inspector:
         self._judgements.add(tenant_id, file.sha256, name, declared, judged.content_type)
         return judged
 
-    def _scan(self, sha256s: Collection[str], tenant_id: UUID, names: dict[str, str], *, waits: bool = False) -> None:
-        if self._scanner is None or not sha256s:
+    def _scan(self, tenant_id: UUID, names: Mapping[str, str], *, waits: bool = False) -> None:
+        """Scan the contents that were not, and refuse what was found. ``waits``: a message can wait for it."""
+        if self._scanner is None or not names:
             return
         with self._db.read(tenant_id) as session:
-            blobs = repo.blobs(session, tenant_id, set(sha256s))
+            blobs = repo.blobs(session, tenant_id, set(names))
         for blob in blobs:
             state, words = blob.scan, blob.scan_result or ""
             if state == UNSCANNED:
+                holds = waits and self._down == "hold"
                 try:
-                    state, words = self._scanned(self._scanner, tenant_id, blob)
+                    state, words = self._scanned(self._scanner, tenant_id, blob, 0.0 if holds else TURN_SECONDS)
                 except ScannerUnavailable as error:
-                    if self._down == "reject" or (waits and self._down == "hold"):
+                    if holds or self._down == "reject":
                         raise
                     log.warning("unscanned", extra={"tenant_id": tenant_id, "sha256": blob.sha256, "error": str(error)})
                     continue
-            self._refuse(state, words, names.get(blob.sha256, "a file"))
+            self._refuse(state, words, names[blob.sha256])
 
     def _refuse(self, state: str, words: str, name: str) -> None:
         if state == "infected":
@@ -125,8 +130,10 @@ class Inspector:
         if state != CLEAN and self._down != "allow":
             raise FileRefused(f"{name!r} is not accepted: the virus scanner cannot scan it: {words}.")
 
-    def _scanned(self, scanner: Scanner, tenant_id: UUID, blob: Blob) -> tuple[str, str]:
-        found = scanner.scan(self._content(tenant_id, blob.object_id, blob.sha256, blob.size))
+    def _scanned(self, scanner: Scanner, tenant_id: UUID, blob: Blob, patience: float) -> tuple[str, str]:
+        """Return what the scanner says of a content, and keep it. ``patience``: seconds to wait for a turn."""
+        with self._turns.one(patience):
+            found = scanner.scan(self._content(tenant_id, blob.object_id, blob.sha256, blob.size))
         with self._db.write(tenant_id) as session:
             repo.scanned(session, tenant_id, blob.sha256, found.state, found.words)
         if found.state == "infected":

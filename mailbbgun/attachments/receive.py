@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from mailbbgun.attachments import repo, store
+from mailbbgun.attachments import repo
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.attachments.schemas import AttachmentShape
 from mailbbgun.attachments.store import Stored
 from mailbbgun.core.caller import Caller
@@ -17,7 +18,9 @@ from mailbbgun.database import idempotency
 from mailbbgun.http.bad_input import name_of, shown
 from mailbbgun.http.error_responses import INVALID
 from mailbbgun.http.uploads.form import UploadedForm
+from mailbbgun.safety.examine import Judged
 from mailbbgun.services import Services
+from mailbbgun.settings.settings import Settings
 
 #: The field of a form that has a file to store.
 FILE = "file"
@@ -65,45 +68,39 @@ def checked(form: UploadedForm, fields: Sequence[str]) -> list[ReceivedFile]:
     return files
 
 
-def stored(services: Services, who: Caller, form: UploadedForm, files: Sequence[ReceivedFile]) -> list[Stored]:
-    """Store the contents of a form's files. Each is durable when this returns, and kept for an hour.
+def stored(
+    inspector: Inspector, settings: Settings, who: Caller, form: UploadedForm, files: Sequence[ReceivedFile]
+) -> list[tuple[Stored, Judged]]:
+    """Store the contents of a form's files, and judge them. Each is durable when this returns, for an hour.
 
-    Raises what :func:`store.take` raises.
+    Raises what :meth:`Inspector.take` raises.
     """
-    settings = services.settings
     return [
-        store.take(
-            services.db,
-            services.blobs,
-            who.tenant_id,
-            content,
-            most=settings.MAX_FILE_SIZE,
-            size=file.size,
-            name=file.filename,
+        inspector.take(
+            who.tenant_id, content, file.filename, file.content_type, most=settings.MAX_FILE_SIZE, size=file.size
         )
         for file, content in zip(files, form.contents(), strict=True)
     ]
 
 
-def receive(services: Services, who: Caller, form: UploadedForm, key: str | None) -> tuple[Mapping[str, Any], bool]:
+def receive(
+    services: Services, inspector: Inspector, who: Caller, form: UploadedForm, key: str | None
+) -> tuple[Mapping[str, Any], bool]:
     """Store the files of a form, and give each a name.
 
     Returns what is answered, and whether that is the answer to an earlier request with the same
     ``key``. Raises :class:`InvalidInput`, :class:`IdempotencyMismatch`, and what
-    :func:`store.take` raises; then no name is stored.
+    :meth:`Inspector.take` raises; then no name is stored.
     """
     if form.fields:
         raise InvalidInput(INVALID, fields={name: [_no_field(name)] for name, _ in form.fields})
     if not form.files:
         raise InvalidInput(INVALID, fields={FILE: [f"`{FILE}` is required: {_EXAMPLE}."]})
     files = checked(form, [FILE])
-    contents = stored(services, who, form, files)
-    named = [
-        {"filename": file.filename, "content_type": file.content_type, "sha256": content.sha256}
-        for file, content in zip(files, contents, strict=True)
-    ]
+    contents = stored(inspector, services.settings, who, form, files)
+    named = [{**judged._asdict(), "sha256": content.sha256} for content, judged in contents]
     claim = None if key is None else idempotency.claim_of(who, key, {"attachments": named})
-    rows = [{**its, "md5": one.md5, "size": one.size} for its, one in zip(named, contents, strict=True)]
+    rows = [{**its, "md5": one.md5, "size": one.size} for its, (one, _) in zip(named, contents, strict=True)]
 
     def add(_: UUID) -> dict[str, Any]:
         made = repo.add(session, who.tenant_id, rows, test=who.tests_only)

@@ -6,7 +6,9 @@ of a block.
 
 import socket
 import struct
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -14,7 +16,10 @@ from urllib.parse import unquote, urlsplit
 from mailbbgun.core.errors import ConfigurationError, ScannerUnavailable
 
 #: Seconds to connect, and for a whole file. A scan of 25 MB takes a second.
-CONNECT_SECONDS, SCAN_SECONDS = 5.0, 120.0
+CONNECT_SECONDS, SCAN_SECONDS = 5.0, 60.0
+
+#: Files that are scanned at once by one process, and seconds without a further try after a failure.
+MOST_AT_ONCE, PAUSE_SECONDS = 8, 2.0
 
 #: Octets of the longest answer that is read.
 _MOST = 4096
@@ -92,6 +97,34 @@ class Scanner:
             connection.close()
             raise _unavailable(error) from error
         return connection
+
+
+class Turns:
+    """Lets few files at once go to the scanner, and none for a while after it failed.
+
+    So a scanner that hangs holds up only a few threads. Thread-safe.
+    """
+
+    def __init__(self, most: int = MOST_AT_ONCE, pause: float = PAUSE_SECONDS) -> None:
+        self._free, self._pause = threading.BoundedSemaphore(most), pause
+        self._failed: ScannerUnavailable | None = None
+        self._paused_until = 0.0
+
+    @contextmanager
+    def one(self, patience: float) -> Iterator[None]:
+        """Wait for a turn, at most ``patience`` seconds. Raises :class:`ScannerUnavailable`."""
+        if self._failed is not None and monotonic() < self._paused_until:
+            raise ScannerUnavailable(str(self._failed)) from self._failed
+        if not self._free.acquire(timeout=patience):
+            raise ScannerUnavailable("The virus scanner is busy.")
+        try:
+            yield
+            self._failed = None
+        except ScannerUnavailable as error:
+            self._failed, self._paused_until = error, monotonic() + self._pause
+            raise
+        finally:
+            self._free.release()
 
 
 class _Broken(Exception):

@@ -12,6 +12,7 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Options, Raw
 from mailbbgun.accept.raw import DECODED_SIZE, HEADER_SIZE, check_raw
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.core.caller import ANYBODY, Caller, Identity, KeyKind
 from mailbbgun.core.errors import IdempotencyMismatch, InvalidInput, QuotaExceeded, TooLarge
 from mailbbgun.core.ids import new_id
@@ -248,7 +249,7 @@ def test_no_header_takes_long_to_check(line):
 @pytest.fixture
 def acceptor(services):
     store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
+    yield Acceptor(services.settings, store, publisher, Attached(services, Inspector(services)))
     store.close()
     publisher.close()
 
@@ -322,7 +323,7 @@ def test_every_column_of_messages_but_the_status_has_its_value_from_accept(servi
 
     kept: list = []
     store, publisher = Looking(services.db, 86_400), Publisher(services.db, services.queue)
-    Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs)).accept(
+    Acceptor(services.settings, store, publisher, Attached(services, Inspector(services))).accept(
         Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY
     )
     store.close()

@@ -85,11 +85,14 @@ def test_a_virus_is_refused_wherever_it_is_named_and_scanned_once(installed: Ser
     assert scan_of(services, before) == "infected"
     clamd.kill9()
     try:
-        for again in (lambda: take(inspector, EICAR), lambda: inspector.ready(DEFAULT_TENANT, {before.sha256})):
+        for again in (
+            lambda: take(inspector, EICAR),
+            lambda: inspector.ready(DEFAULT_TENANT, {before.sha256: "b.txt"}),
+        ):
             with pytest.raises(VirusFound):
                 again()
-        inspector.ready(DEFAULT_TENANT, {clean.sha256})
-        inspector.ready(new_id(), {before.sha256})  # another tenant's is not ours
+        inspector.ready(DEFAULT_TENANT, {clean.sha256: "a.txt"})
+        inspector.ready(new_id(), {before.sha256: "b.txt"})  # another tenant's is not ours
     finally:
         clamd.start()
 
@@ -104,21 +107,22 @@ def test_while_the_scanner_is_down_files_wait_are_refused_or_go_out_as_the_setti
         held = file(stored, "a.txt")
         hold.named(DEFAULT_TENANT, [held])
         with pytest.raises(ScannerUnavailable):
-            hold.ready(DEFAULT_TENANT, {stored.sha256})
+            hold.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
         for refused in (lambda: take(reject, b"x"), lambda: reject.named(DEFAULT_TENANT, [held])):
             with pytest.raises(ScannerUnavailable) as caught:
                 refused()
             assert (caught.value.status, caught.value.retry_after) == (503, 5)
         take(allow, b"y")
         allow.named(DEFAULT_TENANT, [held])
-        allow.ready(DEFAULT_TENANT, {stored.sha256})
+        allow.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
         virus = take(hold, EICAR + b" held")
     finally:
         clamd.start()
-    hold.ready(DEFAULT_TENANT, {stored.sha256})
+    hold = Inspector(guarded(installed, clamd))  # the other one asks again in some seconds
+    hold.ready(DEFAULT_TENANT, {stored.sha256: "a.txt"})
     assert scan_of(installed, stored) == "clean"
     with pytest.raises(VirusFound):
-        hold.ready(DEFAULT_TENANT, {virus.sha256})
+        hold.ready(DEFAULT_TENANT, {virus.sha256: "a.txt"})
 
 
 def test_a_file_that_cannot_be_scanned_is_refused_unless_all_may_go_unscanned(
