@@ -105,7 +105,7 @@ class Examination:
             expected, suffix = found, found.extensions[0]
         _refuse_extension(name, suffix, rules)
         if not self._agree(expected, found):
-            raise FileRefused(_disagreement(name, suffix, expected, found, empty=not self.size))
+            raise FileRefused(_disagreement(name, suffix, expected, found))
         if not rules.macros and (found is formats.MACROS or _VBA in self._seen or _has_basic(found, listed)):
             raise FileRefused(f"{name!r} has macros, which are not accepted. Send it without them, or as a PDF.")
         if found is formats.ZIP:
@@ -113,19 +113,20 @@ class Examination:
         return Judged(name, _media_type(name, suffix, expected, declared))
 
     def _agree(self, expected: Format | None, found: Format | None) -> bool:
-        """Return whether a file whose extension says ``expected`` may be of the format ``found``."""
-        if expected is found:
+        """Return whether a file whose extension says ``expected`` may be of the format ``found``.
+
+        Plain text, and content that is of no known format, speak against nothing: nobody is deceived by a
+        damaged picture.
+        """
+        if found is None or found is formats.TEXT or expected is found:
             return True
-        if expected is None:  # an extension that only the sysadmin knows
-            return found is None or found.kind not in ("program", "archive")
+        if expected is None:  # an extension that only the sysadmin knows, or one of just any data
+            return found.kind not in ("program", "archive")
         if found is formats.OLE and _ENCRYPTED in self._seen and expected in _OFFICE | {formats.MACROS}:
             return True
-        if found in _ALSO.get(expected, frozenset()):
+        if expected.kind == "text" and found not in _ACTIVE and (found.kind == "text" or found is formats.SCRIPT):
             return True
-        if expected.kind == "text":
-            is_text = found is not None and (found.kind == "text" or found is formats.SCRIPT) and found not in _ACTIVE
-            return not expected.marked and (is_text or not self.size)
-        return not expected.marked and (expected.kind == "program" or found is None)
+        return expected.kind == "program" or found in _ALSO.get(expected, frozenset())
 
 
 def _refuse_two_in_one(name: str, head: bytes, found: Format | None, listed: Listing | None) -> None:
@@ -148,10 +149,10 @@ def _refuse_extension(name: str, suffix: str, rules: Rules) -> None:
     raise FileRefused(f"{name!r} is not accepted: {its} not. Accepted are: {allowed} (ALLOWED_FILE_TYPES).")
 
 
-def _disagreement(name: str, suffix: str, expected: Format | None, found: Format | None, *, empty: bool) -> str:
+def _disagreement(name: str, suffix: str, expected: Format | None, found: Format | None) -> str:
     says = expected.name if expected else "no program or archive"
-    content = "the file is empty" if empty else f"its content is: {found.name if found else 'unknown type'}"
-    return f"{name!r} is not what it seems: its extension .{suffix} says {says}, but {content}."
+    content = found.name if found else "unknown type"
+    return f"{name!r} is not what it seems: its extension .{suffix} says {says}, but its content is: {content}."
 
 
 def _has_basic(found: Format | None, listed: Listing | None) -> bool:
@@ -171,18 +172,20 @@ def _refuse_archive(name: str, size: int, listed: Listing | None, rules: Rules) 
 
 def _media_type(name: str, suffix: str, expected: Format | None, declared: str) -> str:
     """Return the media type of a file: the declared one if it goes with the extension."""
-    said, _, _ = declared.lower().partition(";")
-    said = said.strip()
-    meant = formats.by_type(said)
+    said, _, parameters = (part.strip() for part in declared.partition(";"))
+    said, own = said.lower(), formats.type_of(suffix)
     if expected is None:
-        return said or formats.type_of(suffix)
+        return said or own
     if said in expected.types:
         return declared.strip()
-    text = {"text"} == {expected.kind, meant.kind if meant else "text" if said.startswith("text/") else ""}
+    meant = formats.by_type(said)
+    if expected.kind == "text" and (said.startswith("text/") or (meant is not None and meant.kind == "text")):
+        return f"{own}; {parameters}" if parameters and own.startswith("text/") else own
     excel = suffix == "csv" and said == "application/vnd.ms-excel"  # browsers on Windows say this
     relatives = meant is not None and (meant in _ALSO.get(expected, ()) or expected in _ALSO.get(meant, ()))
-    if meant is None or text or excel or relatives or meant.name == expected.name:
-        return formats.type_of(suffix)
+    # text/plain is what some programs say of each file (RFC 2045 §5.2).
+    if meant is None or meant is formats.TEXT or excel or relatives:
+        return own
     raise FileRefused(
         f"{name!r} is not what it seems: its Content-Type says {meant.name}, and its extension {expected.name}."
     )

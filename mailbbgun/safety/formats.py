@@ -15,20 +15,18 @@ HEAD = 8192
 class Format:
     """A format of files. Files with any of its extensions are of this format.
 
-    The first of the media types is the one that is sent. ``marked``: each file of the format begins
-    with a mark, so one without it is of another format. ``kind`` is ``text``, ``archive``, ``program``
-    or empty.
+    The first of the media types is the one that is sent. ``kind`` is ``text``, ``archive``, ``program`` or
+    empty.
     """
 
     name: str
     extensions: tuple[str, ...]
     types: tuple[str, ...]
-    marked: bool = True
     kind: str = ""
 
 
-def _f(name: str, extensions: str, types: str, kind: str = "", *, marked: bool = True) -> Format:
-    return Format(name, tuple(extensions.split()), tuple(types.split()), marked, kind)
+def _f(name: str, extensions: str, types: str, kind: str = "") -> Format:
+    return Format(name, tuple(extensions.split()), tuple(types.split()), kind)
 
 
 _OOXML = "application/vnd.openxmlformats-officedocument."
@@ -91,32 +89,31 @@ BZIP = _f("bzip2 archive", "bz2 tbz2", "application/x-bzip2", "archive")
 XZ = _f("xz archive", "xz txz", "application/x-xz", "archive")
 ZSTD = _f("Zstandard archive", "zst", "application/zstd", "archive")
 CAB = _f("cabinet archive", "cab", "application/vnd.ms-cab-compressed", "archive")
-ISO = _f("disk image", "iso img dmg vhd", "application/x-iso9660-image", "archive", marked=False)
+ISO = _f("disk image", "iso img dmg vhd", "application/x-iso9660-image", "archive")
 
 ELF = _f("Linux program", "so elf", "application/x-executable application/x-elf", "program")
 PE = _f(
     "Windows program", "exe dll scr com sys cpl ocx msi msix appx pif",
     "application/vnd.microsoft.portable-executable application/x-msdownload application/x-dosexec",
-    "program", marked=False,
+    "program",
 )  # fmt: skip
-MACHO = _f("macOS program", "dylib app", "application/x-mach-binary", "program", marked=False)
-LINK = _f("Windows link", "lnk url", "application/x-ms-shortcut", "program", marked=False)
+MACHO = _f("macOS program", "dylib app", "application/x-mach-binary", "program")
+LINK = _f("Windows link", "lnk url", "application/x-ms-shortcut", "program")
 HELP = _f("Windows help file", "chm hlp", "application/vnd.ms-htmlhelp", "program")
 SCRIPT = _f(
     "script", "sh bash bat cmd ps1 psm1 vbs vbe js jse mjs wsf wsh hta reg scf inf py pl php rb command jnlp",
     "application/x-sh text/x-shellscript application/javascript text/javascript application/hta", "program",
-    marked=False,
 )  # fmt: skip
 
-HTML = _f("HTML page", "html htm xhtml", "text/html application/xhtml+xml", "text", marked=False)
-XML = _f("XML file", "xml", "application/xml text/xml", "text", marked=False)
+HTML = _f("HTML page", "html htm xhtml", "text/html application/xhtml+xml", "text")
+XML = _f("XML file", "xml", "application/xml text/xml", "text")
 CALENDAR = _f("calendar file", "ics ical", "text/calendar", "text")
 CONTACT = _f("contact file", "vcf vcard", "text/vcard text/x-vcard text/directory", "text")
-TEXT = _f("text file", "txt text log asc", "text/plain", "text", marked=False)
-CSV = _f("CSV table", "csv tsv", "text/csv text/tab-separated-values application/csv", "text", marked=False)
-MARKDOWN = _f("Markdown file", "md markdown", "text/markdown", "text", marked=False)
-JSON = _f("JSON file", "json geojson", "application/json text/json", "text", marked=False)
-MAIL = _f("mail", "eml", "message/rfc822", "text", marked=False)
+TEXT = _f("text file", "txt text log asc", "text/plain", "text")
+CSV = _f("CSV table", "csv tsv", "text/csv text/tab-separated-values application/csv", "text")
+MARKDOWN = _f("Markdown file", "md markdown", "text/markdown", "text")
+JSON = _f("JSON file", "json geojson", "application/json text/json", "text")
+MAIL = _f("mail", "eml", "message/rfc822", "text")
 
 FORMATS = tuple(one for one in list(globals().values()) if isinstance(one, Format))
 

@@ -34,7 +34,7 @@ class FileSettings:
             *("pdf", "rtf", "doc", "docx", "dot", "dotx", "xls", "xlsx", "xltx", "ppt", "pptx", "ppsx", "odt"),
             *("ods", "odp", "odg", "epub", "txt", "log", "csv", "tsv", "md", "json", "xml", "html", "htm", "ics"),
             *("vcf", "eml", "jpg", "jpeg", "png", "gif", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif"),
-            *("svg", "mp3", "wav", "ogg", "m4a", "flac", "mp4", "mov", "webm", "avi", "zip"),
+            *("svg", "mp3", "wav", "ogg", "m4a", "flac", "mp4", "mov", "webm", "avi", "zip", "asc", "bin"),
         ),
         "Extensions of files that may be sent. A file whose content is of another type than its extension says "
         'is refused. "*": all.',

@@ -66,7 +66,7 @@ def test_an_invitation_arrives_as_an_alternative_and_as_a_file_and_raw_shows_the
 
 
 PNG = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256)) * 1300
-NAME = 'Prüfung (Q1)\'s "final".pdf'
+NAME = 'Prüfung (Q1)\'s "final".csv'
 
 
 def with_content(octets: bytes, filename: str, **more: str) -> dict[str, str]:

@@ -75,6 +75,8 @@ GOOD: dict[str, bytes] = {
     "mov": b"\0\0\0\x14ftypqt  \0\0\0\0" + bytes(40),
     "webm": b"\x1aE\xdf\xa3" + bytes(40),
     "avi": b"RIFF\x24\0\0\0AVI LIST" + bytes(40),
+    "bin": bytes(range(256)) * 40,
+    "asc": b"-----BEGIN PGP SIGNATURE-----\n",
     "zip": zipped({"letter.txt": b"hello", "pictures/one.jpg": JPEG}),
 }
 
@@ -89,9 +91,11 @@ BAD: dict[str, bytes] = {
     "RAR archive": b"Rar!\x1a\x07\1\0" + bytes(40),
     "7-Zip archive": b"7z\xbc\xaf\x27\x1c" + bytes(40),
     "tar archive": b"a.txt".ljust(257, b"\0") + b"ustar\x0000" + bytes(250),
-    "nothing known": bytes(range(256)) * 40,
-    "zeros": bytes(10_000),
 }
+
+
+#: Content that says nothing.
+NOISE = {"nothing": b"", "zeros": bytes(10_000), "all octets": bytes(range(256)) * 40, "text": b"just some text\n"}
 
 
 def bomb(claimed: int = 4_000_000_000, files: int = 50) -> bytes:
