@@ -7,6 +7,7 @@ uploaded, and ``{"filename", "content"}`` brings a file along, as base64.
 import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 from mailbbgun.attachments import find
@@ -14,7 +15,7 @@ from mailbbgun.attachments.find import Missing, Reference
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.blobs.base import BLOCK
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.core.errors import FileRefused, InvalidInput, TooLarge
 from mailbbgun.messages.composing import encoded_size
 from mailbbgun.messages.contents import File
 from mailbbgun.messages.mime import one_line
@@ -96,7 +97,8 @@ class Attached:
                 "are the most of a message (MAX_MESSAGE_SIZE)."
             )
         for place, octets in contents.items():
-            found[place] = self._stored(given[place], octets, caller)
+            with _at(place):
+                found[place] = self._stored(given[place], octets, caller)
         return tuple(found[place] for place in range(len(given)))
 
     def _found(self, given: Sequence[Given], references: Mapping[int, Reference], caller: Caller) -> dict[int, File]:
@@ -111,7 +113,10 @@ class Attached:
                 fields={f"attachments.{place}.{one.field}": [one.sentence] for place, one in missing.items()},
             )
         there = {place: one for place, one in its.items() if isinstance(one, find.File)}
-        judged = dict(zip(there, self._inspector.named(caller.tenant_id, there.values()), strict=True))
+        judged = {}
+        for place, one in there.items():
+            with _at(place):
+                (judged[place],) = self._inspector.named(caller.tenant_id, [one])
         return {
             place: _file(one.sha256, one.size, judged[place], given[place], one.attachment_id)
             for place, one in there.items()
@@ -128,6 +133,16 @@ class Attached:
             size=len(octets),
         )
         return _file(stored.sha256, stored.size, judged, given)
+
+
+@contextmanager
+def _at(place: int) -> Iterator[None]:
+    """Name the field of a file that is refused."""
+    try:
+        yield
+    except FileRefused as error:
+        error.fields = {f"attachments.{place}": [error.message]}
+        raise
 
 
 def _file(sha256: str, size: int, judged: Judged, given: Given, attachment_id: UUID | None = None) -> File:
