@@ -22,6 +22,10 @@ from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.deliver import workers
+from mailbbgun.domains import api as domains
+from mailbbgun.domains.look import LIMIT as DNS_SECONDS
+from mailbbgun.domains.look import DomainChecks
+from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.events import api as events
 from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
@@ -37,6 +41,7 @@ from mailbbgun.messages import mime
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.oversight import api as oversight
 from mailbbgun.preflight import DatabaseCheck, self_test
+from mailbbgun.routing.routes import resolver
 from mailbbgun.services import Services, build
 from mailbbgun.settings import running
 from mailbbgun.settings.running import Running
@@ -48,7 +53,7 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, attachments, oversight, events, smtp_accounts, tenants)
+ROOMS = (accept, messages, attachments, oversight, events, smtp_accounts, domains, tenants)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
@@ -141,8 +146,9 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     acceptor = Acceptor(settings, store, publisher)
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
+    signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
+    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

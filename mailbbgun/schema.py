@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 import mailbbgun.attachments.models
 import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
+import mailbbgun.domains.models
 import mailbbgun.events.models
 import mailbbgun.limits.models
 import mailbbgun.messages.models

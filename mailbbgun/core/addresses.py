@@ -32,6 +32,9 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
+#: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
+_NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
+
 #: Refused even in quotes: some servers end the address at such a character, quoted or not.
 _NEVER_SENT = re.compile("[ <>]")
 
@@ -65,6 +68,12 @@ def domain(text: str) -> str:
     if len(text) > LONGEST:
         raise ValueError(f"Not a domain: it has {len(text)} characters, and {LONGEST_DOMAIN} are the most.")
     return _domain(text)
+
+
+def in_mailbox(text: str) -> str:
+    """Return the address in a mailbox as people read it: ``Ann <ann@example.com>`` or the address alone."""
+    named = _NAMED.search(text)
+    return named[1] if named else text
 
 
 def mailbox_key(address: str, *, case_sensitive: bool) -> str:

@@ -18,6 +18,7 @@ class Scope(StrEnum):
     READ = "messages:read"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
+    DOMAINS = "domains"  # sending domains
     ADMIN = "admin"  # all tenants and all keys
 
 

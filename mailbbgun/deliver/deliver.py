@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from mailbbgun.core.errors import DatabaseUnavailable
+from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
 from mailbbgun.core.faults import fault
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.signing import with_signature
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
@@ -76,6 +77,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
             holding.hold(context.db, missing)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
+        context.domain_keys.load(context.db, accounts.keys())
         transactions = _grouped(context, claims, messages, accounts)
     except DatabaseUnavailable:
         _give_all_back(context, claims, 0.0)
@@ -118,7 +120,9 @@ def _grouped(
                 most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
                 transactions.append(
-                    Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
+                    Transaction(
+                        message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, author, own
+                    )
                 )
     return transactions
 
@@ -214,6 +218,13 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
     envelope = await read(context.db, transaction)
+    if not context.domain_keys.none:
+        try:
+            envelope = await with_signature(context.domain_keys, context.db, transaction, envelope)
+        except SecretUnreadable as error:
+            unreadable = Deferred(Reply(0, "4.7.0", f"the DKIM key cannot be used: {error}"), Phase.CONNECT)
+            hand_over(context, transaction, {one.address: unreadable for one in transaction.claims}, attempted=False)
+            return None
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
@@ -306,7 +317,11 @@ def hand_over(
         # and share a hint.
         drawn = policy.random()
         policy = replace(policy, random=lambda: drawn)
-    route_taken = {"account": context.routes.name(transaction.route), "before": transaction.failed or None}
+    route_taken = {
+        "account": context.routes.name(transaction.route),
+        "before": transaction.failed or None,
+        "dkim": transaction.selectors or None,
+    }
     attempted = attempted or bool(transaction.failed)
     for one in transaction.claims:
         outcome = outcomes[one.address]

@@ -6,6 +6,7 @@ from uuid import UUID
 from flask import Response
 
 from mailbbgun.core.caller import Scope
+from mailbbgun.domains.signing import DomainKeys
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading
 from mailbbgun.http.provided import provided
@@ -52,17 +53,20 @@ def show(message_id: UUID) -> Any:
     200,
     {"type": "string", "format": "binary"},
     content_type="message/rfc822",
-    description="The MIME, byte for byte as sent.",
+    description="The MIME, byte for byte as sent, with its DKIM signatures.",
 )
 @blueprint.alt_response(404, description="No such message.")
+@blueprint.alt_response(503, description="The DKIM key that signs the message cannot be decrypted.")
 @needs(Scope.READ, tests=True)
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
     who = caller()
-    with reading(provided(Services).db) as session:
+    services = provided(Services)
+    with reading(services.db) as session:
         found = repo.raw(session, who.tenant_id, message_id, tests_only=who.tests_only)
-    if found is None:
+        sender = repo.sender(session, who.tenant_id, message_id, tests_only=who.tests_only)
+    if found is None or sender is None:
         raise find.missing()
-    return Response(
-        found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'}
-    )
+    signature = provided(DomainKeys).signature(services.db, who.tenant_id, message_id, sender, found)
+    headers = {"Content-Disposition": f'attachment; filename="{message_id}.eml"'}
+    return Response(signature + found, mimetype="message/rfc822", headers=headers)

@@ -158,6 +158,15 @@ def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool
     )
 
 
+def sender(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> str | None:
+    """Return the From of a tenant's message, as people read it; None if there is none."""
+    return session.scalar(
+        select(Message.sender).where(
+            Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only)
+        )
+    )
+
+
 class AllowedSenders(NamedTuple):
     """The addresses that a message is from: in its header, and in its envelope.
 

@@ -270,7 +270,14 @@ class Settings:
     )
     MX_PORT: int = _setting(25, "Port of recipients' mail servers when SMTP_URL is mx:.", least=1, most=65535)
     DNS_SERVERS: tuple[str, ...] = _setting(
-        (), "DNS servers for MX look-ups: address or address:port. Empty: the system's."
+        (), "DNS servers for MX look-ups and checks of sending domains: address or address:port. Empty: the system's."
+    )
+    DKIM_KEEP_DAYS: int = _setting(
+        7,
+        "Days for which a DKIM key that was replaced still signs messages from before; then it is removed. Keep "
+        "its DNS record as long. At least as long as RETRY_DELAYS together.",
+        least=1,
+        most=365,
     )
 
     ALLOW_PRIVATE_HOSTS: tuple[str, ...] = _setting(

@@ -13,11 +13,13 @@ from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.domains import upkeep
+from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.messages import repo
 from mailbbgun.routing.circuit_breaker import Opened
-from mailbbgun.routing.routes import ACCOUNT
+from mailbbgun.routing.routes import ACCOUNT, resolver
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.sweep import replay
@@ -30,6 +32,9 @@ from mailbbgun.worker.delivery import LoopWatch
 #: Commits a second, and deliveries in a commit, that resume the mail of a tenant that is active
 #: again. A million at once would delay the retries of others.
 RESUMES, RESUMING = 5, 1000
+
+#: Seconds between two rounds of ``domains/upkeep.py``.
+DOMAINS_SECONDS = 15.0
 
 log = logging.getLogger("mailbbgun.worker")
 
@@ -70,6 +75,7 @@ class Periodic:
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
             # Not in the thread "renewer", which may wait for the database.
+            "domains": [Task(DOMAINS_SECONDS, self._look_after_domains)],  # name servers may be silent
             "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
@@ -125,7 +131,9 @@ class Periodic:
         """Read which tenants are suspended and which accounts changed. Report open circuits."""
         routes, breaker = self._context.routes, self._context.breaker
         database = self._services.db
-        self._context.account_cache.refresh(database, self._context.leases.tenants())
+        waiting = self._context.leases.tenants()
+        self._context.account_cache.refresh(database, waiting)
+        self._context.domain_keys.refresh(database, waiting)
         routes.default_route_only = not (accounts.any_account(database) or tenants.any_test_key(database))
         breaker.forget(routes.replace(self._context.account_cache.known))
         opened = breaker.opened()
@@ -143,6 +151,10 @@ class Periodic:
         with self._services.db.write() as session:
             accounts.report_circuits(session, self._context.owner, rows)
         self._told = opened
+
+    def _look_after_domains(self) -> None:
+        settings = self._services.settings
+        upkeep.look_after(self._services.db, settings, lambda: resolver(settings, DNS_SECONDS))
 
     def _hint(self) -> None:
         """Resume the mail of tenants that are active again.

@@ -18,7 +18,7 @@ PACKAGES = {
     "redis": "redis-server",
 }  # of servers; a tool's has its name
 CEPH = ("ceph-mon", "ceph-osd", "radosgw")  # the S3 store of tests; they come together
-TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # tools whose package has another name
+TOOLS = {"systemd-analyze": "systemd", "node": "nodejs", "mail-dkim": "libmail-dkim-perl"}  # packages of other names
 LOCK = Path(
     "/usr"
 )  # where packages go: one for the machine, whatever TMPDIR says; a folder can be locked and nothing is left behind
@@ -73,6 +73,11 @@ def systemd_analyze() -> Path:
     return _found("systemd-analyze")
 
 
+def mail_dkim() -> Path:
+    """Return the file of Perl's module Mail::DKIM. Raises :class:`Missing`."""
+    return _found("mail-dkim")
+
+
 def faketime() -> Path:
     """Return libfaketime, which gives a process another clock by LD_PRELOAD.
 
@@ -99,6 +104,9 @@ def _find(wanted: str) -> Path | None:
     """Return a server's folder, or a tool's path."""
     if wanted == "faketime":
         return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+    if wanted == "mail-dkim":
+        module = Path("/usr/share/perl5/Mail/DKIM.pm")
+        return module if module.exists() else None
     if wanted not in PACKAGES:
         tool = shutil.which(wanted, path=f"{os.environ['PATH']}:/usr/sbin")
         return Path(tool) if tool else None
