@@ -35,6 +35,8 @@ _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 #: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
 _NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 
+_AFTER_AT = re.compile("the part after the @-sign", re.IGNORECASE)
+
 #: Refused even in quotes: some servers end the address at such a character, quoted or not.
 _NEVER_SENT = re.compile("[ <>]")
 
@@ -67,7 +69,11 @@ def domain(text: str) -> str:
         raise ValueError("Not a domain: it has an @-sign.")
     if len(text) > LONGEST:
         raise ValueError(f"Not a domain: it has {len(text)} characters, and {LONGEST_DOMAIN} are the most.")
-    return _domain(text)
+    try:
+        return _domain(text)
+    except ValueError as error:  # it speaks of an address
+        why = str(error).removeprefix("Not a valid e-mail address: ")
+        raise ValueError(f"Not a domain: {_AFTER_AT.sub('it', why)}") from error
 
 
 def in_mailbox(text: str) -> str:

@@ -18,7 +18,6 @@ from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
-from mailbbgun.deliver.signing import with_signature
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
@@ -220,7 +219,10 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     envelope = await read(context.db, transaction)
     if not context.domain_keys.none:
         try:
-            envelope = await with_signature(context.domain_keys, context.db, transaction, envelope)
+            found = await context.domain_keys.signed(
+                context.db, transaction.tenant_id, transaction.author, transaction.message_id, envelope
+            )
+            envelope, transaction.selectors = found
         except SecretUnreadable as error:
             unreadable = Deferred(Reply(0, "4.7.0", f"the DKIM key cannot be used: {error}"), Phase.CONNECT)
             hand_over(context, transaction, {one.address: unreadable for one in transaction.claims}, attempted=False)

@@ -123,8 +123,7 @@ def check(wanted: dict[str, Any], name: str) -> Any:
         for key in edit.note(session, domain, report, force=wanted["force"]):
             told = {"domain": domain.name, "selector": key.selector, "tenant_id": tenant_id}
             log.info("dkim_key_activated", extra=told)
-        session.refresh(domain)
-        return edit.details(session, services.settings, domain)
+        return edit.details(session, services.settings, _found(session, name))
 
 
 @blueprint.route("/domains/<string:name>/rotate", methods=["POST"])

@@ -92,14 +92,11 @@ def note(session: Session, domain: Domain, report: Report, *, force: bool = Fals
     tenants.lock(session, domain.tenant_id)
     now = datetime.now(UTC)
     repo.note_findings(session, domain.tenant_id, domain.id, [one.as_json() for one in report.findings], now)
-    keys = keys_of(session, domain)
-    begun = [key for key in keys if key.state == PENDING and (force or key.selector in report.seen)]
+    # The oldest first: if a key was made while another waited, the newest of those seen signs.
+    pending = [key for key in reversed(keys_of(session, domain)) if key.state == PENDING]
+    begun = [key for key in pending if force or key.selector in report.seen]
     for key in begun:
-        for other in keys:
-            if other.algorithm == key.algorithm and other.state == ACTIVE:
-                other.retired_at = now
-        key.active_from = now
-    session.flush()
+        repo.activate(session, domain.tenant_id, key, now)
     return begun
 
 

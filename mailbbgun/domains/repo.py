@@ -36,14 +36,16 @@ def count(session: Session, tenant_id: UUID) -> int:
 def domain(session: Session, tenant_id: UUID, called: str | UUID) -> Domain | None:
     """Return a tenant's domain of this name or id; None if it has none."""
     its = Domain.id == called if isinstance(called, UUID) else Domain.name == called
-    return session.scalar(select(Domain).where(Domain.tenant_id == tenant_id, its))
+    statement = select(Domain).where(Domain.tenant_id == tenant_id, its)
+    return session.scalar(statement.execution_options(populate_existing=True))
 
 
 def keys(session: Session, tenant_id: UUID, domain_ids: Collection[UUID]) -> Mapping[UUID, list[DKIMKey]]:
     """Return the keys of these domains of a tenant, newest first."""
     its = (DKIMKey.tenant_id == tenant_id, DKIMKey.domain_id.in_(domain_ids))
     found: dict[UUID, list[DKIMKey]] = defaultdict(list)
-    for key in session.scalars(select(DKIMKey).where(*its).order_by(DKIMKey.created_at.desc(), DKIMKey.selector)):
+    statement = select(DKIMKey).where(*its).order_by(DKIMKey.created_at.desc(), DKIMKey.selector)
+    for key in session.scalars(statement.execution_options(populate_existing=True)):
         found[key.domain_id].append(key)
     return found
 
@@ -60,6 +62,18 @@ def remove_key(session: Session, tenant_id: UUID, key_id: UUID) -> None:
     """Delete a key."""
     its = (DKIMKey.tenant_id == tenant_id, DKIMKey.id == key_id)
     session.execute(delete(DKIMKey).where(*its).execution_options(synchronize_session=False))
+
+
+def activate(session: Session, tenant_id: UUID, key: DKIMKey, now: datetime) -> None:
+    """Let a key sign from now on, and retire the key of its domain and algorithm that signed before."""
+    of_domain = (DKIMKey.tenant_id == tenant_id, DKIMKey.domain_id == key.domain_id)
+    before = (DKIMKey.algorithm == key.algorithm, DKIMKey.active_from.is_not(None), DKIMKey.retired_at.is_(None))
+    for which, values in (
+        ((*before, DKIMKey.id != key.id), {"retired_at": now}),
+        ((DKIMKey.id == key.id,), {"active_from": now}),
+    ):
+        statement = update(DKIMKey).where(*of_domain, *which).values(**values)
+        session.execute(statement.execution_options(synchronize_session=False))
 
 
 def note_findings(

@@ -46,7 +46,7 @@ class RecordShape(Schema):
     zone = fields.String(metadata={"description": "The record as a line of a zone file."})
 
 
-class KeyShape(Schema):
+class DKIMKeyShape(Schema):
     """A DKIM key pair, without its private key."""
 
     selector = fields.String(metadata={"example": "mbb261128k7q2er"})
@@ -91,7 +91,7 @@ class DomainShape(Schema):
 class DomainDetails(DomainShape):
     """A sending domain with its keys, the records to publish, and what the DNS said when it was last asked."""
 
-    keys = fields.List(fields.Nested(KeyShape))
+    keys = fields.List(fields.Nested(DKIMKeyShape))
     records = fields.List(fields.Nested(RecordShape))
     findings = fields.List(fields.Nested(FindingShape))
 

@@ -1,4 +1,6 @@
-"""Finds the keys that sign a message, and signs it. A worker, and the API for ``/raw``, keep keys in memory.
+"""Finds the keys that sign a message, and signs it between reading and sending.
+
+A worker keeps keys in memory, and so does the API, for ``/raw``.
 
 Which keys sign a message depends on when it was accepted, not on when it is sent: if the keys are
 replaced between two attempts, both still make the same signature, as long as the old key is kept.
@@ -10,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
@@ -22,7 +25,9 @@ from mailbbgun.domains import repo
 from mailbbgun.domains.dkim import ALGORITHMS, SigningKey, body_digest, domains_of_signatures, signature_fields, split
 from mailbbgun.domains.keys import private_key
 from mailbbgun.domains.repo import KeyRow
+from mailbbgun.drivers.operations import InThread
 from mailbbgun.smtp.downgrade import header_of
+from mailbbgun.smtp.envelope import Envelope
 
 #: Seconds for which the keys of a tenant are fresh.
 FRESH_SECONDS = 0.9
@@ -176,6 +181,33 @@ class DomainKeys:
             while len(self._signers) > MOST_SIGNERS:
                 self._signers.popitem(last=False)
         return made
+
+    async def signed(
+        self, database: Database, tenant_id: UUID, author: str, message_id: UUID, envelope: Envelope
+    ) -> tuple[Envelope, list[str]]:
+        """Return the envelope with what signs its message, and the selectors of the keys that do.
+
+        ``author`` is the address in From. The message is signed in a thread: an RSA signature takes half
+        a millisecond, a large body more. Raises what :meth:`signer` does.
+        """
+        if not self.knows(tenant_id):
+            await InThread(lambda: self.load(database, {tenant_id}), reads=True)
+        rows = self.keys_for(tenant_id, author, message_id)
+        if not rows:
+            return envelope, []
+        signer, selectors = await InThread(lambda: self._signed(database, message_id, rows, envelope), reads=True)
+        return replace(envelope, sign=signer), selectors
+
+    def _signed(
+        self, database: Database, message_id: UUID, rows: Sequence[KeyRow], envelope: Envelope
+    ) -> tuple[Signer | None, list[str]]:
+        """Sign the message as it is; the signer remembers that."""
+        header = header_of(envelope.raw)
+        signer = self.signer(database, message_id, rows, lambda: (envelope.raw[len(header) :],))
+        if signer is None:
+            return None, []
+        signer(header)
+        return signer, signer.selectors(header)
 
     def signature(self, database: Database, tenant_id: UUID, message_id: UUID, sender: str, raw: bytes) -> bytes:
         """Return the fields that a message gets before its header when it is sent; empty if none.

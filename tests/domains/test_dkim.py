@@ -72,7 +72,7 @@ FOLDED = b"From: a@example.com\r\nReferences: " + b"\r\n ".join(b"<%d@x.test>" %
         "From: Jörg <jörg@example.com>\r\nSubject: Grüße  \t aus\r\n Köln\r\n".encode(),
         b"Received: from x\r\nReceived: from y\r\nFrom: a@example.com\r\nComments: c\r\nList-Id: l\r\nList-Id: k\r\n",
         b"From: a@example.com\r\nX: " + b"y" * 998 + b"\r\nSubject: a\x0bb\x0c c\r\n",
-        b"From: a@example.com\r\nList-Unsubscribe: <https://x.test/u>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n",
+        b"From: a@x.test\r\nList-Unsubscribe: <https://x/u>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n",
     ],
 )
 def test_any_header_can_be_signed(header):
@@ -143,7 +143,9 @@ BODY = st.lists(st.sampled_from([b"a", b"b", b" ", b"  ", b"\t", b".", b"\r\n", 
 def test_a_body_in_any_blocks_has_the_relaxed_form_that_dkimpy_makes_of_it(body, cuts):
     places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     whole = body if not body or body.endswith(b"\r\n") else body + b"\r\n"
-    assert b"".join(relaxed_body(body[start:end] for start, end in pairwise(places))) == Relaxed.canonicalize_body(whole)
+    assert b"".join(relaxed_body(body[start:end] for start, end in pairwise(places))) == Relaxed.canonicalize_body(
+        whole
+    )
 
 
 # A VT stands between letters: at the end of a value dkimpy takes it for a blank, which it is not.
