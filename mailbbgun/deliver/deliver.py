@@ -223,9 +223,9 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
                 context.db, transaction.tenant_id, transaction.author, transaction.message_id, envelope
             )
             envelope, transaction.selectors = found
-        except SecretUnreadable as error:
-            unreadable = Deferred(Reply(0, "4.7.0", f"the DKIM key cannot be used: {error}"), Phase.CONNECT)
-            hand_over(context, transaction, {one.address: unreadable for one in transaction.claims}, attempted=False)
+        except (SecretUnreadable, OSError) as error:  # OSError: of the file that the message is in
+            unsigned = Deferred(Reply(0, "4.7.0", f"the message cannot be signed: {error}"), Phase.CONNECT)
+            hand_over(context, transaction, {one.address: unsigned for one in transaction.claims}, attempted=False)
             return None
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,8 +26,9 @@ from mailbbgun.domains.dkim import ALGORITHMS, SigningKey, body_digest, domains_
 from mailbbgun.domains.keys import private_key
 from mailbbgun.domains.repo import KeyRow
 from mailbbgun.drivers.operations import InThread
-from mailbbgun.smtp.downgrade import header_of
+from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.spooled import Raw, body_of, header_of
 
 #: Seconds for which the keys of a tenant are fresh.
 FRESH_SECONDS = 0.9
@@ -159,14 +160,11 @@ class DomainKeys:
             name = name.partition(".")[2]
         return []
 
-    def signer(
-        self, database: Database, message_id: UUID, rows: Sequence[KeyRow], body: Callable[[], Iterable[bytes]]
-    ) -> Signer | None:
+    def signer(self, database: Database, message_id: UUID, rows: Sequence[KeyRow], raw: Raw) -> Signer | None:
         """Return what signs a message with these keys; None if all of them have just been deleted.
 
-        ``body`` returns what follows the message's header, in blocks. Reads the database and computes:
-        call it in a thread. Raises :class:`SecretUnreadable` if none of the keys can be decrypted, and
-        :class:`DatabaseUnavailable`.
+        Reads the database and computes: call it in a thread. Raises :class:`SecretUnreadable` if none of
+        the keys can be decrypted, :class:`DatabaseUnavailable`, and OSError for a message in a file.
         """
         keys = self._signing_keys(database, rows)
         if not keys:
@@ -175,7 +173,7 @@ class DomainKeys:
         with self._lock:
             if found := self._signers.get(name):
                 return found
-        made = Signer(keys, accepted_at(message_id) // 1000, body_digest(body()))
+        made = Signer(keys, accepted_at(message_id) // 1000, body_digest(body_of(raw)))
         with self._lock:
             self._signers[name] = made
             while len(self._signers) > MOST_SIGNERS:
@@ -202,8 +200,11 @@ class DomainKeys:
         self, database: Database, message_id: UUID, rows: Sequence[KeyRow], envelope: Envelope
     ) -> tuple[Signer | None, list[str]]:
         """Sign the message as it is; the signer remembers that."""
-        header = header_of(envelope.raw)
-        signer = self.signer(database, message_id, rows, lambda: (envelope.raw[len(header) :],))
+        try:
+            header = header_of(envelope.raw)
+        except EnvelopeError:  # too long to be signed
+            return None, []
+        signer = self.signer(database, message_id, rows, envelope.raw)
         if signer is None:
             return None, []
         signer(header)
@@ -216,9 +217,8 @@ class DomainKeys:
         """
         self.load(database, {tenant_id})
         rows = self.keys_for(tenant_id, addresses.in_mailbox(sender), message_id)
-        header = header_of(raw)
-        signer = self.signer(database, message_id, rows, lambda: (raw[len(header) :],)) if rows else None
-        return signer(header) if signer else b""
+        signer = self.signer(database, message_id, rows, raw) if rows else None
+        return signer(header_of(raw)) if signer else b""
 
     def _signing_keys(self, database: Database, rows: Sequence[KeyRow]) -> list[SigningKey]:
         unread = [row for row in rows if row.id not in self._private]
