@@ -39,7 +39,8 @@ class Settings(Derived):
         "file://{VAR}/blobs",
         "Where files are stored: file:///path is a folder; s3://key:secret@host/bucket is a bucket of S3, MinIO "
         "or Ceph by TLS, s3+http://key:secret@host:9000/bucket one without TLS. Options after a ?: region, style "
-        "(path or host), ca (a PEM file of authorities). All machines need the same store.",
+        "(path or host), ca (a PEM file of authorities), links (no: clients cannot reach the bucket, and the API passes "
+        "files on). All machines need the same store.",
     )
     CDN_URL: str = _setting(
         "",
