@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from mailbbgun import __version__
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
@@ -139,7 +140,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    acceptor = Acceptor(settings, store, publisher)
+    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())

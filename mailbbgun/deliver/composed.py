@@ -1,18 +1,42 @@
 """The messages that are composed on their way out: the small ones after the claim, the others at sending."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from uuid import UUID
 
-from mailbbgun.core.errors import MailBBGunError
+from mailbbgun.blobs.base import BlobStore
+from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable, InvalidInput, MailBBGunError
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import EAGER_SIZE
 from mailbbgun.messages.loading import Contents
+from mailbbgun.messages.streaming import octets
+from mailbbgun.smtp.content import EnvelopeError
+from mailbbgun.smtp.outcome import Deferred, Phase
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.spooled import Raw, SpoolFailed, spool
+
+#: Bytes. A larger message is written to a file before it is sent.
+LARGE = 1_000_000
+
+
+class NotComposed(Exception):
+    """A message cannot be composed now. ``outcome`` is the outcome to record for its recipients.
+
+    ``damaged``: a file of it is not what was stored, and may never be again.
+    """
+
+    def __init__(self, why: str, *, damaged: bool = False) -> None:
+        super().__init__(why)
+        self.damaged = damaged
+        self.outcome = Deferred(Reply(0, "4.3.0", why), Phase.MAIL)
 
 
 class ComposedMessages:
     """Composes messages for one worker process. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, folder: Path) -> None:
+        """``folder``: where large messages are written while they are sent."""
+        self._database, self._blobs, self._folder = database, blobs, folder
         self._contents = Contents(database)
 
     def small(self, message_ids: Sequence[UUID]) -> dict[UUID, bytes]:
@@ -33,11 +57,22 @@ class ComposedMessages:
                 found[identifier] = composed.whole
         return found
 
-    def whole(self, message_id: UUID) -> bytes:
-        """Return the bytes of a message.
+    def whole(self, message_id: UUID) -> Raw:
+        """Return the bytes of a message: in memory, or in a file if it is large. Close the latter.
 
-        Raises :class:`DatabaseUnavailable`, and :class:`InvalidInput` if it cannot be composed.
+        Raises :class:`DatabaseUnavailable`, and :class:`NotComposed`. Its files are verified before this
+        returns, so nothing is sent of a damaged one.
         """
-        composed = self._contents.messages([message_id])[message_id].composed()
-        assert composed is not None  # retention deletes only messages that are finished
-        return composed.whole
+        stored = self._contents.messages([message_id])[message_id]
+        try:
+            composed = stored.composed()
+            assert composed is not None  # retention deletes only messages that are finished
+            if not composed.has_files and composed.size <= LARGE:
+                return composed.whole
+            return spool(octets(self._database, self._blobs, stored.tenant_id, composed), self._folder)
+        except BlobMissing as error:
+            raise NotComposed(f"an attachment cannot be sent: {error}", damaged=True) from error
+        except (BlobStoreUnavailable, InvalidInput) as error:
+            raise NotComposed(f"the message cannot be composed: {error}") from error
+        except (EnvelopeError, SpoolFailed) as error:
+            raise NotComposed(str(error)) from error

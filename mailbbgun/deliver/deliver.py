@@ -15,12 +15,14 @@ from uuid import UUID
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim, Loaded, claim
-from mailbbgun.deliver.composed import ComposedMessages
+from mailbbgun.deliver.composed import ComposedMessages, NotComposed
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
+from mailbbgun.events.kinds import Reason
+from mailbbgun.messages.status import ERROR
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import (
@@ -34,6 +36,7 @@ from mailbbgun.smtp.outcome import (
     another_server_may_do,
 )
 from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.spooled import Raw, Spooled
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
 #: Full-length SMTP dialogues that one attempt may take before it counts as hanging. An attempt may
@@ -126,7 +129,17 @@ def _grouped(
                 most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
                 transactions.append(
-                    Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
+                    Transaction(
+                        message_id,
+                        message.mail_from,
+                        message.smtputf8,
+                        message.raw,
+                        route,
+                        part,
+                        others,
+                        composed=message.content_id is not None,
+                        own_mail_from=own,
+                    )
                 )
     return transactions
 
@@ -221,7 +234,20 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     if not context.journal.works():
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
-    envelope = await read(context.composed, transaction)
+    try:
+        envelope = await read(context.composed, transaction)
+    except NotComposed as error:
+        not_sent(context, transaction, error)
+        return None
+    try:
+        return await _send_by_route(context, transaction, envelope)
+    finally:
+        if isinstance(envelope.raw, Spooled):
+            envelope.raw.close()
+
+
+async def _send_by_route(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> str | None:
+    """Send an envelope by the transaction's route and hand over its results: see :func:`try_route`."""
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
@@ -244,10 +270,14 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
 
 
 async def read(composed: ComposedMessages, transaction: Transaction) -> Envelope:
-    """Return the envelope and the bytes to send, which are the same in every attempt."""
-    raw = transaction.raw
+    """Return the envelope and the bytes to send, which are the same in every attempt.
+
+    Bytes in a file must be closed. Raises :class:`NotComposed`, :class:`DatabaseUnavailable`.
+    """
+    raw: Raw | None = transaction.raw
     if raw is None:
-        raw = await InThread(lambda: composed.whole(transaction.message_id), reads=True)
+        # What is composed may read files from another server.
+        raw = await InThread(lambda: composed.whole(transaction.message_id), reads=not transaction.composed)
     return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
 
 
@@ -319,6 +349,18 @@ def hand_over(
             result = judge(outcome, one, policy, route_taken)
             if not attempted:
                 result = result._replace(attempted=False)
+        context.results.put(one, result)
+
+
+def not_sent(context: WorkerContext, transaction: Transaction, error: NotComposed) -> None:
+    """Defer a transaction whose message cannot be composed now. Nothing was sent, no server was asked.
+
+    If that was the last try, the reason tells of a damaged file.
+    """
+    for one in transaction.claims:
+        result = judge(error.outcome, one, context.policy)._replace(attempted=bool(transaction.failed))
+        if error.damaged and result.status == ERROR:
+            result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)
         context.results.put(one, result)
 
 

@@ -13,10 +13,11 @@ class Transaction:
     message_id: UUID
     mail_from: str
     smtputf8: bool
-    raw: bytes | None  # None: read it when it is about to be sent
+    raw: bytes | None  # None: read or compose it when it is about to be sent
     route: str
     claims: list[Claim]
     candidates: list[str] = field(default_factory=list)  # the other routes it may take, best first
+    composed: bool = False  # whether it is stored as what it is made of
     own_mail_from: bool = False  # whether the message names its envelope sender; else the account may
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that failed in this attempt, and why
     lined_up: float = 0.0  # when it came into the send queue; monotonic seconds
