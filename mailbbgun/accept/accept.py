@@ -16,6 +16,7 @@ from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submissio
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
+from mailbbgun.accept.timing import timing
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency
@@ -85,11 +86,14 @@ class Acceptor:
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
+        if rows.message["send_at"] is not None:  # a worker hints it when it is due
+            return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
     def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
+        times = timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now)
         message = {
             "id": identifier,
@@ -106,9 +110,11 @@ class Acceptor:
             "raw": raw,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
+            **times._asdict(),
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-        return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
+        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
+        return Rows(message, deliveries, response, caller.messages_per_day)
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
@@ -125,6 +131,10 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 
-def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:
-    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+def _deliveries(
+    draft: Draft, tenant_id: UUID, message_id: UUID, lane: str, due: datetime | None
+) -> list[Mapping[str, Any]]:
+    shared: dict[str, Any] = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+    if due is not None:
+        shared["next_attempt_at"] = due
     return [{"id": new_id(), "address": address, "kind": kind, **shared} for address, kind in draft.recipients.items()]

@@ -210,7 +210,7 @@ class Store:
         events = events_log.accepted(new)
         dialect = self._database.dialect
         self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
-        events_log.print_lines(events, _key_ids(new))
+        events_log.print_lines(events, _key_ids(new, events))
         return _ALL_STORED
 
     def _committed(self, batch: Sequence[PendingWrite], not_stored: _NotStored) -> None:
@@ -239,7 +239,7 @@ class Store:
             events = events_log.accepted(new)
             for compiled, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
                 session.execute(compiled.statement, given)
-            events_log.log_after_commit(session, events, _key_ids(new))
+            events_log.log_after_commit(session, events, _key_ids(new, events))
         return _NotStored(answered, over_quota)
 
     def _write_alone(self, pending: PendingWrite) -> _NotStored:
@@ -275,9 +275,10 @@ def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
     return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
 
 
-def _key_ids(new: storing.New) -> list[UUID | None]:
-    """Return the API key of each message."""
-    return [message["key_id"] for message, _ in new]
+def _key_ids(new: storing.New, events: Sequence[Mapping[str, Any]]) -> list[UUID | None]:
+    """Return the API key of each event's message."""
+    keys = {message["id"]: message["key_id"] for message, _ in new}
+    return [keys[event["message_id"]] for event in events]
 
 
 def _needs_key_or_quota(pending: PendingWrite) -> bool:

@@ -17,7 +17,7 @@ from mailbbgun.core.faults import fault
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
@@ -111,6 +111,11 @@ def _grouped(
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
             one.key_id = message.key_id
+            if message.useful_for is not None:  # counted from before the claim's statement: never too long
+                one.useful_until = one.lease_ends - context.settings.LEASE_SECONDS + message.useful_for
+            if one.is_late(context.clock.boot()):
+                context.results.put(one, too_late(one))
+                continue
             groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
         for candidates, members in groups.items():
             while members:
@@ -131,6 +136,10 @@ async def deliver(context: WorkerContext, transaction: Transaction) -> str | Non
     """
     if transaction.tenant_id in context.account_cache.suspended:
         give_back(context, transaction)
+        return None
+    if transaction.claims[0].is_late(context.clock.boot()):  # all are of one message
+        for one in transaction.claims:
+            context.results.put(one, too_late(one))
         return None
     # Its account is gone. If it has no other candidate, it is given back: a new claim looks for the
     # accounts that there are now.
@@ -254,6 +263,8 @@ async def send(context: WorkerContext, transaction: Transaction, envelope: Envel
     dot_sent: dict[str, Reply | None] = {}  # by address: the server's reply to the last dot sent for it
 
     async def before_dot(accepted: Sequence[str]) -> bool:
+        if transaction.claims[0].is_late(context.clock.boot()):
+            return False  # the next claim ends it
         try:
             may_be_sent = await context.journal_turns.dot([claims[address] for address in accepted])
         except OSError as error:
@@ -313,7 +324,7 @@ def hand_over(
         if isinstance(outcome, Fenced):
             result = released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed))
         else:
-            result = judge(outcome, one, policy, route_taken)
+            result = judge(outcome, one, policy, route_taken, left=one.left(context.clock.boot()))
             if not attempted:
                 result = result._replace(attempted=False)
         context.results.put(one, result)
@@ -327,4 +338,7 @@ def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.
     fault("claims.release")
     account = context.routes.name(transaction.route)
     for one in transaction.claims:
-        context.results.put(one, released(one, wait, why, account, attempted=bool(transaction.failed)))
+        # Mail that is useful no longer than it would wait is claimed once more at that time, and ended.
+        left = one.left(context.clock.boot())
+        its_wait = wait if left is None else min(wait, max(left, 0.0))
+        context.results.put(one, released(one, its_wait, why, account, attempted=bool(transaction.failed)))

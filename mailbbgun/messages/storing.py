@@ -10,7 +10,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
+from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
 from sqlalchemy.types import TypeEngine
 
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
@@ -22,7 +22,7 @@ from mailbbgun.messages.status import PENDING
 #: Columns whose values accept gives. Of messages these are all but the status, so that a new column of
 #: ``messages`` needs no line here.
 MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns if column.name != "status")
-DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane")
+DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane", "next_attempt_at")
 TAG_COLUMNS = ("tag", "message_id", "tenant_id")
 
 #: Columns of deliveries that begin at zero.
@@ -33,7 +33,9 @@ New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 
 
 def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
-    """Return the statements that store messages, their deliveries (due now), their tags, and ``events``.
+    """Return the statements that store messages, their deliveries, their tags, and ``events``.
+
+    A delivery without ``next_attempt_at`` is due now.
 
     ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
     are one statement: the server may be elsewhere, and a round trip costs more than the work.
@@ -88,7 +90,7 @@ def _before() -> tuple[CTE, ...]:
     delivery = given_rows("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     return (
         copied(MESSAGES, message | {"raw": raw} | _new_message()).cte("m"),
-        copied(DELIVERIES, delivery | _new_delivery()).cte("d"),
+        copied(DELIVERIES, delivery | _new_delivery(delivery)).cte("d"),
         copied(TAGS, given_rows("tags", TAGS, TAG_COLUMNS)).cte("t"),
     )
 
@@ -97,11 +99,11 @@ def _before() -> tuple[CTE, ...]:
 def _table_by_table() -> Sequence[CompiledStatement]:
     """Return one statement for each table. SQLite runs in this process, so there are no round trips."""
     return [
-        CompiledStatement(insert(table).values({column: bindparam(column) for column in columns} | same))
-        for table, columns, same in (
-            (MESSAGES, MESSAGE_COLUMNS, _new_message()),
-            (DELIVERIES, DELIVERY_COLUMNS, _new_delivery()),
-            (TAGS, TAG_COLUMNS, {}),
+        CompiledStatement(insert(table).values(given | same(given)))
+        for table, given, same in (
+            (MESSAGES, _bound(MESSAGES, MESSAGE_COLUMNS), lambda _: _new_message()),
+            (DELIVERIES, _bound(DELIVERIES, DELIVERY_COLUMNS), _new_delivery),
+            (TAGS, _bound(TAGS, TAG_COLUMNS), lambda _: {}),
         )
     ]
 
@@ -110,8 +112,18 @@ def _new_message() -> dict[str, Any]:
     return {"status": literal(PENDING)}
 
 
-def _new_delivery() -> dict[str, Any]:
-    return {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
+def _new_delivery(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    due = given["next_attempt_at"]
+    return {
+        "status": literal(PENDING),
+        "next_attempt_at": func.coalesce(due, db_now()),
+        "scheduled": due.is_not(None),
+        **dict.fromkeys(COUNTERS, literal(0)),
+    }
+
+
+def _bound(table: Table, columns: Sequence[str]) -> dict[str, ColumnElement[Any]]:
+    return {column: bindparam(column, None, type_=table.c[column].type) for column in columns}
 
 
 def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -183,6 +183,7 @@ class Settings:
         "never matters.",
     )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    MAX_SCHEDULE_DAYS: int = _setting(30, "How many days ahead a message may be scheduled.", least=1, most=366)
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
