@@ -16,9 +16,9 @@ from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submissio
 from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
-from mailbbgun.accept.timing import timing
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.ids import new_id
+from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING

@@ -201,7 +201,7 @@ class Options:
     """What a caller may ask for with either kind of submission.
 
     All but the key and ``ttl`` are kept with the message, each in the column of ``messages`` of its
-    name. ``timing.py`` has the rules for times.
+    name. ``core/timing.py`` has the rules for times.
     """
 
     tags: Sequence[str] = _given(

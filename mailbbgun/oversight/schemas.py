@@ -8,8 +8,8 @@ from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from mailbbgun.accept.checks import Wrong, check_options
 from mailbbgun.accept.fields import SHAPES, Options
-from mailbbgun.accept.timing import timing
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.core.timing import timing
 from mailbbgun.settings.settings import Settings
 
 #: The options of a message that may be changed while it is pending.

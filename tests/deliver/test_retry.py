@@ -91,7 +91,7 @@ def test_retries_are_planned_within_the_time_in_which_the_message_is_useful(outc
 def test_what_is_useful_no_more_ends_without_an_attempt():
     result = too_late(claim())
     assert (result.kind, result.status, result.reason) == (Kind.EXPIRED, "ERROR", Reason.EXPIRED)
-    assert not (result.attempted or result.counted)
+    assert (result.attempted, result.counted) == (False, False)
 
 
 def test_one_who_complains_does_so_of_what_was_delivered_only():

@@ -124,6 +124,7 @@ ROUTES = {
     ("/messages", "get"),
     ("/messages/{message_id}", "get"),
     ("/messages/{message_id}", "delete"),
+    ("/messages/{message_id}", "patch"),
     ("/messages/{message_id}/raw", "get"),
     ("/messages/{message_id}/events", "get"),
     ("/messages/{message_id}/retry", "post"),

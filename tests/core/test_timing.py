@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from marshmallow import ValidationError
 
-from mailbbgun.accept.timing import NOW, Timing, faults, timing
+from mailbbgun.core.timing import NOW, Timing, faults, timing
 from mailbbgun.http.schemas import Moment
 
 TIME = datetime(2026, 11, 28, 12, tzinfo=UTC)
