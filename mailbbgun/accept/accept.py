@@ -4,7 +4,7 @@ First the commit, then the hint to the workers: no request waits for the queue.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,8 @@ class Accepted:
     status: str
     subject: str
     replayed: bool = False
+    #: Recipients that the tenant has suppressed: nothing is sent to them.
+    suppressed: Sequence[str] = ()
 
 
 class Accepting:
@@ -114,7 +116,7 @@ class Acceptor:
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
         deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
-        return Rows(message, deliveries, response, caller.messages_per_day)
+        return Rows(message, deliveries, response, caller.messages_per_day, caller.has_suppressions)
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:

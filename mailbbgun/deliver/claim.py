@@ -21,7 +21,7 @@ from mailbbgun.database.db import Database, db_now
 from mailbbgun.database.sql import among, chosen, id_rows, ids, seconds_until, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
-from mailbbgun.tenants.repo import suspended
+from mailbbgun.tenants.repo import suspended, with_suppressions
 
 #: Claims of a delivery that died with their worker, from which on its message is sent alone, in a
 #: child process.
@@ -32,7 +32,11 @@ EAGER_SIZE = 65_536
 
 _D, _M = DELIVERIES.c, MESSAGES.c
 #: The columns of :class:`Loaded`, after the MIME.
-_LOADED = (_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, seconds_until(_M.useful_until))
+_LOADED = (
+    *(_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id),
+    seconds_until(_M.useful_until),
+    with_suppressions(_M.tenant_id),
+)
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
 
@@ -89,6 +93,7 @@ class Loaded(NamedTuple):
     sender: str  # the From header, as people read it
     key_id: UUID | None  # the API key that sent it
     useful_for: float | None = None  # seconds for which it may still be sent; None: without a limit
+    has_suppressions: bool = False  # its tenant may have suppressed a recipient
 
     @property
     def own_mail_from(self) -> bool:

@@ -76,7 +76,8 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
             holding.hold(context.db, missing)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
-        transactions = _grouped(context, claims, messages, accounts)
+        sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
+        transactions = _grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
         _give_all_back(context, claims, 0.0)
         raise
@@ -110,12 +111,6 @@ def _grouped(
         own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
-            one.key_id = message.key_id
-            if message.useful_for is not None:  # counted from before the claim's statement: never too long
-                one.useful_until = one.lease_ends - context.settings.LEASE_SECONDS + message.useful_for
-            if one.is_late(context.clock.boot()):
-                context.results.put(one, too_late(one))
-                continue
             groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
         for candidates, members in groups.items():
             while members:

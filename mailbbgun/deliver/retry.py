@@ -95,6 +95,12 @@ def too_late(claim: Claim) -> Result:
     return _result(claim, Kind.EXPIRED, ERROR, reply, reason=Reason.EXPIRED, attempted=False)
 
 
+def stopped(claim: Claim) -> Result:
+    """Return the result of a claim whose recipient is suppressed. Nothing was sent."""
+    reply = Reply(0, None, "the recipient is on the suppression list: it was not sent")
+    return _result(claim, Kind.SUPPRESSED, ERROR, reply, reason=Reason.SUPPRESSED, attempted=False)
+
+
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
     """Return the result of a claim of which nobody knows whether it was sent.
 

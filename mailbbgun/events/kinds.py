@@ -36,6 +36,8 @@ class Kind(StrEnum):
     PARKED = "parked"
     #: A person cancelled it before it was sent.
     CANCELLED = "cancelled"
+    #: Its recipient is on the tenant's suppression list. It was not sent, or not again.
+    SUPPRESSED = "suppressed"
     #: Its tenant is suspended. It goes on when the tenant is active again.
     HELD = "held"
     #: A person made it due again.

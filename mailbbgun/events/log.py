@@ -49,6 +49,9 @@ def accepted(new: New) -> list[dict[str, Any]]:
         events.append(event(*whose, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}))
         if (send_at := message.get("send_at")) is not None:
             events.append(event(*whose, Kind.SCHEDULED, {"send_at": rfc3339(send_at)}))
+        if "status" in message:  # some of its deliveries have ended: their recipients are suppressed
+            ended = [one["id"] for one in its if "status" in one]
+            events += [event(message["tenant_id"], message["id"], one, Kind.SUPPRESSED, {}) for one in ended]
     return events
 
 

@@ -1,6 +1,7 @@
 """Storing accepted messages: the statements that insert their rows, deliveries and tags.
 
-Each row begins as ``PENDING``; from then on only ``events/record.py`` changes a status.
+Each row begins as ``PENDING``, or as ``ERROR`` if its recipient is suppressed; from then on only
+``events/record.py`` and ``events/stopping.py`` change a status.
 ``accept/store.py`` executes the statements, with the first events in the same transaction.
 """
 
@@ -10,7 +11,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
+from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindparam, case, func, insert, literal, select
 from sqlalchemy.types import TypeEngine
 
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
@@ -19,10 +20,10 @@ from mailbbgun.database.sql import recordset, rows
 from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 
-#: Columns whose values accept gives. Of messages these are all but the status, so that a new column of
-#: ``messages`` needs no line here.
-MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns if column.name != "status")
-DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane", "next_attempt_at")
+#: Columns whose values accept gives. Of messages these are all, so that a new column of ``messages`` needs no
+#: line here. A status that is not given is ``PENDING``.
+MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns)
+DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane", "next_attempt_at", "status", "reason")
 TAG_COLUMNS = ("tag", "message_id", "tenant_id")
 
 #: Columns of deliveries that begin at zero.
@@ -35,7 +36,7 @@ New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
     """Return the statements that store messages, their deliveries, their tags, and ``events``.
 
-    A delivery without ``next_attempt_at`` is due now.
+    A delivery without ``next_attempt_at`` is due now. One with a ``status`` has ended.
 
     ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
     are one statement: the server may be elsewhere, and a round trip costs more than the work.
@@ -89,7 +90,7 @@ def _before() -> tuple[CTE, ...]:
     )
     delivery = given_rows("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     return (
-        copied(MESSAGES, message | {"raw": raw} | _new_message()).cte("m"),
+        copied(MESSAGES, message | {"raw": raw} | _new_message(message)).cte("m"),
         copied(DELIVERIES, delivery | _new_delivery(delivery)).cte("d"),
         copied(TAGS, given_rows("tags", TAGS, TAG_COLUMNS)).cte("t"),
     )
@@ -101,22 +102,23 @@ def _table_by_table() -> Sequence[CompiledStatement]:
     return [
         CompiledStatement(insert(table).values(given | same(given)))
         for table, given, same in (
-            (MESSAGES, _bound(MESSAGES, MESSAGE_COLUMNS), lambda _: _new_message()),
+            (MESSAGES, _bound(MESSAGES, MESSAGE_COLUMNS), _new_message),
             (DELIVERIES, _bound(DELIVERIES, DELIVERY_COLUMNS), _new_delivery),
             (TAGS, _bound(TAGS, TAG_COLUMNS), lambda _: {}),
         )
     ]
 
 
-def _new_message() -> dict[str, Any]:
-    return {"status": literal(PENDING)}
+def _new_message(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    return {"status": func.coalesce(given["status"], PENDING)}
 
 
 def _new_delivery(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
-    due = given["next_attempt_at"]
+    due, ended = given["next_attempt_at"], given["status"].is_not(None)
     return {
-        "status": literal(PENDING),
-        "next_attempt_at": func.coalesce(due, db_now()),
+        "status": func.coalesce(given["status"], PENDING),
+        "next_attempt_at": case((~ended, func.coalesce(due, db_now()))),
+        "finished_at": case((ended, db_now())),
         "scheduled": due.is_not(None),
         **dict.fromkeys(COUNTERS, literal(0)),
     }

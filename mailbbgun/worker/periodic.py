@@ -20,6 +20,7 @@ from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
+from mailbbgun.suppressions import repo as suppressions
 from mailbbgun.sweep import replay
 from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
 from mailbbgun.sweep.mend import Mender
@@ -80,6 +81,7 @@ class Periodic:
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_idempotency_keys),
+                Task(60.0, self._forget_expired_suppressions),
             ],
         }
         if services.db.dialect == "postgresql":
@@ -170,6 +172,12 @@ class Periodic:
     def _sum_up_counts(self) -> None:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
+
+    def _forget_expired_suppressions(self) -> None:
+        forgotten = FORGOTTEN_AT_ONCE
+        while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
+            with self._services.db.write() as session:
+                forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
 
     def _forget_idempotency_keys(self) -> None:
         forgotten = FORGOTTEN_AT_ONCE

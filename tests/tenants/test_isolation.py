@@ -58,6 +58,9 @@ class Owner:
         assert made.status_code == 201, made.text
         self.account = made.json()["id"]
         assert door.ask("GET", f"/smtp-accounts/{self.account}/credentials", self.key["key"]).status_code == 200
+        whom = {"address": "gone@example.com", "reason": SECRET}
+        assert door.ask("POST", "/suppressions", self.key["key"], json=whom).status_code == 200
+        self.suppression = door.ask("GET", "/suppressions", self.key["key"]).json()["suppressions"][0]["id"]
 
     @property
     def ids(self) -> dict[str, str]:
@@ -65,6 +68,7 @@ class Owner:
         return {
             "message_id": self.message,
             "account_id": self.account,
+            "suppression_id": self.suppression,
             "tenant_id": self.tenant,
             "key_id": self.key["id"],
         }
