@@ -95,6 +95,8 @@ def change(
     what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if the message has ended, or a worker
     is sending all that would be moved.
     """
+    if not values:
+        return Changed(_shown(db, tenant_id, message_id, tests_only), 0)
     whose: tuple[UUID, UUID] = (tenant_id, message_id)
     with db.write(tenant_id, tests_only=tests_only) as session:
         moved: Collection[str] = ()

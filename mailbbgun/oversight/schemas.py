@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow import Schema, fields
 
 from mailbbgun.accept.checks import Wrong, check_options
 from mailbbgun.accept.fields import SHAPES, Options
@@ -22,12 +22,6 @@ class _MessageChange(Schema):
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Let those fields be null whose null has a meaning."""
         field_obj.allow_none = field_name in NULLABLE
-
-    @validates_schema
-    def require_change(self, data: Mapping[str, Any], **_: Any) -> None:
-        """Require something to change."""
-        if not data:
-            raise ValidationError(f"Nothing is to be changed: give one of {', '.join(CHANGEABLE)}.", "send_at")
 
 
 #: What to change of a pending message.
