@@ -17,9 +17,12 @@ from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
+from mailbbgun.messages.composing import Own, compose
+from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -96,7 +99,14 @@ class Acceptor:
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = timing(options.send_at, options.useful_until, options.ttl, now)
-        raw = draft.compose(message_id_header=message_id_header, date=now)
+        raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
+        content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
+        size = len(raw) if raw is not None else self._size(draft, identifier, now, message_id_header)
+        if size > self._settings.MAX_MESSAGE_SIZE:
+            raise TooLarge(
+                f"The message would have {size} bytes on its way, and {self._settings.MAX_MESSAGE_SIZE} are the most "
+                "(MAX_MESSAGE_SIZE); a file takes a third more there than on a disk."
+            )
         message = {
             "id": identifier,
             "tenant_id": caller.tenant_id,
@@ -108,15 +118,24 @@ class Acceptor:
             "mail_from": draft.mail_from,
             "message_id": message_id_header,
             "smtputf8": draft.smtputf8,
-            "size": len(raw),
+            "size": size,
             "raw": raw,
+            "content_id": content and content.id,
+            "personal": draft.personal.row() if content else None,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
             **times._asdict(),
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
         deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
-        return Rows(message, deliveries, response, caller.messages_per_day, caller.has_suppressions)
+        return Rows(message, deliveries, response, caller.messages_per_day, content, caller.has_suppressions)
+
+    @staticmethod
+    def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
+        """Return the size of a message that is composed when it is sent. Raises what composing it would."""
+        assert draft.content is not None  # a draft has that, or ``compose``
+        own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
+        return compose(draft.content, own).size
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:

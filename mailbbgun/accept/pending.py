@@ -10,6 +10,7 @@ from uuid import UUID
 from mailbbgun.core.caller import counts_as
 from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
+from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.status import ERROR, PENDING, Reason
 
 Answer = Mapping[str, Any]
@@ -24,6 +25,8 @@ class Rows:
     response: Answer
     #: The tenant's quota: messages a day; None: no quota.
     per_day: int | None = None
+    #: What the message is made of, unless it has its MIME.
+    content: StoredContent | None = None
     #: Whether the tenant may have suppressed a recipient.
     has_suppressions: bool = False
 
@@ -31,6 +34,11 @@ class Rows:
     def counts_as(self) -> UUID:
         """The id that the quota counts this message under."""
         return counts_as(self.message["tenant_id"], test=self.message["test"])
+
+    @property
+    def stored_bytes(self) -> int:
+        """About how many bytes the rows take."""
+        return self.message["size"] if self.content is None else len(self.content.made_of)
 
 
 def with_suppressed(rows: Rows, addresses: Collection[str]) -> Rows:

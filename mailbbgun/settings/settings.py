@@ -37,6 +37,17 @@ class Settings:
         "embedded:",
         "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.",
     )
+    BLOBS_URL: str = _setting(
+        "file://{VAR}/blobs",
+        "Where files are stored: file:///path is a folder; s3://key:secret@host/bucket is a bucket of S3, MinIO "
+        "or Ceph by TLS, s3+http://key:secret@host:9000/bucket one without TLS. Options after a ?: region, style "
+        "(path or host), ca (a PEM file of authorities). All machines need the same store.",
+    )
+    CDN_URL: str = _setting(
+        "",
+        "Public host in front of the bucket of BLOBS_URL, like https://files.example.com. Links to files begin with "
+        "it; it must ask the bucket with the bucket's own Host header. Empty: links begin with the bucket's host.",
+    )
     SMTP_URL: str = _setting(
         "catcher:",
         "Where mail leaves. catcher: is the built-in mail catcher. mx: sends straight to each recipient's "
@@ -184,6 +195,22 @@ class Settings:
     )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
     MAX_SCHEDULE_DAYS: int = _setting(30, "How many days ahead a message may be scheduled.", least=1, most=366)
+    MAX_MESSAGE_SIZE: int = _setting(
+        41_943_040,
+        "Largest message as it is sent: a file takes a third more there than on a disk. Many servers take less.",
+        least=1024,
+        most=1_000_000_000,
+    )
+    MAX_FILE_SIZE: int = _setting(
+        26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
+    )
+    ATTACHMENT_DAYS: int = _setting(
+        30,
+        "How many days an uploaded file is kept after its last use. A file that a message needs is kept as long as "
+        "that. 0: for ever.",
+        least=0,
+        most=36_500,
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
@@ -234,6 +261,13 @@ class Settings:
         60, "How long a worker's claim on a delivery is valid unless the worker renews it.", least=4, most=3600
     )
     SWEEP_SECONDS: int = _setting(15, "How often each worker looks for stranded messages.", least=1, most=600)
+    SPOOL_SIZE: int = _setting(
+        1_073_741_824,
+        "Room in {VAR}/spool for the messages with files that one worker.py is sending, all its processes "
+        "together. Further ones wait. A larger message is sent while no other one is there.",
+        least=1_000_000,
+        most=1_000_000_000_000,
+    )
     SHUTDOWN_GRACE: int = _setting(
         30, "How long a worker that was told to stop may finish the mail that it is sending.", least=0, most=3600
     )
@@ -304,3 +338,8 @@ class Settings:
     def journal_folder(self) -> Path:
         """Where workers keep their journals."""
         return self.var / "journal"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where workers put large messages together before they send them."""
+        return self.var / "spool"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.attachments import expire
+from mailbbgun.core.errors import BlobStoreUnavailable, DatabaseUnavailable, QueueUnavailable
 from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
@@ -83,6 +84,10 @@ class Periodic:
                 Task(60.0, self._forget_idempotency_keys),
                 Task(60.0, self._forget_expired_suppressions),
             ],
+            "files": [  # it may wait for a store that is away
+                Task(60.0, self._expire_files, "files"),
+                Task(3600.0, self._forget_uploads, "uploads"),
+            ],
         }
         if services.db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
@@ -110,9 +115,10 @@ class Periodic:
         try:
             task.do()
             outages.worked("queue", task.name)
+            outages.worked("blob_store", task.name)
             if task.do == self._report:  # it writes, and often, so the database is back for all tasks
                 outages.worked("database", "tick", "sweep", "other", "intake", "publish", "start")
-        except (QueueUnavailable, DatabaseUnavailable) as error:
+        except (QueueUnavailable, DatabaseUnavailable, BlobStoreUnavailable) as error:
             outages.failed(task.name, error)
             if isinstance(error, QueueUnavailable):
                 self._mender.mend()
@@ -184,3 +190,11 @@ class Periodic:
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = forget_expired(session, self._services.settings.IDEMPOTENCY_SECONDS)
+
+    def _expire_files(self) -> None:
+        services = self._services
+        while not self._stop.is_set() and expire.expire(services.db, services.blobs, services.settings.ATTACHMENT_DAYS):
+            pass
+
+    def _forget_uploads(self) -> None:
+        expire.forget_uploads(self._services.blobs)
