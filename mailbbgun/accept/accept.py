@@ -4,12 +4,13 @@ First the commit, then the hint to the workers: no request waits for the queue.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
@@ -17,8 +18,12 @@ from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
+from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
+from mailbbgun.messages.composing import Own, compose
+from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -32,6 +37,8 @@ class Accepted:
     status: str
     subject: str
     replayed: bool = False
+    #: Recipients that the tenant has suppressed: nothing is sent to them.
+    suppressed: Sequence[str] = ()
 
 
 class Accepting:
@@ -64,8 +71,9 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
+    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
         self._settings = settings
+        self._attached = attached
         self._store = store
         self._publisher = publisher
 
@@ -73,24 +81,38 @@ class Acceptor:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, and :class:`TooLarge` for raw MIME.
+        Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
             draft = check(submission, options, self._settings, caller)
+            if submission.attachments and draft.content:
+                files = self._attached.files(submission.attachments, caller)
+                draft = replace(draft, content=replace(draft.content, files=files))
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
+        if rows.message["send_at"] is not None:  # a worker hints it when it is due
+            return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
     def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
-        raw = draft.compose(message_id_header=message_id_header, date=now)
+        times = timing(options.send_at, options.useful_until, options.ttl, now)
+        raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
+        content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
+        size = len(raw) if raw is not None else self._size(draft, identifier, now, message_id_header)
+        if size > self._settings.MAX_MESSAGE_SIZE:
+            raise TooLarge(
+                f"The message would have {size} bytes on its way, and {self._settings.MAX_MESSAGE_SIZE} are the most "
+                "(MAX_MESSAGE_SIZE); a file takes a third more there than on a disk."
+            )
         message = {
             "id": identifier,
             "tenant_id": caller.tenant_id,
@@ -102,13 +124,24 @@ class Acceptor:
             "mail_from": draft.mail_from,
             "message_id": message_id_header,
             "smtputf8": draft.smtputf8,
-            "size": len(raw),
+            "size": size,
             "raw": raw,
+            "content_id": content and content.id,
+            "personal": draft.personal.row() if content else None,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
+            **times._asdict(),
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-        return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
+        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
+        return Rows(message, deliveries, response, caller.messages_per_day, content, caller.has_suppressions)
+
+    @staticmethod
+    def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
+        """Return the size of a message that is composed when it is sent. Raises what composing it would."""
+        assert draft.content is not None  # a draft has that, or ``compose``
+        own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
+        return compose(draft.content, own).size
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
@@ -125,6 +158,10 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 
-def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:
-    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+def _deliveries(
+    draft: Draft, tenant_id: UUID, message_id: UUID, lane: str, due: datetime | None
+) -> list[Mapping[str, Any]]:
+    shared: dict[str, Any] = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+    if due is not None:
+        shared["next_attempt_at"] = due
     return [{"id": new_id(), "address": address, "kind": kind, **shared} for address, kind in draft.recipients.items()]

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from functools import partial
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
+from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
 from mailbbgun.messages import mime
+from mailbbgun.messages.contents import Content, Personal
 from mailbbgun.messages.mime import Mailbox
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
@@ -58,6 +61,8 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
             wrong[f"headers.{name}"] = [why]
     if submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
+    if submission.amp_html is not None and submission.html is None:
+        wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
@@ -68,13 +73,34 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)
+    smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
+    message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
+    if submission.composed:
+        return Draft(
+            sender=sender,
+            mail_from=mail_from,
+            recipients=recipients,
+            subject=submission.subject,
+            message_id_header=message_id_header,
+            smtputf8=smtputf8,
+            content=Content(
+                sender=sender,
+                reply_to=reply_to,
+                headers=submission.headers,
+                text=submission.text,
+                html=submission.html,
+                amp_html=submission.amp_html,
+                calendar=submission.calendar.get("ics"),
+            ),
+            personal=Personal(to=to, cc=cc),
+        )
     return Draft(
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
-        smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
+        message_id_header=message_id_header,
+        smtputf8=smtputf8,
         compose=partial(
             mime.compose,
             sender=sender,
@@ -93,6 +119,9 @@ def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
     """Add the faults of options to ``wrong``."""
     if options is not PLAIN:
         _keep_rules(options, _OF_OPTIONS, settings, wrong)
+        times = (options.send_at, options.useful_until, options.ttl)
+        for name, why in timing.faults(*times, now=datetime.now(UTC), days=settings.MAX_SCHEDULE_DAYS):
+            wrong.setdefault(name, []).append(why)
 
 
 def _keep_rules(

@@ -8,12 +8,15 @@ the options are made of these declarations.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
 from marshmallow import fields as json
 from marshmallow import validate
 
+from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
@@ -45,6 +48,17 @@ def _body(value: str, settings: Settings) -> Broken:
         yield "", f"Longer than {settings.MAX_TEXT_SIZE} bytes."
     if "\0" in value:
         yield "", "Has a NUL character."
+
+
+def _calendar(value: Mapping[str, str], settings: Settings) -> Broken:
+    if set(value) != {"ics"}:
+        yield "", f"Has one field, ics; this has {', '.join(map(repr, sorted(value)))}."
+        return
+    for _, why in _body(value["ics"], settings):
+        yield "ics", why
+    ics = value["ics"].strip().upper()
+    if not (ics.startswith("BEGIN:VCALENDAR") and ics.endswith("END:VCALENDAR")):
+        yield "ics", "Not an iCalendar object: it goes from BEGIN:VCALENDAR to END:VCALENDAR (RFC 5545 §3.4)."
 
 
 def _subject(value: str, settings: Settings) -> Broken:
@@ -110,6 +124,37 @@ class Texts(json.Field[list[str]]):
         return texts
 
 
+class Files(json.Field[list[dict[str, str]]]):
+    """A list of objects whose values are strings. Null and blank values are left out, but for an empty file."""
+
+    expected = "a list of objects whose values are strings"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[dict[str, str]]:
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.make_error("validator_failed")
+        kept = [
+            {name: text for name, text in one.items() if text is not None and (text != "" or name == "content")}
+            for one in value
+        ]
+        if not all(isinstance(text, str) for one in kept for text in one.values()):
+            raise self.make_error("validator_failed")
+        return kept
+
+
+_FILE_SHAPE = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "format": "uuid", "description": "Of an attachment."},
+        "sha256": {"type": "string", "description": "Of an uploaded file, in hexadecimal digits."},
+        "md5": {"type": "string", "description": "As sha256."},
+        "content": {"type": "string", "format": "byte", "description": "The file itself, as base64."},
+        "filename": {"type": "string", "description": "What people see. An attachment has its own."},
+        "content_type": {"type": "string", "example": "text/csv; charset=utf-8"},
+        "content_id": {"type": "string", "description": "For an image in html: its `src` is `cid:` and this."},
+    },
+}
+
+
 def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | None = None, **default: Any) -> Any:
     """Declare a field: its shape in JSON, its sentence and example in OpenAPI, and the rule for its value.
 
@@ -122,6 +167,11 @@ def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | Non
 
 def _text(sentence: str, example: str, rule: Rule | None = None, name: str | None = None) -> Any:
     return _given(json.String(data_key=name), sentence, example, rule, default=None)
+
+
+def _moment(sentence: str, example: str) -> Any:
+    shape = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "string"}, {"type": "number"}]}
+    return _given(Moment(metadata=shape), sentence, example, default=None)
 
 
 def _addresses(sentence: str, example: Any) -> Any:
@@ -149,6 +199,26 @@ class Fields:
     )
     text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", _body)
     html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", _body)
+    amp_html: str | None = _text(
+        "AMP for Email: a form of html that some readers show instead of it. Needs html.",
+        "<!doctype html><html ⚡4email>…</html>",
+        _body,
+    )
+    attachments: Sequence[Mapping[str, str]] = _given(
+        Files(metadata={"type": "array", "items": _FILE_SHAPE}),
+        f"At most {MOST_FILES} files. Each has one of id, sha256, md5 and content.",
+        [{"filename": "invoice.txt", "content": "VG90YWw6IDEyIEVVUgo="}],
+        faults,
+        default=(),
+    )
+    calendar: Mapping[str, str] = _given(
+        json.Dict(json.String(), json.String()),
+        "An invitation or another calendar object (RFC 5545): `ics` is its text. Readers offer to accept it if it has "
+        "a METHOD. It is also attached as invite.ics.",
+        {"ics": "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\n…\r\nEND:VCALENDAR\r\n"},
+        _calendar,
+        default_factory=dict,
+    )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
@@ -170,6 +240,11 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+
+    @property
+    def composed(self) -> bool:
+        """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
+        return self.amp_html is not None or bool(self.calendar) or bool(self.attachments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +268,8 @@ Submission = Fields | Raw
 class Options:
     """What a caller may ask for with either kind of submission.
 
-    All but the key are kept with the message, each in the column of ``messages`` of its name.
+    All but the key and ``ttl`` are kept with the message, each in the column of ``messages`` of its
+    name. ``core/timing.py`` has the rules for times.
     """
 
     tags: Sequence[str] = _given(
@@ -217,6 +293,21 @@ class Options:
         _priority,
         default=DEFAULT_PRIORITY,
     )
+    send_at: datetime | None = _moment(  # noqa: RUF009 - a dataclasses.field, as all of them
+        "When to send it, at most MAX_SCHEDULE_DAYS ahead: a time of RFC 3339 or RFC 2822, or Unix seconds. "
+        "A time in the past is now.",
+        "2026-12-24T08:00:00+01:00",
+    )
+    useful_until: datetime | None = _moment(  # noqa: RUF009 - a dataclasses.field, as all of them
+        "Never send it after this time: a delivery that has not left by then ends as ERROR, expired.",
+        "2030-12-24T20:00:00+01:00",
+    )
+    ttl: int | None = _given(
+        json.Integer(strict=True, validate=validate.Range(1, 31_536_000)),
+        "Instead of useful_until: for how many seconds it is useful, from its sending time on.",
+        900,
+        default=None,
+    )
     #: Requests with the same key make one message.
     idempotency_key: str | None = None
 
@@ -232,8 +323,9 @@ SHAPES: Mapping[str, json.Field[Any]] = {
     one.name: one.metadata["json"] for kind in (Fields, Options) for one in fields(kind) if "json" in one.metadata
 }
 
+_OPTIONS = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
 #: Options that are kept with a message.
-KEPT = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
+KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 
 
 def name_in_json(name: str) -> str:
@@ -243,7 +335,7 @@ def name_in_json(name: str) -> str:
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
     """Part a request's values, by names in Python, into a submission and options."""
-    kept = {name: given.pop(name) for name in KEPT if name in given}
+    kept = {name: given.pop(name) for name in _OPTIONS if name in given}
     return Fields(**given), Options(**kept) if kept else PLAIN
 
 

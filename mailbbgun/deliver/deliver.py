@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from mailbbgun.core.errors import DatabaseUnavailable, SecretUnreadable
+from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
-from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
+from mailbbgun.deliver.claim import Claim, Loaded, claim
+from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.open_message import not_sent, opened
+from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
@@ -74,10 +74,12 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
             # Their tenant may have become active since the claim. Then they are not held, and the intake
             # lets the tick hint them again (``claim.put_early_back``).
             holding.hold(context.db, missing)
+        _compose_small(context, messages)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
         context.domain_keys.load(context.db, accounts.keys())
-        transactions = _grouped(context, claims, messages, accounts)
+        sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
+        transactions = _grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
         _give_all_back(context, claims, 0.0)
         raise
@@ -88,6 +90,13 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         return []
     context.leases.add(transactions)
     return transactions
+
+
+def _compose_small(context: WorkerContext, messages: dict[UUID, Loaded]) -> None:
+    """Compose the small messages among these that are stored as what they are made of."""
+    if wanted := [one for one, message in messages.items() if message.content_id is not None]:
+        for identifier, raw in context.composed.small(wanted).items():
+            messages[identifier] = messages[identifier]._replace(raw=raw)
 
 
 def _give_all_back(context: WorkerContext, claims: Sequence[Claim], wait: float) -> None:
@@ -111,7 +120,6 @@ def _grouped(
         own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
-            one.key_id = message.key_id
             groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
         for candidates, members in groups.items():
             while members:
@@ -134,6 +142,10 @@ async def deliver(context: WorkerContext, transaction: Transaction) -> str | Non
     """
     if transaction.tenant_id in context.account_cache.suspended:
         give_back(context, transaction)
+        return None
+    if transaction.claims[0].is_late(context.clock.boot()):  # all are of one message
+        for one in transaction.claims:
+            context.results.put(one, too_late(one))
         return None
     # Its account is gone. If it has no other candidate, it is given back: a new claim looks for the
     # accounts that there are now.
@@ -216,17 +228,16 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     if not context.journal.works():
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
-    envelope = await read(context.db, transaction)
-    if not context.domain_keys.none:
-        try:
-            found = await context.domain_keys.signed(
-                context.db, transaction.tenant_id, transaction.author, transaction.message_id, envelope
-            )
-            envelope, transaction.selectors = found
-        except (SecretUnreadable, OSError) as error:  # OSError: of the file that the message is in
-            unsigned = Deferred(Reply(0, "4.7.0", f"the message cannot be signed: {error}"), Phase.CONNECT)
-            hand_over(context, transaction, {one.address: unsigned for one in transaction.claims}, attempted=False)
-            return None
+    try:
+        async with opened(context, transaction) as envelope:
+            return await _send_by_route(context, transaction, envelope)
+    except NotComposed as error:
+        not_sent(context, transaction, error)
+        return None
+
+
+async def _send_by_route(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> str | None:
+    """Send an envelope by the transaction's route and hand over its results: see :func:`try_route`."""
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
@@ -248,25 +259,14 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     return None
 
 
-async def read(db: Database, transaction: Transaction) -> Envelope:
-    """Return the envelope and the bytes to send, which are the same in every attempt."""
-    raw = transaction.raw
-    if raw is None:
-        raw = await InThread(lambda: _load_raw(db, transaction.message_id), reads=True)
-    return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
-
-
-def _load_raw(db: Database, message_id: UUID) -> bytes:
-    with db.read() as session:
-        return load_raw(session, message_id)
-
-
 async def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
     """Send the mail, with a journal line before the final dot and after the reply; return each recipient's outcome."""
     claims = {one.address: one for one in transaction.claims}
     dot_sent: dict[str, Reply | None] = {}  # by address: the server's reply to the last dot sent for it
 
     async def before_dot(accepted: Sequence[str]) -> bool:
+        if transaction.claims[0].is_late(context.clock.boot()):
+            return False  # the next claim ends it
         try:
             may_be_sent = await context.journal_turns.dot([claims[address] for address in accepted])
         except OSError as error:
@@ -330,7 +330,7 @@ def hand_over(
         if isinstance(outcome, Fenced):
             result = released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed))
         else:
-            result = judge(outcome, one, policy, route_taken)
+            result = judge(outcome, one, policy, route_taken, left=one.left(context.clock.boot()))
             if not attempted:
                 result = result._replace(attempted=False)
         context.results.put(one, result)
@@ -344,4 +344,7 @@ def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.
     fault("claims.release")
     account = context.routes.name(transaction.route)
     for one in transaction.claims:
-        context.results.put(one, released(one, wait, why, account, attempted=bool(transaction.failed)))
+        # Mail that is useful no longer than it would wait is claimed once more at that time, and ended.
+        left = one.left(context.clock.boot())
+        its_wait = wait if left is None else min(wait, max(left, 0.0))
+        context.results.put(one, released(one, its_wait, why, account, attempted=bool(transaction.failed)))

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -28,7 +28,7 @@ from mailbbgun.domains.repo import KeyRow
 from mailbbgun.drivers.operations import InThread
 from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.envelope import Envelope
-from mailbbgun.smtp.spooled import Raw, body_of, header_of
+from mailbbgun.smtp.spooled import body_of, header_of
 
 #: Seconds for which the keys of a tenant are fresh.
 FRESH_SECONDS = 0.9
@@ -160,11 +160,14 @@ class DomainKeys:
             name = name.partition(".")[2]
         return []
 
-    def signer(self, database: Database, message_id: UUID, rows: Sequence[KeyRow], raw: Raw) -> Signer | None:
+    def signer(
+        self, database: Database, message_id: UUID, rows: Sequence[KeyRow], body: Callable[[], Iterable[bytes]]
+    ) -> Signer | None:
         """Return what signs a message with these keys; None if all of them have just been deleted.
 
-        Reads the database and computes: call it in a thread. Raises :class:`SecretUnreadable` if none of
-        the keys can be decrypted, :class:`DatabaseUnavailable`, and OSError for a message in a file.
+        ``body`` returns what follows the message's header, in blocks. Reads the database and computes:
+        call it in a thread. Raises :class:`SecretUnreadable` if none of the keys can be decrypted,
+        :class:`DatabaseUnavailable`, and what ``body`` does.
         """
         keys = self._signing_keys(database, rows)
         if not keys:
@@ -173,7 +176,7 @@ class DomainKeys:
         with self._lock:
             if found := self._signers.get(name):
                 return found
-        made = Signer(keys, accepted_at(message_id) // 1000, body_digest(body_of(raw)))
+        made = Signer(keys, accepted_at(message_id) // 1000, body_digest(body()))
         with self._lock:
             self._signers[name] = made
             while len(self._signers) > MOST_SIGNERS:
@@ -204,21 +207,29 @@ class DomainKeys:
             header = header_of(envelope.raw)
         except EnvelopeError:  # too long to be signed
             return None, []
-        signer = self.signer(database, message_id, rows, envelope.raw)
+        signer = self.signer(database, message_id, rows, lambda: body_of(envelope.raw))
         if signer is None:
             return None, []
         signer(header)
         return signer, signer.selectors(header)
 
-    def signature(self, database: Database, tenant_id: UUID, message_id: UUID, sender: str, raw: bytes) -> bytes:
+    def signature(
+        self,
+        database: Database,
+        tenant_id: UUID,
+        author: str,
+        message_id: UUID,
+        header: bytes,
+        body: Callable[[], Iterable[bytes]],
+    ) -> bytes:
         """Return the fields that a message gets before its header when it is sent; empty if none.
 
-        ``sender`` is its From. Raises what :meth:`signer` does.
+        ``author`` is the address in From. Raises what :meth:`signer` and ``body`` do.
         """
         self.load(database, {tenant_id})
-        rows = self.keys_for(tenant_id, addresses.in_mailbox(sender), message_id)
-        signer = self.signer(database, message_id, rows, raw) if rows else None
-        return signer(header_of(raw)) if signer else b""
+        rows = self.keys_for(tenant_id, author, message_id)
+        signer = self.signer(database, message_id, rows, body) if rows else None
+        return signer(header) if signer else b""
 
     def _signing_keys(self, database: Database, rows: Sequence[KeyRow]) -> list[SigningKey]:
         unread = [row for row in rows if row.id not in self._private]

@@ -1,41 +1,51 @@
 """Storing accepted messages: the statements that insert their rows, deliveries and tags.
 
-Each row begins as ``PENDING``; from then on only ``events/record.py`` changes a status.
+Each row begins as ``PENDING``, or as ``ERROR`` if its recipient is suppressed; from then on only
+``events/record.py`` and ``events/stopping.py`` change a status.
 ``accept/store.py`` executes the statements, with the first events in the same transaction.
 """
 
 from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
+from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindparam, case, func, insert, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import db_now
 from mailbbgun.database.sql import recordset, rows
-from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
+from mailbbgun.messages.contents import StoredContent
+from mailbbgun.messages.models import CONTENT_FILES, CONTENTS, DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 
-#: Columns whose values accept gives. Of messages these are all but the status, so that a new column of
-#: ``messages`` needs no line here.
-MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns if column.name != "status")
-DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane")
+#: Columns whose values accept gives. Of messages these are all, so that a new column of ``messages`` needs no
+#: line here. A status that is not given is ``PENDING``.
+MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns)
+DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane", "next_attempt_at", "status", "reason")
 TAG_COLUMNS = ("tag", "message_id", "tenant_id")
 
 #: Columns of deliveries that begin at zero.
 COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 
+CONTENT_COLUMNS = ("id", "tenant_id", "created_at", "made_of")
+FILE_COLUMNS = ("content_id", "place", "tenant_id", "sha256")
+
 New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 """Messages as they are stored, each with its deliveries. Keys are names of columns."""
 
 
-def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
-    """Return the statements that store messages, their deliveries (due now), their tags, and ``events``.
+def steps(dialect: str, new: New, contents: Sequence[StoredContent], events: StatementStep) -> list[StatementStep]:
+    """Return the statements that store messages, their deliveries, their tags, and ``events``.
 
-    ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
+    A delivery without ``next_attempt_at`` is due now. One with a ``status`` has ended.
+
+    ``contents`` are those of composed messages, each once; those that are stored already stay as they
+    are. ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
     are one statement: the server may be elsewhere, and a round trip costs more than the work.
     """
     messages = [message for message, _ in new]
@@ -47,11 +57,16 @@ def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
     ]
     if dialect == "postgresql":
         given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags)}
-        given |= _encoded(b"".join(message["raw"] for message in messages))
-        return [StatementStep(_all_at_once(events.statement), [{**events.given[0], **given}])]
+        given |= _encoded(b"".join(message["raw"] or b"" for message in messages))
+        if contents:
+            made_of = [{**row, "made_of": b2a_base64(row["made_of"]).decode()} for row in _content_rows(contents)]
+            given |= {"contents": rows(made_of), "files": rows(_file_rows(contents))}
+        statement = _all_at_once(events.statement, with_contents=bool(contents))
+        return [StatementStep(statement, [{**events.given[0], **given}])]
     rows_of_tables: tuple[Sequence[Mapping[str, Any]], ...] = (messages, deliveries, tags)
     tables = zip(_table_by_table(), rows_of_tables, strict=True)
-    return [*(StatementStep(compiled, given) for compiled, given in tables if given), events]
+    before = zip(_of_contents(), (_content_rows(contents), _file_rows(contents)), strict=True) if contents else ()
+    return [*(StatementStep(compiled, given) for compiled, given in (*before, *tables) if given), events]
 
 
 def copied(table: Table, values: Mapping[str, Any]) -> Insert:
@@ -72,10 +87,50 @@ def given_rows(name: str, table: Table, columns: Sequence[str], **others: TypeEn
 
 
 @cache
-def _all_at_once(events: CompiledStatement) -> CompiledStatement:
-    """Return the statement that inserts the events, with those of the three tables before it as CTEs."""
+def _all_at_once(events: CompiledStatement, *, with_contents: bool) -> CompiledStatement:
+    """Return the statement that inserts the events, with those of the tables before it as CTEs."""
     assert isinstance(events.statement, Insert)  # by the contract of ``steps``
-    return CompiledStatement(events.statement.add_cte(*_before()))
+    return CompiledStatement(events.statement.add_cte(*(_contents_before() if with_contents else ()), *_before()))
+
+
+def _contents_before() -> tuple[CTE, ...]:
+    content = given_rows("contents", CONTENTS, CONTENT_COLUMNS, made_of=Text())
+    made_of = func.decode(content["made_of"], "base64")
+    file = given_rows("files", CONTENT_FILES, FILE_COLUMNS)
+    return (
+        _copied_unless_there(CONTENTS, content | {"made_of": made_of}).cte("c"),
+        _copied_unless_there(CONTENT_FILES, file).cte("f"),
+    )
+
+
+def _copied_unless_there(table: Table, values: Mapping[str, Any]) -> Insert:
+    """Return the statement of :func:`copied` that leaves out rows whose keys exist already."""
+    chosen = select(*values.values())
+    inserting = postgresql.insert(table).from_select(list(values), chosen, include_defaults=False)
+    return inserting.on_conflict_do_nothing()
+
+
+@cache
+def _of_contents() -> Sequence[CompiledStatement]:
+    return [
+        CompiledStatement(
+            sqlite.insert(table).values({column: bindparam(column) for column in columns}).on_conflict_do_nothing()
+        )
+        for table, columns in ((CONTENTS, CONTENT_COLUMNS), (CONTENT_FILES, FILE_COLUMNS))
+    ]
+
+
+def _content_rows(contents: Sequence[StoredContent]) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [{"id": one.id, "tenant_id": one.tenant_id, "created_at": now, "made_of": one.made_of} for one in contents]
+
+
+def _file_rows(contents: Sequence[StoredContent]) -> list[dict[str, Any]]:
+    return [
+        {"content_id": one.id, "place": place, "tenant_id": one.tenant_id, "sha256": file.sha256}
+        for one in contents
+        for place, file in enumerate(one.content.files)
+    ]
 
 
 def _before() -> tuple[CTE, ...]:
@@ -87,8 +142,8 @@ def _before() -> tuple[CTE, ...]:
     )
     delivery = given_rows("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     return (
-        copied(MESSAGES, message | {"raw": raw} | _new_message()).cte("m"),
-        copied(DELIVERIES, delivery | _new_delivery()).cte("d"),
+        copied(MESSAGES, message | {"raw": raw} | _new_message(message)).cte("m"),
+        copied(DELIVERIES, delivery | _new_delivery(delivery)).cte("d"),
         copied(TAGS, given_rows("tags", TAGS, TAG_COLUMNS)).cte("t"),
     )
 
@@ -97,21 +152,32 @@ def _before() -> tuple[CTE, ...]:
 def _table_by_table() -> Sequence[CompiledStatement]:
     """Return one statement for each table. SQLite runs in this process, so there are no round trips."""
     return [
-        CompiledStatement(insert(table).values({column: bindparam(column) for column in columns} | same))
-        for table, columns, same in (
-            (MESSAGES, MESSAGE_COLUMNS, _new_message()),
-            (DELIVERIES, DELIVERY_COLUMNS, _new_delivery()),
-            (TAGS, TAG_COLUMNS, {}),
+        CompiledStatement(insert(table).values(given | same(given)))
+        for table, given, same in (
+            (MESSAGES, _bound(MESSAGES, MESSAGE_COLUMNS), _new_message),
+            (DELIVERIES, _bound(DELIVERIES, DELIVERY_COLUMNS), _new_delivery),
+            (TAGS, _bound(TAGS, TAG_COLUMNS), lambda _: {}),
         )
     ]
 
 
-def _new_message() -> dict[str, Any]:
-    return {"status": literal(PENDING)}
+def _new_message(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    return {"status": func.coalesce(given["status"], PENDING)}
 
 
-def _new_delivery() -> dict[str, Any]:
-    return {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
+def _new_delivery(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    due, ended = given["next_attempt_at"], given["status"].is_not(None)
+    return {
+        "status": func.coalesce(given["status"], PENDING),
+        "next_attempt_at": case((~ended, func.coalesce(due, db_now()))),
+        "finished_at": case((ended, db_now())),
+        "scheduled": due.is_not(None),
+        **dict.fromkeys(COUNTERS, literal(0)),
+    }
+
+
+def _bound(table: Table, columns: Sequence[str]) -> dict[str, ColumnElement[Any]]:
+    return {column: bindparam(column, None, type_=table.c[column].type) for column in columns}
 
 
 def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -119,8 +185,10 @@ def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
     As part of the JSON the MIME would be too slow.
     """
-    lengths = [len(message["raw"]) for message in messages]
-    places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
+    # The length of a message that is to be composed is null, and so becomes its MIME.
+    lengths = [None if message["raw"] is None else len(message["raw"]) for message in messages]
+    sums = accumulate((length or 0 for length in lengths), initial=1)
+    places = zip(messages, sums, lengths, strict=False)  # the last of the sums is the end
     return [{**message, "raw": first, "length": length} for message, first, length in places]
 
 

@@ -7,7 +7,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database.db import UTCDateTime
 
 revision = "0017"
-down_revision = "0012"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
