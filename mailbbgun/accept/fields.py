@@ -241,6 +241,13 @@ def name_in_json(name: str) -> str:
     return SHAPES[name].data_key or name
 
 
+def rule_of(name: str) -> Rule:
+    """Return the rule for the values of a field or an option that has one."""
+    return next(
+        rule for kind in (Fields, Options) for one in fields(kind) if one.name == name and (rule := one.metadata["rule"])
+    )
+
+
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
     """Part a request's values, by names in Python, into a submission and options."""
     kept = {name: given.pop(name) for name in KEPT if name in given}

@@ -70,6 +70,8 @@ class Message(Owned, Base):
     size: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    #: The batch that it came with; its rows' ids are in the range that the batch's row names.
+    batch_id: Mapped[UUID | None]
     #: Compressed by LZ4 if PostgreSQL has it (migration 0003).
     raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
