@@ -17,6 +17,11 @@ from mailbbgun.accept import api as accept
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
+from mailbbgun.batches import api as batches
+from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.personal import PersonalForm
+from mailbbgun.batches.store import BatchStore
+from mailbbgun.batches.whole import WholeForm
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
@@ -47,7 +52,7 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, oversight, events, smtp_accounts, tenants)
+ROOMS = (accept, batches, messages, oversight, events, smtp_accounts, tenants)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
@@ -131,10 +136,12 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     acceptor = Acceptor(settings, store, publisher)
+    personal, whole = PersonalForm(settings, publisher), WholeForm(settings, publisher, acceptor)
+    batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
+    provide(app, services, store, publisher, acceptor, batcher, authenticator, rates, tests, quick, hosts, *checks)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

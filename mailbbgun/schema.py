@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
+import mailbbgun.batches.models
 import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
 import mailbbgun.events.models

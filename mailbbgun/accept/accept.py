@@ -17,8 +17,11 @@ from mailbbgun.accept.pending import PendingWrite, Rows
 from mailbbgun.accept.raw import check_raw
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency
+from mailbbgun.messages.composing import Own, compose
+from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -83,14 +86,24 @@ class Acceptor:
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
-        rows = self._rows(draft, options, caller, lane)
+        rows = self.rows(draft, options, caller, lane)
         identifier = rows.message["id"]
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
-    def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
+    def rows(
+        self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None
+    ) -> Rows:
+        """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
-        raw = draft.compose(message_id_header=message_id_header, date=now)
+        raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
+        content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
+        size = len(raw) if raw is not None else self._size(draft, identifier, now, message_id_header)
+        if size > self._settings.MAX_MESSAGE_SIZE:
+            raise TooLarge(
+                f"The message would have {size} bytes on its way, and {self._settings.MAX_MESSAGE_SIZE} are the most "
+                "(MAX_MESSAGE_SIZE); a file takes a third more there than on a disk."
+            )
         message = {
             "id": identifier,
             "tenant_id": caller.tenant_id,
@@ -102,13 +115,24 @@ class Acceptor:
             "mail_from": draft.mail_from,
             "message_id": message_id_header,
             "smtputf8": draft.smtputf8,
-            "size": len(raw),
+            "size": size,
             "raw": raw,
+            "content_id": content and content.id,
+            "personal": draft.personal.row() if content else None,
+            "batch_id": batch_id,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-        return Rows(message, _deliveries(draft, caller.tenant_id, identifier, lane), response, caller.messages_per_day)
+        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane)
+        return Rows(message, deliveries, response, caller.messages_per_day, content)
+
+    @staticmethod
+    def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
+        """Return the size of a message that is composed when it is sent. Raises what composing it would."""
+        assert draft.content is not None  # a draft has that, or ``compose``
+        own = Own(identifier, now, message_id_header, draft.subject, draft.personal)
+        return compose(draft.content, own).size
 
 
 def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
 from mailbbgun.messages import mime
+from mailbbgun.messages.contents import Content, Personal
 from mailbbgun.messages.mime import Mailbox
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
@@ -34,8 +35,20 @@ def _ruled(kind: type[Fields] | type[Options]) -> tuple[tuple[str, str, Rule], .
 _OF_FIELDS, _OF_OPTIONS = _ruled(Fields), _ruled(Options)
 
 
-def check(submission: Fields, options: Options, settings: Settings, caller: Caller) -> Draft:
-    """Return the draft of a caller's submission. Raises :class:`InvalidInput` with all its faults."""
+def check(
+    submission: Fields,
+    options: Options,
+    settings: Settings,
+    caller: Caller,
+    *,
+    shared: bool = False,
+    templated: bool = False,
+) -> Draft:
+    """Return the draft of a caller's submission. Raises :class:`InvalidInput` with all its faults.
+
+    ``shared``: several messages will share its content. ``templated``: its texts are sources of
+    templates, into which each message puts its own variables.
+    """
     wrong: Wrong = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
     boxes = {
@@ -58,23 +71,55 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
             wrong[f"headers.{name}"] = [why]
     if submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
+    if submission.amp_html is not None and submission.html is None:
+        wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
-    return _draft(submission, boxes, recipients)
+    return _draft(submission, boxes, recipients, shared=shared, templated=templated)
 
 
-def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str]) -> Draft:
+def _draft(
+    submission: Fields,
+    boxes: Mapping[str, Sequence[Mailbox]],
+    recipients: Mapping[str, str],
+    *,
+    shared: bool,
+    templated: bool,
+) -> Draft:
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)
+    smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
+    message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
+    if shared or submission.composed:
+        return Draft(
+            sender=sender,
+            mail_from=mail_from,
+            recipients=recipients,
+            subject=submission.subject,
+            message_id_header=message_id_header,
+            smtputf8=smtputf8,
+            content=Content(
+                sender=sender,
+                reply_to=reply_to,
+                headers=submission.headers,
+                text=submission.text,
+                html=submission.html,
+                amp_html=submission.amp_html,
+                calendar=submission.calendar.get("ics"),
+                templated=templated,
+                subject=submission.subject if templated else None,
+            ),
+            personal=Personal(to=to, cc=cc),
+        )
     return Draft(
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
-        smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
+        message_id_header=message_id_header,
+        smtputf8=smtputf8,
         compose=partial(
             mime.compose,
             sender=sender,

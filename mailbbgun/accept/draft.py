@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from mailbbgun.messages.contents import Content, Personal
 from mailbbgun.messages.mime import Mailbox
+
+NOTHING_PERSONAL = Personal()
 
 
 class Composing(Protocol):
@@ -33,4 +36,7 @@ class Draft:
     message_id_header: str | None
     #: Whether an address or the header needs RFC 6531.
     smtputf8: bool
-    compose: Composing
+    #: Makes the bytes of a plain message; None: it is stored as its ``content`` and ``personal`` part.
+    compose: Composing | None = None
+    content: Content | None = None
+    personal: Personal = NOTHING_PERSONAL

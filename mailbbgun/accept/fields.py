@@ -47,6 +47,17 @@ def _body(value: str, settings: Settings) -> Broken:
         yield "", "Has a NUL character."
 
 
+def _calendar(value: Mapping[str, str], settings: Settings) -> Broken:
+    if set(value) != {"ics"}:
+        yield "", f"Has one field, ics; this has {', '.join(map(repr, sorted(value)))}."
+        return
+    for _, why in _body(value["ics"], settings):
+        yield "ics", why
+    ics = value["ics"].strip().upper()
+    if not (ics.startswith("BEGIN:VCALENDAR") and ics.endswith("END:VCALENDAR")):
+        yield "ics", "Not an iCalendar object: it goes from BEGIN:VCALENDAR to END:VCALENDAR (RFC 5545 §3.4)."
+
+
 def _subject(value: str, settings: Settings) -> Broken:
     if len(value) > settings.MAX_SUBJECT_SIZE:
         yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
@@ -149,6 +160,19 @@ class Fields:
     )
     text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", _body)
     html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", _body)
+    amp_html: str | None = _text(
+        "AMP for Email: a form of html that some readers show instead of it. Needs html.",
+        "<!doctype html><html ⚡4email>…</html>",
+        _body,
+    )
+    calendar: Mapping[str, str] = _given(
+        json.Dict(json.String(), json.String()),
+        "An invitation or another calendar object (RFC 5545): `ics` is its text. Readers offer to accept it if it has "
+        "a METHOD. It is also attached as invite.ics.",
+        {"ics": "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\n…\r\nEND:VCALENDAR\r\n"},
+        _calendar,
+        default_factory=dict,
+    )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
@@ -170,6 +194,11 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+
+    @property
+    def composed(self) -> bool:
+        """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
+        return self.amp_html is not None or bool(self.calendar)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

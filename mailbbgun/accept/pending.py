@@ -10,6 +10,7 @@ from uuid import UUID
 from mailbbgun.core.caller import counts_as
 from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
+from mailbbgun.messages.contents import StoredContent
 
 Answer = Mapping[str, Any]
 
@@ -23,11 +24,18 @@ class Rows:
     response: Answer
     #: The tenant's quota: messages a day; None: no quota.
     per_day: int | None = None
+    #: What the message is made of, unless it has its MIME.
+    content: StoredContent | None = None
 
     @property
     def counts_as(self) -> UUID:
         """The id that the quota counts this message under."""
         return counts_as(self.message["tenant_id"], test=self.message["test"])
+
+    @property
+    def stored_bytes(self) -> int:
+        """About how many bytes the rows take."""
+        return self.message["size"] if self.content is None else len(self.content.made_of)
 
 
 class State(IntEnum):

@@ -38,6 +38,7 @@ from mailbbgun.database.idempotency import PATIENCE, KeyClaim
 from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
 from mailbbgun.messages import repo, storing
+from mailbbgun.messages.contents import StoredContent
 
 #: Messages and bytes of one shared commit, at most.
 MESSAGES, BYTES = 50, 4_000_000
@@ -110,13 +111,13 @@ class Store:
         if pending.state is not NEW:
             return
         pending.move(WAITING)
-        if pending.rows.message["size"] > LARGE or not self._enqueue(pending):
+        if pending.rows.stored_bytes > LARGE or not self._enqueue(pending):
             pending.wake(ALONE)
 
     def settle(self, pending: PendingWrite) -> Answer | None:
         """Finish a write that no shared commit has stored. See :meth:`PendingWrite.result`."""
         if pending.state is ALONE:
-            not_stored = self._write([pending], PATIENCE) if pending.rows.message["size"] > LARGE else None
+            not_stored = self._write([pending], PATIENCE) if pending.rows.stored_bytes > LARGE else None
             pending.move(*(not_stored or self._write_alone(pending)).state(pending))
         if pending.refusal is not None:
             raise pending.refusal
@@ -171,7 +172,7 @@ class Store:
         batch, alone, size, keys = (
             [first],
             [],
-            first.rows.message["size"],
+            first.rows.stored_bytes,
             {first.key_claim.key} if first.key_claim else set(),
         )
         while len(batch) < MESSAGES and size < BYTES and not self._waiting.empty():
@@ -185,7 +186,7 @@ class Store:
             if pending.key_claim:
                 keys.add(pending.key_claim.key)
             batch.append(pending)
-            size += pending.rows.message["size"]
+            size += pending.rows.stored_bytes
         return batch, alone
 
     def _write(self, batch: Sequence[PendingWrite], patience: float) -> _NotStored | None:
@@ -209,7 +210,7 @@ class Store:
         new = _new_rows(batch)
         events = events_log.accepted(new)
         dialect = self._database.dialect
-        self._database.commit(storing.steps(dialect, new, events_log.appending(dialect, events)))
+        self._database.commit(storing.steps(dialect, new, _contents(batch), events_log.appending(dialect, events)))
         events_log.print_lines(events, _key_ids(new))
         return _ALL_STORED
 
@@ -237,7 +238,7 @@ class Store:
         if left:
             new, dialect = _new_rows(left), dialect_of(session)
             events = events_log.accepted(new)
-            for compiled, given in storing.steps(dialect, new, events_log.appending(dialect, events)):
+            for compiled, given in storing.steps(dialect, new, _contents(left), events_log.appending(dialect, events)):
                 session.execute(compiled.statement, given)
             events_log.log_after_commit(session, events, _key_ids(new))
         return _NotStored(answered, over_quota)
@@ -273,6 +274,12 @@ def _log_fields(pending: PendingWrite) -> Mapping[str, Any]:
 
 def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
     return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
+
+
+def _contents(batch: Sequence[PendingWrite]) -> list[StoredContent]:
+    """Return the contents that messages are made of, each once."""
+    found = {pending.rows.content.id: pending.rows.content for pending in batch if pending.rows.content}
+    return [*found.values()] if found else []
 
 
 def _key_ids(new: storing.New) -> list[UUID | None]:

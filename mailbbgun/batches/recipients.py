@@ -5,13 +5,13 @@ checked here in one pass, and only a fault takes longer.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mailbbgun.accept.address_lists import mailbox
 from mailbbgun.accept.address_lists import shown as shown_address
 from mailbbgun.accept.checks import permissions
 from mailbbgun.accept.fields import METADATA_SIZE, TO, rule_of
+from mailbbgun.batches.faults import Faults
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.http.bad_input import kind_of, name_of, shown
 from mailbbgun.messages.mime import Mailbox
@@ -22,15 +22,11 @@ VARIABLES, METADATA = "variables", "metadata"
 #: The fields of a recipient.
 FIELDS = frozenset({TO, VARIABLES, METADATA})
 
-#: What is wrong with an item of a batch, by field.
-Faults = Mapping[str, Sequence[str]]
-
 _NOTHING: Mapping[str, Any] = {}
 _metadata = rule_of(METADATA)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """A recipient of a batch. ``index`` is its place in the request, from 0."""
 
     index: int
@@ -63,7 +59,7 @@ def check(
         elif type(variables) is dict:
             variables = common | variables if common else variables
         else:
-            faults[index] = {VARIABLES: [f"Is an object, such as {{\"name\": \"Ann\"}}; it is {kind_of(variables)}."]}
+            faults[index] = {VARIABLES: [f'Is an object, such as {{"name": "Ann"}}; it is {kind_of(variables)}.']}
             continue
         if metadata is not None and (why := _wrong_metadata(metadata, settings)):
             faults[index] = {METADATA: why}

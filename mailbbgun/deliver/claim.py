@@ -32,7 +32,7 @@ EAGER_SIZE = 65_536
 
 _D, _M = DELIVERIES.c, MESSAGES.c
 #: The columns of :class:`Loaded`, after the MIME.
-_LOADED = (_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id)
+_LOADED = (_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, _M.content_id)
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
 
@@ -73,12 +73,13 @@ _NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 class Loaded(NamedTuple):
     """What a transaction needs of its message."""
 
-    raw: bytes | None  # None if it is larger than EAGER_SIZE
+    raw: bytes | None  # None if it is larger than EAGER_SIZE, or to be composed
     mail_from: str  # the envelope sender
     smtputf8: bool
     test: bool  # sent by a test key
     sender: str  # the From header, as people read it
     key_id: UUID | None  # the API key that sent it
+    content_id: UUID | None = None  # None: it is stored as its MIME
 
     @property
     def own_mail_from(self) -> bool:
@@ -201,11 +202,6 @@ def _byte(escaped: re.Match[bytes]) -> bytes:
 def _locked(dialect: str, rows: Select[tuple[UUID]]) -> CTE:
     """Lock those of the ``rows`` that belong to the messages given."""
     return leasing.locked(dialect, ids(dialect, "messages"), _D.message_id, rows)
-
-
-def load_raw(session: Session, message_id: UUID) -> bytes:
-    """Return the MIME bytes of one message."""
-    return bytes(session.execute(select(_M.raw).where(_M.id == message_id)).scalar_one())
 
 
 def renew(database: Database, owner: UUID, claims: Sequence[Claim], lease_seconds: int) -> set[tuple[UUID, int]]:

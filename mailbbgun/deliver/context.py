@@ -13,6 +13,7 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.database import leasing
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.come_back_times import ComeBackTimes
+from mailbbgun.deliver.composed import ComposedMessages
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
@@ -48,6 +49,7 @@ class WorkerContext:
     permits: PermitStore
     breaker: CircuitBreaker
     come_back_times: ComeBackTimes
+    composed: ComposedMessages
     journal: Journal
     journal_turns: JournalTurns
     leases: Leases
@@ -81,6 +83,7 @@ class WorkerContext:
             permits=permits,
             breaker=breaker(settings, services.clock),
             come_back_times=ComeBackTimes(services.clock),
+            composed=ComposedMessages(services.db),
             journal=journal,
             journal_turns=JournalTurns(journal, leases),
             leases=leases,

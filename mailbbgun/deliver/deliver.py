@@ -14,8 +14,8 @@ from uuid import UUID
 
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
-from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim, Loaded, claim, load_raw
+from mailbbgun.deliver.claim import Claim, Loaded, claim
+from mailbbgun.deliver.composed import ComposedMessages
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.retry import judge, released
 from mailbbgun.deliver.transaction import Transaction
@@ -74,6 +74,7 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
             # Their tenant may have become active since the claim. Then they are not held, and the intake
             # lets the tick hint them again (``claim.put_early_back``).
             holding.hold(context.db, missing)
+        _compose_small(context, messages)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
         transactions = _grouped(context, claims, messages, accounts)
@@ -87,6 +88,13 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         return []
     context.leases.add(transactions)
     return transactions
+
+
+def _compose_small(context: WorkerContext, messages: dict[UUID, Loaded]) -> None:
+    """Compose the small messages among these that are stored as what they are made of."""
+    if wanted := [one for one, message in messages.items() if message.content_id is not None]:
+        for identifier, raw in context.composed.small(wanted).items():
+            messages[identifier] = messages[identifier]._replace(raw=raw)
 
 
 def _give_all_back(context: WorkerContext, claims: Sequence[Claim], wait: float) -> None:
@@ -213,7 +221,7 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     if not context.journal.works():
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
-    envelope = await read(context.db, transaction)
+    envelope = await read(context.composed, transaction)
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
@@ -235,17 +243,12 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     return None
 
 
-async def read(db: Database, transaction: Transaction) -> Envelope:
+async def read(composed: ComposedMessages, transaction: Transaction) -> Envelope:
     """Return the envelope and the bytes to send, which are the same in every attempt."""
     raw = transaction.raw
     if raw is None:
-        raw = await InThread(lambda: _load_raw(db, transaction.message_id), reads=True)
+        raw = await InThread(lambda: composed.whole(transaction.message_id), reads=True)
     return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
-
-
-def _load_raw(db: Database, message_id: UUID) -> bytes:
-    with db.read() as session:
-        return load_raw(session, message_id)
 
 
 async def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:

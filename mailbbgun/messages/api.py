@@ -59,10 +59,9 @@ def show(message_id: UUID) -> Any:
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
     who = caller()
-    with reading(provided(Services).db) as session:
-        found = repo.raw(session, who.tenant_id, message_id, tests_only=who.tests_only)
-    if found is None:
-        raise find.missing()
+    found = find.mime(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only)
     return Response(
-        found, mimetype="message/rfc822", headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'}
+        found.whole,
+        mimetype="message/rfc822",
+        headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'},
     )

@@ -39,17 +39,8 @@ _GIVEN: Mapping[str, TypeEngine[Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Personal:
-    """The columns of a message that are its own, and its delivery."""
-
-    id: UUID
-    delivery_id: UUID
-    address: str
-    subject: str
-    size: int
-    personal: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+Record = Mapping[str, Any]
+"""What is a message's own: a value for each name in ``DIFFERENT``, ``delivery_id`` and ``address``. Ids are UUIDs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +64,13 @@ class Shared:
         return found
 
 
-def steps(dialect: str, shared: Shared, messages: Sequence[Personal]) -> list[StatementStep]:
+def steps(dialect: str, shared: Shared, messages: Sequence[Record]) -> list[StatementStep]:
     """Return the statements that store messages of a batch, with their deliveries and tags."""
     tags = list(shared.columns["tags"])
     if dialect != "postgresql":
         return _table_by_table(shared, messages, tags)
-    records = [
-        {
-            "id": one.id.hex,
-            "delivery_id": one.delivery_id.hex,
-            "address": one.address,
-            "subject": one.subject,
-            "size": one.size,
-            "personal": one.personal,
-            "metadata": one.metadata,
-        }
-        for one in messages
-    ]
     given = {name: shared.columns[name] for name in SHARED}
-    given |= {"given": rows(records), "new_tags": rows([{"tag": tag} for tag in tags]), "due": shared.due}
+    given |= {"given": rows(messages), "new_tags": rows([{"tag": tag} for tag in tags]), "due": shared.due}
     given |= {"lane": shared.lane, "after_id": f"@{shared.host}>"}
     return [StatementStep(_all_at_once(shared.hinted, bool(tags)), [given])]
 
@@ -129,27 +108,25 @@ def _new_delivery(hinted: bool) -> dict[str, Any]:
     return begins | ({"published_at": db_now()} if hinted else {})
 
 
-def _table_by_table(shared: Shared, messages: Sequence[Personal], tags: Sequence[str]) -> list[StatementStep]:
+def _table_by_table(shared: Shared, messages: Sequence[Record], tags: Sequence[str]) -> list[StatementStep]:
     """Return one statement for each table. SQLite runs in this process, so nothing is sent twice."""
     same, tenant_id = {name: shared.columns[name] for name in SHARED}, shared.tenant_id
     new = [
-        same
-        | {name: getattr(one, name) for name in DIFFERENT}
-        | {"message_id": f"<{one.id}@{shared.host}>"}
+        same | {name: one[name] for name in DIFFERENT} | {"message_id": f"<{one['id']}@{shared.host}>"}
         for one in messages
     ]
     deliveries = [
         {
-            "id": one.delivery_id,
-            "message_id": one.id,
-            "address": one.address,
+            "id": one["delivery_id"],
+            "message_id": one["id"],
+            "address": one["address"],
             "tenant_id": tenant_id,
             "lane": shared.lane,
             "due": shared.due,
         }
         for one in messages
     ]
-    tagged = [{"tag": tag, "message_id": one.id, "tenant_id": tenant_id} for one in messages for tag in tags]
+    tagged = [{"tag": tag, "message_id": one["id"], "tenant_id": tenant_id} for one in messages for tag in tags]
     into_messages, into_deliveries, into_tags = _one_by_one(shared.hinted)
     found = [StatementStep(into_messages, new), StatementStep(into_deliveries, deliveries)]
     return found + ([StatementStep(into_tags, tagged)] if tagged else [])

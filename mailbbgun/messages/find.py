@@ -9,8 +9,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import NotFound
+from mailbbgun.database.db import Database
 from mailbbgun.database.deadline import at_most
 from mailbbgun.messages import repo
+from mailbbgun.messages.composing import Composed
+from mailbbgun.messages.loading import Contents
 
 #: Seconds that the database may take for one list.
 LIST_SECONDS = 10.0
@@ -39,6 +42,20 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     if found is None:
         raise missing()
     return found
+
+
+def mime(database: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Composed:
+    """Return a tenant's message as it is sent, in pieces.
+
+    Raises :class:`NotFound`, and what :func:`details` does.
+    """
+    with database.read(tenant_id, tests_only=tests_only) as session:
+        if not repo.exists(session, tenant_id, message_id, tests_only=tests_only):
+            raise missing()
+    composed = Contents(database).messages([message_id])[message_id].composed()
+    if composed is None:
+        raise NotFound("The message's body was deleted, as RETENTION_DAYS says.")
+    return composed
 
 
 def missing() -> NotFound:

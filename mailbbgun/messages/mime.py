@@ -69,6 +69,36 @@ def compose(
     nor ``cc``, To is an empty group. Raises :class:`InvalidInput` with the field whose value cannot be
     sent in its header, or would break out of it.
     """
+    head, names = header(
+        sender=sender,
+        to=to,
+        subject=subject,
+        message_id_header=message_id_header,
+        date=date,
+        cc=cc,
+        reply_to=reply_to,
+        headers=headers,
+    )
+    raw = head + body(text, html)
+    check(raw, names)
+    return raw
+
+
+def header(
+    *,
+    sender: Mailbox,
+    to: Sequence[Mailbox],
+    subject: str,
+    message_id_header: str,
+    date: datetime,
+    cc: Sequence[Mailbox] = (),
+    reply_to: Sequence[Mailbox] = (),
+    headers: Mapping[str, str] | None = None,
+) -> tuple[bytes, list[str]]:
+    """Return the header of a message without its MIME fields, and the names of its fields.
+
+    The parameters and the errors are those of :func:`compose`.
+    """
     fields = [
         ("From", "from", _mailboxes("From", [sender])),
         ("To", "to", _mailboxes("To", to) if to or cc else [NOBODY_SHOWN]),
@@ -80,10 +110,7 @@ def compose(
         *((name, "headers", _words(name, value)) for name, value in (headers or {}).items()),
     ]
     given = [(name, field, words) for name, field, words in fields if words]
-    head = "".join(_folded(name, field, words) for name, field, words in given)
-    raw = head.encode() + body(text, html)
-    check(raw, [name for name, _, _ in given])
-    return raw
+    return "".join(_folded(name, field, words) for name, field, words in given).encode(), [name for name, _, _ in given]
 
 
 def note(*, name: str, sender: str, to: str, subject: str, text: str, message_id_header: str, date: datetime) -> bytes:

@@ -1,4 +1,4 @@
-"""Tables of messages, deliveries and tags."""
+"""Tables of messages, of what they are made of, of deliveries and tags."""
 
 from datetime import datetime
 from typing import Any, cast
@@ -33,12 +33,20 @@ def _partial(name: str, *columns: str, where: str) -> Index:
 
 
 class Message(Owned, Base):
-    """A message. ``raw`` is its MIME, which every attempt sends byte for byte."""
+    """A message: its MIME, or what that is composed of. Every attempt sends the same bytes.
+
+    ``raw`` is the MIME of a plain message. A message with files, other forms of its text, or values of
+    its own has ``content_id`` and ``personal`` instead, and ``composing.py`` makes its MIME of them
+    (of ``id``, ``created_at``, ``message_id`` and ``subject``, too). A message with neither has lost
+    its body to retention.
+    """
 
     __tablename__ = "messages"
     __table_args__ = (
         Index("ix_messages_tenant_id_id", "tenant_id", "id"),
         Index("ix_messages_tenant_id_status_id", "tenant_id", "status", "id"),
+        # For the sweep that looks for contents without a message.
+        _partial("ix_messages_content_id", "content_id", where="content_id IS NOT NULL"),
         # Only Message-IDs that clients gave. Our own begin with the message's id and are found by it, so most
         # messages cost this index nothing.
         Index(
@@ -73,7 +81,36 @@ class Message(Owned, Base):
     #: The batch that it came with; its rows' ids are in the range that the batch's row names.
     batch_id: Mapped[UUID | None]
     #: Compressed by LZ4 if PostgreSQL has it (migration 0003).
-    raw: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    raw: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    content_id: Mapped[UUID | None] = mapped_column(ForeignKey("contents.id"))
+    #: What a composed message does not share with others: see ``contents.Personal``.
+    personal: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+
+
+class MessageContent(Owned, Base):
+    """What composed messages are made of. Messages with equal contents share one row.
+
+    The id is a digest of the tenant and the content (``contents.py``), so a row never changes.
+    """
+
+    __tablename__ = "contents"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime())
+    #: Compressed JSON.
+    made_of: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ContentFile(Owned, Base):
+    """A file of a content. The row keeps its blob from being deleted."""
+
+    __tablename__ = "content_files"
+
+    content_id: Mapped[UUID] = mapped_column(ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True)
+    #: Its place among the content's files, from 0.
+    place: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    #: Of the file's bytes, in hexadecimal digits. The content itself tells the file's name and type.
+    sha256: Mapped[str] = mapped_column(String(64))
 
 
 class MessageTag(Owned, Base):
@@ -155,7 +192,9 @@ class Delivery(LeaseColumns, Owned, Base):
 
 
 # For statements on hot paths: with the mapped classes an insert or an update costs half as much again.
-MESSAGES, DELIVERIES, TAGS = (cast(Table, model.__table__) for model in (Message, Delivery, MessageTag))
+MESSAGES, DELIVERIES, TAGS, CONTENTS, CONTENT_FILES = (
+    cast(Table, model.__table__) for model in (Message, Delivery, MessageTag, MessageContent, ContentFile)
+)
 
 # For lists by recipient, in any case, and by domain.
 Index(

@@ -63,6 +63,8 @@ class Wanted:
     until: datetime | None = None
 
 
+# Columns that details leave out: they are large, or say nothing to people.
+_UNSHOWN = ("raw", "personal")
 # All filters but the status: the database keeps the number of messages of each status.
 _NARROWING = ("to", "domain", "reason", "sender", "subject", "message_id_header", "tag", "test", "since", "until")
 _SHOWN = (
@@ -146,16 +148,9 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     by_kind: Mapping[str, list[str]] = {
         kind: [one.address for one in deliveries if one.kind == kind] for kind in ("to", "cc", "bcc")
     }
-    names = [name for name in Message.__mapper__.column_attrs.keys() if name != "raw"]  # noqa: SIM118 - not a dict
+    names = [name for name in Message.__mapper__.column_attrs.keys() if name not in _UNSHOWN]  # noqa: SIM118 - not a dict
     columns = {name: getattr(message, name) for name in names}
     return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
-
-
-def raw(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> bytes | None:
-    """Return the MIME of a tenant's message; None if there is none."""
-    return session.scalar(
-        select(Message.raw).where(Message.tenant_id == tenant_id, Message.id == message_id, *test_messages(tests_only))
-    )
 
 
 class AllowedSenders(NamedTuple):

@@ -6,17 +6,20 @@ Each row begins as ``PENDING``; from then on only ``events/record.py`` changes a
 
 from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import CTE, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import db_now
 from mailbbgun.database.sql import recordset, rows
-from mailbbgun.messages.models import DELIVERIES, MESSAGES, TAGS
+from mailbbgun.messages.contents import StoredContent
+from mailbbgun.messages.models import CONTENT_FILES, CONTENTS, DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 
 #: Columns whose values accept gives. Of messages these are all but the status, so that a new column of
@@ -28,14 +31,18 @@ TAG_COLUMNS = ("tag", "message_id", "tenant_id")
 #: Columns of deliveries that begin at zero.
 COUNTERS = ("attempt", "tries", "crashes", "unknowns")
 
+CONTENT_COLUMNS = ("id", "tenant_id", "created_at", "made_of")
+FILE_COLUMNS = ("content_id", "place", "tenant_id", "sha256")
+
 New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 """Messages as they are stored, each with its deliveries. Keys are names of columns."""
 
 
-def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
+def steps(dialect: str, new: New, contents: Sequence[StoredContent], events: StatementStep) -> list[StatementStep]:
     """Return the statements that store messages, their deliveries (due now), their tags, and ``events``.
 
-    ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
+    ``contents`` are those of composed messages, each once; those that are stored already stay as they
+    are. ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
     are one statement: the server may be elsewhere, and a round trip costs more than the work.
     """
     messages = [message for message, _ in new]
@@ -47,11 +54,31 @@ def steps(dialect: str, new: New, events: StatementStep) -> list[StatementStep]:
     ]
     if dialect == "postgresql":
         given = {"messages": rows(_placed(messages)), "deliveries": rows(deliveries), "tags": rows(tags)}
-        given |= _encoded(b"".join(message["raw"] for message in messages))
-        return [StatementStep(_all_at_once(events.statement), [{**events.given[0], **given}])]
+        given |= _encoded(b"".join(message["raw"] or b"" for message in messages))
+        if contents:
+            made_of = [{**row, "made_of": b2a_base64(row["made_of"]).decode()} for row in _content_rows(contents)]
+            given |= {"contents": rows(made_of), "files": rows(_file_rows(contents))}
+        statement = _all_at_once(events.statement, with_contents=bool(contents))
+        return [StatementStep(statement, [{**events.given[0], **given}])]
     rows_of_tables: tuple[Sequence[Mapping[str, Any]], ...] = (messages, deliveries, tags)
     tables = zip(_table_by_table(), rows_of_tables, strict=True)
-    return [*(StatementStep(compiled, given) for compiled, given in tables if given), events]
+    before = zip(_of_contents(), (_content_rows(contents), _file_rows(contents)), strict=True) if contents else ()
+    return [*(StatementStep(compiled, given) for compiled, given in (*before, *tables) if given), events]
+
+
+def content_steps(dialect: str, contents: Sequence[StoredContent]) -> list[StatementStep]:
+    """Return the statements that store contents, for messages that are stored by other statements."""
+    if dialect == "postgresql":
+        made_of = [{**row, "made_of": b2a_base64(row["made_of"]).decode()} for row in _content_rows(contents)]
+        return [StatementStep(_contents_alone(), [{"contents": rows(made_of), "files": rows(_file_rows(contents))}])]
+    given = zip(_of_contents(), (_content_rows(contents), _file_rows(contents)), strict=True)
+    return [StatementStep(compiled, rows_of) for compiled, rows_of in given if rows_of]
+
+
+@cache
+def _contents_alone() -> CompiledStatement:
+    first, second = _contents_inserted()
+    return CompiledStatement(second.add_cte(first.cte("c")))
 
 
 def copied(table: Table, values: Mapping[str, Any]) -> Insert:
@@ -72,10 +99,55 @@ def given_rows(name: str, table: Table, columns: Sequence[str], **others: TypeEn
 
 
 @cache
-def _all_at_once(events: CompiledStatement) -> CompiledStatement:
-    """Return the statement that inserts the events, with those of the three tables before it as CTEs."""
+def _all_at_once(events: CompiledStatement, *, with_contents: bool) -> CompiledStatement:
+    """Return the statement that inserts the events, with those of the tables before it as CTEs."""
     assert isinstance(events.statement, Insert)  # by the contract of ``steps``
-    return CompiledStatement(events.statement.add_cte(*_before()))
+    return CompiledStatement(events.statement.add_cte(*(_contents_before() if with_contents else ()), *_before()))
+
+
+def _contents_before() -> tuple[CTE, ...]:
+    first, second = _contents_inserted()
+    return first.cte("c"), second.cte("f")
+
+
+def _contents_inserted() -> tuple[Insert, Insert]:
+    content = given_rows("contents", CONTENTS, CONTENT_COLUMNS, made_of=Text())
+    made_of = func.decode(content["made_of"], "base64")
+    file = given_rows("files", CONTENT_FILES, FILE_COLUMNS)
+    return (
+        _copied_unless_there(CONTENTS, content | {"made_of": made_of}),
+        _copied_unless_there(CONTENT_FILES, file),
+    )
+
+
+def _copied_unless_there(table: Table, values: Mapping[str, Any]) -> Insert:
+    """Return the statement of :func:`copied` that leaves out rows whose keys exist already."""
+    chosen = select(*values.values())
+    inserting = postgresql.insert(table).from_select(list(values), chosen, include_defaults=False)
+    return inserting.on_conflict_do_nothing()
+
+
+@cache
+def _of_contents() -> Sequence[CompiledStatement]:
+    return [
+        CompiledStatement(
+            sqlite.insert(table).values({column: bindparam(column) for column in columns}).on_conflict_do_nothing()
+        )
+        for table, columns in ((CONTENTS, CONTENT_COLUMNS), (CONTENT_FILES, FILE_COLUMNS))
+    ]
+
+
+def _content_rows(contents: Sequence[StoredContent]) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [{"id": one.id, "tenant_id": one.tenant_id, "created_at": now, "made_of": one.made_of} for one in contents]
+
+
+def _file_rows(contents: Sequence[StoredContent]) -> list[dict[str, Any]]:
+    return [
+        {"content_id": one.id, "place": place, "tenant_id": one.tenant_id, "sha256": file.sha256}
+        for one in contents
+        for place, file in enumerate(one.content.files)
+    ]
 
 
 def _before() -> tuple[CTE, ...]:
@@ -119,9 +191,12 @@ def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
     As part of the JSON the MIME would be too slow.
     """
-    lengths = [len(message["raw"]) for message in messages]
+    lengths = [len(message["raw"] or b"") for message in messages]
     places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
-    return [{**message, "raw": first, "length": length} for message, first, length in places]
+    return [
+        {**message, "raw": None if message["raw"] is None else first, "length": length}
+        for message, first, length in places
+    ]
 
 
 def _encoded(raw: bytes) -> dict[str, str]:

@@ -183,6 +183,20 @@ class Settings:
         "never matters.",
     )
     MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    MAX_MESSAGE_SIZE: int = _setting(
+        41_943_040,
+        "Largest message as it is sent: a file takes a third more there than on a disk. Many servers take less.",
+        least=1024,
+        most=1_000_000_000,
+    )
+    MAX_BULK_EMAILS: int = _setting(1000, "Most messages of one batch.", least=1, most=10_000)
+    MAX_BATCH_SIZE: int = _setting(
+        8_388_608,
+        "Largest body of a request to send a batch. While one is read, other requests of its API process may "
+        "wait for up to a second for each 8 MiB.",
+        least=1024,
+        most=1_000_000_000,
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
