@@ -19,6 +19,7 @@ from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.batches import api as batches
 from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.individually import Individually
 from mailbbgun.batches.personal import PersonalForm
 from mailbbgun.batches.store import BatchStore
 from mailbbgun.batches.whole import WholeForm
@@ -138,10 +139,12 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     acceptor = Acceptor(settings, store, publisher)
     personal, whole = PersonalForm(settings, publisher), WholeForm(settings, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    individually = Individually(settings, batcher)
+    many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, batcher, authenticator, rates, tests, quick, hosts, *checks)
+    provide(app, services, store, publisher, acceptor, batcher, many, authenticator, rates, tests, quick, hosts, *checks)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

@@ -195,6 +195,13 @@ class Fields:
         _message_id,
     )
 
+    individual: bool | None = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch.",
+        True,
+        default=None,
+    )
+
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""

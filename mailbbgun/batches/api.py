@@ -3,11 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from flask import g
+from flask import Response, g
 
 from mailbbgun.batches import cancel as cancelling
 from mailbbgun.batches import repo
-from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.batching import Batcher, Stored
 from mailbbgun.batches.given import given_batch
 from mailbbgun.batches.schemas import AcceptedBatch, BatchPage, BatchShape, CancelledBatch, NewBatch
 from mailbbgun.core.caller import Scope
@@ -56,7 +56,12 @@ def send(parts: dict[str, Any], headers: dict[str, str | None]) -> Any:
     Each recipient gets a mail of its own, which shows no other recipient. The texts are templates, into
     which each mail puts its own variables. One commit stores all.
     """
-    stored = provided(Batcher).accept(given_batch(parts, g.body, headers["key"], provided(Services).settings), caller())
+    given = given_batch(parts, g.body, headers["key"], provided(Services).settings)
+    return answer(provided(Batcher).accept(given, caller()))
+
+
+def answer(stored: Stored) -> Response:
+    """Answer that a batch is accepted."""
     more = {"Location": f"{own_base()}/batches/{stored.answer['batch_id']}"}
     if stored.replayed:
         more["Idempotent-Replayed"] = "true"

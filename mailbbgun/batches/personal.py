@@ -1,6 +1,6 @@
 """Prepares batches of one content for many recipients. The content is stored once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -16,14 +16,15 @@ from mailbbgun.batches.faults import Faults
 from mailbbgun.batches.recipients import Recipient
 from mailbbgun.batches.trial import Trial
 from mailbbgun.core.caller import Caller
-from mailbbgun.core.errors import InvalidInput
+from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.messages import bulk, storing
-from mailbbgun.messages.composing import Own, compose, texts_of
+from mailbbgun.messages.composing import Own, compose
 from mailbbgun.messages.contents import Content, Personal, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.settings.settings import Settings
+from mailbbgun.templates.engine import Sources
 
 
 class _Tried(NamedTuple):
@@ -74,13 +75,12 @@ class PersonalForm:
         content = draft.content
         if content is None or not content.templated:
             return [_Tried(one, draft.subject, 0) for one in found]
-        longest, render = self._settings.MAX_SUBJECT_SIZE, partial(_rendered, content)
-        trial = Trial(content.subject or "", content.text, content.html, render, longest)
+        trial = Trial(Sources(content.subject or "", content.text, content.html), self._settings.MAX_SUBJECT_SIZE)
         tried = []
         for one in found:
             try:
                 tried.append(_Tried(one, *trial.of(one.variables)))
-            except InvalidInput as error:
+            except (InvalidInput, TooLarge) as error:
                 faults[one.index] = error.fields or {"variables": [error.message]}
         return tried
 
@@ -130,11 +130,6 @@ def _columns(given: GivenBatch, draft: Draft, caller: Caller, now: datetime) -> 
         **{name: getattr(given.options, name) for name in KEPT if name in bulk.SHARED},
         "tags": list(dict.fromkeys(given.options.tags)),
     }
-
-
-def _rendered(content: Content, variables: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
-    found = texts_of(content, content.subject or "", variables)
-    return found.subject, found.text, found.html
 
 
 def _steps(

@@ -13,6 +13,8 @@ from mailbbgun.http.schemas import Time
 
 #: Fields of the body that are not of a message.
 OWN = ("recipients", "messages", "variables", "mode")
+#: Fields of a message that a batch has not: each mail of it has one recipient, and is individual.
+NOT_HERE = (TO, CC, BCC, "individual")
 
 
 class Items(fields.Field[list[Any]]):
@@ -79,7 +81,7 @@ def _optional(shape: fields.Field[Any]) -> fields.Field[Any]:
 
 #: A batch to send.
 NewBatch: Any = _NewBatch.from_dict(
-    {name: _optional(shape) for name, shape in SHAPES.items() if name not in (TO, CC, BCC, *OWN)}, name="NewBatch"
+    {name: _optional(shape) for name, shape in SHAPES.items() if name not in (*NOT_HERE, *OWN)}, name="NewBatch"
 )
 
 

@@ -66,6 +66,8 @@ class WholeForm:
             submission, options = submission_of(body)
         except ValidationError as error:
             raise InvalidInput("not valid", fields=sentences(error.messages, _SCHEMA, body)) from error
+        if submission.individual:
+            raise InvalidInput("not here", fields={"individual": ["Not in a batch: give `recipients` instead."]})
         draft = check(submission, options, self._settings, caller)
         return self._acceptor.rows(draft, options, caller, lane_of_batch(options.priority), batch_id)
 
