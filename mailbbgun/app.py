@@ -144,7 +144,8 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, batcher, many, authenticator, rates, tests, quick, hosts, *checks)
+    doors = (acceptor, batcher, many, quick)
+    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

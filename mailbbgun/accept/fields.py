@@ -279,9 +279,8 @@ def name_in_json(name: str) -> str:
 
 def rule_of(name: str) -> Rule:
     """Return the rule for the values of a field or an option that has one."""
-    return next(
-        rule for kind in (Fields, Options) for one in fields(kind) if one.name == name and (rule := one.metadata["rule"])
-    )
+    rule: Rule = next(one.metadata["rule"] for kind in (Fields, Options) for one in fields(kind) if one.name == name)
+    return rule
 
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:

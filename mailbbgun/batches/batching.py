@@ -24,7 +24,8 @@ class GivenBatch:
 
     ``common`` and ``options`` are what the recipients' mails share; ``variables`` are for recipients that
     give no other value. ``defaults`` are fields, by their names in JSON, for messages that lack them.
-    ``asked`` is the whole request, for the fingerprint of its ``Idempotency-Key``.
+    ``asked`` is the whole request, for the fingerprint of its ``Idempotency-Key``. ``source`` is what the
+    batch is made of, such as rows of a file: a second batch of the same source is not stored.
     """
 
     common: Fields
@@ -35,6 +36,7 @@ class GivenBatch:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     mode: str = ALL_OR_NOTHING
     asked: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
 
     @property
     def items(self) -> Sequence[Any]:
@@ -88,8 +90,12 @@ class Batcher:
         """``personal`` prepares batches of recipients, ``whole`` those of whole messages."""
         self._store, self._personal, self._whole = store, personal, whole
 
-    def accept(self, given: GivenBatch, caller: Caller) -> Stored:
+    def accept(
+        self, given: GivenBatch, caller: Caller, told: Callable[[Mapping[int, Faults]], None] = lambda _: None
+    ) -> Stored:
         """Check a batch and store it durably; the hints follow the commit.
+
+        ``told`` is called with the faults of items, before anything is stored.
 
         Raises :class:`InvalidInput` if the common part has a fault, if no item is without one, or, with
         ``all_or_nothing``, if one has. Raises :class:`QuotaExceeded` and what :meth:`BatchStore.store` does.
@@ -101,10 +107,11 @@ class Batcher:
         faults: dict[int, Faults] = {}
         form = self._personal if given.recipients else self._whole
         prepared = form.prepare(given, caller, batch_id, now, faults)
+        told(faults)
         if prepared is None or (faults and given.mode == ALL_OR_NOTHING):
             raise refused(given.name, len(given.items), faults)
         response = _response(batch_id, prepared, len(given.items), faults)
-        row = _row(batch_id, caller, now, prepared, len(faults))
+        row = _row(batch_id, caller, now, prepared, len(faults)) | {"source": given.source}
         new = NewBatch(row, prepared.steps, response, caller.counts_as, caller.messages_per_day)
         if (first := self._store.store(new, key_claim)) is not None:
             return Stored(first, replayed=True)

@@ -19,7 +19,10 @@ class Batch(Owned, Base):
     """
 
     __tablename__ = "batches"
-    __table_args__ = (Index("ix_batches_tenant_id_id", "tenant_id", "id"),)
+    __table_args__ = (
+        Index("ix_batches_tenant_id_id", "tenant_id", "id"),
+        Index("ix_batches_tenant_id_source", "tenant_id", "source", unique=True),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
@@ -33,6 +36,8 @@ class Batch(Owned, Base):
     refused: Mapped[int]
     first_id: Mapped[UUID]
     last_id: Mapped[UUID]
+    #: What the batch was made of, such as rows of a file: no two batches of a tenant have the same. Null: a request.
+    source: Mapped[str | None] = mapped_column(Text)
     cancelled_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
 

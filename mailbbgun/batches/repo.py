@@ -51,6 +51,14 @@ def details(session: Session, tenant_id: UUID, batch_id: UUID, *, tests_only: bo
     return None if found is None else _with_statuses(session, tenant_id, [dict(found)], tests_only)[0]
 
 
+def known_sources(session: Session, tenant_id: UUID, prefix: str) -> set[str]:
+    """Return the sources of a tenant's batches that begin with ``prefix``, which has no characters but letters, digits
+    and colons.
+    """
+    its = (Batch.tenant_id == tenant_id, Batch.source.startswith(prefix, autoescape=True))
+    return {source for source in session.scalars(select(Batch.source).where(*its)) if source is not None}
+
+
 def mark_cancelled(session: Session, tenant_id: UUID, batch_id: UUID, *, tests_only: bool = False) -> None:
     """Note that a batch was cancelled, unless it was before."""
     tests = [BATCHES.c.test == true()] if tests_only else []

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import bindparam, exists, insert, select
+from sqlalchemy import and_, bindparam, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -69,9 +69,10 @@ class BatchStore:
         try:
             return self._write(new, key_claim)
         except (DatabaseUnavailable, IntegrityError):
-            # The connection may have broken after the commit: look first, then try again once.
-            if self._is_stored(new):
-                return None
+            # The connection may have broken after the commit, or another program stores the same source:
+            # look first, then try again once.
+            if (stored := self._stored(new)) is not None:
+                return None if stored["batch_id"] == new.row["id"] else stored
             return self._write(new, key_claim)
 
     def _write(self, new: NewBatch, key_claim: KeyClaim | None) -> Answer | None:
@@ -97,9 +98,18 @@ class BatchStore:
         as_json = orjson.loads(orjson.dumps(new.response))
         return bool(idempotency.take(session, {key_claim: (new.row["id"], as_json)}, self._remembered))
 
-    def _is_stored(self, new: NewBatch) -> bool:
+    def _stored(self, new: NewBatch) -> Answer | None:
+        """Return what is stored of a batch, or of another of the same source; None if neither is."""
+        its, row = BATCHES.c, new.row
+        same = [and_(its.tenant_id == row["tenant_id"], its.source == row["source"])] if row["source"] else []
         with self._database.read() as session:
-            return bool(session.scalar(select(exists().where(BATCHES.c.id == new.row["id"]))))
+            found = session.execute(
+                select(its.id.label("batch_id"), its.messages.label("accepted"), its.refused).where(
+                    or_(its.id == row["id"], *same)
+                )
+            )
+            first = found.mappings().first()
+        return None if first is None else {**first, "ids": [], "errors": []}
 
     @staticmethod
     def _print_line(new: NewBatch) -> None:

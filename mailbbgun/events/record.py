@@ -212,7 +212,7 @@ def cancel(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: b
 def cancel_all(
     session: Session, tenant_id: UUID, messages: ColumnElement[bool], *, tests_only: bool = False
 ) -> Sequence[str]:
-    """Do what :func:`cancel` does for many messages of a tenant. ``messages`` is the condition that a message is one."""
+    """Do what :func:`cancel` does for many messages of a tenant: those that the condition ``messages`` holds for."""
     these = Delivery.message_id.in_(select(MESSAGES.c.id).where(messages))
     return _by_hand(session, _Chosen(tenant_id, these, tests_only), _IDLE, _CANCELLED, Kind.CANCELLED)
 

@@ -66,9 +66,14 @@ def test_each_recipient_of_a_batch_gets_a_mail_of_its_own(door):
 
 
 def test_the_size_of_a_message_of_a_batch_is_about_that_of_its_mime(door):
-    body = accepted(door, recipients=[*people(1), {"to": "x@example.com", "variables": {"name": "n" * 500, "order": 7}}])
+    body = accepted(
+        door, recipients=[*people(1), {"to": "x@example.com", "variables": {"name": "n" * 500, "order": 7}}]
+    )
     for identifier in body["ids"]:
-        size, real = door.get(f"/messages/{identifier}")["size"], len(door.call("GET", f"/messages/{identifier}/raw").content)
+        size, real = (
+            door.get(f"/messages/{identifier}")["size"],
+            len(door.call("GET", f"/messages/{identifier}/raw").content),
+        )
         assert abs(size - real) < 0.2 * real
 
 

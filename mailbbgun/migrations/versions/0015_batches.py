@@ -26,10 +26,12 @@ def upgrade() -> None:
         sa.Column("refused", sa.Integer(), nullable=False),
         sa.Column("first_id", sa.Uuid(), nullable=False),
         sa.Column("last_id", sa.Uuid(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=True),
         sa.Column("cancelled_at", UTCDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
     )
     op.create_index("ix_batches_tenant_id_id", "batches", ["tenant_id", "id"])
+    op.create_index("ix_batches_tenant_id_source", "batches", ["tenant_id", "source"], unique=True)
     op.add_column("messages", sa.Column("batch_id", sa.Uuid(), nullable=True))
 
 
