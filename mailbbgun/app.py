@@ -23,6 +23,7 @@ from mailbbgun.batches.individually import Individually
 from mailbbgun.batches.personal import PersonalForm
 from mailbbgun.batches.store import BatchStore
 from mailbbgun.batches.whole import WholeForm
+from mailbbgun.attachments import api as attachments
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
@@ -53,12 +54,19 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, batches, messages, oversight, events, smtp_accounts, tenants)
+ROOMS = (accept, batches, messages, attachments, oversight, events, smtp_accounts, tenants)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
-#: Endpoints that need no key: they show nobody's data.
-OPEN = (*_SERVICE, "assets.asset", "api-docs.openapi_json", "api-docs.openapi_swagger_ui", "api-docs.openapi_redoc")
+#: Endpoints that need no key: they show nobody's data, or their URL is signed.
+OPEN = (
+    *_SERVICE,
+    "attachments.put_upload",
+    "assets.asset",
+    "api-docs.openapi_json",
+    "api-docs.openapi_swagger_ui",
+    "api-docs.openapi_redoc",
+)
 
 #: Endpoints that Kubernetes and load balancers ask for by IP address.
 PROBES = ("service.health", "service.ready")
@@ -179,6 +187,7 @@ class Readiness:
         self._parts: Mapping[str, Callable[[], str]] = {
             "database": self._database,
             "queue": self._queue,
+            "blobs": self._blobs,
             "worker": self._worker,
         }
         self._threads = ThreadPoolExecutor(max_workers=len(self._parts), thread_name_prefix="ready")
@@ -226,6 +235,10 @@ class Readiness:
         self._services.queue.check()
         return "ok"
 
+    def _blobs(self) -> str:
+        self._services.blobs.check()
+        return "ok"
+
     def _worker(self) -> str:
         self._check.require()  # workers are registered in the database
         with self._services.db.read() as session:
@@ -243,7 +256,9 @@ class Parts(HealthAnswer):
     """Says which parts of the service work."""
 
     parts = fields.Dict(
-        fields.String(), fields.String(), metadata={"example": {"database": "ok", "queue": "ok", "worker": "ok"}}
+        fields.String(),
+        fields.String(),
+        metadata={"example": {"database": "ok", "queue": "ok", "blobs": "ok", "worker": "ok"}},
     )
 
 
@@ -281,7 +296,7 @@ def health() -> Any:
 @_service.response(200, Parts)
 @_service.alt_response(503, schema=Parts, description="Something does not work; `parts` says what.")
 def ready() -> Any:
-    """Say whether database, queue and a worker are there"""
+    """Say whether database, queue, store of files and a worker are there"""
     parts = provided(Readiness).parts()
     if all(part == "ok" for part in parts.values()):
         return {"status": "ok", "parts": parts}

@@ -15,10 +15,11 @@ from mailbbgun.tenants.models import ApiKey
 
 
 def install(services: Services) -> None:
-    """Create or upgrade the tables, and declare the queues. Safe to repeat.
+    """Create or upgrade the tables, declare the queues, make the store of files. Safe to repeat.
 
     If the database has no secrets yet, also make an encryption key for them. Raises
-    :class:`DatabaseUnavailable`, :class:`QueueUnavailable`, :class:`ConfigurationError`.
+    :class:`DatabaseUnavailable`, :class:`QueueUnavailable`, :class:`BlobStoreUnavailable`,
+    :class:`ConfigurationError`.
     """
     schema.upgrade(services.db)
     with services.db.read() as session:
@@ -29,6 +30,7 @@ def install(services: Services) -> None:
     with services.db.write() as session:
         keys.pepper(session, services.vault)
     services.queue.declare()
+    services.blobs.prepare()
 
 
 def first_admin_key(services: Services) -> keys.Minted | ApiKey:

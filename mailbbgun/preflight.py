@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mailbbgun import migrations, startup
 from mailbbgun.core.errors import (
+    BlobStoreUnavailable,
     ConfigurationError,
     DatabaseUnavailable,
     QueueMisconfigured,
@@ -59,6 +60,7 @@ def preflight(settings: Settings) -> bool:
         startup.check_redis(services)
         if found:
             _look_at_queue(services)
+        _look_at_blobs(services)
     finally:
         services.close()
     return found
@@ -170,6 +172,14 @@ def _database_found(services: Services) -> bool:
         services.outages.failed("start", error)
         return False
     return True
+
+
+def _look_at_blobs(services: Services) -> None:
+    """Make the folder or bucket for files if it is missing. Mail without files needs neither."""
+    try:
+        services.blobs.prepare()
+    except BlobStoreUnavailable as error:
+        log.warning("blob_store_unavailable", extra={"error": explained(error), **error.told})
 
 
 def _look_at_queue(services: Services) -> None:

@@ -8,6 +8,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailbbgun.blobs import url
+from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.clock import Clock
 from mailbbgun.core.errors import ConfigurationError
 from mailbbgun.core.outages import Outages
@@ -23,11 +25,12 @@ log = logging.getLogger("mailbbgun.services")
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Settings, database, queue, and other things that every room needs."""
+    """Settings, database, queue, store of files, and other things that every room needs."""
 
     settings: Settings
     db: Database
     queue: Queue
+    blobs: BlobStore
     clock: Clock
     vault: Vault
     outages: Outages = field(default_factory=Outages)
@@ -35,6 +38,7 @@ class Services:
     def close(self) -> None:
         """Close every connection."""
         self.queue.close()
+        self.blobs.close()
         self.db.close()
 
 
@@ -59,7 +63,14 @@ def build(settings: Settings, *, installed: bool = False, connect_seconds: int =
     )
     if installed and db.dialect == "sqlite" and db.url.database:
         _check_file(Path(db.url.database))
-    return Services(settings=settings, db=db, queue=_queue(settings, db), clock=Clock(), vault=Vault(settings))
+    return Services(
+        settings=settings,
+        db=db,
+        queue=_queue(settings, db),
+        blobs=_blobs(settings),
+        clock=Clock(),
+        vault=Vault(settings),
+    )
 
 
 def _check_file(path: Path) -> None:
@@ -93,6 +104,17 @@ def check_durability(services: Services) -> None:
         )
     if weak:
         log.warning("weak_durability", extra={"why": ", ".join(weak)})
+
+
+def _blobs(settings: Settings) -> BlobStore:
+    where = url.read(settings.BLOBS_URL)
+    if isinstance(where, Path):
+        from mailbbgun.blobs.folder import Folder
+
+        return Folder(where)
+    from mailbbgun.blobs.s3 import S3
+
+    return S3(where)
 
 
 def _queue(settings: Settings, db: Database) -> Queue:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from mailbbgun.accept.checks import check_default_sender
+from mailbbgun.blobs import url
 from mailbbgun.core.errors import ConfigurationError, Unavailable, explained
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.crypto import Vault
@@ -38,6 +39,7 @@ def check(settings: Settings, *, sends: bool = True) -> None:
     """
     check_default_sender(settings)
     route.check(settings)
+    url.read(settings.BLOBS_URL)
     if sends:
         _check_authorities(settings.SMTP_CA_FILE)
     if settings.ENCRYPTION_KEYS:

@@ -20,7 +20,7 @@ from mailbbgun.install import install
 from mailbbgun.services import Services
 from mailbbgun.settings.load import load
 from mailbbgun.settings.settings import Settings
-from tests.servers import PostgreSQL, RabbitMQ, Redis
+from tests.servers import RGW, PostgreSQL, RabbitMQ, Redis
 
 BACKENDS = ("embedded", "real")
 
@@ -69,7 +69,7 @@ def backlog(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--backlog") or (20_000 if request.config.getoption("all") else 3000))
 
 
-Server = TypeVar("Server", PostgreSQL, RabbitMQ, Redis)
+Server = TypeVar("Server", PostgreSQL, RabbitMQ, Redis, RGW)
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,15 @@ class Servers:
     postgresql: PostgreSQL
     rabbitmq: RabbitMQ
     redis: Redis
+    rgw: RGW
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """All servers. A fixture that needs one calls ``start()``."""
-    every = Servers(PostgreSQL(), RabbitMQ(), Redis())
+    every = Servers(PostgreSQL(), RabbitMQ(), Redis(), RGW())
     yield every
+    every.rgw.close()
     every.redis.close()
     every.rabbitmq.close()
     every.postgresql.close()
@@ -122,6 +124,13 @@ def redis(servers: Servers) -> Redis:
 
 
 @pytest.fixture(scope="session")
+def rgw(servers: Servers) -> RGW:
+    """The session's S3 store, running. A test that stops it starts it again."""
+    servers.rgw.start()
+    return servers.rgw
+
+
+@pytest.fixture(scope="session")
 def breakable_postgresql(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
     """A PostgreSQL that may be stopped and killed: ours, even if the session's was given from
     outside.
@@ -143,6 +152,12 @@ def breakable_redis(redis: Redis) -> Iterator[Redis]:
     outside.
     """
     yield from _breakable(redis, Redis)
+
+
+@pytest.fixture(scope="session")
+def breakable_rgw(rgw: RGW) -> Iterator[RGW]:
+    """An S3 store that may be killed and paused: ours, even if the session's was given from outside."""
+    yield from _breakable(rgw, RGW)
 
 
 def _breakable(server: Server, kind: type[Server]) -> Iterator[Server]:

@@ -90,9 +90,7 @@ class Acceptor:
         identifier = rows.message["id"]
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
-    def rows(
-        self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None
-    ) -> Rows:
+    def rows(self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None) -> Rows:
         """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"

@@ -2,7 +2,7 @@
 
 Files: `errors` is the tree of errors. `clock` and `ids` give times and ids, `logs` prints log
 lines, and `outages` those about servers that are away. No caller gives a body or a secret to a log
-line, and `smtp/redact.py` takes them out of what mail servers say. `process` says how a program
+line, and `relays/redact.py` takes them out of what mail servers say. `process` says how a program
 runs, what it does at signals, and with which line and exit code it ends. `caller` is who asks.
 `addresses` is one e-mail address; lists of addresses with display names are in
 `accept/address_lists.py`. `net` says to which hosts and ports SMTP accounts may connect, `hosts`

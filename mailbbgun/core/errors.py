@@ -218,6 +218,18 @@ class RedisUnavailable(Unavailable):
     kind = "redis"
 
 
+class BlobStoreUnavailable(Unavailable):
+    """The store of files cannot be reached, refuses us, has no room, or did not answer in time."""
+
+    kind = "blob_store"
+
+
+class BlobMissing(MailBBGunError):
+    """The content of a file is not in the store, although the database knows it, or it is damaged."""
+
+    code = "content_missing"
+
+
 class QueueMisconfigured(ConfigurationError):
     """The broker's queues are missing or declared otherwise. ``initdb.py`` declares them."""
 

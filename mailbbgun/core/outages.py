@@ -21,6 +21,7 @@ MOST_OUTAGES = 3
 MEANWHILE = {
     "queue": "accepted mail waits in the database; the queue is asked again every few seconds",
     "database": "no mail is accepted and none is begun to be sent; the database is asked again every few seconds",
+    "blob_store": "no files are taken, and mail with files waits; the store is asked again every few seconds",
     "mail_server": "mail waits; the server is asked again when its pause is over",
 }
 

@@ -18,6 +18,9 @@ NEEDS = "needs"
 #: The attribute of a view that test keys may use: for them it shows and changes only test data.
 TESTS = "tests"
 
+#: The attribute of a view whose URL is signed. Pages of other sites may use it.
+SIGNED = "signed"
+
 _RATE_HEADERS = {
     "Retry-After": {"description": "Seconds until it makes sense to ask again.", "schema": {"type": "integer"}},
     "RateLimit-Limit": {"description": "The limit that is used up.", "schema": {"type": "integer"}},

@@ -27,7 +27,7 @@ from mailbbgun.core.errors import (
 from mailbbgun.core.hosts import Hosts, shown
 from mailbbgun.core.net import network_of
 from mailbbgun.database.db import Database
-from mailbbgun.http.blueprint import NEEDS, TESTS, View
+from mailbbgun.http.blueprint import NEEDS, SIGNED, TESTS, View
 from mailbbgun.http.error_responses import rate_headers
 from mailbbgun.http.provided import provided
 from mailbbgun.http.refusals import Refusals
@@ -105,6 +105,15 @@ def needs(scope: Scope, *, tests: bool = False) -> Callable[[View], View]:
         return view
 
     return marked
+
+
+def signed(view: View) -> View:
+    """Mark a view: its URL is signed, and is all the permission that a request needs.
+
+    So pages of other sites may use it. It must be among the endpoints that need no key.
+    """
+    setattr(view, SIGNED, True)
+    return view
 
 
 def caller() -> Caller:
@@ -228,7 +237,12 @@ def _check_host(probes: Collection[str]) -> None:
                 raise _not_ours(host)
     except ValueError as error:
         raise InvalidInput(f"Host: {error}.") from error
-    if request.method in WRITING and (origin is not None or site is not None) and hosts.foreign(named[0], origin, site):
+    if (
+        request.method in WRITING
+        and (origin is not None or site is not None)
+        and hosts.foreign(named[0], origin, site)
+        and not hasattr(current_app.view_functions.get(request.endpoint or ""), SIGNED)
+    ):
         whose = f"Origin {shown(origin)!r}" if origin is not None else f"Sec-Fetch-Site {shown(str(site))!r}"
         raise CrossSite(
             f"A web page of another site may change nothing here ({whose}). "

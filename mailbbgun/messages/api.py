@@ -60,8 +60,5 @@ def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
     who = caller()
     found = find.mime(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only)
-    return Response(
-        found.whole,
-        mimetype="message/rfc822",
-        headers={"Content-Disposition": f'attachment; filename="{message_id}.eml"'},
-    )
+    headers = {"Content-Disposition": f'attachment; filename="{message_id}.eml"'}
+    return Response(found.whole, mimetype="message/rfc822", headers=headers)

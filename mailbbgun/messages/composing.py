@@ -39,7 +39,9 @@ COMPOSITE = ("message/", "multipart/")
 INVITATION = "invite.ics"
 
 # An iCalendar line of METHOD, once lines are unfolded (RFC 5545 §3.1 and §3.7.2).
-_METHOD = re.compile(r"^METHOD(?:;[^:\r\n]*)?:([A-Za-z-]+)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_METHOD = re.compile(r"^METHOD(?:;[^:\r\n]*)?:([A-Za-z-]+)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
+# Where the first component of a calendar begins: METHOD is a property of the calendar itself.
+_COMPONENT = re.compile(r"^BEGIN:(?!VCALENDAR)", re.MULTILINE | re.IGNORECASE)
 _FOLDED = re.compile(r"\r?\n[ \t]")
 
 Piece = bytes | File
@@ -143,7 +145,7 @@ def base64_lines(octets: bytes) -> bytes:
 
 def method_of(calendar: str) -> str | None:
     """Return the METHOD of an iCalendar object, in upper case; None if it has none (RFC 5545 §3.7.2)."""
-    found = _METHOD.search(_FOLDED.sub("", calendar).partition("\nBEGIN:V")[0])
+    found = _METHOD.search(_COMPONENT.split(_FOLDED.sub("", calendar), maxsplit=1)[0])
     return found[1].upper() if found else None
 
 

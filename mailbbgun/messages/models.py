@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -105,6 +106,10 @@ class ContentFile(Owned, Base):
     """A file of a content. The row keeps its blob from being deleted."""
 
     __tablename__ = "content_files"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "sha256"], ["blobs.tenant_id", "blobs.sha256"]),
+        Index("ix_content_files_tenant_id_sha256", "tenant_id", "sha256"),
+    )
 
     content_id: Mapped[UUID] = mapped_column(ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True)
     #: Its place among the content's files, from 0.

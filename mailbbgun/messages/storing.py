@@ -11,7 +11,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
+from sqlalchemy import CTE, BindParameter, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -169,13 +169,18 @@ def _before() -> tuple[CTE, ...]:
 def _table_by_table() -> Sequence[CompiledStatement]:
     """Return one statement for each table. SQLite runs in this process, so there are no round trips."""
     return [
-        CompiledStatement(insert(table).values({column: bindparam(column) for column in columns} | same))
+        CompiledStatement(insert(table).values({column: _given(table, column) for column in columns} | same))
         for table, columns, same in (
             (MESSAGES, MESSAGE_COLUMNS, _new_message()),
             (DELIVERIES, DELIVERY_COLUMNS, _new_delivery()),
             (TAGS, TAG_COLUMNS, {}),
         )
     ]
+
+
+def _given(table: Table, column: str) -> BindParameter[Any]:
+    """Return a column's parameter. Without a value it is null, if the column may be."""
+    return bindparam(column, None) if table.c[column].nullable else bindparam(column)
 
 
 def _new_message() -> dict[str, Any]:
@@ -191,12 +196,11 @@ def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
     As part of the JSON the MIME would be too slow.
     """
-    lengths = [len(message["raw"] or b"") for message in messages]
-    places = zip(messages, accumulate(lengths, initial=1), lengths, strict=False)  # the last of the sums is the end
-    return [
-        {**message, "raw": None if message["raw"] is None else first, "length": length}
-        for message, first, length in places
-    ]
+    # The length of a message that is to be composed is null, and so becomes its MIME.
+    lengths = [None if message["raw"] is None else len(message["raw"]) for message in messages]
+    sums = accumulate((length or 0 for length in lengths), initial=1)
+    places = zip(messages, sums, lengths, strict=False)  # the last of the sums is the end
+    return [{**message, "raw": first, "length": length} for message, first, length in places]
 
 
 def _encoded(raw: bytes) -> dict[str, str]:

@@ -4,7 +4,7 @@ In: the tables of a database. Out: the tables of this version, or one sentence o
 Promise: a step never loses mail, and ``schema.upgrade`` may be repeated.
 
 Files: ``env`` is what Alembic runs, ``versions`` has the steps (their numbers
-skip 0010 and 0012). The check does not import Alembic.
+skip 0010). The check does not import Alembic.
 """
 
 import re

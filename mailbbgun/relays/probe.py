@@ -14,13 +14,13 @@ from time import monotonic
 
 from mailbbgun.core.errors import NotPermitted
 from mailbbgun.drivers.blocking import run
+from mailbbgun.relays.certificate import Certificate, read
 from mailbbgun.relays.client import SMTPConnection
-from mailbbgun.smtp.certificate import Certificate, read
+from mailbbgun.relays.redact import Redactor
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen, Session, open_session
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Outcome, Phase, Refused, TooMany, Unknown
-from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.wire import TlsFailed, Wire, WireError, resolve
 

@@ -14,9 +14,11 @@ from mailbbgun.drivers.operations import InThread
 from mailbbgun.relays.client import SMTPConnection
 from mailbbgun.relays.mx import Cached, MXHost, NotCached, Resolver, addresses, lookup
 from mailbbgun.relays.pool import Pool
+from mailbbgun.relays.redact import Redactor
+from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.downgrade import downgraded
 from mailbbgun.smtp.endpoint import Endpoint, Security
-from mailbbgun.smtp.envelope import Envelope, EnvelopeError
+from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import (
     OPENING,
@@ -33,7 +35,6 @@ from mailbbgun.smtp.outcome import (
     another_server_may_do,
     retry_after,
 )
-from mailbbgun.smtp.redact import Redactor
 from mailbbgun.smtp.reply import Reply, safe
 from mailbbgun.smtp.server_limits import fewer, is_lasting_limit, too_many_recipients
 from mailbbgun.smtp.transaction import AfterDot, BeforeDot, Stale
@@ -194,8 +195,7 @@ class _Split:
     A transaction has at most as many recipients as `most` and as the server is known to accept. If
     the server says "too many" (RFC 5321 §4.5.3.1.10), the next one has fewer: as many as the server
     accepted, or names, or half. The size it then accepts is remembered for the next message. If the
-    server refuses one recipient as too many but accepts a later one, the refusal is about that
-    recipient: it goes in a further transaction, and the size stays.
+    server refuses one as too many but accepts a later one, the size stays: the former goes again.
     """
 
     def __init__(self, pool: Pool, endpoint: Endpoint, envelope: Envelope, most: int | None = None) -> None:

@@ -27,6 +27,7 @@ CONFIG_VARIABLE = "MAILBBGUN_CONFIG"
 SCHEMES = {
     "DATABASE_URL": ("sqlite", "postgresql"),
     "QUEUE_URL": ("embedded", "amqp", "amqps"),
+    "BLOBS_URL": ("file", "s3"),
     "SMTP_URL": ("catcher", "smtp", "smtps", "mx"),
 }
 #: The same for URLs that may be empty.

@@ -37,6 +37,17 @@ class Settings:
         "embedded:",
         "The queue: embedded: (rows in the database) or amqp://user:password@host1,host2/vhost for RabbitMQ.",
     )
+    BLOBS_URL: str = _setting(
+        "file://{VAR}/blobs",
+        "Where files are stored: file:///path is a folder; s3://key:secret@host/bucket is a bucket of S3, MinIO "
+        "or Ceph by TLS, s3+http://key:secret@host:9000/bucket one without TLS. Options after a ?: region, style "
+        "(path or host), ca (a PEM file of authorities). All machines need the same store.",
+    )
+    CDN_URL: str = _setting(
+        "",
+        "Public host in front of the bucket of BLOBS_URL, like https://files.example.com. Links to files begin with "
+        "it; it must ask the bucket with the bucket's own Host header. Empty: links begin with the bucket's host.",
+    )
     SMTP_URL: str = _setting(
         "catcher:",
         "Where mail leaves. catcher: is the built-in mail catcher. mx: sends straight to each recipient's "
@@ -188,6 +199,16 @@ class Settings:
         "Largest message as it is sent: a file takes a third more there than on a disk. Many servers take less.",
         least=1024,
         most=1_000_000_000,
+    )
+    MAX_FILE_SIZE: int = _setting(
+        26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
+    )
+    ATTACHMENT_DAYS: int = _setting(
+        30,
+        "How many days an uploaded file is kept after its last use. A file that a message needs is kept as long as "
+        "that. 0: for ever.",
+        least=0,
+        most=36_500,
     )
     MAX_BULK_EMAILS: int = _setting(1000, "Most messages of one batch.", least=1, most=10_000)
     MAX_BATCH_SIZE: int = _setting(

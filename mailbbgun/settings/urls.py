@@ -30,6 +30,8 @@ def fault_of(url: str, schemes: Collection[str]) -> str:
         return "" if url.partition(":")[2] in ("", "//") else f"must be {scheme}: and nothing else"
     if scheme.startswith("smtp"):
         return ""  # relays/url.py checks the rest
+    if scheme in ("file", "s3"):
+        return ""  # blobs/url.py checks the rest
     return _fault_of_file(url) if scheme == "sqlite" else _fault_of_server(url)
 
 

@@ -1,17 +1,18 @@
 """The SMTP client (RFC 5321): it opens a session with a server and sends messages over it.
 
-In: an `Envelope` (sender, recipients, finished bytes) and two functions to await around the final
-dot. Out: one `Outcome` for each recipient. Failures of the network, the server or the mail are
-returned as values. Exceptions mean programming errors, or come from the two functions.
+In: an `Envelope` (sender, recipients, the finished message in memory or in a file) and two functions
+to await around the final dot. Out: one `Outcome` for each recipient. Failures of the network, the
+server or the mail are returned as values. Exceptions mean programming errors, or come from the two
+functions.
 
 The client is coroutines that hold no socket (sans-IO). The room `drivers` runs them.
 
-Files, in the order of the flow: `endpoint` and `envelope` are the values that come in. `opening`
-does TCP, TLS, EHLO and AUTH; `transaction` does MAIL to the dot. `wire` moves bytes under absolute
-deadlines, `reply` parses what the server answers, `outcome` decides what a reply means for the
-mail, and `server_limits` recognises replies that ask for fewer recipients or a fresh connection.
-`downgrade` and `folding` make a header ASCII for servers without SMTPUTF8. `certificate` and
-`redact` make what a server sent safe to show. The room `relays` builds on this one.
+Files, in the order of the flow: `endpoint` and `envelope` are the values that come in; `spooled` is
+a message in a file, and `content` checks what is sent. `opening` does TCP, TLS, EHLO and AUTH;
+`transaction` does MAIL to the dot. `wire` moves bytes under absolute deadlines, `reply` parses what
+the server answers, `outcome` decides what a reply means for the mail, and `server_limits` recognises
+replies that ask for fewer recipients or a fresh connection. `downgrade` and `folding` make a header
+ASCII for servers without SMTPUTF8. The room `relays` builds on this one.
 
 What it promises:
 

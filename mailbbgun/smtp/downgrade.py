@@ -6,9 +6,10 @@ The same header always becomes the same octets, so that retries are byte-identic
 import re
 from collections.abc import Iterator
 
-from mailbbgun.smtp.envelope import EnvelopeError
+from mailbbgun.smtp.content import EnvelopeError
 from mailbbgun.smtp.folding import encoded_words, folded_lines
 from mailbbgun.smtp.outcome import Phase
+from mailbbgun.smtp.spooled import Raw, Spooled
 
 # Fields that name the author: their addresses must stay.
 _AUTHORS = frozenset({b"from", b"sender", b"resent-from", b"resent-sender"})
@@ -20,23 +21,31 @@ _FREE_TEXT = frozenset({b"subject", b"comments", b"content-description"})
 _FIELD = re.compile(rb"^([!-9;-~]+):(.*(?:\r\n[ \t].*)*)\r\n", re.MULTILINE)
 
 
-def header_of(raw: bytes) -> bytes:
-    """Return the header of a message including its last CRLF, without the empty line."""
-    end = raw.find(b"\r\n\r\n")
-    return raw if end < 0 else raw[: end + 2]
+def header_is_ascii(raw: Raw) -> bool:
+    """Return whether the header of a message is ASCII."""
+    return raw.header_is_ascii if isinstance(raw, Spooled) else _header_of(raw).isascii()
 
 
-def downgraded(raw: bytes) -> bytes:
+def downgraded(raw: Raw) -> Raw:
     """Return the message with its header in ASCII; unchanged if the header is ASCII already.
 
     A mailbox whose address is not ASCII becomes an empty group named by the encoded address
     (RFC 6857 §3.1.8). Free text becomes encoded words (RFC 2047). Any other field becomes a
-    ``Downgraded-`` field (§3.2.3). Raises EnvelopeError 5.6.7 if an author's address is not ASCII.
+    ``Downgraded-`` field (§3.2.3). Raises EnvelopeError 5.6.7 if an author's address is not ASCII,
+    and for a file what `Spooled.header` raises.
     """
-    header = header_of(raw)
-    if header.isascii():
+    if header_is_ascii(raw):
         return raw
+    if isinstance(raw, Spooled):
+        return raw.with_header(_FIELD.sub(_field, raw.header))
+    header = _header_of(raw)
     return _FIELD.sub(_field, header) + raw[len(header) :]
+
+
+def _header_of(raw: bytes) -> bytes:
+    """Return the header of a message including its last CRLF, without the empty line."""
+    end = raw.find(b"\r\n\r\n")
+    return raw if end < 0 else raw[: end + 2]
 
 
 def _field(found: re.Match[bytes]) -> bytes:

@@ -3,18 +3,20 @@
 Commands are pipelined if the server offers that (RFC 2920).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from time import monotonic
 
 from mailbbgun.core.faults import fault
-from mailbbgun.smtp.downgrade import downgraded, header_of
+from mailbbgun.smtp.content import EnvelopeError, content
+from mailbbgun.smtp.downgrade import downgraded, header_is_ascii
 from mailbbgun.smtp.endpoint import Timeouts
-from mailbbgun.smtp.envelope import Envelope, EnvelopeError, content, path
+from mailbbgun.smtp.envelope import Envelope, path
 from mailbbgun.smtp.opening import Session
 from mailbbgun.smtp.outcome import Fenced, Outcome, Phase, TooMany, Unknown, classify
 from mailbbgun.smtp.reply import Reply
 from mailbbgun.smtp.server_limits import session_limit, too_many_recipients
+from mailbbgun.smtp.spooled import Raw, Spooled
 from mailbbgun.smtp.wire import Closing, Dropped, TimedOut, WireError
 
 #: RCPT commands that are written before their replies are read. With more, both sides could block
@@ -69,7 +71,8 @@ class SMTPTransaction:
         try:
             self._envelope = adapted_to_server(self._envelope, self._extensions)
             self._check_offer()
-            data = content(self._envelope.raw)
+            raw = self._envelope.raw
+            data = raw if isinstance(raw, Spooled) else content(raw)  # a Spooled was checked when it was written
             mail, rcpts = self._commands()
         except EnvelopeError as error:
             self._settle_rest(error.outcome)
@@ -85,7 +88,7 @@ class SMTPTransaction:
         return self._outcomes
 
     async def _send(
-        self, mail: bytes, rcpts: dict[str, bytes], data: bytes, before_dot: BeforeDot, after_dot: AfterDot
+        self, mail: bytes, rcpts: dict[str, bytes], data: Raw, before_dot: BeforeDot, after_dot: AfterDot
     ) -> None:
         self.halfway = True
         begin = self._pipelined if "PIPELINING" in self._extensions else self._stepwise
@@ -193,12 +196,10 @@ class SMTPTransaction:
 
     # -- the message
 
-    async def _body(self, data: bytes) -> bool:
+    async def _body(self, data: Raw) -> bool:
         """Write the message; return whether the server still waits for the dot."""
         try:
-            deadline = monotonic() + self._timeouts.transfer(len(data))
-            await self._wire.write(data, Phase.BODY, deadline, self._timeouts.body)  # RFC 5321 §4.5.3.2.5
-            spoke = self._wire.has_unasked_reply(Phase.BODY)
+            spoke = await self._write(data, monotonic() + self._timeouts.transfer(len(data)))
         except (Dropped, TimedOut) as error:
             try:
                 # Many servers say why before they hang up, or read no more.
@@ -212,6 +213,19 @@ class SMTPTransaction:
             reply = await self._wire.read_reply(Phase.BODY, monotonic() + self._timeouts.rset)
             self._settle_rest(self._outcome_of_reply(Phase.BODY, reply))
         return not spoke
+
+    async def _write(self, data: Raw, deadline: float) -> bool:
+        """Write the message, or its blocks until the server speaks; return whether it spoke."""
+        wire, block_seconds = self._wire, self._timeouts.body  # RFC 5321 §4.5.3.2.5
+        if not isinstance(data, Spooled):
+            await wire.write(data, Phase.BODY, deadline, block_seconds)
+            return wire.has_unasked_reply(Phase.BODY)
+        spoke = False
+        for block in _blocks(data):
+            await wire.write(block, Phase.BODY, deadline, block_seconds)
+            if spoke := wire.has_unasked_reply(Phase.BODY):
+                break
+        return spoke
 
     async def _dot(self, before_dot: BeforeDot, after_dot: AfterDot) -> None:
         accepted = tuple(self._accepted)
@@ -282,6 +296,15 @@ class SMTPTransaction:
             self._outcomes.setdefault(recipient, outcome)
 
 
+def _blocks(message: Spooled) -> Iterator[bytes]:
+    """Yield the blocks of a file. Raises WireError if it cannot be read: the server waits in vain for the rest."""
+    try:
+        yield from message.blocks()
+    except OSError as error:
+        text = f"the spooled message cannot be read: {error.strerror or error}"
+        raise WireError(Phase.BODY, Reply(0, "4.3.0", text)) from error
+
+
 def _breaks_off(error: WireError) -> bool:
     """Return whether the server broke off before the dot.
 
@@ -300,7 +323,7 @@ def adapted_to_server(envelope: Envelope, extensions: dict[str, str]) -> Envelop
     if not envelope.smtputf8:
         return envelope
     addresses = (envelope.mail_from, *envelope.recipients)
-    if all(map(str.isascii, addresses)) and header_of(envelope.raw).isascii():
+    if all(map(str.isascii, addresses)) and header_is_ascii(envelope.raw):
         return replace(envelope, smtputf8=False)
     if "SMTPUTF8" in extensions:
         return envelope

@@ -10,11 +10,11 @@ from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Deferred, Unknown
 from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, silent
-from tests.smtp.drivers import opened, quit_, sent, with_each_driver
+from tests.smtp.drivers import opened, quit_, sent, with_each_driver_and_form
 from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Dialogue, Peer
 from tests.waiting import at_least, bounded, pause
 
-pytestmark = with_each_driver
+pytestmark = with_each_driver_and_form
 
 LIMIT = 0.3
 PHASES = ["banner", "ehlo", "auth", "mail", "rcpt", "data", "dot"]

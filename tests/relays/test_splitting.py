@@ -18,7 +18,10 @@ from mailbbgun.smtp.outcome import (
 )
 from tests.relays.relaying import ONE, RAW, Calls, attempt, kinds, pool, smart_host
 from tests.smtp.behaviours import in_turn, then_close
+from tests.smtp.drivers import with_each_form
 from tests.smtp.peers import Behaviour, Dialogue, Peer, hang_up
+
+pytestmark = with_each_form
 
 
 def nothing(dialogue: object) -> None:

@@ -15,5 +15,6 @@ from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.redis import Redis
+from tests.servers.rgw import RGW
 
-__all__ = ["Cluster", "PgBouncer", "PostgreSQL", "RabbitMQ", "Redis"]
+__all__ = ["RGW", "Cluster", "PgBouncer", "PostgreSQL", "RabbitMQ", "Redis"]

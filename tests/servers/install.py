@@ -17,6 +17,7 @@ PACKAGES = {
     "postgresql": "postgresql",
     "redis": "redis-server",
 }  # of servers; a tool's has its name
+CEPH = ("ceph-mon", "ceph-osd", "radosgw")  # the S3 store of tests; they come together
 TOOLS = {"systemd-analyze": "systemd", "node": "nodejs"}  # tools whose package has another name
 LOCK = Path(
     "/usr"
@@ -40,6 +41,11 @@ def postgresql() -> Path:
 def redis() -> Path:
     """Return the folder of redis-server. Raises :class:`Missing`."""
     return _folder("redis")
+
+
+def ceph() -> Path:
+    """Return the folder of ceph-mon, ceph-osd and radosgw. Raises :class:`Missing`."""
+    return [_found(program, *CEPH) for program in CEPH][0].parent
 
 
 def strace() -> Path:
@@ -129,6 +135,7 @@ def _install(names: Sequence[str]) -> None:
         if not shutil.which("apt-get"):
             given = "MAILBBGUN_TEST_AMQP_URL, MAILBBGUN_TEST_DATABASE_URL, MAILBBGUN_TEST_REDIS_URL"
             instead = f", or name servers in {given}" if set(names) <= set(PACKAGES) else ""
+            instead = ", or name a store in MAILBBGUN_TEST_S3_URL" if set(names) <= set(CEPH) else instead
             raise Missing(f"{wanted} is needed and there is no apt-get here: install it{instead}")
         if os.geteuid():
             raise Missing(f"{wanted} is needed: sudo apt-get install -y --no-install-recommends {' '.join(packages)}")

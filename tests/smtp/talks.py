@@ -11,7 +11,7 @@ from mailbbgun.smtp.opening import CannotOpen
 from mailbbgun.smtp.outcome import Bounced, Deferred, Outcome, Refused, TooMany
 from mailbbgun.smtp.reply import MAX_LINE, MAX_LINES
 from tests.smtp.clients import Journal
-from tests.smtp.drivers import awaited
+from tests.smtp.drivers import awaited, formed
 from tests.smtp.peers import PATIENT
 from tests.smtp.tables import Answer, Closes, Cut, Disturb, End, Mutes, Server, Table, TableLink, whole
 
@@ -47,7 +47,8 @@ class Talk:
 
     async def _talk(self, endpoint: Endpoint) -> None:
         connection = await SMTPConnection.open(endpoint, "client.test", PATIENT)
-        self.outcomes = await connection.send(ENVELOPE, awaited(self._asked), awaited(self.journal.after_dot))
+        with formed(ENVELOPE) as mail:
+            self.outcomes = await connection.send(mail, awaited(self._asked), awaited(self.journal.after_dot))
         self.usable = connection.usable
         await connection.quit()
 

@@ -5,6 +5,7 @@ import pytest
 from mailbbgun.drivers.operations import Operation, Send
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Unknown
 from mailbbgun.smtp.reply import Reply
+from tests.smtp.drivers import with_each_form
 from tests.smtp.tables import (
     Answer,
     Server,
@@ -13,6 +14,8 @@ from tests.smtp.tables import (
     pieces,
 )
 from tests.smtp.talks import BEFORE_DATA, ENVELOPE, OPENING, PIPELINED, STEPWISE, Talk, answering, both_ways, served
+
+pytestmark = with_each_form
 
 WRITTEN = {
     PIPELINED: [

@@ -11,6 +11,7 @@ from mailbbgun.smtp.endpoint import Endpoint, Security
 from mailbbgun.smtp.outcome import Deferred, Delivered, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.authority import Authority
+from tests.smtp.drivers import with_each_form
 from tests.smtp.tables import (
     Answer,
     Closes,
@@ -23,6 +24,8 @@ from tests.smtp.tables import (
     whole,
 )
 from tests.smtp.talks import BEFORE_DATA, CLEAR, PIPELINED, STEPWISE, Talk, answering, both_ways, served
+
+pytestmark = with_each_form
 
 # -- what the kernel says: deadlines, resets, writes that fail
 

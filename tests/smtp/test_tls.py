@@ -19,11 +19,11 @@ import pytest
 
 from mailbbgun.relays.pool import Pool
 from mailbbgun.relays.probe import probe
+from mailbbgun.relays.redact import MARK, Redactor
 from mailbbgun.relays.relay import SmartHost
 from mailbbgun.smtp.endpoint import Endpoint, Timeouts
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import Delivered, Outcome, Phase, Refused
-from mailbbgun.smtp.redact import MARK, Redactor
 from tests.servers.mailserver import MailServer
 from tests.smtp.authority import Authority
 from tests.smtp.drivers import attempted, run, with_each_driver

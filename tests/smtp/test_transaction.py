@@ -10,11 +10,11 @@ from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Fenced, Phase, 
 from mailbbgun.smtp.reply import Reply
 from tests.smtp.behaviours import drip, endless, endless_line, half_a_line, late, reset, silent, then_close
 from tests.smtp.clients import BIG, ONE, RAW, Journal, both_ways, connected, quick, send
-from tests.smtp.drivers import sent, with_each_driver
+from tests.smtp.drivers import sent, with_each_driver_and_form
 from tests.smtp.peers import PATIENT, Behaviour, Dialogue, Gone, Peer, hang_up
 from tests.waiting import PATIENCE
 
-pytestmark = with_each_driver
+pytestmark = with_each_driver_and_form
 
 
 @both_ways

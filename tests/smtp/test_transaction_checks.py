@@ -11,10 +11,10 @@ from mailbbgun.smtp.outcome import Bounced, Delivered, Fenced, Phase, Unknown
 from tests.smtp.authority import Authority
 from tests.smtp.behaviours import reset, silent
 from tests.smtp.clients import BIG, ONE, RAW, STEPWISE, Journal, connected, quick, send
-from tests.smtp.drivers import opened, sent, with_each_driver
+from tests.smtp.drivers import opened, sent, with_each_driver_and_form
 from tests.smtp.peers import EXTENSIONS, PATIENT, Behaviour, Peer, hang_up
 
-pytestmark = with_each_driver
+pytestmark = with_each_driver_and_form
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from sqlalchemy import select, update
 
 from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.errors import DatabaseUnavailable
-from mailbbgun.deliver.claim import Loaded, claim, load_raw
+from mailbbgun.deliver.claim import Loaded, claim
+from mailbbgun.deliver.composed import ComposedMessages
 from mailbbgun.deliver.context import WorkerContext, policy
 from mailbbgun.deliver.deliver import take
 from mailbbgun.deliver.retry import judge
@@ -48,8 +49,7 @@ def test_a_claim_comes_without_the_bytes_of_a_large_message(store, owner):
         session.execute(update(MESSAGES).values(raw=b"x" * 70_000, size=70_000))
     with store.services.db.statements() as statements:
         assert claim(statements, owner, [message], 60, 0.0).messages[message].raw is None
-    with store.services.db.read() as session:
-        assert load_raw(session, message) == b"x" * 70_000
+    assert ComposedMessages(store.services.db).whole(message) == b"x" * 70_000
 
 
 def test_claims_are_given_back_if_the_database_goes_away_before_their_mail_can_be_grouped(store, owner, monkeypatch):

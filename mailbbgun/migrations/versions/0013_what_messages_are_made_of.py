@@ -9,7 +9,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database.db import UTCDateTime
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
@@ -31,7 +31,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["content_id"], ["contents.id"], name="fk_content_files_content_id", ondelete="CASCADE"
         ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "sha256"], ["blobs.tenant_id", "blobs.sha256"], name="fk_content_files_tenant_id"
+        ),
     )
+    op.create_index("ix_content_files_tenant_id_sha256", "content_files", ["tenant_id", "sha256"])
     op.add_column("messages", sa.Column("personal", sa.JSON()))
     if op.get_bind().dialect.name == "postgresql":
         op.alter_column("messages", "raw", nullable=True)

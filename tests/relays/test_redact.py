@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbbgun.smtp.redact import MARK, Redactor
+from mailbbgun.relays.redact import MARK, Redactor
 from mailbbgun.smtp.reply import parse_reply
 
 SECRET = "s3cr\u00e9t+/ pass'word\\"

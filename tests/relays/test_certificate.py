@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbbgun.smtp.certificate import MAX_NAMES, read
+from mailbbgun.relays.certificate import MAX_NAMES, read
 from tests.smtp.authority import Authority
 
 

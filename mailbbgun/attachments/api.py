@@ -1,0 +1,235 @@
+"""``GET``, ``DELETE /attachments``, their content, and uploads straight to the store.
+
+``POST /attachments`` hands its files to ``store.py``.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from mailbbgun.attachments import content, find, repo, uploads
+from mailbbgun.attachments.models import Attachment, key_of
+from mailbbgun.attachments.schemas import (
+    Attachments,
+    AttachmentShape,
+    Filters,
+    Presign,
+    Presigned,
+    SignedUpload,
+)
+from mailbbgun.blobs.base import BLOCK
+from mailbbgun.core.caller import Scope
+from mailbbgun.core.errors import Forbidden, InvalidInput, MalformedBody, TooLarge
+from mailbbgun.http.blueprint import Blueprint
+from mailbbgun.http.gate import caller, needs, reading, signed
+from mailbbgun.http.provided import provided
+from mailbbgun.http.urls import address_of, next_page
+from mailbbgun.services import Services
+from mailbbgun.tenants import keys
+
+#: Seconds that a link to a file in the store is valid.
+LINK_SECONDS = 300
+
+#: What a page of another site needs to upload a file to a URL that it was given (Fetch §3.2).
+_FOR_PAGES = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "PUT",
+    "Access-Control-Allow-Headers": "content-type",
+    "Access-Control-Max-Age": "3600",
+}
+
+_NONE = "There is no such attachment."
+_AWAY = "The store of files does not answer; nothing was changed."
+
+blueprint = Blueprint("attachments", __name__, description="Files for mails, stored once and named as often as wanted.")
+
+
+@blueprint.route("/attachments")
+@blueprint.arguments(Filters, location="query")
+@blueprint.response(200, Attachments)
+@needs(Scope.READ, tests=True)
+def index(filters: dict[str, Any]) -> Any:
+    """List attachments, newest first"""
+    who = caller()
+    with reading(provided(Services).db) as session:
+        found, count, last = repo.page(
+            session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters)
+        )
+    return {"attachments": found, "count": count}, 200, next_page(last)
+
+
+@blueprint.route("/attachments/<uuid:attachment_id>")
+@blueprint.response(200, AttachmentShape)
+@blueprint.alt_response(404, description=_NONE)
+@needs(Scope.READ, tests=True)
+def show(attachment_id: UUID) -> Any:
+    """Show an attachment"""
+    with reading(provided(Services).db) as session:
+        return find.attachment(session, caller(), attachment_id)
+
+
+@blueprint.route("/attachments/<uuid:attachment_id>", methods=["DELETE"])
+@blueprint.response(204)
+@blueprint.alt_response(404, description=_NONE)
+@needs(Scope.WRITE, tests=True)
+def remove(attachment_id: UUID) -> Any:
+    """Delete an attachment
+
+    Messages that name it keep its content until they have left. Its content goes within two hours,
+    unless another attachment or a message has it.
+    """
+    who, db = caller(), provided(Services).db
+    with db.write(who.tenant_id, tests_only=who.tests_only) as session:
+        its = find.attachment(session, who, attachment_id)
+        repo.remove(session, who.tenant_id, attachment_id, tests_only=who.tests_only)
+    if its.sha256 is not None:
+        with db.write(who.tenant_id) as session:  # tests and live data share blobs
+            repo.look_soon(session, who.tenant_id, its.sha256)
+
+
+@blueprint.route("/attachments/<uuid:attachment_id>/content")
+@blueprint.response(
+    200,
+    {"type": "string", "format": "binary"},
+    content_type="application/octet-stream",
+    description="The file, as a download under its name, with its own Content-Type.",
+)
+@blueprint.alt_response(302, description="The file is at `Location`, for some minutes.")
+@blueprint.alt_response(404, description=_NONE)
+@blueprint.alt_response(409, description="The file has not been uploaded yet, or another one was.")
+@blueprint.alt_response(503, description=_AWAY)
+@needs(Scope.READ, tests=True)
+def download(attachment_id: UUID) -> Response:
+    """Download a file"""
+    services, who = provided(Services), caller()
+    its, blob = find.content_of(services.db, services.blobs, who, attachment_id, most=services.settings.MAX_FILE_SIZE)
+    disposition = content.disposition(its.filename)
+    link = services.blobs.presigned_get(
+        key_of(who.tenant_id, blob.object_id), LINK_SECONDS, disposition, its.content_type
+    )
+    if link is not None:
+        return Response(status=302, headers={"Location": _public(link)})
+    opened = content.opened(services.blobs, who.tenant_id, blob.object_id, sha256=blob.sha256, size=blob.size)
+    blocks = opened.__enter__()  # before the head is sent, so that a missing file is an error
+    answer = Response(
+        blocks,
+        headers={
+            "Content-Type": its.content_type,
+            "Content-Length": str(blob.size),
+            "Content-Disposition": disposition,
+        },
+    )
+    answer.call_on_close(lambda: opened.__exit__(None, None, None))
+    return answer
+
+
+@blueprint.route("/attachments/presign", methods=["POST"])
+@blueprint.arguments(Presign)
+@blueprint.response(200, Presigned)
+@blueprint.alt_response(503, description=_AWAY)
+@needs(Scope.WRITE, tests=True)
+def presign(wanted: dict[str, Any]) -> Any:
+    """Get a URL for an upload straight to the store
+
+    Name the file's digest and size. Then a browser may upload the file there, without an API key,
+    within an hour. Messages name the file by the id of this attachment, or by its digest.
+    """
+    services, who = provided(Services), caller()
+    if wanted["size"] > services.settings.MAX_FILE_SIZE:
+        most = f"Must be at most {services.settings.MAX_FILE_SIZE} bytes (MAX_FILE_SIZE)."
+        raise InvalidInput("Some fields are not valid.", fields={"size": [most]})
+    kind = "sha256" if "sha256" in wanted else "md5"
+    digest = wanted.pop(kind)
+    known = find.known(services.db, who, kind, digest)
+    if known is not None and known.size != wanted["size"]:
+        raise InvalidInput("Some fields are not valid.", fields={"size": [f"That file has {known.size} bytes."]})
+    values = {"sha256": known.sha256, "md5": known.md5} if known else {"awaited": f"{kind}-{digest}"}
+    with services.db.write(who.tenant_id, tests_only=who.tests_only) as session:
+        [made] = repo.add(session, who.tenant_id, [wanted | values], test=who.tests_only)
+    shown = {name: getattr(made, name) for name in AttachmentShape().fields}
+    return {**shown, "upload": _upload(services, made) if known is None else None}
+
+
+@blueprint.route("/attachments/uploads/<uuid:tenant_id>/<kind>/<awaited>", methods=["PUT"])
+@blueprint.arguments(SignedUpload, location="query")
+@blueprint.response(204, description="The file is stored. It is checked when it is first used.")
+@blueprint.alt_response(400, description="The body has another size.")
+@blueprint.alt_response(403, description="The URL is not ours, or has ended.")
+@blueprint.alt_response(503, description=_AWAY)
+@signed
+def put_upload(given: dict[str, Any], tenant_id: UUID, kind: str, awaited: str) -> Any:
+    """Upload a file to a URL from `POST /attachments/presign`
+
+    The URL is the permission: no API key is needed. With S3 the URL leads to the bucket instead.
+    """
+    services = provided(Services)
+    upload, size, ends = f"{tenant_id.hex}/{kind}/{awaited}", given["size"], given["until"]
+    with services.db.read() as session:
+        pepper = keys.pepper(session, services.vault)
+    if not uploads.is_signed(pepper, upload, size, ends, given["signature"]):
+        raise Forbidden("This URL is not one that POST /attachments/presign has made.")
+    if datetime.now(UTC).timestamp() > ends:
+        raise Forbidden("This URL has ended; ask POST /attachments/presign for another.")
+    if request.content_length not in (None, size):
+        raise InvalidInput(f"The body has {request.content_length} bytes, and the URL is for a file of {size}.")
+    services.blobs.put(uploads.key(tenant_id, awaited, test=kind == "test"), _body(size), size)
+
+
+@blueprint.after_request  # type: ignore[untyped-decorator]  # flask-smorest has no types
+def _for_pages(answer: Response) -> Response:
+    if request.endpoint == f"{blueprint.name}.put_upload":
+        answer.headers.update(_FOR_PAGES)
+    return answer
+
+
+def _upload(services: Services, made: Attachment) -> dict[str, Any]:
+    """Return how the file of an attachment is uploaded."""
+    assert made.awaited is not None
+    ends = uploads.until()
+    link = services.blobs.presigned_put(uploads.key(made.tenant_id, made.awaited, test=made.test), uploads.SECONDS)
+    if link is None:
+        kind = "test" if made.test else "live"
+        with services.db.read() as session:
+            pepper = keys.pepper(session, services.vault)
+        path = f"{made.tenant_id.hex}/{kind}/{made.awaited}"
+        query = {"size": made.size, "until": int(ends.timestamp())}
+        proof = uploads.signature(pepper, path, made.size, query["until"])
+        named = {"tenant_id": made.tenant_id, "kind": kind, "awaited": made.awaited}
+        link = address_of("attachments.put_upload", **named, **query, signature=proof)
+    else:
+        link = _public(link)
+    return {"method": "PUT", "url": link, "headers": {"Content-Type": made.content_type}, "until": ends}
+
+
+def _public(link: str) -> str:
+    """Return a link to the store with the public host in front of it, if there is one."""
+    public = provided(Services).settings.CDN_URL
+    if not public:
+        return link
+    parts = urlsplit(link)
+    return f"{public.rstrip('/')}{parts.path}?{parts.query}"
+
+
+def _body(size: int) -> Iterator[bytes]:
+    """Yield the request's body, which must have so many bytes."""
+    left = size
+    while True:
+        try:
+            block = request.stream.read(BLOCK)
+        except HTTPException:
+            raise
+        except Exception as error:  # any error of the WSGI server's: a malformed chunk, a client that left
+            raise MalformedBody("The body could not be read.") from error
+        left -= len(block)
+        if left < 0:
+            raise TooLarge(f"The body has more than {size} bytes, for which the URL is.")
+        if not block:
+            break
+        yield block
+    if left:
+        raise InvalidInput(f"The body has {size - left} bytes, and the URL is for a file of {size}.")
