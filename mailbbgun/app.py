@@ -17,13 +17,13 @@ from mailbbgun.accept import api as accept
 from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
+from mailbbgun.attachments import api as attachments
 from mailbbgun.batches import api as batches
 from mailbbgun.batches.batching import Batcher
 from mailbbgun.batches.individually import Individually
 from mailbbgun.batches.personal import PersonalForm
 from mailbbgun.batches.store import BatchStore
 from mailbbgun.batches.whole import WholeForm
-from mailbbgun.attachments import api as attachments
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
