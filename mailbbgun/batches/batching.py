@@ -7,13 +7,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from mailbbgun.accept.fields import Fields, Options
-from mailbbgun.batches.faults import Faults, refused
 from mailbbgun.batches.store import BatchStore, NewBatch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.queues.lanes import NORMAL, OVERFLOW, lane_of
+from mailbbgun.recipients.faults import Faults, refused
 
 ALL_OR_NOTHING, PARTIAL = "all_or_nothing", "partial"
 

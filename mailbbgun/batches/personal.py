@@ -7,22 +7,23 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mailbbgun.accept.checks import check
+from mailbbgun.accept.checks import Sharing, check
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, TO
-from mailbbgun.batches import recipients
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
-from mailbbgun.batches.faults import Faults
-from mailbbgun.batches.recipients import Recipient
-from mailbbgun.batches.trial import Trial
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
 from mailbbgun.database.compiled import StatementStep
-from mailbbgun.messages import bulk, storing
+from mailbbgun.messages import storing
 from mailbbgun.messages.composing import Own, compose
 from mailbbgun.messages.contents import Content, Personal, StoredContent
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.recipients import bulk
+from mailbbgun.recipients.check import Recipient
+from mailbbgun.recipients.check import check as check_recipients
+from mailbbgun.recipients.faults import Faults
+from mailbbgun.recipients.trial import Trial
 from mailbbgun.settings.settings import Settings
 from mailbbgun.templates.engine import Sources
 
@@ -45,13 +46,13 @@ class PersonalForm:
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
     ) -> Prepared | None:
         """Check the recipients, and what their mails share; see :class:`~mailbbgun.batches.batching.Form`."""
-        found, wrong = recipients.check(given.recipients, given.variables, self._settings, caller)
+        found, wrong = check_recipients(given.recipients, given.variables, self._settings, caller)
         faults |= wrong
         if not found:
             return None
-        first = replace(given.common, to=[given.recipients[found[0].index][TO]])
-        templated = any(one.variables for one in found)
-        draft = check(first, given.options, self._settings, caller, shared=True, templated=templated)
+        first = replace(given.common, to=[given.recipients[found[0].place][TO]])
+        sharing = Sharing.TEMPLATED if any(one.variables for one in found) else Sharing.SHARED
+        draft = check(first, given.options, self._settings, caller, sharing)
         tried = self._tried(draft, found, faults)
         if not tried:
             return None
@@ -64,7 +65,7 @@ class PersonalForm:
         records = self._records(given, content.content, tried, ids, now)
         return Prepared(
             ids=ids,
-            indexes=[one.recipient.index for one in tried],
+            indexes=[one.recipient.place for one in tried],
             subject=draft.subject,
             steps=partial(_steps, content, shared, records),
             after_commit=partial(self._publisher.offer_marked, lane, ids if hinted else ()),
@@ -81,7 +82,7 @@ class PersonalForm:
             try:
                 tried.append(_Tried(one, *trial.of(one.variables)))
             except (InvalidInput, TooLarge) as error:
-                faults[one.index] = error.fields or {"variables": [error.message]}
+                faults[one.place] = error.fields or {"variables": [error.message]}
         return tried
 
     def _records(
@@ -105,7 +106,7 @@ class PersonalForm:
                 "subject": subject,
                 "size": fixed + size,
                 "personal": personal_row(one),
-                "metadata": common | one.metadata if common else one.metadata,
+                "metadata": {**common, **one.metadata} if common else one.metadata,
             }
             for (one, subject, size), identifier, delivery_id in zip(tried, ids, new_ids(len(ids)), strict=True)
         ]

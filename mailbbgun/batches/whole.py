@@ -14,7 +14,6 @@ from mailbbgun.accept.pending import Rows
 from mailbbgun.accept.quick import submission_of
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
-from mailbbgun.batches.faults import Faults
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.database.compiled import StatementStep
@@ -22,6 +21,7 @@ from mailbbgun.events import log
 from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.recipients.faults import Faults
 from mailbbgun.settings.settings import Settings
 
 _SCHEMA = NewMessage()

@@ -10,11 +10,11 @@ from mailbbgun.accept.accept import Acceptor
 from mailbbgun.accept.fields import parted
 from mailbbgun.accept.store import Store
 from mailbbgun.batches.batching import Batcher, GivenBatch
-from mailbbgun.batches.campaign import Campaign, Sent
-from mailbbgun.batches.people import People
 from mailbbgun.batches.personal import PersonalForm
 from mailbbgun.batches.store import BatchStore
 from mailbbgun.batches.whole import WholeForm
+from mailbbgun.campaigns.campaign import Campaign, Sent
+from mailbbgun.campaigns.people import People
 from mailbbgun.cli.terminal import PROGRAM, of_tenant, opened, tenant_called
 from mailbbgun.core.caller import ANYONE, Caller, Scope
 from mailbbgun.core.errors import MailBBGunError

@@ -206,7 +206,8 @@ def cancel(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: b
 
     ``tests_only``: only if it is a test message.
     """
-    return _by_hand(session, _one(tenant_id, message_id, tests_only), _IDLE, _CANCELLED, Kind.CANCELLED)
+    this = Delivery.message_id == message_id
+    return _by_hand(session, _Chosen(tenant_id, this, tests_only), _IDLE, _CANCELLED, Kind.CANCELLED)
 
 
 def cancel_all(
@@ -230,9 +231,8 @@ def retry(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bo
     }
     kept = {"attempts": func.coalesce(Delivery.attempts, Delivery.tries)}
     waits = _IDLE & (Delivery.next_attempt_at > db_now())
-    return _by_hand(
-        session, _one(tenant_id, message_id, tests_only), or_(failed, waits), due | fresh | kept, Kind.RETRIED
-    )
+    message = _Chosen(tenant_id, Delivery.message_id == message_id, tests_only)
+    return _by_hand(session, message, or_(failed, waits), due | fresh | kept, Kind.RETRIED)
 
 
 class _Chosen(NamedTuple):
@@ -241,10 +241,6 @@ class _Chosen(NamedTuple):
     tenant_id: UUID
     messages: ColumnElement[bool]
     tests_only: bool
-
-
-def _one(tenant_id: UUID, message_id: UUID, tests_only: bool) -> _Chosen:
-    return _Chosen(tenant_id, Delivery.message_id == message_id, tests_only)
 
 
 def _by_hand(

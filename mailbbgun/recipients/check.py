@@ -11,10 +11,10 @@ from mailbbgun.accept.address_lists import mailbox
 from mailbbgun.accept.address_lists import shown as shown_address
 from mailbbgun.accept.checks import permissions
 from mailbbgun.accept.fields import METADATA_SIZE, TO, rule_of
-from mailbbgun.batches.faults import Faults
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.http.bad_input import kind_of, name_of, shown
 from mailbbgun.messages.mime import Mailbox
+from mailbbgun.recipients.faults import Faults
 from mailbbgun.relays import simulator
 from mailbbgun.settings.settings import Settings
 
@@ -27,9 +27,9 @@ _metadata = rule_of(METADATA)
 
 
 class Recipient(NamedTuple):
-    """A recipient of a batch. ``index`` is its place in the request, from 0."""
+    """A recipient. ``place`` is its place in the request, from 0."""
 
-    index: int
+    place: int
     box: Mailbox
     variables: Mapping[str, Any]
     metadata: Mapping[str, Any]
@@ -57,7 +57,7 @@ def check(
         if variables is None:
             variables = common
         elif type(variables) is dict:
-            variables = common | variables if common else variables
+            variables = {**common, **variables} if common else variables
         else:
             faults[index] = {VARIABLES: [f'Is an object, such as {{"name": "Ann"}}; it is {kind_of(variables)}.']}
             continue

@@ -18,11 +18,11 @@ import orjson
 from mailbbgun.accept.accept import asked_for
 from mailbbgun.batches import repo
 from mailbbgun.batches.batching import PARTIAL, Batcher, GivenBatch
-from mailbbgun.batches.faults import Faults
-from mailbbgun.batches.people import People, Row
+from mailbbgun.campaigns.people import People, Row
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.database.db import Database
+from mailbbgun.recipients.faults import Faults
 
 #: Names of the first columns of the file of rejected rows.
 NUMBER, REASON = "row", "reason"
