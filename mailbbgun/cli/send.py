@@ -15,7 +15,7 @@ from mailbbgun.batches.store import BatchStore
 from mailbbgun.batches.whole import WholeForm
 from mailbbgun.campaigns.campaign import Campaign, Sent
 from mailbbgun.campaigns.people import People
-from mailbbgun.cli.terminal import PROGRAM, of_tenant, opened, tenant_called
+from mailbbgun.cli.terminal import PROGRAM, CallersPath, of_tenant, opened, tenant_called
 from mailbbgun.core.caller import ANYONE, Caller, Scope
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.messages.publisher import Publisher
@@ -25,7 +25,7 @@ from mailbbgun.smtp_accounts.sender import identities
 #: Seconds that the command waits in the end until its hints are on the queue. Workers find the others.
 PUBLISH_SECONDS = 60.0
 
-_TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
+_TEXT = CallersPath(exists=True)
 
 
 @click.command()
@@ -38,7 +38,7 @@ _TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tag", "tags", multiple=True, help="A tag of each message. May be repeated.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9, 9 first.")
 @click.option("--name", default="", help="Tells two runs apart: a file that was sent is sent again under another name.")
-@click.option("--rejects", type=click.Path(dir_okay=False, path_type=Path), help="Default: CSV with .rejects.csv.")
+@click.option("--rejects", type=CallersPath(exists=False), help="Default: CSV with .rejects.csv.")
 @click.option("--rows", type=click.IntRange(1), help="Rows in one batch.  [default: MAX_BULK_EMAILS]")
 @of_tenant
 def send(path: Path, name: str, rejects: Path | None, rows: int | None, tenant: str, **content: Any) -> None:
