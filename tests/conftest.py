@@ -69,7 +69,7 @@ def backlog(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--backlog") or (20_000 if request.config.getoption("all") else 3000))
 
 
-Server = TypeVar("Server", PostgreSQL, RabbitMQ, Redis, RGW)
+Server = TypeVar("Server", PostgreSQL, RabbitMQ, Redis)
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,10 @@ def breakable_redis(redis: Redis) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def breakable_rgw(rgw: RGW) -> Iterator[RGW]:
-    """An S3 store that may be killed and paused: ours, even if the session's was given from outside."""
-    yield from _breakable(rgw, RGW)
+def breakable_rgw() -> Iterator[RGW]:
+    """An S3 store that may be killed and paused. Not the session's: after a kill it makes buckets slowly."""
+    with RGW(own=True) as own:
+        yield own
 
 
 def _breakable(server: Server, kind: type[Server]) -> Iterator[Server]:

@@ -4,13 +4,14 @@ First the commit, then the hint to the workers: no request waits for the queue.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from mailbbgun.accept.checks import check
+from mailbbgun.accept.attached import Attached
+from mailbbgun.accept.checks import Sharing, check
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
@@ -19,6 +20,7 @@ from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
+from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
 from mailbbgun.messages.composing import Own, compose
 from mailbbgun.messages.contents import StoredContent
@@ -35,6 +37,8 @@ class Accepted:
     status: str
     subject: str
     replayed: bool = False
+    #: Recipients that the tenant has suppressed: nothing is sent to them.
+    suppressed: Sequence[str] = ()
 
 
 class Accepting:
@@ -67,8 +71,9 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
+    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
         self._settings = settings
+        self._attached = attached
         self._store = store
         self._publisher = publisher
 
@@ -76,24 +81,39 @@ class Acceptor:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, and :class:`TooLarge` for raw MIME.
+        Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
-            draft = check(submission, options, self._settings, caller)
+            draft = self.draft(submission, options, caller)
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self.rows(draft, options, caller, lane)
         identifier = rows.message["id"]
+        if rows.message["send_at"] is not None:  # a worker hints it when it is due
+            return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
+
+    def draft(self, submission: Fields, options: Options, caller: Caller, sharing: Sharing = Sharing.ALONE) -> Draft:
+        """Return the draft of a submission, and store the files that it brings along.
+
+        Raises what :meth:`accept` does.
+        """
+        draft = check(submission, options, self._settings, caller, sharing)
+        if submission.attachments and draft.content:
+            files = self._attached.files(submission.attachments, caller)
+            draft = replace(draft, content=replace(draft.content, files=files))
+        return draft
 
     def rows(self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None) -> Rows:
         """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
+        times = timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
         size = len(raw) if raw is not None else self._size(draft, identifier, now, message_id_header)
@@ -120,10 +140,11 @@ class Acceptor:
             "batch_id": batch_id,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
+            **times._asdict(),
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane)
-        return Rows(message, deliveries, response, caller.messages_per_day, content)
+        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
+        return Rows(message, deliveries, response, caller.messages_per_day, content, caller.has_suppressions)
 
     @staticmethod
     def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
@@ -147,6 +168,10 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 
-def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:
-    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+def _deliveries(
+    draft: Draft, tenant_id: UUID, message_id: UUID, lane: str, due: datetime | None
+) -> list[Mapping[str, Any]]:
+    shared: dict[str, Any] = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+    if due is not None:
+        shared["next_attempt_at"] = due
     return [{"id": new_id(), "address": address, "kind": kind, **shared} for address, kind in draft.recipients.items()]

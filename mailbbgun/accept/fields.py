@@ -8,12 +8,15 @@ the options are made of these declarations.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
 from marshmallow import fields as json
 from marshmallow import validate
 
+from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
@@ -121,6 +124,37 @@ class Texts(json.Field[list[str]]):
         return texts
 
 
+class Files(json.Field[list[dict[str, str]]]):
+    """A list of objects whose values are strings. Null and blank values are left out, but for an empty file."""
+
+    expected = "a list of objects whose values are strings"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[dict[str, str]]:
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.make_error("validator_failed")
+        kept = [
+            {name: text for name, text in one.items() if text is not None and (text != "" or name == "content")}
+            for one in value
+        ]
+        if not all(isinstance(text, str) for one in kept for text in one.values()):
+            raise self.make_error("validator_failed")
+        return kept
+
+
+_FILE_SHAPE = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "format": "uuid", "description": "Of an attachment."},
+        "sha256": {"type": "string", "description": "Of an uploaded file, in hexadecimal digits."},
+        "md5": {"type": "string", "description": "As sha256."},
+        "content": {"type": "string", "format": "byte", "description": "The file itself, as base64."},
+        "filename": {"type": "string", "description": "What people see. An attachment has its own."},
+        "content_type": {"type": "string", "example": "text/csv; charset=utf-8"},
+        "content_id": {"type": "string", "description": "For an image in html: its `src` is `cid:` and this."},
+    },
+}
+
+
 def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | None = None, **default: Any) -> Any:
     """Declare a field: its shape in JSON, its sentence and example in OpenAPI, and the rule for its value.
 
@@ -133,6 +167,11 @@ def _given(shape: json.Field[Any], sentence: str, example: Any, rule: Rule | Non
 
 def _text(sentence: str, example: str, rule: Rule | None = None, name: str | None = None) -> Any:
     return _given(json.String(data_key=name), sentence, example, rule, default=None)
+
+
+def _moment(sentence: str, example: str) -> Any:
+    shape = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "string"}, {"type": "number"}]}
+    return _given(Moment(metadata=shape), sentence, example, default=None)
 
 
 def _addresses(sentence: str, example: Any) -> Any:
@@ -164,6 +203,13 @@ class Fields:
         "AMP for Email: a form of html that some readers show instead of it. Needs html.",
         "<!doctype html><html ⚡4email>…</html>",
         _body,
+    )
+    attachments: Sequence[Mapping[str, str]] = _given(
+        Files(metadata={"type": "array", "items": _FILE_SHAPE}),
+        f"At most {MOST_FILES} files. Each has one of id, sha256, md5 and content.",
+        [{"filename": "invoice.txt", "content": "VG90YWw6IDEyIEVVUgo="}],
+        faults,
+        default=(),
     )
     calendar: Mapping[str, str] = _given(
         json.Dict(json.String(), json.String()),
@@ -205,7 +251,7 @@ class Fields:
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar)
+        return self.amp_html is not None or bool(self.calendar) or bool(self.attachments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +275,8 @@ Submission = Fields | Raw
 class Options:
     """What a caller may ask for with either kind of submission.
 
-    All but the key are kept with the message, each in the column of ``messages`` of its name.
+    All but the key and ``ttl`` are kept with the message, each in the column of ``messages`` of its
+    name. ``core/timing.py`` has the rules for times.
     """
 
     tags: Sequence[str] = _given(
@@ -253,6 +300,21 @@ class Options:
         _priority,
         default=DEFAULT_PRIORITY,
     )
+    send_at: datetime | None = _moment(  # noqa: RUF009 - a dataclasses.field, as all of them
+        "When to send it, at most MAX_SCHEDULE_DAYS ahead: a time of RFC 3339 or RFC 2822, or Unix seconds. "
+        "A time in the past is now.",
+        "2026-12-24T08:00:00+01:00",
+    )
+    useful_until: datetime | None = _moment(  # noqa: RUF009 - a dataclasses.field, as all of them
+        "Never send it after this time: a delivery that has not left by then ends as ERROR, expired.",
+        "2030-12-24T20:00:00+01:00",
+    )
+    ttl: int | None = _given(
+        json.Integer(strict=True, validate=validate.Range(1, 31_536_000)),
+        "Instead of useful_until: for how many seconds it is useful, from its sending time on.",
+        900,
+        default=None,
+    )
     #: Requests with the same key make one message.
     idempotency_key: str | None = None
 
@@ -268,8 +330,9 @@ SHAPES: Mapping[str, json.Field[Any]] = {
     one.name: one.metadata["json"] for kind in (Fields, Options) for one in fields(kind) if "json" in one.metadata
 }
 
+_OPTIONS = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
 #: Options that are kept with a message.
-KEPT = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
+KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 
 
 def name_in_json(name: str) -> str:
@@ -285,7 +348,7 @@ def rule_of(name: str) -> Rule:
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
     """Part a request's values, by names in Python, into a submission and options."""
-    kept = {name: given.pop(name) for name in KEPT if name in given}
+    kept = {name: given.pop(name) for name in _OPTIONS if name in given}
     return Fields(**given), Options(**kept) if kept else PLAIN
 
 

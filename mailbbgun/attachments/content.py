@@ -27,8 +27,8 @@ def disposition(filename: str) -> str:
 def opened(blobs: BlobStore, tenant_id: UUID, object_id: UUID, *, sha256: str, size: int) -> Iterator[Iterator[bytes]]:
     """Open the content of a blob: the context's value yields it in blocks of at most 64 KiB.
 
-    Raises :class:`BlobMissing` if the store has no such file. If the content is not what was stored, it
-    is raised after the last block, or before a byte too many: use nothing that was read then. Raises
+    Raises :class:`BlobMissing` if the store has no such file. If the content is not what was stored, that
+    is raised in place of the last block, so that no reader gets a damaged file whole. Raises
     :class:`BlobStoreUnavailable`.
     """
     with blobs.open(key_of(tenant_id, object_id)) as blocks:
@@ -36,12 +36,15 @@ def opened(blobs: BlobStore, tenant_id: UUID, object_id: UUID, *, sha256: str, s
 
 
 def _verified(blocks: Iterator[bytes], sha256: str, size: int) -> Iterator[bytes]:
-    digest, left = hashlib.sha256(), size
+    digest, left, held = hashlib.sha256(), size, b""
     for block in blocks:
         left -= len(block)
         if left < 0:
             break
         digest.update(block)
-        yield block
+        if held:
+            yield held
+        held = block
     if left or digest.hexdigest() != sha256:
         raise BlobMissing(f"the stored file with the SHA-256 {sha256} is damaged")
+    yield held

@@ -73,6 +73,17 @@ def blobs(session: Session, tenant_id: UUID, sha256s: Collection[str], md5s: Col
     return session.scalars(select(Blob).where(Blob.tenant_id == tenant_id, named).order_by(Blob.object_id.desc())).all()
 
 
+def tenants_with_blobs(session: Session) -> Sequence[UUID]:
+    """Return all tenants that have files."""
+    return session.scalars(select(Blob.tenant_id).distinct()).all()
+
+
+def all_blobs(session: Session, tenant_id: UUID, *, after: str, limit: int = 1000) -> Sequence[Blob]:
+    """Return the next blobs of a tenant, by their SHA-256, behind the one with the SHA-256 ``after``."""
+    its = (Blob.tenant_id == tenant_id, Blob.sha256 > after)
+    return session.scalars(select(Blob).where(*its).order_by(Blob.sha256).limit(limit)).all()
+
+
 def keep(session: Session, tenant_id: UUID, sha256s: Collection[str]) -> set[str]:
     """Keep blobs of a tenant for another :data:`GRACE`, and return which of them there are.
 

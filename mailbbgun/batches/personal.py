@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mailbbgun.accept.checks import Sharing, check
+from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.checks import Sharing
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, TO
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
+from mailbbgun.core.timing import timing
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.messages import storing
 from mailbbgun.messages.composing import Own, compose
@@ -39,8 +41,8 @@ class _Tried(NamedTuple):
 class PersonalForm:
     """Prepares batches of recipients: see :class:`~mailbbgun.batches.batching.Form`."""
 
-    def __init__(self, settings: Settings, publisher: Publisher) -> None:
-        self._settings, self._publisher = settings, publisher
+    def __init__(self, settings: Settings, publisher: Publisher, acceptor: Acceptor) -> None:
+        self._settings, self._publisher, self._acceptor = settings, publisher, acceptor
 
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
@@ -52,16 +54,17 @@ class PersonalForm:
             return None
         first = replace(given.common, to=[given.recipients[found[0].place][TO]])
         sharing = Sharing.TEMPLATED if any(one.variables for one in found) else Sharing.SHARED
-        draft = check(first, given.options, self._settings, caller, sharing)
+        draft = self._acceptor.draft(first, given.options, caller, sharing)
         tried = self._tried(draft, found, faults)
         if not tried:
             return None
         assert draft.content is not None  # the draft is of a shared content
         content, ids = StoredContent.of(caller.tenant_id, draft.content), new_ids(len(tried))
         lane = lane_of_batch(given.options.priority)
-        hinted = self._publisher.takes(lane, len(ids))
+        times = timing(given.options.send_at, given.options.useful_until, given.options.ttl, now)
+        hinted = times.send_at is None and self._publisher.takes(lane, len(ids))
         columns = _columns(given, draft, caller, now) | {"content_id": content.id, "batch_id": batch_id}
-        shared = bulk.Shared(columns, lane, self._settings.HOSTNAME, hinted)
+        shared = bulk.Shared(columns | times._asdict(), lane, self._settings.HOSTNAME, hinted, times.send_at)
         records = self._records(given, content.content, tried, ids, now)
         return Prepared(
             ids=ids,

@@ -9,20 +9,20 @@ from uuid import UUID
 from marshmallow import ValidationError
 
 from mailbbgun.accept.accept import Acceptor
-from mailbbgun.accept.checks import check
-from mailbbgun.accept.pending import Rows
+from mailbbgun.accept.pending import Rows, with_suppressed
 from mailbbgun.accept.quick import submission_of
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.database.compiled import StatementStep
+from mailbbgun.database.db import Database
 from mailbbgun.events import log
 from mailbbgun.http.bad_input import kind_of, sentences
 from mailbbgun.messages import storing
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.recipients.faults import Faults
-from mailbbgun.settings.settings import Settings
+from mailbbgun.suppressions.check import Recipient, suppressed
 
 _SCHEMA = NewMessage()
 
@@ -30,8 +30,8 @@ _SCHEMA = NewMessage()
 class WholeForm:
     """Prepares batches of whole messages: see :class:`~mailbbgun.batches.batching.Form`."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, acceptor: Acceptor) -> None:
-        self._settings, self._publisher, self._acceptor = settings, publisher, acceptor
+    def __init__(self, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
+        self._database, self._publisher, self._acceptor = database, publisher, acceptor
 
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
@@ -48,7 +48,10 @@ class WholeForm:
                 faults[index] = error.fields or {"": [error.message]}
         if not found:
             return None
-        hints = [(rows.deliveries[0]["lane"], rows.message["id"]) for rows in found]
+        found = self._with_suppressed(found)
+        # A worker hints the others when they are due.
+        now_due = [rows for rows in found if rows.message["send_at"] is None]
+        hints = [(rows.deliveries[0]["lane"], rows.message["id"]) for rows in now_due]
         return Prepared(
             ids=[rows.message["id"] for rows in found],
             indexes=indexes,
@@ -68,8 +71,17 @@ class WholeForm:
             raise InvalidInput("not valid", fields=sentences(error.messages, _SCHEMA, body)) from error
         if submission.individual:
             raise InvalidInput("not here", fields={"individual": ["Not in a batch: give `recipients` instead."]})
-        draft = check(submission, options, self._settings, caller)
+        draft = self._acceptor.draft(submission, options, caller)
         return self._acceptor.rows(draft, options, caller, lane_of_batch(options.priority), batch_id)
+
+    def _with_suppressed(self, found: Sequence[Rows]) -> Sequence[Rows]:
+        """Return the rows of messages, with deliveries to suppressed recipients ended."""
+        if not found[0].has_suppressions:
+            return found
+        asked = [Recipient(rows.message["tenant_id"], rows.message["test"], one["address"])
+                 for rows in found for one in rows.deliveries]  # fmt: skip
+        addresses = {one.address for one in suppressed(self._database, asked)}
+        return [with_suppressed(rows, addresses & {one["address"] for one in rows.deliveries}) for rows in found]
 
     def _offer(self, hints: Sequence[tuple[str, UUID]]) -> None:
         for lane, identifier in hints:

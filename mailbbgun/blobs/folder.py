@@ -1,5 +1,6 @@
 """Files in a folder of this machine, or of a network drive that keeps its promises about ``fsync``."""
 
+import contextlib
 import errno
 import os
 import re
@@ -65,7 +66,7 @@ class Folder:
                 os.close(file)
             self._name(part, target)
         except BaseException:
-            part.unlink(missing_ok=True)
+            _forget(part)
             raise
         return written
 
@@ -92,7 +93,7 @@ class Folder:
                 os.link(self._path(source), part)  # no file is ever written again, so two names may share it
             self._name(part, self._path(target))
         except BlobStoreUnavailable as error:
-            part.unlink(missing_ok=True)
+            _forget(part)
             if getattr(error.__cause__, "errno", None) not in _NO_LINKS:
                 raise
             with self.open(source) as blocks:
@@ -196,6 +197,11 @@ def _away(root: Path, error: OSError) -> BlobStoreUnavailable:
 def _refused(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):  # no file of that prefix yet
         raise _away(Path(error.filename), error) from error
+
+
+def _forget(part: Path) -> None:
+    with contextlib.suppress(OSError):  # what it leaves, clean() removes
+        part.unlink(missing_ok=True)
 
 
 def _write(file: int, block: bytes) -> None:

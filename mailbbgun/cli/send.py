@@ -7,6 +7,7 @@ import click
 from tqdm import tqdm
 
 from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import parted
 from mailbbgun.accept.store import Store
 from mailbbgun.batches.batching import Batcher, GivenBatch
@@ -78,11 +79,11 @@ def _content(given: dict[str, Any]) -> GivenBatch:
 def _sent(services: Services, campaign: Campaign, people: People, caller: Caller, rejects: Path) -> Sent:
     settings, publisher = services.settings, Publisher(services.db, services.queue, services.outages)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    acceptor = Acceptor(settings, store, publisher)
+    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
     batcher = Batcher(
         BatchStore(services.db, settings.IDEMPOTENCY_SECONDS),
-        PersonalForm(settings, publisher),
-        WholeForm(settings, publisher, acceptor),
+        PersonalForm(settings, publisher, acceptor),
+        WholeForm(services.db, publisher, acceptor),
     )
     # Without a terminal there is no bar.
     with tqdm(total=people.rows, unit=" mails", disable=None) as bar:

@@ -19,6 +19,7 @@ from mailbbgun.deliver.journal_turns import JournalTurns
 from mailbbgun.deliver.leases import Leases
 from mailbbgun.deliver.results import Results
 from mailbbgun.deliver.retry import Policy
+from mailbbgun.drivers.budget import Budget
 from mailbbgun.limits.permits import PermitStore
 from mailbbgun.limits.rate_limiter import RateLimiter
 from mailbbgun.limits.stores import permit_store
@@ -56,6 +57,7 @@ class WorkerContext:
     publisher: Publisher
     results: Results
     policy: Policy
+    spool_budget: Budget  # octets of messages in the spool folder
 
     @classmethod
     def open(cls, services: Services, owner: UUID | None = None, woken: Callable[[], None] = lambda: None) -> Self:
@@ -83,13 +85,14 @@ class WorkerContext:
             permits=permits,
             breaker=breaker(settings, services.clock),
             come_back_times=ComeBackTimes(services.clock),
-            composed=ComposedMessages(services.db),
+            composed=ComposedMessages(services.db, services.blobs, settings.spool_folder),
             journal=journal,
             journal_turns=JournalTurns(journal, leases),
             leases=leases,
             publisher=publisher,
             results=Results(owner, services.db, journal, leases, publisher, services.outages),
             policy=policy(settings),
+            spool_budget=Budget(settings.SPOOL_SIZE),
         )
 
     def close(self, timeout: float, *, stopped: bool = False) -> None:

@@ -38,7 +38,18 @@ _INSIDE = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
 def parse_object(raw: bytes, most_structure: int = MOST_STRUCTURE) -> dict[str, Any]:
-    """Parse a JSON object in UTF-8 with at most ``most_structure`` characters outside strings.
+    """Parse a JSON object in UTF-8, as :func:`parse_value` does.
+
+    Raises :class:`MalformedBody`, :class:`TooLarge`.
+    """
+    value = parse_value(raw, most_structure)
+    if not isinstance(value, dict):
+        raise MalformedBody(f'The body must be a JSON object, such as {{"name": "value"}}; it is {kind_of(value)}.')
+    return value
+
+
+def parse_value(raw: bytes, most_structure: int = MOST_STRUCTURE) -> Any:
+    """Parse a JSON value in UTF-8 with at most ``most_structure`` characters outside strings.
 
     A byte order mark at its beginning is ignored (RFC 8259 §8.1). Refused are: more than
     :data:`MOST_DEPTH` levels, a key that is twice in one object, NaN and Infinity, integers beyond
@@ -49,9 +60,7 @@ def parse_object(raw: bytes, most_structure: int = MOST_STRUCTURE) -> dict[str, 
     if not raw.strip():
         raise MalformedBody("The body is empty; it must be a JSON object.")
     text, value = _decoded(raw, most_structure)
-    if not isinstance(value, dict):
-        raise MalformedBody(f'The body must be a JSON object, such as {{"name": "value"}}; it is {kind_of(value)}.')
-    if _deeper_than(MOST_DEPTH, value):
+    if isinstance(value, dict | list) and _deeper_than(MOST_DEPTH, value):
         raise MalformedBody(_TOO_DEEP)
     # NUL and surrogates can only come from a \u escape: the decoder refuses raw control characters,
     # UTF-8 refuses raw surrogates.

@@ -182,6 +182,7 @@ class Summary(Schema):
     priority = fields.Integer()
     test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
     created_at = Time()
+    send_at = Time(allow_none=True, metadata={"description": "When it is to be sent; null: once it was accepted."})
 
 
 class Messages(Schema):
@@ -220,6 +221,21 @@ class DeliveryShape(Schema):
     finished_at = Time(allow_none=True)
 
 
+class FileShape(Schema):
+    """A file of a message."""
+
+    filename = fields.String()
+    content_type = fields.String()
+    size = fields.Integer(metadata={"description": "Bytes of the file itself."})
+    sha256 = fields.String()
+    content_id = fields.String(allow_none=True, metadata={"description": "Null, unless the HTML shows it."})
+    id = fields.String(
+        attribute="attachment_id",
+        allow_none=True,
+        metadata={"description": "Of the attachment that was named; null: a digest or the file itself was given."},
+    )
+
+
 class Details(Summary):
     """A message with its deliveries."""
 
@@ -229,8 +245,10 @@ class Details(Summary):
     message_id_header = fields.String(
         metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
     )
+    useful_until = Time(allow_none=True, metadata={"description": "After this it is not sent; null: no limit."})
     metadata = fields.Dict(attribute="meta")
     key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
+    attachments = fields.List(fields.Nested(FileShape))
     deliveries = fields.List(fields.Nested(DeliveryShape))

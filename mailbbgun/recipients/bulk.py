@@ -26,7 +26,7 @@ from mailbbgun.messages.status import PENDING
 DIFFERENT = ("id", "subject", "size", "personal", "metadata")
 #: The columns that they share. Their values come from accept, so that a new column of ``messages`` needs no
 #: line here.
-SHARED = tuple(name for name in storing.MESSAGE_COLUMNS if name not in (*DIFFERENT, "message_id"))
+SHARED = tuple(name for name in storing.MESSAGE_COLUMNS if name not in (*DIFFERENT, "message_id", "status"))
 
 _GIVEN: Mapping[str, TypeEngine[Any]] = {
     "id": Uuid(),
@@ -104,6 +104,7 @@ def _new_delivery(hinted: bool) -> dict[str, Any]:
     """Return the columns with which each delivery begins."""
     due: Any = func.coalesce(bindparam("due", type_=UTCDateTime()), db_now())
     begins: dict[str, Any] = {"kind": literal("to"), "status": literal(PENDING), "next_attempt_at": due}
+    begins["scheduled"] = bindparam("due", type_=UTCDateTime()).is_not(None)
     begins |= dict.fromkeys(storing.COUNTERS, literal(0))
     return begins | ({"published_at": db_now()} if hinted else {})
 
@@ -136,7 +137,7 @@ def _table_by_table(shared: Shared, messages: Sequence[Record], tags: Sequence[s
 def _one_by_one(hinted: bool) -> tuple[CompiledStatement, CompiledStatement, CompiledStatement]:
     own = ("id", "message_id", "address", "tenant_id", "lane")
     values: tuple[tuple[Any, Sequence[str], Mapping[str, Any]], ...] = (
-        (MESSAGES, storing.MESSAGE_COLUMNS, {"status": literal(PENDING)}),
+        (MESSAGES, (*SHARED, *DIFFERENT, "message_id"), {"status": literal(PENDING)}),
         (DELIVERIES, own, _new_delivery(hinted)),
         (TAGS, storing.TAG_COLUMNS, {}),
     )

@@ -29,17 +29,17 @@ VARIABLES_SIZE, VARIABLES_DEPTH = 64 * 1024, 10
 #: Compiled templates that a process keeps.
 KEPT_TEMPLATES = 512
 
-#: Steps that a body may take with variables of up to 16 KiB. With heavier ones a step may cost more, so there
-#: are fewer. A row of a table with four columns takes 27 steps; 64 bytes of output take one.
-_FUEL = 25_000
-_LIGHT = 16 * 1024
+#: Steps that a body may take, by the weight of the variables: the heavier they are, the more a step may cost.
+#: A row of a table with four columns takes 27; 64 bytes of output take one.
+_FUEL = ((8 * 1024, 25_000), (16 * 1024, 14_000), (32 * 1024, 6_000), (VARIABLES_SIZE, 3_500))
+#: Characters of a variable that make it a long text, and steps that a body may take with one.
+_LONG_TEXT, _LONG_TEXT_FUEL = 16 * 1024, 2_500
 #: Steps that a subject may take.
 _SUBJECT_FUEL = 2_000
 
 #: What is printed as it is. Markup is text that a filter has escaped, or ``safe`` has declared to be HTML.
 _PRINTED = frozenset((str, int, float, bool, Markup))
 _SPACE = re.compile(r"[\s\x1c-\x1f\x85\u2028\u2029]+")
-_FORMAT = re.compile(r"%(?:%|[-+ 0#]{0,4}[0-9]{0,2}(?:\.[0-9]{0,2})?[sdifeEgGxXo])")
 _QUOTED = re.compile(r"`([\w.]+)` is undefined")
 
 
@@ -96,7 +96,7 @@ def render(sources: Sources, variables: Mapping[str, Any]) -> Rendered:
     The subject is one line whatever the variables hold. Raises :class:`TemplateRefused` if the template is
     faulty, or a variable that it needs is missing; :class:`TooLarge` if the variables are.
     """
-    parts = _compiled(sources, _fuel_for(weigh(variables)))
+    parts = _compiled(sources, _fuel_for(variables))
     try:
         texts = [_rendered(part, variables) for part in parts]
     except _PartRefused:
@@ -113,7 +113,7 @@ def names(sources: Sources) -> tuple[str, ...]:
     """
     check(sources)
     found: set[str] = set()
-    for part in _compiled(sources, _FUEL):
+    for part in _compiled(sources, _SUBJECT_FUEL):
         found |= part.environment.undeclared_variables_in_template(part.name, True)
     return tuple(sorted(name for name in found if name.partition(".")[0] not in FUNCTIONS))
 
@@ -146,8 +146,20 @@ def _weight(value: Any, depth: int) -> int:
     return sum([len(name) + 4 + _weight(one, depth - 1) for name, one in value.items()]) + 2
 
 
-def _fuel_for(weight: int) -> int:
-    return _FUEL if weight <= _LIGHT else _FUEL // 2 if weight <= 2 * _LIGHT else _FUEL // 4
+def _fuel_for(variables: Mapping[str, Any]) -> int:
+    weight = weigh(variables)
+    for most, fuel in _FUEL:  # noqa: B007 - the loop always breaks: weigh refuses heavier variables
+        if weight <= most:
+            break
+    return _LONG_TEXT_FUEL if weight > _LONG_TEXT and _has_long_text(variables) else fuel
+
+
+def _has_long_text(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(len(name) > _LONG_TEXT or _has_long_text(one) for name, one in value.items())
+    if isinstance(value, list):
+        return any(_has_long_text(one) for one in value)
+    return isinstance(value, str) and len(value) > _LONG_TEXT
 
 
 def _texts(sources: Sources) -> Iterator[tuple[str, str]]:
@@ -196,7 +208,6 @@ def _part(name: str, source: str, fuel: int) -> _Part:
         environment.remove_test(unwanted)
     for unwanted in _BUILT_IN.globals:
         environment.remove_global(unwanted)
-    environment.add_filter("format", _format)
     environment.add_template(name, source)
     return _Part(name, environment)
 
@@ -246,17 +257,6 @@ def _kind(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "no text"
 
 
-def _format(pattern: Any, *values: Any) -> str:
-    """The filter ``format``: ``'%.2f'|format(price)``, as Python's ``%``. Widths have two digits at most."""
-    text = str(pattern)
-    if "%" in _FORMAT.sub("", text):
-        raise _Refusal(f"{text[:60]!r} is not a format such as '%.2f', '%05d' or '%s'; widths have at most two digits.")
-    try:
-        return text % tuple(values)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _Refusal(f"{text[:60]!r}|format does not take {', '.join(map(repr, values))[:80]}: {error}.") from error
-
-
 def _rendered(part: _Part, variables: Mapping[str, Any]) -> str:
     """Return one part with its variables filled in. Raises :class:`_PartRefused`."""
     try:
@@ -265,6 +265,8 @@ def _rendered(part: _Part, variables: Mapping[str, Any]) -> str:
         raise _PartRefused(_sentence(error, variables)) from None
     except _Refusal as error:
         raise _PartRefused(str(error)) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _PartRefused(_as_sentence(str(error))) from None  # of a variable, such as a list without items()
     if "\0" in text:
         raise _PartRefused("It would have a NUL character.")
     return text

@@ -3,6 +3,7 @@
 Why something is refused: see :mod:`mailbbgun.templates.language`. Pure.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -40,6 +41,10 @@ METHODS = {
 #: Methods and a filter that copy a mapping without counting it. A loop over all of the copy is counted.
 _VIEWS = frozenset({"items", "keys", "values"})
 FUNCTIONS = frozenset({"range"})
+
+#: Filters whose cost depends on a check of what is written before or behind them.
+_NOT_MAPPED = _VIEWS | {"format", "map"}
+_FORMAT = re.compile(r"%(?:%|[-+ 0#]{0,4}[0-9]{0,2}(?:\.[0-9]{0,2})?[sdifeEgGxXo])")
 
 _NUMBERS = frozenset({"int", "float", "round", "abs", "length", "count", "sum"})
 _CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
@@ -96,8 +101,26 @@ class Expression:
         if name not in FILTERS:
             raise Wrong(f"there is no filter `{name}`.{_nearest(name, FILTERS)}")
         self._check_given(place, name, FILTERS[name])
+        if name == "format":
+            self._check_format(place)
+        if name == "map":
+            self._check_map(place)
         if name in _VIEWS:
             self._check_view(place, f"|{name}", place + 1)
+
+    def _check_format(self, place: int) -> None:
+        pattern = self.tokens[place - 2] if place > 1 else None
+        if pattern is None or pattern.kind != "text" or "%" in _FORMAT.sub("", pattern.value) or "\\" in pattern.value:
+            raise Wrong(
+                "write the pattern before `|format`, with widths of at most two digits: `'%.2f'|format(price)`."
+            )
+
+    def _check_map(self, place: int) -> None:
+        first = self.tokens[place + 2] if place + 2 < len(self.tokens) else None
+        if first is None or first.value != "attribute":
+            name = first.value[1:-1] if first and first.kind == "text" else ""
+            if FILTERS.get(name) is None or name in _NOT_MAPPED:
+                raise Wrong("write `map(attribute='name')` or `map('upper')`.")
 
     def _check_method(self, place: int, name: str) -> None:
         if name not in METHODS:

@@ -39,11 +39,13 @@ class Token(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """The inside of ``{{ … }}`` (``output``) or ``{% … %}``, and the line that it begins on."""
+    """The inside of ``{{ … }}`` (``output``) or ``{% … %}``, its line, and its place in the source."""
 
     output: bool
     line: int
     tokens: list[Token]
+    start: int
+    end: int
 
 
 def tags(source: str) -> Iterator[Tag]:
@@ -64,7 +66,7 @@ def tags(source: str) -> Iterator[Tag]:
         else:
             output = found[0] == "{{"
             tokens, place = _tokens(source, start + 2, "}}" if output else "%}", line)
-            yield Tag(output, line, tokens)
+            yield Tag(output, line, tokens, start, place)
 
 
 def _after(source: str, end: str, start: int, line: int) -> int:

@@ -84,11 +84,11 @@ def main(
 
 
 def check_open_files(connections: int) -> None:
-    """Raise the limit of open files for so many connections: under way, kept, and being closed.
+    """Raise the limit of open files for so many connections: under way (each with a file), kept, being closed.
 
     Raises :class:`ConfigurationError` if it cannot be raised that far.
     """
-    needed = connections + 2 * max(KEPT, connections) + MOST_THREADS + OTHER_FILES
+    needed = 2 * connections + 2 * max(KEPT, connections) + MOST_THREADS + OTHER_FILES
     if (allowed := allow_open_files(needed)) < needed:
         raise ConfigurationError(
             f"WORKER_CONNECTIONS: {connections} connections in one process need {needed} open files, and this process "
@@ -118,9 +118,9 @@ def start(settings: Settings, *, first: bool = True) -> Services:
 
 
 def shared(settings: Settings, members: int) -> Settings:
-    """Return the settings of one of so many processes, with its share of the connections.
+    """Return the settings of one of so many processes, with its share of connections and disk.
 
     Other people's servers see the connections of all processes together.
     """
-    names = ("WORKER_CONNECTIONS", "CONNECTIONS_PER_DOMAIN")
+    names = ("WORKER_CONNECTIONS", "CONNECTIONS_PER_DOMAIN", "SPOOL_SIZE")
     return replace(settings, **{name: max(1, getattr(settings, name) // members) for name in names})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from mailbbgun.core.errors import DatabaseUnavailable, QueueUnavailable
+from mailbbgun.attachments import expire
+from mailbbgun.core.errors import BlobStoreUnavailable, DatabaseUnavailable, QueueUnavailable
 from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
@@ -20,8 +21,9 @@ from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
+from mailbbgun.suppressions import repo as suppressions
 from mailbbgun.sweep import replay
-from mailbbgun.sweep.hints import hint_again, unhinted
+from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import repo as tenants
@@ -30,6 +32,9 @@ from mailbbgun.worker.delivery import LoopWatch
 #: Commits a second, and deliveries in a commit, that resume the mail of a tenant that is active
 #: again. A million at once would delay the retries of others.
 RESUMES, RESUMING = 5, 1000
+
+#: Seconds between two looks for scheduled mail that is due.
+SCHEDULE_SECONDS = 0.5
 
 log = logging.getLogger("mailbbgun.worker")
 
@@ -71,10 +76,17 @@ class Periodic:
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
             # Not in the thread "renewer", which may wait for the database.
             "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
+            # In a thread of its own: mail must leave soon after its time.
+            "scheduler": [Task(SCHEDULE_SECONDS, self._hint_scheduled, "tick")],
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_idempotency_keys),
+                Task(60.0, self._forget_expired_suppressions),
+            ],
+            "files": [  # it may wait for a store that is away
+                Task(60.0, self._expire_files, "files"),
+                Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
         if services.db.dialect == "postgresql":
@@ -103,9 +115,10 @@ class Periodic:
         try:
             task.do()
             outages.worked("queue", task.name)
+            outages.worked("blob_store", task.name)
             if task.do == self._report:  # it writes, and often, so the database is back for all tasks
                 outages.worked("database", "tick", "sweep", "other", "intake", "publish", "start")
-        except (QueueUnavailable, DatabaseUnavailable) as error:
+        except (QueueUnavailable, DatabaseUnavailable, BlobStoreUnavailable) as error:
             outages.failed(task.name, error)
             if isinstance(error, QueueUnavailable):
                 self._mender.mend()
@@ -154,6 +167,9 @@ class Periodic:
                 break
         hint_again(self._services.db, self._services.queue, unhinted())
 
+    def _hint_scheduled(self) -> None:
+        hint_again(self._services.db, self._services.queue, scheduled())
+
     def _sweep(self) -> None:
         self._mender.mend()
         if sweep(self._services, self._expired):
@@ -163,8 +179,22 @@ class Periodic:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
 
+    def _forget_expired_suppressions(self) -> None:
+        forgotten = FORGOTTEN_AT_ONCE
+        while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
+            with self._services.db.write() as session:
+                forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
+
     def _forget_idempotency_keys(self) -> None:
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = forget_expired(session, self._services.settings.IDEMPOTENCY_SECONDS)
+
+    def _expire_files(self) -> None:
+        services = self._services
+        while not self._stop.is_set() and expire.expire(services.db, services.blobs, services.settings.ATTACHMENT_DAYS):
+            pass
+
+    def _forget_uploads(self) -> None:
+        expire.forget_uploads(self._services.blobs)

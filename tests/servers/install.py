@@ -45,7 +45,8 @@ def redis() -> Path:
 
 def ceph() -> Path:
     """Return the folder of ceph-mon, ceph-osd and radosgw. Raises :class:`Missing`."""
-    return [_found(program, *CEPH) for program in CEPH][0].parent
+    found = [_found(program, *CEPH) for program in CEPH]
+    return found[0].parent
 
 
 def strace() -> Path:

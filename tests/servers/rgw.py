@@ -172,9 +172,7 @@ class RGW:
             (folder / name).mkdir()
             sandbox.give(folder / name)
         fsid, mon, mon1, osd = str(uuid.uuid4()), free_port(), free_port(), free_port()
-        text = _CONFIGURATION.format(
-            d=folder, fsid=fsid, mon=mon, mon1=mon1, osd=osd, osd_end=osd + 60, port=self.port
-        )
+        text = _CONFIGURATION.format(d=folder, fsid=fsid, mon=mon, mon1=mon1, osd=osd, osd_end=osd + 60, port=self.port)
         (folder / "ceph.conf").write_text(text)
         keyring = ("ceph-authtool", "keyring", "--gen-key", "-n")
         everything = "allow *"

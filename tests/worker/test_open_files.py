@@ -23,9 +23,9 @@ else:
 @pytest.mark.parametrize(
     ("soft", "hard", "connections", "said"),
     [
-        (256, 4096, 20, "826"),
+        (256, 4096, 20, "846"),
         (4096, 4096, 20, "4096"),
-        (256, 4096, 2000, "WORKER_CONNECTIONS: 2000 connections in one process need 6406 open files"),
+        (256, 4096, 2000, "WORKER_CONNECTIONS: 2000 connections in one process need 8406 open files"),
     ],
 )
 def test_the_limit_is_raised_or_the_setting_that_needs_more_is_named(

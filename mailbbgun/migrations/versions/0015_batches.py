@@ -7,7 +7,7 @@ from mailbbgun.core.ids import DEFAULT_TENANT
 from mailbbgun.database.db import UTCDateTime
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
