@@ -19,6 +19,12 @@ from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
+from mailbbgun.batches import api as batches
+from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.individually import Individually
+from mailbbgun.batches.personal import PersonalForm
+from mailbbgun.batches.store import BatchStore
+from mailbbgun.batches.whole import WholeForm
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
@@ -58,7 +64,19 @@ from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, attachments, templates, oversight, events, suppressions, smtp_accounts, domains, tenants)
+ROOMS = (
+    accept,
+    batches,
+    messages,
+    attachments,
+    templates,
+    oversight,
+    events,
+    suppressions,
+    smtp_accounts,
+    domains,
+    tenants,
+)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
@@ -149,11 +167,16 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
+    personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
+    batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    individually = Individually(settings, batcher)
+    many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks, *signing)
+    doors = (acceptor, batcher, many, quick)
+    provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

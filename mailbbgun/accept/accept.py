@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from mailbbgun.accept.attached import Attached
-from mailbbgun.accept.checks import check
+from mailbbgun.accept.checks import Sharing, check
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
 from mailbbgun.accept.pending import PendingWrite, Rows
@@ -87,21 +87,30 @@ class Acceptor:
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
-            draft = check(submission, options, self._settings, caller)
-            if submission.attachments and draft.content:
-                files = self._attached.files(submission.attachments, caller)
-                draft = replace(draft, content=replace(draft.content, files=files))
+            draft = self.draft(submission, options, caller)
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
-        rows = self._rows(draft, options, caller, lane)
+        rows = self.rows(draft, options, caller, lane)
         identifier = rows.message["id"]
         if rows.message["send_at"] is not None:  # a worker hints it when it is due
             return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
-    def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
+    def draft(self, submission: Fields, options: Options, caller: Caller, sharing: Sharing = Sharing.ALONE) -> Draft:
+        """Return the draft of a submission, and store the files that it brings along.
+
+        Raises what :meth:`accept` does.
+        """
+        draft = check(submission, options, self._settings, caller, sharing)
+        if submission.attachments and draft.content:
+            files = self._attached.files(submission.attachments, caller)
+            draft = replace(draft, content=replace(draft.content, files=files))
+        return draft
+
+    def rows(self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None) -> Rows:
+        """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = timing(options.send_at, options.useful_until, options.ttl, now)
@@ -128,6 +137,7 @@ class Acceptor:
             "raw": raw,
             "content_id": content and content.id,
             "personal": draft.personal.row() if content else None,
+            "batch_id": batch_id,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
             **times._asdict(),

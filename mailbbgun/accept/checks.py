@@ -1,8 +1,9 @@
 """The checks of a submission and its options. An error names every fault at once, each with its field."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from functools import partial
 
 from mailbbgun.accept import provider_headers
@@ -37,7 +38,18 @@ def _ruled(kind: type[Fields] | type[Options]) -> tuple[tuple[str, str, Rule], .
 _OF_FIELDS, _OF_OPTIONS = _ruled(Fields), _ruled(Options)
 
 
-def check(submission: Fields, options: Options, settings: Settings, caller: Caller) -> Draft:
+class Sharing(Enum):
+    """Whether several messages will share the content of a submission."""
+
+    ALONE = auto()
+    SHARED = auto()
+    #: Its texts are sources of templates, into which each message puts its own variables.
+    TEMPLATED = auto()
+
+
+def check(
+    submission: Fields, options: Options, settings: Settings, caller: Caller, sharing: Sharing = Sharing.ALONE
+) -> Draft:
     """Return the draft of a caller's submission. Raises :class:`InvalidInput` with all its faults."""
     wrong: Wrong = {}
     default_from = caller.identity.default or settings.DEFAULT_FROM
@@ -66,41 +78,22 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
-    return _draft(submission, boxes, recipients)
+    return _draft(submission, boxes, recipients, sharing)
 
 
-def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str]) -> Draft:
+def _draft(
+    submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipients: Mapping[str, str], sharing: Sharing
+) -> Draft:
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)
-    smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
-    message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
-    if submission.composed:
-        return Draft(
-            sender=sender,
-            mail_from=mail_from,
-            recipients=recipients,
-            subject=submission.subject,
-            message_id_header=message_id_header,
-            smtputf8=smtputf8,
-            content=Content(
-                sender=sender,
-                reply_to=reply_to,
-                headers=submission.headers,
-                text=submission.text,
-                html=submission.html,
-                amp_html=submission.amp_html,
-                calendar=submission.calendar.get("ics"),
-            ),
-            personal=Personal(to=to, cc=cc),
-        )
-    return Draft(
+    draft = Draft(
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id_header=message_id_header,
-        smtputf8=smtputf8,
+        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
+        smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
         compose=partial(
             mime.compose,
             sender=sender,
@@ -112,6 +105,24 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
             html=submission.html,
             headers=submission.headers,
         ),
+    )
+    if sharing is Sharing.ALONE and not submission.composed:
+        return draft
+    content = _content(submission, sender, reply_to, templated=sharing is Sharing.TEMPLATED)
+    return replace(draft, compose=None, content=content, personal=Personal(to=to, cc=cc))
+
+
+def _content(submission: Fields, sender: Mailbox, reply_to: Sequence[Mailbox], *, templated: bool) -> Content:
+    return Content(
+        sender=sender,
+        reply_to=reply_to,
+        headers=submission.headers,
+        text=submission.text,
+        html=submission.html,
+        amp_html=submission.amp_html,
+        calendar=submission.calendar.get("ics"),
+        templated=templated,
+        subject=submission.subject if templated else None,
     )
 
 

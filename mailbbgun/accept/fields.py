@@ -241,6 +241,13 @@ class Fields:
         _message_id,
     )
 
+    individual: bool | None = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch.",
+        True,
+        default=None,
+    )
+
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
@@ -331,6 +338,12 @@ KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 def name_in_json(name: str) -> str:
     """Return a field's name in JSON."""
     return SHAPES[name].data_key or name
+
+
+def rule_of(name: str) -> Rule:
+    """Return the rule for the values of a field or an option that has one."""
+    rule: Rule = next(one.metadata["rule"] for kind in (Fields, Options) for one in fields(kind) if one.name == name)
+    return rule
 
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:

@@ -5,11 +5,13 @@ from click.shell_completion import get_completion_class
 
 from mailbbgun.cli.accounts import account
 from mailbbgun.cli.audit import audit
+from mailbbgun.cli.batches import batch
 from mailbbgun.cli.blobs import blobs
 from mailbbgun.cli.domains import domain
 from mailbbgun.cli.encryption import encryption, keys
 from mailbbgun.cli.keys import key
 from mailbbgun.cli.messages import message
+from mailbbgun.cli.send import send
 from mailbbgun.cli.status import status
 from mailbbgun.cli.tenants import tenant
 from mailbbgun.cli.terminal import PROGRAM
@@ -39,5 +41,5 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
 
-for command in (status, message, tenant, key, account, domain, blobs, audit, encryption, keys):
+for command in (status, message, batch, send, tenant, key, account, domain, blobs, audit, encryption, keys):
     main.add_command(command)

@@ -225,6 +225,14 @@ class Settings(Derived):
         least=0,
         most=36_500,
     )
+    MAX_BULK_EMAILS: int = _setting(1000, "Most messages of one batch.", least=1, most=10_000)
+    MAX_BATCH_SIZE: int = _setting(
+        8_388_608,
+        "Largest body of a request to send a batch. While one is read, other requests of its API process may "
+        "wait for up to a second for each 8 MiB.",
+        least=1024,
+        most=1_000_000_000,
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(
