@@ -26,6 +26,7 @@ from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
+from mailbbgun.templates.resolve import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,11 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, publisher: Publisher, attached: Attached, templates: Templates
+    ) -> None:
         self._settings = settings
+        self._templates = templates
         self._attached = attached
         self._store = store
         self._publisher = publisher
@@ -84,7 +88,10 @@ class Acceptor:
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
-            draft = check(submission, options, self._settings, caller)
+            sources = None
+            if submission.template is not None:
+                sources = self._templates.resolve(caller, submission.template, submission.locale)
+            draft = check(submission, options, self._settings, caller, sources)
             if submission.attachments and draft.content:
                 files = self._attached.files(submission.attachments, caller)
                 draft = replace(draft, content=replace(draft.content, files=files))
