@@ -18,7 +18,6 @@ from mailbbgun.accept.attached import MOST_FILES, faults
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
-from mailbbgun.templates.locales import normal
 
 TO, CC, BCC = "to", "cc", "bcc"
 DEFAULT_PRIORITY = 5
@@ -31,8 +30,6 @@ METADATA_SIZE = 4096
 MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000
 #: Characters of a Message-ID header, at most.
 MESSAGE_ID_SIZE = 250
-#: Characters of the name or id of a template, at most.
-LONGEST_TEMPLATE_NAME = 64
 
 Broken = Iterator[tuple[str, str]]
 Rule = Callable[[Any, Settings], Broken]
@@ -67,18 +64,6 @@ def _subject(value: str, settings: Settings) -> Broken:
         yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
     elif not one_line(value):
         yield "", "Must be one line without control characters."
-
-
-def _template(value: str, _: Settings) -> Broken:
-    if len(value) > LONGEST_TEMPLATE_NAME:
-        yield "", f"Longer than {LONGEST_TEMPLATE_NAME} characters, so it is neither a template's name nor its id."
-
-
-def _locale(value: str, _: Settings) -> Broken:
-    try:
-        normal(value)
-    except ValueError as error:
-        yield "", str(error)
 
 
 def texts_broken(subject: str, text: str | None, html: str | None, settings: Settings) -> Broken:
@@ -235,9 +220,7 @@ class Fields:
         _calendar,
         default_factory=dict,
     )
-    template: str | None = _text(
-        "The id or name of a template, in place of subject, text and html.", "welcome", _template
-    )
+    template: str | None = _text("The id or name of a template, in place of subject, text and html.", "welcome")
     variables: Mapping[str, Any] = _given(
         json.Dict(json.String()),
         "The values of the template's variables: up to 64 KB.",
@@ -247,7 +230,6 @@ class Fields:
     locale: str | None = _text(
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
-        _locale,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
