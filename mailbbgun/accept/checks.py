@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json, texts_broken
+from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
@@ -123,50 +126,30 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
     shown = (sender, *to, *cc, *reply_to)
     smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
     message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
+    shared: dict[str, Any] = {
+        "sender": sender,
+        "mail_from": mail_from,
+        "recipients": recipients,
+        "subject": submission.subject,
+        "message_id_header": message_id_header,
+        "smtputf8": smtputf8,
+    }
+    texts: dict[str, Any] = {"headers": submission.headers, "text": submission.text, "html": submission.html}
     if submission.composed:
-        return Draft(
-            sender=sender,
-            mail_from=mail_from,
-            recipients=recipients,
-            subject=submission.subject,
-            message_id_header=message_id_header,
-            smtputf8=smtputf8,
-            content=Content(
-                sender=sender,
-                reply_to=reply_to,
-                headers=submission.headers,
-                text=submission.text,
-                html=submission.html,
-                amp_html=submission.amp_html,
-                calendar=submission.calendar.get("ics"),
-            ),
-            personal=Personal(to=to, cc=cc),
-        )
-    return Draft(
-        sender=sender,
-        mail_from=mail_from,
-        recipients=recipients,
-        subject=submission.subject,
-        message_id_header=message_id_header,
-        smtputf8=smtputf8,
-        compose=partial(
-            mime.compose,
-            sender=sender,
-            to=to,
-            cc=cc,
-            reply_to=reply_to,
-            subject=submission.subject,
-            text=submission.text,
-            html=submission.html,
-            headers=submission.headers,
-        ),
-    )
+        more: dict[str, Any] = {"amp_html": submission.amp_html, "calendar": submission.calendar.get("ics")}
+        content = Content(sender=sender, reply_to=reply_to, **texts, **more)
+        return Draft(**shared, content=content, personal=Personal(to=to, cc=cc))
+    boxes_shown: dict[str, Any] = {"sender": sender, "to": to, "cc": cc, "reply_to": reply_to}
+    return Draft(**shared, compose=partial(mime.compose, subject=submission.subject, **boxes_shown, **texts))
 
 
 def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
     """Add the faults of options to ``wrong``."""
     if options is not PLAIN:
         _keep_rules(options, _OF_OPTIONS, settings, wrong)
+        times = (options.send_at, options.useful_until, options.ttl)
+        for name, why in timing.faults(*times, now=datetime.now(UTC), days=settings.MAX_SCHEDULE_DAYS):
+            wrong.setdefault(name, []).append(why)
 
 
 def _keep_rules(

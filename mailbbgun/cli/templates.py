@@ -170,7 +170,7 @@ def delete(template: str, tenant: str) -> None:
 def _saved(services: Services, who: Caller, wanted: dict[str, Any], draft: bool) -> tuple[Template, TemplateVersion]:
     with services.db.read(who.tenant_id) as session:
         its = repo.named(session, who.tenant_id, wanted["name"], tests_only=False)
-        before = its and versions.version(session, who, its, its.active)
+        before = versions.version(session, who, its, its.active) if its else None
     if its is None:
         given = validated(schemas.NewTemplate(), wanted)
     else:

@@ -31,9 +31,6 @@ from mailbbgun.services import Services
 from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts.cache import AccountCache
 
-#: The folder within VAR for large messages that are being sent.
-SPOOL = "spool"
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
@@ -88,7 +85,7 @@ class WorkerContext:
             permits=permits,
             breaker=breaker(settings, services.clock),
             come_back_times=ComeBackTimes(services.clock),
-            composed=ComposedMessages(services.db, services.blobs, settings.var / SPOOL),
+            composed=ComposedMessages(services.db, services.blobs, settings.spool_folder),
             journal=journal,
             journal_turns=JournalTurns(journal, leases),
             leases=leases,

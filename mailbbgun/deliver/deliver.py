@@ -15,14 +15,12 @@ from uuid import UUID
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim, Loaded, claim
-from mailbbgun.deliver.composed import ComposedMessages, NotComposed
+from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
-from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.open_message import not_sent, opened
+from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
-from mailbbgun.events.kinds import Reason
-from mailbbgun.messages.status import ERROR
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
 from mailbbgun.smtp.outcome import (
@@ -36,7 +34,6 @@ from mailbbgun.smtp.outcome import (
     another_server_may_do,
 )
 from mailbbgun.smtp.reply import Reply
-from mailbbgun.smtp.spooled import Raw, Spooled
 from mailbbgun.smtp_accounts.cache import TenantAccounts
 
 #: Full-length SMTP dialogues that one attempt may take before it counts as hanging. An attempt may
@@ -80,7 +77,8 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         _compose_small(context, messages)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
-        transactions = _grouped(context, claims, messages, accounts)
+        sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
+        transactions = _grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
         _give_all_back(context, claims, 0.0)
         raise
@@ -121,7 +119,6 @@ def _grouped(
         own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
-            one.key_id = message.key_id
             groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
         for candidates, members in groups.items():
             while members:
@@ -129,17 +126,7 @@ def _grouped(
                 most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
                 transactions.append(
-                    Transaction(
-                        message_id,
-                        message.mail_from,
-                        message.smtputf8,
-                        message.raw,
-                        route,
-                        part,
-                        others,
-                        composed=message.content_id is not None,
-                        own_mail_from=own,
-                    )
+                    Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
                 )
     return transactions
 
@@ -152,6 +139,10 @@ async def deliver(context: WorkerContext, transaction: Transaction) -> str | Non
     """
     if transaction.tenant_id in context.account_cache.suspended:
         give_back(context, transaction)
+        return None
+    if transaction.claims[0].is_late(context.clock.boot()):  # all are of one message
+        for one in transaction.claims:
+            context.results.put(one, too_late(one))
         return None
     # Its account is gone. If it has no other candidate, it is given back: a new claim looks for the
     # accounts that there are now.
@@ -235,15 +226,11 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
     try:
-        envelope = await read(context.composed, transaction)
+        async with opened(context, transaction) as envelope:
+            return await _send_by_route(context, transaction, envelope)
     except NotComposed as error:
         not_sent(context, transaction, error)
         return None
-    try:
-        return await _send_by_route(context, transaction, envelope)
-    finally:
-        if isinstance(envelope.raw, Spooled):
-            envelope.raw.close()
 
 
 async def _send_by_route(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> str | None:
@@ -269,24 +256,14 @@ async def _send_by_route(context: WorkerContext, transaction: Transaction, envel
     return None
 
 
-async def read(composed: ComposedMessages, transaction: Transaction) -> Envelope:
-    """Return the envelope and the bytes to send, which are the same in every attempt.
-
-    Bytes in a file must be closed. Raises :class:`NotComposed`, :class:`DatabaseUnavailable`.
-    """
-    raw: Raw | None = transaction.raw
-    if raw is None:
-        # What is composed may read files from another server.
-        raw = await InThread(lambda: composed.whole(transaction.message_id), reads=not transaction.composed)
-    return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
-
-
 async def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:
     """Send the mail, with a journal line before the final dot and after the reply; return each recipient's outcome."""
     claims = {one.address: one for one in transaction.claims}
     dot_sent: dict[str, Reply | None] = {}  # by address: the server's reply to the last dot sent for it
 
     async def before_dot(accepted: Sequence[str]) -> bool:
+        if transaction.claims[0].is_late(context.clock.boot()):
+            return False  # the next claim ends it
         try:
             may_be_sent = await context.journal_turns.dot([claims[address] for address in accepted])
         except OSError as error:
@@ -346,21 +323,9 @@ def hand_over(
         if isinstance(outcome, Fenced):
             result = released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed))
         else:
-            result = judge(outcome, one, policy, route_taken)
+            result = judge(outcome, one, policy, route_taken, left=one.left(context.clock.boot()))
             if not attempted:
                 result = result._replace(attempted=False)
-        context.results.put(one, result)
-
-
-def not_sent(context: WorkerContext, transaction: Transaction, error: NotComposed) -> None:
-    """Defer a transaction whose message cannot be composed now. Nothing was sent, no server was asked.
-
-    If that was the last try, the reason tells of a damaged file.
-    """
-    for one in transaction.claims:
-        result = judge(error.outcome, one, context.policy)._replace(attempted=bool(transaction.failed))
-        if error.damaged and result.status == ERROR:
-            result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)
         context.results.put(one, result)
 
 
@@ -372,4 +337,7 @@ def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.
     fault("claims.release")
     account = context.routes.name(transaction.route)
     for one in transaction.claims:
-        context.results.put(one, released(one, wait, why, account, attempted=bool(transaction.failed)))
+        # Mail that is useful no longer than it would wait is claimed once more at that time, and ended.
+        left = one.left(context.clock.boot())
+        its_wait = wait if left is None else min(wait, max(left, 0.0))
+        context.results.put(one, released(one, its_wait, why, account, attempted=bool(transaction.failed)))

@@ -17,7 +17,6 @@ class Transaction:
     route: str
     claims: list[Claim]
     candidates: list[str] = field(default_factory=list)  # the other routes it may take, best first
-    composed: bool = False  # whether it is stored as what it is made of
     own_mail_from: bool = False  # whether the message names its envelope sender; else the account may
     failed: list[dict[str, str]] = field(default_factory=list)  # accounts that failed in this attempt, and why
     lined_up: float = 0.0  # when it came into the send queue; monotonic seconds
