@@ -60,6 +60,7 @@ from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.suppressions import api as suppressions
 from mailbbgun.templates import api as templates
+from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
@@ -166,7 +167,9 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
+    acceptor = Acceptor(
+        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db)
+    )
     personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
     individually = Individually(settings, batcher)

@@ -48,7 +48,7 @@ class WholeForm:
                 faults[index] = error.fields or {"": [error.message]}
         if not found:
             return None
-        found = self._with_suppressed(found)
+        found = list(self._with_suppressed(found))
         # A worker hints the others when they are due.
         now_due = [rows for rows in found if rows.message["send_at"] is None]
         hints = [(rows.deliveries[0]["lane"], rows.message["id"]) for rows in now_due]

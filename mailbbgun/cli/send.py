@@ -22,6 +22,7 @@ from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.templates.resolve import Templates
 
 #: Seconds that the command waits in the end until its hints are on the queue. Workers find the others.
 PUBLISH_SECONDS = 60.0
@@ -79,7 +80,9 @@ def _content(given: dict[str, Any]) -> GivenBatch:
 def _sent(services: Services, campaign: Campaign, people: People, caller: Caller, rejects: Path) -> Sent:
     settings, publisher = services.settings, Publisher(services.db, services.queue, services.outages)
     store = Store(services.db, settings.IDEMPOTENCY_SECONDS)
-    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
+    acceptor = Acceptor(
+        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db)
+    )
     batcher = Batcher(
         BatchStore(services.db, settings.IDEMPOTENCY_SECONDS),
         PersonalForm(settings, publisher, acceptor),
