@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from functools import partial
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
+from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
@@ -117,6 +119,9 @@ def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
     """Add the faults of options to ``wrong``."""
     if options is not PLAIN:
         _keep_rules(options, _OF_OPTIONS, settings, wrong)
+        times = (options.send_at, options.useful_until, options.ttl)
+        for name, why in timing.faults(*times, now=datetime.now(UTC), days=settings.MAX_SCHEDULE_DAYS):
+            wrong.setdefault(name, []).append(why)
 
 
 def _keep_rules(
