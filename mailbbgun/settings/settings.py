@@ -233,6 +233,20 @@ class Settings(Derived):
         least=1024,
         most=1_000_000_000,
     )
+    RETENTION_DAYS: int = _setting(
+        0,
+        "How many days after it was accepted a message's body is kept: its MIME, texts and files. A message that is "
+        "still pending keeps it longer. 0: for ever.",
+        least=0,
+        most=36_500,
+    )
+    METADATA_DAYS: int = _setting(
+        0,
+        "How many days after it was accepted all else is kept of a message that is not pending: who got it, what "
+        "became of it, its events. 0: for ever.",
+        least=0,
+        most=36_500,
+    )
     IDEMPOTENCY_SECONDS: int = _setting(86_400, "How long an Idempotency-Key is remembered.", least=60, most=2_592_000)
 
     RETRY_DELAYS: tuple[int, ...] = _setting(

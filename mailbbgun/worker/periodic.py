@@ -19,6 +19,7 @@ from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.messages import repo
+from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT, resolver
 from mailbbgun.services import Services
@@ -94,6 +95,9 @@ class Periodic:
                 Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
+        if settings.RETENTION_DAYS or settings.METADATA_DAYS:
+            retention = Retention(services.db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
+            every["retention"] = [Task(60.0, partial(retention.run, stop))]
         if services.db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
         # Leases are renewed until the last result is written: a server's reply may be waited for during
