@@ -33,6 +33,7 @@ from mailbbgun.http.provided import EXTENSION, provide, provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
+from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -144,7 +145,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
-    checks = (Readiness(services, database), database, Refusals())
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
     provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
     api = Api(app)
     for room in ROOMS:
@@ -156,6 +157,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     admit_uploads(app)
     app.after_request(_secured)
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    """Return the limits of a form with files."""
+    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
 def close(app: Flask) -> None:

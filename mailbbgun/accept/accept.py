@@ -4,7 +4,7 @@ First the commit, then the hint to the workers: no request waits for the queue.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
 from mailbbgun.database import idempotency
 from mailbbgun.messages.composing import Own, compose
-from mailbbgun.messages.contents import StoredContent
+from mailbbgun.messages.contents import File, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -85,9 +85,10 @@ class Acceptor:
             draft = check_raw(submission, options, self._settings, caller)
         else:
             draft = check(submission, options, self._settings, caller)
-            if submission.attachments and draft.content:
-                files = self._attached.files(submission.attachments, caller)
+            if (submission.attachments or submission.brought) and draft.content:
+                files = self._attached.files(submission.attachments, caller, submission.brought)
                 draft = replace(draft, content=replace(draft.content, files=files))
+                submission = _naming_all(submission, files)
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
@@ -149,6 +150,18 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
+
+
+def _naming_all(submission: Fields, files: Sequence[File]) -> Fields:
+    """Return a submission that names by digest the files that came beside its fields."""
+    if submission.brought is None:
+        return submission
+    beside = [
+        {"sha256": one.sha256, "filename": one.filename, "content_type": one.content_type}
+        | ({"content_id": one.content_id} if one.content_id else {})
+        for one in files[len(submission.attachments) :]
+    ]
+    return replace(submission, attachments=[*submission.attachments, *beside], brought=None)
 
 
 def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from functools import partial
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
+from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
 from mailbbgun.core.addresses import mailbox_key
@@ -52,6 +53,9 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
     ):
         wrong.setdefault(name, []).append(why)
     _keep_rules(submission, _OF_FIELDS, settings, wrong)
+    if submission.brought is not None:
+        for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+            wrong.setdefault(name, []).append(why)
     if "headers" not in wrong:
         # Only headers that keep the rules, so that what is parsed here is short.
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]

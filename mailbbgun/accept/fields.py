@@ -15,6 +15,7 @@ from marshmallow import fields as json
 from marshmallow import validate
 
 from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
@@ -113,6 +114,7 @@ def _priority(value: int, _: Settings) -> Broken:
 class Texts(json.Field[list[str]]):
     """One string or a list of strings."""
 
+    repeatable = True
     expected = "a string or a list of strings"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
@@ -233,11 +235,13 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+    #: Files that came beside the fields. They are stored when all else is checked.
+    brought: ReceivedForm | None = field(default=None, repr=False)
 
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar) or bool(self.attachments)
+        return self.amp_html is not None or bool(self.calendar) or bool(self.attachments or self.brought)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
