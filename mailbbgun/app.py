@@ -48,11 +48,13 @@ from mailbbgun.settings.settings import Settings
 from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
+from mailbbgun.suppressions import api as suppressions
+from mailbbgun.templates import api as templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, attachments, oversight, events, smtp_accounts, tenants)
+ROOMS = (accept, messages, attachments, templates, oversight, events, suppressions, smtp_accounts, tenants)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 

@@ -20,6 +20,7 @@ from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import TooLarge
 from mailbbgun.core.ids import new_id
+from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
 from mailbbgun.messages.composing import Own, compose
 from mailbbgun.messages.contents import File, StoredContent
@@ -36,6 +37,8 @@ class Accepted:
     status: str
     subject: str
     replayed: bool = False
+    #: Recipients that the tenant has suppressed: nothing is sent to them.
+    suppressed: Sequence[str] = ()
 
 
 class Accepting:
@@ -95,11 +98,14 @@ class Acceptor:
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
         rows = self._rows(draft, options, caller, lane)
         identifier = rows.message["id"]
+        if rows.message["send_at"] is not None:  # a worker hints it when it is due
+            return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
     def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
         identifier, now = new_id(), datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
+        times = timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
         content = StoredContent.of(caller.tenant_id, draft.content) if draft.content else None
         size = len(raw) if raw is not None else self._size(draft, identifier, now, message_id_header)
@@ -125,10 +131,11 @@ class Acceptor:
             "personal": draft.personal.row() if content else None,
             **{name: getattr(options, name) for name in KEPT},
             "tags": list(dict.fromkeys(options.tags)),
+            **times._asdict(),
         }
         response = {"id": str(identifier), "status": PENDING, "subject": draft.subject}
-        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane)
-        return Rows(message, deliveries, response, caller.messages_per_day, content)
+        deliveries = _deliveries(draft, caller.tenant_id, identifier, lane, times.send_at)
+        return Rows(message, deliveries, response, caller.messages_per_day, content, caller.has_suppressions)
 
     @staticmethod
     def _size(draft: Draft, identifier: UUID, now: datetime, message_id_header: str) -> int:
@@ -164,6 +171,10 @@ def _naming_all(submission: Fields, files: Sequence[File]) -> Fields:
     return replace(submission, attachments=[*submission.attachments, *beside], brought=None)
 
 
-def _deliveries(draft: Draft, tenant_id: UUID, message_id: UUID, lane: str) -> list[Mapping[str, Any]]:
-    shared = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+def _deliveries(
+    draft: Draft, tenant_id: UUID, message_id: UUID, lane: str, due: datetime | None
+) -> list[Mapping[str, Any]]:
+    shared: dict[str, Any] = {"tenant_id": tenant_id, "message_id": message_id, "lane": lane}
+    if due is not None:
+        shared["next_attempt_at"] = due
     return [{"id": new_id(), "address": address, "kind": kind, **shared} for address, kind in draft.recipients.items()]

@@ -37,12 +37,16 @@ class Answer(Schema):
     id = fields.UUID(required=True)
     status = fields.String(required=True, validate=validate.OneOf(STATUSES), metadata={"example": "PENDING"})
     subject = fields.String(required=True)
+    suppressed = fields.List(
+        fields.String(),
+        metadata={"description": "Recipients on the suppression list, to whom nothing is sent. Missing if none is."},
+    )
 
 
 _BINARY = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _FORM = {
     "type": "object",
-    "description": "The fields of the JSON, and files. Lists of texts are repeated fields; objects are written as JSON.",
+    "description": "The fields of the JSON, and files. Lists of texts are repeated fields; objects are JSON.",
     "properties": {
         WHOLE: {"type": "string", "description": "All fields as one JSON object, in place of fields of their own."},
         ATTACHMENT: _BINARY,
@@ -116,9 +120,10 @@ def answer(accepted: Accepted, messages: str) -> ReadyResponse:
     return ReadyResponse.of(201, *answered(accepted, messages))
 
 
-def answered(accepted: Accepted, messages: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def answered(accepted: Accepted, messages: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     """Return the value and the headers of that answer."""
     headers = {"Location": f"{messages}/{accepted.id}"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}, headers
+    told: dict[str, Any] = {"id": accepted.id, "status": accepted.status, "subject": accepted.subject}
+    return (told | {"suppressed": list(accepted.suppressed)} if accepted.suppressed else told), headers

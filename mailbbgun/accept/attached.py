@@ -56,8 +56,10 @@ def faults(given: Sequence[Given], settings: Settings) -> Broken:
         yield "", "The same content_id twice: the HTML could not say which of them it shows."
 
 
-def faults_of_brought(given: Sequence[Given], brought: ReceivedForm, settings: Settings) -> Broken:
+def faults_of_brought(given: Sequence[Given], brought: ReceivedForm | None, settings: Settings) -> Broken:
     """Yield what is wrong with files that came beside the fields: the name of the part, and a sentence."""
+    if brought is None:
+        return
     for place, sentence in faults([*given, *({**_named(one), "content": ""} for one in brought.files)], settings):
         number, _, name = place.partition(".")
         if not number:

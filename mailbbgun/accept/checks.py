@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from functools import partial
 
 from mailbbgun.accept import provider_headers
@@ -9,6 +10,7 @@ from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
 from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json
+from mailbbgun.core import timing
 from mailbbgun.core.addresses import mailbox_key
 from mailbbgun.core.caller import Caller, KeyKind
 from mailbbgun.core.errors import ConfigurationError, InvalidInput
@@ -53,9 +55,6 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
     ):
         wrong.setdefault(name, []).append(why)
     _keep_rules(submission, _OF_FIELDS, settings, wrong)
-    if submission.brought is not None:
-        for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
-            wrong.setdefault(name, []).append(why)
     if "headers" not in wrong:
         # Only headers that keep the rules, so that what is parsed here is short.
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
@@ -65,6 +64,8 @@ def check(submission: Fields, options: Options, settings: Settings, caller: Call
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
     if submission.amp_html is not None and submission.html is None:
         wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
+    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+        wrong.setdefault(name, []).append(why)
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)
@@ -121,6 +122,9 @@ def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:
     """Add the faults of options to ``wrong``."""
     if options is not PLAIN:
         _keep_rules(options, _OF_OPTIONS, settings, wrong)
+        times = (options.send_at, options.useful_until, options.ttl)
+        for name, why in timing.faults(*times, now=datetime.now(UTC), days=settings.MAX_SCHEDULE_DAYS):
+            wrong.setdefault(name, []).append(why)
 
 
 def _keep_rules(

@@ -8,6 +8,7 @@ the options are made of these declarations.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from marshmallow import validate
 
 from mailbbgun.accept.attached import MOST_FILES, faults
 from mailbbgun.attachments.receive import ReceivedForm
+from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
@@ -169,6 +171,11 @@ def _text(sentence: str, example: str, rule: Rule | None = None, name: str | Non
     return _given(json.String(data_key=name), sentence, example, rule, default=None)
 
 
+def _moment(sentence: str, example: str) -> Any:
+    shape = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "string"}, {"type": "number"}]}
+    return _given(Moment(metadata=shape), sentence, example, default=None)
+
+
 def _addresses(sentence: str, example: Any) -> Any:
     shape = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     return _given(Texts(metadata=shape), sentence, example, default=())
@@ -265,7 +272,8 @@ Submission = Fields | Raw
 class Options:
     """What a caller may ask for with either kind of submission.
 
-    All but the key are kept with the message, each in the column of ``messages`` of its name.
+    All but the key and ``ttl`` are kept with the message, each in the column of ``messages`` of its
+    name. ``core/timing.py`` has the rules for times.
     """
 
     tags: Sequence[str] = _given(
@@ -289,6 +297,21 @@ class Options:
         _priority,
         default=DEFAULT_PRIORITY,
     )
+    send_at: datetime | None = _moment(  # noqa: RUF009 - a dataclasses.field, as all of them
+        "When to send it, at most MAX_SCHEDULE_DAYS ahead: a time of RFC 3339 or RFC 2822, or Unix seconds. "
+        "A time in the past is now.",
+        "2026-12-24T08:00:00+01:00",
+    )
+    useful_until: datetime | None = _moment(  # noqa: RUF009 - a dataclasses.field, as all of them
+        "Never send it after this time: a delivery that has not left by then ends as ERROR, expired.",
+        "2030-12-24T20:00:00+01:00",
+    )
+    ttl: int | None = _given(
+        json.Integer(strict=True, validate=validate.Range(1, 31_536_000)),
+        "Instead of useful_until: for how many seconds it is useful, from its sending time on.",
+        900,
+        default=None,
+    )
     #: Requests with the same key make one message.
     idempotency_key: str | None = None
 
@@ -304,8 +327,9 @@ SHAPES: Mapping[str, json.Field[Any]] = {
     one.name: one.metadata["json"] for kind in (Fields, Options) for one in fields(kind) if "json" in one.metadata
 }
 
+_OPTIONS = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
 #: Options that are kept with a message.
-KEPT = tuple(one.name for one in fields(Options) if one.name != "idempotency_key")
+KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 
 
 def name_in_json(name: str) -> str:
@@ -315,7 +339,7 @@ def name_in_json(name: str) -> str:
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:
     """Part a request's values, by names in Python, into a submission and options."""
-    kept = {name: given.pop(name) for name in KEPT if name in given}
+    kept = {name: given.pop(name) for name in _OPTIONS if name in given}
     return Fields(**given), Options(**kept) if kept else PLAIN
 
 

@@ -253,12 +253,12 @@ def _by_hand(
     events = [log.event(tenant_id, message_id, identifier, kind, {}) for identifier, _ in changed]
     log.append(session, events)
     if changed:
-        keys = _sum_up(session, [message_id], tenant_id, tests_only)
+        keys = sum_up(session, [message_id], tenant_id, tests_only)
         log.log_after_commit(session, events, [keys.get(message_id)] * len(events))
     return [address for _, address in changed]
 
 
-def _sum_up(
+def sum_up(
     session: Session, message_ids: Sequence[UUID], tenant_id: UUID | None = None, tests_only: bool = False
 ) -> Mapping[UUID, UUID | None]:
     """Set the statuses of messages from those of their deliveries (``status.sum_of``).

@@ -76,6 +76,7 @@ _SHOWN = (
     Message.priority,
     Message.test,
     Message.created_at,
+    Message.send_at,
 )
 
 

@@ -182,6 +182,7 @@ class Summary(Schema):
     priority = fields.Integer()
     test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
     created_at = Time()
+    send_at = Time(allow_none=True, metadata={"description": "When it is to be sent; null: once it was accepted."})
 
 
 class Messages(Schema):
@@ -244,6 +245,7 @@ class Details(Summary):
     message_id_header = fields.String(
         metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
     )
+    useful_until = Time(allow_none=True, metadata={"description": "After this it is not sent; null: no limit."})
     metadata = fields.Dict(attribute="meta")
     key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})

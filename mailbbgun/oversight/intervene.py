@@ -1,9 +1,9 @@
-"""Cancels the deliveries of a message, or tries them again, as a person asks.
+"""Cancels the deliveries of a message, tries them again, or changes when they are tried, as a person asks.
 
 The API and the command line both use this.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import Conflict
 from mailbbgun.database.db import Database
-from mailbbgun.events import record
+from mailbbgun.events import record, rescheduling
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.status import PENDING
+from mailbbgun.queues.lanes import lane_of
 
 #: Hands a message's id to the queue, on a lane.
 Offer = Callable[[str, UUID], None]
@@ -76,6 +77,45 @@ def retry(
         raise Conflict(f"Nothing to try again: {_standing(message)}.")
     offer(lane, message_id)
     return Changed(message, len(retried))
+
+
+def change(
+    db: Database,
+    offer: Offer,
+    tenant_id: UUID,
+    message_id: UUID,
+    values: Mapping[str, Any],
+    *,
+    tests_only: bool = False,
+    permit: Permit | None = None,
+) -> Changed:
+    """Change a pending message: its ``send_at`` (None: now), ``useful_until``, ``priority``, ``tags``, ``metadata``.
+
+    Calls ``permit``, if there is one, before this is committed, and ``offer`` after that. Raises
+    what ``permit`` does, :class:`NotFound`, or :class:`Conflict` if the message has ended, or a worker
+    is sending all that would be moved.
+    """
+    if not values:
+        return Changed(_shown(db, tenant_id, message_id, tests_only), 0)
+    whose: tuple[UUID, UUID] = (tenant_id, message_id)
+    with db.write(tenant_id, tests_only=tests_only) as session:
+        moved: Collection[str] = ()
+        if "priority" in values:
+            moved = rescheduling.change_lane(session, *whose, lane_of(values["priority"]), tests_only=tests_only)
+        if "send_at" in values:
+            moved = rescheduling.move(session, *whose, values["send_at"], tests_only=tests_only)
+        changed = bool(moved or not values.keys() & {"priority", "send_at"}) and rescheduling.change(
+            session, *whose, values, tests_only=tests_only
+        )
+        if changed and permit:
+            permit(session, moved)
+        lane = repo.lane(session, *whose, tests_only=tests_only) if moved else ""
+    message = _shown(db, tenant_id, message_id, tests_only)
+    if not changed:
+        raise Conflict(f"Nothing to change: {_standing(message)}.")
+    if moved:
+        offer(lane, message_id)
+    return Changed(message, len(moved))
 
 
 def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) -> dict[str, Any]:

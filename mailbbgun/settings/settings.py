@@ -39,7 +39,8 @@ class Settings(Derived):
         "file://{VAR}/blobs",
         "Where files are stored: file:///path is a folder; s3://key:secret@host/bucket is a bucket of S3, MinIO "
         "or Ceph by TLS, s3+http://key:secret@host:9000/bucket one without TLS. Options after a ?: region, style "
-        "(path or host), ca (a PEM file of authorities). All machines need the same store.",
+        "(path or host), ca (a PEM file of authorities), links (no: clients cannot reach the bucket, and the API "
+        "passes files on). All machines need the same store.",
     )
     CDN_URL: str = _setting(
         "",
@@ -204,6 +205,7 @@ class Settings(Derived):
         least=1024,
         most=1_000_000_000,
     )
+    MAX_SCHEDULE_DAYS: int = _setting(30, "How many days ahead a message may be scheduled.", least=1, most=366)
     MAX_MESSAGE_SIZE: int = _setting(
         41_943_040,
         "Largest message as it is sent: a file takes a third more there than on a disk. Many servers take less.",

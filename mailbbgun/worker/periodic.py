@@ -21,8 +21,9 @@ from mailbbgun.routing.circuit_breaker import Opened
 from mailbbgun.routing.routes import ACCOUNT
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
+from mailbbgun.suppressions import repo as suppressions
 from mailbbgun.sweep import replay
-from mailbbgun.sweep.hints import hint_again, unhinted
+from mailbbgun.sweep.hints import hint_again, scheduled, unhinted
 from mailbbgun.sweep.mend import Mender
 from mailbbgun.sweep.sweep import sweep
 from mailbbgun.tenants import repo as tenants
@@ -31,6 +32,9 @@ from mailbbgun.worker.delivery import LoopWatch
 #: Commits a second, and deliveries in a commit, that resume the mail of a tenant that is active
 #: again. A million at once would delay the retries of others.
 RESUMES, RESUMING = 5, 1000
+
+#: Seconds between two looks for scheduled mail that is due.
+SCHEDULE_SECONDS = 0.5
 
 log = logging.getLogger("mailbbgun.worker")
 
@@ -72,10 +76,13 @@ class Periodic:
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
             # Not in the thread "renewer", which may wait for the database.
             "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
+            # In a thread of its own: mail must leave soon after its time.
+            "scheduler": [Task(SCHEDULE_SECONDS, self._hint_scheduled, "tick")],
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
                 Task(60.0, self._forget_idempotency_keys),
+                Task(60.0, self._forget_expired_suppressions),
             ],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
@@ -160,6 +167,9 @@ class Periodic:
                 break
         hint_again(self._services.db, self._services.queue, unhinted())
 
+    def _hint_scheduled(self) -> None:
+        hint_again(self._services.db, self._services.queue, scheduled())
+
     def _sweep(self) -> None:
         self._mender.mend()
         if sweep(self._services, self._expired):
@@ -168,6 +178,12 @@ class Periodic:
     def _sum_up_counts(self) -> None:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
+
+    def _forget_expired_suppressions(self) -> None:
+        forgotten = FORGOTTEN_AT_ONCE
+        while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
+            with self._services.db.write() as session:
+                forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
 
     def _forget_idempotency_keys(self) -> None:
         forgotten = FORGOTTEN_AT_ONCE
