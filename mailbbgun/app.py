@@ -43,6 +43,7 @@ from mailbbgun.http.provided import EXTENSION, provide, provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
+from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -172,12 +173,12 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
-    individually = Individually(settings, batcher)
+    individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
-    checks = (Readiness(services, database), database, Refusals())
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
     doors = (acceptor, batcher, many, quick)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
@@ -190,6 +191,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     admit_uploads(app)
     app.after_request(_secured)
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    """Return the limits of a form with files."""
+    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
 def close(app: Flask) -> None:

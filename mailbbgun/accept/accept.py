@@ -23,7 +23,7 @@ from mailbbgun.core.ids import new_id
 from mailbbgun.core.timing import timing
 from mailbbgun.database import idempotency
 from mailbbgun.messages.composing import Own, compose
-from mailbbgun.messages.contents import StoredContent
+from mailbbgun.messages.contents import File, StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
@@ -92,6 +92,8 @@ class Acceptor:
             draft = check_raw(submission, options, self._settings, caller)
         else:
             draft = self.draft(submission, options, caller)
+            if draft.content:
+                submission = _naming_all(submission, draft.content.files[len(submission.attachments) :])
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
@@ -111,10 +113,19 @@ class Acceptor:
         if submission.template is not None:
             sources = self._templates.resolve(caller, submission.template, submission.locale)
         draft = check(submission, options, self._settings, caller, sources, sharing)
-        if submission.attachments and draft.content:
-            files = self._attached.files(submission.attachments, caller)
+        if (submission.attachments or submission.brought) and draft.content:
+            files = self._attached.files(submission.attachments, caller, submission.brought)
             draft = replace(draft, content=replace(draft.content, files=files))
         return draft
+
+    def keep_brought(self, submission: Fields, caller: Caller) -> Fields:
+        """Store the files that came beside a submission's fields; return one that names them by digest.
+
+        Raises what :meth:`accept` does about files.
+        """
+        if submission.brought is None:
+            return submission
+        return _naming_all(submission, self._attached.files((), caller, submission.brought))
 
     def rows(self, draft: Draft, options: Options, caller: Caller, lane: str, batch_id: UUID | None = None) -> Rows:
         """Return the rows of a message. ``batch_id``: the batch that it comes with. Raises :class:`TooLarge`."""
@@ -173,6 +184,18 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
+
+
+def _naming_all(submission: Fields, came: Sequence[File]) -> Fields:
+    """Return a submission that names by digest the files that came beside its fields."""
+    if submission.brought is None:
+        return submission
+    beside = [
+        {"sha256": one.sha256, "filename": one.filename, "content_type": one.content_type}
+        | ({"content_id": one.content_id} if one.content_id else {})
+        for one in came
+    ]
+    return replace(submission, attachments=[*submission.attachments, *beside], brought=None)
 
 
 def _deliveries(

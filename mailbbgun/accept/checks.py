@@ -8,6 +8,7 @@ from functools import partial
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
+from mailbbgun.accept.attached import faults_of_brought
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import BCC, CC, PLAIN, TO, Fields, Options, Rule, in_brackets, name_in_json, texts_broken
 from mailbbgun.core import timing
@@ -87,6 +88,8 @@ def check(
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
     if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
         wrong.setdefault("amp_html", []).append("Needs html beside it, for the readers that know no AMP.")
+    for name, why in faults_of_brought(submission.attachments, submission.brought, settings):
+        wrong.setdefault(name, []).append(why)
     check_options(options, settings, wrong)
     if wrong:
         raise InvalidInput("Some fields are not valid.", fields=wrong)

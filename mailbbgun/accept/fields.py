@@ -16,6 +16,7 @@ from marshmallow import fields as json
 from marshmallow import validate
 
 from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
@@ -122,6 +123,7 @@ def _priority(value: int, _: Settings) -> Broken:
 class Texts(json.Field[list[str]]):
     """One string or a list of strings."""
 
+    repeatable = True
     expected = "a string or a list of strings"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
@@ -259,6 +261,8 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+    #: Files that came beside the fields. They are stored when all else is checked.
+    brought: ReceivedForm | None = field(default=None, repr=False)
 
     individual: bool | None = _given(
         json.Boolean(truthy={True}, falsy={False}),
@@ -270,7 +274,7 @@ class Fields:
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar or self.attachments or self.template)
+        return self.amp_html is not None or bool(self.calendar or self.attachments or self.brought or self.template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
