@@ -80,6 +80,8 @@ class S3:
             self._client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]  # it takes nothing
         else:
             self._client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]  # it takes nothing
+        # It would log each request that it repeats. What fails in the end is an error of ours.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         self._puts = threading.BoundedSemaphore(PUTS_AT_ONCE)
 
     def prepare(self) -> None:
