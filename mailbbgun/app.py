@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from mailbbgun import __version__
 from mailbbgun.accept import api as accept
 from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.quick import Quick
 from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
@@ -27,9 +28,11 @@ from mailbbgun.exposure import check_was_made
 from mailbbgun.http import gate
 from mailbbgun.http.blueprint import SECURITY_SCHEMES, Api
 from mailbbgun.http.blueprint import Blueprint as RoomBlueprint
-from mailbbgun.http.provided import provide, provided
+from mailbbgun.http.error_responses import BodyLimit
+from mailbbgun.http.provided import EXTENSION, provide, provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
+from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -45,11 +48,12 @@ from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.suppressions import api as suppressions
+from mailbbgun.templates import api as templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
 #: The rooms that have views. Each has a blueprint.
-ROOMS = (accept, messages, attachments, oversight, events, suppressions, smtp_accounts, tenants)
+ROOMS = (accept, messages, attachments, templates, oversight, events, suppressions, smtp_accounts, tenants)
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
@@ -139,7 +143,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    acceptor = Acceptor(settings, store, publisher)
+    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())
@@ -149,7 +153,10 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
         api.register_blueprint(room.blueprint)
     api.register_blueprint(_service)
     app.register_blueprint(_assets)
+    uploads = UploadRoutes(app, BodyLimit(settings.max_upload_size, UPLOAD_SETTINGS))
+    app.extensions[EXTENSION][UploadRoutes] = uploads
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
+    admit_uploads(app)
     app.after_request(_secured)
 
 

@@ -22,6 +22,7 @@ import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
 import mailbbgun.suppressions.models
+import mailbbgun.templates.models
 import mailbbgun.tenants.models  # noqa: F401 - all of these define tables
 from mailbbgun import migrations
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable

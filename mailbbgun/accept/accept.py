@@ -5,11 +5,12 @@ First the commit, then the hint to the workers: no request waits for the queue.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.checks import check
 from mailbbgun.accept.draft import Draft
 from mailbbgun.accept.fields import KEPT, PLAIN, Fields, Options, Raw, Submission
@@ -70,8 +71,9 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
+    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
         self._settings = settings
+        self._attached = attached
         self._store = store
         self._publisher = publisher
 
@@ -79,12 +81,16 @@ class Acceptor:
         """Check and compose a caller's message. Nothing is stored until ``begin`` or ``result`` of
         what this returns is called; the hint follows the commit.
 
-        Raises :class:`InvalidInput`, :class:`QuotaExceeded`, and :class:`TooLarge` for raw MIME.
+        Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
+        :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
             draft = check(submission, options, self._settings, caller)
+            if submission.attachments and draft.content:
+                files = self._attached.files(submission.attachments, caller)
+                draft = replace(draft, content=replace(draft.content, files=files))
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))

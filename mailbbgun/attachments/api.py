@@ -1,7 +1,4 @@
-"""``GET``, ``DELETE /attachments``, their content, and uploads straight to the store.
-
-``POST /attachments`` hands its files to ``store.py``.
-"""
+"""The HTTP routes of attachments, ``/attachments``: their content too, and uploads straight to the store."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +9,7 @@ from uuid import UUID
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from mailbbgun.attachments import content, find, repo, uploads
+from mailbbgun.attachments import content, find, receive, repo, uploads
 from mailbbgun.attachments.models import Attachment, key_of
 from mailbbgun.attachments.schemas import (
     Attachments,
@@ -20,6 +17,7 @@ from mailbbgun.attachments.schemas import (
     Filters,
     Presign,
     Presigned,
+    Received,
     SignedUpload,
 )
 from mailbbgun.blobs.base import BLOCK
@@ -28,6 +26,9 @@ from mailbbgun.core.errors import Forbidden, InvalidInput, MalformedBody, TooLar
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs, reading, signed
 from mailbbgun.http.provided import provided
+from mailbbgun.http.responses import ReadyResponse
+from mailbbgun.http.schemas import REPLAYED, Repeatable
+from mailbbgun.http.uploads.admission import form_limits, read_body, read_form, takes_uploads
 from mailbbgun.http.urls import address_of, next_page
 from mailbbgun.services import Services
 from mailbbgun.tenants import keys
@@ -41,6 +42,19 @@ _FOR_PAGES = {
     "Access-Control-Allow-Methods": "PUT",
     "Access-Control-Allow-Headers": "content-type",
     "Access-Control-Max-Age": "3600",
+}
+
+_FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        }
+    },
 }
 
 _NONE = "There is no such attachment."
@@ -61,6 +75,27 @@ def index(filters: dict[str, Any]) -> Any:
             session, repo.Wanted(tenant_id=who.tenant_id, tests_only=who.tests_only, **filters)
         )
     return {"attachments": found, "count": count}, 200, next_page(last)
+
+
+@blueprint.route("/attachments", methods=["POST"])
+@blueprint.doc(requestBody=_FORM)
+@blueprint.arguments(Repeatable, location="headers")
+@blueprint.response(201, Received, headers=REPLAYED)
+@blueprint.alt_response(400, description="A file has no name, or the form is malformed. Nothing is stored.")
+@blueprint.alt_response(413, description="A file is larger than MAX_FILE_SIZE, or there are too many.")
+@blueprint.alt_response(415, description="The body is no multipart/form-data, or has a Content-Encoding.")
+@blueprint.alt_response(422, description="The Idempotency-Key was used for other files.")
+@blueprint.alt_response(503, description=_AWAY)
+@takes_uploads()
+@needs(Scope.WRITE, tests=True)
+def upload(headers: dict[str, str | None]) -> Any:
+    """Upload files
+
+    Each is a part `file` of the form. Messages name them by `id`, or by digest.
+    """
+    services = provided(Services)
+    answer, replayed = receive.receive(services, caller(), read_form(form_limits(services.settings)), headers["key"])
+    return ReadyResponse.of(201, answer, {"Idempotent-Replayed": "true"} if replayed else {})
 
 
 @blueprint.route("/attachments/<uuid:attachment_id>")
@@ -155,18 +190,31 @@ def presign(wanted: dict[str, Any]) -> Any:
     return {**shown, "upload": _upload(services, made) if known is None else None}
 
 
+def _check_signed_url(**route: Any) -> None:
+    """Check the URL of an upload before its body is read."""
+    _check_url(blueprint.ARGUMENTS_PARSER.parse(SignedUpload(), request, location="query"), **route)
+
+
 @blueprint.route("/attachments/uploads/<uuid:tenant_id>/<kind>/<awaited>", methods=["PUT"])
 @blueprint.arguments(SignedUpload, location="query")
 @blueprint.response(204, description="The file is stored. It is checked when it is first used.")
 @blueprint.alt_response(400, description="The body has another size.")
 @blueprint.alt_response(403, description="The URL is not ours, or has ended.")
 @blueprint.alt_response(503, description=_AWAY)
+@takes_uploads(media_type=None, admit=_check_signed_url)
 @signed
 def put_upload(given: dict[str, Any], tenant_id: UUID, kind: str, awaited: str) -> Any:
     """Upload a file to a URL from `POST /attachments/presign`
 
     The URL is the permission: no API key is needed. With S3 the URL leads to the bucket instead.
     """
+    _check_url(given, tenant_id, kind, awaited)
+    key = uploads.key(tenant_id, awaited, test=kind == "test")
+    provided(Services).blobs.put(key, _body(given["size"]), given["size"])
+
+
+def _check_url(given: dict[str, Any], tenant_id: UUID, kind: str, awaited: str) -> None:
+    """Raise :class:`Forbidden` unless the URL of an upload is ours, and valid now."""
     services = provided(Services)
     upload, size, ends = f"{tenant_id.hex}/{kind}/{awaited}", given["size"], given["until"]
     with services.db.read() as session:
@@ -177,7 +225,6 @@ def put_upload(given: dict[str, Any], tenant_id: UUID, kind: str, awaited: str) 
         raise Forbidden("This URL has ended; ask POST /attachments/presign for another.")
     if request.content_length not in (None, size):
         raise InvalidInput(f"The body has {request.content_length} bytes, and the URL is for a file of {size}.")
-    services.blobs.put(uploads.key(tenant_id, awaited, test=kind == "test"), _body(size), size)
 
 
 @blueprint.after_request  # type: ignore[untyped-decorator]  # flask-smorest has no types
@@ -217,10 +264,10 @@ def _public(link: str) -> str:
 
 def _body(size: int) -> Iterator[bytes]:
     """Yield the request's body, which must have so many bytes."""
-    left = size
+    left, stream = size, read_body()
     while True:
         try:
-            block = request.stream.read(BLOCK)
+            block = stream.read(BLOCK)
         except HTTPException:
             raise
         except Exception as error:  # any error of the WSGI server's: a malformed chunk, a client that left

@@ -84,6 +84,12 @@ class Attachments(Schema):
     count = fields.Integer(metadata={"description": "How many match in all."})
 
 
+class Received(Schema):
+    """The files of an upload, in their order."""
+
+    attachments = fields.List(fields.Nested(AttachmentShape))
+
+
 class Presign(Schema):
     """A file that will be uploaded straight to the store: its digest, its size and its name."""
 

@@ -155,6 +155,8 @@ class S3:
         del before
 
     def presigned_get(self, key: str, seconds: int, disposition: str, content_type: str) -> str | None:
+        if not self._bucket.links:
+            return None
         shown: dict[str, str | list[str] | tuple[str]] = {
             "response-content-disposition": disposition,
             "response-content-type": content_type,
@@ -165,6 +167,8 @@ class S3:
             )
 
     def presigned_put(self, key: str, seconds: int) -> str | None:
+        if not self._bucket.links:
+            return None
         with self._translated():
             return self._client.presigned_put_object(self._bucket.name, checked(key), timedelta(seconds=seconds))
 

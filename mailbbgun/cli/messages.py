@@ -96,14 +96,15 @@ def show(message_id: UUID, tenant: str, as_json: bool) -> None:
     """Show a message with its deliveries: status, reason, attempts, and the last reply of the
     receiving server.
     """
-    with opened_for(tenant) as (services, tenant_id), services.db.read(tenant_id) as session:
-        found = find.details(session, tenant_id, message_id)
+    with opened_for(tenant) as (services, tenant_id):
+        found = find.details(services.db, tenant_id, message_id)
     shown: Any = Details().dump(found)
     if as_json:
         print_json(shown)
         return
     deliveries = shown.pop("deliveries")
-    print_one(shown | {"metadata": _json(shown["metadata"])})
+    files = [f"{one['filename']} ({one['size']} bytes)" for one in shown["attachments"]]
+    print_one(shown | {"metadata": _json(shown["metadata"]), "attachments": files})
     click.echo()
     print_table(deliveries, DELIVERY_COLUMNS)
 

@@ -16,6 +16,7 @@ class Scope(StrEnum):
 
     WRITE = "messages:write"  # send, cancel, retry
     READ = "messages:read"
+    TEMPLATES = "templates"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
     ADMIN = "admin"  # all tenants and all keys

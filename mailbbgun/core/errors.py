@@ -47,6 +47,12 @@ class MalformedBody(InvalidInput):
     code = "malformed_json"
 
 
+class MalformedForm(InvalidInput):
+    """The body is not the multipart/form-data that it should be (RFC 7578)."""
+
+    code = "malformed_form"
+
+
 class Unauthorized(MailBBGunError):
     """The request needs an API key and has none, or its key is unknown, revoked or expired."""
 
@@ -116,7 +122,7 @@ class TooLarge(MailBBGunError):
 
 
 class UnsupportedMediaType(MailBBGunError):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or as a form where files may be sent."""
 
     code = "unsupported_media_type"
     status = 415

@@ -1,18 +1,61 @@
-"""The messages that are composed on their way out: the small ones after the claim, the others at sending."""
+"""The messages that are composed on their way out: the small ones after the claim, the others at sending.
+
+Large plain messages are loaded at sending as well. Messages with files, and those of more than
+``LARGE`` bytes, are written to a file before they are sent.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
-from mailbbgun.core.errors import MailBBGunError
+from mailbbgun.blobs.base import BlobStore
+from mailbbgun.core.errors import BlobMissing, BlobStoreUnavailable, InvalidInput, MailBBGunError
 from mailbbgun.database.db import Database
 from mailbbgun.deliver.claim import EAGER_SIZE
+from mailbbgun.messages.composing import Composed
 from mailbbgun.messages.loading import Contents
+from mailbbgun.messages.streaming import octets
+from mailbbgun.smtp.content import EnvelopeError
+from mailbbgun.smtp.outcome import Deferred, Phase
+from mailbbgun.smtp.reply import Reply
+from mailbbgun.smtp.spooled import Spooled, SpoolFailed, spool
+
+#: Bytes. A larger message is written to a file before it is sent.
+LARGE = 1_000_000
+
+
+class NotComposed(Exception):
+    """A message cannot be composed now. ``outcome`` is the outcome to record for its recipients.
+
+    ``damaged``: a file of it is not what was stored, and may never be again.
+    """
+
+    def __init__(self, why: str, *, damaged: bool = False) -> None:
+        super().__init__(why)
+        self.damaged = damaged
+        self.outcome = Deferred(Reply(0, "4.3.0", why), Phase.MAIL)
+
+
+class Ready(NamedTuple):
+    """A message that is about to be sent."""
+
+    tenant_id: UUID
+    composed: Composed
+
+    @property
+    def whole(self) -> bytes | None:
+        """Its bytes; None if it is large or has files, and must be :meth:`ComposedMessages.spooled`."""
+        composed = self.composed
+        return None if composed.has_files or composed.size > LARGE else composed.whole
 
 
 class ComposedMessages:
     """Composes messages for one worker process. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, folder: Path) -> None:
+        """``folder``: where large messages are written while they are sent."""
+        self._database, self._blobs, self._folder = database, blobs, folder
         self._contents = Contents(database)
 
     def small(self, message_ids: Sequence[UUID]) -> dict[UUID, bytes]:
@@ -33,11 +76,30 @@ class ComposedMessages:
                 found[identifier] = composed.whole
         return found
 
-    def whole(self, message_id: UUID) -> bytes:
-        """Return the bytes of a message.
+    def ready(self, message_id: UUID) -> Ready:
+        """Return a message that is about to be sent; its files are read only by :meth:`spooled`.
 
-        Raises :class:`DatabaseUnavailable`, and :class:`InvalidInput` if it cannot be composed.
+        Raises :class:`DatabaseUnavailable`, and :class:`NotComposed`.
         """
-        composed = self._contents.messages([message_id])[message_id].composed()
+        stored = self._contents.messages([message_id])[message_id]
+        try:
+            composed = stored.composed()
+        except InvalidInput as error:
+            raise NotComposed(f"the message cannot be composed: {error}") from error
         assert composed is not None  # retention deletes only messages that are finished
-        return composed.whole
+        return Ready(stored.tenant_id, composed)
+
+    def spooled(self, ready: Ready) -> Spooled:
+        """Write a message to a file, which the caller must close.
+
+        Its files are verified before this returns, so nothing is sent of a damaged one. Raises
+        :class:`DatabaseUnavailable`, and :class:`NotComposed`.
+        """
+        try:
+            return spool(octets(self._database, self._blobs, ready.tenant_id, ready.composed), self._folder)
+        except BlobMissing as error:
+            raise NotComposed(f"an attachment cannot be sent: {error}", damaged=True) from error
+        except BlobStoreUnavailable as error:
+            raise NotComposed(f"the attachments cannot be read: {error}") from error
+        except (EnvelopeError, SpoolFailed) as error:
+            raise NotComposed(str(error)) from error

@@ -85,7 +85,7 @@ class WorkerContext:
             permits=permits,
             breaker=breaker(settings, services.clock),
             come_back_times=ComeBackTimes(services.clock),
-            composed=ComposedMessages(services.db),
+            composed=ComposedMessages(services.db, services.blobs, settings.spool_folder),
             journal=journal,
             journal_turns=JournalTurns(journal, leases),
             leases=leases,

@@ -15,11 +15,11 @@ from uuid import UUID
 from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.deliver.claim import Claim, Loaded, claim
-from mailbbgun.deliver.composed import ComposedMessages
+from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.open_message import not_sent, opened
 from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
-from mailbbgun.drivers.operations import InThread
 from mailbbgun.events import holding
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
 from mailbbgun.smtp.envelope import Envelope
@@ -225,7 +225,16 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
     if not context.journal.works():
         give_back(context, transaction, JOURNAL_WAIT_SECONDS)
         return None
-    envelope = await read(context.composed, transaction)
+    try:
+        async with opened(context, transaction) as envelope:
+            return await _send_by_route(context, transaction, envelope)
+    except NotComposed as error:
+        not_sent(context, transaction, error)
+        return None
+
+
+async def _send_by_route(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> str | None:
+    """Send an envelope by the transaction's route and hand over its results: see :func:`try_route`."""
     if not transaction.own_mail_from and (bounces_to := context.routes.envelope_from(transaction.route)):
         envelope = replace(envelope, mail_from=bounces_to, smtputf8=envelope.smtputf8 or not bounces_to.isascii())
     transaction.limit = DIALOGUES_PER_ATTEMPT * context.routes.timeouts.dialogue(
@@ -245,14 +254,6 @@ async def try_route(context: WorkerContext, transaction: Transaction) -> str | N
         return route
     hand_over(context, transaction, outcomes, attempted=context.routes.has_server(transaction.route))
     return None
-
-
-async def read(composed: ComposedMessages, transaction: Transaction) -> Envelope:
-    """Return the envelope and the bytes to send, which are the same in every attempt."""
-    raw = transaction.raw
-    if raw is None:
-        raw = await InThread(lambda: composed.whole(transaction.message_id), reads=True)
-    return Envelope(transaction.mail_from, tuple(one.address for one in transaction.claims), raw, transaction.smtputf8)
 
 
 async def send(context: WorkerContext, transaction: Transaction, envelope: Envelope) -> dict[str, Outcome]:

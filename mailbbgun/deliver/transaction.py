@@ -13,7 +13,7 @@ class Transaction:
     message_id: UUID
     mail_from: str
     smtputf8: bool
-    raw: bytes | None  # None: read it when it is about to be sent
+    raw: bytes | None  # None: read or compose it when it is about to be sent
     route: str
     claims: list[Claim]
     candidates: list[str] = field(default_factory=list)  # the other routes it may take, best first

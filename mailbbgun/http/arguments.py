@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from mailbbgun.core.errors import InvalidInput, MalformedBody, TooLarge, UnsupportedMediaType
 from mailbbgun.http.bad_input import name_of, sentences, shown
-from mailbbgun.http.error_responses import INVALID, too_large
+from mailbbgun.http.error_responses import INVALID, BodyLimit, too_large
 from mailbbgun.http.strict_json import parse_object
 
 #: Location of arguments → what one argument is called there.
@@ -112,5 +112,5 @@ def _read(req: Request) -> bytes:
         raise MalformedBody("The body could not be read.") from error
     # Werkzeug cuts a body that comes in chunks at the limit, and raises no error.
     if req.content_length is None and req.max_content_length is not None and len(raw) >= req.max_content_length:
-        raise TooLarge(too_large(req.max_content_length))
+        raise TooLarge(too_large(BodyLimit(req.max_content_length)))
     return raw

@@ -73,12 +73,16 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
         }
         for status, options in refusals.items():
             view = self.alt_response(status, **options)(view)
-        return cast(View, self.doc(security=[{name: []} for name in SECURITY_SCHEMES])(view))
+        return self.doc(security=[{name: []} for name in SECURITY_SCHEMES])(view)
 
     def arguments(self, schema: type[marshmallow.Schema], **options: Any) -> Callable[[View], View]:
         # An instance, which is made once: flask-smorest would make one of a class with each
         # request.
         return cast(Callable[[View], View], super().arguments(schema(), **options))
+
+    def doc(self, **options: Any) -> Callable[[View], View]:
+        """Add to the OpenAPI document of a view."""
+        return cast(Callable[[View], View], super().doc(**options))
 
     def response(self, status_code: int, schema: Any = None, **options: Any) -> Callable[[View], View]:
         return cast(Callable[[View], View], super().response(status_code, schema, **options))
@@ -86,7 +90,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
     def taking(self, content_type: str, schema: Any) -> Callable[[View], View]:
         """Document the body of a request that is no JSON."""
         body = {"required": True, "content": {content_type: {"schema": schema}}}
-        return cast(Callable[[View], View], self.doc(requestBody=body))
+        return self.doc(requestBody=body)
 
     def alt_response(self, status_code: int, **options: Any) -> Callable[[View], View]:
         """Document another response. Without a schema it has the error shape."""

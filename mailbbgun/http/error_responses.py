@@ -6,7 +6,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import marshmallow
 from flask import Flask, Response, current_app, request
@@ -66,9 +66,16 @@ def error_response(status: int, code: str, message: str, fields: Mapping[str, Se
     return answer
 
 
-def too_large(most: int) -> str:
-    """Return the sentence about a body that is larger than ``most`` bytes."""
-    return f"The request's body is larger than {most} bytes, the limit (MAX_BODY_SIZE)."
+class BodyLimit(NamedTuple):
+    """The most bytes that a request's body may have, and which settings say so."""
+
+    bytes: int
+    settings: str = "MAX_BODY_SIZE"
+
+
+def too_large(limit: BodyLimit) -> str:
+    """Return the sentence about a body that is larger than its limit."""
+    return f"The request's body is larger than {limit.bytes} bytes, the limit ({limit.settings})."
 
 
 def rate_headers(limit: int, remaining: int, seconds: int) -> dict[str, str]:
@@ -133,7 +140,7 @@ def _http_error(error: HTTPException) -> Any:
 def _explained(status: int, error: HTTPException) -> tuple[str, str]:
     """Return the code of an error of Flask's, and a sentence that says what would be right."""
     if status == 413:
-        return "too_large", too_large(current_app.config["MAX_CONTENT_LENGTH"])
+        return "too_large", too_large(BodyLimit(current_app.config["MAX_CONTENT_LENGTH"]))
     if status == 404:
         return "not_found", nothing_at(request.path, [rule.rule for rule in current_app.url_map.iter_rules()])
     if isinstance(error, MethodNotAllowed):

@@ -32,6 +32,7 @@ from mailbbgun.http.error_responses import rate_headers
 from mailbbgun.http.provided import provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import WHO, PendingResponse, add_headers
+from mailbbgun.http.uploads.admission import COUNTED, Admitted
 from mailbbgun.http.urls import named_hosts
 
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -182,7 +183,9 @@ def guard(
             _not_too_often(limiter.address(address, failed=True), address, error)
             raise
         request.environ[WHO] = who
-        if who.limited:
+        if (earlier := request.environ.get(COUNTED)) is not None:
+            _tell(earlier)
+        elif who.limited:
             _count(limiter.taken(who))
         g.caller = who
         _check(who, needed, getattr(current_app.view_functions[request.endpoint], TESTS, False))
@@ -192,20 +195,25 @@ def guard(
 def _count(standing: Standing | None) -> None:
     if standing is None:
         return
-    headers = standing.headers
-
-    @after_this_request
-    def _tell(answer: Response) -> Response:
-        if isinstance(answer, PendingResponse):
-            answer.more = headers
-        else:
-            add_headers(answer, headers)
-        return answer
-
+    _tell(standing.headers)
     if not standing.allowed:
         raise RateLimited(
             f"More than {standing.limit} requests a minute.", limit=standing.limit, retry_after=standing.seconds
         )
+
+
+def _tell(headers: Mapping[str, str]) -> None:
+    """Add headers about limits to the response to this request."""
+
+    @after_this_request
+    def _add(answer: Response) -> Response:
+        if isinstance(answer, PendingResponse):
+            answer.more = headers
+        elif isinstance(answer, Admitted):
+            answer.counted = headers
+        else:
+            add_headers(answer, headers)
+        return answer
 
 
 def _not_too_often(standing: Standing, address: str | None, why: Unauthorized) -> None:

@@ -33,7 +33,18 @@ _INSIDE = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Parse a JSON object in UTF-8.
+    """Parse a JSON object in UTF-8, as :func:`parse_value` does.
+
+    Raises :class:`MalformedBody`, :class:`TooLarge`.
+    """
+    value = parse_value(raw)
+    if not isinstance(value, dict):
+        raise MalformedBody(f'The body must be a JSON object, such as {{"name": "value"}}; it is {kind_of(value)}.')
+    return value
+
+
+def parse_value(raw: bytes) -> Any:
+    """Parse a JSON value in UTF-8.
 
     A byte order mark at its beginning is ignored (RFC 8259 §8.1). Refused are: more than
     :data:`MOST_DEPTH` levels, a key that is twice in one object, NaN and Infinity, integers beyond
@@ -44,9 +55,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         raise MalformedBody("The body is empty; it must be a JSON object.")
     text, value = _decoded(raw)
-    if not isinstance(value, dict):
-        raise MalformedBody(f'The body must be a JSON object, such as {{"name": "value"}}; it is {kind_of(value)}.')
-    if _deeper_than(MOST_DEPTH, value):
+    if isinstance(value, dict | list) and _deeper_than(MOST_DEPTH, value):
         raise MalformedBody(_TOO_DEEP)
     # NUL and surrogates can only come from a \u escape: the decoder refuses raw control characters,
     # UTF-8 refuses raw surrogates.

@@ -1,5 +1,6 @@
 """``GET /messages``, ``/messages/{id}`` and ``/messages/{id}/raw``."""
 
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from mailbbgun.http.provided import provided
 from mailbbgun.http.urls import next_page
 from mailbbgun.messages import find, repo
 from mailbbgun.messages.schemas import Details, Filters, Messages
+from mailbbgun.messages.streaming import octets
 from mailbbgun.services import Services
 
 blueprint = Blueprint("messages", __name__, description="Messages, and what became of them.")
@@ -43,8 +45,7 @@ def index(filters: dict[str, Any]) -> Any:
 def show(message_id: UUID) -> Any:
     """Show a message and what became of each delivery"""
     who = caller()
-    with reading(provided(Services).db) as session:
-        return find.details(session, who.tenant_id, message_id, tests_only=who.tests_only)
+    return find.details(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only)
 
 
 @blueprint.route("/messages/<uuid:message_id>/raw", tags=["messages"])
@@ -59,6 +60,15 @@ def show(message_id: UUID) -> Any:
 def raw(message_id: UUID) -> Response:
     """Download the MIME as sent"""
     who = caller()
-    found = find.mime(provided(Services).db, who.tenant_id, message_id, tests_only=who.tests_only)
-    headers = {"Content-Disposition": f'attachment; filename="{message_id}.eml"'}
-    return Response(found.whole, mimetype="message/rfc822", headers=headers)
+    services = provided(Services)
+    composed = find.mime(services.db, who.tenant_id, message_id, tests_only=who.tests_only)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{message_id}.eml"',
+        "Content-Length": str(composed.size),
+    }
+    if not composed.has_files:
+        return Response(composed.whole, mimetype="message/rfc822", headers=headers)
+    blocks = octets(services.db, services.blobs, who.tenant_id, composed)
+    # The header, and the beginning of the first file: before the answer begins, so that an error has its own.
+    begun = [*islice(blocks, 2)]
+    return Response(chain(begun, blocks), mimetype="message/rfc822", headers=headers)

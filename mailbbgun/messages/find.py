@@ -13,6 +13,7 @@ from mailbbgun.database.db import Database
 from mailbbgun.database.deadline import at_most
 from mailbbgun.messages import repo
 from mailbbgun.messages.composing import Composed
+from mailbbgun.messages.contents import File
 from mailbbgun.messages.loading import Contents
 
 #: Seconds that the database may take for one list.
@@ -33,15 +34,21 @@ def page(session: Session, wanted: repo.Wanted) -> tuple[list[dict[str, Any]], i
         return repo.page(session, wanted)
 
 
-def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any]:
-    """Return a tenant's message with its deliveries, in the form that ``api.Details`` takes.
+def details(database: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> dict[str, Any]:
+    """Return a tenant's message with its deliveries and files, in the form that ``schemas.Details`` takes.
 
     Raises :class:`NotFound`; with ``tests_only`` also if the message is no test message.
     """
-    found = repo.details(session, tenant_id, message_id, tests_only=tests_only)
+    with database.read(tenant_id, tests_only=tests_only) as session:
+        found = repo.details(session, tenant_id, message_id, tests_only=tests_only)
     if found is None:
         raise missing()
-    return found
+    return found | {"attachments": _files(database, found["content_id"])}
+
+
+def _files(database: Database, content_id: UUID | None) -> list[File]:
+    content = Contents(database).of([content_id]).get(content_id) if content_id else None
+    return [*content.files] if content else []
 
 
 def mime(database: Database, tenant_id: UUID, message_id: UUID, *, tests_only: bool = False) -> Composed:

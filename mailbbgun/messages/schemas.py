@@ -224,6 +224,21 @@ class DeliveryShape(Schema):
     finished_at = Time(allow_none=True)
 
 
+class FileShape(Schema):
+    """A file of a message."""
+
+    filename = fields.String()
+    content_type = fields.String()
+    size = fields.Integer(metadata={"description": "Bytes of the file itself."})
+    sha256 = fields.String()
+    content_id = fields.String(allow_none=True, metadata={"description": "Null, unless the HTML shows it."})
+    id = fields.String(
+        attribute="attachment_id",
+        allow_none=True,
+        metadata={"description": "Of the attachment that was named; null: a digest or the file itself was given."},
+    )
+
+
 class Details(Summary):
     """A message with its deliveries."""
 
@@ -238,4 +253,5 @@ class Details(Summary):
     key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})
     smtputf8 = fields.Boolean(metadata={"description": "Whether an address needs RFC 6531 all the way."})
+    attachments = fields.List(fields.Nested(FileShape))
     deliveries = fields.List(fields.Nested(DeliveryShape))

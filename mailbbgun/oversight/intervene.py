@@ -137,8 +137,7 @@ def change(
 
 
 def _shown(db: Database, tenant_id: UUID, message_id: UUID, tests_only: bool) -> dict[str, Any]:
-    with db.read(tenant_id, tests_only=tests_only) as session:
-        return find.details(session, tenant_id, message_id, tests_only=tests_only)
+    return find.details(db, tenant_id, message_id, tests_only=tests_only)
 
 
 def _standing(message: dict[str, Any]) -> str:

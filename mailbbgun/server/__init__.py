@@ -28,12 +28,16 @@ What it promises:
 - The number of connections, and the bytes kept for them, are bounded. If there are too many, the
   server closes the connection that has made no progress for the longest time, never one whose
   request is being served (``registry.py``).
+- An upload takes disk instead of memory, and no thread while it comes. Its body is taken only after the
+  application has checked the key and the scope by the head (``http/uploads/``); another thread than the
+  poller writes to the disk, and its room is bounded.
 - Refusals have the API's error shape, with a sentence that says what is wrong (``refusal.py``).
 
 The files, in the order of a request: ``worker`` (start, serve, stop), ``poller`` (ready sockets,
-calls from threads), ``turns`` (who is next), ``accepting``, ``clients`` (read, send, close),
-``registry`` and ``client_limits`` (which connection to close), ``incoming`` and ``chunked`` (parse
-requests), ``refusal``, ``serving`` (requests become responses), ``exchange``.
+calls from threads), ``turns`` (who is next), ``accepting``, ``connections`` and ``clients`` (open,
+read, send, close), ``registry`` and ``client_limits`` (which connection to close), ``incoming`` and
+``bodies/`` (parse requests), ``refusal``, ``serving`` (requests become responses), ``exchange``.
 
-A response is kept in memory until it is sent, so a view must not stream without end.
+A response is kept until it is sent: in memory or, if it is large, in a file. So a view must not stream
+without end, and an error in the middle of a view's stream still becomes a response of its own.
 """

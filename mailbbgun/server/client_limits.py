@@ -59,6 +59,8 @@ class ServerLimits:
     connections_per_address: int | None
     buffers: int  # requests and responses on their way, all together
     body: int
+    spools: int  # uploads on their way, in files, all together
+    discarded: int  # of a body that comes after the response that refuses it
     transfer: float  # for one body, or one response
     seconds: Mapping[Stage, float]  # in each stage, without progress
 
@@ -84,6 +86,8 @@ def limits_of(settings: Settings, keepalive: float) -> ServerLimits:
         connections_per_address=None if settings.PROXIES else settings.API_CONNECTIONS_PER_ADDRESS,
         buffers=max(settings.API_BUFFER_SIZE, 2 * settings.MAX_BODY_SIZE),
         body=settings.MAX_BODY_SIZE,
+        spools=settings.API_SPOOL_SIZE,
+        discarded=settings.max_upload_size + SMALL,
         transfer=float(settings.API_TRANSFER_SECONDS),
         seconds={
             Stage.NEW: head,

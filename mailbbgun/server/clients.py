@@ -2,17 +2,17 @@
 
 import math
 import socket
-import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-from mailbbgun.core.net import network_of
-from mailbbgun.server.client_limits import FREE, LINGER_SECONDS, SENT_AT_ONCE, SMALL, ServerLimits, Stage
-from mailbbgun.server.incoming import Incoming
-from mailbbgun.server.poller import READ, WRITE, Poller
+from mailbbgun.server.bodies.spool import Spool
+from mailbbgun.server.client_limits import FREE, SENT_AT_ONCE, Stage
+from mailbbgun.server.connections import Connections
+from mailbbgun.server.incoming import BegunUpload
+from mailbbgun.server.poller import READ, WRITE
 from mailbbgun.server.refusal import Refusal, late, late_body
-from mailbbgun.server.registry import Buffers, ClientConnection, ConnectionGroup, ConnectionRegistry, RequestServer
+from mailbbgun.server.registry import ClientConnection
 
 #: Late connections to end in a row.
 _ENDED_AT_ONCE = 16
@@ -20,94 +20,11 @@ _ENDED_AT_ONCE = 16
 #: Why a connection waits for its turn, beside READ and WRITE: more of what it has sent is here.
 _NEXT = 4
 
-#: Seconds between two log lines about connections that were closed to make room.
-_TELL_SECONDS = 60.0
-
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_network_of = lru_cache(maxsize=4096)(network_of)
 
 
-class Clients:
-    """Owns every connection. Only for the poller's thread. ``clock`` gives monotonic seconds."""
-
-    def __init__(
-        self,
-        cfg: Any,
-        limits: ServerLimits,
-        poller: Poller,
-        server: RequestServer,
-        log: Any,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._cfg, self._limits, self._poller, self._server, self._log = cfg, limits, poller, server, log
-        self._clock = clock
-        self._seconds = dict(limits.seconds)
-        self._registry = ConnectionRegistry(clock)
-        self._buffers = Buffers(limits.buffers)
-        self._stopping_since: float | None = None
-        self._made_room, self._told = 0, -math.inf
-
-    def __len__(self) -> int:
-        return self._registry.all.connections
-
-    # Open and close.
-
-    def add(self, accepted: socket.socket, client: Any, server_address: Any) -> None:
-        """Take a new connection. If there are too many then, close another one."""
-        accepted.setblocking(False)
-        counted = self._limits.connections_per_address is not None and isinstance(client, tuple)
-        network = _network_of(client[0]) if counted else None
-        now = self._clock()
-        incoming = Incoming(self._cfg, client, self._limits.body)
-        connection = ClientConnection(accepted, client, server_address, network, incoming, since=now, began=now)
-        connection.handler = partial(self._on_ready, connection)
-        group = self._registry.add(connection)
-        self._watch(connection, READ)
-        if group is not None and group.connections > (self._limits.connections_per_address or 0):
-            self.make_room(group)
-        elif len(self) > self._limits.connections:
-            self.make_room()
-
-    def make_room(self, group: ConnectionGroup | None = None) -> bool:
-        """Close one connection of a group, or of all. Return False if all are being served."""
-        if (least := (self._registry.all if group is None else group).least()) is None:
-            return False
-        self._abort(least)
-        self._made_room += 1
-        now = self._clock()
-        if now - self._told > _TELL_SECONDS:
-            self._log.warning("Closed %d slow or idle connections to make room for others", self._made_room)
-            self._made_room, self._told = 0, now
-        return True
-
-    def close(self, connection: ClientConnection) -> None:
-        """Close a connection at once."""
-        if connection.stage is Stage.CLOSED:
-            return
-        self._hold(connection, 0)
-        self._watch(connection, 0)
-        self._registry.remove(connection)
-        connection.unsent = b""
-        connection.socket.close()
-
-    def _abort(self, connection: ClientConnection) -> None:
-        """Close a connection, and let the kernel discard what it has not sent."""
-        if connection.stage is Stage.ANSWER:
-            connection.discard_unsent()
-        self.close(connection)
-
-    def _close_gracefully(self, connection: ClientConnection) -> None:
-        """Close our side, and read on: else the response could be lost (RFC 9112 §9.6)."""
-        if connection.ended:
-            self.close(connection)
-            return
-        try:
-            connection.socket.shutdown(socket.SHUT_WR)
-        except OSError:  # the client has gone
-            self.close(connection)
-            return
-        self._registry.move(connection, Stage.CLOSING)
-        self._watch(connection, READ)
+class Clients(Connections):
+    """Reads requests from connections, and sends the answers. Only for the poller's thread."""
 
     def end_late(self) -> bool:
         """End late connections: requests with a 408 (RFC 9110 §15.5.9), others silently.
@@ -120,6 +37,8 @@ class Clients:
             if ended == _ENDED_AT_ONCE:
                 return True
             match connection.stage:
+                case Stage.BODY | Stage.ANSWER if connection.flushing:  # we are late, and not the client
+                    self._renew(connection)
                 case Stage.BODY if self._stopping_since is None:
                     self._refuse(connection, late_body(connection.moved, self._limits))
                 case Stage.HEAD | Stage.BODY as stage:
@@ -127,53 +46,6 @@ class Clients:
                 case _:
                     self._abort(connection)
         return False
-
-    def stop(self) -> None:
-        """Close idle connections now, and others after their response.
-
-        Requests that have begun to come get :data:`LINGER_SECONDS` to be complete.
-        """
-        self._stopping_since = self._clock()
-        self._seconds |= {stage: min(self._seconds[stage], LINGER_SECONDS) for stage in (Stage.HEAD, Stage.BODY)}
-        for connection in self._registry.all.all(Stage.NEW, Stage.IDLE):
-            if not connection.ready:
-                self.close(connection)
-
-    def close_all(self) -> None:
-        """Close all connections that wait for their clients."""
-        for connection in self._registry.all.all(*self._seconds):
-            self.close(connection)
-
-    # Wait, and keep bytes.
-
-    def _progress(self, connection: ClientConnection, moved: int) -> None:
-        """Extend the deadline of a body or response that keeps the pace, up to the longest time."""
-        connection.moved += moved
-        if connection.moved < self._limits.pace:
-            return
-        now = self._clock()
-        if now - connection.began < self._limits.transfer:
-            connection.since, connection.moved = now, 0
-            self._registry.renew(connection)
-            self._buffers.renew(connection)
-
-    def _hold(self, connection: ClientConnection, held: int) -> None:
-        """Note how many bytes are kept for a connection. Close some if it is too much in all."""
-        if held > FREE or connection.held:
-            self._buffers.hold(connection, held)
-            while (least := self._buffers.excess()) is not None:
-                self._abort(least)
-
-    def _watch(self, connection: ClientConnection, ready: int) -> None:
-        if connection.watched == ready:
-            return
-        if not ready:
-            self._poller.ignore(connection.socket)
-        elif connection.watched:
-            self._poller.change(connection.socket, ready, connection.handler)
-        else:
-            self._poller.watch(connection.socket, ready, connection.handler)
-        connection.watched = ready
 
     # Read.
 
@@ -228,7 +100,7 @@ class Clients:
 
     def _discard(self, connection: ClientConnection, size: int) -> None:
         connection.discarded += size
-        if connection.discarded > self._limits.body + SMALL:
+        if connection.discarded > self._limits.discarded:
             self.close(connection)
         else:
             self._progress(connection, size)
@@ -244,6 +116,9 @@ class Clients:
             if connection.stage is not Stage.SERVED:
                 self._registry.move(connection, Stage.SERVED)
             self._hold(connection, connection.held + size)
+            if isinstance(request, BegunUpload):
+                self._server.admit(connection, request.request)
+                return
             if self._buffers.full and connection.incoming.held > FREE:
                 self._discard_pipelined(connection)
             self._server.serve(connection, request)
@@ -254,6 +129,27 @@ class Clients:
         """Discard pipelined requests. The client sends them again (RFC 9112 §9.3.2)."""
         connection.cut = True
         self._hold(connection, connection.held - connection.incoming.discard_pipelined())
+
+    def take_body(self, connection: ClientConnection) -> None:
+        """Take the body of an upload that was admitted."""
+        if connection.broken:
+            self.close(connection)
+            return
+        connection.incoming.take_body(self._spools.spool())
+        self._advance(connection, connection.incoming.next, 0)
+
+    def _flushed(self, connection: ClientConnection, failed: Exception | None) -> None:
+        """Go on with an upload of which a thread has written a part to its file."""
+        connection.flushing = False
+        if connection.stage is Stage.CLOSED:
+            return
+        if failed is None:
+            self._wait(connection, 0)
+        elif isinstance(failed, Refusal):
+            self._refuse(connection, failed)
+        else:
+            self._log.error("Error in an upload", exc_info=failed)
+            self.close(connection)
 
     def parse(self, connection: ClientConnection, whole: bytes) -> None:
         """Serve a request the usual way, because the quick way has declined it."""
@@ -276,8 +172,12 @@ class Clients:
         self._hold(connection, incoming.held)
         if connection.stage is Stage.CLOSED:
             return
-        self._watch(connection, 0 if incoming.has_more else READ)
-        if incoming.has_more:  # a body in tiny chunks
+        spool = incoming.full_spool
+        self._watch(connection, 0 if incoming.has_more or spool else READ)
+        if spool is not None:
+            connection.flushing = True
+            self._spools.flush(spool, partial(self._flushed, connection))
+        elif incoming.has_more:  # a body in tiny chunks, or one that waited for its spool
             self._on_ready(connection, _NEXT)
         elif incoming.expects_continue():
             self._send_continue(connection)
@@ -295,51 +195,82 @@ class Clients:
 
     def _refuse(self, connection: ClientConnection, refusal: Refusal) -> None:
         self._registry.move(connection, Stage.SERVED)
+        connection.incoming.drop_upload()
         self._server.refused(connection, refusal)
         self.send(connection, refusal.response(), keep_alive=False)
 
-    def send(self, connection: ClientConnection, answer: bytes, *, keep_alive: bool) -> None:
+    def send(self, connection: ClientConnection, answer: bytes | Spool, *, keep_alive: bool) -> None:
         """Send the response to the request that is being served.
 
-        ``keep_alive``: another request may follow it.
+        ``keep_alive``: another request may follow it. A spool is closed when it is sent.
         """
         connection.keep_alive = keep_alive and not connection.cut
+        if isinstance(answer, Spool):
+            connection.unread = answer
+            answer = b""
         if connection.broken:
             self.close(connection)
             return
-        try:
-            sent = connection.socket.send(answer)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # the client has gone
-            self.close(connection)
+        sent = self._sent(connection, answer) if answer else 0
+        if sent is None:
             return
-        if sent == len(answer):
+        if sent == len(answer) and connection.unread is None:
             self._after_answer(connection)
             return
-        connection.unsent = memoryview(answer)[sent:]
         self._registry.move(connection, Stage.ANSWER)
-        self._watch(connection, WRITE)
         self._hold(connection, len(answer) + connection.incoming.held)
+        connection.unsent = memoryview(answer)[sent:]
+        self._go_on_sending(connection)
 
-    def _send_more(self, connection: ClientConnection) -> None:
+    def _sent(self, connection: ClientConnection, data: bytes | memoryview) -> int | None:
+        """Return how many bytes the kernel took; None if the client has gone."""
         try:
-            sent = connection.socket.send(connection.unsent[:SENT_AT_ONCE])
+            return connection.socket.send(data)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError:
             self.close(connection)
-            return
-        connection.unsent = connection.unsent[sent:]
+            return None
+
+    def _go_on_sending(self, connection: ClientConnection) -> None:
+        """Wait until the socket takes more, or until more of the response is in memory."""
         if connection.unsent:
-            self._progress(connection, sent)
+            self._watch(connection, WRITE)
+        elif connection.unread is not None:
+            self._watch(connection, 0)
+            connection.flushing = True
+            self._spools.read_next(connection.unread, partial(self._on_read, connection))
         else:
             self._registry.move(connection, Stage.SERVED)
             self._watch(connection, READ)  # not WRITE: the socket is writable, so every turn would report it
             self._after_answer(connection)
 
+    def _on_read(self, connection: ClientConnection, block: bytes | Exception) -> None:
+        """Send a block of a large response."""
+        connection.flushing = False
+        if connection.stage is Stage.CLOSED:
+            return
+        if isinstance(block, Exception):
+            self._log.error("Error in a response", exc_info=block)
+            self.close(connection)
+            return
+        if not block:
+            self._drop_answer(connection)
+        self._hold(connection, len(block) + connection.incoming.held)
+        connection.unsent = memoryview(block)
+        self._go_on_sending(connection)
+
+    def _send_more(self, connection: ClientConnection) -> None:
+        sent = self._sent(connection, connection.unsent[:SENT_AT_ONCE])
+        if not sent:
+            return
+        connection.unsent = connection.unsent[sent:]
+        self._progress(connection, sent)
+        if not connection.unsent:
+            self._go_on_sending(connection)
+
     def _after_answer(self, connection: ClientConnection) -> None:
-        connection.unsent = b""
+        self._drop_answer(connection)
         self._hold(connection, connection.incoming.held)
         if not connection.keep_alive or self._stopping_since is not None:
             self._close_gracefully(connection)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -9,14 +10,28 @@ from typing import Any
 from gunicorn import SERVER, util  # type: ignore[import-untyped]  # it has no types
 from gunicorn.http import wsgi  # type: ignore[import-untyped]  # nor has this
 
-from mailbbgun.http.responses import AWAITS, PendingResponse
+from mailbbgun.accept.quick import Begun
+from mailbbgun.http.responses import AWAITS, Ending, PendingResponse
+from mailbbgun.server.bodies.spool import Spool, SpoolThread
 from mailbbgun.server.registry import ClientConnection
+
+#: Bytes of a response. A larger one goes to its client from a file.
+LARGE = 1_048_576
 
 
 class Exchange:
     """A request, with the WSGI environment and the response that gunicorn makes for it."""
 
-    def __init__(self, cfg: Any, connection: ClientConnection, request: Any, *, last: bool, may_pend: bool) -> None:
+    def __init__(
+        self,
+        cfg: Any,
+        connection: ClientConnection,
+        request: Any,
+        spools: SpoolThread,
+        *,
+        last: bool,
+        may_pend: bool,
+    ) -> None:
         """``last``: the connection is closed after the response.
 
         ``may_pend``: the application may return a :class:`PendingResponse`. Raises whatever a hook
@@ -25,7 +40,7 @@ class Exchange:
         self.connection = connection
         self.request = request
         self.began = datetime.now()
-        self._written = _Written()
+        self._written = _Written(spools)
         self.response, self.environ = wsgi.create(request, self._written, connection.client, connection.server, cfg)
         self.environ["wsgi.multithread"] = True
         # An absolute target without a path means / (RFC 9112 §3.2.1). Werkzeug would redirect there, to the host
@@ -40,16 +55,19 @@ class Exchange:
         """Return the body of a pending response. Waits if it is not finished."""
         return pending.answer(self.environ)(self.environ, self.response.start_response)
 
-    def write(self, body: Iterable[bytes]) -> bytes:
-        """Return the whole response. Raises whatever the application raises."""
+    def write(self, body: Iterable[bytes]) -> bytes | Spool:
+        """Return the whole response; a large one is in a file. Raises whatever the application raises."""
         try:
             for piece in body:
                 self.response.write(piece)
             self.response.close()
+            return self._written.whole()
+        except BaseException:
+            self._written.drop()
+            raise
         finally:
             if close := getattr(body, "close", None):
                 close()
-        return b"".join(self._written)
 
     @property
     def keep_alive(self) -> bool:
@@ -57,10 +75,64 @@ class Exchange:
         return not self.response.should_close()
 
 
-class _Written(list[bytes]):
+@dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """A message of the quick way, on its way to its commit. Flask has not seen the request."""
+
+    connection: ClientConnection
+    begun: Begun
+    whole: bytes
+
+    @property
+    def ending(self) -> Ending:
+        return self.begun.ending
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingResponse:
+    """A response of Flask's that waits for a commit."""
+
+    exchange: Exchange
+    pending: PendingResponse
+
+    @property
+    def connection(self) -> ClientConnection:
+        return self.exchange.connection
+
+    @property
+    def ending(self) -> Ending:
+        return self.pending.ending
+
+
+class _Written:
     """Collects what gunicorn writes to what it thinks is a socket."""
 
-    sendall = list.append
+    def __init__(self, spools: SpoolThread) -> None:
+        self._spools = spools
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._spool: Spool | None = None
+
+    def sendall(self, data: bytes) -> None:
+        """Take a piece of the response."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > LARGE:
+            self._spool = self._spool or self._spools.spool()
+            self._spool.write(b"".join(self._pieces))
+            self._spool.flush()
+            self._pieces, self._size = [], LARGE
+
+    def whole(self) -> bytes | Spool:
+        """Return all pieces."""
+        if self._spool is None:
+            return b"".join(self._pieces)
+        return self._spool
+
+    def drop(self) -> None:
+        """Remove the file, if there is one."""
+        if self._spool is not None:
+            self._spool.close()
 
 
 @lru_cache(maxsize=2)

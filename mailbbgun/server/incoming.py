@@ -1,7 +1,7 @@
 """Parses what one client sends: bytes go in, complete requests come out. Knows no sockets."""
 
 import re
-from io import BytesIO
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader  # type: ignore[import-untyped]  # it has no types
@@ -9,7 +9,11 @@ from gunicorn.http.errors import InvalidHeader  # type: ignore[import-untyped]  
 from gunicorn.http.message import Request  # type: ignore[import-untyped]  # nor this
 from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # nor this
 
-from mailbbgun.server.chunked import FEW, ChunkedBody
+from mailbbgun.http.error_responses import BodyLimit
+from mailbbgun.server.bodies.chunked import FEW, ChunkedBody
+from mailbbgun.server.bodies.content import Content, InMemory
+from mailbbgun.server.bodies.sized import SizedBody
+from mailbbgun.server.bodies.spool import Spool
 from mailbbgun.server.client_limits import LONGEST_HEAD, SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, check_transfer_coding, refusal_of, too_large, unknown_version
 
@@ -34,27 +38,45 @@ def size_of_small_post(received: bytes | bytearray, end: int) -> int:
     return size if size <= SMALL else 0
 
 
+class BegunUpload:
+    """The head of an upload. Nothing of the body is taken before :meth:`Incoming.take_body`."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request  # gunicorn's
+
+
 class Incoming:
     """The requests of one connection, one after the other.
 
-    ``client`` is the client's address, as ``accept`` returned it. A method that returns a request
+    ``client`` is the client's address, as ``accept`` returned it. ``upload_limit`` returns the limit
+    of the body of a request that is an upload; None for any other. A method that returns a request
     returns one of these, or raises :class:`Refusal`:
 
     - bytes: a whole small ``POST …/messages``, for the quick way. If that declines it, call
       :meth:`parse`.
-    - gunicorn's request, with a body that can be read.
+    - a :class:`BegunUpload`. Call :meth:`take_body` once the client may send the body.
+    - gunicorn's request, with a body that can be read; that of an upload is a :class:`Spool`.
     - None: more bytes must come. If :attr:`has_more`, they are here already: call :meth:`next`.
     """
 
-    def __init__(self, cfg: Any, client: Any, body_limit: int) -> None:
+    def __init__(
+        self,
+        cfg: Any,
+        client: Any,
+        body_limit: int,
+        upload_limit: Callable[[Any], BodyLimit | None] = lambda _: None,
+    ) -> None:
         self._cfg = cfg
         self._client = client
-        self._body_limit = body_limit
+        self._body_limit = BodyLimit(body_limit)
+        self._upload_limit = upload_limit
         self._received: bytes | bytearray = b""
         self._searched = 0  # received bytes that contain no end of a head
         self._size = 0  # bytes of the small POST that is coming
         self._request: Any = None  # the request whose body is coming
         self._body: SizedBody | ChunkedBody | None = None
+        self._spool: Spool | None = None  # the content of the upload that is coming
+        self._continue_expected = False  # the client waits for 100 Continue
         self._number = 0
 
     @property
@@ -85,15 +107,31 @@ class Incoming:
         """How many bytes to take at once."""
         return self._body.read_size if self._body else SMALL
 
+    @property
+    def full_spool(self) -> Spool | None:
+        """The spool of an upload, if it must be flushed before more bytes are taken."""
+        return self._spool if self._spool is not None and self._spool.full else None
+
     def expects_continue(self) -> bool:
         """Return whether the client waits for ``100 Continue`` (RFC 9110 §10.1.1).
 
         True only once.
         """
-        if self._body is None or not self._request._expected_100_continue:
+        if self._body is None or not self._continue_expected:
             return False
-        self._request._expected_100_continue = False
-        return self._body.held == 0
+        self._continue_expected = False
+        return self._body.held == 0 and self._body.content.tell() == 0
+
+    def take_body(self, spool: Spool) -> None:
+        """Take the body of the begun upload into a spool. Then call :meth:`next`."""
+        assert self._body is not None
+        self._body.content = self._spool = spool
+
+    def drop_upload(self) -> None:
+        """Remove what has come of an upload whose body is not complete."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
 
     def take(self, data: bytes) -> bytes | Any | None:
         """Take bytes that have come. Return a request."""
@@ -165,22 +203,27 @@ class Incoming:
         if request.version not in ((1, 0), (1, 1)):
             raise unknown_version()
         self._request, reader = request, request.body.reader
+        self._continue_expected = request._expected_100_continue
+        request._expected_100_continue = False  # else gunicorn would write to the socket
         if isinstance(reader, ChunkedReader):
             check_transfer_coding(request.headers)
-            self._body = ChunkedBody(reader, self._body_limit)
-        elif reader.length > self._body_limit:
-            raise too_large(self._body_limit)
         elif reader.length == 0:
-            return self._complete(BytesIO())
+            return self._complete(InMemory())
+        upload = self._upload_limit(request)
+        limit = upload or self._body_limit
+        if isinstance(reader, ChunkedReader):
+            self._body = ChunkedBody(reader, limit)
+        elif reader.length > limit.bytes:
+            raise too_large(limit)
         else:
             self._body = SizedBody(reader.length)
-        return self._continue()
+        return self._continue() if upload is None else BegunUpload(request)
 
     def _continue(self) -> Any | None:
-        """Take what has come of a body. Stop where tiny chunks may begin again."""
+        """Take what has come of a body. Stop where tiny chunks may begin again, or at a full spool."""
         body = self._body
         assert body is not None
-        while self._received:
+        while self._received and self.full_spool is None:
             most = body.read_size
             piece, self._received = bytes(self._received[:most]), self._received[most:]
             rest = body.feed(piece)
@@ -191,12 +234,12 @@ class Incoming:
                 break
         return None
 
-    def _complete(self, content: BytesIO) -> Any:
+    def _complete(self, content: Content) -> Any:
         request = self._request
         request.body = content
-        request._expected_100_continue = False  # else gunicorn would write to the socket
-        content.seek(0)
-        self._request = self._body = None
+        if isinstance(content, InMemory):
+            content.seek(0)
+        self._request = self._body = self._spool = None
         return request
 
     def _check_begun_head(self) -> None:
@@ -221,28 +264,3 @@ class Incoming:
 
 def _head_too_large() -> Refusal:
     return Refusal(431, f"The request's head is larger than {LONGEST_HEAD} bytes, the limit.")
-
-
-class SizedBody:
-    """A body whose length is known."""
-
-    def __init__(self, length: int) -> None:
-        self.content = BytesIO()
-        self._left = length
-
-    @property
-    def held(self) -> int:
-        """Bytes kept."""
-        return self.content.tell()
-
-    @property
-    def read_size(self) -> int:
-        """How many bytes to take at once."""
-        return SMALL
-
-    def feed(self, data: bytes) -> bytes | None:
-        """Take more of the body. Return the bytes after it once it is complete, else None."""
-        self.content.write(data[: self._left])
-        rest = data[self._left :]
-        self._left -= len(data) - len(rest)
-        return None if self._left else rest

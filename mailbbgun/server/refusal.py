@@ -13,6 +13,7 @@ from gunicorn.http.message import (  # type: ignore[import-untyped]  # nor has t
 )
 
 from mailbbgun.http import error_responses
+from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.http.responses import SECURE
 from mailbbgun.server.client_limits import ServerLimits, Stage
 
@@ -63,10 +64,12 @@ _UNEXPLAINED = (
 class Refusal(Exception):
     """The refusal of a request, without the application. It ends the connection."""
 
-    def __init__(self, status: int, message: str, *, code: str | None = None) -> None:
+    def __init__(self, status: int, message: str, *, code: str | None = None, retry_after: int | None = None) -> None:
+        """``retry_after``: seconds after which the same request may succeed."""
         super().__init__(message)
         self.status = status
         self.message = message
+        self.retry_after = retry_after
         self.phrase = HTTPStatus(status).phrase
         self.code = code or _CODES.get(status) or self.phrase.lower().replace(" ", "_").replace("-", "_")
 
@@ -76,12 +79,14 @@ class Refusal(Exception):
         body = json.dumps({"error": error}).encode() + b"\n"
         headers = {"Date": formatdate(usegmt=True), "Connection": "close", "Content-Type": "application/json"}
         headers |= {"Content-Length": str(len(body)), **SECURE}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         return f"HTTP/1.1 {self.status} {self.phrase}\r\n{lines}\r\n".encode("ascii") + body
 
 
-def too_large(limit: int) -> Refusal:
-    """Refuse a body over ``limit`` bytes."""
+def too_large(limit: BodyLimit) -> Refusal:
+    """Refuse a body over its limit."""
     return Refusal(413, error_responses.too_large(limit), code="too_large")
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import Any, Protocol
 
+from mailbbgun.http.error_responses import BodyLimit
+from mailbbgun.server.bodies.spool import Spool
 from mailbbgun.server.client_limits import FREE, Stage
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.refusal import Refusal
@@ -46,11 +48,14 @@ class ClientConnection:
     newcomer_share: Share = field(default_factory=Share)  # of that of the threads for newcomers
     handler: Callable[[int], None] = lambda _: None
     unsent: bytes | memoryview = b""
+    unread: Spool | None = None  # the rest of a large response, behind ``unsent``
     keep_alive: bool = False  # another request may follow the response
     ended: bool = False  # the client sends nothing more
     broken: bool = False  # the client neither sends nor reads
     cut: bool = False  # pipelined requests were discarded, so the connection ends with the response
     discarded: int = 0  # bytes that came after a response that ends the connection
+    flushing: bool = False  # a thread writes or reads a file for it; nothing is read or sent meanwhile
+    admitted: Any = None  # the exchange of the upload whose body is coming
 
     def discard_unsent(self) -> None:
         """Let the kernel discard, at the close, what it has not sent."""
@@ -68,6 +73,15 @@ class RequestServer(Protocol):
 
     def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Note that a request was refused."""
+
+    def upload_limit(self, request: Any) -> BodyLimit | None:
+        """Return the limit of the body if gunicorn's request is an upload, else None."""
+
+    def admit(self, connection: ClientConnection, request: Any) -> None:
+        """Call ``Clients.take_body`` in the poller's thread if the client may send this upload.
+
+        Else send the response.
+        """
 
 
 class ConnectionGroup:

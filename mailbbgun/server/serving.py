@@ -15,20 +15,21 @@ interpreter lock whenever it returns from the kernel.
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from mailbbgun.accept.quick import Begun, Quick
+from mailbbgun.accept.quick import Quick
 from mailbbgun.core.hosts import Hosts
 from mailbbgun.core.net import network_of
-from mailbbgun.http.error_responses import INTERNAL_ERROR
+from mailbbgun.http.error_responses import INTERNAL_ERROR, BodyLimit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.http.refusals import Refusals
-from mailbbgun.http.responses import HEALTHY, Ending, PendingResponse, ready
+from mailbbgun.http.responses import HEALTHY, PendingResponse, ready
+from mailbbgun.http.uploads.admission import ADMITTING, COUNTED, Admitted, UploadRoutes
+from mailbbgun.server.bodies.spool import Spool, SpoolThread
 from mailbbgun.server.clients import Clients
-from mailbbgun.server.exchange import Exchange, created
+from mailbbgun.server.exchange import Exchange, WaitingMessage, WaitingResponse, created
 from mailbbgun.server.poller import Poller
 from mailbbgun.server.refusal import Refusal
 from mailbbgun.server.registry import ClientConnection
@@ -46,12 +47,13 @@ class Serving:
 
     clients: Clients
 
-    def __init__(self, worker: Any, quick: Quick | None, poller: Poller) -> None:
-        self._worker, self._quick, self._poller = worker, quick, poller
+    def __init__(self, worker: Any, quick: Quick | None, poller: Poller, spools: SpoolThread) -> None:
+        self._worker, self._quick, self._poller, self._spools = worker, quick, poller, spools
         self._cfg, self._log, self._app = worker.cfg, worker.log, worker.wsgi
         provided = getattr(self._app, "extensions", {}).get(EXTENSION, {})
         self._refusals = provided.get(Refusals) or Refusals()
         self._hosts: Hosts | None = provided.get(Hosts)
+        self._uploads: UploadRoutes | None = provided.get(UploadRoutes)
         self._health = f"{self._worker.script_name}/health"
         self._authenticator: Authenticator | None = provided.get(Authenticator)
         self._threads = RequestThreads(worker.cfg.threads, "request")
@@ -59,18 +61,33 @@ class Serving:
         # Other threads, because these wait for the database, or for a key that another process
         # holds.
         self._waiting_threads = ThreadPoolExecutor(worker.cfg.threads, "commit")
-        self._begun: list[_WaitingMessage | _WaitingResponse] = []
+        self._begun: list[WaitingMessage | WaitingResponse] = []
 
     def serve(self, connection: ClientConnection, request: bytes | Any) -> None:
         """Serve a request. Its response goes to :attr:`clients`."""
         if isinstance(request, bytes):
             if not self._begin_quickly(connection, request):
                 self.clients.parse(connection, request)
+        elif connection.admitted is not None:
+            exchange, connection.admitted = connection.admitted, None
+            self._let_wait(connection, request, partial(self._serve_upload_in_thread, exchange, request.body))
         elif request.path == self._health and self._is_plain_get(request):
             self._answer_health(connection, request, last=self._count())
         else:
             served = partial(self._serve_in_thread, connection, request, last=self._count())
             self._let_wait(connection, request, served)
+
+    def upload_limit(self, request: Any) -> BodyLimit | None:
+        """Return the limit of the body if it is an upload, else None."""
+        if self._uploads is None or not request.path.startswith(self._worker.script_name):
+            return None
+        declared = next((value for name, value in request.headers if name == "CONTENT-TYPE"), "")
+        path = request.path.removeprefix(self._worker.script_name)
+        return self._uploads.limit_of(request.method, path, declared)
+
+    def admit(self, connection: ClientConnection, request: Any) -> None:
+        """Let the application decide by its head whether an upload may come."""
+        self._let_wait(connection, request, partial(self._admit_in_thread, connection, request, last=self._count()))
 
     def begin_together(self) -> None:
         """Begin all messages that came in one turn of the poller, so that they share a commit."""
@@ -82,7 +99,7 @@ class Serving:
                 self._log.exception("Error in the beginning of a message")
                 self.clients.close(one.connection)
 
-    def _join(self, one: "_WaitingMessage | _WaitingResponse") -> None:
+    def _join(self, one: WaitingMessage | WaitingResponse) -> None:
         """Let a message begin with the others of this turn. Only for the poller's thread."""
         self._begun.append(one)
 
@@ -96,7 +113,7 @@ class Serving:
             self._refusals.tell(refusal.code, network_of(client) if client else "", fields)
         if (request := connection.incoming.request) is not None:
             try:
-                exchange = Exchange(self._cfg, connection, request, last=True, may_pend=False)
+                exchange = Exchange(self._cfg, connection, request, self._spools, last=True, may_pend=False)
                 exchange.response.status = f"{refusal.status} {refusal.phrase}"
                 self._log.access(exchange.response, request, exchange.environ, datetime.now() - exchange.began)
             except Exception:  # noqa: BLE001 - the client must get its response all the same
@@ -134,10 +151,10 @@ class Serving:
         if begun is None:
             return False
         worker.nr += 1
-        self._join(_WaitingMessage(connection, begun, whole))
+        self._join(WaitingMessage(connection, begun, whole))
         return True
 
-    def _finish_quickly(self, one: "_WaitingMessage") -> None:
+    def _finish_quickly(self, one: WaitingMessage) -> None:
         if one.ending.ended:
             try:
                 answer = created(*one.begun.answer())
@@ -150,7 +167,7 @@ class Serving:
         request = one.connection.incoming.parse(one.whole)
         exchange = self._exchange(one.connection, request, last=self._count(), may_pend=True)
         if exchange is not None:
-            self._finish_response(_WaitingResponse(exchange, one.begun.pending(self._app)))
+            self._finish_response(WaitingResponse(exchange, one.begun.pending(self._app)))
 
     # In the poller.
 
@@ -170,10 +187,10 @@ class Serving:
             exchange.response.start_response("200 OK", list(headers.items()))
             self._answer(exchange, lambda: [body] if request.method == "GET" else [], self._send)
 
-    def _finish(self, one: "_WaitingMessage | _WaitingResponse") -> None:
+    def _finish(self, one: WaitingMessage | WaitingResponse) -> None:
         """Send the response if it is finished, or let a thread wait for it."""
         try:
-            if isinstance(one, _WaitingMessage):
+            if isinstance(one, WaitingMessage):
                 self._finish_quickly(one)
             else:
                 self._finish_response(one)
@@ -181,7 +198,7 @@ class Serving:
             self._log.exception("Error in an answer")
             self.clients.close(one.connection)
 
-    def _finish_response(self, one: "_WaitingResponse") -> None:
+    def _finish_response(self, one: WaitingResponse) -> None:
         if one.ending.ended:
             self._answer(one.exchange, partial(one.exchange.response_of, one.pending), self._send)
         else:
@@ -220,17 +237,45 @@ class Serving:
     def _serve_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
         if connection.broken:  # nobody would read the response, and nothing has been done yet
             self._send_from_thread(connection, b"", False)
-            return
-        if (exchange := self._exchange(connection, request, last=last, may_pend=True)) is None:
-            return
+        elif (exchange := self._exchange(connection, request, last=last, may_pend=True)) is not None:
+            self._ask_application(exchange, exchange.environ)
+
+    def _admit_in_thread(self, connection: ClientConnection, request: Any, *, last: bool) -> None:
+        if connection.broken:
+            self._send_from_thread(connection, b"", False)
+        elif (exchange := self._exchange(connection, request, last=last, may_pend=True)) is not None:
+            # A copy, because the application leaves traces in it, and is asked again.
+            self._ask_application(exchange, {**exchange.environ, ADMITTING: True})
+
+    def _serve_upload_in_thread(self, exchange: Exchange, spool: Spool) -> None:
+        connection = exchange.connection
         try:
-            body = self._app(exchange.environ, exchange.response.start_response)
+            if connection.broken:
+                self._send_from_thread(connection, b"", False)
+                return
+            exchange.environ["wsgi.input"] = spool.reader()
+            self._ask_application(exchange, exchange.environ)
+        except Refusal as refusal:  # there is no room on the disk for the end of it
+            self._send_from_thread(connection, refusal.response(), False)
+        finally:
+            spool.close()
+
+    def _ask_application(self, exchange: Exchange, environ: dict[str, Any]) -> None:
+        connection = exchange.connection
+        try:
+            body = self._app(environ, exchange.response.start_response)
         except BaseException as error:  # noqa: BLE001 - of one request. Panics of some libraries are no Exception
-            self._fail(connection, request, error)
+            self._fail(connection, exchange.request, error)
             return
-        if isinstance(body, PendingResponse):
-            self._poller.call(partial(self._join, _WaitingResponse(exchange, body)))
+        if isinstance(body, Admitted):
+            exchange.environ[COUNTED] = body.counted
+            connection.admitted = exchange
+            self._poller.call(partial(self.clients.take_body, connection))
+        elif isinstance(body, PendingResponse):
+            self._poller.call(partial(self._join, WaitingResponse(exchange, body)))
         else:
+            if ADMITTING in environ:
+                exchange.response.force_close()  # the body comes next, and nobody takes it
             self._answer(exchange, lambda: body, self._send_from_thread)
 
     # Anywhere.
@@ -238,7 +283,7 @@ class Serving:
     def _exchange(self, connection: ClientConnection, request: Any, *, last: bool, may_pend: bool) -> Exchange | None:
         try:
             self._cfg.pre_request(self._worker, request)
-            return Exchange(self._cfg, connection, request, last=last, may_pend=may_pend)
+            return Exchange(self._cfg, connection, request, self._spools, last=last, may_pend=may_pend)
         except Exception as error:  # noqa: BLE001 - of a hook, or of a wrong setting
             self._fail(connection, request, error)
             return None
@@ -247,11 +292,14 @@ class Serving:
         self,
         exchange: Exchange,
         body: Callable[[], Iterable[bytes]],
-        send: Callable[[ClientConnection, bytes, bool], None],
+        send: Callable[[ClientConnection, bytes | Spool, bool], None],
     ) -> None:
         """Write the response, log it, send it."""
         try:
             data = exchange.write(body())
+        except Refusal as refusal:  # there is no room for a large response
+            self._send_from_thread(exchange.connection, refusal.response(), False)
+            return
         except BaseException as error:  # noqa: BLE001 - of one request
             self._fail(exchange.connection, exchange.request, error)
             return
@@ -272,37 +320,8 @@ class Serving:
         code, message = INTERNAL_ERROR
         self._send_from_thread(connection, Refusal(500, message, code=code).response(), False)
 
-    def _send(self, connection: ClientConnection, data: bytes, keep_alive: bool) -> None:
+    def _send(self, connection: ClientConnection, data: bytes | Spool, keep_alive: bool) -> None:
         self.clients.send(connection, data, keep_alive=keep_alive)
 
-    def _send_from_thread(self, connection: ClientConnection, data: bytes, keep_alive: bool) -> None:
+    def _send_from_thread(self, connection: ClientConnection, data: bytes | Spool, keep_alive: bool) -> None:
         self._poller.call(partial(self._send, connection, data, keep_alive))
-
-
-@dataclass(frozen=True, slots=True)
-class _WaitingMessage:
-    """A message of the quick way, on its way to its commit. Flask has not seen the request."""
-
-    connection: ClientConnection
-    begun: Begun
-    whole: bytes
-
-    @property
-    def ending(self) -> Ending:
-        return self.begun.ending
-
-
-@dataclass(frozen=True, slots=True)
-class _WaitingResponse:
-    """A response of Flask's that waits for a commit."""
-
-    exchange: Exchange
-    pending: PendingResponse
-
-    @property
-    def connection(self) -> ClientConnection:
-        return self.exchange.connection
-
-    @property
-    def ending(self) -> Ending:
-        return self.pending.ending

@@ -14,6 +14,7 @@ from mailbbgun.accept.quick import Quick
 from mailbbgun.core.process import explained_exit
 from mailbbgun.http.provided import EXTENSION
 from mailbbgun.server.accepting import Listeners
+from mailbbgun.server.bodies.spool import SpoolFolder, SpoolThread
 from mailbbgun.server.client_limits import KERNEL_BUFFER, check_gunicorn, limits_of, permit_files
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import Poller
@@ -71,10 +72,12 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
         """Serve until told to stop; then finish requests, within gunicorn's graceful_timeout."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._poller = poller = Poller(partial(self.log.exception, "Error in the poller"))
-        serving = Serving(self, self.quick, poller)
-        limits = limits_of(running.current().settings, self.cfg.keepalive)
+        settings = running.current().settings
+        limits = limits_of(settings, self.cfg.keepalive)
         limits = replace(limits, connections=self._permitted(limits.connections))
-        serving.clients = clients = Clients(self.cfg, limits, poller, serving, self.log)
+        spools = SpoolThread(SpoolFolder(settings.spool_folder, limits.spools), poller.call)
+        serving = Serving(self, self.quick, poller, spools)
+        serving.clients = clients = Clients(self.cfg, limits, poller, serving, self.log, spools)
         for listener in self.sockets:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)  # connections inherit it
@@ -96,6 +99,7 @@ class GunicornWorker(BaseWorker):  # type: ignore[misc]  # no types
                     break
         listeners.shut()
         self._drain(poller, serving, clients)
+        spools.close()
 
     def _drain(self, poller: Poller, serving: Serving, clients: Clients) -> None:
         # gunicorn's master kills us after graceful_timeout. Before that, the application must be

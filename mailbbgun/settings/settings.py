@@ -4,12 +4,10 @@
 the descriptions.
 """
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from mailbbgun.settings import urls
+from mailbbgun.settings.derived import Derived
 from mailbbgun.settings.timeouts import SMTPTimeouts
 
 
@@ -19,7 +17,7 @@ def _setting(default: Any, doc: str, *, least: float | None = None, most: float 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Derived):
     """Every setting of the service. Times are seconds, sizes are bytes."""
 
     VAR: str = _setting(
@@ -41,7 +39,8 @@ class Settings:
         "file://{VAR}/blobs",
         "Where files are stored: file:///path is a folder; s3://key:secret@host/bucket is a bucket of S3, MinIO "
         "or Ceph by TLS, s3+http://key:secret@host:9000/bucket one without TLS. Options after a ?: region, style "
-        "(path or host), ca (a PEM file of authorities). All machines need the same store.",
+        "(path or host), ca (a PEM file of authorities), links (no: clients cannot reach the bucket, and the API "
+        "passes files on). All machines need the same store.",
     )
     CDN_URL: str = _setting(
         "",
@@ -98,6 +97,13 @@ class Settings:
         "Beyond it the process closes the connection that has transferred least.",
         least=0,
         most=1_000_000_000_000,
+    )
+    API_SPOOL_SIZE: int = _setting(
+        4_294_967_296,
+        "Disk space of one API process for uploads that are being transferred, in {VAR}/spool. Beyond it "
+        "uploads get 503.",
+        least=1_000_000,
+        most=1_000_000_000_000_000,
     )
     API_HEAD_SECONDS: int = _setting(
         20, "How long a client may take to send the head of a request. Then it gets 408.", least=1, most=600
@@ -193,7 +199,12 @@ class Settings:
         "are one mailbox: it gets one copy, at the first of the two addresses. The case of the domain "
         "never matters.",
     )
-    MAX_BODY_SIZE: int = _setting(33_554_432, "Largest HTTP request body.", least=1024, most=1_000_000_000)
+    MAX_BODY_SIZE: int = _setting(
+        33_554_432,
+        "Largest HTTP request body. In an upload of files, the most that all its fields may have.",
+        least=1024,
+        most=1_000_000_000,
+    )
     MAX_SCHEDULE_DAYS: int = _setting(30, "How many days ahead a message may be scheduled.", least=1, most=366)
     MAX_MESSAGE_SIZE: int = _setting(
         41_943_040,
@@ -203,6 +214,9 @@ class Settings:
     )
     MAX_FILE_SIZE: int = _setting(
         26_214_400, "Largest file that may be uploaded or attached, in bytes.", least=1, most=5_000_000_000
+    )
+    MAX_FILES_PER_REQUEST: int = _setting(
+        10, "Most files in one request: of an upload, or of a message.", least=1, most=1000
     )
     ATTACHMENT_DAYS: int = _setting(
         30,
@@ -304,42 +318,3 @@ class Settings:
     ALLOW_WEAK_DURABILITY: bool = _setting(
         False, "Start although a power cut may make the database lose accepted mail."
     )
-
-    @property
-    def all_caught(self) -> bool:
-        """Whether all mail goes to the catcher, and not only mail of test keys."""
-        return urls.scheme_of(self.SMTP_URL) == "catcher"
-
-    @property
-    def direct_mx(self) -> bool:
-        """Whether mail goes straight to the mail exchangers of each recipient's domain."""
-        return urls.scheme_of(self.SMTP_URL) == "mx"
-
-    @property
-    def var(self) -> Path:
-        """The folder VAR."""
-        return Path(self.VAR)
-
-    @property
-    def api_processes(self) -> int:
-        """How many API processes to run."""
-        return self.API_PROCESSES or self._cores()
-
-    @property
-    def worker_processes(self) -> int:
-        """How many worker processes to run."""
-        return self.WORKER_PROCESSES or self._cores()
-
-    def _cores(self) -> int:
-        """Return the default number of processes: one for each core, with bounds."""
-        return 1 if self.DATABASE_URL.startswith("sqlite") else min(4, len(os.sched_getaffinity(0)))
-
-    @property
-    def journal_folder(self) -> Path:
-        """Where workers keep their journals."""
-        return self.var / "journal"
-
-    @property
-    def spool_folder(self) -> Path:
-        """Where workers put large messages together before they send them."""
-        return self.var / "spool"

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.store import Store
 from mailbbgun.core.caller import ANYBODY, KeyKind
@@ -66,7 +67,7 @@ def accept(services, publisher, submission, key=None, caller=ANYBODY):
     store = Store(services.db, DAY)
     try:
         return (
-            Acceptor(services.settings, store, publisher)
+            Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
             .accept(submission, caller, Options(idempotency_key=key))
             .result()
         )

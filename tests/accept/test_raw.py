@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbbgun.accept.accept import Acceptor
+from mailbbgun.accept.attached import Attached
 from mailbbgun.accept.fields import Options, Raw
 from mailbbgun.accept.raw import DECODED_SIZE, HEADER_SIZE, check_raw
 from mailbbgun.accept.store import Store
@@ -247,7 +248,7 @@ def test_no_header_takes_long_to_check(line):
 @pytest.fixture
 def acceptor(services):
     store, publisher = Store(services.db, 86_400), Publisher(services.db, services.queue)
-    yield Acceptor(services.settings, store, publisher)
+    yield Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs))
     store.close()
     publisher.close()
 
@@ -321,7 +322,9 @@ def test_every_column_of_messages_but_the_status_has_its_value_from_accept(servi
 
     kept: list = []
     store, publisher = Looking(services.db, 86_400), Publisher(services.db, services.queue)
-    Acceptor(services.settings, store, publisher).accept(Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY)
+    Acceptor(services.settings, store, publisher, Attached(services.settings, services.db, services.blobs)).accept(
+        Raw(mime=headed(), recipients=["ann@example.com"]), ANYBODY
+    )
     store.close()
     publisher.close()
     assert set(kept[0].message) == {column.name for column in MESSAGES.columns} - {"status"}

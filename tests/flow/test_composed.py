@@ -1,11 +1,14 @@
 """Messages that are stored as what they are made of, from the door to the sink."""
 
 import hashlib
+from base64 import b64encode
 from email import message_from_bytes, policy
+from pathlib import Path
 
 import pytest
 
-from tests.flow.service import Service
+from mailbbgun.messages.status import STATUSES
+from tests.flow.service import Service, until
 from tests.waiting import PATIENCE
 
 ICS = (
@@ -60,3 +63,157 @@ def test_an_invitation_arrives_as_an_alternative_and_as_a_file_and_raw_shows_the
         ICS.replace("\r\n", "\n"),
     )
     assert (invitation.get_filename(), invitation.get_content()) == ("invite.ics", ICS.encode())
+
+
+PNG = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256)) * 1300
+NAME = 'Prüfung (Q1)\'s "final".pdf'
+
+
+def with_content(octets: bytes, filename: str, **more: str) -> dict[str, str]:
+    """Return a file as a client gives it with its bytes."""
+    return {"content": b64encode(octets).decode(), "filename": filename, **more}
+
+
+def files(mime: bytes) -> dict[str | None, tuple[str, bytes]]:
+    """Return the files of a message by their names: type and bytes."""
+    return {
+        part.get_filename(): (part.get_content_type(), part.get_payload(decode=True))
+        for part in message_from_bytes(mime, policy=policy.default).walk()
+        if part.get_filename()
+    }
+
+
+def test_files_arrive_under_their_names_byte_for_byte_at_every_try(shared):
+    csv = "Größe;1\n\nEnde ohne Zeilenende".encode("latin-1")
+    sent = shared.post(
+        to=["later-1-ann@example.test", "ben@example.test"],
+        html='<img src="cid:logo@shop">',
+        attachments=[
+            with_content(PNG, "logo.png", content_id="logo@shop"),
+            with_content(csv, NAME, content_type="text/csv; charset=iso-8859-1"),
+            with_content(b"", "leer.txt"),
+            with_content(b"Subject: x\r\n\r\nx\n", "x.eml"),
+        ],
+    )
+    shared.ended(sent["id"], "DELIVERED")
+    shown = raw(shared, sent["id"])
+    assert {one["sha"] for one in shared.taken()} == {hashlib.sha256(shown).hexdigest()}
+    assert shared.copies() == {"later-1-ann@example.test": 1, "ben@example.test": 1}
+    assert files(shown) == {
+        "logo.png": ("image/png", PNG),
+        NAME: ("text/csv", csv),
+        "leer.txt": ("text/plain", b""),
+        "x.eml": ("application/octet-stream", b"Subject: x\r\n\r\nx\n"),
+    }
+    told = shared.message(sent["id"])
+    assert told["size"] == len(shown)
+    assert [(one["filename"], one["content_type"], one["size"], one["content_id"]) for one in told["attachments"]] == [
+        ("logo.png", "image/png", len(PNG), "logo@shop"),
+        (NAME, "text/csv; charset=iso-8859-1", len(csv), None),
+        ("leer.txt", "text/plain", 0, None),
+        ("x.eml", "message/rfc822", 16, None),
+    ]
+    # Now that the tenant has it, a digest names it.
+    again = shared.post(
+        to="cis@example.test", attachments=[{"sha256": told["attachments"][0]["sha256"].upper(), "filename": "l.png"}]
+    )
+    shared.ended(again["id"], "DELIVERED")
+    assert files(raw(shared, again["id"])) == {"l.png": ("image/png", PNG)}
+
+
+def stored(service: Service) -> list[Path]:
+    """Return the files of the store."""
+    return [path for path in (service.var / "blobs").rglob("*") if path.is_file()]
+
+
+def test_while_the_store_is_away_nothing_is_accepted_and_accepted_mail_waits(shared):
+    folder = shared.var / "blobs"
+    before = shared.post(to="ann@example.test", text="warm up", attachments=[with_content(b"first", "a.txt")])
+    shared.ended(before["id"], "DELIVERED")
+    named = {"sha256": hashlib.sha256(b"first").hexdigest(), "filename": "a.txt"}
+    count = sum(shared.count(status) for status in STATUSES)
+    folder.rename(aside := shared.var / "aside")
+    folder.write_bytes(b"no folder")
+    try:
+        answer = shared.http.post(
+            f"{shared.url}/messages",
+            json={
+                "to": "ann@example.test",
+                "subject": "s",
+                "text": "t",
+                "attachments": [with_content(b"new", "b.txt")],
+            },
+            timeout=PATIENCE,
+        )
+        assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True), answer.text
+        assert sum(shared.count(status) for status in STATUSES) == count
+        sent = shared.post(to="ben@example.test", attachments=[named])
+        until(lambda: "deferred" in shared.kinds(sent["id"]), what="a try without the store")
+        assert shared.http.get(f"{shared.url}/messages/{sent['id']}/raw", timeout=PATIENCE).status_code == 503
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+    shared.ended(sent["id"], "DELIVERED")
+    assert shared.copies()["ben@example.test"] == 1
+    assert files(raw(shared, sent["id"]))["a.txt"] == ("text/plain", b"first")
+
+
+def test_a_damaged_file_is_never_sent_and_its_message_ends_with_a_reason_of_its_own(shared):
+    known = set(stored(shared))
+    sent = shared.post(to=["later-9-ann@example.test"], attachments=[with_content(b"precious" * 1000, "a.bin")])
+    (path,) = set(stored(shared)) - known
+    path.chmod(0o600)
+    path.write_bytes(b"precious" * 999 + b"precioux")
+    failed = shared.ended(sent["id"], "ERROR")
+    assert failed["reason"] == "attachment_damaged"
+    assert "damaged" in failed["deliveries"][0]["last_reply"]
+    assert shared.copies() == {}
+    retried = shared.http.post(f"{shared.url}/messages/{sent['id']}/retry", timeout=PATIENCE)
+    assert retried.status_code == 200, retried.text
+    path.write_bytes(b"precious" * 1000)
+    until(lambda: shared.kinds(sent["id"]).count("deferred") >= 4, what="a try with the file as it was")
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "why"),
+    [
+        ({"filename": "a.txt"}, "attachments.0", "exactly one"),
+        ({"id": "x"}, "attachments.0.id", "UUID"),
+        ({"id": "01a22483-d3dd-74d9-ac09-5d5c613cad6c"}, "attachments.0.id", "no such attachment"),
+        ({"sha256": "00" * 32, "filename": "a.txt"}, "attachments.0.sha256", "uploaded"),
+        ({"md5": "0" * 31, "filename": "a.txt"}, "attachments.0.md5", "32 hexadecimal digits"),
+        ({"sha256": "00" * 32}, "attachments.0.filename", "needed"),
+        ({"content": "YQ", "filename": "a.txt"}, "attachments.0.content", "base64"),
+        ({"content": "Y*==", "filename": "a.txt"}, "attachments.0.content", "base64"),
+        ({"content": "YQ==", "filename": "../a.txt"}, "attachments.0.filename", "folders"),
+        ({"content": "YQ==", "filename": "a\r\nBcc: x"}, "attachments.0.filename", "one line"),
+        ({"content": "YQ==", "filename": "a", "content_type": "text"}, "attachments.0.content_type", "content type"),
+        ({"content": "YQ==", "filename": "a", "content_id": "a>b"}, "attachments.0.content_id", "letters"),
+        ({"content": "YQ==", "filename": "a", "name": "b"}, "attachments.0.name", "Not a field"),
+    ],
+)
+def test_a_file_that_breaks_a_rule_is_refused_by_its_place_and_field(shared, given, field, why):
+    answer = shared.http.post(
+        f"{shared.url}/messages",
+        json={"to": "ann@example.test", "subject": "s", "text": "t", "attachments": [given]},
+        timeout=PATIENCE,
+    )
+    assert answer.status_code == 400, answer.text
+    assert why in answer.json()["error"]["fields"][field][0]
+
+
+def test_what_would_be_too_large_when_it_is_encoded_is_refused(shared):
+    digest = hashlib.sha256(PNG).hexdigest()
+    shared.post(to="ann@example.test", attachments=[with_content(PNG, "a.png")])
+    answer = shared.http.post(
+        f"{shared.url}/messages",
+        json={
+            "to": "ann@example.test",
+            "subject": "s",
+            "text": "t",
+            "attachments": [{"sha256": digest, "filename": f"{number}.png"} for number in range(100)],
+        },
+        timeout=PATIENCE,
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large"), answer.text
+    assert "MAX_MESSAGE_SIZE" in answer.text

@@ -6,12 +6,15 @@ import socket
 import struct
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
+from mailbbgun.http.error_responses import BodyLimit
 from mailbbgun.server.accepting import Listeners
+from mailbbgun.server.bodies.spool import SpoolFolder, SpoolThread
 from mailbbgun.server.client_limits import ServerLimits, limits_of
 from mailbbgun.server.clients import Clients
 from mailbbgun.server.poller import Poller
@@ -27,6 +30,7 @@ HALF_HEAD = b"GET /x HTTP/1.1\r\nX"
 HALF_BODY = b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc"
 CHUNKED = b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"
 LARGE_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n" + b"x" * 4_000_000
+UPLOAD_LIMIT = BodyLimit(10_000_000, "MAX_FILE_SIZE")
 LIMITS = limits_of(load({"MAILBBGUN_API_CONNECTIONS": "16", "MAILBBGUN_API_CONNECTIONS_PER_ADDRESS": "8"}), 75.0)
 
 
@@ -38,11 +42,21 @@ class Answering:
     def __init__(self, answer: bytes | None) -> None:
         self.answer = answer
         self.served: list[ClientConnection] = []
+        self.admitting: list[ClientConnection] = []
+        self.requests: list[Any] = []
 
-    def serve(self, connection: ClientConnection, _request: Any) -> None:
+    def serve(self, connection: ClientConnection, request: Any) -> None:
         self.served.append(connection)
+        self.requests.append(request)
         if self.answer is not None:
             self.clients.send(connection, self.answer, keep_alive=True)
+
+    def upload_limit(self, request: Any) -> BodyLimit | None:
+        """Take requests to /upload for uploads."""
+        return UPLOAD_LIMIT if request.path == "/upload" else None
+
+    def admit(self, connection: ClientConnection, _request: Any) -> None:
+        self.admitting.append(connection)
 
     def refused(self, connection: ClientConnection, refusal: Refusal) -> None:
         log.info("%s %s", connection.client, refusal)
@@ -56,6 +70,7 @@ class Harness:
     answer: bytes | None = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     now: float = 1000.0
     sources: ExitStack = field(default_factory=ExitStack)
+    folder: Path = Path("/nonexistent")  # of the spools
 
     def __post_init__(self) -> None:
         self.listener = self.sources.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -63,8 +78,10 @@ class Harness:
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         self.poller = Poller(lambda: pytest.fail("an error in the poller"))
         self.server = Answering(self.answer)
+        self.room = SpoolFolder(self.folder, self.limits.spools)
+        self.spools = SpoolThread(self.room, self.poller.call)
         self.server.clients = self.clients = Clients(
-            Config(), self.limits, self.poller, self.server, log, lambda: self.now
+            Config(), self.limits, self.poller, self.server, log, self.spools, lambda: self.now
         )
         self.listeners = Listeners(self.poller, self.clients, [self.listener])
         self.listeners.open()
@@ -74,8 +91,9 @@ class Harness:
 
     def __exit__(self, *_: object) -> None:
         self.clients.close_all()
-        for connection in self.server.served:
+        for connection in self.server.served + self.server.admitting:
             self.clients.close(connection)
+        self.spools.close()
         self.poller.close()
         self.sources.close()
 

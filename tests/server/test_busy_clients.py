@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from mailbbgun.server.chunked import FREE_FRAMING
+from mailbbgun.server.bodies.chunked import FREE_FRAMING
 from tests.flow.service import until
 from tests.http.conftest import ROOT, Door
 from tests.server.test_slow_clients import BODY, CHUNKED, JSON, THREADS, answer, api, connect, get

@@ -12,7 +12,8 @@ from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped] 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailbbgun.server.chunked import FEW, FREE_FRAMING, LONGEST_LINE, LONGEST_TRAILERS, ChunkedBody
+from mailbbgun.http.error_responses import BodyLimit
+from mailbbgun.server.bodies.chunked import FEW, FREE_FRAMING, LONGEST_LINE, LONGEST_TRAILERS, ChunkedBody
 from mailbbgun.server.client_limits import SMALL
 from mailbbgun.server.incoming import Incoming
 from mailbbgun.server.refusal import Refusal, refusal_of
@@ -31,7 +32,7 @@ def reader() -> Any:
 
 
 def body() -> ChunkedBody:
-    return ChunkedBody(reader(), LIMIT)
+    return ChunkedBody(reader(), BodyLimit(LIMIT))
 
 
 def incoming() -> Incoming:

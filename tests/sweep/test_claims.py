@@ -49,7 +49,8 @@ def test_a_claim_comes_without_the_bytes_of_a_large_message(store, owner):
         session.execute(update(MESSAGES).values(raw=b"x" * 70_000, size=70_000))
     with store.services.db.statements() as statements:
         assert claim(statements, owner, [message], 60, 0.0).messages[message].raw is None
-    assert ComposedMessages(store.services.db).whole(message) == b"x" * 70_000
+    services = store.services
+    assert ComposedMessages(services.db, services.blobs, services.settings.var).ready(message).whole == b"x" * 70_000
 
 
 def test_claims_are_given_back_if_the_database_goes_away_before_their_mail_can_be_grouped(store, owner, monkeypatch):

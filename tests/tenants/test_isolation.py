@@ -29,6 +29,8 @@ from tests.waiting import PATIENCE
 
 MISSING = "00000000-0000-7000-8000-00000000000f"
 SECRET = "their-secret"
+#: Where files are uploaded to signed URLs. These need no key, and tests/attachments has their tests.
+UPLOADS = "/attachments/uploads/"
 WITHOUT_BODY = ("GET", "DELETE", "HEAD")
 ACCOUNT = {"setting_name": SECRET, "smtp_host": "smtp.example.com", "smtp_port": 587, "security_protocol": "STARTTLS"}
 
@@ -58,6 +60,8 @@ class Owner:
         assert made.status_code == 201, made.text
         self.account = made.json()["id"]
         assert door.ask("GET", f"/smtp-accounts/{self.account}/credentials", self.key["key"]).status_code == 200
+        file = {"md5": "a" * 32, "size": 3, "filename": SECRET}
+        self.attachment = door.ask("POST", "/attachments/presign", self.key["key"], json=file).json()["id"]
         whom = {"address": "gone@example.com", "reason": SECRET}
         assert door.ask("POST", "/suppressions", self.key["key"], json=whom).status_code == 200
         self.suppression = door.ask("GET", "/suppressions", self.key["key"]).json()["suppressions"][0]["id"]
@@ -68,6 +72,7 @@ class Owner:
         return {
             "message_id": self.message,
             "account_id": self.account,
+            "attachment_id": self.attachment,
             "suppression_id": self.suppression,
             "tenant_id": self.tenant,
             "key_id": self.key["id"],
@@ -88,7 +93,7 @@ def test_no_route_shows_or_changes_what_another_tenant_has(locked: Locked, owner
     ours, theirs = owners
     asked = []
     for method, path in routes(locked):
-        if "{" not in path or path.startswith("/tenants"):
+        if "{" not in path or path.startswith(("/tenants", UPLOADS)):
             continue
         asked.append(path)
         foreign = ask(locked, method, path, ours.key["key"], theirs.ids)
@@ -143,7 +148,7 @@ def test_only_administrators_use_routes_of_tenants(locked: Locked, owners: tuple
 
 def world(door: Locked, owner: Owner) -> dict[str, Any]:
     """Return all live data of an owner: messages, accounts, tenant and keys."""
-    paths = (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts")
+    paths = (f"/messages/{owner.message}", f"/messages/{owner.message}/events", "/smtp-accounts", "/attachments")
     shown = {path: door.ask("GET", path, owner.key["key"]).json() for path in paths}
     shown |= {
         path: door.ask("GET", path, door.admin).json()
@@ -169,19 +174,19 @@ def test_no_route_shows_live_data_to_a_test_key_or_lets_it_change_them(
         ACCOUNT | {"setting_name": "another"},
     )
     for method, path in routes(locked):
-        if path in ("/", "/health", "/ready"):
+        if path in ("/", "/health", "/ready") or path.startswith(UPLOADS):
             continue
         for body in bodies if method not in WITHOUT_BODY else [None]:
             options = {} if body is None else {"json": body}
             live = locked.ask(method, path.format(**ours.ids), made["key"], **options)
             missing = locked.ask(method, path.format(**dict.fromkeys(ours.ids, MISSING)), made["key"], **options)
             assert SECRET not in live.text, (method, path)
-            if path.startswith("/messages/"):
+            if path.startswith(("/messages/", "/attachments/{")):
                 assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
                 assert live.status_code in (400, 404), (method, path)
             elif path.startswith("/suppressions"):  # test keys have a list of their own
                 assert (live.status_code, live.content) == (missing.status_code, missing.content), (method, path)
-            elif not path.startswith("/messages"):
+            elif not path.startswith(("/messages", "/attachments")):
                 assert code(live) == (403, "test_key"), (method, path)
             asked += 1
     assert asked > 30
@@ -252,6 +257,8 @@ def test_a_key_with_all_scopes_but_the_one_a_route_needs_is_403(locked: Locked, 
                 app.view_functions[rule.endpoint], "needs", None
             )
     for method, path in routes(locked):
+        if path.startswith(UPLOADS):
+            continue
         needed = by_path[method, path]
         if needed is not None:
             answer = ask(locked, method, path, lacking[needed], dict.fromkeys(ours.ids, MISSING))

@@ -4,11 +4,12 @@ gunicorn's parser checks the trailers.
 """
 
 import re
-from io import BytesIO
 from typing import Any
 
 from gunicorn.http.unreader import IterUnreader  # type: ignore[import-untyped]  # it has no types
 
+from mailbbgun.http.error_responses import BodyLimit
+from mailbbgun.server.bodies.content import Content, InMemory
 from mailbbgun.server.client_limits import SMALL
 from mailbbgun.server.refusal import BARE_LF, Refusal, refusal_of_trailers, too_large
 
@@ -43,8 +44,8 @@ class ChunkedBody:
     parses them.
     """
 
-    def __init__(self, reader: Any, limit: int) -> None:
-        self.content = BytesIO()
+    def __init__(self, reader: Any, limit: BodyLimit) -> None:
+        self.content: Content = InMemory()
         self._reader = reader
         self._limit = limit
         self._pending = bytearray()
@@ -58,7 +59,7 @@ class ChunkedBody:
     @property
     def held(self) -> int:
         """Bytes kept."""
-        return self.content.tell() + len(self._pending)
+        return self.content.held + len(self._pending)
 
     @property
     def read_size(self) -> int:
@@ -109,7 +110,7 @@ class ChunkedBody:
         Return where the next part begins. That is behind the chunk, if it has come as a whole.
         """
         content = self.content.tell()
-        if content + size > self._limit:
+        if content + size > self._limit.bytes:
             raise too_large(self._limit)
         self._framing += start - line + 2
         if self._framing > content + FREE_FRAMING:

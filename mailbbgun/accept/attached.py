@@ -1,0 +1,212 @@
+"""Files that a submission names: their rules, and how they are found or stored.
+
+``{"id"}`` names an attachment, ``{"sha256"}`` or ``{"md5"}`` with a ``filename`` a file that was
+uploaded, and ``{"filename", "content"}`` brings a file along, as base64.
+"""
+
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from mimetypes import MimeTypes
+from uuid import UUID
+
+from mailbbgun.attachments import find, store
+from mailbbgun.attachments.find import Missing, Reference
+from mailbbgun.blobs.base import BLOCK, BlobStore
+from mailbbgun.core.caller import Caller
+from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.database.db import Database
+from mailbbgun.messages.composing import encoded_size
+from mailbbgun.messages.contents import File
+from mailbbgun.messages.mime import one_line
+from mailbbgun.settings.settings import Settings
+
+#: Files of one message, and characters of a file's name and of its type, at most.
+MOST_FILES, NAME_SIZE, TYPE_SIZE = 100, 255, 255
+#: Fields of a file. Each file has exactly one of the first four.
+SOURCES, FIELDS = ("id", "sha256", "md5", "content"), ("filename", "content_type", "content_id")
+
+#: A file as a client names it: field → text.
+Given = Mapping[str, str]
+Broken = Iterator[tuple[str, str]]
+
+_DIGITS = {"sha256": 64, "md5": 32}
+_HEX = re.compile(r"[0-9a-fA-F]+")
+_TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
+_TYPE = re.compile(rf'({_TOKEN})/({_TOKEN})((?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[^"\\]*"))*)[ \t]*;?')
+_PARAMETER = re.compile(rf'({_TOKEN})=(?:"([^"\\]*)"|({_TOKEN}))')
+_CONTENT_ID = re.compile(r"[!#-'*+\-./0-9=?A-Z^-~@]{1,200}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_BLANK = str.maketrans("", "", " \t\r\n")
+# Without the machine's own table, so that all machines say the same.
+_TYPES = MimeTypes()
+
+
+def faults(given: Sequence[Given], settings: Settings) -> Broken:
+    """Yield what is wrong with the files as they are given: the place, and a sentence."""
+    if len(given) > MOST_FILES:
+        yield "", f"More than {MOST_FILES} files."
+        return
+    for place, one in enumerate(given):
+        for name, sentence in _faults(one, settings):
+            yield f"{place}.{name}" if name else str(place), sentence
+    shown = [_bare(one["content_id"]) for one in given if "content_id" in one]
+    if len(set(shown)) < len(shown):
+        yield "", "The same content_id twice: the HTML could not say which of them it shows."
+
+
+def declared(value: str) -> str | None:
+    """Return a content type as the header has it; None if it is none (RFC 2045 §5.1).
+
+    Of its parameters only the charset of a text is kept: others tell of the body, which is base64, or
+    of the name, which has a field of its own.
+    """
+    found = _TYPE.fullmatch(value.strip()) if len(value) <= TYPE_SIZE else None
+    if not found:
+        return None
+    kind = f"{found[1]}/{found[2]}".lower()
+    if kind.startswith("text/"):
+        for name, quoted, plain in _PARAMETER.findall(found[3]):
+            if name.lower() == "charset" and re.fullmatch(_TOKEN, quoted or plain):
+                return f"{kind}; charset={quoted or plain}"
+    return kind
+
+
+class Attached:
+    """Finds the files that a submission names, and stores those that come with it."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
+        self._settings, self._database, self._blobs = settings, database, blobs
+
+    def files(self, given: Sequence[Given], caller: Caller) -> tuple[File, ...]:
+        """Return the files, in their order. What keeps the rules is given (:func:`faults`).
+
+        All are durable when this returns. Raises :class:`InvalidInput` for files that are not there,
+        :class:`TooLarge`, :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`. Then nothing
+        new is stored, unless the store goes away after the first of several files.
+        """
+        references = {place: _reference(one) for place, one in enumerate(given) if "content" not in one}
+        found = self._found(given, references, caller)
+        contents = {place: _decoded(one["content"]) for place, one in enumerate(given) if "content" in one}
+        sizes = [*(one.size for one in found.values()), *map(len, contents.values())]
+        if (size := sum(map(encoded_size, sizes))) > self._settings.MAX_MESSAGE_SIZE:
+            raise TooLarge(
+                f"The files have {size} bytes when they are encoded for mail, and {self._settings.MAX_MESSAGE_SIZE} "
+                "are the most of a message (MAX_MESSAGE_SIZE)."
+            )
+        for place, octets in contents.items():
+            found[place] = self._stored(given[place], octets, caller)
+        return tuple(found[place] for place in range(len(given)))
+
+    def _found(self, given: Sequence[Given], references: Mapping[int, Reference], caller: Caller) -> dict[int, File]:
+        if not references:
+            return {}
+        most = self._settings.MAX_FILE_SIZE
+        files = find.files(self._database, self._blobs, caller, [*references.values()], most=most)
+        its = dict(zip(references, files, strict=True))
+        if missing := {place: one for place, one in its.items() if isinstance(one, Missing)}:
+            raise InvalidInput(
+                "Some fields are not valid.",
+                fields={f"attachments.{place}.{one.field}": [one.sentence] for place, one in missing.items()},
+            )
+        return {
+            place: _file(one.sha256, one.size, one.filename, one.content_type, given[place], one.attachment_id)
+            for place, one in its.items()
+            if isinstance(one, find.File)
+        }
+
+    def _stored(self, given: Given, octets: bytes, caller: Caller) -> File:
+        blocks = (octets[start : start + BLOCK] for start in range(0, len(octets), BLOCK))
+        stored = store.take(
+            self._database,
+            self._blobs,
+            caller.tenant_id,
+            blocks,
+            most=self._settings.MAX_FILE_SIZE,
+            size=len(octets),
+            name=given["filename"],
+        )
+        return _file(stored.sha256, stored.size, given["filename"], given.get("content_type"), given)
+
+
+def _file(
+    sha256: str,
+    size: int,
+    filename: str,
+    content_type: str | None,
+    given: Given,
+    attachment_id: UUID | None = None,
+) -> File:
+    kind = (content_type and declared(content_type)) or _TYPES.guess_type(filename)[0] or "application/octet-stream"
+    return File(
+        sha256=sha256,
+        size=size,
+        filename=filename,
+        content_type=kind,
+        content_id=_bare(given["content_id"]) if "content_id" in given else None,
+        attachment_id=str(attachment_id) if attachment_id else None,
+    )
+
+
+def _reference(one: Given) -> Reference:
+    return Reference(
+        id=UUID(one["id"]) if "id" in one else None,
+        sha256=one["sha256"].lower() if "sha256" in one else None,
+        md5=one["md5"].lower() if "md5" in one else None,
+        filename=one.get("filename"),
+        content_type=one.get("content_type"),
+    )
+
+
+def _faults(one: Given, settings: Settings) -> Broken:
+    sources = [name for name in SOURCES if name in one]
+    if unknown := sorted(set(one) - {*SOURCES, *FIELDS}):
+        yield unknown[0], f"Not a field of a file: those are {', '.join((*SOURCES, *FIELDS))}."
+    if len(sources) != 1:
+        yield "", f"Names {len(sources)} of id, sha256, md5 and content: exactly one says which file it is."
+        return
+    yield from _faults_of_source(sources[0], one, settings)
+    if "filename" not in one and "id" not in one:
+        yield "filename", "Is needed beside sha256, md5 or content: the name that people see."
+    if "filename" in one and (why := _faulty_name(one["filename"])):
+        yield "filename", why
+    if "content_type" in one and declared(one["content_type"]) is None:
+        yield "content_type", "Not a content type like application/pdf or text/csv; charset=utf-8 (RFC 2045 §5.1)."
+    if "content_id" in one and not _CONTENT_ID.fullmatch(_bare(one["content_id"])):
+        yield "content_id", "Takes letters, digits and .-_@ and is what the HTML names: cid:logo or cid:logo@shop."
+
+
+def _faults_of_source(source: str, one: Given, settings: Settings) -> Broken:
+    value = one[source]
+    if source == "id":
+        try:
+            UUID(value)
+        except ValueError:
+            yield "id", "Not the id of an attachment, a UUID."
+    elif source in _DIGITS:
+        if len(value) != _DIGITS[source] or not _HEX.fullmatch(value):
+            yield source, f"Not a digest of {_DIGITS[source]} hexadecimal digits."
+    elif len(value) > settings.MAX_FILE_SIZE * 2 + 4:
+        yield "content", f"Larger than {settings.MAX_FILE_SIZE} bytes (MAX_FILE_SIZE)."
+    elif not _BASE64.fullmatch(bare := value.translate(_BLANK)) or len(bare) % 4:
+        yield "content", "Not base64 (RFC 4648 §4): letters, digits, + and /, and = up to a multiple of four."
+    elif len(bare) // 4 * 3 - bare.count("=", -2) > settings.MAX_FILE_SIZE:
+        yield "content", f"Larger than {settings.MAX_FILE_SIZE} bytes (MAX_FILE_SIZE)."
+
+
+def _faulty_name(name: str) -> str | None:
+    if len(name) > NAME_SIZE:
+        return f"Has {len(name)} characters, and {NAME_SIZE} are the most."
+    if not one_line(name):
+        return "Must be one line without control characters."
+    if "/" in name or "\\" in name or name.strip(". ") == "":
+        return "Is a name without folders, like invoice.pdf."
+    return None
+
+
+def _decoded(content: str) -> bytes:
+    return binascii.a2b_base64(content)
+
+
+def _bare(content_id: str) -> str:
+    return content_id.removeprefix("<").removesuffix(">")

@@ -1,0 +1,50 @@
+"""Opens a message for sending: its bytes come from memory, from the database, or from a spooled file."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mailbbgun.deliver.composed import NotComposed
+from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.deliver.retry import judge
+from mailbbgun.deliver.transaction import Transaction
+from mailbbgun.drivers.operations import InThread
+from mailbbgun.events.kinds import Reason
+from mailbbgun.messages.status import ERROR
+from mailbbgun.smtp.envelope import Envelope
+from mailbbgun.smtp.spooled import Raw
+
+
+@asynccontextmanager
+async def opened(context: WorkerContext, transaction: Transaction) -> AsyncIterator[Envelope]:
+    """Open a message for sending: the context's value is its envelope, with the same bytes in every attempt.
+
+    A message with files waits for room in the spool folder, and has it until the block ends. Raises
+    :class:`NotComposed`, :class:`DatabaseUnavailable`.
+    """
+
+    def envelope(raw: Raw) -> Envelope:
+        to = tuple(one.address for one in transaction.claims)
+        return Envelope(transaction.mail_from, to, raw, transaction.smtputf8)
+
+    if transaction.raw is not None:
+        yield envelope(transaction.raw)
+        return
+    ready = await InThread(lambda: context.composed.ready(transaction.message_id), reads=True)
+    if (whole := ready.whole) is not None:
+        yield envelope(whole)
+        return
+    async with context.spool_budget.taken(ready.composed.size):
+        with await InThread(lambda: context.composed.spooled(ready)) as spooled:
+            yield envelope(spooled)
+
+
+def not_sent(context: WorkerContext, transaction: Transaction, error: NotComposed) -> None:
+    """Defer a transaction whose message cannot be composed now. Nothing was sent, no server was asked.
+
+    If that was the last try, the reason tells of a damaged file.
+    """
+    for one in transaction.claims:
+        result = judge(error.outcome, one, context.policy)._replace(attempted=bool(transaction.failed))
+        if error.damaged and result.status == ERROR:
+            result = result._replace(reason=Reason.ATTACHMENT_DAMAGED)
+        context.results.put(one, result)

@@ -1,0 +1,6 @@
+"""The bodies of requests while they come.
+
+In: bytes, as the poller reads them. Out: the content, in memory or, of an upload, in a file without a
+name. ``sized`` and ``chunked`` decode the two framings (RFC 9112 §6); ``content`` says what they write
+to; ``spool`` keeps uploads on disk.
+"""
