@@ -48,7 +48,9 @@ from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.suppressions import api as suppressions
+from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
+from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
 from mailbbgun.tenants.authenticate import Authenticator
 
@@ -57,9 +59,13 @@ ROOMS = (accept, messages, attachments, templates, oversight, events, suppressio
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
+#: The pages of recipients, whose links are signed.
+_UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now")
+
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
+    *_UNSUBSCRIBE,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -143,11 +149,14 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
-    acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
+    links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
+    acceptor = Acceptor(
+        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
+    )
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     checks = (Readiness(services, database), database, Refusals())
-    provide(app, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
+    provide(app, links, services, store, publisher, acceptor, authenticator, rates, tests, quick, hosts, *checks)
     api = Api(app)
     for room in ROOMS:
         api.register_blueprint(room.blueprint)

@@ -27,6 +27,8 @@ from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
+from mailbbgun.suppressions.links import Link, UnsubscribeLinks
+from mailbbgun.templates.resolve import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,18 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        attached: Attached,
+        templates: Templates,
+        links: UnsubscribeLinks | None = None,
+    ) -> None:
         self._settings = settings
+        self._links = links
+        self._templates = templates
         self._attached = attached
         self._store = store
         self._publisher = publisher
@@ -84,10 +96,14 @@ class Acceptor:
         Its files are stored before this returns. Raises :class:`InvalidInput`, :class:`QuotaExceeded`,
         :class:`TooLarge`, and for files :class:`BlobStoreUnavailable` and :class:`DatabaseUnavailable`.
         """
+        identifier = new_id()
         if isinstance(submission, Raw):
             draft = check_raw(submission, options, self._settings, caller)
         else:
-            draft = check(submission, options, self._settings, caller)
+            sources = None
+            if submission.template is not None:
+                sources = self._templates.resolve(caller, submission.template, submission.locale)
+            draft = check(submission, options, self._settings, caller, sources, self._link(identifier, caller))
             if submission.attachments and draft.content:
                 files = self._attached.files(submission.attachments, caller)
                 draft = replace(draft, content=replace(draft.content, files=files))
@@ -95,14 +111,19 @@ class Acceptor:
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))
         lane = self._publisher.count_and_choose_lane(caller.counts_as, options.priority)
-        rows = self._rows(draft, options, caller, lane)
-        identifier = rows.message["id"]
+        rows = self._rows(identifier, draft, options, caller, lane)
         if rows.message["send_at"] is not None:  # a worker hints it when it is due
             return Accepting(self._store.pending(rows, key_claim, lambda: None))
         return Accepting(self._store.pending(rows, key_claim, lambda: self._publisher.offer(lane, identifier)))
 
-    def _rows(self, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
-        identifier, now = new_id(), datetime.now(UTC)
+    def _link(self, message_id: UUID, caller: Caller) -> Callable[[str], str] | None:
+        """Return a function that makes the link by which an address unsubscribes; None if there are no links."""
+        if (links := self._links) is None or not links.possible:
+            return None
+        return lambda address: links.url(Link(caller.tenant_id, message_id, address, caller.tests_only))
+
+    def _rows(self, identifier: UUID, draft: Draft, options: Options, caller: Caller, lane: str) -> Rows:
+        now = datetime.now(UTC)
         message_id_header = draft.message_id_header or f"<{identifier}@{self._settings.HOSTNAME}>"
         times = timing(options.send_at, options.useful_until, options.ttl, now)
         raw = draft.compose(message_id_header=message_id_header, date=now) if draft.compose else None
@@ -155,6 +176,8 @@ def asked_for(submission: Submission, options: Options) -> Mapping[str, Any]:
         asked["message_id"] = asked.pop("message_id_header")  # its old name is part of old fingerprints
     if isinstance(submission, Raw):
         asked["mime"] = hashlib.sha256(submission.mime).hexdigest()
+    if isinstance(submission, Fields) and not submission.unsubscribe:
+        del asked["unsubscribe"]
     return {name: value for name, value in asked.items() if value not in (None, (), {})}
 
 

@@ -20,6 +20,7 @@ from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
 from mailbbgun.settings.settings import Settings
+from mailbbgun.templates.locales import normal
 
 TO, CC, BCC = "to", "cc", "bcc"
 DEFAULT_PRIORITY = 5
@@ -32,6 +33,8 @@ METADATA_SIZE = 4096
 MOST_HEADERS, HEADER_SIZE, STRUCTURED_SIZE = 50, 4096, 10_000
 #: Characters of a Message-ID header, at most.
 MESSAGE_ID_SIZE = 250
+#: Characters of the name or id of a template, at most.
+LONGEST_TEMPLATE_NAME = 64
 
 Broken = Iterator[tuple[str, str]]
 Rule = Callable[[Any, Settings], Broken]
@@ -66,6 +69,25 @@ def _subject(value: str, settings: Settings) -> Broken:
         yield "", f"Longer than {settings.MAX_SUBJECT_SIZE} characters."
     elif not one_line(value):
         yield "", "Must be one line without control characters."
+
+
+def _template(value: str, _: Settings) -> Broken:
+    if len(value) > LONGEST_TEMPLATE_NAME:
+        yield "", f"Longer than {LONGEST_TEMPLATE_NAME} characters, so it is neither a template's name nor its id."
+
+
+def _locale(value: str, _: Settings) -> Broken:
+    try:
+        normal(value)
+    except ValueError as error:
+        yield "", str(error)
+
+
+def texts_broken(subject: str, text: str | None, html: str | None, settings: Settings) -> Broken:
+    """Yield the faults of texts that a template made: the field, and a sentence."""
+    yield from (("subject", why) for _, why in _subject(subject, settings))
+    yield from (("text", why) for _, why in _body(text or "", settings))
+    yield from (("html", why) for _, why in _body(html or "", settings))
 
 
 def _headers(value: Mapping[str, str], _: Settings) -> Broken:
@@ -193,11 +215,12 @@ class Fields:
     )
     subject: str = _given(
         json.String(),
-        "One line. It must be given, and may be empty (RFC 5322 §3.6.5).",
+        "One line. It must be given unless there is a template, and may be empty (RFC 5322 §3.6.5).",
         "Your invoice",
         _subject,
+        default="",
     )
-    text: str | None = _text("The plain text; this or html is needed.", "Dear Ann, …", _body)
+    text: str | None = _text("The plain text; this, html or a template is needed.", "Dear Ann, …", _body)
     html: str | None = _text("The HTML; with text as well, readers choose.", "<p>Dear Ann, …</p>", _body)
     amp_html: str | None = _text(
         "AMP for Email: a form of html that some readers show instead of it. Needs html.",
@@ -218,6 +241,27 @@ class Fields:
         {"ics": "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\n…\r\nEND:VCALENDAR\r\n"},
         _calendar,
         default_factory=dict,
+    )
+    template: str | None = _text(
+        "The id or name of a template, in place of subject, text and html.", "welcome", _template
+    )
+    variables: Mapping[str, Any] = _given(
+        json.Dict(json.String()),
+        "The values of the template's variables: up to 64 KB.",
+        {"name": "Ann", "order": {"id": 17}},
+        default_factory=dict,
+    )
+    locale: str | None = _text(
+        "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
+        "ja-JP",
+        _locale,
+    )
+    unsubscribe: bool = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
+        "Needs one recipient.",
+        True,
+        default=False,
     )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
@@ -244,7 +288,7 @@ class Fields:
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar) or bool(self.attachments)
+        return self.amp_html is not None or bool(self.calendar or self.attachments or self.template or self.unsubscribe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
