@@ -173,7 +173,8 @@ def _link(token: str) -> Link | None:
 
 
 def _language() -> str:
-    return request.accept_languages.best_match(page.WORDS, "en") or "en"
+    wanted = (one.partition("-")[0].lower() for one in request.accept_languages.values())  # best first
+    return next((one for one in wanted if one in page.WORDS), "en")
 
 
 def _html(text: str, status: int = 200) -> Response:
