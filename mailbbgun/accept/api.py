@@ -49,6 +49,7 @@ class ManyDoor:
 
     accept: Callable[[Fields, Options, Caller], Response]
 
+
 _BINARY = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _FORM = {
     "type": "object",

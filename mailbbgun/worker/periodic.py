@@ -87,8 +87,7 @@ class Periodic:
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
-                Task(60.0, self._forget_idempotency_keys),
-                Task(60.0, self._forget_expired_suppressions),
+                Task(60.0, self._forget_expired),
             ],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
@@ -194,13 +193,12 @@ class Periodic:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
 
-    def _forget_expired_suppressions(self) -> None:
+    def _forget_expired(self) -> None:
+        """Forget expired idempotency keys and suppressions."""
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
-
-    def _forget_idempotency_keys(self) -> None:
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
