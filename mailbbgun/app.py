@@ -161,7 +161,10 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
     acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
-    personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
+    personal, whole = (
+        PersonalForm(settings, services.db, publisher, acceptor),
+        WholeForm(services.db, publisher, acceptor),
+    )
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
     individually = Individually(settings, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))

@@ -82,7 +82,7 @@ def _sent(services: Services, campaign: Campaign, people: People, caller: Caller
     acceptor = Acceptor(settings, store, publisher, Attached(settings, services.db, services.blobs))
     batcher = Batcher(
         BatchStore(services.db, settings.IDEMPOTENCY_SECONDS),
-        PersonalForm(settings, publisher, acceptor),
+        PersonalForm(settings, services.db, publisher, acceptor),
         WholeForm(services.db, publisher, acceptor),
     )
     # Without a terminal there is no bar.
