@@ -17,6 +17,7 @@ import mailbbgun.attachments.models
 import mailbbgun.batches.models
 import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
+import mailbbgun.domains.models
 import mailbbgun.events.models
 import mailbbgun.limits.models
 import mailbbgun.messages.models

@@ -27,6 +27,7 @@ from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.status import PENDING
 from mailbbgun.settings.settings import Settings
+from mailbbgun.templates.resolve import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,11 @@ class Accepting:
 class Acceptor:
     """The only way in: every door makes a submission of its request and hands it over here."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher, attached: Attached) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, publisher: Publisher, attached: Attached, templates: Templates
+    ) -> None:
         self._settings = settings
+        self._templates = templates
         self._attached = attached
         self._store = store
         self._publisher = publisher
@@ -103,7 +107,10 @@ class Acceptor:
 
         Raises what :meth:`accept` does.
         """
-        draft = check(submission, options, self._settings, caller, sharing)
+        sources = None
+        if submission.template is not None:
+            sources = self._templates.resolve(caller, submission.template, submission.locale)
+        draft = check(submission, options, self._settings, caller, sources, sharing)
         if submission.attachments and draft.content:
             files = self._attached.files(submission.attachments, caller)
             draft = replace(draft, content=replace(draft.content, files=files))

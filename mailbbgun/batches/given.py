@@ -30,7 +30,7 @@ def given_batch(parts: Mapping[str, Any], body: Mapping[str, Any], key: str | No
         raise InvalidInput(_INVALID, fields={name: [most]})
     if messages is not None and parts.get("variables"):
         raise InvalidInput(_INVALID, fields={"variables": ["Is for `recipients`; whole messages have their own."]})
-    if recipients is not None and "subject" not in common:
+    if recipients is not None and not {"subject", "template"} & common.keys():
         raise InvalidInput(_INVALID, fields={"subject": ["`subject` is required; it may be empty."]})
     if recipients is not None and "message_id_header" in common:
         why = "Each mail has a Message-ID of its own; give it in `messages`, or leave it out."

@@ -39,9 +39,10 @@ class Individually:
         for box in found:
             unique.setdefault(key_of(box.address, self._settings), box)
         given = GivenBatch(
-            common=replace(submission, to=(), individual=None),
+            common=replace(submission, to=(), individual=None, variables={}),
             options=options,
             recipients=[{TO: written(box)} for box in unique.values()],
+            variables=submission.variables,
             asked=asked_for(submission, options),
         )
         try:

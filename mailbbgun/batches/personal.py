@@ -55,7 +55,9 @@ class PersonalForm:
         if not found:
             return None
         first = replace(given.common, to=[given.recipients[found[0].place][TO]])
-        sharing = Sharing.TEMPLATED if any(one.variables for one in found) else Sharing.SHARED
+        # A template is its own source; texts that came with the request are sources if there are variables.
+        own_sources = given.common.template is None and any(one.variables for one in found)
+        sharing = Sharing.TEMPLATED if own_sources else Sharing.SHARED
         draft = self._acceptor.draft(first, given.options, caller, sharing)
         tried = self._tried(draft, found, faults)
         if not tried:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,20 @@ def as_usage_error() -> Iterator[None]:
 
 def _usage(wrong: Mapping[str, Sequence[str]]) -> click.UsageError:
     return click.UsageError(" ".join(f"{field}: {' '.join(why)}" for field, why in wrong.items()))
+
+
+def confirmed(question: str) -> bool:
+    """Ask for a yes, which may also come through a pipe.
+
+    Raises :class:`click.UsageError` if the input ends without an answer.
+    """
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        click.echo(err=True)
+        raise click.UsageError("There is nobody to confirm it: --yes does not ask.") from None
 
 
 def options_of(schema: Schema, *but: str) -> Callable[[Command], Command]:

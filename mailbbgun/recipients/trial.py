@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mailbbgun.core.errors import InvalidInput
+from mailbbgun.template_language.expression import FUNCTIONS
 from mailbbgun.templates import engine
 from mailbbgun.templates.engine import Sources
-from mailbbgun.templates.expression import FUNCTIONS
 
 #: Characters of all values, at most, that are tried without the engine. It takes four bytes for each.
 LIGHT = engine.VARIABLES_SIZE // 4
