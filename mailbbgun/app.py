@@ -177,7 +177,8 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     acceptor = Acceptor(
         settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
     )
-    personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
+    personal = PersonalForm(settings, services.db, publisher, acceptor)
+    whole = WholeForm(services.db, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))

@@ -17,6 +17,7 @@ from mailbbgun.core.errors import InvalidInput, TooLarge
 from mailbbgun.core.ids import new_ids
 from mailbbgun.core.timing import timing
 from mailbbgun.database.compiled import StatementStep
+from mailbbgun.database.db import Database
 from mailbbgun.messages import storing
 from mailbbgun.messages.composing import Own, compose
 from mailbbgun.messages.contents import Content, Personal, StoredContent
@@ -27,6 +28,7 @@ from mailbbgun.recipients.check import check as check_recipients
 from mailbbgun.recipients.faults import Faults
 from mailbbgun.recipients.trial import Trial
 from mailbbgun.settings.settings import Settings
+from mailbbgun.suppressions import check as suppressions
 from mailbbgun.templates.engine import Sources
 
 
@@ -43,8 +45,8 @@ class _Tried(NamedTuple):
 class PersonalForm:
     """Prepares batches of recipients: see :class:`~mailbbgun.batches.batching.Form`."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, acceptor: Acceptor) -> None:
-        self._settings, self._publisher, self._acceptor = settings, publisher, acceptor
+    def __init__(self, settings: Settings, database: Database, publisher: Publisher, acceptor: Acceptor) -> None:
+        self._settings, self._database, self._publisher, self._acceptor = settings, database, publisher, acceptor
 
     def prepare(
         self, given: GivenBatch, caller: Caller, batch_id: UUID, now: datetime, faults: dict[int, Faults]
@@ -77,8 +79,18 @@ class PersonalForm:
             indexes=[one.recipient.place for one in tried],
             subject=draft.subject,
             steps=partial(_steps, content, shared, records),
+            suppressed=self._suppressed(tried, caller),
             after_commit=partial(self._publisher.offer_marked, lane, ids if hinted else ()),
         )
+
+    def _suppressed(self, tried: Sequence[_Tried], caller: Caller) -> list[str]:
+        """Return the suppressed recipients. Their messages end when a worker claims them."""
+        if not caller.has_suppressions:
+            return []
+        asked = [
+            suppressions.Recipient(caller.tenant_id, caller.tests_only, one.recipient.box.address) for one in tried
+        ]
+        return sorted({one.address for one in suppressions.suppressed(self._database, asked)})
 
     def _tried(
         self,
