@@ -94,7 +94,12 @@ def test_a_template_has_the_link_as_a_variable(public, tag):
     made = public.call(
         "POST",
         "/templates",
-        json={"name": f"news-{tag}", "subject": "News", "html": '<a href="{{ unsubscribe_url }}">Stop</a>', "text": "Hi"},
+        json={
+            "name": f"news-{tag}",
+            "subject": "News",
+            "html": '<a href="{{ unsubscribe_url }}">Stop</a>',
+            "text": "Hi",
+        },
     )
     assert made.status_code == 201, made.text
     body = {"to": f"ann@{tag}.example", "template": f"news-{tag}"}
