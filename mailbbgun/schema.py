@@ -14,13 +14,17 @@ from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
 import mailbbgun.attachments.models
+import mailbbgun.batches.models
 import mailbbgun.database.idempotency
 import mailbbgun.deliver.models
+import mailbbgun.domains.models
 import mailbbgun.events.models
 import mailbbgun.limits.models
 import mailbbgun.messages.models
 import mailbbgun.queues.models
 import mailbbgun.smtp_accounts.models
+import mailbbgun.suppressions.models
+import mailbbgun.templates.models
 import mailbbgun.tenants.models  # noqa: F401 - all of these define tables
 from mailbbgun import migrations
 from mailbbgun.core.errors import ConfigurationError, DatabaseUnavailable

@@ -1,8 +1,8 @@
 """A pending write: a message that waits for its commit, and the states it goes through."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 from typing import Any, Protocol
 from uuid import UUID
@@ -11,6 +11,7 @@ from mailbbgun.core.caller import counts_as
 from mailbbgun.core.errors import QuotaExceeded
 from mailbbgun.database.idempotency import KeyClaim
 from mailbbgun.messages.contents import StoredContent
+from mailbbgun.messages.status import ERROR, PENDING, Reason
 
 Answer = Mapping[str, Any]
 
@@ -26,6 +27,8 @@ class Rows:
     per_day: int | None = None
     #: What the message is made of, unless it has its MIME.
     content: StoredContent | None = None
+    #: Whether the tenant may have suppressed a recipient.
+    has_suppressions: bool = False
 
     @property
     def counts_as(self) -> UUID:
@@ -36,6 +39,22 @@ class Rows:
     def stored_bytes(self) -> int:
         """About how many bytes the rows take."""
         return self.message["size"] if self.content is None else len(self.content.made_of)
+
+
+def with_suppressed(rows: Rows, addresses: Collection[str]) -> Rows:
+    """Return the rows of a message of which these recipients are suppressed, and the answer that names them."""
+    if not addresses:
+        return rows
+    ended = {"status": ERROR, "reason": Reason.SUPPRESSED.value, "next_attempt_at": None}
+    deliveries = [one | ended if one["address"] in addresses else one for one in map(dict, rows.deliveries)]
+    status = ERROR if all("status" in one for one in deliveries) else PENDING
+    told = [one["address"] for one in deliveries if "status" in one]
+    return replace(
+        rows,
+        message={**rows.message, "status": status},
+        deliveries=deliveries,
+        response={**rows.response, "status": status, "suppressed": told},
+    )
 
 
 class State(IntEnum):

@@ -28,6 +28,7 @@ from mailbbgun.accept.pending import (
     PendingWrite,
     Rows,
     State,
+    with_suppressed,
 )
 from mailbbgun.core.clock import rest_after
 from mailbbgun.core.errors import MailBBGunError, QuotaExceeded
@@ -39,6 +40,7 @@ from mailbbgun.events import log as events_log
 from mailbbgun.limits import quota
 from mailbbgun.messages import repo, storing
 from mailbbgun.messages.contents import StoredContent
+from mailbbgun.suppressions.check import Recipient, suppressed
 
 #: Messages and bytes of one shared commit, at most.
 MESSAGES, BYTES = 50, 4_000_000
@@ -203,6 +205,7 @@ class Store:
         return not_stored
 
     def _commit(self, batch: Sequence[PendingWrite], patience: float) -> _NotStored:
+        self._end_suppressed(batch)
         if any(map(_needs_key_or_quota, batch)):
             with self._database.write() as session:
                 return self._insert(session, batch, patience)
@@ -211,8 +214,19 @@ class Store:
         events = events_log.accepted(new)
         dialect = self._database.dialect
         self._database.commit(storing.steps(dialect, new, _contents(batch), events_log.appending(dialect, events)))
-        events_log.print_lines(events, _key_ids(new))
+        events_log.print_lines(events, _key_ids(new, events))
         return _ALL_STORED
+
+    def _end_suppressed(self, batch: Sequence[PendingWrite]) -> None:
+        """End the deliveries to suppressed recipients before they are stored, for tenants that have any."""
+        asked = [pending for pending in batch if pending.rows.has_suppressions]
+        if not asked:
+            return
+        found = suppressed(self._database, [one for pending in asked for one in _recipients(pending.rows)])
+        for pending in asked:
+            pending.rows = with_suppressed(
+                pending.rows, {one.address for one in _recipients(pending.rows) if one in found}
+            )
 
     def _committed(self, batch: Sequence[PendingWrite], not_stored: _NotStored) -> None:
         """Call ``after_commit`` of the stored messages, and remember which quotas are used up."""
@@ -240,13 +254,14 @@ class Store:
             events = events_log.accepted(new)
             for compiled, given in storing.steps(dialect, new, _contents(left), events_log.appending(dialect, events)):
                 session.execute(compiled.statement, given)
-            events_log.log_after_commit(session, events, _key_ids(new))
+            events_log.log_after_commit(session, events, _key_ids(new, events))
         return _NotStored(answered, over_quota)
 
     def _write_alone(self, pending: PendingWrite) -> _NotStored:
         # The connection may have broken after the commit: look first, then try again once.
         not_stored = _ALL_STORED
         if not self._is_stored(pending):
+            self._end_suppressed([pending])
             try:
                 with self._database.write() as session:
                     not_stored = self._insert(session, [pending], PATIENCE)
@@ -272,6 +287,11 @@ def _log_fields(pending: PendingWrite) -> Mapping[str, Any]:
     return {"message_id": message["id"], "tenant_id": message["tenant_id"], "key_id": message.get("key_id")}
 
 
+def _recipients(rows: Rows) -> list[Recipient]:
+    message = rows.message
+    return [Recipient(message["tenant_id"], message["test"], one["address"]) for one in rows.deliveries]
+
+
 def _new_rows(batch: Sequence[PendingWrite]) -> storing.New:
     return [(pending.rows.message, pending.rows.deliveries) for pending in batch]
 
@@ -282,9 +302,10 @@ def _contents(batch: Sequence[PendingWrite]) -> list[StoredContent]:
     return [*found.values()] if found else []
 
 
-def _key_ids(new: storing.New) -> list[UUID | None]:
-    """Return the API key of each message."""
-    return [message["key_id"] for message, _ in new]
+def _key_ids(new: storing.New, events: Sequence[Mapping[str, Any]]) -> list[UUID | None]:
+    """Return the API key of each event's message."""
+    keys = {message["id"]: message["key_id"] for message, _ in new}
+    return [keys[event["message_id"]] for event in events]
 
 
 def _needs_key_or_quota(pending: PendingWrite) -> bool:

@@ -20,7 +20,6 @@ from mailbbgun.http.error_responses import INVALID
 from mailbbgun.http.uploads.form import UploadedForm
 from mailbbgun.safety.examine import Judged
 from mailbbgun.services import Services
-from mailbbgun.settings.settings import Settings
 
 #: The field of a form that has a file to store.
 FILE = "file"
@@ -46,41 +45,35 @@ class ReceivedFile:
     size: int
 
 
-def checked(form: UploadedForm, fields: Sequence[str]) -> list[ReceivedFile]:
-    """Return the files of a form, in their order. ``fields``: the names that their parts may have.
+class ReceivedForm:
+    """The files of a form, under the names that they have here. Nothing is stored yet."""
 
-    Stores nothing. Raises :class:`InvalidInput` for a file that has another field or no possible name.
-    """
-    wrong: dict[str, list[str]] = {}
-    files = []
-    for file in form.files:
-        if file.field not in fields:
-            names = " and ".join(f"`{one}`" for one in fields)
-            wrong.setdefault(file.field, []).append(f"No file can be sent as this; the fields for files are {names}.")
-            continue
-        name = _FOLDERS.sub("", file.filename)  # a path on the client's machine says nothing here
-        if why := _fault(name):
-            wrong.setdefault(file.field, []).append(why)
-        content_type = file.content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
-        files.append(ReceivedFile(file.field, name, content_type, file.content_id, file.size))
-    if wrong:
-        raise InvalidInput(INVALID, fields=wrong)
-    return files
+    def __init__(self, form: UploadedForm, fields: Sequence[str]) -> None:
+        """``fields``: the names that the parts of files may have.
 
+        Raises :class:`InvalidInput` for a file that has another field or no possible name.
+        """
+        self._form = form
+        self.files: list[ReceivedFile] = []
+        wrong: dict[str, list[str]] = {}
+        for file in form.files:
+            name = _FOLDERS.sub("", file.filename)  # a path on the client's machine says nothing here
+            if why := _misplaced(file.field, fields) or _fault(name):
+                wrong.setdefault(file.field, []).append(why)
+            kind = file.content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
+            self.files.append(ReceivedFile(file.field, name, kind, file.content_id, file.size))
+        if wrong:
+            raise InvalidInput(INVALID, fields=wrong)
 
-def stored(
-    inspector: Inspector, settings: Settings, who: Caller, form: UploadedForm, files: Sequence[ReceivedFile]
-) -> list[tuple[Stored, Judged]]:
-    """Store the contents of a form's files, and judge them. Each is durable when this returns, for an hour.
+    def store(self, inspector: Inspector, tenant_id: UUID, *, most: int) -> list[tuple[Stored, Judged]]:
+        """Store the contents of the files, and judge them. Each is durable when this returns, for an hour.
 
-    Raises what :meth:`Inspector.take` raises.
-    """
-    return [
-        inspector.take(
-            who.tenant_id, content, file.filename, file.content_type, most=settings.MAX_FILE_SIZE, size=file.size
-        )
-        for file, content in zip(files, form.contents(), strict=True)
-    ]
+        Raises what :meth:`Inspector.take` raises.
+        """
+        return [
+            inspector.take(tenant_id, content, file.filename, file.content_type, most=most, size=file.size)
+            for file, content in zip(self.files, self._form.contents(), strict=True)
+        ]
 
 
 def receive(
@@ -96,8 +89,8 @@ def receive(
         raise InvalidInput(INVALID, fields={name: [_no_field(name)] for name, _ in form.fields})
     if not form.files:
         raise InvalidInput(INVALID, fields={FILE: [f"`{FILE}` is required: {_EXAMPLE}."]})
-    files = checked(form, [FILE])
-    contents = stored(inspector, services.settings, who, form, files)
+    received = ReceivedForm(form, [FILE])
+    contents = received.store(inspector, who.tenant_id, most=services.settings.MAX_FILE_SIZE)
     named = [{**judged._asdict(), "sha256": content.sha256} for content, judged in contents]
     claim = None if key is None else idempotency.claim_of(who, key, {"attachments": named})
     rows = [{**its, "md5": one.md5, "size": one.size} for its, (one, _) in zip(named, contents, strict=True)]
@@ -114,6 +107,13 @@ def _no_field(name: str) -> str:
     if name == FILE:
         return f"Has no file name, and so is no file: {_EXAMPLE}."
     return f"Unknown field {name_of(name)}; the files are in `{FILE}`, and there is nothing else."
+
+
+def _misplaced(field: str, fields: Sequence[str]) -> str:
+    """Say that a file has a field which takes no files; "" if it takes some."""
+    if field in fields:
+        return ""
+    return f"No file can be sent as {name_of(field)}; files are sent as {' or '.join(map(name_of, fields))}."
 
 
 def _fault(name: str) -> str:

@@ -9,12 +9,16 @@ from mailbbgun.core.errors import ConfigurationError
 
 #: What the scheme says about TLS.
 TLS = {"s3": True, "s3+https": True, "s3+http": False}
-OPTIONS = ("region", "style", "ca")
+OPTIONS = ("region", "style", "ca", "links")
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """An S3 bucket. ``host`` may have a port. ``ca``: a PEM file of authorities; empty: the system's."""
+    """An S3 bucket.
+
+    ``host`` may have a port. ``ca``: a PEM file of authorities; empty: the system's. ``links``: whether
+    clients can reach the bucket, so that they may get links to it.
+    """
 
     host: str
     name: str
@@ -24,6 +28,7 @@ class Bucket:
     region: str = "us-east-1"
     virtual_host: bool = False
     ca: str = ""
+    links: bool = True
 
 
 def read(url: str) -> Path | Bucket:
@@ -72,9 +77,14 @@ def _options(query: str, host: str) -> dict[str, Any]:
     style = given.pop("style", "host" if host.endswith(".amazonaws.com") else "path")
     if style not in ("path", "host"):
         raise _wrong(f"style is {style[:40]!r}; it must be path (host/bucket) or host (bucket.host)")
+    links = given.pop("links", "yes")
+    if links not in ("yes", "no"):
+        raise _wrong(
+            f"links is {links[:40]!r}; it must be yes (clients reach the bucket) or no (the API passes files on)"
+        )
     if "region" in given and not given["region"].replace("-", "").isalnum():
         raise _wrong(f"region is {given['region'][:40]!r}; it must be a name like eu-central-1")
-    return {**given, "virtual_host": style == "host"}
+    return {**given, "virtual_host": style == "host", "links": links == "yes"}
 
 
 def _wrong(why: str) -> ConfigurationError:

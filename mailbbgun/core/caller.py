@@ -16,8 +16,10 @@ class Scope(StrEnum):
 
     WRITE = "messages:write"  # send, cancel, retry
     READ = "messages:read"
+    TEMPLATES = "templates"
     ACCOUNTS = "accounts"  # SMTP accounts
     REVEAL = "accounts:reveal"  # the passwords of SMTP accounts
+    DOMAINS = "domains"  # sending domains
     ADMIN = "admin"  # all tenants and all keys
 
 
@@ -73,6 +75,7 @@ class Caller:
     guests: frozenset[str] = frozenset()
     suspended: bool = False
     identity: Identity = ANYONE
+    has_suppressions: bool = False  # the tenant may have suppressed recipients
     # Limits; None: no limit.
     requests_per_minute: int | None = None  # of the key
     tenant_requests_per_minute: int | None = None  # of all the tenant's keys together

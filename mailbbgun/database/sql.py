@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Cast,
     ColumnElement,
+    Double,
     Select,
     String,
     Uuid,
@@ -27,7 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import column as sql_column
-from sqlalchemy.sql.expression import FromClause, bindparam
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FromClause, FunctionElement, bindparam
 from sqlalchemy.types import TypeEngine
 
 
@@ -141,3 +144,25 @@ def unguessed(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     500, it reads all of another table for each of them.
     """
     return case((and_(*conditions), true()), else_=false())
+
+
+class seconds_until(FunctionElement[float]):
+    """``seconds_until(time)`` is how many seconds are left until a time; negative once it has passed.
+
+    Null if the time is null.
+    """
+
+    type = Double()
+    inherit_cache = True
+    name = "seconds_until"
+
+
+@compiles(seconds_until, "postgresql")
+def _seconds_postgresql(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
+    time = compiler.process(element.clauses, **kw)
+    return f"CAST(extract(epoch FROM ({time} - statement_timestamp())) AS double precision)"
+
+
+@compiles(seconds_until, "sqlite")
+def _seconds_sqlite(element: seconds_until, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"((julianday({compiler.process(element.clauses, **kw)}) - julianday('now')) * 86400.0)"

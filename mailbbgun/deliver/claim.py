@@ -15,13 +15,14 @@ from sqlalchemy import CTE, Select, Text, and_, case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from mailbbgun.core.addresses import in_mailbox
 from mailbbgun.database import leasing
 from mailbbgun.database.compiled import CompiledStatement, Statements, StatementStep
 from mailbbgun.database.db import Database, db_now
-from mailbbgun.database.sql import among, chosen, id_rows, ids, unindexed
+from mailbbgun.database.sql import among, chosen, id_rows, ids, seconds_until, unindexed
 from mailbbgun.messages.models import DELIVERIES, MESSAGES
 from mailbbgun.messages.status import PENDING
-from mailbbgun.tenants.repo import suspended
+from mailbbgun.tenants.repo import suspended, with_suppressions
 
 #: Claims of a delivery that died with their worker, from which on its message is sent alone, in a
 #: child process.
@@ -32,7 +33,11 @@ EAGER_SIZE = 65_536
 
 _D, _M = DELIVERIES.c, MESSAGES.c
 #: The columns of :class:`Loaded`, after the MIME.
-_LOADED = (_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, _M.content_id)
+_LOADED = (
+    *(_M.mail_from, _M.smtputf8, _M.test, _M.sender, _M.key_id, _M.content_id),
+    seconds_until(_M.useful_until),
+    with_suppressions(_M.tenant_id),
+)
 _IDLE = (_D.status == PENDING, _D.lease_owner.is_(None))
 _IDLE_OF_MESSAGE = (unindexed(_D.status) == PENDING, _D.lease_owner.is_(None))
 
@@ -57,17 +62,24 @@ class Claim:
     unknowns: int
     lease_ends: float
     key_id: UUID | None = None  # the API key that sent the message; for the log
+    useful_until: float | None = None  # boot-clock seconds from which on nothing may be sent; None: no limit
 
     @property
     def key(self) -> tuple[UUID, int]:
         """The delivery's id and ``claim_number``: together they name this claim and no other."""
         return self.delivery_id, self.claim_number
 
+    def left(self, now: float) -> float | None:
+        """For how many seconds from ``now`` (boot clock) on the message may be sent; None: without a limit."""
+        return None if self.useful_until is None else self.useful_until - now
+
+    def is_late(self, now: float) -> bool:
+        """Whether the message may be sent no more."""
+        return self.useful_until is not None and self.useful_until <= now
+
 
 #: The columns of a delivery that a claim begins with.
 _TOLD = 8
-#: The address after a display name. A quoted local part may hold angle brackets (RFC 5322 §3.4.1).
-_NAMED = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"]*)@[^<>@]*)>$')
 
 
 class Loaded(NamedTuple):
@@ -80,6 +92,8 @@ class Loaded(NamedTuple):
     sender: str  # the From header, as people read it
     key_id: UUID | None  # the API key that sent it
     content_id: UUID | None = None  # None: it is stored as its MIME
+    useful_for: float | None = None  # seconds for which it may still be sent; None: without a limit
+    has_suppressions: bool = False  # its tenant may have suppressed a recipient
 
     @property
     def own_mail_from(self) -> bool:
@@ -89,10 +103,7 @@ class Loaded(NamedTuple):
     @property
     def from_address(self) -> str:
         """The address of From, by which an SMTP account is chosen."""
-        if not self.own_mail_from:
-            return self.mail_from
-        named = _NAMED.search(self.sender)
-        return named[1] if named else self.sender
+        return in_mailbox(self.sender) if self.own_mail_from else self.mail_from
 
 
 class Claimed(NamedTuple):

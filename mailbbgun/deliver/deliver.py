@@ -18,7 +18,7 @@ from mailbbgun.deliver.claim import Claim, Loaded, claim
 from mailbbgun.deliver.composed import NotComposed
 from mailbbgun.deliver.context import WorkerContext
 from mailbbgun.deliver.open_message import not_sent, opened
-from mailbbgun.deliver.retry import judge, released
+from mailbbgun.deliver.retry import judge, released, too_late
 from mailbbgun.deliver.transaction import Transaction
 from mailbbgun.events import holding
 from mailbbgun.routing.circuit_breaker import PROBE_WAIT
@@ -77,7 +77,9 @@ def take(context: WorkerContext, message_ids: Sequence[UUID], *, isolated: bool 
         _compose_small(context, messages)
         accounts = context.account_cache.accounts_of(context.db, {one.tenant_id for one in claims})
         context.routes.add_accounts(accounts.values())
-        transactions = _grouped(context, claims, messages, accounts)
+        context.domain_keys.load(context.db, accounts.keys())
+        sendable = context.results.sendable(claims, messages, lease_ends - context.settings.LEASE_SECONDS)
+        transactions = _grouped(context, sendable, messages, accounts)
     except DatabaseUnavailable:
         _give_all_back(context, claims, 0.0)
         raise
@@ -118,7 +120,6 @@ def _grouped(
         own, author, theirs = message.own_mail_from, message.from_address, accounts[its[0].tenant_id]
         groups: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
         for one in its:
-            one.key_id = message.key_id
             groups[context.routes.candidates(theirs, author, one.address, test=message.test)].append(one)
         for candidates, members in groups.items():
             while members:
@@ -126,7 +127,9 @@ def _grouped(
                 most = min(MOST_RECIPIENTS, context.routes.recipients(route) or MOST_RECIPIENTS)
                 part, members = members[:most], members[most:]
                 transactions.append(
-                    Transaction(message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, own)
+                    Transaction(
+                        message_id, message.mail_from, message.smtputf8, message.raw, route, part, others, author, own
+                    )
                 )
     return transactions
 
@@ -139,6 +142,10 @@ async def deliver(context: WorkerContext, transaction: Transaction) -> str | Non
     """
     if transaction.tenant_id in context.account_cache.suspended:
         give_back(context, transaction)
+        return None
+    if transaction.claims[0].is_late(context.clock.boot()):  # all are of one message
+        for one in transaction.claims:
+            context.results.put(one, too_late(one))
         return None
     # Its account is gone. If it has no other candidate, it is given back: a new claim looks for the
     # accounts that there are now.
@@ -258,6 +265,8 @@ async def send(context: WorkerContext, transaction: Transaction, envelope: Envel
     dot_sent: dict[str, Reply | None] = {}  # by address: the server's reply to the last dot sent for it
 
     async def before_dot(accepted: Sequence[str]) -> bool:
+        if transaction.claims[0].is_late(context.clock.boot()):
+            return False  # the next claim ends it
         try:
             may_be_sent = await context.journal_turns.dot([claims[address] for address in accepted])
         except OSError as error:
@@ -310,14 +319,18 @@ def hand_over(
         # and share a hint.
         drawn = policy.random()
         policy = replace(policy, random=lambda: drawn)
-    route_taken = {"account": context.routes.name(transaction.route), "before": transaction.failed or None}
+    route_taken = {
+        "account": context.routes.name(transaction.route),
+        "before": transaction.failed or None,
+        "dkim": transaction.selectors or None,
+    }
     attempted = attempted or bool(transaction.failed)
     for one in transaction.claims:
         outcome = outcomes[one.address]
         if isinstance(outcome, Fenced):
             result = released(one, FENCED_WAIT_SECONDS, attempted=bool(transaction.failed))
         else:
-            result = judge(outcome, one, policy, route_taken)
+            result = judge(outcome, one, policy, route_taken, left=one.left(context.clock.boot()))
             if not attempted:
                 result = result._replace(attempted=False)
         context.results.put(one, result)
@@ -331,4 +344,7 @@ def give_back(context: WorkerContext, transaction: Transaction, wait: float = 0.
     fault("claims.release")
     account = context.routes.name(transaction.route)
     for one in transaction.claims:
-        context.results.put(one, released(one, wait, why, account, attempted=bool(transaction.failed)))
+        # Mail that is useful no longer than it would wait is claimed once more at that time, and ended.
+        left = one.left(context.clock.boot())
+        its_wait = wait if left is None else min(wait, max(left, 0.0))
+        context.results.put(one, released(one, its_wait, why, account, attempted=bool(transaction.failed)))

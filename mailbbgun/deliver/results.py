@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from mailbbgun.core.clock import rest_after
@@ -11,13 +12,14 @@ from mailbbgun.core.errors import DatabaseUnavailable
 from mailbbgun.core.faults import fault
 from mailbbgun.core.outages import Outages
 from mailbbgun.database.db import Database
-from mailbbgun.deliver.claim import Claim
+from mailbbgun.deliver.claim import Claim, Loaded
 from mailbbgun.deliver.journal import Journal
 from mailbbgun.deliver.leases import Leases
-from mailbbgun.deliver.retry import released
+from mailbbgun.deliver.retry import released, stopped, too_late
 from mailbbgun.events import record
 from mailbbgun.events.record import Result
 from mailbbgun.messages.publisher import Publisher
+from mailbbgun.suppressions.check import Recipient, suppressed
 
 #: Results in one commit, at most.
 BATCH = 500
@@ -71,6 +73,33 @@ class Results:
         self._ended.append((claim, result))
         if not self._bell.is_set():
             self._bell.set()
+
+    def sendable(self, claims: Sequence[Claim], messages: Mapping[UUID, Loaded], claimed: float) -> list[Claim]:
+        """Return the claims that may be sent, and end the others: their messages are useful no more, or
+        their recipients suppressed.
+
+        ``claimed``: when the statement that claimed them began; boot-clock seconds. Raises
+        :class:`DatabaseUnavailable`; then none has ended.
+        """
+        asked = {
+            one: Recipient(one.tenant_id, messages[one.message_id].test, one.address)
+            for one in claims
+            if messages[one.message_id].has_suppressions
+        }
+        # After the claim's commit: an entry that this does not see waits for the claim (``suppress.py``).
+        found = suppressed(self._database, asked.values()) if asked else ()
+        sent = []
+        for one in claims:
+            one.key_id, useful_for = messages[one.message_id].key_id, messages[one.message_id].useful_for
+            # Counted from before the claim's statement, it is never too long.
+            one.useful_until = None if useful_for is None else claimed + useful_for
+            if asked and asked.get(one) in found:
+                self.put(one, stopped(one))
+            elif one.is_late(claimed):
+                self.put(one, too_late(one))
+            else:
+                sent.append(one)
+        return sent
 
     def close(self, timeout: float) -> bool:
         """Write all results, and give back the claims that were not sent.

@@ -19,6 +19,9 @@ UNKNOWN_RETRIES = 2
 #: More for the event: nothing.
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+#: Seconds before a retry, at least, if it must come before the end of the message's usefulness.
+SHORTEST_WAIT = 5.0
+
 #: A retry's delay is up to this part shorter or longer.
 JITTER = 0.1
 
@@ -38,9 +41,13 @@ class Policy:
     refused_pause: int = 60
 
 
-def judge(outcome: Outcome, claim: Claim, policy: Policy, told: Mapping[str, Any] = NOTHING) -> Result:
+def judge(
+    outcome: Outcome, claim: Claim, policy: Policy, told: Mapping[str, Any] = NOTHING, *, left: float | None = None
+) -> Result:
     """Return the result of one claim. Its event shows what is ``told`` as well.
 
+    ``left``: for how many more seconds the message is useful; None: without a limit. A retry is
+    planned within them.
     Raises TypeError for an outcome that is no end of an attempt, such as Fenced.
     """
     if isinstance(outcome, Fenced):
@@ -58,11 +65,12 @@ def judge(outcome: Outcome, claim: Claim, policy: Policy, told: Mapping[str, Any
             # Perhaps the refusal is about this recipient. The others, who wait for the end of the
             # pause, must be tried before it.
             behind = policy.delays[0] if phase is Phase.RCPT and policy.delays else 0
-            return _result(claim, Kind.REFUSED, PENDING, reply, wait=policy.refused_pause + behind, data=data)
+            wait = policy.refused_pause + behind if left is None else min(policy.refused_pause + behind, max(left, 0.0))
+            return _result(claim, Kind.REFUSED, PENDING, reply, wait=wait, data=data)
         case Unknown():
-            return _unknown(claim, policy, reply, data)
+            return _unknown(claim, policy, reply, data, left)
         case Deferred(after=after):
-            return _retry(claim, policy, Kind.DEFERRED, reply, data, after=after)
+            return _retry(claim, policy, Kind.DEFERRED, reply, data, after=after, left=left)
 
 
 def released(
@@ -79,6 +87,18 @@ def released(
         return Result(*claim_ids, None, PENDING, wait=wait, released=True, attempted=attempted, key_id=claim.key_id)
     more: dict[str, Any] = {"attempted": attempted, "reply": why, "data": {"account": account}, "key_id": claim.key_id}
     return Result(*claim_ids, Kind.WAITING, PENDING, wait=wait, released=True, **more)
+
+
+def too_late(claim: Claim) -> Result:
+    """Return the result of a claim whose message is useful no more. Nothing was sent."""
+    reply = Reply(0, None, "useful_until has passed: it was not sent")
+    return _result(claim, Kind.EXPIRED, ERROR, reply, reason=Reason.EXPIRED, attempted=False)
+
+
+def stopped(claim: Claim) -> Result:
+    """Return the result of a claim whose recipient is suppressed. Nothing was sent."""
+    reply = Reply(0, None, "the recipient is on the suppression list: it was not sent")
+    return _result(claim, Kind.SUPPRESSED, ERROR, reply, reason=Reason.SUPPRESSED, attempted=False)
 
 
 def lost_unknown(claim: Claim, policy: Policy) -> Result:
@@ -113,7 +133,7 @@ def _event_data(outcome: Delivered | Deferred | Bounced | Unknown | Refused, tol
     return {"phase": phase and phase.value, "host": server and server.host, "ip": server and server.ip, **told}
 
 
-def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -> Result:
+def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any], left: float | None = None) -> Result:
     if policy.hold_unknown or claim.unknowns >= UNKNOWN_RETRIES:
         return _result(
             claim,
@@ -125,7 +145,7 @@ def _unknown(claim: Claim, policy: Policy, reply: Reply, data: dict[str, Any]) -
             unknown=True,
             data=data,
         )
-    return _retry(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True)
+    return _retry(claim, policy, Kind.OUTCOME_UNKNOWN, reply, data, unknown=True, left=left)
 
 
 def _retry(
@@ -137,16 +157,32 @@ def _retry(
     *,
     after: float | None = None,
     unknown: bool = False,
+    left: float | None = None,
 ) -> Result:
-    if claim.schedule_step >= len(policy.delays):
+    wait, hinted = _wait(claim, policy, after, left)
+    if wait is None:
         kind, reason = (Kind.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN) if unknown else (Kind.EXPIRED, Reason.EXPIRED)
         return _result(claim, kind, ERROR, reply, reason=reason, counted=True, unknown=unknown, data=data)
-    delay = policy.delays[claim.schedule_step]
-    # The server named a time. No delay queue has that delay, so the tick hints the delivery.
+    return _result(claim, kind, PENDING, reply, wait=wait, hinted=hinted, counted=True, unknown=unknown, data=data)
+
+
+def _wait(claim: Claim, policy: Policy, after: float | None, left: float | None) -> tuple[float | None, int]:
+    """Return the seconds until the next attempt, and the delay queue for its hint (0: none).
+
+    None if there is no further attempt. ``after``: seconds that the server named. ``left``: seconds
+    for which the message is useful.
+    """
+    if claim.schedule_step >= len(policy.delays):
+        return None, 0
     if after is not None:
-        return _result(claim, kind, PENDING, reply, wait=after, counted=True, unknown=unknown, data=data)
+        # No delay queue has that delay, so the tick hints the delivery.
+        return (after, 0) if left is None or after < left else (None, 0)
+    delay = policy.delays[claim.schedule_step]
     wait = delay * (1 - JITTER + 2 * JITTER * policy.random())
-    return _result(claim, kind, PENDING, reply, wait=wait, hinted=delay, counted=True, unknown=unknown, data=data)
+    if left is None or wait < left:
+        return wait, delay
+    # The next attempt would come too late. One halfway to the end is better than none.
+    return (left / 2, 0) if left / 2 >= SHORTEST_WAIT else (None, 0)
 
 
 def _result(claim: Claim, kind: Kind, status: str, reply: Reply, *, attempted: bool = True, **more: Any) -> Result:

@@ -21,7 +21,7 @@ _HELD = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at.is_(
 
 
 def hold(database: Database, message_ids: Collection[UUID]) -> int:
-    """Hold the waiting deliveries of messages whose tenant is suspended; return how many.
+    """Hold the due deliveries of messages whose tenant is suspended; return how many.
 
     They stay pending and are never due, until :func:`resume` makes them due. Raises
     :class:`DatabaseUnavailable`.
@@ -46,7 +46,8 @@ def _key_ids(dialect: str) -> CompiledStatement:
 
 @cache
 def _holding(dialect: str) -> CompiledStatement:
-    idle = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at.is_not(None))
+    # Only what is due: what is scheduled for later would lose its time.
+    idle = (_D.status == PENDING, _D.lease_owner.is_(None), _D.next_attempt_at <= db_now())
     waiting = select(_D.id).where(among(dialect, _D.message_id, "messages"), *idle, suspended(_D.tenant_id))
     locked = waiting.order_by(_D.id).with_for_update().cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     changed = update(DELIVERIES).where(chosen(dialect, _D.id, locked)).values(next_attempt_at=None, published_at=None)

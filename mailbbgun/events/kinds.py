@@ -10,6 +10,10 @@ class Kind(StrEnum):
 
     #: Stored durably, and answered with 201.
     ACCEPTED = "accepted"
+    #: It is to be sent at a time that the client named.
+    SCHEDULED = "scheduled"
+    #: A client moved the time of its next attempt.
+    RESCHEDULED = "rescheduled"
     #: The next server took responsibility (RFC 5321 §6.1).
     DELIVERED = "delivered"
     #: The recipient reported it as spam. It stays delivered.
@@ -22,7 +26,7 @@ class Kind(StrEnum):
     WAITING = "waiting"
     #: A permanent failure.
     BOUNCED = "bounced"
-    #: The last wait of RETRY_DELAYS has passed.
+    #: The last wait of RETRY_DELAYS has passed, or the time until which it was useful.
     EXPIRED = "expired"
     #: The end of DATA was sent, and its reply lost.
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -32,6 +36,10 @@ class Kind(StrEnum):
     PARKED = "parked"
     #: A person cancelled it before it was sent.
     CANCELLED = "cancelled"
+    #: Its recipient is on the tenant's suppression list. It was not sent, or not again.
+    SUPPRESSED = "suppressed"
+    #: Its recipient unsubscribed by the link in it.
+    UNSUBSCRIBED = "unsubscribed"
     #: Its tenant is suspended. It goes on when the tenant is active again.
     HELD = "held"
     #: A person made it due again.

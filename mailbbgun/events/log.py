@@ -14,6 +14,7 @@ from sqlalchemy import JSON, ColumnElement, Insert, Select, Text, bindparam, cas
 from sqlalchemy.orm import Session
 
 from mailbbgun.core import logs
+from mailbbgun.core.clock import rfc3339
 from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import CompiledStatement, StatementStep
 from mailbbgun.database.db import after_commit, dialect_of
@@ -42,12 +43,16 @@ def event(
 
 def accepted(new: New) -> list[dict[str, Any]]:
     """Return the first events of messages that are about to be stored. :func:`appending` inserts them with the rows."""
-    return [
-        event(
-            message["tenant_id"], message["id"], None, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}
-        )
-        for message, its in new
-    ]
+    events = []
+    for message, its in new:
+        whose = message["tenant_id"], message["id"], None
+        events.append(event(*whose, Kind.ACCEPTED, {"recipients": len(its), "size": message["size"]}))
+        if (send_at := message.get("send_at")) is not None:
+            events.append(event(*whose, Kind.SCHEDULED, {"send_at": rfc3339(send_at)}))
+        if "status" in message:  # some of its deliveries have ended: their recipients are suppressed
+            ended = [one["id"] for one in its if "status" in one]
+            events += [event(message["tenant_id"], message["id"], one, Kind.SUPPRESSED, {}) for one in ended]
+    return events
 
 
 def appending(dialect: str, events: Sequence[Mapping[str, Any]]) -> StatementStep:

@@ -87,6 +87,11 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # no types
     def response(self, status_code: int, schema: Any = None, **options: Any) -> Callable[[View], View]:
         return cast(Callable[[View], View], super().response(status_code, schema, **options))
 
+    def taking(self, content_type: str, schema: Any) -> Callable[[View], View]:
+        """Document the body of a request that is no JSON."""
+        body = {"required": True, "content": {content_type: {"schema": schema}}}
+        return self.doc(requestBody=body)
+
     def alt_response(self, status_code: int, **options: Any) -> Callable[[View], View]:
         """Document another response. Without a schema it has the error shape."""
         options.setdefault("schema", ErrorSchema)

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import marshmallow
@@ -14,6 +15,14 @@ from mailbbgun.http.bad_input import EXAMPLE_ID
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+#: Unix seconds, as a text.
+UNIX = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+#: The forms of RFC 2822 §3.3, and with a zone's name that RFC 2822 §4.3 knows.
+RFC2822 = re.compile(
+    r"([A-Z][a-z]{2}, )?[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}(:[0-9]{2})? "
+    r"([+-][0-9]{4}|UTC?|GMT|[ECMP][SD]T)( \([A-Za-z ]{1,40}\))?"
 )
 
 #: Headers of responses, for the OpenAPI document.
@@ -52,6 +61,36 @@ class Time(fields.DateTime):
         except ValueError:
             pass  # the 30th of February
         raise self.make_error("validator_failed")
+
+
+class Moment(Time):
+    """A time as in RFC 3339 or RFC 2822, or in Unix seconds: as applications have it at hand.
+
+    A time of RFC 2822 without a zone (``-0000``) is in UTC.
+    """
+
+    expected = (
+        "a time as in RFC 3339 (2026-01-31T12:00:00Z) or RFC 2822 (Sat, 31 Jan 2026 12:00:00 +0000), or Unix seconds"
+    )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if isinstance(value, str):
+            value = value.strip()
+        if isinstance(value, str) and not UNIX.fullmatch(value):
+            try:
+                return super()._deserialize(value, attr, data, **kwargs)
+            except marshmallow.ValidationError:
+                if not RFC2822.fullmatch(value):
+                    raise
+        elif isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self.make_error("validator_failed")
+        try:
+            if isinstance(value, str) and not UNIX.fullmatch(value):
+                found = parsedate_to_datetime(value)
+                return _in_utc(found if found.tzinfo else found.replace(tzinfo=UTC))
+            return datetime.fromtimestamp(float(value), UTC)
+        except (ValueError, OverflowError, OSError) as error:  # the 30th of February; milliseconds
+            raise self.make_error("validator_failed") from error
 
 
 def _in_utc(moment: datetime) -> datetime:

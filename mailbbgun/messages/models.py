@@ -77,8 +77,14 @@ class Message(Owned, Base):
     #: Whether a test key sent it. Then it goes to the catcher, whatever accounts there are.
     test: Mapped[bool] = mapped_column(server_default=false())
     size: Mapped[int]
+    #: When its first attempt is due. Null: as soon as it was accepted.
+    send_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    #: Once this has passed no attempt begins. Null: RETRY_DELAYS alone end the attempts.
+    useful_until: Mapped[datetime | None] = mapped_column(UTCDateTime())
     tags: Mapped[list[str]] = mapped_column(JSON)
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    #: The batch that it came with; its rows' ids are in the range that the batch's row names.
+    batch_id: Mapped[UUID | None]
     #: Compressed by LZ4 if PostgreSQL has it (migration 0003).
     raw: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     content_id: Mapped[UUID | None] = mapped_column(ForeignKey("contents.id"))
@@ -151,10 +157,17 @@ class Delivery(LeaseColumns, Owned, Base):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        # One index for each set of deliveries that ticks, sweeps and claims look for: never hinted; hinted by
-        # a delay queue only; hinted and due; claimed; to be sent alone; held. Each holds only the few rows of
-        # its set, so no such statement slows down as history grows.
+        # One index for each set of deliveries that ticks, sweeps and claims look for: never hinted; the
+        # scheduled ones of these; hinted by a delay queue only; hinted and due; claimed; to be sent alone; held.
+        # Each holds only the few rows of its set, so no such statement slows down as history grows.
         _partial("ix_deliveries_unhinted", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at IS NULL"),
+        Index(
+            "ix_deliveries_scheduled",
+            "lane",
+            "next_attempt_at",
+            postgresql_where=text(f"{_IDLE} AND published_at IS NULL AND scheduled"),
+            sqlite_where=text(f"{_IDLE} AND published_at IS NULL AND scheduled = 1"),
+        ),
         _partial(
             "ix_deliveries_delayed", "lane", "next_attempt_at", where=f"{_IDLE} AND published_at < next_attempt_at"
         ),
@@ -182,11 +195,18 @@ class Delivery(LeaseColumns, Owned, Base):
     #: Attempts whose outcome is unknown.
     unknowns: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+    #: Whether a client named the time of its first attempt. A worker hints it at that time, and nobody before.
+    scheduled: Mapped[bool] = mapped_column(server_default=false())
     #: When its hint was last given to the queue. Null: never, or not since it last became due.
     published_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
     reply_code: Mapped[int | None] = mapped_column(SmallInteger)
     reply: Mapped[str | None] = mapped_column(Text)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether a worker has claimed it, so that it may be sent at this moment."""
+        return self.lease_owner is not None
 
     @property
     def attempts_made(self) -> int:

@@ -182,6 +182,7 @@ class Summary(Schema):
     priority = fields.Integer()
     test = fields.Boolean(metadata={"description": "Whether a test key sent it: it goes to the catcher."})
     created_at = Time()
+    send_at = Time(allow_none=True, metadata={"description": "When it is to be sent; null: once it was accepted."})
 
 
 class Messages(Schema):
@@ -217,6 +218,9 @@ class DeliveryShape(Schema):
         _last_reply, metadata={"type": "string", "nullable": True, "example": "250 2.0.0 Ok: queued as 4XyZ"}
     )
     next_attempt_at = Time(allow_none=True)
+    in_hand = fields.Boolean(
+        metadata={"description": "Whether a worker has it in hand: it may be sent at this moment, whatever you do."}
+    )
     finished_at = Time(allow_none=True)
 
 
@@ -244,6 +248,7 @@ class Details(Summary):
     message_id_header = fields.String(
         metadata={"description": "The Message-ID header.", "example": "<1234@example.com>"}
     )
+    useful_until = Time(allow_none=True, metadata={"description": "After this it is not sent; null: no limit."})
     metadata = fields.Dict(attribute="meta")
     key_id = fields.UUID(allow_none=True, metadata={"description": "The API key that sent it; null: none."})
     size = fields.Integer(metadata={"description": "Bytes of the MIME."})

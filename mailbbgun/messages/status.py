@@ -18,11 +18,19 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     PARKED = "parked"
     ATTACHMENT_DAMAGED = "attachment_damaged"
+    SUPPRESSED = "suppressed"
 
 
 #: A message's reason is the first of these that any of its deliveries has. Those that a person must look at
 #: come first.
-GRAVEST = (Reason.PARKED, Reason.ATTACHMENT_DAMAGED, Reason.OUTCOME_UNKNOWN, Reason.BOUNCED, Reason.EXPIRED)
+GRAVEST = (
+    Reason.PARKED,
+    Reason.ATTACHMENT_DAMAGED,
+    Reason.OUTCOME_UNKNOWN,
+    Reason.BOUNCED,
+    Reason.EXPIRED,
+    Reason.SUPPRESSED,
+)
 
 
 def reason_of(reasons: Collection[str | None]) -> str | None:

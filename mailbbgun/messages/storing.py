@@ -1,6 +1,7 @@
 """Storing accepted messages: the statements that insert their rows, deliveries and tags.
 
-Each row begins as ``PENDING``; from then on only ``events/record.py`` changes a status.
+Each row begins as ``PENDING``, or as ``ERROR`` if its recipient is suppressed; from then on only
+``events/record.py`` and ``events/stopping.py`` change a status.
 ``accept/store.py`` executes the statements, with the first events in the same transaction.
 """
 
@@ -11,7 +12,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, BindParameter, Insert, Integer, Table, Text, bindparam, func, insert, literal, select
+from sqlalchemy import CTE, ColumnElement, Insert, Integer, Table, Text, bindparam, case, func, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -22,10 +23,10 @@ from mailbbgun.messages.contents import StoredContent
 from mailbbgun.messages.models import CONTENT_FILES, CONTENTS, DELIVERIES, MESSAGES, TAGS
 from mailbbgun.messages.status import PENDING
 
-#: Columns whose values accept gives. Of messages these are all but the status, so that a new column of
-#: ``messages`` needs no line here.
-MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns if column.name != "status")
-DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane")
+#: Columns whose values accept gives. Of messages these are all, so that a new column of ``messages`` needs no
+#: line here. A status that is not given is ``PENDING``.
+MESSAGE_COLUMNS = tuple(column.name for column in MESSAGES.columns)
+DELIVERY_COLUMNS = ("id", "tenant_id", "message_id", "address", "kind", "lane", "next_attempt_at", "status", "reason")
 TAG_COLUMNS = ("tag", "message_id", "tenant_id")
 
 #: Columns of deliveries that begin at zero.
@@ -39,7 +40,9 @@ New = Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
 
 
 def steps(dialect: str, new: New, contents: Sequence[StoredContent], events: StatementStep) -> list[StatementStep]:
-    """Return the statements that store messages, their deliveries (due now), their tags, and ``events``.
+    """Return the statements that store messages, their deliveries, their tags, and ``events``.
+
+    A delivery without ``next_attempt_at`` is due now. One with a ``status`` has ended.
 
     ``contents`` are those of composed messages, each once; those that are stored already stay as they
     are. ``events`` is the insertion of the first events, whose table refers to messages. On PostgreSQL all
@@ -64,6 +67,21 @@ def steps(dialect: str, new: New, contents: Sequence[StoredContent], events: Sta
     tables = zip(_table_by_table(), rows_of_tables, strict=True)
     before = zip(_of_contents(), (_content_rows(contents), _file_rows(contents)), strict=True) if contents else ()
     return [*(StatementStep(compiled, given) for compiled, given in (*before, *tables) if given), events]
+
+
+def content_steps(dialect: str, contents: Sequence[StoredContent]) -> list[StatementStep]:
+    """Return the statements that store contents, for messages that are stored by other statements."""
+    if dialect == "postgresql":
+        made_of = [{**row, "made_of": b2a_base64(row["made_of"]).decode()} for row in _content_rows(contents)]
+        return [StatementStep(_contents_alone(), [{"contents": rows(made_of), "files": rows(_file_rows(contents))}])]
+    given = zip(_of_contents(), (_content_rows(contents), _file_rows(contents)), strict=True)
+    return [StatementStep(compiled, rows_of) for compiled, rows_of in given if rows_of]
+
+
+@cache
+def _contents_alone() -> CompiledStatement:
+    first, second = _contents_inserted()
+    return CompiledStatement(second.add_cte(first.cte("c")))
 
 
 def copied(table: Table, values: Mapping[str, Any]) -> Insert:
@@ -91,12 +109,17 @@ def _all_at_once(events: CompiledStatement, *, with_contents: bool) -> CompiledS
 
 
 def _contents_before() -> tuple[CTE, ...]:
+    first, second = _contents_inserted()
+    return first.cte("c"), second.cte("f")
+
+
+def _contents_inserted() -> tuple[Insert, Insert]:
     content = given_rows("contents", CONTENTS, CONTENT_COLUMNS, made_of=Text())
     made_of = func.decode(content["made_of"], "base64")
     file = given_rows("files", CONTENT_FILES, FILE_COLUMNS)
     return (
-        _copied_unless_there(CONTENTS, content | {"made_of": made_of}).cte("c"),
-        _copied_unless_there(CONTENT_FILES, file).cte("f"),
+        _copied_unless_there(CONTENTS, content | {"made_of": made_of}),
+        _copied_unless_there(CONTENT_FILES, file),
     )
 
 
@@ -139,8 +162,8 @@ def _before() -> tuple[CTE, ...]:
     )
     delivery = given_rows("deliveries", DELIVERIES, DELIVERY_COLUMNS)
     return (
-        copied(MESSAGES, message | {"raw": raw} | _new_message()).cte("m"),
-        copied(DELIVERIES, delivery | _new_delivery()).cte("d"),
+        copied(MESSAGES, message | {"raw": raw} | _new_message(message)).cte("m"),
+        copied(DELIVERIES, delivery | _new_delivery(delivery)).cte("d"),
         copied(TAGS, given_rows("tags", TAGS, TAG_COLUMNS)).cte("t"),
     )
 
@@ -149,26 +172,32 @@ def _before() -> tuple[CTE, ...]:
 def _table_by_table() -> Sequence[CompiledStatement]:
     """Return one statement for each table. SQLite runs in this process, so there are no round trips."""
     return [
-        CompiledStatement(insert(table).values({column: _given(table, column) for column in columns} | same))
-        for table, columns, same in (
-            (MESSAGES, MESSAGE_COLUMNS, _new_message()),
-            (DELIVERIES, DELIVERY_COLUMNS, _new_delivery()),
-            (TAGS, TAG_COLUMNS, {}),
+        CompiledStatement(insert(table).values(given | same(given)))
+        for table, given, same in (
+            (MESSAGES, _bound(MESSAGES, MESSAGE_COLUMNS), _new_message),
+            (DELIVERIES, _bound(DELIVERIES, DELIVERY_COLUMNS), _new_delivery),
+            (TAGS, _bound(TAGS, TAG_COLUMNS), lambda _: {}),
         )
     ]
 
 
-def _given(table: Table, column: str) -> BindParameter[Any]:
-    """Return a column's parameter. Without a value it is null, if the column may be."""
-    return bindparam(column, None) if table.c[column].nullable else bindparam(column)
+def _new_message(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    return {"status": func.coalesce(given["status"], PENDING)}
 
 
-def _new_message() -> dict[str, Any]:
-    return {"status": literal(PENDING)}
+def _new_delivery(given: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    due, ended = given["next_attempt_at"], given["status"].is_not(None)
+    return {
+        "status": func.coalesce(given["status"], PENDING),
+        "next_attempt_at": case((~ended, func.coalesce(due, db_now()))),
+        "finished_at": case((ended, db_now())),
+        "scheduled": due.is_not(None),
+        **dict.fromkeys(COUNTERS, literal(0)),
+    }
 
 
-def _new_delivery() -> dict[str, Any]:
-    return {"status": literal(PENDING), "next_attempt_at": db_now()} | dict.fromkeys(COUNTERS, literal(0))
+def _bound(table: Table, columns: Sequence[str]) -> dict[str, ColumnElement[Any]]:
+    return {column: bindparam(column, None, type_=table.c[column].type) for column in columns}
 
 
 def _placed(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -1,6 +1,7 @@
-"""``DELETE /messages/{id}`` cancels a message, ``POST /messages/{id}/retry`` tries it again."""
+"""``DELETE /messages/{id}`` cancels a message, ``PATCH`` changes it, ``POST /messages/{id}/retry`` tries it again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from mailbbgun.messages import repo
 from mailbbgun.messages.publisher import Publisher
 from mailbbgun.messages.schemas import Details
 from mailbbgun.oversight import intervene
+from mailbbgun.oversight.schemas import MessageChange, checked
 from mailbbgun.services import Services
 
 blueprint = Blueprint("deliveries", __name__, description="Stop a delivery, or try it again.")
@@ -33,6 +35,8 @@ _FORBIDDEN = f"The API key lacks the scope {Scope.WRITE}, or may not send to suc
 def cancel(message_id: UUID) -> Any:
     """Cancel what has not left yet
 
+    Nothing that is CANCELLED in the answer is ever sent. What a worker is sending is waited for, for
+    two seconds; a delivery that is `in_hand` after that may still be sent.
     A key must be allowed to send what this cancels: a team key to its guests only, one with senders from these only.
     """
     who, db = caller(), provided(Services).db
@@ -63,6 +67,30 @@ def retry(_: dict[str, Any], message_id: UUID) -> Any:
     who = caller()
     offer, db, permit = provided(Publisher).offer, provided(Services).db, partial(_check_may_send, who, message_id)
     return intervene.retry(db, offer, who.tenant_id, message_id, tests_only=who.tests_only, permit=permit).message
+
+
+@blueprint.route("/messages/<uuid:message_id>", methods=["PATCH"], tags=["messages"])
+@blueprint.arguments(MessageChange, example={"send_at": "2026-12-24T08:00:00+01:00"})
+@blueprint.response(200, Details, description="The message as it is now.")
+@blueprint.alt_response(403, description=_FORBIDDEN)
+@blueprint.alt_response(404, description="No such message.")
+@blueprint.alt_response(
+    409, description="It has ended, or a worker is sending it at this moment, so its time cannot be moved."
+)
+@needs(Scope.WRITE, tests=True)
+def change(wanted: Mapping[str, Any], message_id: UUID) -> Any:
+    """Reschedule a pending message, or change its priority, tags or metadata
+
+    Only what is given changes. `send_at: null` sends it now, `useful_until: null` lifts that limit.
+    Deliveries that wait for a retry are moved as well. Those that a worker is sending are not.
+    """
+    who, services = caller(), provided(Services)
+    values = checked(wanted, datetime.now(UTC), services.settings)
+    permit = partial(_check_may_send, who, message_id)
+    offer = provided(Publisher).offer
+    return intervene.change(
+        services.db, offer, who.tenant_id, message_id, values, tests_only=who.tests_only, permit=permit
+    ).message
 
 
 def _check_may_send(who: Caller, message_id: UUID, session: Session, recipients: Collection[str]) -> None:

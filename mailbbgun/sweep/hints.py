@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import Session
 
 from mailbbgun.core.errors import QueueUnavailable
@@ -67,6 +67,16 @@ def unhinted(grace: float = TICK_GRACE) -> list[Stranded]:
     """
     which = (Delivery.published_at.is_(None), Delivery.next_attempt_at <= db_now(-grace))
     return [_stranded("due", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
+
+
+@cache
+def scheduled() -> list[Stranded]:
+    """Return scheduled deliveries that are due.
+
+    Nobody hints them before they are due, so they need no grace.
+    """
+    which = (Delivery.published_at.is_(None), Delivery.scheduled == true(), Delivery.next_attempt_at <= db_now())
+    return [_stranded("scheduled", lane, *which, order=Delivery.next_attempt_at) for lane in LANES]
 
 
 @cache

@@ -3,6 +3,7 @@
 import base64
 import ipaddress
 from typing import TypeVar
+from uuid import UUID
 
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Forbidden, Unauthorized
@@ -58,6 +59,10 @@ class Authenticator:
             return False
         known = self._ring.remembered(parts[0])
         return known is not None and not known.over and same(known.hash, keyed_hash(self._pepper, parts[1]))
+
+    def forget(self, tenant_id: UUID) -> None:
+        """Read the keys of a tenant again with their next requests, for this process has changed it."""
+        self._ring.forget(tenant_id)
 
     def look_up(self, header: str) -> None:
         """Look the key up in the database, so that :meth:`caller` and :meth:`recognises` know it.

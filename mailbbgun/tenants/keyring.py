@@ -146,6 +146,12 @@ class Keyring:
         known.used = time.monotonic()
         return known
 
+    def forget(self, tenant_id: UUID) -> None:
+        """Forget the keys of a tenant, which this process has changed: the next request reads them again."""
+        with self._lock:
+            for prefix in [one for one, known in self._known.items() if known.caller.tenant_id == tenant_id]:
+                del self._known[prefix]
+
     def note_use(self, key_id: UUID) -> None:
         """Remember that a key was used now."""
         with self._lock:
@@ -328,4 +334,5 @@ def _tenant_values(tenant: Tenant) -> dict[str, Any]:
         "suspended": tenant.status == SUSPENDED,
         "tenant_requests_per_minute": tenant.max_requests_per_minute,
         "messages_per_day": tenant.max_messages_per_day,
+        "has_suppressions": tenant.has_suppressions,
     }

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Table, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailbbgun.core.ids import new_id
@@ -27,6 +27,8 @@ class Tenant(Base):
     max_requests_per_minute: Mapped[int | None]  # null: no limit
     max_messages_per_day: Mapped[int | None]  # null: no limit
     created_at: Mapped[datetime] = mapped_column(UTCDateTime())
+    #: Whether it has had suppressions. If not, nobody need look for them.
+    has_suppressions: Mapped[bool] = mapped_column(server_default=false())
 
 
 class ApiKey(Base):

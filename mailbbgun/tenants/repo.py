@@ -20,6 +20,7 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -54,6 +55,11 @@ def suspended(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
     Few tenants are suspended, and PostgreSQL hashes them once a statement.
     """
     return tenant_id.in_(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED))
+
+
+def with_suppressions(tenant_id: ColumnElement[UUID]) -> ColumnElement[bool]:
+    """Return an SQL condition: this tenant may have suppressions. PostgreSQL hashes such tenants once a statement."""
+    return tenant_id.in_(select(TENANTS.c.id).where(TENANTS.c.has_suppressions == true()))
 
 
 _SUSPENDED = CompiledStatement(select(TENANTS.c.id).where(TENANTS.c.status == SUSPENDED), of_all_tenants=True)

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from mailbbgun.deliver.claim import Claim
-from mailbbgun.deliver.retry import JITTER, Policy, judge, lost_unknown, lost_unsent, released
+from mailbbgun.deliver.retry import JITTER, Policy, judge, lost_unknown, lost_unsent, released, too_late
 from mailbbgun.events.kinds import Kind, Reason
 from mailbbgun.smtp.outcome import Bounced, Deferred, Delivered, Phase, Refused, Unknown
 from mailbbgun.smtp.reply import Reply
@@ -62,6 +62,36 @@ def test_an_outcome_has_one_result(outcome, policy, tries, unknowns, kind, statu
     )
     assert result.claim_number == 7
     assert result.unknown is isinstance(outcome, Unknown)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left", "kind", "wait", "hinted"),
+    [
+        (Deferred(LATER, Phase.RCPT), 601.0, Kind.DEFERRED, 600, 600),
+        (Deferred(LATER, Phase.RCPT), 600.0, Kind.DEFERRED, 300, 0),  # once more, halfway to the end
+        (Deferred(LATER, Phase.RCPT), 10.0, Kind.DEFERRED, 5, 0),
+        (Deferred(LATER, Phase.RCPT), 9.0, Kind.EXPIRED, 0, 0),
+        (Deferred(LATER, Phase.RCPT), -1.0, Kind.EXPIRED, 0, 0),
+        (Deferred(LATER, Phase.RCPT, 90.0), 91.0, Kind.DEFERRED, 90, 0),
+        (Deferred(LATER, Phase.RCPT, 90.0), 90.0, Kind.EXPIRED, 0, 0),  # the server named a time that is too late
+        (Unknown(LOST, Phase.DOT), 100.0, Kind.OUTCOME_UNKNOWN, 50, 0),
+        (Unknown(LOST, Phase.DOT), 1.0, Kind.OUTCOME_UNKNOWN, 0, 0),
+        (Refused(LATER, Phase.AUTH), 20.0, Kind.REFUSED, 20, 0),  # then its claim ends it
+        (Refused(LATER, Phase.AUTH), -1.0, Kind.REFUSED, 0, 0),
+        (Bounced(NEVER, Phase.RCPT), 1.0, Kind.BOUNCED, 0, 0),
+        (Delivered(OK), -1.0, Kind.DELIVERED, 0, 0),
+    ],
+)
+def test_retries_are_planned_within_the_time_in_which_the_message_is_useful(outcome, left, kind, wait, hinted):
+    result = judge(outcome, claim(), RETRY, left=left)
+    assert (result.kind, result.wait, result.hinted) == (kind, wait, hinted)
+    assert wait < max(left, 0.01) or kind is Kind.REFUSED
+
+
+def test_what_is_useful_no_more_ends_without_an_attempt():
+    result = too_late(claim())
+    assert (result.kind, result.status, result.reason) == (Kind.EXPIRED, "ERROR", Reason.EXPIRED)
+    assert (result.attempted, result.counted) == (False, False)
 
 
 def test_one_who_complains_does_so_of_what_was_delivered_only():

@@ -38,7 +38,6 @@ def test_the_file_is_what_compose_understands() -> None:
 
 def test_the_services_are_all_there() -> None:
     assert set(SERVICES) == {"postgres", "rabbitmq", "minio", "initdb", "api", "worker", "catcher"}
-    assert SERVICES["minio"]["profiles"] == ["blobs"]
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -57,11 +57,17 @@ def test_ready_names_the_part_that_does_not_work(door):
     answer = door.call("GET", "/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     worker = "no worker is running, or none has reported in 30 s"
-    assert answer.json() == {"status": "unavailable", "parts": {"database": "ok", "queue": "ok", "worker": worker}}
+    assert answer.json() == {
+        "status": "unavailable",
+        "parts": {"database": "ok", "queue": "ok", "blobs": "ok", "worker": worker},
+    }
     beat(door, ago=-3600)  # as after a restore from a machine whose clock was ahead
     assert door.call("GET", "/ready").json()["parts"]["worker"] == worker
     beat(door, ago=1)
-    assert door.get("/ready") == {"status": "ok", "parts": {"database": "ok", "queue": "ok", "worker": "ok"}}
+    assert door.get("/ready") == {
+        "status": "ok",
+        "parts": {"database": "ok", "queue": "ok", "blobs": "ok", "worker": "ok"},
+    }
 
 
 def test_without_a_database_ready_posts_and_lists_answer_503_in_bounded_time(tmp_path):
@@ -124,9 +130,22 @@ ROUTES = {
     ("/messages", "get"),
     ("/messages/{message_id}", "get"),
     ("/messages/{message_id}", "delete"),
+    ("/messages/{message_id}", "patch"),
     ("/messages/{message_id}/raw", "get"),
+    ("/suppressions", "get"),
+    ("/suppressions", "post"),
+    ("/suppressions/export", "get"),
+    ("/suppressions/import", "post"),
+    ("/suppressions/{suppression_id}", "get"),
+    ("/suppressions/{suppression_id}", "delete"),
     ("/messages/{message_id}/events", "get"),
     ("/messages/{message_id}/retry", "post"),
+    ("/attachments", "get"),
+    ("/attachments/{attachment_id}", "get"),
+    ("/attachments/{attachment_id}", "delete"),
+    ("/attachments/{attachment_id}/content", "get"),
+    ("/attachments/presign", "post"),
+    ("/attachments/uploads/{tenant_id}/{kind}/{awaited}", "put"),
     ("/smtp-accounts", "get"),
     ("/smtp-accounts", "post"),
     ("/smtp-accounts/{account_id}", "get"),

@@ -1,0 +1,26 @@
+"""A child process of :mod:`mailbbgun.templates.around`: inlines the CSS of the HTML on standard input.
+
+It ends with an exit code other than 0, or by a signal, if the HTML takes too much time, memory or stack.
+"""
+
+import resource
+import sys
+
+import css_inline
+
+#: Seconds of CPU, and bytes of memory.
+CPU, MEMORY = 3, 1024**3
+
+
+def main() -> None:
+    """Read HTML, and write it with its rules inlined."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True, remove_inlined_selectors=True)
+    html = sys.stdin.buffer.read().decode()
+    sys.stdout.buffer.write(inliner.inline(html).encode())
+
+
+if __name__ == "__main__":
+    main()
