@@ -382,3 +382,22 @@ def test_files_of_a_batch_are_stored_once_and_each_mail_has_them(door):
     for identifier in body["ids"]:
         (attached,) = mail(door, identifier).iter_attachments()
         assert (attached.get_filename(), attached.get_payload(decode=True)) == ("a.txt", b"Hello")
+
+
+def test_a_template_is_filled_in_for_each_recipient(door):
+    name = f"t{uuid4().hex[:8]}"
+    saved = {"name": name, "subject": "Order {{ order }}", "html": "<p>Dear {{ name }}</p>"}
+    assert door.call("POST", "/templates", json=saved).status_code == 201
+    answer = post(door, {"template": name, "recipients": people(2)})
+    assert answer.status_code == 202, answer.text
+    first, second = (mail(door, one) for one in answer.json()["ids"])
+    assert (first["Subject"], second["Subject"]) == ("Order 0", "Order 1")
+    assert "<p>Dear A&lt;1&gt;</p>" in second.get_body(("html",)).get_content()
+    assert (
+        "order"
+        in refused(door, {"template": name, "recipients": [{"to": "a@example.com"}]})["fields"]["recipients.0.subject"][
+            0
+        ]
+    )
+    assert "template" in refused(door, {"template": "gone", "recipients": people(1)})["fields"]
+    assert "text" in refused(door, {"template": name, "text": "t", "recipients": people(1)})["fields"]
