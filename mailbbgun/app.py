@@ -43,6 +43,7 @@ from mailbbgun.http.provided import EXTENSION, provide, provided
 from mailbbgun.http.refusals import Refusals
 from mailbbgun.http.responses import HEALTHY, JSON, SECURE, secured
 from mailbbgun.http.uploads.admission import UPLOAD_SETTINGS, UploadRoutes, admit_uploads
+from mailbbgun.http.uploads.multipart import FormLimits
 from mailbbgun.http.urls import address_of
 from mailbbgun.limits.request_rates import Rates
 from mailbbgun.messages import api as messages
@@ -59,6 +60,7 @@ from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.suppressions import api as suppressions
+from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
@@ -81,9 +83,13 @@ ROOMS = (
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
+#: The pages of recipients, whose links are signed.
+_UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now")
+
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
+    *_UNSUBSCRIBE,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -167,19 +173,20 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
+    links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
     acceptor = Acceptor(
-        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db)
+        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
     )
     personal = PersonalForm(settings, services.db, publisher, acceptor)
     whole = WholeForm(services.db, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
-    individually = Individually(settings, batcher)
+    individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
-    checks = (Readiness(services, database), database, Refusals())
-    doors = (acceptor, batcher, many, quick)
+    checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
+    doors = (acceptor, batcher, many, quick, links)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:
@@ -191,6 +198,11 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     gate.guard(app, authenticator, rates, OPEN, PROBES, database.require)
     admit_uploads(app)
     app.after_request(_secured)
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    """Return the limits of a form with files."""
+    return FormLimits(settings.MAX_FILES_PER_REQUEST, settings.MAX_FILE_SIZE, settings.MAX_BODY_SIZE)
 
 
 def close(app: Flask) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mailbbgun.accept.accept import asked_for
+from mailbbgun.accept.accept import Acceptor, asked_for
 from mailbbgun.accept.address_lists import mailboxes, written
 from mailbbgun.accept.checks import key_of
 from mailbbgun.accept.fields import BCC, CC, TO, Fields, Options
@@ -16,8 +16,8 @@ from mailbbgun.settings.settings import Settings
 class Individually:
     """Accepts a message as a batch of the recipients in its ``to``."""
 
-    def __init__(self, settings: Settings, batcher: Batcher) -> None:
-        self._settings, self._batcher = settings, batcher
+    def __init__(self, settings: Settings, acceptor: Acceptor, batcher: Batcher) -> None:
+        self._settings, self._acceptor, self._batcher = settings, acceptor, batcher
 
     def accept(self, submission: Fields, options: Options, caller: Caller) -> Stored:
         """Store one mail for each recipient. A mailbox that is given twice gets one.
@@ -38,6 +38,7 @@ class Individually:
         unique: dict[str, Mailbox] = {}
         for box in found:
             unique.setdefault(key_of(box.address, self._settings), box)
+        submission = self._acceptor.keep_brought(submission, caller)
         given = GivenBatch(
             common=replace(submission, to=(), individual=None, variables={}),
             options=options,

@@ -15,6 +15,7 @@ from mailbbgun.accept.schema import NewMessage
 from mailbbgun.batches.batching import GivenBatch, Prepared, lane_of_batch
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import InvalidInput, TooLarge
+from mailbbgun.core.ids import new_id
 from mailbbgun.database.compiled import StatementStep
 from mailbbgun.database.db import Database
 from mailbbgun.events import log
@@ -73,8 +74,9 @@ class WholeForm:
             raise InvalidInput("not valid", fields=sentences(error.messages, _SCHEMA, body)) from error
         if submission.individual:
             raise InvalidInput("not here", fields={"individual": ["Not in a batch: give `recipients` instead."]})
-        draft = self._acceptor.draft(submission, options, caller)
-        return self._acceptor.rows(draft, options, caller, lane_of_batch(options.priority), batch_id)
+        identifier = new_id()
+        draft = self._acceptor.draft(identifier, submission, options, caller)
+        return self._acceptor.rows(identifier, draft, options, caller, lane_of_batch(options.priority), batch_id)
 
     def _with_suppressed(self, found: Sequence[Rows]) -> Sequence[Rows]:
         """Return the rows of messages, with deliveries to suppressed recipients ended."""

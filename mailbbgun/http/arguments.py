@@ -14,6 +14,9 @@ from mailbbgun.core.errors import InvalidInput, MalformedBody, TooLarge, Unsuppo
 from mailbbgun.http.bad_input import name_of, sentences, shown
 from mailbbgun.http.error_responses import INVALID, BodyLimit, too_large
 from mailbbgun.http.strict_json import MOST_STRUCTURE, parse_object
+from mailbbgun.http.uploads.admission import read_form
+from mailbbgun.http.uploads.fields import TAKES_FORMS, as_object
+from mailbbgun.http.uploads.multipart import FORM
 
 #: Location of arguments → what one argument is called there.
 NOUNS = {"json": "field", "query": "parameter", "headers": "header"}
@@ -52,7 +55,8 @@ class Parser(FlaskParser):
     def load_json(self, req: Request, schema: marshmallow.Schema) -> Any:
         """Return the object in the body, and keep it as ``g.body``.
 
-        The body may be missing if the schema requires no field.
+        The body may be missing if the schema requires no field. If the schema takes forms, the body
+        may be one; then it is kept as ``g.form``.
         """
         if (
             not any(field.required for field in schema.fields.values())
@@ -60,6 +64,10 @@ class Parser(FlaskParser):
             and not req.headers.get("Transfer-Encoding")
         ):
             return {}
+        if req.mimetype == FORM and hasattr(schema, TAKES_FORMS):
+            g.form = read_form()
+            g.body = as_object(g.form.fields, schema)
+            return g.body
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if req.mimetype != "application/json" or charset not in ("utf-8", "utf8", "us-ascii"):
             said = f"Content-Type is {shown(req.content_type)}" if req.content_type else "there is no Content-Type"
