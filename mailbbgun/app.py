@@ -21,11 +21,8 @@ from mailbbgun.accept.store import Store
 from mailbbgun.attachments import api as attachments
 from mailbbgun.attachments.inspection import Inspector
 from mailbbgun.batches import api as batches
-from mailbbgun.batches.batching import Batcher
+from mailbbgun.batches.assemble import batcher_of
 from mailbbgun.batches.individually import Individually
-from mailbbgun.batches.personal import PersonalForm
-from mailbbgun.batches.store import BatchStore
-from mailbbgun.batches.whole import WholeForm
 from mailbbgun.core import logs
 from mailbbgun.core.errors import MailBBGunError
 from mailbbgun.core.hosts import Hosts
@@ -177,9 +174,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
     inspector = Inspector(services)
     acceptor = Acceptor(settings, store, publisher, Attached(services, inspector), Templates(services.db), links)
-    personal = PersonalForm(settings, services.db, publisher, acceptor)
-    whole = WholeForm(services.db, publisher, acceptor)
-    batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
+    batcher = batcher_of(settings, services.db, publisher, acceptor)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
     quick = Quick(settings, acceptor, authenticator, rates, hosts, lambda: database.passed)
