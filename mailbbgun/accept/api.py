@@ -1,17 +1,17 @@
 """``POST /messages``: the HTTP door."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from flask import g
+from flask import Response, g
 from marshmallow import Schema, fields, validate
 
 from mailbbgun.accept.accept import Accepted, Acceptor
 from mailbbgun.accept.fields import Fields, Options
 from mailbbgun.accept.schema import NewMessage
 from mailbbgun.attachments.receive import ReceivedForm
-from mailbbgun.core.caller import Scope
+from mailbbgun.core.caller import Caller, Scope
 from mailbbgun.core.errors import InvalidInput
 from mailbbgun.http.blueprint import Blueprint
 from mailbbgun.http.gate import caller, needs
@@ -43,6 +43,13 @@ class Answer(Schema):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ManyDoor:
+    """Accepts a message that asks for ``individual`` mails. The room of batches, which is above this one, gives it."""
+
+    accept: Callable[[Fields, Options, Caller], Response]
+
+
 _BINARY = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _FORM = {
     "type": "object",
@@ -68,6 +75,11 @@ _HEADERS = {
 @blueprint.response(
     201, Answer, description="Stored durably; it will be delivered or you can read why not.", headers=_HEADERS
 )
+@blueprint.alt_response(
+    202,
+    schema={"type": "object"},
+    description="With `individual`: stored as a batch. The answer is that of `POST /messages/batch`.",
+)
 @blueprint.alt_response(413, description="Larger than MAX_BODY_SIZE.")
 @blueprint.alt_response(415, description="Not declared as JSON.")
 @blueprint.alt_response(422, description="The Idempotency-Key was used for another body.")
@@ -87,6 +99,8 @@ def send(given: tuple[Fields, Options], headers: dict[str, str | None]) -> Any:
         submission, options = given
         if (form := g.get("form")) is not None and form.files:
             submission = replace(submission, brought=_brought(form))
+        if submission.individual:
+            return provided(ManyDoor).accept(submission, options.with_key(headers["key"]), caller())
         accepting = provided(Acceptor).accept(submission, caller(), options.with_key(headers["key"]))
     except InvalidInput as error:
         if "message_id_header" not in (error.fields or {}) or "message_id_header" in g.body:
