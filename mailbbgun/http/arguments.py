@@ -64,7 +64,8 @@ class Parser(FlaskParser):
             and not req.content_length
             and not req.headers.get("Transfer-Encoding")
         ):
-            return {}
+            g.body = {}
+            return g.body
         if req.mimetype == FORM and hasattr(schema, TAKES_FORMS):
             g.form = read_form()
             g.body = as_object(g.form.fields, schema)
