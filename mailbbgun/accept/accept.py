@@ -90,7 +90,7 @@ class Acceptor:
             draft = check(submission, options, self._settings, caller)
             if submission.attachments and draft.content:
                 files = self._attached.files(submission.attachments, caller)
-                draft = replace(draft, content=replace(draft.content, files=files))
+                draft.content = replace(draft.content, files=files)
         key_claim = None
         if options.idempotency_key is not None:
             key_claim = idempotency.claim_of(caller, options.idempotency_key, asked_for(submission, options))

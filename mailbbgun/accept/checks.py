@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
@@ -73,46 +74,22 @@ def _draft(submission: Fields, boxes: Mapping[str, Sequence[Mailbox]], recipient
     (sender,), to, cc, reply_to = boxes["from"], boxes[TO], boxes[CC], boxes["reply_to"]
     mail_from = (boxes["envelope_from"] or boxes["from"])[0].address
     shown = (sender, *to, *cc, *reply_to)
-    smtputf8 = not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown)))
-    message_id_header = in_brackets(submission.message_id_header) if submission.message_id_header else None
-    if submission.composed:
-        return Draft(
-            sender=sender,
-            mail_from=mail_from,
-            recipients=recipients,
-            subject=submission.subject,
-            message_id_header=message_id_header,
-            smtputf8=smtputf8,
-            content=Content(
-                sender=sender,
-                reply_to=reply_to,
-                headers=submission.headers,
-                text=submission.text,
-                html=submission.html,
-                amp_html=submission.amp_html,
-                calendar=submission.calendar.get("ics"),
-            ),
-            personal=Personal(to=to, cc=cc),
-        )
-    return Draft(
+    draft = Draft(
         sender=sender,
         mail_from=mail_from,
         recipients=recipients,
         subject=submission.subject,
-        message_id_header=message_id_header,
-        smtputf8=smtputf8,
-        compose=partial(
-            mime.compose,
-            sender=sender,
-            to=to,
-            cc=cc,
-            reply_to=reply_to,
-            subject=submission.subject,
-            text=submission.text,
-            html=submission.html,
-            headers=submission.headers,
-        ),
+        message_id_header=in_brackets(submission.message_id_header) if submission.message_id_header else None,
+        smtputf8=not all(address.isascii() for address in (*recipients, mail_from, *(box.address for box in shown))),
     )
+    parts: dict[str, Any] = {"sender": sender, "reply_to": reply_to, "headers": submission.headers}
+    parts |= {"text": submission.text, "html": submission.html}
+    if not submission.composed:
+        draft.compose = partial(mime.compose, to=to, cc=cc, subject=submission.subject, **parts)
+        return draft
+    draft.content = Content(amp_html=submission.amp_html, calendar=submission.calendar.get("ics"), **parts)
+    draft.personal = Personal(to=to, cc=cc)
+    return draft
 
 
 def check_options(options: Options, settings: Settings, wrong: Wrong) -> None:

@@ -70,8 +70,16 @@ class Periodic:
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
-        settings = services.settings
-        #: Name of a thread → its tasks. In one thread they would delay each other.
+        # Leases are renewed until the last result is written: a server's reply may be waited for during
+        # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
+        self.jobs: dict[str, Callable[[], None]] = {
+            name: partial(self._run, tasks, nothing_in_hand if name == "renewer" else stop)
+            for name, tasks in self._tasks().items()
+        }
+
+    def _tasks(self) -> dict[str, list[Task]]:
+        """Return the tasks by the name of their thread. In one thread they would delay each other."""
+        settings, context = self._services.settings, self._context
         every: dict[str, list[Task]] = {
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
@@ -91,16 +99,11 @@ class Periodic:
             ],
         }
         if settings.RETENTION_DAYS or settings.METADATA_DAYS:
-            retention = Retention(services.db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
-            every["retention"] = [Task(60.0, partial(retention.run, stop))]
-        if services.db.dialect == "postgresql":
+            retention = Retention(self._services.db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
+            every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
+        if self._services.db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
-        # Leases are renewed until the last result is written: a server's reply may be waited for during
-        # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
-        self.jobs: dict[str, Callable[[], None]] = {
-            name: partial(self._run, tasks, nothing_in_hand if name == "renewer" else stop)
-            for name, tasks in every.items()
-        }
+        return every
 
     def report(self) -> None:
         """Report now that this process is alive. Later the thread ``reporter`` does."""
