@@ -21,7 +21,7 @@ class Composing(Protocol):
         """``message_id_header`` is in angle brackets, ``date`` in UTC."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """What is stored of a message, and how its bytes are made."""
 

@@ -154,6 +154,11 @@ def details(session: Session, tenant_id: UUID, message_id: UUID, *, tests_only: 
     return {**columns, **by_kind, "reason": reason_of({one.reason for one in deliveries}), "deliveries": deliveries}
 
 
+def sender(session: Session, tenant_id: UUID, message_id: UUID) -> str | None:
+    """Return the From of a tenant's message, as people read it; None if there is none."""
+    return session.scalar(select(Message.sender).where(Message.tenant_id == tenant_id, Message.id == message_id))
+
+
 class AllowedSenders(NamedTuple):
     """The addresses that a message is from: in its header, and in its envelope.
 

@@ -21,6 +21,7 @@ CEPH = ("ceph-mon", "ceph-osd", "radosgw")  # the S3 store of tests; they come t
 TOOLS = {  # tools whose package has another name
     "systemd-analyze": "systemd",
     "node": "nodejs",
+    "Mail/DKIM.pm": "libmail-dkim-perl",
     "dovecot": "dovecot-imapd",
     "MIME/Parser.pm": "libmime-tools-perl",
     "Email/MIME.pm": "libemail-mime-perl",
@@ -78,6 +79,11 @@ def nginx() -> Path:
 def systemd_analyze() -> Path:
     """Return the path of systemd-analyze. Raises :class:`Missing`."""
     return _found("systemd-analyze")
+
+
+def mail_dkim() -> Path:
+    """Return the file of Perl's module Mail::DKIM. Raises :class:`Missing`."""
+    return _found("Mail/DKIM.pm")
 
 
 def faketime() -> Path:
