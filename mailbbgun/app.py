@@ -60,6 +60,7 @@ from mailbbgun.smtp_accounts import api as smtp_accounts
 from mailbbgun.smtp_accounts.connection_test import ConnectionTests
 from mailbbgun.smtp_accounts.sender import identities
 from mailbbgun.suppressions import api as suppressions
+from mailbbgun.suppressions.links import UnsubscribeLinks
 from mailbbgun.templates import api as templates
 from mailbbgun.templates.resolve import Templates
 from mailbbgun.tenants import api as tenants
@@ -82,9 +83,13 @@ ROOMS = (
 
 _SERVICE = ("service.welcome", "service.health", "service.ready")
 
+#: The pages of recipients, whose links are signed.
+_UNSUBSCRIBE = ("suppressions.ask_to_unsubscribe", "suppressions.unsubscribe_now")
+
 #: Endpoints that need no key: they show nobody's data, or their URL is signed.
 OPEN = (
     *_SERVICE,
+    *_UNSUBSCRIBE,
     "attachments.put_upload",
     "assets.asset",
     "api-docs.openapi_json",
@@ -168,10 +173,12 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     )
     publisher = Publisher(services.db, services.queue, services.outages)
     hosts = Hosts(any_served=settings.AUTH_REQUIRED, allowed=settings.ALLOWED_HOSTS, public=settings.PUBLIC_URL)
+    links = UnsubscribeLinks(services.db, services.vault, settings.PUBLIC_URL)
     acceptor = Acceptor(
-        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db)
+        settings, store, publisher, Attached(settings, services.db, services.blobs), Templates(services.db), links
     )
-    personal, whole = PersonalForm(settings, publisher, acceptor), WholeForm(services.db, publisher, acceptor)
+    personal = PersonalForm(settings, services.db, publisher, acceptor)
+    whole = WholeForm(services.db, publisher, acceptor)
     batcher = Batcher(BatchStore(services.db, settings.IDEMPOTENCY_SECONDS), personal, whole)
     individually = Individually(settings, acceptor, batcher)
     many = accept.ManyDoor(lambda *given: batches.answer(individually.accept(*given)))
@@ -179,7 +186,7 @@ def _assemble(app: Flask, settings: Settings, services: Services, database: Data
     tests = ConnectionTests(settings, mime.note)
     signing = (DomainKeys(services.vault), DomainChecks(lambda: resolver(settings, DNS_SECONDS), settings.API_THREADS))
     checks = (Readiness(services, database), database, Refusals(), form_limits(settings))
-    doors = (acceptor, batcher, many, quick)
+    doors = (acceptor, batcher, many, quick, links)
     provide(app, services, store, publisher, *doors, authenticator, rates, tests, hosts, *checks, *signing)
     api = Api(app)
     for room in ROOMS:

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
+from typing import Any
 
 from mailbbgun.accept import provider_headers
 from mailbbgun.accept.address_lists import BLANK, mailbox, mailboxes, shown
@@ -25,6 +26,8 @@ from mailbbgun.templates.engine import Rendered, Sources
 
 NEEDS_RECIPIENT = "`to` is required: the address of a recipient; it may be left out where cc or bcc has one."
 
+#: Makes the link by which an address unsubscribes.
+Link = Callable[[str], str]
 #: Faults: each a field, and a sentence about what is wrong.
 Broken = Iterator[tuple[str, str]]
 #: The sentences about faults, by field.
@@ -56,11 +59,13 @@ def check(
     settings: Settings,
     caller: Caller,
     sources: Sources | None = None,
+    link: Link | None = None,
     sharing: Sharing = Sharing.ALONE,
 ) -> Draft:
     """Return the draft of a caller's submission.
 
-    ``sources``: the texts of the template that it names. Raises :class:`InvalidInput` with all its
+    ``sources``: the texts of the template that it names. ``link`` makes the link by which a recipient
+    unsubscribes; None: there are no links. Raises :class:`InvalidInput` with all its
     faults, and :class:`TooLarge` for a template's variables.
     """
     wrong: Wrong = {}
@@ -83,7 +88,9 @@ def check(
         right = [one for one in submission.headers.items() if f"headers.{one[0]}" not in wrong]
         for name, why in provider_orders(right, caller):
             wrong[f"headers.{name}"] = [why]
-    rendered = _rendered(submission, sources, sharing, settings, wrong)
+    unsubscribe_url = _unsubscribe_url(submission, recipients, link, wrong)
+    values = Personal(variables=submission.variables, unsubscribe_url=unsubscribe_url).values
+    rendered = _rendered(submission, sources if sharing is Sharing.ALONE else None, values, settings, wrong)
     if submission.template is None and submission.text is None and submission.html is None:
         wrong.setdefault("text", []).append("text or html is needed, with more in it than white space.")
     if submission.amp_html is not None and submission.html is None and (sources is None or sources.html is None):
@@ -97,18 +104,33 @@ def check(
     if sharing is Sharing.ALONE and draft.compose:
         return draft
     content = _content(submission, draft, boxes["reply_to"], sources, templated=sharing is Sharing.TEMPLATED)
-    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables)
+    personal = Personal(to=boxes[TO], cc=boxes[CC], variables=submission.variables, unsubscribe_url=unsubscribe_url)
     subject = rendered.subject if rendered else content.subject or draft.subject
     return replace(draft, subject=subject, compose=None, content=content, personal=personal)
 
 
-def _rendered(
-    submission: Fields, sources: Sources | None, sharing: Sharing, settings: Settings, wrong: Wrong
-) -> Rendered | None:
-    """Return the texts that a template makes of the submission's variables, and add what is wrong with them.
+def _unsubscribe_url(submission: Fields, recipients: Mapping[str, str], link: Link | None, wrong: Wrong) -> str:
+    """Return the link by which the recipient unsubscribes, "" if none is asked for, and add what is wrong."""
+    if not submission.unsubscribe:
+        return ""
+    faults = []
+    if link is None:
+        faults.append("The setting PUBLIC_URL is empty, so a link would lead nowhere: ask who runs this service.")
+    if len(recipients) > 1:
+        faults.append(
+            "Needs one recipient: a link that several get cannot tell who unsubscribes. Send one message to each."
+        )
+    if {"list-unsubscribe", "list-unsubscribe-post"} & {name.lower() for name in submission.headers}:
+        faults.append("The headers have List-Unsubscribe already: leave out one of the two.")
+    if faults:
+        wrong["unsubscribe"] = faults
+    return link(next(iter(recipients))) if link and recipients and not faults else ""
 
-    None: there is no template, or each of several messages has its own variables.
-    """
+
+def _rendered(
+    submission: Fields, sources: Sources | None, values: Mapping[str, Any], settings: Settings, wrong: Wrong
+) -> Rendered | None:
+    """Return the texts that a template makes of the submission's variables, and add what is wrong with them."""
     if submission.template is None:
         for name in ("variables", "locale"):
             if getattr(submission, name):
@@ -117,10 +139,10 @@ def _rendered(
     for name in ("subject", "text", "html"):
         if getattr(submission, name):
             wrong.setdefault(name, []).append("The template has it: leave it out, or leave out template.")
-    if sources is None or sharing is not Sharing.ALONE:
+    if sources is None:  # or each of several messages has its own variables
         return None
     try:
-        rendered = engine.render(sources, submission.variables)
+        rendered = engine.render(sources, values)
     except InvalidInput as error:
         if wrong:
             for name, sentences in (error.fields or {}).items():

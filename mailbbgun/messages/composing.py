@@ -106,7 +106,7 @@ def compose(content: Content, own: Own) -> Composed:
     Raises :class:`InvalidInput` with the field whose value cannot be sent in its header, or would
     break out of it.
     """
-    texts = texts_of(content, own.subject, own.personal.variables)
+    texts = texts_of(content, own.subject, own.personal.values)
     head, names = mime.header(
         sender=content.sender,
         to=own.personal.to,
@@ -115,7 +115,7 @@ def compose(content: Content, own: Own) -> Composed:
         subject=texts.subject,
         message_id_header=own.message_id_header,
         date=own.created_at,
-        headers=content.headers,
+        headers={**content.headers, **own.personal.headers},
     )
     part = _Nesting(own.id).message(content, texts)
     pieces = _joined([head + b"MIME-Version: 1.0\r\n" + part.header + b"\r\n", *part.body])

@@ -204,6 +204,11 @@ class Delivery(LeaseColumns, Owned, Base):
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime())
 
     @property
+    def in_hand(self) -> bool:
+        """Whether a worker has claimed it, so that it may be sent at this moment."""
+        return self.lease_owner is not None
+
+    @property
     def attempts_made(self) -> int:
         """How often a server was asked to take the message for this recipient."""
         return self.tries if self.attempts is None else self.attempts

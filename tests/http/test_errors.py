@@ -36,7 +36,7 @@ def post_routes(door):
     found = [path for path, post in posts.items() if "application/json" in post.get("requestBody", NO_BODY)["content"]]
     assert len(found) >= 8
     filled = [re.sub(r"\{(\w+)\}", lambda name: ids.get(name[1], str(DEFAULT_TENANT)), path) for path in found]
-    bodiless = ("/activate", "/retry", "/rotate", "/test", "/smtp-accounts", "/batch", "/cancel", "/suppressions")
+    bodiless = ("activate", "batch", "cancel", "render", "retry", "rotate", "smtp-accounts", "suppressions", "test")
     return [(path, path.endswith(bodiless)) for path in filled]
 
 
