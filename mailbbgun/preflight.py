@@ -263,7 +263,7 @@ def _look_at_blobs(services: Services) -> None:
     try:
         services.blobs.prepare()
     except BlobStoreUnavailable as error:
-        log.warning("blob_store_unavailable", extra={"error": explained(error), **error.told})
+        log.warning("blob_store_unavailable", extra={"error": explained(error)})
 
 
 def _look_at_queue(services: Services) -> None:

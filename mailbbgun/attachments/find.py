@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from mailbbgun.attachments import repo, uploads
-from mailbbgun.attachments.models import Attachment, Blob
+from mailbbgun.attachments.models import Attachment, Blob, key_of
 from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, NotFound
@@ -50,11 +50,19 @@ class File:
 
 
 class Digest(NamedTuple):
-    """A digest to look for: ``kind`` is ``sha256`` or ``md5``. ``test``: whose upload it is; None: the caller's."""
+    """A digest to look for: ``kind`` is ``sha256`` or ``md5``.
+
+    ``test``: the attachment of a test key, or of another key, awaits it; None: the client named it.
+    """
 
     kind: str
     hex: str
     test: bool | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an attachment awaits it: then its upload is looked for before anything else."""
+        return self.test is not None
 
 
 class Missing(NamedTuple):
@@ -75,10 +83,10 @@ def files(
     with db.read(who.tenant_id, tests_only=who.tests_only) as session:
         named = _attachments(session, who, references)
     digests = [_digest(one, named) for one in references]
-    found: dict[Digest, Blob | Missing] = {**_visible(db, who, {one for one in digests if isinstance(one, Digest)})}
-    for one in digests:
-        if isinstance(one, Digest) and one not in found:
-            found[one] = _uploaded(db, blobs, who, one, most)
+    wanted = {one for one in digests if isinstance(one, Digest)}
+    found: dict[Digest, Blob | Missing] = {**_visible(db, who, {one for one in wanted if not one.is_awaited})}
+    for one in wanted - found.keys():
+        found[one] = _uploaded(db, blobs, who, one, most)
     made = [_file(*pair, found, named) for pair in zip(references, digests, strict=True)]
     return _kept(db, who, made)
 
@@ -91,12 +99,16 @@ def attachment(session: Session, who: Caller, attachment_id: UUID) -> Attachment
     return found
 
 
-def known(db: Database, who: Caller, kind: str, digest: str) -> Blob | None:
+def known(db: Database, blobs: BlobStore, who: Caller, kind: str, digest: str) -> Blob | None:
     """Return the caller's blob with a digest (``kind``: ``sha256`` or ``md5``); None if it has none.
 
-    A test key finds only what test keys have uploaded.
+    None, too, if its file is lost: the next upload brings it back. A test key finds only what test keys
+    have uploaded. Raises :class:`BlobStoreUnavailable`.
     """
-    return _visible(db, who, [one := Digest(kind, digest)]).get(one)
+    blob = _visible(db, who, [one := Digest(kind, digest)]).get(one)
+    if blob is not None and blobs.size(key_of(who.tenant_id, blob.object_id)) != blob.size:
+        return None
+    return blob
 
 
 def content_of(
@@ -111,7 +123,8 @@ def content_of(
         its = attachment(session, who, attachment_id)
     digest = _digest(Reference(id=its.id), {its.id: its})
     assert isinstance(digest, Digest)
-    found = _visible(db, who, [digest]).get(digest) or _uploaded(db, blobs, who, digest, most)
+    found: Blob | Missing | None = None if digest.is_awaited else _visible(db, who, [digest]).get(digest)
+    found = found or _uploaded(db, blobs, who, digest, most)
     if isinstance(found, Missing):
         raise Conflict(found.sentence)
     return its, found
@@ -163,9 +176,14 @@ def _uploaded(db: Database, blobs: BlobStore, who: Caller, one: Digest, most: in
     arrived = uploads.arrive(db, blobs, who.tenant_id, f"{one.kind}-{one.hex}", test=test, most=most)
     if isinstance(arrived, uploads.Wrong):
         return Missing(one.kind, arrived.sentence)
-    # Look also if nothing came: another request may just have made a blob of the upload.
-    name = "SHA-256" if one.kind == "sha256" else "MD5"
-    return _visible(db, who, [one]).get(one) or Missing(one.kind, f"No file with this {name} has been uploaded.")
+    # Look also if nothing came: another request may just have made a blob of the upload, or of the content.
+    blob = _visible(db, who, [one]).get(one)
+    if blob is None:
+        name = "SHA-256" if one.kind == "sha256" else "MD5"
+        return Missing(one.kind, f"No file with this {name} has been uploaded.")
+    if arrived is None and one.is_awaited:
+        uploads.settle(db, who.tenant_id, f"{one.kind}-{one.hex}", blob, test=test)
+    return blob
 
 
 def _file(
