@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,6 +14,9 @@ from mailbbgun.blobs.base import BlobStore
 from mailbbgun.core.caller import Caller
 from mailbbgun.core.errors import Conflict, NotFound
 from mailbbgun.database.db import Database
+
+#: Time after which the use of an attachment is noted again. Attachments are kept for days.
+NOTED_AGAIN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def files(
     for one in wanted - found.keys():
         found[one] = _uploaded(db, blobs, who, one, most)
     made = [_file(*pair, found, named) for pair in zip(references, digests, strict=True)]
-    return _kept(db, who, made)
+    return _kept(db, who, made, named)
 
 
 def attachment(session: Session, who: Caller, attachment_id: UUID) -> Attachment:
@@ -211,15 +215,25 @@ def _file(
     )
 
 
-def _kept(db: Database, who: Caller, made: Sequence[File | Missing]) -> list[File | Missing]:
-    """Keep these files until the message that names them is committed. One may just have been deleted."""
-    found = [one for one in made if isinstance(one, File)]
-    if not found:
+def _kept(
+    db: Database, who: Caller, made: Sequence[File | Missing], named: Mapping[UUID, Attachment]
+) -> list[File | Missing]:
+    """Keep these files until the message that names them is committed. One may just have been deleted.
+
+    A file that many messages name is written to rarely: its row would become the place where they wait.
+    """
+    wanted = {one.sha256 for one in made if isinstance(one, File)}
+    if not wanted:
         return list(made)
-    with db.write(who.tenant_id) as session:
-        there = repo.keep(session, who.tenant_id, {one.sha256 for one in found})
-    if ids := {one.attachment_id for one in found if one.attachment_id is not None}:
+    with db.read(who.tenant_id) as session:
+        kept = repo.kept(session, who.tenant_id, wanted)
+    if kept < wanted:
+        with db.write(who.tenant_id) as session:
+            kept |= repo.keep(session, who.tenant_id, wanted - kept)
+    long_ago = datetime.now(UTC) - NOTED_AGAIN
+    used = {one.id for one in named.values() if one.last_used_at < long_ago}
+    if used:
         with db.write(who.tenant_id, tests_only=who.tests_only) as session:
-            repo.use(session, who.tenant_id, ids, tests_only=who.tests_only)
+            repo.use(session, who.tenant_id, used, tests_only=who.tests_only)
     gone = Missing("id", "This file has just been deleted; upload it again.")
-    return [gone if isinstance(one, File) and one.sha256 not in there else one for one in made]
+    return [gone if isinstance(one, File) and one.sha256 not in kept else one for one in made]
