@@ -28,7 +28,8 @@ def test_a_text_says_what_a_reader_of_the_html_sees():
 def test_the_tags_of_a_template_stay_where_they_stand():
     html = (
         '<p title="{{ t }}">Hi {{ name|default("<i>") }} &amp; {{ b }}</p><table>{% for i in items %}<tr>'
-        '<td>{{ i.n }}</td><td><a href="{{ i.url }}">{{ i.p }}</a></td></tr>{% endfor %}</table>{% raw %}<b>{{</b>{% endraw %}{# no #}'
+        '<td>{{ i.n }}</td><td><a href="{{ i.url }}">{{ i.p }}</a></td></tr>{% endfor %}</table>'
+        "{% raw %}<b>{{</b>{% endraw %}{# no #}"
     )
     assert text_from(html) == (
         'Hi {{ name|default("<i>") }} & {{ b }}\n\n{% for i in items %}{{ i.n }}  {{ i.p }} ({{ i.url }})\n'
@@ -38,7 +39,8 @@ def test_the_tags_of_a_template_stay_where_they_stand():
 
 @pytest.mark.parametrize("piece", [
     "<div>", "<table><tr><td>", "<ul><li>", "<b>", "&amp;", "<", "x ", "<!--", "<![CDATA[", "<a \"'>", '<a "',
-    "<a href=x>y", "<a href=x>y</a>", "</div>", "<p style='display:none'>", "<br>", "<td>x", "<style>", '<a href="', "<a style ",
+    "<a href=x>y", "<a href=x>y</a>", "</div>",
+    "<p style='display:none'>", "<br>", "<td>x", "<style>", '<a href="', "<a style ",
     "\n", "&#",
 ])  # fmt: skip
 def test_the_cost_of_a_text_grows_no_faster_than_the_html(piece):
