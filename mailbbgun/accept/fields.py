@@ -16,6 +16,7 @@ from marshmallow import fields as json
 from marshmallow import validate
 
 from mailbbgun.accept.attached import MOST_FILES, faults
+from mailbbgun.attachments.receive import ReceivedForm
 from mailbbgun.http.schemas import Moment
 from mailbbgun.messages.headers import refusal, reserved, structured
 from mailbbgun.messages.mime import LONGEST_NAME, one_line
@@ -122,6 +123,7 @@ def _priority(value: int, _: Settings) -> Broken:
 class Texts(json.Field[list[str]]):
     """One string or a list of strings."""
 
+    repeatable = True
     expected = "a string or a list of strings"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
@@ -238,6 +240,13 @@ class Fields:
         "The language of the reader, for a template with variants: ja-JP finds ja, and the default if there is none.",
         "ja-JP",
     )
+    unsubscribe: bool = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "Add List-Unsubscribe with a signed link (RFC 8058), and unsubscribe_url to the variables of a template. "
+        "Needs one recipient.",
+        True,
+        default=False,
+    )
     cc: Sequence[str] = _addresses("Recipients who are shown as such.", ["bob@example.com"])
     bcc: Sequence[str] = _addresses("Recipients who are not shown.", ["archive@example.com"])
     sender: str | None = _text("By default the service's own.", "Shop <shop@example.com>", name="from")
@@ -259,11 +268,21 @@ class Fields:
         "<1234@example.com>",
         _message_id,
     )
+    #: Files that came beside the fields. They are stored when all else is checked.
+    brought: ReceivedForm | None = field(default=None, repr=False)
+
+    individual: bool | None = _given(
+        json.Boolean(truthy={True}, falsy={False}),
+        "One mail for each recipient in `to`, so that none sees another. The answer is that of a batch.",
+        True,
+        default=None,
+    )
 
     @property
     def composed(self) -> bool:
         """Whether the message is stored as what it is made of; otherwise it is plain, and stored as its MIME."""
-        return self.amp_html is not None or bool(self.calendar or self.attachments or self.template)
+        files = self.attachments or self.brought
+        return self.amp_html is not None or bool(self.calendar or files or self.template or self.unsubscribe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +369,12 @@ KEPT = tuple(name for name in _OPTIONS if name != "ttl")
 def name_in_json(name: str) -> str:
     """Return a field's name in JSON."""
     return SHAPES[name].data_key or name
+
+
+def rule_of(name: str) -> Rule:
+    """Return the rule for the values of a field or an option that has one."""
+    rule: Rule = next(one.metadata["rule"] for kind in (Fields, Options) for one in fields(kind) if one.name == name)
+    return rule
 
 
 def parted(given: dict[str, Any]) -> tuple[Fields, Options]:

@@ -14,11 +14,14 @@ from mailbbgun.database.idempotency import BATCH as FORGOTTEN_AT_ONCE
 from mailbbgun.database.idempotency import forget_expired
 from mailbbgun.deliver import workers
 from mailbbgun.deliver.context import WorkerContext
+from mailbbgun.domains import upkeep
+from mailbbgun.domains.look import LIMIT as DNS_SECONDS
 from mailbbgun.drivers.loop import Loop
 from mailbbgun.events import holding
 from mailbbgun.messages import repo
+from mailbbgun.messages.retention import Retention
 from mailbbgun.routing.circuit_breaker import Opened
-from mailbbgun.routing.routes import ACCOUNT
+from mailbbgun.routing.routes import ACCOUNT, resolver
 from mailbbgun.services import Services
 from mailbbgun.smtp_accounts import repo as accounts
 from mailbbgun.suppressions import repo as suppressions
@@ -33,6 +36,8 @@ from mailbbgun.worker.delivery import LoopWatch
 #: again. A million at once would delay the retries of others.
 RESUMES, RESUMING = 5, 1000
 
+#: Seconds between two rounds of ``domains/upkeep.py``.
+DOMAINS_SECONDS = 15.0
 #: Seconds between two looks for scheduled mail that is due.
 SCHEDULE_SECONDS = 0.5
 
@@ -69,11 +74,20 @@ class Periodic:
         self._hints_lost = hints_lost
         self._told: dict[UUID, Opened] = {}  # open circuits of accounts, as the database has them
         self._expired = replay.Expired(services.db, services.settings)
-        settings = services.settings
-        #: Name of a thread → its tasks. In one thread they would delay each other.
+        # Leases are renewed until the last result is written: a server's reply may be waited for during
+        # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
+        self.jobs: dict[str, Callable[[], None]] = {
+            name: partial(self._run, tasks, nothing_in_hand if name == "renewer" else stop)
+            for name, tasks in self._tasks().items()
+        }
+
+    def _tasks(self) -> dict[str, list[Task]]:
+        """Return the tasks by the name of their thread. In one thread they would delay each other."""
+        db, settings, context = self._services.db, self._services.settings, self._context
         every: dict[str, list[Task]] = {
             "renewer": [Task(settings.LEASE_SECONDS / 4, self._renew_leases)],
             "reporter": [Task(0.5, self._look_at_accounts), Task(5.0, self._report)],
+            "domains": [Task(DOMAINS_SECONDS, self._look_after_domains)],  # name servers may be silent
             # Not in the thread "renewer", which may wait for the database.
             "toucher": [Task(settings.LEASE_SECONDS / 4, context.journal.touch)],
             # In a thread of its own: mail must leave soon after its time.
@@ -81,22 +95,19 @@ class Periodic:
             "sweeper": [  # it may wait for a broker that is away
                 Task(1.0, self._hint, "tick"),
                 Task(float(settings.SWEEP_SECONDS), self._sweep, "sweep"),
-                Task(60.0, self._forget_idempotency_keys),
-                Task(60.0, self._forget_expired_suppressions),
+                Task(60.0, self._forget_expired),
             ],
             "files": [  # it may wait for a store that is away
                 Task(60.0, self._expire_files, "files"),
                 Task(3600.0, self._forget_uploads, "uploads"),
             ],
         }
-        if services.db.dialect == "postgresql":
+        if settings.RETENTION_DAYS or settings.METADATA_DAYS:
+            retention = Retention(db, settings.RETENTION_DAYS, settings.METADATA_DAYS)
+            every["retention"] = [Task(60.0, partial(retention.run, self._stop))]
+        if db.dialect == "postgresql":
             every["sweeper"].append(Task(5.0, self._sum_up_counts))
-        # Leases are renewed until the last result is written: a server's reply may be waited for during
-        # the whole of SHUTDOWN_GRACE, and the delivery must stay ours meanwhile.
-        self.jobs: dict[str, Callable[[], None]] = {
-            name: partial(self._run, tasks, nothing_in_hand if name == "renewer" else stop)
-            for name, tasks in every.items()
-        }
+        return every
 
     def report(self) -> None:
         """Report now that this process is alive. Later the thread ``reporter`` does."""
@@ -138,7 +149,9 @@ class Periodic:
         """Read which tenants are suspended and which accounts changed. Report open circuits."""
         routes, breaker = self._context.routes, self._context.breaker
         database = self._services.db
-        self._context.account_cache.refresh(database, self._context.leases.tenants())
+        waiting = self._context.leases.tenants()
+        self._context.account_cache.refresh(database, waiting)
+        self._context.domain_keys.refresh(database, waiting)
         routes.default_route_only = not (accounts.any_account(database) or tenants.any_test_key(database))
         breaker.forget(routes.replace(self._context.account_cache.known))
         opened = breaker.opened()
@@ -156,6 +169,10 @@ class Periodic:
         with self._services.db.write() as session:
             accounts.report_circuits(session, self._context.owner, rows)
         self._told = opened
+
+    def _look_after_domains(self) -> None:
+        settings = self._services.settings
+        upkeep.look_after(self._services.db, settings, lambda: resolver(settings, DNS_SECONDS))
 
     def _hint(self) -> None:
         """Resume the mail of tenants that are active again.
@@ -179,13 +196,12 @@ class Periodic:
         with self._services.db.write() as session:
             repo.sum_up_counts(session)
 
-    def _forget_expired_suppressions(self) -> None:
+    def _forget_expired(self) -> None:
+        """Forget expired idempotency keys and suppressions."""
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
                 forgotten = suppressions.forget_expired(session, FORGOTTEN_AT_ONCE)
-
-    def _forget_idempotency_keys(self) -> None:
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE and not self._stop.is_set():
             with self._services.db.write() as session:
